@@ -1,0 +1,22 @@
+"""From a trained Keras model to a `.tflite` file that is verified and benchmarked.
+
+Installed as `tfkd.export`. What this package does changes the representation of a model,
+never its weights.
+"""
+
+from tfkd._lazy import attach
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "TFLiteModel": "artifact",
+        "to_tflite": "conversion",
+        "verify": "verification",
+        "Verification": "verification",
+        "benchmark": "latency",
+        "Latency": "latency",
+        "write_report": "report",
+        "Report": "report",
+        "ModelEntry": "report",
+    },
+)

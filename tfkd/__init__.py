@@ -1,0 +1,30 @@
+"""tfkd: from a Keras teacher to a verified, benchmarked `.tflite` file.
+
+    data ─► teacher ─► Distiller ─► student ─► quantize_aware ─► Distiller ─► tfkd.export
+
+Importing `tfkd` imports neither TensorFlow nor Keras; each name below does so when it is
+first used, and nothing it does changes what `tf.keras` is.
+"""
+
+from tfkd._lazy import attach
+from tfkd._version import __version__ as __version__
+
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "TfkdError": "errors",
+        "InputError": "errors",
+        "UnsupportedError": "errors",
+        "MissingDependencyError": "errors",
+        "ConversionError": "errors",
+        "WorkerError": "errors",
+        "Data": "data",
+        "Samples": "data",
+        "split": "data",
+        "translate": "translation",
+        "Distiller": "distiller",
+        "quantize_aware": "quantization",
+        "compress": "compression",
+        "Recipe": "compression",
+    },
+)

@@ -1,0 +1,112 @@
+"""Where the heavy packages are imported: late, and without side effects on the user.
+
+Importing `tensorflow_model_optimization` sets `TF_USE_LEGACY_KERAS=1` and, where
+`tf.keras` was not touched before, makes it tf_keras for the whole process. `tfmot()`
+below lets `tf.keras` resolve under the user's own environment first and puts the
+environment back afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+
+from tfkd.errors import MissingDependencyError
+
+_LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
+_lock = threading.Lock()
+
+
+def keras():
+    """Return the `keras` package (Keras 3), checked to run on TensorFlow.
+
+    Raises:
+        MissingDependencyError: if Keras 2 is installed under that name or another
+            backend than TensorFlow is configured.
+    """
+    import keras
+
+    if not keras.__version__.startswith("3."):
+        raise MissingDependencyError(
+            f"tfkd needs Keras 3, but `import keras` gives {keras.__version__}; "
+            "install it with `pip install 'keras>=3.8,<4'`."
+        )
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise MissingDependencyError(
+            f"tfkd needs Keras on the TensorFlow backend, but the backend is {backend!r}; "
+            "set KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    return keras
+
+
+def tf_keras():
+    """Return the `tf_keras` package (Keras 2, which tfmot works on).
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"tf_keras could not be imported ({error}); install the release that matches "
+            "TensorFlow's, for example `pip install 'tf_keras==2.21.*'`."
+        ) from error
+    return tf_keras
+
+
+def tfmot():
+    """Return `tensorflow_model_optimization`, leaving the process as it was.
+
+    Neither `TF_USE_LEGACY_KERAS` nor the meaning of `tf.keras` changes.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    if "tensorflow_model_optimization" in sys.modules:
+        return sys.modules["tensorflow_model_optimization"]
+    tf_keras()
+    with _lock, _environment_kept(_LEGACY_SWITCH):
+        import tensorflow as tf
+
+        # `tf.keras` decides what it is at its first attribute access, by the
+        # environment of that moment: let that moment be before tfmot's import.
+        tf.keras.__version__  # noqa: B018
+        try:
+            import tensorflow_model_optimization
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"tensorflow-model-optimization could not be imported ({error}); install it "
+                "with `pip install tensorflow-model-optimization`."
+            ) from error
+    return tensorflow_model_optimization
+
+
+@contextlib.contextmanager
+def _environment_kept(name: str):
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def flavour(model) -> str | None:
+    """Say which Keras a model or layer belongs to.
+
+    Neither package is imported to answer: an object can only belong to one that is.
+
+    Returns:
+        `"keras"` (Keras 3), `"tf_keras"`, or `None` for anything else.
+    """
+    for name in ("keras", "tf_keras"):
+        package = sys.modules.get(name)
+        if package is not None and isinstance(model, package.layers.Layer):
+            return name
+    return None

@@ -1,0 +1,70 @@
+"""The one family of exceptions that tfkd raises on purpose.
+
+Every message says what was given, what is allowed and what to do next, in one
+line, so that the command line can print it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TfkdError(Exception):
+    """Base of every error tfkd raises on purpose."""
+
+
+class InputError(TfkdError, ValueError):
+    """An argument, a file or a data set is not what the call can take."""
+
+
+class UnsupportedError(TfkdError, ValueError):
+    """A model uses something that the asked-for step cannot carry."""
+
+
+class MissingDependencyError(TfkdError, ImportError):
+    """A package that this step needs is not installed, or is the wrong one."""
+
+
+class ConversionError(TfkdError, RuntimeError):
+    """A model could not be turned into a `.tflite` file that runs."""
+
+
+class WorkerError(TfkdError, RuntimeError):
+    """A child process failed: an exception in it, a signal or a time limit.
+
+    Attributes:
+        signal: Number of the signal that ended the child, or `None`.
+        timed_out: Whether the child was ended because its time was up.
+        details: The child's traceback or last words, for a log.
+    """
+
+    def __init__(self, message, *, signal=None, timed_out=False, details=""):
+        super().__init__(message)
+        self.signal = signal
+        self.timed_out = timed_out
+        self.details = details
+
+    def __reduce__(self):
+        return _rebuild_worker_error, (str(self), self.signal, self.timed_out, self.details)
+
+
+def _rebuild_worker_error(message, signal, timed_out, details):
+    return WorkerError(message, signal=signal, timed_out=timed_out, details=details)
+
+
+def raise_all(problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = ""):
+    """Raise one error that tells every problem found, or return if there is none.
+
+    Args:
+        problems: One sentence fragment per problem, without a final full stop.
+        kind: The exception class to raise.
+        fix: What to do next; appended once.
+
+    Raises:
+        TfkdError: of class `kind`, when `problems` is not empty.
+    """
+    problems = list(problems)
+    if not problems:
+        return
+    message = "; ".join(problems) + "."
+    raise kind(f"{message} {fix}" if fix else message)

@@ -1,0 +1,275 @@
+"""The one walk over the graph of a Functional or Sequential model.
+
+`walk` turns a Keras 3 or tf_keras model into a `Graph`: a flat list of layer calls in
+an order in which they can be run again, nested models inlined. Translation, cost,
+pruning and the rewrites for quantization all read this form and nothing else of
+Keras's internals.
+
+    model ──walk──► Graph(inputs, calls, outputs) ──replay──► the same graph of other layers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tfkd import backends
+from tfkd.errors import InputError, UnsupportedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A symbolic tensor of a graph.
+
+    Attributes:
+        index: Its number; equal numbers are the same tensor.
+        name: For an input, the name of its input layer, otherwise of the call it comes from.
+        shape: With the batch dimension; `None` where a size is free.
+        dtype: As a string, for example `"float32"`.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of one layer.
+
+    A layer that is shared appears in several calls with the same `layer`.
+
+    Attributes:
+        layer: The Keras layer (or Keras 3 operation) that is called.
+        name: Path of the layer, `backbone/conv1` for one inside a nested model.
+        args: Positional arguments; every symbolic tensor in them is a `Tensor`.
+        kwargs: Keyword arguments, likewise.
+        outputs: What the call returns, flattened.
+    """
+
+    layer: Any
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Every tensor among the arguments, in order."""
+        return tuple(leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor))
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A model as a flat list of layer calls, each after the calls it depends on.
+
+    Attributes:
+        name: The model's name.
+        flavour: `"keras"` or `"tf_keras"`.
+        inputs: The inputs in the model's own structure (a tensor, list or dict).
+        outputs: The outputs, likewise.
+        calls: The calls in an order that can be run.
+    """
+
+    name: str
+    flavour: str
+    inputs: Any
+    outputs: Any
+    calls: tuple[Call, ...]
+
+    @property
+    def input_list(self) -> list[Tensor]:
+        """The inputs, flattened."""
+        return list(leaves(self.inputs))
+
+    @property
+    def output_list(self) -> list[Tensor]:
+        """The outputs, flattened."""
+        return list(leaves(self.outputs))
+
+    @property
+    def layers(self) -> list[tuple[str, Any]]:
+        """Every distinct layer with the name of its first call."""
+        seen: dict[int, tuple[str, Any]] = {}
+        for call in self.calls:
+            seen.setdefault(id(call.layer), (call.name, call.layer))
+        return list(seen.values())
+
+    def producer(self, tensor: Tensor) -> Call | None:
+        """Return the call that makes `tensor`, or `None` for an input."""
+        for call in self.calls:
+            if tensor in call.outputs:
+                return call
+        return None
+
+
+def walk(model) -> Graph:
+    """Read the graph of a model, nested models inlined.
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras.
+
+    Returns:
+        The `Graph`.
+
+    Raises:
+        InputError: if `model` is no Keras model, or a Sequential that is not built.
+        UnsupportedError: if it, or a model in it, is subclassed and so has no graph.
+    """
+    flavour = backends.flavour(model)
+    if flavour is None:
+        raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
+    return _Walker(flavour).graph(model)
+
+
+def replay(graph: Graph, inputs, apply: Callable[[Call, tuple, dict], Any]):
+    """Run a graph's calls on other tensors with other layers.
+
+    Args:
+        graph: What to run.
+        inputs: Flat list of tensors that stand for `graph.input_list`.
+        apply: `apply(call, args, kwargs)` returns the outputs of one call; `args` and
+            `kwargs` are the call's own with tensors filled in.
+
+    Returns:
+        The outputs in the graph's own structure.
+    """
+    values = {tensor.index: value for tensor, value in zip(graph.input_list, inputs, strict=True)}
+
+    def fill(leaf):
+        return values[leaf.index] if isinstance(leaf, Tensor) else leaf
+
+    for call in graph.calls:
+        result = apply(call, map_structure(fill, call.args), map_structure(fill, call.kwargs))
+        for tensor, value in zip(call.outputs, leaves(result), strict=True):
+            values[tensor.index] = value
+    return map_structure(fill, graph.outputs)
+
+
+def map_structure(function, structure):
+    """Apply `function` to every leaf of nested tuples, lists and dicts."""
+    if isinstance(structure, dict):
+        return {key: map_structure(function, value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(map_structure(function, value) for value in structure)
+    return function(structure)
+
+
+def leaves(structure) -> Iterator[Any]:
+    """Yield the leaves; dicts by sorted key, as Keras flattens them."""
+    if isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from leaves(structure[key])
+    elif isinstance(structure, (list, tuple)):
+        for value in structure:
+            yield from leaves(value)
+    else:
+        yield structure
+
+
+class _Walker:
+    """Hands out tensor numbers and collects calls while models are inlined."""
+
+    def __init__(self, flavour: str):
+        self.flavour = flavour
+        self.package = backends.keras() if flavour == "keras" else backends.tf_keras()
+        self.calls: list[Call] = []
+        self.count = 0
+
+    def graph(self, model) -> Graph:
+        self._check(model, model.name)
+        name, model = model.name, _functional(model)
+        # A leading InputLayer's name is what users see and feed by, not the tensor's.
+        inputs = map_structure(
+            lambda tensor: self._tensor(tensor, tensor._keras_history[0].name),
+            _structure(model, "inputs"),
+        )
+        values = dict(zip(_ids(_structure(model, "inputs")), leaves(inputs), strict=True))
+        outputs = self._inline(model, values, "")
+        return Graph(name, self.flavour, inputs, outputs, tuple(self.calls))
+
+    def _inline(self, model, values: dict[int, Tensor], prefix: str):
+        """Add a model's calls; `values` maps ids of its input tensors to ours."""
+
+        def ours(leaf):
+            return values[id(leaf)] if id(leaf) in values else leaf
+
+        for node in _nodes(model):
+            layer, args, kwargs, outputs = _parts(node)
+            name = prefix + layer.name
+            args, kwargs = map_structure(ours, args), map_structure(ours, dict(kwargs))
+            if isinstance(layer, self.package.Model):
+                self._check(layer, name)
+                inner = _functional(layer)
+                given = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+                inner_inputs = _ids(_structure(inner, "inputs"))
+                result = self._inline(
+                    inner, dict(zip(inner_inputs, given, strict=True)), name + "/"
+                )
+                made = list(leaves(result))
+            else:
+                made = [self._tensor(tensor, name) for tensor in outputs]
+                self.calls.append(Call(layer, name, args, kwargs, tuple(made)))
+            values.update(zip(map(id, outputs), made, strict=True))
+        return map_structure(ours, _structure(model, "outputs"))
+
+    def _tensor(self, symbolic, name: str) -> Tensor:
+        self.count += 1
+        dtype = symbolic.dtype
+        return Tensor(
+            self.count - 1, name, tuple(symbolic.shape), getattr(dtype, "name", None) or str(dtype)
+        )
+
+    def _check(self, model, name: str):
+        if not isinstance(model, self.package.Model):
+            raise InputError(f"Expected a model, got the layer {name!r} ({type(model).__name__}).")
+        if isinstance(model, self.package.Sequential):
+            if not model.built or _functional(model) is None:
+                raise InputError(
+                    f"The Sequential model {name!r} is not built; give it an Input layer or call "
+                    "model.build(input_shape) first."
+                )
+        elif not hasattr(model, "_nodes_by_depth"):
+            raise UnsupportedError(
+                f"The model {name!r} ({type(model).__name__}) is subclassed and has no graph to "
+                "walk; rebuild it with the Functional API, for example "
+                "`keras.Model(inputs, model.call(inputs))`."
+            )
+
+
+def _functional(model):
+    """Return the Functional model behind a Sequential one (Keras 3), or the model."""
+    if hasattr(model, "_nodes_by_depth"):
+        return model
+    return getattr(model, "_functional", None)
+
+
+def _structure(model, which: str):
+    """Return a Functional model's inputs or outputs in its own structure."""
+    for attribute in (f"_{which}_struct", f"_nested_{which}"):
+        if hasattr(model, attribute):
+            return getattr(model, attribute)
+    return getattr(model, which)
+
+
+def _ids(structure) -> list[int]:
+    return [id(leaf) for leaf in leaves(structure)]
+
+
+def _nodes(model):
+    """Yield a Functional model's nodes, inputs left out, producers first."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node
+
+
+def _parts(node):
+    """Return (layer, args, kwargs, flat outputs) of a node of either Keras."""
+    if hasattr(node, "operation"):
+        kwargs = {k: v for k, v in node.arguments.kwargs.items() if v is not None}
+        return node.operation, node.arguments.args, kwargs, list(node.outputs)
+    kwargs = {k: v for k, v in node.call_kwargs.items() if v is not None}
+    return node.layer, node.call_args, kwargs, list(leaves(node.outputs))
