@@ -12,14 +12,13 @@ import dataclasses
 import functools
 import gzip
 import hashlib
-import os
 import pathlib
-import tempfile
 from collections import Counter
 
 import numpy as np
 
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.files import write_atomically
 
 from . import sandbox
 
@@ -348,31 +347,6 @@ def _op_name(code) -> str:
     if name == "CUSTOM" and code.customCode:
         return code.customCode.decode(errors="replace")
     return name
-
-
-def write_atomically(path, data: bytes) -> pathlib.Path:
-    """Write bytes to a path so that a reader sees the old file or the whole new one.
-
-    Raises:
-        InputError: if the folder does not exist or can't be written.
-    """
-    path = pathlib.Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"Cannot write {str(path)!r}: {error.strerror}.") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"Cannot write {str(path)!r}: {error.strerror}.") from error
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-    return path
 
 
 def call_interpreter(function, *args, timeout: float):

@@ -79,10 +79,14 @@ def measure(model) -> ModelCost:
         if id(layer) not in seen and hasattr(layer, "count_params"):
             parameters = layer.count_params()
         seen.add(id(layer))
-        # A tfmot wrapper adds ranges and step counters of its own: count the layer inside.
         inner = getattr(layer, "layer", layer) if "Quantize" in type(layer).__name__ else layer
         if inner is not layer:
-            parameters = sum(math.prod(weight.shape) for weight in inner.weights)
+            # A tfmot wrapper adds ranges and step counters of its own, and takes the kernels
+            # it quantizes away from the layer inside.
+            taken = [weight for weight, *_ in getattr(layer, "_weight_vars", [])]
+            parameters = sum(math.prod(weight.shape) for weight in [*inner.weights, *taken])
+        elif type(layer).__name__ == "QuantizeLayer":
+            parameters = 0
         layers.append(
             LayerCost(call.name, type(inner).__name__, parameters, _macs(inner, call))
         )

@@ -1,0 +1,285 @@
+"""`compress`: the whole road, from a trained teacher to verified files and their report.
+
+    teacher ─► student (and the same one without teacher) ─► QAT under the teacher ─► files
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfkd import backends, cost, teachers
+from tfkd.data import Data, Samples
+from tfkd.distiller import Distiller
+from tfkd.errors import InputError, raise_all
+from tfkd.export import latency
+from tfkd.export.artifact import TFLiteModel
+from tfkd.export.conversion import to_tflite
+from tfkd.export.report import ModelEntry, Report, write_report
+from tfkd.export.verification import score, verify
+from tfkd.quantization import quantize_aware
+
+#: `progress(stage, done, total)` is told how far a stage is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How `compress` trains; every number that shapes the result.
+
+    Attributes:
+        alpha: Weight of the hard loss, in [0, 1].
+        temperature: Softening of both distributions, > 0.
+        epochs: Epochs of the student, and of the same student without a teacher.
+        learning_rate: Of Adam, at the start of a cosine decay to zero.
+        qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
+        qat_learning_rate: Likewise; small, since the weights are trained already.
+        batch_size: Examples per step.
+        formats: Which files to make out of float32, float16, dynamic and int8.
+        threads: Threads of the interpreter in the benchmark.
+        seed: Seed of everything random.
+    """
+
+    alpha: float = 0.1
+    temperature: float = 4.0
+    epochs: int = 40
+    learning_rate: float = 3e-3
+    qat_epochs: int = 15
+    qat_learning_rate: float = 3e-4
+    batch_size: int = 32
+    formats: tuple[str, ...] = ("float32", "float16", "int8")
+    threads: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        problems = [
+            f"{name} must be an integer of at least 1, got {getattr(self, name)!r}"
+            for name in ("epochs", "qat_epochs", "batch_size", "threads")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1
+        ]
+        problems += [
+            f"{name} must be a number > 0, got {getattr(self, name)!r}"
+            for name in ("learning_rate", "qat_learning_rate")
+            if not getattr(self, name) > 0
+        ]
+        raise_all(problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What `compress` made.
+
+    Attributes:
+        student: The distilled student, a Keras 3 model.
+        qat: The student after quantization-aware training, a tf_keras model.
+        files: Format → `TFLiteModel`.
+        report: What was measured; written to `folder` as JSON and as a page.
+        folder: Where everything was written.
+    """
+
+    student: Any
+    qat: Any
+    files: dict[str, TFLiteModel]
+    report: Report
+    folder: pathlib.Path
+
+
+def compress(
+    teacher,
+    data: Data,
+    *,
+    student,
+    out,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+    teacher_history: dict[str, list[float]] | None = None,
+) -> Result:
+    """Distil a teacher into a student and export it, with the evidence beside the files.
+
+    Trains the student under the teacher and, for comparison, the same student from the
+    same initial weights without it; goes on with quantization-aware training under the
+    teacher; exports, verifies each file on the test split, and benchmarks them.
+
+    Args:
+        teacher: A trained Keras 3 model.
+        data: Split three ways; integer labels mean classification, others regression.
+        student: A Keras 3 model, untrained or trained; it is not changed.
+        out: An existing folder that receives `teacher.keras`, `student.keras`,
+            `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json`, `report.html`.
+        recipe: How to train. Defaults to `Recipe()`.
+        progress: Called as `progress(stage, done, total)` while it works.
+        teacher_history: Training curves of the teacher, for the report.
+
+    Returns:
+        A `Result`.
+
+    Raises:
+        TfkdError: for a model, data or recipe that a step can't take; nothing is trained
+            before teacher, student and data were checked against each other.
+    """
+    recipe = recipe or Recipe()
+    progress = progress or (lambda stage, done, total: None)
+    out = pathlib.Path(out)
+    if not out.is_dir():
+        raise InputError(f"The folder {str(out)!r} does not exist; make it first.")
+    keras.utils.set_random_seed(recipe.seed)
+    baseline, student = _copy(student), _copy(student)
+    trainer = _Trainer(teacher, data, recipe, progress)
+    trainer.distiller(student)  # checks that the pair fits, before anything is trained
+
+    trainer.fit("baseline", baseline, baseline, recipe.epochs, recipe.learning_rate)
+    trainer.fit("student", trainer.distiller(student), student, recipe.epochs,
+                recipe.learning_rate)  # fmt: skip
+    qat = quantize_aware(student)
+    trainer.fit("student_qat", trainer.distiller(qat), qat, recipe.qat_epochs,
+                recipe.qat_learning_rate)  # fmt: skip
+
+    progress("export", 0, len(recipe.formats) + 1)
+    teacher_file = to_tflite(teacher)
+    teacher_file.save(out / "teacher_float32.tflite")
+    files = {}
+    for done, format in enumerate(recipe.formats, start=1):
+        progress("export", done, len(recipe.formats) + 1)
+        # The ranges of the int8 file were learned in QAT: it needs no calibration data.
+        files[format] = to_tflite(qat if format == "int8" else student, format)
+        files[format].save(out / f"student_{format}.tflite")
+    progress("export", len(recipe.formats) + 1, len(recipe.formats) + 1)
+
+    progress("benchmark", 0, 1)
+    names = {"teacher_float32": teacher_file}
+    names.update({f"student_{format}": file for format, file in files.items()})
+    timings = latency.benchmark(names, data.test.x, threads=recipe.threads, seed=recipe.seed)
+    timings = {timing.name: timing for timing in timings}
+    progress("benchmark", 1, 1)
+
+    entries = []
+    for name, stage, model in (
+        ("teacher", "teacher", teacher),
+        ("baseline", "baseline", baseline),
+        ("student", "student", student),
+        ("student_qat", "qat", qat),
+    ):
+        path = out / f"{name}.keras" if name in ("teacher", "student") else None
+        if path is not None:
+            model.save(path)
+        entries.append(_model_entry(name, stage, model, data.test, path))
+    costs = {False: cost.measure(student), True: cost.measure(teacher)}
+    for name, file in names.items():
+        origin, format = name.split("_")
+        made_from = {"teacher": teacher, "student": qat if format == "int8" else student}[origin]
+        entries.append(
+            ModelEntry.of_file(
+                name, format, file, verify(file, made_from, data.test.x, data.test.y),
+                timings[name], path=f"{name}.tflite",
+                parameters=costs[origin == "teacher"].parameters,
+                macs=costs[origin == "teacher"].macs,
+            )
+        )  # fmt: skip
+    report = Report(
+        task="classification" if trainer.classification else "regression",
+        data={"name": data.name, "train": len(data.train), "validation": len(data.validation),
+              "test": len(data.test)},
+        models=tuple(entries),
+        training={"teacher": teacher_history or {}, **trainer.histories},
+        settings=dataclasses.asdict(recipe),
+    )  # fmt: skip
+    write_report(report, out)
+    return Result(student, qat, files, report, out)
+
+
+class _Trainer:
+    """Fits models of either Keras the same way on the same data."""
+
+    def __init__(self, teacher, data, recipe, progress):
+        self.teacher, self.data, self.recipe, self.progress = teacher, data, recipe, progress
+        self.classification = np.issubdtype(np.asarray(data.train.y).dtype, np.integer)
+        self.histories: dict[str, dict[str, list[float]]] = {}
+
+    def distiller(self, student):
+        """Return a compiled Distiller, which checks that teacher and student fit."""
+        distiller = Distiller(
+            student, self.teacher, alpha=self.recipe.alpha, temperature=self.recipe.temperature
+        )
+        self._compile(distiller, student, self.recipe.learning_rate, 1)
+        return distiller
+
+    def fit(self, stage, model, student, epochs, learning_rate):
+        """Train `model` (the student, or a Distiller around it) and keep its history."""
+        recipe, package = self.recipe, _package(student)
+        keras.utils.set_random_seed(recipe.seed)
+        steps = epochs * -(-len(self.data.train) // recipe.batch_size)
+        self._compile(model, student, learning_rate, steps)
+        self.progress(stage, 0, epochs)
+        tick = package.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
+        )
+        history = model.fit(
+            self.data.train.x, self.data.train.y, epochs=epochs, batch_size=recipe.batch_size,
+            validation_data=(self.data.validation.x, self.data.validation.y),
+            callbacks=[tick], verbose=0,
+        )  # fmt: skip
+        self.histories[stage] = {
+            name: [float(value) for value in values] for name, values in history.history.items()
+        }
+
+    def _compile(self, model, student, learning_rate, steps):
+        package = _package(student)
+        schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
+        if self.classification:
+            logits = teachers.output_activation(student) == "linear"
+            loss = package.losses.SparseCategoricalCrossentropy(from_logits=logits)
+            metrics = ["accuracy"]
+        else:
+            loss, metrics = package.losses.MeanSquaredError(), ["mae"]
+        model.compile(package.optimizers.Adam(schedule), loss, metrics=metrics)
+
+
+def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = None):
+    """Train a model on its own, as `compress` trains the student without a teacher.
+
+    Args:
+        model: A Keras 3 model; it is trained in place.
+        data: Split three ways.
+        recipe: `epochs`, `learning_rate`, `batch_size` and `seed` are used.
+        progress: As for `compress`; the stage is `"teacher"`.
+
+    Returns:
+        The history: metric name → a value per epoch.
+    """
+    trainer = _Trainer(None, data, recipe, progress or (lambda stage, done, total: None))
+    trainer.fit("teacher", model, model, recipe.epochs, recipe.learning_rate)
+    return trainer.histories["teacher"]
+
+
+def _package(model):
+    return backends.tf_keras() if backends.flavour(model) == "tf_keras" else keras
+
+
+def _copy(model):
+    """Return a copy of a Keras 3 model with the same weights."""
+    if backends.flavour(model) != "keras":
+        raise InputError(f"The student must be a Keras 3 model, got {type(model).__name__}.")
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _model_entry(name, stage, model, test: Samples, path) -> ModelEntry:
+    measured = cost.measure(model)
+    return ModelEntry(
+        name=name,
+        stage=stage,
+        format=backends.flavour(model),
+        path=None if path is None else path.name,
+        bytes=None if path is None else path.stat().st_size,
+        weight_bytes=measured.float32_bytes,
+        parameters=measured.parameters,
+        macs=measured.macs,
+        metrics=score(model.predict(test.x, verbose=0), test.y),
+        metrics_engine="keras",
+    )
