@@ -354,12 +354,7 @@ def call_interpreter(function, *args, timeout: float):
     try:
         return sandbox.shared().call(function, *args, timeout=timeout)
     except WorkerError as error:
-        raise WorkerError(
-            f"The interpreter could not run this file: {error}",
-            signal=error.signal,
-            timed_out=error.timed_out,
-            details=error.details,
-        ) from None
+        raise error.because("The interpreter could not run this file") from None
 
 
 def open_interpreter(data: bytes, engine: str, threads: int):

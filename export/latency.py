@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from tfkd.errors import InputError, WorkerError
+from tfkd.errors import InputError, TfkdError, WorkerError
 
 from . import sandbox
 from .artifact import ENGINES, TFLiteModel, open_interpreter
@@ -143,12 +143,9 @@ class _Run:
         try:
             return self.worker.call(function, *args, timeout=_CALL_SECONDS)
         except WorkerError as error:
-            raise WorkerError(
-                f"Benchmarking {self.name!r} failed: {error}",
-                signal=error.signal,
-                timed_out=error.timed_out,
-                details=error.details,
-            ) from None
+            raise error.because(f"Benchmarking {self.name!r} failed") from None
+        except TfkdError as error:
+            raise type(error)(f"Benchmarking {self.name!r} failed: {error}") from None
 
     def prepare(self, example, engine, threads):
         self.init_us, self.first_us, call_us = self.call(

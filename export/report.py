@@ -358,10 +358,10 @@ def _draw_accuracy(report: Report) -> str | None:
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
     axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
     axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if value <= 1 else "")
     axes.set_xlabel("file size, kB")
     axes.set_ylabel("test accuracy")
-    axes.legend(fontsize=9, frameon=False)
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return _source(figure)
 
 

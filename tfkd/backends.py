@@ -74,7 +74,7 @@ def tfmot():
 
         # `tf.keras` decides what it is at its first attribute access, by the
         # environment of that moment: let that moment be before tfmot's import.
-        tf.keras.__version__  # noqa: B018
+        tf.keras.Model  # noqa: B018
         try:
             import tensorflow_model_optimization
         except ImportError as error:

@@ -44,6 +44,12 @@ class WorkerError(TfkdError, RuntimeError):
         self.timed_out = timed_out
         self.details = details
 
+    def because(self, context: str) -> WorkerError:
+        """Return the same error with what was being done in front of its message."""
+        return _rebuild_worker_error(
+            f"{context}: {self}", self.signal, self.timed_out, self.details
+        )
+
     def __reduce__(self):
         return _rebuild_worker_error, (str(self), self.signal, self.timed_out, self.details)
 

@@ -11,6 +11,9 @@ from tfkd.errors import UnsupportedError, raise_all
 # nothing there: how the layer was built, and how Keras 3 itself would quantize it.
 _DROPPED = {"quantization_config", "build_config", "compile_config", "synchronized", "seed"}
 
+# Settings that Keras 3 renamed.
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+
 
 def translate(model):
     """Translate a Keras 3 model into an equal tf_keras model.
@@ -100,6 +103,9 @@ def _counterpart(layer, name: str):
         for key, value in {**layer.get_config(), "name": name}.items()
         if not key.endswith("_initializer")
     }
+    for new, old in _RENAMED.get(kind, {}).items():
+        if new in config:
+            config[old] = config.pop(new)
     accepted = _accepted_arguments(target)
     unknown = set(config) - accepted - _DROPPED
     # A setting left at "off" needs no counterpart; one that is on would be lost in silence.

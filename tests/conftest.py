@@ -1,0 +1,93 @@
+"""Models trained once a session and shared: TensorFlow is slow to train and to convert."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from tfkd import Distiller, quantize_aware
+from tfkd.data import load_digits
+from tfkd.export import to_tflite
+
+
+def cnn(package, width=8, name="student", activation=None):
+    """Return a small untrained CNN for 8×8 images, in either Keras."""
+    layers = package.layers
+    inputs = x = package.Input((8, 8, 1), name="pixels")
+    for i in range(2):
+        x = layers.Conv2D(width * (i + 1), 3, strides=i + 1, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.ReLU()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return package.Model(inputs, layers.Dense(10, activation=activation, name="logits")(x), name=name)
+
+
+def crossentropy(package, from_logits=True):
+    """Return the hard loss for class numbers."""
+    return package.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+@pytest.fixture(params=["keras", "tf_keras"])
+def package(request):
+    """Both Keras flavours in turn."""
+    return {"keras": keras, "tf_keras": tf_keras}[request.param]
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The digits, split three ways."""
+    return load_digits(seed=0)
+
+
+@pytest.fixture(scope="session")
+def teacher(digits):
+    """A trained Keras 3 teacher; its test accuracy is above 95 %."""
+    keras.utils.set_random_seed(1)
+    model = cnn(keras, width=16, name="teacher")
+    model.compile(keras.optimizers.Adam(5e-3), crossentropy(keras))
+    model.fit(digits.train.x, digits.train.y, epochs=12, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def student(digits, teacher):
+    """A distilled Keras 3 student."""
+    keras.utils.set_random_seed(2)
+    model = cnn(keras)
+    distiller = Distiller(model, teacher)
+    distiller.compile(keras.optimizers.Adam(5e-3), crossentropy(keras))
+    distiller.fit(digits.train.x, digits.train.y, epochs=12, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def qat(digits, teacher, student):
+    """The student after quantization-aware training under the teacher."""
+    tf_keras.utils.set_random_seed(3)
+    model = quantize_aware(student)
+    distiller = Distiller(model, teacher)
+    distiller.compile(tf_keras.optimizers.Adam(5e-4), crossentropy(tf_keras))
+    distiller.fit(digits.train.x, digits.train.y, epochs=3, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="session")
+def files(digits, student, qat):
+    """The student in every format; `int8` from QAT, `int8_ptq` calibrated after training."""
+    return {
+        "float32": to_tflite(student, "float32"),
+        "float16": to_tflite(student, "float16"),
+        "dynamic": to_tflite(student, "dynamic"),
+        "int8": to_tflite(qat, "int8"),
+        "int8_ptq": to_tflite(student, "int8", digits.train.x[:200]),
+    }
+
+
+@pytest.fixture
+def rng():
+    """A seeded NumPy generator."""
+    return np.random.default_rng(0)

@@ -1,0 +1,129 @@
+"""Every format computes what the model does, within its own bound; the rest is refused."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfkd.errors import ConversionError, InputError
+from tfkd.export import TFLiteModel, conversion, to_tflite
+
+# Largest mean difference from the Keras model, as a fraction of the outputs' spread.
+BOUNDS = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.08, "int8_ptq": 0.08}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+@pytest.mark.parametrize("engine", ["xnnpack", "reference"])
+def test_format_computes_what_the_model_does(files, student, qat, digits, name, engine):
+    want = (qat if name == "int8" else student).predict(digits.test.x, verbose=0)
+    got = files[name].predict(digits.test.x, engine=engine)
+    assert np.abs(got - want).mean() <= BOUNDS[name] * want.std()
+    assert np.mean(got.argmax(-1) == want.argmax(-1)) >= (0.98 if "int8" in name else 0.995)
+
+
+def test_int8_files_hold_integers_only(files):
+    for name in ("int8", "int8_ptq"):
+        file = files[name]
+        assert file.integer_only and file.float_tensors == ()
+        assert file.inputs[0].dtype == file.outputs[0].dtype == "int8"
+        assert "DEQUANTIZE" not in file.ops and "QUANTIZE" not in file.ops
+    assert not files["dynamic"].integer_only
+
+
+def test_sizes_fall_with_the_format(files):
+    weights = {name: file.weight_bytes for name, file in files.items()}
+    assert weights["float32"] / weights["int8"] >= 3.5
+    assert weights["float32"] / weights["float16"] >= 1.9
+    assert files["int8"].size < files["float16"].size < files["float32"].size
+
+
+def test_tf_keras_models_and_softmax_outputs(package):
+    x = np.random.default_rng(0).random((20, 6), "float32")
+    model = package.Sequential(
+        [package.Input((6,), name="some input"), package.layers.Dense(3, activation="softmax")]
+    )
+    file = to_tflite(model, "int8", x)
+    assert file.integer_only
+    assert file.inputs[0].name == "some_input"
+    np.testing.assert_allclose(file.predict(x), model.predict(x, verbose=0), atol=0.02)
+
+
+def test_several_inputs_and_outputs_by_name():
+    a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    both = keras.layers.Concatenate()([b, a])
+    model = keras.Model(
+        [b, a], [keras.layers.Dense(2, name="p")(both), keras.layers.Dense(1, name="q")(a)]
+    )
+    file = to_tflite(model)
+    x = {"a": np.ones((4, 2), "float32"), "b": np.full((4, 3), 2.0, "float32")}
+    want = model.predict([x["b"], x["a"]], verbose=0)
+    got = dict(zip([info.name for info in file.outputs], file.predict(x), strict=True))
+    for output, values in zip(model.outputs, want, strict=True):
+        np.testing.assert_allclose(got[output._keras_history[0].name], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "message"),
+    [
+        ("int4", None, "format must be one of"),
+        ("int8", None, "int8 needs representative_data: 100 to 500"),
+        ("float32", np.zeros((4, 6)), "not used here: float32 needs none"),
+        ("int8", np.zeros((4, 5)), r"must have the shape \(None, 6\), got \(4, 5\)"),
+        ("int8", np.zeros(6), r"got \(6,\)"),
+        ("int8", np.zeros((0, 6)), "is empty"),
+        ("int8", np.full((4, 6), np.nan), "NaN"),
+        ("int8", [np.zeros((4, 6))] * 2, "1 inputs, got data for 2"),
+    ],
+)
+def test_bad_requests(format, data, message):
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    with pytest.raises(InputError, match=message):
+        to_tflite(model, format, data)
+
+
+def test_bad_models(qat):
+    with pytest.raises(InputError, match="Expected a Keras 3 or tf_keras model, got str"):
+        to_tflite("model.keras")
+    with pytest.raises(InputError, match="trained for int8; convert the float student"):
+        to_tflite(qat, "float16")
+    with pytest.raises(InputError, match="has learned its ranges"):
+        to_tflite(qat, "int8", np.zeros((4, 8, 8, 1)))
+    free = keras.Sequential([keras.Input((None, 3)), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="free size.*fixed Input shape"):
+        to_tflite(free)
+    broken = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    broken.set_weights([np.full((6, 3), np.nan), np.zeros(3)])
+    with pytest.raises(InputError, match="not finite"):
+        to_tflite(broken)
+
+
+def test_what_kills_the_converter_is_an_error():
+    # Calibrating a WHILE loop (a Keras 3 GRU) ends the plain converter's process.
+    model = keras.Sequential([keras.Input((5, 3)), keras.layers.GRU(4)])
+    with pytest.raises(ConversionError, match="to int8 failed: .*SIGSEGV"):
+        to_tflite(model, "int8", np.random.default_rng(0).random((10, 5, 3)))
+    assert to_tflite(model).predict(np.ones((2, 5, 3))).shape == (2, 4)
+
+
+def test_an_op_that_tflite_does_not_have_is_named():
+    class Determinant(keras.layers.Layer):
+        def call(self, x):
+            return tf.linalg.det(x)[:, None]
+
+    model = keras.Sequential([keras.Input((3, 3)), Determinant()])
+    with pytest.raises(ConversionError, match="MatrixDeterminant"):
+        to_tflite(model)
+
+
+def test_an_int8_file_with_float_left_in_it_is_refused(monkeypatch, files):
+    monkeypatch.setattr(conversion.sandbox.Worker, "call", lambda *a, **k: files["dynamic"].data)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    with pytest.raises(ConversionError, match="left .* tensors in floating point"):
+        to_tflite(model, "int8", np.zeros((4, 6)))
+
+
+def test_the_caller_keeps_its_model(student, digits):
+    before = student.predict(digits.test.x[:8], verbose=0)
+    to_tflite(student)
+    np.testing.assert_array_equal(student.predict(digits.test.x[:8], verbose=0), before)
+    assert isinstance(to_tflite(student), TFLiteModel)

@@ -1,0 +1,140 @@
+"""The command line, as a user meets it: status, one-line errors, nothing half-written."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfkd.cli import main
+
+FILES = {
+    "teacher.keras", "student.keras", "teacher_float32.tflite", "student_float32.tflite",
+    "student_float16.tflite", "student_int8.tflite", "report.json", "report.html",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--epochs", "0"], "must be a whole number of at least 1, got '0'"),
+        (["demo", "--epochs", "many"], "got 'many'"),
+        (["demo", "--epochs", "1e400"], "got '1e400'"),
+        (["demo", "--seed", "-1"], "--seed"),
+        (["demo", "--out", "/proc/none/x"], "Cannot write"),
+        (["demo", "--out", "{file}"], "is a file; name a folder"),
+        (["demo", "--out", "{full}"], "is not empty; name another"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    arguments = [a.format(file=tmp_path / "file", full=tmp_path) for a in arguments]
+    try:
+        status = main(arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert err.startswith("error: ") and message in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_missing_dependency_is_one_line_and_status_2(tmp_path):
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "from tfkd.cli import main\n"
+        f"sys.exit(main(['demo', '--quiet', '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*sklearn.*pip install.*\n", done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_and_imports_no_tensorflow():
+    command = [sys.executable, "-X", "importtime", "-m", "tfkd", "--help"]
+    start = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "demo" in done.stdout
+    assert "tensorflow" not in done.stderr and "numpy" not in done.stderr
+    assert time.monotonic() - start < 2  # 0.1 s on an idle machine
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A short demo, run as a command from another folder."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    command = [sys.executable, "-m", "tfkd", "demo", "--out", "made", "--epochs", "6", "--json",
+               "--seed", "1"]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return folder / "made", done
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_files_and_a_report(demo):
+    folder, done = demo
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in folder.iterdir()} == FILES
+    assert json.loads(done.stdout)["models"] == json.loads((folder / "report.json").read_text())[
+        "models"
+    ]
+
+
+@pytest.mark.slow
+def test_the_demo_shows_progress_and_no_warnings(demo):
+    _, done = demo
+    for words in ("training the teacher", "distilling", "quantization-aware", "benchmarking"):
+        assert words in done.stderr
+    assert "arning" not in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_demos_report_says_what_was_measured(demo):
+    folder, _ = demo
+    report = json.loads((folder / "report.json").read_text())
+    models = {model["name"]: model for model in report["models"]}
+    assert list(models) == [
+        "teacher", "baseline", "student", "student_qat", "teacher_float32", "student_float32",
+        "student_float16", "student_int8",
+    ]  # fmt: skip
+    for model in models.values():
+        assert 0 < model["metrics"]["accuracy"] <= 1 and model["metrics_engine"]
+    int8, float32 = models["student_int8"], models["student_float32"]
+    assert int8["integer_only"] and float32["weight_bytes"] / int8["weight_bytes"] >= 3.5
+    assert int8["bytes"] == (folder / "student_int8.tflite").stat().st_size
+    assert int8["parity"]["argmax_agreement"] >= 0.99
+    assert int8["metrics"]["accuracy"] >= models["student"]["metrics"]["accuracy"] - 0.01
+    assert models["student"]["metrics"]["accuracy"] > 0.85
+    assert len(report["training"]["student"]["val_accuracy"]) == 6
+
+
+@pytest.mark.slow
+def test_a_seed_repeats(demo, tmp_path):
+    folder, _ = demo
+    command = [sys.executable, "-m", "tfkd", "demo", "--out", tmp_path / "again", "--epochs", "6",
+               "--quiet", "--seed", "1"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name in ("student_float32.tflite", "student_int8.tflite"):
+        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "tfkd", "demo", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(12)  # in the middle of training
+    assert process.poll() is None
+    assert os.listdir(tmp_path) != []
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; nothing was written" in err and "Traceback" not in err
+    assert os.listdir(tmp_path) == []

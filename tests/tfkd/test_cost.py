@@ -1,0 +1,47 @@
+"""Parameters and MACs against hand arithmetic."""
+
+import pytest
+
+from tfkd import cost
+
+
+@pytest.mark.parametrize(
+    ("make", "parameters", "macs"),
+    [
+        (lambda la: la.Conv2D(16, 3, padding="same"), 3 * 3 * 4 * 16 + 16, 64 * 3 * 3 * 4 * 16),
+        (lambda la: la.Conv2D(16, 3, strides=2, padding="same"), 592, 16 * 576),
+        (lambda la: la.Conv2D(8, 3, groups=2), 3 * 3 * 2 * 8 + 8, 36 * 3 * 3 * 2 * 8),
+        (lambda la: la.DepthwiseConv2D(3, padding="same"), 3 * 3 * 4 + 4, 64 * 3 * 3 * 4),
+        (lambda la: la.SeparableConv2D(8, 3, padding="same"), 36 + 32 + 8, 64 * (36 + 32)),
+        (lambda la: la.Conv2DTranspose(8, 3, padding="same"), 296, 64 * 288),
+        (lambda la: la.Dense(5), 4 * 5 + 5, 64 * 4 * 5),
+        (lambda la: la.BatchNormalization(), 16, 0),
+    ],
+)
+def test_against_hand_arithmetic(package, make, parameters, macs):
+    model = package.Sequential([package.Input((8, 8, 4)), make(package.layers)])
+    measured = cost.measure(model)
+    assert (measured.parameters, measured.macs) == (parameters, macs)
+    assert measured.float32_bytes == 4 * parameters
+
+
+def test_recurrent_layers_count_every_step(package):
+    model = package.Sequential([package.Input((10, 3)), package.layers.LSTM(8)])
+    assert cost.measure(model).macs == 10 * (3 * 4 * 8 + 8 * 4 * 8)
+
+
+def test_a_shared_layer_costs_its_work_twice_and_its_weights_once(package):
+    x = package.Input((4,))
+    dense = package.layers.Dense(4)
+    measured = cost.measure(package.Model(x, dense(dense(x))))
+    assert (measured.parameters, measured.macs) == (20, 32)
+
+
+def test_what_is_not_known_is_none(package):
+    model = package.Sequential([package.Input((None, None, 3)), package.layers.Conv2D(4, 3)])
+    assert cost.measure(model).macs is None
+
+
+def test_a_quantize_aware_model_costs_what_its_student_does(student, qat):
+    assert cost.measure(qat).parameters == cost.measure(student).parameters
+    assert cost.measure(qat).macs == cost.measure(student).macs

@@ -1,0 +1,69 @@
+"""Splits, `.npz` files and representative samples."""
+
+import numpy as np
+import pytest
+
+from tfkd.data import Samples, load_digits, load_npz, representative, split
+from tfkd.errors import InputError
+
+
+def test_digits_are_split_three_ways_without_overlap(digits):
+    parts = [digits.train, digits.validation, digits.test]
+    assert [len(part) for part in parts] == [1077, 360, 360]
+    rows = np.concatenate([part.x.reshape(len(part), -1) for part in parts])
+    assert len(np.unique(rows, axis=0)) == len(rows) == 1797
+    assert digits.train.x.min() == 0.0 and digits.train.x.max() == 1.0
+    for part in parts:
+        assert np.bincount(part.y).min() / len(part) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_seed_repeats_and_another_differs(digits):
+    np.testing.assert_array_equal(load_digits(0).test.x, digits.test.x)
+    assert not np.array_equal(load_digits(1).test.y, digits.test.y)
+
+
+def test_split_refuses_what_it_cannot_split():
+    with pytest.raises(InputError, match="fractions"):
+        split(np.zeros(10), np.zeros(10, int), test=0.7, validation=0.5)
+    with pytest.raises(InputError, match="can't be split three ways"):
+        split(np.zeros(3), np.arange(3))
+    with pytest.raises(InputError, match="x has 3 examples but y has 2"):
+        split(np.zeros(3), np.zeros(2))
+    with pytest.raises(InputError, match="no examples"):
+        Samples(np.zeros(0), np.zeros(0))
+
+
+def test_npz_round_trip(tmp_path):
+    path = tmp_path / "d.npz"
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20)
+    np.savez(path, x_train=x, y_train=y, x_test=x[:5], y_test=y[:5])
+    data = load_npz(path, validation=0.25)
+    assert (len(data.train), len(data.validation), len(data.test)) == (15, 5, 5)
+    np.testing.assert_array_equal(np.sort(np.r_[data.train.y, data.validation.y]), y)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 half a zip"])
+def test_npz_that_is_none(tmp_path, content):
+    path = tmp_path / "d.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"Cannot read .*d\.npz"):
+        load_npz(path)
+
+
+def test_npz_with_arrays_missing_or_pickled(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, x_train=np.zeros(2))
+    with pytest.raises(InputError, match="no array 'y_train'; .* no array 'y_test'"):
+        load_npz(path)
+    objects = np.array([{}], dtype=object)
+    np.savez(path, x_train=objects, y_train=objects, x_test=objects, y_test=objects)
+    with pytest.raises(InputError, match="Cannot read"):
+        load_npz(path)
+
+
+def test_representative_samples_are_dealt_evenly_over_classes():
+    y = np.repeat([0, 1, 2], [900, 60, 40])
+    drawn = representative(Samples(np.arange(1000), y), count=90, seed=3)
+    assert np.bincount(y[drawn]).tolist() == [30, 30, 30]
+    everything = representative(Samples(np.arange(1000), y), count=5000)
+    assert len(everything) == 1000

@@ -1,0 +1,233 @@
+"""The distillation step: its value against NumPy, in both Keras flavours."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from conftest import cnn, crossentropy
+from scipy.special import log_softmax, rel_entr, softmax
+
+from tfkd import Distiller, quantize_aware
+from tfkd.errors import InputError
+
+
+def dense(package, units=3, activation=None, inputs=4, **kwargs):
+    return package.Sequential(
+        [package.Input((inputs,)), package.layers.Dense(units, activation=activation, **kwargs)]
+    )
+
+
+@pytest.fixture
+def batch(rng):
+    return rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32)
+
+
+def first_step(distiller, x, y, **kwargs):
+    """Return the losses of one step with all data in the batch, before any update."""
+    history = distiller.fit(x, y, batch_size=len(x), epochs=1, verbose=0, **kwargs)
+    return {name: values[0] for name, values in history.history.items()}
+
+
+def expected(student, teacher, x, y, temperature, weights=None):
+    s, t = student.predict(x, verbose=0), teacher.predict(x, verbose=0)
+    hard = -log_softmax(s, -1)[np.arange(len(y)), y]
+    soft = temperature**2 * rel_entr(softmax(t / temperature, -1), softmax(s / temperature, -1))
+    weights = np.ones(len(y)) if weights is None else weights
+    return (weights * hard).mean(), (weights * soft.sum(-1)).mean()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_loss_is_alpha_hard_plus_rest_soft(package, batch, alpha, temperature):
+    student, teacher = dense(package), dense(keras)
+    hard, soft = expected(student, teacher, *batch, temperature)
+    distiller = Distiller(student, teacher, alpha=alpha, temperature=temperature)
+    distiller.compile("sgd", crossentropy(package))
+    logs = first_step(distiller, *batch)
+    assert logs["hard_loss"] == pytest.approx(hard, rel=1e-5)
+    assert logs["soft_loss"] == pytest.approx(soft, rel=1e-5, abs=1e-6)
+    assert logs["loss"] == pytest.approx(alpha * hard + (1 - alpha) * soft, rel=1e-5)
+
+
+def test_the_update_follows_the_gradient_of_that_loss(package, batch):
+    x, y = batch
+    student, teacher = dense(package), dense(keras)
+    kernel, bias = student.get_weights()
+    s, t = x @ kernel + bias, teacher.predict(x, verbose=0)
+    # d hard / d logits = softmax − one-hot; d soft / d logits = T (softmax(s/T) − softmax(t/T)).
+    hard = softmax(s, -1) - np.eye(3)[y]
+    soft = 4.0 * (softmax(s / 4, -1) - softmax(t / 4, -1))
+    want = kernel - 0.5 * x.T @ (0.1 * hard + 0.9 * soft) / len(x)
+    distiller = Distiller(student, teacher, alpha=0.1, temperature=4.0)
+    distiller.compile(package.optimizers.SGD(0.5), crossentropy(package))
+    first_step(distiller, x, y)
+    np.testing.assert_allclose(student.get_weights()[0], want, rtol=1e-4, atol=1e-6)
+
+
+def test_probabilities_are_recognised_and_give_the_same_loss(package, batch):
+    student, teacher = dense(package), dense(keras)
+    squashed = [dense(p, activation="softmax") for p in (package, keras)]
+    for model, like in zip(squashed, (student, teacher), strict=True):
+        model.set_weights(like.get_weights())
+    logs = []
+    for s, t, from_logits in ((student, teacher, True), (*squashed, False)):
+        distiller = Distiller(s, t)
+        distiller.compile("sgd", crossentropy(package, from_logits))
+        logs.append(first_step(distiller, *batch))
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+
+
+def test_sample_weights_weigh_both_losses(package, batch, rng):
+    weights = rng.uniform(0, 2, 32).astype("float32")
+    student, teacher = dense(package), dense(keras)
+    hard, soft = expected(student, teacher, *batch, 4.0, weights)
+    distiller = Distiller(student, teacher)
+    distiller.compile("sgd", crossentropy(package))
+    logs = first_step(distiller, *batch, sample_weight=weights)
+    assert logs["hard_loss"] == pytest.approx(hard, rel=1e-5)
+    assert logs["soft_loss"] == pytest.approx(soft, rel=1e-5)
+
+
+def test_regularizers_are_added_in_full_whatever_alpha(package, batch):
+    student = dense(package, kernel_regularizer=package.regularizers.L2(0.5))
+    extra = 0.5 * np.square(student.get_weights()[0]).sum()
+    distiller = Distiller(student, dense(keras), alpha=0.1)
+    distiller.compile("sgd", crossentropy(package))
+    logs = first_step(distiller, *batch)
+    total = 0.1 * logs["hard_loss"] + 0.9 * logs["soft_loss"] + extra
+    assert logs["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_regression(package, rng):
+    x, y = rng.normal(size=(2, 16, 4)).astype("float32")
+    student, teacher = dense(package, units=4), dense(keras, units=4)
+    s, t = student.predict(x, verbose=0), teacher.predict(x, verbose=0)
+    distiller = Distiller(student, teacher, alpha=0.25)
+    distiller.compile("sgd", "mse")
+    logs = first_step(distiller, x, y)
+    want = 0.25 * np.square(s - y).mean() + 0.75 * np.square(s - t).mean()
+    assert logs["loss"] == pytest.approx(want, rel=1e-5)
+
+
+def test_several_teachers_are_averaged_as_probabilities(batch, package):
+    student, teachers = dense(package), [dense(keras), dense(tf_keras, activation="softmax")]
+    p = softmax(teachers[0].predict(batch[0], verbose=0), -1) / 2
+    p += teachers[1].predict(batch[0], verbose=0) / 2
+    q = softmax(student.predict(batch[0], verbose=0), -1)
+    distiller = Distiller(student, teachers, temperature=1.0)
+    distiller.compile("sgd", crossentropy(package))
+    logs = first_step(distiller, *batch)
+    assert logs["soft_loss"] == pytest.approx(rel_entr(p, q).sum(-1).mean(), rel=1e-4)
+
+
+def test_alpha_and_temperature_move_without_a_retrace(package, batch):
+    distiller = Distiller(dense(package), dense(keras), alpha=0.5)
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
+    first_step(distiller, *batch)
+    function = distiller.train_function
+    distiller.alpha = 1.0
+    logs = first_step(distiller, *batch)
+    assert distiller.train_function is function
+    assert logs["loss"] == pytest.approx(logs["hard_loss"], rel=1e-6)
+    distiller.alpha, distiller.temperature = 0.0, 1.0
+    cold = first_step(distiller, *batch)["soft_loss"]
+    distiller.temperature = 8.0
+    assert first_step(distiller, *batch)["soft_loss"] != pytest.approx(cold, rel=1e-3)
+
+
+def test_evaluate_and_predict_are_the_students(package, batch):
+    student = dense(package)
+    student.compile(loss=crossentropy(package), metrics=["accuracy"])
+    distiller = Distiller(student, dense(keras))
+    distiller.compile("sgd", crossentropy(package), metrics=["accuracy"])
+    want = student.evaluate(*batch, verbose=0)
+    assert distiller.evaluate(*batch, verbose=0) == pytest.approx(want, rel=1e-6)
+    assert sorted(distiller.evaluate(*batch, verbose=0, return_dict=True)) == ["accuracy", "loss"]
+    np.testing.assert_allclose(
+        distiller.predict(batch[0], verbose=0), student.predict(batch[0], verbose=0)
+    )
+
+
+def test_history_has_the_three_losses_and_the_metrics(package, batch):
+    distiller = Distiller(dense(package), dense(keras))
+    distiller.compile("adam", crossentropy(package), metrics=["accuracy"])
+    history = distiller.fit(*batch, epochs=2, validation_data=batch, verbose=0).history
+    assert set(history) == {
+        "loss", "hard_loss", "soft_loss", "accuracy", "val_loss", "val_accuracy",
+    }  # fmt: skip
+
+
+def test_the_teacher_is_left_as_it_was(package, batch):
+    teacher = cnn(keras)
+    teacher.layers[1].trainable = False
+    weights, flags = teacher.get_weights(), [layer.trainable for layer in teacher.layers]
+    distiller = Distiller(cnn(package), teacher)
+    distiller.compile("adam", crossentropy(package))
+    x = np.random.default_rng(0).random((32, 8, 8, 1), "float32")
+    distiller.fit(x, batch[1], epochs=2, verbose=0)
+    assert [layer.trainable for layer in teacher.layers] == flags
+    for before, after in zip(weights, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    ours = {id(v) for v in distiller.variables}
+    assert not ours & {id(v) for v in teacher.variables}
+
+
+def test_a_tfmot_wrapped_student_trains_under_a_keras_3_teacher(batch):
+    student = quantize_aware(dense(keras))
+    distiller = Distiller(student, dense(keras))
+    assert isinstance(distiller, tf_keras.Model)
+    distiller.compile(tf_keras.optimizers.Adam(0.05), crossentropy(tf_keras))
+    soft = distiller.fit(*batch, epochs=30, verbose=0).history["soft_loss"]
+    assert soft[-1] < 0.5 * soft[0]
+
+
+def test_distillation_pulls_the_student_to_the_teacher(digits, teacher, student):
+    x = digits.test.x
+    t, s = teacher.predict(x, verbose=0).argmax(-1), student.predict(x, verbose=0).argmax(-1)
+    assert np.mean(t == digits.test.y) > 0.95
+    assert np.mean(t == s) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": 1.5}, r"alpha must be in \[0, 1\], got 1.5"),
+        ({"alpha": float("nan")}, r"alpha must be in \[0, 1\]"),
+        ({"alpha": "much"}, r"alpha must be in \[0, 1\], got 'much'"),
+        ({"temperature": 0}, "temperature must be a number > 0, got 0"),
+        ({"temperature": float("inf")}, "temperature must be a number > 0, got inf"),
+    ],
+)
+def test_numbers_out_of_range(package, arguments, message):
+    with pytest.raises(InputError, match=message):
+        Distiller(dense(package), dense(keras), **arguments)
+
+
+def test_models_that_do_not_fit(package):
+    with pytest.raises(InputError, match=r"outputs of shape \(None, 5\).*must be equal"):
+        Distiller(dense(package), dense(keras, units=5))
+    with pytest.raises(InputError, match="The student must be a Keras 3 or tf_keras model, got str"):
+        Distiller("student.keras", dense(keras))
+    with pytest.raises(InputError, match="A teacher must be"):
+        Distiller(dense(package), 3)
+    with pytest.raises(InputError, match="list of teachers is empty"):
+        Distiller(dense(package), [])
+
+
+def test_logits_and_probabilities_are_never_guessed(package, batch):
+    distiller = Distiller(dense(package), dense(keras))
+    with pytest.raises(InputError, match="from_logits=False, but the student .* gives logits"):
+        distiller.compile("adam", "sparse_categorical_crossentropy")
+    unknown = dense(keras, activation="tanh")
+    distiller = Distiller(dense(package), unknown)
+    with pytest.raises(InputError, match="teacher_from_logits=True for logits"):
+        distiller.compile("adam", crossentropy(package))
+    Distiller(dense(package), unknown, teacher_from_logits=True).compile(
+        "adam", crossentropy(package)
+    )
+    distiller = Distiller(dense(package), dense(keras), teacher_from_logits=False)
+    with pytest.raises(InputError, match="contradicts the teacher"):
+        distiller.compile("adam", crossentropy(package))
+    distiller = Distiller(dense(package), dense(keras))
+    with pytest.raises(InputError, match="The task can't be told"):
+        distiller.compile("adam", lambda y, p: 0.0)
