@@ -13,8 +13,15 @@ import tempfile
 
 from tfkd import demo
 
-NAMES = ("teacher", "baseline", "student", "student_qat", "student_float32", "student_float16",
-         "student_int8")  # fmt: skip
+NAMES = (
+    "teacher",
+    "baseline",
+    "student",
+    "student_qat",
+    "student_float32",
+    "student_float16",
+    "student_int8",
+)
 
 
 def main():
@@ -34,8 +41,10 @@ def main():
     for name, values in accuracy.items():
         print(f"{name:16} mean {statistics.mean(values):.4f}  std {statistics.stdev(values):.4f}")
     gains = [d - b for d, b in zip(accuracy["student"], accuracy["baseline"], strict=True)]
-    print(f"distilled − baseline: mean {statistics.mean(gains):+.4f}, "
-          f"std {statistics.stdev(gains):.4f}, by seed {[round(g, 4) for g in gains]}")  # fmt: skip
+    print(
+        f"distilled − baseline: mean {statistics.mean(gains):+.4f}, "
+        f"std {statistics.stdev(gains):.4f}, by seed {[round(g, 4) for g in gains]}"
+    )
     print(f"int8 file agrees with its QAT graph: {agreement}")
     if options.out:
         options.out.write_text(json.dumps({"accuracy": accuracy, "agreement": agreement}, indent=2))

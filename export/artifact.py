@@ -203,9 +203,14 @@ class TFLiteModel:
         """
         arrays = self.input_arrays(x)
         results = call_interpreter(
-            _predict, self.data, arrays, self.inputs[0].shape[0], engine, threads,
+            _predict,
+            self.data,
+            arrays,
+            self.inputs[0].shape[0],
+            engine,
+            threads,
             timeout=_PREDICT_SECONDS,
-        )  # fmt: skip
+        )
         outputs = [
             info.dequantize(values) for info, values in zip(self.outputs, results, strict=True)
         ]
@@ -282,12 +287,8 @@ class TFLiteModel:
                 and graph.inputs is not None
                 and graph.outputs is not None
                 and graph.operators is not None
-                and all(
-                    0 <= i < len(graph.tensors) for i in [*graph.inputs, *graph.outputs]
-                )
-                and all(
-                    0 <= op.opcodeIndex < len(model.operatorCodes) for op in graph.operators
-                )
+                and all(0 <= i < len(graph.tensors) for i in [*graph.inputs, *graph.outputs])
+                and all(0 <= op.opcodeIndex < len(model.operatorCodes) for op in graph.operators)
                 for graph in graphs
             )
         except Exception as error:  # whatever a malformed buffer makes the reader raise

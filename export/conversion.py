@@ -1,11 +1,10 @@
 """`to_tflite`: a Keras model as `.tflite` bytes, converted where a crash does no harm.
 
-    model ──trace at batch 1──► SavedModel ──worker: converter──► bytes ──audit──► TFLiteModel
+model ──trace at batch 1──► SavedModel ──worker: converter──► bytes ──audit──► TFLiteModel
 """
 
 from __future__ import annotations
 
-import pathlib
 import re
 import tempfile
 
@@ -158,9 +157,7 @@ def _save(model, folder: str) -> list[str]:
     source = graph.walk(model)
     names = _identifiers([tensor.name for tensor in source.input_list])
     free = [
-        f"{tensor.name} {tensor.shape}"
-        for tensor in source.input_list
-        if None in tensor.shape[1:]
+        f"{tensor.name} {tensor.shape}" for tensor in source.input_list if None in tensor.shape[1:]
     ]
     if free:
         raise InputError(

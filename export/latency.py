@@ -120,8 +120,7 @@ def benchmark(
     }
     with contextlib.ExitStack() as stack:
         runs = [
-            _Run(name, file, stack.enter_context(sandbox.Worker()))
-            for name, file in files.items()
+            _Run(name, file, stack.enter_context(sandbox.Worker())) for name, file in files.items()
         ]
         for run in runs:
             run.prepare(_example(run.file, inputs, seed), engine, threads)
@@ -198,7 +197,9 @@ def _median_interval(rounds, seed, resamples: int = 1000) -> tuple[float, float]
     # Enough of each round for its shape; thousands of 10 µs calls add nothing.
     thinned = [block[:: max(1, len(block) // 200)] for block in rounds]
     medians = [
-        np.median(np.concatenate([thinned[i] for i in rng.integers(len(thinned), size=len(thinned))]))
+        np.median(
+            np.concatenate([thinned[i] for i in rng.integers(len(thinned), size=len(thinned))])
+        )
         for _ in range(resamples)
     ]
     low, high = np.percentile(medians, [2.5, 97.5]) / 1e3

@@ -22,8 +22,15 @@ from .verification import Verification
 
 SCHEMA = "tfkd.report/1"
 
-_PACKAGES = ("tfkd", "tensorflow", "keras", "tf_keras", "tensorflow-model-optimization",
-             "ai-edge-litert", "numpy")  # fmt: skip
+_PACKAGES = (
+    "tfkd",
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "tensorflow-model-optimization",
+    "ai-edge-litert",
+    "numpy",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +115,21 @@ class ModelEntry:
             metrics_engine=verification.engine,
             parity={
                 key: getattr(verification, key)
-                for key in ("samples", "argmax_agreement", "max_abs_diff", "max_lsb",
-                            "engine", "passed")
+                for key in (
+                    "samples",
+                    "argmax_agreement",
+                    "max_abs_diff",
+                    "max_lsb",
+                    "engine",
+                    "passed",
+                )
             },
             ops=file.ops,
             integer_only=file.integer_only,
             keeps_state=file.keeps_state,
             **measured,
             **more,
-        )  # fmt: skip
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,17 +312,23 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
 def _pictures(report: Report) -> list[dict[str, str]]:
     """Draw what there is data for."""
     drawn = (
-        ("Accuracy against size",
-         "Test accuracy of each file with its 95 % interval (Wilson), against bytes on a log axis.",
-         _draw_accuracy),
-        ("Latency",
-         "Median of one call with its 95 % interval (thick) and the 5th to 95th percentile (thin), "
-         "on the machine named below; not a phone's or a microcontroller's.",
-         _draw_latency),
-        ("Training",
-         "Accuracy on the validation split after each epoch; the last epoch is what is reported.",
-         _draw_training),
-    )  # fmt: skip
+        (
+            "Accuracy against size",
+            "Test accuracy of each file with its 95 % interval (Wilson), against its size.",
+            _draw_accuracy,
+        ),
+        (
+            "Latency",
+            "Median of one call with its 95 % interval (thick) and the 5th to 95th percentile "
+            "(thin), on the machine named below; not a phone's or a microcontroller's.",
+            _draw_latency,
+        ),
+        (
+            "Training",
+            "Accuracy on the validation split after each epoch; the last epoch is reported.",
+            _draw_training,
+        ),
+    )
     pictures = []
     for title, caption, draw in drawn:
         source = draw(report)
@@ -350,9 +369,14 @@ def _draw_accuracy(report: Report) -> str | None:
         value = model.metrics["accuracy"]
         low, high = wilson(value, report.data["test"])
         axes.errorbar(
-            model.bytes / 1000, value, yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
-            fmt="o", color=colour, capsize=3, label=model.name,
-        )  # fmt: skip
+            model.bytes / 1000,
+            value,
+            yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
+            fmt="o",
+            color=colour,
+            capsize=3,
+            label=model.name,
+        )
     axes.set_xscale("log")
     sizes = [model.bytes / 1000 for model in models]
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
@@ -373,11 +397,23 @@ def _draw_latency(report: Report) -> str | None:
     for row, model in enumerate(models):
         timing = model.latency_us
         axes.plot([timing["p5"], timing["p95"]], [row, row], color=_COLOURS[0], linewidth=1.2)
-        axes.plot(timing["ci95"], [row, row], color=_COLOURS[0], linewidth=6, alpha=0.45,
-                  solid_capstyle="butt")  # fmt: skip
+        axes.plot(
+            timing["ci95"],
+            [row, row],
+            color=_COLOURS[0],
+            linewidth=6,
+            alpha=0.45,
+            solid_capstyle="butt",
+        )
         axes.plot(timing["median"], row, "o", color=_COLOURS[0], markersize=5)
-        axes.annotate(f"{timing['median']:.1f} µs", (timing["median"], row), (0, 8),
-                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
+        axes.annotate(
+            f"{timing['median']:.1f} µs",
+            (timing["median"], row),
+            (0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
     axes.set_yticks(range(len(models)), [model.name for model in models])
     axes.set_ylim(-0.5, len(models) - 0.3)
     axes.set_xlim(0, max(m.latency_us["p95"] for m in models) * 1.15)

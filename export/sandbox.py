@@ -61,7 +61,7 @@ class Worker:
             return
         self.close()
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         path = [entry or os.getcwd() for entry in sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START.format(path=path, parent=os.getpid())],

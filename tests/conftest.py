@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from tfkd.export import to_tflite
 
 from tfkd import Distiller, quantize_aware
 from tfkd.data import load_digits
-from tfkd.export import to_tflite
 
 
 def cnn(package, width=8, name="student", activation=None):
@@ -23,7 +23,9 @@ def cnn(package, width=8, name="student", activation=None):
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.ReLU()(x)
     x = layers.GlobalAveragePooling2D()(x)
-    return package.Model(inputs, layers.Dense(10, activation=activation, name="logits")(x), name=name)
+    return package.Model(
+        inputs, layers.Dense(10, activation=activation, name="logits")(x), name=name
+    )
 
 
 def crossentropy(package, from_logits=True):

@@ -8,28 +8,54 @@ import sys
 
 import keras
 import pytest
+import tfkd.export
 
 import tfkd
-import tfkd.export
 from tfkd import backends
 from tfkd.errors import MissingDependencyError
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 # A file imports only from above it in its own list (DESIGN's order, and what was added).
-TFKD = ["_version", "_lazy", "errors", "files", "backends", "graph", "cost", "translation", "data",
-        "losses", "teachers", "distiller", "quantization", "compression", "demo", "cli",
-        "__main__"]  # fmt: skip
+TFKD = [
+    "_version",
+    "_lazy",
+    "errors",
+    "files",
+    "backends",
+    "graph",
+    "cost",
+    "translation",
+    "data",
+    "losses",
+    "teachers",
+    "distiller",
+    "quantization",
+    "compression",
+    "demo",
+    "cli",
+    "__main__",
+]
 EXPORT = ["sandbox", "artifact", "conversion", "verification", "latency", "report"]
-EXPORT_MAY_IMPORT = {"_lazy", "errors", "files", "graph", "cost", "translation", "data",
-                     "quantization", "backends", "_version"}  # fmt: skip
+EXPORT_MAY_IMPORT = {
+    "_lazy",
+    "errors",
+    "files",
+    "graph",
+    "cost",
+    "translation",
+    "data",
+    "quantization",
+    "backends",
+    "_version",
+}
 MAY_IMPORT_EXPORT = {"compression", "cli"}
 
 
 def modules():
     for folder, package in ((ROOT / "tfkd", "tfkd"), (ROOT / "export", "tfkd.export")):
         for path in sorted(folder.rglob("*.py")):
-            parts = [part for part in path.relative_to(folder).with_suffix("").parts]
+            parts = list(path.relative_to(folder).with_suffix("").parts)
             if parts[-1] == "__init__":
                 parts.pop()
             yield path, package, ".".join(parts)
@@ -88,12 +114,14 @@ def public():
                         yield f"{package.__name__}.{name}.{attribute}", value
 
 
-@pytest.mark.parametrize(("name", "thing"), list(public()), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("name", "thing"), list(public()), ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_everything_public_is_documented(name, thing):
     doc = inspect.getdoc(thing.fget if isinstance(thing, property) else thing)
     assert doc and len(doc.split()) >= 3, f"{name} has no docstring"
     if inspect.isfunction(thing) and "." not in name.removeprefix("tfkd.").removeprefix("export."):
-        arguments = [p for p in inspect.signature(thing).parameters]
+        arguments = list(inspect.signature(thing).parameters)
         missing = [a for a in arguments if f"{a}:" not in doc]
         assert not missing, f"{name} does not say what {missing} are"
 

@@ -69,15 +69,24 @@ def _parser() -> argparse.ArgumentParser:
         "quantization-aware training, and leave verified, benchmarked float32, float16 and int8 "
         ".tflite files with a report. Nothing is downloaded; it takes about two minutes.",
     )
-    demo.add_argument("--out", default="tfkd-demo", metavar="DIR",
-                      help="folder to make (default: %(default)s)")  # fmt: skip
-    demo.add_argument("--force", action="store_true",
-                      help="replace files of the same name in DIR")  # fmt: skip
-    demo.add_argument("--seed", type=_whole_number(0), default=0, metavar="N",
-                      help="seed of split, weights and training (default: %(default)s)")  # fmt: skip
-    demo.add_argument("--epochs", type=_whole_number(1), metavar="N",
-                      help="epochs of teacher and student; quantization-aware training takes "
-                      "a third (default: 40)")  # fmt: skip
+    demo.add_argument(
+        "--out", default="tfkd-demo", metavar="DIR", help="folder to make (default: %(default)s)"
+    )
+    demo.add_argument("--force", action="store_true", help="replace files of the same name in DIR")
+    demo.add_argument(
+        "--seed",
+        type=_whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of split, weights and training (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--epochs",
+        type=_whole_number(1),
+        metavar="N",
+        help="epochs of teacher and student; quantization-aware training takes "
+        "a third (default: 40)",
+    )
     demo.set_defaults(run=_demo)
     return parser
 
@@ -168,9 +177,13 @@ class _progress:  # noqa: N801  used as a function that makes a context
         )
 
         self._bars = Progress(
-            TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), console=Console(stderr=True), disable=quiet,
-        )  # fmt: skip
+            TextColumn("{task.description:28}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            disable=quiet,
+        )
         self._tasks: dict[str, int] = {}
 
     def __enter__(self):

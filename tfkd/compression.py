@@ -1,6 +1,6 @@
 """`compress`: the whole road, from a trained teacher to verified files and their report.
 
-    teacher ─► student (and the same one without teacher) ─► QAT under the teacher ─► files
+teacher ─► student (and the same one without teacher) ─► QAT under the teacher ─► files
 """
 
 from __future__ import annotations
@@ -133,11 +133,11 @@ def compress(
     trainer.distiller(student)  # checks that the pair fits, before anything is trained
 
     trainer.fit("baseline", baseline, baseline, recipe.epochs, recipe.learning_rate)
-    trainer.fit("student", trainer.distiller(student), student, recipe.epochs,
-                recipe.learning_rate)  # fmt: skip
+    trainer.fit("student", trainer.distiller(student), student, recipe.epochs, recipe.learning_rate)
     qat = quantize_aware(student)
-    trainer.fit("student_qat", trainer.distiller(qat), qat, recipe.qat_epochs,
-                recipe.qat_learning_rate)  # fmt: skip
+    trainer.fit(
+        "student_qat", trainer.distiller(qat), qat, recipe.qat_epochs, recipe.qat_learning_rate
+    )
 
     progress("export", 0, len(recipe.formats) + 1)
     teacher_file = to_tflite(teacher)
@@ -174,20 +174,28 @@ def compress(
         made_from = {"teacher": teacher, "student": qat if format == "int8" else student}[origin]
         entries.append(
             ModelEntry.of_file(
-                name, format, file, verify(file, made_from, data.test.x, data.test.y),
-                timings[name], path=f"{name}.tflite",
+                name,
+                format,
+                file,
+                verify(file, made_from, data.test.x, data.test.y),
+                timings[name],
+                path=f"{name}.tflite",
                 parameters=costs[origin == "teacher"].parameters,
                 macs=costs[origin == "teacher"].macs,
             )
-        )  # fmt: skip
+        )
     report = Report(
         task="classification" if trainer.classification else "regression",
-        data={"name": data.name, "train": len(data.train), "validation": len(data.validation),
-              "test": len(data.test)},
+        data={
+            "name": data.name,
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+        },
         models=tuple(entries),
         training={"teacher": teacher_history or {}, **trainer.histories},
         settings=dataclasses.asdict(recipe),
-    )  # fmt: skip
+    )
     write_report(report, out)
     return Result(student, qat, files, report, out)
 
@@ -219,10 +227,14 @@ class _Trainer:
             on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
         )
         history = model.fit(
-            self.data.train.x, self.data.train.y, epochs=epochs, batch_size=recipe.batch_size,
+            self.data.train.x,
+            self.data.train.y,
+            epochs=epochs,
+            batch_size=recipe.batch_size,
             validation_data=(self.data.validation.x, self.data.validation.y),
-            callbacks=[tick], verbose=0,
-        )  # fmt: skip
+            callbacks=[tick],
+            verbose=0,
+        )
         self.histories[stage] = {
             name: [float(value) for value in values] for name, values in history.history.items()
         }

@@ -87,9 +87,7 @@ def measure(model) -> ModelCost:
             parameters = sum(math.prod(weight.shape) for weight in [*inner.weights, *taken])
         elif type(layer).__name__ == "QuantizeLayer":
             parameters = 0
-        layers.append(
-            LayerCost(call.name, type(inner).__name__, parameters, _macs(inner, call))
-        )
+        layers.append(LayerCost(call.name, type(inner).__name__, parameters, _macs(inner, call)))
     return ModelCost(tuple(layers))
 
 

@@ -84,13 +84,19 @@ def split(
         )
     try:
         rest_x, test_x, rest_y, test_y = train_test_split(
-            everything.x, everything.y, test_size=test, random_state=seed,
+            everything.x,
+            everything.y,
+            test_size=test,
+            random_state=seed,
             stratify=everything.y if stratify else None,
-        )  # fmt: skip
+        )
         train_x, validation_x, train_y, validation_y = train_test_split(
-            rest_x, rest_y, test_size=validation / (1 - test), random_state=seed,
+            rest_x,
+            rest_y,
+            test_size=validation / (1 - test),
+            random_state=seed,
             stratify=rest_y if stratify else None,
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise InputError(f"The data can't be split three ways: {error}") from error
     return Data(
@@ -117,8 +123,13 @@ def load_digits(seed: int = 0) -> Data:
 
     digits = datasets.load_digits()
     x = (digits.images[..., None] / 16.0).astype("float32")
-    return split(x, digits.target, name="scikit-learn digits", seed=seed,
-                 class_names=[str(label) for label in digits.target_names])  # fmt: skip
+    return split(
+        x,
+        digits.target,
+        name="scikit-learn digits",
+        seed=seed,
+        class_names=[str(label) for label in digits.target_names],
+    )
 
 
 def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:

@@ -31,9 +31,14 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> comp
     model = teacher()
     history = compression.fit_teacher(model, data, recipe, progress)
     return compression.compress(
-        model, data, student=student(), out=out, recipe=recipe, progress=progress,
+        model,
+        data,
+        student=student(),
+        out=out,
+        recipe=recipe,
+        progress=progress,
         teacher_history=history,
-    )  # fmt: skip
+    )
 
 
 def teacher() -> keras.Model:

@@ -36,7 +36,9 @@ class _Step:
     ):
         super().__init__(**kwargs)
         _check_number("alpha", alpha, 0.0, 1.0)
-        _check_number("temperature", temperature, np.finfo(np.float32).tiny, np.finfo(np.float32).max)
+        _check_number(
+            "temperature", temperature, np.finfo(np.float32).tiny, np.finfo(np.float32).max
+        )
         self.student = student
         self._teacher = teachers.Teacher(teacher, teacher_from_logits)
         self._soft_loss_argument = soft_loss

@@ -194,7 +194,7 @@ class _Walker:
         """Add a model's calls; `values` maps ids of its input tensors to ours."""
 
         def ours(leaf):
-            return values[id(leaf)] if id(leaf) in values else leaf
+            return values.get(id(leaf), leaf)
 
         for node in _nodes(model):
             layer, args, kwargs, outputs = _parts(node)

@@ -167,8 +167,11 @@ def task_of(loss) -> tuple[str | None, bool | None]:
         from_logits = loss.get_config().get("from_logits")
     if from_logits is None and (isinstance(loss, str) or callable(loss)):
         from_logits = False  # Keras's own default for the name and for the bare function.
-    if key in ("sparsecategoricalcrossentropy", "categoricalcrossentropy",
-               "categoricalfocalcrossentropy"):  # fmt: skip
+    if key in (
+        "sparsecategoricalcrossentropy",
+        "categoricalcrossentropy",
+        "categoricalfocalcrossentropy",
+    ):
         return "categorical", bool(from_logits)
     if key in ("binarycrossentropy", "binaryfocalcrossentropy"):
         return "binary", bool(from_logits)

@@ -46,8 +46,18 @@ def _activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
 
 
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Dropout", "Permute", "QuantizeLayer"})
-_LINEAR = frozenset({"Dense", "Conv1D", "Conv2D", "Add", "GlobalAveragePooling1D",
-                     "GlobalAveragePooling2D", "BatchNormalization", "Rescaling"})  # fmt: skip
+_LINEAR = frozenset(
+    {
+        "Dense",
+        "Conv1D",
+        "Conv2D",
+        "Add",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "BatchNormalization",
+        "Rescaling",
+    }
+)
 
 
 class Teacher:

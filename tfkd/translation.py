@@ -54,10 +54,11 @@ def translate(model):
         fix="Replace these layers, or build the model in tf_keras and give that.",
     )
     inputs = [
-        tf_keras.Input(tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype,
-                       name=tensor.name)
+        tf_keras.Input(
+            tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name
+        )
         for tensor in source.input_list
-    ]  # fmt: skip
+    ]
     outputs = graph.replay(
         source, inputs, lambda call, args, kwargs: layers[id(call.layer)](*args, **kwargs)
     )
@@ -127,8 +128,9 @@ def _accepted_arguments(layer_class) -> set[str]:
     for base in layer_class.__mro__:
         if "__init__" in vars(base):
             parameters = inspect.signature(base.__init__).parameters.values()
-            names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD,
-                                                               p.KEYWORD_ONLY)}  # fmt: skip
+            names |= {
+                p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
     return names - {"self"}

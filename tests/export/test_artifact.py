@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+from tfkd.export import TFLiteModel, to_tflite
 
 from tfkd.errors import InputError, TfkdError
-from tfkd.export import TFLiteModel, to_tflite
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "int8"])

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfkd.export import TFLiteModel, conversion, to_tflite
 
 from tfkd.errors import ConversionError, InputError
-from tfkd.export import TFLiteModel, conversion, to_tflite
 
 # Largest mean difference from the Keras model, as a fraction of the outputs' spread.
 BOUNDS = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.08, "int8_ptq": 0.08}

@@ -5,10 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-
-from tfkd.errors import InputError, TfkdError
 from tfkd.export import TFLiteModel, benchmark, to_tflite
 from tfkd.export.latency import _median_interval
+
+from tfkd.errors import InputError, TfkdError
 
 
 @pytest.fixture(scope="module")

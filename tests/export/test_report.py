@@ -7,14 +7,15 @@ import re
 
 import pytest
 from rich.console import Console
-
 from tfkd.export import ModelEntry, Report, benchmark, verify, write_report
 from tfkd.export.report import print_table, wilson
 
 
 @pytest.fixture(scope="module")
 def report(files, student, qat, digits):
-    entries = [ModelEntry("student", "student", "keras", weight_bytes=10, metrics={"accuracy": 0.9})]
+    entries = [
+        ModelEntry("student", "student", "keras", weight_bytes=10, metrics={"accuracy": 0.9})
+    ]
     timings = benchmark({n: files[n] for n in ("float32", "int8")}, min_seconds=0.05)
     for timing in timings:
         model = qat if timing.name == "int8" else student
@@ -42,8 +43,19 @@ def test_json_follows_the_schema(report, tmp_path, files):
     assert int8["bytes"] == files["int8"].size and int8["ops"] == files["int8"].ops
     assert int8["integer_only"] is True and int8["keeps_state"] is False
     assert set(int8["latency_us"]) == {
-        "median", "mean", "std", "p5", "p50", "p90", "p95", "p99", "min", "max", "runs", "ci95",
-    }  # fmt: skip
+        "median",
+        "mean",
+        "std",
+        "p5",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "min",
+        "max",
+        "runs",
+        "ci95",
+    }
     assert set(int8["parity"]) >= {"samples", "argmax_agreement", "max_abs_diff", "max_lsb"}
     for key in ("latency_us", "parity", "bytes", "micro", "peak_rss_bytes"):
         assert by_name["student"][key] is None  # not measured

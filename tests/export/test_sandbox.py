@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from tfkd.export import sandbox
 
 from tfkd import data
 from tfkd.errors import InputError, WorkerError
-from tfkd.export import sandbox
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +76,7 @@ def test_a_hang_ends_with_its_time(worker):
 def test_the_callers_main_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "print('once')\n"
-        "from tfkd.export import sandbox\n"
-        "print(sandbox.shared().call(abs, -5))\n"
+        "print('once')\nfrom tfkd.export import sandbox\nprint(sandbox.shared().call(abs, -5))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["once", "5"], done.stderr

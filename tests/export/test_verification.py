@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 from sklearn import metrics
-
-from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
 from tfkd.export.verification import score
+
+from tfkd.errors import InputError
 
 
 @pytest.mark.parametrize("engine", ["xnnpack", "reference"])

@@ -13,9 +13,15 @@ import pytest
 from tfkd.cli import main
 
 FILES = {
-    "teacher.keras", "student.keras", "teacher_float32.tflite", "student_float32.tflite",
-    "student_float16.tflite", "student_int8.tflite", "report.json", "report.html",
-}  # fmt: skip
+    "teacher.keras",
+    "student.keras",
+    "teacher_float32.tflite",
+    "student_float32.tflite",
+    "student_float16.tflite",
+    "student_int8.tflite",
+    "report.json",
+    "report.html",
+}
 
 
 @pytest.mark.parametrize(
@@ -71,8 +77,19 @@ def test_help_is_quick_and_imports_no_tensorflow():
 def demo(tmp_path_factory):
     """A short demo, run as a command from another folder."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    command = [sys.executable, "-m", "tfkd", "demo", "--out", "made", "--epochs", "6", "--json",
-               "--seed", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tfkd",
+        "demo",
+        "--out",
+        "made",
+        "--epochs",
+        "6",
+        "--json",
+        "--seed",
+        "1",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return folder / "made", done
 
@@ -82,9 +99,10 @@ def test_the_demo_leaves_files_and_a_report(demo):
     folder, done = demo
     assert done.returncode == 0, done.stderr
     assert {p.name for p in folder.iterdir()} == FILES
-    assert json.loads(done.stdout)["models"] == json.loads((folder / "report.json").read_text())[
-        "models"
-    ]
+    assert (
+        json.loads(done.stdout)["models"]
+        == json.loads((folder / "report.json").read_text())["models"]
+    )
 
 
 @pytest.mark.slow
@@ -101,9 +119,15 @@ def test_the_demos_report_says_what_was_measured(demo):
     report = json.loads((folder / "report.json").read_text())
     models = {model["name"]: model for model in report["models"]}
     assert list(models) == [
-        "teacher", "baseline", "student", "student_qat", "teacher_float32", "student_float32",
-        "student_float16", "student_int8",
-    ]  # fmt: skip
+        "teacher",
+        "baseline",
+        "student",
+        "student_qat",
+        "teacher_float32",
+        "student_float32",
+        "student_float16",
+        "student_int8",
+    ]
     for model in models.values():
         assert 0 < model["metrics"]["accuracy"] <= 1 and model["metrics_engine"]
     int8, float32 = models["student_int8"], models["student_float32"]
@@ -118,8 +142,19 @@ def test_the_demos_report_says_what_was_measured(demo):
 @pytest.mark.slow
 def test_a_seed_repeats(demo, tmp_path):
     folder, _ = demo
-    command = [sys.executable, "-m", "tfkd", "demo", "--out", tmp_path / "again", "--epochs", "6",
-               "--quiet", "--seed", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tfkd",
+        "demo",
+        "--out",
+        tmp_path / "again",
+        "--epochs",
+        "6",
+        "--quiet",
+        "--seed",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in ("student_float32.tflite", "student_int8.tflite"):

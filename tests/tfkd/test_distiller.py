@@ -153,8 +153,13 @@ def test_history_has_the_three_losses_and_the_metrics(package, batch):
     distiller.compile("adam", crossentropy(package), metrics=["accuracy"])
     history = distiller.fit(*batch, epochs=2, validation_data=batch, verbose=0).history
     assert set(history) == {
-        "loss", "hard_loss", "soft_loss", "accuracy", "val_loss", "val_accuracy",
-    }  # fmt: skip
+        "loss",
+        "hard_loss",
+        "soft_loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+    }
 
 
 def test_the_teacher_is_left_as_it_was(package, batch):
@@ -206,7 +211,9 @@ def test_numbers_out_of_range(package, arguments, message):
 def test_models_that_do_not_fit(package):
     with pytest.raises(InputError, match=r"outputs of shape \(None, 5\).*must be equal"):
         Distiller(dense(package), dense(keras, units=5))
-    with pytest.raises(InputError, match="The student must be a Keras 3 or tf_keras model, got str"):
+    with pytest.raises(
+        InputError, match="The student must be a Keras 3 or tf_keras model, got str"
+    ):
         Distiller("student.keras", dense(keras))
     with pytest.raises(InputError, match="A teacher must be"):
         Distiller(dense(package), 3)

@@ -24,7 +24,8 @@ def test_after_an_exception_nothing_is_left(tmp_path, error):
             (folder / "a").write_text("1")
             raise error
 
-    pytest.raises(error, interrupted)
+    with pytest.raises(error):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -42,7 +43,10 @@ def test_force_replaces_only_files_of_the_same_name(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match="is a file; name a folder"), staged_folder(tmp_path / "out"):
+    with (
+        pytest.raises(InputError, match="is a file; name a folder"),
+        staged_folder(tmp_path / "out"),
+    ):
         pass
 
 

@@ -36,7 +36,9 @@ IMAGE_LAYERS = {
 
 def shake(model, rng):
     """Give every weight a value that a wrong order or a lost statistic would show."""
-    model.set_weights([rng.uniform(0.1, 1.0, w.shape).astype("float32") for w in model.get_weights()])
+    model.set_weights(
+        [rng.uniform(0.1, 1.0, w.shape).astype("float32") for w in model.get_weights()]
+    )
     return model
 
 

@@ -49,7 +49,8 @@ def quantize_aware(model):
         ) from error
     raise_all(
         [
-            f"layer {wrapper.layer.name!r} ({type(wrapper.layer).__name__}) would keep float weights"
+            f"layer {wrapper.layer.name!r} ({type(wrapper.layer).__name__}) would keep its weights "
+            "in floating point"
             for wrapper in quantized.layers
             if _keeps_float_weights(wrapper)
         ],
@@ -62,8 +63,17 @@ def quantize_aware(model):
 
 # What tfmot's layout transforms replace before its registry is asked.
 _REWRITTEN = frozenset({"SeparableConv1D", "SeparableConv2D", "BatchNormalization"})
-_BEFORE_BATCH_NORM = frozenset({"Conv2D", "DepthwiseConv2D", "Dense", "SeparableConv2D",
-                                "SeparableConv1D", "Conv2DTranspose", "Reshape"})  # fmt: skip
+_BEFORE_BATCH_NORM = frozenset(
+    {
+        "Conv2D",
+        "DepthwiseConv2D",
+        "Dense",
+        "SeparableConv2D",
+        "SeparableConv1D",
+        "Conv2DTranspose",
+        "Reshape",
+    }
+)
 
 
 def _check_supported(model) -> None:

@@ -1,0 +1,23 @@
+"""The examples run, and do what the README says of them."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_distil_and_export(tmp_path, capsys):
+    result = load("distil_and_export").main(tmp_path / "m.tflite", epochs=6)
+    assert result.passed and result.metrics["accuracy"] > 0.85
+    assert "integer only" in capsys.readouterr().out
+    assert (tmp_path / "m.tflite").stat().st_size > 1000
