@@ -187,11 +187,13 @@ class _progress:  # noqa: N801  used as a function that makes a context
         self._tasks: dict[str, int] = {}
 
     def __enter__(self):
-        self._bars.start()
+        if not self._bars.disable:  # some releases of rich print a line all the same
+            self._bars.start()
         return self
 
     def __exit__(self, *exception):
-        self._bars.stop()
+        if not self._bars.disable:
+            self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if stage not in self._tasks:

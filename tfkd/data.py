@@ -150,7 +150,8 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     wanted = ("x_train", "y_train", "x_test", "y_test")
     path = pathlib.Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file that it can't read open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             raise_all(
                 [f"{path.name} has no array {name!r}" for name in wanted if name not in archive],
                 fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...).",

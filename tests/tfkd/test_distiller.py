@@ -140,8 +140,8 @@ def test_evaluate_and_predict_are_the_students(package, batch):
     student.compile(loss=crossentropy(package), metrics=["accuracy"])
     distiller = Distiller(student, dense(keras))
     distiller.compile("sgd", crossentropy(package), metrics=["accuracy"])
-    want = student.evaluate(*batch, verbose=0)
-    assert distiller.evaluate(*batch, verbose=0) == pytest.approx(want, rel=1e-6)
+    want, got = student.evaluate(*batch, verbose=0), distiller.evaluate(*batch, verbose=0)
+    assert [float(value) for value in got] == pytest.approx(want, rel=1e-6)
     assert sorted(distiller.evaluate(*batch, verbose=0, return_dict=True)) == ["accuracy", "loss"]
     np.testing.assert_allclose(
         distiller.predict(batch[0], verbose=0), student.predict(batch[0], verbose=0)
