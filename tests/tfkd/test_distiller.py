@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from conftest import cnn, crossentropy
 from scipy.special import log_softmax, rel_entr, softmax
+from tiny_models import cnn, crossentropy
 
 from tfkd import Distiller, quantize_aware
 from tfkd.errors import InputError

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from conftest import cnn
+from tiny_models import cnn
 
 from tfkd import quantize_aware
 from tfkd.errors import UnsupportedError

@@ -1,0 +1,20 @@
+"""Models that several tests build; on the path of every test as `tiny_models`."""
+
+
+def cnn(package, width=8, name="student", activation=None):
+    """Return a small untrained CNN for 8×8 images, in either Keras."""
+    layers = package.layers
+    inputs = x = package.Input((8, 8, 1), name="pixels")
+    for i in range(2):
+        x = layers.Conv2D(width * (i + 1), 3, strides=i + 1, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.ReLU()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return package.Model(
+        inputs, layers.Dense(10, activation=activation, name="logits")(x), name=name
+    )
+
+
+def crossentropy(package, from_logits=True):
+    """Return the hard loss for class numbers."""
+    return package.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
