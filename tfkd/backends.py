@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-from tfkd.errors import MissingDependencyError
+from tfkd.errors import InputError, MissingDependencyError
 
 _LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
 _lock = threading.Lock()
@@ -95,6 +95,28 @@ def _environment_kept(name: str):
             os.environ.pop(name, None)
         else:
             os.environ[name] = before
+
+
+def check_flavour(student: str, **objects) -> None:
+    """Raise if an optimizer or a loss is an object of the Keras that the student is not.
+
+    Args:
+        student: `"keras"` or `"tf_keras"`.
+        **objects: What to look at, by the argument's name; names, functions and
+            structures of them pass.
+
+    Raises:
+        InputError: naming the argument and the package to take it from.
+    """
+    other = {"keras": "tf_keras", "tf_keras": "keras"}[student]
+    for name, value in objects.items():
+        nested = value.values() if isinstance(value, dict) else value
+        for one in nested if isinstance(nested, (list, tuple, type({}.values()))) else [value]:
+            if type(one).__module__.split(".")[0] == other:
+                raise InputError(
+                    f"{name}= is a {other} object ({type(one).__name__}), but the student is a "
+                    f"{student} model; pass its name, or {student}'s own class."
+                )
 
 
 def flavour(model) -> str | None:

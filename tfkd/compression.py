@@ -243,7 +243,7 @@ class _Trainer:
         package = _package(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
         if self.classification:
-            logits = teachers.output_activation(student) == "linear"
+            logits = teachers.output_activations(student)[0] == "linear"
             loss = package.losses.SparseCategoricalCrossentropy(from_logits=logits)
             metrics = ["accuracy"]
         else:

@@ -1,0 +1,72 @@
+"""What a model's output means: the task a loss is made for, and logits out of probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+#: What an output means, and with it what a soft loss compares.
+TASKS = ("categorical", "binary", "regression")
+
+
+def logits_of(outputs, activation: str):
+    """Turn a model's outputs into logits.
+
+    Where `outputs` is the direct result of a softmax or sigmoid op in the graph being
+    traced, its input is taken, which is exact for any magnitude; otherwise the logarithm
+    of the probabilities, with values below the smallest float32 counted as that.
+
+    Args:
+        outputs: Float tensor (..., classes).
+        activation: `"linear"` (they are logits already), `"softmax"` or `"sigmoid"`.
+
+    Returns:
+        Float32 logits of the same shape; for softmax up to a constant per row, which
+        no softmax notices.
+    """
+    if activation == "linear":
+        return tf.cast(outputs, tf.float32)
+    if tf.is_symbolic_tensor(outputs):
+        op = outputs.op
+        while op.type in ("Identity", "Cast"):
+            op = op.inputs[0].op
+        if op.type.lower() == activation:
+            return tf.cast(op.inputs[0], tf.float32)
+    outputs = tf.cast(outputs, tf.float32)
+    tiny = np.finfo(np.float32).tiny
+    logits = tf.math.log(tf.maximum(outputs, tiny))
+    if activation == "sigmoid":
+        logits -= tf.math.log(tf.maximum(1.0 - outputs, tiny))
+    return logits
+
+
+_CATEGORICAL = {
+    "sparsecategoricalcrossentropy",
+    "categoricalcrossentropy",
+    "categoricalfocalcrossentropy",
+}
+_BINARY = {"binarycrossentropy", "binaryfocalcrossentropy"}
+_REGRESSION = {"mse", "mae", "mape", "msle", "huber", "logcosh"}
+
+
+def task_of(loss) -> tuple[str | None, bool | None]:
+    """Tell what kind of output a Keras loss is made for.
+
+    Args:
+        loss: A Keras 3 or tf_keras loss: a name, a function or an object.
+
+    Returns:
+        The task (one of `TASKS`, `None` where unknown) and whether the loss takes logits
+        (`None` where the question does not arise or can't be answered).
+    """
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    key = name.replace("_", "").lower()
+    if key in _REGRESSION or key.startswith("mean"):
+        return "regression", None
+    if key not in _CATEGORICAL | _BINARY:
+        return None, None
+    from_logits = getattr(loss, "from_logits", None)
+    if from_logits is None and hasattr(loss, "get_config"):
+        from_logits = loss.get_config().get("from_logits")
+    # Keras's own default, for the name and for the bare function.
+    return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
