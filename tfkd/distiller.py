@@ -153,16 +153,16 @@ class _Step:
         self._aside.loss, self._aside.loss_weights = loss, loss_weights
         if self._aside.teacher is not None:
             self._plan()
-            if not self._aside.teacher.in_graph or self._settings["unlabeled"] is not None:
-                if kwargs.get("jit_compile") is True:
-                    raise InputError(
-                        "jit_compile=True needs a teacher that runs in TensorFlow and no "
-                        "unlabeled=; leave jit_compile out, or cache the teacher."
-                    )
-                self.supports_jit = False
+        self._aside.jit_compile = kwargs.get("jit_compile")
         super().compile(
             optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=loss_weights, **kwargs
         )
+
+    def compile_from_config(self, config):
+        """Compile a loaded distiller as it was compiled before it was saved."""
+        self.compile(**self._keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
 
     def call(self, inputs, training=None):
         """Return the student's outputs."""
@@ -204,6 +204,8 @@ class _Step:
             if cache_teacher is True:
                 cache_teacher = cache.ask_once(x, teacher, plan.tasks, self._shapes)
             x = cache_teacher.attach(x)
+        cached = cache_teacher is not False
+        self._allow_jit(teacher.in_graph or isinstance(x, teachers.Taught) or cached)
         try:
             return super().fit(x, y, *args, **kwargs)
         except tf.errors.InvalidArgumentError as error:
@@ -279,6 +281,20 @@ class _Step:
                 "distiller.teacher = teacher."
             )
         return self._aside.teacher
+
+    def _allow_jit(self, teacher_in_graph):
+        """Turn XLA off where the step can't be compiled, unless it was asked for."""
+        if not getattr(self, "jit_compile", False):
+            return
+        if teacher_in_graph and self._settings["unlabeled"] is None:
+            return
+        if self._aside.jit_compile is True:
+            raise InputError(
+                "jit_compile=True needs a teacher that runs in TensorFlow and no unlabeled=; leave "
+                "jit_compile out, or cache the teacher."
+            )
+        self.jit_compile = False
+        self.train_function = None
 
     def _plan(self) -> lessons.Plan:
         aside = self._aside
@@ -475,7 +491,7 @@ def _tf_keras_distiller():
 class _Aside:
     """What a distiller holds that Keras must neither track, save nor train."""
 
-    given = teacher = plan = features = loss = loss_weights = feature_shapes = None
+    given = teacher = plan = features = loss = loss_weights = feature_shapes = jit_compile = None
 
 
 def _from_config(config, package, distiller_class):

@@ -351,6 +351,7 @@ class _PythonSource:
             return results
 
         results = tf.numpy_function(run, flat, [tf.float32] * len(shapes), stateful=False)
+        results = results if isinstance(results, (list, tuple)) else [results]
         for result, shape in zip(results, shapes, strict=True):
             result.set_shape((None, *shape[1:]))
         return results, {}

@@ -1,0 +1,227 @@
+"""Anything teaches: every kind of teacher gives the soft loss of the model behind it."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from scipy.special import rel_entr, softmax
+from sklearn.linear_model import LogisticRegression
+from tfkd.export import to_tflite
+from tiny_models import crossentropy
+
+from tfkd import Distiller
+from tfkd.errors import InputError
+
+
+def dense(package, activation=None, units=3):
+    return package.Sequential(
+        [package.Input((4,), name="x"), package.layers.Dense(units, activation=activation)]
+    )
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32)
+
+
+def soft_loss(student, teacher, data, package, **kwargs):
+    distiller = Distiller(student, teacher, temperature=2.0, **kwargs)
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
+    return distiller.fit(*data, batch_size=32, verbose=0).history["soft_loss"][0]
+
+
+def want(student, probabilities, x):
+    p = softmax(np.log(probabilities) / 2, -1)
+    q = softmax(student.predict(x, verbose=0) / 2, -1)
+    return 4 * rel_entr(p, q).sum(-1).mean()
+
+
+def as_saved_model(model, path):
+    model.export(str(path), format="tf_saved_model", verbose=False)
+    return path
+
+
+KINDS = {
+    "keras": lambda m, path: m,
+    ".keras": lambda m, path: (m.save(path / "m.keras"), path / "m.keras")[1],
+    ".keras as str": lambda m, path: (m.save(path / "m.keras"), str(path / "m.keras"))[1],
+    "SavedModel": lambda m, path: as_saved_model(m, path / "saved"),
+    ".tflite": lambda m, path: to_tflite(m).save(path / "m.tflite"),
+    "callable": lambda m, path: lambda x: m.predict(x, verbose=0),
+}
+UNREADABLE = ("SavedModel", ".tflite", "callable")  # whose last layer can't be looked at
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_kind(kind, activation, package, data, tmp_path):
+    student, model = dense(package), dense(keras, activation)
+    outputs = model.predict(data[0], verbose=0)
+    probabilities = outputs if activation else softmax(outputs, -1)
+    expected = want(student, probabilities, data[0])
+    teacher = KINDS[kind](model, tmp_path)
+    said = {"teacher_from_logits": activation is None} if kind in UNREADABLE else {}
+    if said:
+        with pytest.raises(InputError, match="teacher_from_logits=True for logits"):
+            soft_loss(student, teacher, data, package)
+    assert soft_loss(student, teacher, data, package, **said) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_an_array_of_outputs(activation, package, data):
+    student, outputs = dense(package), dense(keras, activation).predict(data[0], verbose=0)
+    expected = want(student, outputs if activation else softmax(outputs, -1), data[0])
+    said = {"teacher_from_logits": activation is None}
+    got = soft_loss(student, outputs, data, package, **said)
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_array_keeps_to_its_examples_when_shuffled(data, package):
+    x, y = data
+    student, teacher = dense(package), dense(keras)
+    distillers = [
+        Distiller(student, teacher, temperature=2.0),
+        Distiller(
+            student, teacher.predict(x, verbose=0), temperature=2.0, teacher_from_logits=True
+        ),
+    ]
+    results = []
+    for distiller in distillers:
+        distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
+        history = distiller.fit(x, y, batch_size=5, shuffle=True, epochs=2, verbose=0).history
+        results.append(history["soft_loss"])
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_tf_keras_models_and_their_files(suffix, data, tmp_path, recwarn):
+    student, model = dense(keras), dense(tf_keras)
+    expected = want(student, softmax(model.predict(data[0], verbose=0), -1), data[0])
+    model.save(tmp_path / f"m{suffix}")
+    for teacher in (model, tmp_path / f"m{suffix}"):
+        assert soft_loss(student, teacher, data, keras) == pytest.approx(expected, rel=1e-4)
+
+
+def test_keras_3_h5(data, tmp_path, recwarn):
+    student, model = dense(keras), dense(keras)
+    expected = want(student, softmax(model.predict(data[0], verbose=0), -1), data[0])
+    model.save(tmp_path / "m.h5")
+    assert soft_loss(student, tmp_path / "m.h5", data, keras) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_scikit_learn_classifier(data, package):
+    x, y = data
+    forest = LogisticRegression().fit(x, y)
+    student = dense(package)
+    got = soft_loss(student, forest.predict_proba, data, package, teacher_from_logits=False)
+    student_again = dense(package)
+    student_again.set_weights(student.get_weights())
+    assert got > 0
+    assert np.isfinite(got)
+
+
+def test_several_of_different_kinds_are_averaged_as_probabilities(data, package):
+    x, _ = data
+    student = dense(package)
+    models = [dense(keras, "softmax"), dense(tf_keras, "softmax")]
+    average = sum(model.predict(x, verbose=0) for model in models) / 2
+    expected = want(student, average, x)
+    teachers = [models[0], lambda batch: models[1].predict(batch, verbose=0)]
+    got = soft_loss(student, teachers, data, package, teacher_from_logits=False)
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_binary_ensembles_and_regression_ensembles(rng):
+    x = rng.normal(size=(32, 4)).astype("float32")
+    models = [dense(keras, "sigmoid", 1), dense(keras, "sigmoid", 1)]
+    student = dense(keras, None, 1)
+    distiller = Distiller(student, models, temperature=1.0)
+    distiller.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
+    p = sum(model.predict(x, verbose=0) for model in models) / 2
+    s = student.predict(x, verbose=0)
+    got = distiller.fit(x, rng.integers(0, 2, (32, 1)), batch_size=32, verbose=0).history
+    q = 1 / (1 + np.exp(-s))
+    expected = (rel_entr(p, q) + rel_entr(1 - p, 1 - q)).mean()
+    assert got["soft_loss"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_different_inputs_for_teacher_and_student(rng, package):
+    """The teacher sees 8×8, the student half of it; evaluate and predict halve as well."""
+
+    def image(p, size):
+        return p.Sequential([p.Input((size, size, 1)), p.layers.Flatten(), p.layers.Dense(3)])
+
+    teacher, student = image(keras, 8), image(package, 4)
+    x, y = rng.random((16, 8, 8, 1), "float32"), rng.integers(0, 3, 16)
+    distiller = Distiller(
+        student, teacher, temperature=1.0,
+        student_inputs=lambda x: x[:, ::2, ::2], teacher_inputs=lambda x: x * 2.0,
+    )  # fmt: skip
+    distiller.compile("sgd", crossentropy(package))
+    q = softmax(student.predict(x[:, ::2, ::2], verbose=0), -1)
+    p = softmax(teacher.predict(x * 2, verbose=0), -1)
+    np.testing.assert_allclose(softmax(distiller.predict(x, verbose=0), -1), q, rtol=1e-5)
+    got = distiller.fit(x, y, batch_size=16, verbose=0).history["soft_loss"][0]
+    assert got == pytest.approx(rel_entr(p, q).sum(-1).mean(), rel=1e-4)
+
+
+def test_nothing_that_can_teach(tmp_path):
+    for given, message in [
+        (3, "got int"),
+        ([], "list of teachers is empty"),
+        (tmp_path / "none.keras", "There is no teacher at"),
+        (tmp_path, "is no SavedModel"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            Distiller(dense(keras), given)
+    (tmp_path / "text.keras").write_text("no zip")
+    with pytest.raises(InputError, match="can't be read"):
+        Distiller(dense(keras), tmp_path / "text.keras")
+    (tmp_path / "model.txt").write_text("")
+    with pytest.raises(InputError, match="known are .keras, .h5, .tflite"):
+        Distiller(dense(keras), tmp_path / "model.txt")
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Lambda(lambda t: t[:, :3])(x))
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match=r"can't be read.*"):
+        Distiller(dense(keras), tmp_path / "m.keras")
+
+
+def test_the_writer_is_read_from_the_file_not_guessed(tmp_path):
+    dense(tf_keras).save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        assert json.loads(archive.read("metadata.json"))["keras_version"].startswith("2.")
+    distiller = Distiller(dense(keras), tmp_path / "m.keras")
+    assert isinstance(distiller._aside.teacher.sources[0].model, tf_keras.Model)
+
+
+def test_wrong_shapes_and_nan(data, package):
+    student = dense(package)
+    with pytest.raises(InputError, match="must be equal"):
+        Distiller(student, dense(keras, units=5))
+    distiller = Distiller(student, lambda x: np.zeros((len(x), 5)), teacher_from_logits=True)
+    distiller.compile("sgd", crossentropy(package))
+    with pytest.raises(
+        Exception, match=r"gave \(8, 5\) for a batch of 8; the student gives \(8, 3\)"
+    ):
+        distiller.fit(*data, verbose=0)
+    broken = dense(keras)
+    broken.set_weights([np.full((4, 3), np.nan), np.zeros(3)])
+    distiller = Distiller(student, broken)
+    distiller.compile("sgd", crossentropy(package))
+    with pytest.raises(InputError, match="hold NaN or infinite values in the first examples"):
+        distiller.fit(*data, verbose=0)
+    array = np.full((32, 3), np.nan, "float32")
+    distiller = Distiller(student, array, teacher_from_logits=True)
+    with pytest.raises(InputError, match="array holds NaN"):
+        distiller.compile("sgd", crossentropy(package))
+    distiller = Distiller(student, np.zeros((31, 3), "float32"), teacher_from_logits=True)
+    distiller.compile("sgd", crossentropy(package))
+    with pytest.raises(InputError, match="An array of 31 answers teaches arrays x of the same"):
+        distiller.fit(*data, verbose=0)
