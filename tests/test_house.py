@@ -33,6 +33,7 @@ TFKD = [
     "cache",
     "lessons",
     "distiller",
+    "callbacks",
     "quantization",
     "compression",
     "demo",

@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = attach(
         "split": "data",
         "translate": "translation",
         "Distiller": "distiller",
+        "StudentCheckpoint": "callbacks",
         "cache_teacher": "cache",
         "TeacherCache": "cache",
         "Taught": "teachers",

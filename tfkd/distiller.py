@@ -89,6 +89,10 @@ class _Step:
         else:
             super().__setattr__(name, value)
 
+    def __dir__(self):
+        # Keras saves every model it finds by `dir`.
+        return [name for name in super().__dir__() if name != "teacher"]
+
     @property
     def teacher(self):
         """What teaches, as it was given; `None` after loading, until it is set again."""
@@ -205,6 +209,8 @@ class _Step:
                 cache_teacher = cache.ask_once(x, teacher, plan.tasks, self._shapes)
             x = cache_teacher.attach(x)
         cached = cache_teacher is not False
+        if (isinstance(x, tf.data.Dataset) or hasattr(x, "__next__")) and len(args) < 7:
+            kwargs.setdefault("shuffle", False)  # Keras 3 warns of its own default otherwise
         self._allow_jit(teacher.in_graph or isinstance(x, teachers.Taught) or cached)
         try:
             return super().fit(x, y, *args, **kwargs)

@@ -153,7 +153,9 @@ def map_structure(function, structure):
     if isinstance(structure, dict):
         return {key: map_structure(function, value) for key, value in structure.items()}
     if isinstance(structure, (list, tuple)):
-        return type(structure)(map_structure(function, value) for value in structure)
+        mapped = (map_structure(function, value) for value in structure)
+        named = hasattr(structure, "_fields")
+        return type(structure)(*mapped) if named else type(structure)(mapped)
     return function(structure)
 
 
