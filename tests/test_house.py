@@ -53,7 +53,8 @@ EXPORT_MAY_IMPORT = {
     "backends",
     "_version",
 }
-MAY_IMPORT_EXPORT = {"compression", "cli"}
+# `teachers` opens `.tflite` teachers, with the one class that opens such files.
+MAY_IMPORT_EXPORT = {"compression", "cli", "teachers"}
 
 
 def modules():

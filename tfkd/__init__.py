@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = attach(
         "Samples": "data",
         "split": "data",
         "translate": "translation",
+        "losses": "losses",
         "Distiller": "distiller",
         "StudentCheckpoint": "callbacks",
         "cache_teacher": "cache",

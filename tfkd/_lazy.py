@@ -10,7 +10,8 @@ def attach(package: str, homes: dict[str, str]):
 
     Args:
         package: The package's `__name__`.
-        homes: Public name → module of the package it lives in.
+        homes: Public name → module of the package it lives in; a module's own name
+            stands for the module.
 
     Returns:
         `__getattr__`, `__dir__` and `__all__` for the package.
@@ -19,7 +20,8 @@ def attach(package: str, homes: dict[str, str]):
     def __getattr__(name):  # noqa: N807
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        module = importlib.import_module(f"{package}.{homes[name]}")
+        return module if homes[name] == name else getattr(module, name)
 
     def __dir__():  # noqa: N807
         return sorted(homes)

@@ -5,6 +5,19 @@ shuffled and batched anew after its teacher was asked, and an example that the t
 saw (because the pipeline changes it at random) is an error, not a wrong answer.
 
     dataset ──once──► keys (a 64-bit hash of each x) + answers ──attach──► Taught(x, answers)
+
+With random augmentation the teacher is asked about the clean image, once, and the student
+sees another view of it in every epoch; seed the random part to repeat a run:
+
+    cache = tfkd.cache_teacher(dataset, teacher)
+
+    def view(taught, y):
+        return tfkd.Taught(augment(taught.x), taught.answers), y
+
+    distiller.fit(cache.attach(dataset).map(view), epochs=20)
+
+A teacher that should see the same augmented view as the student has to run in every step:
+leave the cache out.
 """
 
 from __future__ import annotations
@@ -234,9 +247,14 @@ def _collect(
 ):
     """Ask the teacher about every example that the store does not hold yet."""
     batches = _batches(data, batch_size)
-    ask = tf.function(
-        lambda x: _encode(*teacher.ask(x, tasks, shapes), dtype, top_k), reduce_retracing=True
-    )
+
+    def ask(x):
+        return _encode(*teacher.ask(x, tasks, shapes), dtype, top_k)
+
+    # A Python teacher is called outside any graph: it may run TensorFlow itself, and inside
+    # one it would wait for the thread that waits for it.
+    if teacher.in_graph:
+        ask = tf.function(ask, reduce_retracing=True)
     done = 0
     for x in batches():
         keys = np.asarray(_keys_of(x))

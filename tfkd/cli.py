@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         help="walk the whole road on scikit-learn's handwritten digits",
         description="Train a teacher on 1,797 handwritten digits, distil it, go on with "
         "quantization-aware training, and leave verified, benchmarked float32, float16 and int8 "
-        ".tflite files with a report. Nothing is downloaded; it takes about two minutes.",
+        ".tflite files with a report. Nothing is downloaded; it takes one to two minutes.",
     )
     demo.add_argument(
         "--out", default="tfkd-demo", metavar="DIR", help="folder to make (default: %(default)s)"

@@ -42,12 +42,12 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> comp
 
 
 def teacher() -> keras.Model:
-    """Return an untrained CNN of 140,000 weights for 8×8 digits; its outputs are logits."""
+    """Return an untrained CNN of 95,000 weights for 8×8 digits; its outputs are logits."""
     return _cnn((32, 64, 128), dropout=0.3, name="teacher")
 
 
 def student() -> keras.Model:
-    """Return an untrained CNN of some 13,000 weights for 8×8 digits; its outputs are logits."""
+    """Return an untrained CNN of 10,000 weights for 8×8 digits; its outputs are logits."""
     return _cnn((12, 24, 32), dropout=0.0, name="student")
 
 

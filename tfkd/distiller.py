@@ -102,6 +102,8 @@ class _Step:
     def teacher(self, given):
         settings, aside = self._settings, self._aside
         aside.given, aside.teacher, aside.plan = given, None, None
+        # A step that was traced with another teacher would go on asking that one.
+        self.train_function = self.test_function = None
         if given is None:
             return
         arrays = given if isinstance(given, (list, tuple)) else [given]
@@ -200,11 +202,14 @@ class _Step:
         plan = self._plan()
         lessons.check_first_examples(
             x, y, plan, lambda batch: teacher.ask(batch, plan.tasks, self._shapes),
-            teacher_runs=isinstance(teacher, teachers.Teacher),
+            # A cache asks about every example anyway, and checks every answer.
+            teacher_runs=isinstance(teacher, teachers.Teacher) and cache_teacher is False,
         )  # fmt: skip
         if isinstance(teacher, teachers.ArrayTeacher):
             x = teacher.beside(x, plan.tasks)
-        elif cache_teacher is not False:
+        elif cache_teacher is False:
+            teacher.check_threads()
+        else:
             if cache_teacher is True:
                 cache_teacher = cache.ask_once(x, teacher, plan.tasks, self._shapes)
             x = cache_teacher.attach(x)

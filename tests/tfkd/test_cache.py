@@ -70,6 +70,32 @@ def test_once_per_example_and_the_same_loss(form, data, package):
     assert teacher.count == 50 + 8  # eight were looked at before the first step
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can't be chosen")
+def test_a_callable_that_runs_tensorflow_does_not_hang_on_one_core(tmp_path):
+    script = textwrap.dedent("""
+        import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        import keras, numpy as np, tfkd
+        def dense():
+            return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model = dense()
+        teacher = lambda x: model.predict(x, verbose=0)
+        distiller = tfkd.Distiller(dense(), teacher, teacher_from_logits=True)
+        distiller.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        data = np.ones((8, 4), "float32"), np.zeros(8, int)
+        try:
+            distiller.fit(*data, verbose=0)
+        except tfkd.InputError as error:
+            print(error)
+        distiller.fit(*data, cache_teacher=True, verbose=0)
+        print("trained")
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert "On a single core a callable teacher" in done.stdout, done.stderr
+    assert done.stdout.strip().endswith("trained"), done.stderr
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_cache_for_several_runs(dtype, data, package):
     x, y = data

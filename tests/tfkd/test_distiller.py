@@ -135,6 +135,16 @@ def test_alpha_and_temperature_move_without_a_retrace(package, batch):
     assert first_step(distiller, *batch)["soft_loss"] != pytest.approx(cold, rel=1e-3)
 
 
+def test_another_teacher_is_asked_from_the_next_fit_on(package, batch):
+    student, teachers = dense(package), [dense(keras), dense(keras)]
+    distiller = Distiller(student, teachers[0])
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
+    for teacher in teachers:
+        distiller.teacher = teacher
+        soft = expected(student, teacher, *batch, 4.0)[1]
+        assert first_step(distiller, *batch)["soft_loss"] == pytest.approx(soft, rel=1e-4)
+
+
 def test_evaluate_and_predict_are_the_students(package, batch):
     student = dense(package)
     student.compile(loss=crossentropy(package), metrics=["accuracy"])

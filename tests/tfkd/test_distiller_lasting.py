@@ -185,22 +185,38 @@ REPLICAS = textwrap.dedent("""
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     for strategy in (tf.distribute.get_strategy(), two):
         with strategy.scope():
-            distiller = Distiller(net(package, 0), net(keras, 1))
+            if sys.argv[2:] == ["peer"]:
+                kd = keras.distillation
+                kl = kd.LogitsDistillation(4.0)
+                distiller = kd.Distiller(net(keras, 1), net(keras, 0), kl, student_loss_weight=0.1)
+            else:
+                distiller = Distiller(net(package, 0), net(keras, 1))
             loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
             distiller.compile(package.optimizers.SGD(0.5), loss)
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
         logs = distiller.fit(data, verbose=0).history
-        results.append([logs[n][0] for n in ("loss", "hard_loss", "soft_loss")]
+        results.append([values[0] for name, values in sorted(logs.items())]
                        + list(np.ravel(distiller.student.get_weights()[0])))
     print(np.abs(np.subtract(*results)).max())
 """)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["keras", "tf_keras"])
-def test_two_replicas_make_the_same_update_and_report_the_same_losses(name):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keras"],
+        ["tf_keras"],
+        # The sixth of FACTS' list: there the update is doubled or the losses are halved.
+        pytest.param(["keras", "peer"], marks=pytest.mark.xfail(strict=True)),
+    ],
+    ids=["keras", "tf_keras", "keras.distillation"],
+)
+def test_two_replicas_make_the_same_update_and_report_the_same_losses(arguments):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", REPLICAS, name], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", REPLICAS, *arguments],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout.split()[-1]) < 1e-5

@@ -1,0 +1,146 @@
+"""Which way of distilling is worth having: the same student, the same budget, several seeds.
+
+    python benchmarks/distiller_quality.py digits --seeds 3
+    python benchmarks/distiller_quality.py spoken --data spoken_digits.npz --seeds 3
+
+`spoken` takes the Free Spoken Digit Dataset as `.npz` (x_train, y_train, x_test, y_test of
+8 kHz recordings, zero-padded) and turns it into log spectrograms. The hyper-parameters are
+the papers' defaults and were not tuned; the test split is looked at once, after the last
+epoch.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+
+import tfkd
+from tfkd import data as tfkd_data
+from tfkd import losses
+
+# Method → arguments of Distiller; the papers' own settings where they give some.
+METHODS = {
+    "kl (alpha 0.1, T 4)": {},
+    "standardized (T 2)": {"soft_loss": "standardized_kl", "temperature": 2.0},
+    "dkd (T 4, 1 : 8)": {"soft_loss": losses.DKD(), "temperature": 4.0, "alpha": 0.5},
+    "dist (T 1)": {"soft_loss": losses.DIST(2.0, 2.0), "temperature": 1.0, "alpha": 0.5},
+}
+
+
+def cnn(shape, widths, dropout=0.0):
+    layers = keras.layers
+    inputs = x = keras.Input(shape)
+    for i, width in enumerate(widths):
+        stride = 2 if i else 1
+        x = layers.Conv2D(width, 3, strides=stride, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.ReLU()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    if dropout:
+        x = layers.Dropout(dropout)(x)
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def spoken(path):
+    """Return log spectrograms (32 frames × 32 bands) of the recordings, standardized."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+
+    def features(waves):
+        waves = np.asarray(waves, "float32")[:, :8000] / 32768
+        waves = np.pad(waves, ((0, 0), (0, max(0, 8000 - waves.shape[1]))))
+        frames = np.lib.stride_tricks.sliding_window_view(waves, 256, axis=1)[:, ::250][:, :32]
+        power = np.abs(np.fft.rfft(frames * np.hanning(256), axis=-1)[..., :128])
+        bands = power.reshape(*power.shape[:2], 32, 4).mean(-1)
+        return np.log(bands + 1e-3).astype("float32")[..., None]
+
+    train, test = features(arrays["x_train"]), features(arrays["x_test"])
+    mean, std = train.mean(), train.std()
+    return (
+        tfkd.Samples((train - mean) / std, arrays["y_train"]),
+        tfkd.Samples((test - mean) / std, arrays["y_test"]),
+    )
+
+
+def load(options, seed):
+    if options.task == "digits":
+        digits = tfkd_data.load_digits(seed)
+        return digits.train, digits.test
+    return spoken(options.data)
+
+
+def fit(model, train, epochs, seed):
+    keras.utils.set_random_seed(seed)
+    steps = epochs * -(-len(train) // 32)
+    schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(schedule), loss)
+    model.fit(train.x, train.y, batch_size=32, epochs=epochs, verbose=0)
+
+
+def accuracy(model, test):
+    return float(np.mean(model.predict(test.x, verbose=0).argmax(-1) == test.y))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=["digits", "spoken"])
+    parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--out", type=pathlib.Path)
+    options = parser.parse_args()
+    wide, narrow = {"digits": ((32, 64, 128), (6, 8, 12)), "spoken": ((32, 64, 96), (6, 10, 14))}[
+        options.task
+    ]
+    results: dict[str, list[float]] = {}
+    for seed in range(options.seeds):
+        train, test = load(options, seed)
+        shape = train.x.shape[1:]
+        keras.utils.set_random_seed(100 + seed)
+        teacher = cnn(shape, wide, dropout=0.3)
+        fit(teacher, train, options.epochs, seed)
+        results.setdefault("teacher", []).append(accuracy(teacher, test))
+        keras.utils.set_random_seed(200 + seed)
+        weights = cnn(shape, narrow).get_weights()
+
+        def student(shape=shape, weights=weights):
+            model = cnn(shape, narrow)
+            model.set_weights(weights)
+            return model
+
+        def record(name, model, trained, train=train, test=test, seed=seed):
+            start = time.perf_counter()
+            fit(trained, train, options.epochs, seed)
+            results.setdefault(name, []).append(accuracy(model, test))
+            seconds = time.perf_counter() - start
+            print(f"seed {seed}  {name:32} {results[name][-1]:.4f}  {seconds:.0f} s", flush=True)
+
+        alone = student()
+        record("student alone", alone, alone)
+        for name, arguments in METHODS.items():
+            model = student()
+            record(name, model, tfkd.Distiller(model, teacher, **arguments))
+        if hasattr(keras, "distillation"):
+            model = student()
+            documented = keras.distillation.Distiller(
+                teacher=teacher,
+                student=model,
+                distillation_losses=keras.distillation.LogitsDistillation(temperature=3.0),
+            )
+            record("keras.distillation, as documented", model, documented)
+            teacher.trainable = True
+    print(f"\n{options.task}, {options.seeds} seeds, {options.epochs} epochs, last epoch")
+    for name, values in results.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"  {name:34} {statistics.mean(values):.4f} ± {spread:.4f}  {values}")
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Whatever can teach, as one thing: an object that answers for a batch with logits or values.
+
+    Keras 3 or tf_keras model, `.keras`, `.h5` ─► ModelSource ┐
+    SavedModel folder ─────────────────────────► SavedSource ─┤
+    callable, `.tflite` ───────────────────────► PythonSource ┼─► Teacher ─► answers, features
+    array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
+
+`activations` tells logits from probabilities, `sources` opens what was given, `teacher`
+combines and asks.
+"""
+
+from tfkd.teachers.activations import output_activations, readable_activation
+from tfkd.teachers.teacher import ArrayTeacher, Taught, Teacher
+
+__all__ = ["ArrayTeacher", "Taught", "Teacher", "output_activations", "readable_activation"]
