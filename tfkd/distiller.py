@@ -207,16 +207,16 @@ class _Step:
         )  # fmt: skip
         if isinstance(teacher, teachers.ArrayTeacher):
             x = teacher.beside(x, plan.tasks)
-        elif cache_teacher is False:
-            teacher.check_threads()
-        else:
+        elif cache_teacher is not False:
             if cache_teacher is True:
                 cache_teacher = cache.ask_once(x, teacher, plan.tasks, self._shapes)
             x = cache_teacher.attach(x)
-        cached = cache_teacher is not False
+        answered = cache_teacher is not False or teachers.carries_answers(x)
+        if not answered:
+            teacher.check_threads()
         if (isinstance(x, tf.data.Dataset) or hasattr(x, "__next__")) and len(args) < 7:
             kwargs.setdefault("shuffle", False)  # Keras 3 warns of its own default otherwise
-        self._allow_jit(teacher.in_graph or isinstance(x, teachers.Taught) or cached)
+        self._allow_jit(teacher.in_graph or answered)
         try:
             return super().fit(x, y, *args, **kwargs)
         except tf.errors.InvalidArgumentError as error:

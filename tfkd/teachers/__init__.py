@@ -10,6 +10,13 @@ combines and asks.
 """
 
 from tfkd.teachers.activations import output_activations, readable_activation
-from tfkd.teachers.teacher import ArrayTeacher, Taught, Teacher
+from tfkd.teachers.teacher import ArrayTeacher, Taught, Teacher, carries_answers
 
-__all__ = ["ArrayTeacher", "Taught", "Teacher", "output_activations", "readable_activation"]
+__all__ = [
+    "ArrayTeacher",
+    "Taught",
+    "Teacher",
+    "carries_answers",
+    "output_activations",
+    "readable_activation",
+]

@@ -27,6 +27,14 @@ class Taught(NamedTuple):
     answers: Any
 
 
+def carries_answers(x) -> bool:
+    """Tell whether training data holds the teacher's answers already."""
+    if isinstance(x, tf.data.Dataset):
+        spec = x.element_spec
+        x = spec[0] if isinstance(spec, tuple) and not isinstance(spec, Taught) else spec
+    return isinstance(x, Taught)
+
+
 class Teacher:
     """One or several teachers that answer for a batch, never trained themselves.
 
