@@ -75,3 +75,9 @@ def files(digits, student, qat):
 def rng():
     """A seeded NumPy generator."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def batch(rng):
+    """Thirty-two examples of four numbers, and class numbers out of three."""
+    return rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32)

@@ -22,6 +22,7 @@ from tfkd.export.artifact import TFLiteModel
 from tfkd.export.conversion import to_tflite
 from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
+from tfkd.files import staged_folder
 from tfkd.quantization import quantize_aware
 
 #: `progress(stage, done, total)` is told how far a stage is.
@@ -98,6 +99,7 @@ def compress(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     teacher_history: dict[str, list[float]] | None = None,
+    force: bool = False,
 ) -> Result:
     """Distil a teacher into a student and export it, with the evidence beside the files.
 
@@ -109,11 +111,13 @@ def compress(
         teacher: A trained Keras 3 model.
         data: Split three ways; integer labels mean classification, others regression.
         student: A Keras 3 model, untrained or trained; it is not changed.
-        out: An existing folder that receives `teacher.keras`, `student.keras`,
-            `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json`, `report.html`.
+        out: The folder to make, with `teacher.keras`, `student.keras`,
+            `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and
+            `report.html`; it appears when everything is done.
         recipe: How to train. Defaults to `Recipe()`.
         progress: Called as `progress(stage, done, total)` while it works.
         teacher_history: Training curves of the teacher, for the report.
+        force: Whether `out` may hold files already; those of the same name are replaced.
 
     Returns:
         A `Result`.
@@ -124,80 +128,83 @@ def compress(
     """
     recipe = recipe or Recipe()
     progress = progress or (lambda stage, done, total: None)
-    out = pathlib.Path(out)
-    if not out.is_dir():
-        raise InputError(f"The folder {str(out)!r} does not exist; make it first.")
-    keras.utils.set_random_seed(recipe.seed)
-    baseline, student = _copy(student), _copy(student)
-    trainer = _Trainer(teacher, data, recipe, progress)
-    trainer.distiller(student)  # checks that the pair fits, before anything is trained
+    with staged_folder(out, force=force) as folder:
+        keras.utils.set_random_seed(recipe.seed)
+        trainer = _Trainer(teacher, data, recipe, progress)
+        models = {"teacher": teacher, **_train(trainer, student)}
+        files = _export(models, recipe, progress)
+        entries = [_model_entry(name, model, data.test, folder) for name, model in models.items()]
+        entries += _file_entries(files, models, data.test, recipe, progress, folder)
+        report = Report(
+            task="classification" if trainer.classification else "regression",
+            data={
+                "name": data.name,
+                "train": len(data.train),
+                "validation": len(data.validation),
+                "test": len(data.test),
+            },
+            models=tuple(entries),
+            training={"teacher": teacher_history or {}, **trainer.histories},
+            settings=dataclasses.asdict(recipe),
+        )
+        write_report(report, folder)
+    students = {name.removeprefix("student_"): file for name, file in files.items()}
+    students.pop("teacher_float32")
+    return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
+
+def _train(trainer, student) -> dict[str, Any]:
+    """Return the student trained alone, under the teacher, and quantization-aware."""
+    recipe = trainer.recipe
+    baseline, student = _copy(student), _copy(student)
+    trainer.distiller(student)  # checks that the pair fits, before anything is trained
     trainer.fit("baseline", baseline, baseline, recipe.epochs, recipe.learning_rate)
     trainer.fit("student", trainer.distiller(student), student, recipe.epochs, recipe.learning_rate)
     qat = quantize_aware(student)
     trainer.fit(
         "student_qat", trainer.distiller(qat), qat, recipe.qat_epochs, recipe.qat_learning_rate
     )
+    return {"baseline": baseline, "student": student, "student_qat": qat}
 
-    progress("export", 0, len(recipe.formats) + 1)
-    teacher_file = to_tflite(teacher)
-    teacher_file.save(out / "teacher_float32.tflite")
+
+def _origin(name: str) -> str:
+    """Return the name of the model that a file is made from."""
+    # The ranges of the int8 file were learned in QAT: it needs no calibration data.
+    return "student_qat" if name == "student_int8" else name.split("_")[0]
+
+
+def _export(models, recipe, progress) -> dict[str, TFLiteModel]:
+    names = ["teacher_float32", *(f"student_{format}" for format in recipe.formats)]
     files = {}
-    for done, format in enumerate(recipe.formats, start=1):
-        progress("export", done, len(recipe.formats) + 1)
-        # The ranges of the int8 file were learned in QAT: it needs no calibration data.
-        files[format] = to_tflite(qat if format == "int8" else student, format)
-        files[format].save(out / f"student_{format}.tflite")
-    progress("export", len(recipe.formats) + 1, len(recipe.formats) + 1)
+    for done, name in enumerate(names):
+        progress("export", done, len(names))
+        files[name] = to_tflite(models[_origin(name)], name.split("_")[1])
+    progress("export", len(names), len(names))
+    return files
 
+
+def _file_entries(files, models, test, recipe, progress, folder) -> list[ModelEntry]:
+    """Write, benchmark and verify the files."""
     progress("benchmark", 0, 1)
-    names = {"teacher_float32": teacher_file}
-    names.update({f"student_{format}": file for format, file in files.items()})
-    timings = latency.benchmark(names, data.test.x, threads=recipe.threads, seed=recipe.seed)
-    timings = {timing.name: timing for timing in timings}
+    timings = latency.benchmark(files, test.x, threads=recipe.threads, seed=recipe.seed)
     progress("benchmark", 1, 1)
-
     entries = []
-    for name, stage, model in (
-        ("teacher", "teacher", teacher),
-        ("baseline", "baseline", baseline),
-        ("student", "student", student),
-        ("student_qat", "qat", qat),
-    ):
-        path = out / f"{name}.keras" if name in ("teacher", "student") else None
-        if path is not None:
-            model.save(path)
-        entries.append(_model_entry(name, stage, model, data.test, path))
-    costs = {False: cost.measure(student), True: cost.measure(teacher)}
-    for name, file in names.items():
-        origin, format = name.split("_")
-        made_from = {"teacher": teacher, "student": qat if format == "int8" else student}[origin]
+    for timing, (name, file) in zip(timings, files.items(), strict=True):
+        made_from = models[_origin(name)]
+        measured = cost.measure(made_from)
         entries.append(
             ModelEntry.of_file(
                 name,
-                format,
+                name.split("_")[1],
                 file,
-                verify(file, made_from, data.test.x, data.test.y),
-                timings[name],
-                path=f"{name}.tflite",
-                parameters=costs[origin == "teacher"].parameters,
-                macs=costs[origin == "teacher"].macs,
+                verify(file, made_from, test.x, test.y),
+                timing,
+                path=file.save(folder / f"{name}.tflite").name,
+                parameters=measured.parameters,
+                macs=measured.macs,
             )
         )
-    report = Report(
-        task="classification" if trainer.classification else "regression",
-        data={
-            "name": data.name,
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "test": len(data.test),
-        },
-        models=tuple(entries),
-        training={"teacher": teacher_history or {}, **trainer.histories},
-        settings=dataclasses.asdict(recipe),
-    )
-    write_report(report, out)
-    return Result(student, qat, files, report, out)
+    return entries
 
 
 class _Trainer:
@@ -281,11 +288,23 @@ def _copy(model):
     return copy
 
 
-def _model_entry(name, stage, model, test: Samples, path) -> ModelEntry:
+_STAGES = {
+    "teacher": "teacher",
+    "baseline": "baseline",
+    "student": "student",
+    "student_qat": "qat",
+}
+
+
+def _model_entry(name, model, test: Samples, folder) -> ModelEntry:
+    """Score a model; the teacher and the student are saved."""
+    path = folder / f"{name}.keras" if name in ("teacher", "student") else None
+    if path is not None:
+        model.save(path)
     measured = cost.measure(model)
     return ModelEntry(
         name=name,
-        stage=stage,
+        stage=_STAGES[name],
         format=backends.flavour(model),
         path=None if path is None else path.name,
         bytes=None if path is None else path.stat().st_size,

@@ -14,7 +14,7 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> comp
     """Walk the whole road on scikit-learn's digits.
 
     Args:
-        out: An existing folder for the files.
+        out: The folder to make.
         seed: Seed of the split, the weights and the training.
         epochs: Epochs of teacher and student; quantization-aware training takes a third.
             Defaults to what `teacher_recipe` and `student_recipe` hold.

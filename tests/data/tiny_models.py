@@ -18,3 +18,9 @@ def cnn(package, width=8, name="student", activation=None):
 def crossentropy(package, from_logits=True):
     """Return the hard loss for class numbers."""
     return package.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def dense(package, units=3, activation=None, inputs=4, **kwargs):
+    """Return one dense layer named `d` as a model, in either Keras."""
+    layer = package.layers.Dense(units, activation=activation, name="d", **kwargs)
+    return package.Sequential([package.Input((inputs,), name="x"), layer])

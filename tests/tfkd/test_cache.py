@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_models import crossentropy
+from tiny_models import crossentropy, dense
 
 from tfkd import Distiller, Taught, cache_teacher, losses
 from tfkd.errors import InputError
@@ -26,12 +26,6 @@ class Counting:
     def __call__(self, x):
         self.count += len(x)
         return self.model.predict(x, verbose=0)
-
-
-def dense(package, units=3, activation=None):
-    return package.Sequential(
-        [package.Input((4,)), package.layers.Dense(units, activation=activation, name="d")]
-    )
 
 
 @pytest.fixture

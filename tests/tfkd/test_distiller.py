@@ -5,21 +5,10 @@ import numpy as np
 import pytest
 import tf_keras
 from scipy.special import log_softmax, rel_entr, softmax
-from tiny_models import cnn, crossentropy
+from tiny_models import cnn, crossentropy, dense
 
 from tfkd import Distiller, quantize_aware
 from tfkd.errors import InputError
-
-
-def dense(package, units=3, activation=None, inputs=4, **kwargs):
-    return package.Sequential(
-        [package.Input((inputs,)), package.layers.Dense(units, activation=activation, **kwargs)]
-    )
-
-
-@pytest.fixture
-def batch(rng):
-    return rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32)
 
 
 def first_step(distiller, x, y, **kwargs):

@@ -8,21 +8,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from scipy.special import log_softmax, rel_entr, softmax
-from tiny_models import crossentropy
+from tiny_models import crossentropy, dense
 
 from tfkd import Distiller, losses, quantize_aware
 from tfkd.errors import InputError
-
-
-def dense(package, units=3, activation=None, inputs=4, **kwargs):
-    return package.Sequential(
-        [package.Input((inputs,)), package.layers.Dense(units, activation=activation, **kwargs)]
-    )
-
-
-@pytest.fixture
-def batch(rng):
-    return rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32)
 
 
 def compiled(student, teacher, package, **kwargs):

@@ -10,16 +10,10 @@ import tf_keras
 from scipy.special import rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
 from tfkd.export import to_tflite
-from tiny_models import crossentropy
+from tiny_models import crossentropy, dense
 
 from tfkd import Distiller
 from tfkd.errors import InputError
-
-
-def dense(package, activation=None, units=3):
-    return package.Sequential(
-        [package.Input((4,), name="x"), package.layers.Dense(units, activation=activation)]
-    )
 
 
 @pytest.fixture
@@ -58,7 +52,7 @@ UNREADABLE = ("SavedModel", ".tflite", "callable")  # whose last layer can't be 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_kind(kind, activation, package, data, tmp_path):
-    student, model = dense(package), dense(keras, activation)
+    student, model = dense(package), dense(keras, activation=activation)
     outputs = model.predict(data[0], verbose=0)
     probabilities = outputs if activation else softmax(outputs, -1)
     expected = want(student, probabilities, data[0])
@@ -72,7 +66,7 @@ def test_kind(kind, activation, package, data, tmp_path):
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_an_array_of_outputs(activation, package, data):
-    student, outputs = dense(package), dense(keras, activation).predict(data[0], verbose=0)
+    student, outputs = dense(package), dense(keras, activation=activation).predict(data[0], verbose=0)
     expected = want(student, outputs if activation else softmax(outputs, -1), data[0])
     said = {"teacher_from_logits": activation is None}
     got = soft_loss(student, outputs, data, package, **said)
@@ -126,7 +120,7 @@ def test_a_scikit_learn_classifier(data, package):
 def test_several_of_different_kinds_are_averaged_as_probabilities(data, package):
     x, _ = data
     student = dense(package)
-    models = [dense(keras, "softmax"), dense(tf_keras, "softmax")]
+    models = [dense(keras, activation="softmax"), dense(tf_keras, activation="softmax")]
     average = sum(model.predict(x, verbose=0) for model in models) / 2
     expected = want(student, average, x)
     teachers = [models[0], lambda batch: models[1].predict(batch, verbose=0)]
@@ -136,8 +130,8 @@ def test_several_of_different_kinds_are_averaged_as_probabilities(data, package)
 
 def test_binary_ensembles_and_regression_ensembles(rng):
     x = rng.normal(size=(32, 4)).astype("float32")
-    models = [dense(keras, "sigmoid", 1), dense(keras, "sigmoid", 1)]
-    student = dense(keras, None, 1)
+    models = [dense(keras, 1, "sigmoid"), dense(keras, 1, "sigmoid")]
+    student = dense(keras, 1)
     distiller = Distiller(student, models, temperature=1.0)
     distiller.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     p = sum(model.predict(x, verbose=0) for model in models) / 2

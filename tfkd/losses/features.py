@@ -11,11 +11,12 @@ import keras
 import tensorflow as tf
 
 from tfkd.errors import InputError
+from tfkd.losses.outputs import Configured
 
 _register = keras.saving.register_keras_serializable("tfkd")
 
 
-class FeatureLoss:
+class FeatureLoss(Configured):
     """Base of the feature losses.
 
     Args:
@@ -52,15 +53,6 @@ class FeatureLoss:
     def __call__(self, teacher, student):
         """Return one value per example, float32 of shape (batch,)."""
         raise NotImplementedError
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_config(cls, config):
-        """Make the loss from `get_config`'s result."""
-        return cls(**config)
 
     def _refuse(self, why, student_shape, teacher_shape):
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a model's output means: the task a loss is made for, and logits out of probabilities."""
+"""What a model's output means, logits out of probabilities, and what all losses share."""
 
 from __future__ import annotations
 
@@ -70,3 +70,16 @@ def task_of(loss) -> tuple[str | None, bool | None]:
         from_logits = loss.get_config().get("from_logits")
     # Keras's own default, for the name and for the bare function.
     return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
+
+
+class Configured:
+    """Something that is rebuilt from its constructor's arguments, kept as attributes."""
+
+    def get_config(self):
+        """Return the constructor's arguments."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_config(cls, config):
+        """Make the loss from `get_config`'s result."""
+        return cls(**config)

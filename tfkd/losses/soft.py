@@ -24,12 +24,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.errors import InputError
-from tfkd.losses.outputs import TASKS
+from tfkd.losses.outputs import TASKS, Configured
 
 _register = keras.saving.register_keras_serializable("tfkd")
 
 
-class SoftLoss:
+class SoftLoss(Configured):
     """Base of the soft losses.
 
     A subclass sets `tasks` and defines `__call__`; its constructor's arguments are kept
@@ -56,15 +56,6 @@ class SoftLoss:
             Float32 tensor (...).
         """
         raise NotImplementedError
-
-    def get_config(self):
-        """Return the constructor's arguments."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_config(cls, config):
-        """Make the loss from `get_config`'s result."""
-        return cls(**config)
 
 
 @_register
