@@ -66,7 +66,10 @@ def test_kind(kind, activation, package, data, tmp_path):
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_an_array_of_outputs(activation, package, data):
-    student, outputs = dense(package), dense(keras, activation=activation).predict(data[0], verbose=0)
+    student, outputs = (
+        dense(package),
+        dense(keras, activation=activation).predict(data[0], verbose=0),
+    )
     expected = want(student, outputs if activation else softmax(outputs, -1), data[0])
     said = {"teacher_from_logits": activation is None}
     got = soft_loss(student, outputs, data, package, **said)
