@@ -1,7 +1,6 @@
 """`fit` takes what Keras's `fit` takes, for students of both Keras flavours."""
 
 import math
-import sys
 
 import keras
 import numpy as np
@@ -233,10 +232,7 @@ def test_several_steps_per_execution_and_eager(batch, package):
     x, y = batch
     student, teacher = dense(package), dense(keras)
     results = []
-    several = {"steps_per_execution": 4}
-    if package is tf_keras and sys.version_info >= (3, 13):
-        several = {}  # AutoGraph of TensorFlow 2.21 fails there on any tf_keras model
-    for options in ({}, several, {"run_eagerly": True}):
+    for options in ({}, {"steps_per_execution": 4}, {"run_eagerly": True}):
         distiller = Distiller(student, teacher)
         distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), **options)
         results.append(logs_of(distiller, x, y, batch_size=8))
