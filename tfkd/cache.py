@@ -52,11 +52,10 @@ class TeacherCache:
         bytes_per_example: Memory that one example's answers and key take.
     """
 
-    def __init__(self, keys, arrays, meta):
+    def __init__(self, keys, arrays):
         order = np.argsort(keys, kind="stable")
         self._keys = np.asarray(keys)[order]
         self._arrays = {name: array[order] for name, array in arrays.items()}
-        self._meta = meta
         self._table = None
 
     @property
@@ -410,7 +409,7 @@ class _Store:
         keys = np.concatenate([keys for keys, _ in self.parts])
         names = self.parts[0][1]
         arrays = {name: np.concatenate([part[name] for _, part in self.parts]) for name in names}
-        return TeacherCache(keys, arrays, self.settings)
+        return TeacherCache(keys, arrays)
 
     def _flush(self):
         if not self.pending:
