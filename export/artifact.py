@@ -150,12 +150,16 @@ class TFLiteModel:
 
     @functools.cached_property
     def float_tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that hold floating-point numbers."""
+        """Names of the tensors that hold floating-point numbers.
+
+        Those that no operation reads or writes do not count: a fused LSTM's "intermediates"
+        carry scales for its gates and no numbers.
+        """
         return tuple(
-            (tensor.name or b"?").decode(errors="replace")
+            (graph.tensors[i].name or b"?").decode(errors="replace")
             for graph in self._parsed.subgraphs
-            for tensor in graph.tensors
-            if _dtype(tensor.type).startswith(("float", "complex"))
+            for i in sorted(_touched(graph))
+            if _dtype(graph.tensors[i].type).startswith(("float", "complex"))
         )
 
     @property
@@ -335,6 +339,14 @@ def _enum_names(kind: str) -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
     return {value: name for name, value in vars(getattr(schema, kind)).items() if name.isupper()}
+
+
+def _touched(graph) -> set[int]:
+    """Return the indices of the tensors that are computed with."""
+    lists = [graph.inputs, graph.outputs]
+    for op in graph.operators or []:
+        lists += [op.inputs, op.outputs]
+    return {int(i) for indices in lists if indices is not None for i in indices if i >= 0}
 
 
 def _dtype(tensor_type: int) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.quantization import frozen
 
-from . import sandbox
+from . import recurrent, sandbox
 from .artifact import TFLiteModel
 
 #: float32: as trained. float16: weights halved, for GPU delegates. dynamic: int8 weights,
@@ -37,7 +38,8 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
         representative_data: For int8, examples in the model's own input range from
             which the activation ranges are read: an array of shape (examples, ...), or a
             list or dict of them for several inputs; 100 to 500 are enough. A model from
-            `quantize_aware` has learned its ranges and takes none.
+            `quantize_aware` has learned its ranges and takes none, unless it has recurrent
+            layers: their gates and state have no learned ranges.
 
     Returns:
         A `TFLiteModel`; `.save(path)` writes it.
@@ -60,12 +62,18 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
     if backends.flavour(model) is None:
         raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
     _check_finite(model)
-    quantized = is_quantize_aware(model)
+    quantized = frozen.is_quantize_aware(model)
     if quantized and format != "int8":
         raise InputError(
-            f"A quantize-aware model is trained for int8; convert the float student to {format}."
+            "A quantize-aware model is trained for int8; strip_quantization gives the float model "
+            f"to convert to {format}."
         )
-    samples = _representative(model, format, representative_data, quantized)
+    calibrated = format == "int8" and (not quantized or frozen.needs_calibration(model))
+    samples = _representative(model, format, representative_data, calibrated)
+    if frozen.is_ours(model):
+        model = frozen.freeze(model, ranges=not calibrated)
+    if calibrated and recurrent.has_recurrence(model):
+        model = recurrent.without_loops(model)
     sandbox.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         names = _save(model, folder)
@@ -88,11 +96,6 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
     return converted
 
 
-def is_quantize_aware(model) -> bool:
-    """Tell whether a model came from `quantize_aware` (has tfmot's wrappers)."""
-    return any(type(layer).__name__ == "QuantizeWrapperV2" for layer in model.layers)
-
-
 def _check_finite(model):
     bad = [
         weight.name
@@ -106,9 +109,8 @@ def _check_finite(model):
         )
 
 
-def _representative(model, format, data, quantized):
+def _representative(model, format, data, wanted):
     """Return the representative data as a list of float arrays, checked; or `None`."""
-    wanted = format == "int8" and not quantized
     if data is None:
         if wanted:
             raise InputError(
@@ -117,7 +119,7 @@ def _representative(model, format, data, quantized):
             )
         return None
     if not wanted:
-        why = "this model has learned its ranges" if quantized else f"{format} needs none"
+        why = "this model has learned its ranges" if format == "int8" else f"{format} needs none"
         raise InputError(f"representative_data is not used here: {why}; leave it out.")
     tensors = graph.walk(model).input_list
     if isinstance(data, dict):
@@ -229,5 +231,7 @@ def _convert(folder: str, format: str, samples) -> bytes:
         raise ConversionError(f"The converter refused the model: {reason}") from None
     interpreter = open_interpreter(data, "xnnpack", 1)
     interpreter.reset_all_variables()
+    for tensor in interpreter.get_input_details():  # memory as it comes may be no valid index
+        interpreter.set_tensor(tensor["index"], np.zeros(tensor["shape"], tensor["dtype"]))
     interpreter.invoke()
     return data

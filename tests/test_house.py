@@ -40,7 +40,7 @@ TFKD = [
     "cli",
     "__main__",
 ]
-EXPORT = ["sandbox", "artifact", "conversion", "verification", "latency", "report"]
+EXPORT = ["sandbox", "artifact", "recurrent", "conversion", "verification", "latency", "report"]
 EXPORT_MAY_IMPORT = {
     "_lazy",
     "errors",

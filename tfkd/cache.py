@@ -35,7 +35,7 @@ from tfkd.errors import InputError
 from tfkd.files import write_atomically
 from tfkd.teachers import Taught, Teacher
 
-_FORMAT = "tfkd.cache/1"
+_FORMAT = "tfkd.cache/2"
 UNKNOWN = "The teacher was never asked about some examples of this data"
 CHANGING = (
     f"{UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
@@ -324,28 +324,35 @@ def _batches(data, batch_size):
 
 
 def _keys_of(x):
-    """Return a 64-bit hash of each example: a multilinear hash over its bits.
+    """Return a 64-bit hash of each example: a multilinear hash over its 64-bit words.
 
-    ``Σ_i r_i · x_i mod 2⁶⁴`` with fixed random odd ``r`` (Carter and Wegman 1979); the
+    ``Σ_i r_i · w_i mod 2⁶⁴`` with fixed random odd ``r`` (Carter and Wegman 1979); the
     same in a `tf.data` graph and outside it, and vectorized over the batch.
     """
     total = None
     for stream, leaf in enumerate(graph.leaves(x)):
-        tensor = tf.convert_to_tensor(leaf)
-        if tensor.dtype == tf.string:
-            tensor = tf.strings.to_hash_bucket_fast(tensor, 2**62)
-        elif tensor.dtype.is_floating:
-            integer = {2: tf.int16, 4: tf.int32, 8: tf.int64}[tensor.dtype.size]
-            tensor = tf.bitcast(tensor, integer)
-        flat = tf.reshape(tf.cast(tensor, tf.int64), [tf.shape(tensor)[0], -1])
-        width = tf.shape(flat)[1]
+        words = _words_of(tf.convert_to_tensor(leaf))
         factors = tf.random.stateless_uniform(
-            [width], [stream, 20260701], minval=None, maxval=None, dtype=tf.int64
+            [tf.shape(words)[1]], [stream, 20260701], minval=None, maxval=None, dtype=tf.int64
         )
         # Odd factors are invertible: no single changed value can go unseen.
-        hashed = tf.reduce_sum(flat * tf.bitwise.bitwise_or(factors, tf.ones_like(factors)), 1)
+        hashed = tf.reduce_sum(words * tf.bitwise.bitwise_or(factors, tf.ones_like(factors)), 1)
         total = hashed if total is None else total * 1_000_003 + hashed
     return total
+
+
+def _words_of(tensor):
+    """Return the bits of each example as int64, padded with zeros: (examples, words)."""
+    if tensor.dtype == tf.string:
+        tensor = tf.strings.to_hash_bucket_fast(tensor, 2**62)
+    elif tensor.dtype == tf.bool:
+        tensor = tf.cast(tensor, tf.uint8)
+    flat = tf.reshape(tensor, [tf.shape(tensor)[0], -1])
+    a_word = 8 // tensor.dtype.size
+    if a_word == 1:
+        return tf.bitcast(flat, tf.int64)
+    flat = tf.pad(flat, [[0, 0], [0, -tf.shape(flat)[1] % a_word]])
+    return tf.bitcast(tf.reshape(flat, [tf.shape(flat)[0], -1, a_word]), tf.int64)
 
 
 class _Store:

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+
 from tfkd import backends, graph, translation
-from tfkd.errors import UnsupportedError, raise_all
+from tfkd.errors import InputError
+from tfkd.quantization import table
+from tfkd.quantization.lowering import Lowering
+from tfkd.quantization.report import QuantizationReport
 
-_WAY_OUT = (
-    "Replace these layers, or export without quantization-aware training: "
-    "to_tflite(model, 'int8', representative_data=...)."
-)
+_PREFIX = "quant_"
 
 
-def quantize_aware(model):
+def quantize_aware(model, *, skip=(), per_layer=None, preserve=None):
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
 
     Choose it when post-training int8 loses accuracy: fake-quantization of weights and
-    activations (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) by
-    tensorflow-model-optimization's default 8-bit scheme. The result is a student like any
-    other, `Distiller(quantize_aware(student), teacher)`, and converts to an int8 file
-    without representative data.
+    activations (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) with
+    tensorflow-model-optimization's wrappers, and a scheme of tfkd's own that covers what
+    tfmot's default one refuses or leaves float (`tfkd.quantization.table`). The result is
+    a student like any other, `Distiller(quantize_aware(student), teacher)`, and
+    `to_tflite(qat, "int8")` turns it into a file that computes what it does.
+    `strip_quantization` gives the trained weights back to the float model.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
             changed. A Keras 3 model is translated first (see `translate`).
+        skip: Names, or regular expressions that match whole names, of layers to leave in
+            floating point.
+        per_layer: Name or regular expression → a `tfmot.quantization.keras.QuantizeConfig`
+            to use for these layers in the place of the table's rule.
+        preserve: `"sparsity"` keeps weights at zero that are zero (after pruning),
+            `"clusters"` keeps weights equal that are equal (after clustering). tfmot calls
+            this collaborative optimization; its own schemes know its default layers only.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least
-        an epoch: the activation ranges are learned from the batches it sees.
+        an epoch: the activation ranges are learned from the batches it sees, and nothing
+        but the weights is rounded before the first.
 
     Raises:
-        UnsupportedError: naming every layer that tfmot refuses, or whose weights it would
-            leave float without a word.
+        UnsupportedError: naming every layer that has no rule, and why.
+        InputError: for a pattern that matches no layer, or a wrong `preserve`.
 
     Example:
         >>> import keras, tfkd
@@ -38,67 +52,178 @@ def quantize_aware(model):
         >>> qat = tfkd.quantize_aware(student)
         >>> qat.compile("adam", "mse")
     """
-    tfmot = backends.tfmot()
-    float_model = translation.translate(model)
-    _check_supported(float_model)
-    try:
-        quantized = tfmot.quantization.keras.quantize_model(float_model)
-    except (RuntimeError, ValueError) as error:
-        raise UnsupportedError(
-            f"tfmot refused the model ({str(error).strip().splitlines()[0]}). {_WAY_OUT}"
-        ) from error
-    raise_all(
-        [
-            f"layer {wrapper.layer.name!r} ({type(wrapper.layer).__name__}) would keep its weights "
-            "in floating point"
-            for wrapper in quantized.layers
-            if _keeps_float_weights(wrapper)
-        ],
-        UnsupportedError,
-        fix="tfmot does so when an activation layer follows without batch normalization between; "
-        "give the layer activation='relu' instead.",
-    )
+    backends.tfmot()
+    if preserve not in (None, "sparsity", "clusters"):
+        raise InputError(f"preserve must be 'sparsity', 'clusters' or None, got {preserve!r}.")
+    lowering, _ = _lowering(model, skip, per_layer, preserve)
+    quantized = lowering.run()
+    for wrapper in quantized.layers:
+        for weight, quantizer, variables in getattr(wrapper, "_weight_vars", ()):
+            if isinstance(quantizer, lowering.parts.WeightRounding):
+                quantizer.fix(weight, variables)
+    order = [layer.name for _, layer in lowering.source.layers]
+    quantized.tfkd_report = QuantizationReport(tuple(lowering.report[name] for name in order))
     return quantized
 
 
-# What tfmot's layout transforms replace before its registry is asked.
-_REWRITTEN = frozenset({"SeparableConv1D", "SeparableConv2D", "BatchNormalization"})
-_BEFORE_BATCH_NORM = frozenset(
-    {
-        "Conv2D",
-        "DepthwiseConv2D",
-        "Dense",
-        "SeparableConv2D",
-        "SeparableConv1D",
-        "Conv2DTranspose",
-        "Reshape",
-    }
-)
+def describe(qat) -> QuantizationReport:
+    """Say for each layer of a model what `quantize_aware` did with it.
+
+    Args:
+        qat: What `quantize_aware` returned, in this process: the report is not saved.
+
+    Returns:
+        A `QuantizationReport`; print it for a table.
+
+    Raises:
+        InputError: if the model does not come from `quantize_aware`.
+    """
+    found = getattr(qat, "tfkd_report", None)
+    if found is None:
+        raise InputError("The model does not come from quantize_aware in this process.")
+    return found
 
 
-def _check_supported(model) -> None:
-    """Raise one error that names every layer tfmot's default scheme has no rule for."""
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_registry as registry_module,
+def strip_quantization(qat, model):
+    """Return a copy of the float model with the weights that quantization-aware training gave.
+
+    Choose it to go on with the student where QAT left it: prune it, distil it further, or
+    export it as float. The weights are those behind the rounding, not rounded themselves.
+
+    Args:
+        qat: A model made by `quantize_aware(model)`, trained since, or loaded again.
+        model: The float model it was made from, Keras 3 or tf_keras; it is not changed.
+
+    Returns:
+        A model of the same class, structure and Keras as `model`.
+
+    Raises:
+        InputError: if `qat` was not made from such a model.
+    """
+    lowering, names = _lowering(model, (), None, None, everything=True)
+    lowering.run()
+    held = {}
+    for layer in qat.layers:
+        inner = layer.layer if _is_wrapper(layer) else layer
+        held[inner.name] = _all_weights(layer)
+    missing, weights = [], {}
+    for name, origin in lowering.origins.items():
+        missing += [wanted for wanted in origin.layers if wanted not in held]
+        if not missing:
+            weights[name] = origin.back(*[held[wanted] for wanted in origin.layers])
+    if missing:
+        raise InputError(
+            f"The quantize-aware model has no layer {missing[0]!r}: it was not made from this model."
+        )
+    package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
+    stripped = package.models.clone_model(model)
+    layers, copies = (graph.walk(one).layers for one in (model, stripped))
+    for (_, layer), (path, copy) in zip(layers, copies, strict=True):
+        trained = weights.get(names.get(id(layer)))
+        if trained is None:
+            continue
+        if [w.shape for w in trained] != [tuple(w.shape) for w in copy.weights]:
+            raise InputError(
+                f"The weights of {path!r} have other shapes: the quantize-aware model was not made "
+                "from this model."
+            )
+        copy.set_weights(trained)
+    return stripped
+
+
+def _is_wrapper(layer) -> bool:
+    return type(layer).__name__ == "QuantizeWrapperV2"
+
+
+def _all_weights(layer) -> list[np.ndarray]:
+    """Return a layer's own weights in its own order, from within a wrapper too."""
+    if not _is_wrapper(layer):
+        return layer.get_weights()
+    return unwrapped(layer).get_weights()
+
+
+def unwrapped(wrapper, rounded: bool = False):
+    """Return a layer like the one in a wrapper, with its weights.
+
+    Args:
+        wrapper: A tfmot wrapper whose configuration is tfkd's `RoundedWeights`.
+        rounded: Whether the weights are to be those of the forward pass, on the int8 grid.
+    """
+    from tfkd.quantization import parts
+
+    inner = wrapper.layer
+    copy = type(inner).from_config(inner.get_config())
+    copy.build(wrapper.get_input_shape_at(0))
+    quantized = {id(variable): (q, held) for variable, q, held in wrapper._weight_vars}
+    values = {}
+    for (path, _, _), (variable, quantizer, held) in zip(
+        wrapper.quantize_config.weights, wrapper._weight_vars, strict=True
+    ):
+        value = quantizer(variable, False, weights=held) if rounded else variable
+        target = parts._owner(copy, path)[2]
+        values[id(target)] = np.asarray(value)
+    # tfmot puts tensors where the layer's quantized variables were: the others are left.
+    others = iter([w for w in inner.weights if id(w) not in quantized])
+    copy.set_weights([values[id(w)] if id(w) in values else np.asarray(next(others))
+                      for w in copy.weights])
+    return copy
+
+
+def _lowering(model, skip, per_layer, preserve, everything=False):
+    """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
+
+    translated, names_of = _translated(model)
+    source = graph.walk(translated)
+    names = [layer.name for _, layer in source.layers]
+    skipped = _matching(names, [skip] if isinstance(skip, str) else skip, "skip")
+    configs = {}
+    for pattern, config in (per_layer or {}).items():
+        if not isinstance(config, backends.tfmot().quantization.keras.QuantizeConfig):
+            raise InputError(
+                f"per_layer[{pattern!r}] must be a tfmot.quantization.keras.QuantizeConfig, got "
+                f"{type(config).__name__}; to leave layers in floating point use skip=."
+            )
+        configs.update(dict.fromkeys(_matching(names, [pattern], "per_layer"), config))
+    if everything:
+        skipped = [la.name for _, la in source.layers if table.rule_of(la) is None]
+    lowering = Lowering(
+        source,
+        table.rule_of,
+        skip=skipped,
+        configs=configs,
+        preserve=preserve,
+        wrap=lambda layer, config: quantize_wrapper.QuantizeWrapperV2(
+            layer, config, name_prefix=_PREFIX
+        ),
     )
-
-    registry = registry_module.Default8BitQuantizeRegistry()
-    source = graph.walk(model)
-    problems = []
-    for call in source.calls:
-        kind = type(call.layer).__name__
-        if kind == "BatchNormalization":
-            before = source.producer(call.inputs[0])
-            if before is None or type(before.layer).__name__ not in _BEFORE_BATCH_NORM:
-                problems.append(f"layer {call.name!r} (BatchNormalization not after a convolution)")
-        elif kind not in _REWRITTEN and not registry.supports(call.layer):
-            problems.append(f"layer {call.name!r} ({kind})")
-    if problems:
-        problems[0] = f"tfmot's 8-bit scheme has no rule for {problems[0]}"
-    raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+    return lowering, names_of
 
 
-def _keeps_float_weights(wrapper) -> bool:
-    inner = getattr(wrapper, "layer", None)
-    has_kernel = any(hasattr(inner, name) for name in ("kernel", "depthwise_kernel"))
-    return has_kernel and not getattr(wrapper, "_weight_vars", None)
+def _translated(model):
+    """Return the model in tf_keras, and the names there by the ids of the layers here."""
+    from tfkd.translation.model import _Translator
+
+    translator = _Translator(graph.walk(model), "tf_keras")
+    translated = translator.model()
+    return translated, {key: layer.name for key, layer in translator.layers.items()}
+
+
+def _matching(names, patterns, argument: str) -> list[str]:
+    import difflib
+
+    found = []
+    for pattern in patterns:
+        try:
+            hits = [n for n in names if n == pattern or re.fullmatch(pattern, n)]
+        except re.error as error:
+            raise InputError(f"{argument}: {pattern!r} is no regular expression: {error}.") from None
+        if not hits:
+            near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+            raise InputError(
+                f"{argument}: {pattern!r} matches no layer; the nearest names are "
+                f"{', '.join(map(repr, near))}."
+            )
+        found += hits
+    return found
+

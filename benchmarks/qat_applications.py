@@ -1,0 +1,115 @@
+"""Quantization-aware training of keras.applications: which become integer-only int8 files.
+
+    python benchmarks/qat_applications.py --out results.json
+    python benchmarks/qat_applications.py --models MobileNet ResNet50
+
+Weights are random and the data is noise: this shows that every operation is rounded and
+converts, not that a model is accurate. Each model is translated, made quantize-aware,
+trained for a step or two, converted, and the file is compared with the quantize-aware
+graph on the reference kernels; in a process of its own, since a converter may die.
+tensorflow-model-optimization alone (`quantize_model` on the translated model) stands beside.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+# Name → smallest input its top takes comfortably.
+MODELS = {
+    "MobileNet": 64,
+    "MobileNetV2": 64,
+    "MobileNetV3Small": 64,
+    "MobileNetV3Large": 64,
+    "EfficientNetB0": 64,
+    "EfficientNetV2B0": 64,
+    "ResNet50": 64,
+    "ResNet50V2": 64,
+    "DenseNet121": 64,
+    "NASNetMobile": 64,
+    "Xception": 96,
+    "InceptionV3": 96,
+    "VGG16": 64,
+    "ConvNeXtTiny": 64,
+}
+
+
+def one(name: str, size: int, folder: pathlib.Path) -> dict:
+    """Run one model; return what was seen."""
+    import keras
+
+    import tfkd
+    from tfkd import backends
+    from tfkd.export import to_tflite
+
+    keras.utils.set_random_seed(0)
+    settings = {"weights": None, "input_shape": (size, size, 3), "classes": 10}
+    if name.startswith("MobileNetV3") or name.startswith("EfficientNet") or "ConvNeXt" in name:
+        settings["include_preprocessing"] = True
+    if name.startswith("EfficientNetB"):
+        del settings["include_preprocessing"]
+    model = getattr(keras.applications, name)(**settings)
+    x = np.random.default_rng(0).uniform(-1.0, 1.0, (16, size, size, 3)).astype("float32")
+    found = {"model": name, "parameters": model.count_params()}
+    start = time.perf_counter()
+    translated = tfkd.translate(model)
+    found["translated_difference"] = float(
+        np.abs(translated.predict(x, verbose=0) - model.predict(x, verbose=0)).max()
+    )
+    try:
+        backends.tfmot().quantization.keras.quantize_model(translated)
+        found["tfmot_alone"] = "accepted"
+    except Exception as error:
+        found["tfmot_alone"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    qat = tfkd.quantize_aware(model)
+    qat.compile("sgd", "sparse_categorical_crossentropy")
+    qat.optimizer.learning_rate = 1e-5
+    qat.fit(x, np.arange(16) % 10, batch_size=8, epochs=2, verbose=0)
+    file = to_tflite(qat, "int8")
+    (folder / f"{name}.tflite").write_bytes(file.data)
+    want = qat.predict(x, verbose=0)
+    got = file.predict(x, engine="reference")
+    found |= {
+        "seconds": round(time.perf_counter() - start),
+        "integer_only": file.integer_only,
+        "bytes": file.size,
+        "operations": sum(file.ops.values()),
+        "max_lsb": float(np.abs(got - want).max() / file.outputs[0].scale),
+        "argmax_agreement": float(np.mean(got.argmax(-1) == want.argmax(-1))),
+        "ops": dict(file.ops),
+    }
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("qat_applications.json"))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    folder = options.out.parent
+    if options.one:
+        print(json.dumps(one(options.one, MODELS[options.one], folder)))
+        return
+    results = []
+    for name in options.models:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", name, "--out", str(options.out)],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            results.append({"model": name, "error": last[0], "exit": done.returncode})
+        else:
+            results.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        print(json.dumps({k: v for k, v in results[-1].items() if k != "ops"}), flush=True)
+        options.out.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Every layer class of the table: translated, trained with rounding, converted, compared.
+
+The bound on the difference between the fake-quantized graph and the int8 file (reference
+kernels) is stated in LSB of the output, for every case: 1 where each operation is rounded
+where the file rounds it, more where several integer kernels follow one another.
+"""
+
+import keras
+import numpy as np
+import pytest
+from tfkd.export import to_tflite
+
+from tfkd import quantize_aware, translate
+from tfkd.quantization import table
+
+L = keras.layers
+IMAGE, SERIES, ROW = (6, 6, 4), (8, 4), (6,)
+
+
+def chain(*layers):
+    def build(x):
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    return build
+
+
+# Name → (classes of the table it covers, input shape, layers, bound in LSB).
+CASES = {
+    "Conv2D": (IMAGE, lambda x: L.Conv2D(5, 3)(x), 1),
+    "Conv2D relu": (IMAGE, lambda x: L.Conv2D(5, 3, activation="relu")(x), 1),
+    "Conv2D ReLU apart": (IMAGE, lambda x: L.ReLU()(L.Conv2D(5, 3)(x)), 1),
+    "Conv2D ReLU6": (IMAGE, lambda x: L.ReLU(6.0)(L.Conv2D(5, 3)(x)), 1),
+    "Conv2D BN ReLU": (IMAGE, chain(L.Conv2D(5, 3, use_bias=False), L.BatchNormalization(), L.ReLU()), 1),
+    "Conv2D groups": (IMAGE, lambda x: L.Conv2D(4, 3, groups=2)(x), 1),
+    "Conv2D dilated": (IMAGE, lambda x: L.Conv2D(4, 3, dilation_rate=2)(x), 1),
+    "DepthwiseConv2D BN": (IMAGE, chain(L.DepthwiseConv2D(3, depth_multiplier=2), L.BatchNormalization()), 1),
+    "SeparableConv2D": (IMAGE, lambda x: L.SeparableConv2D(5, 3, activation="relu")(x), 2),
+    "Conv2DTranspose": (IMAGE, lambda x: L.Conv2DTranspose(3, 3, strides=2)(x), 1),
+    "Conv2DTranspose BN ReLU": (IMAGE, chain(L.Conv2DTranspose(3, 3), L.BatchNormalization(), L.ReLU()), 1),
+    "Conv1D": (SERIES, lambda x: L.Conv1D(5, 3, padding="same")(x), 1),
+    "Conv1D causal BN ReLU": (SERIES, chain(L.Conv1D(5, 3, padding="causal"), L.BatchNormalization(), L.ReLU()), 1),
+    "Conv1DTranspose": (SERIES, lambda x: L.Conv1DTranspose(3, 3, strides=2)(x), 1),
+    "DepthwiseConv1D": (SERIES, lambda x: L.DepthwiseConv1D(3)(x), 1),
+    "SeparableConv1D": (SERIES, lambda x: L.SeparableConv1D(5, 3)(x), 1),
+    "Dense": (ROW, lambda x: L.Dense(5)(x), 1),
+    "Dense BN ReLU": (ROW, chain(L.Dense(5), L.BatchNormalization(), L.ReLU()), 1),
+    "Dense swish": (ROW, lambda x: L.Dense(5, activation="swish")(x), 2),
+    "Dense on a series": (SERIES, lambda x: L.Dense(5, activation="relu")(x), 1),
+    "TimeDistributed": (SERIES, lambda x: L.TimeDistributed(L.Dense(5))(x), 1),
+    "Embedding": ("tokens", chain(L.Embedding(20, 4), L.Flatten(), L.Dense(3)), 1),
+    "PReLU": (IMAGE, lambda x: L.PReLU(shared_axes=[1, 2])(x), 1),
+    "BN stray": (IMAGE, lambda x: L.BatchNormalization()(L.MaxPooling2D()(x)), 1),
+    "BN stray ReLU, series": (SERIES, chain(L.BatchNormalization(), L.ReLU()), 1),
+    "BN stray, row": (ROW, chain(L.BatchNormalization(), L.Dense(3)), 1),
+    "LayerNormalization": (SERIES, lambda x: L.LayerNormalization()(x), 4),
+    "LayerNormalization, image": (IMAGE, lambda x: L.LayerNormalization()(x), 4),
+    "Rescaling": (IMAGE, lambda x: L.Rescaling(2.0, 1.0)(x), 1),
+    "Rescaling, scale": (ROW, lambda x: L.Rescaling(0.5)(x), 1),
+    "Normalization": (IMAGE, lambda x: L.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0])(x), 1),
+    "Add": (ROW, lambda x: L.ReLU()(L.Add()([L.Dense(4)(x), L.Dense(4)(x), L.Dense(4)(x)])), 2),
+    "Subtract": (ROW, lambda x: L.Subtract()([L.Dense(4)(x), L.Dense(4)(x)]), 2),
+    "Multiply": (ROW, lambda x: L.Multiply()([L.Dense(4)(x), L.Dense(4)(x)]), 2),
+    "Average": (ROW, lambda x: L.Average()([L.Dense(4)(x), L.Dense(4)(x), L.Dense(4)(x)]), 3),
+    "Maximum": (ROW, lambda x: L.Maximum()([L.Dense(4)(x), L.Dense(4)(x)]), 3),
+    "Minimum": (ROW, lambda x: L.Minimum()([L.Dense(4)(x), L.Dense(4)(x)]), 3),
+    "Concatenate": (ROW, lambda x: L.Concatenate()([L.Dense(4)(x), L.Dense(4)(x), x]), 1),
+    "Dot": (SERIES, lambda x: L.Dot((2, 2))([x, L.Dense(4)(x)]), 2),
+    "squeeze and excite": (
+        IMAGE,
+        lambda x: L.Multiply()(
+            [x, L.Dense(4, activation="sigmoid")(L.GlobalAveragePooling2D(keepdims=True)(x))]
+        ),
+        2,
+    ),
+    "sigmoid": (ROW, lambda x: L.Activation("sigmoid")(x), 1),
+    "tanh": (ROW, lambda x: L.Activation("tanh")(x), 1),
+    "Softmax": (ROW, lambda x: L.Softmax()(x), 2),
+    "gelu": (ROW, lambda x: L.Activation("gelu")(x), 1),
+    "silu": (ROW, lambda x: L.Activation("silu")(x), 2),
+    "hard_silu": (ROW, lambda x: L.Activation("hard_silu")(x), 1),
+    "hard_sigmoid": (ROW, lambda x: L.Activation("hard_sigmoid")(x), 2),
+    "exponential": (ROW, lambda x: L.Activation("exponential")(x), 1),
+    "LeakyReLU": (ROW, lambda x: L.LeakyReLU(0.1)(x), 1),
+    "leaky_relu": (ROW, lambda x: L.Activation("leaky_relu")(x), 1),
+    "ELU": (ROW, lambda x: L.ELU(0.5)(x), 3),
+    "selu": (ROW, lambda x: L.Activation("selu")(x), 4),
+    "relu6": (ROW, lambda x: L.Activation("relu6")(x), 1),
+    "ReLU to one": (ROW, lambda x: L.ReLU(1.0)(x), 1),
+    "MaxPooling2D": (IMAGE, chain(L.MaxPooling2D(), L.Conv2D(3, 1)), 1),
+    "MaxPooling1D": (SERIES, chain(L.MaxPooling1D(), L.Conv1D(3, 1)), 1),
+    "AveragePooling2D": (IMAGE, lambda x: L.AveragePooling2D(2)(x), 1),
+    "AveragePooling1D": (SERIES, lambda x: L.AveragePooling1D(2)(x), 1),
+    "GlobalAveragePooling2D": (IMAGE, lambda x: L.GlobalAveragePooling2D()(x), 1),
+    "GlobalAveragePooling1D": (SERIES, lambda x: L.GlobalAveragePooling1D()(x), 1),
+    "GlobalMaxPooling2D": (IMAGE, lambda x: L.GlobalMaxPooling2D()(x), 0),
+    "GlobalMaxPooling1D": (SERIES, lambda x: L.GlobalMaxPooling1D()(x), 0),
+    "ZeroPadding2D": (IMAGE, chain(L.ZeroPadding2D(), L.Cropping2D(1), L.Conv2D(3, 3)), 1),
+    "ZeroPadding1D": (SERIES, chain(L.ZeroPadding1D(), L.Cropping1D(1), L.Conv1D(3, 3)), 1),
+    "UpSampling2D": (IMAGE, lambda x: L.UpSampling2D()(x), 0),
+    "UpSampling2D bilinear": (IMAGE, lambda x: L.UpSampling2D(interpolation="bilinear")(x), 1),
+    "UpSampling1D": (SERIES, lambda x: L.UpSampling1D()(x), 0),
+    "RepeatVector": (ROW, lambda x: L.RepeatVector(3)(x), 0),
+    "Reshape, Permute, Flatten": (SERIES, chain(L.Reshape((4, 8)), L.Permute((2, 1)), L.Flatten()), 0),
+    "Dropout": (ROW, chain(L.Dropout(0.2), L.Dense(3)), 1),
+    "SpatialDropout": (IMAGE, chain(L.SpatialDropout2D(0.2), L.GaussianNoise(0.1), L.Conv2D(3, 1)), 1),
+    "RandomFlip": (IMAGE, chain(L.RandomFlip("horizontal"), L.Conv2D(3, 3)), 1),
+    "Resizing": (IMAGE, lambda x: L.Resizing(8, 8)(x), 2),
+    "scalar arithmetic": (ROW, lambda x: (L.Dense(4)(x) * 2.0 + 1.0) / 3.0, 2),
+    "shared": (ROW, lambda x: (lambda d: L.Add()([d(x), d(L.ReLU()(d(x)))]))(L.Dense(6)), 3),
+}
+
+
+def data(shape, rng, n=128):
+    if shape == "tokens":
+        return rng.integers(0, 20, (n, 5)).astype("int32")
+    return rng.normal(size=(n, *shape)).astype("float32")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layer(name, rng):
+    shape, build, bound = CASES[name]
+    keras.utils.set_random_seed(1)
+    i = keras.Input((5,), dtype="int32") if shape == "tokens" else keras.Input(shape)
+    model = keras.Model(i, build(i))
+    model.set_weights(
+        [w + 0.1 * rng.normal(size=w.shape) ** 2 for w in model.get_weights()]
+    )
+    x = data(shape, rng)
+    want = model.predict(x, verbose=0)
+    np.testing.assert_allclose(translate(model).predict(x, verbose=0), want, atol=1e-5)
+
+    qat = quantize_aware(model)
+    before = qat.get_weights()
+    qat.compile("adam", "mse")
+    loss = qat.fit(x, want + 1.0, epochs=2, batch_size=16, verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
+    if model.trainable_weights:
+        assert loss[1] < loss[0]
+    assert any((a != b).any() for a, b in zip(before, qat.get_weights(), strict=True))
+
+    file = to_tflite(qat, "int8")
+    assert file.integer_only
+    want = qat.predict(x, verbose=0)
+    lsb = np.abs(file.predict(x, engine="reference") - want).max() / file.outputs[0].scale
+    print(name, lsb, dict(file.ops))
+    assert lsb <= bound + 0.01
+    assert np.abs(file.predict(x) - want).max() / file.outputs[0].scale <= bound + 1.01

@@ -1,0 +1,127 @@
+"""The form of a quantize-aware model that the TFLite converter gets.
+
+Training is over: weights become constants on the int8 grid, ranges stop moving, and
+tfmot's wrappers are gone, so that the converter folds batch normalization into any layer
+and finds a scale per channel in the weights themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd import backends, graph
+from tfkd.errors import InputError
+from tfkd.quantization.aware import _is_wrapper, unwrapped
+
+_RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
+
+
+def is_quantize_aware(model) -> bool:
+    """Tell whether a model has tfmot's layers: made by `quantize_aware`, or by tfmot."""
+    kinds = {type(layer).__name__ for layer in model.layers}
+    return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
+
+
+def is_ours(model) -> bool:
+    """Tell whether a quantize-aware model was made by tfkd's scheme."""
+    return any(
+        type(getattr(layer, name, None)).__module__ == "tfkd.quantization.parts"
+        for layer in model.layers
+        for name in ("quantize_config", "quantizer")
+    )
+
+
+def needs_calibration(model) -> bool:
+    """Tell whether the file's ranges must come from data: recurrent or skipped layers.
+
+    The gates and the state of a recurrent layer, and what surrounds a layer that is left
+    in floating point, have no learned ranges.
+    """
+    return any(
+        type(getattr(layer, "layer", layer)).__name__ in _RECURRENT for layer in model.layers
+    )
+
+
+def freeze(model, *, ranges: bool = True):
+    """Return a plain tf_keras model that computes what a quantize-aware one does.
+
+    Args:
+        model: A model made by `quantize_aware`; it is not changed.
+        ranges: Whether to keep the rounding of activations. Without it, only the weights
+            are rounded, and the converter reads the ranges from data.
+
+    Returns:
+        A `tf_keras.Model` without wrappers.
+
+    Raises:
+        InputError: if the model was never trained, so that its ranges are not known.
+    """
+    from tfkd.quantization import parts
+
+    tf_keras = backends.tf_keras()
+    tfmot = backends.tfmot()
+    source = graph.walk(model)
+    made = {}
+    unseen = []
+
+    def layer_for(layer):
+        if id(layer) in made:
+            return made[id(layer)]
+        config = type(getattr(layer, "quantize_config", None)).__name__
+        if config == "RoundedWeights":
+            new = unwrapped(layer, rounded=True)
+        elif type(layer).__name__ == "QuantizeLayer" and isinstance(
+            layer.quantizer, (parts.RangeRounding, parts.FixedRounding)
+        ):
+            new = None
+            if ranges:
+                low, high = _range(layer, unseen)
+                new = parts.Rounding(low, high, name=layer.name)
+        else:
+            with tfmot.quantization.keras.quantize_scope():
+                new = type(layer).from_config(layer.get_config())
+        made[id(layer)] = new
+        return new
+
+    def apply(call, args, kwargs):
+        layer = layer_for(call.layer)
+        if layer is None:
+            return args[0]
+        result = layer(*args, **kwargs)
+        if ranges and type(layer).__name__ == "Embedding":
+            # The rows are on a grid, which the converter finds at the output only.
+            step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
+            return parts.Rounding(-128.0 * step, 127.0 * step)(result)
+        return result
+
+    inputs = [
+        tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
+        for t in source.input_list
+    ]
+    outputs = graph.replay(source, inputs, apply)
+    if unseen:
+        raise InputError(
+            f"The quantize-aware model {model.name!r} has not been trained: the ranges of "
+            f"{len(unseen)} activations ({', '.join(unseen[:3])}, ...) were never seen. Train it "
+            "for at least an epoch."
+        )
+    by_name = {t.name: i for t, i in zip(source.input_list, inputs, strict=True)}
+    structure = graph.map_structure(lambda t: by_name[t.name], source.inputs)
+    frozen = tf_keras.Model(structure, outputs, name=model.name)
+    for _, layer in source.layers:
+        new = made[id(layer)]
+        if new is not None and not _is_wrapper(layer) and new.weights:
+            new.set_weights(layer.get_weights())
+    return frozen
+
+
+def _range(layer, unseen) -> tuple[float, float]:
+    from tfkd.quantization import parts
+
+    if isinstance(layer.quantizer, parts.FixedRounding):
+        return layer.quantizer.low, layer.quantizer.high
+    held = layer.quantizer_vars
+    if not float(np.asarray(held["seen"])):
+        unseen.append(layer.name)
+    low, high = float(np.asarray(held["min_var"])), float(np.asarray(held["max_var"]))
+    return low, max(high, low + 1e-6)

@@ -1,0 +1,311 @@
+"""Rewrites a float graph into the one that is trained with rounding.
+
+Every value is rounded once, as late as the int8 file will: a convolution, the batch
+normalization after it and the ReLU after that are one operation there and one rounding
+here. So a rule hands its result on unrounded, and whoever can't fuse with it asks for
+`rounded(value)`.
+
+    Graph ──rule per call (table.py)──► Values ──► tf_keras model of wrapped layers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from tfkd import backends, graph
+from tfkd.errors import UnsupportedError, raise_all
+from tfkd.quantization.report import LayerReport
+
+
+@dataclasses.dataclass
+class Value:
+    """A tensor of the graph that is being built.
+
+    Attributes:
+        tensor: The symbolic tensor, perhaps not rounded.
+        name: Of the layer it comes from, for the name of its rounding.
+        kind: What it comes from, and so what fuses with it: `"linear"` (a convolution or
+            dense layer: batch normalization and ReLU do), `"sum"` (batch normalization or
+            arithmetic: ReLU does) or `"other"`.
+        uses: How many calls, and outputs of the model, read it.
+        rounded: The tensor after rounding, once somebody asked for it.
+        fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.
+    """
+
+    tensor: Any
+    name: str
+    kind: str = "other"
+    uses: int = 1
+    rounded: Any = None
+    fixed: tuple[float, float] | None = None
+
+    def fuses(self, *kinds: str) -> bool:
+        """Tell whether the only reader of this value may become one operation with it."""
+        return self.kind in kinds and self.uses == 1 and self.rounded is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a source layer's weights are kept in the model that is trained.
+
+    Attributes:
+        layers: Names of the layers that hold them.
+        back: From their weights (one list per layer) to the source layer's own.
+    """
+
+    layers: tuple[str, ...]
+    back: Callable[..., list]
+
+
+class Lowering:
+    """One rewriting of one model; rules build with it.
+
+    Args:
+        source: The graph of a float tf_keras model that nobody else uses.
+        rule_of: Class of a layer → its rule, or `None`.
+        skip: Names of the layers to leave in floating point.
+        configs: Name of a layer → the tfmot `QuantizeConfig` to use for it as it is.
+        preserve: See `WeightRounding`.
+        wrap: `(layer, config) → layer`: tfmot's wrapper, or a note for its scheme.
+    """
+
+    def __init__(self, source: graph.Graph, rule_of, *, skip=(), configs=(), preserve=None, wrap):
+        from tfkd.quantization import parts
+
+        self.parts = parts
+        self.layers = backends.tf_keras().layers
+        self.source = source
+        self.rule_of = rule_of
+        self.skip = set(skip)
+        self.configs = dict(configs)
+        self.preserve = preserve
+        self.wrap = wrap
+        self.origins: dict[str, Origin] = {}
+        self.report: dict[str, LayerReport] = {}
+        self._names: set[str] = set()
+        self._made: dict[tuple[int, str], Any] = {}
+        self._rounders = 0
+        self._layer = None
+
+    def run(self):
+        """Build the model.
+
+        Returns:
+            A `tf_keras.Model` with the inputs and outputs of the source.
+
+        Raises:
+            UnsupportedError: naming every layer without a rule, and why.
+        """
+        tf_keras = backends.tf_keras()
+        self._check()
+        uses = self._count_uses()
+        # A layer keeps its name where it stays one layer, so those names are taken.
+        self._names = {tensor.name for tensor in self.source.input_list}
+        inputs = [
+            tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
+            for t in self.source.input_list
+        ]
+        values = {
+            t.index: Value(tensor, t.name, uses=uses.get(t.index, 0))
+            for t, tensor in zip(self.source.input_list, inputs, strict=True)
+        }
+        problems = []
+        for call in self.source.calls:
+            given = [values[t.index] for t in call.inputs]
+            try:
+                results = self._apply(call, given)
+            except UnsupportedError as error:
+                problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
+                results = [Value(t, call.name) for t in self._as_is(call.layer, given)]
+            for tensor, value in zip(call.outputs, results, strict=True):
+                # A rule may hand its input on: another value, with readers of its own.
+                values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        outputs = graph.map_structure(
+            lambda t: self.rounded(values[t.index]), self.source.outputs
+        )
+        by_name = {t.name: i for t, i in zip(self.source.input_list, inputs, strict=True)}
+        structure = graph.map_structure(lambda t: by_name[t.name], self.source.inputs)
+        return tf_keras.Model(structure, outputs, name=self.source.name)
+
+    def _check(self):
+        problems = [
+            f"layer {path!r} ({type(layer).__name__}) has no rule for 8 bits"
+            for path, layer in self.source.layers
+            if self.rule_of(layer) is None
+            and layer.name not in self.skip
+            and layer.name not in self.configs
+        ]
+        problems += [
+            f"layer {path!r} computes in {policy.compute_dtype} under the policy {policy.name!r}, "
+            "but rounding is simulated in float32"
+            for path, layer in self.source.layers
+            if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
+        ]
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+
+    def _count_uses(self) -> dict[int, int]:
+        uses: dict[int, int] = {}
+        read = [t for call in self.source.calls for t in call.inputs] + self.source.output_list
+        for tensor in read:
+            uses[tensor.index] = uses.get(tensor.index, 0) + 1
+        return uses
+
+    def _apply(self, call, given):
+        layer = self._layer = call.layer
+        kind = type(layer).__name__
+        if layer.name in self.configs:
+            wrapped = self._once(
+                "own", lambda: self.wrap(self.copy(), self.configs[layer.name])
+            )
+            self.note("int8", "by the given QuantizeConfig")
+            return self._values(wrapped(self._unpacked([self.rounded(v) for v in given])))
+        if layer.name in self.skip:
+            self.note("float", "left out by skip")
+            return [Value(t, layer.name) for t in self._as_is(layer, given)]
+        self._one_argument(call)
+        results = self.rule_of(layer)(self, layer, *given)
+        if layer.name not in self.report:
+            self.note("int8", "")
+        self.report[layer.name] = dataclasses.replace(self.report[layer.name], kind=kind)
+        return results if isinstance(results, list) else [results]
+
+    def _one_argument(self, call):
+        """Refuse calls with more than one positional argument: masks, initial states."""
+        tensors = [t for t in graph.leaves((call.args[1:], call.kwargs)) if _is_tensor(t)]
+        if tensors:
+            raise UnsupportedError(
+                "is called with further tensors (a mask, an initial state), which 8 bits have "
+                "no rule for"
+            )
+
+    def _as_is(self, layer, given):
+        copy = self._once("", self.copy)
+        return self._tensors(copy(self._unpacked([self.rounded(v) for v in given])))
+
+    @staticmethod
+    def _unpacked(tensors):
+        return tensors[0] if len(tensors) == 1 else tensors
+
+    @staticmethod
+    def _tensors(result):
+        return list(graph.leaves(result))
+
+    def _values(self, result):
+        return [Value(t, self._layer.name) for t in self._tensors(result)]
+
+    # What rules build with.
+
+    def rounded(self, value: Value):
+        """Return the value's tensor on its int8 grid."""
+        if value.rounded is None:
+            if not value.tensor.dtype.is_floating:
+                value.rounded = value.tensor
+            else:
+                quantizer = (
+                    self.parts.FixedRounding(*value.fixed)
+                    if value.fixed
+                    else self.parts.RangeRounding()
+                )
+                layer = _quantize_layer(quantizer, self.name(f"round_{value.name}"))
+                value.rounded = layer(value.tensor)
+        return value.rounded
+
+    def moved(self, value: Value, layer) -> Value:
+        """Return what a layer makes that moves numbers and computes none: no new rounding."""
+        tensor = layer(self.rounded(value))
+        return Value(tensor, value.name, rounded=tensor)
+
+    def copy(self, layer_class=None, name: str | None = None, **changes):
+        """Return a new layer like the source layer, built and with its weights.
+
+        Args:
+            layer_class: Another class; then only the settings in `changes` are used, and
+                the weights are the caller's business.
+            name: Of the new layer. Defaults to the source layer's.
+            **changes: Settings that differ.
+        """
+        layer = self._layer
+        name = self.name(name or layer.name)
+        if layer_class is not None:
+            return layer_class(name=name, trainable=layer.trainable, **changes)
+        copy = type(layer).from_config({**layer.get_config(), "name": name, **changes})
+        copy.trainable = layer.trainable
+        if layer.weights:
+            _build(copy, layer.get_input_shape_at(0))
+            copy.set_weights(layer.get_weights())
+            self.origins[layer.name] = Origin((name,), lambda weights: weights)
+        return copy
+
+    def weighted(self, layer, weights, key: str = ""):
+        """Return a built layer wrapped so that its weights are rounded.
+
+        Args:
+            layer: A function that makes the layer, called once however often it is used.
+            weights: As `RoundedWeights` takes them.
+            key: Which of the several layers made from one source layer this is.
+        """
+
+        def make():
+            return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve))
+
+        return self._once(key, make)
+
+    def plain(self, **changes):
+        """Return the source layer's copy, not wrapped; the same one in every call of it."""
+        return self._once("", lambda: self.copy(**changes))
+
+    def _once(self, key: str, make):
+        """Return the layer made for (source layer, key): shared layers stay shared."""
+        place = (id(self._layer), key)
+        if place not in self._made:
+            self._made[place] = make()
+        return self._made[place]
+
+    def made(self, key: str, make):
+        """As `_once`, for layers that a rule makes itself."""
+        return self._once(key, make)
+
+    def name(self, wanted: str) -> str:
+        """Return a name that no layer has yet."""
+        name, number = wanted, 1
+        while name in self._names:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._names.add(name)
+        return name
+
+    def note(self, how: str, detail: str):
+        """Say in the report what became of the source layer."""
+        layer = self._layer
+        self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
+
+    def keep_weights(self, layers, back):
+        """Say how to get the source layer's weights back from those of other layers."""
+        self.origins[self._layer.name] = Origin(tuple(layers), back)
+
+
+_WAY_OUT = (
+    "Replace these layers, leave them in floating point with skip=[...], or export without "
+    "quantization-aware training: to_tflite(model, 'int8', representative_data=...)."
+)
+
+
+def _is_tensor(leaf) -> bool:
+    return isinstance(leaf, graph.Tensor)
+
+
+def _build(layer, shape):
+    """Build a layer, its variables named as if the model had built it."""
+    import tensorflow as tf
+
+    with tf.name_scope(layer.name):
+        layer.build(shape)
+
+
+def _quantize_layer(quantizer, name):
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
+
+    return quantize_layer.QuantizeLayer(quantizer, name=name)

@@ -1,0 +1,47 @@
+"""What quantization-aware training does to each layer of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer.
+
+    Attributes:
+        name: The layer's name.
+        kind: Its class.
+        how: `"int8"`, `"rewritten"` (computes the same in other layers, int8) or
+            `"float"`.
+        detail: How it is rounded, into what it was rewritten, or why it is float.
+    """
+
+    name: str
+    kind: str
+    how: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizationReport:
+    """What `quantize_aware` made of a model, layer by layer; `str()` gives a table.
+
+    Attributes:
+        layers: One `LayerReport` per layer of the model that was given.
+    """
+
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def float_layers(self) -> list[str]:
+        """Names of the layers that stay in floating point."""
+        return [layer.name for layer in self.layers if layer.how == "float"]
+
+    def __str__(self):
+        rows = [("layer", "class", "how", "")] + [dataclasses.astuple(la) for la in self.layers]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join(
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+            for row in rows
+        )
