@@ -11,6 +11,7 @@ Keras's internals.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -190,10 +191,28 @@ class _Walker:
         )
         values = dict(zip(_ids(_structure(model, "inputs")), leaves(inputs), strict=True))
         outputs = self._inline(model, values, "")
-        return Graph(name, self.flavour, inputs, outputs, tuple(self.calls))
+        return Graph(name, self.flavour, inputs, outputs, self._alive(outputs))
 
-    def _inline(self, model, values: dict[int, Tensor], prefix: str):
-        """Add a model's calls; `values` maps ids of its input tensors to ours."""
+    def _alive(self, outputs) -> tuple[Call, ...]:
+        """Return the calls without operations that only made masks Keras makes itself."""
+        needed = {tensor.index for tensor in leaves(outputs)}
+        alive = []
+        for call in reversed(self.calls):
+            is_layer = isinstance(call.layer, self.package.layers.Layer)
+            if is_layer or not needed.isdisjoint(tensor.index for tensor in call.outputs):
+                needed.update(tensor.index for tensor in call.inputs)
+                alive.append(call)
+        return tuple(reversed(alive))
+
+    def _inline(self, model, values: dict[int, Tensor], prefix: str, training=None):
+        """Add a model's calls.
+
+        Args:
+            model: A Functional model.
+            values: Ids of its input tensors → ours.
+            prefix: Of its layers' paths.
+            training: What the model is called with, where that binds its layers.
+        """
 
         def ours(leaf):
             return values.get(id(leaf), leaf)
@@ -202,13 +221,16 @@ class _Walker:
             layer, args, kwargs, outputs = _parts(node)
             name = prefix + layer.name
             args, kwargs = map_structure(ours, args), map_structure(ours, dict(kwargs))
+            if training is not None and getattr(layer, "_expects_training_arg", False):
+                kwargs.setdefault("training", training)
             if isinstance(layer, self.package.Model):
                 self._check(layer, name)
                 inner = _functional(layer)
+                bound = kwargs.pop("training", None)
                 given = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
                 inner_inputs = _ids(_structure(inner, "inputs"))
                 result = self._inline(
-                    inner, dict(zip(inner_inputs, given, strict=True)), name + "/"
+                    inner, dict(zip(inner_inputs, given, strict=True)), name + "/", bound
                 )
                 made = list(leaves(result))
             else:
@@ -271,7 +293,43 @@ def _nodes(model):
 def _parts(node):
     """Return (layer, args, kwargs, flat outputs) of a node of either Keras."""
     if hasattr(node, "operation"):
-        kwargs = {k: v for k, v in node.arguments.kwargs.items() if v is not None}
-        return node.operation, node.arguments.args, kwargs, list(node.outputs)
+        arguments = node.arguments
+        kwargs = {
+            key: value
+            for key, value in arguments.kwargs.items()
+            if not _is_implicit(key, value, node)
+        }
+        return node.operation, arguments.args, kwargs, list(node.outputs)
     kwargs = {k: v for k, v in node.call_kwargs.items() if v is not None}
     return node.layer, node.call_args, kwargs, list(leaves(node.outputs))
+
+
+def _is_implicit(name: str, value, node) -> bool:
+    """Tell whether Keras 3 put an argument into a call that its author did not.
+
+    It records the masks it hands on. And it records what `training` is by default, which
+    means nothing: whatever the model is called with replaces it.
+    """
+    if value is None:
+        return True
+    if name == "training":
+        parameters = inspect.signature(node.operation.call).parameters
+        return name in parameters and value is parameters[name].default
+    if name != "mask" and (not name.endswith("_mask") or name == "attention_mask"):
+        return False
+    own = [getattr(tensor, "_keras_mask", None) for tensor in node.arguments.keras_tensors]
+    known = {id(mask) for mask in own if mask is not None}
+    given = [mask for mask in leaves(value) if mask is not None]
+    return all(id(mask) in known and len(_mask_sources(mask)) == 1 for mask in given)
+
+
+def _mask_sources(mask) -> set[int]:
+    """Return the masks that a merging layer put together.
+
+    Keras 3 joins several by "or", tf_keras by "and": then the mask is part of the graph.
+    """
+    operation, index = mask._keras_history[:2]
+    if type(operation).__name__ != "LogicalOr":
+        return {id(mask)}
+    joined = operation._inbound_nodes[index].arguments.keras_tensors
+    return set().union(*map(_mask_sources, joined))

@@ -1,0 +1,380 @@
+"""The counterpart of one layer: its class, its settings, its weights."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from tfkd import backends
+from tfkd.errors import UnsupportedError
+from tfkd.translation import activations, registry
+
+# Settings that change nothing that is computed, or that the other Keras works out itself:
+# how a layer was built, how it is run, how it would be quantized, what seeds it.
+_DROPPED = {
+    "batch_input_shape",
+    "build_config",
+    "compile_config",
+    "flash_attention",
+    "force_generator",
+    "implementation",
+    "input_length",
+    "key_shape",
+    "lora_alpha",
+    "quantization_config",
+    "query_shape",
+    "rng_type",
+    "seed",
+    "sparse",
+    "synchronized",
+    "trainable",  # copied with the weights
+    "use_cudnn",
+    "value_shape",
+    "vocabulary_size",
+}
+
+# What the Keras without such a setting does.
+_ASSUMED = {
+    "data_format": "channels_last",
+    "fill_mode": "constant",
+    "groups": 1,
+    "oov_method": "floormod",
+    "score_mode": "dot",
+    "value_range": [0, 255],
+}
+
+# Settings by Keras 3's name → tf_keras's name.
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+
+# Settings that are layers themselves → the attribute that holds the one in use.
+_INNER = {
+    "Bidirectional": {"layer": "forward_layer", "backward_layer": "backward_layer"},
+    "RNN": {"cell": "cell"},
+    "SpectralNormalization": {"layer": "layer"},
+    "StackedRNNCells": {"cells": "cells"},
+    "TimeDistributed": {"layer": "layer"},
+}
+
+# Settings that tf_keras writes as a list of one.
+_SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
+
+
+def counterpart(layer, name: str, to: str, translate: Callable):
+    """Return an unbuilt layer of the target that computes what `layer` does.
+
+    Args:
+        layer: A Keras 3 or tf_keras layer.
+        name: What to call it.
+        to: `"keras"` or `"tf_keras"`.
+        translate: For a model inside a wrapper.
+
+    Raises:
+        UnsupportedError: saying what the target has no word for.
+    """
+    package, kind = _package(to), type(layer).__name__
+    if isinstance(layer, _package(backends.flavour(layer)).Model):
+        return translate(layer, to)
+    if getattr(layer, "quantization_mode", None):
+        raise UnsupportedError(
+            f"it is quantized already ({layer.quantization_mode}); translate the float model"
+        )
+    pair = registry.registered(layer)
+    if backends.flavour(layer) != to and pair and pair.makers[to]:
+        return renamed(pair.makers[to](layer), name)
+    target = type(layer) if backends.flavour(layer) == to else _target_class(layer, to)
+    if kind in _INNER and target is getattr(package.layers, kind, None):
+        return build(target, _settings(layer, name, target, to, translate))
+    if kind == "Lambda" and target is package.layers.Lambda:
+        return build(target, _lambda_settings(layer, name))
+    if target is type(layer):
+        return _from_config(target, {**layer.get_config(), "name": name})
+    if pair is not None or target.__module__.split(".")[-2] == "applications":
+        config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
+        return _from_config(target, config)
+    return build(target, _settings(layer, name, target, to, translate))
+
+
+def standard(kind: str, settings: dict, to: str):
+    """Return a standard layer from its class name and settings in Keras 3's words."""
+    target = getattr(_package(to).layers, kind)
+    settings = {_word(kind, key, to): value for key, value in settings.items()}
+    if "activation" in settings and to == "tf_keras":
+        settings["activation"] = _function_for(settings["activation"], None, to)
+    return build(target, settings)
+
+
+def build(target, settings: dict):
+    """Call a layer class; what it refuses is an `UnsupportedError`."""
+    try:
+        return target(**settings)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(_refused(target, error)) from error
+
+
+def renamed(layer, name: str):
+    """Give a layer or an operation another name, before it is in a model."""
+    if backends.flavour(layer) == "tf_keras":
+        layer._name = name
+    else:
+        layer.name = name
+    return layer
+
+
+def copy_state(source, target) -> None:
+    """Copy weights and `trainable` from a layer to its built counterpart.
+
+    Raises:
+        UnsupportedError: if the two have different weights.
+    """
+    if isinstance(source, _package(backends.flavour(source)).Model):
+        return  # copied when it was translated
+    pairs = list(zip(_inner(source), _inner(target), strict=True))
+    ours, theirs = (
+        _own_weights(layer, inner)
+        for layer, inner in (
+            (source, [pair[0] for pair in pairs]),
+            (target, [pair[1] for pair in pairs]),
+        )
+    )
+    shapes = [[tuple(weight.shape) for weight in weights] for weights in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        raise UnsupportedError(f"its weights have the shapes {shapes[0]}, not {shapes[1]}")
+    for old, new in zip(ours, theirs, strict=True):
+        new.assign(old.numpy())
+    target.trainable = source.trainable
+    for old, new in pairs:
+        copy_state(old, new)
+    if ours and hasattr(target, "finalize_state"):
+        target.finalize_state()
+
+
+def _package(flavour: str):
+    return {"keras": backends.keras, "tf_keras": backends.tf_keras}[flavour]()
+
+
+def _target_class(layer, to: str):
+    """Return the class of the other Keras that stands for the layer's."""
+    kind, module = type(layer).__name__, type(layer).__module__
+    pair = registry.registered(layer)
+    if pair is not None:
+        return pair.classes[to]
+    source = backends.flavour(layer)
+    if type(layer) is getattr(_package(source).layers, kind, None):
+        target = getattr(_package(to).layers, kind, None)
+        if target is None:
+            raise UnsupportedError(f"{to} has no {kind}")
+        return target
+    if module.startswith(f"{source}.src.applications."):
+        twin = importlib.import_module(module.replace(source, to, 1))
+        if hasattr(twin, kind):
+            return getattr(twin, kind)
+    raise UnsupportedError(
+        f"the custom class {kind} is not known to {to}; tell it with tfkd.translation.register(...)"
+    )
+
+
+def _settings(layer, name: str, target, to: str, translate) -> dict:
+    """Return what to call the target's class with."""
+    kind, source = type(layer).__name__, backends.flavour(layer)
+    config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
+    if kind in ("IntegerLookup", "StringLookup", "Hashing", "Discretization"):
+        config.pop("dtype")  # of their inputs, and each Keras has its own
+    if _regularizes_activity(layer):
+        config["activity_regularizer"] = True
+    config.update(_inner_settings(layer, to, translate))
+    settings, lost = {}, []
+    accepted = _accepted(target, to)
+    for key, value in config.items():
+        word = _word(kind, key, to) if source != to else key
+        # Initializers no longer matter: the weights are copied.
+        if key.endswith("_initializer"):
+            continue
+        value = _value(layer, key, value, to)
+        if word in accepted:
+            settings[word] = value
+        # One that is off needs no counterpart; one that is on would be lost in silence.
+        elif key not in _DROPPED and not _is_off(key, value):
+            lost.append(key)
+    if lost:
+        raise UnsupportedError(f"{to} {kind} has no {', '.join(sorted(lost))}")
+    return settings
+
+
+def _lambda_settings(layer, name: str) -> dict:
+    """A function computes on TensorFlow's tensors, whichever Keras calls it: hand it over."""
+    return {
+        "function": layer.function,
+        "output_shape": layer._output_shape,
+        "mask": layer.mask,
+        "arguments": layer.arguments,
+        "name": name,
+        "dtype": layer.dtype_policy.name,
+    }
+
+
+def _is_off(key: str, value) -> bool:
+    if isinstance(value, tuple):
+        value = list(value)
+    return value is None or value is False or value == 0 or value == _ASSUMED.get(key, 0)
+
+
+def _word(kind: str, key: str, to: str) -> str:
+    names = _RENAMED.get(kind, {})
+    if to == "keras":
+        names = {new: old for old, new in names.items()}
+    return names.get(key, key)
+
+
+def _value(layer, key: str, value, to: str):
+    """Return one setting's value as the target takes it."""
+    kind = type(layer).__name__
+    if key.endswith("activation") and value is not None:
+        return _function_for(value, getattr(layer, key, None), to)
+    if key.endswith(("_regularizer", "_constraint")) and value is not None:
+        held = getattr(layer, key, getattr(layer, f"_{key}", None))
+        return _object_for(held, key.rsplit("_", 1)[-1] + "s", to)
+    if key == "axis" and kind in _SINGLE_AXIS and to == "keras":
+        return _axis(layer, value)
+    if isinstance(value, dict) and "class_name" in value:
+        value = getattr(layer, key)
+    return _plain(value)
+
+
+def _axis(layer, value):
+    """Write axes as Keras 3 does: a number where it is one, counted from the last."""
+    axes = list(value) if isinstance(value, (list, tuple)) else [value]
+    if len(axes) > 1 and type(layer).__name__ == "BatchNormalization":
+        raise UnsupportedError("keras BatchNormalization has no list of axes")
+    shape = getattr(layer, "_build_input_shape", None)
+    if shape is not None and max(axes) == len(shape) - 1:  # building made them positive
+        axes = [axis - len(shape) for axis in axes]
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _plain(value):
+    """Write NumPy's and tf_keras's containers and numbers as Python's."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, np.ndarray) and value.ndim:
+        return _plain(value.tolist())
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.item()
+    if isinstance(value, float) and np.float32(value) == value:
+        return float(str(np.float32(value)))  # 0.2, which tf_keras keeps as 0.20000000298
+    return value
+
+
+def _function_for(value, held, to: str):
+    """Return an activation of the target; `held` is the source's function itself."""
+    if isinstance(value, str):
+        return activations.counterpart(value, to)
+    name = getattr(held, "__name__", "")
+    if activations.is_lent(name):
+        return activations.counterpart(name, to)
+    # A user's function computes on TensorFlow's tensors, whichever Keras calls it.
+    return held
+
+
+def _object_for(held, module: str, to: str):
+    """Return a regularizer or constraint of the target."""
+    source = getattr(_package(_flavour_of(held)), module) if _flavour_of(held) else None
+    kind = type(held).__name__
+    target = getattr(getattr(_package(to), module), kind, None)
+    if source is None or target is None or type(held) is not getattr(source, kind, None):
+        return held  # a callable of the user's, which either Keras takes
+    return target(**_plain(held.get_config()))
+
+
+def _flavour_of(held) -> str | None:
+    """Say which Keras's own module an object's class comes from."""
+    root = type(held).__module__.split(".")[0]
+    return root if root in ("keras", "tf_keras") and root in sys.modules else None
+
+
+def _regularizes_activity(layer) -> bool:
+    """Tell whether a layer has an activity regularizer that its own settings don't make."""
+    made = type(layer).__name__ == "ActivityRegularization"
+    return getattr(layer, "activity_regularizer", None) is not None and not made
+
+
+def _inner_settings(layer, to: str, translate) -> dict:
+    """Return the settings that are layers, as layers of the target."""
+    kind, inner = type(layer).__name__, {}
+    for key, attribute in _INNER.get(kind, {}).items():
+        held = getattr(layer, attribute)
+        if key == "backward_layer" and _mirrors(layer.forward_layer, held):
+            inner[key] = None
+        elif isinstance(held, (list, tuple)):
+            inner[key] = [counterpart(one, one.name, to, translate) for one in held]
+        else:
+            name = held.name
+            if kind == "Bidirectional":
+                # Both put the direction in front of the name themselves.
+                name = name.removeprefix("forward_").removeprefix("backward_")
+            inner[key] = counterpart(held, name, to, translate)
+    return inner
+
+
+def _mirrors(forward, backward) -> bool:
+    """Tell whether a backward layer is what Bidirectional makes from the forward one."""
+
+    def essence(layer):
+        config = {**layer.get_config(), "name": None}
+        return {key: value for key, value in config.items() if key != "go_backwards"}
+
+    same = type(forward) is type(backward) and essence(forward) == essence(backward)
+    return same and backward.go_backwards and not forward.go_backwards
+
+
+def _inner(layer) -> list:
+    """List the layers inside a wrapper."""
+    found = []
+    for attribute in _INNER.get(type(layer).__name__, {}).values():
+        held = getattr(layer, attribute)
+        found += held if isinstance(held, (list, tuple)) else [held]
+    return found
+
+
+def _own_weights(layer, inner) -> list:
+    theirs = {id(weight) for one in inner for weight in one.weights}
+    return [weight for weight in layer.weights if id(weight) not in theirs]
+
+
+def _accepted(target, to: str) -> set[str]:
+    """List the settings that a layer class takes, those of its bases included."""
+    names = set()
+    for base in target.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names |= {
+                p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    # What tf_keras takes from its keywords.
+    if "dynamic" in names:
+        names.add("activity_regularizer")
+    if to == "tf_keras" and issubclass(target, backends.tf_keras().layers.RNN):
+        names.add("zero_output_for_mask")
+    return names - {"self"}
+
+
+def _from_config(target, config: dict):
+    try:
+        return target.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedError(_refused(target, error)) from error
+
+
+def _refused(target, error) -> str:
+    reason = str(error).strip().splitlines()[-1]
+    flavour = target.__module__.split(".")[0]
+    return f"{flavour} {target.__name__} refused its configuration ({reason})"

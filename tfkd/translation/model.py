@@ -1,0 +1,202 @@
+"""`translate`: a model of one Keras as an equal model of the other."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from tfkd import backends, graph
+from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.translation import layers, operations, standard
+
+_WAY_OUT = (
+    "Replace these layers, register a counterpart with tfkd.translation.register(...), or "
+    "build the model in the other Keras."
+)
+
+
+def translate(model, to: str = "tf_keras"):
+    """Translate a Keras 3 model into an equal tf_keras model, or back.
+
+    Choose it to hand a Keras 3 model to a tool that only takes tf_keras (tfmot, older
+    code), and to bring what was trained there back. The graph is re-traced call by call,
+    so shared layers stay shared; nested models come out inlined. Operations between
+    layers (`x * 2`, `keras.ops.mean(x, (1, 2))`, `tf.nn.relu(x)`) become the standard
+    layer that computes the same (`Rescaling`, `GlobalAveragePooling2D`, `ReLU`) wherever
+    there is one. Weights and `trainable` are copied; optimizer and compile state are not.
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
+            changed. One that is in the wanted Keras already is inlined and copied.
+        to: `"tf_keras"` or `"keras"` (Keras 3). Defaults to `"tf_keras"`.
+
+    Returns:
+        A Functional model of the wanted Keras with the same input and output structure,
+        names and dtypes. Its outputs equal the given model's up to rounding (1e-6 in
+        float32).
+
+    Raises:
+        InputError: for another `to`, or if `model` is no Keras model or not built.
+        UnsupportedError: for a subclassed model, and naming every layer and operation that
+            has no counterpart.
+
+    Example:
+        >>> import keras, numpy as np, tfkd
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> x = np.ones((1, 4), "float32")
+        >>> old = tfkd.translate(model)
+        >>> bool(np.allclose(model(x), old(x), atol=1e-6))
+        True
+        >>> back = tfkd.translate(old, to="keras")
+        >>> bool(np.allclose(model(x), back(x), atol=1e-6))
+        True
+    """
+    if to not in ("tf_keras", "keras"):
+        raise InputError(f"to must be 'tf_keras' or 'keras', got {to!r}.")
+    source = graph.walk(model)
+    _check_inputs(model)
+    return _Translator(source, to).model()
+
+
+class _Translator:
+    """Makes every layer before any is called, so that all problems are told at once."""
+
+    def __init__(self, source: graph.Graph, to: str):
+        self.source, self.to = source, to
+        self.package = {"keras": backends.keras, "tf_keras": backends.tf_keras}[to]()
+        self.taken = {tensor.name for tensor in source.input_list}
+        self.layers: dict[int, Any] = {}
+
+    def model(self):
+        problems = []
+        for path, layer in self.source.layers:
+            if not operations.is_operation(layer):
+                with _told(path, problems):
+                    name = self._name(layer.name, path)
+                    self.layers[id(layer)] = layers.counterpart(layer, name, self.to, translate)
+        steps = []
+        for call in self.source.calls:
+            with _told(call.name, problems):
+                steps.append(self._step(call))
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        translated = self._replay(steps)
+        for path, layer in self.source.layers:
+            if id(layer) in self.layers:
+                with _told(path, problems):
+                    layers.copy_state(layer, self.layers[id(layer)])
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        return translated
+
+    def _replay(self, steps: list[Callable]):
+        inputs = [
+            self.package.Input(
+                tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name
+            )
+            for tensor in self.source.input_list
+        ]
+        remaining = iter(steps)
+
+        def apply(call, args, kwargs):
+            try:
+                result = next(remaining)(args, kwargs)
+            except UnsupportedError:
+                raise
+            except (TypeError, ValueError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UnsupportedError(
+                    f"layer {call.name!r}: {self.to} refused the call ({reason}). {_WAY_OUT}"
+                ) from error
+            _check_outputs(call, result)
+            return result
+
+        outputs = graph.replay(self.source, inputs, apply)
+        fed = {t.index: value for t, value in zip(self.source.input_list, inputs, strict=True)}
+        structure = graph.map_structure(lambda tensor: fed[tensor.index], self.source.inputs)
+        return self.package.Model(structure, outputs, name=self.source.name)
+
+    def _step(self, call: graph.Call) -> Callable:
+        """Return what makes one call in the target from its arguments there."""
+        if not operations.is_operation(call.layer):
+            layer = self.layers.get(id(call.layer))
+            return lambda args, kwargs: layer(*args, **kwargs)
+        name = self._name(call.layer.name, call.name)
+        operation = operations.read(call.layer, call.args, call.kwargs)
+        found = standard.chain(operation, call.outputs[0])
+        if found is None:
+            operations.check(operation, self.to)
+            return lambda args, kwargs: self._native(call, args, kwargs, name)
+        made = []
+        for kind, settings in found.layers:
+            last = len(made) == len(found.layers) - 1
+            named = name if last else self._name(f"{name}_{kind.lower()}", name)
+            settings = {**settings, "name": named, "dtype": call.outputs[0].dtype}
+            made.append(layers.standard(kind, settings, self.to))
+        return lambda args, kwargs: self._chained(call, args, kwargs, found.inputs, made)
+
+    def _native(self, call: graph.Call, args, kwargs, name: str):
+        """Call the operation itself in the target."""
+        operation = operations.read(call.layer, args, kwargs)
+        result = operations.call(operation, self.to, call.outputs[0])
+        layers.renamed(next(graph.leaves(result))._keras_history[0], name)
+        return result
+
+    def _chained(self, call: graph.Call, args, kwargs, names, chain):
+        """Call the standard layers that compute an operation."""
+        arguments = operations.read(call.layer, args, kwargs).arguments
+        given = [self._unmasked(leaf) for name in names for leaf in graph.leaves(arguments[name])]
+        value = given if len(given) > 1 else given[0]
+        for layer in chain:
+            value = layer(value)
+        return value
+
+    def _unmasked(self, value):
+        """Drop a mask: operations end it, where the layers would hand it on."""
+        if getattr(value, "_keras_mask", None) is None:
+            return value
+        out = graph.Tensor(-1, "", tuple(value.shape), operations.dtype(value))
+        return operations.call(operations.Operation("copy", {"x": value}), self.to, out)
+
+    def _name(self, name: str, path: str) -> str:
+        """Return a layer's own name, or its path where two would collide."""
+        name, path = (text.replace("/", "_") for text in (name, path))
+        if name in self.taken:
+            name = path
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+
+@contextlib.contextmanager
+def _told(path: str, problems: list[str]):
+    """Collect an `UnsupportedError` instead of raising it."""
+    try:
+        yield
+    except UnsupportedError as error:
+        problems.append(f"layer {path!r}: {error}")
+
+
+def _check_outputs(call: graph.Call, result) -> None:
+    """Raise where a layer of the same name and settings makes something else."""
+    made = [tuple(value.shape) for value in graph.leaves(result)]
+    wanted = [tensor.shape for tensor in call.outputs]
+    fits = len(made) == len(wanted) and all(
+        len(a) == len(b)
+        and all(x is None or y is None or x == y for x, y in zip(a, b, strict=True))
+        for a, b in zip(made, wanted, strict=True)
+    )
+    if not fits:
+        raise UnsupportedError(
+            f"layer {call.name!r}: its counterpart gives {made}, not {wanted}. {_WAY_OUT}"
+        )
+
+
+def _check_inputs(model):
+    problems = [
+        f"input {tensor.name!r} is {kind}"
+        for tensor in model.inputs
+        for kind in ("sparse", "ragged")
+        if getattr(tensor, kind, False) or type(tensor).__name__.lower().startswith(kind)
+    ]
+    raise_all(problems, UnsupportedError, fix="Only dense inputs can be translated.")
