@@ -70,7 +70,9 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
         )
     calibrated = format == "int8" and (not quantized or frozen.needs_calibration(model))
     samples = _representative(model, format, representative_data, calibrated)
+    kept = ()
     if frozen.is_ours(model):
+        kept = tuple(frozen.float_layers(model))
         model = frozen.freeze(model, ranges=not calibrated)
     if calibrated and recurrent.has_recurrence(model):
         model = recurrent.without_loops(model)
@@ -80,13 +82,13 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
         if samples is not None:
             samples = dict(zip(names, samples, strict=True))
         try:
-            data = sandbox.shared().call(_convert, folder, format, samples, timeout=_SECONDS)
+            data = sandbox.shared().call(_convert, folder, format, samples, kept, timeout=_SECONDS)
         except WorkerError as error:
             raise ConversionError(
                 f"Converting {model.name!r} to {format} failed: {error}"
             ) from error
     converted = TFLiteModel(data)
-    if format == "int8" and not converted.integer_only:
+    if format == "int8" and not converted.integer_only and not kept:
         names = ", ".join(converted.float_tensors[:5])
         raise ConversionError(
             f"Converting {model.name!r} to int8 left {len(converted.float_tensors)} tensors in "
@@ -200,8 +202,15 @@ def _identifiers(names: list[str]) -> list[str]:
     return taken
 
 
-def _convert(folder: str, format: str, samples) -> bytes:
-    """Run the converter and a first trial; in the worker."""
+def _convert(folder: str, format: str, samples, kept: tuple[str, ...]) -> bytes:
+    """Run the converter and a first trial; in the worker.
+
+    Args:
+        folder: Of the SavedModel.
+        format: One of `FORMATS`.
+        samples: Representative data by input, or `None`.
+        kept: Names of the layers to leave in floating point.
+    """
     import tensorflow as tf
 
     from .artifact import open_interpreter
@@ -223,7 +232,7 @@ def _convert(folder: str, format: str, samples) -> bytes:
 
             converter.representative_dataset = representative
     try:
-        data = converter.convert()
+        data = _leave_float(converter, kept) if kept else converter.convert()
     except Exception as error:
         text = str(error)
         found = re.search(r"error: (.+)", text)
@@ -235,3 +244,33 @@ def _convert(folder: str, format: str, samples) -> bytes:
         interpreter.set_tensor(tensor["index"], np.zeros(tensor["shape"], tensor["dtype"]))
     interpreter.invoke()
     return data
+
+
+def _leave_float(converter, kept: tuple[str, ...]) -> bytes:
+    """Calibrate, then quantize everything but the named layers.
+
+    The converter's own switch for this is the deny list of its quantization debugger, which
+    goes by the names of the operations' results.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    inside = re.compile("|".join(f"(^|/){re.escape(name)}(/|$)" for name in kept))
+    names = {
+        tensor.name.decode(errors="replace")
+        for graph_ in TFLiteModel(calibrated)._parsed.subgraphs
+        for tensor in graph_.tensors
+    }
+    denied = {n for n in names if any(inside.search(part) for part in n.split(";"))}
+    for name in kept:
+        if not any(f"{name}/" in tensor for tensor in denied):
+            raise ConversionError(f"The layer {name!r} to leave in floating point was not found.")
+    data = mlir_quantize(
+        calibrated,
+        denylisted_nodes=denied,
+        input_data_type=tf.int8,
+        output_data_type=tf.int8,
+    )
+    return bytes(data)

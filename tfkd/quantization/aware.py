@@ -171,7 +171,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
 def _lowering(model, skip, per_layer, preserve, everything=False):
     """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize_wrapper
+    from tfkd.quantization import parts
 
     translated, names_of = _translated(model)
     source = graph.walk(translated)
@@ -193,7 +193,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         skip=skipped,
         configs=configs,
         preserve=preserve,
-        wrap=lambda layer, config: quantize_wrapper.QuantizeWrapperV2(
+        wrap=lambda layer, config: parts.QuantizeWrapperV2(
             layer, config, name_prefix=_PREFIX
         ),
     )

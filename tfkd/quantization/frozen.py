@@ -12,6 +12,7 @@ import numpy as np
 from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.quantization.aware import _is_wrapper, unwrapped
+from tfkd.quantization.lowering import FLOAT_PREFIX
 
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
@@ -34,12 +35,16 @@ def is_ours(model) -> bool:
 def needs_calibration(model) -> bool:
     """Tell whether the file's ranges must come from data: recurrent or skipped layers.
 
-    The gates and the state of a recurrent layer, and what surrounds a layer that is left
-    in floating point, have no learned ranges.
+    The gates and the state of a recurrent layer have no learned ranges; and a layer is left
+    in floating point by the converter's calibration only.
     """
-    return any(
-        type(getattr(layer, "layer", layer)).__name__ in _RECURRENT for layer in model.layers
-    )
+    kinds = {type(getattr(layer, "layer", layer)).__name__ for layer in model.layers}
+    return bool(kinds & _RECURRENT or float_layers(model))
+
+
+def float_layers(model) -> list[str]:
+    """Return the names of the layers that `quantize_aware(skip=...)` left out."""
+    return [layer.name for layer in model.layers if layer.name.startswith(FLOAT_PREFIX)]
 
 
 def freeze(model, *, ranges: bool = True):
@@ -61,6 +66,7 @@ def freeze(model, *, ranges: bool = True):
     tf_keras = backends.tf_keras()
     tfmot = backends.tfmot()
     source = graph.walk(model)
+    roundings = (parts.RangeRounding, parts.FixedRounding)
     made = {}
     unseen = []
 
@@ -70,9 +76,7 @@ def freeze(model, *, ranges: bool = True):
         config = type(getattr(layer, "quantize_config", None)).__name__
         if config == "RoundedWeights":
             new = unwrapped(layer, rounded=True)
-        elif type(layer).__name__ == "QuantizeLayer" and isinstance(
-            layer.quantizer, (parts.RangeRounding, parts.FixedRounding)
-        ):
+        elif isinstance(layer, parts.QuantizeLayer) and type(layer.quantizer) in roundings:
             new = None
             if ranges:
                 low, high = _range(layer, unseen)

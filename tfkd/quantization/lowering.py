@@ -19,6 +19,10 @@ from tfkd.errors import UnsupportedError, raise_all
 from tfkd.quantization.report import LayerReport
 
 
+#: Of a layer that is left in floating point, for the converter to know it by.
+FLOAT_PREFIX = "float_"
+
+
 @dataclasses.dataclass
 class Value:
     """A tensor of the graph that is being built.
@@ -118,7 +122,8 @@ class Lowering:
                 results = self._apply(call, given)
             except UnsupportedError as error:
                 problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
-                results = [Value(t, call.name) for t in self._as_is(call.layer, given)]
+                # Whatever else is wrong with the model shall be told with it.
+                results = self._values(call.layer(self._unpacked([v.tensor for v in given])))
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
@@ -155,7 +160,6 @@ class Lowering:
 
     def _apply(self, call, given):
         layer = self._layer = call.layer
-        kind = type(layer).__name__
         if layer.name in self.configs:
             wrapped = self._once(
                 "own", lambda: self.wrap(self.copy(), self.configs[layer.name])
@@ -164,12 +168,12 @@ class Lowering:
             return self._values(wrapped(self._unpacked([self.rounded(v) for v in given])))
         if layer.name in self.skip:
             self.note("float", "left out by skip")
-            return [Value(t, layer.name) for t in self._as_is(layer, given)]
+            copy = self._once("", lambda: self.copy(name=f"{FLOAT_PREFIX}{layer.name}"))
+            return self._values(copy(self._unpacked([self.rounded(v) for v in given])))
         self._one_argument(call)
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
             self.note("int8", "")
-        self.report[layer.name] = dataclasses.replace(self.report[layer.name], kind=kind)
         return results if isinstance(results, list) else [results]
 
     def _one_argument(self, call):
@@ -180,10 +184,6 @@ class Lowering:
                 "is called with further tensors (a mask, an initial state), which 8 bits have "
                 "no rule for"
             )
-
-    def _as_is(self, layer, given):
-        copy = self._once("", self.copy)
-        return self._tensors(copy(self._unpacked([self.rounded(v) for v in given])))
 
     @staticmethod
     def _unpacked(tensors):
@@ -209,7 +209,9 @@ class Lowering:
                     if value.fixed
                     else self.parts.RangeRounding()
                 )
-                layer = _quantize_layer(quantizer, self.name(f"round_{value.name}"))
+                layer = self.parts.QuantizeLayer(
+                    quantizer, name=self.name(f"round_{value.name}")
+                )
                 value.rounded = layer(value.tensor)
         return value.rounded
 
@@ -303,9 +305,3 @@ def _build(layer, shape):
 
     with tf.name_scope(layer.name):
         layer.build(shape)
-
-
-def _quantize_layer(quantizer, name):
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize_layer
-
-    return quantize_layer.QuantizeLayer(quantizer, name=name)

@@ -17,6 +17,15 @@ from tfkd import backends
 tf_keras = backends.tf_keras()
 tfmot = backends.tfmot()
 
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (  # noqa: E402
+    QuantizeLayer,
+)
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (  # noqa: E402
+    QuantizeWrapperV2,
+)
+
+__all__ = ["QuantizeLayer", "QuantizeWrapperV2"]
+
 _register = tf_keras.utils.register_keras_serializable(package="tfkd")
 _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 
@@ -275,6 +284,3 @@ class Rounding(tf_keras.layers.Layer):
     def get_config(self):
         """Return the arguments."""
         return {**super().get_config(), "low": self.low, "high": self.high}
-
-
-CUSTOM = (WeightRounding, RangeRounding, FixedRounding, RoundedWeights)

@@ -1,0 +1,83 @@
+"""tfkd's 8-bit scheme in the form that tfmot's own functions take.
+
+    annotated = tfmot.quantization.keras.quantize_annotate_model(tf_keras_model)
+    qat = tfmot.quantization.keras.quantize_apply(annotated, scheme=tfkd.quantization.Scheme())
+
+`quantize_aware` does the same without the annotation, and takes more models: tfmot clones
+the model four times on this way and knows neither nested models nor Keras 3.
+"""
+
+from __future__ import annotations
+
+from tfkd import backends, graph
+from tfkd.quantization import parts, table
+from tfkd.quantization.lowering import Lowering
+
+_tfmot = backends.tfmot()
+
+from tensorflow_model_optimization.python.core.quantization.keras import (  # noqa: E402
+    quantize_layout_transform,
+    quantize_registry,
+)
+
+
+class Scheme(_tfmot.quantization.keras.QuantizeScheme):
+    """tfkd's table as a tfmot `QuantizeScheme`.
+
+    Layers that are not annotated stay in floating point, and those annotated with a
+    `QuantizeConfig` of their own keep it.
+
+    Args:
+        preserve: As in `quantize_aware`.
+    """
+
+    def __init__(self, preserve=None):
+        self.preserve = preserve
+
+    def get_layout_transformer(self):
+        """Return what rewrites a model and says how its layers are rounded."""
+        return _Layout(self.preserve)
+
+    def get_quantize_registry(self):
+        """Return what knows the classes of the table."""
+        return _Registry()
+
+
+class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
+    def __init__(self, preserve):
+        self.preserve = preserve
+
+    def apply(self, model, layer_quantize_map):
+        """Rewrite `model`; returns it with name → the configuration of each wrapped layer."""
+        source = graph.walk(model)
+        names = [layer.name for _, layer in source.layers]
+        configs = {
+            name: held["quantize_config"]
+            for name, held in layer_quantize_map.items()
+            if held.get("quantize_config") is not None
+        }
+        found = {}
+
+        def wrap(layer, config):
+            found[layer.name] = {"quantize_config": config}
+            return layer
+
+        lowering = Lowering(
+            source,
+            table.rule_of,
+            skip=[name for name in names if name not in layer_quantize_map],
+            configs=configs,
+            preserve=self.preserve,
+            wrap=wrap,
+        )
+        return lowering.run(), found
+
+
+class _Registry(quantize_registry.QuantizeRegistry):
+    def supports(self, layer):
+        """Tell whether the table has the layer's class."""
+        return table.rule_of(layer) is not None
+
+    def get_quantize_config(self, layer):
+        """Return nothing to do: the layout transform has said everything."""
+        return parts.RoundedWeights([])
