@@ -28,12 +28,15 @@ class Tensor:
         name: For an input, the name of its input layer, otherwise of the call it comes from.
         shape: With the batch dimension; `None` where a size is free.
         dtype: As a string, for example `"float32"`.
+        masked: Whether Keras hands a mask on with it; `None` where that shows only in a
+            run: behind a nested model that is given a mask.
     """
 
     index: int
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    masked: bool | None = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +220,7 @@ class _Walker:
         def ours(leaf):
             return values.get(id(leaf), leaf)
 
+        entered = bool(prefix) and any(tensor.masked is not False for tensor in values.values())
         for node in _nodes(model):
             layer, args, kwargs, outputs = _parts(node)
             name = prefix + layer.name
@@ -235,15 +239,33 @@ class _Walker:
                 made = list(leaves(result))
             else:
                 made = [self._tensor(tensor, name) for tensor in outputs]
-                self.calls.append(Call(layer, name, args, kwargs, tuple(made)))
+                call = Call(layer, name, args, kwargs, tuple(made))
+                if self._hides_masks(call, entered):
+                    made = [dataclasses.replace(tensor, masked=None) for tensor in made]
+                    call = dataclasses.replace(call, outputs=tuple(made))
+                self.calls.append(call)
             values.update(zip(map(id, outputs), made, strict=True))
         return map_structure(ours, _structure(model, "outputs"))
+
+    def _hides_masks(self, call: Call, entered: bool) -> bool:
+        """Tell whether a call's outputs may have masks that the graph does not show.
+
+        Args:
+            call: What is called.
+            entered: Whether a mask comes into the nested model that the call is in.
+        """
+        is_layer = isinstance(call.layer, self.package.layers.Layer)
+        return is_layer and (entered or any(tensor.masked is None for tensor in call.inputs))
 
     def _tensor(self, symbolic, name: str) -> Tensor:
         self.count += 1
         dtype = symbolic.dtype
         return Tensor(
-            self.count - 1, name, tuple(symbolic.shape), getattr(dtype, "name", None) or str(dtype)
+            self.count - 1,
+            name,
+            tuple(symbolic.shape),
+            getattr(dtype, "name", None) or str(dtype),
+            getattr(symbolic, "_keras_mask", None) is not None,
         )
 
     def _check(self, model, name: str):
@@ -300,8 +322,14 @@ def _parts(node):
             if not _is_implicit(key, value, node)
         }
         return node.operation, arguments.args, kwargs, list(node.outputs)
+    layer, args = node.layer, node.call_args
     kwargs = {k: v for k, v in node.call_kwargs.items() if v is not None}
-    return node.layer, node.call_args, kwargs, list(leaves(node.outputs))
+    with_state = args and isinstance(args[0], list) and len(args[0]) > 1
+    if with_state and getattr(layer, "_num_constants", None) == 0:
+        # A recurrent layer of tf_keras puts its initial state behind its input.
+        (first, *state), *rest = args
+        args, kwargs = (first, *rest), {**kwargs, "initial_state": state}
+    return layer, args, kwargs, list(leaves(node.outputs))
 
 
 def _is_implicit(name: str, value, node) -> bool:

@@ -90,9 +90,13 @@ def counterpart(layer, name: str, to: str, translate: Callable):
         return build(target, _settings(layer, name, target, to, translate))
     if kind == "Lambda" and target is package.layers.Lambda:
         return build(target, _lambda_settings(layer, name))
+    if kind == "StochasticDepth" and _is_of_applications(layer):
+        # tf_keras's own fails in `fit`; on images it is a dropout of whole samples.
+        settings = {"rate": layer.drop_path_rate, "noise_shape": (None, 1, 1, 1), "name": name}
+        return build(package.layers.Dropout, {**settings, "dtype": layer.dtype_policy.name})
     if target is type(layer):
         return _from_config(target, {**layer.get_config(), "name": name})
-    if pair is not None or target.__module__.split(".")[-2] == "applications":
+    if pair is not None or _is_of_applications(layer):
         config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
         return _from_config(target, config)
     return build(target, _settings(layer, name, target, to, translate))
@@ -156,6 +160,11 @@ def _package(flavour: str):
     return {"keras": backends.keras, "tf_keras": backends.tf_keras}[flavour]()
 
 
+def _is_of_applications(layer) -> bool:
+    """Tell whether a layer's class comes with `applications`, where both have the same."""
+    return type(layer).__module__.split(".")[1:-1] == ["src", "applications"]
+
+
 def _target_class(layer, to: str):
     """Return the class of the other Keras that stands for the layer's."""
     kind, module = type(layer).__name__, type(layer).__module__
@@ -168,7 +177,7 @@ def _target_class(layer, to: str):
         if target is None:
             raise UnsupportedError(f"{to} has no {kind}")
         return target
-    if module.startswith(f"{source}.src.applications."):
+    if _is_of_applications(layer):
         twin = importlib.import_module(module.replace(source, to, 1))
         if hasattr(twin, kind):
             return getattr(twin, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,7 @@ class _Translator:
         remaining = iter(steps)
 
         def apply(call, args, kwargs):
+            _check_masks(call, args, kwargs)
             try:
                 result = next(remaining)(args, kwargs)
             except UnsupportedError:
@@ -108,7 +110,11 @@ class _Translator:
                     f"layer {call.name!r}: {self.to} refused the call ({reason}). {_WAY_OUT}"
                 ) from error
             _check_outputs(call, result)
-            return result
+            wanted = iter(call.outputs)
+            return graph.map_structure(
+                lambda value: self._unmasked(value) if next(wanted).masked is False else value,
+                result,
+            )
 
         outputs = graph.replay(self.source, inputs, apply)
         fed = {t.index: value for t, value in zip(self.source.input_list, inputs, strict=True)}
@@ -118,10 +124,16 @@ class _Translator:
     def _step(self, call: graph.Call) -> Callable:
         """Return what makes one call in the target from its arguments there."""
         if not operations.is_operation(call.layer):
+            if self.to == "keras" and self.source.flavour != "keras":
+                _check_training(call)
             layer = self.layers.get(id(call.layer))
             return lambda args, kwargs: layer(*args, **kwargs)
         name = self._name(call.layer.name, call.name)
         operation = operations.read(call.layer, call.args, call.kwargs)
+        if operation.name == "copy":  # what `_unmasked` makes
+            return lambda args, kwargs: self._unmasked(
+                next(graph.leaves((args, kwargs))), call.name
+            )
         found = standard.chain(operation, call.outputs[0])
         if found is None:
             operations.check(operation, self.to)
@@ -144,18 +156,22 @@ class _Translator:
     def _chained(self, call: graph.Call, args, kwargs, names, chain):
         """Call the standard layers that compute an operation."""
         arguments = operations.read(call.layer, args, kwargs).arguments
-        given = [self._unmasked(leaf) for name in names for leaf in graph.leaves(arguments[name])]
+        given = [leaf for name in names for leaf in graph.leaves(arguments[name])]
+        # An operation ends a mask, where the layers would use it and hand it on.
+        given = [self._unmasked(leaf) for leaf in given]
         value = given if len(given) > 1 else given[0]
         for layer in chain:
             value = layer(value)
         return value
 
-    def _unmasked(self, value):
-        """Drop a mask: operations end it, where the layers would hand it on."""
+    def _unmasked(self, value, name: str = ""):
+        """Return a tensor without the mask that the target's layers would hand on."""
         if getattr(value, "_keras_mask", None) is None:
             return value
         out = graph.Tensor(-1, "", tuple(value.shape), operations.dtype(value))
-        return operations.call(operations.Operation("copy", {"x": value}), self.to, out)
+        result = operations.call(operations.Operation("copy", {"x": value}), self.to, out)
+        layers.renamed(result._keras_history[0], name or self._name("unmasked", "unmasked"))
+        return result
 
     def _name(self, name: str, path: str) -> str:
         """Return a layer's own name, or its path where two would collide."""
@@ -175,6 +191,39 @@ def _told(path: str, problems: list[str]):
         yield
     except UnsupportedError as error:
         problems.append(f"layer {path!r}: {error}")
+
+
+def _check_training(call: graph.Call) -> None:
+    """Raise where `training` is fixed: Keras 3 replaces it by what the model is called with."""
+    fixed = call.kwargs.get("training")
+    frozen = type(call.layer).__name__ == "BatchNormalization" and not call.layer.trainable
+    if fixed is not None and not (frozen and not fixed):
+        raise UnsupportedError(
+            f"it is called with training={fixed}, which a Keras 3 model does not keep; call it "
+            "without, and set trainable=False on batch normalization that must not learn"
+        )
+
+
+def _check_masks(call: graph.Call, args, kwargs) -> None:
+    """Raise where a layer would miss a mask: merging layers differ in when they keep one."""
+    values = graph.leaves((args, kwargs))
+    tensors = graph.leaves((call.args, call.kwargs))
+    lost = any(
+        isinstance(tensor, graph.Tensor)
+        and tensor.masked
+        and getattr(value, "_keras_mask", None) is None
+        for tensor, value in zip(tensors, values, strict=True)
+    )
+    if lost and "mask" not in call.kwargs and _takes_mask(call.layer):
+        raise UnsupportedError(
+            f"layer {call.name!r}: the mask of its input does not reach it in the other Keras; "
+            "pass it as mask=."
+        )
+
+
+def _takes_mask(layer) -> bool:
+    names = inspect.signature(layer.call).parameters
+    return any(n == "mask" or (n.endswith("_mask") and n != "attention_mask") for n in names)
 
 
 def _check_outputs(call: graph.Call, result) -> None:
