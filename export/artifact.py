@@ -180,6 +180,27 @@ class TFLiteModel:
         return variables or "VAR_HANDLE" in self.ops
 
     @functools.cached_property
+    def torn_scales(self) -> tuple[str, ...]:
+        """Names of results whose scale is not the one that their kernel takes for granted.
+
+        A fused LSTM takes its output's scale for its state's, and REVERSE_V2 copies integers;
+        the converter can make files in which these differ (see `export/recurrent.py`).
+        """
+        partners = {"UNIDIRECTIONAL_SEQUENCE_LSTM": _LSTM_STATE, "REVERSE_V2": 0}
+        names = [_op_name(code) for code in self._parsed.operatorCodes or []]
+        found = []
+        for graph in self._parsed.subgraphs:
+            for op in graph.operators or []:
+                partner = partners.get(names[op.opcodeIndex])
+                if partner is None:
+                    continue
+                result, other = (graph.tensors[i] for i in (op.outputs[0], op.inputs[partner]))
+                scales = [_scale(result), _scale(other)]
+                if None not in scales and abs(scales[0] / scales[1] - 1.0) > 1e-6:
+                    found.append((result.name or b"?").decode(errors="replace"))
+        return tuple(found)
+
+    @functools.cached_property
     def weight_bytes(self) -> int:
         """Bytes of constant tensors; the rest of the file describes the graph."""
         return sum(
@@ -339,6 +360,17 @@ def _enum_names(kind: str) -> dict[int, str]:
     from ai_edge_litert import schema_py_generated as schema
 
     return {value: name for name, value in vars(getattr(schema, kind)).items() if name.isupper()}
+
+
+# Of UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs, the one that holds the output's state.
+_LSTM_STATE = 18
+
+
+def _scale(tensor) -> float | None:
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or not len(quantization.scale):
+        return None
+    return float(quantization.scale[0])
 
 
 def _touched(graph) -> set[int]:

@@ -88,6 +88,12 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
                 f"Converting {model.name!r} to {format} failed: {error}"
             ) from error
     converted = TFLiteModel(data)
+    if converted.torn_scales:
+        raise ConversionError(
+            f"Converting {model.name!r} to {format} gave an operation ({converted.torn_scales[0]}) "
+            "whose kernel expects one scale where the converter wrote two: it would compute "
+            "something else. For an LSTM, unroll=True avoids it."
+        )
     if format == "int8" and not converted.integer_only and not kept:
         names = ", ".join(converted.float_tensors[:5])
         raise ConversionError(

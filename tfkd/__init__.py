@@ -29,6 +29,8 @@ __getattr__, __dir__, __all__ = attach(
         "TeacherCache": "cache",
         "Taught": "teachers",
         "quantize_aware": "quantization",
+        "strip_quantization": "quantization",
+        "quantization": "quantization",
         "compress": "compression",
         "Recipe": "compression",
     },

@@ -9,6 +9,20 @@
     report.py     what became of each layer
 """
 
-from tfkd.quantization.aware import describe, quantize_aware, strip_quantization
+from tfkd._lazy import attach
 
-__all__ = ["describe", "quantize_aware", "strip_quantization"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "describe": "aware",
+        "quantize_aware": "aware",
+        "strip_quantization": "aware",
+        "Scheme": "scheme",
+        "QuantizationReport": "report",
+        "LayerReport": "report",
+        "aware": "aware",
+        "frozen": "frozen",
+        "parts": "parts",
+        "table": "table",
+    },
+)

@@ -9,13 +9,15 @@ import numpy as np
 from tfkd import backends, graph, translation
 from tfkd.errors import InputError
 from tfkd.quantization import table
-from tfkd.quantization.lowering import Lowering
+from tfkd.quantization.lowering import FLOAT_PREFIX, Lowering
 from tfkd.quantization.report import QuantizationReport
 
 _PREFIX = "quant_"
 
 
-def quantize_aware(model, *, skip=(), per_layer=None, preserve=None):
+def quantize_aware(
+    model, *, skip=(), per_layer=None, preserve=None, freeze_batch_norm: bool = False
+):
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
 
     Choose it when post-training int8 loses accuracy: fake-quantization of weights and
@@ -36,6 +38,8 @@ def quantize_aware(model, *, skip=(), per_layer=None, preserve=None):
         preserve: `"sparsity"` keeps weights at zero that are zero (after pruning),
             `"clusters"` keeps weights equal that are equal (after clustering). tfmot calls
             this collaborative optimization; its own schemes know its default layers only.
+        freeze_batch_norm: Whether batch normalization uses its moving statistics from the
+            start and trains none of its weights.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least
@@ -61,6 +65,9 @@ def quantize_aware(model, *, skip=(), per_layer=None, preserve=None):
         for weight, quantizer, variables in getattr(wrapper, "_weight_vars", ()):
             if isinstance(quantizer, lowering.parts.WeightRounding):
                 quantizer.fix(weight, variables)
+    for layer in quantized.layers:
+        if freeze_batch_norm and type(layer).__name__ == "BatchNormalization":
+            layer.trainable = False
     order = [layer.name for _, layer in lowering.source.layers]
     quantized.tfkd_report = QuantizationReport(tuple(lowering.report[name] for name in order))
     return quantized
@@ -108,6 +115,9 @@ def strip_quantization(qat, model):
         held[inner.name] = _all_weights(layer)
     missing, weights = [], {}
     for name, origin in lowering.origins.items():
+        if FLOAT_PREFIX + name in held:
+            weights[name] = held[FLOAT_PREFIX + name]
+            continue
         missing += [wanted for wanted in origin.layers if wanted not in held]
         if not missing:
             weights[name] = origin.back(*[held[wanted] for wanted in origin.layers])

@@ -26,17 +26,11 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
 
     Layers that are not annotated stay in floating point, and those annotated with a
     `QuantizeConfig` of their own keep it.
-
-    Args:
-        preserve: As in `quantize_aware`.
     """
-
-    def __init__(self, preserve=None):
-        self.preserve = preserve
 
     def get_layout_transformer(self):
         """Return what rewrites a model and says how its layers are rounded."""
-        return _Layout(self.preserve)
+        return _Layout()
 
     def get_quantize_registry(self):
         """Return what knows the classes of the table."""
@@ -44,9 +38,6 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
 
 
 class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
-    def __init__(self, preserve):
-        self.preserve = preserve
-
     def apply(self, model, layer_quantize_map):
         """Rewrite `model`; returns it with name → the configuration of each wrapped layer."""
         source = graph.walk(model)
@@ -67,7 +58,6 @@ class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
             table.rule_of,
             skip=[name for name in names if name not in layer_quantize_map],
             configs=configs,
-            preserve=self.preserve,
             wrap=wrap,
         )
         return lowering.run(), found

@@ -1,0 +1,358 @@
+"""Quantization-aware training: what it rounds, what it refuses, what it leaves alone."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from ai_edge_litert.interpreter import Interpreter
+from tfkd.export import to_tflite
+from tiny_models import cnn, dense
+
+import tfkd.quantization
+from tfkd import backends, quantize_aware, strip_quantization
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.quantization import describe, frozen
+
+L = keras.layers
+
+
+def images(rng, n=64):
+    return rng.normal(size=(n, 8, 8, 1)).astype("float32")
+
+
+def trained(qat, x, y, epochs=2):
+    qat.compile("adam", "mse")
+    qat.fit(x, y, epochs=epochs, batch_size=16, verbose=0)
+    return qat
+
+
+def wrapper(qat, name):
+    return next(layer for layer in qat.layers if layer.name == f"quant_{name}")
+
+
+def small(activation="relu"):
+    """Return a model of four named layers."""
+    i = keras.Input((8, 8, 1))
+    x = L.Conv2D(4, 3, activation=activation, name="first")(i)
+    x = L.Conv2D(4, 3, activation="relu", name="middle")(x)
+    return keras.Model(i, L.Dense(3, name="head")(L.Flatten(name="flat")(x)))
+
+
+def test_the_forward_pass_rounds_weights_to_255_levels_a_channel(qat):
+    (kernel, quantizer, variables), *_ = wrapper(qat, "logits")._weight_vars
+    rounded = np.asarray(quantizer(kernel, training=False, weights=variables))
+    steps = rounded / (np.abs(rounded).max(axis=0) / 127)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+    assert not np.allclose(kernel, rounded, atol=1e-6)
+
+
+def test_qat_under_the_teacher_keeps_the_accuracy(digits, student, qat):
+    def accuracy(model):
+        return np.mean(model.predict(digits.test.x, verbose=0).argmax(-1) == digits.test.y)
+
+    assert accuracy(qat) > accuracy(student) - 0.02
+
+
+def test_the_model_given_is_not_changed(package, rng):
+    model = cnn(package)
+    before = model.get_weights()
+    names = [layer.name for layer in model.layers]
+    trained(quantize_aware(model), images(rng), np.ones((64, 10)))
+    assert [layer.name for layer in model.layers] == names
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_it_gives_an_uncompiled_tf_keras_model(student):
+    quantized = quantize_aware(student)
+    assert isinstance(quantized, tf_keras.Model)
+    assert quantized.optimizer is None
+
+
+def test_ranges_follow_the_data_from_the_first_batch(rng):
+    x = 0.01 * rng.random((32, 4)).astype("float32")
+    qat = quantize_aware(dense(keras))
+    model = dense(keras)
+    model.set_weights(strip_quantization(qat, model).get_weights())
+    before = qat.predict(x, verbose=0)
+    assert np.abs(before - model.predict(x, verbose=0)).max() < 1e-3  # nothing is clipped yet
+    trained(qat, x, np.zeros((32, 3)), epochs=1)
+    held = next(la for la in qat.layers if la.name == "round_x").quantizer_vars
+    assert float(held["min_var"]) == 0.0
+    np.testing.assert_allclose(float(held["max_var"]), x.max(), rtol=0.1)
+
+
+def test_a_layer_keeps_its_gradient(rng):
+    import tensorflow as tf
+
+    qat = quantize_aware(dense(keras))
+    x = rng.normal(size=(8, 4)).astype("float32")
+    qat(x, training=True)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(qat(x, training=False) ** 2)
+    kernel, bias = tape.gradient(loss, qat.trainable_variables)
+    assert float(tf.reduce_min(tf.abs(kernel))) > 0 and float(tf.reduce_min(tf.abs(bias))) > 0
+
+
+def test_skipped_layers_are_float_in_the_file_and_nothing_else_is(rng):
+    x = images(rng)
+    model = small()
+    qat = quantize_aware(model, skip=["mid.*"])
+    assert describe(qat).float_layers == ["middle"]
+    assert "left out by skip" in str(describe(qat))
+    y = model.predict(x, verbose=0)
+    trained(qat, x, y)
+    file = to_tflite(qat, "int8", x)
+    assert not file.integer_only
+    assert all("middle" in name or "dequantize" in name for name in file.float_tensors)
+    assert file.inputs[0].dtype == file.outputs[0].dtype == "int8"
+    assert file.ops["DEQUANTIZE"] == file.ops["QUANTIZE"] == 1
+    want = qat.predict(x, verbose=0)
+    assert np.abs(file.predict(x) - want).mean() < 0.1 * want.std()
+    with pytest.raises(InputError, match="needs representative_data"):
+        to_tflite(qat, "int8")
+
+
+def test_a_layer_with_a_config_of_its_own_keeps_it(rng):
+    module = "tensorflow_model_optimization.python.core.quantization.keras.default_8bit"
+    configs = pytest.importorskip(f"{module}.default_8bit_quantize_configs")
+    config = configs.Default8BitOutputQuantizeConfig()
+    backends.tfmot()
+    qat = quantize_aware(small(), per_layer={"head": config})
+    assert wrapper(qat, "head").quantize_config is config
+    assert [la.detail for la in describe(qat).layers if la.name == "head"] == [
+        "by the given QuantizeConfig"
+    ]
+    with pytest.raises(InputError, match=r"per_layer\['head'\] must be a .*QuantizeConfig, got str"):
+        quantize_aware(small(), per_layer={"head": "int4"})
+
+
+def test_a_pattern_that_matches_nothing_names_the_nearest():
+    with pytest.raises(InputError, match="'midle' matches no layer; the nearest names are 'middle'"):
+        quantize_aware(small(), skip=["midle"])
+    with pytest.raises(InputError, match="is no regular expression"):
+        quantize_aware(small(), skip=["("])
+
+
+def test_the_report_names_every_layer():
+    i = keras.Input((8, 8, 3))
+    x = L.Rescaling(2.0, 1.0, name="scale")(i)
+    x = L.SeparableConv2D(4, 3, name="separable")(x)
+    report = describe(quantize_aware(keras.Model(i, L.Flatten(name="flat")(x))))
+    assert [(la.name, la.how) for la in report.layers] == [
+        ("scale", "rewritten"),
+        ("separable", "rewritten"),
+        ("flat", "int8"),
+    ]
+    with pytest.raises(InputError, match="does not come from quantize_aware"):
+        describe(keras.Sequential([keras.Input((2,)), L.Dense(1)]))
+
+
+def test_everything_without_a_rule_is_named_at_once():
+    x = keras.Input((8, 8))
+    y = L.GroupNormalization(2, name="groups")(x)
+    y = L.Softmax(axis=1, name="other_axis")(y)
+    y = L.Dense(3, activation="softsign", name="d")(y)
+    with pytest.raises(UnsupportedError) as error:
+        quantize_aware(keras.Model(x, y))
+    assert "'groups' (GroupNormalization) has no rule" in str(error.value)
+    with pytest.raises(UnsupportedError) as error:
+        quantize_aware(keras.Model(x, y), skip="groups")
+    for part in ("other_axis", "over another axis", "'d' (Dense)", "'softsign'", "skip=["):
+        assert part in str(error.value)
+    quantize_aware(keras.Model(x, y), skip=["groups", "other_axis", "d"])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_other_policies_than_float32_are_refused(policy):
+    layer = L.Dense(2, dtype=policy, name="d")
+    with pytest.raises(UnsupportedError, match=f"'d' .* policy '{policy}', .* float32"):
+        quantize_aware(keras.Sequential([keras.Input((3,)), layer]))
+
+
+def test_models_without_a_graph_are_refused():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(UnsupportedError, match="subclassed"):
+        quantize_aware(Own())
+    with pytest.raises(InputError, match="not built"):
+        quantize_aware(keras.Sequential([L.Dense(2)]))
+
+
+def test_an_untrained_model_is_not_converted():
+    with pytest.raises(InputError, match="has not been trained: the ranges of 4 activations"):
+        to_tflite(quantize_aware(small()), "int8")
+
+
+def test_stripping_gives_the_float_model_its_trained_weights(package, rng):
+    """Also through rewritten layers, nested models and shared layers."""
+    layers = package.layers
+    i = package.Input((8, 8, 2))
+    inner = package.Sequential(
+        [package.Input((6, 6, 4)), layers.SeparableConv2D(5, 3, name="separable")], name="inner"
+    )
+    x = layers.Conv2D(4, 3, use_bias=False, name="c")(layers.BatchNormalization(name="stray")(i))
+    x = inner(layers.ReLU()(layers.BatchNormalization(name="bn")(x)))
+    x = layers.LayerNormalization(name="norm")(x)
+    shared = layers.Dense(5, name="shared")
+    x = layers.PReLU(shared_axes=[1, 2], name="p")(shared(shared(x)))
+    model = package.Model(i, layers.Dense(2, name="head")(layers.Flatten()(x)))
+    model.set_weights(
+        [
+            rng.uniform(0.1, 1.0, w.shape) if w.ndim == 1 else rng.normal(size=w.shape)
+            for w in model.get_weights()
+        ]
+    )
+    same = strip_quantization(quantize_aware(model), model)
+    assert type(same) is type(model)
+    for a, b in zip(model.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    x = rng.normal(size=(64, 8, 8, 2)).astype("float32")
+    qat = trained(quantize_aware(model), x, np.zeros((64, 2)))
+    after = strip_quantization(qat, model)
+    moved = [
+        (a != b).any() for a, b in zip(model.get_weights(), after.get_weights(), strict=True)
+    ]
+    assert all(moved), [w.name for w, m in zip(model.weights, moved, strict=True) if not m]
+    want = qat.predict(x, verbose=0)
+    assert np.abs(after.predict(x, verbose=0) - want).mean() < 0.2 * want.std()
+
+
+def test_stripping_with_another_model_is_refused():
+    with pytest.raises(InputError, match="not made from this model|other shapes"):
+        strip_quantization(quantize_aware(small()), cnn(keras))
+
+
+def test_frozen_batch_normalization_does_not_move(rng):
+    model = cnn(keras)
+    qat = quantize_aware(model, freeze_batch_norm=True)
+    trained(qat, images(rng), np.ones((64, 10)))
+    for layer in qat.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            for got, want in zip(
+                layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True
+            ):
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("preserve", ["sparsity", "clusters"])
+def test_pruned_and_clustered_weights_stay_so(preserve, rng):
+    model = small()
+    model.set_weights([np.round(w * 4) / 4 for w in model.get_weights()])
+    x = images(rng)
+    kernel = model.get_layer("middle").get_weights()[0]
+    plain = trained(quantize_aware(model), x, np.ones((64, 3)))
+    kept = trained(quantize_aware(model, preserve=preserve), x, np.ones((64, 3)))
+    float_kernel = strip_quantization(kept, model).get_layer("middle").get_weights()[0]
+    assert not np.allclose(float_kernel, kernel)  # it was trained
+    rounded = {
+        name: frozen.freeze(qat).get_layer("middle").get_weights()[0]
+        for name, qat in (("plain", plain), ("kept", kept))
+    }
+    if preserve == "sparsity":
+        assert np.mean(kernel == 0) > 0.1
+        assert (rounded["kept"][kernel == 0] == 0).all()
+        assert not (rounded["plain"][kernel == 0] == 0).all()
+    else:
+        for channel in range(4):
+            clusters = len(np.unique(kernel[..., channel]))
+            assert len(np.unique(rounded["kept"][..., channel])) <= clusters
+            assert len(np.unique(rounded["plain"][..., channel])) > clusters
+    with pytest.raises(InputError, match="preserve must be"):
+        quantize_aware(model, preserve="everything")
+
+
+RECURRENT = {
+    "LSTM": lambda: L.LSTM(6),
+    "LSTM sequences": lambda: L.LSTM(6, return_sequences=True),
+    "GRU": lambda: L.GRU(6),
+    "SimpleRNN": lambda: L.SimpleRNN(6),
+    "Bidirectional": lambda: L.Bidirectional(L.LSTM(4)),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_weights_reach_the_file_bit_for_bit(name, rng):
+    keras.utils.set_random_seed(0)
+    i = keras.Input((5, 4))
+    model = keras.Model(i, L.Dense(3)(RECURRENT[name]()(i)))
+    x = rng.normal(size=(96, 5, 4)).astype("float32")
+    y = np.broadcast_to(x[:, :, :3].sum(1, keepdims=True), (96, 5, 3))
+    y = y if name == "LSTM sequences" else y[:, 0]
+    qat = quantize_aware(model)
+    qat.compile("adam", "mse")
+    history = qat.fit(x, y, epochs=4, batch_size=16, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    file = to_tflite(qat, "int8", x)
+    assert file.integer_only
+    want = qat.predict(x, verbose=0)
+    assert np.abs(file.predict(x, engine="reference") - want).mean() < 0.15 * want.std()
+
+    interpreter = Interpreter(model_content=file.data)
+    interpreter.allocate_tensors()
+    stored = []
+    for detail in interpreter.get_tensor_details():
+        scales = detail["quantization_parameters"]["scales"]
+        if detail["dtype"] == np.int8 and len(detail["shape"]) == 2 and scales.size:
+            try:
+                values = interpreter.tensor(detail["index"])().astype("float32")
+            except ValueError:
+                continue  # an activation without memory yet
+            stored.append(values * (scales[:, None] if scales.size > 1 else scales[0]))
+    layer = next(
+        la for la in frozen.freeze(qat, ranges=False).layers if type(la).__name__ in name.split()
+    )
+    gates = 4 if "LSTM" in name or name == "Bidirectional" else 1
+    compared = 0
+    for variable in layer.weights:
+        if "kernel" not in variable.name:
+            continue
+        for part in np.split(variable.numpy(), gates, axis=1):
+            near = [np.abs(s - part.T).max() for s in stored if s.shape == part.T.shape]
+            assert min(near) <= 1e-6 * np.abs(part).max()
+            compared += 1
+    assert compared == gates * (4 if name == "Bidirectional" else 2)
+
+
+def test_stateful_recurrence_and_initial_states_are_refused():
+    i = keras.Input((5, 4), batch_size=2)
+    with pytest.raises(UnsupportedError, match="stateful"):
+        quantize_aware(keras.Model(i, L.LSTM(3, stateful=True)(i)))
+    state = keras.Input((3,))
+    i = keras.Input((5, 4))
+    model = keras.Model([i, state], L.GRU(3)(i, initial_state=state))
+    with pytest.raises(UnsupportedError, match="further tensors"):
+        quantize_aware(model)
+
+
+def test_the_scheme_serves_tfmots_own_functions(rng):
+    quantization = backends.tfmot().quantization.keras
+    layers = tf_keras.layers
+    i = tf_keras.Input((8, 8, 1))
+    x = layers.ReLU()(layers.Conv2D(4, 3, name="first")(i))
+    x = layers.BatchNormalization()(layers.Multiply()([x, x]))
+    model = tf_keras.Model(i, layers.Dense(3, name="head")(layers.Flatten()(x)))
+    with pytest.raises(RuntimeError, match="not supported"):
+        quantization.quantize_model(model)
+    annotated = quantization.quantize_annotate_model(model)
+    qat = quantization.quantize_apply(annotated, scheme=tfkd.quantization.Scheme())
+    x = images(rng)
+    trained(qat, x, np.ones((64, 3)))
+    file = to_tflite(qat, "int8")
+    assert file.integer_only
+    difference = np.abs(file.predict(x, engine="reference") - qat.predict(x, verbose=0)).max()
+    assert difference <= 2.01 * file.outputs[0].scale
+
+
+def test_a_saved_model_comes_back_from_h5(tmp_path, rng):
+    x = images(rng)
+    qat = trained(quantize_aware(small("swish")), x, np.ones((64, 3)))
+    with pytest.warns(UserWarning, match="legacy"):
+        qat.save(tmp_path / "qat.h5")
+    with backends.tfmot().quantization.keras.quantize_scope():
+        again = tf_keras.models.load_model(tmp_path / "qat.h5")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), qat.predict(x, verbose=0))
+    assert to_tflite(again, "int8").data == to_tflite(qat, "int8").data
+    strip_quantization(again, small("swish"))
