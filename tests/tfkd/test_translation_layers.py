@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from translated import assert_same, settings, shake
 
@@ -287,6 +288,29 @@ def test_functions_of_the_users_own_are_handed_over(rng):
     assert_same(model, old, given)
     assert_same(model, translate(old, to="keras"), given)
     np.testing.assert_allclose(old.losses[0], model.losses[0], rtol=1e-6)
+
+
+ADAPTED = {
+    "Normalization": (lambda: L.Normalization(), np.arange(8.0).reshape(4, 2)),
+    "Discretization": (lambda: L.Discretization(num_bins=3), np.arange(8.0).reshape(4, 2)),
+    "IntegerLookup": (lambda: L.IntegerLookup(), np.array([[3, 5], [3, 9]])),
+    "StringLookup": (lambda: L.StringLookup(output_mode="multi_hot"), np.array([["a"], ["b"]])),
+    "TextVectorization": (lambda: L.TextVectorization(), np.array([["a b"], ["b c a"]])),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_what_adapt_learned_goes_along(name):
+    make, data = ADAPTED[name]
+    layer = make()
+    layer.adapt(data)
+    dtype = "string" if data.dtype.kind == "U" else data.dtype.name
+    x = keras.Input(data.shape[1:], dtype=dtype)
+    model = keras.Model(x, layer(x))
+    given = tf.constant(data)
+    old = translate(model)
+    assert_same(model, old, given)
+    assert_same(model, translate(old, to="keras"), given)
 
 
 TF_KERAS = {

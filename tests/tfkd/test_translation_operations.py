@@ -260,3 +260,17 @@ def test_what_has_no_counterpart_is_told_all_at_once():
         UnsupportedError, match=r"tf.linalg.matmul with transpose_b=True.*tf.linalg.inv"
     ):
         translate(model, to="keras")
+
+
+def test_an_operation_nobody_knows_is_copied_within_one_keras(rng):
+    given = rng.normal(size=(3, 4, 4)).astype("float32")
+    x = keras.Input((4, 4))
+    model = keras.Model(x, ops.linalg.inv(x) * 2)
+    copied = translate(model, to="keras")
+    assert_same(model, copied, given)
+    assert len(model.operations[1]._inbound_nodes) == 1
+    x = tf_keras.Input((4, 4))
+    model = tf_keras.Model(x, tf.linalg.inv(x) * 2)
+    copied = translate(model)
+    assert kinds(copied) == ["TFOpLambda", "Rescaling"]
+    assert_same(model, copied, given)

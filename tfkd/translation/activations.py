@@ -60,8 +60,8 @@ def custom_objects() -> dict[str, object]:
         Name → function.
 
     Example:
-        >>> sorted(custom_objects())[:2]
-        ['celu', 'glu']
+        >>> "hard_silu" in custom_objects()
+        True
     """
     lent = [_lent(name, "tf_keras") for name in _missing_in_tf_keras()]
     lent += [_lent("hard_sigmoid", to) for to in _LENT]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 
@@ -58,6 +59,9 @@ _INNER = {
     "StackedRNNCells": {"cells": "cells"},
     "TimeDistributed": {"layer": "layer"},
 }
+
+# Layers of which `adapt` learns a vocabulary, which is in no setting and no weight.
+_WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 
 # Settings that tf_keras writes as a list of one.
 _SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
@@ -128,6 +132,13 @@ def renamed(layer, name: str):
     return layer
 
 
+def reason(error: Exception) -> str:
+    """Return the line of one of Keras's own messages that says what is wrong."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return telling[0] if telling else type(error).__name__
+
+
 def copy_state(source, target) -> None:
     """Copy weights and `trainable` from a layer to its built counterpart.
 
@@ -190,8 +201,12 @@ def _settings(layer, name: str, target, to: str, translate) -> dict:
     """Return what to call the target's class with."""
     kind, source = type(layer).__name__, backends.flavour(layer)
     config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
-    if kind in ("IntegerLookup", "StringLookup", "Hashing", "Discretization"):
+    if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
         config.pop("dtype")  # of their inputs, and each Keras has its own
+    if kind in _WITH_VOCABULARY:
+        config["vocabulary"] = layer.get_vocabulary(include_special_tokens=False)
+    if config.get("bin_boundaries"):
+        config.pop("num_bins")  # of which `adapt` made them
     if _regularizes_activity(layer):
         config["activity_regularizer"] = True
     config.update(_inner_settings(layer, to, translate))
@@ -354,7 +369,9 @@ def _inner(layer) -> list:
 
 def _own_weights(layer, inner) -> list:
     theirs = {id(weight) for one in inner for weight in one.weights}
-    return [weight for weight in layer.weights if id(weight) not in theirs]
+    # A vocabulary is a weight without a shape in tf_keras.
+    own = (weight for weight in layer.weights if hasattr(weight, "shape"))
+    return [weight for weight in own if id(weight) not in theirs]
 
 
 def _accepted(target, to: str) -> set[str]:
@@ -384,6 +401,5 @@ def _from_config(target, config: dict):
 
 
 def _refused(target, error) -> str:
-    reason = str(error).strip().splitlines()[-1]
     flavour = target.__module__.split(".")[0]
-    return f"{flavour} {target.__name__} refused its configuration ({reason})"
+    return f"{flavour} {target.__name__} refused its configuration ({reason(error)})"

@@ -102,10 +102,8 @@ class _Translator:
             _check_masks(call, args, kwargs)
             try:
                 result = next(remaining)(args, kwargs)
-            except UnsupportedError:
-                raise
-            except (TypeError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
+            except Exception as error:
+                reason = layers.reason(error)
                 raise UnsupportedError(
                     f"layer {call.name!r}: {self.to} refused the call ({reason}). {_WAY_OUT}"
                 ) from error
@@ -129,11 +127,12 @@ class _Translator:
             layer = self.layers.get(id(call.layer))
             return lambda args, kwargs: layer(*args, **kwargs)
         name = self._name(call.layer.name, call.name)
+        if self.source.flavour == self.to and not operations.is_known(call.layer):
+            twin = operations.twin(call.layer)
+            return lambda args, kwargs: layers.renamed(twin, name)(*args, **kwargs)
         operation = operations.read(call.layer, call.args, call.kwargs)
         if operation.name == "copy":  # what `_unmasked` makes
-            return lambda args, kwargs: self._unmasked(
-                next(graph.leaves((args, kwargs))), call.name
-            )
+            return lambda args, kwargs: self._unmasked(next(graph.leaves((args, kwargs))), name)
         found = standard.chain(operation, call.outputs[0])
         if found is None:
             operations.check(operation, self.to)

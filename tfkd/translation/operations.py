@@ -7,6 +7,7 @@ with its arguments; `call` makes it in either package.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import operator
@@ -207,6 +208,22 @@ def is_operation(layer) -> bool:
     )
 
 
+def is_known(layer) -> bool:
+    """Tell whether `read` has a word for an operation."""
+    if backends.flavour(layer) is None:
+        return _name_in_keras(layer) is not None
+    return layer.symbol in _BY_SYMBOL
+
+
+def twin(layer):
+    """Return a copy of an operation for another model of the same Keras."""
+    if backends.flavour(layer) is None:
+        made = copy.copy(layer)
+        made._inbound_nodes, made._outbound_nodes = [], []
+        return made
+    return type(layer)(layer.function)
+
+
 def read(layer, args, kwargs) -> Operation:
     """Return a call of an operation in the vocabulary of `keras.ops`.
 
@@ -327,10 +344,9 @@ def _invoke(function, arguments: dict):
 
 
 def _read_keras(operation, args, kwargs) -> Operation:
-    kind = type(operation).__name__
-    name = _BY_CLASS.get(kind) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
-    if name not in _TABLE or not type(operation).__module__.startswith("keras."):
-        raise UnsupportedError(f"the operation {kind} has no counterpart")
+    name = _name_in_keras(operation)
+    if name is None:
+        raise UnsupportedError(f"the operation {type(operation).__name__} has no counterpart")
     bound = inspect.signature(operation.call).bind(*args, **kwargs)
     bound.apply_defaults()
     settings = {
@@ -339,6 +355,13 @@ def _read_keras(operation, args, kwargs) -> Operation:
         if key not in ("self", "name") and hasattr(operation, key)
     }
     return Operation(name, {**settings, **bound.arguments})
+
+
+def _name_in_keras(operation) -> str | None:
+    kind = type(operation).__name__
+    name = _BY_CLASS.get(kind) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+    own = type(operation).__module__.startswith("keras.")
+    return name if own and name in _TABLE else None
 
 
 def _read_tensorflow(layer, args, kwargs) -> Operation:
