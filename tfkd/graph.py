@@ -152,6 +152,36 @@ def replay(graph: Graph, inputs, apply: Callable[[Call, tuple, dict], Any]):
     return map_structure(fill, graph.outputs)
 
 
+def rebuild(graph: Graph, package, apply: Callable[[Call, tuple, dict], Any]):
+    """Build a model of the same inputs and outputs from other layers.
+
+    Args:
+        graph: What to rebuild.
+        package: The Keras to build it in: the module `keras` or `tf_keras`.
+        apply: As in `replay`, on symbolic tensors of that package.
+
+    Returns:
+        A Functional model with the graph's name, input names and structures.
+    """
+    inputs = symbolic_inputs(graph, package)
+    outputs = replay(graph, inputs, apply)
+    return package.Model(as_structured(graph, inputs), outputs, name=graph.name)
+
+
+def symbolic_inputs(graph: Graph, package) -> list:
+    """Return an `Input` of a Keras for each of the graph's, flat."""
+    return [
+        package.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
+        for t in graph.input_list
+    ]
+
+
+def as_structured(graph: Graph, inputs: list):
+    """Return a flat list of inputs in the graph's own structure."""
+    fed = {t.index: value for t, value in zip(graph.input_list, inputs, strict=True)}
+    return map_structure(lambda tensor: fed[tensor.index], graph.inputs)
+
+
 def map_structure(function, structure):
     """Apply `function` to every leaf of nested tuples, lists and dicts."""
     if isinstance(structure, dict):

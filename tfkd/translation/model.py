@@ -90,12 +90,6 @@ class _Translator:
         return translated
 
     def _replay(self, steps: list[Callable]):
-        inputs = [
-            self.package.Input(
-                tensor.shape[1:], batch_size=tensor.shape[0], dtype=tensor.dtype, name=tensor.name
-            )
-            for tensor in self.source.input_list
-        ]
         remaining = iter(steps)
 
         def apply(call, args, kwargs):
@@ -114,10 +108,7 @@ class _Translator:
                 result,
             )
 
-        outputs = graph.replay(self.source, inputs, apply)
-        fed = {t.index: value for t, value in zip(self.source.input_list, inputs, strict=True)}
-        structure = graph.map_structure(lambda tensor: fed[tensor.index], self.source.inputs)
-        return self.package.Model(structure, outputs, name=self.source.name)
+        return graph.rebuild(self.source, self.package, apply)
 
     def _step(self, call: graph.Call) -> Callable:
         """Return what makes one call in the target from its arguments there."""
