@@ -180,23 +180,29 @@ class TFLiteModel:
         return variables or "VAR_HANDLE" in self.ops
 
     @functools.cached_property
-    def torn_scales(self) -> tuple[str, ...]:
-        """Names of results whose scale is not the one that their kernel takes for granted.
+    def wrong_scales(self) -> tuple[str, ...]:
+        """Names of results whose kernel computes something else with the scales in the file.
 
-        A fused LSTM takes its output's scale for its state's, and REVERSE_V2 copies integers;
-        the converter can make files in which these differ (see `export/recurrent.py`).
+        A fused LSTM takes its output's scale for its state's and can't count a cell in steps
+        of less than 2⁻¹⁵; REVERSE_V2 copies integers. The converter can write files in which
+        that does not fit (see `export/recurrent.py`).
         """
-        partners = {"UNIDIRECTIONAL_SEQUENCE_LSTM": _LSTM_STATE, "REVERSE_V2": 0}
         names = [_op_name(code) for code in self._parsed.operatorCodes or []]
         found = []
         for graph in self._parsed.subgraphs:
             for op in graph.operators or []:
-                partner = partners.get(names[op.opcodeIndex])
-                if partner is None:
+                kind = names[op.opcodeIndex]
+                if kind not in ("UNIDIRECTIONAL_SEQUENCE_LSTM", "REVERSE_V2"):
                     continue
-                result, other = (graph.tensors[i] for i in (op.outputs[0], op.inputs[partner]))
-                scales = [_scale(result), _scale(other)]
-                if None not in scales and abs(scales[0] / scales[1] - 1.0) > 1e-6:
+                result = graph.tensors[op.outputs[0]]
+                fused = kind != "REVERSE_V2"
+                other = _scale(graph.tensors[op.inputs[LSTM_STATE if fused else 0]])
+                if other is None or _scale(result) is None:
+                    continue
+                wrong = abs(_scale(result) / other - 1.0) > 1e-6
+                if fused:
+                    wrong |= _scale(graph.tensors[op.inputs[LSTM_CELL]]) < LEAST_CELL_SCALE
+                if wrong:
                     found.append((result.name or b"?").decode(errors="replace"))
         return tuple(found)
 
@@ -362,8 +368,10 @@ def _enum_names(kind: str) -> dict[int, str]:
     return {value: name for name, value in vars(getattr(schema, kind)).items() if name.isupper()}
 
 
-# Of UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs, the one that holds the output's state.
-_LSTM_STATE = 18
+# Of UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs, those that hold the output's and cell's state.
+LSTM_STATE, LSTM_CELL = 18, 19
+#: The int8 kernel's tanh knows no finer steps of the 16-bit cell.
+LEAST_CELL_SCALE = 2.0**-15
 
 
 def _scale(tensor) -> float | None:

@@ -88,11 +88,11 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
                 f"Converting {model.name!r} to {format} failed: {error}"
             ) from error
     converted = TFLiteModel(data)
-    if converted.torn_scales:
+    if converted.wrong_scales:
         raise ConversionError(
-            f"Converting {model.name!r} to {format} gave an operation ({converted.torn_scales[0]}) "
-            "whose kernel expects one scale where the converter wrote two: it would compute "
-            "something else. For an LSTM, unroll=True avoids it."
+            f"Converting {model.name!r} to {format} gave the operation "
+            f"{converted.wrong_scales[0]!r} scales with which its kernel computes something else. "
+            "For an LSTM, unroll=True avoids it."
         )
     if format == "int8" and not converted.integer_only and not kept:
         names = ", ".join(converted.float_tensors[:5])
@@ -244,6 +244,7 @@ def _convert(folder: str, format: str, samples, kept: tuple[str, ...]) -> bytes:
         found = re.search(r"error: (.+)", text)
         reason = found.group(1) if found else text.strip().splitlines()[0]
         raise ConversionError(f"The converter refused the model: {reason}") from None
+    data = recurrent.with_cell_scales_mended(data)
     interpreter = open_interpreter(data, "xnnpack", 1)
     interpreter.reset_all_variables()
     for tensor in interpreter.get_input_details():  # memory as it comes may be no valid index

@@ -4,19 +4,25 @@ Calibrating a WHILE loop kills the converter, so no loop may be left: an LSTM of
 standard kind becomes TFLite's fused kernel, anything else is unrolled.
 
     LSTM, 16 steps ──► UNIDIRECTIONAL_SEQUENCE_LSTM        (state kept between calls: reset!)
-    GRU, 16 steps  ──► 16 x (FULLY_CONNECTED, LOGISTIC, …)
+    GRU, 16 steps  ──► 16 x 11 operations                  (Keras's own unrolling: 16 x 15)
 
 The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
 goes in and comes out. Where the result goes into a concatenation, the converter gives one end
 the concatenation's scale and leaves the other its own: the file then computes something else,
 without a word (seen in TensorFlow 2.21). A mean over an axis of one in between, which may have
-a scale of its own, prevents it; `TFLiteModel.torn_scales` finds it.
+a scale of its own, prevents it. And a cell that stays below 0.5 is given steps of 2⁻¹⁶, for
+which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` finds both.
 """
 
 from __future__ import annotations
 
+import functools
+import types
+
 from tfkd import backends, graph, translation
 from tfkd.errors import UnsupportedError
+
+from .artifact import LEAST_CELL_SCALE, LSTM_CELL
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
@@ -38,9 +44,7 @@ def without_loops(model):
     Raises:
         UnsupportedError: for a recurrent layer over a free number of steps.
     """
-    tf_keras = backends.tf_keras()
-    model = translation.translate(model)
-    source = graph.walk(model)
+    source = graph.walk(translation.translate(model))
     tied = any(type(layer).__name__ in _TYING for _, layer in source.layers)
     made = {}
 
@@ -55,14 +59,7 @@ def without_loops(model):
             made[id(layer)] = _form_of(layer, call.name, tied)
         return made[id(layer)](*args, **kwargs)
 
-    inputs = [
-        tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
-        for t in source.input_list
-    ]
-    outputs = graph.replay(source, inputs, apply)
-    by_name = {t.name: i for t, i in zip(source.input_list, inputs, strict=True)}
-    structure = graph.map_structure(lambda t: by_name[t.name], source.inputs)
-    lowered = tf_keras.Model(structure, outputs, name=model.name)
+    lowered = graph.rebuild(source, backends.tf_keras(), apply)
     for _, layer in source.layers:
         if layer.weights:
             made[id(layer)].set_weights(layer.get_weights())
@@ -88,7 +85,10 @@ class _OneWay:
 
     def __init__(self, layer, tied: bool):
         fused = _is_fused(layer)
-        self.layer = type(layer).from_config({**layer.get_config(), "unroll": not fused})
+        if fused:
+            self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
+        else:
+            self.layer = _unrolled_class()(layer, name=f"{layer.name}_unrolled")
         self.own_scale = fused and tied
         self.reverse = False
         self.set_weights = self.layer.set_weights
@@ -102,6 +102,121 @@ class _OneWay:
         return graph.map_structure(_with_own_scale, result)
 
 
+_SETTINGS = (
+    "units",
+    "activation",
+    "recurrent_activation",
+    "go_backwards",
+    "return_sequences",
+    "return_state",
+    "reset_after",
+)
+
+
+@functools.cache
+def _unrolled_class():
+    """Make the class (late: it needs tf_keras)."""
+    import tensorflow as tf
+
+    tf_keras = backends.tf_keras()
+
+    class Unrolled(tf_keras.layers.Layer):
+        """A recurrent layer as straight-line code, for files without loops.
+
+        The input's projection is one operation for all steps, gates that share a function
+        are computed together, and the first step leaves out what is zero. Weights are those
+        of the Keras layer, in its order.
+
+        Args:
+            layer: The built tf_keras LSTM, GRU or SimpleRNN.
+            name: Of the new layer.
+        """
+
+        def __init__(self, layer, name):
+            super().__init__(name=name)
+            # Not the layer itself: its weights would count as this one's.
+            self.source = types.SimpleNamespace(
+                **{name: getattr(layer, name, None) for name in _SETTINGS},
+                kind=type(layer).__name__,
+                shapes={w.name.split("/")[-1].split(":")[0]: w.shape for w in layer.weights},
+            )
+            self.step = {"GRU": self._gru, "LSTM": self._lstm, "SimpleRNN": self._simple}[
+                type(layer).__name__
+            ]
+
+        def build(self, shape):
+            for name, of_shape in self.source.shapes.items():
+                setattr(self, name, self.add_weight(name, shape=of_shape))
+            super().build(shape)
+
+        def call(self, x):
+            """Return what the layer does: (batch, units), or a list with the states."""
+            layer, units = self.source, self.source.units
+            recurrent_bias = None
+            bias = getattr(self, "bias", None)
+            if bias is not None and len(bias.shape) == 2:  # GRU with reset_after
+                bias, recurrent_bias = tf.unstack(bias)
+                # The gates' two biases are added anyway; the candidate's is gated.
+                gates = 2 * units
+                bias = bias + tf.concat([recurrent_bias[:gates], tf.zeros(units)], 0)
+                recurrent_bias = recurrent_bias[gates:]
+            groups = self._groups(units)
+            kernels = tf.split(tf.convert_to_tensor(self.kernel), groups, 1)
+            recurrent = tf.split(tf.convert_to_tensor(self.recurrent_kernel), groups, 1)
+            biases = [None] * len(groups) if bias is None else tf.split(bias, groups)
+            projected = []
+            for kernel, one in zip(kernels, biases, strict=True):
+                whole = tf.tensordot(x, kernel, 1)
+                projected.append(tf.unstack(whole if one is None else whole + one, axis=1))
+            steps = list(zip(*projected, strict=True))
+            states, outputs = None, []
+            for inputs in reversed(steps) if layer.go_backwards else steps:
+                states = self.step(inputs, states, recurrent, recurrent_bias)
+                outputs.append(states[0])
+            result = tf.stack(outputs, 1) if layer.return_sequences else outputs[-1]
+            return [result, *states] if layer.return_state else result
+
+        def _groups(self, units):
+            """Return the widths of the columns that are computed together."""
+            return {"GRU": [2 * units, units], "LSTM": [4 * units], "SimpleRNN": [units]}[
+                self.source.kind
+            ]
+
+        def _simple(self, inputs, states, recurrent, _):
+            total = inputs[0] if states is None else inputs[0] + states[0] @ recurrent[0]
+            return (self.source.activation(total),)
+
+        def _lstm(self, inputs, states, recurrent, _):
+            layer = self.source
+            total = inputs[0] if states is None else inputs[0] + states[0] @ recurrent[0]
+            write, keep, new, read = tf.split(total, 4, 1)
+            cell = layer.recurrent_activation(write) * layer.activation(new)
+            if states is not None:
+                cell = layer.recurrent_activation(keep) * states[1] + cell
+            return layer.recurrent_activation(read) * layer.activation(cell), cell
+
+        def _gru(self, inputs, states, recurrent, recurrent_bias):
+            layer, (gates, candidate) = self.source, inputs
+            if states is None:
+                update, reset = tf.split(layer.recurrent_activation(gates), 2, 1)
+                if recurrent_bias is not None:
+                    candidate = candidate + reset * recurrent_bias
+                new = layer.activation(candidate)
+                return (new - update * new,)
+            (state,) = states
+            gates = layer.recurrent_activation(gates + state @ recurrent[0])
+            update, reset = tf.split(gates, 2, 1)
+            if layer.reset_after:
+                inner = state @ recurrent[1]
+                inner = reset * (inner if recurrent_bias is None else inner + recurrent_bias)
+            else:
+                inner = (reset * state) @ recurrent[1]
+            new = layer.activation(candidate + inner)
+            return (new + update * (state - new),)
+
+    return Unrolled
+
+
 class _BothWays:
     """A Bidirectional layer as its two directions and their merge."""
 
@@ -110,7 +225,9 @@ class _BothWays:
             raise UnsupportedError(
                 f"The layer {name!r} (Bidirectional) returns its states, which int8 files can't."
             )
-        self.directions = [_OneWay(one, tied) for one in (layer.forward_layer, layer.backward_layer)]
+        self.directions = [
+            _OneWay(one, tied) for one in (layer.forward_layer, layer.backward_layer)
+        ]
         self.merge_mode = layer.merge_mode
         self.directions[1].reverse = layer.return_sequences
 
@@ -138,6 +255,37 @@ def _with_own_scale(tensor):
     import tensorflow as tf
 
     return tf.reduce_mean(tf.expand_dims(tensor, 1), axis=1)
+
+
+def with_cell_scales_mended(data: bytes) -> bytes:
+    """Give the cells of fused int8 LSTMs at least the scale that their kernel can count in.
+
+    No number in the file depends on it: a cell starts at zero, and the interpreter derives
+    the gates' multipliers from the scales when it loads the file.
+
+    Args:
+        data: A `.tflite` file.
+
+    Returns:
+        The same, or a copy with other scales for the cells' states.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    mended = bytearray(data)
+    model = schema.Model.GetRootAs(mended, 0)
+    for i in range(model.SubgraphsLength()):
+        subgraph = model.Subgraphs(i)
+        for j in range(subgraph.OperatorsLength()):
+            operator = subgraph.Operators(j)
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            if kind != schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM:
+                continue
+            quantization = subgraph.Tensors(operator.Inputs(LSTM_CELL)).Quantization()
+            if quantization is not None and quantization.ScaleLength() == 1:
+                scale = quantization.ScaleAsNumpy()  # a view of the file
+                scale[0] = max(scale[0], LEAST_CELL_SCALE)
+    return bytes(mended)
 
 
 def _is_fused(layer) -> bool:

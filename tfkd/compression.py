@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfkd import backends, cost, teachers
-from tfkd.data import Data, Samples
+from tfkd.data import Data, Samples, representative
 from tfkd.distiller import Distiller
 from tfkd.errors import InputError, raise_all
 from tfkd.export import latency
@@ -23,7 +23,7 @@ from tfkd.export.conversion import to_tflite
 from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder
-from tfkd.quantization import quantize_aware
+from tfkd.quantization import frozen, quantize_aware
 
 #: `progress(stage, done, total)` is told how far a stage is.
 Progress = Callable[[str, int, int], None]
@@ -132,9 +132,14 @@ def compress(
         keras.utils.set_random_seed(recipe.seed)
         trainer = _Trainer(teacher, data, recipe, progress)
         models = {"teacher": teacher, **_train(trainer, student)}
-        files = _export(models, recipe, progress)
-        entries = [_model_entry(name, model, data.test, folder) for name, model in models.items()]
-        entries += _file_entries(files, models, data.test, recipe, progress, folder)
+        files = _export(models, data.train, recipe, progress)
+        costs = {name: cost.measure(model) for name, model in models.items()}
+        costs["student_qat"] = costs["student"]  # its further weights are ranges
+        entries = [
+            _model_entry(name, model, costs[name], data.test, folder)
+            for name, model in models.items()
+        ]
+        entries += _file_entries(files, models, costs, data.test, recipe, progress, folder)
         report = Report(
             task="classification" if trainer.classification else "regression",
             data={
@@ -169,21 +174,23 @@ def _train(trainer, student) -> dict[str, Any]:
 
 def _origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
-    # The ranges of the int8 file were learned in QAT: it needs no calibration data.
+    # The ranges of the int8 file were learned in QAT, but for recurrent layers.
     return "student_qat" if name == "student_int8" else name.split("_")[0]
 
 
-def _export(models, recipe, progress) -> dict[str, TFLiteModel]:
+def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
     names = ["teacher_float32", *(f"student_{format}" for format in recipe.formats)]
     files = {}
     for done, name in enumerate(names):
         progress("export", done, len(names))
-        files[name] = to_tflite(models[_origin(name)], name.split("_")[1])
+        model, format = models[_origin(name)], name.split("_")[1]
+        calibrate = format == "int8" and frozen.needs_calibration(model)
+        files[name] = to_tflite(model, format, representative(train) if calibrate else None)
     progress("export", len(names), len(names))
     return files
 
 
-def _file_entries(files, models, test, recipe, progress, folder) -> list[ModelEntry]:
+def _file_entries(files, models, costs, test, recipe, progress, folder) -> list[ModelEntry]:
     """Write, benchmark and verify the files."""
     progress("benchmark", 0, 1)
     timings = latency.benchmark(files, test.x, threads=recipe.threads, seed=recipe.seed)
@@ -191,7 +198,7 @@ def _file_entries(files, models, test, recipe, progress, folder) -> list[ModelEn
     entries = []
     for timing, (name, file) in zip(timings, files.items(), strict=True):
         made_from = models[_origin(name)]
-        measured = cost.measure(made_from)
+        measured = costs[_origin(name)]
         entries.append(
             ModelEntry.of_file(
                 name,
@@ -296,12 +303,11 @@ _STAGES = {
 }
 
 
-def _model_entry(name, model, test: Samples, folder) -> ModelEntry:
+def _model_entry(name, model, measured, test: Samples, folder) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
         model.save(path)
-    measured = cost.measure(model)
     return ModelEntry(
         name=name,
         stage=_STAGES[name],

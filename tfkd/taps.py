@@ -53,7 +53,7 @@ class Tap:
 
         def apply(call, args, kwargs):
             if _takes_training(call.layer):
-                kwargs = {**kwargs, "training": training}
+                kwargs = {"training": training, **kwargs}  # what the graph fixes stays
             result = call.layer(*args, **kwargs)
             for tensor, value in zip(call.outputs, graph.leaves(result), strict=True):
                 if tensor.index in wanted:

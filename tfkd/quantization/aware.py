@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from tfkd import backends, graph, translation
+from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.quantization import table
 from tfkd.quantization.lowering import FLOAT_PREFIX, Lowering
@@ -123,7 +123,8 @@ def strip_quantization(qat, model):
             weights[name] = origin.back(*[held[wanted] for wanted in origin.layers])
     if missing:
         raise InputError(
-            f"The quantize-aware model has no layer {missing[0]!r}: it was not made from this model."
+            f"The quantize-aware model has no layer {missing[0]!r}: it was "
+            "not made from this model."
         )
     package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
     stripped = package.models.clone_model(model)
@@ -174,8 +175,9 @@ def unwrapped(wrapper, rounded: bool = False):
         values[id(target)] = np.asarray(value)
     # tfmot puts tensors where the layer's quantized variables were: the others are left.
     others = iter([w for w in inner.weights if id(w) not in quantized])
-    copy.set_weights([values[id(w)] if id(w) in values else np.asarray(next(others))
-                      for w in copy.weights])
+    copy.set_weights(
+        [values[id(w)] if id(w) in values else np.asarray(next(others)) for w in copy.weights]
+    )
     return copy
 
 
@@ -203,9 +205,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         skip=skipped,
         configs=configs,
         preserve=preserve,
-        wrap=lambda layer, config: parts.QuantizeWrapperV2(
-            layer, config, name_prefix=_PREFIX
-        ),
+        wrap=lambda layer, config: parts.QuantizeWrapperV2(layer, config, name_prefix=_PREFIX),
     )
     return lowering, names_of
 
@@ -227,7 +227,9 @@ def _matching(names, patterns, argument: str) -> list[str]:
         try:
             hits = [n for n in names if n == pattern or re.fullmatch(pattern, n)]
         except re.error as error:
-            raise InputError(f"{argument}: {pattern!r} is no regular expression: {error}.") from None
+            raise InputError(
+                f"{argument}: {pattern!r} is no regular expression: {error}."
+            ) from None
         if not hits:
             near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
             raise InputError(
@@ -236,4 +238,3 @@ def _matching(names, patterns, argument: str) -> list[str]:
             )
         found += hits
     return found
-

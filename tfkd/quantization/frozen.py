@@ -63,7 +63,6 @@ def freeze(model, *, ranges: bool = True):
     """
     from tfkd.quantization import parts
 
-    tf_keras = backends.tf_keras()
     tfmot = backends.tfmot()
     source = graph.walk(model)
     roundings = (parts.RangeRounding, parts.FixedRounding)
@@ -98,20 +97,13 @@ def freeze(model, *, ranges: bool = True):
             return parts.Rounding(-128.0 * step, 127.0 * step)(result)
         return result
 
-    inputs = [
-        tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
-        for t in source.input_list
-    ]
-    outputs = graph.replay(source, inputs, apply)
+    frozen = graph.rebuild(source, backends.tf_keras(), apply)
     if unseen:
         raise InputError(
             f"The quantize-aware model {model.name!r} has not been trained: the ranges of "
             f"{len(unseen)} activations ({', '.join(unseen[:3])}, ...) were never seen. Train it "
             "for at least an epoch."
         )
-    by_name = {t.name: i for t, i in zip(source.input_list, inputs, strict=True)}
-    structure = graph.map_structure(lambda t: by_name[t.name], source.inputs)
-    frozen = tf_keras.Model(structure, outputs, name=model.name)
     for _, layer in source.layers:
         new = made[id(layer)]
         if new is not None and not _is_wrapper(layer) and new.weights:

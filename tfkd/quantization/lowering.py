@@ -18,7 +18,6 @@ from tfkd import backends, graph
 from tfkd.errors import UnsupportedError, raise_all
 from tfkd.quantization.report import LayerReport
 
-
 #: Of a layer that is left in floating point, for the converter to know it by.
 FLOAT_PREFIX = "float_"
 
@@ -107,10 +106,7 @@ class Lowering:
         uses = self._count_uses()
         # A layer keeps its name where it stays one layer, so those names are taken.
         self._names = {tensor.name for tensor in self.source.input_list}
-        inputs = [
-            tf_keras.Input(t.shape[1:], batch_size=t.shape[0], dtype=t.dtype, name=t.name)
-            for t in self.source.input_list
-        ]
+        inputs = graph.symbolic_inputs(self.source, tf_keras)
         values = {
             t.index: Value(tensor, t.name, uses=uses.get(t.index, 0))
             for t, tensor in zip(self.source.input_list, inputs, strict=True)
@@ -128,11 +124,8 @@ class Lowering:
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
         raise_all(problems, UnsupportedError, fix=_WAY_OUT)
-        outputs = graph.map_structure(
-            lambda t: self.rounded(values[t.index]), self.source.outputs
-        )
-        by_name = {t.name: i for t, i in zip(self.source.input_list, inputs, strict=True)}
-        structure = graph.map_structure(lambda t: by_name[t.name], self.source.inputs)
+        outputs = graph.map_structure(lambda t: self.rounded(values[t.index]), self.source.outputs)
+        structure = graph.as_structured(self.source, inputs)
         return tf_keras.Model(structure, outputs, name=self.source.name)
 
     def _check(self):
@@ -161,9 +154,7 @@ class Lowering:
     def _apply(self, call, given):
         layer = self._layer = call.layer
         if layer.name in self.configs:
-            wrapped = self._once(
-                "own", lambda: self.wrap(self.copy(), self.configs[layer.name])
-            )
+            wrapped = self._once("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
             self.note("int8", "by the given QuantizeConfig")
             return self._values(wrapped(self._unpacked([self.rounded(v) for v in given])))
         if layer.name in self.skip:
@@ -209,9 +200,7 @@ class Lowering:
                     if value.fixed
                     else self.parts.RangeRounding()
                 )
-                layer = self.parts.QuantizeLayer(
-                    quantizer, name=self.name(f"round_{value.name}")
-                )
+                layer = self.parts.QuantizeLayer(quantizer, name=self.name(f"round_{value.name}"))
                 value.rounded = layer(value.tensor)
         return value.rounded
 

@@ -235,7 +235,7 @@ def _owner(layer, path: str):
 
 @_register
 def hard_silu(x):
-    """x relu6(x + 3) / 6, which the converter knows as HARD_SWISH."""
+    """X relu6(x + 3) / 6, which the converter knows as HARD_SWISH."""
     return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
 
 

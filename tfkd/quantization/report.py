@@ -42,6 +42,8 @@ class QuantizationReport:
         rows = [("layer", "class", "how", "")] + [dataclasses.astuple(la) for la in self.layers]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(
-            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip()
+            "  ".join(
+                [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]
+            ).rstrip()
             for row in rows
         )

@@ -54,9 +54,7 @@ def _kernel(attribute, channels):
     def lower(low, layer, x):
         _check_channels_last(layer)
         linear = _split_activation(low, layer)
-        wrapped = low.weighted(
-            lambda: low.copy(activation="linear"), [(attribute, channels, None)]
-        )
+        wrapped = low.weighted(lambda: low.copy(activation="linear"), [(attribute, channels, None)])
         low.note("int8", f"{attribute} per channel")
         return linear(Value(wrapped(low.rounded(x)), layer.name, "linear"))
 
@@ -80,15 +78,14 @@ def _check_channels_last(layer):
 def _separable(low, layer, x):
     _check_channels_last(layer)
     one_d = type(layer).__name__ == "SeparableConv1D"
-    L = low.layers
+    layers = low.layers
     shared = {"data_format": layer.data_format, "activation": "linear"}
-    first = first_of = None
     depthwise_kernel, *rest = layer.get_weights()
     axes = (1, 2) if one_d else (2, 3)
 
     def depthwise():
         made = low.copy(
-            L.DepthwiseConv1D if one_d else L.DepthwiseConv2D,
+            layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
             f"{layer.name}_depthwise",
             kernel_size=layer.kernel_size,
             strides=layer.strides,
@@ -106,7 +103,7 @@ def _separable(low, layer, x):
 
     def pointwise():
         made = low.copy(
-            L.Conv1D if one_d else L.Conv2D,
+            layers.Conv1D if one_d else layers.Conv2D,
             f"{layer.name}_pointwise",
             filters=layer.filters,
             kernel_size=1,
@@ -117,16 +114,16 @@ def _separable(low, layer, x):
             bias_constraint=layer.bias_constraint,
             **shared,
         )
-        made.build((*[None] * (2 if one_d else 3), depthwise_kernel.shape[-2] * layer.depth_multiplier))
+        made.build(
+            (*[None] * (2 if one_d else 3), depthwise_kernel.shape[-2] * layer.depth_multiplier)
+        )
         made.set_weights(rest)
         return made
 
     first = low.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise")
     middle = Value(first(low.rounded(x)), f"{layer.name}_depthwise", "linear")
     second = low.weighted(pointwise, [("kernel", (-1,), None)], "pointwise")
-    low.keep_weights(
-        [_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two]
-    )
+    low.keep_weights([_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two])
     low.note("rewritten", "as a depthwise and a pointwise convolution, each rounded")
     value = Value(second(low.rounded(middle)), layer.name, "linear")
     return activation(low, layer.activation, value, layer.name)
@@ -225,9 +222,13 @@ def _gate_scales(cell):
 
 def _batch_norm(low, layer, x):
     rank = len(x.tensor.shape)
-    axes = [a % rank for a in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
+    axes = [
+        a % rank for a in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])
+    ]
     if axes != [rank - 1]:
-        raise UnsupportedError(f"normalizes axis {layer.axis}; int8 kernels have scales for the last")
+        raise UnsupportedError(
+            f"normalizes axis {layer.axis}; int8 kernels have scales for the last"
+        )
     if x.fuses("linear"):
         low.note("int8", "folded into the layer before it at export")
         tensor = x.tensor
@@ -239,7 +240,7 @@ def _batch_norm(low, layer, x):
 
 def _depthwise(low, x, scale, offset, trainable=False, key="affine"):
     """Multiply (and shift) each channel: a depthwise convolution with 1x1 kernels."""
-    L, layer = low.layers, low._layer
+    layers, layer = low.layers, low._layer
     shape = x.tensor.shape
     rank, channels = len(shape), shape[-1]
     if channels is None or rank not in (2, 3, 4):
@@ -248,7 +249,7 @@ def _depthwise(low, x, scale, offset, trainable=False, key="affine"):
     def make():
         one_d = rank < 4
         made = low.copy(
-            L.DepthwiseConv1D if one_d else L.DepthwiseConv2D,
+            layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
             f"{layer.name}_{key}",
             kernel_size=1,
             use_bias=offset is not None,
@@ -263,10 +264,10 @@ def _depthwise(low, x, scale, offset, trainable=False, key="affine"):
     wrapped = low.weighted(make, [("depthwise_kernel", axes, None)], key)
     tensor = low.rounded(x)
     if rank == 2:
-        tensor = L.Reshape((1, channels), name=low.name(f"{layer.name}_row"))(tensor)
+        tensor = layers.Reshape((1, channels), name=low.name(f"{layer.name}_row"))(tensor)
     tensor = wrapped(tensor)
     if rank == 2:
-        tensor = L.Reshape((channels,), name=low.name(f"{layer.name}_flat"))(tensor)
+        tensor = layers.Reshape((channels,), name=low.name(f"{layer.name}_flat"))(tensor)
     return tensor
 
 
@@ -290,8 +291,11 @@ def _affine(low, x, scale, offset, key="affine"):
             f"scales of shape {scale.shape} and {offset.shape} do not go by the last axis"
         )
     tensor = _depthwise(
-        low, x, np.broadcast_to(scale.ravel(), [channels]),
-        np.broadcast_to(offset.ravel(), [channels]), key=key,
+        low,
+        x,
+        np.broadcast_to(scale.ravel(), [channels]),
+        np.broadcast_to(offset.ravel(), [channels]),
+        key=key,
     )
     return Value(tensor, name, "sum")
 
@@ -326,35 +330,46 @@ def _layer_scale(low, layer, x):
 
 
 def _layer_norm(low, layer, x):
-    """mean → centre → variance → inverse root → scale, each step rounded."""
+    """Mean → centre → variance → inverse root → scale, each step rounded."""
     rank = len(x.tensor.shape)
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if [a % rank for a in axes] != [rank - 1]:
         raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
-    L, parts = low.layers, low.parts
+    layers, parts = low.layers, low.parts
 
     def step(key, make, *tensors, kind="other"):
         made = low.made(key, lambda: make(name=low.name(f"{layer.name}_{key}")))
         return Value(made(low._unpacked(tensors)), f"{layer.name}_{key}", kind)
 
     centre = step("mean", parts.LastAxisMean, low.rounded(x))
-    centred = step("centred", L.Subtract, low.rounded(x), low.rounded(centre))
+    centred = step("centred", layers.Subtract, low.rounded(x), low.rounded(centre))
     d = low.rounded(centred)
-    variance = step("variance", parts.LastAxisMean, low.rounded(step("square", L.Multiply, d, d)))
+    variance = step(
+        "variance", parts.LastAxisMean, low.rounded(step("square", layers.Multiply, d, d))
+    )
     shifted = step(
-        "epsilon", lambda name: L.Rescaling(1.0, float(layer.epsilon), name=name),
+        "epsilon",
+        lambda name: layers.Rescaling(1.0, float(layer.epsilon), name=name),
         low.rounded(variance),
     )
     root = step("inverse", parts.InverseRoot, low.rounded(shifted))
-    normal = step("normal", L.Multiply, d, low.rounded(root))
+    normal = step("normal", layers.Multiply, d, low.rounded(root))
     low.note("rewritten", "as mean, variance, inverse root and products, each rounded")
-    weights = dict(zip([w.name.split("/")[-1].split(":")[0] for w in layer.weights],
-                       layer.get_weights(), strict=True))
+    weights = dict(
+        zip(
+            [w.name.split("/")[-1].split(":")[0] for w in layer.weights],
+            layer.get_weights(),
+            strict=True,
+        )
+    )
     if not weights:
         return dataclasses.replace(normal, name=layer.name)
     channels = x.tensor.shape[-1]
     tensor = _depthwise(
-        low, normal, weights.get("gamma", np.ones(channels)), weights.get("beta"),
+        low,
+        normal,
+        weights.get("gamma", np.ones(channels)),
+        weights.get("beta"),
         trainable=layer.trainable,
     )
     shapes = [w.shape for w in layer.get_weights()]
@@ -370,7 +385,7 @@ def _layer_norm(low, layer, x):
 
 
 def _chain(layer_name):
-    """n inputs as n - 1 operations of two, each rounded."""
+    """N inputs as n - 1 operations of two, each rounded."""
 
     def lower(low, layer, *values):
         total = values[0]
@@ -444,9 +459,7 @@ def _function_name(function) -> str:
 
 def _relu(low, name, value, limit=None):
     tensor = value.tensor if value.fuses("linear", "sum") else low.rounded(value)
-    made = low.made(
-        f"relu {name}", lambda: low.layers.ReLU(limit, name=low.name(f"{name}_relu"))
-    )
+    made = low.made(f"relu {name}", lambda: low.layers.ReLU(limit, name=low.name(f"{name}_relu")))
     return Value(made(tensor), name, "relu")
 
 
@@ -480,7 +493,9 @@ def _hard_sigmoid(low, name, value):
 
 def _elu(low, name, value, alpha=1.0, scale=1.0):
     """relu(x) + alpha (exp(-relu(-x)) - 1): the converter keeps its ELU in float."""
-    positive = _relu(low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value)))
+    positive = _relu(
+        low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value))
+    )
     minus = _affine(low, value, -1.0, 0.0, key=f"{name}_minus")
     depth = _affine(low, _relu(low, f"{name}_negative", minus), -1.0, 0.0, key=f"{name}_depth")
     power = _function("exponential")(low, f"{name}_exp", depth)
@@ -558,15 +573,15 @@ def _global_average(low, layer, x):
 
 def _repeats(low, layer, x):
     """UpSampling1D and RepeatVector as UpSampling2D: one RESIZE instead of SPLITs or a TILE."""
-    L, name = low.layers, layer.name
+    layers, name = low.layers, layer.name
     shape = x.tensor.shape
     times = layer.n if type(layer).__name__ == "RepeatVector" else layer.size
     rows = 1 if len(shape) == 2 else shape[1]
     if rows is None:
         raise UnsupportedError("has an input of free length; give the Input layer a fixed one")
-    tensor = L.Reshape((rows, 1, shape[-1]), name=low.name(f"{name}_rows"))(low.rounded(x))
-    tensor = L.UpSampling2D((times, 1), name=low.name(f"{name}_repeat"))(tensor)
-    tensor = L.Reshape((rows * times, shape[-1]), name=low.name(name))(tensor)
+    tensor = layers.Reshape((rows, 1, shape[-1]), name=low.name(f"{name}_rows"))(low.rounded(x))
+    tensor = layers.UpSampling2D((times, 1), name=low.name(f"{name}_repeat"))(tensor)
+    tensor = layers.Reshape((rows * times, shape[-1]), name=low.name(name))(tensor)
     low.note("rewritten", "as UpSampling2D; moves rounded values")
     return Value(tensor, name, rounded=tensor)
 
@@ -647,9 +662,19 @@ RULES: dict[str, Rule] = {
     **{
         kind: Rule("moves values", _moves)
         for kind in (
-            "Flatten", "Reshape", "Permute", "Cropping1D", "Cropping2D", "ZeroPadding1D",
-            "ZeroPadding2D", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D",
-            "GlobalMaxPooling2D", "Resizing", "CenterCrop",
+            "Flatten",
+            "Reshape",
+            "Permute",
+            "Cropping1D",
+            "Cropping2D",
+            "ZeroPadding1D",
+            "ZeroPadding2D",
+            "MaxPooling1D",
+            "MaxPooling2D",
+            "GlobalMaxPooling1D",
+            "GlobalMaxPooling2D",
+            "Resizing",
+            "CenterCrop",
         )
     },
     **{
@@ -663,15 +688,24 @@ RULES: dict[str, Rule] = {
     **{
         kind: Rule("acts in training only", _only_in_training)
         for kind in (
-            "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "AlphaDropout",
-            "GaussianNoise", "ActivityRegularization", "StochasticDepth",
+            "Dropout",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "GaussianDropout",
+            "AlphaDropout",
+            "GaussianNoise",
+            "ActivityRegularization",
         )
     },
     **{
         kind: Rule("acts in training only, before the input is rounded", _before_rounding)
         for kind in (
-            "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop",
-            "RandomContrast", "RandomBrightness", "RandomHeight", "RandomWidth",
+            "RandomFlip",
+            "RandomRotation",
+            "RandomZoom",
+            "RandomTranslation",
+            "RandomContrast",
+            "RandomBrightness",
         )
     },
 }
