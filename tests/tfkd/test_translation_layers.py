@@ -375,3 +375,15 @@ def test_a_quantized_model_is_refused():
     model.layers[-1].quantize("int8")
     with pytest.raises(UnsupportedError, match="quantized already"):
         translate(model)
+
+
+def test_a_name_that_tensorflow_cannot_take_is_changed(rng):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="the head (new)")])
+    translated = translate(model)
+    assert translated.layers[-1].name == "the_head__new_"
+
+
+def test_a_layer_that_differs_in_the_two_is_refused():
+    model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.RandomCrop(5, 5, name="crop")])
+    with pytest.raises(UnsupportedError, match="'crop'.*crops at inference in tf_keras"):
+        translate(model)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 import numpy as np
 
-from tfkd import backends, graph
+from tfkd import backends, graph, translation
 from tfkd.errors import InputError
 from tfkd.quantization import table
 from tfkd.quantization.lowering import FLOAT_PREFIX, Lowering
@@ -185,9 +186,12 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
     from tfkd.quantization import parts
 
-    translated, names_of = _translated(model)
+    translated, names_of = translation.counterparts(model)
     source = graph.walk(translated)
-    names = [layer.name for _, layer in source.layers]
+    names = {layer.name: {layer.name} for _, layer in source.layers}
+    for path, layer in graph.walk(model).layers:
+        if id(layer) in names_of:
+            names[names_of[id(layer)]] |= {layer.name, path}
     skipped = _matching(names, [skip] if isinstance(skip, str) else skip, "skip")
     configs = {}
     for pattern, config in (per_layer or {}).items():
@@ -210,31 +214,25 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     return lowering, names_of
 
 
-def _translated(model):
-    """Return the model in tf_keras, and the names there by the ids of the layers here."""
-    from tfkd.translation.model import _Translator
-
-    translator = _Translator(graph.walk(model), "tf_keras")
-    translated = translator.model()
-    return translated, {key: layer.name for key, layer in translator.layers.items()}
-
-
-def _matching(names, patterns, argument: str) -> list[str]:
-    import difflib
-
+def _matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
+    """Return the names, of which any alias is or wholly matches one of the patterns."""
     found = []
     for pattern in patterns:
         try:
-            hits = [n for n in names if n == pattern or re.fullmatch(pattern, n)]
+            known = {
+                name
+                for name, aliases in names.items()
+                if pattern in aliases or any(re.fullmatch(pattern, alias) for alias in aliases)
+            }
         except re.error as error:
             raise InputError(
                 f"{argument}: {pattern!r} is no regular expression: {error}."
             ) from None
-        if not hits:
-            near = difflib.get_close_matches(pattern, names, 3, 0.3) or names[:3]
+        if not known:
+            near = difflib.get_close_matches(pattern, names, 3, 0.3) or list(names)[:3]
             raise InputError(
                 f"{argument}: {pattern!r} matches no layer; the nearest names are "
                 f"{', '.join(map(repr, near))}."
             )
-        found += hits
+        found += sorted(known)
     return found

@@ -60,6 +60,11 @@ _INNER = {
     "TimeDistributed": {"layer": "layer"},
 }
 
+# Layers of one name that compute different things in the two.
+_DIFFERENT = {
+    "RandomCrop": "crops at inference in tf_keras and does not in Keras 3; crop in the pipeline",
+}
+
 # Layers of which `adapt` learns a vocabulary, which is in no setting and no weight.
 _WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 
@@ -183,6 +188,8 @@ def _target_class(layer, to: str):
     if pair is not None:
         return pair.classes[to]
     source = backends.flavour(layer)
+    if kind in _DIFFERENT:
+        raise UnsupportedError(f"{kind} {_DIFFERENT[kind]}")
     if type(layer) is getattr(_package(source).layers, kind, None):
         target = getattr(_package(to).layers, kind, None)
         if target is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,21 @@ def translate(model, to: str = "tf_keras"):
     source = graph.walk(model)
     _check_inputs(model)
     return _Translator(source, to).model()
+
+
+def counterparts(model, to: str = "tf_keras"):
+    """Translate a model and say which layer became which.
+
+    Args:
+        model: As in `translate`.
+        to: As in `translate`.
+
+    Returns:
+        The translated model, and the name there of each layer by `id` of the layer here.
+    """
+    translator = _Translator(graph.walk(model), to)
+    translated = translator.model()
+    return translated, {key: layer.name for key, layer in translator.layers.items()}
 
 
 class _Translator:
@@ -165,7 +181,9 @@ class _Translator:
 
     def _name(self, name: str, path: str) -> str:
         """Return a layer's own name, or its path where two would collide."""
-        name, path = (text.replace("/", "_") for text in (name, path))
+        # TensorFlow makes scopes of tf_keras's names and takes few characters there.
+        outside = r"[^\w.-]" if self.to == "tf_keras" else "/"
+        name, path = (re.sub(outside, "_", text) for text in (name, path))
         if name in self.taken:
             name = path
         while name in self.taken:
