@@ -39,7 +39,7 @@ MODELS = {
 }
 
 
-def one(name: str, size: int, folder: pathlib.Path, tfmot_alone: bool) -> dict:
+def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) -> dict:
     """Run one model; return what was seen."""
     import keras
     from tfkd.export import to_tflite
@@ -48,6 +48,7 @@ def one(name: str, size: int, folder: pathlib.Path, tfmot_alone: bool) -> dict:
     from tfkd import backends
 
     keras.utils.set_random_seed(0)
+    size = MODELS[name]
     settings = {"weights": None, "input_shape": (size, size, 3), "classes": 10}
     settings["classifier_activation"] = None  # the softmax of random logits says little
     if name.startswith("MobileNetV3") or name.startswith("EfficientNet") or "ConvNeXt" in name:
@@ -91,7 +92,53 @@ def one(name: str, size: int, folder: pathlib.Path, tfmot_alone: bool) -> dict:
         "argmax_agreement": float(np.mean(got.argmax(-1) == want.argmax(-1))),
         "ops": dict(file.ops),
     }
+    if by_operation:
+        found["by_operation"] = steps(qat, x)
     return found
+
+
+def steps(qat, x) -> dict:
+    """Compare operation by operation: each gets what the quantize-aware graph gives it.
+
+    A deep net of random weights doubles a difference of one LSB every few layers, so that
+    the outputs say little of where it arose; this does.
+    """
+    import tempfile
+
+    import tf_keras
+    from tfkd.export import TFLiteModel, conversion
+
+    from tfkd.quantization import frozen, parts
+
+    plain = frozen.freeze(qat)
+    rounds = [layer for layer in plain.layers if isinstance(layer, parts.Rounding)]
+    worst, compared, i = {}, 0, 0
+    while i < len(rounds) - 1:
+        for j in range(i + 1, min(i + 14, len(rounds))):
+            try:  # a stretch with one way in
+                inner = tf_keras.Model(rounds[i].output, rounds[j].output)
+                break
+            except ValueError:
+                inner = None
+        if inner is None:
+            i += 1
+            continue
+        first = rounds[i]
+        given = tf_keras.Model(plain.input, first.output).predict(x, verbose=0)
+        inputs = tf_keras.Input(given.shape[1:])
+        stretch = tf_keras.Model(inputs, inner(parts.Rounding(first.low, first.high)(inputs)))
+        with tempfile.TemporaryDirectory() as folder:
+            conversion._save(stretch, folder)
+            file = TFLiteModel(conversion._convert(folder, "int8", None, ()))
+        difference = np.abs(
+            file.predict(given, engine="reference") - stretch.predict(given, verbose=0)
+        )
+        lsb = float(difference.max() / file.outputs[0].scale)
+        kinds = "+".join(sorted(file.ops))
+        worst[kinds] = max(lsb, worst.get(kinds, 0.0))
+        compared += 1
+        i = j
+    return {"stretches": compared, "of_roundings": len(rounds), "worst_lsb": worst}
 
 
 def main():
@@ -101,17 +148,19 @@ def main():
     parser.add_argument(
         "--tfmot", action="store_true", help="also tfmot's quantize_model (Xception: over 15 min)"
     )
+    parser.add_argument("--by-operation", action="store_true", help="compare every stretch")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     folder = options.out.parent
     if options.one:
-        print(json.dumps(one(options.one, MODELS[options.one], folder, options.tfmot)))
+        print(json.dumps(one(options.one, folder, options.tfmot, options.by_operation)))
         return
     results = []
     for name in options.models:
         done = subprocess.run(
             [sys.executable, __file__, "--one", name, "--out", str(options.out)]
-            + ["--tfmot"] * options.tfmot,
+            + ["--tfmot"] * options.tfmot
+            + ["--by-operation"] * options.by_operation,
             capture_output=True,
             text=True,
         )

@@ -172,6 +172,17 @@ def test_a_user_who_chose_legacy_keras_keeps_it(before):
     assert out == "True 1"
 
 
+def test_a_user_who_imported_tfmot_first_keeps_what_that_did():
+    out = python(
+        "import os, tensorflow_model_optimization, tensorflow as tf\n"
+        "before = tf.keras.Model, os.environ.get('TF_USE_LEGACY_KERAS')\n"
+        "import keras, tfkd\n"
+        "tfkd.quantize_aware(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))\n"
+        "print((tf.keras.Model, os.environ.get('TF_USE_LEGACY_KERAS')) == before)"
+    )
+    assert out == "True"
+
+
 def test_another_backend_is_refused_in_one_sentence(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(MissingDependencyError, match="TensorFlow backend, but .* 'jax'"):

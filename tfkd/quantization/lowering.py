@@ -18,6 +18,11 @@ from tfkd import backends, graph
 from tfkd.errors import UnsupportedError, raise_all
 from tfkd.quantization.report import LayerReport
 
+# Ranges that TFLite's int8 kernels prescribe for sigmoid and softmax, and for tanh
+# (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
+UNIT = (0.0, 255.0 / 256.0)
+SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
+
 #: Of a layer that is left in floating point, for the converter to know it by.
 FLOAT_PREFIX = "float_"
 
@@ -124,9 +129,19 @@ class Lowering:
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
         raise_all(problems, UnsupportedError, fix=_WAY_OUT)
-        outputs = graph.map_structure(lambda t: self.rounded(values[t.index]), self.source.outputs)
+        outputs = graph.map_structure(lambda t: self._output(values[t.index]), self.source.outputs)
         structure = graph.as_structured(self.source, inputs)
         return tf_keras.Model(structure, outputs, name=self.source.name)
+
+    def _output(self, value: Value):
+        """Return an output of the model: rounded, unless it is a probability.
+
+        The file rounds probabilities to 1/256. Losses take their logarithm, and a true class
+        that is rounded to zero has no gradient left.
+        """
+        if value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None:
+            return value.tensor
+        return self.rounded(value)
 
     def _check(self):
         problems = [

@@ -13,12 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
-
-# Ranges that TFLite's int8 kernels prescribe
-# (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
-_UNIT = (0.0, 255.0 / 256.0)
-_SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
+from tfkd.quantization.lowering import SYMMETRIC_UNIT, UNIT, Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -477,7 +472,7 @@ def _function(function, fixed=None):
 
 
 def _swish(low, name, value):
-    gate = _function("sigmoid", _UNIT)(low, f"{name}_gate", value)
+    gate = _function("sigmoid", UNIT)(low, f"{name}_gate", value)
     return _pair(low, "Multiply", f"{name}_swish", value, gate)
 
 
@@ -541,7 +536,7 @@ def _relu_layer(low, layer, x):
 def _softmax_layer(low, layer, x):
     if layer.axis not in (-1, len(x.tensor.shape) - 1):
         raise UnsupportedError("softmax over another axis than the last has no int8 kernel")
-    return _function("softmax", _UNIT)(low, layer.name, x)
+    return _function("softmax", UNIT)(low, layer.name, x)
 
 
 def _hand_on(low, value):
@@ -714,9 +709,9 @@ ACTIVATIONS: dict[str, Rule] = {
     "linear": Rule("nothing", lambda low, name, value: _hand_on(low, value)),
     "relu": Rule("fused into the operation before it", _relu),
     "relu6": Rule("fused into the operation before it", lambda low, n, v: _relu(low, n, v, 6.0)),
-    "sigmoid": Rule("output in [0, 1) by 1/256", _function("sigmoid", _UNIT)),
-    "tanh": Rule("output in [-1, 1) by 1/128", _function("tanh", _SYMMETRIC_UNIT)),
-    "softmax": Rule("output in [0, 1) by 1/256", _function("softmax", _UNIT)),
+    "sigmoid": Rule("output in [0, 1) by 1/256", _function("sigmoid", UNIT)),
+    "tanh": Rule("output in [-1, 1) by 1/128", _function("tanh", SYMMETRIC_UNIT)),
+    "softmax": Rule("output in [0, 1) by 1/256", _function("softmax", UNIT)),
     "exponential": Rule("output rounded", _function("exponential")),
     "gelu": Rule("output rounded", _function("gelu")),
     "swish": Rule("sigmoid and product, each rounded", _swish),

@@ -94,6 +94,25 @@ def test_a_layer_keeps_its_gradient(rng):
     assert float(tf.reduce_min(tf.abs(kernel))) > 0 and float(tf.reduce_min(tf.abs(bias))) > 0
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_confidently_wrong_probability_keeps_its_gradient(activation):
+    """The file rounds probabilities to 1/256; training must not, or its logarithm is flat."""
+    import tensorflow as tf
+
+    model = dense(keras, activation=activation)
+    model.set_weights([np.eye(4, 3) * 40.0 - 20.0, np.zeros(3)])
+    qat = quantize_aware(model)
+    x, y = np.eye(4, dtype="float32")[:1], tf_keras.utils.to_categorical([1], 3)
+    loss = {
+        "softmax": tf_keras.losses.CategoricalCrossentropy(),
+        "sigmoid": tf_keras.losses.BinaryCrossentropy(),
+    }[activation]
+    with tf.GradientTape() as tape:
+        value = loss(y, qat(x, training=True))
+    gradient = tape.gradient(value, qat.trainable_variables)[0]
+    assert float(tf.reduce_max(tf.abs(gradient))) > 0.1
+
+
 def test_skipped_layers_are_float_in_the_file_and_nothing_else_is(rng):
     x = images(rng)
     model = small()
