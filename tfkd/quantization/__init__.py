@@ -1,6 +1,6 @@
 """Quantization-aware training through tensorflow-model-optimization.
 
-aware.py      `quantize_aware`, `strip_quantization`, `describe`: the way in and out
+aware.py      `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
 table.py      THE table: how each layer class is rounded or rewritten
 lowering.py   builds the model that is trained, a rule per call
 parts.py      quantizers and configurations on tfmot's extension points
@@ -14,6 +14,7 @@ from tfkd._lazy import attach
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
+        "calibrate": "aware",
         "describe": "aware",
         "quantize_aware": "aware",
         "strip_quantization": "aware",

@@ -10,7 +10,7 @@ from tiny_models import cnn, dense
 
 import tfkd.quantization
 from tfkd import backends, quantize_aware, strip_quantization
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.quantization import describe, frozen
 
 L = keras.layers
@@ -207,6 +207,27 @@ def test_models_without_a_graph_are_refused():
 def test_an_untrained_model_is_not_converted():
     with pytest.raises(InputError, match="has not been trained: the ranges of 4 activations"):
         to_tflite(quantize_aware(small()), "int8")
+
+
+def test_calibration_is_post_training_int8_of_what_the_converter_leaves_float(rng):
+    i = keras.Input((6, 8))
+    x = L.Dropout(0.5)(L.ELU()(L.LayerNormalization()(L.Dense(8)(i))))
+    model = keras.Model(i, L.Dense(3)(L.Flatten()(x)))
+    x = rng.normal(size=(200, 6, 8)).astype("float32")
+    with pytest.raises(ConversionError, match="left .* tensors in floating point"):
+        to_tflite(model, "int8", x)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), x)
+    file = to_tflite(qat, "int8")
+    want = model.predict(x, verbose=0)
+    assert file.integer_only
+    assert np.abs(file.predict(x) - want).mean() < 0.1 * want.std()
+    for layer in qat.layers:
+        if layer.name == "round_dense":
+            assert float(layer.quantizer_vars["max_var"]) > 1.0
+    with pytest.raises(InputError, match="empty"):
+        tfkd.quantization.calibrate(qat, x[:0])
+    with pytest.raises(InputError, match="does not come from"):
+        tfkd.quantization.calibrate(model, x)
 
 
 def test_stripping_gives_the_float_model_its_trained_weights(package, rng):
