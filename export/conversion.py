@@ -62,7 +62,7 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
     if backends.flavour(model) is None:
         raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
     _check_finite(model)
-    quantized = frozen.is_quantize_aware(model)
+    quantized = backends.is_quantize_aware(model)
     if quantized and format != "int8":
         raise InputError(
             "A quantize-aware model is trained for int8; strip_quantization gives the float model "

@@ -119,6 +119,12 @@ def check_flavour(student: str, **objects) -> None:
                 )
 
 
+def is_quantize_aware(model) -> bool:
+    """Tell whether a model has tfmot's layers: made by `quantize_aware`, or by tfmot."""
+    kinds = {type(layer).__name__ for layer in getattr(model, "layers", ())}
+    return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
+
+
 def flavour(model) -> str | None:
     """Say which Keras a model or layer belongs to.
 

@@ -34,8 +34,9 @@ class Recipe:
     """How `compress` trains; every number that shapes the result.
 
     Attributes:
-        alpha: Weight of the hard loss, in [0, 1].
-        temperature: Softening of both distributions, > 0.
+        alpha: Weight of the hard loss, in [0, 1], while the float student is distilled.
+        temperature: Softening of both distributions, > 0, likewise. Quantization-aware
+            training takes the defaults that `Distiller` has for it.
         epochs: Epochs of the student, and of the same student without a teacher.
         learning_rate: Of Adam, at the start of a cosine decay to zero.
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
@@ -224,9 +225,10 @@ class _Trainer:
 
     def distiller(self, student):
         """Return a compiled Distiller, which checks that teacher and student fit."""
-        distiller = Distiller(
-            student, self.teacher, alpha=self.recipe.alpha, temperature=self.recipe.temperature
-        )
+        settings = {"alpha": self.recipe.alpha, "temperature": self.recipe.temperature}
+        if backends.is_quantize_aware(student):
+            settings = {}
+        distiller = Distiller(student, self.teacher, **settings)
         self._compile(distiller, student, self.recipe.learning_rate, 1)
         return distiller
 

@@ -18,6 +18,12 @@ from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
 
 
+_DEFAULTS = {
+    "float": {"alpha": 0.1, "temperature": 4.0},
+    "quantize-aware": {"alpha": 0.5, "temperature": 1.0},
+}
+
+
 class _Step:
     """The distillation step, written once for both Keras flavours.
 
@@ -28,8 +34,8 @@ class _Step:
         self,
         student,
         teacher=None,
-        alpha=0.1,
-        temperature=4.0,
+        alpha=None,
+        temperature=None,
         soft_loss="auto",
         features=(),
         from_logits=None,
@@ -43,6 +49,9 @@ class _Step:
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)
+        defaults = _DEFAULTS["quantize-aware" if backends.is_quantize_aware(student) else "float"]
+        alpha = defaults["alpha"] if alpha is None else alpha
+        temperature = defaults["temperature"] if temperature is None else temperature
         lessons.check_number("alpha", alpha)
         lessons.check_number("temperature", temperature)
         self.student = student
@@ -411,8 +420,11 @@ class Distiller(_Step, keras.Model):
             `.tflite` file; a callable from a NumPy batch to outputs; an array of outputs,
             a row per training example; or a list of models, paths and callables, whose
             probabilities (or values) are averaged. Left exactly as it is.
-        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.1.
-        temperature: Softening of both distributions, > 0. Defaults to 4.
+        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.1, and to 0.5 for a student
+            from `quantize_aware`: at that stage a soft teacher pulls a student away from
+            where it has settled (measured, see benchmarks/RESULTS.md).
+        temperature: Softening of both distributions, > 0. Defaults to 4, and to 1 for a
+            student from `quantize_aware`.
         soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, or a
             list or dict (by output) of them.
         features: `tfkd.losses.FeatureLoss` objects; both models then still run once a step.

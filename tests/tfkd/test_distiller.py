@@ -77,6 +77,14 @@ def test_sample_weights_weigh_both_losses(package, batch, rng):
     assert logs["soft_loss"] == pytest.approx(soft, rel=1e-5)
 
 
+def test_defaults_are_those_of_the_stage(package):
+    plain = Distiller(dense(package), dense(keras))
+    assert (float(plain.alpha), float(plain.temperature)) == pytest.approx((0.1, 4.0))
+    aware = Distiller(quantize_aware(dense(package)), dense(keras))
+    assert (float(aware.alpha), float(aware.temperature)) == pytest.approx((0.5, 1.0))
+    assert float(Distiller(aware.student, dense(keras), alpha=0.25).alpha) == 0.25
+
+
 def test_regularizers_are_added_in_full_whatever_alpha(package, batch):
     student = dense(package, kernel_regularizer=package.regularizers.L2(0.5))
     extra = 0.5 * np.square(student.get_weights()[0]).sum()

@@ -17,12 +17,6 @@ from tfkd.quantization.lowering import FLOAT_PREFIX
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
 
-def is_quantize_aware(model) -> bool:
-    """Tell whether a model has tfmot's layers: made by `quantize_aware`, or by tfmot."""
-    kinds = {type(layer).__name__ for layer in model.layers}
-    return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
-
-
 def is_ours(model) -> bool:
     """Tell whether a quantize-aware model was made by tfkd's scheme."""
     return any(
