@@ -17,7 +17,6 @@ from tfkd import backends, cache, graph, lessons, losses, taps, teachers
 from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
 
-
 _DEFAULTS = {
     "float": {"alpha": 0.1, "temperature": 4.0},
     "quantize-aware": {"alpha": 0.5, "temperature": 1.0},
