@@ -67,6 +67,19 @@ class Origin:
     back: Callable[..., list]
 
 
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How one layer class is treated.
+
+    Attributes:
+        how: In words, for the documentation.
+        lower: `(lowering, layer, *values) → Value or list of Values`.
+    """
+
+    how: str
+    lower: Callable
+
+
 class Lowering:
     """One rewriting of one model; rules build with it.
 
@@ -94,8 +107,7 @@ class Lowering:
         self.report: dict[str, LayerReport] = {}
         self._names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
-        self._rounders = 0
-        self._layer = None
+        self.layer = None
 
     def run(self):
         """Build the model.
@@ -124,7 +136,7 @@ class Lowering:
             except UnsupportedError as error:
                 problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
                 # Whatever else is wrong with the model shall be told with it.
-                results = self._values(call.layer(self._unpacked([v.tensor for v in given])))
+                results = self._values(self._called(call.layer, call, given))
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
@@ -167,20 +179,30 @@ class Lowering:
         return uses
 
     def _apply(self, call, given):
-        layer = self._layer = call.layer
+        layer = self.layer = call.layer
         if layer.name in self.configs:
-            wrapped = self._once("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
+            wrapped = self.made("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
             self.note("int8", "by the given QuantizeConfig")
-            return self._values(wrapped(self._unpacked([self.rounded(v) for v in given])))
+            return self._values(self._called(wrapped, call, given))
         if layer.name in self.skip:
             self.note("float", "left out by skip")
-            copy = self._once("", lambda: self.copy(name=f"{FLOAT_PREFIX}{layer.name}"))
-            return self._values(copy(self._unpacked([self.rounded(v) for v in given])))
+            copy = self.made("", lambda: self.copy(name=f"{FLOAT_PREFIX}{layer.name}"))
+            return self._values(self._called(copy, call, given))
         self._one_argument(call)
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
             self.note("int8", "")
         return results if isinstance(results, list) else [results]
+
+    def _called(self, layer, call, given):
+        """Call a layer as the source was called, on rounded tensors."""
+        known = {t.index: self.rounded(v) for t, v in zip(call.inputs, given, strict=True)}
+
+        def fill(leaf):
+            return known[leaf.index] if _is_tensor(leaf) else leaf
+
+        args, kwargs = graph.map_structure(fill, (call.args, call.kwargs))
+        return layer(*args, **kwargs)
 
     def _one_argument(self, call):
         """Refuse calls with more than one positional argument: masks, initial states."""
@@ -192,15 +214,17 @@ class Lowering:
             )
 
     @staticmethod
-    def _unpacked(tensors):
+    def unpacked(tensors):
+        """Return a list of tensors as a layer takes them: one alone, or the list."""
         return tensors[0] if len(tensors) == 1 else tensors
 
     @staticmethod
-    def _tensors(result):
+    def tensors(result):
+        """Return the tensors that a layer gave, as a list."""
         return list(graph.leaves(result))
 
     def _values(self, result):
-        return [Value(t, self._layer.name) for t in self._tensors(result)]
+        return [Value(t, self.layer.name) for t in self.tensors(result)]
 
     # What rules build with.
 
@@ -233,7 +257,7 @@ class Lowering:
             name: Of the new layer. Defaults to the source layer's.
             **changes: Settings that differ.
         """
-        layer = self._layer
+        layer = self.layer
         name = self.name(name or layer.name)
         if layer_class is not None:
             return layer_class(name=name, trainable=layer.trainable, **changes)
@@ -257,22 +281,18 @@ class Lowering:
         def make():
             return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve))
 
-        return self._once(key, make)
+        return self.made(key, make)
 
     def plain(self, **changes):
         """Return the source layer's copy, not wrapped; the same one in every call of it."""
-        return self._once("", lambda: self.copy(**changes))
+        return self.made("", lambda: self.copy(**changes))
 
-    def _once(self, key: str, make):
+    def made(self, key: str, make):
         """Return the layer made for (source layer, key): shared layers stay shared."""
-        place = (id(self._layer), key)
+        place = (id(self.layer), key)
         if place not in self._made:
             self._made[place] = make()
         return self._made[place]
-
-    def made(self, key: str, make):
-        """As `_once`, for layers that a rule makes itself."""
-        return self._once(key, make)
 
     def name(self, wanted: str) -> str:
         """Return a name that no layer has yet."""
@@ -285,12 +305,12 @@ class Lowering:
 
     def note(self, how: str, detail: str):
         """Say in the report what became of the source layer."""
-        layer = self._layer
+        layer = self.layer
         self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
 
     def keep_weights(self, layers, back):
         """Say how to get the source layer's weights back from those of other layers."""
-        self.origins[self._layer.name] = Origin(tuple(layers), back)
+        self.origins[self.layer.name] = Origin(tuple(layers), back)
 
 
 _WAY_OUT = (

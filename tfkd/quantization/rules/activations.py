@@ -1,0 +1,118 @@
+"""Rules of activation functions, inside layers and as layers of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfkd.errors import UnsupportedError
+from tfkd.quantization.lowering import SYMMETRIC_UNIT, UNIT, Rule, Value
+from tfkd.quantization.rules.steps import affine, function, hand_on, pair, relu
+
+
+def activation(low, function, value, name) -> Value:
+    """Apply an activation function as an operation of its own, or fused where that works."""
+    kind = _function_name(function)
+    if kind not in ACTIVATIONS:
+        raise UnsupportedError(
+            f"the activation {kind!r} has no rule; the table has {', '.join(sorted(ACTIVATIONS))}"
+        )
+    return ACTIVATIONS[kind].lower(low, name, value)
+
+
+def _function_name(function) -> str:
+    if function is None:
+        return "linear"
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _swish(low, name, value):
+    gate = function("sigmoid", UNIT)(low, f"{name}_gate", value)
+    return pair(low, "Multiply", f"{name}_swish", value, gate)
+
+
+def _hard_silu(low, name, value):
+    return function(low.parts.hard_silu)(low, name, value)
+
+
+def _hard_sigmoid(low, name, value):
+    """relu6(x + 3) / 6."""
+    shifted = affine(low, value, 1.0, 3.0, key=f"{name}_shift")
+    return affine(low, relu(low, f"{name}_clip", shifted, 6.0), 1 / 6, 0.0, key=f"{name}_scale")
+
+
+def elu(low, name, value, alpha=1.0, scale=1.0):
+    """relu(x) + alpha (exp(-relu(-x)) - 1): the converter keeps its ELU in float."""
+    positive = relu(
+        low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value))
+    )
+    minus = affine(low, value, -1.0, 0.0, key=f"{name}_minus")
+    depth = affine(low, relu(low, f"{name}_negative", minus), -1.0, 0.0, key=f"{name}_depth")
+    power = function("exponential")(low, f"{name}_exp", depth)
+    scaled = affine(low, power, alpha * scale, 0.0, key=f"{name}_alpha")
+    tail = affine(low, scaled, 1.0, -alpha * scale, key=f"{name}_tail")
+    head = positive if scale == 1.0 else affine(low, positive, scale, 0.0, key=f"{name}_head")
+    return pair(low, "Add", f"{name}_elu", head, tail)
+
+
+def _selu(low, name, value):
+    # Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+    return elu(low, name, value, alpha=1.6732632423543772, scale=1.0507009873554805)
+
+
+def leaky(slope):
+    """Leaky ReLU with a slope."""
+
+    def lower(low, name, value):
+        made = low.made(
+            f"leaky {name}", lambda: low.layers.LeakyReLU(slope, name=low.name(f"{name}_leaky"))
+        )
+        return Value(made(low.rounded(value)), name)
+
+    return lower
+
+
+def activation_layer(low, layer, x):
+    """An activation as a layer of its own."""
+    return activation(low, layer.activation, x, layer.name)
+
+
+def relu_layer(low, layer, x):
+    """ReLU with its settings."""
+    limit = None if layer.max_value is None else float(layer.max_value)
+    if float(layer.threshold):
+        raise UnsupportedError("ReLU with a threshold has no int8 kernel")
+    if float(layer.negative_slope):
+        if limit is not None:
+            raise UnsupportedError("ReLU with both a slope and a maximum has no int8 kernel")
+        return leaky(float(layer.negative_slope))(low, layer.name, x)
+    if limit in (None, 6.0):
+        return relu(low, layer.name, x, limit)
+    # There is no kernel for another limit, but the rounding's range clips just as well.
+    return dataclasses.replace(relu(low, layer.name, x), fixed=(0.0, limit))
+
+
+def softmax_layer(low, layer, x):
+    """Softmax over the last axis."""
+    if layer.axis not in (-1, len(x.tensor.shape) - 1):
+        raise UnsupportedError("softmax over another axis than the last has no int8 kernel")
+    return function("softmax", UNIT)(low, layer.name, x)
+
+
+ACTIVATIONS: dict[str, Rule] = {
+    "linear": Rule("nothing", lambda low, name, value: hand_on(low, value)),
+    "relu": Rule("fused into the operation before it", relu),
+    "relu6": Rule("fused into the operation before it", lambda low, n, v: relu(low, n, v, 6.0)),
+    "sigmoid": Rule("output in [0, 1) by 1/256", function("sigmoid", UNIT)),
+    "tanh": Rule("output in [-1, 1) by 1/128", function("tanh", SYMMETRIC_UNIT)),
+    "softmax": Rule("output in [0, 1) by 1/256", function("softmax", UNIT)),
+    "exponential": Rule("output rounded", function("exponential")),
+    "gelu": Rule("output rounded", function("gelu")),
+    "swish": Rule("sigmoid and product, each rounded", _swish),
+    "silu": Rule("sigmoid and product, each rounded", _swish),
+    "hard_silu": Rule("output rounded (HARD_SWISH)", _hard_silu),
+    # Keras 2's own hard_sigmoid has another slope than Keras 3's (and TFLite's).
+    "keras3_hard_sigmoid": Rule("add 3, ReLU6, divide by 6, each rounded", _hard_sigmoid),
+    "leaky_relu": Rule("output rounded", leaky(0.2)),
+    "elu": Rule("rewritten with exp", elu),
+    "selu": Rule("rewritten with exp", _selu),
+}

@@ -1,0 +1,58 @@
+"""Rules of layers with several inputs."""
+
+from __future__ import annotations
+
+from tfkd.quantization.lowering import Value
+from tfkd.quantization.rules.steps import affine, pair, relu
+
+
+def chain(layer_name):
+    """N inputs as n - 1 operations of two, each rounded."""
+
+    def lower(low, layer, *values):
+        total = values[0]
+        for i, value in enumerate(values[1:]):
+            name = layer.name if i == len(values) - 2 else f"{layer.name}_{i + 1}"
+            total = pair(low, layer_name, name, total, value)
+        if len(values) > 2:
+            low.note("rewritten", f"as {len(values) - 1} operations of two inputs")
+        return total
+
+    return lower
+
+
+def average(low, layer, *values):
+    """The sum of all, divided."""
+    total = chain("Add")(low, layer, *values)
+    low.note("rewritten", "as additions and one multiplication")
+    return affine(low, total, 1.0 / len(values), 0.0, key="mean")
+
+
+def extremum(sign):
+    """max(a, b) = a + relu(b - a): TFLite's own kernel wants one scale for all three."""
+
+    def lower(low, layer, *values):
+        total = values[0]
+        for i, value in enumerate(values[1:]):
+            name = f"{layer.name}_{i + 1}"
+            ends = (value, total) if sign > 0 else (total, value)
+            gap = relu(low, f"{name}_gap", pair(low, "Subtract", f"{name}_difference", *ends))
+            total = pair(low, "Add" if sign > 0 else "Subtract", name, total, gap)
+        low.note("rewritten", "as a subtraction with ReLU and an addition")
+        return total
+
+    return lower
+
+
+def concatenate(low, layer, *values):
+    """Inputs that nobody else reads take the range of the result."""
+    tensors = [
+        v.tensor if v.fuses("linear", "sum", "relu") and v.fixed is None else low.rounded(v)
+        for v in values
+    ]
+    return Value(low.plain()(tensors), layer.name)
+
+
+def dot(low, layer, a, b):
+    """A product of matrices."""
+    return Value(low.plain()([low.rounded(a), low.rounded(b)]), layer.name)

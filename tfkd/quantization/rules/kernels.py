@@ -1,0 +1,123 @@
+"""Rules of layers with a kernel: weights rounded per channel, output as late as possible."""
+
+from __future__ import annotations
+
+from tfkd.errors import UnsupportedError
+from tfkd.quantization.lowering import Value
+from tfkd.quantization.rules.activations import activation
+from tfkd.quantization.rules.steps import check_channels_last
+
+
+def kernel(attribute, channels):
+    """A layer with one kernel, of which the axes `channels` have a scale per index."""
+
+    def lower(low, layer, x):
+        check_channels_last(layer)
+        wrapped = low.weighted(lambda: low.copy(activation="linear"), [(attribute, channels, None)])
+        low.note("int8", f"{attribute} per channel")
+        value = Value(wrapped(low.rounded(x)), layer.name, "linear")
+        return activation(low, layer.activation, value, layer.name)
+
+    return lower
+
+
+def separable(low, layer, x):
+    """Two convolutions, since the file rounds between them."""
+    check_channels_last(layer)
+    one_d = type(layer).__name__ == "SeparableConv1D"
+    layers = low.layers
+    shared = {"data_format": layer.data_format, "activation": "linear"}
+    depthwise_kernel, *rest = layer.get_weights()
+    axes = (1, 2) if one_d else (2, 3)
+
+    def depthwise():
+        made = low.copy(
+            layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
+            f"{layer.name}_depthwise",
+            kernel_size=layer.kernel_size,
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            depth_multiplier=layer.depth_multiplier,
+            use_bias=False,
+            depthwise_regularizer=layer.depthwise_regularizer,
+            depthwise_constraint=layer.depthwise_constraint,
+            **shared,
+        )
+        made.build(layer.get_input_shape_at(0))
+        made.set_weights([depthwise_kernel])
+        return made
+
+    def pointwise():
+        made = low.copy(
+            layers.Conv1D if one_d else layers.Conv2D,
+            f"{layer.name}_pointwise",
+            filters=layer.filters,
+            kernel_size=1,
+            use_bias=layer.use_bias,
+            kernel_regularizer=layer.pointwise_regularizer,
+            kernel_constraint=layer.pointwise_constraint,
+            bias_regularizer=layer.bias_regularizer,
+            bias_constraint=layer.bias_constraint,
+            **shared,
+        )
+        made.build(
+            (*[None] * (2 if one_d else 3), depthwise_kernel.shape[-2] * layer.depth_multiplier)
+        )
+        made.set_weights(rest)
+        return made
+
+    first = low.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise")
+    middle = Value(first(low.rounded(x)), f"{layer.name}_depthwise", "linear")
+    second = low.weighted(pointwise, [("kernel", (-1,), None)], "pointwise")
+    low.keep_weights([_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two])
+    low.note("rewritten", "as a depthwise and a pointwise convolution, each rounded")
+    value = Value(second(low.rounded(middle)), layer.name, "linear")
+    return activation(low, layer.activation, value, layer.name)
+
+
+def _inner_name(wrapper):
+    return getattr(wrapper, "layer", wrapper).name
+
+
+def embedding(low, layer, x):
+    """Rows of a table: what is looked up is on its grid already."""
+    if layer.mask_zero:
+        raise UnsupportedError(
+            "mask_zero=True: int8 files carry no masks; pad to a fixed length and set it False"
+        )
+    wrapped = low.weighted(low.copy, [("embeddings", (), None)])
+    low.note("int8", "embeddings per tensor")
+    tensor = wrapped(x.tensor)
+    return Value(tensor, layer.name, rounded=tensor)
+
+
+def time_distributed(low, layer, x):
+    """A dense layer over the last axis needs no loop over time."""
+    inner = layer.layer
+    if type(inner).__name__ != "Dense":
+        raise UnsupportedError(
+            f"TimeDistributed({type(inner).__name__}) has no rule, only TimeDistributed(Dense)"
+        )
+
+    def dense():
+        made = type(inner).from_config(
+            {**inner.get_config(), "name": low.name(layer.name), "activation": "linear"}
+        )
+        made.trainable = layer.trainable
+        made.build(layer.get_input_shape_at(0))
+        made.set_weights(inner.get_weights())
+        low.keep_weights([made.name], lambda weights: weights)
+        return made
+
+    wrapped = low.weighted(dense, [("kernel", (1,), None)])
+    low.note("rewritten", "as a dense layer over the last axis, kernel per channel")
+    value = Value(wrapped(low.rounded(x)), layer.name, "linear")
+    return activation(low, inner.activation, value, layer.name)
+
+
+def prelu(low, layer, x):
+    """The kernel has one scale for all slopes."""
+    wrapped = low.weighted(low.copy, [("alpha", (), None)])
+    low.note("int8", "alpha per tensor")
+    return Value(wrapped(low.rounded(x)), layer.name)

@@ -1,0 +1,114 @@
+"""Rules of normalization and of scaling with fixed or trained factors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfkd.errors import UnsupportedError
+from tfkd.quantization.lowering import Value
+from tfkd.quantization.rules.steps import affine, depthwise
+
+
+def batch_norm(low, layer, x):
+    """Part of the layer before it, or of one that is put before it."""
+    rank = len(x.tensor.shape)
+    axes = [
+        a % rank for a in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])
+    ]
+    if axes != [rank - 1]:
+        raise UnsupportedError(
+            f"normalizes axis {layer.axis}; int8 kernels have scales for the last"
+        )
+    if x.fuses("linear"):
+        low.note("int8", "folded into the layer before it at export")
+        tensor = x.tensor
+    else:
+        low.note("rewritten", "behind a depthwise 1x1 convolution of ones, which takes it up")
+        tensor = depthwise(low, x, np.ones(x.tensor.shape[-1]), None)
+    return Value(low.plain()(tensor), layer.name, "sum")
+
+
+def rescaling(low, layer, x):
+    """A multiplication and an addition by constants."""
+    low.note("rewritten", "as one multiplication, addition or depthwise 1x1 convolution")
+    return affine(low, x, layer.scale, layer.offset)
+
+
+def normalization(low, layer, x):
+    """An affine map with the statistics that `adapt` found."""
+    if layer.mean is None:
+        raise UnsupportedError("is not adapted; call adapt() first")
+    rank = len(x.tensor.shape)
+    if any(axis % rank != rank - 1 for axis in layer._keep_axis):
+        raise UnsupportedError("normalizes another axis than the last")
+    mean, deviation = np.asarray(layer.mean), np.maximum(np.sqrt(layer.variance), 1e-7)
+    low.note("rewritten", "as a depthwise 1x1 convolution with fixed weights")
+    low.keep_weights([], lambda: layer.get_weights())
+    if layer.invert:
+        return affine(low, x, deviation, mean)
+    return affine(low, x, 1.0 / deviation, -mean / deviation)
+
+
+def layer_scale(low, layer, x):
+    """A trained factor per channel."""
+    (gamma,) = layer.get_weights()
+    low.note("rewritten", "as a depthwise 1x1 convolution")
+    tensor = depthwise(low, x, gamma, None, trainable=layer.trainable)
+    low.keep_weights(
+        [f"{layer.name}_affine"], lambda weights: [np.reshape(weights[0], gamma.shape)]
+    )
+    return Value(tensor, layer.name, "sum")
+
+
+def layer_norm(low, layer, x):
+    """Mean → centre → variance → inverse root → scale, each step rounded."""
+    rank = len(x.tensor.shape)
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    if [a % rank for a in axes] != [rank - 1]:
+        raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
+    layers, parts = low.layers, low.parts
+
+    def step(key, make, *tensors, kind="other"):
+        made = low.made(key, lambda: make(name=low.name(f"{layer.name}_{key}")))
+        return Value(made(low.unpacked(tensors)), f"{layer.name}_{key}", kind)
+
+    centre = step("mean", parts.LastAxisMean, low.rounded(x))
+    centred = step("centred", layers.Subtract, low.rounded(x), low.rounded(centre))
+    d = low.rounded(centred)
+    variance = step(
+        "variance", parts.LastAxisMean, low.rounded(step("square", layers.Multiply, d, d))
+    )
+    shifted = step(
+        "epsilon",
+        lambda name: layers.Rescaling(1.0, float(layer.epsilon), name=name),
+        low.rounded(variance),
+    )
+    root = step("inverse", parts.InverseRoot, low.rounded(shifted))
+    normal = step("normal", layers.Multiply, d, low.rounded(root))
+    low.note("rewritten", "as mean, variance, inverse root and products, each rounded")
+    weights = dict(
+        zip(
+            [w.name.split("/")[-1].split(":")[0] for w in layer.weights],
+            layer.get_weights(),
+            strict=True,
+        )
+    )
+    if not weights:
+        return dataclasses.replace(normal, name=layer.name)
+    channels = x.tensor.shape[-1]
+    tensor = depthwise(
+        low,
+        normal,
+        weights.get("gamma", np.ones(channels)),
+        weights.get("beta"),
+        trainable=layer.trainable,
+    )
+    shapes = [w.shape for w in layer.get_weights()]
+    first = 0 if "gamma" in weights else 1
+    low.keep_weights(
+        [f"{layer.name}_affine"],
+        lambda held: [np.reshape(w, s) for w, s in zip(held[first:], shapes, strict=True)],
+    )
+    return Value(tensor, layer.name, "sum")

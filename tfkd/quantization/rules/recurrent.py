@@ -1,0 +1,48 @@
+"""Rules of recurrent layers: kernels rounded, gates and state calibrated at export."""
+
+from __future__ import annotations
+
+from tfkd.errors import UnsupportedError
+from tfkd.quantization.lowering import Value
+
+_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+
+
+def recurrent(low, layer, x):
+    """Rounds the kernels of the layer, or of both directions."""
+    cells = _cells(layer)
+    weights = []
+    for path, cell in cells:
+        for name in ("kernel", "recurrent_kernel"):
+            weights.append((f"{path}.{name}", *_gate_scales(cell)))
+    wrapped = low.weighted(low.copy, weights)
+    low.note("int8", "kernels rounded; gates and state by calibration at export")
+    outputs = wrapped(low.rounded(x))
+    return [Value(t, layer.name) for t in low.tensors(outputs)]
+
+
+def _cells(layer):
+    kind = type(layer).__name__
+    if kind != "Bidirectional":
+        _check_recurrent(layer)
+        return [("cell", layer.cell)]
+    for inner in (layer.forward_layer, layer.backward_layer):
+        if type(inner).__name__ not in _GATES:
+            raise UnsupportedError(f"Bidirectional({type(inner).__name__}) has no rule")
+        _check_recurrent(inner)
+    return [
+        ("forward_layer.cell", layer.forward_layer.cell),
+        ("backward_layer.cell", layer.backward_layer.cell),
+    ]
+
+
+def _check_recurrent(layer):
+    if layer.stateful:
+        raise UnsupportedError("stateful=True can't be trained in 8 bits; use stateful=False")
+
+
+def _gate_scales(cell):
+    """Return (channels, blocks): the file keeps an LSTM's gates as tensors of their own."""
+    if type(cell).__name__ == "LSTMCell":
+        return (1,), (-1, 4, cell.units)
+    return (1,), None
