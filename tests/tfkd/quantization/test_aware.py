@@ -333,7 +333,7 @@ def test_recurrent_weights_reach_the_file_bit_for_bit(name, rng):
     file = to_tflite(qat, "int8", x)
     assert file.integer_only
     want = qat.predict(x, verbose=0)
-    assert np.abs(file.predict(x, engine="reference") - want).mean() < 0.15 * want.std()
+    assert np.abs(file.predict(x) - want).mean() < 0.15 * want.std()
 
     interpreter = Interpreter(model_content=file.data)
     interpreter.allocate_tensors()

@@ -108,6 +108,8 @@ CASES = {
     "leaky_relu": (ROW, lambda x: L.Activation("leaky_relu")(x), 1),
     "ELU": (ROW, lambda x: L.ELU(0.5)(x), 3),
     "selu": (ROW, lambda x: L.Activation("selu")(x), 4),
+    "elu": (ROW, lambda x: L.Activation("elu")(x), 3),
+    "softmax": (ROW, lambda x: L.Dense(4, activation="softmax")(x), 2),
     "relu6": (ROW, lambda x: L.Activation("relu6")(x), 1),
     "ReLU to one": (ROW, lambda x: L.ReLU(1.0)(x), 1),
     "MaxPooling2D": (IMAGE, chain(L.MaxPooling2D(), L.Conv2D(3, 1)), 1),
