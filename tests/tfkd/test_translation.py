@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from translated import assert_same, kinds, settings, shake
+from translated import assert_same, kinds, needs_current_keras, settings, shake
 
 from tfkd import graph, translate
 from tfkd.errors import InputError, UnsupportedError
@@ -50,6 +50,7 @@ def test_the_source_is_untouched_and_weights_are_not_shared(rng):
         np.testing.assert_array_equal(a, b)
 
 
+@needs_current_keras
 def test_everything_that_cannot_be_translated_is_named_at_once():
     class Custom(L.Layer):
         def call(self, x):
