@@ -182,14 +182,21 @@ def _unrolled_class():
                 self.source.kind
             ]
 
+        def _part(self, x, i):
+            """Return one gate. Splitting leaves gates that nobody reads, without a range."""
+            return x[:, i * self.source.units : (i + 1) * self.source.units]
+
         def _simple(self, inputs, states, recurrent, _):
             total = inputs[0] if states is None else inputs[0] + states[0] @ recurrent[0]
             return (self.source.activation(total),)
 
         def _lstm(self, inputs, states, recurrent, _):
             layer = self.source
-            total = inputs[0] if states is None else inputs[0] + states[0] @ recurrent[0]
-            write, keep, new, read = tf.split(total, 4, 1)
+            if states is None:
+                write, new, read = (self._part(inputs[0], i) for i in (0, 2, 3))
+            else:
+                total = inputs[0] + states[0] @ recurrent[0]
+                write, keep, new, read = tf.split(total, 4, 1)
             cell = layer.recurrent_activation(write) * layer.activation(new)
             if states is not None:
                 cell = layer.recurrent_activation(keep) * states[1] + cell
@@ -198,8 +205,9 @@ def _unrolled_class():
         def _gru(self, inputs, states, recurrent, recurrent_bias):
             layer, (gates, candidate) = self.source, inputs
             if states is None:
-                update, reset = tf.split(layer.recurrent_activation(gates), 2, 1)
+                update = layer.recurrent_activation(self._part(gates, 0))
                 if recurrent_bias is not None:
+                    reset = layer.recurrent_activation(self._part(gates, 1))
                     candidate = candidate + reset * recurrent_bias
                 new = layer.activation(candidate)
                 return (new - update * new,)
