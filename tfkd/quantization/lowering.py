@@ -24,7 +24,7 @@ UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
 
 #: Of a layer that is left in floating point, for the converter to know it by.
-FLOAT_PREFIX = "float_"
+FLOAT_PREFIX = "left_float_"
 
 
 @dataclasses.dataclass
