@@ -161,8 +161,10 @@ def strip_quantization(qat, model):
     lowering.run()
     held = {}
     for layer in qat.layers:
-        inner = layer.layer if _is_wrapper(layer) else layer
-        held[inner.name] = _all_weights(layer)
+        # The layer that makes an output has its name, which the layer with the weights keeps.
+        if layer.weights and type(layer).__name__ != "QuantizeLayer":
+            inner = layer.layer if _is_wrapper(layer) else layer
+            held[inner.name] = _all_weights(layer)
     missing, weights = [], {}
     for name, origin in lowering.origins.items():
         if FLOAT_PREFIX + name in held:
@@ -213,7 +215,8 @@ def unwrapped(wrapper, rounded: bool = False):
     from tfkd.quantization import parts
 
     inner = wrapper.layer
-    copy = type(inner).from_config(inner.get_config())
+    # The inner name may be that of an output.
+    copy = type(inner).from_config({**inner.get_config(), "name": wrapper.name})
     copy.build(wrapper.get_input_shape_at(0))
     quantized = {id(variable): (q, held) for variable, q, held in wrapper._weight_vars}
     values = {}

@@ -106,6 +106,7 @@ class Lowering:
         self.origins: dict[str, Origin] = {}
         self.report: dict[str, LayerReport] = {}
         self._names: set[str] = set()
+        self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
         self.layer = None
 
@@ -141,19 +142,28 @@ class Lowering:
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
         raise_all(problems, UnsupportedError, fix=_WAY_OUT)
-        outputs = graph.map_structure(lambda t: self._output(values[t.index]), self.source.outputs)
+        outputs = graph.map_structure(
+            lambda t: self._output(values[t.index], t.name), self.source.outputs
+        )
         structure = graph.as_structured(self.source, inputs)
         return tf_keras.Model(structure, outputs, name=self.source.name)
 
-    def _output(self, value: Value):
-        """Return an output of the model: rounded, unless it is a probability.
+    def _output(self, value: Value, name: str):
+        """Return an output of the model, under its old name: rounded, unless a probability.
 
         The file rounds probabilities to 1/256. Losses take their logarithm, and a true class
         that is rounded to zero has no gradient left.
         """
-        if value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None:
-            return value.tensor
-        return self.rounded(value)
+        probability = value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None
+        tensor = value.tensor if probability else self.rounded(value)
+        # A wrapper bears another name than its layer, whose name is then free in the model.
+        wrapped = {la.layer.name for la in self._made.values() if hasattr(la, "quantize_config")}
+        layer = tensor._keras_history.layer
+        taken = (self._names - wrapped) | self._output_names
+        if layer.name in taken and name not in taken:
+            layer._name = name
+            self._output_names.add(name)
+        return tensor
 
     def _check(self):
         problems = [
@@ -187,7 +197,9 @@ class Lowering:
         if layer.name in self.skip:
             self.note("float", "left out by skip")
             copy = self.made("", lambda: self.copy(name=f"{FLOAT_PREFIX}{layer.name}"))
-            return self._values(self._called(copy, call, given))
+            result = self._called(copy, call, given)
+            copy.set_weights(layer.get_weights())  # some layers are built by their first call
+            return self._values(result)
         self._one_argument(call)
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
@@ -265,7 +277,8 @@ class Lowering:
         copy.trainable = layer.trainable
         if layer.weights:
             _build(copy, layer.get_input_shape_at(0))
-            copy.set_weights(layer.get_weights())
+            if copy.weights:
+                copy.set_weights(layer.get_weights())
             self.origins[layer.name] = Origin((name,), lambda weights: weights)
         return copy
 

@@ -292,7 +292,7 @@ def test_pruned_and_clustered_weights_stay_so(preserve, rng):
     float_kernel = strip_quantization(kept, model).get_layer("middle").get_weights()[0]
     assert not np.allclose(float_kernel, kernel)  # it was trained
     rounded = {
-        name: frozen.freeze(qat).get_layer("middle").get_weights()[0]
+        name: frozen.freeze(qat).get_layer("quant_middle").get_weights()[0]
         for name, qat in (("plain", plain), ("kept", kept))
     }
     if preserve == "sparsity":
@@ -361,6 +361,46 @@ def test_recurrent_weights_reach_the_file_bit_for_bit(name, rng):
             assert min(near) <= 1e-6 * np.abs(part).max()
             compared += 1
     assert compared == {"GRU": 4, "SimpleRNN": 2, "Bidirectional": 16}.get(name, 8)
+
+
+def test_inputs_and_outputs_keep_names_and_structure(rng):
+    a, b = keras.Input((4,), name="a"), keras.Input((6,), name="b")
+    shared = L.Dense(5, activation="relu")
+    x = L.Concatenate()([shared(a), L.Dense(5)(b)])
+    outputs = {
+        "kind": L.Dense(3, activation="softmax", name="kind")(x),
+        "size": L.Dense(1, name="size")(shared(L.Dense(4)(x))),
+    }
+    model = keras.Model({"a": a, "b": b}, outputs)
+    x = {name: rng.random((64, n)).astype("float32") for name, n in (("a", 4), ("b", 6))}
+    y = {"kind": rng.integers(0, 3, 64), "size": np.ones((64, 1))}
+    qat = quantize_aware(model)
+    assert (qat.input_names, qat.output_names) == (["a", "b"], ["kind", "size"])
+    qat.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
+    qat.fit(x, y, epochs=1, verbose=0)
+    file = to_tflite(qat, "int8")
+    assert {info.name for info in file.inputs} == {"a", "b"}
+    want = qat.predict(x, verbose=0)
+    for info, got in zip(file.outputs, file.predict(x, engine="reference"), strict=True):
+        assert np.abs(got - want[info.name]).max() <= 2.01 * info.scale
+    assert set(strip_quantization(qat, model).predict(x, verbose=0)) == {"kind", "size"}
+
+
+def test_attention_is_left_out_by_skip(rng):
+    i = keras.Input((6, 8))
+    y = L.Flatten()(L.MultiHeadAttention(2, 4, name="attention")(i, i))
+    model = keras.Model(i, L.Dense(2, name="head")(y))
+    x = rng.normal(size=(64, 6, 8)).astype("float32")
+    with pytest.raises(UnsupportedError, match="'attention' .MultiHeadAttention. has no rule"):
+        quantize_aware(model)
+    qat = quantize_aware(model, skip=["attention"])
+    want = model.predict(x, verbose=0)
+    assert np.abs(qat.predict(x, verbose=0) - want).mean() < 0.05 * want.std()
+    trained(qat, x, want)
+    file = to_tflite(qat, "int8", x)
+    want = qat.predict(x, verbose=0)
+    assert file.float_tensors and "FULLY_CONNECTED" in file.ops
+    assert np.abs(file.predict(x) - want).mean() < 0.1 * want.std()
 
 
 def test_stateful_recurrence_and_initial_states_are_refused():
