@@ -1,9 +1,7 @@
 """`TFLiteModel`: the bytes of a `.tflite` file and what they are.
 
-Everything that is said of a file here is read from its flatbuffer with the schema's own
-reader, in Python; running it happens in the worker of `sandbox`, so that a malformed
-file can take nothing down. `open_interpreter` is the one place where an interpreter is
-opened.
+What is said of a file is read from its flatbuffer (`flatbuffer`); running it happens in the
+worker of `sandbox` (`interpreter`), so that a malformed file can take nothing down.
 """
 
 from __future__ import annotations
@@ -17,50 +15,20 @@ from collections import Counter
 
 import numpy as np
 
-from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.errors import InputError, WorkerError
 from tfkd.files import write_atomically
 
-from . import sandbox
+from . import flatbuffer, interpreter, metrics
+from .flatbuffer import TensorInfo
+from .interpreter import ENGINES, call_interpreter, open_interpreter
 
-#: Which kernels run a file: `"xnnpack"` is what Android and desktops use by default,
-#: `"reference"` the plain kernels that TensorFlow Lite for Microcontrollers follows.
-ENGINES = ("xnnpack", "reference")
+__all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_interpreter"]
 
+#: Seconds that running a data set through a file may take.
 _PREDICT_SECONDS = 900.0
 
-
-@dataclasses.dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of a file.
-
-    Attributes:
-        name: Its name in the signature, or else in the graph.
-        shape: With the batch dimension.
-        dtype: NumPy's name, for example `"int8"`.
-        scale: Real value of one step, or `None` if the tensor is not quantized.
-        zero_point: The integer that stands for 0.0, or `None`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float | None
-    zero_point: int | None
-
-    def quantize(self, values: np.ndarray) -> np.ndarray:
-        """Round real values onto this tensor's integers, half away from zero, clipped."""
-        if self.scale is None:
-            return np.ascontiguousarray(values, dtype=self.dtype)
-        scaled = np.asarray(values, np.float64) / self.scale
-        steps = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point
-        limits = np.iinfo(self.dtype)
-        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
-
-    def dequantize(self, values: np.ndarray) -> np.ndarray:
-        """Return the real values (float32) that this tensor's integers stand for."""
-        if self.scale is None:
-            return values
-        return ((values.astype(np.float32) - self.zero_point) * self.scale).astype(np.float32)
+# In a step file, by the names in its signature: a state, and what belongs to one step.
+STATE_IN, STATE_OUT, STEP = "state_in_", "state_out_", "step_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +37,7 @@ class TFLiteModel:
 
     Args:
         data: The file's bytes.
+        notes: What `to_tflite` has to say of how the file was made; not part of the file.
 
     Raises:
         InputError: if the bytes are not a TFLite flatbuffer.
@@ -82,6 +51,7 @@ class TFLiteModel:
     """
 
     data: bytes = dataclasses.field(repr=False)
+    notes: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     def __post_init__(self):
         self._parsed  # noqa: B018  read at the door, so that later properties can't fail
@@ -131,12 +101,22 @@ class TFLiteModel:
     @functools.cached_property
     def ops(self) -> dict[str, int]:
         """How often each operator occurs, over all subgraphs; the most frequent first."""
-        codes = self._parsed.operatorCodes or []
-        names = [_op_name(code) for code in codes]
+        names = flatbuffer.op_names(self._parsed)
         counts = Counter(
             names[op.opcodeIndex] for graph in self._parsed.subgraphs for op in graph.operators
         )
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def flex_ops(self) -> tuple[str, ...]:
+        """TensorFlow operators that the runtime runs only with its Flex delegate."""
+        return tuple(sorted(name for name in self.ops if name.startswith("Flex")))
+
+    @functools.cached_property
+    def custom_ops(self) -> tuple[str, ...]:
+        """Operators that the runtime knows only if the application brings them."""
+        known = flatbuffer.op_names_known()
+        return tuple(sorted(set(self.ops) - known - set(self.flex_ops)))
 
     @functools.cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -149,6 +129,12 @@ class TFLiteModel:
         return self._infos("outputs")
 
     @functools.cached_property
+    def signatures(self) -> tuple[str, ...]:
+        """Names of the signatures, by which an application can call the file."""
+        entries = self._parsed.signatureDefs or []
+        return tuple((entry.signatureKey or b"?").decode(errors="replace") for entry in entries)
+
+    @functools.cached_property
     def float_tensors(self) -> tuple[str, ...]:
         """Names of the tensors that hold floating-point numbers.
 
@@ -156,16 +142,24 @@ class TFLiteModel:
         carry scales for its gates and no numbers.
         """
         return tuple(
-            (graph.tensors[i].name or b"?").decode(errors="replace")
+            flatbuffer.name_of(graph.tensors[i])
             for graph in self._parsed.subgraphs
-            for i in sorted(_touched(graph))
-            if _dtype(graph.tensors[i].type).startswith(("float", "complex"))
+            for i in sorted(flatbuffer.touched(graph))
+            if flatbuffer.dtype_of(graph.tensors[i]).startswith(("float", "complex", "bfloat"))
         )
 
     @property
     def integer_only(self) -> bool:
         """Whether no tensor at all, input and output included, is floating-point."""
         return not self.float_tensors
+
+    @functools.cached_property
+    def hybrid_ops(self) -> tuple[str, ...]:
+        """Results of operations that multiply integer weights with floating-point numbers.
+
+        float16 and dynamic-range files have them; microcontrollers' kernels do not.
+        """
+        return flatbuffer.hybrid_results(self._parsed)
 
     @functools.cached_property
     def keeps_state(self) -> bool:
@@ -180,31 +174,21 @@ class TFLiteModel:
         return variables or "VAR_HANDLE" in self.ops
 
     @functools.cached_property
-    def wrong_scales(self) -> tuple[str, ...]:
-        """Names of results whose kernel computes something else with the scales in the file.
+    def states(self) -> tuple[tuple[str, str], ...]:
+        """Of a step file, the pairs (input, output) between which the state is carried.
 
-        A fused LSTM takes its output's scale for its state's and can't count a cell in steps
-        of less than 2⁻¹⁵; REVERSE_V2 copies integers. The converter can write files in which
-        that does not fit (see `export/recurrent.py`).
+        Start a sequence with zeros (their zero points) and copy each output to its input
+        after every call: both have the same scale. Empty for other files.
         """
-        names = [_op_name(code) for code in self._parsed.operatorCodes or []]
-        found = []
-        for graph in self._parsed.subgraphs:
-            for op in graph.operators or []:
-                kind = names[op.opcodeIndex]
-                if kind not in ("UNIDIRECTIONAL_SEQUENCE_LSTM", "REVERSE_V2"):
-                    continue
-                result = graph.tensors[op.outputs[0]]
-                fused = kind != "REVERSE_V2"
-                other = _scale(graph.tensors[op.inputs[LSTM_STATE if fused else 0]])
-                if other is None or _scale(result) is None:
-                    continue
-                wrong = abs(_scale(result) / other - 1.0) > 1e-6
-                if fused:
-                    wrong |= _scale(graph.tensors[op.inputs[LSTM_CELL]]) < LEAST_CELL_SCALE
-                if wrong:
-                    found.append((result.name or b"?").decode(errors="replace"))
-        return tuple(found)
+        outputs = {info.name for info in self.outputs}
+        names = sorted(info.name for info in self.inputs if info.name.startswith(STATE_IN))
+        pairs = [(name, STATE_OUT + name.removeprefix(STATE_IN)) for name in names]
+        return tuple(pair for pair in pairs if pair[1] in outputs)
+
+    @functools.cached_property
+    def wrong_scales(self) -> tuple[str, ...]:
+        """Names of results whose kernel computes something else with the scales in the file."""
+        return flatbuffer.wrong_scales(self._parsed)
 
     @functools.cached_property
     def weight_bytes(self) -> int:
@@ -213,39 +197,100 @@ class TFLiteModel:
             len(buffer.data) for buffer in self._parsed.buffers or [] if buffer.data is not None
         )
 
+    @functools.cached_property
+    def activation_bytes(self) -> int:
+        """Bytes of the activations that live at the same time, at most.
+
+        No arena can be smaller; a planner's comes to more, and so do its own records.
+        """
+        return flatbuffer.peak_activation_bytes(self._parsed)
+
     def predict(self, x, engine: str = "xnnpack", threads: int = 1):
         """Run the file on float data and return float results.
 
         Integer inputs are quantized and integer outputs dequantized with the file's own
-        scales. Examples are run one at a time (or in the file's fixed batch), each from a
-        reset state, in a worker process.
+        scales. Each example starts from a reset state; where the graph allows, many are run
+        at once by an interpreter with a larger batch. A step file is run over the whole
+        sequence, its state carried along. All in a worker process.
 
         Args:
-            x: Array of shape (examples, ...), or a list or dict (by input name) of them.
-            engine: `"xnnpack"` or `"reference"`.
-            threads: Threads of the interpreter.
+            x: Array of shape (examples, ...), or a list or dict (by input name) of them. For
+                a step file, sequences (examples, steps, ...), and nothing for its state.
+            engine: `"xnnpack"`, `"reference"` or `"tflm"`.
+            threads: Threads of the interpreter; not for `"tflm"`.
 
         Returns:
-            Array of shape (examples, ...), or a list of them for several outputs.
+            Array of shape (examples, ...), or a list of them for several outputs. Of a step
+            file, the outputs that are given at every step (examples, steps, ...) and the
+            others after the last one; not the states.
 
         Raises:
-            InputError: if `x` does not fit the inputs.
-            WorkerError: if the interpreter refuses the file or dies on it.
+            InputError: if `x` does not fit the inputs, or for an unknown engine.
+            ConversionError: if the interpreter refuses the file.
+            WorkerError: if the interpreter dies on the file.
         """
-        arrays = self.input_arrays(x)
-        results = call_interpreter(
-            _predict,
-            self.data,
-            arrays,
-            self.inputs[0].shape[0],
-            engine,
-            threads,
-            timeout=_PREDICT_SECONDS,
-        )
+        interpreter.check_engine(engine)
+        results = self._run(self.input_arrays(x), engine, threads)
+        hidden = {output for _, output in self.states}
         outputs = [
-            info.dequantize(values) for info, values in zip(self.outputs, results, strict=True)
+            info.dequantize(values)
+            for info, values in zip(self.outputs, results, strict=True)
+            if info.name not in hidden
         ]
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(self, arrays, engine, threads):
+        steps, resize = None, not self.keeps_state
+        batch = self.inputs[0].shape[0] if self.inputs[0].shape else 1
+        if self.states:
+            steps = self._steps(arrays)
+        fixed = any(not info.shape or info.shape[0] != batch for info in self.inputs)
+        arguments = (self.data, arrays, batch, engine, threads, len(self.outputs), steps)
+        try:
+            return call_interpreter(
+                interpreter.run, *arguments, resize and not fixed, timeout=_PREDICT_SECONDS
+            )
+        except WorkerError as error:
+            if error.signal is None or not resize:
+                raise
+        # Some graphs die of another batch than their own.
+        return call_interpreter(interpreter.run, *arguments, False, timeout=_PREDICT_SECONDS)
+
+    def _steps(self, arrays) -> interpreter.Steps:
+        inputs = [info.name for info in self.inputs]
+        outputs = [info.name for info in self.outputs]
+        return interpreter.Steps(
+            initial=[self._initial(info) for info in self.inputs],
+            moving=[i for i, name in enumerate(inputs) if name.startswith(STEP)],
+            back=[(outputs.index(out), inputs.index(name)) for name, out in self.states],
+            stacked=[i for i, name in enumerate(outputs) if name.startswith(STEP)],
+        )
+
+    def _initial(self, info: TensorInfo):
+        if not any(info.name == name for name, _ in self.states):
+            return None
+        return info.quantize(np.zeros(info.shape, np.float32))
+
+    def evaluate(self, x, y, engine: str = "xnnpack", logits: bool | None = None):
+        """Score the file's answers against labels.
+
+        Args:
+            x: As for `predict`.
+            y: Labels (examples, ...): class numbers, one-hot rows, or values.
+            engine: As for `predict`.
+            logits: Of a single output that separates two classes, whether it is a logit or a
+                probability; without it only what needs no threshold is scored.
+
+        Returns:
+            Metric name → value, see `metrics.score`.
+
+        Raises:
+            InputError: if `x` or `y` does not fit, or for a file with several outputs.
+        """
+        outputs = self.predict(x, engine=engine)
+        if isinstance(outputs, list):
+            raise InputError("evaluate takes files with one output; use verify for several.")
+        return metrics.score(outputs, y, logits=logits)
 
     def input_arrays(self, x) -> list[np.ndarray]:
         """Check data against the inputs and quantize it where they are integers.
@@ -254,33 +299,86 @@ class TFLiteModel:
             x: As for `predict`.
 
         Returns:
-            One array of the input's dtype per input, in the graph's order.
+            One array of the input's dtype per input, in the graph's order; `None` for the
+            state of a step file.
 
         Raises:
             InputError: naming the shape given and the one wanted.
         """
+        states = {name for name, _ in self.states}
+        wanted = [info for info in self.inputs if info.name not in states]
         if isinstance(x, dict):
-            missing = [info.name for info in self.inputs if info.name not in x]
+            missing = [info.name for info in wanted if info.name not in x]
             if missing:
                 raise InputError(f"No data for input {missing}; given: {sorted(x)}.")
-            x = [x[info.name] for info in self.inputs]
+            x = [x[info.name] for info in wanted]
         elif not isinstance(x, (list, tuple)):
             x = [x]
-        if len(x) != len(self.inputs):
-            raise InputError(f"The file has {len(self.inputs)} inputs, got data for {len(x)}.")
-        arrays = []
-        for info, values in zip(self.inputs, x, strict=True):
-            values = np.asarray(values)
-            if values.ndim != len(info.shape) or values.shape[1:] != info.shape[1:]:
-                wanted = ", ".join(map(str, info.shape[1:]))
-                raise InputError(
-                    f"Input {info.name!r} takes arrays of shape (examples, {wanted}), "
-                    f"got {values.shape}."
-                )
-            if len(values) == 0:
-                raise InputError(f"The data for input {info.name!r} is empty.")
-            arrays.append(info.quantize(values))
-        return arrays
+        if len(x) != len(wanted):
+            raise InputError(f"The file has {len(wanted)} inputs, got data for {len(x)}.")
+        given = {info.name: self._array(info, v) for info, v in zip(wanted, x, strict=True)}
+        lengths = {len(array) for array in given.values()}
+        if len(lengths) > 1:
+            raise InputError(f"The inputs have different numbers of examples: {sorted(lengths)}.")
+        return [given.get(info.name) for info in self.inputs]
+
+    def _array(self, info: TensorInfo, values) -> np.ndarray:
+        values = np.asarray(values)
+        # A step file's tensors hold one step of a sequence.
+        free = 2 if self.states and info.name.startswith(STEP) else 1
+        if values.ndim != len(info.shape) or values.shape[free:] != info.shape[free:]:
+            wanted = ", ".join(["examples", "steps"][:free] + [str(n) for n in info.shape[free:]])
+            raise InputError(
+                f"Input {info.name!r} takes arrays of shape ({wanted}), got {values.shape}."
+            )
+        if values.size == 0:
+            raise InputError(f"The data for input {info.name!r} is empty.")
+        if values.dtype.kind not in "biuf":
+            raise InputError(f"Input {info.name!r} takes numbers, got {values.dtype}.")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise InputError(f"The data for input {info.name!r} holds NaN or infinite values.")
+        return info.quantize(values)
+
+    def first_call(self, x) -> list[np.ndarray]:
+        """Return the tensors of one call: the first examples of `x`, for a step file a step.
+
+        Args:
+            x: As for `predict`.
+
+        Raises:
+            InputError: as `input_arrays`.
+        """
+        tensors = []
+        for info, array in zip(self.inputs, self.input_arrays(x), strict=True):
+            if array is None:
+                array = self._initial(info)
+            elif self.states and info.name.startswith(STEP):
+                array = array[:, :1]
+            tensors.append(np.resize(array, (info.shape[0], *array.shape[1:])))
+        return tensors
+
+    def to_json(self) -> dict:
+        """Return what the file is as plain values; the keys are those of `tfkd inspect`."""
+        return {
+            "bytes": self.size,
+            "gzip_bytes": self.gzip_size,
+            "weight_bytes": self.weight_bytes,
+            "activation_bytes": self.activation_bytes,
+            "sha256": self.digest,
+            "inputs": [dataclasses.asdict(info) for info in self.inputs],
+            "outputs": [dataclasses.asdict(info) for info in self.outputs],
+            "signatures": list(self.signatures),
+            "ops": self.ops,
+            "flex_ops": list(self.flex_ops),
+            "custom_ops": list(self.custom_ops),
+            "integer_only": self.integer_only,
+            "float_tensors": list(self.float_tensors),
+            "hybrid_ops": list(self.hybrid_ops),
+            "keeps_state": self.keeps_state,
+            "states": [list(pair) for pair in self.states],
+            "wrong_scales": list(self.wrong_scales),
+            "notes": list(self.notes),
+        }
 
     def describe(self) -> str:
         """Say in a few lines what the file is."""
@@ -293,42 +391,33 @@ class TFLiteModel:
 
         ops = ", ".join(f"{name} ×{count}" for name, count in self.ops.items())
         facts = ["integer only" if self.integer_only else "has float tensors"]
+        if self.hybrid_ops:
+            facts.append("integer or half weights with float arithmetic")
+        if self.flex_ops:
+            facts.append(f"needs the Flex delegate for {', '.join(self.flex_ops)}")
+        if self.custom_ops:
+            facts.append(f"needs custom operators: {', '.join(self.custom_ops)}")
         if self.keeps_state:
             facts.append("keeps state between calls: reset before each sequence")
+        if self.states:
+            pairs = ", ".join(f"{out} → {name}" for name, out in self.states)
+            facts.append(f"takes one step a call; after it, copy {pairs}")
+        if self.wrong_scales:
+            facts.append(f"kernels compute something else at {', '.join(self.wrong_scales)}")
         return "\n".join(
             [
-                f"{self.size:,} bytes ({self.weight_bytes:,} of weights), {'; '.join(facts)}",
+                f"{self.size:,} bytes ({self.weight_bytes:,} of weights; "
+                f"{self.activation_bytes:,} of activations at a time), {'; '.join(facts)}",
                 *(f"input  {line(info)}" for info in self.inputs),
                 *(f"output {line(info)}" for info in self.outputs),
                 f"ops    {ops}",
+                *(f"note   {note}" for note in self.notes),
             ]
         )
 
     @functools.cached_property
     def _parsed(self):
-        from ai_edge_litert import schema_py_generated as schema
-
-        if self.data[4:8] != b"TFL3":
-            raise InputError(f"These {len(self.data)} bytes are not a .tflite file.")
-        try:
-            model = schema.ModelT.InitFromPackedBuf(self.data, 0)
-            graphs = model.subgraphs or []
-            complete = graphs and all(
-                graph.tensors is not None
-                and graph.inputs is not None
-                and graph.outputs is not None
-                and graph.operators is not None
-                and all(0 <= i < len(graph.tensors) for i in [*graph.inputs, *graph.outputs])
-                and all(0 <= op.opcodeIndex < len(model.operatorCodes) for op in graph.operators)
-                for graph in graphs
-            )
-        except Exception as error:  # whatever a malformed buffer makes the reader raise
-            raise InputError(
-                f"These {len(self.data)} bytes are a damaged .tflite file ({error})."
-            ) from error
-        if not complete:
-            raise InputError(f"These {len(self.data)} bytes are an incomplete .tflite file.")
-        return model
+        return flatbuffer.parse(self.data)
 
     def _infos(self, which: str) -> tuple[TensorInfo, ...]:
         graph = self._parsed.subgraphs[0]
@@ -336,124 +425,10 @@ class TFLiteModel:
         for signature in self._parsed.signatureDefs or []:
             if signature.subgraphIndex == 0:
                 names = {
-                    entry.tensorIndex: entry.name.decode()
+                    entry.tensorIndex: (entry.name or b"?").decode(errors="replace")
                     for entry in getattr(signature, which) or []
                 }
         return tuple(
-            _tensor_info(graph.tensors[index], names.get(index)) for index in getattr(graph, which)
+            flatbuffer.tensor_info(graph.tensors[index], names.get(index))
+            for index in getattr(graph, which)
         )
-
-
-def _tensor_info(tensor, name) -> TensorInfo:
-    quantization = tensor.quantization
-    scaled = (
-        quantization is not None
-        and quantization.scale is not None
-        and len(quantization.scale) == 1
-        and _dtype(tensor.type) in ("int8", "uint8", "int16")
-    )
-    return TensorInfo(
-        name=name or (tensor.name or b"").decode(errors="replace"),
-        shape=tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ())),
-        dtype=_dtype(tensor.type),
-        scale=float(quantization.scale[0]) if scaled else None,
-        zero_point=int(quantization.zeroPoint[0]) if scaled else None,
-    )
-
-
-@functools.cache
-def _enum_names(kind: str) -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name for name, value in vars(getattr(schema, kind)).items() if name.isupper()}
-
-
-# Of UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs, those that hold the output's and cell's state.
-LSTM_STATE, LSTM_CELL = 18, 19
-#: The int8 kernel's tanh knows no finer steps of the 16-bit cell.
-LEAST_CELL_SCALE = 2.0**-15
-
-
-def _scale(tensor) -> float | None:
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None or not len(quantization.scale):
-        return None
-    return float(quantization.scale[0])
-
-
-def _touched(graph) -> set[int]:
-    """Return the indices of the tensors that are computed with."""
-    lists = [graph.inputs, graph.outputs]
-    for op in graph.operators or []:
-        lists += [op.inputs, op.outputs]
-    return {int(i) for indices in lists if indices is not None for i in indices if i >= 0}
-
-
-def _dtype(tensor_type: int) -> str:
-    return _enum_names("TensorType").get(tensor_type, f"type{tensor_type}").lower()
-
-
-def _op_name(code) -> str:
-    # Files older than schema version 3a keep the code in the deprecated, 8-bit field.
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    name = _enum_names("BuiltinOperator").get(number, f"BUILTIN_{number}")
-    if name == "CUSTOM" and code.customCode:
-        return code.customCode.decode(errors="replace")
-    return name
-
-
-def call_interpreter(function, *args, timeout: float):
-    """Run a function that opens an interpreter in the shared worker, with a readable error."""
-    try:
-        return sandbox.shared().call(function, *args, timeout=timeout)
-    except WorkerError as error:
-        raise error.because("The interpreter could not run this file") from None
-
-
-def open_interpreter(data: bytes, engine: str, threads: int):
-    """Open a file in the LiteRT interpreter, tensors allocated; call it in a worker only.
-
-    Args:
-        data: The file's bytes.
-        engine: One of `ENGINES`.
-        threads: Threads of the interpreter.
-
-    Raises:
-        InputError: for an unknown engine.
-        ConversionError: if the interpreter refuses the file.
-    """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    resolver = {"xnnpack": OpResolverType.AUTO, "reference": OpResolverType.BUILTIN_REF}
-    if engine not in resolver:
-        raise InputError(f"engine must be one of {ENGINES}, got {engine!r}.")
-    try:
-        interpreter = Interpreter(
-            model_content=data,
-            num_threads=threads,
-            experimental_op_resolver_type=resolver[engine],
-        )
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise ConversionError(
-            f"The {engine} interpreter refuses this file: {' '.join(str(error).split())}"
-        ) from None
-    return interpreter
-
-
-def _predict(data, arrays, batch, engine, threads):
-    """Run every example from a reset state; in the worker."""
-    interpreter = open_interpreter(data, engine, threads)
-    inputs = [detail["index"] for detail in interpreter.get_input_details()]
-    outputs = [detail["index"] for detail in interpreter.get_output_details()]
-    count = len(arrays[0])
-    results = [[] for _ in outputs]
-    for start in range(0, count, batch):
-        rows = np.arange(start, start + batch) % count  # the last batch is filled up
-        interpreter.reset_all_variables()
-        for index, array in zip(inputs, arrays, strict=True):
-            interpreter.set_tensor(index, array[rows])
-        interpreter.invoke()
-        for result, index in zip(results, outputs, strict=True):
-            result.append(interpreter.get_tensor(index))
-    return [np.concatenate(result)[:count] for result in results]

@@ -1,54 +1,97 @@
 """`to_tflite`: a Keras model as `.tflite` bytes, converted where a crash does no harm.
 
-model ──trace at batch 1──► SavedModel ──worker: converter──► bytes ──audit──► TFLiteModel
+model ──form of recurrence──► traced at a static batch ──► SavedModel
+      ──worker: converter, first run──► bytes ──audit──► TFLiteModel
 """
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import os
+import pathlib
 import tempfile
 
 import numpy as np
 
-from tfkd import backends, graph
-from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd import backends, graph, loading, translation
+from tfkd.errors import ConversionError, InputError, UnsupportedError, WorkerError
 from tfkd.quantization import frozen
 
-from . import recurrent, sandbox
+from . import autopsy, calibration, converter, flatbuffer, recurrent, sandbox, streaming, tracing
+from . import micro as micro_runtime
 from .artifact import TFLiteModel
 
 #: float32: as trained. float16: weights halved, for GPU delegates. dynamic: int8 weights,
-#: float activations. int8: integers throughout, input and output too.
-FORMATS = ("float32", "float16", "dynamic", "int8")
+#: float activations. int8: integers throughout, input and output too. int16x8: int8 weights,
+#: 16-bit activations. int4: 4-bit weights, float arithmetic.
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
+_INTEGER = ("int8", "int16x8")
+_TWIN_SECONDS = 900.0
 
-_SECONDS = 900.0
 
+def to_tflite(
+    model,
+    format: str = "float32",
+    representative_data=None,
+    *,
+    batch: int | None = 1,
+    recurrent: str = "auto",
+    float_io: bool = False,
+    skip=(),
+    bits: dict[str, int] | None = None,
+    micro: bool = False,
+    allow_flex: bool = False,
+    allow_custom: bool = False,
+    timeout: float = 900.0,
+) -> TFLiteModel:
+    """Convert a Keras model to a `.tflite` file.
 
-def to_tflite(model, format: str = "float32", representative_data=None) -> TFLiteModel:
-    """Convert a Keras model to a `.tflite` file with a static batch of one.
-
-    The converter runs in a child process: should it crash or hang, that is an error here
-    and not the end of the caller. Whatever is asked for is what comes out: an int8 file
-    in which anything is left float is refused.
+    The converter and the file's first run are in a child process: should they crash or hang,
+    that is an error here and not the end of the caller. Whatever is asked for is what comes
+    out: an int8 file in which anything is left float is refused.
 
     Args:
-        model: A built Keras 3 or tf_keras model, also one from `quantize_aware`.
-        format: `"float32"`, `"float16"` (weights; half the bytes), `"dynamic"` (int8
-            weights, float arithmetic) or `"int8"` (integers only, input and output too).
-        representative_data: For int8, examples in the model's own input range from
-            which the activation ranges are read: an array of shape (examples, ...), or a
-            list or dict of them for several inputs; 100 to 500 are enough. A model from
-            `quantize_aware` has learned its ranges and takes none, unless it has recurrent
-            layers: their gates and state have no learned ranges.
+        model: A built Keras 3 or tf_keras model, also one from `quantize_aware`, or the path
+            of a `.keras` or `.h5` file or a SavedModel folder.
+        format: `"float32"`, `"float16"` (weights; half the bytes), `"dynamic"` (int8 weights,
+            float arithmetic), `"int8"` (integers only, input and output too), `"int16x8"`
+            (int8 weights, 16-bit activations) or `"int4"` (4-bit weights, float arithmetic;
+            extra `int4`).
+        representative_data: For int8 and int16x8, examples in the model's own input range
+            from which the activation ranges are read: arrays (examples, ...), a list or dict
+            of them for several inputs, a `tfkd.data.Data` (its training split is drawn
+            from), a `tf.data.Dataset`, `PyDataset` or generator of batches. 100 to 500
+            examples are enough; more are drawn from. A model from `quantize_aware` has
+            learned its ranges and takes none, unless it has recurrent layers: their gates
+            and state have no learned ranges.
+        batch: Examples a call, fixed in the file; `None` leaves it free, where no recurrent
+            layer and no integer reshaping forbids that.
+        recurrent: The form of LSTM, GRU and SimpleRNN. `"fused"`: one operator a layer, LSTM
+            only; it keeps its state between calls and must be reset. `"unrolled"`: every step
+            written out. `"loop"`: a WHILE operator, float only. `"step"`: one step a call,
+            with the state as inputs and outputs `state_in_*` and `state_out_*`, for any
+            length. `"auto"` picks by format; the file's `notes` say what, `recurrent_forms`
+            what the others cost.
+        float_io: Keep input and output of an integer file in float32.
+        skip: Names of layers to leave in floating point in an int8 file.
+        bits: For `"int4"`, other widths (8, or 32 for float) by layer name.
+        micro: Refuse what TensorFlow Lite for Microcontrollers can't run, and try the file on
+            it (extra `micro`).
+        allow_flex: Keep operations that TFLite lacks as TensorFlow's own ("Flex"); such a file
+            needs the Flex delegate.
+        allow_custom: Keep unknown operations as custom operators, which the application brings.
+        timeout: Seconds after which the conversion is ended.
 
     Returns:
         A `TFLiteModel`; `.save(path)` writes it.
 
     Raises:
-        InputError: for an unknown format, or representative data that is missing, not
-            wanted, of the wrong shape, empty or not finite.
+        InputError: for an argument out of the allowed ones, a model that can't be read or has
+            NaN weights, or representative data that does not fit (see `calibration`).
+        UnsupportedError: if the model has no such form in this format.
         ConversionError: if the converter fails, dies or hangs, or would leave part of an
-            int8 file in floating point.
+            integer file in floating point.
+        MissingDependencyError: if an extra is needed that is not installed.
 
     Example:
         >>> import keras
@@ -57,51 +100,203 @@ def to_tflite(model, format: str = "float32", representative_data=None) -> TFLit
         >>> to_tflite(model).inputs[0].shape
         (1, 4)
     """
-    if format not in FORMATS:
-        raise InputError(f"format must be one of {FORMATS}, got {format!r}.")
-    if backends.flavour(model) is None:
-        raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
-    _check_finite(model)
-    quantized = backends.is_quantize_aware(model)
-    if quantized and format != "int8":
-        raise InputError(
-            "A quantize-aware model is trained for int8; strip_quantization gives the float model "
-            f"to convert to {format}."
-        )
-    calibrated = format == "int8" and (not quantized or frozen.needs_calibration(model))
-    samples = _representative(model, format, representative_data, calibrated)
-    kept = ()
-    if frozen.is_ours(model):
-        kept = tuple(frozen.float_layers(model))
-        model = frozen.freeze(model, ranges=not calibrated)
-    if calibrated and recurrent.has_recurrence(model):
-        model = recurrent.without_loops(model)
+    request = _Request(
+        format, batch, recurrent, float_io, tuple(skip), bits or {}, micro, allow_flex, allow_custom
+    )
+    source = _Source(model, request, representative_data)
     sandbox.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        names = _save(model, folder)
-        if samples is not None:
-            samples = dict(zip(names, samples, strict=True))
+        order, data = source.order(folder), None
+        what = f"Converting {source.name!r} to {format}"
         try:
-            data = sandbox.shared().call(_convert, folder, format, samples, kept, timeout=_SECONDS)
+            data, notes = sandbox.shared().call(converter.convert, order, timeout=timeout)
+            what = f"The first run of {source.name!r} in {format}"
+            sandbox.shared().call(converter.try_out, data, micro, timeout=timeout)
         except WorkerError as error:
-            raise ConversionError(
-                f"Converting {model.name!r} to {format} failed: {error}"
-            ) from error
-    converted = TFLiteModel(data)
-    if converted.wrong_scales:
-        raise ConversionError(
-            f"Converting {model.name!r} to {format} gave the operation "
-            f"{converted.wrong_scales[0]!r} scales with which its kernel computes something else. "
-            "For an LSTM, unroll=True avoids it."
+            raise autopsy.cause_of_death(error, what, order, source.scopes, data) from error
+    file = TFLiteModel(data, notes=(*source.notes, *notes))
+    _audit(file, source)
+    return file
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """What `to_tflite` was asked for, checked."""
+
+    format: str
+    batch: int | None
+    recurrent: str
+    float_io: bool
+    skip: tuple[str, ...]
+    bits: dict[str, int]
+    micro: bool
+    flex: bool
+    custom: bool
+
+    def __post_init__(self):
+        if self.format not in FORMATS:
+            raise InputError(f"format must be one of {FORMATS}, got {self.format!r}.")
+        if self.recurrent not in recurrent.FORMS:
+            raise InputError(f"recurrent must be one of {recurrent.FORMS}, got {self.recurrent!r}.")
+        if self.batch is not None and (not isinstance(self.batch, int) or self.batch < 1):
+            raise InputError(f"batch must be a whole number of at least 1, got {self.batch!r}.")
+        if self.float_io and self.format not in _INTEGER:
+            raise InputError(
+                f"float_io is for integer files; {self.format} has float inputs anyway."
+            )
+        if self.skip and self.format != "int8":
+            raise InputError(f"skip= leaves layers of an int8 file float, not of {self.format}.")
+        if self.bits and self.format != "int4":
+            raise InputError(f"bits= goes with format='int4', not {self.format!r}.")
+        for name, width in self.bits.items():
+            if width not in (4, 8, 32):
+                raise InputError(f"bits= takes 4, 8 or 32 for {name!r}, got {width!r}.")
+        if self.micro and self.format in ("float16", "dynamic", "int4"):
+            raise InputError(
+                f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
+                "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
+            )
+        if self.micro and (self.flex or self.custom):
+            raise InputError("micro=True goes with TFLite's own operators only.")
+
+
+class _Source:
+    """What is converted: a model in the form that is traced, or a SavedModel."""
+
+    def __init__(self, given, request: _Request, data, twin: bool = False):
+        self.request, self.notes, self.kept = request, [], request.skip
+        self.twin = twin  # without its numbers: nothing is calibrated
+        self.signature = self.outputs = None
+        if isinstance(given, (str, os.PathLike)):
+            given = self._read(pathlib.Path(given))
+        if self.signature is not None:
+            self._take_signature(data)
+            return
+        if backends.flavour(given) is None or not hasattr(given, "layers"):
+            raise InputError(
+                "Expected a Keras 3 or tf_keras model, or the path of a .keras, .h5 or SavedModel, "
+                f"got {type(given).__name__}."
+            )
+        self.name = given.name
+        _check_finite(given)
+        self.model, self.samples = self._quantized(given, data)
+        self._choose_form()
+
+    def _read(self, path):
+        if not path.exists():
+            raise InputError(f"There is no model at {str(path)!r}.")
+        if path.is_dir() and not loading.is_keras_saved_model(path):
+            self.signature = tracing.SavedSignature(path)
+            return None
+        return loading.load_model(path)
+
+    def _take_signature(self, data):
+        request, signature = self.request, self.signature
+        self.name, self.model = signature.name, None
+        signature.check_finite()
+        if request.recurrent not in ("auto", "loop"):
+            raise UnsupportedError(
+                f"The SavedModel {signature.name!r} is a signature without layers, so "
+                f"recurrent={request.recurrent!r} finds none; give the Keras model."
+            )
+        if request.skip:
+            raise UnsupportedError("skip= needs the Keras model: a SavedModel names no layers.")
+        self.samples = self._data(signature, data, wanted=request.format in _INTEGER)
+
+    def _quantized(self, model, data):
+        """Bring a quantize-aware model into the converter's form, and check the data."""
+        format = self.request.format
+        aware = backends.is_quantize_aware(model)
+        if aware and format != "int8":
+            raise InputError(
+                "A quantize-aware model is trained for int8; strip_quantization gives the float "
+                f"model to convert to {format}."
+            )
+        if aware and self.request.skip:
+            raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
+        calibrated = format in _INTEGER and (not aware or frozen.needs_calibration(model))
+        samples = self._data(model, data, calibrated)
+        if frozen.is_ours(model):
+            self.kept = tuple(frozen.float_layers(model))
+            model = frozen.freeze(model, ranges=not (calibrated or self.twin))
+        return model, samples
+
+    def _data(self, model, data, wanted):
+        format = self.request.format
+        if data is None:
+            if wanted and not self.twin:
+                raise InputError(
+                    f"{format} needs representative_data: 100 to 500 examples from the training "
+                    "data, preprocessed as in training."
+                )
+            return None
+        if not wanted:
+            why = "this model has learned its ranges" if format == "int8" else None
+            why = why or f"{format} needs none"
+            raise InputError(f"representative_data is not used here: {why}; leave it out.")
+        return calibration.representative_samples(model, data)
+
+    def _choose_form(self):
+        request = self.request
+        form, note = recurrent.choose(self.model, request.format, request.recurrent)
+        self.notes += [note] if note else []
+        integer = request.format in _INTEGER
+        if form is None:
+            if integer:
+                self.model = _as_tf_keras(self.model)
+            return
+        if request.batch is None and form != "step":
+            raise UnsupportedError(
+                f"The model {self.name!r} has recurrent layers, which need a fixed batch: give a "
+                "number."
+            )
+        if form == "step":
+            made = streaming.step_model(self.model, self.samples)
+            self.model, self.samples, self.outputs = made
+        elif form == "loop":
+            # tf_keras's LSTM would become the fused kernel.
+            self.model = translation.translate(self.model, to="keras")
+        else:
+            loops = request.recurrent == "auto" and not integer
+            self.model = recurrent.lower(self.model, form, loops=loops, integer=integer)
+
+    def order(self, folder: str) -> converter.Order:
+        """Write the SavedModel and return what to do with it."""
+        request = self.request
+        if self.signature is not None:
+            names = self.signature.save(folder, request.batch)
+        else:
+            names = tracing.save_model(self.model, folder, request.batch, self.outputs)
+        samples = None if self.samples is None else dict(zip(names, self.samples, strict=True))
+        return converter.Order(
+            folder=folder,
+            format=request.format,
+            samples=samples,
+            float_io=request.float_io,
+            kept=tuple(map(tracing.scope_of, self.kept)),
+            bits={tracing.scope_of(name): width for name, width in request.bits.items()},
+            flex=request.flex,
+            custom=request.custom,
+            batch=request.batch,
         )
-    if format == "int8" and not converted.integer_only and not kept:
-        names = ", ".join(converted.float_tensors[:5])
-        raise ConversionError(
-            f"Converting {model.name!r} to int8 left {len(converted.float_tensors)} tensors in "
-            f"floating point ({names}); use format='dynamic' if that is acceptable, or replace "
-            "the layers they belong to."
-        )
-    return converted
+
+    @property
+    def scopes(self) -> list[str]:
+        """The layers, as they begin the names of tensors."""
+        if self.model is None:
+            return []
+        return [tracing.scope_of(call.name) for call in graph.walk(self.model).calls]
+
+
+def _as_tf_keras(model):
+    """Return the model in tf_keras, whose layers have more integer kernels, where it can go.
+
+    Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
+    """
+    try:
+        return translation.translate(model)
+    except UnsupportedError:  # a custom layer: as it is
+        return model
 
 
 def _check_finite(model):
@@ -117,167 +312,153 @@ def _check_finite(model):
         )
 
 
-def _representative(model, format, data, wanted):
-    """Return the representative data as a list of float arrays, checked; or `None`."""
-    if data is None:
-        if wanted:
-            raise InputError(
-                "int8 needs representative_data: 100 to 500 examples from the training data, "
-                "preprocessed as in training."
-            )
-        return None
-    if not wanted:
-        why = "this model has learned its ranges" if format == "int8" else f"{format} needs none"
-        raise InputError(f"representative_data is not used here: {why}; leave it out.")
-    tensors = graph.walk(model).input_list
-    if isinstance(data, dict):
-        data = [data[tensor.name] for tensor in tensors]
-    elif not isinstance(data, (list, tuple)):
-        data = [data]
-    if len(data) != len(tensors):
-        raise InputError(f"The model has {len(tensors)} inputs, got data for {len(data)}.")
-    arrays = []
-    for tensor, values in zip(tensors, data, strict=True):
-        values = np.asarray(values, dtype=tensor.dtype)
-        fits = values.ndim == len(tensor.shape) and all(
-            want in (None, got)
-            for want, got in zip(tensor.shape[1:], values.shape[1:], strict=True)
+def _audit(file: TFLiteModel, source: _Source):
+    """Raise if a file is not what was asked for."""
+    request = source.request
+    what = f"Converting {source.name!r} to {request.format}"
+    if file.wrong_scales:
+        raise ConversionError(
+            f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
+            "computes something else. For an LSTM, recurrent='unrolled' avoids it."
         )
-        if not fits:
-            raise InputError(
-                f"representative_data for input {tensor.name!r} must have the shape "
-                f"{tensor.shape}, got {values.shape}."
-            )
-        if len(values) == 0:
-            raise InputError("representative_data is empty; give 100 to 500 examples.")
-        if not np.isfinite(values.astype("float64")).all():
-            raise InputError("representative_data holds NaN or infinite values.")
-        arrays.append(values)
-    return arrays
-
-
-def _save(model, folder: str) -> list[str]:
-    """Trace the model for one example and write it as a SavedModel.
-
-    Returns:
-        The names of the inputs in the signature, in the graph's order.
-    """
-    import tensorflow as tf
-
-    source = graph.walk(model)
-    names = _identifiers([tensor.name for tensor in source.input_list])
-    free = [
-        f"{tensor.name} {tensor.shape}" for tensor in source.input_list if None in tensor.shape[1:]
-    ]
-    if free:
-        raise InputError(
-            f"The model {model.name!r} has inputs of free size ({', '.join(free)}); a .tflite "
-            "file is static: rebuild the model with a fixed Input shape."
+    if file.flex_ops and not request.flex:
+        raise ConversionError(
+            f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
+            "layers, or allow_flex=True for a file that needs the Flex delegate."
         )
-    specs = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=name)
-        for name, tensor in zip(names, source.input_list, strict=True)
-    ]
-    by_index = {tensor.index: i for i, tensor in enumerate(source.input_list)}
-
-    def forward(*tensors):
-        structure = graph.map_structure(lambda t: tensors[by_index[t.index]], source.inputs)
-        outputs = list(graph.leaves(model(structure, training=False)))
-        return dict(zip(output_names, outputs, strict=True))
-
-    output_names = _identifiers([tensor.name for tensor in source.output_list])
-    module = tf.Module()
-    # tf_keras variables are TensorFlow's own; a Keras 3 one holds it as `value`.
-    module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
-    module.forward = tf.function(forward, input_signature=specs, autograph=False)
-    tf.saved_model.save(module, folder, signatures=module.forward)
-    return names
-
-
-def _identifiers(names: list[str]) -> list[str]:
-    """Make names that are distinct and safe in every language that will read them."""
-    taken: list[str] = []
-    for name in names:
-        safe = re.sub(r"\W", "_", name.split("/")[-1]) or "tensor"
-        safe = f"t_{safe}" if safe[0].isdigit() else safe
-        candidate, number = safe, 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{safe}_{number}"
-        taken.append(candidate)
-    return taken
+    if file.custom_ops and not request.custom:
+        raise ConversionError(
+            f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
+            "replace the layers, or allow_custom=True if your application brings them."
+        )
+    if request.format in _INTEGER and not source.kept:
+        left = _left_float(file, request.float_io)
+        if left:
+            layers = {flatbuffer.layer_in(name, source.scopes) for name in left} - {None}
+            where = f"of {', '.join(map(repr, sorted(layers)))} " if layers else ""
+            raise ConversionError(
+                f"{what} left {len(left)} tensors {where}in floating point "
+                f"({', '.join(left[:3])}); use format='dynamic' if that is acceptable, name the "
+                "layers in skip= (int8), or replace them."
+            )
+    if request.micro and file.hybrid_ops:
+        raise ConversionError(
+            f"{what} gave {file.hybrid_ops[0]!r} narrower weights than its arithmetic, which "
+            "microcontrollers' kernels do not take."
+        )
 
 
-def _convert(folder: str, format: str, samples, kept: tuple[str, ...]) -> bytes:
-    """Run the converter and a first trial; in the worker.
+def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
+    """Return the float tensors of an integer file that do not belong to its float ends."""
+    if not float_io:
+        return list(file.float_tensors)
+    model = file._parsed
+    names = flatbuffer.op_names(model)
+    inner = []
+    for subgraph in model.subgraphs:
+        ends = set()
+        for op in subgraph.operators:
+            if names[op.opcodeIndex] == "QUANTIZE":
+                ends |= set(map(int, op.inputs)) & set(map(int, subgraph.inputs))
+            if names[op.opcodeIndex] == "DEQUANTIZE":
+                ends |= set(map(int, op.outputs)) & set(map(int, subgraph.outputs))
+        inner += [
+            flatbuffer.name_of(subgraph.tensors[i])
+            for i in sorted(flatbuffer.touched(subgraph) - ends)
+            if flatbuffer.dtype_of(subgraph.tensors[i]).startswith("float")
+        ]
+    return inner
+
+
+def float_twin(model, like: str = "int8", recurrent: str = "auto") -> TFLiteModel:
+    """Return the float32 file with the operations of the integer one, to compare layer by layer.
 
     Args:
-        folder: Of the SavedModel.
-        format: One of `FORMATS`.
-        samples: Representative data by input, or `None`.
-        kept: Names of the layers to leave in floating point.
+        model: The model that the integer file was made of, as for `to_tflite`.
+        like: The format of that file.
+        recurrent: The form it was made in.
+
+    Returns:
+        A `TFLiteModel` whose tensors carry the same names.
     """
-    import tensorflow as tf
+    request = _Request(like, 1, recurrent, False, (), {}, False, False, False)
+    source = _Source(model, request, None, twin=True)
+    with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
+        order = dataclasses.replace(source.order(folder), format="float32", kept=())
+        data, _ = sandbox.shared().call(converter.convert, order, timeout=_TWIN_SECONDS)
+    return TFLiteModel(data)
 
-    from .artifact import open_interpreter
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if format != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if format == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if format == "int8":
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        if samples is not None:
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            count = len(next(iter(samples.values())))
+@dataclasses.dataclass(frozen=True)
+class RecurrentForm:
+    """What one form of a model's recurrent layers costs, measured on the file.
 
-            def representative():
-                for i in range(count):
-                    yield {name: values[i : i + 1] for name, values in samples.items()}
+    Attributes:
+        form: `"fused"`, `"unrolled"`, `"loop"` or `"step"`.
+        picked: Whether `recurrent="auto"` takes it.
+        ops: Operators in the file; `None`, as all that follows, where it can't be made.
+        bytes: Of the file.
+        activation_bytes: Of activations at a time, less than any arena.
+        arena_bytes: Least arena of TensorFlow Lite for Microcontrollers on this 64-bit host;
+            `None` if it is not installed or does not run the file.
+        keeps_state: Whether it must be reset before each sequence.
+        error: Why it can't be made, else `None`.
+    """
 
-            converter.representative_dataset = representative
+    form: str
+    picked: bool
+    ops: int | None = None
+    bytes: int | None = None
+    activation_bytes: int | None = None
+    arena_bytes: int | None = None
+    keeps_state: bool | None = None
+    error: str | None = None
+
+
+def recurrent_forms(
+    model, format: str = "int8", representative_data=None, **options
+) -> list[RecurrentForm]:
+    """Make a model's file in each form of its recurrent layers and compare what they cost.
+
+    Args:
+        model: As for `to_tflite`.
+        format: As for `to_tflite`.
+        representative_data: As for `to_tflite`; not an iterator, since it is read several times.
+        **options: As for `to_tflite`.
+
+    Returns:
+        One `RecurrentForm` each; empty for a model without recurrent layers.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = loading.load_model(model)
+    picked, _ = recurrent.choose(model, format, "auto")
+    if picked is None:
+        return []
+    rows = []
+    for form in recurrent.FORMS[1:]:
+        try:
+            file = to_tflite(model, format, representative_data, recurrent=form, **options)
+        except (UnsupportedError, ConversionError) as error:
+            rows.append(RecurrentForm(form, form == picked, error=str(error)))
+            continue
+        rows.append(
+            RecurrentForm(
+                form,
+                form == picked,
+                sum(file.ops.values()),
+                file.size,
+                file.activation_bytes,
+                _arena(file),
+                file.keeps_state,
+            )
+        )
+    return rows
+
+
+def _arena(file: TFLiteModel) -> int | None:
+    if not micro_runtime.is_installed():
+        return None
     try:
-        data = _leave_float(converter, kept) if kept else converter.convert()
-    except Exception as error:
-        text = str(error)
-        found = re.search(r"error: (.+)", text)
-        reason = found.group(1) if found else text.strip().splitlines()[0]
-        raise ConversionError(f"The converter refused the model: {reason}") from None
-    data = recurrent.with_cell_scales_mended(data)
-    interpreter = open_interpreter(data, "xnnpack", 1)
-    interpreter.reset_all_variables()
-    for tensor in interpreter.get_input_details():  # memory as it comes may be no valid index
-        interpreter.set_tensor(tensor["index"], np.zeros(tensor["shape"], tensor["dtype"]))
-    interpreter.invoke()
-    return data
-
-
-def _leave_float(converter, kept: tuple[str, ...]) -> bytes:
-    """Calibrate, then quantize everything but the named layers.
-
-    The converter's own switch for this is the deny list of its quantization debugger, which
-    goes by the names of the operations' results.
-    """
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-
-    converter._experimental_calibrate_only = True
-    calibrated = converter.convert()
-    inside = re.compile("|".join(f"(^|/){re.escape(name)}(/|$)" for name in kept))
-    names = {
-        tensor.name.decode(errors="replace")
-        for graph_ in TFLiteModel(calibrated)._parsed.subgraphs
-        for tensor in graph_.tensors
-    }
-    denied = {n for n in names if any(inside.search(part) for part in n.split(";"))}
-    for name in kept:
-        if not any(f"{name}/" in tensor for tensor in denied):
-            raise ConversionError(f"The layer {name!r} to leave in floating point was not found.")
-    data = mlir_quantize(
-        calibrated,
-        denylisted_nodes=denied,
-        input_data_type=tf.int8,
-        output_data_type=tf.int8,
-    )
-    return bytes(data)
+        return micro_runtime.least_arena(file)
+    except ConversionError:
+        return None

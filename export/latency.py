@@ -21,7 +21,8 @@ import numpy as np
 from tfkd.errors import InputError, TfkdError, WorkerError
 
 from . import sandbox
-from .artifact import ENGINES, TFLiteModel, open_interpreter
+from .artifact import TFLiteModel
+from .interpreter import LITERT_ENGINES, check_engine, open_interpreter
 
 _ROUND_SECONDS = 0.05
 _WARM_UP_SECONDS = 0.5
@@ -105,8 +106,7 @@ def benchmark(
         InputError: for no models, an unreadable file or inputs of the wrong shape.
         WorkerError: if the interpreter dies on a file; the message names it.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine must be one of {ENGINES}, got {engine!r}.")
+    check_engine(engine, LITERT_ENGINES)
     for name, value, least in (("threads", threads, 1), ("min_runs", min_runs, 2)):
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
@@ -208,8 +208,7 @@ def _median_interval(rounds, seed, resamples: int = 1000) -> tuple[float, float]
 
 def _example(file: TFLiteModel, inputs, seed) -> list[np.ndarray]:
     if inputs is not None:
-        batch = file.inputs[0].shape[0]
-        return [np.resize(a, (batch, *a.shape[1:])) for a in file.input_arrays(inputs)]
+        return file.first_call(inputs)
     rng = np.random.default_rng(seed)
     return [info.quantize(rng.random(info.shape, np.float32)) for info in file.inputs]
 

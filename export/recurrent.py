@@ -1,10 +1,11 @@
-"""The form in which recurrent layers go into an int8 file.
+"""The form in which recurrent layers go into a file.
 
-Calibrating a WHILE loop kills the converter, so no loop may be left: an LSTM of the
-standard kind becomes TFLite's fused kernel, anything else is unrolled.
+    fused     LSTM, 16 steps ──► UNIDIRECTIONAL_SEQUENCE_LSTM    (keeps its state: reset!)
+    unrolled  GRU, 16 steps  ──► 16 x 11 operations              (Keras's own: 16 x 15)
+    loop      GRU, 16 steps  ──► WHILE                           (float only)
+    step      one step a call, the state outside                 (`streaming.py`)
 
-    LSTM, 16 steps ──► UNIDIRECTIONAL_SEQUENCE_LSTM        (state kept between calls: reset!)
-    GRU, 16 steps  ──► 16 x 11 operations                  (Keras's own unrolling: 16 x 15)
+Calibrating a WHILE loop kills the converter, so none may be left in an integer file.
 
 The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
 goes in and comes out. Where the result goes into a concatenation, the converter gives one end
@@ -22,41 +23,120 @@ import types
 from tfkd import backends, graph, translation
 from tfkd.errors import UnsupportedError
 
-from .artifact import LEAST_CELL_SCALE, LSTM_CELL
+from .flatbuffer import LEAST_CELL_SCALE, LSTM_CELL
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
+#: How recurrent layers can stand in a file; see `to_tflite`.
+FORMS = ("auto", "fused", "unrolled", "loop", "step")
+
+# What "auto" takes: for LSTMs with a fused kernel, and for everything else.
+_PICKED = {"int8": ("fused", "unrolled"), "int16x8": ("unrolled",) * 2, "int4": ("loop",) * 2}
+_PICKED_FLOAT = ("fused", "loop")
+
+_REFUSED = {
+    ("int8", "loop"): "calibrating a loop ends the converter",
+    ("int16x8", "loop"): "calibrating a loop ends the converter",
+    ("int16x8", "fused"): "the fused kernel has no 16-bit form in the converter",
+    ("int4", "fused"): "ai-edge-quantizer leaves the fused kernel's weights in 32 bits",
+}
 
 
-def has_recurrence(model) -> bool:
-    """Tell whether a model has recurrent layers, nested ones included."""
-    return any(type(layer).__name__ in RECURRENT for _, layer in graph.walk(model).layers)
+def recurrent_calls(source) -> list:
+    """Return a graph's calls of recurrent layers."""
+    return [call for call in source.calls if type(call.layer).__name__ in RECURRENT]
 
 
-def without_loops(model):
-    """Return a tf_keras model of the same function whose recurrence converts to int8.
+def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
+    """Decide on the form of a model's recurrent layers.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+        format: Of the file.
+        wanted: One of `FORMS`.
+
+    Returns:
+        The form, `None` for a model without recurrent layers, and what to tell of the choice.
+        `"fused"` under `"auto"` means: where a layer has the kernel.
+
+    Raises:
+        UnsupportedError: if the form does not exist for the format or for a layer.
+    """
+    if wanted == "auto" and not hasattr(model, "inputs"):
+        return None, None
+    source = graph.walk(model)
+    calls = recurrent_calls(source)
+    if not calls:
+        if wanted not in ("auto", "loop"):
+            raise UnsupportedError(
+                f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
+                "(LSTM, GRU, SimpleRNN, Bidirectional)."
+            )
+        return None, None
+    if wanted != "auto":
+        if (format, wanted) in _REFUSED:
+            others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
+            raise UnsupportedError(
+                f"recurrent={wanted!r} does not go with {format}: {_REFUSED[format, wanted]}. "
+                f"Take one of {others}."
+            )
+        for call in calls:
+            if wanted == "fused" and not _has_kernel(call.layer):
+                raise UnsupportedError(
+                    f"The layer {call.name!r} ({type(call.layer).__name__}) has no fused kernel: "
+                    "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
+                    "'step' or 'auto'."
+                )
+        return wanted, None
+    fused, others = _PICKED.get(format, _PICKED_FLOAT)
+    takes = {}
+    for call in calls:
+        plain = _has_kernel(call.layer) and not _is_special(call)
+        takes.setdefault(fused if plain else others, []).append(call.name)
+    form = "fused" if "fused" in takes else others
+    told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
+    return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
+
+
+def _is_special(call) -> bool:
+    """Tell whether a call needs more than a sequence: a mask or states from elsewhere."""
+    return (
+        bool(call.inputs[0].masked)
+        or len(call.inputs) > 1
+        or bool(getattr(call.layer, "stateful", False))
+    )
+
+
+def lower(model, form: str, *, loops: bool = False, integer: bool = True):
+    """Return a tf_keras model of the same function whose recurrence has the wanted form.
 
     Args:
         model: A built Keras 3 or tf_keras model; it is not changed.
+        form: `"fused"`, where a layer has the kernel, or `"unrolled"`.
+        loops: Whether layers without the kernel stay loops; otherwise they are unrolled.
+        integer: Whether for an integer file, in which kernels tie scales together.
 
     Returns:
         A `tf_keras.Model` with the same inputs and outputs.
 
     Raises:
-        UnsupportedError: for a recurrent layer over a free number of steps.
+        UnsupportedError: for what that form can't carry: a free number of steps, a mask,
+            states from elsewhere or kept between batches.
     """
     source = graph.walk(translation.translate(model))
-    tied = any(type(layer).__name__ in _TYING for _, layer in source.layers)
+    tied = integer and any(type(layer).__name__ in _TYING for _, layer in source.layers)
     made = {}
 
     def apply(call, args, kwargs):
         layer = call.layer
-        if type(layer).__name__ in RECURRENT and call.inputs[0].shape[1] is None:
-            raise UnsupportedError(
-                f"The layer {call.name!r} ({type(layer).__name__}) runs over a free number of "
-                "steps, which int8 files can't; give the Input layer a fixed length."
-            )
         if id(layer) not in made:
-            made[id(layer)] = _form_of(layer, call.name, tied)
+            stays = type(layer).__name__ not in RECURRENT
+            if not stays and loops and (_is_special(call) or not _is_fused_call(call, form)):
+                stays = True
+            if stays:
+                made[id(layer)] = type(layer).from_config(layer.get_config())
+            else:
+                _check_plain(call)
+                made[id(layer)] = _form_of(layer, call.name, form == "fused", tied)
         return made[id(layer)](*args, **kwargs)
 
     lowered = graph.rebuild(source, backends.tf_keras(), apply)
@@ -66,29 +146,62 @@ def without_loops(model):
     return lowered
 
 
+def without_loops(model):
+    """Return the form that int8 files have: `lower(model, "fused")`."""
+    return lower(model, "fused")
+
+
+def _is_fused_call(call, form: str) -> bool:
+    returns_states = type(call.layer).__name__ == "Bidirectional" and call.layer.return_state
+    return form == "fused" and _has_kernel(call.layer) and not returns_states
+
+
+def _check_plain(call):
+    """Raise for what neither the fused kernel nor straight-line code does."""
+    kind, name = type(call.layer).__name__, call.name
+    what = f"The layer {name!r} ({kind})"
+    if call.inputs[0].shape[1] is None:
+        raise UnsupportedError(
+            f"{what} runs over a free number of steps, which this form can't; give the Input "
+            "layer a fixed length, or take recurrent='step'."
+        )
+    if call.inputs[0].masked:
+        raise UnsupportedError(
+            f"{what} is given a mask (mask_zero=True or Masking), which only recurrent='loop' in "
+            "a float format carries; for integers train without the mask."
+        )
+    if len(call.inputs) > 1:
+        raise UnsupportedError(
+            f"{what} starts from states that are computed elsewhere, which only recurrent='loop' "
+            "in a float format carries."
+        )
+    if getattr(call.layer, "stateful", False):
+        raise UnsupportedError(
+            f"{what} keeps its state between batches (stateful=True); recurrent='step' makes the "
+            "state an input and an output."
+        )
+
+
 # Layers in whose int8 kernels inputs and outputs share one scale.
 _TYING = frozenset({"Concatenate", "Bidirectional", "Maximum", "Minimum"})
 
 
-def _form_of(layer, name: str, tied: bool):
-    """Return the layer, or what stands for it: something to call, with `set_weights`."""
-    kind = type(layer).__name__
-    if kind == "Bidirectional":
-        return _BothWays(layer, name, tied)
-    if kind not in RECURRENT:
-        return type(layer).from_config(layer.get_config())
-    return _OneWay(layer, tied)
+def _form_of(layer, name: str, fused: bool, tied: bool):
+    """Return what stands for a recurrent layer: something to call, with `set_weights`."""
+    if type(layer).__name__ == "Bidirectional":
+        return _BothWays(layer, name, fused, tied)
+    return _OneWay(layer, fused, tied)
 
 
 class _OneWay:
     """A recurrent layer, fused or unrolled."""
 
-    def __init__(self, layer, tied: bool):
-        fused = _is_fused(layer)
+    def __init__(self, layer, fused: bool, tied: bool):
+        fused = fused and _has_kernel(layer)
         if fused:
             self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
         else:
-            self.layer = _unrolled_class()(layer, name=f"{layer.name}_unrolled")
+            self.layer = unrolled(layer, layer.name)
         self.own_scale = fused and tied
         self.reverse = False
         self.set_weights = self.layer.set_weights
@@ -99,7 +212,7 @@ class _OneWay:
             result = _reversed(result)
         if not self.own_scale:
             return result
-        return graph.map_structure(_with_own_scale, result)
+        return graph.map_structure(with_own_scale, result)
 
 
 _SETTINGS = (
@@ -111,6 +224,17 @@ _SETTINGS = (
     "return_state",
     "reset_after",
 )
+
+
+def unrolled(layer, name: str, **settings):
+    """Return a tf_keras layer that is a recurrent one as straight-line code.
+
+    Args:
+        layer: The built tf_keras LSTM, GRU or SimpleRNN.
+        name: Of the new layer.
+        **settings: What to change of the layer's own: `return_state`, `return_sequences`.
+    """
+    return _unrolled_class()(layer, name, **settings)
 
 
 @functools.cache
@@ -132,11 +256,11 @@ def _unrolled_class():
             name: Of the new layer.
         """
 
-        def __init__(self, layer, name):
+        def __init__(self, layer, name, **settings):
             super().__init__(name=name)
             # Not the layer itself: its weights would count as this one's.
             self.source = types.SimpleNamespace(
-                **{name: getattr(layer, name, None) for name in _SETTINGS},
+                **{name: getattr(layer, name, None) for name in _SETTINGS} | settings,
                 kind=type(layer).__name__,
                 shapes={w.name.split("/")[-1].split(":")[0]: w.shape for w in layer.weights},
             )
@@ -149,8 +273,13 @@ def _unrolled_class():
                 setattr(self, name, self.add_weight(name, shape=of_shape))
             super().build(shape)
 
-        def call(self, x):
-            """Return what the layer does: (batch, units), or a list with the states."""
+        def call(self, x, states=None):
+            """Return what the layer does: (batch, units), or a list with the states.
+
+            Args:
+                x: (batch, steps, features).
+                states: To start from, (batch, units) each; zeros if left out.
+            """
             layer, units = self.source, self.source.units
             recurrent_bias = None
             bias = getattr(self, "bias", None)
@@ -169,7 +298,7 @@ def _unrolled_class():
                 whole = tf.tensordot(x, kernel, 1)
                 projected.append(tf.unstack(whole if one is None else whole + one, axis=1))
             steps = list(zip(*projected, strict=True))
-            states, outputs = None, []
+            outputs = []
             for inputs in reversed(steps) if layer.go_backwards else steps:
                 states = self.step(inputs, states, recurrent, recurrent_bias)
                 outputs.append(states[0])
@@ -228,13 +357,14 @@ def _unrolled_class():
 class _BothWays:
     """A Bidirectional layer as its two directions and their merge."""
 
-    def __init__(self, layer, name: str, tied: bool):
+    def __init__(self, layer, name: str, fused: bool, tied: bool):
         if layer.return_state:
             raise UnsupportedError(
-                f"The layer {name!r} (Bidirectional) returns its states, which int8 files can't."
+                f"The layer {name!r} (Bidirectional) returns its states, which only "
+                "recurrent='loop' in a float format carries."
             )
         self.directions = [
-            _OneWay(one, tied) for one in (layer.forward_layer, layer.backward_layer)
+            _OneWay(one, fused, tied) for one in (layer.forward_layer, layer.backward_layer)
         ]
         self.merge_mode = layer.merge_mode
         self.directions[1].reverse = layer.return_sequences
@@ -259,7 +389,8 @@ def _reversed(tensor):
     return tf.reverse(tensor, [1])
 
 
-def _with_own_scale(tensor):
+def with_own_scale(tensor):
+    """Return a tensor's values as another operation's result, which may have its own scale."""
     import tensorflow as tf
 
     return tf.reduce_mean(tf.expand_dims(tensor, 1), axis=1)
@@ -296,8 +427,10 @@ def with_cell_scales_mended(data: bytes) -> bytes:
     return bytes(mended)
 
 
-def _is_fused(layer) -> bool:
-    """Tell whether the converter has the fused kernel for an LSTM layer."""
+def _has_kernel(layer) -> bool:
+    """Tell whether the converter has the fused kernel for a layer, of either Keras."""
+    if type(layer).__name__ == "Bidirectional":
+        return all(_has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
     if type(layer).__name__ != "LSTM":
         return False
     names = [getattr(f, "__name__", "") for f in (layer.activation, layer.recurrent_activation)]

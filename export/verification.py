@@ -3,37 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import warnings
+from typing import Any
 
 import numpy as np
 
+from tfkd import backends, graph, loading
 from tfkd.errors import InputError
 
-from .artifact import ENGINES, TFLiteModel
+from . import conversion, flatbuffer, metrics, tracing
+from .artifact import STEP, TFLiteModel
+from .interpreter import ENGINES, check_engine
+from .layer_errors import LayerErrors, layer_errors
+from .metrics import score
 
-# The least argmax agreement that passes, by what was done to the numbers.
+__all__ = ["OutputParity", "Verification", "score", "verify"]
+
+# The least agreement that passes, by what was done to the numbers.
 _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a share of how much the outputs vary from
 # example to example: a model that says the same of everything agrees with any file.
-_LARGEST_DIFFERENCE = {"classification": 0.2, "regression": 0.05}
+_LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
+
+# Layers that hand an activation's values on, and those that are linear on their own.
+_SHAPE_ONLY = ("Reshape", "Flatten", "Dropout", "Permute", "QuantizeLayer", "Identity")
+_LINEAR = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Add", "BatchNormalization")
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputParity:
+    """How one output of a file differs from its model's.
+
+    Attributes:
+        name: Of the output in the file.
+        argmax_agreement: Fraction on which both pick the same class; `None` for values.
+        max_abs_diff: Largest difference, in the output's unit.
+        mean_abs_diff: Mean of the same.
+        max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
+        passed: Whether the agreement reaches `threshold` and the mean difference `allowed`.
+        threshold: The least agreement that passes; `None` for values.
+        allowed: The largest mean difference that passes.
+    """
+
+    name: str
+    argmax_agreement: float | None
+    max_abs_diff: float
+    mean_abs_diff: float
+    max_lsb: float | None
+    passed: bool
+    threshold: float | None
+    allowed: float
+
+    def describe(self) -> str:
+        """Say in a line how the output differs."""
+        parts = []
+        if self.argmax_agreement is not None:
+            parts.append(
+                f"same class {self.argmax_agreement:.2%} (at least {self.threshold:.2%} wanted)"
+            )
+        parts.append(
+            f"mean difference {self.mean_abs_diff:.3g} (at most {self.allowed:.3g} wanted)"
+        )
+        steps = "" if self.max_lsb is None else f" or {self.max_lsb:.1f} integer steps"
+        parts.append(f"largest {self.max_abs_diff:.3g}{steps}")
+        return f"{self.name}: {', '.join(parts)}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What comparing a file with its model showed.
+    """What comparing a file with its model showed; of several outputs, the worst of each.
 
     Attributes:
         engine: Kernels that ran the file.
         samples: How many examples were compared.
-        argmax_agreement: Fraction on which both pick the same class; `None` for regression.
+        argmax_agreement: Fraction on which both pick the same class; `None` for values.
         max_abs_diff: Largest difference of an output, in the output's unit.
         mean_abs_diff: Mean of the same.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        metrics: `{"accuracy": ...}` or `{"mae": ..., "rmse": ...}` of the file; empty
-            without labels.
+        metrics: What `score` says of the file, for several outputs as `"name.accuracy"`;
+            empty without labels.
         model_metrics: The same of the model.
-        passed: Whether the agreement reaches the threshold and the mean difference is small
-            against how much the outputs vary (a fifth for classes, a twentieth for values).
-        threshold: The least agreement that passes; `None` for regression.
+        passed: Whether every output's agreement reaches the threshold and its mean difference
+            is small against how much the output varies (a fifth for classes, a twentieth for
+            values).
+        threshold: The least agreement that passes; `None` for values.
+        outputs: The same figures for each output, in the model's order.
+        layers: The error of each layer, where it was asked for.
     """
 
     engine: str
@@ -46,93 +102,393 @@ class Verification:
     model_metrics: dict[str, float]
     passed: bool
     threshold: float | None
+    outputs: tuple[OutputParity, ...] = ()
+    layers: LayerErrors | None = None
+
+    def describe(self) -> str:
+        """Say in a few lines how the file differs and what it is worth."""
+        verdict = "passed" if self.passed else "FAILED"
+        lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
+        lines += [output.describe() for output in self.outputs]
+        lines += [
+            f"{name}: {value:.4g} (model {self.model_metrics[name]:.4g})"
+            for name, value in self.metrics.items()
+        ]
+        if self.layers is not None:
+            lines.append(self.layers.describe())
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        shallow = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            **shallow,
+            "outputs": [dataclasses.asdict(output) for output in self.outputs],
+            "layers": None if self.layers is None else self.layers.to_json(),
+        }
 
 
 def verify(
-    file, model, x, y=None, engine: str = "xnnpack", threshold: float | None = None
+    file,
+    model,
+    x,
+    y=None,
+    engine: str = "auto",
+    threshold: float | None = None,
+    layers: bool = False,
+    task: str | None = None,
 ) -> Verification:
     """Compare a `.tflite` file with the Keras model it was made from.
 
-    Both run on the same examples; a file that keeps state is reset before each.
+    Both run on the same examples; a file that keeps state is reset before each. A file that
+    does not reach its threshold is warned of.
 
     Args:
         file: A `TFLiteModel` or the path of a `.tflite` file.
-        model: The Keras 3 or tf_keras model; for a file from `quantize_aware`, that model.
-        x: Array of shape (examples, ...); real data, the test split.
-        y: Labels: class numbers or one-hot rows for classification, values for regression.
-        engine: `"xnnpack"` (Android, desktop) or `"reference"` (what microcontroller
-            kernels follow). They differ by rounding.
-        threshold: Least argmax agreement that passes. Defaults to 0.995 for float files,
-            0.98 for integer ones.
+        model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
+            that model.
+        x: Array of shape (examples, ...), or for several inputs a list of them in the
+            model's order or a dict by input name; real data, the test split.
+        y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
+            model's order or a dict by output name, `None` for what is not scored.
+        engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
+            kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
+            `"xnnpack"`; what a microcontroller will answer is told by `"tflm"`, or nearly by
+            `"reference"`: they differ from XNNPACK by rounding, up to whole classes.
+        threshold: Least agreement on the class that passes. Defaults to 0.995 for float
+            outputs, 0.98 for integer ones.
+        layers: Whether to measure also which layer loses how much; takes another conversion.
+        task: `"classification"`, `"binary"`, `"anomaly"` or `"regression"`, where that does
+            not follow from the data, see `metrics.task_of`.
 
     Returns:
         A `Verification`.
 
+    Warns:
+        UserWarning: if an output does not reach what is wanted of it.
+
     Raises:
-        InputError: for an unknown engine, empty data, or outputs that don't match.
+        InputError: for an unknown engine, data or labels that don't fit, outputs that don't
+            match the model's, or NaN.
         WorkerError: if the interpreter dies on the file.
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine must be one of {ENGINES}, got {engine!r}.")
+    check_engine(engine, ("auto", *ENGINES))
+    engine = "xnnpack" if engine == "auto" else engine
+    if task not in (None, *metrics.TASKS):
+        raise InputError(f"task must be one of {metrics.TASKS}, got {task!r}.")
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
-    got = file.predict(x, engine=engine)
-    want = model.predict(x, verbose=0)
-    if isinstance(got, list) or isinstance(want, (list, dict)):
-        raise InputError("verify compares models with one output.")
-    if got.shape != want.shape:
-        raise InputError(
-            f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
-            "it was not made from this model."
-        )
-    difference = np.abs(got.astype("float64") - want)
-    classes = want.shape[-1] > 1 and (y is None or _is_classification(y))
-    if classes:
-        agreement = float(np.mean(got.argmax(-1) == want.argmax(-1)))
-        kind = "int8" if file.outputs[0].scale is not None else "float"
-        threshold = _LEAST_AGREEMENT[kind] if threshold is None else threshold
-    else:
-        agreement = threshold = None
-    # Outputs that never vary can't be told from rounding: then only equality passes.
-    limit = _LARGEST_DIFFERENCE["classification" if classes else "regression"]
-    close = difference.mean() <= limit * want.std(axis=0).mean() + 1e-6
-    scale = file.outputs[0].scale
-    return Verification(
+    if isinstance(model, (str, os.PathLike)):
+        model = loading.load_model(model)
+    source = graph.walk(model)
+    arrays = _input_arrays(source, x)
+    fed = _for_file(file, source, arrays)
+    labels = _labels(source, y)
+    # The model first: it is the faster one to find that the labels don't fit.
+    want = model.predict(graph.as_structured(source, arrays), verbose=0)
+    want = [_finite("model", values) for values in graph.leaves(want)]
+    # An input that an output may be a reconstruction of.
+    only = np.asarray(arrays[0]) if len(arrays) == 1 else None
+    judges = [
+        _Judge(source, tensor, values, labels_, only, task)
+        for tensor, values, labels_ in zip(source.output_list, want, labels, strict=True)
+    ]
+    model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
+    got = file.predict(fed, engine=engine)
+    got = [_finite("file", values) for values in (got if isinstance(got, list) else [got])]
+    infos = _visible(file, "outputs")
+    order = _matching(
+        "output",
+        source.output_list,
+        [values.shape[1:] for values in want],
+        [(name, values.shape[1:]) for (name, _), values in zip(infos, got, strict=True)],
+    )
+    parities, scores = [None] * len(want), [None] * len(want)
+    for place, (name, info), values in zip(order, infos, got, strict=True):
+        judge = judges[place]
+        parities[place] = judge.parity(name, values, want[place], info.scale, threshold)
+        scores[place] = judge.score(values)
+    names = [parity.name for parity in parities]
+    result = Verification(
         engine=engine,
-        samples=len(got),
-        argmax_agreement=agreement,
-        max_abs_diff=float(difference.max()),
-        mean_abs_diff=float(difference.mean()),
-        max_lsb=None if scale is None else float(difference.max() / scale),
-        metrics={} if y is None else score(got, y),
-        model_metrics={} if y is None else score(want, y),
-        passed=bool(close and (not classes or agreement >= threshold)),
-        threshold=threshold,
+        samples=len(want[0]),
+        metrics=_named(names, scores),
+        model_metrics=_named(names, model_scores),
+        outputs=tuple(parities),
+        layers=_layers(file, model, source, fed) if layers else None,
+        **_worst(parities),
+    )
+    if not result.passed:
+        warnings.warn(_alarm(result), stacklevel=2)
+    return result
+
+
+class _Judge:
+    """Knows what one output of a model is about, and compares and scores it by that."""
+
+    def __init__(self, source, tensor, want, y, x, task):
+        activation = _activation(source, tensor)
+        self.y, self.x = None if y is None else np.asarray(y), x
+        several = want.ndim > 1 and want.shape[-1] > 1
+        reconstructs = x is not None and x.shape == want.shape
+        if task is not None:
+            self.task = task
+        elif several and activation == "softmax":
+            self.task = "classification"
+        elif not several and activation == "sigmoid" and _zero_one(self.y):
+            self.task = "binary"
+        elif self.y is not None and self.y.dtype.kind in "biuf" and self.y.size:
+            self.task = metrics.task_of(want, self.y, x)
+        else:
+            self.task = "classification" if several and not reconstructs else "regression"
+        self.logits = {"linear": True, "sigmoid": False}.get(activation)
+
+    def score(self, values) -> dict[str, float]:
+        if self.y is None:
+            return {}
+        return metrics.score(values, self.y, self.x, logits=self.logits, task=self.task)
+
+    def parity(self, name, got, want, scale, threshold) -> OutputParity:
+        if got.shape != want.shape:
+            raise InputError(
+                f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
+                "it was not made from this model."
+            )
+        difference = np.abs(got.astype("float64") - want)
+        same = None
+        if self.task == "classification":
+            same = got.argmax(-1) == want.argmax(-1)
+        elif self.task == "binary" and self.logits is not None:
+            limit = 0.0 if self.logits else 0.5
+            same = (got > limit) == (want > limit)
+        kind = "values" if same is None else "classes"
+        # Outputs that never vary can't be told from rounding: then only equality passes.
+        spread = np.std(want, axis=0, dtype="float64").mean()
+        allowed = float(_LARGEST_DIFFERENCE[kind] * spread + 1e-6)
+        agreement = None if same is None else float(np.mean(same))
+        if agreement is None:
+            threshold = None
+        elif threshold is None:
+            threshold = _LEAST_AGREEMENT["float" if scale is None else "int8"]
+        mean = float(difference.mean())
+        return OutputParity(
+            name=name,
+            argmax_agreement=agreement,
+            max_abs_diff=float(difference.max()),
+            mean_abs_diff=mean,
+            max_lsb=None if scale is None else float(difference.max() / scale),
+            passed=mean <= allowed and (agreement is None or agreement >= threshold),
+            threshold=threshold,
+            allowed=allowed,
+        )
+
+
+def _zero_one(y) -> bool:
+    return y is None or bool(y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all())
+
+
+def _activation(source: graph.Graph, tensor: graph.Tensor) -> str | None:
+    """Return `"softmax"`, `"sigmoid"` or `"linear"` for an output; `None` if it can't be told."""
+    call = source.producer(tensor)
+    if call is None:
+        return None
+    layer = call.layer
+    while type(layer).__name__ in ("QuantizeWrapperV2", "PruneLowMagnitude", "TimeDistributed"):
+        layer = layer.layer
+    kind = type(layer).__name__
+    if kind == "Softmax":
+        return "softmax"
+    function = getattr(layer, "activation", None)
+    function = getattr(function, "activation", function)  # tfmot's QuantizeAwareActivation
+    name = getattr(function, "__name__", None)
+    if kind in _SHAPE_ONLY or (kind == "Activation" and name == "linear"):
+        return _activation(source, call.inputs[0])
+    if name in ("softmax", "sigmoid"):
+        return name
+    return "linear" if name in (None, "linear") and kind in _LINEAR else None
+
+
+def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:
+    """Return the data as one array per input of the model, in its order, checked."""
+    tensors = source.input_list
+    values = _by_name("input", tensors, source.inputs, x, [x])
+    arrays = []
+    for tensor, one in zip(tensors, values, strict=True):
+        array = np.asarray(one)
+        fits = array.ndim == len(tensor.shape) and all(
+            want in (None, got) for want, got in zip(tensor.shape[1:], array.shape[1:], strict=True)
+        )
+        if not fits or len(array) == 0:
+            wanted = ", ".join("any" if n is None else str(n) for n in tensor.shape[1:])
+            raise InputError(
+                f"Input {tensor.name!r} takes arrays of shape (examples, {wanted}), at least one "
+                f"example, got {array.shape}."
+            )
+        arrays.append(array)
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise InputError(f"The inputs have different numbers of examples: {sorted(counts)}.")
+    return arrays
+
+
+def _labels(source: graph.Graph, y) -> list:
+    """Return labels, or `None`, for each output of the model."""
+    tensors = source.output_list
+    if y is None:
+        return [None] * len(tensors)
+    if len(tensors) > 1 and not isinstance(y, (list, tuple, dict)):
+        raise InputError(
+            f"The model has {len(tensors)} outputs: give y as a list, or as a dict by output name "
+            f"({', '.join(_names(tensors))})."
+        )
+    return _by_name("output", tensors, source.outputs, y, [y], missing=True)
+
+
+def _by_name(kind, tensors, structure, given, alone, missing=False) -> list:
+    """Return what is given for inputs or outputs in the model's order.
+
+    Args:
+        kind: `"input"` or `"output"`.
+        tensors: The model's, flat.
+        structure: The same in the model's own structure.
+        given: A dict by name, or a list in the model's order.
+        alone: What it is if there is a single tensor and neither dict nor list of one.
+        missing: Whether a dict may leave something out.
+    """
+    if isinstance(given, dict):
+        keys = sorted(structure) if isinstance(structure, dict) else [None] * len(tensors)
+        allowed = list(zip(keys, [t.name for t in tensors], _names(tensors), strict=True))
+        used = [next((key for key in keys_ if key in given), None) for keys_ in allowed]
+        unknown = sorted(map(str, set(given) - set(used)))
+        absent = [ours for ours, key in zip(_names(tensors), used, strict=True) if key is None]
+        if unknown or (absent and not missing):
+            raise InputError(
+                f"The model's {kind}s are {', '.join(_names(tensors))}; got data for "
+                f"{', '.join(map(str, given))}."
+            )
+        return [None if key is None else given[key] for key in used]
+    is_list = isinstance(given, (list, tuple))
+    if len(tensors) == 1 and not (is_list and len(given) == 1):
+        return alone
+    if not is_list or len(given) != len(tensors):
+        count = len(given) if is_list else 1
+        raise InputError(
+            f"The model has {len(tensors)} {kind}s ({', '.join(_names(tensors))}), got data for "
+            f"{count}."
+        )
+    return list(given)
+
+
+def _names(tensors) -> list[str]:
+    """Return what `to_tflite` calls inputs or outputs."""
+    return tracing.identifiers([tensor.name for tensor in tensors])
+
+
+def _visible(file: TFLiteModel, which: str):
+    """Return (name, `TensorInfo`) of what is data: all but a step file's states."""
+    states = {name for pair in file.states for name in pair}
+    return [
+        (info.name.removeprefix(STEP) if file.states else info.name, info)
+        for info in getattr(file, which)
+        if info.name not in states
+    ]
+
+
+def _for_file(file, source, arrays):
+    """Return the model's inputs as `file.predict` takes them."""
+    infos = _visible(file, "inputs")
+    order = _matching(
+        "input",
+        source.input_list,
+        [array.shape[1:] for array in arrays],
+        [(name, info.shape[1:]) for name, info in infos],
+    )
+    return {info.name: arrays[place] for place, (_, info) in zip(order, infos, strict=True)}
+
+
+def _matching(kind, tensors, shapes, theirs) -> list[int]:
+    """Return for each of the file's inputs or outputs its place in the model's.
+
+    Args:
+        kind: `"input"` or `"output"`.
+        tensors: The model's.
+        shapes: Their shapes without the batch.
+        theirs: (name, shape without the batch) of the file's.
+    """
+    names = _names(tensors)
+    if len(names) != len(theirs):
+        raise InputError(
+            f"The file has {len(theirs)} {kind}s, the model {len(names)}; it was not made from "
+            "this model."
+        )
+    if len(names) == 1:
+        return [0]
+    found = [name for name, _ in theirs]
+    if sorted(names) == sorted(found):
+        return [names.index(name) for name in found]
+    sizes = [tuple(shape) for _, shape in theirs]
+    shapes = [tuple(shape) for shape in shapes]
+    if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
+        return [shapes.index(size) for size in sizes]
+    raise InputError(
+        f"The file's {kind}s ({', '.join(found)}) can't be told to be the model's "
+        f"({', '.join(names)}): neither names nor shapes decide. Name them alike."
     )
 
 
-def score(outputs: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Score outputs against labels.
-
-    Args:
-        outputs: Array (examples, classes) for class labels, (examples, ...) for values.
-        y: Class numbers (examples,), one-hot rows, or values.
-
-    Returns:
-        `{"accuracy": ...}` for class labels, otherwise `{"mae": ..., "rmse": ...}`.
-    """
-    y = np.asarray(y)
-    if len(y) != len(outputs):
-        raise InputError(f"There are {len(outputs)} outputs but {len(y)} labels.")
-    if outputs.shape[-1] > 1 and _is_classification(y):
-        labels = y if y.ndim == outputs.ndim - 1 else y.argmax(-1)
-        return {"accuracy": float(np.mean(outputs.argmax(-1) == labels))}
-    error = outputs.reshape(len(y), -1) - y.reshape(len(y), -1)
-    return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
+def _finite(role, values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"The {role}'s outputs are NaN or infinite on {bad.sum()} of {len(values)} "
+                "examples: there is nothing to compare."
+            )
+    return values
 
 
-def _is_classification(y) -> bool:
-    y = np.asarray(y)
-    if np.issubdtype(y.dtype, np.integer):
-        return True
-    return y.ndim > 1 and bool(np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all())
+def _named(names, scores) -> dict[str, float]:
+    if len(names) == 1:
+        return scores[0]
+    return {
+        f"{name}.{metric}": value
+        for name, values in zip(names, scores, strict=True)
+        for metric, value in values.items()
+    }
+
+
+def _worst(parities) -> dict[str, Any]:
+    """Return the overall figures: of each, the worst among the outputs."""
+    classes = [parity for parity in parities if parity.argmax_agreement is not None]
+    steps = [parity.max_lsb for parity in parities if parity.max_lsb is not None]
+    least = min(classes, key=lambda p: p.argmax_agreement - p.threshold, default=None)
+    return {
+        "argmax_agreement": None if least is None else least.argmax_agreement,
+        "threshold": None if least is None else least.threshold,
+        "max_abs_diff": max(parity.max_abs_diff for parity in parities),
+        "mean_abs_diff": max(parity.mean_abs_diff for parity in parities),
+        "max_lsb": max(steps, default=None),
+        "passed": all(parity.passed for parity in parities),
+    }
+
+
+def _layers(file, model, source, fed) -> LayerErrors:
+    names = {name: name for name, _ in source.layers}
+    if backends.is_quantize_aware(model):
+        # The lowering's own names; the float model's are what `skip` takes.
+        names = {name: name.removeprefix("quant_").removeprefix("round_") for name in names}
+    main = file._parsed.subgraphs[0]
+    results = {flatbuffer.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
+    like = {"int16": "int16x8", "int8": "int8"}
+    like = next((format for dtype, format in like.items() if dtype in results), "float32")
+    return layer_errors(file, conversion.float_twin(model, like), fed, names)
+
+
+def _alarm(result: Verification) -> str:
+    failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
+    if result.layers is None:
+        advice = "verify(..., layers=True) shows which layer loses it."
+    else:
+        advice = result.layers.suggestion()
+    return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"

@@ -152,6 +152,21 @@ def replay(graph: Graph, inputs, apply: Callable[[Call, tuple, dict], Any]):
     return map_structure(fill, graph.outputs)
 
 
+def call_layer(call: Call, args, kwargs, training: bool):
+    """Make a call with its own layer, in training or not, unless the graph fixes that.
+
+    Args:
+        call: What to call.
+        args: Its positional arguments, tensors filled in.
+        kwargs: Its keyword arguments, likewise.
+        training: Passed to a layer that takes it.
+    """
+    layer = call.layer
+    if getattr(layer, "_call_has_training_arg", getattr(layer, "_expects_training_arg", False)):
+        kwargs = {"training": training, **kwargs}
+    return layer(*args, **kwargs)
+
+
 def rebuild(graph: Graph, package, apply: Callable[[Call, tuple, dict], Any]):
     """Build a model of the same inputs and outputs from other layers.
 

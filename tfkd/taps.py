@@ -52,9 +52,7 @@ class Tap:
         wanted = {tensor.index: name for name, tensor in self._wanted.items()}
 
         def apply(call, args, kwargs):
-            if _takes_training(call.layer):
-                kwargs = {"training": training, **kwargs}  # what the graph fixes stays
-            result = call.layer(*args, **kwargs)
+            result = graph.call_layer(call, args, kwargs, training)
             for tensor, value in zip(call.outputs, graph.leaves(result), strict=True):
                 if tensor.index in wanted:
                     features[wanted[tensor.index]] = value
@@ -94,6 +92,3 @@ class Tap:
             )
         return calls[0].outputs[0]
 
-
-def _takes_training(layer) -> bool:
-    return getattr(layer, "_call_has_training_arg", getattr(layer, "_expects_training_arg", False))

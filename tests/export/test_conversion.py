@@ -65,7 +65,7 @@ def test_several_inputs_and_outputs_by_name():
 @pytest.mark.parametrize(
     ("format", "data", "message"),
     [
-        ("int4", None, "format must be one of"),
+        ("int2", None, "format must be one of"),
         ("int8", None, "int8 needs representative_data: 100 to 500"),
         ("float32", np.zeros((4, 6)), "not used here: float32 needs none"),
         ("int8", np.zeros((4, 5)), r"must have the shape \(None, 6\), got \(4, 5\)"),
@@ -82,8 +82,10 @@ def test_bad_requests(format, data, message):
 
 
 def test_bad_models(qat):
-    with pytest.raises(InputError, match="Expected a Keras 3 or tf_keras model, got str"):
-        to_tflite("model.keras")
+    with pytest.raises(InputError, match="Expected a Keras 3 or tf_keras model.* got int"):
+        to_tflite(3)
+    with pytest.raises(InputError, match="There is no model at 'none.keras'"):
+        to_tflite("none.keras")
     with pytest.raises(
         InputError, match="trained for int8; strip_quantization gives the float model"
     ):
@@ -114,7 +116,7 @@ def test_what_kills_the_converter_is_an_error():
             return self.inner(x)
 
     model = keras.Sequential([keras.Input((5, 3)), Hidden()])
-    with pytest.raises(ConversionError, match="to int8 failed: .*SIGSEGV"):
+    with pytest.raises(ConversionError, match="to int8 failed: .*SIGSEGV.*WHILE \\(.hidden.\\) ends"):
         to_tflite(model, "int8", np.random.default_rng(0).random((10, 5, 3)))
     assert to_tflite(model).predict(np.ones((2, 5, 3))).shape == (2, 4)
 
@@ -130,9 +132,9 @@ def test_an_op_that_tflite_does_not_have_is_named():
 
 
 def test_an_int8_file_with_float_left_in_it_is_refused(monkeypatch, files):
-    monkeypatch.setattr(conversion.sandbox.Worker, "call", lambda *a, **k: files["dynamic"].data)
+    monkeypatch.setattr(conversion.sandbox.Worker, "call", lambda *a, **k: (files["dynamic"].data, []))
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
-    with pytest.raises(ConversionError, match="left .* tensors in floating point"):
+    with pytest.raises(ConversionError, match="left .* tensors .*in floating point"):
         to_tflite(model, "int8", np.zeros((4, 6)))
 
 

@@ -1,5 +1,7 @@
 """`verify` says yes to a faithful file and no to another model's."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -9,74 +11,251 @@ from tfkd.export.verification import score
 
 from tfkd.errors import InputError
 
+L = keras.layers
 
-@pytest.mark.parametrize("engine", ["xnnpack", "reference"])
+
+@pytest.mark.parametrize("engine", ["xnnpack", "reference", "tflm"])
 def test_a_faithful_file_passes(files, qat, digits, engine):
+    if engine == "tflm":
+        pytest.importorskip("tflite_micro")
     result = verify(files["int8"], qat, digits.test.x, digits.test.y, engine=engine)
     assert result.passed and result.engine == engine and result.samples == 360
     assert result.argmax_agreement >= 0.99
     assert result.max_lsb < 4.5
     outputs = files["int8"].predict(digits.test.x, engine=engine)
-    want = metrics.accuracy_score(digits.test.y, outputs.argmax(-1))
-    assert result.metrics["accuracy"] == pytest.approx(want)
+    answers = outputs.argmax(-1)
+    assert result.metrics["accuracy"] == metrics.accuracy_score(digits.test.y, answers)
+    f1 = metrics.f1_score(digits.test.y, answers, average="macro")
+    assert result.metrics["f1"] == pytest.approx(f1)
     assert result.model_metrics["accuracy"] > 0.9
 
 
 def test_the_differences_are_what_numpy_says(files, student, digits):
     result = verify(files["int8_ptq"], student, digits.test.x)
-    difference = np.abs(
-        files["int8_ptq"].predict(digits.test.x) - student.predict(digits.test.x, verbose=0)
-    )
+    want = student.predict(digits.test.x, verbose=0)
+    difference = np.abs(files["int8_ptq"].predict(digits.test.x) - want)
+    assert result.engine == "xnnpack"
     assert result.max_abs_diff == pytest.approx(difference.max(), rel=1e-5)
     assert result.mean_abs_diff == pytest.approx(difference.mean(), rel=1e-5)
-    assert result.max_lsb == pytest.approx(
-        difference.max() / files["int8_ptq"].outputs[0].scale, rel=1e-5
-    )
-    assert result.metrics == {}
+    scale = files["int8_ptq"].outputs[0].scale
+    assert result.max_lsb == pytest.approx(difference.max() / scale, rel=1e-5)
+    assert result.metrics == result.model_metrics == {} and result.layers is None
+    (output,) = result.outputs
+    assert output.name == "logits"
+    assert output.allowed == pytest.approx(0.2 * want.std(0).mean(), rel=1e-4)
+    for name in ("argmax_agreement", "max_abs_diff", "mean_abs_diff", "max_lsb", "threshold"):
+        assert getattr(output, name) == getattr(result, name)
 
 
-def test_another_models_file_fails(files, digits, student):
+def test_another_models_file_fails_aloud(files, digits, student):
     other = keras.models.clone_model(student)
-    assert not verify(files["float32"], other, digits.test.x).passed
+    with pytest.warns(UserWarning, match=r"FAILED .*same class .*at least 99.50%.*layers=True"):
+        result = verify(files["float32"], other, digits.test.x)
+    assert not result.passed and "FAILED" in result.describe()
 
 
 def test_a_model_that_says_the_same_of_everything_proves_nothing(digits):
     # Every file "agrees" with a collapsed model: the numbers behind the argmax decide.
     inputs = keras.Input((8, 8, 1))
-    flat = keras.layers.Flatten()(inputs)
-    one, other = (keras.Model(inputs, keras.layers.Dense(3, name="d")(flat)) for _ in range(2))
+    flat = L.Flatten()(inputs)
+    one, other = (keras.Model(inputs, L.Dense(3, name="d")(flat)) for _ in range(2))
     for model, size in ((one, 0.01), (other, 0.02)):
         kernel = np.random.default_rng(0).normal(size=(64, 3)) * size
         model.set_weights([kernel, np.array([9.0, 0.0, 0.0])])
-    result = verify(to_tflite(one), other, digits.test.x)
+    with pytest.warns(UserWarning, match="mean difference"):
+        result = verify(to_tflite(one), other, digits.test.x)
     assert result.argmax_agreement == 1.0
     assert not result.passed
 
 
-def test_regression(rng, tmp_path):
+def test_regression_and_models_and_files_by_their_paths(rng, tmp_path):
     x = rng.normal(size=(64, 4)).astype("float32")
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model = keras.Sequential([keras.Input((4,)), L.Dense(1)])
     y = model.predict(x, verbose=0) + 0.5
     path = to_tflite(model).save(tmp_path / "m.tflite")
-    result = verify(path, model, x, y)
+    model.save(tmp_path / "m.keras")
+    result = verify(path, tmp_path / "m.keras", x, y)
     assert result.passed and result.argmax_agreement is None
     assert result.metrics == pytest.approx({"mae": 0.5, "rmse": 0.5}, rel=1e-4)
 
 
-@pytest.mark.parametrize("labels", ["numbers", "one-hot"])
-def test_score(rng, labels):
-    outputs = rng.normal(size=(50, 4))
-    y = rng.integers(0, 4, 50)
-    want = metrics.accuracy_score(y, outputs.argmax(-1))
-    y = np.eye(4)[y] if labels == "one-hot" else y
-    assert score(outputs, y) == {"accuracy": pytest.approx(want)}
+@pytest.mark.parametrize("activation", ["sigmoid", None, "tanh"])
+def test_one_output_for_two_classes(rng, activation):
+    x = rng.normal(size=(80, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), L.Dense(1, activation=activation, name="d")])
+    want = model.predict(x, verbose=0)
+    y = (want[:, 0] + rng.normal(size=80) * 0.3 > np.median(want)).astype(int)
+    result = verify(to_tflite(model, "int8", x), model, x, y)
+    auc = metrics.roc_auc_score(y, want[:, 0])
+    assert result.passed and result.model_metrics["auc"] == pytest.approx(auc)
+    if activation == "tanh":  # nobody knows where it decides
+        assert set(result.metrics) == {"auc"} and result.argmax_agreement is None
+        return
+    answers = want[:, 0] > (0.5 if activation else 0.0)
+    assert result.model_metrics["accuracy"] == metrics.accuracy_score(y, answers)
+    assert result.threshold == 0.98 and result.argmax_agreement >= 0.98
+    if activation == "sigmoid":  # labels of that loss are often floats
+        floats = verify(to_tflite(model), model, x, y.astype("float32"))
+        assert floats.metrics == pytest.approx(result.model_metrics)
 
 
-def test_bad_input(files, student, digits):
-    with pytest.raises(InputError, match="engine must be one of"):
-        verify(files["int8"], student, digits.test.x, engine="gpu")
-    with pytest.raises(InputError, match="360 outputs but 3 labels"):
-        verify(files["int8"], student, digits.test.x, digits.test.y[:3])
-    other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+def test_outputs_of_the_inputs_shape(rng):
+    x = rng.normal(size=(60, 6)).astype("float32")
+    coder = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(6)])
+    y = rng.integers(0, 2, 60)
+    result = verify(to_tflite(coder), coder, x, y)
+    errors = ((coder.predict(x, verbose=0) - x) ** 2).mean(1)
+    assert result.metrics == pytest.approx({"auc": metrics.roc_auc_score(y, errors)})
+    assert result.argmax_agreement is None
+    assert verify(to_tflite(coder), coder, x).argmax_agreement is None
+    classifier = keras.Sequential([keras.Input((6,)), L.Dense(6, activation="softmax")])
+    result = verify(to_tflite(classifier), classifier, x, y)
+    answers = classifier.predict(x, verbose=0).argmax(-1)
+    assert result.model_metrics["accuracy"] == metrics.accuracy_score(y, answers)
+    assert set(verify(to_tflite(coder), coder, x, y, task="classification").metrics) > {"f1"}
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """Two inputs and three outputs, which neither come nor sort in one order."""
+    keras.utils.set_random_seed(0)
+    wide, narrow = keras.Input((4,), name="wide"), keras.Input((2,), name="narrow")
+    x = L.Concatenate()([wide, narrow])
+    outputs = [
+        L.Dense(3, activation="softmax", name="zebra")(x),
+        L.Dense(3, name="ape")(x),
+        L.Dense(1, name="mouse")(x),
+    ]
+    model = keras.Model([wide, narrow], outputs)
+    rng = np.random.default_rng(0)
+    return model, [rng.normal(size=(50, n)).astype("float32") for n in (4, 2)], to_tflite(model)
+
+
+def test_outputs_are_compared_with_their_own(heads):
+    model, x, file = heads
+    assert [info.name for info in file.outputs] != ["zebra", "ape", "mouse"]
+    y = {"zebra": np.arange(50) % 3, "mouse": np.linspace(0, 1, 50)}
+    result = verify(file, model, x, y)
+    assert result.passed and [one.name for one in result.outputs] == ["zebra", "ape", "mouse"]
+    assert result.max_abs_diff < 1e-5 and result.outputs[2].argmax_agreement is None
+    want = dict(zip(["zebra", "ape", "mouse"], model.predict(x, verbose=0), strict=True))
+    assert result.metrics["zebra.accuracy"] == np.mean(want["zebra"].argmax(-1) == y["zebra"])
+    mae = np.abs(want["mouse"][:, 0] - y["mouse"]).mean()
+    assert result.metrics["mouse.mae"] == pytest.approx(mae, rel=1e-4)
+    assert not any(name.startswith("ape") for name in result.metrics)
+    listed = verify(file, model, {"narrow": x[1], "wide": x[0]}, [y["zebra"], None, y["mouse"]])
+    assert listed.metrics == result.metrics
+
+
+def test_the_worst_output_decides(heads):
+    model, x, file = heads
+    other = keras.models.clone_model(model)
+    other.set_weights(model.get_weights())
+    kernel, bias = other.get_layer("ape").get_weights()
+    other.get_layer("ape").set_weights([kernel[:, ::-1], bias])
+    with pytest.warns(UserWarning, match=r"FAILED \(xnnpack, 50 examples\): ape: same class"):
+        result = verify(file, other, x)
+    assert [output.passed for output in result.outputs] == [True, False, True]
+    assert not result.passed
+    assert result.argmax_agreement == result.outputs[1].argmax_agreement < 0.9
+    assert result.max_abs_diff == result.outputs[1].max_abs_diff
+
+
+def test_structures_with_names_of_their_own(rng):
+    parts = {key: keras.Input((2,), name=key) for key in ("b", "a")}
+    x = L.Concatenate()([parts["b"], parts["a"]])
+    outputs = {"t": L.Dense(2, name="late")(x), "s": L.Dense(2, name="soon")(x)}
+    model = keras.Model(parts, outputs)
+    data = {key: rng.normal(size=(20, 2)).astype("float32") for key in parts}
+    want = model.predict(data, verbose=0)
+    y = rng.integers(0, 2, 20)
+    for key in ("t", "late"):
+        result = verify(to_tflite(model), model, data, {key: y})
+        assert result.passed and result.max_abs_diff < 1e-5
+        assert result.metrics["late.accuracy"] == np.mean(want["t"].argmax(-1) == y)
+
+
+def test_outputs_with_other_names_are_told_by_their_shapes(rng):
+    def model(names, sizes):
+        inputs = keras.Input((4,), name="x")
+        return keras.Model(
+            inputs, [L.Dense(n, name=name)(inputs) for name, n in zip(names, sizes, strict=True)]
+        )
+
+    x = rng.normal(size=(20, 4)).astype("float32")
+    one, other = model("ab", (3, 2)), model("dc", (3, 2))
+    other.set_weights(one.get_weights())
+    result = verify(to_tflite(one), other, x)
+    assert result.max_abs_diff < 1e-5 and [o.name for o in result.outputs] == ["a", "b"]
+    with pytest.raises(InputError, match=r"can't be told to be the model's \(d, c\)"):
+        verify(to_tflite(model("ab", (2, 2))), model("dc", (2, 2)), x)
+    with pytest.raises(InputError, match="The file has 2 outputs, the model 1"):
+        verify(to_tflite(one), model("a", (3,)), x)
+
+
+def test_layers_are_measured_when_asked_for(files, student, qat, digits):
+    result = verify(files["int8"], qat, digits.test.x, digits.test.y, layers=True)
+    convolutions = [row.layer for row in result.layers if row.op == "CONV_2D"]
+    names = [layer.name for layer in student.layers if isinstance(layer, L.Conv2D)]
+    assert convolutions == names
+    assert result.layers.matched == result.layers.tensors > 3
+    text = result.describe()
+    assert text.startswith("passed on 360 examples, run by xnnpack\nlogits: same class")
+    assert "accuracy: 0.9" in text and names[1] in text
+    plain = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert plain["metrics"] == result.metrics
+    assert plain["outputs"][0]["max_lsb"] == result.max_lsb
+    assert len(plain["layers"]["rows"]) == len(result.layers)
+
+
+def test_a_failure_names_the_layer_when_they_are_measured(files, student, digits):
+    with pytest.warns(UserWarning, match=r"FAILED.*adds (most of|the largest) .*error"):
+        verify(files["int8_ptq"], student, digits.test.x, threshold=1.01, layers=True)
+
+
+def test_score_is_the_one_of_metrics(rng):
+    outputs, y = rng.normal(size=(50, 4)), rng.integers(0, 4, 50)
+    assert score(outputs, y)["accuracy"] == metrics.accuracy_score(y, outputs.argmax(-1))
+
+
+def test_bad_input(files, student, digits, heads):
+    x, y = digits.test.x[:5], digits.test.y[:5]
+    with pytest.raises(InputError, match="engine must be one of .'auto', 'xnnpack'"):
+        verify(files["int8"], student, x, engine="gpu")
+    with pytest.raises(InputError, match="task must be one of"):
+        verify(files["int8"], student, x, task="ranking")
+    with pytest.raises(InputError, match="5 outputs but 3 labels"):
+        verify(files["int8"], student, x, y[:3])
+    with pytest.raises(InputError, match="run from 0 to 9, got 10 to 14"):
+        verify(files["int8"], student, x, np.arange(10, 15))
+    with pytest.raises(InputError, match="Expected a Keras 3 or tf_keras model, got ndarray"):
+        verify(files["int8"], x, x)
+    with pytest.raises(InputError, match=r"shape \(examples, 8, 8, 1\).* got \(5, 8, 8\)"):
+        verify(files["int8"], student, x[..., 0])
+    other = keras.Sequential([keras.Input((8, 8, 1)), L.Flatten()])
     with pytest.raises(InputError, match="was not made from this model"):
-        verify(files["int8"], other, digits.test.x)
+        verify(files["int8"], other, x)
+    model, data, file = heads
+    with pytest.raises(InputError, match="3 outputs: give y as a list, or as a dict .*zebra, ape"):
+        verify(file, model, data, np.zeros(50))
+    with pytest.raises(InputError, match="outputs are zebra, ape, mouse; got data for horse"):
+        verify(file, model, data, {"horse": np.zeros(50)})
+    with pytest.raises(InputError, match="inputs are wide, narrow; got data for wide"):
+        verify(file, model, {"wide": data[0]})
+    with pytest.raises(InputError, match="2 inputs .wide, narrow., got data for 1"):
+        verify(file, model, data[0])
+    with pytest.raises(InputError, match="different numbers of examples"):
+        verify(file, model, [data[0], data[1][:7]])
+
+
+def test_outputs_that_are_no_numbers_are_refused(rng):
+    x = np.ones((3, 2), "float32")
+    model = keras.Sequential([keras.Input((2,)), L.Dense(2, use_bias=False)])
+    sound, huge = np.eye(2), np.full((2, 2), 3e38)
+    model.set_weights([huge])
+    file = to_tflite(model)
+    with pytest.raises(InputError, match="model's outputs are NaN or infinite on 3 of 3"):
+        verify(file, model, x)
+    model.set_weights([sound])
+    with pytest.raises(InputError, match="file's outputs are NaN or infinite on 3 of 3"):
+        verify(file, model, x)

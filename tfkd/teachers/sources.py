@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-import zipfile
 
 import numpy as np
 import tensorflow as tf
 
-from tfkd import backends, graph, taps
+from tfkd import backends, graph, loading, taps
 from tfkd.errors import InputError
 from tfkd.teachers.activations import output_activations
 
@@ -163,30 +161,11 @@ def _load(path: pathlib.Path):
 
         file = TFLiteModel.load(path)
         return PythonSource(file.predict, str(path), identity=file.data)
-    if path.suffix not in (".keras", ".h5", ".hdf5"):
+    if path.suffix not in loading.SUFFIXES:
         raise InputError(
             f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
         )
-    try:
-        package = backends.keras() if _writer(path).startswith("3") else backends.tf_keras()
-        return package.models.load_model(path, compile=False)
-    except Exception as error:
-        if isinstance(error, MemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"The teacher {str(path)!r} can't be read: {reason}") from error
-
-
-def _writer(path: pathlib.Path) -> str:
-    """Return the version of Keras that wrote a file."""
-    if path.suffix == ".keras":
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("metadata.json"))["keras_version"]
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        version = file.attrs["keras_version"]
-        return version if isinstance(version, str) else version.decode()
+    return loading.load_model(path, "teacher")
 
 
 def show_shapes(shapes) -> str:

@@ -1,0 +1,214 @@
+"""The converter's side of `to_tflite`: what runs in the worker, and may die there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+
+import numpy as np
+
+from tfkd.errors import ConversionError, MissingDependencyError
+
+from . import flatbuffer, recurrent, streaming
+from .interpreter import open_interpreter, open_runner
+
+# Numbers in a weight below which nothing is said of its width.
+_WORTH_NARROWING = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What the converter is to make of a SavedModel.
+
+    Attributes:
+        folder: The SavedModel.
+        format: One of `conversion.FORMATS`.
+        samples: Representative data by input, `None` where ranges are in the graph.
+        float_io: Whether inputs and outputs of an integer file stay float32.
+        kept: Names of the layers to leave in floating point.
+        bits: For `"int4"`, other widths by layer name.
+        flex: Whether TensorFlow's own operators may stay.
+        custom: Whether unknown operators may stay.
+        batch: Examples a call, or `None`.
+    """
+
+    folder: str
+    format: str
+    samples: dict[str, np.ndarray] | None = None
+    float_io: bool = False
+    kept: tuple[str, ...] = ()
+    bits: dict[str, int] = dataclasses.field(default_factory=dict)
+    flex: bool = False
+    custom: bool = False
+    batch: int | None = 1
+
+
+def convert(order: Order) -> tuple[bytes, list[str]]:
+    """Convert, and mend what the converter gets wrong.
+
+    Returns:
+        The file, and what there is to say of it.
+
+    Raises:
+        ConversionError: if the converter refuses.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(order.folder)
+    converter.allow_custom_ops = order.custom
+    ops = tf.lite.OpsSet
+    supported = [ops.TFLITE_BUILTINS]
+    if order.format not in ("float32", "int4"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if order.format == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if order.format in ("int8", "int16x8"):
+        if order.format == "int16x8":
+            supported = [ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+        elif order.samples is not None:
+            supported = [ops.TFLITE_BUILTINS_INT8]
+        if not order.float_io:
+            io_type = tf.int16 if order.format == "int16x8" else tf.int8
+            converter.inference_input_type = converter.inference_output_type = io_type
+        if order.samples is not None:
+            converter.representative_dataset = lambda: _examples(order)
+    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * order.flex
+    try:
+        with _quiet():
+            if order.kept:
+                data = _leave_float(converter, order)
+            else:
+                data = converter.convert()
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"The converter refused the model: {_reason(error)}") from None
+    notes: list[str] = []
+    if order.format == "int4":
+        data, notes = _four_bits(data, order.bits)
+    data = recurrent.with_cell_scales_mended(data)
+    return streaming.with_state_scales_tied(data), notes
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the converter's warnings and prints to itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _examples(order):
+    count = len(next(iter(order.samples.values())))
+    batch = order.batch or 1
+    for start in range(0, count, batch):
+        rows = np.arange(start, start + batch) % count
+        yield {name: values[rows] for name, values in order.samples.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Return what matters of the converter's pages of text."""
+    text = str(error)
+    flex = re.search(r"Op types?: ([^\n]*)|TF Select ops: ([^\n]*)", text)
+    if flex and "Select" in text:
+        names = flex.group(1) or flex.group(2)
+        return (
+            f"TFLite has no operator for {names.strip()}. allow_flex=True keeps it as "
+            "TensorFlow's own, which runs on Android with the Flex delegate and on no "
+            "microcontroller; otherwise replace the layer."
+        )
+    found = re.search(r"error: (.+)", text)
+    return found.group(1) if found else (text.strip().splitlines() or [type(error).__name__])[0]
+
+
+def try_out(data: bytes, micro: bool):
+    """Run a file once on zeros, for a microcontroller on its own runtime too.
+
+    Raises:
+        ConversionError: if an interpreter refuses.
+    """
+    interpreter = open_interpreter(data, "xnnpack", 1)
+    interpreter.reset_all_variables()
+    zeros = []
+    for detail in interpreter.get_input_details():  # memory as it comes may be no valid index
+        zeros.append(np.zeros(detail["shape"], detail["dtype"]))
+        interpreter.set_tensor(detail["index"], zeros[-1])
+    interpreter.invoke()
+    if micro:
+        outputs = len(interpreter.get_output_details())
+        runner = open_runner(data, "tflm", 1, outputs)
+        runner.reset()
+        runner(zeros)
+
+
+def _leave_float(converter, order: Order) -> bytes:
+    """Calibrate, then quantize everything but the named layers.
+
+    The converter's own switch for this is the deny list of its quantization debugger, which
+    goes by the names of the operations' results.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    denied = set()
+    for graph in flatbuffer.parse(calibrated).subgraphs:
+        for name in map(flatbuffer.name_of, graph.tensors):
+            # Of what was fused, any part keeps the whole.
+            if any(flatbuffer.layer_in(part, order.kept) for part in name.split(";")):
+                denied.add(name)
+    for name in order.kept:
+        if not any(flatbuffer.layer_in(part, [name]) for one in denied for part in one.split(";")):
+            raise ConversionError(f"The layer {name!r} to leave in floating point was not found.")
+    io_type = tf.float32 if order.float_io else tf.int8
+    return bytes(
+        mlir_quantize(
+            calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
+        )
+    )
+
+
+def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
+    """Round weights to 4 bits per channel with ai-edge-quantizer; arithmetic stays float."""
+    try:
+        from ai_edge_quantizer import qtyping, quantizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"int4 files are made by ai-edge-quantizer, which could not be imported ({error}): "
+            "pip install 'tfkd[int4]'."
+        ) from error
+    made = quantizer.Quantizer(bytearray(data))
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
+    for name, width in bits.items():
+        pattern = rf"(^|.*[/;]){re.escape(name)}([/;].*|$)"
+        if width == 32:
+            made.update_quantization_recipe(
+                regex=pattern,
+                operation_name=everything,
+                algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+            )
+        else:
+            made.add_weight_only_config(regex=pattern, operation_name=everything, num_bits=width)
+    try:
+        narrow = bytes(made.quantize().quantized_model)
+    except Exception as error:
+        raise ConversionError(
+            f"ai-edge-quantizer refused the model: {' '.join(str(error).split())[:300]}"
+        ) from None
+    model = flatbuffer.parse(narrow)
+    left = sorted(
+        flatbuffer.name_of(tensor)
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if flatbuffer.is_constant(tensor, model)
+        and flatbuffer.dtype_of(tensor) == "float32"
+        and tensor.shape is not None
+        and len(tensor.shape) > 1
+        and np.prod(tensor.shape) >= _WORTH_NARROWING
+    )
+    if not left:
+        return narrow, []
+    return narrow, [f"weights left in 32 bits, which int4 has no kernel for: {', '.join(left[:5])}"]

@@ -1,0 +1,280 @@
+"""Where `.tflite` files are run: the one place that opens an interpreter, in the worker only.
+
+A file that keeps state is reset before every sequence; a step file, whose state is among its
+inputs and outputs, is run over the sequence from a state of zero.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
+
+from . import sandbox
+
+#: LiteRT's kernels, with and without XNNPACK.
+LITERT_ENGINES = ("xnnpack", "reference")
+#: Which kernels run a file: `"xnnpack"` is what Android and desktops use by default,
+#: `"reference"` TensorFlow Lite's plain kernels, `"tflm"` TensorFlow Lite for
+#: Microcontrollers itself, in its host build (extra `micro`).
+ENGINES = (*LITERT_ENGINES, "tflm")
+
+# Examples that a resized interpreter takes at once, and the least for which it is opened.
+_BATCH_BYTES, _LEAST_BATCH = 64 << 20, 8
+_ARENA_BYTES = 16 << 20
+
+
+def check_engine(engine: str, allowed=ENGINES) -> None:
+    """Raise an `InputError` for an engine that is not known."""
+    if engine not in allowed:
+        raise InputError(f"engine must be one of {tuple(allowed)}, got {engine!r}.")
+
+
+def call_interpreter(function, *args, timeout: float):
+    """Run a function that opens an interpreter in the shared worker, with a readable error."""
+    try:
+        return sandbox.shared().call(function, *args, timeout=timeout)
+    except WorkerError as error:
+        raise error.because("The interpreter could not run this file") from None
+
+
+def open_interpreter(data: bytes, engine: str, threads: int = 1, **options):
+    """Open a file in the LiteRT interpreter, tensors allocated; call it in a worker only.
+
+    Args:
+        data: The file's bytes.
+        engine: `"xnnpack"` or `"reference"`.
+        threads: Threads of the interpreter.
+        **options: Further arguments of `Interpreter`.
+
+    Raises:
+        InputError: for an unknown engine.
+        ConversionError: if the interpreter refuses the file.
+    """
+    interpreter = _unallocated(data, engine, threads, **options)
+    with _refusal(engine):
+        interpreter.allocate_tensors()
+    return interpreter
+
+
+def _unallocated(data, engine, threads, **options):
+    resolvers = {"xnnpack": "AUTO", "reference": "BUILTIN_REF"}
+    check_engine(engine, resolvers)
+    if b"Flex" in data:
+        # TensorFlow's own interpreter has its operations linked in; LiteRT's has not.
+        from tensorflow.lite.python import interpreter as module
+    else:
+        from ai_edge_litert import interpreter as module
+    with _refusal(engine):
+        return module.Interpreter(
+            model_content=data,
+            num_threads=threads,
+            experimental_op_resolver_type=getattr(module.OpResolverType, resolvers[engine]),
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _refusal(engine):
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConversionError(f"The {engine} interpreter refuses this file: {reason}") from None
+
+
+class _LiteRT:
+    """A file in LiteRT, for a fixed number of examples a call."""
+
+    def __init__(self, data, engine, threads, times=1):
+        self.interpreter = _unallocated(data, engine, threads)
+        with _refusal(engine):
+            if times > 1:
+                for detail in self.interpreter.get_input_details():
+                    shape = [detail["shape"][0] * times, *detail["shape"][1:]]
+                    self.interpreter.resize_tensor_input(detail["index"], shape)
+            self.interpreter.allocate_tensors()
+        self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
+        self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
+        self.reset = self.interpreter.reset_all_variables
+
+    def __call__(self, arrays):
+        for index, array in zip(self.inputs, arrays, strict=True):
+            self.interpreter.set_tensor(index, array)
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(index) for index in self.outputs]
+
+
+class _TFLM:
+    """A file in the host build of TensorFlow Lite for Microcontrollers."""
+
+    def __init__(self, data, outputs, arena_bytes):
+        try:
+            from tflite_micro.python.tflite_micro import runtime
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"TensorFlow Lite for Microcontrollers could not be imported ({error}); its wheel "
+                "is for Linux x86-64: pip install 'tfkd[micro]'."
+            ) from error
+        with _micro_refusal():
+            self.interpreter = runtime.Interpreter.from_bytes(data, arena_size=arena_bytes)
+        self.reset, self.outputs = self.interpreter.reset, outputs
+
+    def __call__(self, arrays):
+        with _micro_refusal():
+            for i, array in enumerate(arrays):
+                self.interpreter.set_input(array, i)
+            self.interpreter.invoke()
+            return [np.array(self.interpreter.get_output(i)) for i in range(self.outputs)]
+
+
+@contextlib.contextmanager
+def _micro_refusal():
+    """Turn the runtime's exception, whose cause stands on stderr only, into one that says it."""
+    with tempfile.TemporaryFile() as log:
+        kept = os.dup(2)
+        sys.stderr.flush()
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except (RuntimeError, ValueError, IndexError) as error:
+            log.seek(0)
+            said = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
+            reason = "; ".join(line for line in said if line) or str(error)
+            raise ConversionError(
+                f"TensorFlow Lite for Microcontrollers refuses this file: {reason}"
+            ) from None
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def open_runner(
+    data: bytes,
+    engine: str,
+    threads: int,
+    outputs: int,
+    times: int = 1,
+    arena_bytes: int | None = None,
+):
+    """Return something that maps a list of input arrays to a list of output arrays.
+
+    Args:
+        data: The file's bytes.
+        engine: One of `ENGINES`.
+        threads: Threads of the interpreter.
+        outputs: How many the file has.
+        times: By how much the batch is larger than the file's own.
+        arena_bytes: For `"tflm"`; defaults to more than any file needs.
+    """
+    check_engine(engine)
+    if engine == "tflm":
+        return _TFLM(data, outputs, arena_bytes or 4 * len(data) + _ARENA_BYTES)
+    return _LiteRT(data, engine, threads, times)
+
+
+def run(data, arrays, batch, engine, threads, outputs, states, resize):
+    """Run every example from a reset state; in the worker.
+
+    Args:
+        data: The file's bytes.
+        arrays: One array (examples, ...) per input, in the dtype of the file; for a step
+            file, `None` for a state and (examples, steps, ...) for a sequence.
+        batch: Examples that the file takes a call.
+        engine: One of `ENGINES`.
+        threads: Threads of the interpreter.
+        outputs: How many the file has.
+        states: `Steps` of a step file, or `None`.
+        resize: Whether to try an interpreter for many examples at once.
+
+    Returns:
+        One array (examples, ...) per output.
+    """
+    single = open_runner(data, engine, threads, outputs)
+    call = (lambda runner, rows: _once(runner, rows)) if states is None else states.sequence
+    count = len(next(array for array in arrays if array is not None))
+
+    def rows(indices):
+        return [None if array is None else array[indices] for array in arrays]
+
+    def results(runner, size):
+        parts = []
+        for start in range(0, count, size):
+            indices = np.arange(start, start + size) % count  # the last batch is filled up
+            parts.append(call(runner, rows(indices)))
+        return [np.concatenate(part)[:count] for part in zip(*parts, strict=True)]
+
+    if resize and engine != "tflm" and count >= _LEAST_BATCH * batch:
+        example = sum(array[0].nbytes for array in arrays if array is not None)
+        times = int(np.clip(_BATCH_BYTES // (64 * max(1, example) * batch), 1, count // batch))
+        found = _resized(lambda: results(_LiteRT(data, engine, threads, times), times * batch))
+        if found is not None and all(len(part) == count for part in found):
+            # Where the graph mixes examples, the batch shows in the first or the last of them.
+            ends = np.array([0, count - 1])
+            alone = [
+                np.concatenate(part)
+                for part in zip(
+                    *(call(single, rows(np.full(batch, end))) for end in ends), strict=True
+                )
+            ]
+            if all(_same(part[ends], one[::batch]) for part, one in zip(found, alone, strict=True)):
+                return found
+    return results(single, batch)
+
+
+def _once(runner, rows):
+    runner.reset()
+    return runner(rows)
+
+
+def _resized(attempt):
+    try:
+        return attempt()
+    except (ConversionError, RuntimeError, ValueError):
+        return None  # the graph has the batch in it
+
+
+def _same(a, b) -> bool:
+    if np.issubdtype(a.dtype, np.floating):
+        return np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+    return np.array_equal(a, b)
+
+
+class Steps:
+    """How a step file is run over a sequence; a part of `run` that travels to the worker.
+
+    Args:
+        initial: Per input, the initial state (batch, ...), or `None` where it is data.
+        moving: Indices of the inputs that take a step of a sequence.
+        back: Pairs (output, input): where each state goes after a step.
+        stacked: Indices of the outputs that are given for every step.
+    """
+
+    def __init__(self, initial, moving, back, stacked):
+        self.initial, self.moving, self.back, self.stacked = initial, moving, back, stacked
+
+    def sequence(self, runner, rows):
+        """Return the outputs: of every step where stacked, else of the last one."""
+        size = len(next(row for row in rows if row is not None))
+        feed = [
+            row if state is None else np.repeat(state[:1], size, axis=0)
+            for row, state in zip(rows, self.initial, strict=True)
+        ]
+        every = []
+        for step in range(rows[self.moving[0]].shape[1]):
+            for i in self.moving:
+                feed[i] = np.ascontiguousarray(rows[i][:, step : step + 1])
+            every.append(runner(feed))
+            for source, target in self.back:
+                feed[target] = every[-1][source]
+        return [
+            np.concatenate([results[i] for results in every], axis=1)
+            if i in self.stacked
+            else every[-1][i]
+            for i in range(len(every[-1]))
+        ]

@@ -1,0 +1,162 @@
+"""One tiny model of each kind that people convert, in either Keras, with inputs for it."""
+
+import numpy as np
+
+STEPS, FEATURES = 6, 5
+
+
+def _image(la, i):
+    return i((12, 12, 2))
+
+
+def _series(la, i):
+    return i((STEPS, FEATURES))
+
+
+def mlp(la, i):
+    x = i((10,))
+    y = la.Dense(16, activation="relu")(x)
+    return x, la.Dense(3)(la.Dense(8, activation="tanh")(y))
+
+
+def cnn(la, i):
+    x = i((12, 12, 2))
+    y = la.Conv2D(6, 3, activation="relu")(x)
+    y = la.Conv2D(8, 3, activation="relu")(la.MaxPooling2D()(y))
+    return x, la.Dense(3, activation="softmax")(la.Flatten()(y))
+
+
+def ds_cnn(la, i):
+    x = y = i((12, 12, 2))
+    for stride in (2, 1):
+        y = la.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(y)
+        y = la.ReLU()(la.BatchNormalization()(y))
+        y = la.Conv2D(8, 1, use_bias=False)(y)
+        y = la.ReLU(6.0)(la.BatchNormalization()(y))
+    return x, la.Dense(3)(la.GlobalAveragePooling2D()(y))
+
+
+def resnet(la, i):
+    x = i((12, 12, 2))
+    y = la.ReLU()(la.BatchNormalization()(la.Conv2D(8, 3, padding="same")(x)))
+    z = la.BatchNormalization()(la.Conv2D(8, 3, padding="same")(y))
+    y = la.ReLU()(la.Add()([y, z]))
+    short = la.Conv2D(12, 1, strides=2)(y)
+    z = la.Conv2D(12, 3, strides=2, padding="same")(y)
+    y = la.ReLU()(la.Add()([short, z]))
+    return x, la.Dense(3)(la.GlobalAveragePooling2D()(y))
+
+
+def conv1d(la, i):
+    x = i((16, 3))
+    y = la.ReLU()(la.BatchNormalization()(la.Conv1D(6, 3)(x)))
+    y = la.MaxPooling1D()(la.Conv1D(8, 3, activation="relu")(y))
+    return x, la.Dense(3)(la.GlobalAveragePooling1D()(y))
+
+
+def lstm(la, i):
+    x = i((STEPS, FEATURES))
+    return x, la.Dense(3)(la.LSTM(6)(x))
+
+
+def stacked_lstm(la, i):
+    x = i((STEPS, FEATURES))
+    return x, la.Dense(3)(la.LSTM(5)(la.LSTM(6, return_sequences=True)(x)))
+
+
+def bilstm(la, i):
+    x = i((STEPS, FEATURES))
+    return x, la.Dense(3)(la.Bidirectional(la.LSTM(4))(x))
+
+
+def gru(la, i):
+    x = i((STEPS, FEATURES))
+    return x, la.Dense(3)(la.GRU(6)(x))
+
+
+def simple_rnn(la, i):
+    x = i((STEPS, FEATURES))
+    return x, la.Dense(3)(la.SimpleRNN(6)(x))
+
+
+def text(la, i):
+    x = i((STEPS,), dtype="int32")
+    return x, la.Dense(2, activation="softmax")(la.LSTM(6)(la.Embedding(20, 4)(x)))
+
+
+def multi_input(la, i):
+    image, facts = i((12, 12, 2), name="image"), i((4,), name="facts")
+    y = la.GlobalAveragePooling2D()(la.Conv2D(6, 3, activation="relu")(image))
+    y = la.Concatenate()([y, la.Dense(4, activation="relu")(facts)])
+    return [image, facts], la.Dense(3)(y)
+
+
+def multi_output(la, i):
+    x = i((12, 12, 2))
+    y = la.GlobalAveragePooling2D()(la.Conv2D(6, 3, activation="relu")(x))
+    return x, [la.Dense(3, name="kind")(y), la.Dense(1, name="size")(y)]
+
+
+def attention(la, i):
+    x = i((STEPS, 8))
+    y = la.Add()([x, la.MultiHeadAttention(2, 4)(x, x)])
+    y = la.LayerNormalization()(y)
+    return x, la.Dense(3)(la.GlobalAveragePooling1D()(y))
+
+
+def autoencoder(la, i):
+    x = i((12, 12, 2))
+    y = la.Conv2D(6, 3, strides=2, padding="same", activation="relu")(x)
+    y = la.Conv2D(4, 3, strides=2, padding="same", activation="relu")(y)
+    y = la.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu")(y)
+    return x, la.Conv2DTranspose(2, 3, strides=2, padding="same", activation="sigmoid")(y)
+
+
+MODELS = {
+    build.__name__: build
+    for build in (
+        mlp,
+        cnn,
+        ds_cnn,
+        resnet,
+        conv1d,
+        lstm,
+        stacked_lstm,
+        bilstm,
+        gru,
+        simple_rnn,
+        text,
+        multi_input,
+        multi_output,
+        attention,
+        autoencoder,
+    )
+}
+#: Those with a recurrent layer.
+RECURRENT = ("lstm", "stacked_lstm", "bilstm", "gru", "simple_rnn", "text")
+
+
+def build(package, name: str, seed=0):
+    """Return a model whose biases and statistics are not what they start as."""
+    package.utils.set_random_seed(seed)
+    inputs, outputs = MODELS[name](package.layers, package.Input)
+    model = package.Model(inputs, outputs, name=name)
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if len(weight.shape) == 1:  # bias, gamma, beta, mean, variance
+            value = np.asarray(weight)
+            weight.assign(value + rng.uniform(0.0, 0.3, value.shape))
+    return model
+
+
+def inputs_for(model, count=64, seed=1):
+    """Return examples for each input, as the model's `predict` takes them."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for tensor in model.inputs:
+        shape = (count, *tensor.shape[1:])
+        if "int" in str(tensor.dtype):
+            arrays.append(rng.integers(0, 20, shape).astype("int32"))
+        else:
+            arrays.append(rng.normal(size=shape).astype("float32"))
+    return arrays[0] if len(arrays) == 1 else arrays

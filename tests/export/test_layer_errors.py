@@ -1,0 +1,261 @@
+"""The layer that was made bad on purpose is found, and the figures are NumPy's."""
+
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from tfkd.export import to_tflite
+from tfkd.export.artifact import TFLiteModel
+from tfkd.export.conversion import float_twin
+from tfkd.export.layer_errors import LayerError, LayerErrors, layer_errors
+
+from tfkd import graph
+from tfkd.errors import InputError
+
+# Keras's own names on purpose: Keras 3 numbers them once more while it is traced.
+NAMES = [
+    "conv2d",
+    "conv2d_1",
+    "conv2d_2",
+    "add",
+    "global_average_pooling2d",
+    "dense",
+]
+
+
+def net(package):
+    """Return a CNN whose first convolution has a channel that is always zero."""
+    L = package.layers
+    keras.utils.set_random_seed(0)
+    x = inputs = package.Input((8, 8, 1), name="pixels")
+    x = L.Conv2D(8, 3, padding="same", activation="relu", name=NAMES[0])(x)
+    x = L.Conv2D(8, 3, padding="same", activation="relu", name=NAMES[1])(x)
+    y = L.Conv2D(8, 1, name=NAMES[2])(x)
+    x = L.GlobalAveragePooling2D(name=NAMES[4])(L.Add(name=NAMES[3])([x, y]))
+    model = package.Model(inputs, L.Dense(3, name=NAMES[5])(x))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        layer.set_weights([rng.normal(size=w.shape) * 0.3 for w in layer.get_weights()])
+    kernel, bias = model.get_layer(NAMES[0]).get_weights()
+    bias[0] = -1000
+    model.get_layer(NAMES[0]).set_weights([kernel, bias])
+    return model
+
+
+def outlier_weights(model, name=NAMES[1]):
+    """Give a convolution weights for the dead channel that take its 8 bits from the others."""
+    kernel, bias = model.get_layer(name).get_weights()
+    kernel[:, :, 0, :] = 1000
+    model.get_layer(name).set_weights([kernel, bias])
+
+
+def outlier_output(model, name=NAMES[1]):
+    """Give a convolution a channel that is constant and far from all others."""
+    kernel, bias = model.get_layer(name).get_weights()
+    kernel[..., 0], bias[0] = 0, 300
+    model.get_layer(name).set_weights([kernel, bias])
+    kernel, bias = model.get_layer(NAMES[2]).get_weights()
+    kernel[:, :, 0] = 0
+    model.get_layer(NAMES[2]).set_weights([kernel, bias])
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.normal(size=(48, 8, 8, 1)).astype("float32")
+
+
+def measured(model, x, **options):
+    file = to_tflite(model, "int8", x, **options)
+    return file, layer_errors(file, to_tflite(model), x, NAMES)
+
+
+def rmse(file, model, x):
+    return float(
+        np.sqrt(np.mean((file.predict(x, "reference") - model.predict(x, verbose=0)) ** 2))
+    )
+
+
+def test_figures_are_what_numpy_says(pixels):
+    model = net(keras)
+    file, table = measured(model, pixels)
+    assert [row.layer for row in table] == ["pixels", *NAMES]
+    ops = ["INPUT", "CONV_2D", "CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
+    assert [row.op for row in table] == ops
+    assert table.matched == table.tensors == 6 and table.samples == 32
+    x = pixels[:32]
+    # Both ends of the file can be had without the module.
+    rounded = file.inputs[0].dequantize(file.inputs[0].quantize(x))
+    error = np.sqrt(np.mean((rounded - x) ** 2))
+    assert table[0].rmse == pytest.approx(error, rel=1e-4)
+    assert table[0].relative_error == pytest.approx(error / x.std(), rel=1e-4)
+    assert table[0].added == table[0].relative_error
+    want = model.predict(x, verbose=0)
+    error = np.sqrt(np.mean((file.predict(x, "reference") - want) ** 2))
+    assert table[-1].rmse == pytest.approx(error, rel=1e-3)
+    assert table[-1].relative_error == pytest.approx(error / want.std(), rel=1e-3)
+    step = file.outputs[0].scale
+    assert table[-1].scale == step
+    assert table[-1].rounding == pytest.approx(step / math.sqrt(12) / want.std(), rel=1e-4)
+    # And the standard deviation of what is between them from Keras.
+    for row in table[1:]:
+        inner = keras.Model(model.inputs, model.get_layer(row.layer).output)
+        std = inner.predict(x, verbose=0).std()
+        assert row.rmse / row.relative_error == pytest.approx(std, rel=1e-3)
+    readers = {
+        row.layer: [table.rows[i].layer for i in range(7) if table[i].tensor in row.inputs]
+        for row in table
+    }
+    assert readers["add"] == ["conv2d_1", "conv2d_2"] and readers["conv2d"] == ["pixels"]
+
+
+def test_what_an_operation_adds_is_measured_on_its_own_inputs(pixels):
+    model = net(keras)
+    outlier_weights(model)
+    _, table = measured(model, pixels)
+    rows = {row.layer: row for row in table}
+    # The error goes on to the end, but nobody behind the convolution makes any.
+    assert rows["dense"].relative_error > 0.3
+    for name in NAMES:
+        assert (rows[name].added > 0.3) == (name == "conv2d_1")
+    # A faithful operation adds about its rounding.
+    for name in ("conv2d_2", "global_average_pooling2d"):
+        assert rows[name].added < 2 * rows[name].rounding + 0.02
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("bad", ["conv2d", "conv2d_1", "conv2d_2"])
+def test_the_bad_layer_is_the_worst_and_leaving_it_float_mends_the_file(package, bad, pixels):
+    model = net(package)
+    if bad == "conv2d":  # reads one channel: make its own outlier
+        dead = np.concatenate([pixels, 0 * pixels], -1)
+        model, pixels = _with_dead_input(package), dead
+    outlier_weights(model, bad) if bad != "conv2d" else None
+    if bad == "conv2d_2":  # what it reads has no dead channel yet
+        kernel, bias = model.get_layer("conv2d_1").get_weights()
+        bias[0] = -1000
+        model.get_layer("conv2d_1").set_weights([kernel, bias])
+    file, table = measured(model, pixels)
+    assert table.worst == bad
+    assert table.suggestion().startswith(f"{bad} adds most of the error (")
+    assert f'to_tflite(..., skip=["{bad}"])' in table.suggestion()
+    mended = to_tflite(model, "int8", pixels, skip=[bad])
+    assert rmse(mended, model, pixels) < 0.2 * rmse(file, model, pixels)
+    for name in set(NAMES[:3]) - {bad}:
+        other = to_tflite(model, "int8", pixels, skip=[name])
+        assert rmse(other, model, pixels) > 0.5 * rmse(file, model, pixels)
+
+
+def _with_dead_input(package):
+    model = net(package)
+    inputs = package.Input((8, 8, 2), name="pixels")
+    source = graph.walk(model)
+    layers = package.layers
+    first = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv2d")
+
+    def apply(call, args, kwargs):
+        return (first if call.name == "conv2d" else call.layer)(*args, **kwargs)
+
+    grown = package.Model(inputs, graph.replay(source, [inputs], apply))
+    kernel, bias = model.get_layer("conv2d").get_weights()
+    first.set_weights([np.concatenate([kernel, np.full_like(kernel, 1000)], 2), bias])
+    return grown
+
+
+def test_a_coarse_output_is_left_float_with_those_that_read_it(pixels):
+    model = net(keras)
+    outlier_output(model)
+    file, table = measured(model, pixels)
+    assert table.worst == "conv2d_1"
+    row = next(row for row in table if row.layer == "conv2d_1")
+    assert (
+        row.scale > 1 and f"a step of its output is {row.scale:.3g}, coarse" in table.suggestion()
+    )
+    assert 'skip=["conv2d_1", "conv2d_2", "add"]' in table.suggestion()
+    mended = to_tflite(model, "int8", pixels, skip=["conv2d_1", "conv2d_2", "add"])
+    assert rmse(mended, model, pixels) < 0.2 * rmse(file, model, pixels)
+
+
+def test_values_out_of_the_calibrated_range(pixels):
+    model = net(keras)
+    file, table = to_tflite(model, "int8", pixels), None
+    table = layer_errors(file, to_tflite(model), pixels * 4, NAMES)
+    info, x = file.inputs[0], pixels[:32] * 4
+    clipped = (x > (127 - info.zero_point + 1) * info.scale) | (
+        x < (-128 - info.zero_point - 1) * info.scale
+    )
+    assert table[0].saturated == pytest.approx(clipped.mean()) and clipped.mean() > 0.05
+    assert table.worst == "pixels" and "are clipped; give representative_data" in table.suggestion()
+
+
+def test_other_formats_and_recurrent_layers(rng):
+    inputs = keras.Input((6, 3), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="out")(keras.layers.GRU(4)(inputs)))
+    x = rng.normal(size=(20, 6, 3)).astype("float32")
+    names = [name for name, _ in graph.walk(model).layers]
+    for format in ("int8", "int16x8"):
+        table = layer_errors(to_tflite(model, format, x), float_twin(model, format), x, names)
+        assert table.matched >= 0.9 * table.tensors
+        assert table[-1].layer == "out"
+        assert table[-1].relative_error < {"int8": 0.1, "int16x8": 0.02}[format]
+    dynamic = layer_errors(to_tflite(model, "dynamic"), to_tflite(model), x, names)
+    assert all(row.scale is None and row.saturated == 0 for row in dynamic)
+
+
+def test_several_inputs_in_any_order(rng):
+    a, b = keras.Input((4,), name="zebra"), keras.Input((2,), name="ape")
+    merged = keras.layers.Concatenate(name="cat")([a, b])
+    model = keras.Model([a, b], keras.layers.Dense(3, name="d")(merged))
+    x = {name: rng.normal(size=(9, n)).astype("float32") for name, n in (("zebra", 4), ("ape", 2))}
+    file, twin = to_tflite(model, "int8", x), to_tflite(model)
+    table = layer_errors(file, twin, x, ["cat", "d"])
+    assert {row.layer for row in table} == {"zebra", "ape", "cat", "d"}
+    assert table[-1].relative_error < 0.05
+    in_order = [x[info.name] for info in file.inputs]
+    assert layer_errors(file, twin, in_order, ["cat", "d"]) == table
+
+
+def test_the_same_file_has_no_errors(pixels):
+    file = to_tflite(net(keras))
+    table = layer_errors(file, file, pixels, NAMES, samples=3)
+    assert table.samples == 3
+    assert {row.relative_error for row in table} == {0.0} and table.worst is None
+    assert table.suggestion() == "No layer adds an error."
+
+
+def row(layer, added, **more):
+    values = {"op": "CONV_2D", "tensor": f"{layer}/x", "scale": 0.1, "saturated": 0.0}
+    values |= {"rmse": added, "relative_error": added, "rounding": 0.0, "inputs": ()}
+    return LayerError(layer=layer, added=added, **(values | more))
+
+
+def test_layers_of_several_operations_add_up():
+    rows = (row("a", 0.3), row("b", 0.4), row("a", 0.4, tensor="a/y"), row("c", None))
+    table = LayerErrors(rows, 4, 5, 8)
+    assert table.by_layer() == {"a": pytest.approx(0.5), "b": pytest.approx(0.4), "c": 0.0}
+    assert table.worst == "a" and "a adds most of the error (0.5 of 0.9)" in table.suggestion()
+    text = table.describe()
+    assert len(text.splitlines()) == 7 and "4 of 5 results compared on 8 examples." in text
+    plain = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert plain["worst"] == "a" and plain["rows"][3]["added"] is None
+
+
+def test_bad_input(pixels, files, digits):
+    file = files["float32"]
+    names = []
+    with pytest.raises(InputError, match="reference must be a TFLiteModel, got bytes"):
+        layer_errors(file, b"", pixels, names)
+    with pytest.raises(InputError, match="samples must be an integer"):
+        layer_errors(file, file, pixels, names, samples=0)
+    with pytest.raises(InputError, match=r"takes arrays of shape \(examples, 8, 8, 1\)"):
+        layer_errors(file, file, pixels[..., 0], names)
+    inputs = keras.Input((8, 8, 1), name="pixels")
+    flat = to_tflite(keras.Model(inputs, keras.layers.Flatten()(inputs)))
+    with pytest.raises(InputError, match="No result of the file was found"):
+        layer_errors(file, flat, pixels, names)
+    other = to_tflite(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))
+    with pytest.raises(InputError, match="give files of one model"):
+        layer_errors(file, other, pixels, names)
+    assert isinstance(TFLiteModel(file.data), TFLiteModel)
