@@ -7,9 +7,11 @@ model ──form of recurrence──► traced at a static batch ──► Saved
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import pathlib
 import tempfile
+import warnings
 
 import numpy as np
 
@@ -26,6 +28,8 @@ from .artifact import TFLiteModel
 #: 16-bit activations. int4: 4-bit weights, float arithmetic.
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 _INTEGER = ("int8", "int16x8")
+_LEAST = recurrent.LEAST_NARROWED
+_NARROW = ("dynamic", "int4")
 _TWIN_SECONDS = 900.0
 
 
@@ -110,13 +114,19 @@ def to_tflite(
         what = f"Converting {source.name!r} to {format}"
         try:
             data, notes = sandbox.shared().call(converter.convert, order, timeout=timeout)
-            what = f"The first run of {source.name!r} in {format}"
             sandbox.shared().call(converter.try_out, data, micro, timeout=timeout)
         except WorkerError as error:
+            what = what if data is None else f"The first run of {source.name!r} in {format}"
             raise autopsy.cause_of_death(error, what, order, source.scopes, data) from error
-    file = TFLiteModel(data, notes=(*source.notes, *notes))
+    file = TFLiteModel(data)
+    if format in _NARROW and not file.hybrid_ops:
+        notes.append(
+            f"no weight got fewer than 32 bits: in {format} those of fewer than "
+            f"{_LEAST:,} numbers stay, and this model has no larger ones"
+        )
+        warnings.warn(f"{what}: {notes[-1]}.", stacklevel=2)
     _audit(file, source)
-    return file
+    return dataclasses.replace(file, notes=(*source.notes, *notes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +174,8 @@ class _Source:
     """What is converted: a model in the form that is traced, or a SavedModel."""
 
     def __init__(self, given, request: _Request, data, twin: bool = False):
-        self.request, self.notes, self.kept = request, [], request.skip
+        self.request, self.notes, self.kept = request, [], ()
+        self.renamed: dict[str, str] = {}  # path in the given model → name in ours
         self.twin = twin  # without its numbers: nothing is calibrated
         self.signature = self.outputs = None
         if isinstance(given, (str, os.PathLike)):
@@ -179,13 +190,18 @@ class _Source:
             )
         self.name = given.name
         _check_finite(given)
+        known = graph.walk(given).layers
+        skip = [_layer_named(name, known, "skip") for name in request.skip]
+        bits = {_layer_named(name, known, "bits"): width for name, width in request.bits.items()}
         self.model, self.samples = self._quantized(given, data)
         self._choose_form()
+        self.kept += tuple(self.renamed.get(path, path) for path in skip)
+        self.bits = {self.renamed.get(path, path): width for path, width in bits.items()}
 
     def _read(self, path):
         if not path.exists():
             raise InputError(f"There is no model at {str(path)!r}.")
-        if path.is_dir() and not loading.is_keras_saved_model(path):
+        if is_signature(path):
             self.signature = tracing.SavedSignature(path)
             return None
         return loading.load_model(path)
@@ -199,14 +215,18 @@ class _Source:
                 f"The SavedModel {signature.name!r} is a signature without layers, so "
                 f"recurrent={request.recurrent!r} finds none; give the Keras model."
             )
-        if request.skip:
-            raise UnsupportedError("skip= needs the Keras model: a SavedModel names no layers.")
+        if request.skip or request.bits:
+            raise UnsupportedError(
+                "skip= and bits= need the Keras model: a SavedModel names no layers."
+            )
+        self.bits = {}
         self.samples = self._data(signature, data, wanted=request.format in _INTEGER)
 
     def _quantized(self, model, data):
         """Bring a quantize-aware model into the converter's form, and check the data."""
         format = self.request.format
         aware = backends.is_quantize_aware(model)
+        calibrated = needs_data(model, format)
         if aware and format != "int8":
             raise InputError(
                 "A quantize-aware model is trained for int8; strip_quantization gives the float "
@@ -214,7 +234,6 @@ class _Source:
             )
         if aware and self.request.skip:
             raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
-        calibrated = format in _INTEGER and (not aware or frozen.needs_calibration(model))
         samples = self._data(model, data, calibrated)
         if frozen.is_ours(model):
             self.kept = tuple(frozen.float_layers(model))
@@ -243,13 +262,14 @@ class _Source:
         integer = request.format in _INTEGER
         if form is None:
             if integer:
-                self.model = _as_tf_keras(self.model)
+                self._to_tf_keras()
             return
         if request.batch is None and form != "step":
             raise UnsupportedError(
                 f"The model {self.name!r} has recurrent layers, which need a fixed batch: give a "
                 "number."
             )
+        self._to_tf_keras()
         if form == "step":
             made = streaming.step_model(self.model, self.samples)
             self.model, self.samples, self.outputs = made
@@ -259,6 +279,20 @@ class _Source:
         else:
             loops = request.recurrent == "auto" and not integer
             self.model = recurrent.lower(self.model, form, loops=loops, integer=integer)
+
+    def _to_tf_keras(self):
+        """Go on in tf_keras, whose layers have more integer kernels, where the model can go.
+
+        Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
+        """
+        if backends.flavour(self.model) == "tf_keras":
+            return
+        layers = graph.walk(self.model).layers
+        try:
+            self.model, names = translation.counterparts(self.model)
+        except UnsupportedError:  # a custom layer: as it is
+            return
+        self.renamed = {path: names[id(one)] for path, one in layers if id(one) in names}
 
     def order(self, folder: str) -> converter.Order:
         """Write the SavedModel and return what to do with it."""
@@ -274,29 +308,54 @@ class _Source:
             samples=samples,
             float_io=request.float_io,
             kept=tuple(map(tracing.scope_of, self.kept)),
-            bits={tracing.scope_of(name): width for name, width in request.bits.items()},
+            bits={tracing.scope_of(name): width for name, width in self.bits.items()},
             flex=request.flex,
             custom=request.custom,
             batch=request.batch,
         )
 
     @property
-    def scopes(self) -> list[str]:
-        """The layers, as they begin the names of tensors."""
+    def scopes(self) -> dict[str, str]:
+        """How the names of a layer's tensors begin → its path in the given model."""
         if self.model is None:
-            return []
-        return [tracing.scope_of(call.name) for call in graph.walk(self.model).calls]
+            return {}
+        given = {name: path for path, name in self.renamed.items()}
+        calls = graph.walk(self.model).calls
+        return {tracing.scope_of(c.name): given.get(c.name, c.name) for c in calls}
 
 
-def _as_tf_keras(model):
-    """Return the model in tf_keras, whose layers have more integer kernels, where it can go.
+def _layer_named(name: str, known, argument: str) -> str:
+    """Return the path of the layer that a name or path stands for."""
+    paths = [path for path, layer in known if name in (path, layer.name)]
+    if name in paths:
+        return name
+    if len(paths) == 1:
+        return paths[0]
+    near = paths or difflib.get_close_matches(name, [path for path, _ in known], 3, 0.3)
+    near = near or [path for path, _ in known][:3]
+    raise InputError(
+        f"{argument}= names {'several layers' if paths else 'no layer'} with {name!r}; "
+        f"{'they' if paths else 'the nearest'} are {', '.join(map(repr, near))}."
+    )
 
-    Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
+
+def is_signature(path) -> bool:
+    """Tell whether a path is a SavedModel of which only the signature is known."""
+    path = pathlib.Path(path)
+    return path.is_dir() and not loading.is_keras_saved_model(path)
+
+
+def needs_data(model, format: str) -> bool:
+    """Tell whether `to_tflite` wants representative data for a model in a format.
+
+    Args:
+        model: A Keras model, or the path of a SavedModel's signature.
+        format: One of `FORMATS`.
     """
-    try:
-        return translation.translate(model)
-    except UnsupportedError:  # a custom layer: as it is
-        return model
+    if format not in _INTEGER:
+        return False
+    aware = backends.flavour(model) is not None and backends.is_quantize_aware(model)
+    return not aware or frozen.needs_calibration(model)
 
 
 def _check_finite(model):
@@ -370,18 +429,21 @@ def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
     return inner
 
 
-def float_twin(model, like: str = "int8", recurrent: str = "auto") -> TFLiteModel:
+def float_twin(
+    model, like: str = "int8", recurrent: str = "auto", batch: int | None = 1
+) -> TFLiteModel:
     """Return the float32 file with the operations of the integer one, to compare layer by layer.
 
     Args:
         model: The model that the integer file was made of, as for `to_tflite`.
         like: The format of that file.
         recurrent: The form it was made in.
+        batch: Its examples a call.
 
     Returns:
         A `TFLiteModel` whose tensors carry the same names.
     """
-    request = _Request(like, 1, recurrent, False, (), {}, False, False, False)
+    request = _Request(like, batch, recurrent, False, (), {}, False, False, False)
     source = _Source(model, request, None, twin=True)
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         order = dataclasses.replace(source.order(folder), format="float32", kept=())

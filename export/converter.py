@@ -76,11 +76,8 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
             converter.representative_dataset = lambda: _examples(order)
     converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * order.flex
     try:
-        with _quiet():
-            if order.kept:
-                data = _leave_float(converter, order)
-            else:
-                data = converter.convert()
+        with _quiet(), _resets_between_examples():
+            data = _leave_float(converter, order) if order.kept else converter.convert()
     except ConversionError:
         raise
     except Exception as error:
@@ -97,6 +94,33 @@ def _quiet():
     """Keep the converter's warnings and prints to itself."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
+
+
+@contextlib.contextmanager
+def _resets_between_examples():
+    """Let every calibration example start from a state of zero, as in use.
+
+    The calibrator runs fused LSTMs in the interpreter, where they keep their state from one
+    example to the next; preparing it anew resets it and keeps the ranges seen so far.
+    """
+    from tensorflow.lite.python.optimize import calibrator
+
+    feed = calibrator.Calibrator._feed_tensors
+
+    def feed_with_resets(self, examples, resize_input):
+        def prepared():
+            for i, example in enumerate(examples()):
+                if i:
+                    self._calibrator.Prepare()
+                yield example
+
+        return feed(self, prepared, resize_input)
+
+    calibrator.Calibrator._feed_tensors = feed_with_resets
+    try:
+        yield
+    finally:
+        calibrator.Calibrator._feed_tensors = feed
 
 
 def _examples(order):
@@ -153,21 +177,39 @@ def _leave_float(converter, order: Order) -> bytes:
 
     converter._experimental_calibrate_only = True
     calibrated = converter.convert()
-    denied = set()
-    for graph in flatbuffer.parse(calibrated).subgraphs:
-        for name in map(flatbuffer.name_of, graph.tensors):
-            # Of what was fused, any part keeps the whole.
-            if any(flatbuffer.layer_in(part, order.kept) for part in name.split(";")):
-                denied.add(name)
-    for name in order.kept:
-        if not any(flatbuffer.layer_in(part, [name]) for one in denied for part in one.split(";")):
-            raise ConversionError(f"The layer {name!r} to leave in floating point was not found.")
+    results = _results_of(flatbuffer.parse(calibrated), order.kept)
+    denied = {name for names in results.values() for name in names}
     io_type = tf.float32 if order.float_io else tf.int8
     return bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
         )
     )
+
+
+def _results_of(model, layers) -> dict[str, list[str]]:
+    """Return the names of the results that layers' operations make.
+
+    Raises:
+        ConversionError: for a layer without an operation of its own.
+    """
+    scopes = {name: name for name in layers}
+    found: dict[str, list[str]] = {name: [] for name in layers}
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            # The last operation's result is named after the output, its weights after the layer;
+            # and of what was fused, any part counts.
+            tensors = [subgraph.tensors[i] for i in (*op.outputs, *op.inputs[1:]) if i >= 0]
+            parts = [part for t in tensors for part in flatbuffer.name_of(t).split(";")]
+            for layer in {flatbuffer.layer_in(part, scopes) for part in parts} - {None}:
+                found[layer] += [flatbuffer.name_of(subgraph.tensors[i]) for i in op.outputs]
+    for name, results in found.items():
+        if not results:
+            raise ConversionError(
+                f"The layer {name!r} has no operation of its own in the file; name the one before "
+                "or after it."
+            )
+    return found
 
 
 def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
@@ -182,16 +224,19 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
     made = quantizer.Quantizer(bytearray(data))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
-    for name, width in bits.items():
-        pattern = rf"(^|.*[/;]){re.escape(name)}([/;].*|$)"
-        if width == 32:
-            made.update_quantization_recipe(
-                regex=pattern,
-                operation_name=everything,
-                algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
-            )
-        else:
-            made.add_weight_only_config(regex=pattern, operation_name=everything, num_bits=width)
+    for name, results in _results_of(flatbuffer.parse(data), bits).items():
+        for result in results:
+            pattern = f"^{re.escape(result)};?$"  # how the quantizer ends an operation's name
+            if bits[name] == 32:
+                made.update_quantization_recipe(
+                    regex=pattern,
+                    operation_name=everything,
+                    algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+                )
+            else:
+                made.add_weight_only_config(
+                    regex=pattern, operation_name=everything, num_bits=bits[name]
+                )
     try:
         narrow = bytes(made.quantize().quantized_model)
     except Exception as error:
@@ -199,6 +244,7 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
             f"ai-edge-quantizer refused the model: {' '.join(str(error).split())[:300]}"
         ) from None
     model = flatbuffer.parse(narrow)
+    wide = {name: name for name, width in bits.items() if width == 32}
     left = sorted(
         flatbuffer.name_of(tensor)
         for graph in model.subgraphs
@@ -208,6 +254,7 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
         and tensor.shape is not None
         and len(tensor.shape) > 1
         and np.prod(tensor.shape) >= _WORTH_NARROWING
+        and flatbuffer.layer_in(flatbuffer.name_of(tensor), wide) is None
     )
     if not left:
         return narrow, []

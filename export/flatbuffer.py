@@ -277,13 +277,14 @@ def layer_in(name: str, layers) -> str | None:
     Args:
         name: Of the tensor, such as `"act/Relu;conv1/Conv2D"`: the converter joins the names
             of what it fused, the last operation first.
-        layers: The layers' scopes, see `tracing.scope_of`.
+        layers: The layers' scopes (see `tracing.scope_of`) → what to call them.
 
     Returns:
-        The longest scope that the first of the names with one lies in, or `None`.
+        What belongs to the longest scope that the first of the names with one lies in, or
+        `None`.
     """
     for path in name.split(";"):
         found = [layer for layer in layers if path == layer or path.startswith(f"{layer}/")]
         if found:
-            return max(found, key=len)
+            return layers[max(found, key=len)]
     return None

@@ -53,8 +53,7 @@ class LayerError:
         op: The operation that makes it; `"INPUT"` for an input.
         tensor: Its name in the file.
         scale: Real value of one integer step; `None` if it is float.
-        saturated: Share of values at an end of the integer range although the float value
-            lies more than a step outside of it.
+        saturated: Share of values that lie more than a step outside of the integer range.
         rmse: Root of the mean squared difference, in the tensor's unit.
         relative_error: The part of the signal that is lost, from 0 to 1: `√(e² / (e² + s²))`
             of each channel (last axis) with the error's root mean square e and the float
@@ -133,13 +132,16 @@ class LayerErrors(Sequence):
         if row.saturated > _CLIPPED:
             return (
                 f"{finding}: {row.saturated:.0%} of its values are clipped; give "
-                "representative_data that looks like these examples."
+                "representative_data, or for a quantize-aware model training data, that looks "
+                "like these examples."
             )
         if row.op == "INPUT":
             return (
                 f"{finding}: one integer step is {row.scale:.3g}; scale the input so that its "
                 "examples fill its range."
             )
+        if all(one.scale is None for one in self.rows):
+            return f"{finding}."  # float already
         if row.layer is None:
             return f"{finding}; its name does not tell which Keras layer it is."
         skip, why = [layer], ""
@@ -257,6 +259,10 @@ def layer_errors(
     )
     shown = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     scopes = {tracing.scope_of(name): to_show for name, to_show in shown.items()}
+    # A lowering builds one flat model, without the names of the models inside.
+    ends = Counter(scope.split("/")[-1] for scope in scopes)
+    flat = {scope.split("/")[-1]: to_show for scope, to_show in scopes.items()}
+    scopes |= {end: flat[end] for end, count in ends.items() if count == 1 and end not in scopes}
     sources = ours.sources(pairs)
     rows: dict[int, LayerError] = {}
     for mine in sorted(pairs, key=ours.position):
@@ -453,18 +459,18 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, np.ndarray]:
         for mine, scale, zero, its in pairs:
             got, want = ours.get_tensor(mine), theirs.get_tensor(its).astype(np.float64)
             low, high = _range(got.dtype, scale, zero)
-            clipped = want - np.clip(want, low, high)
-            error = _real(got, scale, zero) - want
-            added = np.square(error)
+            clipped = np.abs(want - np.clip(want, low, high))
+            real, due = _real(got, scale, zero), want
             if its in made:
                 # What only the errors of others bring out of range is not this op's to lose.
-                result = np.clip(alone.get_tensor(its), low, high)
-                added = np.square(_real(got, scale, zero) - result) + np.square(clipped)
-            channels = np.stack([want, np.square(want), np.square(error), added])
+                bounds = np.minimum(low, want), np.maximum(high, want)
+                due = np.clip(alone.get_tensor(its), *bounds)
+            squares = [np.square(values) for values in (want, real - want, real - due)]
+            channels = np.stack([want, *squares])
             channels = channels.reshape(4, -1, want.shape[-1] if want.ndim else 1).sum(1)
             total = sums.setdefault(mine, [0, 0, np.zeros_like(channels)])
             total[0] += want.size
-            total[1] += np.count_nonzero(np.abs(clipped) > (scale or 0.0))
+            total[1] += np.count_nonzero(clipped > (scale or 0.0))
             total[2] += channels
     return sums
 

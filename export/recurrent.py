@@ -91,10 +91,25 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
     takes = {}
     for call in calls:
         plain = _has_kernel(call.layer) and not _is_special(call)
+        if format == "dynamic" and plain:
+            plain = _is_narrowed(call)
         takes.setdefault(fused if plain else others, []).append(call.name)
     form = "fused" if "fused" in takes else others
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
+
+
+#: A weight of fewer numbers stays as it is in a dynamic-range file (the converter's own limit).
+LEAST_NARROWED = 1024
+
+
+def _is_narrowed(call) -> bool:
+    """Tell whether the fused kernel's weights get 8 bits in a dynamic-range file.
+
+    Either all of them do or none; the converter looks at each gate's matrix alone.
+    """
+    layer = getattr(call.layer, "forward_layer", call.layer)
+    return layer.units * min(layer.units, call.inputs[0].shape[-1]) >= LEAST_NARROWED
 
 
 def _is_special(call) -> bool:

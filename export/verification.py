@@ -15,6 +15,7 @@ from tfkd.errors import InputError
 from . import conversion, flatbuffer, metrics, tracing
 from .artifact import STEP, TFLiteModel
 from .interpreter import ENGINES, check_engine
+from .recurrent import RECURRENT
 from .layer_errors import LayerErrors, layer_errors
 from .metrics import score
 
@@ -482,7 +483,10 @@ def _layers(file, model, source, fed) -> LayerErrors:
     results = {flatbuffer.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
-    return layer_errors(file, conversion.float_twin(model, like), fed, names)
+    recurrent = any(type(layer).__name__ in RECURRENT for _, layer in source.layers)
+    form = "unrolled" if recurrent and not file.keeps_state else "auto"
+    twin = conversion.float_twin(model, like, form, file.inputs[0].shape[0])
+    return layer_errors(file, twin, fed, names)
 
 
 def _alarm(result: Verification) -> str:

@@ -38,6 +38,7 @@ TFKD = [
     "callbacks",
     "compression",
     "demo",
+    "commands",
     "cli",
     "__main__",
 ]
@@ -74,7 +75,7 @@ EXPORT_MAY_IMPORT = {
     "_version",
 }
 # `teachers` opens `.tflite` teachers, with the one class that opens such files.
-MAY_IMPORT_EXPORT = {"compression", "cli", "teachers"}
+MAY_IMPORT_EXPORT = {"compression", "commands", "teachers"}
 
 
 def modules():

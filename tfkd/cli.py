@@ -1,4 +1,4 @@
-"""The command line: `tfkd demo` and what later issues add beside it.
+"""The command line: what can be said. What is done stands in `commands`.
 
 Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
 traceback), 130 after Ctrl-C. Nothing heavy is imported before a command runs.
@@ -7,8 +7,7 @@ traceback), 130 after Ctrl-C. Nothing heavy is imported before a command runs.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
+import importlib
 import os
 import sys
 
@@ -27,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(arguments)
-        return options.run(options)
+        return getattr(importlib.import_module("tfkd.commands"), options.run)(options)
     except TfkdError as error:
         return _fail(str(error))
     except ImportError as error:
@@ -87,8 +86,113 @@ def _parser() -> argparse.ArgumentParser:
         help="epochs of teacher and student; quantization-aware training takes "
         "a third (default: 40)",
     )
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run="demo")
+    _add_export(commands, output)
+    _add_inspect(commands, output)
+    _add_verify(commands, output)
     return parser
+
+
+def _add_export(commands, output):
+    export = commands.add_parser(
+        "export",
+        parents=[output],
+        help="convert a Keras model to a .tflite file and verify it",
+        description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
+        "is verified on its test split: exit status 1 if it does not compute what the model does.",
+    )
+    export.add_argument("model", metavar="MODEL", help=".keras, .h5 or SavedModel folder")
+    export.add_argument(
+        "--format",
+        default="int8",
+        metavar="F",
+        help="float32, float16, dynamic, int8, int16x8 or int4 (default: %(default)s)",
+    )
+    export.add_argument(
+        "--data",
+        metavar="NPZ",
+        help="x_train, y_train, x_test, y_test: int8 and int16x8 read ranges from the first",
+    )
+    export.add_argument("--out", metavar="FILE", help="default: MODEL's name and the format")
+    export.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    export.add_argument(
+        "--recurrent",
+        default="auto",
+        metavar="FORM",
+        help="of LSTM, GRU, SimpleRNN: auto, fused, unrolled, loop or step (default: %(default)s)",
+    )
+    export.add_argument(
+        "--batch", type=_whole_number(1), default=1, metavar="N", help="examples a call"
+    )
+    export.add_argument(
+        "--float-io", action="store_true", help="float32 input and output of an integer file"
+    )
+    export.add_argument(
+        "--skip", action="append", default=[], metavar="LAYER", help="leave it float in int8"
+    )
+    export.add_argument(
+        "--micro", action="store_true", help="refuse what microcontrollers can't run; try it there"
+    )
+    export.add_argument(
+        "--allow-flex", action="store_true", help="keep operations that TFLite lacks as Flex"
+    )
+    export.add_argument(
+        "--allow-custom", action="store_true", help="keep unknown operations as custom ones"
+    )
+    _add_engine(export)
+    export.set_defaults(run="export")
+
+
+def _add_inspect(commands, output):
+    inspect = commands.add_parser(
+        "inspect",
+        parents=[output],
+        help="say what a .tflite file or a Keras model is",
+        description="Operators, inputs and outputs, sizes, what is float, what keeps state. "
+        "Nothing in the file is executed.",
+    )
+    inspect.add_argument("file", metavar="FILE", help=".tflite, .keras or .h5")
+    inspect.set_defaults(run="inspect")
+
+
+def _add_verify(commands, output):
+    verify = commands.add_parser(
+        "verify",
+        parents=[output],
+        help="compare a .tflite file with its Keras model",
+        description="Run both on the test split: do they agree, and how well does each do? "
+        "Exit status 1 if they don't agree.",
+    )
+    verify.add_argument("file", metavar="FILE", help=".tflite")
+    verify.add_argument("model", metavar="MODEL", help=".keras or .h5 it was made from")
+    verify.add_argument(
+        "--data", metavar="NPZ", required=True, help="with x_train, y_train, x_test, y_test"
+    )
+    verify.add_argument(
+        "--threshold", type=_fraction, metavar="A", help="least agreement on the class, 0 to 1"
+    )
+    verify.add_argument("--layers", action="store_true", help="show which layer loses how much")
+    _add_engine(verify)
+    verify.set_defaults(run="verify")
+
+
+def _add_engine(parser):
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="what runs the file: xnnpack, reference or tflm (default: auto, which is xnnpack)",
+    )
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text!r}")
+    return value
 
 
 def _whole_number(least: int):
@@ -104,98 +208,3 @@ def _whole_number(least: int):
         return value
 
     return parse
-
-
-def _demo(options) -> int:
-    from tfkd.files import staged_folder
-
-    with staged_folder(options.out, force=options.force) as folder:
-        _import_tensorflow()
-        from tfkd import demo
-
-        with _progress(options.quiet) as progress:
-            result = demo.run(folder, seed=options.seed, epochs=options.epochs, progress=progress)
-    _show(result.report, options)
-    if not (options.quiet or options.json):
-        print(f"Files and report.html are in {os.path.join(options.out, '')}")
-    failed = [m.name for m in result.report.models if m.parity and not m.parity["passed"]]
-    if failed:
-        print(f"verification failed: {', '.join(failed)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _show(report, options) -> None:
-    if options.json:
-        print(json.dumps(report.to_json(), indent=2))
-    elif not options.quiet:
-        from rich.console import Console
-
-        from tfkd.export.report import print_table
-
-        print_table(report, Console())
-
-
-def _import_tensorflow() -> None:
-    """Import TensorFlow without its chatter; what goes wrong is an exception all the same."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # The first lines are written by C++ before any log level is read.
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-class _progress:  # noqa: N801  used as a function that makes a context
-    """Show one bar per stage on stderr while a command works."""
-
-    _WORDS = {  # noqa: RUF012
-        "teacher": "training the teacher",
-        "baseline": "training the student alone",
-        "student": "distilling the student",
-        "student_qat": "quantization-aware training",
-        "export": "exporting",
-        "verify": "verifying",
-        "benchmark": "benchmarking",
-    }
-
-    def __init__(self, quiet: bool):
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-
-        self._bars = Progress(
-            TextColumn("{task.description:28}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
-        )
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self):
-        if not self._bars.disable:  # some releases of rich print a line all the same
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exception):
-        if not self._bars.disable:
-            self._bars.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(self._WORDS.get(stage, stage), total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)

@@ -52,6 +52,27 @@ class ModelCost:
         """Bytes of the weights as float32."""
         return 4 * self.parameters
 
+    def to_json(self) -> dict:
+        """Return the figures as plain values."""
+        layers = [dataclasses.asdict(layer) for layer in self.layers]
+        return {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "float32_bytes": self.float32_bytes,
+            "layers": layers,
+        }
+
+    def describe(self) -> str:
+        """Return a table as text: a line per layer, and the sums."""
+
+        def line(name, kind, parameters, macs):
+            macs = "unknown" if macs is None else f"{macs:,}"
+            return f"{name:30} {kind:24} {parameters:>12,} {macs:>14}"
+
+        head = f"{'layer':30} {'class':24} {'parameters':>12} {'MACs':>14}"
+        rows = [line(one.name, one.kind, one.parameters, one.macs) for one in self.layers]
+        return "\n".join([head, *rows, line("all", "", self.parameters, self.macs)])
+
 
 def measure(model) -> ModelCost:
     """Count parameters and multiply-accumulates of a model.

@@ -180,7 +180,8 @@ def representative(samples: Samples, count: int = 200, seed: int = 0) -> np.ndar
     """Draw examples for int8 calibration, as evenly over the classes as they come.
 
     Args:
-        samples: The training part.
+        samples: The training part; class numbers of shape (examples,) or (examples, 1) and
+            one-hot rows are told apart, anything else is drawn from at random.
         count: How many at most; 100 to 500 settle the ranges.
         seed: Seed of the draw.
 
@@ -189,6 +190,10 @@ def representative(samples: Samples, count: int = 200, seed: int = 0) -> np.ndar
     """
     order = np.random.default_rng(seed).permutation(len(samples))
     labels = np.asarray(samples.y)
+    if is_one_hot(labels):
+        labels = labels.argmax(-1)
+    elif labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
         # Sorting by "how many of this class came before me" deals the classes out in turn.
         turn = np.empty(len(order), int)
@@ -197,3 +202,11 @@ def representative(samples: Samples, count: int = 200, seed: int = 0) -> np.ndar
             turn[of_class] = np.arange(of_class.sum())
         order = order[np.argsort(turn, kind="stable")]
     return np.asarray(samples.x)[np.sort(order[:count])]
+
+
+def is_one_hot(y) -> bool:
+    """Tell whether labels are rows of zeros with a single one: shape (examples, classes)."""
+    y = np.asarray(y)
+    if y.ndim != 2 or y.shape[1] < 2 or y.dtype.kind not in "biuf":
+        return False
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all())

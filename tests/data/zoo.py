@@ -2,113 +2,110 @@
 
 import numpy as np
 
-STEPS, FEATURES = 6, 5
-
-
-def _image(la, i):
-    return i((12, 12, 2))
-
-
-def _series(la, i):
-    return i((STEPS, FEATURES))
+STEPS, FEATURES = 6, 8
+# A weight of fewer than 1,024 numbers stays as it is in dynamic-range files.
+UNITS, FILTERS = 40, 16
 
 
 def mlp(la, i):
-    x = i((10,))
-    y = la.Dense(16, activation="relu")(x)
-    return x, la.Dense(3)(la.Dense(8, activation="tanh")(y))
+    x = i((32,))
+    y = la.Dense(40, activation="relu")(x)
+    return x, la.Dense(3)(la.Dense(32, activation="tanh")(y))
 
 
 def cnn(la, i):
     x = i((12, 12, 2))
-    y = la.Conv2D(6, 3, activation="relu")(x)
-    y = la.Conv2D(8, 3, activation="relu")(la.MaxPooling2D()(y))
+    y = la.Conv2D(FILTERS, 3, activation="relu")(x)
+    y = la.Conv2D(FILTERS, 3, activation="relu")(la.MaxPooling2D()(y))
     return x, la.Dense(3, activation="softmax")(la.Flatten()(y))
 
 
 def ds_cnn(la, i):
     x = y = i((12, 12, 2))
-    for stride in (2, 1):
-        y = la.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)(y)
+    y = la.ReLU()(la.BatchNormalization()(la.Conv2D(32, 3, strides=2, use_bias=False)(y)))
+    for _ in range(2):
+        y = la.DepthwiseConv2D(3, padding="same", use_bias=False)(y)
         y = la.ReLU()(la.BatchNormalization()(y))
-        y = la.Conv2D(8, 1, use_bias=False)(y)
+        y = la.Conv2D(32, 1, use_bias=False)(y)
         y = la.ReLU(6.0)(la.BatchNormalization()(y))
     return x, la.Dense(3)(la.GlobalAveragePooling2D()(y))
 
 
 def resnet(la, i):
     x = i((12, 12, 2))
-    y = la.ReLU()(la.BatchNormalization()(la.Conv2D(8, 3, padding="same")(x)))
-    z = la.BatchNormalization()(la.Conv2D(8, 3, padding="same")(y))
+    y = la.ReLU()(la.BatchNormalization()(la.Conv2D(FILTERS, 3, padding="same")(x)))
+    z = la.BatchNormalization()(la.Conv2D(FILTERS, 3, padding="same")(y))
     y = la.ReLU()(la.Add()([y, z]))
-    short = la.Conv2D(12, 1, strides=2)(y)
-    z = la.Conv2D(12, 3, strides=2, padding="same")(y)
+    short = la.Conv2D(24, 1, strides=2)(y)
+    z = la.Conv2D(24, 3, strides=2, padding="same")(y)
     y = la.ReLU()(la.Add()([short, z]))
     return x, la.Dense(3)(la.GlobalAveragePooling2D()(y))
 
 
 def conv1d(la, i):
     x = i((16, 3))
-    y = la.ReLU()(la.BatchNormalization()(la.Conv1D(6, 3)(x)))
-    y = la.MaxPooling1D()(la.Conv1D(8, 3, activation="relu")(y))
+    y = la.ReLU()(la.BatchNormalization()(la.Conv1D(FILTERS, 3)(x)))
+    y = la.MaxPooling1D()(la.Conv1D(24, 3, activation="relu")(y))
     return x, la.Dense(3)(la.GlobalAveragePooling1D()(y))
 
 
 def lstm(la, i):
     x = i((STEPS, FEATURES))
-    return x, la.Dense(3)(la.LSTM(6)(x))
+    return x, la.Dense(3)(la.LSTM(UNITS)(x))
 
 
 def stacked_lstm(la, i):
     x = i((STEPS, FEATURES))
-    return x, la.Dense(3)(la.LSTM(5)(la.LSTM(6, return_sequences=True)(x)))
+    return x, la.Dense(3)(la.LSTM(UNITS)(la.LSTM(16, return_sequences=True)(x)))
 
 
 def bilstm(la, i):
     x = i((STEPS, FEATURES))
-    return x, la.Dense(3)(la.Bidirectional(la.LSTM(4))(x))
+    return x, la.Dense(3)(la.Bidirectional(la.LSTM(UNITS))(x))
 
 
 def gru(la, i):
     x = i((STEPS, FEATURES))
-    return x, la.Dense(3)(la.GRU(6)(x))
+    return x, la.Dense(3)(la.GRU(UNITS)(x))
 
 
 def simple_rnn(la, i):
     x = i((STEPS, FEATURES))
-    return x, la.Dense(3)(la.SimpleRNN(6)(x))
+    return x, la.Dense(3)(la.SimpleRNN(UNITS)(x))
 
 
 def text(la, i):
     x = i((STEPS,), dtype="int32")
-    return x, la.Dense(2, activation="softmax")(la.LSTM(6)(la.Embedding(20, 4)(x)))
+    return x, la.Dense(2, activation="softmax")(la.LSTM(UNITS)(la.Embedding(20, 8)(x)))
 
 
 def multi_input(la, i):
     image, facts = i((12, 12, 2), name="image"), i((4,), name="facts")
-    y = la.GlobalAveragePooling2D()(la.Conv2D(6, 3, activation="relu")(image))
+    y = la.Conv2D(FILTERS, 3, activation="relu")(image)
+    y = la.GlobalAveragePooling2D()(la.Conv2D(FILTERS, 3, activation="relu")(y))
     y = la.Concatenate()([y, la.Dense(4, activation="relu")(facts)])
     return [image, facts], la.Dense(3)(y)
 
 
 def multi_output(la, i):
     x = i((12, 12, 2))
-    y = la.GlobalAveragePooling2D()(la.Conv2D(6, 3, activation="relu")(x))
+    y = la.Conv2D(FILTERS, 3, strides=2, activation="relu")(x)
+    y = la.Flatten()(la.Conv2D(FILTERS, 3, strides=2, activation="relu")(y))
     return x, [la.Dense(3, name="kind")(y), la.Dense(1, name="size")(y)]
 
 
 def attention(la, i):
-    x = i((STEPS, 8))
-    y = la.Add()([x, la.MultiHeadAttention(2, 4)(x, x)])
+    x = i((STEPS, 32))
+    y = la.Add()([x, la.MultiHeadAttention(2, 16)(x, x)])
     y = la.LayerNormalization()(y)
     return x, la.Dense(3)(la.GlobalAveragePooling1D()(y))
 
 
 def autoencoder(la, i):
     x = i((12, 12, 2))
-    y = la.Conv2D(6, 3, strides=2, padding="same", activation="relu")(x)
-    y = la.Conv2D(4, 3, strides=2, padding="same", activation="relu")(y)
-    y = la.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu")(y)
+    y = la.Conv2D(FILTERS, 3, strides=2, padding="same", activation="relu")(x)
+    y = la.Conv2D(8, 3, strides=2, padding="same", activation="relu")(y)
+    y = la.Conv2DTranspose(FILTERS, 3, strides=2, padding="same", activation="relu")(y)
     return x, la.Conv2DTranspose(2, 3, strides=2, padding="same", activation="sigmoid")(y)
 
 
@@ -160,3 +157,17 @@ def inputs_for(model, count=64, seed=1):
         else:
             arrays.append(rng.normal(size=shape).astype("float32"))
     return arrays[0] if len(arrays) == 1 else arrays
+
+
+def convert_plainly(folder, samples, format):
+    """Convert a SavedModel as TensorFlow's documentation says, in this process."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([row[None]] for row in samples)
+    if format == "int16x8":
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
+    return converter.convert()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfkd.data import Samples, load_digits, load_npz, representative, split
+from tfkd.data import Samples, is_one_hot, load_digits, load_npz, representative, split
 from tfkd.errors import InputError
 
 
@@ -65,5 +65,14 @@ def test_representative_samples_are_dealt_evenly_over_classes():
     y = np.repeat([0, 1, 2], [900, 60, 40])
     drawn = representative(Samples(np.arange(1000), y), count=90, seed=3)
     assert np.bincount(y[drawn]).tolist() == [30, 30, 30]
+    for labels in (y[:, None], np.eye(3, dtype="float32")[y]):
+        again = representative(Samples(np.arange(1000), labels), count=90, seed=3)
+        np.testing.assert_array_equal(again, drawn)
     everything = representative(Samples(np.arange(1000), y), count=5000)
     assert len(everything) == 1000
+
+
+def test_one_hot_rows_are_told_from_other_labels():
+    assert is_one_hot(np.eye(4)) and is_one_hot(np.eye(4, dtype=bool))
+    for other in (np.arange(4), np.ones((4, 1)), np.eye(4) * 0.9, np.ones((4, 2)), [["a", "b"]]):
+        assert not is_one_hot(other)
