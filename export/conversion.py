@@ -110,22 +110,24 @@ def to_tflite(
     source = _Source(model, request, representative_data)
     sandbox.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        order, data = source.order(folder), None
+        order = source.order(folder)
         what = f"Converting {source.name!r} to {format}"
         try:
             data, notes = sandbox.shared().call(converter.convert, order, timeout=timeout)
-            sandbox.shared().call(converter.try_out, data, micro, timeout=timeout)
         except WorkerError as error:
-            what = what if data is None else f"The first run of {source.name!r} in {format}"
-            raise autopsy.cause_of_death(error, what, order, source.scopes, data) from error
-    file = TFLiteModel(data)
+            raise autopsy.cause_of_death(error, what, order, source.scopes) from error
+        file = TFLiteModel(data)
+        _audit(file, source)
+        if file.flex_ops or file.custom_ops:
+            notes.append("not run: no interpreter here has its operators")
+        else:
+            _try(file, source, order, timeout)
     if format in _NARROW and not file.hybrid_ops:
         notes.append(
             f"no weight got fewer than 32 bits: in {format} those of fewer than "
             f"{_LEAST:,} numbers stay, and this model has no larger ones"
         )
         warnings.warn(f"{what}: {notes[-1]}.", stacklevel=2)
-    _audit(file, source)
     return dataclasses.replace(file, notes=(*source.notes, *notes))
 
 
@@ -369,6 +371,14 @@ def _check_finite(model):
             f"The model {model.name!r} has weights that are not finite ({', '.join(bad[:5])}); "
             "training diverged: lower the learning rate and train again."
         )
+
+
+def _try(file: TFLiteModel, source: _Source, order, timeout: float):
+    what = f"The first run of {source.name!r} in {order.format}"
+    try:
+        sandbox.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
+    except WorkerError as error:
+        raise autopsy.cause_of_death(error, what, order, source.scopes, file.data) from error
 
 
 def _audit(file: TFLiteModel, source: _Source):

@@ -142,6 +142,11 @@ def _reason(error: Exception) -> str:
             "TensorFlow's own, which runs on Android with the Flex delegate and on no "
             "microcontroller; otherwise replace the layer."
         )
+    if "TensorListReserve" in text or "element_shape to be static" in text:
+        return (
+            "it holds a recurrent loop over a free batch (TensorListReserve); give the Keras "
+            "model rather than a SavedModel's signature, or export that with a fixed batch."
+        )
     found = re.search(r"error: (.+)", text)
     return found.group(1) if found else (text.strip().splitlines() or [type(error).__name__])[0]
 

@@ -10,8 +10,8 @@ Calibrating a WHILE loop kills the converter, so none may be left in an integer 
 The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
 goes in and comes out. Where the result goes into a concatenation, the converter gives one end
 the concatenation's scale and leaves the other its own: the file then computes something else,
-without a word (seen in TensorFlow 2.21). A mean over an axis of one in between, which may have
-a scale of its own, prevents it. And a cell that stays below 0.5 is given steps of 2⁻¹⁶, for
+without a word (seen in TensorFlow 2.21). A product with ones in between, which may have a
+scale of its own, prevents it. And a cell that stays below 0.5 is given steps of 2⁻¹⁶, for
 which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` finds both.
 """
 
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import functools
 import types
+
+import numpy as np
 
 from tfkd import backends, graph, translation
 from tfkd.errors import UnsupportedError
@@ -405,10 +407,16 @@ def _reversed(tensor):
 
 
 def with_own_scale(tensor):
-    """Return a tensor's values as another operation's result, which may have its own scale."""
+    """Return a tensor's values as another operation's result, which may have its own scale.
+
+    The operation is a product with ones, of which one is a little less: the converter would
+    drop it otherwise. In 8 bits they are all the same.
+    """
     import tensorflow as tf
 
-    return tf.reduce_mean(tf.expand_dims(tensor, 1), axis=1)
+    ones = np.ones(tensor.shape[-1], np.float32)
+    ones[0] = np.nextafter(ones[0], np.float32(0.0))
+    return tensor * tf.constant(ones)
 
 
 def with_cell_scales_mended(data: bytes) -> bytes:

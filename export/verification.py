@@ -15,9 +15,9 @@ from tfkd.errors import InputError
 from . import conversion, flatbuffer, metrics, tracing
 from .artifact import STEP, TFLiteModel
 from .interpreter import ENGINES, check_engine
-from .recurrent import RECURRENT
 from .layer_errors import LayerErrors, layer_errors
 from .metrics import score
+from .recurrent import RECURRENT
 
 __all__ = ["OutputParity", "Verification", "score", "verify"]
 

@@ -1,0 +1,263 @@
+"""What `to_tflite` can be asked for beside a format, and what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import zoo
+from tfkd.export import to_tflite, verify
+from tfkd.export.conversion import needs_data, recurrent_forms
+
+from tfkd import quantize_aware
+from tfkd.data import Samples
+from tfkd.errors import ConversionError, InputError, UnsupportedError
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    model = zoo.build(keras, "cnn")
+    return model, zoo.inputs_for(model)
+
+
+@pytest.fixture(scope="module")
+def gru():
+    model = zoo.build(keras, "gru")
+    return model, zoo.inputs_for(model)
+
+
+def close(file, model, x, bound=0.05):
+    want = model.predict(x, verbose=0)
+    return np.abs(file.predict(x) - want).mean() <= bound * want.std()
+
+
+@pytest.mark.parametrize("name", ["cnn", "lstm", "gru"])
+@pytest.mark.parametrize("format", ["float32", "int8"])
+def test_a_batch(name, format):
+    model = zoo.build(keras, name)
+    x = zoo.inputs_for(model)
+    file = to_tflite(model, format, x if format == "int8" else None, batch=4)
+    assert file.inputs[0].shape[0] == file.outputs[0].shape[0] == 4
+    assert close(file, model, x[:30])  # 30 is no multiple of 4
+
+
+def test_a_free_batch(cnn, gru):
+    model, x = cnn
+    file = to_tflite(model, batch=None)
+    assert close(file, model, x, 1e-4)
+    with pytest.raises(UnsupportedError, match="need a fixed batch"):
+        to_tflite(gru[0], batch=None)
+
+
+def test_float_input_and_output(cnn, qat, digits):
+    model, x = cnn
+    plain, wrapped = (to_tflite(model, "int8", x, float_io=flag) for flag in (False, True))
+    assert wrapped.inputs[0].dtype == wrapped.outputs[0].dtype == "float32"
+    assert wrapped.ops["QUANTIZE"] == wrapped.ops["DEQUANTIZE"] == 1
+    np.testing.assert_allclose(wrapped.predict(x), plain.predict(x), atol=1e-6)
+    aware = to_tflite(qat, "int8", float_io=True)
+    want = to_tflite(qat, "int8").predict(digits.test.x)
+    np.testing.assert_allclose(aware.predict(digits.test.x), want, atol=1e-5)
+
+
+def test_skip_leaves_the_named_layers_float(cnn):
+    model, x = cnn
+    names = [layer.name for layer in model.layers]
+    file = to_tflite(model, "int8", x, skip=[names[1], names[-1]])
+    # The int8 weights of these two are gone; the one between them is still in 8 bits.
+    kinds = {tensor.name: tensor.type for tensor in file._parsed.subgraphs[0].tensors}
+    weights = {name.decode(): kind for name, kind in kinds.items() if b"kernel" not in name}
+    assert any(names[1] in name for name in file.float_tensors)
+    assert not any(f"{names[3]}/" in name for name in file.float_tensors)
+    assert weights and close(file, model, x)
+    assert file.inputs[0].dtype == "int8"
+
+
+def test_bits_of_single_layers(cnn):
+    model, x = cnn
+    head = model.layers[-1].name
+    narrow = to_tflite(model, "int4")
+    mixed, wide = (to_tflite(model, "int4", bits={head: width}) for width in (8, 32))
+    weights = model.layers[-1].count_params() - 3
+    assert mixed.weight_bytes - narrow.weight_bytes == pytest.approx(weights / 2, rel=0.05)
+    assert wide.weight_bytes - mixed.weight_bytes == pytest.approx(weights * 3, rel=0.05)
+    assert close(narrow, model, x, 0.5)
+
+
+def test_dynamic_says_when_it_narrows_nothing():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    with pytest.warns(UserWarning, match="no weight got fewer than 32 bits.*1,024"):
+        file = to_tflite(model, "dynamic")
+    assert not file.hybrid_ops and "1,024" in file.describe()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recurrent": "rolled"}, "recurrent must be one of"),
+        ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
+        ({"float_io": True}, "float_io is for integer files"),
+        ({"format": "float32", "skip": ["a"]}, "skip= leaves layers of an int8 file float"),
+        ({"format": "int8", "skip": ["nope"]}, "names no layer with 'nope'; the nearest are"),
+        ({"format": "int4", "bits": {"dense": 3}}, "takes 4, 8 or 32"),
+        ({"bits": {"dense": 8}}, "bits= goes with format='int4'"),
+        ({"format": "float16", "micro": True}, "Microcontrollers run float32, int8 and int16x8"),
+        ({"format": "dynamic", "micro": True}, "Take 'int8'"),
+        ({"micro": True, "allow_flex": True}, "TFLite's own operators only"),
+    ],
+)
+def test_bad_options(cnn, options, message):
+    model, x = cnn
+    data = x if options.get("format") == "int8" else None
+    with pytest.raises(InputError, match=message):
+        to_tflite(model, representative_data=data, **options)
+
+
+def test_forms_that_do_not_go_with_the_format_or_the_layer(gru):
+    model, x = gru
+    for format, form, message in [
+        ("int8", "loop", r"calibrating a loop ends the converter.*\['fused', 'unrolled', 'step'\]"),
+        ("int16x8", "fused", "no 16-bit form"),
+        ("int4", "fused", "in 32 bits"),
+        ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Take 'unrolled'"),
+    ]:
+        with pytest.raises(UnsupportedError, match=message):
+            to_tflite(model, format, x if "8" in format else None, recurrent=form)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_a_loop_is_a_loop_and_unrolled_is_not(package):
+    model = zoo.build(package, "lstm")
+    x = zoo.inputs_for(model)
+    files = {form: to_tflite(model, recurrent=form) for form in ("fused", "loop", "unrolled")}
+    assert files["fused"].keeps_state and "UNIDIRECTIONAL_SEQUENCE_LSTM" in files["fused"].ops
+    assert files["loop"].ops["WHILE"] == 1 and not files["loop"].keeps_state
+    assert "WHILE" not in files["unrolled"].ops and sum(files["unrolled"].ops.values()) > 40
+    assert all(close(file, model, x, 1e-4) for file in files.values())
+
+
+def test_what_each_form_costs(gru):
+    model, x = gru
+    forms = {form.form: form for form in recurrent_forms(model, "int8", x)}
+    assert list(forms) == ["fused", "unrolled", "loop", "step"]
+    assert [form.form for form in forms.values() if form.picked] == ["unrolled"]
+    assert "no fused kernel" in forms["fused"].error and forms["fused"].bytes is None
+    assert forms["step"].bytes < forms["unrolled"].bytes / 1.5
+    assert forms["step"].ops < forms["unrolled"].ops / 3
+    assert recurrent_forms(zoo.build(keras, "mlp")) == []
+    (note,) = to_tflite(model, "int8", x).notes
+    assert "took unrolled for gru" in note
+
+
+def test_a_mask_is_carried_or_refused():
+    la = keras.layers
+    i = keras.Input((6,), dtype="int32")
+    model = keras.Model(i, la.Dense(2)(la.LSTM(4)(la.Embedding(20, 4, mask_zero=True)(i))))
+    x = np.random.default_rng(0).integers(0, 4, (40, 6))  # a quarter is padding
+    assert close(to_tflite(model), model, x, 1e-4)
+    with pytest.raises(UnsupportedError, match="is given a mask.*recurrent='loop'"):
+        to_tflite(model, "int8", x)
+
+
+def test_states_from_elsewhere_are_carried_or_refused():
+    la = keras.layers
+    i, start = keras.Input((6, 3)), keras.Input((4,))
+    model = keras.Model([i, start], la.GRU(4)(i, initial_state=start))
+    rng = np.random.default_rng(0)
+    x = [rng.normal(size=(20, 6, 3)).astype("float32"), rng.normal(size=(20, 4)).astype("float32")]
+    assert close(to_tflite(model), model, x, 1e-4)
+    with pytest.raises(UnsupportedError, match="states that are computed elsewhere"):
+        to_tflite(model, "int8", x)
+
+
+@pytest.mark.parametrize("kind", ["keras file", "h5", "keras export", "tf_keras SavedModel"])
+@pytest.mark.parametrize("format", ["float32", "int8"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_sources(kind, format, tmp_path):
+    package = tf_keras if kind == "tf_keras SavedModel" else keras
+    model = zoo.build(package, "multi_input")
+    x = dict(zip(("image", "facts"), zoo.inputs_for(model), strict=True))
+    path = tmp_path / {"keras file": "m.keras", "h5": "m.h5"}.get(kind, "m")
+    if kind == "keras export":
+        model.export(path, verbose=False)
+    else:
+        model.save(path)
+    file = to_tflite(path, format, x if format == "int8" else None)
+    want = model.predict(x, verbose=0)
+    bound = 0.05 if format == "int8" else 1e-4
+    assert np.abs(file.predict(x) - want).mean() <= bound * want.std()
+    assert file.integer_only == (format == "int8")
+    assert {info.name for info in file.inputs} == {"image", "facts"}
+
+
+def test_a_bare_signature_names_no_layers(gru, tmp_path):
+    model, x = gru
+    model.export(tmp_path / "m", verbose=False)
+    with pytest.raises(UnsupportedError, match="a signature without layers.*give the Keras model"):
+        to_tflite(tmp_path / "m", "int8", x, recurrent="unrolled")
+    with pytest.raises(ConversionError, match="free batch.*give the Keras model"):
+        to_tflite(tmp_path / "m")
+    (tmp_path / "m" / "saved_model.pb").write_bytes(b"no")
+    with pytest.raises(InputError, match="is no SavedModel"):
+        to_tflite(tmp_path / "m")
+
+
+def test_quantize_aware_from_a_file(qat, digits, tmp_path):
+    with pytest.warns(UserWarning, match="legacy"):
+        qat.save(tmp_path / "qat.h5")
+    assert to_tflite(tmp_path / "qat.h5", "int8").data == to_tflite(qat, "int8").data
+    assert not needs_data(qat, "int8") and needs_data(zoo.build(keras, "mlp"), "int16x8")
+
+
+class Determinant(keras.layers.Layer):
+    """No TFLite operator does what this does."""
+
+    def call(self, x):
+        return tf.linalg.det(x)[:, None]
+
+
+def test_flex_operators_are_refused_or_kept():
+    model = keras.Sequential([keras.Input((3, 3)), Determinant()])
+    with pytest.raises(ConversionError, match="allow_flex=True.*Flex delegate"):
+        to_tflite(model)
+    file = to_tflite(model, allow_flex=True)
+    assert file.flex_ops == ("FlexMatrixDeterminant",) and "Flex delegate" in file.describe()
+    assert "not run" in file.notes[-1]  # TensorFlow 2.21 has no delegate in Python
+    with pytest.raises(ConversionError, match="needs the Flex delegate, which is not here"):
+        file.predict(np.ones((1, 3, 3), "float32"))
+
+
+def test_micro_tries_the_file_where_it_will_run(cnn):
+    pytest.importorskip("tflite_micro")
+    model, x = cnn
+    file = to_tflite(model, "int8", x, micro=True)
+    assert verify(file, model, x, engine="tflm", threshold=0.9).passed
+    i = keras.Input((8,))
+    gelu = keras.Model(i, keras.layers.Dense(4, activation="gelu")(i))
+    with pytest.raises(ConversionError, match="Microcontrollers refuses this file: .*GELU|ERF"):
+        to_tflite(gelu, micro=True)
+
+
+def test_representative_data_in_every_form(cnn):
+    model, x = cnn
+    want = to_tflite(model, "int8", x).data
+    for data in (
+        Samples(x, np.zeros(len(x))),
+        tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(7),
+        lambda: ([row[None]] for row in x),
+    ):
+        assert to_tflite(model, "int8", data).data == want
+
+
+def test_the_largest_of_a_hang_is_its_limit(cnn):
+    model, x = cnn
+    with pytest.raises(ConversionError, match=r"within 0.01 s.*timeout="):
+        to_tflite(model, "int8", x, timeout=0.01)
+    assert close(to_tflite(model), model, x, 1e-4)  # the next one works
+
+
+def test_quantize_aware_recurrent_models_as_steps(gru):
+    model, x = gru
+    aware = quantize_aware(model)
+    file = to_tflite(aware, "int8", x, recurrent="step")
+    assert len(file.states) == 1 and close(file, model, x)

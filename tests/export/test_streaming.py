@@ -1,0 +1,161 @@
+"""Step files: run over a sequence they give what Keras does; what has no step form is named."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+import zoo
+from tfkd.export import benchmark, to_tflite, verify
+from tfkd.export.interpreter import open_interpreter
+
+from tfkd.errors import InputError, UnsupportedError
+
+STEPS, FEATURES = 12, 5
+
+
+def model_of(package, build, features=(FEATURES,), steps=STEPS, dtype=None):
+    package.utils.set_random_seed(0)
+    i = package.Input((steps, *features), dtype=dtype, name="series")
+    model = package.Model(i, build(package.layers, i))
+    rng = np.random.default_rng(1)
+    model.set_weights([w + 0.2 * rng.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def series():
+    return np.random.default_rng(0).normal(size=(60, STEPS, FEATURES)).astype("float32")
+
+
+def _tagger(la, x):
+    y = la.LayerNormalization()(la.TimeDistributed(la.Dense(6, activation="relu"))(x))
+    y = la.Add()([y, la.GRU(6, return_sequences=True)(y)])
+    return la.Dense(3, activation="softmax")(la.LSTM(5, return_sequences=True)(y))
+
+
+BUILDS = {
+    "LSTM": lambda la, x: la.Dense(3)(la.LSTM(6)(x)),
+    "GRU": lambda la, x: la.Dense(3)(la.GRU(6)(x)),
+    "GRU, reset before": lambda la, x: la.GRU(6, reset_after=False)(x),
+    "SimpleRNN": lambda la, x: la.Dense(3)(la.SimpleRNN(6)(x)),
+    "stacked": lambda la, x: la.Dense(3)(la.GRU(5)(la.LSTM(6, return_sequences=True)(x))),
+    "output at each step": _tagger,
+}
+BOUNDS = {"float32": 1e-4, "float16": 5e-3, "int8": 0.05, "int16x8": 0.015}
+
+
+@pytest.mark.parametrize("format", BOUNDS)
+@pytest.mark.parametrize("name", BUILDS)
+def test_a_step_file_over_a_sequence_is_the_model(name, format, series):
+    model = model_of(keras, BUILDS[name])
+    if (name, format) == ("output at each step", "int16x8"):
+        pytest.skip("layer normalization has no 16-bit form")
+    data = series if format.startswith("int") else None
+    file = to_tflite(model, format, data, recurrent="step")
+    want = model.predict(series, verbose=0)
+    for engine in ("xnnpack", "reference"):
+        got = file.predict(series, engine=engine)
+        assert got.shape == want.shape
+        assert np.abs(got - want).mean() <= BOUNDS[format] * want.std()
+    assert not file.keeps_state
+    assert len(file.states) == {"stacked": 3, "LSTM": 2, "output at each step": 3}.get(name, 1)
+
+
+def test_a_state_goes_in_with_the_scale_with_which_it_comes_out(series):
+    """An application copies bytes, by the names; nothing of ours is needed to run the file."""
+    model = model_of(tf_keras, BUILDS["stacked"])
+    file = to_tflite(model, "int8", series, recurrent="step")
+    infos = {info.name: info for info in (*file.inputs, *file.outputs)}
+    for given, made in file.states:
+        assert infos[given].scale == infos[made].scale
+        assert infos[given].zero_point == infos[made].zero_point
+    interpreter = open_interpreter(file.data, "reference")
+    details = interpreter.get_input_details(), interpreter.get_output_details()
+    at, out = (
+        {info.name: detail["index"] for info, detail in zip(infos_, of, strict=True)}
+        for infos_, of in zip((file.inputs, file.outputs), details, strict=True)
+    )
+    answers = []
+    for example in series[:8]:
+        for given, _ in file.states:
+            zeros = np.full(infos[given].shape, infos[given].zero_point, "int8")
+            interpreter.set_tensor(at[given], zeros)
+        for step in infos["step_series"].quantize(example):
+            interpreter.set_tensor(at["step_series"], step[None, None])
+            interpreter.invoke()
+            for given, made in file.states:
+                interpreter.set_tensor(at[given], interpreter.get_tensor(out[made]))
+        answers.append(interpreter.get_tensor(out["dense"])[0])
+    got = infos["dense"].dequantize(np.array(answers))
+    np.testing.assert_array_equal(got, file.predict(series[:8], engine="reference"))
+
+
+def test_any_length(series):
+    model = model_of(keras, BUILDS["GRU"], steps=None)
+    with pytest.raises(InputError, match="free size.*recurrent='step'"):
+        to_tflite(model)
+    file = to_tflite(model, "int8", series, recurrent="step")
+    long = np.random.default_rng(3).normal(size=(20, 40, FEATURES)).astype("float32")
+    for x in (series[:, :1], series, long):
+        want = model.predict(x, verbose=0)
+        assert np.abs(file.predict(x) - want).mean() <= 0.05 * want.std()
+
+
+def test_a_sequence_of_numbers_and_a_single_input(rng):
+    la = keras.layers
+    words, facts = keras.Input((STEPS,), dtype="int32", name="words"), keras.Input((4,), name="f")
+    y = la.LSTM(6)(la.Embedding(20, 4)(words))
+    model = keras.Model([words, facts], la.Dense(2)(la.Concatenate()([y, facts])))
+    x = {"words": rng.integers(0, 20, (40, STEPS)), "f": rng.normal(size=(40, 4))}
+    want = model.predict(x, verbose=0)
+    file = to_tflite(model, "int8", x, recurrent="step")
+    named = {"step_words": x["words"], "f": x["f"]}
+    assert np.abs(file.predict(named) - want).mean() <= 0.05 * want.std()
+
+
+def test_stateful_layers(series):
+    model = tf_keras.Sequential(
+        [tf_keras.Input((STEPS, FEATURES), batch_size=1), tf_keras.layers.GRU(4, stateful=True)]
+    )
+    with pytest.raises(UnsupportedError, match=r"stateful=True.*recurrent='step'"):
+        to_tflite(model, "int8", series)
+    file = to_tflite(model, "float32", recurrent="step")
+    want = model.predict(series[:1], verbose=0)
+    np.testing.assert_allclose(file.predict(series[:1]), want, atol=1e-5)
+
+
+def test_verify_and_benchmark_take_step_files(series):
+    model = model_of(keras, BUILDS["GRU"])
+    file = to_tflite(model, "int8", series, recurrent="step")
+    result = verify(file, model, series, threshold=0.8)
+    assert result.passed and result.samples == len(series)
+    (latency,) = benchmark({"step": file}, series, min_runs=5, min_seconds=0.01)
+    assert latency.median > 0
+
+
+REFUSED = {
+    "Bidirectional": (lambda la, x: la.Bidirectional(la.GRU(4))(x), "from its end"),
+    "backwards": (lambda la, x: la.LSTM(4, go_backwards=True)(x), "from its end"),
+    "convolution": (lambda la, x: la.GRU(4)(la.Conv1D(4, 3)(x)), "more of the sequence"),
+    "pooled": (
+        lambda la, x: la.GlobalAveragePooling1D()(la.GRU(4, return_sequences=True)(x)),
+        "more of the sequence",
+    ),
+    "across steps": (
+        lambda la, x: la.GRU(4)(la.LayerNormalization(axis=1)(x)),
+        "more of the sequence",
+    ),
+    "masked": (lambda la, x: la.GRU(4)(la.Masking()(x)), "mask|more of the sequence"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_step_form(name, package):
+    build, message = REFUSED[name]
+    with pytest.raises(UnsupportedError, match=message):
+        to_tflite(model_of(package, build), recurrent="step")
+
+
+def test_a_model_without_recurrence_has_no_form():
+    with pytest.raises(UnsupportedError, match="has no recurrent layer"):
+        to_tflite(zoo.build(keras, "mlp"), recurrent="step")
