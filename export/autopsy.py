@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd.errors import ConversionError, TfkdError, WorkerError
 
-from . import converter, flatbuffer, sandbox
+from . import converter, flatbuffer, repacking, sandbox
 from .interpreter import open_interpreter
 
 _SECONDS = 300.0
@@ -111,16 +111,12 @@ def fatal_op(data: bytes) -> tuple[str, str] | None:
 
 def _run_beginning(data: bytes, length: int):
     """Run the first operations of a file; in the worker."""
-    import flatbuffers
-
     model = flatbuffer.parse(data)
     subgraph = model.subgraphs[0]
     subgraph.operators = subgraph.operators[:length]
     subgraph.outputs = np.array(subgraph.operators[-1].outputs, np.int32)
     model.signatureDefs = []
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    interpreter = open_interpreter(bytes(builder.Output()), "xnnpack")
+    interpreter = open_interpreter(repacking.pack(model), "xnnpack")
     interpreter.reset_all_variables()
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError
 
-from . import flatbuffer, recurrent, streaming
+from . import flatbuffer, recurrent, repacking, streaming
 from .interpreter import open_interpreter, open_runner
 
 # Numbers in a weight below which nothing is said of its width.
@@ -85,7 +85,7 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
     notes: list[str] = []
     if order.format == "int4":
         data, notes = _four_bits(data, order.bits)
-    data = recurrent.with_cell_scales_mended(data)
+    data = repacking.with_short_names(recurrent.with_cell_scales_mended(data))
     return streaming.with_state_scales_tied(data), notes
 
 

@@ -1,0 +1,66 @@
+"""Writing a changed `.tflite` file, with the alignment that kernels rely on."""
+
+from __future__ import annotations
+
+import functools
+
+from . import flatbuffer
+
+# The schema's `force_align` of a buffer's data, which the Python writer does not know of.
+_ALIGNMENT = 16
+# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
+_PARTS = 4
+
+
+@functools.cache
+def _builder_class():
+    import flatbuffers
+
+    class Aligned(flatbuffers.Builder):
+        """A builder that aligns every vector of bytes."""
+
+        def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
+            if element_size == 1:
+                alignment = max(alignment, _ALIGNMENT)
+            return super().StartVector(element_size, count, alignment)
+
+    return Aligned
+
+
+def pack(model) -> bytes:
+    """Return the file of a parsed model.
+
+    Args:
+        model: A `schema.ModelT`, as from `flatbuffer.parse`.
+    """
+    builder = _builder_class()(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def with_short_names(data: bytes) -> bytes:
+    """Cut tensors' names that are joined of more than a few.
+
+    An unrolled layer over n steps has such names of n parts n times: a third of the file.
+
+    Args:
+        data: A `.tflite` file.
+
+    Returns:
+        The same bytes where there is no such name, else a file with shorter names.
+    """
+    model = flatbuffer.parse(data)
+    changed = False
+    for subgraph in model.subgraphs:
+        taken = {flatbuffer.name_of(tensor) for tensor in subgraph.tensors}
+        for tensor in subgraph.tensors:
+            first, *rest = flatbuffer.name_of(tensor).split(";")
+            if len(rest) < _PARTS:
+                continue
+            number, short = 0, first
+            while short in taken:
+                number += 1
+                short = f"{first}.{number}"
+            taken.add(short)
+            tensor.name, changed = short.encode(), True
+    return pack(model) if changed else data
