@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = attach(
     {
         "TFLiteModel": "artifact",
         "to_tflite": "conversion",
+        "recurrent_forms": "conversion",
+        "RecurrentForm": "conversion",
         "verify": "verification",
         "Verification": "verification",
         "benchmark": "latency",

@@ -39,8 +39,8 @@ def cause_of_death(
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
-            "calibrated: take recurrent='unrolled' or 'step', or replace the layer that hides "
-            "the loop by a Keras LSTM, GRU or SimpleRNN."
+            "calibrated: take recurrent='unrolled', 'loop' or 'step', or replace the layer that "
+            "hides the loop by a Keras LSTM, GRU or SimpleRNN."
         )
     return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
 

@@ -72,7 +72,7 @@ def to_tflite(
             layer and no integer reshaping forbids that.
         recurrent: The form of LSTM, GRU and SimpleRNN. `"fused"`: one operator a layer, LSTM
             only; it keeps its state between calls and must be reset. `"unrolled"`: every step
-            written out. `"loop"`: a WHILE operator, float only. `"step"`: one step a call,
+            written out, fast and large. `"loop"`: a WHILE operator. `"step"`: one step a call,
             with the state as inputs and outputs `state_in_*` and `state_out_*`, for any
             length. `"auto"` picks by format; the file's `notes` say what, `recurrent_forms`
             what the others cost.
@@ -179,7 +179,7 @@ class _Source:
         self.request, self.notes, self.kept = request, [], ()
         self.renamed: dict[str, str] = {}  # path in the given model → name in ours
         self.twin = twin  # without its numbers: nothing is calibrated
-        self.signature = self.outputs = None
+        self.signature = self.outputs = self.loop = None
         if isinstance(given, (str, os.PathLike)):
             given = self._read(pathlib.Path(given))
         if self.signature is not None:
@@ -259,7 +259,7 @@ class _Source:
 
     def _choose_form(self):
         request = self.request
-        form, note = recurrent.choose(self.model, request.format, request.recurrent)
+        form, note = _pick(self.model, request.format, request.recurrent, request.micro)
         self.notes += [note] if note else []
         integer = request.format in _INTEGER
         if form is None:
@@ -273,6 +273,16 @@ class _Source:
             )
         self._to_tf_keras()
         if form == "step":
+            made = streaming.step_model(self.model, self.samples)
+            self.model, self.samples, self.outputs = made
+        elif form == "loop" and integer:
+            # Calibrated as a step, and put into its loop when it is done.
+            self.loop = streaming.length(self.model)
+            if self.loop is None:
+                raise UnsupportedError(
+                    f"The model {self.name!r} runs over a free number of steps: give the Input "
+                    "layer a fixed length, or take recurrent='step'."
+                )
             made = streaming.step_model(self.model, self.samples)
             self.model, self.samples, self.outputs = made
         elif form == "loop":
@@ -314,6 +324,7 @@ class _Source:
             flex=request.flex,
             custom=request.custom,
             batch=request.batch,
+            loop=self.loop,
         )
 
     @property
@@ -324,6 +335,19 @@ class _Source:
         given = {name: path for path, name in self.renamed.items()}
         calls = graph.walk(self.model).calls
         return {tracing.scope_of(c.name): given.get(c.name, c.name) for c in calls}
+
+
+def _pick(model, format: str, wanted: str, micro: bool):
+    """Choose the form of recurrence, see `recurrent.choose`; on a microcontroller the small one."""
+    form, note = recurrent.choose(model, format, wanted)
+    unrolls = note is not None and "unrolled for" in note
+    # Their GATHER, with which the loop reads its step, has no 16 bits.
+    if not (micro and format == "int8" and unrolls and streaming.has_step_form(model)):
+        return form, note
+    return "loop", (
+        "recurrent='auto' took the loop, the smallest on a microcontroller; recurrent_forms() "
+        "shows what the others cost"
+    )
 
 
 def _layer_named(name: str, known, argument: str) -> str:
@@ -503,7 +527,7 @@ def recurrent_forms(
     """
     if isinstance(model, (str, os.PathLike)):
         model = loading.load_model(model)
-    picked, _ = recurrent.choose(model, format, "auto")
+    picked, _ = _pick(model, format, "auto", options.get("micro", False))
     if picked is None:
         return []
     rows = []

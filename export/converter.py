@@ -11,7 +11,8 @@ import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError
 
-from . import flatbuffer, recurrent, repacking, streaming
+from . import flatbuffer, looping, recurrent, repacking, streaming
+from .artifact import TFLiteModel
 from .interpreter import open_interpreter, open_runner
 
 # Numbers in a weight below which nothing is said of its width.
@@ -32,6 +33,7 @@ class Order:
         flex: Whether TensorFlow's own operators may stay.
         custom: Whether unknown operators may stay.
         batch: Examples a call, or `None`.
+        loop: How often to run the model, which is a step; `None` for one that is whole.
     """
 
     folder: str
@@ -43,6 +45,7 @@ class Order:
     flex: bool = False
     custom: bool = False
     batch: int | None = 1
+    loop: int | None = None
 
 
 def convert(order: Order) -> tuple[bytes, list[str]]:
@@ -69,7 +72,7 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
             supported = [ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
         elif order.samples is not None:
             supported = [ops.TFLITE_BUILTINS_INT8]
-        if not order.float_io:
+        if not order.float_io or order.loop:
             io_type = tf.int16 if order.format == "int16x8" else tf.int8
             converter.inference_input_type = converter.inference_output_type = io_type
         if order.samples is not None:
@@ -86,7 +89,10 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
     if order.format == "int4":
         data, notes = _four_bits(data, order.bits)
     data = repacking.with_short_names(recurrent.with_cell_scales_mended(data))
-    return streaming.with_state_scales_tied(data), notes
+    data = streaming.with_state_scales_tied(data)
+    if order.loop:
+        data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
+    return data, notes
 
 
 @contextlib.contextmanager
@@ -184,7 +190,7 @@ def _leave_float(converter, order: Order) -> bytes:
     calibrated = converter.convert()
     results = _results_of(flatbuffer.parse(calibrated), order.kept)
     denied = {name for names in results.values() for name in names}
-    io_type = tf.float32 if order.float_io else tf.int8
+    io_type = tf.float32 if order.float_io and not order.loop else tf.int8
     return bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type

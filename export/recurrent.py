@@ -2,10 +2,10 @@
 
     fused     LSTM, 16 steps ──► UNIDIRECTIONAL_SEQUENCE_LSTM    (keeps its state: reset!)
     unrolled  GRU, 16 steps  ──► 16 x 11 operations              (Keras's own: 16 x 15)
-    loop      GRU, 16 steps  ──► WHILE                           (float only)
+    loop      GRU, 16 steps  ──► WHILE                           (`looping.py`)
     step      one step a call, the state outside                 (`streaming.py`)
 
-Calibrating a WHILE loop kills the converter, so none may be left in an integer file.
+Calibrating a WHILE loop kills the converter, so none may be there when it calibrates.
 
 The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
 goes in and comes out. Where the result goes into a concatenation, the converter gives one end
@@ -36,8 +36,6 @@ _PICKED = {"int8": ("fused", "unrolled"), "int16x8": ("unrolled",) * 2, "int4": 
 _PICKED_FLOAT = ("fused", "loop")
 
 _REFUSED = {
-    ("int8", "loop"): "calibrating a loop ends the converter",
-    ("int16x8", "loop"): "calibrating a loop ends the converter",
     ("int16x8", "fused"): "the fused kernel has no 16-bit form in the converter",
     ("int4", "fused"): "ai-edge-quantizer leaves the fused kernel's weights in 32 bits",
 }

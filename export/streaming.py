@@ -107,6 +107,22 @@ def step_model(model, samples=None):
     return made_model, samples, list(named)
 
 
+def has_step_form(model) -> bool:
+    """Tell whether `step_model` can take a model."""
+    try:
+        _sequences(graph.walk(model))
+    except UnsupportedError:
+        return False
+    return True
+
+
+def length(model) -> int | None:
+    """Return the number of steps of a model's sequences, `None` where it is free."""
+    source = graph.walk(model)
+    moving = _sequence_inputs(source)
+    return next(t.shape[1] for t in source.input_list if t.index in moving)
+
+
 def _free(name, taken):
     while name in taken:
         name += "_"

@@ -483,6 +483,10 @@ def _layers(file, model, source, fed) -> LayerErrors:
     results = {flatbuffer.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
+    if "WHILE" in file.ops:
+        raise InputError(
+            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
+        )
     recurrent = any(type(layer).__name__ in RECURRENT for _, layer in source.layers)
     form = "unrolled" if recurrent and not file.keeps_state else "auto"
     twin = conversion.float_twin(model, like, form, file.inputs[0].shape[0])

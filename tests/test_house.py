@@ -54,6 +54,7 @@ EXPORT = [
     "calibration",
     "recurrent",
     "streaming",
+    "looping",
     "tracing",
     "converter",
     "autopsy",

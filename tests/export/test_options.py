@@ -116,7 +116,6 @@ def test_bad_options(cnn, options, message):
 def test_forms_that_do_not_go_with_the_format_or_the_layer(gru):
     model, x = gru
     for format, form, message in [
-        ("int8", "loop", r"calibrating a loop ends the converter.*\['fused', 'unrolled', 'step'\]"),
         ("int16x8", "fused", "no 16-bit form"),
         ("int4", "fused", "in 32 bits"),
         ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Take 'unrolled'"),
@@ -141,6 +140,7 @@ def test_what_each_form_costs(gru):
     forms = {form.form: form for form in recurrent_forms(model, "int8", x)}
     assert list(forms) == ["fused", "unrolled", "loop", "step"]
     assert [form.form for form in forms.values() if form.picked] == ["unrolled"]
+    assert forms["loop"].bytes < forms["unrolled"].bytes / 1.4
     assert "no fused kernel" in forms["fused"].error and forms["fused"].bytes is None
     assert forms["step"].bytes < forms["unrolled"].bytes / 1.5
     assert forms["step"].ops < forms["unrolled"].ops / 3
@@ -161,10 +161,10 @@ def test_a_mask_is_carried_or_refused():
 
 def test_states_from_elsewhere_are_carried_or_refused():
     la = keras.layers
-    i, start = keras.Input((6, 3)), keras.Input((4,))
+    i, start = keras.Input((6, 3), name="i"), keras.Input((4,), name="start")
     model = keras.Model([i, start], la.GRU(4)(i, initial_state=start))
     rng = np.random.default_rng(0)
-    x = [rng.normal(size=(20, 6, 3)).astype("float32"), rng.normal(size=(20, 4)).astype("float32")]
+    x = {"i": rng.normal(size=(20, 6, 3)), "start": rng.normal(size=(20, 4))}
     assert close(to_tflite(model), model, x, 1e-4)
     with pytest.raises(UnsupportedError, match="states that are computed elsewhere"):
         to_tflite(model, "int8", x)

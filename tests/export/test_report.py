@@ -83,7 +83,8 @@ def test_the_table_fits_eighty_columns(report):
 
 
 def test_a_failed_verification_shows(report, files, qat, digits, tmp_path):
-    checked = verify(files["int8"], qat, digits.test.x, digits.test.y, threshold=1.01)
+    with pytest.warns(UserWarning, match="VERIFICATION FAILED"):
+        checked = verify(files["int8"], qat, digits.test.x, digits.test.y, threshold=1.01)
     failed = Report(
         report.task, report.data, (ModelEntry.of_file("x", "int8", files["int8"], checked),)
     )
