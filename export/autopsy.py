@@ -29,8 +29,8 @@ def cause_of_death(
     message = f"{what} failed: {error}"
     if error.timed_out:
         return ConversionError(f"{message} Give a larger timeout=, or fewer examples.")
-    if "bad_alloc" in error.details or "MemoryError" in f"{error}{error.details}":
-        return ConversionError(f"{message} Memory ran out: give fewer examples or a smaller batch.")
+    if "out of memory" in str(error).lower():
+        return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
     if error.signal is None:
         return ConversionError(message)
     if data is not None:

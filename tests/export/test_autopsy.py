@@ -1,0 +1,48 @@
+"""A death becomes the operation, its cause and the way out."""
+
+import keras
+import pytest
+import zoo
+from tfkd.export import autopsy, conversion, converter, to_tflite
+
+from tfkd.errors import ConversionError, WorkerError
+
+ORDER = converter.Order("nowhere", "int8")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (WorkerError("It did not answer within 3 s.", timed_out=True), "larger timeout="),
+        (WorkerError("The child process ran out of memory (status 1)."), "fewer examples"),
+        (
+            WorkerError("died by SIGKILL (often the system running out of memory)", signal=9),
+            "fewer examples",
+        ),
+        (WorkerError("TypeError: no"), "Converting x failed: TypeError: no$"),
+        (WorkerError("died by SIGSEGV", signal=11), "Formats without calibration"),
+    ],
+)
+def test_causes(error, words):
+    told = autopsy.cause_of_death(error, "Converting x", ORDER, {})
+    with pytest.raises(ConversionError, match=words):
+        raise told
+
+
+def test_the_operation_that_kills_is_found():
+    """TensorFlow Lite's 16-bit SUB of layer normalization aborts (seen in LiteRT 2.3)."""
+    model = zoo.build(keras, "attention")
+    made = {}
+
+    def keep(file, *rest):
+        made["file"] = file
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "_try", keep)
+        to_tflite(model, "int16x8", zoo.inputs_for(model))
+    kind, tensor = autopsy.fatal_op(made["file"].data)
+    assert kind == "SUB" and tensor.startswith("layer_normalization")
+
+
+def test_a_sound_file_has_no_such_operation(files):
+    assert autopsy.fatal_op(files["int8"].data) is None
