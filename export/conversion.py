@@ -16,7 +16,13 @@ import warnings
 import numpy as np
 
 from tfkd import backends, graph, loading, translation
-from tfkd.errors import ConversionError, InputError, UnsupportedError, WorkerError
+from tfkd.errors import (
+    ConversionError,
+    InputError,
+    MissingDependencyError,
+    UnsupportedError,
+    WorkerError,
+)
 from tfkd.quantization import frozen
 
 from . import autopsy, calibration, converter, flatbuffer, recurrent, sandbox, streaming, tracing
@@ -167,6 +173,11 @@ class _Request:
             raise InputError(
                 f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
                 "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
+            )
+        if self.micro and not micro_runtime.is_installed():
+            raise MissingDependencyError(
+                "micro=True tries the file on TensorFlow Lite for Microcontrollers, which is not "
+                "installed; its wheel is for Linux x86-64: pip install 'tfkd[micro]'."
             )
         if self.micro and (self.flex or self.custom):
             raise InputError("micro=True goes with TFLite's own operators only.")

@@ -66,7 +66,7 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
     source = graph.walk(model)
     calls = recurrent_calls(source)
     if not calls:
-        if wanted not in ("auto", "loop"):
+        if wanted != "auto":
             raise UnsupportedError(
                 f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
                 "(LSTM, GRU, SimpleRNN, Bidirectional)."

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(arguments)
-        return getattr(importlib.import_module("tfkd.commands"), options.run)(options)
+        return importlib.import_module("tfkd.commands").run(options)
     except TfkdError as error:
         return _fail(str(error))
     except ImportError as error:
@@ -42,6 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _fail(message: str) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+# As in `tfkd.export`, which is too heavy to import for a spelling mistake.
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
+RECURRENT = ("auto", "fused", "unrolled", "loop", "step")
+ENGINES = ("auto", "xnnpack", "reference", "tflm")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,11 +105,13 @@ def _add_export(commands, output):
         parents=[output],
         help="convert a Keras model to a .tflite file and verify it",
         description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
-        "is verified on its test split: exit status 1 if it does not compute what the model does.",
+        "is verified on its test split: exit status 1 if it does not compute what the model does; "
+        "it is written all the same.",
     )
     export.add_argument("model", metavar="MODEL", help=".keras, .h5 or SavedModel folder")
     export.add_argument(
         "--format",
+        choices=FORMATS,
         default="int8",
         metavar="F",
         help="float32, float16, dynamic, int8, int16x8 or int4 (default: %(default)s)",
@@ -113,22 +121,33 @@ def _add_export(commands, output):
         metavar="NPZ",
         help="x_train, y_train, x_test, y_test: int8 and int16x8 read ranges from the first",
     )
-    export.add_argument("--out", metavar="FILE", help="default: MODEL's name and the format")
+    export.add_argument(
+        "--out", metavar="FILE", help="default: MODEL's name and the format, in this folder"
+    )
     export.add_argument("--force", action="store_true", help="replace FILE if it exists")
     export.add_argument(
         "--recurrent",
+        choices=RECURRENT,
         default="auto",
         metavar="FORM",
         help="of LSTM, GRU, SimpleRNN: auto, fused, unrolled, loop or step (default: %(default)s)",
     )
     export.add_argument(
-        "--batch", type=_whole_number(1), default=1, metavar="N", help="examples a call"
+        "--batch",
+        type=_whole_number(1),
+        default=1,
+        metavar="N",
+        help="examples a call (default: %(default)s)",
     )
     export.add_argument(
         "--float-io", action="store_true", help="float32 input and output of an integer file"
     )
     export.add_argument(
-        "--skip", action="append", default=[], metavar="LAYER", help="leave it float in int8"
+        "--skip",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="leave it float in an int8 file; may be repeated",
     )
     export.add_argument(
         "--micro", action="store_true", help="refuse what microcontrollers can't run; try it there"
@@ -139,6 +158,13 @@ def _add_export(commands, output):
     export.add_argument(
         "--allow-custom", action="store_true", help="keep unknown operations as custom ones"
     )
+    export.add_argument(
+        "--timeout",
+        type=_whole_number(1),
+        default=900,
+        metavar="S",
+        help="seconds after which a conversion is ended (default: %(default)s)",
+    )
     _add_engine(export)
     export.set_defaults(run="export")
 
@@ -148,10 +174,13 @@ def _add_inspect(commands, output):
         "inspect",
         parents=[output],
         help="say what a .tflite file or a Keras model is",
-        description="Operators, inputs and outputs, sizes, what is float, what keeps state. "
+        description="Of a .tflite file: operators, inputs and outputs, sizes, what is float, what "
+        "keeps state. Of a Keras model: parameters and multiply-accumulates of each layer. "
         "Nothing in the file is executed.",
     )
-    inspect.add_argument("file", metavar="FILE", help=".tflite, .keras or .h5")
+    inspect.add_argument(
+        "file", metavar="FILE", help=".tflite, .keras, .h5 or tf_keras SavedModel folder"
+    )
     inspect.set_defaults(run="inspect")
 
 
@@ -164,7 +193,11 @@ def _add_verify(commands, output):
         "Exit status 1 if they don't agree.",
     )
     verify.add_argument("file", metavar="FILE", help=".tflite")
-    verify.add_argument("model", metavar="MODEL", help=".keras or .h5 it was made from")
+    verify.add_argument(
+        "model",
+        metavar="MODEL",
+        help="what it was made from: .keras, .h5 or tf_keras SavedModel folder",
+    )
     verify.add_argument(
         "--data", metavar="NPZ", required=True, help="with x_train, y_train, x_test, y_test"
     )
@@ -179,6 +212,7 @@ def _add_verify(commands, output):
 def _add_engine(parser):
     parser.add_argument(
         "--engine",
+        choices=ENGINES,
         default="auto",
         metavar="E",
         help="what runs the file: xnnpack, reference or tflm (default: auto, which is xnnpack)",

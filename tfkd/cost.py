@@ -64,14 +64,12 @@ class ModelCost:
 
     def describe(self) -> str:
         """Return a table as text: a line per layer, and the sums."""
-
-        def line(name, kind, parameters, macs):
-            macs = "unknown" if macs is None else f"{macs:,}"
-            return f"{name:30} {kind:24} {parameters:>12,} {macs:>14}"
-
-        head = f"{'layer':30} {'class':24} {'parameters':>12} {'MACs':>14}"
-        rows = [line(one.name, one.kind, one.parameters, one.macs) for one in self.layers]
-        return "\n".join([head, *rows, line("all", "", self.parameters, self.macs)])
+        rows = [("layer", "class", "parameters", "MACs")]
+        for one in (*self.layers, LayerCost("all", "", self.parameters, self.macs)):
+            macs = "unknown" if one.macs is None else f"{one.macs:,}"
+            rows.append((one.name, one.kind, f"{one.parameters:,}", macs))
+        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
+        return "\n".join(f"{w:{a}}  {x:{b}}  {y:>{c}}  {z:>{d}}" for w, x, y, z in rows)
 
 
 def measure(model) -> ModelCost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import pathlib
 import re
@@ -11,7 +12,8 @@ import zipfile
 from tfkd import backends, translation
 from tfkd.errors import InputError
 
-SUFFIXES = (".keras", ".h5", ".hdf5")
+_HDF5 = (".h5", ".hdf5")
+SUFFIXES = (".keras", *_HDF5)
 
 
 def load_model(path, what: str = "model"):
@@ -32,28 +34,61 @@ def load_model(path, what: str = "model"):
         InputError: if there is nothing, or nothing that can be read.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        raise InputError(f"There is no {what} at {str(path)!r}.")
-    if not (path.is_dir() or path.suffix in SUFFIXES):
-        raise InputError(f"{str(path)!r} is no {what}: known are {', '.join(SUFFIXES)}.")
+    check(path, what)
     try:
-        if not path.is_dir() and writer(path).startswith("3"):
-            return backends.keras().models.load_model(path, compile=False)
-        return _load_tf_keras(path)
+        return _load_keras(path) if _is_keras_3(path) else _load_tf_keras(path)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes Keras, h5py or zipfile raise
-        raise InputError(f"The {what} {str(path)!r} can't be read: {_reason(error)}") from error
+        reason = _reason(error, path)
+        raise InputError(f"The {what} {str(path)!r} can't be read: {reason}") from error
+
+
+def check(path, what: str = "model", layers: bool = True) -> None:
+    """Raise where there is nothing to read, without importing anything heavy.
+
+    Args:
+        path: The file or folder.
+        what: What to call it in a message.
+        layers: Whether a SavedModel must have its Keras layers; `model.export` writes none.
+
+    Raises:
+        InputError: if there is nothing, or nothing of a known kind.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise InputError(f"There is no {what} at {str(path)!r}.")
+    if not path.is_dir():
+        if path.suffix not in SUFFIXES:
+            raise InputError(
+                f"{str(path)!r} is no {what}: known are {', '.join(SUFFIXES)} and SavedModel "
+                "folders."
+            )
+    elif not any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt")):
+        raise InputError(f"The folder {str(path)!r} holds no SavedModel.")
+    elif layers and not is_keras_saved_model(path):
+        raise InputError(
+            f"The SavedModel {str(path)!r} has a signature and no Keras layers, as model.export "
+            f"writes it; give the .keras or .h5 file of the {what}."
+        )
 
 
 def writer(path: pathlib.Path) -> str:
-    """Return the version of Keras that wrote a file."""
+    """Return the version of Keras that wrote a file.
+
+    Raises:
+        InputError: if the file holds no model.
+    """
     if path.suffix == ".keras":
         with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read("metadata.json"))["keras_version"]
+            return str(json.loads(archive.read("metadata.json"))["keras_version"])
     import h5py
 
     with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs:
+            raise InputError(
+                "it holds no layers, perhaps weights alone; save the whole model with model.save."
+            )
         version = file.attrs["keras_version"]
         return version if isinstance(version, str) else version.decode()
 
@@ -61,6 +96,21 @@ def writer(path: pathlib.Path) -> str:
 def is_keras_saved_model(path) -> bool:
     """Tell whether a folder is a SavedModel from which tf_keras can rebuild its layers."""
     return (pathlib.Path(path) / "keras_metadata.pb").is_file()
+
+
+def _is_keras_3(path) -> bool:
+    return not path.is_dir() and writer(path).startswith("3")
+
+
+def _load_keras(path):
+    keras = backends.keras()
+    from keras.src.saving import serialization_lib
+
+    if _mentions(path, b"tfkd>"):
+        translation.custom_objects()  # registers what tf_keras lent
+    # Before 3.11 `load_model` does not hand its safe_mode on to the reader of .h5 files.
+    with serialization_lib.SafeModeScope(safe_mode=True):
+        return keras.models.load_model(path, compile=False)
 
 
 def _load_tf_keras(path):
@@ -75,7 +125,32 @@ def _load_tf_keras(path):
             stack.enter_context(backends.tfmot().quantization.keras.quantize_scope())
         # Without it tf_keras runs the code of Lambda layers in .h5 files and SavedModels.
         stack.enter_context(serialization_lib.SafeModeScope(safe_mode=True))
-        return tf_keras.models.load_model(path, compile=False, custom_objects=objects)
+        if path.is_dir() and _mentions(path, b'"class_name": "Lambda"'):
+            # It would become a layer of tf_keras's own making that calls the saved function.
+            raise InputError(_LAMBDA)
+        source = path
+        if path.suffix in _HDF5 and _mentions(path, b'"class_name": "function"'):
+            source = stack.enter_context(_functions_by_name(path))
+        return tf_keras.models.load_model(source, compile=False, custom_objects=objects)
+
+
+@contextlib.contextmanager
+def _functions_by_name(path):
+    """Open an .h5 file in memory, its registered activations as tf_keras's reader takes them.
+
+    It writes them as objects of the class "function", and knows no such class.
+    """
+    import h5py
+
+    def named(part):
+        if part.get("class_name") == "function" and isinstance(part.get("config"), str):
+            return part["config"]
+        return part
+
+    with h5py.File(io.BytesIO(path.read_bytes()), "r+") as file:
+        config = json.loads(file.attrs["model_config"], object_hook=named)
+        file.attrs["model_config"] = json.dumps(config)
+        yield file
 
 
 def _mentions(path, word: bytes) -> bool:
@@ -92,15 +167,52 @@ def _mentions(path, word: bytes) -> bool:
         return word in (config.encode() if isinstance(config, str) else bytes(config))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path) -> str:
     text = " ".join(str(error).split())
-    missing = re.search(
-        r"(?:Could not locate class|Unknown (?:layer|object)[^']*) '([\w>.]+)'", text
-    )
-    if missing:
-        return (
-            f"it uses the class {missing.group(1)!r}, which is not registered; import the module "
-            "that defines it and decorate it with "
-            "@keras.saving.register_keras_serializable() before loading."
-        )
+    if "safe_mode" in text:
+        return _LAMBDA
+    with contextlib.suppress(Exception):  # a damaged file can't be asked for more
+        if path.suffix == ".keras" and not _is_keras_3(path):
+            if _mentions(path, b"QuantizeLayer"):
+                return _QUANTIZE_AWARE
+            missing = _unregistered(path)
+        else:
+            missing = _UNREGISTERED.search(text)
+            missing = missing and missing[1]
+        if missing:
+            package = "keras" if _is_keras_3(path) else "tf_keras"
+            return (
+                f"it uses the class {missing!r}, which is not registered; import the module that "
+                f"defines it and decorate it with @{package}.saving.register_keras_serializable() "
+                "before loading."
+            )
+    # What Keras says last, after a configuration of many lines.
+    text = text.rsplit("Exception encountered: ")[-1]
     return text[:300] or type(error).__name__
+
+
+def _unregistered(path) -> str | None:
+    """Return a class of which tf_keras makes the string of its name in a .keras file."""
+    known = backends.tf_keras().saving.get_registered_object
+    found = []
+
+    def look(part):
+        name = part.get("registered_name")
+        if isinstance(name, str) and name != "function" and known(name) is None:
+            found.append(part.get("class_name"))
+        return part
+
+    with zipfile.ZipFile(path) as archive:
+        json.loads(archive.read("config.json"), object_hook=look)
+    return found[0] if found else None
+
+
+_LAMBDA = (
+    "it has a Lambda layer, and the code in it is not run; put built-in layers or a registered "
+    "class of your own in its place and save it again."
+)
+_QUANTIZE_AWARE = (
+    "tf_keras can't read the quantize-aware models that it writes to .keras files; save it as .h5."
+)
+# In Keras 3's files and tf_keras's .h5.
+_UNREGISTERED = re.compile(r"(?:Could not locate class|Unknown (?:layer|object)[^']*) '([\w>.]+)'")

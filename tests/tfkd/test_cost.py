@@ -1,5 +1,7 @@
 """Parameters and MACs against hand arithmetic."""
 
+import json
+
 import pytest
 
 from tfkd import cost
@@ -45,3 +47,28 @@ def test_what_is_not_known_is_none(package):
 def test_a_quantize_aware_model_costs_what_its_student_does(student, qat):
     assert cost.measure(qat).parameters == cost.measure(student).parameters
     assert cost.measure(qat).macs == cost.measure(student).macs
+
+
+def test_the_table_has_a_line_per_layer_and_the_sums():
+    layers = (
+        cost.LayerCost("a_name_of_more_than_thirty_letters/conv", "Conv2D", 1490, 23200),
+        cost.LayerCost("mha", "MultiHeadAttention", 10, None),
+    )
+    assert cost.ModelCost(layers).describe().splitlines() == [
+        "layer                                    class               parameters     MACs",
+        "a_name_of_more_than_thirty_letters/conv  Conv2D                   1,490   23,200",
+        "mha                                      MultiHeadAttention          10  unknown",
+        "all                                                               1,500  unknown",
+    ]
+
+
+def test_plain_values(package):
+    model = package.Sequential([package.Input((4,)), package.layers.Dense(2, name="d")])
+    measured = cost.measure(model)
+    told = json.loads(json.dumps(measured.to_json()))
+    assert told == {
+        "parameters": 10,
+        "macs": 8,
+        "float32_bytes": 40,
+        "layers": [{"name": "d", "kind": "Dense", "parameters": 10, "macs": 8}],
+    }

@@ -1,0 +1,442 @@
+"""`tfkd export`, `inspect` and `verify`: what they print, write and return."""
+
+import json
+import logging
+import pathlib
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from tfkd.export import TFLiteModel, conversion, interpreter, recurrent, to_tflite
+from tiny_models import dense
+
+from tfkd import cli, commands
+from tfkd.cli import main
+from tfkd.errors import ConversionError
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+
+
+@pytest.fixture(autouse=True)
+def loggers():
+    """The commands silence TensorFlow's loggers; other tests listen to them."""
+    names = ("tensorflow", "absl")
+    levels = [logging.getLogger(name).level for name in names]
+    yield
+    for name, level in zip(names, levels, strict=True):
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, digits, student, files):
+    """A folder of a user's: models, data and an int8 file."""
+    place = tmp_path_factory.mktemp("place")
+    arrays = {
+        "x_train": digits.train.x,
+        "y_train": digits.train.y,
+        "x_test": digits.test.x,
+        "y_test": digits.test.y,
+    }
+    np.savez(place / "digits.npz", **arrays)
+    np.savez(place / "few.npz", **{**arrays, "x_train": arrays["x_train"][:6], "y_train": range(6)})
+    np.savez(place / "shape.npz", **{**arrays, "x_train": arrays["x_train"][:, :4]})
+    np.savez(place / "labels.npz", **{**arrays, "y_test": arrays["y_test"] + 50})
+    np.savez(place / "text.npz", **{**arrays, "y_test": arrays["y_test"].astype(str)})
+    np.savez(place / "none.npz", a=np.zeros(3))
+    (place / "broken.npz").write_bytes((place / "digits.npz").read_bytes()[:5000])
+    student.save(place / "student.keras")
+    (place / "broken.keras").write_bytes((place / "student.keras").read_bytes()[:5000])
+    files["int8_ptq"].save(place / "student.tflite")
+    (place / "text.tflite").write_text("hello")
+    (place / "text.txt").write_text("hello")
+    student.export(place / "signature", verbose=False)
+    inputs = [keras.Input((2,), name="a"), keras.Input((3,), name="b")]
+    joined = keras.layers.Concatenate()(inputs)
+    keras.Model(inputs, keras.layers.Dense(2)(joined), name="two").save(place / "two.keras")
+    return place
+
+
+@pytest.fixture
+def tfkd(place, monkeypatch, capsys):
+    """Run a command in the user's folder; what it leaves there is put away afterwards."""
+    monkeypatch.chdir(place)
+    before = set(place.rglob("*"))
+
+    def run(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            status = error.code
+        out, err = capsys.readouterr()
+        run.written = {path.name for path in set(place.rglob("*")) - before}
+        return status, out, err
+
+    yield run
+    for path in set(place.rglob("*")) - before:
+        path.unlink()
+
+
+def test_the_choices_are_those_of_the_package():
+    assert cli.FORMATS == conversion.FORMATS
+    assert cli.RECURRENT == recurrent.FORMS
+    assert ("auto", *interpreter.ENGINES) == cli.ENGINES
+
+
+def test_export_writes_the_file_and_says_what_it_is(tfkd):
+    status, out, err = tfkd("export", "student.keras", "--data", "digits.npz")
+    assert (status, err, tfkd.written) == (0, "", {"student_int8.tflite"})
+    file = TFLiteModel.load("student_int8.tflite")
+    assert file.integer_only
+    lines = out.splitlines()
+    assert lines[0] == "student_int8.tflite"
+    assert out.startswith(f"student_int8.tflite\n{file.describe()}\npassed on 360 examples, run by")
+    assert any(line.startswith("accuracy: 0.9") for line in lines)
+
+
+def test_export_in_json(tfkd):
+    status, out, err = tfkd(
+        *("export", "student.keras", "--format", "float32", "--data", "digits.npz"),
+        *("--out", "there.tflite", "--engine", "reference", "--batch", "2", "--json"),
+    )
+    assert (status, err, tfkd.written) == (0, "", {"there.tflite"})
+    told = json.loads(out)
+    assert (told["path"], told["format"], told["recurrent_forms"]) == (
+        "there.tflite",
+        "float32",
+        [],
+    )
+    assert told["verification"]["passed"] and told["verification"]["engine"] == "reference"
+    assert told["inputs"][0]["shape"] == [2, 8, 8, 1]
+    file = json.loads(json.dumps(TFLiteModel.load("there.tflite").to_json()))
+    assert {key: told[key] for key in file} == file
+
+
+def test_export_quietly_over_an_old_file(tfkd):
+    pathlib.Path("student_float16.tflite").write_text("old")
+    arguments = ("export", "student.keras", "--format", "float16", "--quiet", "--force")
+    assert tfkd(*arguments) == (0, "", "")
+    assert pathlib.Path("student_float16.tflite").read_bytes() != b"old"
+
+
+def test_export_of_a_quantize_aware_h5_needs_no_data(tfkd, qat, files, tmp_path):
+    qat.save(tmp_path / "qat.h5")
+    status, out, err = tfkd("export", tmp_path / "qat.h5")
+    assert (status, err, tfkd.written) == (0, "", {"qat_int8.tflite"})
+    assert out.endswith("not verified: --data was not given\n")
+    assert pathlib.Path("qat_int8.tflite").read_bytes() == files["int8"].data
+
+
+def test_export_for_a_microcontroller_is_verified_by_its_engine(tfkd):
+    pytest.importorskip("tflite_micro")
+    arguments = ("--data", "digits.npz", "--micro", "--engine", "tflm", "--out", "o.tflite")
+    status, out, err = tfkd("export", "student.keras", *arguments)
+    assert (status, err) == (0, "")
+    assert "passed on 360 examples, run by tflm" in out
+
+
+def test_export_of_savedmodels(tfkd, tmp_path):
+    status, out, err = tfkd("export", "signature/", "--data", "digits.npz")
+    assert (status, err, tfkd.written) == (0, "", {"signature_int8.tflite"})
+    assert out.splitlines()[-1].startswith("not verified: a SavedModel that model.export wrote")
+    model = tf_keras.Sequential([tf_keras.Input((8, 8, 1)), tf_keras.layers.Flatten()])
+    model.add(tf_keras.layers.Dense(10))
+    model.save(tmp_path / "layers")
+    status, out, _ = tfkd(
+        "export", tmp_path / "layers", "--format", "float32", "--data", "digits.npz"
+    )
+    assert status == 0 and "passed on 360 examples" in out
+
+
+def test_export_leaves_layers_float(tfkd):
+    arguments = ("--data", "digits.npz", "--out", "o.tflite", "--skip", "logits", "--json")
+    status, out, _ = tfkd("export", "student.keras", *arguments)
+    assert status == 0 and not json.loads(out)["integer_only"]
+
+
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory):
+    """A model whose answers differ by less than a step of any int8 output, and its data."""
+    folder = tmp_path_factory.mktemp("hopeless")
+    model = dense(keras)
+    model.set_weights([model.get_weights()[0], np.array([1e4, 1e4, 1e4], "float32")])
+    model.save(folder / "m.keras")
+    x = np.random.default_rng(0).normal(size=(300, 4)).astype("float32")
+    y = model.predict(x, verbose=0).argmax(-1)
+    np.savez(folder / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    return folder
+
+
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_an_export_that_fails_to_verify_is_written_and_says_so(tfkd, hopeless, how):
+    arguments = ("--data", hopeless / "d.npz", "--out", "o.tflite", how)
+    status, out, err = tfkd("export", hopeless / "m.keras", *arguments)
+    assert (status, tfkd.written) == (1, {"o.tflite"})
+    assert err.startswith("verification failed: d: same class ") and err.count("\n") == 1
+    assert err.endswith("; tfkd verify --layers shows which layer loses it\n")
+    if how == "--json":
+        assert json.loads(out)["verification"]["passed"] is False
+    else:
+        assert out == ""
+
+
+def test_export_tells_what_the_forms_of_recurrence_cost(tfkd, tmp_path):
+    layers = [keras.Input((3, 2)), keras.layers.GRU(2, name="gru"), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(tmp_path / "gru.keras")
+    arguments = ("export", tmp_path / "gru.keras", "--format", "float32")
+    status, out, err = tfkd(*arguments)
+    assert (status, err) == (0, "")
+    assert "note   --recurrent auto took loop for gru; the table below shows" in out
+    table = out.splitlines()[out.splitlines().index(next(filter(_is_head, out.splitlines()))) :]
+    assert [line.split()[0] for line in table[1:5]] == ["fused", "unrolled", "loop", "step"]
+    assert table[1].endswith("  The layer 'gru' (GRU) has no fused kernel")
+    assert table[3].startswith("loop (taken) ")
+    status, out, err = tfkd(*arguments, "--out", "step.tflite", "--recurrent", "step", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["states"] == [["state_in_0", "state_out_0"]]
+    assert json.loads(out)["recurrent_forms"] == []
+
+
+def _is_head(line):
+    return line.startswith("recurrence ")
+
+
+def test_the_table_of_forms_stays_in_a_hundred_columns():
+    long = "Converting 'm' to int8 left 9 tensors in floating point (" + 30 * "name, " + "...)"
+    forms = [
+        conversion.RecurrentForm("fused", True, 3, 123456789, 45678, 123456, True),
+        conversion.RecurrentForm("loop", False, error=long),
+        conversion.RecurrentForm(
+            "step", False, error="The layer 'x' reads from its end, so the model has none; take it."
+        ),
+    ]
+    head, fused, loop, step = commands._table_of_forms(forms).splitlines()
+    assert head == "recurrence     ops        bytes  activations    arena"
+    assert fused.split("  ")[-1] == "keeps its state: reset it" and "123,456,789" in fused
+    assert len(loop) == 100 and loop.endswith("…")
+    assert step.endswith("  The layer 'x' reads from its end")
+    assert commands._table_of_forms([]) == ""
+
+
+def test_warnings_of_ours_are_lines_on_stderr(tfkd):
+    arguments = ("export", "student.keras", "--data", "few.npz", "--force")
+    _, out, err = tfkd(*arguments, "--json")
+    json.loads(out)
+    assert err.startswith("warning: The ranges come from 5 examples of x_train; give 100 to 500")
+    assert err.count("\n") == err.count("warning: ") + err.count("verification failed: ")
+    _, _, err = tfkd(*arguments, "--quiet")
+    assert "warning" not in err
+
+
+def test_several_outputs_are_compared_and_not_scored(tfkd, tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(inputs)
+    outputs = [keras.layers.Dense(n, name=f"out{n}")(flat) for n in (2, 3)]
+    keras.Model(inputs, outputs).save(tmp_path / "m.keras")
+    to_tflite(tmp_path / "m.keras").save(tmp_path / "m.tflite")
+    status, out, err = tfkd(
+        "verify", tmp_path / "m.tflite", tmp_path / "m.keras", "--data", "digits.npz"
+    )
+    assert status == 0 and "out2: " in out and "out3: " in out
+    assert err == "warning: Nothing is scored: y_test labels one output and the model has 2.\n"
+
+
+def test_inspect_a_tflite_file(tfkd, files):
+    assert tfkd("inspect", "student.tflite") == (0, files["int8_ptq"].describe() + "\n", "")
+    assert tfkd("inspect", "student.tflite", "--quiet") == (0, "", "")
+    status, out, err = tfkd("inspect", "student.tflite", "--json")
+    want = {"path": "student.tflite", **files["int8_ptq"].to_json()}
+    assert (status, json.loads(out), err) == (0, json.loads(json.dumps(want)), "")
+
+
+def test_inspect_a_keras_model(tfkd, student, tmp_path):
+    status, out, err = tfkd("inspect", "student.keras")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0].split() == ["layer", "class", "parameters", "MACs"]
+    assert out.splitlines()[-1].split() == ["all", f"{student.count_params():,}", "23,200"]
+    tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(2)]).save(tmp_path / "saved")
+    status, out, err = tfkd("inspect", tmp_path / "saved", "--json")
+    assert (status, json.loads(out)["parameters"], err) == (0, 10, "")
+
+
+def test_inspect_a_tflite_file_is_quick_and_imports_no_tensorflow(place):
+    command = [sys.executable, "-X", "importtime", "-m", "tfkd", "inspect", "student.tflite"]
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 3  # 0.2 s on an idle machine
+    assert "CONV_2D" in done.stdout
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in imported and not {"tensorflow", "keras", "tf_keras"} & imported
+
+
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_verify(tfkd, engine):
+    arguments = ("verify", "student.tflite", "student.keras", "--data", "digits.npz")
+    status, out, err = tfkd(*arguments, "--engine", engine)
+    ran = {"auto": "xnnpack"}.get(engine, engine)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"passed on 360 examples, run by {ran}\nlogits: same class ")
+    assert tfkd(*arguments, "--engine", engine, "--quiet") == (0, "", "")
+
+
+def test_verify_layer_by_layer_speaks_of_options(tfkd):
+    arguments = ("verify", "student.tflite", "student.keras", "--data", "digits.npz", "--layers")
+    status, out, err = tfkd(*arguments)
+    assert (status, err) == (0, "")
+    assert " clipped " in out and " CONV_2D " in out
+    assert "to_tflite" not in out and " --skip " in out
+
+
+def test_verify_fails_with_another_model(tfkd, teacher, tmp_path):
+    keras.utils.set_random_seed(9)
+    other = keras.models.clone_model(teacher)
+    other.save(tmp_path / "other.keras")
+    arguments = ("verify", "student.tflite", tmp_path / "other.keras", "--data", "digits.npz")
+    status, out, err = tfkd(*arguments)
+    assert status == 1 and out.startswith("FAILED on 360 examples")
+    assert err.startswith("verification failed: logits: same class ") and err.count("\n") == 1
+    status, out, err = tfkd(*arguments, "--json")
+    told = json.loads(out)
+    assert (status, told["passed"], told["path"]) == (1, False, "student.tflite")
+
+
+def test_a_threshold_is_the_users(tfkd):
+    arguments = ("verify", "student.tflite", "student.keras", "--data", "digits.npz", "--json")
+    agreement = json.loads(tfkd(*arguments)[1])["argmax_agreement"]
+    assert agreement < 1
+    assert tfkd(*arguments, "--threshold", agreement)[0] == 0
+    assert tfkd(*arguments, "--threshold", 1)[0] == 1
+
+
+EXPORT = "export student.keras --format float32 --out new.tflite "
+INT8 = "export student.keras --out new.tflite "
+VERIFY = "verify student.tflite student.keras --data "
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("export none.keras --format float32", "There is no model at 'none.keras'."),
+        ("export text.txt --format float32", "known are .keras, .h5, .hdf5 and SavedModel"),
+        ("export student.tflite --format float32", "'student.tflite' is no model"),
+        ("export broken.keras --format float32", "The model 'broken.keras' can't be read: "),
+        ("export {empty} --format float32", "holds no SavedModel"),
+        ("export student.keras --format int9", "--format: invalid choice: 'int9' (choose from"),
+        (EXPORT + "--recurrent spun", "--recurrent: invalid choice: 'spun'"),
+        (EXPORT + "--engine none", "--engine: invalid choice: 'none'"),
+        (EXPORT + "--engine tflm", "--engine says what runs the file to verify it, which needs"),
+        ("export signature --format float32 --engine tflm", "--engine is of no use: a SavedModel"),
+        (EXPORT + "--batch 0", "--batch: must be a whole number of at least 1, got '0'"),
+        (EXPORT + "--out {empty}", "is a folder; name a file."),
+        (EXPORT + "--out none/x.tflite", "There is no folder"),
+        (EXPORT + "--out /proc/x.tflite", "Cannot write '/proc/x.tflite'"),
+        (EXPORT + "--out student.tflite", "'student.tflite' exists; name another file, or"),
+        (EXPORT + "--out student.keras --force", "'student.keras' is what is read"),
+        (INT8 + "--data digits.npz --out digits.npz --force", "'digits.npz' is what is read"),
+        (EXPORT + "--float-io", "--float-io is for integer files"),
+        (EXPORT + "--skip logits", "--skip leaves layers of an int8 file float"),
+        (
+            EXPORT + "--recurrent fused",
+            "--recurrent fused, but the model 'student' has no recurrent",
+        ),
+        (EXPORT + "--micro --allow-flex", "--micro goes with TFLite's own operators only."),
+        ("export student.keras --format int4 --micro", "Microcontrollers run float32, int8 and"),
+        (INT8, "int8 takes the range of every activation from examples: give --data"),
+        (INT8 + "--data none", "There is no file 'none' for --data."),
+        (INT8 + "--data {empty}", "for --data."),
+        (INT8 + "--data none.npz", "none.npz has no array 'x_train'; "),
+        (INT8 + "--data broken.npz", "Cannot read 'broken.npz' as .npz"),
+        (INT8 + "--data text.txt", "Cannot read 'text.txt' as .npz"),
+        (INT8 + "--data shape.npz", "x_train for input 'pixels' must have the shape"),
+        (INT8 + "--data digits.npz --skip nothing", "--skip names no layer with 'nothing'; the"),
+        (INT8 + "--data labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
+        ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), and an .npz file has"),
+        ("inspect none.tflite", "Cannot read 'none.tflite': No such file"),
+        ("inspect none.h5", "There is no model at 'none.h5'."),
+        ("inspect text.tflite", "'text.tflite' is not a .tflite file"),
+        ("inspect broken.keras", "The model 'broken.keras' can't be read: "),
+        ("inspect signature", "has a signature and no Keras layers"),
+        ("inspect {empty}", "holds no SavedModel"),
+        (VERIFY + "labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
+        (VERIFY + "text.npz", "The labels must be numbers"),
+        (VERIFY + "none", "There is no file 'none' for --data."),
+        (VERIFY + "digits.npz --threshold 2", "--threshold: must lie between 0 and 1, got '2'"),
+        (VERIFY + "digits.npz --engine none", "--engine: invalid choice: 'none'"),
+        ("verify student.tflite student.keras", "required: --data"),
+        ("verify student.keras student.tflite --data digits.npz", "is not a .tflite file"),
+        ("verify student.tflite signature --data digits.npz", "no Keras layers, as model.export"),
+        ("verify student.tflite two.keras --data digits.npz", "'two' has 2 inputs (a, b)"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(tfkd, line, message, tmp_path):
+    status, out, err = tfkd(*line.format(empty=tmp_path).split())
+    assert (status, out, tfkd.written) == (2, "", set())
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+    assert not {"representative_data", "allow_flex", "=True"} & set(err.split())
+
+
+def test_an_unregistered_class_sends_to_python(tfkd, tmp_path):
+    class Stranger(keras.layers.Layer):
+        pass
+
+    keras.Sequential([keras.Input((4,)), Stranger()]).save(tmp_path / "m.keras")
+    status, _, err = tfkd("inspect", tmp_path / "m.keras")
+    assert status == 2 and "class 'Stranger', which is not registered" in err
+    assert err.endswith("before loading: in Python, since the command line imports no module.\n")
+
+
+def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "to_tflite", interrupted)
+    status, out, err = tfkd("export", "student.keras", "--format", "float32")
+    assert (status, out, err) == (130, "", "interrupted; nothing was written\n")
+    assert tfkd.written == set()
+
+
+def test_a_conversion_that_fails_is_one_line_and_status_2(tfkd, monkeypatch):
+    def failing(*args, **kwargs):
+        assert kwargs["timeout"] == 7.0
+        raise ConversionError("It failed.\nGive a larger timeout=, or recurrent='step'.")
+
+    monkeypatch.setattr(conversion, "to_tflite", failing)
+    status, out, err = tfkd("export", "student.keras", "--format", "float32", "--timeout", "7")
+    assert (status, out, tfkd.written) == (2, "", set())
+    assert err == "error: It failed. Give a larger --timeout, or --recurrent step.\n"
+
+
+@pytest.mark.parametrize(
+    ("python", "option"),
+    [
+        ("take recurrent='unrolled' or 'step'", "take --recurrent unrolled or 'step'"),
+        ("or allow_flex=True for it", "or --allow-flex for it"),
+        ("leave the layer float with skip=.", "leave the layer float with --skip."),
+        ("told so in quantize_aware(skip=...)", "told so in quantize_aware(skip=...)"),
+        ("quantize_aware(..., skip=['a'])", "quantize_aware(..., skip=['a'])"),
+        ('leave it with to_tflite(..., skip=["a", "b c"])', "leave it with --skip a --skip 'b c'"),
+        ("(mask_zero=True or Masking)", "(mask_zero=True or Masking)"),
+        ("float_io is for integer files", "--float-io is for integer files"),
+        ("Values of representative_data", "Values of x_train"),
+    ],
+)
+def test_messages_speak_of_options(python, option):
+    assert commands._reworded(python) == option
+
+
+def test_json_has_no_nan(capsys):
+    commands._print_json({"a": [float("nan"), (1.5, float("-inf"))], "b": None, "c": 3})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, [1.5, None]], "b": None, "c": 3}
+
+
+def test_a_process_prints_the_json_and_nothing_else(place, tmp_path):
+    """TensorFlow writes to the file descriptors, which the tests above don't see."""
+    command = [sys.executable, "-m", "tfkd", "export", "student.keras", "--data", "digits.npz"]
+    command += ["--out", str(tmp_path / "o.tflite"), "--json"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["verification"]["passed"]
