@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import gzip
 import hashlib
+import math
 import pathlib
 from collections import Counter
 
@@ -18,7 +19,7 @@ import numpy as np
 from tfkd.errors import InputError, WorkerError
 from tfkd.files import write_atomically
 
-from . import flatbuffer, interpreter, metrics
+from . import flatbuffer, interpreter, metrics, sandbox
 from .flatbuffer import TensorInfo
 from .interpreter import ENGINES, call_interpreter, open_interpreter
 
@@ -26,9 +27,18 @@ __all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_int
 
 #: Seconds that running a data set through a file may take.
 _PREDICT_SECONDS = 900.0
+# Bytes up to which nobody asks whether there is room for them.
+_LARGE = 64 << 20
 
 # In a step file, by the names in its signature: a state, and what belongs to one step.
 STATE_IN, STATE_OUT, STEP = "state_in_", "state_out_", "step_"
+
+
+def _check_memory(size: int, what: str):
+    """Raise if what a file asks for does not fit in this process."""
+    free = sandbox.free_bytes() if size > _LARGE else None
+    if free is not None and size > free:
+        raise InputError(f"{what} take {size:,} bytes; {free:,} bytes of memory are free.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +141,7 @@ class TFLiteModel:
     @functools.cached_property
     def signatures(self) -> tuple[str, ...]:
         """Names of the signatures, by which an application can call the file."""
-        entries = self._parsed.signatureDefs or []
+        entries = self._parsed.signatureDefs
         return tuple((entry.signatureKey or b"?").decode(errors="replace") for entry in entries)
 
     @functools.cached_property
@@ -193,9 +203,7 @@ class TFLiteModel:
     @functools.cached_property
     def weight_bytes(self) -> int:
         """Bytes of constant tensors; the rest of the file describes the graph."""
-        return sum(
-            len(buffer.data) for buffer in self._parsed.buffers or [] if buffer.data is not None
-        )
+        return sum(len(buffer.data) for buffer in self._parsed.buffers if buffer.data is not None)
 
     @functools.cached_property
     def activation_bytes(self) -> int:
@@ -230,7 +238,9 @@ class TFLiteModel:
             WorkerError: if the interpreter dies on the file.
         """
         interpreter.check_engine(engine)
-        results = self._run(self.input_arrays(x), engine, threads)
+        arrays = self.input_arrays(x)
+        self._check_outputs(next(len(array) for array in arrays if array is not None))
+        results = self._run(arrays, engine, threads)
         hidden = {output for _, output in self.states}
         outputs = [
             info.dequantize(values)
@@ -238,6 +248,15 @@ class TFLiteModel:
             if info.name not in hidden
         ]
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check_outputs(self, examples):
+        """Raise if the results are no numbers, or too many of them."""
+        for info in self.outputs:
+            if not info.is_numeric:
+                raise InputError(f"The output {info.name!r} holds {info.dtype}, not numbers.")
+        # As they come and as float32; of sequences, at least for one step.
+        size = examples * sum(8 * math.prod(info.shape[1:]) for info in self.outputs)
+        _check_memory(size, f"The results for {examples} examples")
 
     def _run(self, arrays, engine, threads):
         steps, resize = None, not self.keeps_state
@@ -259,9 +278,14 @@ class TFLiteModel:
     def _steps(self, arrays) -> interpreter.Steps:
         inputs = [info.name for info in self.inputs]
         outputs = [info.name for info in self.outputs]
+        moving = [i for i, name in enumerate(inputs) if name.startswith(STEP)]
+        if not moving:
+            raise InputError(
+                f"The file carries a state, but no input is called {STEP}...: {inputs}."
+            )
         return interpreter.Steps(
             initial=[self._initial(info) for info in self.inputs],
-            moving=[i for i, name in enumerate(inputs) if name.startswith(STEP)],
+            moving=moving,
             back=[(outputs.index(out), inputs.index(name)) for name, out in self.states],
             stacked=[i for i, name in enumerate(outputs) if name.startswith(STEP)],
         )
@@ -269,7 +293,7 @@ class TFLiteModel:
     def _initial(self, info: TensorInfo):
         if not any(info.name == name for name, _ in self.states):
             return None
-        return info.quantize(np.zeros(info.shape, np.float32))
+        return info.shape[1:], info.dtype, info.quantize(np.float32(0.0)).item()
 
     def evaluate(self, x, y, engine: str = "xnnpack", logits: bool | None = None):
         """Score the file's answers against labels.
@@ -307,6 +331,8 @@ class TFLiteModel:
         """
         states = {name for name, _ in self.states}
         wanted = [info for info in self.inputs if info.name not in states]
+        if not wanted:
+            raise InputError("The file has no inputs for data, so it can't be run on any.")
         if isinstance(x, dict):
             missing = [info.name for info in wanted if info.name not in x]
             if missing:
@@ -316,13 +342,18 @@ class TFLiteModel:
             x = [x]
         if len(x) != len(wanted):
             raise InputError(f"The file has {len(wanted)} inputs, got data for {len(x)}.")
-        given = {info.name: self._array(info, v) for info, v in zip(wanted, x, strict=True)}
-        lengths = {len(array) for array in given.values()}
+        given = [self._array(info, values) for info, values in zip(wanted, x, strict=True)]
+        lengths = {len(array) for array in given}
         if len(lengths) > 1:
             raise InputError(f"The inputs have different numbers of examples: {sorted(lengths)}.")
-        return [given.get(info.name) for info in self.inputs]
+        rest = iter(given)
+        return [None if info.name in states else next(rest) for info in self.inputs]
 
     def _array(self, info: TensorInfo, values) -> np.ndarray:
+        if not info.is_numeric:
+            raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
+        if not info.shape or 0 in info.shape:
+            raise InputError(f"The input {info.name!r}, {list(info.shape)}, takes no examples.")
         values = np.asarray(values)
         # A step file's tensors hold one step of a sequence.
         free = 2 if self.states and info.name.startswith(STEP) else 1
@@ -337,6 +368,13 @@ class TFLiteModel:
             raise InputError(f"Input {info.name!r} takes numbers, got {values.dtype}.")
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise InputError(f"The data for input {info.name!r} holds NaN or infinite values.")
+        if info.scale is None and info.dtype in flatbuffer.INTEGERS:
+            limits = np.iinfo(info.dtype)
+            if values.min() < limits.min or values.max() > limits.max:
+                raise InputError(
+                    f"Input {info.name!r} takes {info.dtype}, from {limits.min} to {limits.max}, "
+                    f"got values from {values.min()} to {values.max()}."
+                )
         return info.quantize(values)
 
     def first_call(self, x) -> list[np.ndarray]:
@@ -350,8 +388,11 @@ class TFLiteModel:
         """
         tensors = []
         for info, array in zip(self.inputs, self.input_arrays(x), strict=True):
+            size = math.prod(info.shape) * np.dtype(info.dtype).itemsize
+            _check_memory(size, f"A call's examples for {info.name!r}")
             if array is None:
-                array = self._initial(info)
+                shape, dtype, value = self._initial(info)
+                array = np.full((1, *shape), value, dtype)
             elif self.states and info.name.startswith(STEP):
                 array = array[:, :1]
             tensors.append(np.resize(array, (info.shape[0], *array.shape[1:])))
@@ -422,11 +463,11 @@ class TFLiteModel:
     def _infos(self, which: str) -> tuple[TensorInfo, ...]:
         graph = self._parsed.subgraphs[0]
         names = {}
-        for signature in self._parsed.signatureDefs or []:
+        for signature in self._parsed.signatureDefs:
             if signature.subgraphIndex == 0:
                 names = {
                     entry.tensorIndex: (entry.name or b"?").decode(errors="replace")
-                    for entry in getattr(signature, which) or []
+                    for entry in getattr(signature, which)
                 }
         return tuple(
             flatbuffer.tensor_info(graph.tensors[index], names.get(index))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -17,7 +18,11 @@ LSTM_STATE, LSTM_CELL = 18, 19
 #: The int8 kernel's tanh knows no finer steps of the 16-bit cell.
 LEAST_CELL_SCALE = 2.0**-15
 
-_INTEGERS = ("int8", "uint8", "int16")
+_QUANTIZED = ("int8", "uint8", "int16")
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+# Numbers that are quantized at a time, in float64.
+_BLOCK = 1 << 20
+_NUMBERS = (*INTEGERS, "bool", "float16", "float32", "float64", "complex64", "complex128")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,27 +43,41 @@ class TensorInfo:
     scale: float | None
     zero_point: int | None
 
+    @property
+    def is_numeric(self) -> bool:
+        """Whether NumPy has arrays of this type."""
+        return self.dtype in _NUMBERS
+
     def quantize(self, values: np.ndarray) -> np.ndarray:
         """Round real values onto this tensor's integers, half away from zero, clipped."""
         if self.scale is None:
             return np.ascontiguousarray(values, dtype=self.dtype)
-        scaled = np.asarray(values, np.float64) / self.scale
-        steps = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point
+        values = np.asarray(values)
         limits = np.iinfo(self.dtype)
-        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
+        steps = np.empty(values.shape, self.dtype)
+        given, made = values.reshape(-1), steps.reshape(-1)
+        for start in range(0, len(given), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            with np.errstate(over="ignore"):  # infinite steps are clipped like others
+                scaled = given[block].astype(np.float64) / self.scale
+            rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point
+            made[block] = np.clip(rounded, limits.min, limits.max)
+        return steps
 
     def dequantize(self, values: np.ndarray) -> np.ndarray:
         """Return the real values (float32) that this tensor's integers stand for."""
         if self.scale is None:
             return values
-        return ((values.astype(np.float32) - self.zero_point) * self.scale).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return ((values.astype(np.float32) - self.zero_point) * self.scale).astype(np.float32)
 
 
 def parse(data: bytes):
     """Read a file into the schema's object form.
 
     Returns:
-        A `schema.ModelT` in which every index that is used later lies in its list.
+        A `schema.ModelT` in which no list is `None` but tensors' shapes and buffers' data, every
+        index lies in its list, and inputs and outputs have scales that can be computed with.
 
     Raises:
         InputError: if the bytes are no `.tflite` file, or a damaged one.
@@ -68,46 +87,116 @@ def parse(data: bytes):
     if data[4:8] != b"TFL3":
         raise InputError(f"These {len(data)} bytes are not a .tflite file.")
     try:
-        model = schema.ModelT.InitFromPackedBuf(data, 0)
-        complete = bool(model.subgraphs) and all(
-            _is_complete(graph, model) for graph in model.subgraphs
-        )
+        root = schema.Model.GetRootAs(data, 0)
+        flaw = _too_much(root, min(len(data) // _LEAST_TABLE, _MOST_TABLES))
+        if flaw is None:
+            model = schema.ModelT.InitFromPackedBuf(data, 0)
+            _fill_in(model)
+            flaw = next(_flaws(model), None)
     except Exception as error:  # whatever a malformed buffer makes the reader raise
         raise InputError(
             f"These {len(data)} bytes are a damaged .tflite file ({error})."
         ) from error
-    if not complete:
-        raise InputError(f"These {len(data)} bytes are an incomplete .tflite file.")
+    if flaw is not None:
+        raise InputError(f"These {len(data)} bytes are a damaged .tflite file ({flaw}).")
     return model
 
 
-def _is_complete(graph, model) -> bool:
-    lists = (graph.tensors, graph.inputs, graph.outputs, graph.operators)
-    if any(one is None for one in lists):
-        return False
+# A table is at least its place in a list and the distance to its layout. The verifier of
+# flatbuffers, which the interpreters call, stops at a million of them.
+_LEAST_TABLE, _MOST_TABLES = 8, 1_000_000
+# Kernels count the numbers in a tensor in 32 bits.
+_MOST_NUMBERS = 2**31
 
-    def within(indices, least):
-        return all(least <= i < len(graph.tensors) for i in ([] if indices is None else indices))
 
-    return (
-        within(graph.inputs, 0)
-        and within(graph.outputs, 0)
-        and all(
-            0 <= op.opcodeIndex < len(model.operatorCodes or [])
-            and within(op.inputs, -1)  # -1 stands for an input that is left out
-            and within(op.outputs, 0)
-            for op in graph.operators
-        )
-        and all(
-            tensor.shape is None or (np.asarray(tensor.shape) >= 0).all()
-            for tensor in graph.tensors
-        )
-    )
+def _too_much(root, most: int) -> str | None:
+    """Add up the lengths of lists, before each entry becomes an object."""
+    count = root.SubgraphsLength() + root.OperatorCodesLength() + root.BuffersLength()
+    count += root.SignatureDefsLength() + root.MetadataLength()
+    for i in range(root.SubgraphsLength()):
+        if count > most:
+            return f"its lists have {count} entries or more"
+        count += root.Subgraphs(i).TensorsLength() + root.Subgraphs(i).OperatorsLength()
+    return None if count <= most else f"its lists have {count} entries or more"
+
+
+def _fill_in(model):
+    """Put empty lists where a writer has left them out."""
+
+    def fill(thing, names, make=list):
+        for name in names:
+            if getattr(thing, name) is None:
+                setattr(thing, name, make())
+
+    def none():
+        return np.empty(0, np.int32)
+
+    fill(model, ("subgraphs", "operatorCodes", "buffers", "signatureDefs"))
+    for graph in model.subgraphs:
+        fill(graph, ("tensors", "operators"))
+        fill(graph, ("inputs", "outputs"), none)
+        for op in graph.operators:
+            fill(op, ("inputs", "outputs"), none)
+    for signature in model.signatureDefs:
+        fill(signature, ("inputs", "outputs"))
+
+
+def _flaws(model):
+    """Yield what is wrong with a file."""
+    if not model.subgraphs or not len(model.subgraphs[0].outputs):
+        yield "it has no output"
+        return
+    for number, graph in enumerate(model.subgraphs):
+        count = len(graph.tensors)
+
+        def outside(indices, least, count=count):
+            return any(not least <= int(i) < count for i in indices)
+
+        if outside(graph.inputs, 0) or outside(graph.outputs, 0):
+            yield f"subgraph {number} has inputs or outputs that do not exist"
+        for i, tensor in enumerate(graph.tensors):
+            for flaw in _flaws_of(tensor, len(model.buffers)):
+                yield f"tensor {i} of subgraph {number} {flaw}"
+        for i, op in enumerate(graph.operators):
+            if not 0 <= op.opcodeIndex < len(model.operatorCodes):
+                yield f"operator {i} of subgraph {number} has no code"
+            # -1 stands for an input that is left out.
+            if outside(op.inputs, -1) or outside(op.outputs, 0):
+                yield f"operator {i} of subgraph {number} has tensors that do not exist"
+    for signature in model.signatureDefs:
+        if signature.subgraphIndex >= len(model.subgraphs):
+            yield "a signature has a subgraph that does not exist"
+            return
+        count = len(model.subgraphs[signature.subgraphIndex].tensors)
+        if any(not entry.tensorIndex < count for entry in signature.inputs + signature.outputs):
+            yield "a signature has tensors that do not exist"
+    main = model.subgraphs[0]
+    for i in (*main.inputs, *main.outputs):
+        info = tensor_info(main.tensors[i], None)
+        if info.scale is None:
+            continue
+        limits = np.iinfo(info.dtype)
+        if not (0.0 < info.scale < np.inf and limits.min <= info.zero_point <= limits.max):
+            yield f"tensor {i} has the scale {info.scale:g} and zero point {info.zero_point}"
+
+
+def _flaws_of(tensor, buffers: int):
+    if tensor.shape is not None:
+        shape = [int(size) for size in tensor.shape]
+        if any(size < 0 for size in shape) or math.prod(shape) >= _MOST_NUMBERS:
+            yield f"has the shape {shape[:8]}"
+    if tensor.buffer >= max(1, buffers):
+        yield "has a buffer that does not exist"
+    quantization = tensor.quantization
+    if quantization is not None:
+        scales, zero_points = quantization.scale, quantization.zeroPoint
+        if scales is not None and zero_points is not None and len(scales) != len(zero_points):
+            yield f"has {len(scales)} scales and {len(zero_points)} zero points"
 
 
 def op_names(model) -> list[str]:
     """Return the name of each operator code of a file; `Flex...` for TensorFlow's own."""
-    return [_op_name(code) for code in model.operatorCodes or []]
+    return [_op_name(code) for code in model.operatorCodes]
 
 
 def _op_name(code) -> str:
@@ -138,8 +227,7 @@ def name_of(tensor) -> str:
 
 def is_constant(tensor, model) -> bool:
     """Tell whether a tensor's values stand in the file."""
-    buffers = model.buffers or []
-    return 0 < tensor.buffer < len(buffers) and buffers[tensor.buffer].data is not None
+    return tensor.buffer > 0 and model.buffers[tensor.buffer].data is not None
 
 
 def scale_of(tensor) -> float | None:
@@ -158,7 +246,7 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
         and len(quantization.scale) == 1
         and quantization.zeroPoint is not None
         and len(quantization.zeroPoint) == 1
-        and dtype_of(tensor) in _INTEGERS
+        and dtype_of(tensor) in _QUANTIZED
     )
     return TensorInfo(
         name=name or name_of(tensor),
@@ -174,7 +262,7 @@ def touched(graph) -> set[int]:
     lists = [graph.inputs, graph.outputs]
     for op in graph.operators:
         lists += [op.inputs, op.outputs]
-    return {int(i) for indices in lists if indices is not None for i in indices if i >= 0}
+    return {int(i) for indices in lists for i in indices if i >= 0}
 
 
 def op_names_known() -> frozenset[str]:
@@ -188,7 +276,7 @@ def hybrid_results(model) -> tuple[str, ...]:
     for graph in model.subgraphs:
         narrow = set()  # 16-bit and integer weights, and what DEQUANTIZE makes of them
         for op in graph.operators:
-            read = [int(i) for i in (op.inputs if op.inputs is not None else []) if i >= 0]
+            read = [int(i) for i in op.inputs if i >= 0]
             constant = {
                 i
                 for i in read
@@ -225,7 +313,7 @@ def peak_activation_bytes(model) -> int:
         born = {int(i): 0 for i in graph.inputs}
         dies = {int(i): 0 for i in graph.inputs}
         for time, op in enumerate(graph.operators):
-            for i in [] if op.inputs is None else op.inputs:
+            for i in op.inputs:
                 dies[int(i)] = time
             for i in op.outputs:
                 born.setdefault(int(i), time)
@@ -257,16 +345,16 @@ def wrong_scales(model) -> tuple[str, ...]:
         for op in graph.operators:
             kind = names[op.opcodeIndex]
             fused = kind == "UNIDIRECTIONAL_SEQUENCE_LSTM" and len(op.inputs) > LSTM_CELL
-            if not fused and kind != "REVERSE_V2":
+            if not (fused or kind == "REVERSE_V2") or not len(op.inputs) or not len(op.outputs):
                 continue
-            result = graph.tensors[op.outputs[0]]
-            other = scale_of(graph.tensors[op.inputs[LSTM_STATE if fused else 0]])
+            read = [scale_of(graph.tensors[i]) if i >= 0 else None for i in op.inputs]
+            result, other = graph.tensors[op.outputs[0]], read[LSTM_STATE if fused else 0]
             if other is None or scale_of(result) is None:
                 continue
-            wrong = abs(scale_of(result) / other - 1.0) > 1e-6
-            if fused:
-                wrong |= scale_of(graph.tensors[op.inputs[LSTM_CELL]]) < LEAST_CELL_SCALE
-            if wrong:
+            cell = read[LSTM_CELL] if fused else None
+            if not math.isclose(scale_of(result), other, rel_tol=1e-6) or (
+                cell is not None and cell < LEAST_CELL_SCALE
+            ):
                 found.append(name_of(result))
     return tuple(found)
 

@@ -65,11 +65,8 @@ def open_interpreter(data: bytes, engine: str, threads: int = 1, **options):
 def _unallocated(data, engine, threads, **options):
     resolvers = {"xnnpack": "AUTO", "reference": "BUILTIN_REF"}
     check_engine(engine, resolvers)
-    if b"Flex" in data:
-        # TensorFlow's own interpreter has its operations linked in; LiteRT's has not.
-        from tensorflow.lite.python import interpreter as module
-    else:
-        from ai_edge_litert import interpreter as module
+    from ai_edge_litert import interpreter as module
+
     with _refusal(engine):
         return module.Interpreter(
             model_content=data,
@@ -84,7 +81,10 @@ def _refusal(engine):
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        # It has no words for memory that it does not get.
+        reason = " ".join(str(error).split()) or "out of memory, most likely"
+        if "Flex delegate" in reason:
+            reason = f"it needs the Flex delegate, which is not here ({reason[-60:]})"
         raise ConversionError(f"The {engine} interpreter refuses this file: {reason}") from None
 
 
@@ -92,6 +92,7 @@ class _LiteRT:
     """A file in LiteRT, for a fixed number of examples a call."""
 
     def __init__(self, data, engine, threads, times=1):
+        self.engine = engine
         self.interpreter = _unallocated(data, engine, threads)
         with _refusal(engine):
             if times > 1:
@@ -99,15 +100,16 @@ class _LiteRT:
                     shape = [detail["shape"][0] * times, *detail["shape"][1:]]
                     self.interpreter.resize_tensor_input(detail["index"], shape)
             self.interpreter.allocate_tensors()
-        self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
-        self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
+            self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
+            self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
         self.reset = self.interpreter.reset_all_variables
 
     def __call__(self, arrays):
-        for index, array in zip(self.inputs, arrays, strict=True):
-            self.interpreter.set_tensor(index, array)
-        self.interpreter.invoke()
-        return [self.interpreter.get_tensor(index) for index in self.outputs]
+        with _refusal(self.engine):
+            for index, array in zip(self.inputs, arrays, strict=True):
+                self.interpreter.set_tensor(index, array)
+            self.interpreter.invoke()
+            return [self.interpreter.get_tensor(index) for index in self.outputs]
 
 
 class _TFLM:
@@ -206,7 +208,7 @@ def run(data, arrays, batch, engine, threads, outputs, states, resize):
         parts = []
         for start in range(0, count, size):
             indices = np.arange(start, start + size) % count  # the last batch is filled up
-            parts.append(call(runner, rows(indices)))
+            parts.append([_rows(one, size) for one in call(runner, rows(indices))])
         return [np.concatenate(part)[:count] for part in zip(*parts, strict=True)]
 
     if resize and engine != "tflm" and count >= _LEAST_BATCH * batch:
@@ -216,13 +218,11 @@ def run(data, arrays, batch, engine, threads, outputs, states, resize):
         if found is not None and all(len(part) == count for part in found):
             # Where the graph mixes examples, the batch shows in the first or the last of them.
             ends = np.array([0, count - 1])
-            alone = [
-                np.concatenate(part)
-                for part in zip(
-                    *(call(single, rows(np.full(batch, end))) for end in ends), strict=True
-                )
-            ]
-            if all(_same(part[ends], one[::batch]) for part, one in zip(found, alone, strict=True)):
+            alone = zip(*(call(single, rows(np.full(batch, end))) for end in ends), strict=True)
+            if all(
+                _same(part[ends], np.stack([_rows(one, batch)[0] for one in ones]))
+                for part, ones in zip(found, alone, strict=True)
+            ):
                 return found
     return results(single, batch)
 
@@ -235,13 +235,25 @@ def _once(runner, rows):
 def _resized(attempt):
     try:
         return attempt()
-    except (ConversionError, RuntimeError, ValueError):
+    except (ConversionError, RuntimeError, ValueError, MemoryError):
         return None  # the graph has the batch in it
 
 
+def _rows(result, size):
+    """Return an output, which must have a row for each of the examples that went in."""
+    if result.ndim == 0 or len(result) != size:
+        raise ConversionError(
+            f"The file has an output of shape {result.shape} for a batch of {size}: it can't be "
+            "told which example is where."
+        )
+    return result
+
+
 def _same(a, b) -> bool:
+    if a.shape != b.shape:
+        return False
     if np.issubdtype(a.dtype, np.floating):
-        return np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+        return np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1.0, float(np.abs(b).max(initial=0))))
     return np.array_equal(a, b)
 
 
@@ -249,7 +261,8 @@ class Steps:
     """How a step file is run over a sequence; a part of `run` that travels to the worker.
 
     Args:
-        initial: Per input, the initial state (batch, ...), or `None` where it is data.
+        initial: Per input, its shape without the batch, dtype and value of an initial state,
+            or `None` where it is data.
         moving: Indices of the inputs that take a step of a sequence.
         back: Pairs (output, input): where each state goes after a step.
         stacked: Indices of the outputs that are given for every step.
@@ -262,7 +275,7 @@ class Steps:
         """Return the outputs: of every step where stacked, else of the last one."""
         size = len(next(row for row in rows if row is not None))
         feed = [
-            row if state is None else np.repeat(state[:1], size, axis=0)
+            row if state is None else np.full((size, *state[0]), state[2], state[1])
             for row, state in zip(rows, self.initial, strict=True)
         ]
         every = []

@@ -91,4 +91,3 @@ class Tap:
                 f"({paths}); name one that is called once."
             )
         return calls[0].outputs[0]
-

@@ -3,6 +3,7 @@
 import faulthandler
 import operator
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -96,3 +97,85 @@ def test_the_child_leaves_with_its_parent(tmp_path):
             return
         time.sleep(0.1)
     pytest.fail("the child outlived its parent by five seconds")
+
+
+def test_an_allocation_that_fails_says_so_and_the_child_goes_on():
+    with sandbox.Worker(memory_bytes=64 << 20) as worker:
+        child = worker.call(os.getpid)
+        with pytest.raises(WorkerError, match=r"ran out of memory \(MemoryError"):
+            worker.call(bytearray, 128 << 20)
+        assert len(worker.call(bytes, 16 << 20)) == 16 << 20
+        assert worker.call(os.getpid) == child
+
+
+def test_an_answer_that_does_not_fit_into_the_childs_memory_is_an_error():
+    with (
+        sandbox.Worker(memory_bytes=64 << 20) as worker,
+        pytest.raises(WorkerError, match="ran out of memory"),
+    ):
+        worker.call(bytes, 48 << 20)  # held, and packed: twice as much
+
+
+def test_by_default_a_child_may_have_what_the_machine_has(worker):
+    resource = pytest.importorskip("resource")
+    limit, most = worker.call(resource.getrlimit, resource.RLIMIT_DATA)
+    assert sandbox.free_bytes() < limit < 2 * sandbox.free_bytes() + (64 << 30)
+    assert most == resource.getrlimit(resource.RLIMIT_DATA)[1]
+
+
+def test_the_system_ends_the_child_first_and_keeps_no_core(worker):
+    resource = pytest.importorskip("resource")
+    path = pathlib.Path("/proc/self/oom_score_adj")
+    assert int(worker.call(pathlib.Path.read_text, path)) == 1000 > int(path.read_text())
+    assert worker.call(resource.getrlimit, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_a_death_by_an_allocation_in_cpp_says_so_but_earlier_words_do_not_count(worker):
+    words = "__import__('os').write(2, b'what():  std::bad_alloc')"
+    with pytest.raises(WorkerError, match=r"ran out of memory \(status -6\)") as error:
+        worker.call(eval, f"{words} and __import__('os').abort()")
+    assert error.value.signal == signal.SIGABRT
+    worker.call(eval, words)
+    with pytest.raises(WorkerError, match="died by SIGSEGV"):
+        worker.call(faulthandler._sigsegv)
+
+
+def test_an_answer_larger_than_the_memory_here_is_not_taken(worker, monkeypatch):
+    monkeypatch.setattr(sandbox, "free_bytes", lambda: 100 << 20)
+    with pytest.raises(WorkerError, match=r"answer has 68,\d+,\d+ bytes, too many"):
+        worker.call(bytes, 65 << 20)
+    assert worker.call(abs, -1) == 1
+
+
+def test_answers_that_cant_be_packed_or_unpacked_are_errors(worker):
+    with pytest.raises(WorkerError, match="pickle"):
+        worker.call(eval, "lambda: 0")
+    with pytest.raises(WorkerError, match="no valid answer"):
+        worker.call(eval, "type('Bad', (), {'__reduce__': lambda self: (int, ('x',))})()")
+    assert worker.call(abs, -1) == 1
+
+
+def test_a_child_that_died_unseen_is_an_error(worker, monkeypatch):
+    worker.call(abs, -1)
+    os.kill(worker._process.pid, signal.SIGKILL)
+    worker._process.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox.Worker, "alive", True)
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            worker.call(len, bytes(10 << 20))
+    assert worker.call(abs, -1) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_gets_a_child_of_its_own():
+    script = (
+        "import os; from tfkd.export import sandbox\n"
+        "ask = sandbox.shared().call\n"
+        "child = ask(os.getpid)\n"
+        "fork = os.fork()\n"
+        "other = ask(os.getpid)\n"
+        "assert (other == child) == bool(fork)\n"
+        "if fork: assert os.waitpid(fork, 0)[1] == 0 and ask(os.getpid) == child; print('fine')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["fine"], done.stderr
