@@ -504,7 +504,7 @@ def _layer(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str | Non
         weighted = [path for path in paths if _WEIGHTED.search(path)]
         scope = flatbuffer.layer_in(";".join(weighted + paths), scopes)
         if scope is not None:
-            return scopes[scope]
+            return scope
     by_output = dict(zip(tracing.identifiers(list(scopes)), scopes.values(), strict=True))
     return by_output.get(ours.outputs.get(mine))
 

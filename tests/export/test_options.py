@@ -74,6 +74,7 @@ def test_skip_leaves_the_named_layers_float(cnn):
 
 
 def test_bits_of_single_layers(cnn):
+    pytest.importorskip("ai_edge_quantizer")
     model, x = cnn
     head = model.layers[-1].name
     narrow = to_tflite(model, "int4")
