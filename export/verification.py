@@ -11,6 +11,7 @@ import numpy as np
 
 from tfkd import backends, graph, loading
 from tfkd.errors import InputError
+from tfkd.outputs import activation_behind
 
 from . import conversion, flatbuffer, metrics, tracing
 from .artifact import STEP, TFLiteModel
@@ -26,10 +27,6 @@ _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a share of how much the outputs vary from
 # example to example: a model that says the same of everything agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
-
-# Layers that hand an activation's values on, and those that are linear on their own.
-_SHAPE_ONLY = ("Reshape", "Flatten", "Dropout", "Permute", "QuantizeLayer", "Identity")
-_LINEAR = ("Dense", "EinsumDense", "Conv1D", "Conv2D", "Add", "BatchNormalization")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +225,7 @@ class _Judge:
     """Knows what one output of a model is about, and compares and scores it by that."""
 
     def __init__(self, source, tensor, want, y, x, task):
-        activation = _activation(source, tensor)
+        activation = activation_behind(source, tensor)
         self.y, self.x = None if y is None else np.asarray(y), x
         several = want.ndim > 1 and want.shape[-1] > 1
         reconstructs = x is not None and x.shape == want.shape
@@ -286,27 +283,6 @@ class _Judge:
 
 def _zero_one(y) -> bool:
     return y is None or bool(y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all())
-
-
-def _activation(source: graph.Graph, tensor: graph.Tensor) -> str | None:
-    """Return `"softmax"`, `"sigmoid"` or `"linear"` for an output; `None` if it can't be told."""
-    call = source.producer(tensor)
-    if call is None:
-        return None
-    layer = call.layer
-    while type(layer).__name__ in ("QuantizeWrapperV2", "PruneLowMagnitude", "TimeDistributed"):
-        layer = layer.layer
-    kind = type(layer).__name__
-    if kind == "Softmax":
-        return "softmax"
-    function = getattr(layer, "activation", None)
-    function = getattr(function, "activation", function)  # tfmot's QuantizeAwareActivation
-    name = getattr(function, "__name__", None)
-    if kind in _SHAPE_ONLY or (kind == "Activation" and name == "linear"):
-        return _activation(source, call.inputs[0])
-    if name in ("softmax", "sigmoid"):
-        return name
-    return "linear" if name in (None, "linear") and kind in _LINEAR else None
 
 
 def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:

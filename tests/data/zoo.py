@@ -146,6 +146,16 @@ def build(package, name: str, seed=0):
     return model
 
 
+def over_series(package, layers, steps=12, features=5):
+    """Return a model of `layers(package.layers, input)` over a series, with biases that show."""
+    package.utils.set_random_seed(0)
+    i = package.Input((steps, features), name="series")
+    model = package.Model(i, layers(package.layers, i))
+    rng = np.random.default_rng(1)
+    model.set_weights([w + 0.2 * rng.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
 def inputs_for(model, count=64, seed=1):
     """Return examples for each input, as the model's `predict` takes them."""
     rng = np.random.default_rng(seed)

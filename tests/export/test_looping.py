@@ -19,15 +19,6 @@ BUILDS = {
 }
 
 
-def model_of(package, build, steps=STEPS):
-    package.utils.set_random_seed(0)
-    i = package.Input((steps, 5), name="series")
-    model = package.Model(i, build(package.layers, i))
-    rng = np.random.default_rng(1)
-    model.set_weights([w + 0.2 * rng.normal(size=w.shape) for w in model.get_weights()])
-    return model
-
-
 @pytest.fixture(scope="module")
 def series():
     return np.random.default_rng(0).normal(size=(60, STEPS, 5)).astype("float32")
@@ -36,7 +27,7 @@ def series():
 @pytest.mark.parametrize("format", ["int8", "int16x8"])
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_loop_is_its_steps(name, format, series):
-    model = model_of(keras, BUILDS[name])
+    model = zoo.over_series(keras, BUILDS[name])
     step, loop = (to_tflite(model, format, series, recurrent=f) for f in ("step", "loop"))
     assert loop.ops["WHILE"] == 1 and loop.integer_only and not loop.keeps_state
     assert loop.states == () and loop.inputs[0].name == "series"
@@ -51,7 +42,7 @@ def test_the_file_does_not_grow_with_the_steps():
     sizes = {}
     for steps in (10, 40):
         x = np.random.default_rng(0).normal(size=(30, steps, 5)).astype("float32")
-        model = model_of(keras, BUILDS["GRU"], steps)
+        model = zoo.over_series(keras, BUILDS["GRU"], steps)
         sizes[steps] = {
             form: to_tflite(model, "int8", x, recurrent=form).size for form in ("loop", "unrolled")
         }
@@ -62,7 +53,7 @@ def test_the_file_does_not_grow_with_the_steps():
 
 def test_on_a_microcontroller_it_is_the_choice_and_runs(series):
     pytest.importorskip("tflite_micro")
-    model = model_of(tf_keras, BUILDS["GRU"])
+    model = zoo.over_series(tf_keras, BUILDS["GRU"])
     file = to_tflite(model, "int8", series, micro=True)
     assert "WHILE" in file.ops and "took the loop" in file.notes[0]
     want = file.predict(series, engine="reference")
@@ -87,11 +78,11 @@ def test_float_ends_and_a_fixed_input(rng):
 
 
 def test_what_has_no_loop(series):
-    every = model_of(keras, lambda la, x: la.GRU(4, return_sequences=True)(x))
+    every = zoo.over_series(keras, lambda la, x: la.GRU(4, return_sequences=True)(x))
     with pytest.raises(UnsupportedError, match="given at every step.*'unrolled' or 'step'"):
         to_tflite(every, "int8", series, recurrent="loop")
     with pytest.raises(UnsupportedError, match="free number of steps"):
-        to_tflite(model_of(keras, BUILDS["GRU"], None), "int8", series, recurrent="loop")
+        to_tflite(zoo.over_series(keras, BUILDS["GRU"], None), "int8", series, recurrent="loop")
     backwards = zoo.build(keras, "bilstm")
     with pytest.raises(UnsupportedError, match="from its end"):
         to_tflite(backwards, "int8", zoo.inputs_for(backwards), recurrent="loop")

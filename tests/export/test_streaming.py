@@ -13,15 +13,6 @@ from tfkd.errors import InputError, UnsupportedError
 STEPS, FEATURES = 12, 5
 
 
-def model_of(package, build, features=(FEATURES,), steps=STEPS, dtype=None):
-    package.utils.set_random_seed(0)
-    i = package.Input((steps, *features), dtype=dtype, name="series")
-    model = package.Model(i, build(package.layers, i))
-    rng = np.random.default_rng(1)
-    model.set_weights([w + 0.2 * rng.normal(size=w.shape) for w in model.get_weights()])
-    return model
-
-
 @pytest.fixture(scope="module")
 def series():
     return np.random.default_rng(0).normal(size=(60, STEPS, FEATURES)).astype("float32")
@@ -47,7 +38,7 @@ BOUNDS = {"float32": 1e-4, "float16": 5e-3, "int8": 0.05, "int16x8": 0.015}
 @pytest.mark.parametrize("format", BOUNDS)
 @pytest.mark.parametrize("name", BUILDS)
 def test_a_step_file_over_a_sequence_is_the_model(name, format, series):
-    model = model_of(keras, BUILDS[name])
+    model = zoo.over_series(keras, BUILDS[name])
     if (name, format) == ("output at each step", "int16x8"):
         pytest.skip("layer normalization has no 16-bit form")
     data = series if format.startswith("int") else None
@@ -63,7 +54,7 @@ def test_a_step_file_over_a_sequence_is_the_model(name, format, series):
 
 def test_a_state_goes_in_with_the_scale_with_which_it_comes_out(series):
     """An application copies bytes, by the names; nothing of ours is needed to run the file."""
-    model = model_of(tf_keras, BUILDS["stacked"])
+    model = zoo.over_series(tf_keras, BUILDS["stacked"])
     file = to_tflite(model, "int8", series, recurrent="step")
     infos = {info.name: info for info in (*file.inputs, *file.outputs)}
     for given, made in file.states:
@@ -92,7 +83,7 @@ def test_a_state_goes_in_with_the_scale_with_which_it_comes_out(series):
 
 
 def test_any_length(series):
-    model = model_of(keras, BUILDS["GRU"], steps=None)
+    model = zoo.over_series(keras, BUILDS["GRU"], steps=None)
     with pytest.raises(InputError, match="free size.*recurrent='step'"):
         to_tflite(model)
     file = to_tflite(model, "int8", series, recurrent="step")
@@ -126,7 +117,7 @@ def test_stateful_layers(series):
 
 
 def test_verify_and_benchmark_take_step_files(series):
-    model = model_of(keras, BUILDS["GRU"])
+    model = zoo.over_series(keras, BUILDS["GRU"])
     file = to_tflite(model, "int8", series, recurrent="step")
     result = verify(file, model, series, threshold=0.8)
     assert result.passed and result.samples == len(series)
@@ -154,7 +145,7 @@ REFUSED = {
 def test_what_has_no_step_form(name, package):
     build, message = REFUSED[name]
     with pytest.raises(UnsupportedError, match=message):
-        to_tflite(model_of(package, build), recurrent="step")
+        to_tflite(zoo.over_series(package, build), recurrent="step")
 
 
 def test_a_model_without_recurrence_has_no_form():

@@ -9,7 +9,8 @@
 combines and asks.
 """
 
-from tfkd.teachers.activations import output_activations, readable_activation
+from tfkd.outputs import output_activations
+from tfkd.teachers.activations import readable_activation
 from tfkd.teachers.teacher import ArrayTeacher, Taught, Teacher, carries_answers
 
 __all__ = [

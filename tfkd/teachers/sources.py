@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfkd import backends, graph, loading, taps
 from tfkd.errors import InputError
-from tfkd.teachers.activations import output_activations
+from tfkd.outputs import output_activations
 
 
 class ModelSource:
