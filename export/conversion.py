@@ -174,13 +174,13 @@ class _Request:
                 f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
                 "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
             )
+        if self.micro and (self.flex or self.custom):
+            raise InputError("micro=True goes with TFLite's own operators only.")
         if self.micro and not micro_runtime.is_installed():
             raise MissingDependencyError(
                 "micro=True tries the file on TensorFlow Lite for Microcontrollers, which is not "
                 "installed; its wheel is for Linux x86-64: pip install 'tfkd[micro]'."
             )
-        if self.micro and (self.flex or self.custom):
-            raise InputError("micro=True goes with TFLite's own operators only.")
 
 
 class _Source:
