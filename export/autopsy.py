@@ -9,7 +9,7 @@ import numpy as np
 from tfkd.errors import ConversionError, TfkdError, WorkerError
 
 from . import converter, flatbuffer, repacking, sandbox
-from .interpreter import open_interpreter
+from .interpreter import run_on_zeros
 
 _SECONDS = 300.0
 
@@ -116,8 +116,4 @@ def _run_beginning(data: bytes, length: int):
     subgraph.operators = subgraph.operators[:length]
     subgraph.outputs = np.array(subgraph.operators[-1].outputs, np.int32)
     model.signatureDefs = []
-    interpreter = open_interpreter(repacking.pack(model), "xnnpack")
-    interpreter.reset_all_variables()
-    for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
-    interpreter.invoke()
+    run_on_zeros(repacking.pack(model))

@@ -6,6 +6,7 @@ model ──form of recurrence──► traced at a static batch ──► Saved
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -282,11 +283,11 @@ class _Source:
                 f"The model {self.name!r} has recurrent layers, which need a fixed batch: give a "
                 "number."
             )
+        if form == "loop" and not integer:
+            self._translate("keras")  # tf_keras's LSTM would become the fused kernel
+            return
         self._to_tf_keras()
-        if form == "step":
-            made = streaming.step_model(self.model, self.samples)
-            self.model, self.samples, self.outputs = made
-        elif form == "loop" and integer:
+        if form == "loop":
             # Calibrated as a step, and put into its loop when it is done.
             self.loop = streaming.length(self.model)
             if self.loop is None:
@@ -294,11 +295,9 @@ class _Source:
                     f"The model {self.name!r} runs over a free number of steps: give the Input "
                     "layer a fixed length, or take recurrent='step'."
                 )
+        if form in ("step", "loop"):
             made = streaming.step_model(self.model, self.samples)
             self.model, self.samples, self.outputs = made
-        elif form == "loop":
-            # tf_keras's LSTM would become the fused kernel.
-            self.model = translation.translate(self.model, to="keras")
         else:
             loops = request.recurrent == "auto" and not integer
             self.model = recurrent.lower(self.model, form, loops=loops, integer=integer)
@@ -308,13 +307,14 @@ class _Source:
 
         Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
         """
-        if backends.flavour(self.model) == "tf_keras":
+        with contextlib.suppress(UnsupportedError):  # a custom layer: as it is
+            self._translate("tf_keras")
+
+    def _translate(self, to: str):
+        if backends.flavour(self.model) == to:
             return
         layers = graph.walk(self.model).layers
-        try:
-            self.model, names = translation.counterparts(self.model)
-        except UnsupportedError:  # a custom layer: as it is
-            return
+        self.model, names = translation.counterparts(self.model, to)
         self.renamed = {path: names[id(one)] for path, one in layers if id(one) in names}
 
     def order(self, folder: str) -> converter.Order:
@@ -350,15 +350,14 @@ class _Source:
 
 def _pick(model, format: str, wanted: str, micro: bool):
     """Choose the form of recurrence, see `recurrent.choose`; on a microcontroller the small one."""
-    form, note = recurrent.choose(model, format, wanted)
-    unrolls = note is not None and "unrolled for" in note
+    form, takes = recurrent.choose(model, format, wanted)
+    if not takes:
+        return form, None
+    told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     # Their GATHER, with which the loop reads its step, has no 16 bits.
-    if not (micro and format == "int8" and unrolls and streaming.has_step_form(model)):
-        return form, note
-    return "loop", (
-        "recurrent='auto' took the loop, the smallest on a microcontroller; recurrent_forms() "
-        "shows what the others cost"
-    )
+    if micro and format == "int8" and "unrolled" in takes and streaming.can_loop(model):
+        form, told = "loop", "the loop, the smallest on a microcontroller"
+    return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
 
 
 def _layer_named(name: str, known, argument: str) -> str:

@@ -13,7 +13,7 @@ from tfkd.errors import ConversionError, MissingDependencyError
 
 from . import flatbuffer, looping, recurrent, repacking, streaming
 from .artifact import TFLiteModel
-from .interpreter import open_interpreter, open_runner
+from .interpreter import open_runner, run_on_zeros
 
 # Numbers in a weight below which nothing is said of its width.
 _WORTH_NARROWING = 256
@@ -163,16 +163,9 @@ def try_out(data: bytes, micro: bool):
     Raises:
         ConversionError: if an interpreter refuses.
     """
-    interpreter = open_interpreter(data, "xnnpack", 1)
-    interpreter.reset_all_variables()
-    zeros = []
-    for detail in interpreter.get_input_details():  # memory as it comes may be no valid index
-        zeros.append(np.zeros(detail["shape"], detail["dtype"]))
-        interpreter.set_tensor(detail["index"], zeros[-1])
-    interpreter.invoke()
+    zeros = run_on_zeros(data)
     if micro:
-        outputs = len(interpreter.get_output_details())
-        runner = open_runner(data, "tflm", 1, outputs)
+        runner = open_runner(data, "tflm", 1, len(TFLiteModel(data).outputs))
         runner.reset()
         runner(zeros)
 

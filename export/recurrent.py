@@ -46,7 +46,7 @@ def recurrent_calls(source) -> list:
     return [call for call in source.calls if type(call.layer).__name__ in RECURRENT]
 
 
-def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
+def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[str]]]:
     """Decide on the form of a model's recurrent layers.
 
     Args:
@@ -55,23 +55,20 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
         wanted: One of `FORMS`.
 
     Returns:
-        The form, `None` for a model without recurrent layers, and what to tell of the choice.
-        `"fused"` under `"auto"` means: where a layer has the kernel.
+        The form, `None` for a model without recurrent layers, and under `"auto"` which layers
+        take which: `"fused"` then means where a layer has the kernel.
 
     Raises:
         UnsupportedError: if the form does not exist for the format or for a layer.
     """
-    if wanted == "auto" and not hasattr(model, "inputs"):
-        return None, None
-    source = graph.walk(model)
-    calls = recurrent_calls(source)
+    calls = recurrent_calls(graph.walk(model))
     if not calls:
         if wanted != "auto":
             raise UnsupportedError(
                 f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
                 "(LSTM, GRU, SimpleRNN, Bidirectional)."
             )
-        return None, None
+        return None, {}
     if wanted != "auto":
         if (format, wanted) in _REFUSED:
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
@@ -86,17 +83,15 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, str | None]:
                     "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
                     "'step' or 'auto'."
                 )
-        return wanted, None
+        return wanted, {}
     fused, others = _PICKED.get(format, _PICKED_FLOAT)
-    takes = {}
+    takes: dict[str, list[str]] = {}
     for call in calls:
         plain = _has_kernel(call.layer) and not _is_special(call)
         if format == "dynamic" and plain:
             plain = _is_narrowed(call)
         takes.setdefault(fused if plain else others, []).append(call.name)
-    form = "fused" if "fused" in takes else others
-    told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
-    return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
+    return "fused" if "fused" in takes else others, takes
 
 
 #: A weight of fewer numbers stays as it is in a dynamic-range file (the converter's own limit).
@@ -159,11 +154,6 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
         if layer.weights:
             made[id(layer)].set_weights(layer.get_weights())
     return lowered
-
-
-def without_loops(model):
-    """Return the form that int8 files have: `lower(model, "fused")`."""
-    return lower(model, "fused")
 
 
 def _is_fused_call(call, form: str) -> bool:

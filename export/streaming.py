@@ -107,13 +107,14 @@ def step_model(model, samples=None):
     return made_model, samples, list(named)
 
 
-def has_step_form(model) -> bool:
-    """Tell whether `step_model` can take a model."""
+def can_loop(model) -> bool:
+    """Tell whether a model has a step form, and no output that is given at every step."""
+    source = graph.walk(model)
     try:
-        _sequences(graph.walk(model))
+        moving = _sequences(source)
     except UnsupportedError:
         return False
-    return True
+    return not any(tensor.index in moving for tensor in source.output_list)
 
 
 def length(model) -> int | None:

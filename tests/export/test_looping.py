@@ -86,3 +86,10 @@ def test_what_has_no_loop(series):
     backwards = zoo.build(keras, "bilstm")
     with pytest.raises(UnsupportedError, match="from its end"):
         to_tflite(backwards, "int8", zoo.inputs_for(backwards), recurrent="loop")
+
+
+def test_auto_takes_no_loop_that_can_not_be(series):
+    pytest.importorskip("tflite_micro")
+    every = zoo.over_series(keras, lambda la, x: la.GRU(4, return_sequences=True)(x))
+    file = to_tflite(every, "int8", series, micro=True)
+    assert "WHILE" not in file.ops and "took unrolled" in file.notes[0]

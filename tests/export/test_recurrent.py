@@ -109,7 +109,7 @@ def test_a_free_length_is_refused():
 def test_the_unrolled_form_computes_the_same(name, package, series):
     model = model_of(package, MODELS[name])
     want = model.predict(series, verbose=0)
-    got = recurrent.without_loops(model).predict(series, verbose=0)
+    got = recurrent.lower(model, "fused").predict(series, verbose=0)
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
