@@ -43,13 +43,14 @@ def call_interpreter(function, *args, timeout: float):
         raise error.because("The interpreter could not run this file") from None
 
 
-def open_interpreter(data: bytes, engine: str, threads: int = 1, **options):
+def open_interpreter(data: bytes, engine: str, threads: int = 1, times: int = 1, **options):
     """Open a file in the LiteRT interpreter, tensors allocated; call it in a worker only.
 
     Args:
         data: The file's bytes.
         engine: `"xnnpack"` or `"reference"`.
         threads: Threads of the interpreter.
+        times: By how much the batch is larger than the file's own.
         **options: Further arguments of `Interpreter`.
 
     Raises:
@@ -58,6 +59,10 @@ def open_interpreter(data: bytes, engine: str, threads: int = 1, **options):
     """
     interpreter = _unallocated(data, engine, threads, **options)
     with _refusal(engine):
+        if times > 1:
+            for detail in interpreter.get_input_details():
+                shape = [detail["shape"][0] * times, *detail["shape"][1:]]
+                interpreter.resize_tensor_input(detail["index"], shape)
         interpreter.allocate_tensors()
     return interpreter
 
@@ -105,13 +110,8 @@ class _LiteRT:
 
     def __init__(self, data, engine, threads, times=1):
         self.engine = engine
-        self.interpreter = _unallocated(data, engine, threads)
+        self.interpreter = open_interpreter(data, engine, threads, times)
         with _refusal(engine):
-            if times > 1:
-                for detail in self.interpreter.get_input_details():
-                    shape = [detail["shape"][0] * times, *detail["shape"][1:]]
-                    self.interpreter.resize_tensor_input(detail["index"], shape)
-            self.interpreter.allocate_tensors()
             self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
             self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
         self.reset = self.interpreter.reset_all_variables

@@ -1,268 +1,590 @@
-"""`benchmark`: how long one call takes, with its uncertainty, each file in its own process.
+"""`benchmark`: how long one call takes, with its uncertainty, each model in its own processes.
 
-The method is that of LiteRT's `benchmark_model` (warm-up of at least one run and half a
-second, then at least 50 runs and one second, timed around `invoke` alone), with two
-additions: the files take turns in short rounds, so that a drift of the machine's speed hits
-all alike, and every median has a confidence interval.
+The method is that of LiteRT's `benchmark_model` (warm-up of at least one run and half a second,
+then at least 50 runs and one second, timed around `invoke` alone), with three additions: the
+models take turns, so that a drift of the machine's speed hits all alike; each is measured in
+several processes, one after the other, since two processes of one file differ; and every figure
+that is compared has a confidence interval (`uncertainty`).
+
+    process 1:  open A, B · warm up · A B · B A · A B · ...  · close
+    process 2:  open A, B · warm up · A B · B A · ...
+
+A figure from this machine says little of a phone (see `adb`) or a microcontroller.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import gc
+import functools
+import math
 import os
 import pathlib
-import re
-import time
+import tempfile
+import warnings
+from collections.abc import Callable
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError, WorkerError
+from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
 
-from . import sandbox
+from . import machine, operators, sandbox, stopwatch, uncertainty
 from .artifact import TFLiteModel
-from .interpreter import LITERT_ENGINES, check_engine, open_interpreter
+from .interpreter import LITERT_ENGINES, check_engine
+from .timings import Benchmark, Latency, Ratio
 
-_ROUND_SECONDS = 0.05
+__all__ = ["Benchmark", "Latency", "Ratio", "benchmark"]
+
+_TURN_SECONDS = 0.01
 _WARM_UP_SECONDS = 0.5
-_CALL_SECONDS = 300.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Latency:
-    """Measured times of one file; all times in microseconds.
-
-    Attributes:
-        name: As given to `benchmark`.
-        engine: Kernels that ran it.
-        threads: Threads of the interpreter.
-        runs: Timed calls.
-        median: With `ci95`, its 95 % interval (bootstrap over rounds).
-        mean: Arithmetic mean.
-        std: Standard deviation of single calls.
-        min: Fastest call.
-        max: Slowest call.
-        p5: 5th percentile; `p50`, `p90`, `p95`, `p99` likewise.
-        ci95: Lower and upper end of the median's interval.
-        init_us: Opening the file and allocating tensors.
-        first_us: The first call, before caches and threads are warm.
-        peak_rss_bytes: Largest resident memory of the process that ran only this file,
-            the Python interpreter included; `None` where the system does not tell.
-        round_medians: Median of each round, in the order measured.
-    """
-
-    name: str
-    engine: str
-    threads: int
-    runs: int
-    median: float
-    mean: float
-    std: float
-    min: float
-    max: float
-    p5: float
-    p50: float
-    p90: float
-    p95: float
-    p99: float
-    ci95: tuple[float, float]
-    init_us: float
-    first_us: float
-    peak_rss_bytes: int | None
-    round_medians: tuple[float, ...] = dataclasses.field(repr=False)
+# In the processes after the first only their own memory is cold, no longer the machine.
+_WARM_UP_AGAIN_SECONDS = 0.1
+_START_SECONDS = 120.0
+_GRACE_SECONDS = 5.0
+# What is told when it is exceeded: cores used by others or taken by the host, and half the
+# width of an interval.
+_BUSY, _STOLEN, _WIDE = 0.2, 0.05, 0.05
 
 
 def benchmark(
     models,
     inputs=None,
     *,
-    threads: int = 1,
-    engine: str = "xnnpack",
+    threads=1,
+    engine="xnnpack",
+    batch=None,
+    baseline: str | None = None,
     min_runs: int = 50,
     min_seconds: float = 1.0,
+    max_seconds: float = 150.0,
+    processes: int = 5,
+    isolate: bool = True,
     seed: int = 0,
-) -> list[Latency]:
-    """Measure the latency of `.tflite` files on this machine.
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Benchmark:
+    """Measure the latency of models on this machine and compare them.
 
-    Each file runs in a process of its own; timed rounds go A B A B across the files. A
-    file that keeps state is reset before each call, outside the clock. A figure from a
-    desktop says little of a phone or a microcontroller: compare files, not devices.
+    A file that keeps state is reset before each call, outside the clock. A Keras model runs as
+    a TensorFlow graph of its forward pass, which is faster than its `predict`. Give sequences of
+    `threads`, `engine` and `batch` to measure every combination.
 
     Args:
-        models: A mapping from name to `TFLiteModel` or path, or a list of paths.
-        inputs: Array of shape (examples, ...) of real inputs; the first example is fed.
-            Defaults to random numbers from `seed`.
-        threads: Threads of the interpreter.
-        engine: `"xnnpack"` or `"reference"`.
-        min_runs: Timed calls at least, per file.
-        min_seconds: Time in timed calls at least, per file.
-        seed: Seed of random inputs and of the bootstrap.
+        models: A mapping from name to `TFLiteModel`, Keras model or path, or a list of paths
+            (`.tflite`, `.keras`, `.h5`, SavedModel folder).
+        inputs: Real inputs, of shape (examples, ...), for every model, or a mapping from the
+            name of each model to its inputs. The first examples are fed. Defaults to random
+            numbers.
+        threads: Threads of the interpreter; of TensorFlow's operations for a Keras model.
+        engine: `"xnnpack"` or `"reference"`; has no meaning for Keras models.
+        batch: Examples a call. Defaults to what the file was made for; another one is a
+            multiple of that.
+        baseline: Name of the model that the others are compared with. Defaults to the first.
+        min_runs: Timed calls of each model, at least, over all processes.
+        min_seconds: Time in timed calls, about, likewise.
+        max_seconds: Time in timed calls at most, and that a single call may take.
+        processes: In how many processes, one after the other, each model is measured. With one
+            the intervals can't tell how much processes differ, and are too narrow.
+        isolate: Whether each model has processes of its own. Otherwise all share one at a
+            time, which takes less memory; that of a model is not told then.
+        seed: Of random inputs and of the bootstrap.
+        progress: Called as `progress("benchmark", done, total)` while it works.
 
     Returns:
-        One `Latency` per file, in the order given.
+        A `Benchmark`: a sequence of one `Latency` per model and setting, with ratios. Models
+        that fail are in its `failures`, and a warning names them.
 
     Raises:
-        InputError: for no models, an unreadable file or inputs of the wrong shape.
-        WorkerError: if the interpreter dies on a file; the message names it.
+        TfkdError: if no model could be measured: the first one's error. An `InputError` for
+            an argument or a file that can't be taken, a `WorkerError` if the interpreter dies
+            or hangs.
     """
-    check_engine(engine, LITERT_ENGINES)
-    for name, value, least in (("threads", threads, 1), ("min_runs", min_runs, 2)):
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} must be an integer of at least {least}, got {value!r}.")
-    if not isinstance(models, dict):
-        models = {os.fspath(path): path for path in models}
-    if not models:
-        raise InputError("There is no model to benchmark.")
-    files = {
-        name: model if isinstance(model, TFLiteModel) else TFLiteModel.load(model)
-        for name, model in models.items()
+    threads, engines, batches = _sequence(threads), _sequence(engine), _sequence(batch)
+    for one in engines:
+        check_engine(one, LITERT_ENGINES)
+    _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes)
+    models = _named(models)
+    baseline = next(iter(models)) if baseline is None else baseline
+    if baseline not in models:
+        raise InputError(f"baseline must be one of {list(models)}, got {baseline!r}.")
+    settings = {
+        "min_runs": min_runs,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+        "processes": processes,
+        "isolate": isolate,
+        "seed": seed,
+        "inputs": "random" if inputs is None else "given",
+        "baseline": baseline,
     }
-    with contextlib.ExitStack() as stack:
-        runs = [
-            _Run(name, file, stack.enter_context(sandbox.Worker())) for name, file in files.items()
-        ]
-        for run in runs:
-            run.prepare(_example(run.file, inputs, seed), engine, threads)
-        while waiting := [run for run in runs if not run.done(min_runs, min_seconds)]:
-            for run in waiting:
-                run.round()
-        return [run.result(engine, threads, seed) for run in runs]
+    failures: dict[str, TfkdError] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = []
+        for name, model in models.items():
+            try:
+                own = _inputs_of(name, inputs, models)
+                found = _subjects(name, model, own, threads, engines, batches, seed, folder)
+                if any(s.engine == "keras" for s in found) and not isolate and len(threads) > 1:
+                    raise InputError(
+                        "TensorFlow sets its threads once in a process: give isolate=True to "
+                        "measure a Keras model with several."
+                    )
+                subjects += found
+            except TfkdError as error:
+                failures[name] = _named_error(name, error)
+        before, others = machine.describe(), machine.Others()
+        session = _Session(subjects, min_runs, min_seconds, max_seconds, processes, isolate)
+        used = session.run(progress or (lambda stage, done, total: None))
+    failures.update(session.failures(len(models) > 1 or len(subjects) > 1))
+    measured = [subject for subject in subjects if subject.error is None]
+    if not measured:
+        raise next(iter(failures.values()))
+    results = tuple(subject.result(seed) for subject in measured)
+    found = Benchmark(
+        results=results,
+        ratios=tuple(_ratios(measured, results, baseline, seed)),
+        failures=failures,
+        machine={**before, **others.since(used), "clock_us": session.clock_us},
+        versions=machine.versions(),
+        settings=settings,
+        warnings=tuple(_warnings(results, before, others.since(used))),
+    )
+    for error in failures.values():
+        warnings.warn(f"Not measured: {error}", stacklevel=2)
+    return found
 
 
-class _Run:
-    """One file being measured: its process and the times so far."""
+class _Subject:
+    """A model in one setting: how it is opened, and what was measured so far."""
 
-    def __init__(self, name, file, worker):
-        self.name, self.file, self.worker = name, file, worker
-        self.rounds: list[np.ndarray] = []
-        self.seconds = 0.0
+    def __init__(self, name, engine, threads, batch, model_bytes, macs, opening):
+        self.name, self.engine, self.threads, self.batch = name, engine, threads, batch
+        self.model_bytes, self.macs, self.opening = model_bytes, macs, opening
+        self.error: TfkdError | None = None
+        self.times: list[list[np.ndarray]] = []  # per process, per turn, microseconds
+        self.told: list[dict] = []  # per process, of opening, warming up and closing
+        self.worker: sandbox.Worker | None = None
+        self.count = 1
 
-    def call(self, function, *args):
-        try:
-            return self.worker.call(function, *args, timeout=_CALL_SECONDS)
-        except WorkerError as error:
-            raise error.because(f"Benchmarking {self.name!r} failed") from None
-        except TfkdError as error:
-            raise type(error)(f"Benchmarking {self.name!r} failed: {error}") from None
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.engine}, threads={self.threads}, batch={self.batch})"
 
-    def prepare(self, example, engine, threads):
-        self.init_us, self.first_us, call_us = self.call(
-            _prepare, self.file.data, example, engine, threads, self.file.keeps_state
-        )
-        self.count = max(5, int(_ROUND_SECONDS * 1e6 / max(call_us, 0.1)))
+    @property
+    def turns(self) -> np.ndarray:
+        """Medians, (processes, turns)."""
+        return np.array([[np.median(turn) for turn in process] for process in self.times])
 
-    def round(self):
-        times = np.frombuffer(self.call(_round, self.count), np.int64)
-        self.rounds.append(times)
-        self.seconds += times.sum() / 1e9
+    def result(self, seed) -> Latency:
+        times = np.concatenate([turn for process in self.times for turn in process])
+        median, ci95 = uncertainty.median(self.times, seed)
+        quantiles = np.percentile(times, range(101))
+        p5, p90, p95, p99 = (float(quantiles[i]) for i in (5, 90, 95, 99))
+        runs = [told["runs"] for told in self.told]
 
-    def done(self, min_runs, min_seconds):
-        return len(self.rounds) * self.count >= min_runs and self.seconds >= min_seconds
+        def middle(key):
+            return float(np.median([told[key] for told in self.told]))
 
-    def result(self, engine, threads, seed) -> Latency:
-        times = np.concatenate(self.rounds) / 1e3
-        p5, p50, p90, p95, p99 = np.percentile(times, [5, 50, 90, 95, 99])
-        medians = np.array([np.median(block) for block in self.rounds]) / 1e3
+        def most(key):
+            values = [told[key] for told in self.told]
+            return None if None in values else max(values)
+
         return Latency(
             name=self.name,
-            engine=engine,
-            threads=threads,
+            engine=self.engine,
+            threads=self.threads,
+            batch=self.batch,
             runs=len(times),
-            median=float(p50),
+            median=median,
             mean=float(times.mean()),
-            std=float(times.std(ddof=1)),
+            std=float(times.std(ddof=1)) if len(times) > 1 else None,
             min=float(times.min()),
             max=float(times.max()),
-            p5=float(p5),
-            p50=float(p50),
-            p90=float(p90),
-            p95=float(p95),
-            p99=float(p99),
-            ci95=_median_interval(self.rounds, seed),
-            init_us=self.init_us,
-            first_us=self.first_us,
-            peak_rss_bytes=self.call(_peak_rss),
-            round_medians=tuple(float(m) for m in medians),
+            p5=p5,
+            p50=median,
+            p90=p90,
+            p95=p95,
+            p99=p99,
+            ci95=ci95,
+            init_us=middle("init_us"),
+            first_us=middle("first_us"),
+            warm_up_us=float(np.average([told["mean_us"] for told in self.told], weights=runs)),
+            warm_up_runs=sum(runs),
+            processes=len(self.times),
+            settled=all(told["settled"] for told in self.told),
+            model_bytes=self.model_bytes,
+            macs=self.macs,
+            init_footprint_bytes=most("init_footprint"),
+            overall_footprint_bytes=most("overall_footprint"),
+            peak_rss_bytes=most("peak_rss"),
+            quantiles=tuple(float(value) for value in quantiles),
+            round_medians=tuple(float(value) for value in self.turns.ravel()),
         )
 
 
-def _median_interval(rounds, seed, resamples: int = 1000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the median, in µs.
+class _Session:
+    """All subjects, process after process."""
 
-    Whole rounds are drawn, since calls next to each other share the machine's mood
-    (a block bootstrap, Künsch 1989).
-    """
-    rng = np.random.default_rng(seed)
-    # Enough of each round for its shape; thousands of 10 µs calls add nothing.
-    thinned = [block[:: max(1, len(block) // 200)] for block in rounds]
-    medians = [
-        np.median(
-            np.concatenate([thinned[i] for i in rng.integers(len(thinned), size=len(thinned))])
+    def __init__(self, subjects, min_runs, min_seconds, max_seconds, processes, isolate):
+        self.subjects, self.isolate, self.processes = subjects, isolate, processes
+        self.min_runs, self.min_seconds, self.max_seconds = min_runs, min_seconds, max_seconds
+        self.turns = 1
+        self.clock_us: float | None = None
+
+    @property
+    def alive(self) -> list[_Subject]:
+        return [subject for subject in self.subjects if subject.error is None]
+
+    def failures(self, several: bool) -> dict[str, TfkdError]:
+        return {
+            subject.label if several else subject.name: subject.error
+            for subject in self.subjects
+            if subject.error is not None
+        }
+
+    def run(self, progress) -> float:
+        """Measure; return the seconds of processor time that our own processes took."""
+        used = 0.0
+        for process in range(self.processes):
+            began = os.times()
+            with contextlib.ExitStack() as stack:
+                self._open(stack, first=process == 0)
+                if process == 0:
+                    self._plan()
+                for turn in range(self.turns):
+                    for subject in self.alive[:: 1 if turn % 2 == 0 else -1]:
+                        self._turn(subject)
+                    done = process * self.turns + turn + 1
+                    progress("benchmark", done, self.processes * self.turns)
+                used += self._close()
+            ended = os.times()
+            used += ended.user - began.user + ended.system - began.system
+        return used
+
+    def _open(self, stack, first: bool):
+        """Open every model in a fresh process and warm it up."""
+        shared = None if self.isolate else stack.enter_context(sandbox.Worker())
+        for subject in self.alive:
+            subject.worker = shared or stack.enter_context(sandbox.Worker())
+            subject.worker.start()  # all import at the same time
+        for key, subject in enumerate(self.subjects):
+            if subject.error is not None:
+                continue
+            call = functools.partial(self._call, subject)
+            clock = call(stopwatch.ready, subject.engine == "keras", timeout=_START_SECONDS)
+            function, *arguments = subject.opening
+            told = call(function, key, *arguments) or {}
+            least = _WARM_UP_SECONDS if first else _WARM_UP_AGAIN_SECONDS
+            told |= call(stopwatch.warm_up, key, least) or {}
+            subject.key = key
+            if subject.error is None:
+                self.clock_us = clock
+                subject.told.append(told)
+                subject.times.append([])
+
+    def _plan(self):
+        """Set the turns of each process, the same for all, and the calls of a turn."""
+        calls = {subject: max(subject.told[0]["call_us"], 0.1) / 1e6 for subject in self.alive}
+        if not calls:
+            return
+        self.turns = math.ceil(self.min_seconds / self.processes / _TURN_SECONDS)
+        for call in calls.values():
+            wanted = math.ceil(max(self.min_runs, self.min_seconds / call) / self.processes)
+            possible = int(self.max_seconds / call / self.processes)
+            self.turns = max(1, min(self.turns, wanted, possible))
+        for subject, call in calls.items():
+            wanted = max(self.min_runs, 1.1 * self.min_seconds / call)
+            wanted = min(wanted, self.max_seconds / call) / (self.processes * self.turns)
+            subject.count = max(1, math.ceil(wanted))
+
+    def _turn(self, subject):
+        call_us = subject.told[-1]["call_us"]
+        times = self._call(subject, stopwatch.turn, subject.key, subject.count, call_us)
+        if times is not None:
+            subject.times[-1].append(np.frombuffer(times, np.int64) / 1e3)
+
+    def _close(self) -> float:
+        seconds = {}
+        for subject in self.alive:
+            told = self._call(subject, stopwatch.close, subject.key)
+            if told is None:
+                continue
+            seconds[subject.worker] = told.pop("processor_seconds")
+            if not self.isolate:  # it is that of all
+                told = dict.fromkeys(told)
+            subject.told[-1] |= told
+        return sum(seconds.values())
+
+    def _call(self, subject, function, *arguments, timeout=None):
+        """Run a step of one subject in its process; what goes wrong is its own failure."""
+        if subject.error is not None:
+            return None
+        limit = self.max_seconds + _GRACE_SECONDS if timeout is None else timeout
+        try:
+            return subject.worker.call(function, *arguments, timeout=limit)
+        except TfkdError as error:
+            subject.error = _named_error(subject.name, error)
+            if getattr(error, "timed_out", False):
+                subject.error = WorkerError(
+                    f"{subject.error} A call may take max_seconds={self.max_seconds:g}.",
+                    timed_out=True,
+                )
+            if not self.isolate and not subject.worker.alive:
+                for other in self.alive:
+                    other.error = subject.error
+            return None
+
+
+def _subjects(name, model, inputs, threads, engines, batches, seed, folder) -> list[_Subject]:
+    """Return a model in every setting, its inputs checked."""
+    if isinstance(model, (str, os.PathLike)):
+        model = _read(model)
+    if isinstance(model, TFLiteModel):
+        macs = operators.macs(model)
+        found = []
+        for batch in batches:
+            times = _times(model, batch)
+            arrays = _arrays(model, inputs, times, seed)
+            for engine in engines:
+                for count in threads:
+                    opening = (stopwatch.open_file, model.data, arrays, engine, count, times)
+                    found.append(
+                        _Subject(
+                            name,
+                            engine,
+                            count,
+                            times * (model.inputs[0].shape[0] if model.inputs[0].shape else 1),
+                            model.size,
+                            None if macs is None else macs * times,
+                            (*opening, model.keeps_state),
+                        )
+                    )
+        return found
+    return _keras_subjects(name, model, inputs, threads, batches, seed, folder)
+
+
+def _keras_subjects(name, model, inputs, threads, batches, seed, folder):
+    from tfkd import backends, cost, graph
+
+    from . import tracing
+
+    if backends.flavour(model) is None:
+        raise InputError(
+            f"A model to benchmark is a TFLiteModel, a Keras model or a path, got {type(model)}."
         )
-        for _ in range(resamples)
-    ]
-    low, high = np.percentile(medians, [2.5, 97.5]) / 1e3
-    return float(low), float(high)
+    measured, found = cost.measure(model), []
+    for batch in batches:
+        batch = 1 if batch is None else batch
+        target = tempfile.mkdtemp(dir=folder)
+        names = tracing.save_model(model, target, batch)
+        tensors = graph.walk(model).input_list
+        arrays = dict(zip(names, _keras_arrays(tensors, inputs, batch, seed), strict=True))
+        found += [
+            _Subject(
+                name,
+                "keras",
+                count,
+                batch,
+                measured.float32_bytes,
+                None if measured.macs is None else measured.macs * batch,
+                (stopwatch.open_saved_model, target, arrays, count),
+            )
+            for count in threads
+        ]
+    return found
 
 
-def _example(file: TFLiteModel, inputs, seed) -> list[np.ndarray]:
+def _read(path):
+    from tfkd import loading
+
+    path = pathlib.Path(path)
+    if path.suffix in loading.SUFFIXES or path.is_dir():
+        return loading.load_model(path)
+    return TFLiteModel.load(path)
+
+
+def _times(file: TFLiteModel, batch: int | None) -> int:
+    """Return by how much a batch is larger than the file's own."""
+    own = file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
+    if batch is None or batch == own:
+        return 1
+    if batch % own:
+        raise InputError(
+            f"batch must be a multiple of the file's own, {own}, got {batch}; export it with "
+            f"batch={batch}."
+        )
+    if file.keeps_state or file.states:
+        raise InputError(
+            f"A file with a state takes its own batch alone, {own}; export it with batch={batch}."
+        )
+    return batch // own
+
+
+def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
+    """Return the tensors of one call: real examples, or random numbers."""
     if inputs is not None:
-        return file.first_call(inputs)
+        arrays = file.first_call(inputs)
+        if times > 1:
+            every = file.input_arrays(inputs)
+            arrays = [
+                np.resize(given, (times * len(one), *one.shape[1:]))
+                for given, one in zip(every, arrays, strict=True)
+            ]
+        return arrays
     rng = np.random.default_rng(seed)
-    return [info.quantize(rng.random(info.shape, np.float32)) for info in file.inputs]
+    return [
+        info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))
+        if info.shape
+        else info.quantize(rng.random((), np.float32))
+        for info in file.inputs
+    ]
 
 
-# What follows runs in the worker, which keeps the interpreter between calls.
-_state: dict = {}
+def _keras_arrays(tensors, inputs, batch, seed) -> list[np.ndarray]:
+    if inputs is None:
+        rng = np.random.default_rng(seed)
+        return [
+            rng.random((batch, *tensor.shape[1:]), np.float32).astype(tensor.dtype)
+            for tensor in tensors
+        ]
+    if isinstance(inputs, dict):
+        missing = [tensor.name for tensor in tensors if tensor.name not in inputs]
+        if missing:
+            raise InputError(f"No data for input {missing}; given: {sorted(inputs)}.")
+        inputs = [inputs[tensor.name] for tensor in tensors]
+    elif not isinstance(inputs, (list, tuple)):
+        inputs = [inputs]
+    if len(inputs) != len(tensors):
+        raise InputError(f"The model has {len(tensors)} inputs, got data for {len(inputs)}.")
+    arrays = []
+    for tensor, values in zip(tensors, inputs, strict=True):
+        values = np.asarray(values)
+        wanted = tuple(tensor.shape[1:])
+        if values.ndim < 1 or values.shape[1:] != wanted or not len(values):
+            raise InputError(
+                f"Input {tensor.name!r} takes arrays of shape (examples, "
+                f"{', '.join(map(str, wanted))}), got {values.shape}."
+            )
+        arrays.append(np.resize(values, (batch, *wanted)).astype(tensor.dtype))
+    return arrays
 
 
-def _prepare(data, example, engine, threads, keeps_state):
-    """Open the file, warm up; return init, first call and a typical call, in µs."""
-    start = time.perf_counter_ns()
-    interpreter = open_interpreter(data, engine, threads)
-    init = time.perf_counter_ns() - start
-    for detail, values in zip(interpreter.get_input_details(), example, strict=True):
-        interpreter.set_tensor(detail["index"], values)
-    _state.update(interpreter=interpreter, reset=keeps_state)
-    first = _timed(1)[0]
-    times = [first]
-    end = time.perf_counter() + _WARM_UP_SECONDS
-    while time.perf_counter() < end:
-        times.append(_timed(1)[0])
-    return init / 1e3, first / 1e3, float(np.median(times)) / 1e3
+def _ratios(subjects, results, baseline, seed):
+    """Compare with the baseline in the same setting, and with a model's own first setting."""
+    pairs = list(zip(subjects, results, strict=True))
+    for subject, result in pairs:
+        if subject.name != baseline:
+            of_baseline = [pair for pair in pairs if pair[0].name == baseline]
+            same = [
+                pair
+                for pair in of_baseline
+                if (pair[1].threads, pair[1].batch) == (result.threads, result.batch)
+                and ("keras" in (pair[1].engine, result.engine) or pair[1].engine == result.engine)
+            ]
+            for other, _ in same[:1]:
+                yield _ratio(subject, other, other.name, seed)
+        first, first_result = next(pair for pair in pairs if pair[0].name == subject.name)
+        if first is not subject:
+            yield _ratio(subject, first, _difference(result, first_result), seed)
 
 
-def _round(count):
-    """Time `count` calls; the two before them, after the wait for a turn, don't count."""
-    _timed(2)
-    return _timed(count).tobytes()
+def _ratio(subject, other, against, seed) -> Ratio:
+    ratio, ci95 = uncertainty.ratio(subject.turns / subject.batch, other.turns / other.batch, seed)
+    return Ratio(
+        name=subject.name,
+        engine=subject.engine,
+        threads=subject.threads,
+        batch=subject.batch,
+        baseline=other.name,
+        against=against,
+        ratio=ratio,
+        ci95=ci95,
+    )
 
 
-def _timed(count) -> np.ndarray:
-    interpreter, reset = _state["interpreter"], _state["reset"]
-    invoke, clock = interpreter._interpreter.Invoke, time.perf_counter_ns
-    times = np.empty(count, np.int64)
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for i in range(count):
-            if reset:
-                interpreter.reset_all_variables()
-            start = clock()
-            invoke()
-            times[i] = clock() - start
-    finally:
-        if collecting:
-            gc.enable()
-    return times
+def _difference(result: Latency, first: Latency) -> str:
+    """Say what the first setting of a model has that this one has not."""
+    words = []
+    if first.engine != result.engine:
+        words.append(first.engine)
+    if first.threads != result.threads:
+        words.append(f"{first.threads} thread" + "s" * (first.threads > 1))
+    if first.batch != result.batch:
+        words.append(f"batch {first.batch}, an example")
+    return "itself, " + ", ".join(words)
 
 
-def _peak_rss() -> int | None:
-    # Not getrusage: its ru_maxrss starts from the parent's, across fork and exec.
-    try:
-        status = pathlib.Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+def _warnings(results, before, meanwhile):
+    cores = before["cores"]
+    most = max(result.threads for result in results)
+    if most > cores:
+        yield f"threads={most} on {cores} cores: threads wait for each other."
+    if (meanwhile["others"] or 0.0) > _BUSY:
+        yield (
+            f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; ratios bear "
+            "it better than times."
+        )
+    if (meanwhile["stolen"] or 0.0) > _STOLEN:
+        yield f"The host of this virtual machine kept {meanwhile['stolen']:g} cores to itself."
+    for result in results:
+        low, high = result.ci95
+        if (high - low) / 2 > _WIDE * result.median:
+            yield (
+                f"The median of {result.name!r} is known to {(high - low) / 2 / result.median:.0%} "
+                "only; raise min_seconds, or measure on a quieter machine."
+            )
+        if not result.settled:
+            yield f"The level of {result.name!r} had not settled when it was timed."
+
+
+def _named(models) -> dict:
+    if not isinstance(models, dict):
+        paths = [os.fspath(path) for path in models]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        if twice:
+            raise InputError(
+                f"{', '.join(map(repr, twice))} given more than once; to compare a file with "
+                "itself give a mapping of two names."
+            )
+        models = dict(zip(paths, paths, strict=True))
+    if not models:
+        raise InputError("There is no model to benchmark.")
+    return models
+
+
+def _inputs_of(name, inputs, models):
+    if isinstance(inputs, dict) and set(models) <= set(inputs):
+        return inputs[name]
+    return inputs
+
+
+def _named_error(name, error: TfkdError) -> TfkdError:
+    context = f"Benchmarking {name!r} failed"
+    if isinstance(error, WorkerError):
+        return error.because(context)
+    return type(error)(f"{context}: {error}")
+
+
+def _sequence(value) -> tuple:
+    return tuple(value) if isinstance(value, (list, tuple, range)) else (value,)
+
+
+def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes):
+    problems = [
+        f"{name} must be an integer of at least {least}, got {value!r}"
+        for name, values, least in (
+            ("threads", threads, 1),
+            ("batch", [batch for batch in batches if batch is not None], 1),
+            ("min_runs", [min_runs], 2),
+            ("processes", [processes], 1),
+        )
+        for value in values
+        if not isinstance(value, int) or isinstance(value, bool) or value < least
+    ]
+    problems += [
+        f"{name} must be a number of seconds > 0, got {value!r}"
+        for name, value in (("min_seconds", min_seconds), ("max_seconds", max_seconds))
+        if not isinstance(value, (int, float)) or not 0 < value < math.inf
+    ]
+    problems += [
+        f"{name} is empty" for name, v in (("threads", threads), ("batch", batches)) if not v
+    ]
+    raise_all(problems)

@@ -62,7 +62,12 @@ EXPORT = [
     "conversion",
     "layer_errors",
     "verification",
+    "machine",
+    "uncertainty",
+    "timings",
+    "stopwatch",
     "latency",
+    "adb",
     "report",
 ]
 EXPORT_MAY_IMPORT = {
