@@ -25,6 +25,10 @@ import subprocess
 
 from tfkd.errors import InputError, TfkdError, UnsupportedError, WorkerError, raise_all
 
+from . import machine
+from .artifact import TFLiteModel
+from .timings import Benchmark, Latency
+
 #: What runs the model on the device, and the tool's flag for it.
 ENGINES = {
     "xnnpack": "--use_xnnpack=true",
@@ -326,6 +330,73 @@ def run(
         with contextlib.suppress(TfkdError):
             _call(steps[-1], _ADB_SECONDS)
     return {name: results[name] for name in files}
+
+
+def benchmark(
+    files,
+    *,
+    adb: str = "adb",
+    tool: str | os.PathLike = "benchmark_model",
+    serial: str | None = None,
+    progress=None,
+    **options,
+) -> tuple[Benchmark, dict[str, list[dict]]]:
+    """Measure files on a device, in the form that `tfkd.export.benchmark` gives for this machine.
+
+    There are no intervals and no ratios: the tool tells no single times, and the files run one
+    after the other.
+
+    Args:
+        files: A mapping from name to path, or a list of paths.
+        adb: As for `run`; `tool`, `serial` and `progress` likewise.
+        tool: Path of `benchmark_model`, built for the device.
+        serial: The device, where there are several.
+        progress: Called as `progress("device", done, total)`.
+        **options: Others of `commands`.
+
+    Returns:
+        The results, and by name the times per operation (`ops` of `parse`) where
+        `profile=True` was given.
+
+    Raises:
+        TfkdError: as `run`; if no file could be measured, the first one's error.
+    """
+    sizes = {name: TFLiteModel.load(path).size for name, path in _by_name(files).items()}
+    found = run(files, adb=adb, tool=tool, serial=serial, progress=progress, **options)
+    failures = {name: one for name, one in found.items() if isinstance(one, TfkdError)}
+    measured = {name: one for name, one in found.items() if name not in failures}
+    if not measured:
+        raise next(iter(failures.values()))
+    told = device(adb, serial)
+    results = tuple(
+        Latency(
+            name=name,
+            engine=options.get("engine", "xnnpack"),
+            threads=options.get("threads", 1),
+            batch=1,
+            p50=one["median"],
+            **{key: one[key] for key in _OF_LATENCY},
+            model_bytes=sizes[name],
+            init_footprint_bytes=one["init_memory_bytes"],
+            overall_footprint_bytes=one["overall_memory_bytes"],
+            peak_rss_bytes=one["peak_memory_bytes"],
+        )
+        for name, one in measured.items()
+    )
+    described = Benchmark(
+        results=results,
+        failures=failures,
+        machine={"cpu": f"{told['model']}, Android {told['android']}", "cores": None, **told},
+        versions=machine.versions(),
+        settings={"tool": "benchmark_model", **options},
+    )
+    return described, {name: one["ops"] for name, one in measured.items()}
+
+
+_OF_LATENCY = (
+    *("runs", "median", "mean", "std", "min", "max", "p5", "p95"),
+    *("init_us", "first_us", "warm_up_us", "warm_up_runs"),
+)
 
 
 def device(adb: str = "adb", serial: str | None = None) -> dict[str, str]:

@@ -292,9 +292,11 @@ class Benchmark:
             lines.append(_aligned(rows, left=(0, 1, 2, 4)))
         lines += [f"{name}: {error}\n" for name, error in self.failures.items()]
         if self.machine:
+            cores = self.machine["cores"]
             lines.append(
-                f"{self.machine['cpu']}, {self.machine['cores']} cores; compare files by this, "
-                "not devices.\n"
+                f"{self.machine['cpu']}, {cores} cores; compare files by this, not devices.\n"
+                if cores
+                else f"{self.machine['cpu']}\n"
             )
         lines += [f"warning: {warning}\n" for warning in self.warnings]
         return "\n".join(lines).rstrip()

@@ -39,6 +39,7 @@ TFKD = [
     "callbacks",
     "compression",
     "demo",
+    "console",
     "commands",
     "cli",
     "__main__",
@@ -60,6 +61,8 @@ EXPORT = [
     "converter",
     "autopsy",
     "conversion",
+    "litert_profiler",
+    "operators",
     "layer_errors",
     "verification",
     "machine",
@@ -68,6 +71,7 @@ EXPORT = [
     "stopwatch",
     "latency",
     "adb",
+    "pictures",
     "report",
 ]
 EXPORT_MAY_IMPORT = {

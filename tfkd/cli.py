@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands, output)
     _add_inspect(commands, output)
     _add_verify(commands, output)
+    _add_benchmark(commands)
     return parser
 
 
@@ -209,6 +210,109 @@ def _add_verify(commands, output):
     verify.set_defaults(run="verify")
 
 
+def _add_benchmark(commands):
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="measure the latency of models and compare them",
+        description="Measure how long a call takes, with its 95 % interval, and how many times as "
+        "long as the baseline each model takes. The models take turns, each in processes of its "
+        "own. With several --threads, --engine or --batch every combination is measured. A figure "
+        "from this machine says little of a phone: there --android runs LiteRT's benchmark_model.",
+    )
+    benchmark.add_argument(
+        "files", metavar="FILE", nargs="+", help=".tflite, .keras, .h5 or SavedModel folder"
+    )
+    benchmark.add_argument(
+        "--baseline", metavar="FILE", help="what the others are compared with (default: the first)"
+    )
+    numbers = {"type": _whole_number(1), "nargs": "+", "metavar": "N"}
+    benchmark.add_argument(
+        "--threads", **numbers, default=[1], help="of the interpreter (default: 1)"
+    )
+    benchmark.add_argument(
+        "--engine",
+        choices=("xnnpack", "reference"),
+        nargs="+",
+        default=["xnnpack"],
+        metavar="E",
+        help="xnnpack (default), reference or both",
+    )
+    benchmark.add_argument(
+        "--batch", **numbers, default=[None], help="examples a call (default: the file's own)"
+    )
+    benchmark.add_argument(
+        "--data",
+        metavar="NPZ",
+        help="x_train, y_train, x_test, y_test: feed examples of the test split and score it",
+    )
+    benchmark.add_argument(
+        "--profile", action="store_true", help="show which operator takes how long in XNNPACK"
+    )
+    benchmark.add_argument(
+        "--min-runs",
+        type=_whole_number(2),
+        default=50,
+        metavar="N",
+        help="timed calls of each, at least (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--min-seconds",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="of timed calls of each, about (default: %(default)g)",
+    )
+    benchmark.add_argument(
+        "--max-seconds",
+        type=_seconds,
+        default=150.0,
+        metavar="S",
+        help="of timed calls of each at most, and for one call (default: %(default)g)",
+    )
+    benchmark.add_argument(
+        "--processes",
+        type=_whole_number(1),
+        default=5,
+        metavar="N",
+        help="in which each is measured, one after the other (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--no-isolate", action="store_true", help="one process for all of them at a time"
+    )
+    benchmark.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="OUT",
+        help="write JSON to OUT, or print it instead of the tables",
+    )
+    benchmark.add_argument("--csv", metavar="OUT", help="write a line per result to OUT")
+    benchmark.add_argument("--html", metavar="OUT", help="write a page with plots to OUT")
+    benchmark.add_argument(
+        "--force", action="store_true", help="replace OUT of --json, --csv and --html"
+    )
+    benchmark.add_argument("--quiet", action="store_true", help="no progress, no tables")
+    android = benchmark.add_argument_group("on a phone")
+    android.add_argument(
+        "--android",
+        action="store_true",
+        help="run benchmark_model over adb; without a device, print the commands for it",
+    )
+    android.add_argument("--adb", metavar="PATH", help="Android's adb")
+    android.add_argument(
+        "--benchmark-model", metavar="PATH", help="LiteRT's benchmark_model, built for the phone"
+    )
+    android.add_argument("--serial", metavar="ID", help="of the phone, where there are several")
+    android.add_argument(
+        "--delegate",
+        choices=("xnnpack", "builtin", "gpu"),
+        default="xnnpack",
+        metavar="D",
+        help="xnnpack, builtin (kernels without it) or gpu (default: %(default)s)",
+    )
+    benchmark.set_defaults(run="benchmark")
+
+
 def _add_engine(parser):
     parser.add_argument(
         "--engine",
@@ -226,6 +330,16 @@ def _fraction(text: str) -> float:
         value = -1.0
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
     return value
 
 

@@ -5,20 +5,16 @@ Heavy packages are imported when a command needs them.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import math
 import os
 import pathlib
 import re
-import shlex
 import sys
 import tempfile
 import warnings
 
+from tfkd import console
 from tfkd.errors import InputError, TfkdError
-from tfkd.files import staged_folder
+from tfkd.files import staged_folder, write_atomically
 
 
 def run(options) -> int:
@@ -27,28 +23,29 @@ def run(options) -> int:
     Raises:
         TfkdError: in the words of the command line.
     """
-    command = {"demo": demo, "export": export, "inspect": inspect, "verify": verify}[options.run]
-    with _warnings_collected() as told:
+    commands = (demo, export, inspect, verify, benchmark)
+    command = {command.__name__: command for command in commands}[options.run]
+    with console.warnings_collected() as told:
         try:
             status = command(options)
         except TfkdError as error:
-            raise InputError(_reworded(str(error))) from error
+            raise InputError(console.reworded(str(error))) from error
     if not options.quiet:
         for message in told:
-            print(f"warning: {_reworded(' '.join(message.split()))}", file=sys.stderr)
+            print(f"warning: {console.reworded(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
 def demo(options) -> int:
     """`tfkd demo`."""
     with staged_folder(options.out, force=options.force) as folder:
-        _import_tensorflow()
+        console.import_tensorflow()
         from tfkd import demo as road
 
-        with _progress(options.quiet) as progress:
+        with console.Progress(options.quiet) as progress:
             result = road.run(folder, seed=options.seed, epochs=options.epochs, progress=progress)
     if options.json:
-        _print_json(result.report.to_json())
+        console.print_json(result.report.to_json())
     elif not options.quiet:
         from rich.console import Console
 
@@ -69,7 +66,7 @@ def export(options) -> int:
 
     loading.check(options.model, layers=False)
     out = pathlib.Path(options.out or _default_name(options))
-    _check_target(out, options)
+    _check_target(out, [options.model, options.data], options.force)
     layers = not os.path.isdir(options.model) or loading.is_keras_saved_model(options.model)
     if options.engine != "auto" and not (options.data and layers):
         raise InputError(
@@ -78,8 +75,8 @@ def export(options) -> int:
             else f"--engine is of no use: {_NO_LAYERS}."
         )
     data = _load_data(options.data) if options.data else None
-    with _working(options, "reading the model"):
-        _import_tensorflow()
+    with console.working(options, "reading the model"):
+        console.import_tensorflow()
         from tfkd.export.conversion import needs_data, recurrent_forms, to_tflite
 
         model = loading.load_model(options.model) if layers else options.model
@@ -102,24 +99,24 @@ def export(options) -> int:
         "timeout": float(options.timeout),
     }
     samples = data if calibrated else None
-    with _working(options, "converting"), warnings.catch_warnings():
+    with console.working(options, "converting"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Converting ")  # it is in the file's notes
         file = to_tflite(model, options.format, samples, recurrent=options.recurrent, **arguments)
     forms, result = [], None
     if options.recurrent == "auto" and layers:
-        with _working(options, "comparing the forms of recurrence"):
+        with console.working(options, "comparing the forms of recurrence"):
             forms = recurrent_forms(model, options.format, samples, **arguments)
     if data is not None and layers:
-        with _working(options, "verifying"):
+        with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
     file.save(out)
     if options.json:
         told = {"path": str(out), "format": options.format, **file.to_json()}
         told["recurrent_forms"] = [vars(form) for form in forms]
         told["verification"] = None if result is None else result.to_json()
-        _print_json(told)
+        console.print_json(told)
     elif not options.quiet:
-        print(f"{out}\n{_reworded(file.describe())}")
+        print(f"{out}\n{console.reworded(file.describe())}")
         print(_table_of_forms(forms), end="")
         if result is not None:
             print(result.describe())
@@ -137,8 +134,8 @@ def inspect(options) -> int:
     path = pathlib.Path(options.file)
     if path.suffix in loading.SUFFIXES or path.is_dir():
         loading.check(path)
-        with _working(options, "reading the model"):
-            _import_tensorflow()
+        with console.working(options, "reading the model"):
+            console.import_tensorflow()
             from tfkd import cost
 
             told = cost.measure(loading.load_model(path))
@@ -147,7 +144,7 @@ def inspect(options) -> int:
 
         told = TFLiteModel.load(path)
     if options.json:
-        _print_json({"path": str(path), **told.to_json()})
+        console.print_json({"path": str(path), **told.to_json()})
     elif not options.quiet:
         print(told.describe())
     return 0
@@ -161,17 +158,156 @@ def verify(options) -> int:
     file = TFLiteModel.load(options.file)
     loading.check(options.model)
     data = _load_data(options.data)
-    with _working(options, "reading the model"):
-        _import_tensorflow()
+    with console.working(options, "reading the model"):
+        console.import_tensorflow()
         model = loading.load_model(options.model)
         _check_one_input(model)
-    with _working(options, "verifying"):
+    with console.working(options, "verifying"):
         result = _verified(file, model, data, options)
     if options.json:
-        _print_json({"path": options.file, **result.to_json()})
+        console.print_json({"path": options.file, **result.to_json()})
     elif not options.quiet:
-        print(_reworded(result.describe()))
+        print(console.reworded(result.describe()))
     return _status(result)
+
+
+def benchmark(options) -> int:
+    """`tfkd benchmark`."""
+    _check_outputs(options)
+    if options.android:
+        return _on_android(options)
+    from tfkd.export import latency
+
+    data = _load_data(options.data) if options.data else None
+    if any(_is_keras(path) for path in options.files):
+        console.import_tensorflow()
+    with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+        found = latency.benchmark(
+            options.files,
+            None if data is None else data.test.x,
+            threads=options.threads,
+            engine=options.engine,
+            batch=options.batch,
+            baseline=options.baseline,
+            min_runs=options.min_runs,
+            min_seconds=options.min_seconds,
+            max_seconds=options.max_seconds,
+            processes=options.processes,
+            isolate=not options.no_isolate,
+            progress=progress,
+        )
+    scores = {} if data is None else _scores(options, found, data.test)
+    profiles = _profiles(options, found, data) if options.profile else {}
+    lines = [
+        f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in score.items())
+        for name, score in scores.items()
+    ]
+    lines += [f"\n{name}\n{profile.describe()}" for name, profile in profiles.items()]
+    of_operators = {name: profile.to_json() for name, profile in profiles.items()}
+    more = {"scores": scores, "profiles": of_operators}
+    return _told(found, options, more, lines, examples=data and len(data.test))
+
+
+def _on_android(options) -> int:
+    """Measure on a phone, or print how."""
+    from tfkd.export import adb
+
+    for name, values in (("threads", options.threads), ("batch", options.batch)):
+        if len(values) > 1:
+            raise InputError(f"--{name} takes one value with --android, got {values}.")
+    if options.batch != [None] or options.data:
+        raise InputError("benchmark_model feeds one random example: no --batch, no --data.")
+    arguments = {
+        "adb": options.adb or "adb",
+        "tool": options.benchmark_model or "benchmark_model",
+        "serial": options.serial,
+        "threads": options.threads[0],
+        "engine": options.delegate,
+        "min_runs": options.min_runs,
+        "min_seconds": options.min_seconds,
+        "max_seconds": options.max_seconds,
+        "profile": options.profile,
+    }
+    by_hand = adb.as_shell(adb.commands(options.files, **arguments))
+    if not (options.adb and options.benchmark_model):
+        print(by_hand)
+        print("not run: give --adb and --benchmark-model, or type this", file=sys.stderr)
+        return 0
+    with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+        try:
+            found, operations = adb.benchmark(options.files, progress=progress, **arguments)
+        except TfkdError:
+            print(by_hand)
+            raise
+    return _told(found, options, {"profiles": operations})
+
+
+def _told(found, options, more: dict, described=(), examples: int | None = None) -> int:
+    """Write and print what was measured; return the exit status."""
+    told = {**found.to_json(), **more}
+    if options.csv:
+        write_atomically(options.csv, found.to_csv().encode())
+    if options.html:
+        from tfkd.export.report import write_benchmark_page
+
+        scores = more.get("scores", {})
+        accuracies = {name: s["accuracy"] for name, s in scores.items() if "accuracy" in s}
+        write_benchmark_page(found, options.html, scores=accuracies or None, examples=examples)
+    if options.json == "-":
+        console.print_json(told)
+    elif options.json:
+        write_atomically(options.json, (console.as_json(told) + "\n").encode())
+    if options.json != "-" and not options.quiet:
+        print("\n".join([found.describe(), *described]))
+    return 2 if found.failures else 0
+
+
+def _check_outputs(options) -> None:
+    """Complain now of files that can't be written, or are what is read."""
+    outputs = [
+        path for path in (options.json, options.csv, options.html) if path not in (None, "-")
+    ]
+    for path in map(pathlib.Path, outputs):
+        if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
+            raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
+        _check_target(path, [*options.files, options.data], options.force)
+    if len(set(outputs)) < len(outputs):
+        raise InputError("--json, --csv and --html must name different files.")
+
+
+def _scores(options, found, test) -> dict:
+    """Score what was measured on the test split."""
+    from tfkd import loading
+    from tfkd.export import metrics
+    from tfkd.export.artifact import TFLiteModel
+
+    scores = {}
+    for name in dict.fromkeys(result.name for result in found):
+        if _is_keras(name):
+            outputs = loading.load_model(name).predict(test.x, verbose=0)
+            scores[name] = metrics.score(outputs, test.y)
+        else:
+            scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
+    return scores
+
+
+def _is_keras(path: str) -> bool:
+    from tfkd.loading import SUFFIXES
+
+    return os.path.isdir(path) or (os.path.exists(path) and path.endswith(SUFFIXES))
+
+
+def _profiles(options, found, data) -> dict:
+    """Measure the time of each operator of the files."""
+    from tfkd.export import operators
+    from tfkd.export.artifact import TFLiteModel
+
+    names = dict.fromkeys(result.name for result in found if result.engine != "keras")
+    inputs = None if data is None else data.test.x
+    return {
+        name: operators.profile(TFLiteModel.load(name), inputs, threads=options.threads[0])
+        for name in names
+    }
 
 
 _NO_LAYERS = (
@@ -243,7 +379,7 @@ def _default_name(options) -> str:
     return f"{name}_{options.format}.tflite"
 
 
-def _check_target(out: pathlib.Path, options):
+def _check_target(out: pathlib.Path, inputs, force: bool):
     """Complain now rather than after minutes of work."""
     if out.is_dir():
         raise InputError(f"{str(out)!r} is a folder; name a file.")
@@ -251,10 +387,10 @@ def _check_target(out: pathlib.Path, options):
     if not folder.is_dir():
         raise InputError(f"There is no folder {str(folder)!r}.")
     if out.exists():
-        for given in (options.model, options.data):
+        for given in inputs:
             if given and os.path.exists(given) and out.samefile(given):
                 raise InputError(f"{str(out)!r} is what is read; name another file.")
-        if not options.force:
+        if not force:
             raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -271,7 +407,7 @@ def _table_of_forms(forms) -> str:
         numbers = (form.ops, form.bytes, form.activation_bytes, form.arena_bytes)
         remark = "keeps its state: reset it" if form.keeps_state else ""
         if form.error:  # what is wrong, without what to do
-            remark = re.split(r"[.:;] |, which|, so ", _reworded(form.error))[0].rstrip(".")
+            remark = re.split(r"[.:;] |, which|, so ", console.reworded(form.error))[0].rstrip(".")
         rows.append(
             (
                 form.form + (" (taken)" if form.picked else ""),
@@ -288,145 +424,3 @@ def _table_of_forms(forms) -> str:
         remark = remark if len(remark) <= room else remark[: room - 1] + "…"
         lines.append(f"{line}  {remark}".rstrip() + "\n")
     return "".join(lines)
-
-
-def _print_json(told) -> None:
-    print(json.dumps(_plain(told), indent=2, allow_nan=False))
-
-
-def _plain(value):
-    """Return the same for JSON, which has neither NaN nor infinity."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# What is an argument in Python and an option here.
-_ARGUMENT = re.compile(
-    r"(?<![\w(])(format|recurrent|skip|micro|float_io|allow_flex|allow_custom|batch|timeout)="
-    r"(?:True\b|'([^']*)'|(?=[\s.,;]|$))"
-)
-_SKIP_LIST = re.compile(r"to_tflite\(\.\.\., skip=\[([^\]]*)\]\)")
-
-
-def _reworded(text: str) -> str:
-    """Return a message of the Python functions in the words of the command line.
-
-    Example:
-        >>> _reworded("take recurrent='step', or allow_flex=True for a file with Flex")
-        'take --recurrent step, or --allow-flex for a file with Flex'
-    """
-
-    def option(match):
-        name = "--" + match[1].replace("_", "-")
-        return name if match[2] is None else f"{name} {match[2]}"
-
-    def skips(match):
-        return " ".join(f"--skip {shlex.quote(name)}" for name in re.findall('"(.*?)"', match[1]))
-
-    text = _ARGUMENT.sub(option, _SKIP_LIST.sub(skips, text))
-    text = re.sub(r"\bfloat_io\b", "--float-io", text)
-    text = text.replace("representative_data", "x_train")
-    text = text.replace(
-        "before loading.", "before loading: in Python, since the command line imports no module."
-    )
-    return text.replace("recurrent_forms() shows", "the table below shows")
-
-
-@contextlib.contextmanager
-def _warnings_collected():
-    """Give the list of what tfkd warns of, each once; what other packages do stays unsaid."""
-    told = []
-
-    def collect(message, category, filename, lineno, file=None, line=None):
-        frame = sys._getframe(1)
-        while frame.f_back and frame.f_globals.get("__name__") in ("warnings", "_py_warnings"):
-            frame = frame.f_back
-        own = frame.f_globals.get("__name__", "").split(".")[0] == "tfkd"
-        if own and category is UserWarning and str(message) not in told:
-            told.append(str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = collect
-        yield told
-
-
-@contextlib.contextmanager
-def _working(options, what: str):
-    """Show what is being done on stderr, while it is done."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if options.quiet or not console.is_terminal:
-        yield
-        return
-    with console.status(what):
-        yield
-
-
-def _import_tensorflow() -> None:
-    """Import TensorFlow without its chatter; what goes wrong is an exception all the same."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # The first lines are written by C++ before any log level is read.
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import keras  # noqa: F401
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-class _progress:  # noqa: N801  used as a function that makes a context
-    """Show one bar per stage on stderr while a command works."""
-
-    _WORDS = {  # noqa: RUF012
-        "teacher": "training the teacher",
-        "baseline": "training the student alone",
-        "student": "distilling the student",
-        "student_qat": "quantization-aware training",
-        "export": "exporting",
-        "verify": "verifying",
-        "benchmark": "benchmarking",
-    }
-
-    def __init__(self, quiet: bool):
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-
-        self._bars = Progress(
-            TextColumn("{task.description:28}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
-        )
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self):
-        if not self._bars.disable:  # some releases of rich print a line all the same
-            self._bars.start()
-        return self
-
-    def __exit__(self, *exception):
-        if not self._bars.disable:
-            self._bars.stop()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(self._WORDS.get(stage, stage), total=total)
-        self._bars.update(self._tasks[stage], completed=done, total=total)

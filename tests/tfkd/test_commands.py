@@ -14,7 +14,7 @@ import tf_keras
 from tfkd.export import TFLiteModel, conversion, interpreter, recurrent, to_tflite
 from tiny_models import dense
 
-from tfkd import cli, commands
+from tfkd import cli, commands, console
 from tfkd.cli import main
 from tfkd.errors import ConversionError
 
@@ -425,11 +425,11 @@ def test_a_conversion_that_fails_is_one_line_and_status_2(tfkd, monkeypatch):
     ],
 )
 def test_messages_speak_of_options(python, option):
-    assert commands._reworded(python) == option
+    assert console.reworded(python) == option
 
 
 def test_json_has_no_nan(capsys):
-    commands._print_json({"a": [float("nan"), (1.5, float("-inf"))], "b": None, "c": 3})
+    console.print_json({"a": [float("nan"), (1.5, float("-inf"))], "b": None, "c": 3})
     assert json.loads(capsys.readouterr().out) == {"a": [None, [1.5, None]], "b": None, "c": 3}
 
 

@@ -1,0 +1,49 @@
+"""Where it was measured is told, and what else ran there."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from tfkd.export import machine
+
+
+def test_the_machine_is_described():
+    told = machine.describe()
+    assert told["cpu"] and told["system"] and told["python"] == sys.version.split()[0]
+    assert 1 <= told["cores"] <= 4096
+    assert set(told) == {
+        *("cpu", "cores", "governor", "memory_bytes", "system", "python", "load"),
+    }
+    if sys.platform == "linux":
+        assert told["memory_bytes"] > 1e8 and len(told["load"]) == 3
+
+
+def test_versions_of_what_is_installed_and_not():
+    told = machine.versions()
+    assert told["numpy"].count(".") >= 2 and told["tensorflow"].startswith("2.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own counts")
+def test_another_program_is_seen_and_our_own_is_not():
+    others = machine.Others()
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        began, own = time.monotonic(), time.process_time()
+        while time.monotonic() < began + 2.0:
+            pass
+        own = time.process_time() - own
+        told = others.since(own)
+        assert told["others"] > 0.3
+        # Had our own time not been taken off, it would be all of it.
+        assert others.since(0.0)["others"] > told["others"] + 0.3
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_system_that_tells_nothing(monkeypatch):
+    monkeypatch.setattr(machine, "_read", lambda path: "")
+    assert machine.Others().since(1.0) == {"others": None, "stolen": None}
+    told = machine.describe()
+    assert told["memory_bytes"] is None and told["governor"] is None and told["cpu"]
