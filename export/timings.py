@@ -290,7 +290,7 @@ class Benchmark:
                 for ratio in self.ratios
             ]
             lines.append(_aligned(rows, left=(0, 1, 2, 4)))
-        lines += [f"{name}: {error}\n" for name, error in self.failures.items()]
+        lines.append("".join(f"{name}: {error}\n" for name, error in self.failures.items()))
         if self.machine:
             cores = self.machine["cores"]
             lines.append(
@@ -298,14 +298,14 @@ class Benchmark:
                 if cores
                 else f"{self.machine['cpu']}\n"
             )
-        lines += [f"warning: {warning}\n" for warning in self.warnings]
-        return "\n".join(lines).rstrip()
+        lines.append("".join(f"warning: {warning}\n" for warning in self.warnings))
+        return "\n".join(filter(None, lines)).rstrip()
 
     def _rows(self):
         def shown(value, unit=1.0, digits=1):
             return "–" if value is None else f"{value / unit:,.{digits}f}"
 
-        rows = [("", "", "µs a call (95 %)", "p95", "first", "init", "kB", "memory, MB", "MMAC/s")]
+        rows = [("", "", "µs a call (95 %)", "p95", "first", "init", "kB", "memory, MB", "GMAC/s")]
         for result in self.results:
             timing = shown(result.median, digits=2 if (result.median or 0) < 100 else 1)
             if result.ci95 is not None:
@@ -322,7 +322,7 @@ class Benchmark:
                     shown(result.init_us, digits=0),
                     shown(result.model_bytes, 1e3),
                     shown(result.peak_rss_bytes, 1 << 20, 0),
-                    shown(result.macs_per_second, 1e6, 0),
+                    shown(result.macs_per_second, 1e9),
                 )
             )
         return rows

@@ -1,5 +1,6 @@
 """What the tool printed is read, or the error told; a script plays the part of `adb`."""
 
+import json
 import os
 import pathlib
 import shlex
@@ -9,6 +10,7 @@ import sys
 import pytest
 from tfkd.export import adb
 
+from tfkd.cli import main
 from tfkd.errors import InputError, UnsupportedError, WorkerError
 
 # Written in the tool's format, version by version; the numbers are ours.
@@ -688,3 +690,45 @@ def test_a_device_says_what_it_is(phone):
     phone.says(cases="*getprop*) echo 'error: no devices/emulators found'; exit 1 ;;")
     with pytest.raises(WorkerError, match="status 1: error: no devices/emulators found"):
         adb.device(str(phone.adb))
+
+
+def test_the_results_are_in_the_form_of_those_of_this_machine(phone, files):
+    path = files["int8"].save(phone.folder / "m.tflite")
+    phone.says("R58", cases='*--graph=*-b.tflite*) echo "Failed to load"; exit 1 ;;')
+    given = {"m": path, "b": files["int8"].save(phone.folder / "b.tflite")}
+    found, operations = adb.benchmark(given, adb=str(phone.adb), tool=phone.tool, engine="builtin")
+    (result,) = found
+    assert (result.name, result.engine, result.model_bytes) == ("m", "builtin", path.stat().st_size)
+    for name in ("median", "p95", "runs", "init_us", "first_us", "warm_up_runs"):
+        assert getattr(result, name) == FIGURES[name]
+    assert result.ci95 is None and operations == {"m": FIGURES["ops"]}
+    assert list(found.failures) == ["b"] and "Pixel 8, Android 15" in found.describe()
+    with pytest.raises(WorkerError, match="Failed to load"):
+        adb.benchmark({"b": given["b"]}, adb=str(phone.adb), tool=phone.tool)
+
+
+def test_the_command_line_runs_it_or_says_how(phone, files, monkeypatch, capsys):
+    monkeypatch.chdir(phone.folder)
+    files["int8"].save(phone.folder / "m.tflite")
+    arguments = ["benchmark", "m.tflite", "--android", "--delegate", "gpu", "--threads", "4"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    steps = adb.commands(["m.tflite"], engine="gpu", threads=4)
+    assert out == adb.as_shell(steps) + "\n"
+    assert "not run: give --adb and --benchmark-model" in err and phone.calls == []
+
+    arguments = ["benchmark", "m.tflite", "--android", "--adb", "./adb", "--benchmark-model"]
+    assert main([*arguments, "benchmark_model", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["results"][0]["latency_us"]["median"] == FIGURES["median"]
+    assert told["machine"]["model"] == "Pixel 8"
+
+    phone.says(listed=LISTED)
+    assert main([*arguments, "benchmark_model"]) == 2
+    out, err = capsys.readouterr()
+    assert "push m.tflite" in out  # what to type where there is one
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert main([*arguments, "benchmark_model", "--threads", "1", "2"]) == 2
+    assert "--threads takes one value with --android" in capsys.readouterr().err
+    assert main([*arguments, "benchmark_model", "--batch", "2"]) == 2
+    assert "no --batch" in capsys.readouterr().err
