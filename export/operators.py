@@ -251,8 +251,8 @@ def profile(
     - `"builtin"` (TensorFlow Lite's kernels without XNNPACK): whole microseconds too, but right on
       average over many runs. Each call of an operator is 0.1 to 0.2 µs too long, by the profiler's
       own work, and the first one up to 3 µs, with caches that it has emptied. All rows together
-      were within 3 % for files of 70 µs and more, 2 µs too long for a convolutional one of 9 µs,
-      and half to twice as long as they should be for 70 operators that take 10 to 20 µs.
+      were within 4 % for files of 70 µs and more, 2 to 4 µs too long for a convolutional one of
+      7 to 10 µs, and 50 to 90 % too long for 70 operators that take 10 to 20 µs.
     - `"xnnpack"`: each call of an operator is cut to whole microseconds, so what takes less than
       one shows 0, and others lack half of one on average. All rows together lacked less than
       1 % of 1.6 ms, an eighth of 22 µs, a fifth of 13 µs, and everything of 2 µs.
