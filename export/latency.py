@@ -18,7 +18,6 @@ import contextlib
 import functools
 import math
 import os
-import pathlib
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -27,9 +26,9 @@ import numpy as np
 
 from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
 
-from . import machine, operators, sandbox, stopwatch, uncertainty
-from .artifact import TFLiteModel
+from . import machine, sandbox, stopwatch, subjects, uncertainty
 from .interpreter import LITERT_ENGINES, check_engine
+from .subjects import Subject
 from .timings import Benchmark, Latency, Ratio
 
 __all__ = ["Benchmark", "Latency", "Ratio", "benchmark"]
@@ -98,8 +97,8 @@ def benchmark(
             or hangs.
     """
     threads, engines, batches = _sequence(threads), _sequence(engine), _sequence(batch)
-    for one in engines:
-        check_engine(one, LITERT_ENGINES)
+    for name in engines:
+        check_engine(name, LITERT_ENGINES)
     _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes)
     models = _named(models)
     baseline = next(iter(models)) if baseline is None else baseline
@@ -117,107 +116,41 @@ def benchmark(
     }
     failures: dict[str, TfkdError] = {}
     with tempfile.TemporaryDirectory() as folder:
-        subjects = []
+        found: list[Subject] = []
         for name, model in models.items():
             try:
-                own = _inputs_of(name, inputs, models)
-                found = _subjects(name, model, own, threads, engines, batches, seed, folder)
-                if any(s.engine == "keras" for s in found) and not isolate and len(threads) > 1:
+                given = _inputs_of(name, inputs, models)
+                settings_of_it = (threads, engines, batches)
+                one = subjects.of_model(name, model, given, *settings_of_it, seed, folder)
+                if not isolate and len(threads) > 1 and one[0].engine == "keras":
                     raise InputError(
                         "TensorFlow sets its threads once in a process: give isolate=True to "
                         "measure a Keras model with several."
                     )
-                subjects += found
+                found += one
             except TfkdError as error:
                 failures[name] = _named_error(name, error)
         before, others = machine.describe(), machine.Others()
-        session = _Session(subjects, min_runs, min_seconds, max_seconds, processes, isolate)
+        session = _Session(found, min_runs, min_seconds, max_seconds, processes, isolate)
         used = session.run(progress or (lambda stage, done, total: None))
-    failures.update(session.failures(len(models) > 1 or len(subjects) > 1))
-    measured = [subject for subject in subjects if subject.error is None]
+        meanwhile = others.since(used)
+    failures.update(session.failures(len(models) > 1 or len(found) > 1))
+    measured = [subject for subject in found if subject.error is None]
     if not measured:
         raise next(iter(failures.values()))
     results = tuple(subject.result(seed) for subject in measured)
-    found = Benchmark(
+    result = Benchmark(
         results=results,
         ratios=tuple(_ratios(measured, results, baseline, seed)),
         failures=failures,
-        machine={**before, **others.since(used), "clock_us": session.clock_us},
+        machine={**before, **meanwhile, "clock_us": session.clock_us},
         versions=machine.versions(),
         settings=settings,
-        warnings=tuple(_warnings(results, before, others.since(used))),
+        warnings=tuple(_warnings(results, before, meanwhile)),
     )
     for error in failures.values():
         warnings.warn(f"Not measured: {error}", stacklevel=2)
-    return found
-
-
-class _Subject:
-    """A model in one setting: how it is opened, and what was measured so far."""
-
-    def __init__(self, name, engine, threads, batch, model_bytes, macs, opening):
-        self.name, self.engine, self.threads, self.batch = name, engine, threads, batch
-        self.model_bytes, self.macs, self.opening = model_bytes, macs, opening
-        self.error: TfkdError | None = None
-        self.times: list[list[np.ndarray]] = []  # per process, per turn, microseconds
-        self.told: list[dict] = []  # per process, of opening, warming up and closing
-        self.worker: sandbox.Worker | None = None
-        self.count = 1
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} ({self.engine}, threads={self.threads}, batch={self.batch})"
-
-    @property
-    def turns(self) -> np.ndarray:
-        """Medians, (processes, turns)."""
-        return np.array([[np.median(turn) for turn in process] for process in self.times])
-
-    def result(self, seed) -> Latency:
-        times = np.concatenate([turn for process in self.times for turn in process])
-        median, ci95 = uncertainty.median(self.times, seed)
-        quantiles = np.percentile(times, range(101))
-        p5, p90, p95, p99 = (float(quantiles[i]) for i in (5, 90, 95, 99))
-        runs = [told["runs"] for told in self.told]
-
-        def middle(key):
-            return float(np.median([told[key] for told in self.told]))
-
-        def most(key):
-            values = [told[key] for told in self.told]
-            return None if None in values else max(values)
-
-        return Latency(
-            name=self.name,
-            engine=self.engine,
-            threads=self.threads,
-            batch=self.batch,
-            runs=len(times),
-            median=median,
-            mean=float(times.mean()),
-            std=float(times.std(ddof=1)) if len(times) > 1 else None,
-            min=float(times.min()),
-            max=float(times.max()),
-            p5=p5,
-            p50=median,
-            p90=p90,
-            p95=p95,
-            p99=p99,
-            ci95=ci95,
-            init_us=middle("init_us"),
-            first_us=middle("first_us"),
-            warm_up_us=float(np.average([told["mean_us"] for told in self.told], weights=runs)),
-            warm_up_runs=sum(runs),
-            processes=len(self.times),
-            settled=all(told["settled"] for told in self.told),
-            model_bytes=self.model_bytes,
-            macs=self.macs,
-            init_footprint_bytes=most("init_footprint"),
-            overall_footprint_bytes=most("overall_footprint"),
-            peak_rss_bytes=most("peak_rss"),
-            quantiles=tuple(float(value) for value in quantiles),
-            round_medians=tuple(float(value) for value in self.turns.ravel()),
-        )
+    return result
 
 
 class _Session:
@@ -230,7 +163,7 @@ class _Session:
         self.clock_us: float | None = None
 
     @property
-    def alive(self) -> list[_Subject]:
+    def alive(self) -> list[Subject]:
         return [subject for subject in self.subjects if subject.error is None]
 
     def failures(self, several: bool) -> dict[str, TfkdError]:
@@ -333,140 +266,6 @@ class _Session:
             return None
 
 
-def _subjects(name, model, inputs, threads, engines, batches, seed, folder) -> list[_Subject]:
-    """Return a model in every setting, its inputs checked."""
-    if isinstance(model, (str, os.PathLike)):
-        model = _read(model)
-    if isinstance(model, TFLiteModel):
-        macs = operators.macs(model)
-        found = []
-        for batch in batches:
-            times = _times(model, batch)
-            arrays = _arrays(model, inputs, times, seed)
-            for engine in engines:
-                for count in threads:
-                    opening = (stopwatch.open_file, model.data, arrays, engine, count, times)
-                    found.append(
-                        _Subject(
-                            name,
-                            engine,
-                            count,
-                            times * (model.inputs[0].shape[0] if model.inputs[0].shape else 1),
-                            model.size,
-                            None if macs is None else macs * times,
-                            (*opening, model.keeps_state),
-                        )
-                    )
-        return found
-    return _keras_subjects(name, model, inputs, threads, batches, seed, folder)
-
-
-def _keras_subjects(name, model, inputs, threads, batches, seed, folder):
-    from tfkd import backends, cost, graph
-
-    from . import tracing
-
-    if backends.flavour(model) is None:
-        raise InputError(
-            f"A model to benchmark is a TFLiteModel, a Keras model or a path, got {type(model)}."
-        )
-    measured, found = cost.measure(model), []
-    for batch in batches:
-        batch = 1 if batch is None else batch
-        target = tempfile.mkdtemp(dir=folder)
-        names = tracing.save_model(model, target, batch)
-        tensors = graph.walk(model).input_list
-        arrays = dict(zip(names, _keras_arrays(tensors, inputs, batch, seed), strict=True))
-        found += [
-            _Subject(
-                name,
-                "keras",
-                count,
-                batch,
-                measured.float32_bytes,
-                None if measured.macs is None else measured.macs * batch,
-                (stopwatch.open_saved_model, target, arrays, count),
-            )
-            for count in threads
-        ]
-    return found
-
-
-def _read(path):
-    from tfkd import loading
-
-    path = pathlib.Path(path)
-    if path.suffix in loading.SUFFIXES or path.is_dir():
-        return loading.load_model(path)
-    return TFLiteModel.load(path)
-
-
-def _times(file: TFLiteModel, batch: int | None) -> int:
-    """Return by how much a batch is larger than the file's own."""
-    own = file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
-    if batch is None or batch == own:
-        return 1
-    if batch % own:
-        raise InputError(
-            f"batch must be a multiple of the file's own, {own}, got {batch}; export it with "
-            f"batch={batch}."
-        )
-    if file.keeps_state or file.states:
-        raise InputError(
-            f"A file with a state takes its own batch alone, {own}; export it with batch={batch}."
-        )
-    return batch // own
-
-
-def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
-    """Return the tensors of one call: real examples, or random numbers."""
-    if inputs is not None:
-        arrays = file.first_call(inputs)
-        if times > 1:
-            every = file.input_arrays(inputs)
-            arrays = [
-                np.resize(given, (times * len(one), *one.shape[1:]))
-                for given, one in zip(every, arrays, strict=True)
-            ]
-        return arrays
-    rng = np.random.default_rng(seed)
-    return [
-        info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))
-        if info.shape
-        else info.quantize(rng.random((), np.float32))
-        for info in file.inputs
-    ]
-
-
-def _keras_arrays(tensors, inputs, batch, seed) -> list[np.ndarray]:
-    if inputs is None:
-        rng = np.random.default_rng(seed)
-        return [
-            rng.random((batch, *tensor.shape[1:]), np.float32).astype(tensor.dtype)
-            for tensor in tensors
-        ]
-    if isinstance(inputs, dict):
-        missing = [tensor.name for tensor in tensors if tensor.name not in inputs]
-        if missing:
-            raise InputError(f"No data for input {missing}; given: {sorted(inputs)}.")
-        inputs = [inputs[tensor.name] for tensor in tensors]
-    elif not isinstance(inputs, (list, tuple)):
-        inputs = [inputs]
-    if len(inputs) != len(tensors):
-        raise InputError(f"The model has {len(tensors)} inputs, got data for {len(inputs)}.")
-    arrays = []
-    for tensor, values in zip(tensors, inputs, strict=True):
-        values = np.asarray(values)
-        wanted = tuple(tensor.shape[1:])
-        if values.ndim < 1 or values.shape[1:] != wanted or not len(values):
-            raise InputError(
-                f"Input {tensor.name!r} takes arrays of shape (examples, "
-                f"{', '.join(map(str, wanted))}), got {values.shape}."
-            )
-        arrays.append(np.resize(values, (batch, *wanted)).astype(tensor.dtype))
-    return arrays
-
-
 def _ratios(subjects, results, baseline, seed):
     """Compare with the baseline in the same setting, and with a model's own first setting."""
     pairs = list(zip(subjects, results, strict=True))
@@ -528,11 +327,11 @@ def _warnings(results, before, meanwhile):
         low, high = result.ci95
         if (high - low) / 2 > _WIDE * result.median:
             yield (
-                f"The median of {result.name!r} is known to {(high - low) / 2 / result.median:.0%} "
+                f"The median of {result.label} is known to {(high - low) / 2 / result.median:.0%} "
                 "only; raise min_seconds, or measure on a quieter machine."
             )
         if not result.settled:
-            yield f"The level of {result.name!r} had not settled when it was timed."
+            yield f"The level of {result.label} had not settled when it was timed."
 
 
 def _named(models) -> dict:

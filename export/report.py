@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime
-import importlib.metadata
-import io
 import json
 import math
-import os
 import pathlib
-import platform
+from collections.abc import Iterator
 from typing import Any
 
 from tfkd.files import write_atomically
 
+from . import machine, pictures
 from .artifact import TFLiteModel
-from .latency import Latency
+from .pictures import Picture, Point
+from .timings import Benchmark, Latency
 from .verification import Verification
 
 SCHEMA = "tfkd.report/1"
 
-_PACKAGES = (
-    "tfkd",
-    "tensorflow",
-    "keras",
-    "tf_keras",
-    "tensorflow-model-optimization",
-    "ai-edge-litert",
-    "numpy",
+# What the schema has of a `Latency`, under "latency_us" and beside it.
+_TIMES = (
+    *("median", "mean", "std", "p5", "p50", "p90", "p95", "p99", "min", "max"),
+    *("runs", "ci95"),
 )
+_BESIDE = ("threads", "init_us", "first_us", "peak_rss_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +92,8 @@ class ModelEntry:
         """Make the entry of a `.tflite` file from what was measured of it."""
         measured = {}
         if latency is not None:
-            timing = dataclasses.asdict(latency)
-            for key in ("name", "engine", "round_medians"):
-                timing.pop(key)
-            measured = {
-                key: timing.pop(key) for key in ("threads", "init_us", "first_us", "peak_rss_bytes")
-            }
-            measured["latency_us"] = timing
+            measured = {key: getattr(latency, key) for key in _BESIDE}
+            measured["latency_us"] = {key: getattr(latency, key) for key in _TIMES}
         return cls(
             name=name,
             stage="export",
@@ -142,6 +132,7 @@ class Report:
         models: One entry per model, in the order of the road.
         training: Model name → `{"val_accuracy": [...], ...}`, a value per epoch.
         settings: What was asked for, so that the run can be repeated.
+        benchmark: The times of the files with their comparisons.
     """
 
     task: str
@@ -149,6 +140,7 @@ class Report:
     models: tuple[ModelEntry, ...]
     training: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    benchmark: Benchmark | None = None
 
     def entry(self, name: str) -> ModelEntry:
         """Return the entry of that name.
@@ -166,9 +158,10 @@ class Report:
         return {
             "schema": SCHEMA,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "machine": machine(),
-            **dataclasses.asdict(self),
+            "versions": machine.versions(),
+            "machine": machine.describe(),
+            **dataclasses.asdict(dataclasses.replace(self, benchmark=None)),
+            "benchmark": None if self.benchmark is None else self.benchmark.to_json(),
         }
 
 
@@ -194,35 +187,37 @@ def write_report(report: Report, folder) -> tuple[pathlib.Path, pathlib.Path]:
     )
 
 
-def machine() -> dict[str, Any]:
-    """Describe this machine: processor, cores, memory, system, load."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": [round(value, 2) for value in os.getloadavg()]
-        if hasattr(os, "getloadavg")
-        else None,
-    }
+def write_benchmark_page(
+    benchmark: Benchmark,
+    path,
+    scores: dict[str, float] | None = None,
+    examples: int | None = None,
+    metric: str = "accuracy",
+) -> pathlib.Path:
+    """Write a benchmark as a page of its own: one HTML file that loads nothing.
 
+    Args:
+        benchmark: What to write.
+        path: The file to make; its folder exists.
+        scores: Model name → score on the test split, for the pictures of the score against
+            latency and size. Models without one are left out of them.
+        examples: How many examples were scored; without it an accuracy has no interval.
+        metric: What the scores are: `"accuracy"`, in [0, 1], or the name of an error, of which
+            less is better.
 
-def _versions() -> dict[str, str | None]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if the file can't be written.
+    """
+    page = _render(
+        "benchmark.html",
+        content=benchmark.to_json(),
+        latency=_latency_section(benchmark),
+        pictures=_trade_offs_given(benchmark, scores or {}, examples, metric),
+    )
+    return write_atomically(path, page.encode())
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -236,7 +231,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
     """Return what the page and the terminal show of each model: (heading, cells) pairs."""
-    metric = "accuracy" if report.task == "classification" else "rmse"
+    metric = _metric(report)
     number = "{:.1%}" if metric == "accuracy" else "{:.4g}"
     models = report.models
 
@@ -248,7 +243,7 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
 
     def time(model):
         timing = model.latency_us
-        return timing and "{:.1f} ({:.1f}–{:.1f})".format(timing["median"], *timing["ci95"])
+        return timing and _with_interval(timing["median"], timing["ci95"], digits=1)
 
     def kilobytes(count):
         return None if count is None else f"{count / 1000:.1f}"
@@ -291,6 +286,17 @@ def print_table(report: Report, console) -> None:
 
 def render_page(report: Report, content: dict[str, Any]) -> str:
     """Return the page: one HTML file that loads nothing."""
+    curves = pictures.training(report.training)
+    return _render(
+        "report.html",
+        report=content,
+        models=_table(columns(report)),
+        pictures=_trade_offs_reported(report) + ([] if curves is None else [curves]),
+        latency=None if report.benchmark is None else _latency_section(report.benchmark),
+    )
+
+
+def _render(template: str, **content) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -300,142 +306,160 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    headings, cells = zip(*columns(report), strict=True)
-    return environment.get_template("report.html").render(
-        report=content,
-        headings=headings,
-        rows=list(zip(*cells, strict=True)),
-        pictures=_pictures(report),
-    )
+    return environment.get_template(template).render(**content)
 
 
-def _pictures(report: Report) -> list[dict[str, str]]:
-    """Draw what there is data for."""
+def _table(shown: list[tuple[str, list[str]]]) -> dict[str, Any]:
+    """Return (heading, cells) pairs as the templates take a table."""
+    headings, cells = zip(*shown, strict=True)
+    return {"headings": headings, "rows": list(zip(*cells, strict=True))}
+
+
+def _metric(report: Report) -> str:
+    return "accuracy" if report.task == "classification" else "rmse"
+
+
+def _with_interval(median: float | None, ci95, digits: int) -> str | None:
+    if median is None:
+        return None
+    ends = "" if ci95 is None else f" ({ci95[0]:,.{digits}f}–{ci95[1]:,.{digits}f})"
+    return f"{median:,.{digits}f}{ends}"
+
+
+def _latency_section(benchmark: Benchmark) -> dict[str, Any]:
+    """Return what the pages show of a benchmark."""
+    against_models = [ratio for ratio in benchmark.ratios if ratio.name != ratio.baseline]
+    against_themselves = [ratio for ratio in benchmark.ratios if ratio.name == ratio.baseline]
     drawn = (
-        (
-            "Accuracy against size",
-            "Test accuracy of each file with its 95 % interval (Wilson), against its size.",
-            _draw_accuracy,
-        ),
-        (
-            "Latency",
-            "Median of one call with its 95 % interval (thick) and the 5th to 95th percentile "
-            "(thin), on the machine named below; not a phone's or a microcontroller's.",
-            _draw_latency,
-        ),
-        (
-            "Training",
-            "Accuracy on the validation split after each epoch; the last epoch is reported.",
-            _draw_training,
+        pictures.call_times(benchmark.results),
+        pictures.ratios(against_models, "Time over that of the baseline"),
+        pictures.ratios(
+            against_themselves, "Time over that of the same model in its first setting"
         ),
     )
-    pictures = []
-    for title, caption, draw in drawn:
-        source = draw(report)
-        if source is not None:
-            pictures.append({"title": title, "caption": caption, "source": source})
-    return pictures
-
-
-_COLOURS = ("#0b6e99", "#c2571a", "#3c7a3b", "#7b3f98", "#8c6d1f", "#9c2a4a")
-
-
-def _figure():
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(True, color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    return figure, axes
-
-
-def _source(figure) -> str:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "tfkd"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _draw_accuracy(report: Report) -> str | None:
-    models = [m for m in report.models if m.stage == "export" and "accuracy" in m.metrics]
-    if not models:
-        return None
-    figure, axes = _figure()
-    for model, colour in zip(models, _COLOURS * 9, strict=False):
-        value = model.metrics["accuracy"]
-        low, high = wilson(value, report.data["test"])
-        axes.errorbar(
-            model.bytes / 1000,
-            value,
-            yerr=[[max(0.0, value - low)], [max(0.0, high - value)]],
-            fmt="o",
-            color=colour,
-            capsize=3,
-            label=model.name,
-        )
-    axes.set_xscale("log")
-    sizes = [model.bytes / 1000 for model in models]
-    axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
-    axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}" if value <= 1 else "")
-    axes.set_xlabel("file size, kB")
-    axes.set_ylabel("test accuracy")
-    figure.legend(loc="outside upper center", ncols=2, fontsize=9, frameon=False)
-    return _source(figure)
-
-
-def _draw_latency(report: Report) -> str | None:
-    models = [m for m in report.models if m.latency_us is not None][::-1]
-    if not models:
-        return None
-    figure, axes = _figure()
-    for row, model in enumerate(models):
-        timing = model.latency_us
-        axes.plot([timing["p5"], timing["p95"]], [row, row], color=_COLOURS[0], linewidth=1.2)
-        axes.plot(
-            timing["ci95"],
-            [row, row],
-            color=_COLOURS[0],
-            linewidth=6,
-            alpha=0.45,
-            solid_capstyle="butt",
-        )
-        axes.plot(timing["median"], row, "o", color=_COLOURS[0], markersize=5)
-        axes.annotate(
-            f"{timing['median']:.1f} µs",
-            (timing["median"], row),
-            (0, 8),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
-    axes.set_yticks(range(len(models)), [model.name for model in models])
-    axes.set_ylim(-0.5, len(models) - 0.3)
-    axes.set_xlim(0, max(m.latency_us["p95"] for m in models) * 1.15)
-    axes.set_xlabel("time of one call, µs")
-    return _source(figure)
-
-
-def _draw_training(report: Report) -> str | None:
-    curves = {
-        name: history["val_accuracy"]
-        for name, history in report.training.items()
-        if history.get("val_accuracy")
+    return {
+        "surroundings": list(_surroundings(benchmark.machine, benchmark.settings)),
+        "warnings": benchmark.warnings,
+        "results": _table(_result_columns(benchmark)),
+        "ratios": _table(_ratio_columns(benchmark)),
+        "failures": {name: str(error) for name, error in benchmark.failures.items()},
+        "pictures": [picture for picture in drawn if picture is not None],
     }
-    if not curves:
-        return None
-    figure, axes = _figure()
-    for (name, values), colour in zip(curves.items(), _COLOURS * 9, strict=False):
-        axes.plot(range(1, len(values) + 1), values, color=colour, label=name, linewidth=1.5)
-    # The first epochs of a fresh model are far below what is worth telling apart.
-    axes.set_ylim(bottom=max(0.0, min(max(v) for v in curves.values()) - 0.2))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy")
-    axes.legend(fontsize=9, frameon=False)
-    return _source(figure)
+
+
+def _surroundings(where: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
+    """Say where and how it was measured."""
+    if where.get("cpu"):
+        memory = where.get("memory_bytes")
+        words = [
+            where["cpu"],
+            f"{where.get('cores') or 'an unknown number of'} cores",
+            memory and f"{memory / (1 << 30):.0f} GiB of memory",
+            where.get("system"),
+            where.get("governor") and f"frequency governor {where['governor']}",
+        ]
+        yield "Measured on " + ", ".join(word for word in words if word) + "."
+    if where.get("others") is None:
+        yield "What else ran meanwhile is not known."
+    else:
+        host = f", the host of this virtual machine {where['stolen']:g}" * bool(where["stolen"])
+        yield f"Meanwhile other programs used {where['others']:g} of its cores on average{host}."
+    processes = settings.get("processes")
+    if processes:
+        inputs = "random" if settings.get("inputs") == "random" else "the given"
+        several = f"{processes} processes, one after the other," if processes > 1 else "one process"
+        yield (
+            f"Each model was measured in {several} on {inputs} inputs; in each process the models "
+            "took turns."
+        )
+
+
+def _result_columns(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
+    results = benchmark.results
+
+    def shown(value, unit=1.0, digits=0):
+        return None if value is None else f"{value / unit:,.{digits}f}"
+
+    def time(value):
+        return shown(value, digits=pictures.digits(value))
+
+    cells = {
+        "model": [one.name for one in results],
+        "run by": [pictures.setting(one) for one in results],
+        "µs a call (95 %)": [
+            _with_interval(one.median, one.ci95, pictures.digits(one.median)) for one in results
+        ],
+        "95 % within": [time(one.p95) for one in results],
+        "slowest": [time(one.max) for one in results],
+        "first call": [shown(one.first_us) for one in results],
+        "opening": [shown(one.init_us) for one in results],
+        "calls": [shown(one.runs) for one in results],
+        "file, kB": [shown(one.model_bytes, 1e3, 1) for one in results],
+        "memory, MiB": [shown(one.peak_rss_bytes, 1 << 20) for one in results],
+        "GMAC per s": [shown(one.macs_per_second, 1e9, 1) for one in results],
+    }
+    return [(heading, [cell or "–" for cell in column]) for heading, column in cells.items()]
+
+
+def _ratio_columns(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
+    compared = benchmark.ratios
+    return [
+        ("model", [one.name for one in compared]),
+        ("run by", [pictures.setting(one) for one in compared]),
+        ("time over that of", [one.against for one in compared]),
+        (
+            "ratio (95 %)",
+            [f"{one.ratio:.3f} ({one.ci95[0]:.3f}–{one.ci95[1]:.3f})" for one in compared],
+        ),
+        ("verdict", [one.verdict for one in compared]),
+    ]
+
+
+def _trade_offs_reported(report: Report) -> list[Picture]:
+    """Draw the test score of each file against its size and its latency."""
+    metric = _metric(report)
+    scored = [m for m in report.models if m.stage == "export" and metric in m.metrics]
+
+    def point(model, cost, interval=None):
+        score = model.metrics[metric]
+        return Point(
+            model.name, cost, score, interval, _interval(metric, score, report.data["test"])
+        )
+
+    sizes = [point(model, model.bytes / 1000) for model in scored if model.bytes]
+    times = [
+        point(model, model.latency_us["median"], model.latency_us["ci95"])
+        for model in scored
+        if model.latency_us and model.latency_us["median"]
+    ]
+    return _trade_offs(metric, sizes, times, "time of one call, µs")
+
+
+def _trade_offs_given(benchmark, scores, examples, metric) -> list[Picture]:
+    """Draw given scores against what was measured."""
+    axis, results = pictures.comparable(benchmark.results)
+    several = len({one.setting for one in results}) > 1
+    sizes, times = {}, []
+    for one in results:
+        if one.name not in scores:
+            continue
+        score = scores[one.name]
+        interval = _interval(metric, score, examples)
+        if one.model_bytes:
+            sizes[one.name] = Point(one.name, one.model_bytes / 1000, score, None, interval)
+        if one.median:
+            note = pictures.setting(one) if several else ""
+            times.append(Point(one.name, one.median, score, one.ci95, interval, note))
+    return _trade_offs(metric, list(sizes.values()), times, axis)
+
+
+def _trade_offs(metric, sizes, times, axis) -> list[Picture]:
+    drawn = (
+        pictures.trade_off(sizes, metric, "size", "size, kB"),
+        pictures.trade_off(times, metric, "latency", axis),
+    )
+    return [picture for picture in drawn if picture is not None]
+
+
+def _interval(metric: str, score: float, examples: int | None) -> tuple[float, float] | None:
+    return wilson(score, examples) if metric == "accuracy" and examples else None

@@ -89,6 +89,11 @@ class Latency:
         return self.engine, self.threads, self.batch
 
     @property
+    def label(self) -> str:
+        """Name and setting in words."""
+        return f"{self.name} ({_setting(self)})"
+
+    @property
     def macs_per_second(self) -> float | None:
         """Multiply-accumulates achieved, from the median."""
         if self.macs is None or not self.median:

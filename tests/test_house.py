@@ -69,6 +69,7 @@ EXPORT = [
     "uncertainty",
     "timings",
     "stopwatch",
+    "subjects",
     "latency",
     "adb",
     "pictures",

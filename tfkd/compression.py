@@ -140,7 +140,15 @@ def compress(
             _model_entry(name, model, costs[name], data.test, folder)
             for name, model in models.items()
         ]
-        entries += _file_entries(files, models, costs, data.test, recipe, progress, folder)
+        timings = latency.benchmark(
+            files,
+            data.test.x,
+            threads=recipe.threads,
+            seed=recipe.seed,
+            baseline="teacher_float32",
+            progress=progress,
+        )
+        entries += _file_entries(files, timings, models, costs, data.test, progress, folder)
         report = Report(
             task="classification" if trainer.classification else "regression",
             data={
@@ -152,6 +160,7 @@ def compress(
             models=tuple(entries),
             training={"teacher": teacher_history or {}, **trainer.histories},
             settings=dataclasses.asdict(recipe),
+            benchmark=timings,
         )
         write_report(report, folder)
     students = {name.removeprefix("student_"): file for name, file in files.items()}
@@ -191,27 +200,25 @@ def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
     return files
 
 
-def _file_entries(files, models, costs, test, recipe, progress, folder) -> list[ModelEntry]:
-    """Write, benchmark and verify the files."""
-    progress("benchmark", 0, 1)
-    timings = latency.benchmark(files, test.x, threads=recipe.threads, seed=recipe.seed)
-    progress("benchmark", 1, 1)
+def _file_entries(files, timings, models, costs, test, progress, folder) -> list[ModelEntry]:
+    """Write and verify the files."""
     entries = []
-    for timing, (name, file) in zip(timings, files.items(), strict=True):
-        made_from = models[_origin(name)]
+    for done, (name, file) in enumerate(files.items()):
+        progress("verify", done, len(files))
         measured = costs[_origin(name)]
         entries.append(
             ModelEntry.of_file(
                 name,
                 name.split("_")[1],
                 file,
-                verify(file, made_from, test.x, test.y),
-                timing,
+                verify(file, models[_origin(name)], test.x, test.y),
+                timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
                 macs=measured.macs,
             )
         )
+    progress("verify", len(files), len(files))
     return entries
 
 

@@ -1,0 +1,233 @@
+"""What a benchmark measures: a model in one setting, opened from what the user gave."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+
+from tfkd.errors import InputError, TfkdError
+
+from . import operators, sandbox, stopwatch, uncertainty
+from .artifact import TFLiteModel
+from .timings import Latency
+
+
+class Subject:
+    """A model in one setting: how it is opened, and what was measured so far."""
+
+    def __init__(self, name, engine, threads, batch, model_bytes, macs, opening):
+        self.name, self.engine, self.threads, self.batch = name, engine, threads, batch
+        self.model_bytes, self.macs, self.opening = model_bytes, macs, opening
+        self.error: TfkdError | None = None
+        self.times: list[list[np.ndarray]] = []  # per process, per turn, microseconds
+        self.told: list[dict] = []  # per process, of opening, warming up and closing
+        self.worker: sandbox.Worker | None = None
+        self.count = 1
+
+    @property
+    def label(self) -> str:
+        """Name and setting."""
+        return f"{self.name} ({self.engine}, threads={self.threads}, batch={self.batch})"
+
+    @property
+    def turns(self) -> np.ndarray:
+        """Medians, (processes, turns)."""
+        return np.array([[np.median(turn) for turn in process] for process in self.times])
+
+    def result(self, seed) -> Latency:
+        """Return the figures of all processes."""
+        times = np.concatenate([turn for process in self.times for turn in process])
+        median, ci95 = uncertainty.median(self.times, seed)
+        quantiles = np.percentile(times, range(101))
+        p5, p90, p95, p99 = (float(quantiles[i]) for i in (5, 90, 95, 99))
+        runs = [told["runs"] for told in self.told]
+
+        def middle(key):
+            return float(np.median([told[key] for told in self.told]))
+
+        def most(key):
+            values = [told[key] for told in self.told]
+            return None if None in values else max(values)
+
+        return Latency(
+            name=self.name,
+            engine=self.engine,
+            threads=self.threads,
+            batch=self.batch,
+            runs=len(times),
+            median=median,
+            mean=float(times.mean()),
+            std=float(times.std(ddof=1)) if len(times) > 1 else None,
+            min=float(times.min()),
+            max=float(times.max()),
+            p5=p5,
+            p50=median,
+            p90=p90,
+            p95=p95,
+            p99=p99,
+            ci95=ci95,
+            init_us=middle("init_us"),
+            first_us=middle("first_us"),
+            warm_up_us=float(np.average([told["mean_us"] for told in self.told], weights=runs)),
+            warm_up_runs=sum(runs),
+            processes=len(self.times),
+            settled=all(told["settled"] for told in self.told),
+            model_bytes=self.model_bytes,
+            macs=self.macs,
+            init_footprint_bytes=most("init_footprint"),
+            overall_footprint_bytes=most("overall_footprint"),
+            peak_rss_bytes=most("peak_rss"),
+            quantiles=tuple(float(value) for value in quantiles),
+            round_medians=tuple(float(value) for value in self.turns.ravel()),
+        )
+
+
+def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> list[Subject]:
+    """Return a model in every setting, its inputs checked.
+
+    Args:
+        name: What to call it.
+        model: `TFLiteModel`, Keras model or path.
+        inputs: As for `benchmark`, of this model.
+        threads: Numbers of threads; `engines` and `batches` likewise.
+        engines: Of LiteRT; a Keras model has its own.
+        batches: Examples a call; `None` for the file's own.
+        seed: Of random inputs.
+        folder: Where to put what a Keras model becomes.
+
+    Raises:
+        TfkdError: if it can't be read, or does not go with the inputs or a batch.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = _read(model)
+    if isinstance(model, TFLiteModel):
+        macs = operators.macs(model)
+        found = []
+        for batch in batches:
+            times = _times(model, batch)
+            arrays = _arrays(model, inputs, times, seed)
+            for engine in engines:
+                for count in threads:
+                    opening = (stopwatch.open_file, model.data, arrays, engine, count, times)
+                    found.append(
+                        Subject(
+                            name,
+                            engine,
+                            count,
+                            times * (model.inputs[0].shape[0] if model.inputs[0].shape else 1),
+                            model.size,
+                            None if macs is None else macs * times,
+                            (*opening, model.keeps_state),
+                        )
+                    )
+        return found
+    return _kerasof_model(name, model, inputs, threads, batches, seed, folder)
+
+
+def _kerasof_model(name, model, inputs, threads, batches, seed, folder):
+    from tfkd import backends, cost, graph
+
+    from . import tracing
+
+    if backends.flavour(model) is None:
+        raise InputError(
+            f"A model to benchmark is a TFLiteModel, a Keras model or a path, got {type(model)}."
+        )
+    measured, found = cost.measure(model), []
+    for batch in batches:
+        batch = 1 if batch is None else batch
+        target = tempfile.mkdtemp(dir=folder)
+        names = tracing.save_model(model, target, batch)
+        tensors = graph.walk(model).input_list
+        arrays = dict(zip(names, _keras_arrays(tensors, inputs, batch, seed), strict=True))
+        found += [
+            Subject(
+                name,
+                "keras",
+                count,
+                batch,
+                measured.float32_bytes,
+                None if measured.macs is None else measured.macs * batch,
+                (stopwatch.open_saved_model, target, arrays, count),
+            )
+            for count in threads
+        ]
+    return found
+
+
+def _read(path):
+    from tfkd import loading
+
+    path = pathlib.Path(path)
+    if path.suffix in loading.SUFFIXES or path.is_dir():
+        return loading.load_model(path)
+    return TFLiteModel.load(path)
+
+
+def _times(file: TFLiteModel, batch: int | None) -> int:
+    """Return by how much a batch is larger than the file's own."""
+    own = file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
+    if batch is None or batch == own:
+        return 1
+    if batch % own:
+        raise InputError(
+            f"batch must be a multiple of the file's own, {own}, got {batch}; export it with "
+            f"batch={batch}."
+        )
+    if file.keeps_state or file.states:
+        raise InputError(
+            f"A file with a state takes its own batch alone, {own}; export it with batch={batch}."
+        )
+    return batch // own
+
+
+def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
+    """Return the tensors of one call: real examples, or random numbers."""
+    if inputs is not None:
+        arrays = file.first_call(inputs)
+        if times > 1:
+            every = file.input_arrays(inputs)
+            arrays = [
+                np.resize(given, (times * len(one), *one.shape[1:]))
+                for given, one in zip(every, arrays, strict=True)
+            ]
+        return arrays
+    rng = np.random.default_rng(seed)
+    return [
+        info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))
+        if info.shape
+        else info.quantize(rng.random((), np.float32))
+        for info in file.inputs
+    ]
+
+
+def _keras_arrays(tensors, inputs, batch, seed) -> list[np.ndarray]:
+    if inputs is None:
+        rng = np.random.default_rng(seed)
+        return [
+            rng.random((batch, *tensor.shape[1:]), np.float32).astype(tensor.dtype)
+            for tensor in tensors
+        ]
+    if isinstance(inputs, dict):
+        missing = [tensor.name for tensor in tensors if tensor.name not in inputs]
+        if missing:
+            raise InputError(f"No data for input {missing}; given: {sorted(inputs)}.")
+        inputs = [inputs[tensor.name] for tensor in tensors]
+    elif not isinstance(inputs, (list, tuple)):
+        inputs = [inputs]
+    if len(inputs) != len(tensors):
+        raise InputError(f"The model has {len(tensors)} inputs, got data for {len(inputs)}.")
+    arrays = []
+    for tensor, values in zip(tensors, inputs, strict=True):
+        values = np.asarray(values)
+        wanted = tuple(tensor.shape[1:])
+        if values.ndim < 1 or values.shape[1:] != wanted or not len(values):
+            raise InputError(
+                f"Input {tensor.name!r} takes arrays of shape (examples, "
+                f"{', '.join(map(str, wanted))}), got {values.shape}."
+            )
+        arrays.append(np.resize(values, (batch, *wanted)).astype(tensor.dtype))
+    return arrays
