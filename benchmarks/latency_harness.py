@@ -132,8 +132,8 @@ def peers(options):
         for name in files:
             values = np.array([run[name] for run in runs])
             cells.append(
-                f"{name} {np.median(values):.2f} µs ({np.median(values) / reference[name] - 1:+.1%},"
-                f" scatters {_scatter(values):.1%})"
+                f"{name} {np.median(values):.2f} µs ("
+                f"{np.median(values) / reference[name] - 1:+.1%}, scatters {_scatter(values):.1%})"
             )
         ratios = np.array(
             [run.get("ratio", run["0.4 ms"] / run["0.2 ms"]) for run in runs], dtype=float
@@ -204,8 +204,8 @@ def forms(options):
         x = layers.Add()([layers.Conv2D(width, 3, padding="same")(x), shortcut])
     x = layers.Dense(10)(layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
     cnn = keras.Model(inputs, x)
-    files = {name: to_tflite(cnn, name, images) for name in ("float32", "int8")}
-    files["float16"], files["dynamic"] = to_tflite(cnn, "float16"), to_tflite(cnn, "dynamic")
+    files = {name: to_tflite(cnn, name) for name in ("float32", "float16", "dynamic")}
+    files["int8"] = to_tflite(cnn, "int8", images)
     print(benchmark({**files, "keras": cnn}, min_seconds=options.seconds).describe(), "\n")
     print(benchmark(files, engine="reference", min_seconds=options.seconds).describe(), "\n")
     sequences = rng.normal(size=(200, 32, 16)).astype("float32")
@@ -214,18 +214,13 @@ def forms(options):
         (layers.GRU, ("unrolled", "loop")),
     ):
         model = keras.Sequential([keras.Input((32, 16)), layer(32), layers.Dense(8)])
-        files = {
-            f"{layer.__name__} {name} {kind}": to_tflite(model, name, sequences, recurrent=kind)
-            for name in ("float32", "int8")
-            for kind in kinds
-        }
-        steps = {
-            f"{layer.__name__} {name} step, 1 of 32": to_tflite(
-                model, name, sequences, recurrent="step"
-            )
-            for name in ("float32", "int8")
-        }
-        print(benchmark(files | steps, min_seconds=options.seconds).describe(), "\n", flush=True)
+        files = {}
+        for name, samples in (("float32", None), ("int8", sequences)):
+            for kind in (*kinds, "step"):
+                label = f"{name} {kind}" + " (1 of 32)" * (kind == "step")
+                files[label] = to_tflite(model, name, samples, recurrent=kind)
+        print(layer.__name__)
+        print(benchmark(files, min_seconds=options.seconds).describe(), "\n", flush=True)
 
 
 @contextlib.contextmanager

@@ -323,15 +323,18 @@ def _warnings(results, before, meanwhile):
         )
     if (meanwhile["stolen"] or 0.0) > _STOLEN:
         yield f"The host of this virtual machine kept {meanwhile['stolen']:g} cores to itself."
-    for result in results:
-        low, high = result.ci95
-        if (high - low) / 2 > _WIDE * result.median:
-            yield (
-                f"The median of {result.label} is known to {(high - low) / 2 / result.median:.0%} "
-                "only; raise min_seconds, or measure on a quieter machine."
-            )
-        if not result.settled:
-            yield f"The level of {result.label} had not settled when it was timed."
+    known = {
+        result.label: (result.ci95[1] - result.ci95[0]) / 2 / result.median for result in results
+    }
+    wide = [f"{label} to {width:.0%}" for label, width in known.items() if width > _WIDE]
+    if wide:
+        yield (
+            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise min_seconds, or "
+            "measure on a quieter machine."
+        )
+    moving = [result.label for result in results if not result.settled]
+    if moving:
+        yield f"The level had not settled when it was timed: {', '.join(moving)}."
 
 
 def _named(models) -> dict:
