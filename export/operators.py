@@ -65,7 +65,7 @@ _STANDS_FOR = {
 # Below this a time is too coarse for a rate: XNNPACK's lacks up to a microsecond a call.
 _SHORTEST_US = {"xnnpack": 10.0, "builtin": 2.0}
 # Rows that a table shows, and the widths of its columns of text.
-_SHOWN, _OP, _NAME = 25, 36, 20
+_SHOWN, _OP, _NAME = 25, 32, 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +164,13 @@ class Row:
         """Name of the result in the file, or `""`."""
         return self.operator.name if self.operator else ""
 
+    @property
+    def bytes(self) -> int | None:
+        """Weights and activations that the file's operator reads and writes, where it is known."""
+        if self.operator is None:
+            return None
+        return self.operator.weight_bytes + self.operator.activation_bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
@@ -196,25 +203,27 @@ class Profile:
         for row in self.rows:
             one = dataclasses.asdict(row)
             operator = one.pop("operator") or {}
-            rows.append({**one, "name": row.name, "file_op": operator.get("op")})
+            of_file = {key: operator.get(key) for key in ("weight_bytes", "activation_bytes")}
+            rows.append({**one, "name": row.name, "file_op": operator.get("op"), **of_file})
         return {**dataclasses.asdict(self), "rest_us": self.rest_us, "rows": rows}
 
     def describe(self) -> str:
         """Return a table as text: a line for each of the longest rows, in the order of a run."""
         longest = sorted(self.rows, key=lambda row: -row.us)[:_SHOWN]
         shown = [row for row in self.rows if any(row is one for one in longest)]
-        lines = [("operator", "result", "µs", "share", "MACs", "GMAC/s")]
+        lines = [("operator", "result", "µs", "share", "MACs", "bytes", "GMAC/s")]
         for row in shown:
             rate = "" if row.macs_per_second is None else f"{row.macs_per_second / 1e9:.2f}"
             count = "?" if row.macs is None else f"{row.macs:,}"
+            size = "" if row.bytes is None else f"{row.bytes:,}"
             op = row.op if row.calls == 1 else f"{row.calls}× {row.op}"
             name = row.name.split(";")[0]
             name = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
-            lines.append((op[:_OP], name, f"{row.us:,.1f}", f"{row.share:.1%}", count, rate))
+            lines.append((op[:_OP], name, f"{row.us:,.1f}", f"{row.share:.1%}", count, size, rate))
         if len(shown) < len(self.rows):
             us = sum(row.us for row in self.rows) - sum(row.us for row in shown)
-            lines.append((f"{len(self.rows) - len(shown)} others", "", f"{us:,.1f}", "", "", ""))
-        lines.append(("rest", "", f"{self.rest_us:,.1f}", "", "", ""))
+            lines.append((f"{len(self.rows) - len(shown)} others", "", f"{us:,.1f}", *[""] * 4))
+        lines.append(("rest", "", f"{self.rest_us:,.1f}", *[""] * 4))
         sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             f"{self.total_us:,.1f} µs a call; {self.engine}, {self.threads} "
