@@ -260,6 +260,9 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
         "agrees": [agreement(model) for model in models],
         "µs a call (95 %)": [time(model) for model in models],
     }
+    if any(model.micro for model in models):
+        arenas = [(model.micro or {}).get("arena_bytes") for model in models]
+        cells["arena, kB"] = [kilobytes(arena) for arena in arenas]
     return [(heading, [cell or "–" for cell in column]) for heading, column in cells.items()]
 
 
@@ -276,7 +279,7 @@ def print_table(report: Report, console) -> None:
     table = Table(
         title=f"{report.data['name']}: {report.data['test']} test examples", box=box.SIMPLE_HEAD
     )
-    shown = [pair for pair in columns(report) if pair[0] != "weights, kB"]
+    shown = [pair for pair in columns(report) if pair[0] not in ("weights, kB", "arena, kB")]
     for heading, _ in shown:
         table.add_column(heading, justify="left" if heading in ("model", "run by") else "right")
     for row in zip(*(cells for _, cells in shown), strict=True):

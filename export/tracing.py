@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 
 import numpy as np
@@ -140,7 +141,7 @@ def identifiers(names: list[str]) -> list[str]:
     taken: list[str] = []
     for name in names:
         safe = re.sub(r"\W", "_", name.split("/")[-1]) or "tensor"
-        safe = f"t_{safe}" if safe[0].isdigit() else safe
+        safe = f"t_{safe}" if safe[0].isdigit() or keyword.iskeyword(safe) else safe
         candidate, number = safe, 1
         while candidate in taken:
             number += 1

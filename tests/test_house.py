@@ -40,6 +40,7 @@ TFKD = [
     "compression",
     "demo",
     "console",
+    "bundling",
     "commands",
     "cli",
     "__main__",
@@ -52,6 +53,10 @@ EXPORT = [
     "interpreter",
     "artifact",
     "micro",
+    "micro_ops",
+    "micro_bundle",
+    "boards",
+    "vela",
     "training_ranges",
     "calibration",
     "recurrent",
@@ -72,6 +77,9 @@ EXPORT = [
     "subjects",
     "latency",
     "adb",
+    "model_metadata",
+    "kotlin",
+    "android",
     "pictures",
     "report",
 ]
@@ -90,7 +98,7 @@ EXPORT_MAY_IMPORT = {
     "_version",
 }
 # `teachers` opens `.tflite` teachers, with the one class that opens such files.
-MAY_IMPORT_EXPORT = {"compression", "commands", "teachers"}
+MAY_IMPORT_EXPORT = {"compression", "bundling", "commands", "teachers"}
 
 
 def modules():

@@ -151,7 +151,16 @@ def _add_export(commands, output):
         help="leave it float in an int8 file; may be repeated",
     )
     export.add_argument(
-        "--micro", action="store_true", help="refuse what microcontrollers can't run; try it there"
+        "--micro",
+        action="store_true",
+        help="refuse what microcontrollers can't run, try it on TensorFlow Lite for "
+        "Microcontrollers, and write FILE's C++ sources into a folder beside it, FILE_micro",
+    )
+    export.add_argument(
+        "--android",
+        action="store_true",
+        help="write FILE with its metadata, and Kotlin for it, into a folder beside it, "
+        "FILE_android",
     )
     export.add_argument(
         "--allow-flex", action="store_true", help="keep operations that TFLite lacks as Flex"
@@ -167,6 +176,20 @@ def _add_export(commands, output):
         help="seconds after which a conversion is ended (default: %(default)s)",
     )
     _add_engine(export)
+    bundle = export.add_argument_group("for --micro and --android")
+    bundle.add_argument("--name", help="in identifiers and file names (default: from FILE)")
+    bundle.add_argument("--classes", metavar="TXT", help="names of the classes, a line each")
+    numbers = {"type": float, "nargs": "+", "metavar": "X"}
+    bundle.add_argument(
+        "--mean",
+        **numbers,
+        help="the model takes (input - mean) / std: one number, or one a channel",
+    )
+    bundle.add_argument("--std", **numbers, help="likewise")
+    device = export.add_argument_group("does it fit? (with --micro; exit status 1 if not)")
+    device.add_argument("--flash", metavar="BYTES", help="for the file, such as 256k")
+    device.add_argument("--ram", metavar="BYTES", help="for the arena, such as 64k")
+    device.add_argument("--board", metavar="NAME", help="a board that tfkd.export.boards knows")
     export.set_defaults(run="export")
 
 

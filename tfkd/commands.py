@@ -13,6 +13,7 @@ import tempfile
 import warnings
 
 from tfkd import console
+from tfkd.bundling import Bundles
 from tfkd.errors import InputError, TfkdError
 from tfkd.files import staged_folder, write_atomically
 
@@ -67,6 +68,7 @@ def export(options) -> int:
     loading.check(options.model, layers=False)
     out = pathlib.Path(options.out or _default_name(options))
     _check_target(out, [options.model, options.data], options.force)
+    bundles = Bundles(options, out)
     layers = not os.path.isdir(options.model) or loading.is_keras_saved_model(options.model)
     if options.engine != "auto" and not (options.data and layers):
         raise InputError(
@@ -109,9 +111,15 @@ def export(options) -> int:
     if data is not None and layers:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
+    others = {}
+    if options.android and options.format == "int8":  # beside it stands what a GPU would run
+        with console.working(options, "converting to float16"):
+            others["float16"] = to_tflite(model, "float16", batch=options.batch)
+    with console.working(options, "writing the bundles"):
+        bundles.write(file, data, others)
     file.save(out)
     if options.json:
-        told = {"path": str(out), "format": options.format, **file.to_json()}
+        told = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
         told["recurrent_forms"] = [vars(form) for form in forms]
         told["verification"] = None if result is None else result.to_json()
         console.print_json(told)
@@ -124,7 +132,8 @@ def export(options) -> int:
             print(f"not verified: {_NO_LAYERS}")
         else:
             print("not verified: --data was not given")
-    return _status(result)
+        print(bundles.describe(), end="")
+    return max(_status(result), bundles.status())
 
 
 def inspect(options) -> int:

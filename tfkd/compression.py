@@ -16,10 +16,11 @@ import numpy as np
 from tfkd import backends, cost, teachers
 from tfkd.data import Data, Samples, representative
 from tfkd.distiller import Distiller
-from tfkd.errors import InputError, raise_all
-from tfkd.export import latency
+from tfkd.errors import InputError, TfkdError, raise_all
+from tfkd.export import latency, micro
 from tfkd.export.artifact import TFLiteModel
 from tfkd.export.conversion import to_tflite
+from tfkd.export.micro_bundle import micro_bundle
 from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder
@@ -114,7 +115,8 @@ def compress(
         student: A Keras 3 model, untrained or trained; it is not changed.
         out: The folder to make, with `teacher.keras`, `student.keras`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and
-            `report.html`; it appears when everything is done.
+            `report.html`, and, where tflite-micro is installed (extra `micro`),
+            `student_int8_micro` with C++ sources; it appears when everything is done.
         recipe: How to train. Defaults to `Recipe()`.
         progress: Called as `progress(stage, done, total)` while it works.
         teacher_history: Training curves of the teacher, for the report.
@@ -148,7 +150,10 @@ def compress(
             baseline="teacher_float32",
             progress=progress,
         )
-        entries += _file_entries(files, timings, models, costs, data.test, progress, folder)
+        bundled = _micro_bundle(files.get("student_int8"), data.test, folder)
+        entries += _file_entries(
+            files, timings, models, costs, data.test, progress, folder, bundled
+        )
         report = Report(
             task="classification" if trainer.classification else "regression",
             data={
@@ -200,7 +205,27 @@ def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
     return files
 
 
-def _file_entries(files, timings, models, costs, test, progress, folder) -> list[ModelEntry]:
+def _micro_bundle(file, test, folder) -> dict[str, Any] | None:
+    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry."""
+    if file is None or not micro.is_installed():
+        return None
+    try:
+        bundle = micro_bundle(
+            file, folder / "student_int8_micro", "student_int8", x=test.x, y=test.y
+        )
+    except TfkdError as error:
+        return {"supported": False, "reason": str(error)}
+    return {
+        "supported": True,
+        "arena_bytes": bundle.proof.arena_bytes,
+        "arena_basis": bundle.proof.basis,
+        "metrics": bundle.proof.metrics,
+    }
+
+
+def _file_entries(
+    files, timings, models, costs, test, progress, folder, bundled
+) -> list[ModelEntry]:
     """Write and verify the files."""
     entries = []
     for done, (name, file) in enumerate(files.items()):
@@ -216,6 +241,7 @@ def _file_entries(files, timings, models, costs, test, progress, folder) -> list
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
                 macs=measured.macs,
+                micro=bundled if name == "student_int8" else None,
             )
         )
     progress("verify", len(files), len(files))

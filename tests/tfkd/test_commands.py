@@ -76,8 +76,8 @@ def tfkd(place, monkeypatch, capsys):
         return status, out, err
 
     yield run
-    for path in set(place.rglob("*")) - before:
-        path.unlink()
+    for path in sorted(set(place.rglob("*")) - before, reverse=True):  # folders last
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_the_choices_are_those_of_the_package():

@@ -1,0 +1,67 @@
+// From real numbers to tensors and back. Written by tfkd {{ version }}; do not edit.
+#ifndef TFKD_{{ name }}_TENSORS_H_
+#define TFKD_{{ name }}_TENSORS_H_
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+{% if states %}
+#include <cstring>
+{% endif %}
+#include <limits>
+
+#include "{{ name }}_config.h"
+
+namespace {{ name }}_model {
+
+// Rounds half away from zero and saturates, as TensorFlow Lite's QUANTIZE does; NaN becomes the
+// lowest number. The parentheses keep off the macros min, max and round of some Arduino cores.
+template <typename T>
+inline T Quantize(float value, float scale, int32_t zero_point) {
+  constexpr T lowest = (std::numeric_limits<T>::min)();
+  constexpr T highest = (std::numeric_limits<T>::max)();
+  const float steps = (std::round)(value / scale) + static_cast<float>(zero_point);
+  if (!(steps > static_cast<float>(lowest))) return lowest;
+  if (!(steps < static_cast<float>(highest))) return highest;
+  return static_cast<T>(steps);
+}
+
+template <typename T>
+inline float Dequantize(T value, float scale, int32_t zero_point) {
+  return static_cast<float>(static_cast<int32_t>(value) - zero_point) * scale;
+}
+
+// Whether a number is as far as `tolerance` from another, at most.
+template <typename T>
+inline bool IsNear(T value, T expected, double tolerance) {
+  return std::fabs(static_cast<double>(value) - static_cast<double>(expected)) <= tolerance;
+}
+{% if states %}
+
+// Makes the states that came out of a step the ones that go into the next. The arena may hold
+// inputs and outputs in the same place, so read what else came out before, and set what else goes
+// in after.
+template <typename Interpreter>
+inline bool CarryStates(Interpreter& interpreter) {
+  static unsigned char kept[kStateBytes];
+  size_t at = 0;
+  for (size_t i = 0; i < kStateCount; ++i) {
+    const auto* from = interpreter.output(kStates[i].output);
+    if (from == nullptr || from->bytes != kStates[i].bytes) return false;
+    std::memcpy(kept + at, from->data.data, kStates[i].bytes);
+    at += kStates[i].bytes;
+  }
+  at = 0;
+  for (size_t i = 0; i < kStateCount; ++i) {
+    auto* to = interpreter.input(kStates[i].input);
+    if (to == nullptr || to->bytes != kStates[i].bytes) return false;
+    std::memcpy(to->data.data, kept + at, kStates[i].bytes);
+    at += kStates[i].bytes;
+  }
+  return true;
+}
+{% endif %}
+
+}  // namespace {{ name }}_model
+
+#endif  // TFKD_{{ name }}_TENSORS_H_

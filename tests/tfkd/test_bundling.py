@@ -1,0 +1,89 @@
+"""`tfkd export --micro` and `--android`: the folders beside the file, and whether it fits."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from tfkd.export import micro, read_metadata
+from tfkd.export.artifact import TFLiteModel
+
+from tfkd.cli import main
+
+needs_tflm = pytest.mark.skipif(not micro.is_installed(), reason="tflite-micro is not installed")
+
+
+@pytest.fixture
+def place(student, digits, tmp_path, monkeypatch):
+    """A folder of a user's: a model, data, names of the classes."""
+    student.save(tmp_path / "student.keras")
+    split = {"x_train": digits.train.x, "y_train": digits.train.y}
+    np.savez(tmp_path / "d.npz", **split, x_test=digits.test.x[:50], y_test=digits.test.y[:50])
+    (tmp_path / "classes.txt").write_text("".join(f"digit {i}\n" for i in range(10)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@needs_tflm
+def test_both_bundles_stand_beside_the_file(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--android", "--json"]
+    more = ["--classes", "classes.txt", "--mean", "0", "--std", "16", "--board", "pico"]
+    assert main(["export", *arguments, *more]) == 0
+    told = json.loads(capsys.readouterr().out)
+    config = (place / "student_int8_micro" / "student_int8_config.h").read_text()
+    assert '"digit 9"' in config and "kPreprocessingStd" in config
+    assert f"kTensorArenaSize = {told['micro']['arena_bytes']}" in config
+    assert told["micro"]["proof"]["metrics"]["accuracy"] > 0.9
+    assert [verdict["resource"] for verdict in told["fits"]] == ["flash", "ram"]
+    android = place / "student_int8_android"
+    labels = (android / "labels.txt").read_text().splitlines()
+    assert labels == [f"digit {i}" for i in range(10)]
+    for name in ("student_int8.tflite", "student_int8_float16.tflite"):
+        with zipfile.ZipFile(android / name) as archive:
+            assert archive.read("labels.txt").decode().splitlines() == labels
+        assert "digit 3" in json.dumps(read_metadata(TFLiteModel.load(android / name)))
+
+
+@needs_tflm
+def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--ram", "1k", "--flash", "1M"]
+    assert main(["export", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert "flash: fits" in out and "ram: DOES NOT FIT" in out
+    assert "does not fit: ram" in err and "flash" not in err
+    assert (place / "student_int8_micro" / "main.cc").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--name", "a"], "are for --micro and --android"),
+        (["--flash", "1k"], "are for --micro"),
+        (["--micro", "--flash", "much"], "much"),
+        (["--micro", "--board", "abacus"], "abacus"),
+        (["--android", "--classes", "none.txt"], "Cannot read the class names in 'none.txt'"),
+        (["--android", "--classes", "nine.txt"], "9"),
+        (["--android", "--name", "my-model"], "my-model"),
+        (["--micro"], "--micro writes into"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(place, capsys, arguments, message):
+    if "--micro" in arguments and not micro.is_installed():
+        pytest.skip("tflite-micro is not installed")
+    (place / "nine.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\ni\n")
+    (place / "student_int8_micro").mkdir()
+    (place / "student_int8_micro" / "mine.txt").write_text("the user's")
+    assert main(["export", "student.keras", "--data", "d.npz", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+    assert (place / "student_int8_micro" / "mine.txt").read_text() == "the user's"
+    assert not (place / "student_int8_android").exists()
+    assert not (place / "student_int8.tflite").exists()
+
+
+@needs_tflm
+def test_old_bundles_are_replaced_when_asked(place):
+    (place / "student_int8_micro").mkdir()
+    (place / "student_int8_micro" / "main.cc").write_text("old")
+    assert main(["export", "student.keras", "--data", "d.npz", "--micro", "--force"]) == 0
+    assert "golden" in (place / "student_int8_micro" / "main.cc").read_text()
