@@ -26,7 +26,17 @@ from tfkd.errors import (
 )
 from tfkd.quantization import frozen
 
-from . import autopsy, calibration, converter, flatbuffer, recurrent, sandbox, streaming, tracing
+from . import (
+    autopsy,
+    calibration,
+    converter,
+    flatbuffer,
+    micro_ops,
+    recurrent,
+    sandbox,
+    streaming,
+    tracing,
+)
 from . import micro as micro_runtime
 from .artifact import TFLiteModel
 
@@ -444,11 +454,8 @@ def _audit(file: TFLiteModel, source: _Source):
                 f"({', '.join(left[:3])}); use format='dynamic' if that is acceptable, name the "
                 "layers in skip= (int8), or replace them."
             )
-    if request.micro and file.hybrid_ops:
-        raise ConversionError(
-            f"{what} gave {file.hybrid_ops[0]!r} narrower weights than its arithmetic, which "
-            "microcontrollers' kernels do not take."
-        )
+    if request.micro:
+        micro_ops.check(file, source.scopes)
 
 
 def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:

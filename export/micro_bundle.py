@@ -453,7 +453,7 @@ _ABOUT = {
     "model.cc": "the .tflite file as an aligned array",
     "ops.h": "a resolver with the operators that the file needs, and no others",
     "config.h": "shapes, types, scales, zero points, names of classes, size of the arena",
-    "tensors.h": "quantizing and dequantizing",
+    "tensors.h": "from real numbers to tensors and back",
     "golden.h": "declares the golden example, and how near an answer must be",
     "golden.cc": "an example as tensors, and its answer",
     "main.cc": "runs the golden example and checks the answer",

@@ -52,7 +52,7 @@ int main() {
     auto* data = static_cast<m::Input{{ i }}*>(input->data.data);
     for (size_t i = 0; i < m::kInput{{ i }}Size; ++i) {
 {% if tensor.info.scale is not none %}
-      // Stands for a number of the application's own, preprocessed as in training.
+      // {{ "The state before the first step." if i in states | map(attribute=1) else "Stands for a number of the application's own, preprocessed as in training." }}
       const float value =
           m::Dequantize(m::kGoldenInput{{ i }}[i], m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);
       data[i] = m::Quantize<m::Input{{ i }}>(value, m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);

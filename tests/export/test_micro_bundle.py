@@ -1,0 +1,661 @@
+"""The C++ of a bundle compiles, says what the file says, and checks the answer it is given."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import zoo
+from tfkd.export import TFLiteModel, micro, sandbox, to_tflite
+from tfkd.export import micro_bundle as module
+from tfkd.export.micro_bundle import c_comment, c_string, micro_bundle
+
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
+
+STUB = pathlib.Path(__file__).parent.parent / "data/tflm_stub"
+STRICT = (
+    *("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion"),
+    *("-Wshadow", "-Werror", "-fno-exceptions", "-fno-rtti"),
+)
+TAGS = {"float32": 1, "int32": 2, "uint8": 3, "bool": 6, "int16": 7, "int8": 9}
+CLASSES = {"digits": [f"digit {i}" for i in range(10)], "two_out": ["left", "right", "none"]}
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    found = next(filter(shutil.which, ("g++", "c++", "clang++")), None)
+    if found is None:
+        pytest.skip("there is no C++ compiler here")
+    return found
+
+
+@pytest.fixture(scope="module")
+def build(compiler, tmp_path_factory):
+    """Compile sources of a bundle and of the test into a program, strictly."""
+
+    def call(folder, sources, texts=(), flags=STRICT):
+        work = tmp_path_factory.mktemp("build")
+        for i, text in enumerate(texts):
+            (work / f"part{i}.cc").write_text(text)
+        command = [compiler, *flags, f"-I{STUB}", f"-I{folder}", f"-I{work}"]
+        command += [str(pathlib.Path(folder) / source) for source in sources]
+        command += [str(work / f"part{i}.cc") for i in range(len(texts))]
+        done = subprocess.run([*command, "-o", work / "program"], capture_output=True, text=True)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return work / "program"
+
+    return call
+
+
+def run(program, stub="", **more):
+    return subprocess.run(
+        [program], env={"STUB": stub}, capture_output=True, text=True, timeout=60, **more
+    )
+
+
+def one_stream():
+    model = zoo.over_series(keras, lambda la, i: la.Dense(2)(la.LSTM(6)(i)))
+    series = np.random.default_rng(0).normal(size=(40, 12, 5)).astype("float32")
+    return to_tflite(model, "int8", series, recurrent="step"), series
+
+
+def one_of_zoo(name, format="int8"):
+    model = zoo.build(keras, name)
+    x = zoo.inputs_for(model, 40)
+    file = to_tflite(model, format, None if format == "float32" else x)
+    if not isinstance(x, list):
+        return file, x
+    return file, {tensor.name: values for tensor, values in zip(model.inputs, x, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def subjects(files, digits):
+    """Name → file and data to prove it on."""
+    return {
+        "digits": (files["int8"], digits.test.x),
+        "reals": (files["float32"], digits.test.x[:50]),
+        "two_in": one_of_zoo("multi_input"),
+        "two_out": one_of_zoo("multi_output"),
+        "words": one_of_zoo("text"),  # int32 in, a fused LSTM
+        "stream": one_stream(),  # a step file with two states
+    }
+
+
+def bundle_of(file, folder, name, classes=None, preprocessing=None, **options):
+    """Make a bundle, with an arena of its own where tflite-micro is not installed."""
+    if not micro.is_installed():
+        options = {"arena_bytes": 20_000, **options}
+    return micro_bundle(file, folder, name, classes, preprocessing, **options)
+
+
+@pytest.fixture(scope="module")
+def bundles(subjects, digits, tmp_path_factory):
+    made = {}
+    for name, (file, x) in subjects.items():
+        folder = tmp_path_factory.mktemp("bundles") / name
+        y = digits.test.y if name == "digits" else None
+        made[name] = bundle_of(file, folder, name, CLASSES.get(name), x=x, y=y)
+    return made
+
+
+def values_in(array) -> str:
+    return ", ".join(map(str, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+
+
+def golden_of(bundle, file, x):
+    if bundle.proof is not None:
+        return bundle.proof.golden_inputs, bundle.proof.golden_outputs
+    return module._reference(file, x)
+
+
+def stub_data(bundle, file, x) -> str:
+    """Describe the interpreter's tensors to the stub, from Python's own values."""
+    lines = ['#include "stub.h"', "namespace stub {"]
+    golden = golden_of(bundle, file, x)
+    for kind, infos, arrays in zip(
+        ("inputs", "outputs"), (file.inputs, file.outputs), golden, strict=True
+    ):
+        for i, array in enumerate(arrays):
+            lines.append(f"static const unsigned char {kind}{i}[] = {{{values_in(array)}}};")
+        rows = ", ".join(
+            f"{{{TAGS[info.dtype]}, sizeof({kind}{i}), {kind}{i}}}" for i, info in enumerate(infos)
+        )
+        lines.append(f"const Tensor {kind}[] = {{{rows}}};")
+        lines.append(f"const size_t {kind[:-1]}_count = {len(infos)};")
+    lines.append(f"const size_t op_count = {len(file.ops)};")
+    lines.append(f"const size_t arena_size = {bundle.arena_bytes};")
+    lines.append(f"const bool keeps_state = {str(file.keeps_state).lower()};")
+    return "\n".join([*lines, "}"])
+
+
+PRINTER = """
+#include <cstdio>
+#include <cstring>
+#include "NAME_config.h"
+#include "NAME_golden.h"
+#include "NAME_model.h"
+namespace m = NAME_model;
+template <typename T> void List(const char* key, const T* values, size_t count) {
+  std::printf("\\"%s\\": [", key);
+  for (size_t i = 0; i < count; ++i) {
+    std::printf(i ? ", %.9g" : "%.9g", static_cast<double>(values[i]));
+  }
+  std::printf("],\\n");
+}
+template <typename T> void Number(const char* key, T value) { List(key, &value, 1); }
+void Text(const char* key, const char* text) {
+  List(key, reinterpret_cast<const unsigned char*>(text), std::strlen(text));
+}
+int main() {
+  std::printf("{");
+  List("bytes", g_NAME_model_data, g_NAME_model_data_size);
+  Number("misaligned", reinterpret_cast<uintptr_t>(g_NAME_model_data) % 16);
+  Text("sha256", m::kSha256);
+  Number("arena", m::kTensorArenaSize);
+  Number("keeps_state", m::kKeepsState);
+  Number("inputs", m::kInputCount);
+  Number("outputs", m::kOutputCount);
+PARTS
+  std::printf("\\"end\\": 0}\\n");
+}
+"""
+
+
+def printer(bundle, file) -> str:
+    """Return a program that prints everything in a bundle's config, golden example and model."""
+    parts = []
+    for kind, infos in (("Input", file.inputs), ("Output", file.outputs)):
+        for i, info in enumerate(infos):
+            key = f"{kind}{i}"
+            parts.append(
+                f'List("{key}Shape", m::k{key}Shape, sizeof(m::k{key}Shape) / sizeof(int));'
+            )
+            parts.append(f'Number("{key}Rank", m::k{key}Rank);')
+            parts.append(f'Number("{key}ItemBytes", sizeof(m::{key}));')
+            parts.append(f'List("{key}Golden", m::kGolden{key}, m::k{key}Size);')
+            if info.scale is not None:
+                parts.append(f'Number("{key}Scale", m::k{key}Scale);')
+                parts.append(f'Number("{key}ZeroPoint", m::k{key}ZeroPoint);')
+    if CLASSES.get(bundle.name):
+        parts.append('Number("classes", m::kClassCount);')
+        parts.append('Number("class_output", m::kClassOutput);')
+        parts += [f'Text("class{i}", m::kClassNames[{i}]);' for i in range(3)]
+    if file.states:
+        parts += [
+            f'Number("state{i}{what}", m::kStates[{i}].{what});'
+            for i in range(len(file.states))
+            for what in ("output", "input", "bytes")
+        ]
+        parts.append('Number("state_bytes", m::kStateBytes);')
+    return PRINTER.replace("PARTS", "\n".join(parts)).replace("NAME", bundle.name)
+
+
+NAMES = ["digits", "reals", "two_in", "two_out", "words", "stream"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_main_tells_a_right_answer_from_a_wrong_one(bundles, subjects, build, name):
+    bundle, (file, x) = bundles[name], subjects[name]
+    sources = ["main.cc", f"{name}_model.cc", f"{name}_golden.cc", STUB / "stub.cc"]
+    program = build(bundle.folder, sources, [stub_data(bundle, file, x)])
+    right, near, wrong = (run(program, stub) for stub in ("", "near", "wrong"))
+    assert right.returncode == 0, right.stdout
+    assert "The golden example holds." in right.stdout
+    assert near.returncode == 0, near.stdout  # one step off, of integers
+    assert wrong.returncode == 1 and "FAILED: the answer in output" in wrong.stdout
+    if name == "digits":
+        best = golden_of(bundle, file, x)[1][0].argmax()
+        assert f"class digit {best}," in right.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_constants_are_the_file_s(bundles, subjects, build, name):
+    bundle, (file, x) = bundles[name], subjects[name]
+    sources = [f"{name}_model.cc", f"{name}_golden.cc"]
+    told = json.loads(run(build(bundle.folder, sources, [printer(bundle, file)])).stdout)
+    text = {key: bytes(told[key]).decode() for key in told if key in ("sha256", "class0")}
+    assert bytes(told["bytes"]) == file.data and told["misaligned"] == [0]
+    assert text["sha256"] == file.digest
+    assert told["arena"] == [bundle.arena_bytes]
+    assert told["keeps_state"] == [file.keeps_state]
+    assert (told["inputs"], told["outputs"]) == ([len(file.inputs)], [len(file.outputs)])
+    golden = golden_of(bundle, file, x)
+    for kind, infos, arrays in (
+        ("Input", file.inputs, golden[0]),
+        ("Output", file.outputs, golden[1]),
+    ):
+        for i, (info, array) in enumerate(zip(infos, arrays, strict=True)):
+            key = f"{kind}{i}"
+            assert told[f"{key}Shape"] == list(info.shape)
+            assert told[f"{key}Rank"] == [len(info.shape)]
+            assert told[f"{key}ItemBytes"] == [np.dtype(info.dtype).itemsize]
+            np.testing.assert_array_equal(
+                np.array(told[f"{key}Golden"], info.dtype), array.reshape(-1)
+            )
+            if info.scale is not None:
+                assert np.float32(told[f"{key}Scale"][0]) == np.float32(info.scale)
+                assert told[f"{key}ZeroPoint"] == [info.zero_point]
+    if name in CLASSES:
+        assert told["classes"] == [len(CLASSES[name])]
+        shown = [bytes(told[f"class{i}"]).decode() for i in range(3)]
+        assert shown == CLASSES[name][:3]
+        assert file.outputs[told["class_output"][0]].shape[-1] == len(CLASSES[name])
+    inputs, outputs = ([info.name for info in infos] for infos in (file.inputs, file.outputs))
+    for i, (source, target) in enumerate(file.states):
+        assert told[f"state{i}output"] == [outputs.index(target)]
+        assert told[f"state{i}input"] == [inputs.index(source)]
+        size = file.inputs[inputs.index(source)].shape[-1]
+        assert told[f"state{i}bytes"] == [size]
+        assert told["state_bytes"] == [len(file.states) * size]
+    assert ("state_bytes" in told) == (name == "stream")
+
+
+def test_the_golden_answer_is_that_of_the_engine(bundles, subjects):
+    for name in ("digits", "reals", "two_in"):
+        bundle, (file, x) = bundles[name], subjects[name]
+        first = {key: v[:1] for key, v in x.items()} if isinstance(x, dict) else x[:1]
+        engine = "tflm" if bundle.proof is not None else "reference"
+        want = file.predict(first, engine=engine)
+        (answer,) = golden_of(bundle, file, x)[1]
+        np.testing.assert_array_equal(file.outputs[0].dequantize(answer), want)
+
+
+def test_the_states_survive_an_arena_that_overlaps(bundles, subjects, build):
+    """The stub's outputs lie on its inputs: copied one by one, one state would spoil another."""
+    bundle, (file, x) = bundles["stream"], subjects["stream"]
+    assert len(file.states) == 2
+    program = build(
+        bundle.folder,
+        [STUB / "stub.cc"],
+        [
+            stub_data(bundle, file, x),
+            """
+            #include <cstring>
+            #include "stub.h"
+            #include "stream_ops.h"
+            #include "stream_tensors.h"
+            #include "tensorflow/lite/micro/micro_interpreter.h"
+            namespace m = stream_model;
+            alignas(16) static uint8_t arena[m::kTensorArenaSize];
+            int main() {
+              m::OpResolver resolver;
+              if (m::RegisterOps(resolver) != kTfLiteOk) return 1;
+              tflite::MicroInterpreter it(nullptr, resolver, arena, m::kTensorArenaSize);
+              if (it.AllocateTensors() != kTfLiteOk) return 2;
+              for (size_t i = 0; i < m::kInputCount; ++i) {
+                std::memcpy(it.input(i)->data.data, stub::inputs[i].bytes_of, it.input(i)->bytes);
+              }
+              if (it.Invoke() != kTfLiteOk) return 3;
+              if (!m::CarryStates(it)) return 4;
+              for (const auto& state : m::kStates) {
+                if (std::memcmp(it.input(state.input)->data.data,
+                                stub::outputs[state.output].bytes_of, state.bytes) != 0) return 5;
+              }
+              return 0;
+            }
+            """,
+        ],
+    )
+    assert run(program).returncode == 0
+
+
+def rounded(values, scale, zero_point, dtype):
+    """Quantize in single precision, half away from zero, saturated."""
+    limits = np.iinfo(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.float32(values) / np.float32(scale)
+        steps = np.sign(steps) * np.floor(np.abs(steps.astype(np.float64)) + 0.5) + zero_point
+        steps = np.where(np.isnan(steps), limits.min, np.clip(steps, limits.min, limits.max))
+    return steps.astype(dtype)
+
+
+def test_quantizing_rounds_and_saturates_as_the_kernels_do(bundles, build):
+    rng = np.random.default_rng(0)
+    values = np.concatenate(
+        [
+            np.arange(-70, 70) / 4,  # ties at a scale of a half
+            [0.0, -0.0, 0.49999997, 1e9, -1e9, 3e38, -3e38, np.inf, -np.inf, np.nan],
+            rng.normal(size=200) * 30,
+        ]
+    ).astype(np.float32)
+    cases = [
+        ("int8", 0.5, -3),
+        ("int8", 0.043657858, 7),
+        ("uint8", 0.25, 128),
+        ("int16", 0.001, 0),
+        ("int8", 1e-30, 0),
+    ]
+    listed = ", ".join(f"{v!s}f" if np.isfinite(v) else "0" for v in values)
+    strange = {i: v for i, v in enumerate(values) if not np.isfinite(v)}
+    names = {np.inf: "INFINITY", -np.inf: "-INFINITY"}
+    calls = "".join(
+        f"for (float v : values) {{ Print(m::Quantize<{dtype}_t>(v, {scale}f, {zero})); }} End();\n"
+        for dtype, scale, zero in cases
+    )
+    program = build(
+        bundles["reals"].folder,
+        [],
+        [
+            "#include <cmath>\n#include <cstdio>\n"
+            # As Arduino's cores have them.
+            "#define min(a, b) ((a) < (b) ? (a) : (b))\n#define max(a, b) ((a) > (b) ? (a) : (b))\n"
+            "#define round(x) ((x) >= 0 ? (long)((x) + 0.5) : (long)((x) - 0.5))\n"
+            '#include "reals_tensors.h"\nnamespace m = reals_model;\n'
+            'void Print(int value) { std::printf("%d ", value); }\n'
+            'void End() { std::printf("\\n"); }\n'
+            f"static float values[] = {{{listed}}};\nint main() {{\n"
+            + "".join(f"values[{i}] = {names.get(v, 'NAN')};\n" for i, v in strange.items())
+            + calls
+            + 'std::printf("%.9g\\n", static_cast<double>(m::Dequantize<int8_t>(-128, 0.1f, 5)));}'
+        ],
+    )
+    *lines, back = run(program).stdout.splitlines()
+    for line, (dtype, scale, zero) in zip(lines, cases, strict=True):
+        np.testing.assert_array_equal(
+            list(map(int, line.split())), rounded(values, scale, zero, dtype), f"{dtype} {scale}"
+        )
+    assert np.float32(back) == np.float32(-133) * np.float32(0.1)
+
+
+NASTY = [
+    'say "hi"',
+    "back\\",
+    "*/ int x = 1; /*",
+    "// not a comment",
+    "what??/",
+    "two\nlines\r\n\ttabbed",
+    "é 漢字 🙂",
+    "\u202eright to left\u2066",
+    "%s%n{{ name }}",
+    "\x01" + "7",
+]
+
+
+@pytest.mark.parametrize("standard", ["c++11", "c++20"])
+def test_no_text_gets_out_of_its_place(files, build, tmp_path, standard):
+    """`-std=c++11` has trigraphs, too."""
+    preprocessing = {f"note {i}": text for i, text in enumerate(NASTY)}
+    preprocessing |= {"scale": 1 / 255, "mean": [0.5, -1e-7], "size": 32, "gray": np.True_}
+    bundle = bundle_of(files["int8"], tmp_path / "out", "nasty", NASTY, preprocessing)
+    shown = "".join(f'Text("{i}", m::kClassNames[{i}]);' for i in range(len(NASTY)))
+    checks = (
+        'static_assert(m::kPreprocessingSize == 32 && m::kPreprocessingGray, "");'
+        'List("mean", m::kPreprocessingMean, 2); Number("scale", m::kPreprocessingScale);'
+    )
+    text = PRINTER.replace("PARTS", shown + checks).replace("NAME", "nasty")
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    sources = ["nasty_model.cc", "nasty_golden.cc"]
+    told = json.loads(run(build(bundle.folder, sources, [text], flags)).stdout)
+    assert [bytes(told[str(i)]).decode() for i in range(len(NASTY))] == NASTY
+    np.testing.assert_array_equal(np.float32(told["mean"]), np.float32([0.5, -1e-7]))
+    assert np.float32(told["scale"][0]) == np.float32(1 / 255)
+
+
+def test_a_text_of_preprocessing_is_a_comment_in_two_files(files, build, tmp_path):
+    bundle = bundle_of(files["int8"], tmp_path / "out", "net", None, "\n".join(NASTY))
+    text = '#include "net_config.h"\nint main() { return net_model::kKeepsState; }'
+    assert run(build(bundle.folder, [], [text])).returncode == 0
+    for target in ("net_config.h", "README.md"):
+        shown = (bundle.folder / target).read_text()
+        assert 'say "hi"' in shown and "é 漢字" in shown and "\u202e" not in shown
+
+
+@pytest.mark.parametrize("text", ["a\\", "a??/", "\u2028int x;", "x" * 300, "", "\x00\x1b"])
+def test_comments_stay_comments(text):
+    for line in c_comment(text).split("\n"):
+        assert line.startswith("//") and line.isprintable()
+        assert not line.endswith("\\") and "??" not in line
+
+
+def test_strings_are_escaped():
+    assert c_string('a"\\?\n7é') == '"a\\042\\134\\077\\0127\\303\\251"'
+
+
+def test_two_bundles_go_into_one_program(bundles, build):
+    made = [bundles["digits"], bundles["stream"]]
+    parts = ("model", "ops", "config", "tensors", "golden")
+    includes = [f'#include "{b.folder}/{b.name}_{part}.h"' for b in made for part in parts]
+    sources = [b.folder / f"{b.name}_{part}.cc" for b in made for part in ("model", "golden")]
+    text = "\n".join(includes) + "\nint main() { return digits_model::kKeepsState; }"
+    assert run(build(made[0].folder, sources, [text])).returncode == 0
+
+
+def test_the_folder_holds_what_the_readme_says(bundles, subjects):
+    for name, bundle in bundles.items():
+        written = {path.name: path.stat().st_size for path in bundle.folder.iterdir()}
+        assert bundle.files == written
+        assert {f"{name}_model.cc", f"{name}_ops.h", f"{name}_config.h", "main.cc"} <= set(written)
+        readme = (bundle.folder / "README.md").read_text()
+        assert all(f"`{target}`" in readme for target in written)
+        assert f"{bundle.arena_bytes:,} bytes" in readme
+        assert f"{subjects[name][0].size:,} bytes" in readme
+        assert max(map(len, readme.splitlines())) <= 100
+        for target in set(written) - {"README.md"}:
+            text = (bundle.folder / target).read_text()
+            assert max(map(len, text.splitlines())) <= 100, target
+    for name, said in (("words", "interpreter.Reset()"), ("stream", "CarryStates(interpreter)")):
+        assert said in (bundles[name].folder / "README.md").read_text()
+    assert "stands alone" in (bundles["digits"].folder / "README.md").read_text()
+
+
+def test_the_resolver_has_the_operators_and_no_others(bundles, subjects):
+    for name, bundle in bundles.items():
+        header = (bundle.folder / f"{name}_ops.h").read_text()
+        assert f"MicroMutableOpResolver<{len(subjects[name][0].ops)}>" in header
+        assert all(header.count(f"resolver.{call}()") == 1 for call in bundle.ops)
+        assert header.count("resolver.Add") == len(bundle.ops)
+
+
+def test_a_bundle_is_what_was_proven(bundles, digits):
+    pytest.importorskip("tflite_micro")
+    bundle = bundles["digits"]
+    proof = bundle.proof
+    assert bundle.arena_bytes == proof.arena_bytes + proof.margin_bytes
+    assert proof.samples == len(digits.test.x) and proof.metrics["accuracy"] > 0.9
+    readme = (bundle.folder / "README.md").read_text()
+    assert f"accuracy: {proof.metrics['accuracy']:.4g}" in readme and proof.basis[:30] in readme
+    assert "kGoldenTolerance0 = 1.0;  // LSB" in (bundle.folder / "digits_golden.h").read_text()
+    assert json.loads(json.dumps(bundle.to_json()))["proof"]["arena_bytes"] == proof.arena_bytes
+
+
+def test_a_bundle_describes_itself(bundles):
+    for bundle in bundles.values():
+        said = bundle.describe()
+        assert f"{bundle.arena_bytes:,} bytes" in said and "AddFullyConnected" in said
+        assert max(map(len, said.splitlines())) <= 100
+        told = json.loads(json.dumps(bundle.to_json()))
+        assert told["files"] == bundle.files and told["ops"] == list(bundle.ops)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, monkeypatch):
+    def prove(*args):
+        raise MissingDependencyError("tflite-micro is not here")
+
+    monkeypatch.setattr(micro, "prove", prove)
+    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    with pytest.raises(MissingDependencyError, match="tflite-micro is not here"):
+        micro_bundle(files["int8"], tmp_path / "none", "net")
+    assert not (tmp_path / "none").exists()
+    x = digits.test.x
+    bundle = micro_bundle(files["int8"], tmp_path / "net", "net", x=x, arena_bytes=9000)
+    assert bundle.proof is None and bundle.arena_bytes == 9000
+    assert bundle.to_json()["proof"] is None and "not proven here" in bundle.describe()
+    for target in ("README.md", "net_config.h", "net_golden.h"):
+        assert "not proven" in " ".join((bundle.folder / target).read_text().split()), target
+    assert "kTensorArenaSize = 9000;" in (bundle.folder / "net_config.h").read_text()
+    assert "kGoldenTolerance0 = 8.0;  // LSB" in (bundle.folder / "net_golden.h").read_text()
+    want = files["int8"].predict(x[:1], engine="reference")
+    want = files["int8"].outputs[0].quantize(want).reshape(-1)
+    golden = (bundle.folder / "net_golden.cc").read_text()
+    assert ", ".join(map(str, want[:8])) in golden.split("kGoldenOutput0")[1]
+    # Without data the example is drawn, and it is the same every time.
+    for name in ("one", "two"):
+        micro_bundle(files["int8"], tmp_path / name, "net", arena_bytes=9000)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_an_arena_that_is_given_must_be_enough(files, tmp_path):
+    pytest.importorskip("tflite_micro")
+    file = files["int8"]
+    least = micro.least_arena(file)
+    with pytest.raises(InputError, match=f"too small: the file needs {least:,} bytes"):
+        micro_bundle(file, tmp_path / "net", "net", arena_bytes=least - 16)
+    assert not any(tmp_path.iterdir())
+    bundle = micro_bundle(file, tmp_path / "net", "net", arena_bytes=least)
+    assert bundle.arena_bytes == least and bundle.proof.arena_bytes == least
+    assert "nothing was compared" in bundle.describe()
+
+
+def test_a_path_is_as_good_as_a_file(files, tmp_path):
+    path = files["int8"].save(tmp_path / "student.tflite")
+    bundle_of(path, tmp_path / "one", "net")
+    bundle_of(files["int8"], str(tmp_path / "two"), "net")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"name": "my-net"}, "'my_net' would do"),
+        ({"name": "3d"}, "'model_3d' would do"),
+        ({"name": "Größe 2"}, "'Gro_e_2' would do|'Gro_sse_2' would do|'Groe_2' would do"),
+        ({"name": "_net"}, "'net' would do"),
+        ({"name": "a__b"}, "'a_b' would do"),
+        ({"name": "class"}, "is a word of C\\+\\+; 'class_net' would do"),
+        ({"name": ""}, "'model' would do"),
+        ({"name": "net\n"}, "'net' would do"),
+        ({"name": "漢"}, "'model' would do"),
+        ({"name": None}, "must be a C identifier, got NoneType"),
+        ({"class_names": ["a", "b"]}, "has 2 names, and the output 'logits' has 10 numbers"),
+        ({"class_names": ["a"] * 10}, "has \\['a'\\] more than once"),
+        ({"class_names": list(range(10))}, "must be strings, got \\[0, 1, 2\\]"),
+        ({"class_names": "abcdefghij"}, "must be a list of strings"),
+        ({"class_names": [*"abcdefghi", "\0"]}, "no C string can hold"),
+        ({"class_names": [*"abcdefghi", "\ud800"]}, "no C string can hold"),
+        ({"preprocessing": 3}, "must be a text or a dict, got int"),
+        ({"preprocessing": {"a b": 1}}, "'a b', which makes no C identifier"),
+        ({"preprocessing": {"mean": "x", "std": [[1, 2]]}}, "'std'\\] must be a number, a list"),
+        ({"preprocessing": {"mean": []}}, "'mean'\\] must be a number"),
+        ({"preprocessing": {"mean": [[1], [2, 3]]}}, "'mean'\\] must be a number"),
+        ({"preprocessing": {"mean": float("nan")}}, "no float or int32_t holds"),
+        ({"preprocessing": {"mean": 1e39}}, "no float or int32_t holds"),
+        ({"preprocessing": {"size": 2**31}}, "no float or int32_t holds"),
+        ({"preprocessing": {"a_b": 1, "aB": 2}}, "both become kPreprocessingAB"),
+        ({"arena_bytes": 0}, "arena_bytes must be a whole number of at least 1, got 0"),
+        ({"arena_bytes": 1.5}, "arena_bytes must be"),
+        ({"name": "my net", "arena_bytes": -1}, "'my_net' would do; arena_bytes must"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_told(files, tmp_path, given, said):
+    with pytest.raises(InputError, match=said):
+        micro_bundle(files["int8"], tmp_path / "out", **{"name": "net", **given})
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_keras_model_is_sent_to_the_converter(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    with pytest.raises(InputError, match=r"call to_tflite\(model, 'int8', data, micro=True\)"):
+        micro_bundle(model, tmp_path / "out", "net")
+    with pytest.raises(InputError, match="TFLiteModel or the path of a .tflite file, got bytes"):
+        micro_bundle(b"TFL3", tmp_path / "out", "net")
+    with pytest.raises(InputError, match="Cannot read"):
+        micro_bundle(tmp_path / "none.tflite", tmp_path / "out", "net")
+
+
+def test_what_the_runtime_lacks_is_refused(files, tmp_path):
+    with pytest.raises(UnsupportedError, match="convert to 'int8'"):
+        micro_bundle(files["float16"], tmp_path / "out", "net", arena_bytes=9000)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dtype": "uint4"}, "has uint4, which C\\+\\+ does not"),
+        ({"shape": (1, 0, 8)}, "\\[1, 0, 8\\], holds no numbers"),
+    ],
+    ids=["uint4", "empty"],
+)
+def test_tensors_that_cpp_has_no_array_for(files, tmp_path, monkeypatch, change, said):
+    file = TFLiteModel(files["int8"].data)
+    info = dataclasses.replace(file.inputs[0], **change)
+    monkeypatch.setitem(file.__dict__, "inputs", (info,))
+    with pytest.raises(UnsupportedError, match=f"the input 'pixels'.* {said}"):
+        micro_bundle(file, tmp_path / "out", "net", arena_bytes=9000)
+    assert not any(tmp_path.iterdir())
+
+
+def test_variables_are_refused(files, tmp_path, monkeypatch):
+    file = TFLiteModel(files["int8"].data)
+    monkeypatch.setitem(file.__dict__, "ops", {"VAR_HANDLE": 1, "CALL_ONCE": 1})
+    with pytest.raises(UnsupportedError, match="recurrent='step'"):
+        micro_bundle(file, tmp_path / "out", "net", arena_bytes=9000)
+
+
+def test_an_answer_that_is_no_number_is_refused(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    real = module._reference
+
+    def spoiled(file, x):
+        call, answers = real(file, x)
+        answers[0][0, 3] = np.nan
+        return call, answers
+
+    monkeypatch.setattr(module, "_reference", spoiled)
+    with pytest.raises(ConversionError, match="NaN or infinite"):
+        micro_bundle(files["float32"], tmp_path / "out", "net", arena_bytes=9000)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("failure", [InputError("No space left."), KeyboardInterrupt()], ids=repr)
+def test_a_failure_in_the_middle_leaves_nothing(files, tmp_path, monkeypatch, failure):
+    real, written = module.write_atomically, []
+
+    def fails(path, data):
+        if len(written) == 4:
+            raise failure
+        written.append(real(path, data))
+
+    monkeypatch.setattr(module, "write_atomically", fails)
+    with pytest.raises(type(failure)):
+        bundle_of(files["int8"], tmp_path / "deep" / "out", "net")
+    assert len(written) == 4 and not any(tmp_path.iterdir())
+
+
+def test_a_folder_in_use_stays_as_it_is(files, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        bundle_of(files["int8"], tmp_path, "net")
+    assert contents(tmp_path) == {"mine.txt": b"mine"}
+    with pytest.raises(InputError, match="is a file"):
+        bundle_of(files["int8"], tmp_path / "mine.txt", "net", force=True)
+    (tmp_path / "main.cc").write_text("old")
+    bundle = bundle_of(files["int8"], tmp_path, "net", force=True)
+    assert set(contents(tmp_path)) == {"mine.txt", *bundle.files}
+    assert (tmp_path / "main.cc").read_text().startswith("// Runs net once")
+
+
+def test_a_name_too_long_for_the_disk_is_told(files, tmp_path):
+    with pytest.raises(InputError, match="Cannot write .*name too long"):
+        bundle_of(files["int8"], tmp_path / "out", "n" * 300)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_crash_on_the_file_is_told_and_leaves_nothing(files, tmp_path, monkeypatch):
+    def dies(*args):
+        sandbox.shared().call(sandbox.os.abort)
+
+    monkeypatch.setattr(micro, "prove", dies)
+    monkeypatch.setattr(micro, "is_installed", lambda: True)
+    with pytest.raises(Exception, match="SIGABRT"):
+        micro_bundle(files["int8"], tmp_path / "out", "net")
+    assert not any(tmp_path.iterdir())
