@@ -362,12 +362,12 @@ def benchmark(
         TfkdError: as `run`; if no file could be measured, the first one's error.
     """
     sizes = {name: TFLiteModel.load(path).size for name, path in _by_name(files).items()}
+    told = device(adb, serial)  # now: it may be gone afterwards
     found = run(files, adb=adb, tool=tool, serial=serial, progress=progress, **options)
     failures = {name: one for name, one in found.items() if isinstance(one, TfkdError)}
     measured = {name: one for name, one in found.items() if name not in failures}
     if not measured:
         raise next(iter(failures.values()))
-    told = device(adb, serial)
     results = tuple(
         Latency(
             name=name,

@@ -68,7 +68,7 @@ def benchmark(
 
     Args:
         models: A mapping from name to `TFLiteModel`, Keras model or path, or a list of paths
-            (`.tflite`, `.keras`, `.h5`, SavedModel folder).
+            (`.tflite`, `.keras`, `.h5`, tf_keras SavedModel folder).
         inputs: Real inputs, of shape (examples, ...), for every model, or a mapping from the
             name of each model to its inputs. The first examples are fed. Defaults to random
             numbers.
@@ -79,7 +79,8 @@ def benchmark(
         baseline: Name of the model that the others are compared with. Defaults to the first.
         min_runs: Timed calls of each model, at least, over all processes.
         min_seconds: Time in timed calls, about, likewise.
-        max_seconds: Time in timed calls at most, and that a single call may take.
+        max_seconds: Time in timed calls at most, but for one call in each process; and what
+            opening a model with its first call, or a single turn, may take.
         processes: In how many processes, one after the other, each model is measured. With one
             the intervals can't tell how much processes differ, and are too narrow.
         isolate: Whether each model has processes of its own. Otherwise all share one at a
@@ -218,11 +219,13 @@ class _Session:
         calls = {subject: max(subject.told[0]["call_us"], 0.1) / 1e6 for subject in self.alive}
         if not calls:
             return
-        self.turns = math.ceil(self.min_seconds / self.processes / _TURN_SECONDS)
+        # One turn in all would have no interval.
+        least = 2 if self.processes == 1 else 1
+        self.turns = max(least, math.ceil(self.min_seconds / self.processes / _TURN_SECONDS))
         for call in calls.values():
             wanted = math.ceil(max(self.min_runs, self.min_seconds / call) / self.processes)
             possible = int(self.max_seconds / call / self.processes)
-            self.turns = max(1, min(self.turns, wanted, possible))
+            self.turns = max(least, min(self.turns, wanted, possible))
         for subject, call in calls.items():
             wanted = max(self.min_runs, 1.1 * self.min_seconds / call)
             wanted = min(wanted, self.max_seconds / call) / (self.processes * self.turns)
@@ -257,7 +260,8 @@ class _Session:
             subject.error = _named_error(subject.name, error)
             if getattr(error, "timed_out", False):
                 subject.error = WorkerError(
-                    f"{subject.error} A call may take max_seconds={self.max_seconds:g}.",
+                    f"{subject.error} Opening it with its first call, or a turn, may take "
+                    f"max_seconds={self.max_seconds:g}.",
                     timed_out=True,
                 )
             if not self.isolate and not subject.worker.alive:
@@ -273,13 +277,16 @@ def _ratios(subjects, results, baseline, seed):
         if subject.name != baseline:
             of_baseline = [pair for pair in pairs if pair[0].name == baseline]
             same = [
-                pair
-                for pair in of_baseline
-                if (pair[1].threads, pair[1].batch) == (result.threads, result.batch)
-                and ("keras" in (pair[1].engine, result.engine) or pair[1].engine == result.engine)
+                other
+                for other, its in of_baseline
+                if its.threads == result.threads
+                and ("keras" in (its.engine, result.engine) or its.engine == result.engine)
             ]
-            for other, _ in same[:1]:
-                yield _ratio(subject, other, other.name, seed)
+            same.sort(key=lambda other: other.batch != subject.batch)
+            for other in same[:1]:
+                by_example = f", batch {other.batch}, an example"
+                against = other.name + by_example * (other.batch != subject.batch)
+                yield _ratio(subject, other, against, seed)
         first, first_result = next(pair for pair in pairs if pair[0].name == subject.name)
         if first is not subject:
             yield _ratio(subject, first, _difference(result, first_result), seed)
@@ -314,6 +321,8 @@ def _difference(result: Latency, first: Latency) -> str:
 def _warnings(results, before, meanwhile):
     cores = before["cores"]
     most = max(result.threads for result in results)
+    if results[0].processes == 1:
+        yield "One process: the intervals miss that processes differ, and are too narrow."
     if most > cores:
         yield f"threads={most} on {cores} cores: threads wait for each other."
     if (meanwhile["others"] or 0.0) > _BUSY:

@@ -191,7 +191,8 @@ class Benchmark:
     Attributes:
         results: One `Latency` per model and setting, in the order given.
         ratios: Comparisons with the baseline.
-        failures: Model name → the error, for each that could not be measured.
+        failures: Model name, with the setting where there are several → the error, for each that
+            could not be measured.
         machine: Where it ran, see `machine.describe`, and what else ran there meanwhile.
         versions: Of the packages.
         settings: How it was measured.
@@ -226,11 +227,12 @@ class Benchmark:
         """
         if not isinstance(key, str):
             return self.results[key]
-        if key in self.failures:
-            raise self.failures[key]
         for result in self.results:
             if result.name == key:
                 return result
+        for name, error in self.failures.items():
+            if name == key or name.startswith(f"{key} ("):
+                raise error
         raise KeyError(key)
 
     def to_json(self) -> dict[str, Any]:

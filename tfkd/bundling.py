@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
+import shutil
 import sys
+import unicodedata
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, TfkdError
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
 class Bundles:
@@ -16,11 +21,16 @@ class Bundles:
         self.options, self.written, self.verdicts = options, {}, []
         kinds = [kind for kind in ("micro", "android") if getattr(options, kind)]
         self.folders = {kind: out.with_name(f"{out.stem}_{kind}") for kind in kinds}
-        self.name = options.name or re.sub(r"\W", "_", out.stem)
+        self.name = options.name or _plain(out.stem)
         self.device = {key: getattr(options, key) for key in ("flash", "ram", "board")}
         self.device = {key: value for key, value in self.device.items() if value is not None}
         if not kinds and (options.name or options.classes or options.mean or options.std):
             raise InputError("--name, --classes, --mean and --std are for --micro and --android.")
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                "--name must begin with a letter and have letters, digits and single underscores "
+                f"inside, got {self.name!r}; {_plain(self.name)!r} would do."
+            )
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
         if self.device:
@@ -38,6 +48,9 @@ class Bundles:
         self.preprocessing = None
         if options.mean or options.std:
             self.preprocessing = {"mean": options.mean or [0.0], "std": options.std or [1.0]}
+            numbers = [*self.preprocessing["mean"], *self.preprocessing["std"]]
+            if min(self.preprocessing["std"]) <= 0 or not all(map(math.isfinite, numbers)):
+                raise InputError(f"--mean and --std must be finite, --std above 0, got {numbers}.")
 
     def write(self, file, data, others):
         """Write what was asked for, each complete or not at all.
@@ -47,9 +60,24 @@ class Bundles:
             data: What to prove it on, or `None`.
             others: Further formats by name, for a phone's GPU.
         """
+        was_there = {folder for folder in self.folders.values() if folder.exists()}
+        try:
+            self._write(file, data, others)
+        except BaseException as error:
+            for folder in set(self.folders.values()) - was_there:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, TfkdError):
+                raise InputError(f"The file is written, and no bundle: {error}") from error
+            raise
+
+    def _write(self, file, data, others):
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
         if len(file.outputs) - len(file.states) != 1:
             y = None  # an .npz file labels one output
+        if self.preprocessing is not None:
+            from tfkd.export.model_metadata import normalizations_of
+
+            normalizations_of(file, self.preprocessing)  # as many as there are channels?
         for kind, folder in self.folders.items():
             if kind == "micro":
                 from tfkd.export.micro_bundle import micro_bundle as bundle
@@ -92,8 +120,15 @@ class Bundles:
         return 1 if too_much else 0
 
 
+def _plain(name: str) -> str:
+    """Return a name of which identifiers can be made."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
+    return plain if plain[0].isalpha() else f"model_{plain}"
+
+
 def _lines(path) -> list[str]:
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+        return pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the class names in {str(path)!r}: {error}.") from error

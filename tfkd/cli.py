@@ -243,7 +243,7 @@ def _add_benchmark(commands):
         "from this machine says little of a phone: there --android runs LiteRT's benchmark_model.",
     )
     benchmark.add_argument(
-        "files", metavar="FILE", nargs="+", help=".tflite, .keras, .h5 or SavedModel folder"
+        "files", metavar="FILE", nargs="+", help=".tflite, .keras, .h5 or tf_keras SavedModel"
     )
     benchmark.add_argument(
         "--baseline", metavar="FILE", help="what the others are compared with (default: the first)"

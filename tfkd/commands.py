@@ -114,10 +114,10 @@ def export(options) -> int:
     others = {}
     if options.android and options.format == "int8":  # beside it stands what a GPU would run
         with console.working(options, "converting to float16"):
-            others["float16"] = to_tflite(model, "float16", batch=options.batch)
+            others = _float16(model, options)
+    file.save(out)
     with console.working(options, "writing the bundles"):
         bundles.write(file, data, others)
-    file.save(out)
     if options.json:
         told = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
         told["recurrent_forms"] = [vars(form) for form in forms]
@@ -134,6 +134,18 @@ def export(options) -> int:
             print("not verified: --data was not given")
         print(bundles.describe(), end="")
     return max(_status(result), bundles.status())
+
+
+def _float16(model, options) -> dict:
+    """Return the same network for a GPU, or nothing, with a warning, where there is none."""
+    from tfkd.export.conversion import to_tflite
+
+    try:
+        arguments = {"recurrent": options.recurrent, "timeout": float(options.timeout)}
+        return {"float16": to_tflite(model, "float16", batch=options.batch, **arguments)}
+    except TfkdError as error:
+        warnings.warn(f"No float16 file stands beside it: {error}", stacklevel=2)
+        return {}
 
 
 def inspect(options) -> int:
@@ -239,16 +251,25 @@ def _on_android(options) -> int:
     }
     by_hand = adb.as_shell(adb.commands(options.files, **arguments))
     if not (options.adb and options.benchmark_model):
+        if options.json or options.csv or options.html:
+            raise InputError(
+                "Nothing is measured, so nothing written: give --adb and --benchmark-model."
+            )
         print(by_hand)
         print("not run: give --adb and --benchmark-model, or type this", file=sys.stderr)
         return 0
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
         try:
+            arguments["timeout"] = 2 * options.max_seconds + 120
             found, operations = adb.benchmark(options.files, progress=progress, **arguments)
         except TfkdError:
             print(by_hand)
             raise
-    return _told(found, options, {"profiles": operations})
+    lines = []
+    for name, steps in operations.items():
+        lines += [f"\n{name}"] * bool(steps)
+        lines += [f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}" for s in steps]
+    return _told(found, options, {"profiles": operations}, lines)
 
 
 def _told(found, options, more: dict, described=(), examples: int | None = None) -> int:
@@ -280,7 +301,7 @@ def _check_outputs(options) -> None:
         if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
             raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
         _check_target(path, [*options.files, options.data], options.force)
-    if len(set(outputs)) < len(outputs):
+    if len({pathlib.Path(path).resolve() for path in outputs}) < len(outputs):
         raise InputError("--json, --csv and --html must name different files.")
 
 
@@ -292,11 +313,14 @@ def _scores(options, found, test) -> dict:
 
     scores = {}
     for name in dict.fromkeys(result.name for result in found):
-        if _is_keras(name):
-            outputs = loading.load_model(name).predict(test.x, verbose=0)
-            scores[name] = metrics.score(outputs, test.y)
-        else:
-            scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
+        try:
+            if _is_keras(name):
+                outputs = loading.load_model(name).predict(test.x, verbose=0)
+                scores[name] = metrics.score(outputs, test.y)
+            else:
+                scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
+        except TfkdError as error:  # what was measured counts all the same
+            warnings.warn(f"{name} is not scored: {error}", stacklevel=2)
     return scores
 
 
@@ -313,10 +337,14 @@ def _profiles(options, found, data) -> dict:
 
     names = dict.fromkeys(result.name for result in found if result.engine != "keras")
     inputs = None if data is None else data.test.x
-    return {
-        name: operators.profile(TFLiteModel.load(name), inputs, threads=options.threads[0])
-        for name in names
-    }
+    found_profiles = {}
+    for name in names:
+        try:
+            file = TFLiteModel.load(name)
+            found_profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
+        except TfkdError as error:
+            warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
+    return found_profiles
 
 
 _NO_LAYERS = (

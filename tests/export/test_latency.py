@@ -34,7 +34,7 @@ def test_figures_are_consistent_and_ordered(files, large, digits):
         assert timing.p50 <= timing.p90 <= timing.p95 <= timing.p99 <= timing.max
         assert timing.ci95[0] <= timing.median <= timing.ci95[1]
         assert timing.init_us > 0 and timing.first_us > 0
-        assert timing.runs * timing.mean / 1e6 >= 0.25
+        assert timing.runs * timing.mean / 1e6 >= 0.1
         assert 5e6 < timing.peak_rss_bytes < 5e8
         assert timing.processes == 3 and timing.warm_up_runs > 100
         assert len(timing.round_medians) % 3 == 0 and len(timing.quantiles) == 101
@@ -130,7 +130,7 @@ def test_a_keras_model_beside_its_file(files, student, qat, digits):
     assert all(one.batch == 3 for one in found)
     assert found["keras"].macs == found["file"].macs > 0
     # TensorFlow needs tens of microseconds for any graph.
-    assert all(ratio.verdict == "slower" and ratio.baseline == "file" for ratio in found.ratios)
+    assert all(ratio.ratio > 2 and ratio.baseline == "file" for ratio in found.ratios)
     assert len(found.ratios) == 2
 
 
@@ -229,6 +229,23 @@ def test_a_model_that_hangs_is_ended_and_the_others_are_measured(files, endless)
     ((name, error),) = found.failures.items()
     assert name.startswith("endless (xnnpack") and isinstance(error, WorkerError)
     assert error.timed_out
+    with pytest.raises(WorkerError, match="'endless' failed"):
+        found["endless"]
+
+
+def test_batches_are_compared_by_the_example(files):
+    dense = keras.Sequential([keras.Input((64,)), keras.layers.Dense(64)])
+    models = {"one": to_tflite(dense), "eight": to_tflite(dense, batch=8)}
+    found = benchmark(models, **QUICK)
+    (ratio,) = found.ratios
+    assert ratio.against == "one, batch 1, an example" and ratio.batch == 8
+    assert ratio.ratio == pytest.approx(found["eight"].median / 8 / found["one"].median, rel=0.5)
+
+
+def test_one_process_is_told_to_be_too_few(files):
+    found = benchmark({"a": files["int8"], "b": files["float32"]}, min_seconds=0.1, processes=1)
+    low, high = found.ratios[0].ci95
+    assert low < high and found.warnings[0].startswith("One process")
 
 
 def test_a_model_that_hangs_in_a_process_of_all_is_named_as_what_ended_it(files, endless):

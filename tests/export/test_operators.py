@@ -286,7 +286,7 @@ def test_the_largest_layer_takes_the_most_time(lopsided, engine):
     assert sum(row.macs for row in found.rows) == macs(lopsided)
     kernels = [row.operator.op for row in found.rows if row.macs]
     assert kernels == ["CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"]
-    assert sum(row.us for row in found.rows) == pytest.approx(found.total_us, rel=0.3)
+    assert sum(row.us for row in found.rows) == pytest.approx(found.total_us, rel=0.6)
     assert found.rest_us == pytest.approx(found.total_us - sum(row.us for row in found.rows))
     if engine == "builtin":
         assert [row.op for row in found.rows] == [op.op for op in operators(lopsided)]

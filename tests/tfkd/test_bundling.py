@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from tfkd.export import micro, read_metadata
@@ -63,7 +64,8 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
         (["--micro", "--board", "abacus"], "abacus"),
         (["--android", "--classes", "none.txt"], "Cannot read the class names in 'none.txt'"),
         (["--android", "--classes", "nine.txt"], "9"),
-        (["--android", "--name", "my-model"], "my-model"),
+        (["--android", "--name", "my-model"], "'my_model' would do"),
+        (["--android", "--mean", "0", "--std", "0"], "--std above 0"),
         (["--micro"], "--micro writes into"),
     ],
 )
@@ -78,7 +80,43 @@ def test_bad_input_is_one_line_and_status_2(place, capsys, arguments, message):
     assert err.startswith("error: ") and message in err and err.count("\n") == 1
     assert (place / "student_int8_micro" / "mine.txt").read_text() == "the user's"
     assert not (place / "student_int8_android").exists()
-    assert not (place / "student_int8.tflite").exists()
+    assert not list(place.glob("*_micro/main.cc"))
+
+
+def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):
+    inputs = keras.Input((6, 4))
+    outputs = keras.layers.Dense(3)(keras.layers.GRU(5)(inputs))
+    keras.Model(inputs, outputs).save(place / "my gru (1).keras")
+    rows = np.random.default_rng(0).normal(size=(40, 6, 4)).astype("float32")
+    labels = np.arange(40) % 3
+    np.savez(place / "s.npz", x_train=rows, y_train=labels, x_test=rows, y_test=labels)
+    arguments = ["my gru (1).keras", "--data", "s.npz", "--recurrent", "step", "--android"]
+    assert main(["export", *arguments]) in (0, 1)
+    folder = place / "my gru (1)_int8_android"
+    assert (folder / "my_gru_1_int8.tflite").exists()
+    assert (folder / "my_gru_1_int8_float16.tflite").exists()
+
+
+def test_a_quantize_aware_model_has_no_float16_twin(place, qat, capsys):
+    with pytest.warns(UserWarning, match="HDF5"):
+        qat.save(place / "qat.h5")
+    assert main(["export", "qat.h5", "--android"]) == 0
+    assert "warning: No float16 file stands beside it" in capsys.readouterr().err
+    files = {path.name for path in (place / "qat_int8_android").glob("*.tflite")}
+    assert files == {"qat_int8.tflite"}
+
+
+@needs_tflm
+def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
+    (place / "few.txt").write_text("a\nb\n")
+    assert main(["export", *arguments, "--classes", "few.txt"]) == 2
+    assert "The file is written, and no bundle" in capsys.readouterr().err
+    made = {path.name for path in place.iterdir()}
+    assert "student_int8.tflite" in made and not {
+        n for n in made if n.endswith(("_micro", "_android"))
+    }
+    assert main(["export", *arguments, "--mean", "1", "2", "3", "--force"]) == 2
 
 
 @needs_tflm

@@ -16,8 +16,12 @@
 {% endfor %}
     }
 
-    /** Puts names to values, the largest value first. */
-    fun scores(values: FloatArray, names: List<String>): List<Score> =
-        names.zip(values.asList(), ::Score).sortedByDescending { it.value }
+    /** Puts names to the values of one example, the largest value first. */
+    fun scores(values: FloatArray, names: List<String>): List<Score> {
+        require(values.size == names.size) {
+            "${values.size} values for ${names.size} names: give the values of one example"
+        }
+        return names.zip(values.asList(), ::Score).sortedByDescending { it.value }
+    }
 
 {% endif %}
