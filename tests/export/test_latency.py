@@ -242,8 +242,8 @@ def test_batches_are_compared_by_the_example(files):
     assert ratio.ratio == pytest.approx(found["eight"].median / 8 / found["one"].median, rel=0.5)
 
 
-def test_one_process_is_told_to_be_too_few(files):
-    found = benchmark({"a": files["int8"], "b": files["float32"]}, min_seconds=0.1, processes=1)
+def test_one_process_is_told_to_be_too_few(files, large):
+    found = benchmark({"a": files["int8"], "b": large}, min_seconds=0.1, processes=1)
     low, high = found.ratios[0].ci95
     assert low < high and found.warnings[0].startswith("One process")
 
