@@ -31,6 +31,7 @@ __getattr__, __dir__, __all__ = attach(
         "quantize_aware": "quantization",
         "strip_quantization": "quantization",
         "quantization": "quantization",
+        "prune_channels": "pruning",
         "compress": "compression",
         "Recipe": "compression",
     },

@@ -1,0 +1,314 @@
+"""Channels: which go together, that taking dead ones away changes nothing, and what is left."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from tfkd.export import to_tflite
+
+import tfkd
+from tfkd import cost, graph
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.pruning import channels, dependency, surgery
+
+
+def _conv(layers, rng, x):
+    x = layers.Conv2D(int(rng.integers(3, 7)), 3, padding="same")(x)
+    return layers.ReLU()(layers.BatchNormalization()(x))
+
+
+def _residual(layers, rng, x):
+    width = x.shape[-1]
+    y = layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+    y = layers.BatchNormalization()(layers.Conv2D(width, 1)(y))
+    return layers.Add()([x, y])
+
+
+def _squeeze(layers, rng, x):
+    y = layers.GlobalAveragePooling2D()(x)
+    y = layers.Dense(3, activation="relu")(y)
+    y = layers.Dense(x.shape[-1], activation="sigmoid")(y)
+    return layers.Multiply()([x, layers.Reshape((1, 1, x.shape[-1]))(y)])
+
+
+def _branches(layers, rng, x):
+    y = layers.MaxPooling2D(2, 1, padding="same")(x)
+    z = layers.Conv2D(int(rng.integers(2, 5)), 1)(x)
+    return layers.Concatenate()([y, z, x])
+
+
+def _depthwise(layers, rng, x):
+    y = layers.ZeroPadding2D(1)(x)
+    return layers.DepthwiseConv2D(3, depth_multiplier=int(rng.integers(1, 3)))(y)
+
+
+def _grouped(layers, rng, x):
+    x = layers.Conv2D(8, 1)(x)
+    return layers.Conv2D(6, 3, groups=2, padding="same")(x)
+
+
+def _transposed(layers, rng, x):
+    return layers.AveragePooling2D(2)(layers.Conv2DTranspose(5, 2, strides=2)(x))
+
+
+def _separable(layers, rng, x):
+    return layers.SeparableConv2D(5, 3, padding="same", depth_multiplier=2)(x)
+
+
+def _there_and_back(layers, rng, x):
+    height, width, size = x.shape[1:]
+    return layers.Reshape((height, width, size))(layers.Reshape((height * width, size))(x))
+
+
+def _sequence(layers, rng, x):
+    x = layers.Reshape((x.shape[1] * x.shape[2], x.shape[3]))(x)
+    x = layers.Conv1D(5, 3, strides=4)(x)
+    kind = [layers.LSTM, layers.GRU, layers.SimpleRNN][int(rng.integers(3))]
+    if rng.random() < 0.5:
+        x = layers.Bidirectional(kind(4, return_sequences=True))(x)
+    else:
+        x = kind(5, return_sequences=True)(x)
+    return layers.TimeDistributed(layers.Dense(4))(x)
+
+
+BLOCKS = (
+    *(_conv, _residual, _squeeze, _branches, _depthwise),
+    *(_grouped, _transposed, _separable, _there_and_back),
+)
+
+
+def network(package, rng):
+    """A network of random blocks, its weights far from their initial values."""
+    layers = package.layers
+    inputs = x = package.Input((8, 8, 3))
+    x = _conv(layers, rng, x)
+    for i in rng.integers(len(BLOCKS), size=5):
+        x = BLOCKS[i](layers, rng, x)
+    if rng.random() < 0.4:
+        x = _sequence(layers, rng, x)
+    x = layers.Dense(6, activation="relu")(layers.Flatten()(x))
+    model = package.Model(inputs, layers.Dense(3)(layers.Dropout(0.5)(x)))
+    for weight in model.weights:
+        noise = rng.normal(0, 0.3, weight.shape)
+        weight.assign(np.abs(noise) + 0.5 if "variance" in weight.name else noise)
+    return model
+
+
+def kill(found, groups):
+    """Make channels zero wherever they go in and out."""
+    gone = np.isin(found.roots, groups)
+    for _, layer in found.graph.layers:
+        for weight in getattr(layer, "weights", ()):
+            value = weight.numpy().copy()
+            for axis, labels in found.axes.get(id(weight), {}).items():
+                np.moveaxis(value, axis, 0)[gone[labels]] = 0
+            weight.assign(value)
+
+
+def close(model, other, x):
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), other.predict(x, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_dead_channels_taken_away_change_nothing(package, seed):
+    rng = np.random.default_rng(seed)
+    model = network(package, rng)
+    found = dependency.find(model)
+    groups = rng.choice(found.groups, max(1, len(found.groups) // 3), replace=False)
+    # Something must be left of every layer.
+    for labels in found.outputs.values():
+        here = found.roots[labels]
+        if np.isin(here, groups).all():
+            groups = groups[groups != here[0]]
+    kill(found, groups)
+    small = surgery.without(found, groups)
+    assert small.count_params() < model.count_params()
+    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    close(model, small, x)
+    assert not np.allclose(model.predict(x, verbose=0)[0], model.predict(x, verbose=0)[1])
+
+
+@pytest.mark.parametrize("what", ["macs", "parameters"])
+def test_the_cost_is_known_before_the_model_is_built(package, what):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        model = network(package, rng)
+        found = dependency.find(model)
+        groups = rng.choice(found.groups, len(found.groups) // 4, replace=False)
+        ranking = channels._Ranking(found, set(), 1)
+        ranking.order(np.isin(found.groups, groups) * -1.0, "global")
+        groups = ranking.first(len(groups))
+        small = cost.measure(surgery.without(found, groups))
+        expected = getattr(small, what)
+        if expected is None:
+            continue  # a Bidirectional's work is not known
+        assert channels._Cost(model, found).of(what, groups) == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(16, 3, padding="same", name="stem")(inputs)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    y = layers.Conv2D(16, 3, padding="same", activation="relu", name="inner")(x)
+    x = layers.Add()([x, layers.Conv2D(16, 3, padding="same", name="outer")(y)])
+    x = layers.Conv2D(24, 3, strides=2, name="last")(layers.ReLU()(x))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    model = keras.Model(inputs, layers.Dense(10, name="logits")(x))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(True), metrics=["accuracy"])
+    model.fit(digits.train.x, digits.train.y, epochs=10, batch_size=32, verbose=0)
+    return model
+
+
+def accuracy(model, digits):
+    return (model.predict(digits.test.x, verbose=0).argmax(-1) == digits.test.y).mean()
+
+
+def widths(model):
+    return {layer.name: layer.filters for layer in model.layers if hasattr(layer, "filters")}
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "bn_scale", "taylor", "random"])
+def test_every_criterion_makes_a_model_that_runs(trained, digits, criterion):
+    before = [weight.numpy() for weight in trained.weights]
+    data = (digits.train.x[:200], digits.train.y[:200])
+    small = tfkd.prune_channels(trained, 0.5, criterion=criterion, data=data, scope="layer")
+    expected = {"bn_scale": (8, 16)}.get(criterion, (8, 8))
+    assert widths(small)["stem"] == widths(small)["outer"] == expected[0]
+    assert widths(small)["inner"] == expected[1]
+    assert small.predict(digits.test.x, verbose=0).shape == (360, 10)
+    for weight, value in zip(trained.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_what_matters_stays(trained, digits):
+    data = (digits.train.x, digits.train.y)
+    kept = tfkd.prune_channels(trained, 0.15, criterion="taylor", data=data)
+    drawn = [tfkd.prune_channels(trained, 0.15, criterion="random", seed=seed) for seed in range(3)]
+    assert accuracy(kept, digits) > np.mean([accuracy(one, digits) for one in drawn]) + 0.1
+
+
+def test_taylor_scores_are_squared_first_order_changes():
+    # By hand: y = (x w) v, loss y²/2 for a target of 0; ∂L/∂w = y v x, ∂L/∂v = y x w.
+    inputs = keras.Input((1,))
+    outputs = keras.layers.Dense(1, use_bias=False)(keras.layers.Dense(2, use_bias=False)(inputs))
+    model = keras.Model(inputs, outputs)
+    w, v, x = np.array([[1.0, 2.0]]), np.array([[3.0], [-0.5]]), np.array([[0.5]])
+    model.set_weights([w, v])
+    found = dependency.find(model)
+    from tfkd.pruning import criteria
+
+    given = criteria.scores(found, "taylor", (x, np.zeros((1, 1))), keras.losses.MeanSquaredError())
+    y = (x @ w @ v).item()
+    products = [2 * y * x[0, 0] * w[0, j] * v[j, 0] for j in range(2)]  # of both weights
+    np.testing.assert_allclose(sorted(given), sorted(np.square(products)), rtol=1e-5)
+
+
+def test_targets_are_met_and_not_by_much(trained):
+    whole = cost.measure(trained)
+    half = tfkd.prune_channels(trained, 0.5, of="macs")
+    assert 0.42 * whole.macs < cost.measure(half).macs <= 0.5 * whole.macs
+    small = tfkd.prune_channels(trained, of="parameters", to=3000)
+    assert 2500 < cost.measure(small).parameters <= 3000
+    with pytest.raises(InputError, match=r"At most 10 macs can't be reached: .* there are [\d,]+"):
+        tfkd.prune_channels(trained, of="macs", to=10)
+
+
+def test_rounding_and_keeping(trained):
+    small = tfkd.prune_channels(trained, 0.5, round_to=8)
+    assert {width % 8 for width in widths(small).values()} == {0}
+    small = tfkd.prune_channels(trained, 0.7, keep=["inner", "la.*"])
+    assert widths(small)["inner"] == 16 and widths(small)["last"] == 24
+    assert widths(small)["stem"] < 16
+
+
+def test_the_result_distils_quantizes_and_converts(trained, digits):
+    small = tfkd.prune_channels(trained, 0.5, of="macs")
+    distiller = tfkd.Distiller(small, trained)
+    distiller.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(True))
+    distiller.fit(digits.train.x, digits.train.y, epochs=4, batch_size=32, verbose=0)
+    assert accuracy(small, digits) > 0.85
+    file = to_tflite(tfkd.quantize_aware(small), "int8", digits.train.x[:100])
+    assert file.integer_only and file.size < to_tflite(trained, "int8", digits.train.x[:100]).size
+
+
+def test_nested_and_shared_layers(package):
+    layers = package.layers
+    inner = package.Sequential([package.Input((6,)), layers.Dense(5, name="deep")], name="part")
+    shared = layers.Dense(6, activation="relu", name="shared")
+    inputs = [package.Input((4,)), package.Input((4,))]
+    joined = layers.Concatenate()([shared(one) for one in inputs])
+    model = package.Model(
+        inputs, layers.Dense(2)(layers.Add()([inner(shared(inputs[0])), layers.Dense(5)(joined)]))
+    )
+    found = dependency.find(model)
+    assert len(found.groups) == 11  # six of the shared layer, five that are added
+    kill(found, found.groups[::2])
+    small = surgery.without(found, found.groups[::2])
+    x = [np.random.default_rng(i).normal(size=(3, 4)).astype("float32") for i in range(2)]
+    close(model, small, x)
+
+
+def test_what_is_not_understood_is_left_whole_and_named(package):
+    layers = package.layers
+    inputs = package.Input((6, 8))
+    x = layers.Dense(8, name="before")(inputs)
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.Dense(4, activation="softmax", name="gate")(x)
+    x = layers.Dense(7, name="free")(x)
+    model = package.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    small = tfkd.prune_channels(model, 0.5)
+    assert set(small.tfkd_whole) == {"norm"}
+    assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 3, 2]
+
+
+def test_bad_input(trained):
+    for amount in (0, 1, 1.5, -0.1, "half"):
+        with pytest.raises(InputError, match="amount must lie between 0 and 1"):
+            tfkd.prune_channels(trained, amount)
+    with pytest.raises(InputError, match="either amount or to"):
+        tfkd.prune_channels(trained)
+    with pytest.raises(InputError, match="criterion must be a function or one of"):
+        tfkd.prune_channels(trained, 0.5, criterion="l3")
+    with pytest.raises(InputError, match="give data="):
+        tfkd.prune_channels(trained, 0.5, criterion="taylor")
+    with pytest.raises(InputError, match="no layer is called that; there are .*stem"):
+        tfkd.prune_channels(trained, 0.5, keep="steam")
+    with pytest.raises(InputError, match="of must be.*; scope must be.*; round_to must"):
+        tfkd.prune_channels(trained, 0.5, of="bytes", scope="model", round_to=0)
+    with pytest.raises(InputError, match="of macs or parameters"):
+        tfkd.prune_channels(trained, to=3)
+    with pytest.raises(InputError, match="must return 3 finite scores|must return"):
+        tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
+    single = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(UnsupportedError, match="No channel of this model can go"):
+        tfkd.prune_channels(single, 0.5)
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="this model has none; take"):
+        tfkd.prune_channels(plain, 0.5, criterion="bn_scale")
+
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(UnsupportedError, match="subclassed"):
+        tfkd.prune_channels(Own(), 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "DenseNet121"])
+def test_networks_of_keras_applications(name):
+    build = getattr(keras.applications, name)
+    model = build(weights=None, input_shape=(64, 64, 3), classes=10)
+    whole = cost.measure(model)
+    small = tfkd.prune_channels(model, 0.5, of="macs")
+    assert cost.measure(small).macs <= 0.5 * whole.macs
+    x = np.random.default_rng(0).random((2, 64, 64, 3)).astype("float32")
+    file = to_tflite(small)
+    np.testing.assert_allclose(file.predict(x), small.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+    assert isinstance(tfkd.translate(small, to="tf_keras"), tf_keras.Model)
+    assert graph.walk(small)

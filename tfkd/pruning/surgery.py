@@ -1,0 +1,97 @@
+"""A model without some of its channels: smaller layers, the weights that are left carried over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd import backends, graph
+from tfkd.errors import UnsupportedError
+from tfkd.pruning.dependency import Dependencies
+
+# What a layer's configuration calls the number of its channels.
+_SIZES = ("filters", "units", "output_dim")
+
+
+def without(found: Dependencies, groups) -> object:
+    """Build the model that is left when groups of channels are taken away.
+
+    Args:
+        found: Of the model.
+        groups: Numbers of the groups that go.
+
+    Returns:
+        A new Functional model of the same Keras; layers of nested models stand in it by
+        themselves, with the name of their path.
+
+    Raises:
+        UnsupportedError: if a layer can't be built from its configuration.
+    """
+    gone = np.zeros(len(found.roots), bool)
+    gone[np.asarray(groups, int)] = True
+    gone = gone[found.roots]
+    package = backends.keras() if found.graph.flavour == "keras" else backends.tf_keras()
+    made: dict[int, object] = {}
+
+    def apply(call: graph.Call, args, kwargs):
+        if not isinstance(call.layer, package.layers.Layer):
+            return call.layer(*args, **kwargs)  # an operation of Keras 3
+        if id(call.layer) not in made:
+            made[id(call.layer)] = _smaller(call.layer, call.name, found, gone)
+        return made[id(call.layer)](*args, **kwargs)
+
+    model = graph.rebuild(found.graph, package, apply)
+    for _, layer in found.graph.layers:
+        if id(layer) in made:
+            _carry_over(layer, made[id(layer)], found, gone)
+    return model
+
+
+def _smaller(layer, name: str, found: Dependencies, gone):
+    config = layer.get_config()
+    if "Bidirectional" in type(layer).__name__:
+        for key, inner in (
+            ("layer", layer.forward_layer),
+            ("backward_layer", layer.backward_layer),
+        ):
+            if config.get(key):
+                _resize_inner(config[key], inner, found, gone)
+    elif type(layer).__name__ == "TimeDistributed":
+        _resize_inner(config["layer"], layer.layer, found, gone)
+    else:
+        _resize(config, layer, found, gone)
+    if id(layer) in found.shapes:
+        *rest, _ = layer.target_shape
+        left = int((~gone[found.shapes[id(layer)]]).sum())
+        config["target_shape"] = (*rest, left)
+    config["name"] = name.replace("/", "_")
+    try:
+        new = type(layer).from_config(config)
+    except (TypeError, ValueError, KeyError) as error:
+        raise UnsupportedError(
+            f"The layer {name!r} ({type(layer).__name__}) can't be built again from its "
+            f"configuration: {error}"
+        ) from error
+    new.trainable = layer.trainable
+    return new
+
+
+def _resize_inner(saved: dict, layer, found: Dependencies, gone):
+    saved.pop("build_config", None)  # it holds the old shapes
+    _resize(saved["config"], layer, found, gone)
+
+
+def _resize(config: dict, layer, found: Dependencies, gone):
+    labels = found.outputs.get(id(layer))
+    if labels is not None:
+        key = next(key for key in _SIZES if key in config)
+        config[key] = int((~gone[labels]).sum())
+
+
+def _carry_over(old, new, found: Dependencies, gone):
+    values = []
+    for variable in old.weights:
+        value = variable.numpy()
+        for axis, labels in found.axes.get(id(variable), {}).items():
+            value = np.compress(~gone[labels], value, axis % value.ndim)
+        values.append(value)
+    new.set_weights(values)
