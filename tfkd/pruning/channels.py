@@ -164,7 +164,12 @@ class _Cost:
                     f"The multiply-accumulates of {measured.name!r} ({measured.kind}) are not "
                     "known; give of='channels' or of='parameters'."
                 )
-            kernels = [(size, before) for size, before, shape in sizes if len(shape) > 1]
+            bias = getattr(getattr(call.layer, "cell", None), "bias", None)  # a GRU's has two rows
+            kernels = [
+                (size, before)
+                for weight, (size, before, shape) in zip(weights, sizes, strict=True)
+                if len(shape) > 1 and weight is not bias
+            ]
             if measured.macs:
                 before = sum(one for _, one in kernels)
                 total += measured.macs * sum(size for size, _ in kernels) / before

@@ -147,6 +147,25 @@ def test_the_cost_is_known_before_the_model_is_built(package, what):
         assert channels._Cost(model, found).of(what, groups) == pytest.approx(expected)
 
 
+def test_the_work_of_recurrent_layers_is_known_too(package):
+    layers = package.layers
+    model = package.Sequential(
+        [
+            package.Input((6, 4)),
+            layers.GRU(8, return_sequences=True),
+            layers.LSTM(6),
+            layers.Dense(2),
+        ]
+    )
+    whole = cost.measure(model)
+    small = tfkd.prune_channels(model, 0.5, of="macs")
+    assert 0.35 * whole.macs < cost.measure(small).macs <= 0.5 * whole.macs
+    found = dependency.find(model)
+    groups = found.groups[:3]
+    exact = cost.measure(surgery.without(found, groups)).macs
+    assert channels._Cost(model, found).of("macs", groups) == pytest.approx(exact)
+
+
 @pytest.fixture(scope="module")
 def trained(digits):
     keras.utils.set_random_seed(0)
