@@ -377,25 +377,26 @@ class TFLiteModel:
                 )
         return info.quantize(values)
 
-    def first_call(self, x) -> list[np.ndarray]:
+    def first_call(self, x, times: int = 1) -> list[np.ndarray]:
         """Return the tensors of one call: the first examples of `x`, for a step file a step.
 
         Args:
             x: As for `predict`.
+            times: By how much the batch is larger than the file's own.
 
         Raises:
             InputError: as `input_arrays`.
         """
         tensors = []
         for info, array in zip(self.inputs, self.input_arrays(x), strict=True):
-            size = math.prod(info.shape) * np.dtype(info.dtype).itemsize
+            size = times * math.prod(info.shape) * np.dtype(info.dtype).itemsize
             _check_memory(size, f"A call's examples for {info.name!r}")
             if array is None:
                 shape, dtype, value = self._initial(info)
                 array = np.full((1, *shape), value, dtype)
             elif self.states and info.name.startswith(STEP):
                 array = array[:, :1]
-            tensors.append(np.resize(array, (info.shape[0], *array.shape[1:])))
+            tensors.append(np.resize(array, (info.shape[0] * times, *array.shape[1:])))
         return tensors
 
     def to_json(self) -> dict:

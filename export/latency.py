@@ -159,6 +159,8 @@ class _Session:
 
     def __init__(self, subjects, min_runs, min_seconds, max_seconds, processes, isolate):
         self.subjects, self.isolate, self.processes = subjects, isolate, processes
+        for key, subject in enumerate(subjects):
+            subject.key = key
         self.min_runs, self.min_seconds, self.max_seconds = min_runs, min_seconds, max_seconds
         self.turns = 1
         self.clock_us: float | None = None
@@ -199,16 +201,13 @@ class _Session:
         for subject in self.alive:
             subject.worker = shared or stack.enter_context(sandbox.Worker())
             subject.worker.start()  # all import at the same time
-        for key, subject in enumerate(self.subjects):
-            if subject.error is not None:
-                continue
+        for subject in self.alive:
             call = functools.partial(self._call, subject)
             clock = call(stopwatch.ready, subject.engine == "keras", timeout=_START_SECONDS)
             function, *arguments = subject.opening
-            told = call(function, key, *arguments) or {}
+            told = call(function, subject.key, *arguments) or {}
             least = _WARM_UP_SECONDS if first else _WARM_UP_AGAIN_SECONDS
-            told |= call(stopwatch.warm_up, key, least) or {}
-            subject.key = key
+            told |= call(stopwatch.warm_up, subject.key, least) or {}
             if subject.error is None:
                 self.clock_us = clock
                 subject.told.append(told)

@@ -9,6 +9,8 @@ import platform
 import time
 from typing import Any
 
+from . import sandbox
+
 _PACKAGES = (
     "tfkd",
     "tensorflow",
@@ -28,14 +30,12 @@ def describe() -> dict[str, Any]:
         if line.startswith("model name"):
             cpu = line.split(":", 1)[1].strip()
             break
-    memory = [line.split() for line in _read("/proc/meminfo").splitlines()]
-    total = [int(words[1]) << 10 for words in memory if words[:1] == ["MemTotal:"]]
     load = [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
     return {
         "cpu": cpu,
         "cores": cores(),
         "governor": _read(_FREQUENCY / "scaling_governor").strip() or None,
-        "memory_bytes": total[0] if total else None,
+        "memory_bytes": next(iter(sandbox.sizes("/proc/meminfo", "MemTotal")), None),
         "system": platform.platform(),
         "python": platform.python_version(),
         "load": load,

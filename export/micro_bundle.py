@@ -204,19 +204,28 @@ def _file(model) -> TFLiteModel:
     )
 
 
+def clean_name(name: str) -> str:
+    """Return a name like it of which C identifiers and file names can be made."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    clean = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
+    clean = clean if clean[0].isalpha() else f"model_{clean}"
+    return clean + "_net" * (clean in _KEYWORDS.split())
+
+
+def check_name(name) -> None:
+    """Raise an `InputError` for a name that a bundle can't have."""
+    raise_all(_flaws_of_name(name))
+
+
 def _flaws_of_name(name):
     if not isinstance(name, str):
         yield f"name must be a C identifier, got {type(name).__name__}"
     elif name in _KEYWORDS.split():
         yield f"name={name!r} is a word of C++; {name + '_net'!r} would do"
     elif not _NAME.fullmatch(name):
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-        clean = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
-        clean = clean if clean[0].isalpha() else f"model_{clean}"
-        clean += "_net" * (clean in _KEYWORDS.split())
         yield (
             f"name={name!r} is no C identifier of letters, digits and single underscores inside; "
-            f"{clean!r} would do"
+            f"{clean_name(name)!r} would do"
         )
 
 

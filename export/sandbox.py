@@ -225,7 +225,7 @@ def shared() -> Worker:
 
 def free_bytes() -> int | None:
     """Return how much memory this machine or container has free, `None` if it can't be told."""
-    found = _sizes("/proc/meminfo", "MemAvailable", "SwapFree")
+    found = sizes("/proc/meminfo", "MemAvailable", "SwapFree")
     if not found:
         return None
     most = pathlib.Path("/sys/fs/cgroup/memory.max")
@@ -235,8 +235,8 @@ def free_bytes() -> int | None:
         return sum(found)
 
 
-def _sizes(path: str, *names: str) -> list[int]:
-    """Return bytes by name from one of the system's tables, or nothing."""
+def sizes(path: str, *names: str) -> list[int]:
+    """Return bytes by name from one of the system's tables (Linux), those that are there."""
     try:
         lines = pathlib.Path(path).read_text().splitlines()
     except OSError:
@@ -248,7 +248,7 @@ def _sizes(path: str, *names: str) -> list[int]:
 @contextlib.contextmanager
 def _limited(memory_bytes: int | None):
     """Refuse this process more memory than that, beyond what it holds; in the child."""
-    held, free = _sizes("/proc/self/status", "VmData"), free_bytes()
+    held, free = sizes("/proc/self/status", "VmData"), free_bytes()
     if not held or free is None:
         yield
         return

@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import pathlib
-import re
 import time
 
 import numpy as np
 
 from tfkd.errors import ConversionError
 
+from . import sandbox
 from .interpreter import open_interpreter
 
 # Seconds of calls that decide how long one takes and whether the level has settled.
@@ -114,14 +113,15 @@ def warm_up(key, least_seconds: float) -> dict:
     Returns:
         `runs` and `mean_us` of the warm-up, `call_us`, what a call takes now, and `settled`.
     """
-    model, chunks, count = _open[key], [], 1
+    model, chunks, medians, count = _open[key], [], [], 1
     start = time.perf_counter()
     while True:
         chunks.append(model.timed(count))
         typical = float(np.median(chunks[-1]))
+        medians.append(typical)
         count = max(1, int(_CHUNK_SECONDS * 1e9 / max(typical, 1.0)))
         elapsed = time.perf_counter() - start
-        settled = _has_settled([float(np.median(chunk)) for chunk in chunks])
+        settled = _has_settled(medians)
         if elapsed >= least_seconds and (settled or elapsed >= _MOST_WARM_UP_SECONDS):
             break
         # A call that alone takes so long has no level to wait for.
@@ -198,12 +198,7 @@ def _check_rows(interpreter, rows: int) -> None:
 
 def _resident(name: str) -> int | None:
     # Not getrusage: its ru_maxrss starts from the parent's, across fork and exec.
-    try:
-        status = pathlib.Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else None
+    return next(iter(sandbox.sizes("/proc/self/status", name)), None)
 
 
 def _difference(after: int | None, before: int | None) -> int | None:

@@ -18,6 +18,8 @@ from .timings import Latency
 class Subject:
     """A model in one setting: how it is opened, and what was measured so far."""
 
+    key: int  # by which its process knows it
+
     def __init__(self, name, engine, threads, batch, model_bytes, macs, opening):
         self.name, self.engine, self.threads, self.batch = name, engine, threads, batch
         self.model_bytes, self.macs, self.opening = model_bytes, macs, opening
@@ -117,17 +119,17 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
                             name,
                             engine,
                             count,
-                            times * (model.inputs[0].shape[0] if model.inputs[0].shape else 1),
+                            times * _own_batch(model),
                             model.size,
                             None if macs is None else macs * times,
                             (*opening, model.keeps_state),
                         )
                     )
         return found
-    return _kerasof_model(name, model, inputs, threads, batches, seed, folder)
+    return _of_keras_model(name, model, inputs, threads, batches, seed, folder)
 
 
-def _kerasof_model(name, model, inputs, threads, batches, seed, folder):
+def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
     from tfkd import backends, cost, graph
 
     from . import tracing
@@ -167,9 +169,13 @@ def _read(path):
     return TFLiteModel.load(path)
 
 
+def _own_batch(file: TFLiteModel) -> int:
+    return file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
+
+
 def _times(file: TFLiteModel, batch: int | None) -> int:
     """Return by how much a batch is larger than the file's own."""
-    own = file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
+    own = _own_batch(file)
     if batch is None or batch == own:
         return 1
     if batch % own:
@@ -187,14 +193,7 @@ def _times(file: TFLiteModel, batch: int | None) -> int:
 def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
     """Return the tensors of one call: real examples, or random numbers."""
     if inputs is not None:
-        arrays = file.first_call(inputs)
-        if times > 1:
-            every = file.input_arrays(inputs)
-            arrays = [
-                np.resize(given, (times * len(one), *one.shape[1:]))
-                for given, one in zip(every, arrays, strict=True)
-            ]
-        return arrays
+        return file.first_call(inputs, times)
     rng = np.random.default_rng(seed)
     return [
         info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))

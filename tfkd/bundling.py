@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 import pathlib
-import re
 import shutil
 import sys
-import unicodedata
 
 from tfkd.errors import InputError, TfkdError
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
 class Bundles:
@@ -21,16 +17,15 @@ class Bundles:
         self.options, self.written, self.verdicts = options, {}, []
         kinds = [kind for kind in ("micro", "android") if getattr(options, kind)]
         self.folders = {kind: out.with_name(f"{out.stem}_{kind}") for kind in kinds}
-        self.name = options.name or _plain(out.stem)
         self.device = {key: getattr(options, key) for key in ("flash", "ram", "board")}
         self.device = {key: value for key, value in self.device.items() if value is not None}
         if not kinds and (options.name or options.classes or options.mean or options.std):
             raise InputError("--name, --classes, --mean and --std are for --micro and --android.")
-        if not _NAME.fullmatch(self.name):
-            raise InputError(
-                "--name must begin with a letter and have letters, digits and single underscores "
-                f"inside, got {self.name!r}; {_plain(self.name)!r} would do."
-            )
+        if kinds:
+            from tfkd.export.micro_bundle import check_name, clean_name
+
+            self.name = options.name or clean_name(out.stem)
+            check_name(self.name)
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
         if self.device:
@@ -118,13 +113,6 @@ class Bundles:
             told = "; ".join(verdict.describe() for verdict in too_much)
             print(f"does not fit: {told}", file=sys.stderr)
         return 1 if too_much else 0
-
-
-def _plain(name: str) -> str:
-    """Return a name of which identifiers can be made."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
-    return plain if plain[0].isalpha() else f"model_{plain}"
 
 
 def _lines(path) -> list[str]:

@@ -52,6 +52,7 @@ def test_our_own_time_is_taken_off(monkeypatch):
 
 def test_a_system_that_tells_nothing(monkeypatch):
     monkeypatch.setattr(machine, "_read", lambda path: "")
+    monkeypatch.setattr(machine.sandbox, "sizes", lambda path, *names: [])
     assert machine.Others().since(1.0) == {"others": None, "stolen": None}
     told = machine.describe()
     assert told["memory_bytes"] is None and told["governor"] is None and told["cpu"]

@@ -117,8 +117,8 @@ class _Finder:
         return Dependencies(self.graph, self.axes, self.outputs, self.shapes, roots, self.whole)
 
     def _rule(self, call):
-        constants = (leaf for leaf in graph.leaves((call.args, call.kwargs)))
-        if any(np.ndim(leaf) for leaf in constants if not isinstance(leaf, graph.Tensor)):
+        leaves = graph.leaves((call.args, call.kwargs))
+        if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
             return _Finder.unknown  # an array in the graph has channels that would have to go too
         for kind in type(call.layer).__mro__:
             if kind.__name__ in _RULES:
