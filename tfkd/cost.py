@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from tfkd import graph
 
@@ -91,44 +92,93 @@ def measure(model) -> ModelCost:
         >>> cost.measure(model).parameters, cost.measure(model).macs
         (36, 32)
     """
+    return count(graph.walk(model))
+
+
+def count(walked: graph.Graph, shape_of: Callable | None = None) -> ModelCost:
+    """Count what a graph would cost if its weights had other shapes.
+
+    Args:
+        walked: The walk of a model.
+        shape_of: Weight → its shape, as a tuple; defaults to the shape it has. It must not
+            change what a spatial axis or a sequence holds.
+
+    Returns:
+        A `ModelCost`.
+    """
+    shape_of = shape_of or (lambda weight: tuple(weight.shape))
     layers, seen = [], set()
-    for call in graph.walk(model).calls:
+    for call in walked.calls:
         layer = call.layer
-        parameters = 0
-        if id(layer) not in seen and hasattr(layer, "count_params"):
-            parameters = layer.count_params()
-        seen.add(id(layer))
         inner = getattr(layer, "layer", layer) if "Quantize" in type(layer).__name__ else layer
+        weights = list(getattr(inner, "weights", ()))
         if inner is not layer:
             # A tfmot wrapper adds ranges and step counters of its own, and takes the kernels
             # it quantizes away from the layer inside.
-            taken = [weight for weight, *_ in getattr(layer, "_weight_vars", [])]
-            parameters = sum(math.prod(weight.shape) for weight in [*inner.weights, *taken])
-        elif type(layer).__name__ == "QuantizeLayer":
-            parameters = 0
-        layers.append(LayerCost(call.name, type(inner).__name__, parameters, _macs(inner, call)))
+            weights += [weight for weight, *_ in getattr(layer, "_weight_vars", [])]
+        if id(layer) in seen or type(layer).__name__ == "QuantizeLayer":
+            weights = []
+        seen.add(id(layer))
+        layers.append(
+            LayerCost(
+                call.name,
+                type(inner).__name__,
+                sum(math.prod(shape_of(weight)) for weight in weights),
+                _macs(inner, call, shape_of),
+            )
+        )
     return ModelCost(tuple(layers))
 
 
-def _macs(layer, call: graph.Call) -> int | None:
+def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
     kind = type(layer).__name__
+    inputs, outputs = [tensor.shape for tensor in call.inputs], call.outputs[0].shape
     if kind in _KERNEL_ONCE_PER_OUTPUT:
-        kernels = [_size(layer, name) for name in _KERNEL_ONCE_PER_OUTPUT[kind]]
-        positions = _positions(call.outputs[0].shape, layer)
+        kernels = [_kernel(layer, name) for name in _KERNEL_ONCE_PER_OUTPUT[kind]]
+        positions = _positions(outputs, layer)
     elif kind in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"):
-        kernels = [_size(layer, "kernel")]
-        positions = _positions(call.inputs[0].shape, layer)
+        kernels, positions = [layer.kernel], _positions(inputs[0], layer)
     elif kind == "Dense":
-        kernels = [_size(layer, "kernel")]
-        positions = _product(call.outputs[0].shape[1:-1])
-    elif kind in ("LSTM", "GRU", "SimpleRNN"):
-        kernels = [_size(layer.cell, "kernel"), _size(layer.cell, "recurrent_kernel")]
-        positions = call.inputs[0].shape[1]
-    elif kind in ("Bidirectional", "TimeDistributed", "MultiHeadAttention", "EinsumDense"):
+        kernels, positions = [layer.kernel], _product(outputs[1:-1])
+    elif kind == "TimeDistributed" and type(layer.layer).__name__ == "Dense":
+        kernels, positions = [layer.layer.kernel], _product(outputs[1:-1])
+    elif kind in _RECURRENT:
+        kernels, positions = _recurrent_kernels(layer), inputs[0][1]
+    elif kind == "Bidirectional" and type(layer.forward_layer).__name__ in _RECURRENT:
+        both = (layer.forward_layer, layer.backward_layer)
+        kernels = [kernel for one in both for kernel in _recurrent_kernels(one)]
+        positions = inputs[0][1]
+    elif kind == "MultiHeadAttention":
+        return _attention(layer, inputs, shape_of)
+    elif kind in ("Bidirectional", "TimeDistributed", "EinsumDense"):
         return None
     else:
         return 0
-    return None if positions is None else positions * sum(kernels)
+    once = sum(math.prod(shape_of(kernel)) for kernel in kernels)
+    return None if positions is None else positions * once
+
+
+def _attention(layer, inputs, shape_of) -> int | None:
+    """Four projections, the scores of each pair of positions, and their weighted sums."""
+    if len(inputs[0]) != 3 or any(shape[1] is None for shape in inputs):
+        return None
+    query, key, value, output = (
+        shape_of(getattr(layer, f"_{name}_dense").kernel)
+        for name in ("query", "key", "value", "output")
+    )
+    queries, keys = inputs[0][1], inputs[-1][1]
+    return (
+        queries * (math.prod(query) + math.prod(output))
+        + keys * (math.prod(key) + math.prod(value))
+        + queries * keys * (math.prod(query[1:]) + math.prod(value[1:]))
+    )
+
+
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+
+
+def _recurrent_kernels(layer) -> list:
+    return [layer.cell.kernel, layer.cell.recurrent_kernel]
 
 
 # Layers that apply each weight of these kernels once per output position.
@@ -139,12 +189,10 @@ _KERNEL_ONCE_PER_OUTPUT = {
 }
 
 
-def _size(owner, name: str) -> int:
+def _kernel(owner, name: str):
     # Keras 3 keeps a depthwise kernel as `kernel`; tf_keras names it in full.
     weight = getattr(owner, name, None)
-    if weight is None:
-        weight = owner.kernel
-    return math.prod(weight.shape)
+    return owner.kernel if weight is None else weight
 
 
 def _positions(shape, layer) -> int | None:

@@ -6,11 +6,12 @@ import re
 
 import numpy as np
 
-from tfkd import cost
+from tfkd import cost, graph
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.pruning import criteria, dependency, surgery
+from tfkd.pruning import blocks as residual_blocks
+from tfkd.pruning import criteria, dependency, footprint, surgery
 
-_OF = ("channels", "macs", "parameters")
+_OF = ("channels", "macs", "parameters", "bytes")
 
 
 def prune_channels(
@@ -21,33 +22,40 @@ def prune_channels(
     to: int | None = None,
     criterion="l1",
     scope: str = "global",
-    round_to: int = 1,
+    round_to: int = 8,
     keep=(),
+    blocks: bool = True,
     data=None,
     loss=None,
+    format: str = "int8",
     seed: int = 0,
 ):
     """Return a smaller model without the channels that matter least.
 
-    Whole channels, filters and units go, with all that hangs on them (`dependency`), so the
-    result is an ordinary dense model that is faster everywhere. Choose it before distillation:
-    the student starts from the teacher's weights. Train it afterwards.
+    Whole channels, filters, units and attention heads go, with all that hangs on them
+    (`dependency`), so the result is an ordinary dense model that is faster everywhere. Choose
+    it before distillation: the student starts from the teacher's weights. Train it afterwards.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
-        amount: Which part goes, in (0, 1): of the channels that may go, or of all
-            multiply-accumulates or parameters.
-        of: `"channels"`, `"macs"` or `"parameters"`, what `amount` or `to` counts.
-        to: Multiply-accumulates or parameters that may be left, in the place of `amount`.
-        criterion: By what channels are ranked, see `criteria.scores`.
+        amount: Which part goes at least, in (0, 1): of the channels that may go, or of all
+            multiply-accumulates, parameters or bytes.
+        of: `"channels"`, `"macs"`, `"parameters"` or `"bytes"` (of the `.tflite` file), what
+            `amount` or `to` counts.
+        to: Multiply-accumulates, parameters or bytes that may be left, in the place of `amount`.
+        criterion: By what channels are ranked, see `criteria.scores`: `"l1"`, `"l2"`,
+            `"bn_scale"`, `"taylor"`, `"random"` or a function.
         scope: `"global"` ranks all channels together, `"layer"` each set of coupled layers by
             itself and takes the same part of each.
         round_to: What the number of channels of each layer is a multiple of, where it had as
-            many. 8 suits most kernels.
+            many: 8 suits most kernels. Heads are not rounded.
         keep: Names, or regular expressions that match whole names, of layers whose channels
             stay.
+        blocks: Whether residual blocks go as a whole that add nothing, for any input: those
+            whose last weights are zero, as after `Slimming`.
         data: `(x, y)`, for `criterion="taylor"`.
         loss: A Keras loss, likewise.
+        format: Of the file whose bytes count, as for `to_tflite`.
         seed: For `criterion="random"`.
 
     Returns:
@@ -69,17 +77,23 @@ def prune_channels(
     """
     _check(amount, of, to, scope, round_to)
     criteria.check(criterion, data)
-    found = dependency.find(model)
-    ranking = _Ranking(found, _kept_by(found, keep), round_to)
+    walked = graph.walk(model)
+    before, kept = cost.count(walked), _kept_layers(walked, keep)
+    nil = []
+    if blocks:
+        walked, nil = residual_blocks.without_nil(walked, kept)
+    found = dependency.of_graph(walked)
+    ranking = _Ranking(found, _groups_of(found, kept), round_to)
     ranking.order(criteria.scores(found, criterion, data, loss, seed), scope)
-    whole = _Cost(model, found)
-    if of == "channels":
-        groups = ranking.first(round(amount * len(ranking.groups)))
+    if of == "bytes":
+        groups = _fewest_bytes(model, found, ranking, amount, to, format)
     else:
-        most = to if to is not None else (1 - amount) * whole.of(of, [])
-        groups = _fewest(ranking, lambda gone: whole.of(of, gone), most, of)
+        whole = len(ranking.ordered) if of == "channels" else _known(before, of)
+        most = to if to is not None else (1 - amount) * whole
+        groups = _fewest(ranking, lambda gone: _left(found, ranking, of, gone), most, of)
     small = surgery.without(found, groups)
     small.tfkd_whole = dict(found.whole)
+    small.tfkd_blocks = tuple(block.layers for block in nil)
     return small
 
 
@@ -93,26 +107,34 @@ class _Ranking:
             raise UnsupportedError(
                 "No channel of this model can go: " + (_told(found.whole) or "all are kept") + "."
             )
-        # Of each layer, the group of each of its channels.
-        self.layers = [found.roots[labels] for labels in found.outputs.values()]
+        # Of each layer, the group of each of its channels, and what their number is rounded to.
+        self.layers = [
+            (
+                found.roots[labels],
+                round_to if name != "num_heads" and len(labels) >= round_to else 1,
+            )
+            for sizes in found.outputs.values()
+            for name, labels in sizes.items()
+        ]
 
     def order(self, scores: np.ndarray, scope: str) -> None:
         """Rank the groups, the least important first."""
         by_group = dict(zip(self.found.groups.tolist(), scores, strict=True))
-        self.score = {group: by_group[group] for group in self.groups.tolist()}
-        self.groups = np.array([g for g in self.groups.tolist() if np.isfinite(self.score[g])], int)
+        self.groups = np.array([g for g in self.groups.tolist() if np.isfinite(by_group[g])], int)
+        self.score = np.full(len(self.found.roots), np.inf)
+        self.score[self.groups] = [by_group[group] for group in self.groups.tolist()]
         rank = self.score
         if scope == "layer":
-            rank = {}
+            rank = np.full(len(self.found.roots), np.inf)
             for together in self._coupled():
                 ranked = sorted(together, key=lambda group: (self.score[group], group))
-                rank |= {g: (i + 0.5) / len(ranked) for i, g in enumerate(ranked)}
-        self.ordered = sorted(self.groups.tolist(), key=lambda group: (rank[group], group))
+                rank[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+        self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
 
     def _coupled(self) -> list[set[int]]:
         """Return the sets of groups that meet in a layer, directly or by way of others."""
         sets: list[set[int]] = [{group} for group in self.groups.tolist()]
-        for layer in self.layers:
+        for layer, _ in self.layers:
             here = set(layer.tolist())
             touched = [one for one in sets if one & here]
             if touched:
@@ -121,65 +143,51 @@ class _Ranking:
 
     def first(self, count: int) -> list[int]:
         """Return the first groups, without those that would leave a layer too little."""
-        gone = set(self.ordered[:count])
+        gone = np.zeros(len(self.found.roots), bool)
+        gone[self.ordered[:count]] = True
         changed = True
         while changed:
             changed = False
-            for layer in self.layers:
-                left = int(np.isin(layer, list(gone), invert=True).sum())
-                step = self.round_to if len(layer) >= self.round_to else 1
+            for layer, step in self.layers:
+                left = int((~gone[layer]).sum())
                 wanted = min(len(layer), max(step, -(-left // step) * step))
-                back = sorted(gone & set(layer.tolist()), key=lambda g: (self.score[g], g))
+                if left >= wanted:
+                    continue
+                there = np.unique(layer[gone[layer]])
+                back = list(there[np.lexsort((there, self.score[there]))])
                 while left < wanted:
                     group = back.pop()
-                    gone.remove(group)
+                    gone[group] = False
                     left += int((layer == group).sum())
-                    changed = True
-        return sorted(gone)
+                changed = True
+        return np.flatnonzero(gone).tolist()
 
 
-class _Cost:
-    """What a model costs without some groups, before it is built."""
+def _left(found: dependency.Dependencies, ranking: _Ranking, of: str, groups) -> float:
+    """Return how many channels, multiply-accumulates or parameters a model has without groups."""
+    if of == "channels":
+        return len(ranking.ordered) - len(groups)
+    gone = np.zeros(len(found.roots), bool)
+    gone[list(groups)] = True
+    gone = gone[found.roots]
 
-    def __init__(self, model, found: dependency.Dependencies):
-        self.found = found
-        self.calls = cost.measure(model).layers
-
-    def of(self, what: str, groups) -> float:
-        """Return multiply-accumulates or parameters."""
-        gone = np.zeros(len(self.found.roots), bool)
-        gone[list(groups)] = True
-        gone = gone[self.found.roots]
-        total, seen = 0.0, set()
-        for call, measured in zip(self.found.graph.calls, self.calls, strict=True):
-            weights = getattr(call.layer, "weights", ())
-            sizes = [(self._size(w, gone), int(np.prod(w.shape)), w.shape) for w in weights]
-            if what == "parameters":
-                if id(call.layer) not in seen:
-                    total += sum(size for size, _, _ in sizes)
-                seen.add(id(call.layer))
-                continue
-            if measured.macs is None:
-                raise UnsupportedError(
-                    f"The multiply-accumulates of {measured.name!r} ({measured.kind}) are not "
-                    "known; give of='channels' or of='parameters'."
-                )
-            bias = getattr(getattr(call.layer, "cell", None), "bias", None)  # a GRU's has two rows
-            kernels = [
-                (size, before)
-                for weight, (size, before, shape) in zip(weights, sizes, strict=True)
-                if len(shape) > 1 and weight is not bias
-            ]
-            if measured.macs:
-                before = sum(one for _, one in kernels)
-                total += measured.macs * sum(size for size, _ in kernels) / before
-        return total
-
-    def _size(self, variable, gone) -> int:
+    def shape_of(variable):
         shape = list(variable.shape)
-        for axis, labels in self.found.axes.get(id(variable), {}).items():
+        for axis, labels in found.axes.get(id(variable), {}).items():
             shape[axis] = int((~gone[labels]).sum())
-        return int(np.prod(shape))
+        return tuple(shape)
+
+    return _known(cost.count(found.graph, shape_of), of)
+
+
+def _known(measured: cost.ModelCost, of: str) -> int:
+    unknown = [f"{layer.name!r} ({layer.kind})" for layer in measured.layers if layer.macs is None]
+    if of == "macs" and unknown:
+        raise UnsupportedError(
+            f"The multiply-accumulates of {', '.join(unknown)} are not known; give of='channels' "
+            "or of='parameters'."
+        )
+    return getattr(measured, of)
 
 
 def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
@@ -187,9 +195,10 @@ def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
     everything = ranking.first(len(ranking.ordered))
     floor, most_of_all = cost_of(everything), cost_of([])
     if floor > most:
+        hint = " A smaller round_to leaves less." if ranking.round_to > 1 else ""
         raise InputError(
             f"At most {most:,.0f} {of} can't be reached: with the least that each layer must have "
-            f"there are {floor:,.0f} of {most_of_all:,.0f}."
+            f"there are {floor:,.0f} of {most_of_all:,.0f}.{hint}"
         )
     low, high = 0, len(ranking.ordered)
     while low < high:
@@ -201,24 +210,53 @@ def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
     return ranking.first(low)
 
 
-def _kept_by(found: dependency.Dependencies, keep) -> set[int]:
-    """Return the groups in the outputs of the layers that the user keeps."""
+def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
+    """Return the fewest groups without which the file is small enough.
+
+    The size of a file is predicted from the number of parameters, and the prediction mended
+    by the files that are made: usually two.
+    """
+    whole = footprint.file_bytes(model, format)
+    most = to if to is not None else (1 - amount) * whole
+    parameters = _left(found, ranking, "parameters", [])
+    each, beside = footprint.BYTES_PER_WEIGHT[format], 0.0
+    beside = whole - each * parameters
+    while True:
+
+        def predicted(groups, beside=beside):
+            return beside + each * _left(found, ranking, "parameters", groups)
+
+        groups = _fewest(ranking, predicted, most, f"bytes of {format}")
+        actual = footprint.file_bytes(surgery.without(found, groups), format)
+        if actual <= most:
+            return groups
+        beside += actual - predicted(groups)
+
+
+def _kept_layers(walked: graph.Graph, keep) -> list:
+    """Return the layers that the user keeps."""
     patterns = [keep] if isinstance(keep, str) else list(keep)
-    kept: set[int] = set()
+    kept = []
     for pattern in patterns:
-        layers = [(name, one) for name, one in found.graph.layers if re.fullmatch(pattern, name)]
+        layers = [layer for name, layer in walked.layers if re.fullmatch(pattern, name)]
         if not layers:
             raise InputError(
                 f"keep has {pattern!r}, and no layer is called that; there are "
-                f"{', '.join(name for name, _ in found.graph.layers)}."
+                f"{', '.join(name for name, _ in walked.layers)}."
             )
-        for _, layer in layers:
-            inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
-            for one in (layer, getattr(layer, "layer", None), *inner):
-                labels = found.outputs.get(id(one))
-                if labels is not None:
-                    kept |= set(found.roots[labels].tolist())
+        kept += layers
     return kept
+
+
+def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
+    """Return the groups in the outputs of layers."""
+    groups: set[int] = set()
+    for layer in layers:
+        inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+        for one in (layer, getattr(layer, "layer", None), *inner):
+            for labels in found.outputs.get(id(one), {}).values():
+                groups |= set(found.roots[labels].tolist())
+    return groups
 
 
 def _told(whole: dict[str, str]) -> str:
@@ -238,5 +276,5 @@ def _check(amount, of, to, scope, round_to):
     elif to is None and not (isinstance(amount, (int, float)) and 0 < amount < 1):
         problems.append(f"amount must lie between 0 and 1, got {amount!r}")
     elif to is not None and (of == "channels" or not to > 0):
-        problems.append(f"to is a number of macs or parameters > 0, got {to!r} of {of}")
+        problems.append(f"to is a number of macs, parameters or bytes > 0, got {to!r} of {of}")
     raise_all(problems)

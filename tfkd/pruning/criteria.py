@@ -78,13 +78,19 @@ def _of_slices(criterion, layer, name, variable, axis, values, changes):
     if criterion == "bn_scale":
         is_scale = variable is getattr(layer, "gamma", None) and "BatchNorm" in type(layer).__name__
         return np.abs(values) if is_scale else None
-    if values.ndim < 2 or variable is getattr(getattr(layer, "cell", None), "bias", None):
+    if not is_kernel(variable):
         return None
     if criterion == "l1":
         return np.abs(values).sum(others)
     if criterion == "l2":
         return np.sqrt(np.square(values).sum(others))
     return changes[id(variable), axis]
+
+
+def is_kernel(variable) -> bool:
+    """Tell whether a weight is multiplied with what a layer is given."""
+    name = variable.name.split("/")[-1].split(":")[0]
+    return name.endswith("kernel") or name == "embeddings"
 
 
 def check(criterion, data) -> None:
@@ -105,9 +111,11 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     """
     import tensorflow as tf
 
-    x, y = (np.asarray(part) for part in data)
-    if len(x) != len(y) or not len(x):
-        raise InputError(f"data must be (x, y) of equal length, got {len(x)} and {len(y)}.")
+    x, y = data
+    inputs, y = [np.asarray(part) for part in graph.leaves(x)], np.asarray(y)
+    if not len(y) or any(len(part) != len(y) for part in inputs):
+        lengths = ", ".join(str(len(part)) for part in inputs)
+        raise InputError(f"data must be (x, y) of equal length > 0, got {lengths} and {len(y)}.")
     loss = loss or _loss(found.graph, y)
     variables = [v for _, layer in found.graph.layers for v in getattr(layer, "weights", ())]
     variables = [v for v in variables if id(v) in found.axes]
@@ -117,10 +125,11 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     def forward(call, args, kwargs):
         return graph.call_layer(call, args, kwargs, training=False)
 
-    for start in range(0, len(x), batch_size):
+    for start in range(0, len(y), batch_size):
         rows = slice(start, start + batch_size)
         with tf.GradientTape() as tape:
-            outputs = graph.replay(found.graph, [tf.convert_to_tensor(x[rows])], forward)
+            batch = [tf.convert_to_tensor(part[rows]) for part in inputs]
+            outputs = graph.replay(found.graph, batch, forward)
             mean = tf.reduce_mean(loss(y[rows], outputs))
         for variable, gradient in zip(variables, tape.gradient(mean, own), strict=True):
             product = np.zeros(variable.shape)
@@ -128,7 +137,7 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
                 product = variable.numpy() * tf.convert_to_tensor(gradient).numpy()
             for axis in found.axes[id(variable)]:
                 others = tuple(i for i in range(product.ndim) if i != axis % product.ndim)
-                change = np.square(product.sum(others)) * len(x[rows]) / len(x)
+                change = np.square(product.sum(others)) * len(y[rows]) / len(y)
                 key = id(variable), axis % product.ndim
                 found_changes[key] = found_changes.get(key, 0.0) + change
     return found_changes

@@ -37,7 +37,8 @@ class Dependencies:
     Attributes:
         graph: The walk of the model.
         axes: Id of a variable → {axis: label of each slice}.
-        outputs: Id of a layer → labels of what its own size (`filters`, `units`) counts.
+        outputs: Id of a layer → {name in its configuration, such as `filters`: labels of what
+            that number counts}.
         shapes: Id of a Reshape's call → labels of its result, without the batch.
         roots: Label → group. Labels of one group go together; group 0 stays.
         whole: Names of the layers that are left whole, and why.
@@ -45,7 +46,7 @@ class Dependencies:
 
     graph: graph.Graph
     axes: dict[int, dict[int, np.ndarray]]
-    outputs: dict[int, np.ndarray]
+    outputs: dict[int, dict[str, np.ndarray]]
     shapes: dict[int, np.ndarray]
     roots: np.ndarray
     whole: dict[str, str]
@@ -73,7 +74,12 @@ def find(model) -> Dependencies:
         InputError: if it is no model, or not built.
         UnsupportedError: if it is subclassed.
     """
-    return _Finder(graph.walk(model)).find()
+    return of_graph(graph.walk(model))
+
+
+def of_graph(walked: graph.Graph) -> Dependencies:
+    """Find the groups of a walk, as `find` does of a model."""
+    return _Finder(walked).find()
 
 
 class _Whole(Exception):  # noqa: N818  not an error: a decision
@@ -87,7 +93,7 @@ class _Finder:
         self.graph = walked
         self.parents = [_KEPT]
         self.axes: dict[int, dict[int, np.ndarray]] = {}
-        self.outputs: dict[int, np.ndarray] = {}
+        self.outputs: dict[int, dict[str, np.ndarray]] = {}
         self.shapes: dict[int, np.ndarray] = {}
         self.whole: dict[str, str] = {}
         self.labels: dict[int, np.ndarray] = {}  # tensor → labels, 1 where an axis has none
@@ -103,7 +109,7 @@ class _Finder:
                     self._bind(made, np.array(_KEPT))  # it sees all channels at once
             except _Whole as reason:
                 self.whole.setdefault(call.name, str(reason))
-                for labels in inputs:
+                for labels in (*inputs, *self._labels_of(call.layer)):
                     self._bind(labels, np.array(_KEPT))
                 made = self._kept(call.outputs[0].shape)
             for tensor in call.outputs:
@@ -159,11 +165,20 @@ class _Finder:
         else:
             known[axis] = np.array(labels)
 
-    def _own(self, layer, count: int) -> np.ndarray:
-        """Return the labels of what a layer makes, the same at each call."""
-        if id(layer) not in self.outputs:
-            self.outputs[id(layer)] = self._new(count)
-        return self.outputs[id(layer)]
+    def _labels_of(self, layer) -> list[np.ndarray]:
+        """Return what an earlier call of a layer, or half a rule, said of its weights."""
+        axes = [self.axes.get(id(weight), {}) for weight in getattr(layer, "weights", ())]
+        return [
+            *self.outputs.get(id(layer), {}).values(),
+            *(la for of in axes for la in of.values()),
+        ]
+
+    def _own(self, layer, name: str, count: int | None = None) -> np.ndarray:
+        """Return the labels of what a number in a layer's configuration counts, at each call."""
+        own = self.outputs.setdefault(id(layer), {})
+        if name not in own:
+            own[name] = self._new(getattr(layer, name) if count is None else count)
+        return own[name]
 
     @staticmethod
     def _channels(labels: np.ndarray, size: int | None) -> np.ndarray:
@@ -191,12 +206,25 @@ class _Finder:
         """Element by element: the labels stay where they are."""
         return inputs[0]
 
+    def softmax(self, call, inputs):
+        raise _Whole("softmax sees all channels at once")
+
+    def rescaling(self, call, inputs):
+        if np.ndim(call.layer.scale) or np.ndim(call.layer.offset):
+            raise _Whole("it has a number for each channel")
+        return inputs[0]
+
     def convolution(self, call, inputs):
         layer, tensor = call.layer, call.inputs[0]
         _check_last(layer)
         given = self._channels(inputs[0], tensor.shape[-1])
-        out = self._own(layer, layer.filters)
         groups = getattr(layer, "groups", 1)
+        if 1 < groups == layer.filters == len(given):  # depthwise by another name
+            self.outputs[id(layer)] = {"filters": given, "groups": given}
+            self._of(layer.kernel, -1, given)
+            self._of(layer.bias, 0, given)
+            return self._last(given, len(call.outputs[0].shape))
+        out = self._own(layer, "filters")
         if groups > 1:
             if layer.kernel.shape[-2] == 1:
                 raise _Whole("each of its groups has one channel")
@@ -224,7 +252,7 @@ class _Finder:
         layer = call.layer
         _check_last(layer)
         given = self._channels(inputs[0], call.inputs[0].shape[-1])
-        out = self._own(layer, layer.filters)
+        out = self._own(layer, "filters")
         self._of(layer.depthwise_kernel, -2, given)
         self._of(layer.pointwise_kernel, -2, np.repeat(given, layer.depth_multiplier))
         self._of(layer.pointwise_kernel, -1, out)
@@ -238,14 +266,14 @@ class _Finder:
         if getattr(layer, "lora_enabled", False):
             raise _Whole("it has low-rank adapters")
         given = self._channels(inputs[0], call.inputs[0].shape[-1])
-        out = self._own(layer, layer.units)
+        out = self._own(layer, "units")
         self._of(layer.kernel, 0, given)
         self._of(layer.kernel, 1, out)
         self._of(layer.bias, 0, out)
         return self._last(out, len(call.outputs[0].shape))
 
     def embedding(self, call, inputs):
-        out = self._own(call.layer, call.layer.output_dim)
+        out = self._own(call.layer, "output_dim")
         self._of(call.layer.embeddings, 1, out)
         return self._last(out, len(call.outputs[0].shape))
 
@@ -259,6 +287,39 @@ class _Finder:
             self._of(getattr(layer, name), 0, given)
         return inputs[0]
 
+    def prelu(self, call, inputs):
+        alpha = call.layer.alpha
+        if alpha.shape[-1] > 1:
+            given = self._channels(inputs[0], call.inputs[0].shape[-1])
+            self._of(alpha, len(alpha.shape) - 1, given)
+        return inputs[0]
+
+    def attention(self, call, inputs):
+        """Heads go by themselves (Michel et al. 2019); so do inputs and outputs."""
+        layer = call.layer
+        if len(call.outputs) > 1:
+            raise _Whole("its scores are an output")
+        given = dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
+        given = {name: one for name, one in given.items() if isinstance(one, graph.Tensor)}
+        if getattr(layer, "_use_gate", False) or set(given) - {"query", "value", "key"}:
+            raise _Whole("it has a gate, or a mask that is computed")
+        projection = layer._output_dense
+        if len(projection.kernel.shape) != 3:
+            raise _Whole("its output has several axes")
+        given.setdefault("key", given["value"])
+        heads = self._own(layer, "num_heads", projection.kernel.shape[0])
+        for name, tensor in given.items():
+            inner = getattr(layer, f"_{name}_dense")
+            labels = self._channels(self.labels[tensor.index], tensor.shape[-1])
+            self._of(inner.kernel, 0, labels)
+            self._of(inner.kernel, 1, heads)
+            self._of(inner.bias, 0, heads)
+        out = self._own(layer, "output_shape", projection.kernel.shape[-1])
+        self._of(projection.kernel, 0, heads)
+        self._of(projection.kernel, 2, out)
+        self._of(projection.bias, 0, out)
+        return self._last(out, len(call.outputs[0].shape))
+
     def recurrent(self, call, inputs):
         if len(inputs) > 1 or call.layer.return_state:
             raise _Whole("its state is an input or an output")
@@ -270,7 +331,7 @@ class _Finder:
         if gates is None:
             raise _Whole(f"{type(layer).__name__} has no rule")
         given = self._channels(inputs[0], call.inputs[0].shape[-1])
-        out = self._own(layer, layer.units)
+        out = self._own(layer, "units")
         of_gates = np.tile(out, gates)
         cell = layer.cell
         self._of(cell.kernel, 0, given)
@@ -396,6 +457,8 @@ _RULES = {
     **_named(_Finder.dense, "Dense"),
     **_named(_Finder.embedding, "Embedding"),
     **_named(_Finder.batch_normalization, "BatchNormalization"),
+    **_named(_Finder.prelu, "PReLU"),
+    **_named(_Finder.attention, "MultiHeadAttention"),
     **_named(_Finder.recurrent, "LSTM", "GRU", "SimpleRNN"),
     **_named(_Finder.bidirectional, "Bidirectional"),
     **_named(_Finder.time_distributed, "TimeDistributed"),
@@ -414,20 +477,10 @@ _RULES = {
         *("ReLU", "LeakyReLU", "ELU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
         *("SpatialDropout3D", "GaussianNoise", "GaussianDropout", "ActivityRegularization"),
         *("Identity", "AlphaDropout", "Activation"),
+        # What the operations of Keras 3 call them.
+        *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "Tanh"),
+        *("HardSigmoid", "HardSilu", "HardTanh", "Softplus", "Softsign", "Abs", "Negative"),
     ),
+    **_named(_Finder.softmax, "Softmax"),
+    **_named(_Finder.rescaling, "Rescaling"),
 }
-
-
-def _activation(finder, call, inputs):
-    name = (
-        getattr(call.layer.activation, "__name__", "")
-        if hasattr(call.layer, "activation")
-        else type(call.layer).__name__
-    )
-    if name.lower() in ("softmax", "log_softmax", "sparsemax"):
-        raise _Whole("softmax sees all channels at once")
-    return inputs[0]
-
-
-_RULES["Activation"] = _activation
-_RULES["Softmax"] = _activation

@@ -8,9 +8,6 @@ from tfkd import backends, graph
 from tfkd.errors import UnsupportedError
 from tfkd.pruning.dependency import Dependencies
 
-# What a layer's configuration calls the number of its channels.
-_SIZES = ("filters", "units", "output_dim")
-
 
 def without(found: Dependencies, groups) -> object:
     """Build the model that is left when groups of channels are taken away.
@@ -81,10 +78,14 @@ def _resize_inner(saved: dict, layer, found: Dependencies, gone):
 
 
 def _resize(config: dict, layer, found: Dependencies, gone):
-    labels = found.outputs.get(id(layer))
-    if labels is not None:
-        key = next(key for key in _SIZES if key in config)
-        config[key] = int((~gone[labels]).sum())
+    for key, labels in found.outputs.get(id(layer), {}).items():
+        left = int((~gone[labels]).sum())
+        config[key] = (left,) if key == "output_shape" else left
+    for key in ("query_shape", "key_shape", "value_shape"):  # a tf_keras attention's old ones
+        if config.get(key) is not None:
+            kernel = getattr(layer, f"_{key.split('_')[0]}_dense").kernel
+            left = int((~gone[found.axes[id(kernel)][0]]).sum())
+            config[key] = [*list(config[key])[:-1], left]
 
 
 def _carry_over(old, new, found: Dependencies, gone):
