@@ -31,13 +31,14 @@ TFKD = [
     "losses",
     "taps",
     "quantization",
-    "pruning",
     "loading",
     "teachers",
     "cache",
     "lessons",
     "distiller",
     "callbacks",
+    "training",
+    "pruning",
     "compression",
     "demo",
     "console",
@@ -94,13 +95,13 @@ EXPORT_MAY_IMPORT = {
     "translation",
     "data",
     "quantization",
-    "pruning",
     "loading",
     "backends",
     "_version",
 }
-# `teachers` opens `.tflite` teachers, with the one class that opens such files.
-MAY_IMPORT_EXPORT = {"compression", "bundling", "commands", "teachers"}
+# `teachers` opens `.tflite` teachers, with the one class that opens such files; `pruning` asks how
+# many bytes a file has and how long it takes.
+MAY_IMPORT_EXPORT = {"pruning", "compression", "bundling", "commands", "teachers"}
 
 
 def modules():

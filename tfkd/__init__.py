@@ -32,6 +32,8 @@ __getattr__, __dir__, __all__ = attach(
         "strip_quantization": "quantization",
         "quantization": "quantization",
         "prune_channels": "pruning",
+        "spiral": "pruning",
+        "pruning": "pruning",
         "compress": "compression",
         "Recipe": "compression",
     },

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
-from tfkd import backends, cost, teachers
+from tfkd import backends, cost
 from tfkd.data import Data, Samples, representative
 from tfkd.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, raise_all
@@ -25,9 +23,7 @@ from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder
 from tfkd.quantization import frozen, quantize_aware
-
-#: `progress(stage, done, total)` is told how far a stage is.
-Progress = Callable[[str, int, int], None]
+from tfkd.training import Progress, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +129,8 @@ def compress(
     progress = progress or (lambda stage, done, total: None)
     with staged_folder(out, force=force) as folder:
         keras.utils.set_random_seed(recipe.seed)
-        trainer = _Trainer(teacher, data, recipe, progress)
-        models = {"teacher": teacher, **_train(trainer, student)}
+        trainer = Trainer(data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress)
+        models = {"teacher": teacher, **_train(trainer, teacher, student, recipe)}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
         costs["student_qat"] = costs["student"]  # its further weights are ranges
@@ -173,17 +169,15 @@ def compress(
     return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
 
-def _train(trainer, student) -> dict[str, Any]:
+def _train(trainer, teacher, student, recipe) -> dict[str, Any]:
     """Return the student trained alone, under the teacher, and quantization-aware."""
-    recipe = trainer.recipe
     baseline, student = _copy(student), _copy(student)
-    trainer.distiller(student)  # checks that the pair fits, before anything is trained
+    taught = _distiller(trainer, teacher, student, recipe)  # checks the pair before any training
     trainer.fit("baseline", baseline, baseline, recipe.epochs, recipe.learning_rate)
-    trainer.fit("student", trainer.distiller(student), student, recipe.epochs, recipe.learning_rate)
+    trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate)
     qat = quantize_aware(student)
-    trainer.fit(
-        "student_qat", trainer.distiller(qat), qat, recipe.qat_epochs, recipe.qat_learning_rate
-    )
+    taught = _distiller(trainer, teacher, qat, recipe)
+    trainer.fit("student_qat", taught, qat, recipe.qat_epochs, recipe.qat_learning_rate)
     return {"baseline": baseline, "student": student, "student_qat": qat}
 
 
@@ -248,56 +242,14 @@ def _file_entries(
     return entries
 
 
-class _Trainer:
-    """Fits models of either Keras the same way on the same data."""
-
-    def __init__(self, teacher, data, recipe, progress):
-        self.teacher, self.data, self.recipe, self.progress = teacher, data, recipe, progress
-        self.classification = np.issubdtype(np.asarray(data.train.y).dtype, np.integer)
-        self.histories: dict[str, dict[str, list[float]]] = {}
-
-    def distiller(self, student):
-        """Return a compiled Distiller, which checks that teacher and student fit."""
-        settings = {"alpha": self.recipe.alpha, "temperature": self.recipe.temperature}
-        if backends.is_quantize_aware(student):
-            settings = {}
-        distiller = Distiller(student, self.teacher, **settings)
-        self._compile(distiller, student, self.recipe.learning_rate, 1)
-        return distiller
-
-    def fit(self, stage, model, student, epochs, learning_rate):
-        """Train `model` (the student, or a Distiller around it) and keep its history."""
-        recipe, package = self.recipe, _package(student)
-        keras.utils.set_random_seed(recipe.seed)
-        steps = epochs * -(-len(self.data.train) // recipe.batch_size)
-        self._compile(model, student, learning_rate, steps)
-        self.progress(stage, 0, epochs)
-        tick = package.callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
-        )
-        history = model.fit(
-            self.data.train.x,
-            self.data.train.y,
-            epochs=epochs,
-            batch_size=recipe.batch_size,
-            validation_data=(self.data.validation.x, self.data.validation.y),
-            callbacks=[tick],
-            verbose=0,
-        )
-        self.histories[stage] = {
-            name: [float(value) for value in values] for name, values in history.history.items()
-        }
-
-    def _compile(self, model, student, learning_rate, steps):
-        package = _package(student)
-        schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
-        if self.classification:
-            logits = teachers.output_activations(student)[0] == "linear"
-            loss = package.losses.SparseCategoricalCrossentropy(from_logits=logits)
-            metrics = ["accuracy"]
-        else:
-            loss, metrics = package.losses.MeanSquaredError(), ["mae"]
-        model.compile(package.optimizers.Adam(schedule), loss, metrics=metrics)
+def _distiller(trainer: Trainer, teacher, student, recipe: Recipe):
+    """Return a compiled Distiller, which checks that teacher and student fit."""
+    settings = {"alpha": recipe.alpha, "temperature": recipe.temperature}
+    if backends.is_quantize_aware(student):
+        settings = {}
+    distiller = Distiller(student, teacher, **settings)
+    trainer.compile(distiller, student, recipe.learning_rate, 1)
+    return distiller
 
 
 def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = None):
@@ -312,13 +264,9 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
     Returns:
         The history: metric name → a value per epoch.
     """
-    trainer = _Trainer(None, data, recipe, progress or (lambda stage, done, total: None))
+    trainer = Trainer(data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress)
     trainer.fit("teacher", model, model, recipe.epochs, recipe.learning_rate)
     return trainer.histories["teacher"]
-
-
-def _package(model):
-    return backends.tf_keras() if backends.flavour(model) == "tf_keras" else keras
 
 
 def _copy(model):

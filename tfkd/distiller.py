@@ -217,7 +217,7 @@ class _Step:
             x = teacher.beside(x, plan.tasks)
         elif cache_teacher is not False:
             if cache_teacher is True:
-                cache_teacher = cache.ask_once(x, teacher, plan.tasks, self._shapes)
+                cache_teacher = self.ask_teacher(x)
             x = cache_teacher.attach(x)
         answered = cache_teacher is not False or teachers.carries_answers(x)
         if not answered:
@@ -231,6 +231,18 @@ class _Step:
             if cache.UNKNOWN in str(error):
                 raise InputError(cache.CHANGING) from None
             raise
+
+    def ask_teacher(self, x) -> cache.TeacherCache:
+        """Ask the teacher about every example, once, for more than one call of `fit`.
+
+        Args:
+            x: Arrays of shape (examples, ...), or a finite batched dataset.
+
+        Returns:
+            A cache in memory for `fit(..., cache_teacher=)`, of this distiller or of others
+            with a student of the same outputs, compiled with the same loss.
+        """
+        return cache.ask_once(x, self._teacher(), self._plan().tasks, self._shapes)
 
     @property
     def metrics(self):

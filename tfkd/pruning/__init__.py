@@ -1,11 +1,24 @@
-"""Making models smaller by taking channels away.
+"""Making models smaller: whole channels, single weights, and round by round with distillation.
 
+channels.py     `prune_channels`: a smaller dense model
 dependency.py   which channels must go together
-criteria.py     how much each of these groups matters
+blocks.py       residual blocks, which may go whole
+criteria.py     how much each group of channels matters
 surgery.py      the model without some of them
-channels.py     `prune_channels`: all of it
+footprint.py    the bytes of the file that a model becomes
+slimming.py     `Slimming`: a callback that makes channels vanish while a model trains
+weights.py      `prune_weights` and `cluster_weights`, through tfmot, and what that gives
+iteration.py    `spiral`: prune, distil, go on from the student
+rounds.py       what it did, as a table and a picture
 """
 
-from tfkd.pruning.channels import prune_channels
+from tfkd._lazy import attach
 
-__all__ = ["prune_channels"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "prune_channels": "channels",
+        "spiral": "iteration",
+        "Spiral": "rounds",
+    },
+)

@@ -1,0 +1,289 @@
+"""The spiral: rounds that are kept or stepped back from, resumed after a kill, and measured."""
+
+import contextlib
+import dataclasses
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+import tfkd.export
+
+import tfkd
+from tfkd import cost
+from tfkd.errors import InputError, UnsupportedError
+
+QUICK = {"epochs": 1, "format": None, "learning_rate": 3e-3}
+
+
+def network(package, width=16):
+    layers = package.layers
+    inputs = x = package.Input((8, 8, 1))
+    for i in range(2):
+        x = layers.Conv2D(width, 3, strides=2, padding="same", name=f"conv{i}")(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    return package.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
+
+
+def train(package, digits, epochs=8):
+    package.utils.set_random_seed(0)
+    model = network(package)
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(package.optimizers.Adam(5e-3), loss)
+    model.fit(digits.train.x, digits.train.y, epochs=epochs, batch_size=32, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return train(keras, digits)
+
+
+@pytest.fixture(scope="module")
+def small_digits(digits):
+    """Fewer examples, where it does not matter how well anything is learned."""
+    few = tfkd.Samples(digits.train.x[:200], digits.train.y[:200])
+    return dataclasses.replace(digits, train=few)
+
+
+def test_rounds_lead_to_the_target(package, digits, trained, tmp_path):
+    model = trained if package is keras else train(package, digits)
+    before = [weight.numpy() for weight in model.weights]
+    found = tfkd.spiral(
+        model, digits, target={"macs": 0.4}, step=0.4, round_to=2, folder=tmp_path, **QUICK
+    )
+    assert found.reached and found.stopped == "the target is met"
+    macs = [found.original.macs, *(one.measured.macs for one in found.rounds)]
+    assert len(found.rounds) == 2 and macs == sorted(macs, reverse=True)
+    assert 0.3 * macs[0] < found.final.macs <= 0.4 * macs[0]
+    assert isinstance(found.model, package.Model)
+    assert cost.measure(found.model).macs == found.final.macs
+    assert found.final.test > 0.9 and found.rounds[0].measured.test is None
+    assert found.rounds[0].before <= found.rounds[0].measured.validation + 0.02
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+    table = str(found)
+    assert "round 2" in table and f"{found.final.macs:,}" in table and "bytes" not in table
+    written = json.loads((tmp_path / "spiral.json").read_text())["result"]
+    assert written == json.loads(json.dumps(found.to_json()))
+    assert "<svg" in (tmp_path / "spiral.svg").read_text()
+    assert tfkd.pruning.Spiral is type(found)
+
+
+def test_a_round_below_the_floor_is_stepped_back_from(digits, trained):
+    # Nothing is relearned at such a rate: only what is not needed can go.
+    still = {**QUICK, "learning_rate": 1e-9}
+    found = tfkd.spiral(trained, digits, max_drop=0.02, step=0.5, round_to=1, **still)
+    kept = [one for one in found.rounds if one.kept]
+    back = [one for one in found.rounds if not one.kept]
+    assert back and "allows no further step" in found.stopped
+    assert found.final.validation >= found.floor == found.original.validation - 0.02
+    assert all(one.measured.validation < found.floor for one in back)
+    assert all(one.measured.validation >= found.floor for one in kept)
+    steps = [one.step for one in found.rounds]
+    for one, following, step in zip(found.rounds, steps[1:], steps, strict=False):
+        assert following == (step if one.kept else step / 2)
+    expected = kept[-1].measured.macs if kept else found.original.macs
+    assert found.final.macs == expected
+    assert " back " in str(found)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_goes_on_from_its_last_round(trained, small_digits, tmp_path):
+    arguments = {"target": {"parameters": 0.4}, "step": 0.25, "round_to": 2, **QUICK}
+    arguments |= {"final_epochs": 1, "alternatives": ("one_shot",)}
+    whole = tfkd.spiral(trained, small_digits, **arguments)
+    assert len(whole.rounds) >= 3
+
+    def run(until=None):
+        stages = []
+
+        def progress(stage, done, total):
+            if stage == until:
+                raise Killed
+            stages.append(stage)
+
+        made = None
+        with contextlib.suppress(Killed):
+            made = tfkd.spiral(
+                trained, small_digits, folder=tmp_path / "here", progress=progress, **arguments
+            )
+        return made, list(dict.fromkeys(stages))
+
+    assert run("round 2") == (None, ["round 1"])
+    assert run("final") == (None, [f"round {i}" for i in range(2, len(whole.rounds) + 1)])
+    assert run("one shot") == (None, ["final"])
+    made, stages = run()
+    assert stages == ["one shot"]
+    for mine, other in ((made.model, whole.model), *zip(
+        made.models.values(), whole.models.values(), strict=True
+    )):  # fmt: skip
+        for a, b in zip(mine.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    without = [dataclasses.replace(one, seconds=0) for one in made.rounds]
+    assert without == [dataclasses.replace(one, seconds=0) for one in whole.rounds]
+    assert run()[1] == []  # everything is there
+
+
+def test_a_folder_of_something_else_is_left_alone(trained, small_digits, digits, tmp_path):
+    arguments = {"target": {"macs": 0.8}, "rounds": 1, "folder": tmp_path / "a", **QUICK}
+    tfkd.spiral(trained, small_digits, **arguments)
+    with pytest.raises(InputError, match=r"step was 0.2 and is 0.3.* name another folder"):
+        tfkd.spiral(trained, small_digits, **{**arguments, "step": 0.3})
+    with pytest.raises(InputError, match="of was .* and is"):
+        tfkd.spiral(trained, digits, **arguments)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no spiral"):
+        tfkd.spiral(trained, small_digits, **{**arguments, "folder": tmp_path / "b"})
+    assert [one.name for one in (tmp_path / "b").iterdir()] == ["mine.txt"]
+    (tmp_path / "a" / "spiral.json").write_text("{")
+    with pytest.raises(InputError, match="can't be read"):
+        tfkd.spiral(trained, small_digits, **arguments)
+
+
+def test_the_teacher_is_asked_once_an_example_for_all_rounds(trained, small_digits):
+    asked = []
+
+    def teacher(x):
+        asked.append(len(x))
+        return trained(x, training=False).numpy()
+
+    found = tfkd.spiral(
+        trained, small_digits, target={"macs": 0.5}, step=0.2, round_to=1, teacher=teacher,
+        distiller={"teacher_from_logits": True}, **{**QUICK, "epochs": 2},
+    )  # fmt: skip
+    assert len(found.rounds) >= 3
+    looks = len(found.rounds) * 64  # each fit looks at the first examples, to check the answers
+    assert 200 <= sum(asked) <= 200 + looks
+
+
+@pytest.mark.parametrize("teach", ["last", "both"])
+def test_other_teachers(trained, small_digits, teach):
+    found = tfkd.spiral(
+        trained, small_digits, target={"macs": 0.6}, step=0.25, round_to=2, teach=teach,
+        criterion="taylor", **QUICK,
+    )  # fmt: skip
+    assert found.reached and len(found.rounds) >= 2
+
+
+def test_what_is_augmented_is_seen_by_teacher_and_student(trained, small_digits):
+    import tensorflow as tf
+
+    def flipped(x):
+        return tf.reverse(x, [2])
+
+    seen = []
+
+    def teacher(x):
+        seen.append(np.array(x))
+        return trained(x, training=False).numpy()
+
+    tfkd.spiral(
+        trained, small_digits, target={"macs": 0.8}, rounds=1, augment=flipped, teacher=teacher,
+        distiller={"teacher_from_logits": True}, **QUICK,
+    )  # fmt: skip
+    known = {x.tobytes() for x in small_digits.train.x[:, :, ::-1]}
+    assert sum(x.tobytes() in known for batch in seen for x in batch) >= 200
+
+
+def test_regression_with_a_recurrent_model():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 6, 3)).astype("float32")
+    data = tfkd.split(x, x.sum((1, 2))[:, None] / 4, stratify=False)
+    tf_keras.utils.set_random_seed(0)
+    layers = tf_keras.layers
+    model = tf_keras.Sequential([tf_keras.Input((6, 3)), layers.GRU(16), layers.Dense(1)])
+    model.compile(tf_keras.optimizers.Adam(1e-2), "mse")
+    model.fit(data.train.x, data.train.y, epochs=20, verbose=0)
+    found = tfkd.spiral(
+        model, data, target={"parameters": 0.5}, max_drop=2.0, round_to=4,
+        distiller={"alpha": 0.5}, **{**QUICK, "epochs": 8, "learning_rate": 1e-2},
+    )  # fmt: skip
+    assert found.metric == "rmse" and found.floor == 3 * found.original.validation
+    assert found.reached and found.model.layers[1].units in (4, 8)
+
+
+def test_bytes_and_latency_of_files(trained, small_digits, monkeypatch):
+    runs = []
+
+    class Found(dict):
+        """What a benchmark finds, of a machine on which time goes by size."""
+
+        def __init__(self, part):
+            super().__init__(original=10.0, now=10.0 * part)
+            self.ratios = [types.SimpleNamespace(ratio=part)]
+
+        def __getitem__(self, name):
+            return types.SimpleNamespace(median=super().__getitem__(name))
+
+    def clock(files, x, baseline=None):
+        runs.append(dict(files))
+        return Found(files["now"].size / files["original"].size if "now" in files else 1.0)
+
+    monkeypatch.setattr(tfkd.export, "benchmark", clock, raising=False)
+    found = tfkd.spiral(
+        trained, small_digits, target={"bytes": 0.75, "latency": 0.7}, step=0.25, round_to=2,
+        **{**QUICK, "format": "int8"},
+    )  # fmt: skip
+    assert found.reached and found.final.bytes <= 0.75 * found.original.bytes
+    assert found.final.latency == found.final.bytes / found.original.bytes <= 0.7
+    assert found.original.latency == 1 and found.final.latency_us == 10 * found.final.latency
+    assert len(runs) >= len(found.rounds) + 2
+    assert "latency" in str(found)
+
+
+def test_alternatives_have_the_same_budget(trained, small_digits):
+    done = []
+    found = tfkd.spiral(
+        trained, small_digits, target={"macs": 0.5}, step=0.5, round_to=2, final_epochs=2,
+        alternatives=True, progress=lambda *given: done.append(given), **QUICK,
+    )  # fmt: skip
+    names = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
+    assert tuple(found.alternatives) == names and set(found.models) == set(names)
+    assert found.epochs == len(found.rounds) + 2
+    for name in names:
+        assert (name.replace("_", " "), found.epochs, found.epochs) in done
+    assert found.alternatives["scratch"].macs == found.final.macs
+    assert found.alternatives["one_shot"].macs <= found.final.macs
+    assert found.alternatives["original_trained_on"].macs == found.original.macs
+    for weight, other in zip(
+        found.models["scratch"].get_weights(), found.model.get_weights(), strict=True
+    ):
+        assert not np.allclose(weight, other)
+    assert "original trained on" in str(found)
+
+
+def test_bad_input(trained, digits, small_digits):
+    with pytest.raises(InputError, match="give target, max_drop or both"):
+        tfkd.spiral(trained, digits)
+    with pytest.raises(InputError, match="step must lie.*rounds must.*teach must.*alternatives"):
+        tfkd.spiral(
+            trained, digits, max_drop=0.1, step=1.5, rounds=0, teach="me", alternatives=["none"]
+        )
+    with pytest.raises(InputError, match="target must be of .*'flops'.*'macs'. must be a number"):
+        tfkd.spiral(trained, digits, target={"flops": 0.5, "macs": -1})
+    with pytest.raises(InputError, match="bytes or latency needs a format"):
+        tfkd.spiral(trained, digits, target={"bytes": 0.5}, format=None)
+    with pytest.raises(InputError, match="format must be one of"):
+        tfkd.spiral(trained, digits, target={"bytes": 0.5}, format="int7")
+    with pytest.raises(InputError, match=r"macs can't be reached.*there are [\d,]+ of"):
+        tfkd.spiral(trained, small_digits, target={"macs": 10}, format=None)
+    with pytest.raises(InputError, match="data must be a tfkd.Data, got tuple"):
+        tfkd.spiral(trained, (digits.train.x, digits.train.y), target={"macs": 0.5})
+    with pytest.raises(InputError, match="criterion must be a function or one of"):
+        tfkd.spiral(trained, digits, target={"macs": 0.5}, criterion="l3")
+    with pytest.raises(InputError, match="prune its float student first"):
+        tfkd.spiral(tfkd.quantize_aware(trained), digits, target={"macs": 0.5})
+
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(UnsupportedError, match="subclassed"):
+        tfkd.spiral(Own(), digits, target={"macs": 0.5})

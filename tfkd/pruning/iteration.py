@@ -1,0 +1,502 @@
+"""`spiral`: prune a little, distil, and go on from the student, until a target is met.
+
+original ─► prune ─► distil ─► measure ─► keep, or step back ─► prune ─► ...
+                        ▲ taught by the original, by the last student, or by both
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from tfkd import backends, cost, graph, loading, teachers, training
+from tfkd.data import Data, representative
+from tfkd.distiller import Distiller
+from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
+from tfkd.files import write_atomically
+from tfkd.pruning import criteria, footprint
+from tfkd.pruning.channels import prune_channels
+from tfkd.pruning.rounds import MEASURES, Measured, Round, Spiral
+
+#: What may stand beside: pruned once and distilled; the same model from scratch, with and
+#: without the teacher; the original, trained on for as long.
+ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
+_STATE = "spiral.json"
+
+
+def spiral(
+    model,
+    data: Data,
+    *,
+    target: Mapping[str, float] | None = None,
+    max_drop: float | None = None,
+    step: float = 0.2,
+    rounds: int = 20,
+    epochs: int = 4,
+    final_epochs: int = 0,
+    teach: str = "original",
+    teacher=None,
+    distiller: Mapping | None = None,
+    criterion="l1",
+    scope: str = "global",
+    round_to: int = 8,
+    keep=(),
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    augment: Callable | None = None,
+    format: str | None = "int8",
+    alternatives=(),
+    folder=None,
+    seed: int = 0,
+    progress: training.Progress | None = None,
+) -> Spiral:
+    """Make a model smaller round by round: prune a little, distil, go on from the student.
+
+    Choose it over one cut with `prune_channels` where the cut is deep: each round takes what
+    matters least of a model that has recovered from the last one. Whether it is worth its
+    epochs, `alternatives` tells.
+
+    Args:
+        model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
+        data: Split three ways. Trained on `train`, choices made on `validation`; `test` is
+            looked at when everything is done.
+        target: Where to end: `"macs"`, `"parameters"`, `"bytes"` (of the file) or `"latency"`
+            → a part of the original's below 1, or a number (of µs for latency). All of them
+            must be met.
+        max_drop: How much worse the validation score may become, in accuracy, or as a part of
+            the RMSE. A round that is worse is stepped back from, and half as much pruned. With
+            no target it goes as far as this allows.
+        step: Which part of the costs goes in a round, in (0, 1).
+        rounds: How many at most, steps back included.
+        epochs: Of distillation, a round.
+        final_epochs: Further ones at the end.
+        teach: `"original"`, `"last"` (the student of the round before) or `"both"`.
+        teacher: What teaches in the place of the original: whatever `Distiller` takes.
+        distiller: Arguments of `Distiller`, such as `{"alpha": 0.1, "temperature": 4.0}`.
+        criterion: As for `prune_channels`; `scope`, `round_to` and `keep` likewise.
+        scope: See there.
+        round_to: See there.
+        keep: See there.
+        learning_rate: Of Adam, at the start of each round's cosine decay.
+        batch_size: Examples per step.
+        augment: Function from a batch of `x` to another, in TensorFlow operations. The teacher
+            then sees what the student sees, and runs in every step; without it, it runs once
+            an example.
+        format: Of the files whose bytes and latency are measured: `"int8"` (calibrated),
+            `"float32"`, `"float16"` or `"dynamic"`; `None` for no files.
+        alternatives: Which of `ALTERNATIVES` to train for as many epochs, or `True` for all.
+        folder: Where the state is kept after each round, and at the end `student.keras`,
+            `spiral.json` and `spiral.svg`. A run that was killed goes on from its last round
+            when it is called again with the same arguments.
+        seed: Of everything random.
+        progress: Called as `progress(stage, done, total)`.
+
+    Returns:
+        A `Spiral`; print it for the table of its rounds.
+
+    Raises:
+        InputError: for arguments out of range, a target that can't be reached (the floor is
+            told), or a folder that holds the state of another run.
+        UnsupportedError: for a subclassed model, or one in which nothing can be pruned.
+
+    Example:
+        >>> import keras, numpy as np, tfkd
+        >>> x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+        >>> data = tfkd.split(x, (x.sum(1) > 0).astype(int))
+        >>> layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(2)]
+        >>> model = keras.Sequential([keras.Input((4,)), *layers])
+        >>> small = tfkd.spiral(model, data, target={"macs": 0.5}, epochs=1, format=None)
+        >>> small.final.macs <= small.original.macs / 2
+        True
+    """
+    target, keep = dict(target or {}), [keep] if isinstance(keep, str) else list(keep)
+    alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives)
+    _check(locals())
+    criteria.check(criterion, data)
+    trainer = training.Trainer(
+        data, batch_size=batch_size, seed=seed, augment=augment, progress=progress
+    )
+    pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep}
+    pruning |= {"format": format or "int8", "seed": seed}
+    if criterion == "taylor":
+        pruning["data"] = _some(data.train, seed)
+    yardstick = _Yardstick(model, data, format, "latency" in target)
+    lessons = _Lessons(trainer, model, teacher, teach, dict(distiller or {}), learning_rate)
+    wanted = {
+        name: _absolute(name, value, yardstick.original, target) for name, value in target.items()
+    }
+    for name in wanted:
+        if name != "latency" and getattr(yardstick.original, name) > wanted[name]:
+            prune_channels(model, of=name, to=wanted[name], **pruning)  # can it be reached?
+    settings = {
+        "target": target, "max_drop": max_drop, "step": step, "epochs": epochs, "teach": teach,
+        "criterion": getattr(criterion, "__name__", criterion), "scope": scope, "seed": seed,
+        "round_to": round_to, "learning_rate": learning_rate, "keep": keep,
+        "batch_size": batch_size, "augment": augment is not None, "format": format,
+        "distiller": {name: repr(value) for name, value in (distiller or {}).items()},
+        "of": _fingerprint(model, data),
+    }  # fmt: skip
+    state = _State(folder, settings)
+    floor = yardstick.floor(max_drop)
+    walk = _Walk(state, yardstick, lessons, pruning, wanted, floor)
+    stopped = walk.run(model, step, rounds, epochs)
+    total = epochs * len(walk.rounds)
+    if final_epochs and walk.rounds:
+        current = state.once("final", lambda: _trained_on(lessons, walk.current, final_epochs))
+        total += final_epochs
+    else:
+        current = walk.current
+    timed = {"latency": format is not None, "test": True}
+    final = yardstick.measure(current, **timed)
+    models, beside = {}, {}
+    for name in alternatives:
+        models[name] = state.once(
+            name, lambda name=name: _alternative(name, lessons, current, total, pruning)
+        )
+        beside[name] = yardstick.measure(models[name], **timed)
+    reached = not yardstick.unmet(final, wanted) and yardstick.holds(final.validation, floor)
+    made = Spiral(
+        model=current,
+        original=yardstick.measure(model, **timed),
+        final=final,
+        rounds=tuple(walk.rounds),
+        metric=yardstick.metric,
+        target=wanted,
+        floor=floor,
+        reached=reached,
+        stopped=stopped,
+        epochs=total,
+        alternatives=beside,
+        models=models,
+    )
+    state.finish(made)
+    return made
+
+
+class _Walk:
+    """The rounds: from what is kept, prune, distil, measure, keep or step back."""
+
+    def __init__(self, state, yardstick, lessons, pruning, wanted, floor):
+        self.state, self.yardstick, self.lessons = state, yardstick, lessons
+        self.pruning, self.wanted, self.floor = pruning, wanted, floor
+        self.rounds: list[Round] = []
+
+    def run(self, model, step: float, most: int, epochs: int) -> str:
+        """Go round until something ends it; say what."""
+        self.rounds, self.current = self.state.load(model)
+        least = step / 8
+        at = next((one.measured for one in reversed(self.rounds) if one.kept), None)
+        at = at or self.yardstick.original
+        for one in self.rounds:
+            step = one.step if one.kept else one.step / 2
+        while True:
+            unmet = self.yardstick.unmet(at, self.wanted)
+            if self.wanted and not unmet:
+                return "the target is met"
+            if len(self.rounds) >= most:
+                return f"{most} rounds were made"
+            if step < least:
+                return f"the floor of {self.floor:.4f} allows no further step"
+            start = time.perf_counter()
+            try:
+                student = self._pruned(at, unmet, step)
+            except InputError as error:
+                return f"nothing more can go: {error}"
+            before = self.yardstick.score(student, "validation")
+            self.lessons.teach(f"round {len(self.rounds) + 1}", student, self.current, epochs)
+            measured = self.yardstick.measure(student, latency="latency" in self.wanted)
+            kept = self.yardstick.holds(measured.validation, self.floor)
+            seconds = time.perf_counter() - start
+            number = len(self.rounds) + 1
+            self.rounds.append(Round(number, step, measured, kept, before, seconds))
+            if kept:
+                self.current, at = student, measured
+            else:
+                step /= 2
+            self.state.save(self.rounds, student if kept else None)
+
+    def _pruned(self, at: Measured, unmet: list[str], step: float):
+        """Return the student with so much less of what is furthest from its target."""
+        of = next((name for name in unmet if name != "latency"), None)
+        of = of or ("macs" if at.macs is not None else "parameters")
+        to = max((1 - step) * getattr(at, of), self.wanted.get(of, 1))
+        return prune_channels(self.current, of=of, to=int(to), **self.pruning)
+
+
+class _Lessons:
+    """Who teaches a student, and for how long."""
+
+    def __init__(self, trainer, model, teacher, teach, settings, learning_rate):
+        self.trainer, self.settings, self.rate = trainer, settings, learning_rate
+        self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
+        self.cache = None
+
+    def teach(self, stage: str, student, last, epochs: int) -> None:
+        """Distil, `last` being the student of the round before."""
+        given = {"original": self.teacher, "last": last, "both": [self.teacher, last]}[self.by]
+        distiller = Distiller(student, given, **self.settings)
+        how = {"validate": False}
+        if self.trainer.augment is None and not isinstance(given, np.ndarray):
+            how["cache_teacher"] = True
+            if self.by == "original":  # asked once for all rounds
+                self.trainer.compile(distiller, student, self.rate, 1)
+                self.cache = self.cache or distiller.ask_teacher(self.trainer.data.train.x)
+                how["cache_teacher"] = self.cache
+        self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
+
+    def alone(self, stage: str, student, epochs: int) -> None:
+        """Train on the labels."""
+        self.trainer.fit(stage, student, student, epochs, self.rate, validate=False)
+
+
+def _trained_on(lessons, student, epochs):
+    student = _copy(student)
+    lessons.teach("final", student, student, epochs)
+    return student
+
+
+def _alternative(name, lessons, final, epochs, pruning):
+    """Return what stands beside the spiral, trained for as many epochs."""
+    model, stage = lessons.model, name.replace("_", " ")
+    if name == "original_trained_on":
+        student = _copy(model)
+    elif name == "one_shot":
+        measured = cost.measure(final)
+        of = "parameters" if measured.macs is None else "macs"
+        student = prune_channels(model, of=of, to=getattr(measured, of), **pruning)
+    else:
+        package = training.package_of(final)
+        package.utils.set_random_seed(pruning["seed"])
+        student = package.models.clone_model(final)
+    if name in ("one_shot", "scratch_taught"):
+        lessons.teach(stage, student, model, epochs)
+    else:
+        lessons.alone(stage, student, epochs)
+    return student
+
+
+def _copy(model):
+    copy = training.package_of(model).models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+class _Yardstick:
+    """Measures students against the original."""
+
+    def __init__(self, model, data, format, latency: bool):
+        self.data, self.format = data, format
+        self.model, self.file = model, self._file(model)
+        outputs = self._outputs(model, data.validation)
+        self.metric = next(name for name in ("accuracy", "auc", "rmse") if name in outputs)
+        self.original = self.measure(model, latency=latency)
+
+    def measure(self, model, latency: bool, test: bool = False) -> Measured:
+        """Return what a model costs, and its scores."""
+        measured = cost.measure(model)
+        file = self.file if model is self.model else self._file(model)
+        ratio, level = self._time(file) if latency and file is not None else (None, None)
+        return Measured(
+            parameters=measured.parameters,
+            macs=measured.macs,
+            bytes=None if file is None else file.size,
+            latency=ratio,
+            latency_us=level,
+            validation=self.score(model, "validation"),
+            test=self.score(model, "test") if test else None,
+        )
+
+    def score(self, model, part: str) -> float:
+        """Return the score on a part of the data."""
+        return float(self._outputs(model, getattr(self.data, part))[self.metric])
+
+    def floor(self, max_drop: float | None) -> float | None:
+        """Return the worst score that is allowed."""
+        if max_drop is None:
+            return None
+        base = self.original.validation
+        return base * (1 + max_drop) if self.metric == "rmse" else base - max_drop
+
+    def holds(self, score: float, floor: float | None) -> bool:
+        """Tell whether a score is not below the floor."""
+        return floor is None or (score <= floor if self.metric == "rmse" else score >= floor)
+
+    def unmet(self, measured: Measured, wanted: dict[str, float]) -> list[str]:
+        """Return what is above its target."""
+        value = {name: getattr(measured, name) for name in wanted}
+        if "latency" in wanted and wanted["latency"] >= 1:
+            value["latency"] = measured.latency_us
+        return [name for name in wanted if value[name] > wanted[name]]
+
+    def _outputs(self, model, samples):
+        from tfkd.export import metrics
+
+        logits = teachers.output_activations(model)[0] == "linear"
+        outputs = model.predict(samples.x, batch_size=256, verbose=0)
+        return metrics.score(outputs, np.asarray(samples.y), logits=logits)
+
+    def _file(self, model):
+        if self.format is None:
+            return None
+        from tfkd.export import to_tflite
+
+        examples = representative(self.data.train) if self.format == "int8" else None
+        return to_tflite(model, self.format, examples)
+
+    def _time(self, file) -> tuple[float, float]:
+        """Return a file's time over the original's, measured in one run, and in µs."""
+        from tfkd.export import benchmark
+
+        x = self.data.validation.x[:32]
+        if file is self.file:
+            return 1.0, benchmark({"original": file}, x)["original"].median
+        found = benchmark({"original": self.file, "now": file}, x, baseline="original")
+        return found.ratios[0].ratio, found["now"].median
+
+
+class _State:
+    """What is kept of a run in its folder, so that it can go on after a kill."""
+
+    def __init__(self, folder, settings: dict):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self.settings = settings
+        self.held: dict = {"settings": settings, "rounds": []}
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write {str(folder)!r}: {error.strerror or error}.") from error
+        if not (self.folder / _STATE).exists():
+            if any(self.folder.iterdir()):
+                raise InputError(
+                    f"The folder {str(folder)!r} is not empty and holds no spiral; name another."
+                )
+            return
+        try:
+            self.held = json.loads((self.folder / _STATE).read_text())
+        except ValueError as error:
+            raise InputError(f"{str(self.folder / _STATE)!r} can't be read: {error}.") from error
+        given = json.loads(json.dumps(settings))
+        before = self.held.get("settings", {})
+        raise_all(
+            [
+                f"{name} was {before.get(name)!r} and is {value!r}"
+                for name, value in given.items()
+                if before.get(name) != value
+            ],
+            fix=f"The folder {str(folder)!r} holds the state of another run; name another folder.",
+        )
+
+    def load(self, model) -> tuple[list[Round], object]:
+        """Return the rounds that were made, and the student that was kept last."""
+        rounds = [
+            Round(**{**one, "measured": Measured(**one["measured"])}) for one in self.held["rounds"]
+        ]
+        kept = [one.number for one in rounds if one.kept]
+        return rounds, self._read(f"round_{kept[-1]:02d}") if kept else model
+
+    def save(self, rounds: list[Round], student) -> None:
+        """Keep a round; first the student, then the line that says it is there."""
+        if self.folder is None:
+            return
+        if student is not None:
+            self._write(f"round_{rounds[-1].number:02d}", student)
+        self.held["rounds"] = [dataclasses.asdict(one) for one in rounds]
+        write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
+
+    def once(self, name: str, make: Callable):
+        """Return a model that was made before, or make and keep it."""
+        if self.folder is None:
+            return make()
+        if not (self.folder / f"{name}.keras").exists():
+            self._write(name, make())
+        return self._read(name)
+
+    def finish(self, made: Spiral) -> None:
+        """Write the student, the figures and the picture."""
+        if self.folder is None:
+            return
+        self._write("student", made.model)
+        with tempfile.TemporaryDirectory() as folder:
+            made.plot(picture := pathlib.Path(folder) / "spiral.svg")
+            write_atomically(self.folder / "spiral.svg", picture.read_bytes())
+        self.held |= {"result": made.to_json()}
+        write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
+
+    def _write(self, name: str, model) -> None:
+        partial = self.folder / f".{name}.keras"
+        model.save(partial)
+        os.replace(partial, self.folder / f"{name}.keras")
+
+    def _read(self, name: str):
+        return loading.load_model(self.folder / f"{name}.keras", "student of a spiral")
+
+
+def _absolute(name: str, value: float, original: Measured, target) -> float:
+    """Return a target as a number, or a part of the original's latency."""
+    whole = getattr(original, name)
+    if name == "latency":
+        return value
+    if whole is None:
+        unknown = "files were not asked for" if name == "bytes" else "they are not known"
+        raise UnsupportedError(f"target has {name}, and of this model {unknown}: take another.")
+    return value * whole if value < 1 else value
+
+
+def _some(samples, seed: int, count: int = 512):
+    rows = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
+
+
+def _fingerprint(model, data: Data) -> int:
+    """Return a number that another model or other data would not give."""
+    found = zlib.crc32(repr([name for name, _ in graph.walk(model).layers]).encode())
+    arrays = model.get_weights()
+    arrays += [part for samples in (data.train, data.validation) for part in (samples.x, samples.y)]
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, found)
+    return found
+
+
+def _check(given: dict):
+    problems = []
+    if not given["target"] and given["max_drop"] is None:
+        problems.append("give target, max_drop or both")
+    for name, value in given["target"].items():
+        if name not in MEASURES:
+            problems.append(f"target must be of {tuple(MEASURES)}, got {name!r}")
+        elif not (isinstance(value, (int, float)) and value > 0):
+            problems.append(f"target[{name!r}] must be a number > 0, got {value!r}")
+    if given["format"] is None and {"bytes", "latency"} & set(given["target"]):
+        problems.append("a target of bytes or latency needs a format")
+    if given["format"] is not None:
+        try:
+            footprint.check_format(given["format"])
+        except TfkdError as error:
+            problems.append(str(error).removesuffix("."))
+    if given["max_drop"] is not None and not given["max_drop"] >= 0:
+        problems.append(f"max_drop must be a number >= 0, got {given['max_drop']!r}")
+    if not (isinstance(given["step"], (int, float)) and 0 < given["step"] < 1):
+        problems.append(f"step must lie between 0 and 1, got {given['step']!r}")
+    for name, least in (("rounds", 1), ("epochs", 1), ("final_epochs", 0), ("batch_size", 1)):
+        if not isinstance(given[name], int) or given[name] < least:
+            problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
+    if given["teach"] not in ("original", "last", "both"):
+        problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
+    for name in given["alternatives"]:
+        if name not in ALTERNATIVES:
+            problems.append(f"alternatives are {ALTERNATIVES}, got {name!r}")
+    if not isinstance(given["data"], Data):
+        problems.append(f"data must be a tfkd.Data, got {type(given['data']).__name__}")
+    if backends.is_quantize_aware(given["model"]):
+        problems.append("a quantize-aware model can't be pruned; prune its float student first")
+    raise_all(problems)
