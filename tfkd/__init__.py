@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = attach(
         "strip_quantization": "quantization",
         "quantization": "quantization",
         "prune_channels": "pruning",
+        "Slimming": "pruning",
         "spiral": "pruning",
         "pruning": "pruning",
         "compress": "compression",

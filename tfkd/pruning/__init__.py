@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "prune_channels": "channels",
+        "Slimming": "slimming",
         "spiral": "iteration",
         "Spiral": "rounds",
     },

@@ -194,6 +194,7 @@ def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
     """Return the fewest groups without which the cost is at most `most`."""
     everything = ranking.first(len(ranking.ordered))
     floor, most_of_all = cost_of(everything), cost_of([])
+    most += 1e-6 * most_of_all  # (1 - amount) * whole is not quite what it should be
     if floor > most:
         hint = " A smaller round_to leaves less." if ranking.round_to > 1 else ""
         raise InputError(
