@@ -20,6 +20,7 @@ def output_activations(model) -> list[str | None]:
     return [activation_behind(source, tensor) for tensor in source.output_list]
 
 
+_WRAPPERS = ("QuantizeWrapperV2", "PruneLowMagnitude", "ClusterWeights", "TimeDistributed")
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Dropout", "Permute", "QuantizeLayer", "Identity"})
 # Layers whose outputs are free values unless an activation follows.
 _LINEAR = frozenset(
@@ -44,7 +45,7 @@ def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
     if call is None:
         return None
     layer = call.layer
-    while type(layer).__name__ in ("QuantizeWrapperV2", "PruneLowMagnitude", "TimeDistributed"):
+    while type(layer).__name__ in _WRAPPERS:
         layer = layer.layer
     kind = type(layer).__name__
     if kind in _SHAPE_ONLY:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from tfkd import backends, teachers
-from tfkd.data import Data
+from tfkd import backends, outputs
+from tfkd.data import Data, is_one_hot
+from tfkd.errors import InputError
 
 #: `progress(stage, done, total)` is told how far a stage is.
 Progress = Callable[[str, int, int], None]
@@ -17,8 +18,7 @@ Progress = Callable[[str, int, int], None]
 class Trainer:
     """Fits models of either Keras the same way on the same data.
 
-    Adam with a cosine decay to zero; cross-entropy for integer labels, mean squared error
-    otherwise.
+    Adam with a cosine decay to zero, and the loss that `loss_for` gives.
 
     Args:
         data: Split three ways; the test part is not looked at.
@@ -40,7 +40,7 @@ class Trainer:
     ):
         self.data, self.batch_size, self.seed, self.augment = data, batch_size, seed, augment
         self.progress = progress or (lambda stage, done, total: None)
-        self.classification = np.issubdtype(np.asarray(data.train.y).dtype, np.integer)
+        self.classification = is_classification(data.train.y)
         self.histories: dict[str, dict[str, list[float]]] = {}
 
     def fit(
@@ -88,20 +88,10 @@ class Trainer:
         """Compile `model` for a number of steps, as fits its student's output."""
         package = package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
-        model.compile(
-            package.optimizers.Adam(schedule), self._loss(package, student), metrics=self._metrics()
-        )
-
-    def _loss(self, package, student):
-        if not self.classification:
-            return package.losses.MeanSquaredError()
-        logits = teachers.output_activations(student)[0] == "linear"
-        if student.output_shape[-1] == 1:
-            return package.losses.BinaryCrossentropy(from_logits=logits)
-        return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
-
-    def _metrics(self):
-        return ["accuracy"] if self.classification else ["mae"]
+        activation = outputs.output_activations(student)[0]
+        loss = loss_for(package, activation, student.output_shape[-1], self.data.train.y)
+        metrics = ["accuracy"] if self.classification else ["mae"]
+        model.compile(package.optimizers.Adam(schedule), loss, metrics=metrics)
 
     def _batches(self):
         train = self.data.train
@@ -112,6 +102,43 @@ class Trainer:
         examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
         batches = examples.shuffle(len(train), seed=self.seed).batch(self.batch_size)
         return {"x": batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)}
+
+
+def is_classification(y) -> bool:
+    """Tell whether labels are class numbers (integers) or one-hot rows."""
+    return np.asarray(y).dtype.kind in "biu" or is_one_hot(y)
+
+
+def loss_for(package, activation: str | None, units: int, y):
+    """Return the loss that fits a model's output and its labels.
+
+    Args:
+        package: The Keras of the model.
+        activation: Of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
+        units: Numbers an example the output has.
+        y: Labels (examples, ...): class numbers, one-hot rows, or values.
+
+    Returns:
+        Cross-entropy for classes (binary for a single unit), mean squared error for values.
+
+    Raises:
+        InputError: for classes and an output of which it can't be told what it is.
+    """
+    if not is_classification(y):
+        return package.losses.MeanSquaredError()
+    squash = "sigmoid" if units == 1 else "softmax"
+    if activation not in (squash, "linear"):
+        raise InputError(
+            f"An output of {units} {'number' if units == 1 else 'classes'} must end in {squash} "
+            f"or be logits, and this one's activation is {activation or 'not known'}: end the "
+            "model in such a layer, or give a loss where there is an argument for it."
+        )
+    logits = activation == "linear"
+    if units == 1:
+        return package.losses.BinaryCrossentropy(from_logits=logits)
+    if is_one_hot(y):
+        return package.losses.CategoricalCrossentropy(from_logits=logits)
+    return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
 def package_of(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd import backends, graph
+from tfkd import backends, graph, training
 from tfkd.errors import InputError
 from tfkd.outputs import activation_behind
 from tfkd.pruning.dependency import Dependencies
@@ -27,8 +27,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
             or a function `f(layer, variable, axis, values) -> scores`, one per slice of `values`
             along `axis`.
         data: `(x, y)` for `"taylor"`.
-        loss: A Keras loss for `"taylor"`; defaults to cross-entropy for integer labels, mean
-            squared error otherwise.
+        loss: A Keras loss for `"taylor"`; defaults to the one of `training.loss_for`.
         seed: For `"random"`.
 
     Returns:
@@ -130,7 +129,10 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
         with tf.GradientTape() as tape:
             batch = [tf.convert_to_tensor(part[rows]) for part in inputs]
             outputs = graph.replay(found.graph, batch, forward)
-            mean = tf.reduce_mean(loss(y[rows], outputs))
+            labels = y[rows]
+            if hasattr(outputs, "shape") and labels.size == np.prod(outputs.shape):
+                labels = labels.reshape(outputs.shape)  # (examples,) for a single unit
+            mean = tf.reduce_mean(loss(labels, outputs))
         for variable, gradient in zip(variables, tape.gradient(mean, own), strict=True):
             product = np.zeros(variable.shape)
             if gradient is not None:
@@ -144,11 +146,9 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
 
 
 def _loss(walked: graph.Graph, y):
-    """Return cross-entropy for integer labels, mean squared error otherwise."""
+    """Return the loss that fits the model's one output."""
     package = backends.keras() if walked.flavour == "keras" else backends.tf_keras()
-    if not np.issubdtype(y.dtype, np.integer):
-        return package.losses.MeanSquaredError()
-    kinds = [activation_behind(walked, tensor) for tensor in walked.output_list]
-    if kinds not in (["softmax"], ["linear"]):
-        raise InputError(f"With outputs {kinds} the loss can't be told: give loss=.")
-    return package.losses.SparseCategoricalCrossentropy(from_logits=kinds == ["linear"])
+    if len(walked.output_list) > 1:
+        raise InputError("The loss of a model with several outputs can't be told: give loss=.")
+    output = walked.output_list[0]
+    return training.loss_for(package, activation_behind(walked, output), output.shape[-1], y)

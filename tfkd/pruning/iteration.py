@@ -150,8 +150,10 @@ def spiral(
     stopped = walk.run(model, step, rounds, epochs)
     total = epochs * len(walk.rounds)
     if final_epochs and walk.rounds:
-        current = state.once("final", lambda: _trained_on(lessons, walk.current, final_epochs))
         total += final_epochs
+        current = state.once(
+            "final", total, lambda: _trained_on(lessons, walk.current, final_epochs)
+        )
     else:
         current = walk.current
     timed = {"latency": format is not None, "test": True}
@@ -159,7 +161,7 @@ def spiral(
     models, beside = {}, {}
     for name in alternatives:
         models[name] = state.once(
-            name, lambda name=name: _alternative(name, lessons, current, total, pruning)
+            name, total, lambda name=name: _alternative(name, lessons, current, total, pruning)
         )
         beside[name] = yardstick.measure(models[name], **timed)
     reached = not yardstick.unmet(final, wanted) and yardstick.holds(final.validation, floor)
@@ -411,14 +413,16 @@ class _State:
         if student is not None:
             self._write(f"round_{rounds[-1].number:02d}", student)
         self.held["rounds"] = [dataclasses.asdict(one) for one in rounds]
-        write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
+        self._put()
 
-    def once(self, name: str, make: Callable):
-        """Return a model that was made before, or make and keep it."""
+    def once(self, name: str, epochs: int, make: Callable):
+        """Return a model that was made before, after as many epochs, or make and keep it."""
         if self.folder is None:
             return make()
-        if not (self.folder / f"{name}.keras").exists():
+        if self.held.setdefault("made", {}).get(name) != epochs:
             self._write(name, make())
+            self.held["made"][name] = epochs
+            self._put()
         return self._read(name)
 
     def finish(self, made: Spiral) -> None:
@@ -430,6 +434,9 @@ class _State:
             made.plot(picture := pathlib.Path(folder) / "spiral.svg")
             write_atomically(self.folder / "spiral.svg", picture.read_bytes())
         self.held |= {"result": made.to_json()}
+        self._put()
+
+    def _put(self) -> None:
         write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
 
     def _write(self, name: str, model) -> None:
@@ -500,3 +507,8 @@ def _check(given: dict):
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)
+    if len(graph.walk(given["model"]).output_list) > 1:
+        raise UnsupportedError(
+            "spiral goes by one score, and this model has several outputs: prune with "
+            "prune_channels and train with Distiller."
+        )

@@ -7,7 +7,7 @@ import tf_keras
 from tfkd.export import to_tflite
 
 import tfkd
-from tfkd import cost, graph
+from tfkd import cost, graph, training
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.pruning import blocks, channels, dependency, surgery
 
@@ -228,6 +228,28 @@ def test_taylor_scores_are_squared_first_order_changes():
     y = (x @ w @ v).item()
     products = [2 * y * x[0, 0] * w[0, j] * v[j, 0] for j in range(2)]  # of both weights
     np.testing.assert_allclose(sorted(given), sorted(np.square(products)), rtol=1e-5)
+
+
+def test_the_loss_fits_output_and_labels(package):
+    layers = package.layers
+    x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+    labels = np.arange(20) % 2
+    one_hot = np.eye(2, dtype="float32")[labels]
+    for units, end, y, kind in (
+        (2, "softmax", labels, "SparseCategoricalCrossentropy"),
+        (2, None, one_hot, "CategoricalCrossentropy"),
+        (1, "sigmoid", labels, "BinaryCrossentropy"),
+        (2, None, x[:, :2], "MeanSquaredError"),
+    ):
+        loss = training.loss_for(package, end or "linear", units, y)
+        assert type(loss).__name__ == kind
+        ends = [layers.Dense(8, activation="relu"), layers.Dense(units, activation=end)]
+        model = package.Sequential([package.Input((4,)), *ends])
+        small = tfkd.prune_channels(model, 0.5, criterion="taylor", data=(x, y), round_to=1)
+        assert small.layers[1].units == 4
+    model = package.Sequential([package.Input((4,)), *ends[:1], layers.Dense(2, "tanh")])
+    with pytest.raises(InputError, match="must end in softmax or be logits.*not known"):
+        tfkd.prune_channels(model, 0.5, criterion="taylor", data=(x, labels))
 
 
 def test_targets_are_met_and_not_by_much(trained):

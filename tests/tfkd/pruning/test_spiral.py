@@ -128,6 +128,8 @@ def test_a_killed_run_goes_on_from_its_last_round(trained, small_digits, tmp_pat
     without = [dataclasses.replace(one, seconds=0) for one in made.rounds]
     assert without == [dataclasses.replace(one, seconds=0) for one in whole.rounds]
     assert run()[1] == []  # everything is there
+    arguments["final_epochs"] = 2  # what depends on it is made again, the rounds are not
+    assert run()[1] == ["final", "one shot"]
 
 
 def test_a_folder_of_something_else_is_left_alone(trained, small_digits, digits, tmp_path):
