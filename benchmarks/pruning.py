@@ -39,6 +39,7 @@ class Task:
     criteria: tuple
     batch_size: int = 32
     augment: object = None
+    further: tuple = ("scratch_taught", "original_trained_on")
     costly: bool = False  # one teacher for all seeds, and fewer baselines after the first
 
 
@@ -100,7 +101,7 @@ TASKS = {
     "resnet56": Task(
         lambda: resnet(56, 8), 12, 1e-3,
         {"target": {"macs": 1 / 2.13}, "step": 0.99, "epochs": 4, "round_to": 2},
-        ("l1", "taylor"), 128, shifted_and_flipped, costly=True,
+        ("l1", "taylor"), 128, shifted_and_flipped, ("original_trained_on",), costly=True,
     ),
     "spoken": Task(
         spoken_net, 30, 3e-3,
@@ -219,11 +220,11 @@ def main():
             if seed not in teachers:
                 teachers[seed] = shared or teacher_of(task, data, seed, None)
             start = time.perf_counter()
-            beside = [] if options.task == "resnet56" else ["one_shot"]
+            beside = [] if task.spiral["step"] > 0.9 else ["one_shot"]  # it is one cut itself
             if not place:
                 beside += ["scratch"]
             if not place and not (task.costly and seed):
-                beside += ["scratch_taught", "original_trained_on"]
+                beside += task.further
             found = tfkd.spiral(
                 teachers[seed], data, criterion=criterion, learning_rate=task.rate, seed=seed,
                 batch_size=task.batch_size, augment=task.augment, alternatives=beside,

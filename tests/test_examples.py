@@ -21,3 +21,11 @@ def test_distil_and_export(tmp_path, capsys):
     assert result.passed and result.metrics["accuracy"] > 0.85
     assert "integer only" in capsys.readouterr().out
     assert (tmp_path / "m.tflite").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_prune_and_distil(tmp_path, capsys):
+    found = load("prune_and_distil").main(tmp_path / "here", epochs=8, format=None)
+    assert found.reached and found.final.macs < 0.25 * found.original.macs
+    assert "one shot" in capsys.readouterr().out
+    assert {"student.keras", "spiral.svg"} <= {p.name for p in (tmp_path / "here").iterdir()}

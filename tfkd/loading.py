@@ -13,6 +13,7 @@ from tfkd import backends, translation
 from tfkd.errors import InputError
 
 _HDF5 = (".h5", ".hdf5")
+_WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
 SUFFIXES = (".keras", *_HDF5)
 
 
@@ -179,6 +180,11 @@ def _reason(error: Exception, path) -> str:
         else:
             missing = _UNREGISTERED.search(text)
             missing = missing and missing[1]
+        if missing and missing.split(">")[-1] in _WRAPPERS:
+            return (
+                "it holds the wrappers of prune_weights or cluster_weights; save what "
+                "strip_pruning or strip_clustering gives."
+            )
         if missing:
             package = "keras" if _is_keras_3(path) else "tf_keras"
             return (

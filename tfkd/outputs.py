@@ -20,7 +20,8 @@ def output_activations(model) -> list[str | None]:
     return [activation_behind(source, tensor) for tensor in source.output_list]
 
 
-_WRAPPERS = ("QuantizeWrapperV2", "PruneLowMagnitude", "ClusterWeights", "TimeDistributed")
+_WRAPPERS = ("QuantizeWrapperV2", "PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN")
+_WRAPPERS += ("TimeDistributed",)
 _SHAPE_ONLY = frozenset({"Reshape", "Flatten", "Dropout", "Permute", "QuantizeLayer", "Identity"})
 # Layers whose outputs are free values unless an activation follows.
 _LINEAR = frozenset(

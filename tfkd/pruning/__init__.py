@@ -7,7 +7,10 @@ criteria.py     how much each group of channels matters
 surgery.py      the model without some of them
 footprint.py    the bytes of the file that a model becomes
 slimming.py     `Slimming`: a callback that makes channels vanish while a model trains
-weights.py      `prune_weights` and `cluster_weights`, through tfmot, and what that gives
+weights.py      `prune_weights`: single weights, patterns and blocks at zero, through tfmot
+clustering.py   `cluster_weights`: few different values, through tfmot
+wrapping.py     a copy of a model with tfmot's wrappers, and the way back
+zeros.py        `sparsity`: how many weights are zero, and what they compress to
 iteration.py    `spiral`: prune, distil, go on from the student
 rounds.py       what it did, as a table and a picture
 """
@@ -19,6 +22,12 @@ __getattr__, __dir__, __all__ = attach(
     {
         "prune_channels": "channels",
         "Slimming": "slimming",
+        "prune_weights": "weights",
+        "strip_pruning": "weights",
+        "cluster_weights": "clustering",
+        "strip_clustering": "clustering",
+        "sparsity": "zeros",
+        "Sparsity": "zeros",
         "spiral": "iteration",
         "Spiral": "rounds",
     },

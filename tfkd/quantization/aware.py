@@ -244,7 +244,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     for path, layer in graph.walk(model).layers:
         if id(layer) in names_of:
             names[names_of[id(layer)]] |= {layer.name, path}
-    skipped = _matching(names, [skip] if isinstance(skip, str) else skip, "skip")
+    skipped = matching(names, [skip] if isinstance(skip, str) else skip, "skip")
     configs = {}
     for pattern, config in (per_layer or {}).items():
         if not isinstance(config, backends.tfmot().quantization.keras.QuantizeConfig):
@@ -252,7 +252,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
                 f"per_layer[{pattern!r}] must be a tfmot.quantization.keras.QuantizeConfig, got "
                 f"{type(config).__name__}; to leave layers in floating point use skip=."
             )
-        configs.update(dict.fromkeys(_matching(names, [pattern], "per_layer"), config))
+        configs.update(dict.fromkeys(matching(names, [pattern], "per_layer"), config))
     if everything:
         skipped = [la.name for _, la in source.layers if table.rule_of(la) is None]
     lowering = Lowering(
@@ -266,7 +266,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     return lowering, names_of
 
 
-def _matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
+def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
     """Return the names, of which any alias is or wholly matches one of the patterns."""
     found = []
     for pattern in patterns:
