@@ -12,6 +12,8 @@ clustering.py   `cluster_weights`: few different values, through tfmot
 wrapping.py     a copy of a model with tfmot's wrappers, and the way back
 zeros.py        `sparsity`: how many weights are zero, and what they compress to
 iteration.py    `spiral`: prune, distil, go on from the student
+yardstick.py    what it goes by: costs and scores beside the original's
+state.py        what it keeps in its folder
 rounds.py       what it did, as a table and a picture
 """
 

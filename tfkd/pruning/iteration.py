@@ -6,30 +6,24 @@ original ─► prune ─► distil ─► measure ─► keep, or step back ─
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import pathlib
-import tempfile
 import time
-import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tfkd import backends, cost, graph, loading, teachers, training
-from tfkd.data import Data, representative
+from tfkd import backends, cost, graph, training
+from tfkd.data import Data
 from tfkd.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
-from tfkd.files import write_atomically
 from tfkd.pruning import criteria, footprint
 from tfkd.pruning.channels import prune_channels
 from tfkd.pruning.rounds import MEASURES, Measured, Round, Spiral
+from tfkd.pruning.state import State, fingerprint
+from tfkd.pruning.yardstick import Yardstick
 
 #: What may stand beside: pruned once and distilled; the same model from scratch, with and
 #: without the teacher; the original, trained on for as long.
 ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
-_STATE = "spiral.json"
 
 
 def spiral(
@@ -128,7 +122,7 @@ def spiral(
     pruning |= {"format": format or "int8", "seed": seed}
     if criterion == "taylor":
         pruning["data"] = _some(data.train, seed)
-    yardstick = _Yardstick(model, data, format, "latency" in target)
+    yardstick = Yardstick(model, data, format, "latency" in target)
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller or {}), learning_rate)
     wanted = {
         name: _absolute(name, value, yardstick.original, target) for name, value in target.items()
@@ -142,9 +136,9 @@ def spiral(
         "round_to": round_to, "learning_rate": learning_rate, "keep": keep,
         "batch_size": batch_size, "augment": augment is not None, "format": format,
         "distiller": {name: repr(value) for name, value in (distiller or {}).items()},
-        "of": _fingerprint(model, data),
+        "of": fingerprint(model, data),
     }  # fmt: skip
-    state = _State(folder, settings)
+    state = State(folder, settings)
     floor = yardstick.floor(max_drop)
     walk = _Walk(state, yardstick, lessons, pruning, wanted, floor)
     stopped = walk.run(model, step, rounds, epochs)
@@ -291,163 +285,6 @@ def _copy(model):
     return copy
 
 
-class _Yardstick:
-    """Measures students against the original."""
-
-    def __init__(self, model, data, format, latency: bool):
-        self.data, self.format = data, format
-        self.model, self.file = model, self._file(model)
-        outputs = self._outputs(model, data.validation)
-        self.metric = next(name for name in ("accuracy", "auc", "rmse") if name in outputs)
-        self.original = self.measure(model, latency=latency)
-
-    def measure(self, model, latency: bool, test: bool = False) -> Measured:
-        """Return what a model costs, and its scores."""
-        measured = cost.measure(model)
-        file = self.file if model is self.model else self._file(model)
-        ratio, level = self._time(file) if latency and file is not None else (None, None)
-        return Measured(
-            parameters=measured.parameters,
-            macs=measured.macs,
-            bytes=None if file is None else file.size,
-            latency=ratio,
-            latency_us=level,
-            validation=self.score(model, "validation"),
-            test=self.score(model, "test") if test else None,
-        )
-
-    def score(self, model, part: str) -> float:
-        """Return the score on a part of the data."""
-        return float(self._outputs(model, getattr(self.data, part))[self.metric])
-
-    def floor(self, max_drop: float | None) -> float | None:
-        """Return the worst score that is allowed."""
-        if max_drop is None:
-            return None
-        base = self.original.validation
-        return base * (1 + max_drop) if self.metric == "rmse" else base - max_drop
-
-    def holds(self, score: float, floor: float | None) -> bool:
-        """Tell whether a score is not below the floor."""
-        return floor is None or (score <= floor if self.metric == "rmse" else score >= floor)
-
-    def unmet(self, measured: Measured, wanted: dict[str, float]) -> list[str]:
-        """Return what is above its target."""
-        value = {name: getattr(measured, name) for name in wanted}
-        if "latency" in wanted and wanted["latency"] >= 1:
-            value["latency"] = measured.latency_us
-        return [name for name in wanted if value[name] > wanted[name]]
-
-    def _outputs(self, model, samples):
-        from tfkd.export import metrics
-
-        logits = teachers.output_activations(model)[0] == "linear"
-        outputs = model.predict(samples.x, batch_size=256, verbose=0)
-        return metrics.score(outputs, np.asarray(samples.y), logits=logits)
-
-    def _file(self, model):
-        if self.format is None:
-            return None
-        from tfkd.export import to_tflite
-
-        examples = representative(self.data.train) if self.format == "int8" else None
-        return to_tflite(model, self.format, examples)
-
-    def _time(self, file) -> tuple[float, float]:
-        """Return a file's time over the original's, measured in one run, and in µs."""
-        from tfkd.export import benchmark
-
-        x = self.data.validation.x[:32]
-        if file is self.file:
-            return 1.0, benchmark({"original": file}, x)["original"].median
-        found = benchmark({"original": self.file, "now": file}, x, baseline="original")
-        return found.ratios[0].ratio, found["now"].median
-
-
-class _State:
-    """What is kept of a run in its folder, so that it can go on after a kill."""
-
-    def __init__(self, folder, settings: dict):
-        self.folder = None if folder is None else pathlib.Path(folder)
-        self.settings = settings
-        self.held: dict = {"settings": settings, "rounds": []}
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write {str(folder)!r}: {error.strerror or error}.") from error
-        if not (self.folder / _STATE).exists():
-            if any(self.folder.iterdir()):
-                raise InputError(
-                    f"The folder {str(folder)!r} is not empty and holds no spiral; name another."
-                )
-            return
-        try:
-            self.held = json.loads((self.folder / _STATE).read_text())
-        except ValueError as error:
-            raise InputError(f"{str(self.folder / _STATE)!r} can't be read: {error}.") from error
-        given = json.loads(json.dumps(settings))
-        before = self.held.get("settings", {})
-        raise_all(
-            [
-                f"{name} was {before.get(name)!r} and is {value!r}"
-                for name, value in given.items()
-                if before.get(name) != value
-            ],
-            fix=f"The folder {str(folder)!r} holds the state of another run; name another folder.",
-        )
-
-    def load(self, model) -> tuple[list[Round], object]:
-        """Return the rounds that were made, and the student that was kept last."""
-        rounds = [
-            Round(**{**one, "measured": Measured(**one["measured"])}) for one in self.held["rounds"]
-        ]
-        kept = [one.number for one in rounds if one.kept]
-        return rounds, self._read(f"round_{kept[-1]:02d}") if kept else model
-
-    def save(self, rounds: list[Round], student) -> None:
-        """Keep a round; first the student, then the line that says it is there."""
-        if self.folder is None:
-            return
-        if student is not None:
-            self._write(f"round_{rounds[-1].number:02d}", student)
-        self.held["rounds"] = [dataclasses.asdict(one) for one in rounds]
-        self._put()
-
-    def once(self, name: str, epochs: int, make: Callable):
-        """Return a model that was made before, after as many epochs, or make and keep it."""
-        if self.folder is None:
-            return make()
-        if self.held.setdefault("made", {}).get(name) != epochs:
-            self._write(name, make())
-            self.held["made"][name] = epochs
-            self._put()
-        return self._read(name)
-
-    def finish(self, made: Spiral) -> None:
-        """Write the student, the figures and the picture."""
-        if self.folder is None:
-            return
-        self._write("student", made.model)
-        with tempfile.TemporaryDirectory() as folder:
-            made.plot(picture := pathlib.Path(folder) / "spiral.svg")
-            write_atomically(self.folder / "spiral.svg", picture.read_bytes())
-        self.held |= {"result": made.to_json()}
-        self._put()
-
-    def _put(self) -> None:
-        write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
-
-    def _write(self, name: str, model) -> None:
-        partial = self.folder / f".{name}.keras"
-        model.save(partial)
-        os.replace(partial, self.folder / f"{name}.keras")
-
-    def _read(self, name: str):
-        return loading.load_model(self.folder / f"{name}.keras", "student of a spiral")
-
-
 def _absolute(name: str, value: float, original: Measured, target) -> float:
     """Return a target as a number, or a part of the original's latency."""
     whole = getattr(original, name)
@@ -462,16 +299,6 @@ def _absolute(name: str, value: float, original: Measured, target) -> float:
 def _some(samples, seed: int, count: int = 512):
     rows = np.random.default_rng(seed).permutation(len(samples))[:count]
     return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
-
-
-def _fingerprint(model, data: Data) -> int:
-    """Return a number that another model or other data would not give."""
-    found = zlib.crc32(repr([name for name, _ in graph.walk(model).layers]).encode())
-    arrays = model.get_weights()
-    arrays += [part for samples in (data.train, data.validation) for part in (samples.x, samples.y)]
-    for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, found)
-    return found
 
 
 def _check(given: dict):
