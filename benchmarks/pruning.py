@@ -76,7 +76,7 @@ def shifted_and_flipped(x):
 
 def spoken_net():
     layers = keras.layers
-    inputs = x = keras.Input((32, 32, 1))
+    inputs = x = keras.Input((31, 32, 1))
     for i, width in enumerate((32, 64, 96)):
         x = layers.Conv2D(width, 3, strides=2 if i else 1, padding="same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))

@@ -161,8 +161,9 @@ class Spiral:
                 "x", color="#b03a2e", label="stepped back from",
             )  # fmt: skip
         axes.plot(place(self.final), self.final.validation, "*", ms=14, color="#1f6fb2")
-        for (name, one), marker in zip(self.alternatives.items(), "s^Dv", strict=False):
-            axes.plot(place(one), one.validation, marker, label=name.replace("_", " "))
+        for i, (name, one) in enumerate(self.alternatives.items()):
+            label, marker = name.replace("_", " "), "s^Dv"[i % 4]
+            axes.plot(place(one), one.validation, marker, color=f"C{i + 1}", label=label)
         if self.floor is not None:
             axes.axhline(self.floor, color="#888888", linestyle="--", linewidth=1, label="floor")
         if of in self.target:
@@ -173,7 +174,7 @@ class Spiral:
         axes.set_xlabel(f"{MEASURES[of]}, as a part of the original's")
         axes.set_ylabel(f"{self.metric} on the validation part")
         axes.set_xlim(left=0)
-        axes.legend(fontsize=9, frameon=False)
+        figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
         figure.savefig(path)
 
 

@@ -134,6 +134,57 @@ def test_dead_channels_taken_away_change_nothing(package, seed):
     assert not np.allclose(model.predict(x, verbose=0)[0], model.predict(x, verbose=0)[1])
 
 
+def _attending(layers, rng, x):
+    y = layers.MultiHeadAttention(int(rng.integers(2, 5)), 3)(x, x)
+    return layers.Add()([x, y])
+
+
+def _both_ways(layers, rng, x):
+    kind = [layers.LSTM, layers.GRU, layers.SimpleRNN][int(rng.integers(3))]
+    merge = ["concat", "sum", "mul", "ave"][int(rng.integers(4))]
+    return layers.Bidirectional(kind(4, return_sequences=True), merge_mode=merge)(x)
+
+
+def _one_way(layers, rng, x):
+    kind = [layers.LSTM, layers.GRU, layers.SimpleRNN][int(rng.integers(3))]
+    return kind(int(rng.integers(3, 7)), return_sequences=True)(x)
+
+
+def _steps(layers, rng, x):
+    x = layers.Conv1D(6, 3, padding="causal", dilation_rate=2, activation="elu")(x)
+    return layers.TimeDistributed(layers.Dense(5))(x)
+
+
+def _thinner(layers, rng, x):
+    x = layers.SeparableConv1D(5, 3, padding="same")(x)
+    return layers.AveragePooling1D(2, 1, padding="same")(layers.Conv1DTranspose(4, 2)(x))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_dead_channels_of_sequences_too(package, seed):
+    rng = np.random.default_rng(seed)
+    layers = package.layers
+    inputs = package.Input((7,), dtype="int32")
+    x = layers.Embedding(11, 6)(inputs)
+    for i in rng.permutation(5)[:4]:
+        x = (_attending, _both_ways, _one_way, _steps, _thinner)[i](layers, rng, x)
+    x = layers.LSTM(5)(x)
+    model = package.Model(inputs, layers.Dense(3)(layers.RepeatVector(2)(x)))
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.8, weight.shape))
+    found = dependency.find(model)
+    assert not found.whole
+    groups = rng.choice(found.groups, len(found.groups) // 3, replace=False)
+    for labels in (one for sizes in found.outputs.values() for one in sizes.values()):
+        here = found.roots[labels]
+        if np.isin(here, groups).all():
+            groups = groups[groups != here[0]]
+    kill(found, groups)
+    tokens = rng.integers(0, 11, (4, 7))
+    close(model, surgery.without(found, groups), tokens)
+    assert np.ptp(model.predict(tokens, verbose=0), axis=0).max() > 1e-3
+
+
 @pytest.mark.parametrize("what", ["macs", "parameters"])
 def test_the_cost_is_known_before_the_model_is_built(package, what):
     for seed in range(3):
