@@ -101,7 +101,7 @@ TASKS = {
     "resnet56": Task(
         lambda: resnet(56, 8), 12, 1e-3,
         {"target": {"macs": 1 / 2.13}, "step": 0.99, "epochs": 4, "round_to": 2},
-        ("l1", "taylor"), 128, shifted_and_flipped, ("original_trained_on",), costly=True,
+        ("l1", "taylor"), 128, shifted_and_flipped, (), costly=True,
     ),
     "spoken": Task(
         spoken_net, 30, 3e-3,
@@ -203,9 +203,15 @@ def main():
     parser.add_argument("--teacher", type=pathlib.Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--criteria", nargs="+")
+    parser.add_argument("--final-epochs", type=int, help="after the rounds, for a longer run")
+    parser.add_argument(
+        "--beside", nargs="*", help="which alternatives, in the place of the task's"
+    )
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     task, data = TASKS[options.task], load(options.task, options.data)
+    if options.final_epochs is not None:
+        task.spiral["final_epochs"] = options.final_epochs
     cells: dict[str, list] = {}
     shared = teacher_of(task, data, 0, options.teacher) if task.costly else None
 
@@ -225,6 +231,7 @@ def main():
                 beside += ["scratch"]
             if not place and not (task.costly and seed):
                 beside += task.further
+            beside = beside if options.beside is None else options.beside
             found = tfkd.spiral(
                 teachers[seed], data, criterion=criterion, learning_rate=task.rate, seed=seed,
                 batch_size=task.batch_size, augment=task.augment, alternatives=beside,

@@ -50,7 +50,11 @@ class TeacherCache:
     Attributes:
         size: Number of examples.
         bytes_per_example: Memory that one example's answers and key take.
+        tasks: One of `losses.TASKS` per output, where the answers were asked for a distiller;
+            `None` for answers that are kept as they are.
     """
+
+    tasks: list[str] | None = None
 
     def __init__(self, keys, arrays):
         order = np.argsort(keys, kind="stable")
@@ -189,7 +193,9 @@ def ask_once(x, teacher: Teacher, tasks: list[str], shapes: list[tuple]) -> Teac
         tasks: One of `losses.TASKS` per output.
         shapes: The student's output shapes.
     """
-    return _collect(x, teacher, _Store(None, teacher, {}), tasks, shapes)
+    made = _collect(x, teacher, _Store(None, teacher, {}), tasks, shapes)
+    made.tasks = list(tasks)
+    return made
 
 
 def decode(answers: dict, outputs: int, shapes: list[tuple]):

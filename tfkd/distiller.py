@@ -218,6 +218,11 @@ class _Step:
         elif cache_teacher is not False:
             if cache_teacher is True:
                 cache_teacher = self.ask_teacher(x)
+            if cache_teacher.tasks not in (None, plan.tasks):
+                raise InputError(
+                    f"The cached answers are for {cache_teacher.tasks} outputs, and this distiller "
+                    f"is compiled for {plan.tasks}; ask the teacher again."
+                )
             x = cache_teacher.attach(x)
         answered = cache_teacher is not False or teachers.carries_answers(x)
         if not answered:
@@ -241,7 +246,12 @@ class _Step:
         Returns:
             A cache in memory for `fit(..., cache_teacher=)`, of this distiller or of others
             with a student of the same outputs, compiled with the same loss.
+
+        Raises:
+            InputError: for a teacher that is an array, whose answers are there already.
         """
+        if isinstance(self._teacher(), teachers.ArrayTeacher):
+            raise InputError("A teacher that is an array holds its answers; call fit as it is.")
         return cache.ask_once(x, self._teacher(), self._plan().tasks, self._shapes)
 
     @property

@@ -89,8 +89,9 @@ class Trainer:
         package = package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
         activation = outputs.output_activations(student)[0]
-        loss = loss_for(package, activation, student.output_shape[-1], self.data.train.y)
-        metrics = ["accuracy"] if self.classification else ["mae"]
+        units, y = student.output_shape[-1], self.data.train.y
+        loss = loss_for(package, activation, units, y)
+        metrics = ["accuracy"] if is_classification(y, units) else ["mae"]
         model.compile(package.optimizers.Adam(schedule), loss, metrics=metrics)
 
     def _batches(self):
@@ -104,9 +105,18 @@ class Trainer:
         return {"x": batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)}
 
 
-def is_classification(y) -> bool:
-    """Tell whether labels are class numbers (integers) or one-hot rows."""
-    return np.asarray(y).dtype.kind in "biu" or is_one_hot(y)
+def is_classification(y, units: int | None = None) -> bool:
+    """Tell whether labels are class numbers (integers) or one-hot rows.
+
+    Args:
+        y: Labels (examples, ...).
+        units: Numbers an example the output has, if known: of a single one integers are
+            classes only if they are 0 and 1, as `tfkd.export.metrics.task_of` has it.
+    """
+    y = np.asarray(y)
+    if units == 1:
+        return y.dtype.kind in "biu" and bool(((y == 0) | (y == 1)).all())
+    return y.dtype.kind in "biu" or is_one_hot(y)
 
 
 def loss_for(package, activation: str | None, units: int, y):
@@ -124,7 +134,7 @@ def loss_for(package, activation: str | None, units: int, y):
     Raises:
         InputError: for classes and an output of which it can't be told what it is.
     """
-    if not is_classification(y):
+    if not is_classification(y, units):
         return package.losses.MeanSquaredError()
     squash = "sigmoid" if units == 1 else "softmax"
     if activation not in (squash, "linear"):

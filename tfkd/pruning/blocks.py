@@ -3,8 +3,8 @@
     x ──┬───────────── Add ──        without the block:   x ──
         └─ the block ──┘
 
-A block is what reaches an Add by one of its inputs and nothing else. Without it the shapes are
-what they were, so any block may go; one that adds nothing goes without loss (layer pruning).
+A block is what reaches an Add by one of its inputs and nothing else, where the shapes without it
+are what they were: one that adds nothing goes without loss (layer pruning).
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def find(walked: graph.Graph) -> list[Block]:
             continue
         for position in range(len(add.inputs)):
             block = Block(add, position, _only_for(walked, add, position, readers))
-            if block.layers:
+            left = [one for i, one in enumerate(add.inputs) if i != position]
+            same = any(one.shape == add.outputs[0].shape for one in left)  # nothing is spread out
+            if block.layers and same:
                 found.append(block)
     return found
 
@@ -139,9 +141,11 @@ def _is_zero(tensor: graph.Tensor, makers) -> bool:
         return weight is None or not np.asarray(weight).any()
 
     if kind in _ZERO_TO_ZERO:
-        return _is_zero(call.inputs[0], makers)
+        shifted = getattr(layer, "threshold", 0)  # of a ReLU
+        return not shifted and _is_zero(call.inputs[0], makers)
     if kind == "Add":
-        return all(_is_zero(one, makers) for one in call.inputs)
+        terms = list(graph.leaves((call.args, call.kwargs)))
+        return all(isinstance(one, graph.Tensor) and _is_zero(one, makers) for one in terms)
     if kind == "Multiply":
         return any(_is_zero(one, makers) for one in call.inputs)
     if kind == "BatchNormalization":

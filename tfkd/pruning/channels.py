@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 
 import numpy as np
@@ -38,8 +39,8 @@ def prune_channels(
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
-        amount: Which part goes at least, in (0, 1): of the channels that may go, or of all
-            multiply-accumulates, parameters or bytes.
+        amount: Which part goes at least, in (0, 1): of the channels that may go (those that go
+            together count as one), or of all multiply-accumulates, parameters or bytes.
         of: `"channels"`, `"macs"`, `"parameters"` or `"bytes"` (of the `.tflite` file), what
             `amount` or `to` counts.
         to: Multiply-accumulates, parameters or bytes that may be left, in the place of `amount`.
@@ -105,7 +106,9 @@ class _Ranking:
         self.groups = np.array([group for group in found.groups if group not in kept], int)
         if not len(self.groups):
             raise UnsupportedError(
-                "No channel of this model can go: " + (_told(found.whole) or "all are kept") + "."
+                "No channel of this model can go: "
+                + (_told(found.whole) or "all are outputs, or kept")
+                + "."
             )
         # Of each layer, the group of each of its channels, and what their number is rounded to.
         self.layers = [
@@ -130,6 +133,10 @@ class _Ranking:
                 ranked = sorted(together, key=lambda group: (self.score[group], group))
                 rank[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
         self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
+        if not len(self.ordered):
+            raise InputError(
+                "The criterion says nothing of the channels that may go; take criterion='l1'."
+            )
 
     def _coupled(self) -> list[set[int]]:
         """Return the sets of groups that meet in a layer, directly or by way of others."""
@@ -239,7 +246,12 @@ def _kept_layers(walked: graph.Graph, keep) -> list:
     patterns = [keep] if isinstance(keep, str) else list(keep)
     kept = []
     for pattern in patterns:
-        layers = [layer for name, layer in walked.layers if re.fullmatch(pattern, name)]
+        try:
+            layers = [layer for name, layer in walked.layers if re.fullmatch(pattern, name)]
+        except (re.error, TypeError) as error:
+            raise InputError(
+                f"keep must hold names or regular expressions as text, got {pattern!r}: {error}."
+            ) from None
         if not layers:
             raise InputError(
                 f"keep has {pattern!r}, and no layer is called that; there are "
@@ -274,8 +286,8 @@ def _check(amount, of, to, scope, round_to):
         problems.append(f"round_to must be an integer of at least 1, got {round_to!r}")
     if (amount is None) == (to is None):
         problems.append("give either amount or to")
-    elif to is None and not (isinstance(amount, (int, float)) and 0 < amount < 1):
+    elif to is None and not (isinstance(amount, numbers.Real) and 0 < amount < 1):
         problems.append(f"amount must lie between 0 and 1, got {amount!r}")
-    elif to is not None and (of == "channels" or not to > 0):
+    elif to is not None and (of == "channels" or not isinstance(to, numbers.Real) or to <= 0):
         problems.append(f"to is a number of macs, parameters or bytes > 0, got {to!r} of {of}")
     raise_all(problems)

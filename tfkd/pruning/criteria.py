@@ -49,6 +49,11 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
                 found_scores = _of_slices(criterion, layer, name, variable, axis, values, changes)
                 if found_scores is None:
                     continue
+                if not np.isfinite(found_scores).all():
+                    raise InputError(
+                        f"Channels of {name!r} have no score: its weights, or the gradients on "
+                        "data, are NaN or infinite; find where they come from."
+                    )
                 if criterion in ("l1", "l2") and found_scores.any():
                     found_scores = found_scores / found_scores.mean()
                 np.add.at(total, found.roots[labels], found_scores)
@@ -96,7 +101,8 @@ def check(criterion, data) -> None:
     """Raise an `InputError` for a criterion that is not known, or lacks its data."""
     if not callable(criterion) and criterion not in CRITERIA:
         raise InputError(f"criterion must be a function or one of {CRITERIA}, got {criterion!r}.")
-    if criterion == "taylor" and data is None:
+    pair = isinstance(data, (tuple, list)) and len(data) == 2 and data[1] is not None
+    if criterion == "taylor" and not pair:
         raise InputError("criterion='taylor' follows the gradients on data: give data=(x, y).")
 
 
@@ -111,7 +117,7 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     import tensorflow as tf
 
     x, y = data
-    inputs, y = [np.asarray(part) for part in graph.leaves(x)], np.asarray(y)
+    inputs, y = [np.asarray(part) for part in _in_order(x, found.graph)], np.asarray(y)
     if not len(y) or any(len(part) != len(y) for part in inputs):
         lengths = ", ".join(str(len(part)) for part in inputs)
         raise InputError(f"data must be (x, y) of equal length > 0, got {lengths} and {len(y)}.")
@@ -143,6 +149,16 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
                 key = id(variable), axis % product.ndim
                 found_changes[key] = found_changes.get(key, 0.0) + change
     return found_changes
+
+
+def _in_order(x, walked: graph.Graph) -> list:
+    """Return the arrays of several inputs in the order of the graph's."""
+    if isinstance(x, dict) and not isinstance(walked.inputs, dict):
+        names = [tensor.name for tensor in walked.input_list]
+        if set(x) != set(names):
+            raise InputError(f"data has {sorted(x)}, and the model's inputs are {names}.")
+        return [x[name] for name in names]
+    return list(graph.leaves(x))
 
 
 def _loss(walked: graph.Graph, y):

@@ -26,8 +26,14 @@ from tfkd import graph
 
 # The group that everything that must stay belongs to.
 _KEPT = 0
-# Activations in which a channel that goes changes the others.
-_MIXING = ("softmax", "log_softmax", "sparsemax", "sparse_sigmoid")
+# Activations in which a channel that goes changes the others, and those in which it does not.
+_MIXING = ("softmax", "log_softmax", "sparsemax")
+_ELEMENTWISE = (
+    *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish"),
+    *("sigmoid", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "tanh", "mish"),
+    *("softplus", "softsign", "exponential", "log_sigmoid", "tanh_shrink", "sparse_plus"),
+)
+_LIBRARIES = ("keras", "tf_keras", "tensorflow", "tfkd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +110,13 @@ class _Finder:
         for call in self.graph.calls:
             inputs = [self.labels[tensor.index] for tensor in call.inputs]
             try:
+                mixing = _mixes(call.layer)
                 made = self._rule(call)(self, call, inputs)
-                if getattr(getattr(call.layer, "activation", None), "__name__", "") in _MIXING:
-                    self._bind(made, np.array(_KEPT))  # it sees all channels at once
+                self._check_weights(call.layer)
+                if mixing:
+                    self._bind(made, np.array(_KEPT))
+                    if not set(call.outputs) & set(self.graph.output_list):
+                        self.whole.setdefault(call.name, f"its {mixing} sees all channels at once")
             except _Whole as reason:
                 self.whole.setdefault(call.name, str(reason))
                 for labels in (*inputs, *self._labels_of(call.layer)):
@@ -126,10 +136,16 @@ class _Finder:
         leaves = graph.leaves((call.args, call.kwargs))
         if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
             return _Finder.unknown  # an array in the graph has channels that would have to go too
-        for kind in type(call.layer).__mro__:
-            if kind.__name__ in _RULES:
-                return _RULES[kind.__name__]
-        return _Finder.unknown
+        kind = _library_class(call.layer)
+        if kind is None or (not hasattr(kind, "add_weight") and kind.__name__ not in _OPERATIONS):
+            return _Finder.unknown
+        return _RULES.get(kind.__name__, _Finder.unknown)
+
+    def _check_weights(self, layer):
+        """Leave a layer whole that has more weights than its rule knows (adapters, statistics)."""
+        for weight in getattr(layer, "weights", ()):
+            if id(weight) not in self.axes and max(weight.shape, default=1) > 1:
+                raise _Whole(f"its weight {weight.name!r} has no rule")
 
     # Labels and groups.
 
@@ -395,7 +411,8 @@ class _Finder:
             self._bind(rows, rows[0])
             full = self._last(rows[0], len(result.shape))
         if kind == "Reshape":
-            self.shapes[id(call.layer)] = full.reshape(-1)
+            labels = full.reshape(-1)
+            self._bind(self.shapes.setdefault(id(call.layer), labels), labels)
         return full
 
     def merge(self, call, inputs):
@@ -417,6 +434,8 @@ class _Finder:
     def concatenate(self, call, inputs):
         rank = len(call.outputs[0].shape)
         axis = call.layer.axis % rank - 1
+        if axis < 0:
+            raise _Whole("it joins examples")
         full = []
         for labels, tensor in zip(inputs, call.inputs, strict=True):
             shape = list(labels.shape)
@@ -429,7 +448,42 @@ class _Finder:
             np.broadcast_to(one, [*others[:axis], one.shape[axis], *others[axis + 1 :]])
             for one in full
         ]
-        return np.concatenate(full, axis)
+        joined = np.concatenate(full, axis)
+        if joined.size > joined.shape[axis]:  # channels on another axis: what is joined matches
+            rows = np.moveaxis(joined, axis, 0)
+            self._bind(rows, rows[0])
+        return joined
+
+
+def _library_class(layer) -> type | None:
+    """Return the library's class that says what a layer does; `None` if the user's own does."""
+    for kind in type(layer).__mro__:
+        if kind.__module__.split(".")[0] in _LIBRARIES:
+            return kind
+        if {"call", "build", "__call__"} & set(vars(kind)):
+            return None
+    return None
+
+
+def _mixes(layer) -> str | None:
+    """Return the activation of a layer that mixes channels, if one does.
+
+    Raises:
+        _Whole: if it has one that is not known.
+    """
+    inner = [getattr(layer, n, None) for n in ("layer", "forward_layer", "backward_layer")]
+    for one in (layer, *inner):
+        for attribute in ("activation", "recurrent_activation"):
+            function = getattr(one, attribute, None)
+            if function is None:
+                continue
+            name = getattr(function, "__name__", type(function).__name__)
+            if name in _MIXING:
+                return name
+            library = getattr(function, "__module__", "").split(".")[0] in _LIBRARIES
+            if name not in _ELEMENTWISE or not library:
+                raise _Whole(f"its activation {name} is not known to treat each channel by itself")
+    return None
 
 
 def _check_last(layer):
@@ -447,6 +501,13 @@ def _named(rule, *names):
     return dict.fromkeys(names, rule)
 
 
+# Operations of Keras 3 that do what the layers of these names do.
+_ACTIVATIONS = (
+    *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "Tanh"),
+    *("HardSigmoid", "HardSilu", "HardTanh", "Softplus", "Softsign", "Abs", "Negative"),
+)
+_OPERATIONS = {"Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Softmax"}
+_OPERATIONS |= set(_ACTIVATIONS)
 _RULES = {
     **_named(_Finder.depthwise, "DepthwiseConv1D", "DepthwiseConv2D"),
     **_named(_Finder.separable, "SeparableConv1D", "SeparableConv2D"),
@@ -477,9 +538,7 @@ _RULES = {
         *("ReLU", "LeakyReLU", "ELU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
         *("SpatialDropout3D", "GaussianNoise", "GaussianDropout", "ActivityRegularization"),
         *("Identity", "AlphaDropout", "Activation"),
-        # What the operations of Keras 3 call them.
-        *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "Tanh"),
-        *("HardSigmoid", "HardSilu", "HardTanh", "Softplus", "Softsign", "Abs", "Negative"),
+        *_ACTIVATIONS,
     ),
     **_named(_Finder.softmax, "Softmax"),
     **_named(_Finder.rescaling, "Rescaling"),

@@ -6,19 +6,20 @@ original ─► prune ─► distil ─► measure ─► keep, or step back ─
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tfkd import backends, cost, graph, training
+from tfkd import backends, cost, graph, teachers, training
 from tfkd.data import Data
 from tfkd.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
 from tfkd.pruning import criteria, footprint
 from tfkd.pruning.channels import prune_channels
 from tfkd.pruning.rounds import MEASURES, Measured, Round, Spiral
-from tfkd.pruning.state import State, fingerprint
+from tfkd.pruning.state import State, fingerprint, identity
 from tfkd.pruning.yardstick import Yardstick
 
 #: What may stand beside: pruned once and distilled; the same model from scratch, with and
@@ -71,8 +72,9 @@ def spiral(
         step: Which part of the costs goes in a round, in (0, 1).
         rounds: How many at most, steps back included.
         epochs: Of distillation, a round.
-        final_epochs: Further ones at the end.
-        teach: `"original"`, `"last"` (the student of the round before) or `"both"`.
+        final_epochs: Further ones at the end, kept if they do no harm on validation.
+        teach: `"original"`, `"last"` (the student of the round before) or `"both"`, which are
+            then asked once an example in each round.
         teacher: What teaches in the place of the original: whatever `Distiller` takes.
         distiller: Arguments of `Distiller`, such as `{"alpha": 0.1, "temperature": 4.0}`.
         criterion: As for `prune_channels`; `scope`, `round_to` and `keep` likewise.
@@ -111,10 +113,13 @@ def spiral(
         >>> small.final.macs <= small.original.macs / 2
         True
     """
-    target, keep = dict(target or {}), [keep] if isinstance(keep, str) else list(keep)
-    alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives)
+    keep = [keep] if isinstance(keep, str) else list(keep)
+    if isinstance(alternatives, str):
+        alternatives = (alternatives,)
+    alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
+    target, distiller = {} if target is None else target, {} if distiller is None else distiller
     _check(locals())
-    criteria.check(criterion, data)
+    criteria.check(criterion, (data.train.x, data.train.y))
     trainer = training.Trainer(
         data, batch_size=batch_size, seed=seed, augment=augment, progress=progress
     )
@@ -123,39 +128,46 @@ def spiral(
     if criterion == "taylor":
         pruning["data"] = _some(data.train, seed)
     yardstick = Yardstick(model, data, format, "latency" in target)
-    lessons = _Lessons(trainer, model, teacher, teach, dict(distiller or {}), learning_rate)
+    lessons = _Lessons(trainer, model, teacher, teach, dict(distiller), learning_rate)
     wanted = {
         name: _absolute(name, value, yardstick.original, target) for name, value in target.items()
     }
-    for name in wanted:
+    settings = {
+        "target": dict(target), "max_drop": max_drop, "step": step, "epochs": epochs,
+        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
+        "learning_rate": learning_rate, "batch_size": batch_size, "augment": augment,
+        "format": format, "seed": seed, "distiller": dict(distiller), "teacher": teacher,
+    }  # fmt: skip
+    settings = {name: identity(value) for name, value in settings.items()}
+    state = State(folder, settings | {"of": fingerprint(model, data)})
+    for name in wanted if not state.started else ():
         if name != "latency" and getattr(yardstick.original, name) > wanted[name]:
             prune_channels(model, of=name, to=wanted[name], **pruning)  # can it be reached?
-    settings = {
-        "target": target, "max_drop": max_drop, "step": step, "epochs": epochs, "teach": teach,
-        "criterion": getattr(criterion, "__name__", criterion), "scope": scope, "seed": seed,
-        "round_to": round_to, "learning_rate": learning_rate, "keep": keep,
-        "batch_size": batch_size, "augment": augment is not None, "format": format,
-        "distiller": {name: repr(value) for name, value in (distiller or {}).items()},
-        "of": fingerprint(model, data),
-    }  # fmt: skip
-    state = State(folder, settings)
+    state.begin()
     floor = yardstick.floor(max_drop)
     walk = _Walk(state, yardstick, lessons, pruning, wanted, floor)
     stopped = walk.run(model, step, rounds, epochs)
-    total = epochs * len(walk.rounds)
-    if final_epochs and walk.rounds:
+    current, total = walk.current, epochs * len(walk.rounds)
+    if final_epochs and current is not model:
         total += final_epochs
-        current = state.once(
-            "final", total, lambda: _trained_on(lessons, walk.current, final_epochs)
+        further = state.once(
+            "final", len(walk.rounds), total, lambda: _trained_on(lessons, current, final_epochs)
         )
-    else:
-        current = walk.current
+        if yardstick.better(further, current):
+            current = further
+        else:
+            stopped += "; the final epochs made it worse and were left out"
+    if alternatives and not total:
+        alternatives, stopped = (), f"{stopped}; without training nothing stands beside it"
     timed = {"latency": format is not None, "test": True}
     final = yardstick.measure(current, **timed)
     models, beside = {}, {}
     for name in alternatives:
         models[name] = state.once(
-            name, total, lambda name=name: _alternative(name, lessons, current, total, pruning)
+            name,
+            len(walk.rounds),
+            total,
+            lambda name=name: _alternative(name, lessons, current, total, pruning),
         )
         beside[name] = yardstick.measure(models[name], **timed)
     reached = not yardstick.unmet(final, wanted) and yardstick.holds(final.validation, floor)
@@ -213,14 +225,16 @@ class _Walk:
             seconds = time.perf_counter() - start
             number = len(self.rounds) + 1
             self.rounds.append(Round(number, step, measured, kept, before, seconds))
-            if kept:
-                self.current, at = student, measured
-            else:
-                step /= 2
             self.state.save(self.rounds, student if kept else None)
+            if not kept:
+                step /= 2
+            elif measured.parameters == at.parameters:
+                return "the last round found nothing that could go"
+            else:
+                self.current, at = student, measured
 
     def _pruned(self, at: Measured, unmet: list[str], step: float):
-        """Return the student with so much less of what is furthest from its target."""
+        """Return the student with so much less of what its target is of."""
         of = next((name for name in unmet if name != "latency"), None)
         of = of or ("macs" if at.macs is not None else "parameters")
         to = max((1 - step) * getattr(at, of), self.wanted.get(of, 1))
@@ -234,13 +248,29 @@ class _Lessons:
         self.trainer, self.settings, self.rate = trainer, settings, learning_rate
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
+        try:  # does the teacher fit, and do the settings?
+            probe = Distiller(model, self._given(model), **settings)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"Distiller does not take this: {error}") from error
+        trainer.compile(probe, model, learning_rate, 1)
+        self.holds_answers = isinstance(probe._teacher(), teachers.ArrayTeacher)
+        if self.holds_answers and trainer.augment is not None:
+            raise InputError(
+                "A teacher that is an array has no answers for augmented examples: give the model, "
+                "or leave augment out."
+            )
+
+    def _given(self, last):
+        if self.by == "both":
+            several = isinstance(self.teacher, (list, tuple))
+            return [*(self.teacher if several else [self.teacher]), last]
+        return last if self.by == "last" else self.teacher
 
     def teach(self, stage: str, student, last, epochs: int) -> None:
         """Distil, `last` being the student of the round before."""
-        given = {"original": self.teacher, "last": last, "both": [self.teacher, last]}[self.by]
-        distiller = Distiller(student, given, **self.settings)
+        distiller = Distiller(student, self._given(last), **self.settings)
         how = {"validate": False}
-        if self.trainer.augment is None and not isinstance(given, np.ndarray):
+        if self.trainer.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 self.trainer.compile(distiller, student, self.rate, 1)
@@ -305,25 +335,37 @@ def _check(given: dict):
     problems = []
     if not given["target"] and given["max_drop"] is None:
         problems.append("give target, max_drop or both")
-    for name, value in given["target"].items():
+    for name in ("target", "distiller"):
+        if not isinstance(given[name], Mapping):
+            problems.append(f"{name} must be a dict, got {given[name]!r}")
+    for name, value in given["target"].items() if isinstance(given["target"], Mapping) else ():
         if name not in MEASURES:
             problems.append(f"target must be of {tuple(MEASURES)}, got {name!r}")
-        elif not (isinstance(value, (int, float)) and value > 0):
+        elif not (isinstance(value, numbers.Real) and value > 0):
             problems.append(f"target[{name!r}] must be a number > 0, got {value!r}")
-    if given["format"] is None and {"bytes", "latency"} & set(given["target"]):
+    if (
+        given["format"] is None
+        and isinstance(given["target"], Mapping)
+        and ({"bytes", "latency"} & set(given["target"]))
+    ):
         problems.append("a target of bytes or latency needs a format")
     if given["format"] is not None:
         try:
             footprint.check_format(given["format"])
         except TfkdError as error:
             problems.append(str(error).removesuffix("."))
-    if given["max_drop"] is not None and not given["max_drop"] >= 0:
-        problems.append(f"max_drop must be a number >= 0, got {given['max_drop']!r}")
-    if not (isinstance(given["step"], (int, float)) and 0 < given["step"] < 1):
+    drop, rate = given["max_drop"], given["learning_rate"]
+    if drop is not None and not (isinstance(drop, numbers.Real) and drop >= 0):
+        problems.append(f"max_drop must be a number >= 0, got {drop!r}")
+    if not (isinstance(rate, numbers.Real) and rate > 0):
+        problems.append(f"learning_rate must be a number > 0, got {rate!r}")
+    if not (isinstance(given["step"], numbers.Real) and 0 < given["step"] < 1):
         problems.append(f"step must lie between 0 and 1, got {given['step']!r}")
     for name, least in (("rounds", 1), ("epochs", 1), ("final_epochs", 0), ("batch_size", 1)):
         if not isinstance(given[name], int) or given[name] < least:
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
+    if given["teach"] == "last" and given["teacher"] is not None:
+        problems.append("with teach='last' a teacher is never asked: leave it out, or teach='both'")
     if given["teach"] not in ("original", "last", "both"):
         problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
     for name in given["alternatives"]:

@@ -30,7 +30,9 @@ class Slimming(keras.callbacks.Callback):
     Choose it where there is time to train before `prune_channels`: a trained model learns to do
     without the channels that go, and the strength, not an amount, decides how many. Then prune by
     the same weights: `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`,
-    as much as `zero_channels` says in the logs. Serves `fit` of both Keras flavours and of a
+    as much as `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
+    That loses nothing where the activation behind is zero at zero, as ReLU, tanh and swish are;
+    a sigmoid gives 0.5, which then is missing. Serves `fit` of both Keras flavours and of a
     `Distiller`, whose student it works on. Slim before quantization-aware training.
 
     `of="bn_scale"` is network slimming (Liu et al. 2017, https://arxiv.org/abs/1708.06519): L1 on

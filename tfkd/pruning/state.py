@@ -8,7 +8,7 @@ import os
 import pathlib
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,8 +26,9 @@ class State:
 
     def __init__(self, folder, settings: dict):
         self.folder = None if folder is None else pathlib.Path(folder)
-        self.settings = settings
-        self.held: dict = {"settings": settings, "rounds": []}
+        self.settings = json.loads(json.dumps(settings, default=repr))
+        self.held: dict = {"settings": self.settings, "rounds": []}
+        self.rounds: list[Round] = []
         if self.folder is None:
             return
         try:
@@ -42,26 +43,39 @@ class State:
             return
         try:
             self.held = json.loads((self.folder / _STATE).read_text())
-        except ValueError as error:
-            raise InputError(f"{str(self.folder / _STATE)!r} can't be read: {error}.") from error
-        given = json.loads(json.dumps(settings))
-        before = self.held.get("settings", {})
+            before = self.held["settings"]
+            self.rounds = [
+                Round(**{**one, "measured": Measured(**one["measured"])})
+                for one in self.held["rounds"]
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{str(self.folder / _STATE)!r} can't be read, or another version of tfkd wrote it "
+                f"({error}); name another folder."
+            ) from error
         raise_all(
             [
                 f"{name} was {before.get(name)!r} and is {value!r}"
-                for name, value in given.items()
+                for name, value in self.settings.items()
                 if before.get(name) != value
             ],
             fix=f"The folder {str(folder)!r} holds the state of another run; name another folder.",
         )
 
+    @property
+    def started(self) -> bool:
+        """Whether a round was made before."""
+        return bool(self.rounds)
+
+    def begin(self) -> None:
+        """Make the folder this run's."""
+        if self.folder is not None and not (self.folder / _STATE).exists():
+            self._put()
+
     def load(self, model) -> tuple[list[Round], object]:
         """Return the rounds that were made, and the student that was kept last."""
-        rounds = [
-            Round(**{**one, "measured": Measured(**one["measured"])}) for one in self.held["rounds"]
-        ]
-        kept = [one.number for one in rounds if one.kept]
-        return rounds, self._read(f"round_{kept[-1]:02d}") if kept else model
+        kept = [one.number for one in self.rounds if one.kept]
+        return list(self.rounds), self._read(f"round_{kept[-1]:02d}") if kept else model
 
     def save(self, rounds: list[Round], student) -> None:
         """Keep a round; first the student, then the line that says it is there."""
@@ -72,13 +86,13 @@ class State:
         self.held["rounds"] = [dataclasses.asdict(one) for one in rounds]
         self._put()
 
-    def once(self, name: str, epochs: int, make: Callable):
-        """Return a model that was made before, after as many epochs, or make and keep it."""
+    def once(self, name: str, rounds: int, epochs: int, make: Callable):
+        """Return a model that was made before, after as many rounds and epochs, or make it."""
         if self.folder is None:
             return make()
-        if self.held.setdefault("made", {}).get(name) != epochs:
+        if self.held.setdefault("made", {}).get(name) != [rounds, epochs]:
             self._write(name, make())
-            self.held["made"][name] = epochs
+            self.held["made"][name] = [rounds, epochs]
             self._put()
         return self._read(name)
 
@@ -102,7 +116,33 @@ class State:
         os.replace(partial, self.folder / f"{name}.keras")
 
     def _read(self, name: str):
-        return loading.load_model(self.folder / f"{name}.keras", "student of a spiral")
+        try:
+            return loading.load_model(self.folder / f"{name}.keras", "student of a spiral")
+        except InputError as error:
+            raise InputError(
+                f"{error} The spiral can't go on without it: name another folder."
+            ) from error
+
+
+def identity(value):
+    """Return what tells a setting from another in another process, as plain values."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [identity(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(name): identity(one) for name, one in value.items()}
+    kind = type(value).__name__
+    if hasattr(value, "get_weights"):
+        return [kind, _checksum(value.get_weights())]
+    if hasattr(value, "get_config"):
+        return [kind, identity(value.get_config())]
+    if hasattr(value, "__array__"):
+        return [kind, _checksum([np.asarray(value)])]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    function = getattr(value, "func", value)  # of a functools.partial
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', kind)}"
 
 
 def fingerprint(model, data: Data) -> int:
@@ -110,6 +150,10 @@ def fingerprint(model, data: Data) -> int:
     found = zlib.crc32(repr([name for name, _ in graph.walk(model).layers]).encode())
     arrays = model.get_weights()
     arrays += [part for samples in (data.train, data.validation) for part in (samples.x, samples.y)]
+    return _checksum(arrays, found)
+
+
+def _checksum(arrays, found: int = 0) -> int:
     for array in arrays:
         found = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, found)
     return found

@@ -28,12 +28,17 @@ def without(found: Dependencies, groups) -> object:
     gone = gone[found.roots]
     package = backends.keras() if found.graph.flavour == "keras" else backends.tf_keras()
     made: dict[int, object] = {}
+    names = {tensor.name for tensor in found.graph.input_list}
 
     def apply(call: graph.Call, args, kwargs):
         if not isinstance(call.layer, package.layers.Layer):
             return call.layer(*args, **kwargs)  # an operation of Keras 3
         if id(call.layer) not in made:
-            made[id(call.layer)] = _smaller(call.layer, call.name, found, gone)
+            name = call.name.replace("/", "_")
+            while name in names:  # a/b of a nested model, beside a_b
+                name += "_"
+            names.add(name)
+            made[id(call.layer)] = _smaller(call.layer, call.name, name, found, gone)
         return made[id(call.layer)](*args, **kwargs)
 
     model = graph.rebuild(found.graph, package, apply)
@@ -43,7 +48,7 @@ def without(found: Dependencies, groups) -> object:
     return model
 
 
-def _smaller(layer, name: str, found: Dependencies, gone):
+def _smaller(layer, path: str, name: str, found: Dependencies, gone):
     config = layer.get_config()
     if "Bidirectional" in type(layer).__name__:
         for key, inner in (
@@ -60,12 +65,12 @@ def _smaller(layer, name: str, found: Dependencies, gone):
         *rest, _ = layer.target_shape
         left = int((~gone[found.shapes[id(layer)]]).sum())
         config["target_shape"] = (*rest, left)
-    config["name"] = name.replace("/", "_")
+    config["name"] = name
     try:
         new = type(layer).from_config(config)
     except (TypeError, ValueError, KeyError) as error:
         raise UnsupportedError(
-            f"The layer {name!r} ({type(layer).__name__}) can't be built again from its "
+            f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
             f"configuration: {error}"
         ) from error
     new.trainable = layer.trainable

@@ -49,6 +49,10 @@ class Yardstick:
         """Tell whether a score is not below the floor."""
         return floor is None or (score <= floor if self.metric == "rmse" else score >= floor)
 
+    def better(self, model, other) -> bool:
+        """Tell whether a model's validation score is at least as good as another's."""
+        return self.holds(self.score(model, "validation"), self.score(other, "validation"))
+
     def unmet(self, measured: Measured, wanted: dict[str, float]) -> list[str]:
         """Return what is above its target."""
         value = {name: getattr(measured, name) for name in wanted}

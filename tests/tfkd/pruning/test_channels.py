@@ -432,8 +432,146 @@ def test_what_is_not_understood_is_left_whole_and_named(package):
     x = layers.Dense(7, name="free")(x)
     model = package.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
     small = tfkd.prune_channels(model, 0.5, round_to=1)
-    assert set(small.tfkd_whole) == {"norm"}
+    assert set(small.tfkd_whole) == {"norm", "gate"}
     assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 3, 2]
+
+
+@keras.saving.register_keras_serializable("test")
+def centred(x):
+    return x - keras.ops.mean(x, -1, keepdims=True)
+
+
+@keras.saving.register_keras_serializable("test")
+class Normed(keras.layers.Dense):
+    def call(self, x):
+        return keras.ops.softmax(super().call(x))
+
+
+@keras.saving.register_keras_serializable("test")
+class Identity(keras.layers.Layer):
+    def call(self, x):
+        return centred(x)
+
+
+@keras.saving.register_keras_serializable("test")
+class Renamed(keras.layers.Dense):
+    """What it does is still Dense's."""
+
+
+MIXING = {
+    "time": lambda la: la.TimeDistributed(la.Dense(6, activation="softmax")),
+    "both": lambda la: la.Bidirectional(la.LSTM(3, activation="softmax", return_sequences=True)),
+    "gates": lambda la: la.LSTM(6, recurrent_activation="softmax", return_sequences=True),
+    "own": lambda la: keras.layers.Dense(6, activation=centred),
+    "activation": lambda la: keras.layers.Activation(centred),
+    "class": lambda la: Normed(6),
+    "name": lambda la: Identity(),
+}
+
+
+@pytest.mark.parametrize("kind", MIXING)
+def test_what_mixes_channels_is_left_whole_and_named(kind):
+    layers = keras.layers
+    inputs = keras.Input((5, 4))
+    x = layers.Dense(6, name="before")(inputs)
+    mixing = MIXING[kind](layers)
+    x = layers.Dense(5, name="after")(mixing(x))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    found = dependency.find(model)
+    assert list(found.whole) == [mixing.name]
+    groups = found.groups[::2]
+    kill(found, groups)
+    close(model, surgery.without(found, groups), rng.normal(size=(3, 5, 4)).astype("float32"))
+    assert len(groups)
+
+
+def test_joining_on_another_axis_binds_what_must_match(package):
+    layers = package.layers
+    inputs = package.Input((4, 4, 3))
+    side = [layers.Conv2D(6, 3, padding="same", name=f"side{i}")(inputs) for i in range(2)]
+    x = layers.ReLU()(layers.Concatenate(axis=2)(side))
+    rows = [layers.Permute((2, 1))(layers.Reshape((16, 3))(inputs)) for _ in range(2)]
+    turned = [layers.Permute((2, 1))(layers.Dense(5)(one)) for one in rows]
+    y = layers.Concatenate(axis=2)(turned)
+    ends = [layers.Flatten()(x), layers.Flatten()(y)]
+    model = package.Model(inputs, layers.Dense(2)(layers.Concatenate()(ends)))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(0, 0.5, weight.shape))
+    found = dependency.find(model)
+    assert len(found.groups) == 6 + 5
+    kill(found, found.groups[::3])
+    small = surgery.without(found, found.groups[::3])
+    close(model, small, rng.normal(size=(3, 4, 4, 3)).astype("float32"))
+
+
+def test_blocks_that_only_look_like_nothing_stay(package):
+    layers = package.layers
+    inputs = package.Input((4, 4, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    means = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Add()([means, layers.Conv2D(4, 1, name="wide")(x)])  # without it: a number a map
+    y = layers.BatchNormalization(name="shifted")(layers.Conv2D(4, 1)(x))
+    x = layers.Add()([x, y + 1.0])
+    y = layers.ReLU(negative_slope=0.5, threshold=1.0)(layers.Conv2D(4, 1, name="bent")(x))
+    x = layers.Add()([x, y])
+    model = package.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+    model.get_layer("wide").set_weights([np.zeros((1, 1, 4, 4)), np.zeros(4)])
+    model.get_layer("bent").set_weights([np.zeros((1, 1, 4, 4)), np.zeros(4)])
+    model.get_layer("shifted").gamma.assign(np.zeros(4))
+    _, gone = blocks.without_nil(graph.walk(model))
+    assert gone == []
+
+
+def test_names_that_would_meet_and_weights_without_a_rule(package):
+    layers = package.layers
+    inner = package.Sequential([package.Input((6,)), layers.Dense(6, name="b")], name="a")
+    inputs = package.Input((4,))
+    x = inner(layers.Dense(6, name="a_b")(inputs))
+    reshape = layers.Reshape((2, 3))
+    x, y = (layers.Flatten()(reshape(one)) for one in (x, layers.Dense(6)(inputs)))
+    model = package.Model(inputs, layers.Dense(2)(layers.Concatenate()([x, y])))
+    found = dependency.find(model)
+    kill(found, found.groups[:2])
+    small = surgery.without(found, found.groups[:2])
+    close(model, small, np.random.default_rng(0).normal(size=(3, 4)).astype("float32"))
+    if package is keras:
+        x = layers.Dense(6, name="plain")(inputs)
+        x = keras.ops.reshape(layers.Dense(6, name="reshaped")(x), (-1, 2, 3))
+        adapted = layers.Dense(5, name="adapted")
+        x = adapted(layers.Flatten()(x))
+        model = keras.Model(inputs, layers.Dense(2)(x))
+        adapted.enable_lora(2)
+        small = tfkd.prune_channels(model, 0.5, round_to=1)
+        assert small.get_layer("plain").units == 3
+        assert {"adapted"} < set(small.tfkd_whole) and len(small.tfkd_whole) == 2
+
+
+def test_own_classes_that_change_nothing_are_what_they_come_from():
+    dense = Renamed(8, name="own")
+    model = keras.Sequential([keras.Input((4,)), dense, keras.layers.Dense(2)])
+    small = tfkd.prune_channels(model, 0.5, round_to=1)
+    assert small.get_layer("own").units == 4 and type(small.get_layer("own")) is Renamed
+
+
+def test_taylor_takes_inputs_by_name():
+    inputs = [keras.Input((3,), name="z"), keras.Input((3,), name="a")]
+    x = keras.layers.Concatenate()([keras.layers.Dense(4)(one) for one in inputs])
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    rng = np.random.default_rng(0)
+    data = {"z": rng.normal(size=(16, 3)) * 9, "a": rng.normal(size=(16, 3))}
+    found, y = dependency.find(model), rng.normal(size=(16, 1))
+    from tfkd.pruning import criteria
+
+    named = criteria.scores(found, "taylor", (data, y))
+    np.testing.assert_allclose(
+        named, criteria.scores(found, "taylor", ([data["z"], data["a"]], y)), rtol=1e-6
+    )
+    with pytest.raises(InputError, match=r"data has \['b', 'z'\], and the model's inputs are"):
+        criteria.scores(found, "taylor", ({"z": data["z"], "b": data["a"]}, y))
 
 
 def test_bad_input(trained):
@@ -452,10 +590,20 @@ def test_bad_input(trained):
         tfkd.prune_channels(trained, 0.5, of="layers", scope="model", round_to=0)
     with pytest.raises(InputError, match="number of macs, parameters or bytes"):
         tfkd.prune_channels(trained, to=3)
-    with pytest.raises(InputError, match="must return 3 finite scores|must return"):
+    with pytest.raises(InputError, match="must return [0-9]+ finite scores"):
         tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
     with pytest.raises(InputError, match="format must be one of"):
         tfkd.prune_channels(trained, 0.5, of="bytes", format="int7")
+    with pytest.raises(InputError, match="names or regular expressions as text, got"):
+        tfkd.prune_channels(trained, 0.5, keep="(")
+    with pytest.raises(InputError, match="to is a number of"):
+        tfkd.prune_channels(trained, of="macs", to="4k")
+    broken = keras.models.clone_model(trained)
+    kernel = broken.get_layer("inner").kernel
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(InputError, match="Channels of 'inner' have no score"):
+        tfkd.prune_channels(broken, 0.5)
+    assert tfkd.prune_channels(trained, np.float32(0.5)).count_params() > 0
     single = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(UnsupportedError, match="No channel of this model can go"):
         tfkd.prune_channels(single, 0.5)

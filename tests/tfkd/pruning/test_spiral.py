@@ -128,8 +128,75 @@ def test_a_killed_run_goes_on_from_its_last_round(trained, small_digits, tmp_pat
     without = [dataclasses.replace(one, seconds=0) for one in made.rounds]
     assert without == [dataclasses.replace(one, seconds=0) for one in whole.rounds]
     assert run()[1] == []  # everything is there
+    with pytest.raises(InputError, match="teacher was None and is .* name another folder"):
+        tfkd.spiral(
+            trained, small_digits, folder=tmp_path / "here", teacher=network(keras), **arguments
+        )
     arguments["final_epochs"] = 2  # what depends on it is made again, the rounds are not
     assert run()[1] == ["final", "one shot"]
+
+
+def test_a_kill_before_the_first_round_is_told_of(trained, small_digits, tmp_path, monkeypatch):
+    from tfkd.pruning import state
+
+    arguments = {"target": {"macs": 0.8}, "rounds": 1, "folder": tmp_path, **QUICK}
+    arguments |= {"distiller": {"soft_loss": tfkd.losses.DKD()}, "criterion": "l2"}
+
+    def killed(self, rounds, student):
+        self._write("round_01", student)
+        raise Killed
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(state.State, "save", killed)
+        tfkd.spiral(trained, small_digits, **arguments)
+    assert (tmp_path / "round_01.keras").exists()
+    arguments["distiller"] = {"soft_loss": tfkd.losses.DKD()}  # another object, the same settings
+    assert tfkd.spiral(trained, small_digits, **arguments).reached
+    (tmp_path / "round_01.keras").write_bytes(b"no model")
+    with pytest.raises(InputError, match="The spiral can't go on without it: name another"):
+        tfkd.spiral(trained, small_digits, **arguments)
+    held = json.loads((tmp_path / "spiral.json").read_text())
+    held["rounds"][0]["other"] = 1
+    (tmp_path / "spiral.json").write_text(json.dumps(held))
+    with pytest.raises(InputError, match="another version of tfkd wrote it"):
+        tfkd.spiral(trained, small_digits, **arguments)
+
+
+def test_final_epochs_that_do_harm_are_left_out(trained, small_digits, monkeypatch):
+    from tfkd.pruning import iteration
+
+    def spoilt(lessons, student, epochs):
+        spoilt = iteration._copy(student)
+        spoilt.set_weights([np.zeros_like(weight) for weight in spoilt.get_weights()])
+        return spoilt
+
+    monkeypatch.setattr(iteration, "_trained_on", spoilt)
+    found = tfkd.spiral(
+        trained, small_digits, target={"macs": 0.8}, rounds=1, final_epochs=1, **QUICK
+    )
+    assert found.reached and "made it worse and were left out" in found.stopped
+    assert found.final.validation == found.rounds[-1].measured.validation
+
+
+def test_a_target_that_is_met_already(trained, small_digits):
+    found = tfkd.spiral(
+        trained, small_digits, target={"parameters": 10**6}, final_epochs=1,
+        alternatives="one_shot", **QUICK,
+    )  # fmt: skip
+    assert found.reached and found.model is trained and found.rounds == ()
+    assert "nothing stands beside" in found.stopped and found.alternatives == {}
+
+
+def test_answers_in_place_of_a_teacher(trained, small_digits):
+    answers = trained.predict(small_digits.train.x, verbose=0)
+    arguments = {"target": {"macs": 0.8}, "rounds": 1, **QUICK}
+    arguments["distiller"] = {"teacher_from_logits": True}
+    found = tfkd.spiral(trained, small_digits, teacher=[answers], **arguments)
+    assert found.reached
+    with pytest.raises(InputError, match="no answers for augmented examples"):
+        tfkd.spiral(trained, small_digits, teacher=answers, augment=lambda x: x, **arguments)
+    with pytest.raises(InputError, match="Distiller does not take this"):
+        tfkd.spiral(trained, small_digits, teacher=answers, teach="both", **arguments)
 
 
 def test_a_folder_of_something_else_is_left_alone(trained, small_digits, digits, tmp_path):
@@ -268,6 +335,12 @@ def test_bad_input(trained, digits, small_digits):
         tfkd.spiral(
             trained, digits, max_drop=0.1, step=1.5, rounds=0, teach="me", alternatives=["none"]
         )
+    with pytest.raises(InputError, match="target must be a dict, got 0.5"):
+        tfkd.spiral(trained, digits, target=0.5)
+    with pytest.raises(InputError, match="max_drop must.*learning_rate must.*never asked"):
+        tfkd.spiral(trained, digits, max_drop="1%", learning_rate=-1, teach="last", teacher=trained)
+    with pytest.raises(InputError, match="Distiller does not take this.*temprature"):
+        tfkd.spiral(trained, digits, max_drop=0, distiller={"temprature": 3}, format=None)
     with pytest.raises(InputError, match="target must be of .*'flops'.*'macs'. must be a number"):
         tfkd.spiral(trained, digits, target={"flops": 0.5, "macs": -1})
     with pytest.raises(InputError, match="bytes or latency needs a format"):
