@@ -215,10 +215,16 @@ def test_layer(name, rng):
     qat = quantize_aware(model)
     before = qat.get_weights()
     qat.compile(tf_keras.optimizers.Adam(3e-3), "mse")
+    first = qat.evaluate(x, want + 1.0, verbose=0)
     loss = qat.fit(x, want + 1.0, epochs=3, batch_size=16, verbose=0).history["loss"]
     assert np.isfinite(loss).all()
     if model.trainable_weights:
-        assert loss[-1] < loss[0]
+        kinds = {type(layer).__name__ for layer in model.layers}
+        if any("Dropout" in kind or "Gaussian" in kind for kind in kinds):
+            # What is dropped in an epoch moves its loss by more than three epochs teach.
+            assert qat.evaluate(x, want + 1.0, verbose=0) < first
+        else:
+            assert loss[-1] < loss[0]
     assert any((a != b).any() for a, b in zip(before, qat.get_weights(), strict=True))
 
     file = to_tflite(qat, "int8")
