@@ -28,6 +28,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfkd.errors import InputError
+from tfkd.tables import aligned
 
 from . import flatbuffer, tracing
 from .artifact import TFLiteModel
@@ -179,16 +180,8 @@ class LayerErrors(Sequence):
             )
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        ]
         found = f"{self.matched} of {self.tensors} results compared on {self.samples} examples."
-        return "\n".join([*lines, found, self.suggestion()])
+        return "\n".join([*aligned(cells, left=2), found, self.suggestion()])
 
     def to_json(self) -> dict:
         """Return the table as plain values, the worst layer and the suggestion with it."""

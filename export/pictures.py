@@ -137,7 +137,9 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     best = front((point.cost, point.score if share else -point.score) for point in points)
     styles = _styles(point.name for point in points)
     labels = _labels(styles)
-    figure, axes = _figure(4.8, 3.4 + 0.09 * sum(2 + text.count("\n") for text in labels.values()))
+    figure, axes = blank_figure(
+        4.8, 3.4 + 0.09 * sum(2 + text.count("\n") for text in labels.values())
+    )
     handles = {}
     for index in sorted(range(len(points)), key=lambda index: points[index].cost):
         point = points[index]
@@ -333,7 +335,7 @@ def training(histories: dict[str, dict[str, list[float]]]) -> Picture | None:
     }
     if not curves:
         return None
-    figure, axes = _figure(4.8, 3.6)
+    figure, axes = blank_figure(4.8, 3.6)
     for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
         axes.plot(range(1, len(values) + 1), values, color=colour, label=name, linewidth=1.5)
     # The first epochs of a fresh model are far below what is worth telling apart.
@@ -351,7 +353,8 @@ def digits(time: float | None) -> int:
     return 2 if time is not None and time < 100 else 1
 
 
-def _figure(width: float, height: float, panels: int = 1):
+def blank_figure(width: float, height: float, panels: int = 1):
+    """Return a figure of so many inches, and its empty panels, in the style of all pictures."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -371,7 +374,7 @@ def _row_figure(things, names: dict[str, str], further: Sequence[str] = (), pane
     if further:
         texts = [f"{text}\n{line}" for text, line in zip(texts, further, strict=True)]
     most = 1 + max(text.count("\n") for text in texts)
-    figure, *found = _figure(6.6, 0.8 + len(things) * (0.2 + 0.15 * most), panels)
+    figure, *found = blank_figure(6.6, 0.8 + len(things) * (0.2 + 0.15 * most), panels)
     found[0].set_yticks(range(len(things)), texts)
     found[0].set_ylim(len(things) - 0.5, -0.7)
     for axes in found:

@@ -23,7 +23,7 @@ from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder
 from tfkd.quantization import frozen, quantize_aware
-from tfkd.training import Progress, Trainer
+from tfkd.training import Progress, Trainer, copy_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,9 +273,7 @@ def _copy(model):
     """Return a copy of a Keras 3 model with the same weights."""
     if backends.flavour(model) != "keras":
         raise InputError(f"The student must be a Keras 3 model, got {type(model).__name__}.")
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_of(model)
 
 
 _STAGES = {

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from tfkd import graph
+from tfkd.tables import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,7 @@ class ModelCost:
         for one in (*self.layers, LayerCost("all", "", self.parameters, self.macs)):
             macs = "unknown" if one.macs is None else f"{one.macs:,}"
             rows.append((one.name, one.kind, f"{one.parameters:,}", macs))
-        a, b, c, d = (max(map(len, column)) for column in zip(*rows, strict=True))
-        return "\n".join(f"{w:{a}}  {x:{b}}  {y:>{c}}  {z:>{d}}" for w, x, y, z in rows)
+        return "\n".join(aligned(rows, left=2))
 
 
 def measure(model) -> ModelCost:

@@ -151,6 +151,13 @@ def loss_for(package, activation: str | None, units: int, y):
     return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
+def copy_of(model):
+    """Return a model of the same structure and weights."""
+    copy = package_of(model).models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def package_of(model):
     """Return the Keras that a model belongs to."""
     return backends.tf_keras() if backends.flavour(model) == "tf_keras" else keras

@@ -221,7 +221,7 @@ def test_a_figure_grows_with_its_rows(drawn):
 
 @pytest.mark.parametrize(("low", "high"), [(0.97, 1.04), (0.4, 2.1), (3.0, 900.0), (0.01, 5e6)])
 def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
-    _, axes = pictures._figure(4, 3)
+    _, axes = pictures.blank_figure(4, 3)
     pictures._logarithmic(axes, low, high)
     texts = [text.get_text() for text in axes.get_xticklabels()]
     assert 3 <= len(texts) <= 9

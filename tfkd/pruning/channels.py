@@ -89,9 +89,13 @@ def prune_channels(
     if of == "bytes":
         groups = _fewest_bytes(model, found, ranking, amount, to, format)
     else:
-        whole = len(ranking.ordered) if of == "channels" else _known(before, of)
+
+        def left(gone):
+            return len(ranking.ordered) - len(gone) if of == "channels" else _left(found, of, gone)
+
+        whole = left([]) if of == "channels" else _known(before, of)
         most = to if to is not None else (1 - amount) * whole
-        groups = _fewest(ranking, lambda gone: _left(found, ranking, of, gone), most, of)
+        groups = _fewest(ranking, left, most, of)
     small = surgery.without(found, groups)
     small.tfkd_whole = dict(found.whole)
     small.tfkd_blocks = tuple(block.layers for block in nil)
@@ -107,7 +111,7 @@ class _Ranking:
         if not len(self.groups):
             raise UnsupportedError(
                 "No channel of this model can go: "
-                + (_told(found.whole) or "all are outputs, or kept")
+                + (found.reasons or "all are outputs, or kept")
                 + "."
             )
         # Of each layer, the group of each of its channels, and what their number is rounded to.
@@ -170,10 +174,8 @@ class _Ranking:
         return np.flatnonzero(gone).tolist()
 
 
-def _left(found: dependency.Dependencies, ranking: _Ranking, of: str, groups) -> float:
-    """Return how many channels, multiply-accumulates or parameters a model has without groups."""
-    if of == "channels":
-        return len(ranking.ordered) - len(groups)
+def _left(found: dependency.Dependencies, of: str, groups) -> float:
+    """Return how many multiply-accumulates or parameters a model has without groups."""
     gone = np.zeros(len(found.roots), bool)
     gone[list(groups)] = True
     gone = gone[found.roots]
@@ -226,19 +228,23 @@ def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
     """
     whole = footprint.file_bytes(model, format)
     most = to if to is not None else (1 - amount) * whole
-    parameters = _left(found, ranking, "parameters", [])
-    each, beside = footprint.BYTES_PER_WEIGHT[format], 0.0
-    beside = whole - each * parameters
+    each = footprint.BYTES_PER_WEIGHT[format]
+
+    def of_weights(groups):
+        return each * _left(found, "parameters", groups)
+
+    beside = whole - of_weights([])
     while True:
-
-        def predicted(groups, beside=beside):
-            return beside + each * _left(found, ranking, "parameters", groups)
-
-        groups = _fewest(ranking, predicted, most, f"bytes of {format}")
+        groups = _fewest(
+            ranking,
+            lambda gone, beside=beside: beside + of_weights(gone),
+            most,
+            f"bytes of {format}",
+        )
         actual = footprint.file_bytes(surgery.without(found, groups), format)
         if actual <= most:
             return groups
-        beside += actual - predicted(groups)
+        beside = actual - of_weights(groups)
 
 
 def _kept_layers(walked: graph.Graph, keep) -> list:
@@ -270,10 +276,6 @@ def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
             for labels in found.outputs.get(id(one), {}).values():
                 groups |= set(found.roots[labels].tolist())
     return groups
-
-
-def _told(whole: dict[str, str]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in whole.items())
 
 
 def _check(amount, of, to, scope, round_to):

@@ -58,6 +58,11 @@ class Dependencies:
     whole: dict[str, str]
 
     @property
+    def reasons(self) -> str:
+        """What is left whole and why, in words."""
+        return "; ".join(f"{name}: {why}" for name, why in self.whole.items())
+
+    @property
     def groups(self) -> np.ndarray:
         """Numbers of the groups that may go."""
         used = [labels for axes in self.axes.values() for labels in axes.values()]

@@ -129,9 +129,7 @@ def spiral(
         pruning["data"] = _some(data.train, seed)
     yardstick = Yardstick(model, data, format, "latency" in target)
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller), learning_rate)
-    wanted = {
-        name: _absolute(name, value, yardstick.original, target) for name, value in target.items()
-    }
+    wanted = {name: _absolute(name, value, yardstick.original) for name, value in target.items()}
     settings = {
         "target": dict(target), "max_drop": max_drop, "step": step, "epochs": epochs,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
@@ -249,11 +247,11 @@ class _Lessons:
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
         try:  # does the teacher fit, and do the settings?
-            probe = Distiller(model, self._given(model), **settings)
+            self.probe = Distiller(model, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
-        trainer.compile(probe, model, learning_rate, 1)
-        self.holds_answers = isinstance(probe._teacher(), teachers.ArrayTeacher)
+        trainer.compile(self.probe, model, learning_rate, 1)
+        self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
         if self.holds_answers and trainer.augment is not None:
             raise InputError(
                 "A teacher that is an array has no answers for augmented examples: give the model, "
@@ -273,8 +271,7 @@ class _Lessons:
         if self.trainer.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
-                self.trainer.compile(distiller, student, self.rate, 1)
-                self.cache = self.cache or distiller.ask_teacher(self.trainer.data.train.x)
+                self.cache = self.cache or self.probe.ask_teacher(self.trainer.data.train.x)
                 how["cache_teacher"] = self.cache
         self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
 
@@ -284,7 +281,7 @@ class _Lessons:
 
 
 def _trained_on(lessons, student, epochs):
-    student = _copy(student)
+    student = training.copy_of(student)
     lessons.teach("final", student, student, epochs)
     return student
 
@@ -293,7 +290,7 @@ def _alternative(name, lessons, final, epochs, pruning):
     """Return what stands beside the spiral, trained for as many epochs."""
     model, stage = lessons.model, name.replace("_", " ")
     if name == "original_trained_on":
-        student = _copy(model)
+        student = training.copy_of(model)
     elif name == "one_shot":
         measured = cost.measure(final)
         of = "parameters" if measured.macs is None else "macs"
@@ -309,17 +306,11 @@ def _alternative(name, lessons, final, epochs, pruning):
     return student
 
 
-def _copy(model):
-    copy = training.package_of(model).models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def _absolute(name: str, value: float, original: Measured, target) -> float:
-    """Return a target as a number, or a part of the original's latency."""
-    whole = getattr(original, name)
+def _absolute(name: str, value: float, original: Measured) -> float:
+    """Return a target as a number; one of latency as it is, a part or µs."""
     if name == "latency":
         return value
+    whole = getattr(original, name)
     if whole is None:
         unknown = "files were not asked for" if name == "bytes" else "they are not known"
         raise UnsupportedError(f"target has {name}, and of this model {unknown}: take another.")
@@ -332,22 +323,20 @@ def _some(samples, seed: int, count: int = 512):
 
 
 def _check(given: dict):
+    raise_all(
+        f"{name} must be a dict, got {given[name]!r}"
+        for name in ("target", "distiller")
+        if not isinstance(given[name], Mapping)
+    )
     problems = []
     if not given["target"] and given["max_drop"] is None:
         problems.append("give target, max_drop or both")
-    for name in ("target", "distiller"):
-        if not isinstance(given[name], Mapping):
-            problems.append(f"{name} must be a dict, got {given[name]!r}")
-    for name, value in given["target"].items() if isinstance(given["target"], Mapping) else ():
+    for name, value in given["target"].items():
         if name not in MEASURES:
             problems.append(f"target must be of {tuple(MEASURES)}, got {name!r}")
         elif not (isinstance(value, numbers.Real) and value > 0):
             problems.append(f"target[{name!r}] must be a number > 0, got {value!r}")
-    if (
-        given["format"] is None
-        and isinstance(given["target"], Mapping)
-        and ({"bytes", "latency"} & set(given["target"]))
-    ):
+    if given["format"] is None and {"bytes", "latency"} & set(given["target"]):
         problems.append("a target of bytes or latency needs a format")
     if given["format"] is not None:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tfkd.tables import aligned
+
 #: What a target can be set for, and how a table calls it.
 MEASURES = {
     "macs": "MACs",
@@ -114,15 +116,7 @@ class Spiral:
             costs = [_cost(getattr(point, name), getattr(self.original, name)) for name in names]
             scores = [_score(point.validation), _score(point.test)]
             rows.append([label, note, *costs, *scores])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                text.ljust(width) if i < 2 else text.rjust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        return "\n".join([*lines, f"{self.metric}; {self.stopped}"])
+        return "\n".join([*aligned(rows, left=2), f"{self.metric}; {self.stopped}"])
 
     __str__ = describe
 
@@ -134,7 +128,7 @@ class Spiral:
             of: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that
                 there is a target for, then `"macs"` or `"parameters"`.
         """
-        from matplotlib.figure import Figure
+        from tfkd.export.pictures import blank_figure
 
         of = of or next(iter(self.target), "macs" if self.original.macs else "parameters")
 
@@ -142,11 +136,7 @@ class Spiral:
             cost, whole = getattr(point, of), getattr(self.original, of)
             return None if cost is None else cost / (whole or 1)
 
-        figure = Figure(figsize=(6.6, 4.0), layout="constrained")
-        axes = figure.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, color="#e4e4e4", linewidth=0.8)
-        axes.set_axisbelow(True)
+        figure, axes = blank_figure(6.6, 4.0)
         kept = [self.original, *(one.measured for one in self.rounds if one.kept)]
         axes.plot(
             [place(one) for one in kept],

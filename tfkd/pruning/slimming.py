@@ -186,10 +186,8 @@ def _slices(found: dependency.Dependencies, model, of: str):
             slices += take([layer.gamma])
             followers += take([layer.beta])
     if not len(found.groups):
-        whole = "; ".join(f"{name}: {why}" for name, why in found.whole.items())
-        raise UnsupportedError(
-            f"No channel of the model {model.name!r} can go: {whole or 'all are its outputs'}."
-        )
+        reasons = found.reasons or "all are its outputs"
+        raise UnsupportedError(f"No channel of the model {model.name!r} can go: {reasons}.")
     if not slices:
         what, way = {
             "bn_scale": ("scales of batch normalization", "take of='kernels'"),

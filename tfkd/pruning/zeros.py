@@ -9,6 +9,7 @@ import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.tables import aligned
 
 # What weights are stored as in a .tflite file; constants of other types are shapes and biases.
 _STORED = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16}
@@ -74,12 +75,7 @@ class Sparsity:
             for t in self.tensors
         ]
         lines.append(("total", f"{self.size:,}", f"{self.zeros:,}", f"{self.share:.1%}", ""))
-        widths = [max(len(line[i]) for line in lines) for i in range(5)]
-        table = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-            for line in lines
-        ]
-        return "\n".join([*table, f"{self.bytes:,} bytes, {self.gzip_bytes:,} after gzip"])
+        return "\n".join([*aligned(lines), f"{self.bytes:,} bytes, {self.gzip_bytes:,} after gzip"])
 
 
 def sparsity(subject) -> Sparsity:

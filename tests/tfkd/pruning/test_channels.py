@@ -197,7 +197,7 @@ def test_the_cost_is_known_before_the_model_is_built(package, what):
         groups = ranking.first(len(groups))
         small = cost.measure(surgery.without(found, groups))
         expected = getattr(small, what)
-        assert channels._left(found, None, what, groups) == pytest.approx(expected)
+        assert channels._left(found, what, groups) == pytest.approx(expected)
 
 
 def test_the_work_of_recurrent_layers_is_known_too(package):
@@ -216,7 +216,7 @@ def test_the_work_of_recurrent_layers_is_known_too(package):
     found = dependency.find(model)
     groups = found.groups[:3]
     exact = cost.measure(surgery.without(found, groups)).macs
-    assert channels._left(found, None, "macs", groups) == pytest.approx(exact)
+    assert channels._left(found, "macs", groups) == pytest.approx(exact)
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +382,7 @@ def test_attention_heads(package):
     close(model, small, given)
     exact = cost.measure(small)
     for what in ("macs", "parameters"):
-        assert channels._left(found, None, what, groups) == getattr(exact, what)
+        assert channels._left(found, what, groups) == getattr(exact, what)
     half = tfkd.prune_channels(model, 0.4, of="macs", round_to=1)
     assert cost.measure(half).macs <= 0.6 * cost.measure(model).macs
 

@@ -12,7 +12,7 @@ import tf_keras
 import tfkd.export
 
 import tfkd
-from tfkd import cost
+from tfkd import cost, training
 from tfkd.errors import InputError, UnsupportedError
 
 QUICK = {"epochs": 1, "format": None, "learning_rate": 3e-3}
@@ -166,7 +166,7 @@ def test_final_epochs_that_do_harm_are_left_out(trained, small_digits, monkeypat
     from tfkd.pruning import iteration
 
     def spoilt(lessons, student, epochs):
-        spoilt = iteration._copy(student)
+        spoilt = training.copy_of(student)
         spoilt.set_weights([np.zeros_like(weight) for weight in spoilt.get_weights()])
         return spoilt
 
