@@ -1,5 +1,8 @@
 """What pruning costs in accuracy: criteria × {one cut, spiral}, from-scratch baselines beside them.
 
+`--criteria slimming` stands for `tfkd.Slimming` on the scales of batch normalization for half of
+the epochs, one cut by what is left of them, and distillation for the other half.
+
     python benchmarks/pruning.py cifar --data cifar10.npz --teacher resnet8.keras
     python benchmarks/pruning.py resnet56 --data cifar10.npz --teacher resnet56.keras
     python benchmarks/pruning.py spoken --data spoken_digits.npz
@@ -161,6 +164,15 @@ def load(task: str, paths) -> tfkd.Data:
     )
 
 
+def batches(task: Task, data, seed: int):
+    """Return the training part in batches, augmented if the task does so."""
+    found = tf.data.Dataset.from_tensor_slices((data.train.x, data.train.y))
+    found = found.shuffle(len(data.train), seed=seed).batch(task.batch_size)
+    if task.augment:
+        found = found.map(lambda x, y: (task.augment(x), y))
+    return found.prefetch(2)
+
+
 def teacher_of(task: Task, data, seed: int, path):
     """Train a teacher as the spiral trains students: SGD for the ResNets, Adam for the others."""
     if path is not None and path.exists():
@@ -174,11 +186,7 @@ def teacher_of(task: Task, data, seed: int, path):
     if task.augment:
         optimizer = package.optimizers.SGD(decay(0.1, steps), momentum=0.9, nesterov=True)
     model.compile(optimizer, package.losses.SparseCategoricalCrossentropy(from_logits=True))
-    batches = tf.data.Dataset.from_tensor_slices((data.train.x, data.train.y))
-    batches = batches.shuffle(len(data.train), seed=seed).batch(task.batch_size)
-    if task.augment:
-        batches = batches.map(lambda x, y: (task.augment(x), y))
-    model.fit(batches.prefetch(2), epochs=task.teacher_epochs, verbose=2)
+    model.fit(batches(task, data, seed), epochs=task.teacher_epochs, verbose=2)
     if path is not None:
         model.save(path)
     return model
@@ -196,6 +204,23 @@ def scratch(task: Task, data, found, seed: int):
     return dataclasses.replace(found.final, test=float(right.mean()), validation=None)
 
 
+def slimmed(task: Task, data, model, epochs: int, seed: int):
+    """Train on under `Slimming`, with what its docstring says for a few hundred steps."""
+    package = training.package_of(model)
+    package.utils.set_random_seed(seed)
+    copy = training.copy_of(model)
+    steps = epochs * -(-len(data.train) // task.batch_size)
+    rate = package.optimizers.schedules.CosineDecay(0.05, steps)
+    copy.compile(
+        package.optimizers.SGD(rate, momentum=0.9),
+        package.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    slimming = tfkd.Slimming(0.5, of="bn_scale")
+    history = copy.fit(batches(task, data, seed), epochs=epochs, callbacks=[slimming], verbose=0)
+    print(f"slimming: {history.history['zero_channels'][-1]:.0%} of the channels are at zero")
+    return copy
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=list(TASKS))
@@ -204,6 +229,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--criteria", nargs="+")
     parser.add_argument("--final-epochs", type=int, help="after the rounds, for a longer run")
+    parser.add_argument("--target", nargs="+", help="what must be halved, if not MACs alone")
     parser.add_argument(
         "--beside", nargs="*", help="which alternatives, in the place of the task's"
     )
@@ -212,6 +238,8 @@ def main():
     task, data = TASKS[options.task], load(options.task, options.data)
     if options.final_epochs is not None:
         task.spiral["final_epochs"] = options.final_epochs
+    if options.target is not None:
+        task.spiral["target"] = dict.fromkeys(options.target, 0.5)
     cells: dict[str, list] = {}
     shared = teacher_of(task, data, 0, options.teacher) if task.costly else None
 
@@ -232,10 +260,15 @@ def main():
             if not place and not (task.costly and seed):
                 beside += task.further
             beside = beside if options.beside is None else options.beside
+            model, how = teachers[seed], {"criterion": criterion} | task.spiral
+            if criterion == "slimming":
+                half = task.spiral["final_epochs"]
+                model, beside = slimmed(task, data, model, half, seed), []
+                how |= {"criterion": "bn_scale", "teacher": teachers[seed]}
+                how |= {"step": 0.99, "epochs": half, "final_epochs": 0}
             found = tfkd.spiral(
-                teachers[seed], data, criterion=criterion, learning_rate=task.rate, seed=seed,
-                batch_size=task.batch_size, augment=task.augment, alternatives=beside,
-                **({"round_to": 4} | task.spiral),
+                model, data, learning_rate=task.rate, seed=seed, batch_size=task.batch_size,
+                augment=task.augment, alternatives=beside, **({"round_to": 4} | how),
             )  # fmt: skip
             if not place:
                 record("teacher", found.original)

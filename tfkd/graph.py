@@ -11,7 +11,9 @@ Keras's internals.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -406,3 +408,36 @@ def _mask_sources(mask) -> set[int]:
         return {id(mask)}
     joined = operation._inbound_nodes[index].arguments.keras_tensors
     return set().union(*map(_mask_sources, joined))
+
+
+def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
+    """Return the layers whose name the user gave.
+
+    Args:
+        names: Name of a layer → what it may be called.
+        patterns: Names, or regular expressions that match a name wholly.
+        argument: What the user gave them as, for the message.
+
+    Raises:
+        InputError: for a pattern that is none, or matches no layer.
+    """
+    found = []
+    for pattern in patterns:
+        try:
+            known = {
+                name
+                for name, aliases in names.items()
+                if pattern in aliases or any(re.fullmatch(pattern, alias) for alias in aliases)
+            }
+        except (re.error, TypeError) as error:
+            raise InputError(
+                f"{argument}: {pattern!r} is no regular expression: {error}."
+            ) from None
+        if not known:
+            near = difflib.get_close_matches(pattern, names, 3, 0.3) or list(names)[:3]
+            raise InputError(
+                f"{argument}: {pattern!r} matches no layer; the nearest names are "
+                f"{', '.join(map(repr, near))}."
+            )
+        found += sorted(known)
+    return found

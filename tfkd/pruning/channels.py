@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import re
 
 import numpy as np
 
@@ -120,7 +119,7 @@ class _Ranking:
                 found.roots[labels],
                 round_to if name != "num_heads" and len(labels) >= round_to else 1,
             )
-            for sizes in found.outputs.values()
+            for sizes in found.counts.values()
             for name, labels in sizes.items()
         ]
 
@@ -249,22 +248,10 @@ def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
 
 def _kept_layers(walked: graph.Graph, keep) -> list:
     """Return the layers that the user keeps."""
-    patterns = [keep] if isinstance(keep, str) else list(keep)
-    kept = []
-    for pattern in patterns:
-        try:
-            layers = [layer for name, layer in walked.layers if re.fullmatch(pattern, name)]
-        except (re.error, TypeError) as error:
-            raise InputError(
-                f"keep must hold names or regular expressions as text, got {pattern!r}: {error}."
-            ) from None
-        if not layers:
-            raise InputError(
-                f"keep has {pattern!r}, and no layer is called that; there are "
-                f"{', '.join(name for name, _ in walked.layers)}."
-            )
-        kept += layers
-    return kept
+    layers = dict(walked.layers)
+    names = {path: {path, layer.name} for path, layer in layers.items()}
+    patterns = [keep] if isinstance(keep, str) else keep
+    return [layers[path] for path in graph.matching(names, patterns, "keep")]
 
 
 def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
@@ -273,7 +260,7 @@ def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
     for layer in layers:
         inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
         for one in (layer, getattr(layer, "layer", None), *inner):
-            for labels in found.outputs.get(id(one), {}).values():
+            for labels in found.counts.get(id(one), {}).values():
                 groups |= set(found.roots[labels].tolist())
     return groups
 

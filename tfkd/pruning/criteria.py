@@ -16,8 +16,10 @@ CRITERIA = ("l1", "l2", "bn_scale", "taylor", "random")
 def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) -> np.ndarray:
     """Score the groups of a model's channels.
 
-    A group has the mean of the scores of its slices. Norms are over the mean of the layer's
-    slices, so that layers of different scale can be ranked together (Fang et al. 2023).
+    A group has the mean of the scores of its slices. Norms and changes are over the mean of the
+    weight's slices, so that layers can be ranked together (Fang et al. 2023; Molchanov et al.
+    2017 for Taylor): a channel among many changes the loss less than one among few, and without
+    this the widest layers would be emptied.
 
     Args:
         found: The dependencies.
@@ -54,7 +56,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
                         f"Channels of {name!r} have no score: its weights, or the gradients on "
                         "data, are NaN or infinite; find where they come from."
                     )
-                if criterion in ("l1", "l2") and found_scores.any():
+                if criterion in ("l1", "l2", "taylor") and found_scores.any():
                     found_scores = found_scores / found_scores.mean()
                 np.add.at(total, found.roots[labels], found_scores)
                 np.add.at(count, found.roots[labels], 1)

@@ -73,7 +73,6 @@ def _smaller(layer, path: str, name: str, found: Dependencies, gone):
             f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
             f"configuration: {error}"
         ) from error
-    new.trainable = layer.trainable
     return new
 
 
@@ -83,7 +82,7 @@ def _resize_inner(saved: dict, layer, found: Dependencies, gone):
 
 
 def _resize(config: dict, layer, found: Dependencies, gone):
-    for key, labels in found.outputs.get(id(layer), {}).items():
+    for key, labels in found.counts.get(id(layer), {}).items():
         left = int((~gone[labels]).sum())
         config[key] = (left,) if key == "output_shape" else left
     for key in ("query_shape", "key_shape", "value_shape"):  # a tf_keras attention's old ones
@@ -94,6 +93,9 @@ def _resize(config: dict, layer, found: Dependencies, gone):
 
 
 def _carry_over(old, new, found: Dependencies, gone):
+    # The outer layer first: its flag goes to all that is in it.
+    for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
+        after.trainable = before.trainable
     values = []
     for variable in old.weights:
         value = variable.numpy()

@@ -6,7 +6,6 @@ from collections import Counter
 
 from tfkd import backends, graph, translation
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.quantization import aware
 from tfkd.translation import layers as translated_layers
 
 _WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
@@ -90,7 +89,7 @@ def _skipped(model, source, names_of, skip) -> set[str]:
     for path, layer in graph.walk(model).layers:
         if id(layer) in names_of:
             aliases[names_of[id(layer)]] |= {layer.name, path}
-    return set(aware.matching(aliases, [skip] if isinstance(skip, str) else skip, "skip"))
+    return set(graph.matching(aliases, [skip] if isinstance(skip, str) else skip, "skip"))
 
 
 def carried_back(trained, model, plain):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 
 from tfkd import cost, teachers
@@ -14,7 +16,8 @@ class Yardstick:
 
     def __init__(self, model, data, format, latency: bool):
         self.data, self.format = data, format
-        self.model, self.file = model, self._file(model)
+        self._files = weakref.WeakKeyDictionary()  # of models, which are converted once
+        self.file = self._file(model)
         outputs = self._outputs(model, data.validation)
         self.metric = next(name for name in ("accuracy", "auc", "rmse") if name in outputs)
         self.original = self.measure(model, latency=latency)
@@ -22,7 +25,7 @@ class Yardstick:
     def measure(self, model, latency: bool, test: bool = False) -> Measured:
         """Return what a model costs, and its scores."""
         measured = cost.measure(model)
-        file = self.file if model is self.model else self._file(model)
+        file = self._file(model)
         ratio, level = self._time(file) if latency and file is not None else (None, None)
         return Measured(
             parameters=measured.parameters,
@@ -70,10 +73,12 @@ class Yardstick:
     def _file(self, model):
         if self.format is None:
             return None
-        from tfkd.export import to_tflite
+        if model not in self._files:
+            from tfkd.export import to_tflite
 
-        examples = representative(self.data.train) if self.format == "int8" else None
-        return to_tflite(model, self.format, examples)
+            examples = representative(self.data.train) if self.format == "int8" else None
+            self._files[model] = to_tflite(model, self.format, examples)
+        return self._files[model]
 
     def _time(self, file) -> tuple[float, float]:
         """Return a file's time over the original's, measured in one run, and in µs."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-
 import numpy as np
 
 from tfkd import backends, graph, translation
@@ -244,7 +241,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     for path, layer in graph.walk(model).layers:
         if id(layer) in names_of:
             names[names_of[id(layer)]] |= {layer.name, path}
-    skipped = matching(names, [skip] if isinstance(skip, str) else skip, "skip")
+    skipped = graph.matching(names, [skip] if isinstance(skip, str) else skip, "skip")
     configs = {}
     for pattern, config in (per_layer or {}).items():
         if not isinstance(config, backends.tfmot().quantization.keras.QuantizeConfig):
@@ -252,7 +249,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
                 f"per_layer[{pattern!r}] must be a tfmot.quantization.keras.QuantizeConfig, got "
                 f"{type(config).__name__}; to leave layers in floating point use skip=."
             )
-        configs.update(dict.fromkeys(matching(names, [pattern], "per_layer"), config))
+        configs.update(dict.fromkeys(graph.matching(names, [pattern], "per_layer"), config))
     if everything:
         skipped = [la.name for _, la in source.layers if table.rule_of(la) is None]
     lowering = Lowering(
@@ -264,27 +261,3 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         wrap=lambda layer, config: parts.QuantizeWrapperV2(layer, config, name_prefix=_PREFIX),
     )
     return lowering, names_of
-
-
-def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
-    """Return the names, of which any alias is or wholly matches one of the patterns."""
-    found = []
-    for pattern in patterns:
-        try:
-            known = {
-                name
-                for name, aliases in names.items()
-                if pattern in aliases or any(re.fullmatch(pattern, alias) for alias in aliases)
-            }
-        except re.error as error:
-            raise InputError(
-                f"{argument}: {pattern!r} is no regular expression: {error}."
-            ) from None
-        if not known:
-            near = difflib.get_close_matches(pattern, names, 3, 0.3) or list(names)[:3]
-            raise InputError(
-                f"{argument}: {pattern!r} matches no layer; the nearest names are "
-                f"{', '.join(map(repr, near))}."
-            )
-        found += sorted(known)
-    return found

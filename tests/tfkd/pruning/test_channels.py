@@ -9,7 +9,7 @@ from tfkd.export import to_tflite
 import tfkd
 from tfkd import cost, graph, training
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.pruning import blocks, channels, dependency, surgery
+from tfkd.pruning import blocks, channels, criteria, dependency, surgery
 
 
 def _conv(layers, rng, x):
@@ -122,7 +122,7 @@ def test_dead_channels_taken_away_change_nothing(package, seed):
     found = dependency.find(model)
     groups = rng.choice(found.groups, max(1, len(found.groups) // 3), replace=False)
     # Something must be left of every layer.
-    for labels in (one for sizes in found.outputs.values() for one in sizes.values()):
+    for labels in (one for sizes in found.counts.values() for one in sizes.values()):
         here = found.roots[labels]
         if np.isin(here, groups).all():
             groups = groups[groups != here[0]]
@@ -175,7 +175,7 @@ def test_dead_channels_of_sequences_too(package, seed):
     found = dependency.find(model)
     assert not found.whole
     groups = rng.choice(found.groups, len(found.groups) // 3, replace=False)
-    for labels in (one for sizes in found.outputs.values() for one in sizes.values()):
+    for labels in (one for sizes in found.counts.values() for one in sizes.values()):
         here = found.roots[labels]
         if np.isin(here, groups).all():
             groups = groups[groups != here[0]]
@@ -273,12 +273,25 @@ def test_taylor_scores_are_squared_first_order_changes():
     w, v, x = np.array([[1.0, 2.0]]), np.array([[3.0], [-0.5]]), np.array([[0.5]])
     model.set_weights([w, v])
     found = dependency.find(model)
-    from tfkd.pruning import criteria
-
     given = criteria.scores(found, "taylor", (x, np.zeros((1, 1))), keras.losses.MeanSquaredError())
     y = (x @ w @ v).item()
     products = [2 * y * x[0, 0] * w[0, j] * v[j, 0] for j in range(2)]  # of both weights
-    np.testing.assert_allclose(sorted(given), sorted(np.square(products)), rtol=1e-5)
+    expected = np.square(products) / np.mean(np.square(products))
+    np.testing.assert_allclose(sorted(given), sorted(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "l2", "taylor"])
+def test_wide_layers_are_ranked_beside_narrow_ones(criterion):
+    sizes = {"narrow": 4, "wide": 64}
+    layers = [keras.layers.Dense(size, "relu", name=name) for name, size in sizes.items()]
+    model = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dense(3)])
+    rng = np.random.default_rng(0)
+    found, data = dependency.find(model), (rng.normal(size=(64, 8)), rng.integers(0, 3, 64))
+    score = dict(zip(found.groups, criteria.scores(found, criterion, data), strict=True))
+    for layer in layers:
+        groups = found.roots[found.counts[id(layer)]["units"]]
+        assert len(groups) == layer.units
+        assert np.mean([score[group] for group in groups]) == pytest.approx(1, rel=1e-5)
 
 
 def test_the_loss_fits_output_and_labels(package):
@@ -370,11 +383,11 @@ def test_attention_heads(package):
         weight.assign(rng.normal(0, 0.4, weight.shape))
     found = dependency.find(model)
     assert not found.whole
-    heads = found.roots[found.outputs[id(model.get_layer("self"))]["num_heads"]]
-    streams = found.roots[found.outputs[id(model.get_layer("in"))]["units"]]
+    heads = found.roots[found.counts[id(model.get_layer("self"))]["num_heads"]]
+    streams = found.roots[found.counts[id(model.get_layer("in"))]["units"]]
     groups = [*heads[:2], *streams[3:5]]
     for key in ("memory", "cross"):
-        sizes = found.outputs[id(model.get_layer(key))]
+        sizes = found.counts[id(model.get_layer(key))]
         groups += list(found.roots[sizes["units" if key == "memory" else "output_shape"]][:2])
     kill(found, groups)
     small = surgery.without(found, groups)
@@ -434,6 +447,37 @@ def test_what_is_not_understood_is_left_whole_and_named(package):
     small = tfkd.prune_channels(model, 0.5, round_to=1)
     assert set(small.tfkd_whole) == {"norm", "gate"}
     assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 3, 2]
+
+
+def test_noise_that_counts_channels_is_left_whole(package):
+    layers = package.layers
+    inputs = package.Input((6, 8))
+    x = layers.Dropout(0.5, noise_shape=(None, 1, 8), name="same_steps")(layers.Dense(8)(inputs))
+    x = layers.Dropout(0.5, noise_shape=(None, 6, 1))(layers.Dense(8)(x))
+    model = package.Model(inputs, layers.Dense(2)(x))
+    small = tfkd.prune_channels(model, 0.5, round_to=1)
+    assert set(small.tfkd_whole) == {"same_steps"}
+    assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 2]
+    small(np.ones((2, 6, 8), "float32"), training=True)
+
+
+def test_what_is_frozen_stays_so(package):
+    layers = package.layers
+    inputs = package.Input((6, 8))
+    both = layers.Bidirectional(layers.GRU(6, return_sequences=True), name="both")
+    attention = layers.MultiHeadAttention(4, 3, name="attention")
+    x = both(inputs)
+    x = layers.Dense(8, name="frozen")(attention(x, x))
+    model = package.Model(inputs, layers.Dense(2)(x))
+    both.forward_layer.trainable = False
+    attention._query_dense.trainable = False
+    model.get_layer("frozen").trainable = False
+    small = tfkd.prune_channels(model, 0.5, round_to=1)
+    assert not small.get_layer("frozen").trainable_weights
+    assert small.get_layer("both").backward_layer.trainable
+    assert not small.get_layer("both").forward_layer.trainable_weights
+    assert not small.get_layer("attention")._query_dense.trainable_weights
+    assert len(small.trainable_weights) == len(model.trainable_weights)
 
 
 @keras.saving.register_keras_serializable("test")
@@ -564,8 +608,6 @@ def test_taylor_takes_inputs_by_name():
     rng = np.random.default_rng(0)
     data = {"z": rng.normal(size=(16, 3)) * 9, "a": rng.normal(size=(16, 3))}
     found, y = dependency.find(model), rng.normal(size=(16, 1))
-    from tfkd.pruning import criteria
-
     named = criteria.scores(found, "taylor", (data, y))
     np.testing.assert_allclose(
         named, criteria.scores(found, "taylor", ([data["z"], data["a"]], y)), rtol=1e-6
@@ -584,7 +626,7 @@ def test_bad_input(trained):
         tfkd.prune_channels(trained, 0.5, criterion="l3")
     with pytest.raises(InputError, match="give data="):
         tfkd.prune_channels(trained, 0.5, criterion="taylor")
-    with pytest.raises(InputError, match="no layer is called that; there are .*stem"):
+    with pytest.raises(InputError, match="'steam' matches no layer; the nearest names are 'stem'"):
         tfkd.prune_channels(trained, 0.5, keep="steam")
     with pytest.raises(InputError, match="of must be.*; scope must be.*; round_to must"):
         tfkd.prune_channels(trained, 0.5, of="layers", scope="model", round_to=0)
@@ -594,7 +636,7 @@ def test_bad_input(trained):
         tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
     with pytest.raises(InputError, match="format must be one of"):
         tfkd.prune_channels(trained, 0.5, of="bytes", format="int7")
-    with pytest.raises(InputError, match="names or regular expressions as text, got"):
+    with pytest.raises(InputError, match="keep: .* is no regular expression"):
         tfkd.prune_channels(trained, 0.5, keep="(")
     with pytest.raises(InputError, match="to is a number of"):
         tfkd.prune_channels(trained, of="macs", to="4k")

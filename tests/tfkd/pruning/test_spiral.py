@@ -206,6 +206,9 @@ def test_a_folder_of_something_else_is_left_alone(trained, small_digits, digits,
         tfkd.spiral(trained, small_digits, **{**arguments, "step": 0.3})
     with pytest.raises(InputError, match="of was .* and is"):
         tfkd.spiral(trained, digits, **arguments)
+    other_test = dataclasses.replace(small_digits, test=small_digits.validation)
+    with pytest.raises(InputError, match="of was .* and is"):
+        tfkd.spiral(trained, other_test, **arguments)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty and holds no spiral"):
