@@ -205,7 +205,7 @@ def scratch(task: Task, data, found, seed: int):
 
 
 def slimmed(task: Task, data, model, epochs: int, seed: int):
-    """Train on under `Slimming`, with what its docstring says for a few hundred steps."""
+    """Train on under `Slimming`, so strong that a scale of 1 gets to zero just at the end."""
     package = training.package_of(model)
     package.utils.set_random_seed(seed)
     copy = training.copy_of(model)
@@ -215,7 +215,7 @@ def slimmed(task: Task, data, model, epochs: int, seed: int):
         package.optimizers.SGD(rate, momentum=0.9),
         package.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    slimming = tfkd.Slimming(0.5, of="bn_scale")
+    slimming = tfkd.Slimming(2 / (0.05 * steps), of="bn_scale")
     history = copy.fit(batches(task, data, seed), epochs=epochs, callbacks=[slimming], verbose=0)
     print(f"slimming: {history.history['zero_channels'][-1]:.0%} of the channels are at zero")
     return copy

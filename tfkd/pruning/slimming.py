@@ -11,6 +11,7 @@ loss would only make weights hover around zero.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any
 
 import keras
@@ -28,9 +29,10 @@ class Slimming(keras.callbacks.Callback):
     """Take whole channels to exactly zero during training, so that pruning them loses nothing.
 
     Choose it where there is time to train before `prune_channels`: a trained model learns to do
-    without the channels that go, and the strength, not an amount, decides how many. Then prune by
-    the same weights: `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`,
-    as much as `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
+    without the channels that go. Those go that come to zero first, until `amount` of them did;
+    from there on nothing shrinks, and the others recover. Then prune by the same weights:
+    `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`, as much as
+    `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
     That loses nothing where the activation behind is zero at zero, as ReLU, tanh and swish are;
     a sigmoid gives 0.5, which then is missing. Serves `fit` of both Keras flavours and of a
     `Distiller`, whose student it works on. Slim before quantization-aware training.
@@ -58,14 +60,18 @@ class Slimming(keras.callbacks.Callback):
     Args:
         strength: Weight of the penalty, > 0. A channel that the loss does not hold is at zero
             after `size / (learning_rate · strength)` steps, `size` being the root mean square of
-            its weights: 1 for new scales, some 0.1 for kernels. The default suits the hundred
-            thousand steps of the paper; a few hundred need some 0.05 for kernels, 0.5 for scales,
-            with `SGD(0.05, momentum=0.9)` decaying to 0. Take SGD: Adam makes the steps of all
-            weights alike, so that all channels go or none. Defaults to 1e-4.
+            its weights: 1 for new scales, some 0.1 for kernels. Take what lets a typical channel
+            get there about when `fit` ends: the default suits the hundred thousand steps of the
+            paper; a few hundred under `SGD(0.05, momentum=0.9)` decaying to 0 need some 0.1 for
+            scales, 0.01 for kernels. More takes all to zero at once where batch normalization
+            follows, since the loss holds no size there but only sizes beside each other. Take
+            SGD: Adam makes the steps of all weights alike. Defaults to 1e-4.
         of: `"bn_scale"` or `"kernels"`.
+        amount: Which part of the channels goes at most, in (0, 1]. Of each layer one stays in
+            any case. Defaults to a half.
 
     Raises:
-        InputError: for a strength or `of` that is not allowed; at the start of `fit`, if no
+        InputError: for an argument that is not allowed; at the start of `fit`, if no
             channel that can go has such a weight, or the optimizer averages weights.
         UnsupportedError: at the start of `fit`, for a subclassed or quantize-aware model, or one
             of which no channel can go.
@@ -85,7 +91,7 @@ class Slimming(keras.callbacks.Callback):
     # tf_keras would turn every step's logs into NumPy arrays, which are not read here.
     _supports_tf_logs = True
 
-    def __init__(self, strength: float = 1e-4, of: str = "bn_scale"):
+    def __init__(self, strength: float = 1e-4, of: str = "bn_scale", amount: float = 0.5):
         super().__init__()
         problems = []
         number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
@@ -93,8 +99,10 @@ class Slimming(keras.callbacks.Callback):
             problems.append(f"strength must be a number > 0, got {strength!r}")
         if of not in _OF:
             problems.append(f"of must be one of {_OF}, got {of!r}")
+        if not (isinstance(amount, numbers.Real) and 0 < amount <= 1):
+            problems.append(f"amount must be above 0 and at most 1, got {amount!r}")
         raise_all(problems)
-        self.strength, self.of = float(strength), of
+        self.strength, self.of, self.amount = float(strength), of, float(amount)
 
     def on_train_begin(self, logs=None):
         """Find the groups of the model, and compile the step on them."""
@@ -115,7 +123,7 @@ class Slimming(keras.callbacks.Callback):
         found = dependency.find(model)
         slices, followers = _slices(found, model, self.of)
         self._optimizer = optimizer
-        self._step = _step(optimizer, slices, followers, found, self.strength)
+        self._step = _step(optimizer, slices, followers, found, self.strength, self.amount)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Count steps from here: what restores a backup has moved the optimizer's by now."""
@@ -200,12 +208,26 @@ def _slices(found: dependency.Dependencies, model, of: str):
     return slices, followers
 
 
+def _layers(found: dependency.Dependencies, present) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of a layer's number and the place in `present` of a group in its output."""
+    pairs = set()
+    for number, counts in enumerate(found.counts.values()):
+        for labels in counts.values():
+            groups = np.unique(found.roots[labels])
+            if np.isin(groups, present).all():  # nothing else of it stays
+                pairs |= {(number, int(place)) for place in np.searchsorted(present, groups)}
+    layers, members = np.array(sorted(pairs), "int32").reshape(-1, 2).T
+    return layers, members
+
+
 def _steps_of(optimizer):
     # `tf.cast` alone would give a variable of that type back, which goes on counting.
     return tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
 
 
-def _step(optimizer, slices, followers, found: dependency.Dependencies, strength: float):
+def _step(
+    optimizer, slices, followers, found: dependency.Dependencies, strength: float, amount: float
+):
     """Compile the step.
 
     Returns:
@@ -228,17 +250,33 @@ def _step(optimizer, slices, followers, found: dependency.Dependencies, strength
     # Followers read from the table of who is alive, which stands behind that of the factors.
     reads = np.concatenate([own, numbers(followers) + len(present) + 1])
     alive = tf.Variable(tf.ones(len(present), tf.bool), trainable=False)
+    most = max(1, int(amount * len(present)))
+    layers, members = _layers(found, present)
+
+    def ranks(values):
+        return tf.argsort(tf.argsort(values))
+
+    def longest_of_a_layer(norms):
+        rank = tf.gather(ranks(norms), members)
+        highest = tf.math.unsorted_segment_max(rank, layers, len(found.counts))
+        stays = tf.cast(rank == tf.gather(highest, layers), tf.int32)
+        return tf.math.unsorted_segment_sum(stays, members, len(present)) > 0
 
     def step(done):
         now = _steps_of(optimizer)
         rate = optimizer.learning_rate
         rate = rate(now) if callable(rate) else rate  # a schedule in one of the legacy optimizers
-        taken = lengths * tf.cast(rate, tf.float32) * tf.cast(now - done, tf.float32)
+        room = most - tf.math.count_nonzero(~alive, dtype=tf.int32)
+        steps = tf.where(room > 0, now - done, 0)
+        taken = lengths * tf.cast(rate, tf.float32) * tf.cast(steps, tf.float32)
         squares = tf.concat([one.squares() for one in slices], 0)
         norms = tf.sqrt(tf.math.unsorted_segment_sum(squares, own, len(present) + 1)[:-1])
         # Without a step nothing is judged: scales may start at zero.
-        alive.assign(alive & ((norms > taken) | (now == done)))
-        factors = tf.where(alive, 1.0 - tf.math.divide_no_nan(taken, norms), 0.0)
+        short = alive & (norms <= taken) & (steps > 0) & ~longest_of_a_layer(norms)
+        order = ranks(tf.where(short, norms / lengths, np.inf))
+        alive.assign(alive & ~(short & (order < room)))
+        left = tf.where(norms > taken, 1.0 - tf.math.divide_no_nan(taken, norms), 1.0)
+        factors = tf.where(alive, left, 0.0)
         table = tf.concat([factors, [1.0], tf.cast(alive, tf.float32), [1.0]], 0)
         everyone = [*slices, *followers]
         shares = tf.split(tf.gather(table, reads), [len(one.groups) for one in everyone])

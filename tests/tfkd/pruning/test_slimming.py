@@ -206,6 +206,25 @@ def still(package, optimizer, epochs=2, callbacks=(), **compiled):
     return model.get_layer("b").gamma.numpy()
 
 
+@pytest.mark.parametrize("of", ["bn_scale", "kernels"])
+def test_a_strength_too_large_leaves_what_was_asked_and_one_of_each_layer(package, of):
+    x, y = np.ones((16, 8, 8, 1), "float32"), np.ones(16)
+    for amount, gone in ((0.25, 7), (1.0, 28)):  # of 30 channels in two layers
+        model = cnn(package, width=10)
+        before = [layer.gamma.numpy() for layer in model.layers if hasattr(layer, "gamma")]
+        model.compile(package.optimizers.SGD(0.1), crossentropy(package))
+        history = model.fit(
+            x, y, sample_weight=np.zeros(16), batch_size=4, verbose=0,
+            callbacks=[Slimming(1e3, of, amount)],
+        )  # fmt: skip
+        assert history.history["zero_channels"] == [pytest.approx(gone / 30)]
+        if of == "bn_scale":
+            after = [layer.gamma.numpy() for layer in model.layers if hasattr(layer, "gamma")]
+            assert sum((one == 0).sum() for one in after) == gone
+            for old, new in zip(before, after, strict=True):
+                assert (new != 0).any() and (new[new != 0] == old[new != 0]).all()
+
+
 def test_the_rate_is_the_optimizers(package):
     optimizers = package.optimizers
     schedule = optimizers.schedules.PolynomialDecay(0.2, 8, 0.0)
@@ -301,6 +320,9 @@ def test_bad_input(package):
             Slimming(strength)
     with pytest.raises(InputError, match="strength must .*; of must be one of .*, got 'scales'"):
         Slimming(-1, of="scales")
+    for amount in (0, 1.1, "half"):
+        with pytest.raises(InputError, match="amount must be above 0 and at most 1, got"):
+            Slimming(amount=amount)
     layers = package.layers
 
     def sequential(*inner):
