@@ -262,7 +262,8 @@ def main():
             beside = beside if options.beside is None else options.beside
             model, how = teachers[seed], {"criterion": criterion} | task.spiral
             if criterion == "slimming":
-                half = task.spiral["final_epochs"]
+                if not (half := task.spiral.get("final_epochs")):
+                    parser.error("slimming takes half of the epochs: give --final-epochs")
                 model, beside = slimmed(task, data, model, half, seed), []
                 how |= {"criterion": "bn_scale", "teacher": teachers[seed]}
                 how |= {"step": 0.99, "epochs": half, "final_epochs": 0}
@@ -270,7 +271,7 @@ def main():
                 model, data, learning_rate=task.rate, seed=seed, batch_size=task.batch_size,
                 augment=task.augment, alternatives=beside, **({"round_to": 4} | how),
             )  # fmt: skip
-            if not place:
+            if not place and criterion != "slimming":
                 record("teacher", found.original)
             kind = "one cut" if len(found.rounds) == 1 else "spiral"
             record(f"{kind}, {criterion}", found.final)

@@ -424,6 +424,8 @@ def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
     found = []
     for pattern in patterns:
         try:
+            if not isinstance(pattern, str):
+                raise TypeError("it must be text")
             known = {
                 name
                 for name, aliases in names.items()

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfkd import backends, outputs
 from tfkd.data import Data, is_one_hot
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError
 
 #: `progress(stage, done, total)` is told how far a stage is.
 Progress = Callable[[str, int, int], None]
@@ -151,9 +151,26 @@ def loss_for(package, activation: str | None, units: int, y):
     return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
+def copy_flags(source, target) -> None:
+    """Set `trainable` in a layer or model, and in all that is in it, to what it is in another.
+
+    Raises:
+        UnsupportedError: if the two don't have the same parts.
+    """
+    before, after = list(source._flatten_layers()), list(target._flatten_layers())
+    if [type(one) for one in before] != [type(one) for one in after]:
+        raise UnsupportedError(
+            f"{source.name!r} ({type(source).__name__}) has other layers inside it when it is "
+            "built again from its configuration."
+        )
+    for one, other in zip(before, after, strict=True):  # outer ones set all that is in them
+        other.trainable = one.trainable
+
+
 def copy_of(model):
-    """Return a model of the same structure and weights."""
+    """Return a model of the same structure, weights and `trainable` flags."""
     copy = package_of(model).models.clone_model(model)
+    copy_flags(model, copy)  # tf_keras orders weights by them
     copy.set_weights(model.get_weights())
     return copy
 

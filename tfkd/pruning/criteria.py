@@ -7,6 +7,7 @@ import numpy as np
 from tfkd import backends, graph, training
 from tfkd.errors import InputError
 from tfkd.outputs import activation_behind
+from tfkd.pruning import rules
 from tfkd.pruning.dependency import Dependencies
 
 #: What `prune_channels` can rank by.
@@ -82,7 +83,7 @@ def _of_slices(criterion, layer, name, variable, axis, values, changes):
             )
         return given
     if criterion == "bn_scale":
-        is_scale = variable is getattr(layer, "gamma", None) and "BatchNorm" in type(layer).__name__
+        is_scale = rules.kind_of(layer) == "BatchNormalization" and variable is layer.gamma
         return np.abs(values) if is_scale else None
     if not is_kernel(variable):
         return None

@@ -29,10 +29,24 @@ def of_call(call: graph.Call) -> Callable:
     leaves = graph.leaves((call.args, call.kwargs))
     if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
         return _unknown  # an array in the graph has channels that would have to go too
-    kind = _library_class(call.layer)
-    if kind is None or (not hasattr(kind, "add_weight") and kind.__name__ not in _OPERATIONS):
+    kind = kind_of(call.layer)
+    if not hasattr(call.layer, "add_weight") and kind not in _OPERATIONS:
         return _unknown
-    return _RULES.get(kind.__name__, _unknown)
+    return _RULES.get(kind, _unknown)
+
+
+def kind_of(layer) -> str | None:
+    """Return the name of the library's class that says what a layer does.
+
+    Returns:
+        `None` if the user's own class does: it may do anything.
+    """
+    for kind in type(layer).__mro__:
+        if kind.__module__.split(".")[0] in _LIBRARIES:
+            return kind.__name__
+        if {"call", "build", "__call__"} & set(vars(kind)):
+            return None
+    return None
 
 
 def mixing_activation(layer) -> str | None:
@@ -68,8 +82,11 @@ def _same(register, call, inputs):
 
 def _dropout(register, call, inputs):
     shape = getattr(call.layer, "noise_shape", None)
-    if shape is not None and tuple(shape)[-1] not in (None, 1):
-        raise Whole("its noise_shape counts channels")
+    if shape is not None:
+        *others, _ = inputs[0].shape  # the last axis has channels whatever its size is
+        for noise, size in zip(reversed(tuple(shape)), (2, *reversed(others)), strict=False):
+            if noise not in (None, 1) and size > 1:
+                raise Whole("its noise_shape counts channels")
     return inputs[0]
 
 
@@ -102,7 +119,7 @@ def _convolution(register, call, inputs):
             rows = labels.reshape(groups, -1)
             register.bind(rows, rows[0])
         given = given[: layer.kernel.shape[-2]]
-    transposed = "Transpose" in type(layer).__name__
+    transposed = "Transpose" in kind_of(layer)
     register.slices(layer.kernel, -2 if not transposed else -1, given)
     register.slices(layer.kernel, -1 if not transposed else -2, out)
     register.slices(layer.bias, 0, out)
@@ -206,7 +223,7 @@ def _recurrent(register, call, inputs):
 
 
 def _recurrent_weights(register, layer, call, inputs):
-    gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}.get(type(layer).__name__)
+    gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}.get(kind_of(layer))
     if gates is None:
         raise Whole(f"{type(layer).__name__} has no rule")
     given = of_last(inputs[0], call.inputs[0].shape[-1])
@@ -245,7 +262,7 @@ def _bidirectional(register, call, inputs):
 
 def _time_distributed(register, call, inputs):
     inner = call.layer.layer
-    if type(inner).__name__ != "Dense":
+    if kind_of(inner) != "Dense":
         raise Whole(f"TimeDistributed of {type(inner).__name__} has no rule")
     return _dense_weights(register, inner, call, inputs)
 
@@ -264,7 +281,7 @@ def _reshape(register, call, inputs):
     if getattr(call.layer, "data_format", "channels_last") not in (None, "channels_last"):
         raise Whole("its channels are not on the last axis")
     full = np.broadcast_to(inputs[0], tensor.shape[1:])
-    kind = type(call.layer).__name__
+    kind = kind_of(call.layer)
     if kind == "Permute":
         return full.transpose([axis - 1 for axis in call.layer.dims])
     if kind == "RepeatVector":
@@ -319,16 +336,6 @@ def _concatenate(register, call, inputs):
         rows = np.moveaxis(joined, axis, 0)
         register.bind(rows, rows[0])
     return joined
-
-
-def _library_class(layer) -> type | None:
-    """Return the library's class that says what a layer does; `None` if the user's own does."""
-    for kind in type(layer).__mro__:
-        if kind.__module__.split(".")[0] in _LIBRARIES:
-            return kind
-        if {"call", "build", "__call__"} & set(vars(kind)):
-            return None
-    return None
 
 
 def _check_last(layer):

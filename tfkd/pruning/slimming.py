@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfkd import backends
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.pruning import criteria, dependency
+from tfkd.pruning import criteria, dependency, rules
 
 _OF = ("bn_scale", "kernels")
 
@@ -33,9 +33,10 @@ class Slimming(keras.callbacks.Callback):
     from there on nothing shrinks, and the others recover. Then prune by the same weights:
     `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`, as much as
     `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
-    That loses nothing where the activation behind is zero at zero, as ReLU, tanh and swish are;
-    a sigmoid gives 0.5, which then is missing. Serves `fit` of both Keras flavours and of a
-    `Distiller`, whose student it works on. Slim before quantization-aware training.
+    That loses nothing where none of these weights is frozen and the activation behind is zero at
+    zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which then is missing. Serves `fit` of
+    both Keras flavours and of a `Distiller`, whose student it works on. Slim before
+    quantization-aware training.
 
     `of="bn_scale"` is network slimming (Liu et al. 2017, https://arxiv.org/abs/1708.06519): L1 on
     the scales of batch normalization; the shift of a scale that is at zero becomes zero too.
@@ -44,7 +45,7 @@ class Slimming(keras.callbacks.Callback):
     channel's slices of all kernels, of the layer that makes it and of those that read it, shrink
     together; batch normalization's scales don't count.
 
-    In both, a group `g` of `n` weights is multiplied after each step by
+    In both, a group `g` of `n` weights that may go is multiplied after each step by
     `max(0, 1 − learning_rate · strength · √n / ‖w_g‖)`, which for a single scale is the soft
     threshold of L1. Scales that are coupled, as at an `Add`, form one group: only together can
     they go. A weight of a kernel is in the group of its input channel and in that of its output
@@ -67,8 +68,8 @@ class Slimming(keras.callbacks.Callback):
             follows, since the loss holds no size there but only sizes beside each other. Take
             SGD: Adam makes the steps of all weights alike. Defaults to 1e-4.
         of: `"bn_scale"` or `"kernels"`.
-        amount: Which part of the channels goes at most, in (0, 1]. Of each layer one stays in
-            any case. Defaults to a half.
+        amount: Which part of the channels goes at most, in (0, 1]; at least one may. Of each
+            layer one stays in any case. Defaults to a half.
 
     Raises:
         InputError: for an argument that is not allowed; at the start of `fit`, if no
@@ -99,7 +100,7 @@ class Slimming(keras.callbacks.Callback):
             problems.append(f"strength must be a number > 0, got {strength!r}")
         if of not in _OF:
             problems.append(f"of must be one of {_OF}, got {of!r}")
-        if not (isinstance(amount, numbers.Real) and 0 < amount <= 1):
+        if isinstance(amount, bool) or not (isinstance(amount, numbers.Real) and 0 < amount <= 1):
             problems.append(f"amount must be above 0 and at most 1, got {amount!r}")
         raise_all(problems)
         self.strength, self.of, self.amount = float(strength), of, float(amount)
@@ -190,7 +191,7 @@ def _slices(found: dependency.Dependencies, model, of: str):
     for _, layer in found.graph.layers:
         if of == "kernels":
             slices += take(filter(criteria.is_kernel, getattr(layer, "weights", ())))
-        elif "BatchNorm" in type(layer).__name__ and layer.gamma is not None:
+        elif rules.kind_of(layer) == "BatchNormalization" and layer.gamma is not None:
             slices += take([layer.gamma])
             followers += take([layer.beta])
     if not len(found.groups):
@@ -208,16 +209,19 @@ def _slices(found: dependency.Dependencies, model, of: str):
     return slices, followers
 
 
-def _layers(found: dependency.Dependencies, present) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of a layer's number and the place in `present` of a group in its output."""
-    pairs = set()
-    for number, counts in enumerate(found.counts.values()):
-        for labels in counts.values():
-            groups = np.unique(found.roots[labels])
-            if np.isin(groups, present).all():  # nothing else of it stays
-                pairs |= {(number, int(place)) for place in np.searchsorted(present, groups)}
-    layers, members = np.array(sorted(pairs), "int32").reshape(-1, 2).T
-    return layers, members
+def _counts(found: dependency.Dependencies, present) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of `present` a count in a layer's configuration is of, as pairs.
+
+    Returns:
+        Numbers of the counts, and places in `present`; counts of which something stays in any
+        case are left out.
+    """
+    every = [labels for counts in found.counts.values() for labels in counts.values()]
+    of = [np.unique(found.roots[labels]) for labels in every]
+    of = {tuple(groups) for groups in of if np.isin(groups, present).all()}
+    pairs = [(number, group) for number, groups in enumerate(sorted(of)) for group in groups]
+    numbers, groups = np.array(pairs, "int32").reshape(-1, 2).T
+    return numbers, np.searchsorted(present, groups).astype("int32")
 
 
 def _steps_of(optimizer):
@@ -250,16 +254,16 @@ def _step(
     # Followers read from the table of who is alive, which stands behind that of the factors.
     reads = np.concatenate([own, numbers(followers) + len(present) + 1])
     alive = tf.Variable(tf.ones(len(present), tf.bool), trainable=False)
-    most = max(1, int(amount * len(present)))
-    layers, members = _layers(found, present)
+    most = max(1, int(amount * len(present) + 1e-9))
+    counts, members = _counts(found, present)
 
     def ranks(values):
         return tf.argsort(tf.argsort(values))
 
-    def longest_of_a_layer(norms):
-        rank = tf.gather(ranks(norms), members)
-        highest = tf.math.unsorted_segment_max(rank, layers, len(found.counts))
-        stays = tf.cast(rank == tf.gather(highest, layers), tf.int32)
+    def last_of_its_layer(sizes):
+        rank = tf.gather(ranks(sizes), members)
+        highest = tf.math.unsorted_segment_max(rank, counts, counts.max(initial=-1) + 1)
+        stays = tf.cast(rank == tf.gather(highest, counts), tf.int32)
         return tf.math.unsorted_segment_sum(stays, members, len(present)) > 0
 
     def step(done):
@@ -272,8 +276,10 @@ def _step(
         squares = tf.concat([one.squares() for one in slices], 0)
         norms = tf.sqrt(tf.math.unsorted_segment_sum(squares, own, len(present) + 1)[:-1])
         # Without a step nothing is judged: scales may start at zero.
-        short = alive & (norms <= taken) & (steps > 0) & ~longest_of_a_layer(norms)
-        order = ranks(tf.where(short, norms / lengths, np.inf))
+        # Momentum may have moved a channel that has gone: only the others are looked at.
+        sizes = tf.where(alive, norms / lengths, -1.0)
+        short = alive & (norms <= taken) & (steps > 0) & ~last_of_its_layer(sizes)
+        order = ranks(tf.where(short, sizes, np.inf))
         alive.assign(alive & ~(short & (order < room)))
         left = tf.where(norms > taken, 1.0 - tf.math.divide_no_nan(taken, norms), 1.0)
         factors = tf.where(alive, left, 0.0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd import backends, graph
+from tfkd import backends, graph, training
 from tfkd.errors import UnsupportedError
+from tfkd.pruning import rules
 from tfkd.pruning.dependency import Dependencies
 
 
@@ -50,14 +51,15 @@ def without(found: Dependencies, groups) -> object:
 
 def _smaller(layer, path: str, name: str, found: Dependencies, gone):
     config = layer.get_config()
-    if "Bidirectional" in type(layer).__name__:
+    kind = rules.kind_of(layer)
+    if kind == "Bidirectional":
         for key, inner in (
             ("layer", layer.forward_layer),
             ("backward_layer", layer.backward_layer),
         ):
             if config.get(key):
                 _resize_inner(config[key], inner, found, gone)
-    elif type(layer).__name__ == "TimeDistributed":
+    elif kind == "TimeDistributed":
         _resize_inner(config["layer"], layer.layer, found, gone)
     else:
         _resize(config, layer, found, gone)
@@ -93,9 +95,7 @@ def _resize(config: dict, layer, found: Dependencies, gone):
 
 
 def _carry_over(old, new, found: Dependencies, gone):
-    # The outer layer first: its flag goes to all that is in it.
-    for before, after in zip(old._flatten_layers(), new._flatten_layers(), strict=True):
-        after.trainable = before.trainable
+    training.copy_flags(old, new)
     values = []
     for variable in old.weights:
         value = variable.numpy()

@@ -23,7 +23,7 @@ class Yardstick:
         self.original = self.measure(model, latency=latency)
 
     def measure(self, model, latency: bool, test: bool = False) -> Measured:
-        """Return what a model costs, and its scores."""
+        """Return what a model costs, and its scores; it must not be trained any more."""
         measured = cost.measure(model)
         file = self._file(model)
         ratio, level = self._time(file) if latency and file is not None else (None, None)

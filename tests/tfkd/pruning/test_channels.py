@@ -454,10 +454,12 @@ def test_noise_that_counts_channels_is_left_whole(package):
     inputs = package.Input((6, 8))
     x = layers.Dropout(0.5, noise_shape=(None, 1, 8), name="same_steps")(layers.Dense(8)(inputs))
     x = layers.Dropout(0.5, noise_shape=(None, 6, 1))(layers.Dense(8)(x))
+    x = layers.Permute((2, 1))(layers.Dense(4)(x))
+    x = layers.Permute((2, 1))(layers.Dropout(0.5, noise_shape=(None, 4, 1), name="turned")(x))
     model = package.Model(inputs, layers.Dense(2)(x))
     small = tfkd.prune_channels(model, 0.5, round_to=1)
-    assert set(small.tfkd_whole) == {"same_steps"}
-    assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 2]
+    assert set(small.tfkd_whole) == {"same_steps", "turned"}
+    assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 4, 2]
     small(np.ones((2, 6, 8), "float32"), training=True)
 
 
@@ -478,6 +480,30 @@ def test_what_is_frozen_stays_so(package):
     assert not small.get_layer("both").forward_layer.trainable_weights
     assert not small.get_layer("attention")._query_dense.trainable_weights
     assert len(small.trainable_weights) == len(model.trainable_weights)
+    copy, x = training.copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
+    assert len(copy.get_layer("both").trainable_weights) == 3
+    np.testing.assert_array_equal(copy.predict(x, verbose=0), small.predict(x, verbose=0))
+
+
+def test_a_subclass_that_changes_nothing_has_the_rule_of_its_class(package):
+    layers = package.layers
+
+    def renamed(kind):
+        return type("Own" + kind[:1], (getattr(layers, kind),), {})
+
+    inputs = package.Input((4, 4, 3))
+    x = renamed("Conv2DTranspose")(6, 2, name="up")(inputs)
+    x = renamed("BatchNormalization")()(x)
+    x = renamed("Permute")((3, 1, 2))(x)
+    x = layers.Reshape((25, 6))(layers.Permute((2, 3, 1))(x))
+    x = renamed("TimeDistributed")(layers.Dense(4, name="each"))(x)
+    x = renamed("Bidirectional")(layers.GRU(3))(x)
+    model = package.Model(inputs, layers.Dense(2)(x))
+    found = dependency.find(model)
+    assert not found.whole
+    groups = found.groups[::2]
+    kill(found, groups)
+    close(model, surgery.without(found, groups), np.ones((2, 4, 4, 3), "float32"))
 
 
 @keras.saving.register_keras_serializable("test")

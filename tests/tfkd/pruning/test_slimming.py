@@ -225,6 +225,27 @@ def test_a_strength_too_large_leaves_what_was_asked_and_one_of_each_layer(packag
                 assert (new != 0).any() and (new[new != 0] == old[new != 0]).all()
 
 
+@pytest.mark.parametrize("of", ["bn_scale", "kernels"])
+def test_momentum_does_not_let_a_layer_go_empty(package, digits, of):
+    for seed in range(4):
+        package.utils.set_random_seed(seed)
+        layers = package.layers
+        inputs = package.Input((8, 8))
+        x = layers.MultiHeadAttention(2, 3, name="attention")(inputs, inputs)
+        x = layers.BatchNormalization(name="scales")(layers.Dense(6, name="narrow")(x))
+        model = package.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+        model.compile(package.optimizers.SGD(0.02, momentum=0.9), crossentropy(package))
+        x, y = digits.train.x[:512, :, :, 0], digits.train.y[:512]
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[Slimming(5.0, of, 1.0)])
+        if of == "bn_scale":
+            left = [model.get_layer("scales").gamma.numpy()]
+        else:
+            kernel = np.abs(model.get_layer("attention")._output_dense.kernel.numpy())
+            left = [kernel.sum((1, 2)), kernel.sum((0, 1))]  # heads, outputs
+            left += [np.abs(model.get_layer("narrow").kernel.numpy()).sum(0)]
+        assert [(one != 0).sum() for one in left] == [1] * len(left)
+
+
 def test_the_rate_is_the_optimizers(package):
     optimizers = package.optimizers
     schedule = optimizers.schedules.PolynomialDecay(0.2, 8, 0.0)

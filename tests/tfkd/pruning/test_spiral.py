@@ -309,6 +309,16 @@ def test_bytes_and_latency_of_files(trained, small_digits, monkeypatch):
     assert len(runs) >= len(found.rounds) + 2
     assert "latency" in str(found)
 
+    converted, to_tflite = [], tfkd.export.to_tflite
+    monkeypatch.setattr(
+        tfkd.export, "to_tflite", lambda *given: converted.append(given[0]) or to_tflite(*given)
+    )
+    found = tfkd.spiral(
+        trained, small_digits, target={"latency": 0.7}, step=0.4, round_to=2,
+        **{**QUICK, "format": "float32"},
+    )  # fmt: skip
+    assert len(converted) == 1 + len(found.rounds)  # each model once, the final one too
+
 
 def test_alternatives_have_the_same_budget(trained, small_digits):
     done = []
