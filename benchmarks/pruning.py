@@ -229,6 +229,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--criteria", nargs="+")
     parser.add_argument("--final-epochs", type=int, help="after the rounds, for a longer run")
+    parser.add_argument("--optimizer", nargs=2, help="and its learning rate, such as sgd 0.1")
     parser.add_argument("--target", nargs="+", help="what must be halved, if not MACs alone")
     parser.add_argument(
         "--beside", nargs="*", help="which alternatives, in the place of the task's"
@@ -238,6 +239,9 @@ def main():
     task, data = TASKS[options.task], load(options.task, options.data)
     if options.final_epochs is not None:
         task.spiral["final_epochs"] = options.final_epochs
+    if options.optimizer is not None:
+        name, rate = options.optimizer
+        task = dataclasses.replace(task, rate=float(rate), spiral=task.spiral | {"optimizer": name})
     if options.target is not None:
         task.spiral["target"] = dict.fromkeys(options.target, 0.5)
     cells: dict[str, list] = {}

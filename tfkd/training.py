@@ -11,6 +11,8 @@ from tfkd import backends, outputs
 from tfkd.data import Data, is_one_hot
 from tfkd.errors import InputError, UnsupportedError
 
+#: What a `Trainer` steps with; `"sgd"` has a Nesterov momentum of 0.9.
+OPTIMIZERS = ("adam", "sgd")
 #: `progress(stage, done, total)` is told how far a stage is.
 Progress = Callable[[str, int, int], None]
 
@@ -18,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 class Trainer:
     """Fits models of either Keras the same way on the same data.
 
-    Adam with a cosine decay to zero, and the loss that `loss_for` gives.
+    A cosine decay to zero, and the loss that `loss_for` gives.
 
     Args:
         data: Split three ways; the test part is not looked at.
@@ -26,6 +28,7 @@ class Trainer:
         seed: Of everything random; set anew before each fit.
         augment: Function from a batch of `x` to one of the same shape, in TensorFlow
             operations, applied to the training part.
+        optimizer: One of `OPTIMIZERS`.
         progress: Called as `progress(stage, epochs_done, epochs)`.
     """
 
@@ -36,9 +39,11 @@ class Trainer:
         batch_size: int = 32,
         seed: int = 0,
         augment: Callable | None = None,
+        optimizer: str = "adam",
         progress: Progress | None = None,
     ):
         self.data, self.batch_size, self.seed, self.augment = data, batch_size, seed, augment
+        self.optimizer = optimizer
         self.progress = progress or (lambda stage, done, total: None)
         self.classification = is_classification(data.train.y)
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -92,7 +97,11 @@ class Trainer:
         units, y = student.output_shape[-1], self.data.train.y
         loss = loss_for(package, activation, units, y)
         metrics = ["accuracy"] if is_classification(y, units) else ["mae"]
-        model.compile(package.optimizers.Adam(schedule), loss, metrics=metrics)
+        if self.optimizer == "sgd":
+            optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        else:
+            optimizer = package.optimizers.Adam(schedule)
+        model.compile(optimizer, loss, metrics=metrics)
 
     def _batches(self):
         train = self.data.train

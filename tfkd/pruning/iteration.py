@@ -44,6 +44,7 @@ def spiral(
     scope: str = "global",
     round_to: int = 8,
     keep=(),
+    optimizer: str = "adam",
     learning_rate: float = 1e-3,
     batch_size: int = 32,
     augment: Callable | None = None,
@@ -81,7 +82,9 @@ def spiral(
         scope: See there.
         round_to: See there.
         keep: See there.
-        learning_rate: Of Adam, at the start of each round's cosine decay.
+        optimizer: `"adam"`, or `"sgd"` with a Nesterov momentum of 0.9: take what the model was
+            trained with, and its learning rate.
+        learning_rate: At the start of each round's cosine decay.
         batch_size: Examples per step.
         augment: Function from a batch of `x` to another, in TensorFlow operations. The teacher
             then sees what the student sees, and runs in every step; without it, it runs once
@@ -121,8 +124,9 @@ def spiral(
     _check(locals())
     criteria.check(criterion, (data.train.x, data.train.y))
     trainer = training.Trainer(
-        data, batch_size=batch_size, seed=seed, augment=augment, progress=progress
-    )
+        data, batch_size=batch_size, seed=seed, augment=augment, optimizer=optimizer,
+        progress=progress,
+    )  # fmt: skip
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep}
     pruning |= {"format": format or "int8", "seed": seed}
     if criterion == "taylor":
@@ -133,7 +137,8 @@ def spiral(
     settings = {
         "target": dict(target), "max_drop": max_drop, "step": step, "epochs": epochs,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
-        "learning_rate": learning_rate, "batch_size": batch_size, "augment": augment,
+        "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
+        "augment": augment,
         "format": format, "seed": seed, "distiller": dict(distiller), "teacher": teacher,
     }  # fmt: skip
     settings = {name: identity(value) for name, value in settings.items()}
@@ -355,6 +360,10 @@ def _check(given: dict):
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
     if given["teach"] == "last" and given["teacher"] is not None:
         problems.append("with teach='last' a teacher is never asked: leave it out, or teach='both'")
+    if given["optimizer"] not in training.OPTIMIZERS:
+        problems.append(
+            f"optimizer must be one of {training.OPTIMIZERS}, got {given['optimizer']!r}"
+        )
     if given["teach"] not in ("original", "last", "both"):
         problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
     for name in given["alternatives"]:

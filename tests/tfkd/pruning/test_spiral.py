@@ -341,9 +341,28 @@ def test_alternatives_have_the_same_budget(trained, small_digits):
     assert "original trained on" in str(found)
 
 
+def test_the_optimizer_is_the_one_named(package, small_digits, monkeypatch):
+    model, seen = network(package), []
+    compiled = training.Trainer.compile
+
+    def spied(self, given, student, *rest):
+        compiled(self, given, student, *rest)
+        seen.append(given.optimizer)
+
+    monkeypatch.setattr(training.Trainer, "compile", spied)
+    tfkd.spiral(
+        model, small_digits, target={"macs": 0.8}, step=0.5, round_to=2, optimizer="sgd",
+        alternatives="scratch", **{**QUICK, "learning_rate": 0.05},
+    )  # fmt: skip
+    assert len(seen) == 3  # the probe, one round, from scratch
+    assert all(isinstance(one, package.optimizers.SGD) and one.momentum == 0.9 for one in seen)
+
+
 def test_bad_input(trained, digits, small_digits):
     with pytest.raises(InputError, match="give target, max_drop or both"):
         tfkd.spiral(trained, digits)
+    with pytest.raises(InputError, match=r"optimizer must be one of \('adam', 'sgd'\), got 'ftrl'"):
+        tfkd.spiral(trained, digits, max_drop=0.1, optimizer="ftrl")
     with pytest.raises(InputError, match="step must lie.*rounds must.*teach must.*alternatives"):
         tfkd.spiral(
             trained, digits, max_drop=0.1, step=1.5, rounds=0, teach="me", alternatives=["none"]
