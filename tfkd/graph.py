@@ -415,14 +415,14 @@ def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
 
     Args:
         names: Name of a layer → what it may be called.
-        patterns: Names, or regular expressions that match a name wholly.
+        patterns: A name, or a regular expression that matches one wholly, or several.
         argument: What the user gave them as, for the message.
 
     Raises:
         InputError: for a pattern that is none, or matches no layer.
     """
     found = []
-    for pattern in patterns:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         try:
             if not isinstance(pattern, str):
                 raise TypeError("it must be text")

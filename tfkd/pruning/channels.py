@@ -250,8 +250,7 @@ def _kept_layers(walked: graph.Graph, keep) -> list:
     """Return the layers that the user keeps."""
     layers = dict(walked.layers)
     names = {path: {path, layer.name} for path, layer in layers.items()}
-    patterns = [keep] if isinstance(keep, str) else keep
-    return [layers[path] for path in graph.matching(names, patterns, "keep")]
+    return [layers[path] for path in graph.matching(names, keep, "keep")]
 
 
 def _groups_of(found: dependency.Dependencies, layers) -> set[int]:

@@ -138,8 +138,8 @@ def spiral(
         "target": dict(target), "max_drop": max_drop, "step": step, "epochs": epochs,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
         "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
-        "augment": augment,
-        "format": format, "seed": seed, "distiller": dict(distiller), "teacher": teacher,
+        "augment": augment, "format": format, "seed": seed, "distiller": dict(distiller),
+        "teacher": teacher,
     }  # fmt: skip
     settings = {name: identity(value) for name, value in settings.items()}
     state = State(folder, settings | {"of": fingerprint(model, data)})

@@ -101,15 +101,15 @@ def _rescaling(register, call, inputs):
 
 
 def _convolution(register, call, inputs):
-    layer, tensor = call.layer, call.inputs[0]
+    layer = call.layer
     _check_last(layer)
-    given = of_last(inputs[0], tensor.shape[-1])
+    given = _given(call, inputs)
     groups = getattr(layer, "groups", 1)
     if 1 < groups == layer.filters == len(given):  # depthwise by another name
         register.counts[id(layer)] = {"filters": given, "groups": given}
         register.slices(layer.kernel, -1, given)
         register.slices(layer.bias, 0, given)
-        return on_last(given, len(call.outputs[0].shape))
+        return _made(call, given)
     out = register.counted(layer, "filters")
     if groups > 1:
         if layer.kernel.shape[-2] == 1:
@@ -123,29 +123,29 @@ def _convolution(register, call, inputs):
     register.slices(layer.kernel, -2 if not transposed else -1, given)
     register.slices(layer.kernel, -1 if not transposed else -2, out)
     register.slices(layer.bias, 0, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _depthwise(register, call, inputs):
     layer = call.layer
     _check_last(layer)
-    given = of_last(inputs[0], call.inputs[0].shape[-1])
+    given = _given(call, inputs)
     out = np.repeat(given, layer.depth_multiplier)
     register.slices(_depthwise_kernel(layer), -2, given)
     register.slices(layer.bias, 0, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _separable(register, call, inputs):
     layer = call.layer
     _check_last(layer)
-    given = of_last(inputs[0], call.inputs[0].shape[-1])
+    given = _given(call, inputs)
     out = register.counted(layer, "filters")
     register.slices(layer.depthwise_kernel, -2, given)
     register.slices(layer.pointwise_kernel, -2, np.repeat(given, layer.depth_multiplier))
     register.slices(layer.pointwise_kernel, -1, out)
     register.slices(layer.bias, 0, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _dense(register, call, inputs):
@@ -155,18 +155,18 @@ def _dense(register, call, inputs):
 def _dense_weights(register, layer, call, inputs):
     if getattr(layer, "lora_enabled", False):
         raise Whole("it has low-rank adapters")
-    given = of_last(inputs[0], call.inputs[0].shape[-1])
+    given = _given(call, inputs)
     out = register.counted(layer, "units")
     register.slices(layer.kernel, 0, given)
     register.slices(layer.kernel, 1, out)
     register.slices(layer.bias, 0, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _embedding(register, call, inputs):
     out = register.counted(call.layer, "output_dim")
     register.slices(call.layer.embeddings, 1, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _batch_normalization(register, call, inputs):
@@ -174,7 +174,7 @@ def _batch_normalization(register, call, inputs):
     axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
     if axis not in (-1, len(tensor.shape) - 1):
         raise Whole("it does not normalize the last axis")
-    given = of_last(inputs[0], tensor.shape[-1])
+    given = _given(call, inputs)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
         register.slices(getattr(layer, name), 0, given)
     return inputs[0]
@@ -183,7 +183,7 @@ def _batch_normalization(register, call, inputs):
 def _prelu(register, call, inputs):
     alpha = call.layer.alpha
     if alpha.shape[-1] > 1:
-        given = of_last(inputs[0], call.inputs[0].shape[-1])
+        given = _given(call, inputs)
         register.slices(alpha, len(alpha.shape) - 1, given)
     return inputs[0]
 
@@ -212,21 +212,21 @@ def _attention(register, call, inputs):
     register.slices(projection.kernel, 0, heads)
     register.slices(projection.kernel, 2, out)
     register.slices(projection.bias, 0, out)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _recurrent(register, call, inputs):
     if len(inputs) > 1 or call.layer.return_state:
         raise Whole("its state is an input or an output")
     out = _recurrent_weights(register, call.layer, call, inputs)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _recurrent_weights(register, layer, call, inputs):
     gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}.get(kind_of(layer))
     if gates is None:
         raise Whole(f"{type(layer).__name__} has no rule")
-    given = of_last(inputs[0], call.inputs[0].shape[-1])
+    given = _given(call, inputs)
     out = register.counted(layer, "units")
     of_gates = np.tile(out, gates)
     cell = layer.cell
@@ -257,7 +257,7 @@ def _bidirectional(register, call, inputs):
     # Both directions are built from one configuration.
     if layer.forward_layer.units == layer.backward_layer.units:
         register.bind(*parts)
-    return on_last(out, len(call.outputs[0].shape))
+    return _made(call, out)
 
 
 def _time_distributed(register, call, inputs):
@@ -270,7 +270,7 @@ def _time_distributed(register, call, inputs):
 def _spatial(register, call, inputs):
     """Padding, cropping, pooling, resizing: the channels are what they were."""
     _check_last(call.layer)
-    return on_last(of_last(inputs[0], call.inputs[0].shape[-1]), len(call.outputs[0].shape))
+    return _made(call, _given(call, inputs))
 
 
 def _reshape(register, call, inputs):
@@ -278,8 +278,7 @@ def _reshape(register, call, inputs):
     tensor, result = call.inputs[0], call.outputs[0]
     if None in tensor.shape[1:] or None in result.shape[1:]:
         raise Whole("a size is free")
-    if getattr(call.layer, "data_format", "channels_last") not in (None, "channels_last"):
-        raise Whole("its channels are not on the last axis")
+    _check_last(call.layer)
     full = np.broadcast_to(inputs[0], tensor.shape[1:])
     kind = kind_of(call.layer)
     if kind == "Permute":
@@ -291,7 +290,7 @@ def _reshape(register, call, inputs):
         # What is taken away must leave a box: a channel goes at every place of it.
         rows = full.reshape(-1, full.shape[-1])
         register.bind(rows, rows[0])
-        full = on_last(rows[0], len(result.shape))
+        full = _made(call, rows[0])
     if kind == "Reshape":
         labels = full.reshape(-1)
         register.bind(register.shapes.setdefault(id(call.layer), labels), labels)
@@ -336,6 +335,16 @@ def _concatenate(register, call, inputs):
         rows = np.moveaxis(joined, axis, 0)
         register.bind(rows, rows[0])
     return joined
+
+
+def _given(call, inputs):
+    """Return the labels of the channels that a layer is given."""
+    return of_last(inputs[0], call.inputs[0].shape[-1])
+
+
+def _made(call, labels):
+    """Return the labels of channels as those of what a call gives."""
+    return on_last(labels, len(call.outputs[0].shape))
 
 
 def _check_last(layer):

@@ -248,8 +248,8 @@ def _step(
         return np.where(may_go, np.searchsorted(present, groups), len(present)).astype("int32")
 
     own = numbers(slices)
-    sizes = np.concatenate([np.full(len(one.groups), one.size) for one in slices])
-    roots = np.sqrt(np.bincount(own, sizes, len(present) + 1)[:-1])
+    weights = np.concatenate([np.full(len(one.groups), one.size) for one in slices])
+    roots = np.sqrt(np.bincount(own, weights, len(present) + 1)[:-1])
     lengths = tf.constant(strength * roots, tf.float32)
     # Followers read from the table of who is alive, which stands behind that of the factors.
     reads = np.concatenate([own, numbers(followers) + len(present) + 1])

@@ -33,7 +33,7 @@ def wrapped(model, skip, rule):
         raise InputError("The model is pruned or clustered already; strip it first.")
     translated, names_of = translation.counterparts(model)
     source = graph.walk(translated)
-    skipped = _skipped(model, source, names_of, skip)
+    skipped = graph.matching(translation.aliases(model, source, names_of), skip, "skip")
     calls = Counter(id(call.layer) for call in source.calls)
     made, whole, problems = {}, {}, []
     for name, layer in source.layers:
@@ -82,14 +82,6 @@ def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
             translated_layers.copy_state(layer, copies[id(layer)])
     rebuilt.tfkd_whole = whole
     return rebuilt
-
-
-def _skipped(model, source, names_of, skip) -> set[str]:
-    aliases = {name: {name} for name, _ in source.layers}
-    for path, layer in graph.walk(model).layers:
-        if id(layer) in names_of:
-            aliases[names_of[id(layer)]] |= {layer.name, path}
-    return set(graph.matching(aliases, [skip] if isinstance(skip, str) else skip, "skip"))
 
 
 def carried_back(trained, model, plain):

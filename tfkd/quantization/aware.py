@@ -237,11 +237,8 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
 
     translated, names_of = translation.counterparts(model)
     source = graph.walk(translated)
-    names = {layer.name: {layer.name} for _, layer in source.layers}
-    for path, layer in graph.walk(model).layers:
-        if id(layer) in names_of:
-            names[names_of[id(layer)]] |= {layer.name, path}
-    skipped = graph.matching(names, [skip] if isinstance(skip, str) else skip, "skip")
+    names = translation.aliases(model, source, names_of)
+    skipped = graph.matching(names, skip, "skip")
     configs = {}
     for pattern, config in (per_layer or {}).items():
         if not isinstance(config, backends.tfmot().quantization.keras.QuantizeConfig):

@@ -11,7 +11,7 @@
 """
 
 from tfkd.translation.activations import custom_objects
-from tfkd.translation.model import counterparts, translate
+from tfkd.translation.model import aliases, counterparts, translate
 from tfkd.translation.registry import register
 
-__all__ = ["counterparts", "custom_objects", "register", "translate"]
+__all__ = ["aliases", "counterparts", "custom_objects", "register", "translate"]

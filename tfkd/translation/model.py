@@ -76,6 +76,24 @@ def counterparts(model, to: str = "tf_keras"):
     return translated, {key: layer.name for key, layer in translator.layers.items()}
 
 
+def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[str, set[str]]:
+    """Say what the layers of a translated model may be called.
+
+    Args:
+        model: The model that was translated.
+        translated: The walk of what became of it.
+        names_of: As `counterparts` returns it.
+
+    Returns:
+        Name of each layer there → that name, and its counterpart's name and path here.
+    """
+    found = {layer.name: {layer.name} for _, layer in translated.layers}
+    for path, layer in graph.walk(model).layers:
+        if id(layer) in names_of:
+            found[names_of[id(layer)]] |= {layer.name, path}
+    return found
+
+
 class _Translator:
     """Makes every layer before any is called, so that all problems are told at once."""
 
