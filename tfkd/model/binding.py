@@ -1,0 +1,347 @@
+"""The one rule that binds given values to a model's inputs or outputs.
+
+Names bind where names are given: the model's own dict keys, or the names of its layers.
+Otherwise the declared order binds. Sorted names never do. What fits in two ways, or in
+none, is an error that names both sides.
+
+    {"sex": y1, "species": y0}  ─┐
+    [y0, y1]  (declared order)  ─┼─ Slots.bind ─► [y0, y1]  (the model's flat order)
+    Slots of another model      ─┘  Slots.match ─► which of theirs each of ours is
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfkd import graph
+from tfkd.errors import InputError
+
+_WRAPPED = re.compile(r"^(quant|prune_low_magnitude|cluster)_")
+_GENERATED = {"input", "input_layer", "keras_tensor", "output"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """One input or output of a model.
+
+    Attributes:
+        name: Name of its layer, as Keras knows it.
+        key: The model's own dict key for it, or `None`.
+        given: Whether somebody chose the name; Keras generates others ("dense_3").
+        aliases: Further names, such as the path of a layer inside a nested model.
+        shape: With the batch size; `None` where a size is free, or nothing is known.
+    """
+
+    name: str
+    key: str | None = None
+    given: bool = True
+    aliases: frozenset[str] = frozenset()
+    shape: tuple[int | None, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """What a message calls it."""
+        return self.name if self.key is None else self.key
+
+    def is_called(self, name) -> bool:
+        """Tell whether `name` may stand for this slot."""
+        return name in (self.key, self.name) or name in self.aliases
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """The inputs or the outputs of a model, in its flat order.
+
+    Attributes:
+        owner: What to call the model in a message, for example `"student 'net'"`.
+        kind: `"input"` or `"output"`.
+        entries: The slots in the order in which Keras flattens the model's structure.
+        ordered: Whether a list can be bound by its order. Not so for a dict whose keys
+            were declared in another order than Keras flattens them in: there a list could
+            mean either.
+    """
+
+    owner: str
+    kind: str
+    entries: tuple[Slot, ...]
+    ordered: bool = True
+
+    def __len__(self):
+        return len(self.entries)
+
+    @property
+    def labels(self) -> list[str]:
+        """What messages call the slots."""
+        return [slot.label for slot in self.entries]
+
+    def bind(
+        self, given, what: str, *, missing: bool = False, extra: bool = False, unstructured=()
+    ) -> list[Any]:
+        """Return what is given for each slot, in the flat order.
+
+        Args:
+            given: A dict by the model's keys or by layer names, a list or tuple in the
+                declared order, or the value itself where there is one slot.
+            what: What the values are, for the message: `"labels"`, `"sample_weight"`.
+            missing: Whether a dict may leave slots out; they get `None`.
+            extra: Whether a dict may hold keys of no slot; they are left out.
+            unstructured: Types of lists or dicts that are one value, not a structure.
+
+        Raises:
+            InputError: for another number of values, or names that are unknown, missing or
+                fit in two ways.
+        """
+        count = len(self.entries)
+        if isinstance(given, Mapping) and not isinstance(given, tuple(unstructured)):
+            return self._by_name(given, what, missing, extra)
+        several = isinstance(given, (list, tuple)) and not isinstance(given, tuple(unstructured))
+        if count == 1:
+            return [given[0]] if several and len(given) == 1 else [given]
+        if not several or len(given) != count:
+            got = f"{len(given)} values" if several else f"one ({type(given).__name__})"
+            raise InputError(
+                f"The {self.owner} has {count} {self.kind}s ({self._listed}), and {what} holds "
+                f"{got}: give a list of {count} in that order, or a dict by these names."
+            )
+        if not self.ordered:
+            raise InputError(
+                f"The {self.owner} names its {self.kind}s ({self._listed}), and {what} is a list, "
+                "whose order could be the declared or the sorted one: give a dict by these names."
+            )
+        return list(given)
+
+    def match(self, theirs: Slots) -> list[int | None]:
+        """Return which of another model's slots each of ours is; `None` where it has none.
+
+        Names bind where somebody chose them; the order binds where Keras generated the
+        names, and as many are there.
+
+        Args:
+            theirs: The other model's slots; it may have more than we do.
+
+        Raises:
+            InputError: where names and order disagree and the names are generated, some
+                names are shared and others not, or the numbers differ.
+        """
+        if len(self) == len(theirs) == 1:
+            return [0]
+        found = [self._same_as(slot, theirs) for slot in self.entries]
+        sides = f"{self.owner}: {self._listed}; {theirs.owner}: {theirs._listed}"
+        named = [i for i in found if i is not None]
+        if len(set(named)) < len(named):
+            raise InputError(f"Two {self.kind}s fit the same one by name ({sides}); rename them.")
+        if len(named) == len(self):
+            generated = [not slot.given for slot in self.entries]
+            if named != list(range(len(self))) and any(generated) and len(self) == len(theirs):
+                raise InputError(
+                    f"The {self.kind}s have the same generated names in another order ({sides}); "
+                    f"name the layers, or give both models dicts of {self.kind}s."
+                )
+            return found
+        if any(self.entries[i].given for i, j in enumerate(found) if j is not None):
+            return found
+        if len(self) == len(theirs) and self.ordered and theirs.ordered:
+            return list(range(len(self)))
+        if len(self) == len(theirs):
+            raise InputError(
+                f"The {self.kind}s have other names ({sides}), and the order of a dict decides "
+                "nothing; use the same names in both."
+            )
+        return [None] * len(self)
+
+    def position(self, name: str) -> int | None:
+        """Return the flat index of the slot of that name, or `None`."""
+        return next((i for i, slot in enumerate(self.entries) if slot.is_called(name)), None)
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(map(repr, self.labels))
+
+    @staticmethod
+    def _same_as(slot: Slot, theirs: Slots) -> int | None:
+        """Return the one slot of theirs that shares a name with ours."""
+        for ours in (slot.key, slot.name, *sorted(slot.aliases)):
+            for theirs_of in (
+                lambda other: {other.key},
+                lambda other: {other.name},
+                lambda other: other.aliases,
+            ):
+                if ours is None:
+                    continue
+                fits = [i for i, other in enumerate(theirs.entries) if ours in theirs_of(other)]
+                if len(fits) == 1:
+                    return fits[0]
+        return None
+
+    def _by_name(self, given, what, missing, extra) -> list[Any]:
+        for names in (
+            [slot.key for slot in self.entries],
+            [slot.name for slot in self.entries],
+        ):
+            # The model's own keys, as Keras has it, then the names of layers, wholly.
+            known = [name for name in names if name is not None and name in given]
+            whole = len(known) == len(given) if not extra else len(known) == len(self)
+            if whole and len(set(known)) == len(known) and known:
+                found = [given.get(name) if name is not None else None for name in names]
+                self._refuse_missing([name in given for name in names], given, what, missing)
+                return found
+        fits = [
+            [name for name in given if slot.is_called(name)] for slot in self.entries
+        ]
+        used = [name for names in fits for name in names]
+        unknown = [name for name in given if name not in used]
+        if any(len(names) > 1 for names in fits) or len(set(used)) < len(used):
+            raise InputError(
+                f"{what} has the names {self._shown(given)}, which fit the {self.kind}s of the "
+                f"{self.owner} ({self._listed}) in more than one way: give one name for each."
+            )
+        if unknown and not extra:
+            raise InputError(
+                f"{what} has the unknown names {self._shown(unknown)}; the {self.kind}s of the "
+                f"{self.owner} are {self._listed}."
+            )
+        self._refuse_missing([bool(names) for names in fits], given, what, missing)
+        return [given[names[0]] if names else None for names in fits]
+
+    def _refuse_missing(self, present, given, what, missing):
+        absent = [slot.label for slot, here in zip(self.entries, present, strict=True) if not here]
+        if absent and not missing:
+            raise InputError(
+                f"{what} lacks {self._shown(absent)}; given are {self._shown(given)}, and the "
+                f"{self.kind}s of the {self.owner} are {self._listed}."
+            )
+
+    @staticmethod
+    def _shown(names: Iterable) -> str:
+        return ", ".join(repr(name) for name in names) or "none"
+
+
+def inputs_of(model, owner: str = "model") -> Slots:
+    """Return the inputs of a Keras model that has a graph.
+
+    Args:
+        model: A Keras 3 or tf_keras model, or its `graph.Graph`.
+        owner: `"student"`, `"teacher"` or `"model"`, for messages.
+
+    Raises:
+        InputError, UnsupportedError: as `graph.walk` does.
+    """
+    walked = model if isinstance(model, graph.Graph) else graph.walk(model)
+    return _slots(walked, walked.inputs, "input", owner, None)
+
+
+def outputs_of(model, owner: str = "model") -> Slots:
+    """Return the outputs of a Keras model that has a graph, named as Keras names them.
+
+    Args:
+        model: A Keras 3 or tf_keras model, or its `graph.Graph`.
+        owner: `"student"`, `"teacher"` or `"model"`, for messages.
+
+    Raises:
+        InputError, UnsupportedError: as `graph.walk` does.
+    """
+    walked = model if isinstance(model, graph.Graph) else graph.walk(model)
+    names = None if model is walked else getattr(model, "output_names", None)
+    return _slots(walked, walked.outputs, "output", owner, names)
+
+
+def slots_of_values(structure, kind: str, owner: str) -> Slots:
+    """Return the slots of nested values: of what a model without a graph takes or gives.
+
+    Args:
+        structure: A tensor or array, or a list, tuple or dict of them.
+        kind: `"input"` or `"output"`.
+        owner: What to call the model in a message.
+    """
+    paths, values = _paths(structure), list(graph.leaves(structure))
+    entries = [
+        Slot(
+            name=path or f"{kind}_{i}" if path is not None else f"{kind}_{i}",
+            key=path,
+            given=path is not None,
+            shape=(None, *tuple(value.shape)[1:]) if hasattr(value, "shape") else None,
+        )
+        for i, (path, value) in enumerate(zip(paths, values, strict=True))
+    ]
+    return Slots(owner, kind, tuple(entries), _is_ordered(structure))
+
+
+def named(names: Iterable[str], kind: str, owner: str, *, ordered: bool, shapes=None) -> Slots:
+    """Return slots of which the names are known, and perhaps their order.
+
+    Args:
+        names: Their names.
+        kind: `"input"` or `"output"`.
+        owner: What to call the model in a message.
+        ordered: Whether `names` come in the declared order.
+        shapes: Shape of each, batch included, if known.
+    """
+    names = list(names)
+    shapes = shapes or [None] * len(names)
+    entries = [
+        Slot(name, given=not _is_generated(name, None), shape=shape)
+        for name, shape in zip(names, shapes, strict=True)
+    ]
+    return Slots(owner, kind, tuple(entries), ordered)
+
+
+def _slots(walked: graph.Graph, structure, kind, owner, names) -> Slots:
+    tensors, keys = list(graph.leaves(structure)), _paths(structure)
+    if names is None or len(names) != len(tensors):
+        names = [tensor.name.split("/")[-1] for tensor in tensors]
+    elif any(key is not None for key in keys) and sorted(map(str, keys)) == sorted(names):
+        # Keras 3 counts the keys as names too; the layers' names serve as well.
+        names = [tensor.name.split("/")[-1] for tensor in tensors]
+    entries = []
+    for tensor, key, name in zip(tensors, keys, names, strict=True):
+        call = walked.producer(tensor)
+        last = tensor.name.split("/")[-1]
+        further = {tensor.name, last, _WRAPPED.sub("", last), _WRAPPED.sub("", name)} - {name, key}
+        generated = _is_generated(_WRAPPED.sub("", name), None if call is None else call.layer)
+        entries.append(Slot(name, key, key is not None or not generated, frozenset(further),
+                            tuple(tensor.shape)))  # fmt: skip
+    return Slots(f"{owner} {walked.name!r}", kind, tuple(entries), _is_ordered(structure))
+
+
+def _paths(structure) -> list[str | None]:
+    """Return the dict key of each leaf, in flat order; `None` where it is in a list."""
+
+    def visit(part, path):
+        if isinstance(part, Mapping):
+            for key in sorted(part):
+                yield from visit(part[key], [*path, str(key)])
+        elif isinstance(part, (list, tuple)):
+            for i, value in enumerate(part):
+                yield from visit(value, [*path, str(i)] if path else path)
+        else:
+            yield "/".join(path) if path else None
+
+    return list(visit(structure, []))
+
+
+def _is_ordered(structure) -> bool:
+    """Tell whether declared order and flat order are the same."""
+    if isinstance(structure, Mapping):
+        return list(structure) == sorted(structure) and all(map(_is_ordered, structure.values()))
+    if isinstance(structure, (list, tuple)):
+        return all(map(_is_ordered, structure))
+    return True
+
+
+def _is_generated(name: str, layer) -> bool:
+    """Tell whether Keras made up the name of a layer."""
+    base = re.sub(r"_\d+$", "", name)
+    if base in _GENERATED or base.startswith("tf."):
+        return True
+    kinds = set() if layer is None else {layer, getattr(layer, "layer", layer)}
+    return base in {_snake(type(one).__name__) for one in kinds}
+
+
+def _snake(name: str) -> str:
+    """Return a class's name as Keras makes a layer's name of it."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
