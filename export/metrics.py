@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 
 from tfkd.errors import InputError
+from tfkd.model import task as tasks
 
 #: What outputs and labels can be about; `task_of` tells which.
-TASKS = ("classification", "binary", "anomaly", "regression")
+TASKS = tasks.TASKS
 
 
 def score(
@@ -19,29 +20,36 @@ def score(
     *,
     logits: bool | None = None,
     task: str | None = None,
+    activation: str | None = None,
 ) -> dict[str, float]:
     """Score outputs against labels.
 
-    - classification: outputs (n, ..., classes), y class numbers (n, ...) or one-hot rows:
+    - categorical: outputs (n, ..., classes), y class numbers (n, ...), one-hot or soft rows:
       accuracy, precision, recall, f1.
     - binary: outputs (n, ..., 1) or (n,), y 0 and 1 of an integer or bool dtype: auc, and with
       `logits` known also the four.
+    - multilabel: outputs (n, ..., labels), y 0 and 1 of the same shape, any number of ones a
+      row: auc, and with `logits` known also the four; accuracy is that of each label by itself.
     - anomaly: outputs of the shape of `x`, y 0 and 1 (n,): auc of the mean squared
       reconstruction error.
     - regression: outputs (n, ...), y values of the same shape: mae, rmse.
 
     Precision, recall and f1 are macro averages over the classes that occur in labels or
-    answers; for a binary output they are those of class 1. What has no positives counts 0.
-    Positions of a sequence or an image count as examples of their own. Where only one of two
-    classes occurs there is no auc and it is left out.
+    answers, or over the labels of a multilabel output; for a binary output they are those of
+    class 1. What has no positives counts 0. Positions of a sequence or an image count as examples
+    of their own. Where only one of two classes occurs there is no auc and it is left out; of
+    several labels it is the mean over those that have both.
 
     Args:
         outputs: Float array of shape (n, ...).
         y: Labels of shape (n, ...), see the list; an extra last axis of 1 is ignored.
         x: The input (n, ...), where the outputs are reconstructions of it.
-        logits: Of a binary output, whether it is a logit (class 1 above 0) or a probability
-            (above 0.5). `None`: not known, and nothing that depends on it is given.
-        task: One of `TASKS`, where it does not follow from shapes and dtypes, see `task_of`.
+        logits: Of a binary or multilabel output, whether it is a logit (class 1 above 0) or a
+            probability (above 0.5). Defaults to what `activation` says. `None` for both: not
+            known, and nothing that depends on it is given.
+        task: One of `TASKS` (or `"classification"`, the same as `"categorical"`), where it does
+            not follow from labels and outputs, see `tfkd.model.task.task_of`.
+        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
 
     Returns:
         Metric name → value.
@@ -57,60 +65,45 @@ def score(
     x = None if x is None else _numbers("inputs", x)
     if len(y) != len(outputs):
         raise InputError(f"There are {len(outputs)} outputs but {len(y)} labels.")
-    if task not in (None, *TASKS):
-        raise InputError(f"task must be one of {TASKS}, got {task!r}.")
-    task = task or task_of(outputs, y, x)
-    if task == "classification":
-        return _classification(outputs, y)
+    if task is None:
+        task = tasks.task_of(y, outputs.shape, x, activation)
+    task = tasks.canonical(task)
+    if logits is None:
+        logits = {"linear": True, "sigmoid": False}.get(activation)
+    if task == "categorical":
+        return _categorical(outputs, y)
     if task == "binary":
         return _binary(outputs, y, logits)
+    if task == "multilabel":
+        return _multilabel(outputs, y, logits)
     if task == "anomaly":
         return _anomaly(outputs, y, x)
-    if y.shape != outputs.shape:
-        y = y.reshape(outputs.shape) if _squeezed(y) == _squeezed(outputs) else _refuse(outputs, y)
-    error = outputs.astype(np.float64) - y
+    error = outputs.astype(np.float64) - _as(outputs, y)
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
 
 
-def task_of(outputs: np.ndarray, y: np.ndarray, x: np.ndarray | None = None) -> str:
-    """Tell from shapes and dtypes what outputs and labels are about.
+def task_of(
+    outputs: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray | None = None,
+    activation: str | None = None,
+) -> str:
+    """Tell what outputs and labels are about, in the words of reports.
 
     Args:
         outputs: Array of shape (n, ...).
         y: Labels of shape (n, ...).
-        x: The input; with it, outputs of its shape and labels 0 and 1 (n,) are an anomaly
-            detector's, but for two numbers an example: these are a classifier's.
+        x: The input, where the outputs may be its reconstruction.
+        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
 
     Returns:
-        One of `TASKS`.
+        As `tfkd.model.task.task_of`, with `"classification"` for `"categorical"`.
 
     Raises:
-        InputError: for labels 0 and 1 that are neither class numbers nor one-hot.
+        InputError: for labels that do not fit the outputs.
     """
-    integer = y.dtype.kind in "biu"
-    zero_one = bool(((y == 0) | (y == 1)).all())
-    several = outputs.ndim > 1 and outputs.shape[-1] > 1
-    if not several:
-        fits = _squeezed(y) == _squeezed(outputs)
-        if integer and zero_one and fits:
-            return "binary"
-    reconstructs = x is not None and x.shape == outputs.shape and outputs[0].size > 2
-    if integer and zero_one and reconstructs and _squeezed(y) == (len(y),):
-        return "anomaly"
-    if not several:
-        return "regression"
-    if integer and y.shape in (outputs.shape[:-1], (*outputs.shape[:-1], 1)):
-        return "classification"
-    if y.shape == outputs.shape and zero_one:
-        if (y.sum(-1) == 1).all():
-            return "classification"
-        if integer:
-            raise InputError(
-                f"Labels of shape {y.shape} hold 0 and 1, but are not one-hot: several labels an "
-                "example are not scored. Give one column at a time, or float labels for mae and "
-                "rmse."
-            )
-    return "regression"
+    task = tasks.task_of(y, np.shape(outputs), x, activation)
+    return "classification" if task == "categorical" else task
 
 
 def _numbers(what: str, values) -> np.ndarray:
@@ -129,21 +122,14 @@ def _numbers(what: str, values) -> np.ndarray:
     return values
 
 
-def _squeezed(values) -> tuple[int, ...]:
-    shape = values.shape
-    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+def _as(outputs, y):
+    """Return labels in the shape of the outputs, or raise."""
+    if tasks.squeezed(y.shape) != tasks.squeezed(outputs.shape):
+        tasks.refuse(y, outputs.shape)
+    return y.reshape(outputs.shape)
 
 
-def _refuse(outputs, y):
-    classes = f"class numbers (integers) of shape {outputs.shape[:-1]}, one-hot rows or "
-    raise InputError(
-        f"Labels of shape {y.shape} and dtype {y.dtype} do not fit outputs of shape "
-        f"{outputs.shape}: give {classes if outputs.ndim > 1 and outputs.shape[-1] > 1 else ''}"
-        f"values of shape {outputs.shape}."
-    )
-
-
-def _classification(outputs, y) -> dict[str, float]:
+def _categorical(outputs, y) -> dict[str, float]:
     classes = outputs.shape[-1]
     if outputs.ndim < 2 or classes < 2:
         raise InputError(f"Classification needs outputs (n, ..., classes), got {outputs.shape}.")
@@ -152,19 +138,13 @@ def _classification(outputs, y) -> dict[str, float]:
     elif _integers(y) and y.size == outputs.size // classes:
         y = y.reshape(outputs.shape[:-1])
     else:
-        _refuse(outputs, y)
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        raise InputError(
-            f"For outputs of {classes} classes the class numbers run from 0 to {classes - 1}, got "
-            f"{low} to {high}; number the classes from 0."
-        )
-    return _four(y, outputs.argmax(-1), "macro")
+        tasks.refuse(y, outputs.shape)
+    tasks.check_classes(y, classes)
+    return _four(y.ravel(), outputs.argmax(-1).ravel(), "macro")
 
 
 def _binary(outputs, y, logits) -> dict[str, float]:
-    if _squeezed(y) != _squeezed(outputs):
-        _refuse(outputs, y)
+    y = _as(outputs, y)
     _check_zero_one(y)
     y, outputs = y.ravel().astype(int), outputs.ravel()
     scores = _auc(y, outputs)
@@ -173,8 +153,22 @@ def _binary(outputs, y, logits) -> dict[str, float]:
     return scores
 
 
+def _multilabel(outputs, y, logits) -> dict[str, float]:
+    if outputs.ndim < 2 or outputs.shape[-1] < 2:
+        raise InputError(f"Several labels need outputs (n, ..., labels), got {outputs.shape}.")
+    y = _as(outputs, y)
+    _check_zero_one(y)
+    y, outputs = (values.reshape(-1, values.shape[-1]) for values in (y.astype(int), outputs))
+    aucs = [_auc(*columns).get("auc") for columns in zip(y.T, outputs.T, strict=True)]
+    aucs = [auc for auc in aucs if auc is not None]
+    scores = {"auc": float(np.mean(aucs))} if aucs else {}
+    if logits is not None:
+        scores |= _four(y, (outputs > (0.0 if logits else 0.5)).astype(int), "macro")
+    return scores
+
+
 def _anomaly(outputs, y, x) -> dict[str, float]:
-    if x is None or x.shape != outputs.shape or _squeezed(y) != (len(outputs),):
+    if x is None or x.shape != outputs.shape or tasks.squeezed(y.shape) != (len(outputs),):
         given = "no x" if x is None else f"x of shape {x.shape}"
         raise InputError(
             "Anomaly detection needs reconstructions of x and labels (n,), got outputs of shape "
@@ -203,9 +197,9 @@ def _auc(y, values) -> dict[str, float]:
 
 
 def _four(y, answers, average) -> dict[str, float]:
+    """Return the four of flat class numbers, or of rows of labels, each a column."""
     from sklearn import metrics
 
-    y, answers = y.ravel(), answers.ravel()
     with warnings.catch_warnings():
         # scikit-learn takes many classes among few examples for a mistake.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

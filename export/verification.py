@@ -11,7 +11,8 @@ import numpy as np
 
 from tfkd import backends, graph, loading
 from tfkd.errors import InputError
-from tfkd.outputs import activation_behind
+from tfkd.model import task as tasks
+from tfkd.outputs import OutputKind, output_kinds
 
 from . import conversion, flatbuffer, metrics, tracing
 from .artifact import STEP, TFLiteModel
@@ -156,8 +157,10 @@ def verify(
         threshold: Least agreement on the class that passes. Defaults to 0.995 for float
             outputs, 0.98 for integer ones.
         layers: Whether to measure also which layer loses how much; takes another conversion.
-        task: `"classification"`, `"binary"`, `"anomaly"` or `"regression"`, where that does
-            not follow from the data, see `metrics.task_of`.
+        task: `"categorical"` (or `"classification"`), `"binary"`, `"multilabel"`, `"anomaly"`
+            or `"regression"`, where that does not follow from the model's outputs and the
+            labels, see `tfkd.model.task.task_of`. Of several labels an example the agreement is
+            that of each label by itself.
 
     Returns:
         A `Verification`.
@@ -172,8 +175,7 @@ def verify(
     """
     check_engine(engine, ("auto", *ENGINES))
     engine = "xnnpack" if engine == "auto" else engine
-    if task not in (None, *metrics.TASKS):
-        raise InputError(f"task must be one of {metrics.TASKS}, got {task!r}.")
+    task = None if task is None else tasks.canonical(task)
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
     if isinstance(model, (str, os.PathLike)):
@@ -188,8 +190,8 @@ def verify(
     # An input that an output may be a reconstruction of.
     only = np.asarray(arrays[0]) if len(arrays) == 1 else None
     judges = [
-        _Judge(source, tensor, values, labels_, only, task)
-        for tensor, values, labels_ in zip(source.output_list, want, labels, strict=True)
+        _Judge(kind, values, labels_, only, task)
+        for kind, values, labels_ in zip(output_kinds(model), want, labels, strict=True)
     ]
     model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
     got = file.predict(fed, engine=engine)
@@ -224,27 +226,29 @@ def verify(
 class _Judge:
     """Knows what one output of a model is about, and compares and scores it by that."""
 
-    def __init__(self, source, tensor, want, y, x, task):
-        activation = activation_behind(source, tensor)
-        self.y, self.x = None if y is None else np.asarray(y), x
-        several = want.ndim > 1 and want.shape[-1] > 1
-        reconstructs = x is not None and x.shape == want.shape
+    def __init__(self, kind: OutputKind, want, y, x, task):
+        self.axis = kind.class_axis if not kind.is_last else None
+        want = self._classes_last(want)
+        self.y = None if y is None else np.asarray(y)
+        if self.y is not None and self.y.ndim == want.ndim:
+            self.y = self._classes_last(self.y)
+        self.x, self.activation = x, kind.activation
         if task is not None:
             self.task = task
-        elif several and activation == "softmax":
-            self.task = "classification"
-        elif not several and activation == "sigmoid" and _zero_one(self.y):
-            self.task = "binary"
         elif self.y is not None and self.y.dtype.kind in "biuf" and self.y.size:
-            self.task = metrics.task_of(want, self.y, x)
+            self.task = tasks.task_of(self.y, want.shape, x, kind.activation)
         else:
-            self.task = "classification" if several and not reconstructs else "regression"
-        self.logits = {"linear": True, "sigmoid": False}.get(activation)
+            self.task = tasks.without_labels(want.shape, x, kind.activation)
+        self.logits = {"linear": True, "sigmoid": False}.get(kind.activation)
+
+    def _classes_last(self, values) -> np.ndarray:
+        return values if self.axis is None else np.moveaxis(values, self.axis, -1)
 
     def score(self, values) -> dict[str, float]:
         if self.y is None:
             return {}
-        return metrics.score(values, self.y, self.x, logits=self.logits, task=self.task)
+        values = self._classes_last(values)
+        return metrics.score(values, self.y, self.x, task=self.task, activation=self.activation)
 
     def parity(self, name, got, want, scale, threshold) -> OutputParity:
         if got.shape != want.shape:
@@ -254,9 +258,9 @@ class _Judge:
             )
         difference = np.abs(got.astype("float64") - want)
         same = None
-        if self.task == "classification":
-            same = got.argmax(-1) == want.argmax(-1)
-        elif self.task == "binary" and self.logits is not None:
+        if self.task == "categorical":
+            same = self._classes_last(got).argmax(-1) == self._classes_last(want).argmax(-1)
+        elif self.task in ("binary", "multilabel") and self.logits is not None:
             limit = 0.0 if self.logits else 0.5
             same = (got > limit) == (want > limit)
         kind = "values" if same is None else "classes"
@@ -279,10 +283,6 @@ class _Judge:
             threshold=threshold,
             allowed=allowed,
         )
-
-
-def _zero_one(y) -> bool:
-    return y is None or bool(y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all())
 
 
 def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:

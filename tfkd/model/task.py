@@ -1,0 +1,204 @@
+"""What a model's outputs and labels are about: the one task of losses, scores and checks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.errors import InputError
+
+#: Canonical names: one of several classes, one of two (a single output), any of several labels,
+#: values, and an input that is reconstructed badly.
+TASKS = ("categorical", "binary", "multilabel", "regression", "anomaly")
+#: Other words for them that are taken everywhere.
+ALIASES = {"classification": "categorical"}
+
+#: How far a row of soft labels may be from 1: float16 rows of a thousand classes are within it.
+_ROW_TOLERANCE = 1e-2
+
+
+def canonical(task: str) -> str:
+    """Return the canonical name of a task.
+
+    Args:
+        task: One of `TASKS` or of `ALIASES`.
+
+    Raises:
+        InputError: for any other.
+
+    Example:
+        >>> canonical("classification")
+        'categorical'
+    """
+    known = ALIASES.get(task, task) if isinstance(task, str) else task
+    if known not in TASKS:
+        raise InputError(f"task must be one of {(*TASKS, *ALIASES)}, got {task!r}.")
+    return known
+
+
+def reported(task: str) -> str:
+    """Return the word that reports use: `"classification"` for one of several or of two classes."""
+    return "classification" if task in ("categorical", "binary") else task
+
+
+def task_of(y, shape, x=None, activation: str | None = None) -> str:
+    """Tell what labels and outputs are about.
+
+    Labels that are all 0 or 1 and have the outputs' shape, more than one a row, are several
+    labels an example (`"multilabel"`), as integers, bools or floats alike, unless every row has
+    a single 1: then they are one-hot classes. Rows that have a single 1 each by chance are still
+    labels where the output is known to be sigmoid. Floats that are not all 0 or 1 are values,
+    but for rows that sum to 1 with a softmax output: these are soft labels of classes. A single
+    output with integers 0 and 1 is binary; with floats 0.0 and 1.0 only if it is a sigmoid.
+
+    Args:
+        y: Labels, numbers of shape (n, ...).
+        shape: Of the outputs, (n, ...); the first size is not looked at.
+        x: The input, where the outputs may be its reconstruction: with outputs of its shape,
+            labels 0 and 1 (n,) are an anomaly detector's, but for two numbers an example (these
+            are a classifier's).
+        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`;
+            `None`: not known.
+
+    Returns:
+        One of `TASKS`.
+
+    Raises:
+        InputError: for labels that don't fit the outputs' shape or kind, naming the row, and
+            for rows that may be soft labels or values (of logits).
+
+    Example:
+        >>> task_of(np.array([[1, 1, 0], [0, 0, 0]]), (2, 3))
+        'multilabel'
+        >>> task_of(np.array([2, 0]), (2, 3))
+        'categorical'
+    """
+    y = _labels(y)
+    shape = (len(y), *shape[1:])
+    width = shape[-1] if len(shape) > 1 else 1
+    whole = y.dtype.kind in "biu"
+    zero_one = bool(((y == 0) | (y == 1)).all())
+    fits = squeezed(y.shape) == squeezed(shape)
+    if width == 1:
+        if fits and zero_one and (whole or activation == "sigmoid"):
+            return "binary"
+        if fits and whole and activation == "sigmoid":
+            _refuse_row(y, (y != 0) & (y != 1), "a sigmoid output tells 0 from 1")
+    detects = whole and zero_one and squeezed(y.shape) == (len(y),)
+    if detects and activation != "softmax" and _reconstructs(x, shape):
+        return "anomaly"
+    if width == 1:
+        return "regression"
+    if y.shape in (shape[:-1], (*shape[:-1], 1)) and (whole or _are_class_numbers(y, width)):
+        return "categorical"
+    if not fits:
+        refuse(y, shape)
+    y = y.reshape(shape)
+    if activation == "softmax":
+        _check_rows(y)
+        return "categorical"
+    if zero_one:
+        one_hot = activation != "sigmoid" and bool((y.sum(-1) == 1).all())
+        return "categorical" if one_hot else "multilabel"
+    if whole and activation == "sigmoid":
+        _refuse_row(y, (y != 0) & (y != 1), "several labels an example are 0 and 1")
+    if activation == "linear" and _off_by(y).max() <= 1e-5 and y.min() >= 0:
+        raise InputError(
+            "The labels are rows that sum to 1, and the output may be logits or values: say "
+            "task='categorical' for soft labels of classes or task='regression' for values."
+        )
+    return "regression"
+
+
+def without_labels(shape, x=None, activation: str | None = None) -> str:
+    """Tell what outputs are about where there are no labels, as `task_of` does."""
+    width = shape[-1] if len(shape) > 1 else 1
+    if activation == "softmax" and width > 1:
+        return "categorical"
+    if width == 1:
+        return "binary" if activation == "sigmoid" else "regression"
+    if x is not None and tuple(x.shape[1:]) == tuple(shape[1:]):
+        return "regression"
+    return "multilabel" if activation == "sigmoid" else "categorical"
+
+
+def squeezed(shape) -> tuple[int, ...]:
+    """Return a shape without a last axis of 1; (n, 1) and (n,) are the same labels."""
+    shape = tuple(shape)
+    return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def check_classes(y, classes: int) -> None:
+    """Raise an `InputError` that names the first class number out of range.
+
+    Args:
+        y: Class numbers of shape (n, ...).
+        classes: How many there are.
+    """
+    y = np.asarray(y)
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        row = _first_row((y < 0) | (y >= classes))
+        raise InputError(
+            f"For outputs of {classes} classes the class numbers run from 0 to {classes - 1}, got "
+            f"{low} to {high} (the first in row {row}); number the classes from 0."
+        )
+
+
+def refuse(y, shape) -> None:
+    """Raise the `InputError` for labels whose shape does not fit the outputs'."""
+    several = len(shape) > 1 and shape[-1] != 1
+    classes = f"class numbers (integers) of shape {tuple(shape[:-1])}, one-hot rows or "
+    raise InputError(
+        f"Labels of shape {y.shape} and dtype {y.dtype} do not fit outputs of shape "
+        f"{tuple(shape)}: give {classes if several else ''}values of shape {tuple(shape)}."
+    )
+
+
+def _labels(y) -> np.ndarray:
+    y = np.asarray(y)
+    if y.dtype.kind not in "biuf":
+        raise InputError(f"The labels must be numbers, got an array of {y.dtype}.")
+    if y.ndim == 0 or y.size == 0:
+        raise InputError(f"The labels must have the shape (examples, ...), got {y.shape}.")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        bad = ~np.isfinite(y)
+        raise InputError(
+            f"{int(bad.sum())} of {y.size} labels are NaN or infinite, the first in row "
+            f"{_first_row(bad)}."
+        )
+    return y
+
+
+def _reconstructs(x, shape) -> bool:
+    return x is not None and tuple(x.shape[1:]) == tuple(shape[1:]) and np.prod(shape[1:]) > 2
+
+
+def _are_class_numbers(y, classes: int) -> bool:
+    return bool(((y == np.round(y)) & (y >= 0) & (y < classes)).all())
+
+
+def _off_by(y) -> np.ndarray:
+    return np.abs(y.sum(-1, dtype="float64") - 1.0)
+
+
+def _check_rows(y) -> None:
+    """Raise for rows that are no distributions over classes."""
+    bad = (_off_by(y) > _ROW_TOLERANCE) | (y < 0).any(-1)
+    if bad.any():
+        row = _first_row(bad)
+        first = y[bad][0]
+        raise InputError(
+            "The output is a softmax, of exactly one class an example, but the labels of row "
+            f"{row} sum to {float(first.sum()):g}: give class numbers, one-hot rows or soft "
+            "labels that sum to 1; for several labels an example end the model in a sigmoid."
+        )
+
+
+def _refuse_row(y, bad, why: str) -> None:
+    raise InputError(
+        f"The labels must be 0 and 1 ({why}), got {y[bad].flat[0]} in row {_first_row(bad)}."
+    )
+
+
+def _first_row(bad) -> int:
+    return int(np.argmax(bad.reshape(len(bad), -1).any(1)))
