@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +12,7 @@ from tfkd.errors import InputError
 _SALT = b"tfkd:2nd"  # in front of every row of the check: eight bytes
 
 
+@tf.autograph.experimental.do_not_convert
 def example_keys(x):
     """Return a key and an independent check for each example of a batch.
 
@@ -78,16 +78,32 @@ def show_signature(found: list[list]) -> str:
     return "; ".join(rows).replace(", )", ",)")
 
 
-def places(structure, at: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every leaf with its place, such as `image` or `0/1`; dicts by sorted key."""
+def matches(held: list, given: list) -> bool:
+    """Tell whether inputs of one signature can be those of another; `None` fits any size."""
+    if [one[:2] for one in held] != [one[:2] for one in given]:
+        return False
+    for (*_, ours), (*_, theirs) in zip(held, given, strict=True):
+        if ours is None or theirs is None:
+            continue
+        if len(ours) != len(theirs):
+            return False
+        if any(a != b and None not in (a, b) for a, b in zip(ours, theirs, strict=True)):
+            return False
+    return True
+
+
+def places(structure, at: str = "") -> list[tuple[str, object]]:
+    """Return every leaf with its place, such as `image` or `0/1`; dicts by sorted key."""
     if isinstance(structure, dict):
-        for key in sorted(structure, key=str):
-            yield from places(structure[key], f"{at}/{key}" if at else f"{key}")
+        inner = [(str(key), structure[key]) for key in sorted(structure, key=str)]
     elif isinstance(structure, (list, tuple)):
-        for i, value in enumerate(structure):
-            yield from places(value, f"{at}/{i}" if at else f"{i}")
+        inner = [(str(i), value) for i, value in enumerate(structure)]
     else:
-        yield at, structure
+        return [(at, structure)]
+    found = []
+    for name, value in inner:
+        found += places(value, f"{at}/{name}" if at else name)
+    return found
 
 
 def _dense(leaf, place: str) -> tf.Tensor:
@@ -95,8 +111,8 @@ def _dense(leaf, place: str) -> tf.Tensor:
     name = f"The input {place!r}" if place else "The input"
     if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) or hasattr(leaf, "tocsr"):
         raise InputError(
-            f"{name} is a {type(leaf).__name__}: examples are told apart by their dense bytes. Make "
-            "it dense first, with .to_tensor(), tf.sparse.to_dense() or .toarray()."
+            f"{name} is a {type(leaf).__name__}: examples are told apart by their dense bytes. "
+            "Make it dense first, with .to_tensor(), tf.sparse.to_dense() or .toarray()."
         )
     try:
         tensor = leaf if tf.is_tensor(leaf) else tf.convert_to_tensor(np.asarray(leaf))

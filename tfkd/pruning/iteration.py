@@ -19,7 +19,7 @@ from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
 from tfkd.pruning import criteria, footprint
 from tfkd.pruning.channels import prune_channels
 from tfkd.pruning.rounds import MEASURES, Measured, Round, Spiral
-from tfkd.pruning.state import State, fingerprint, identity
+from tfkd.pruning.state import State, of
 from tfkd.pruning.yardstick import Yardstick
 
 #: What may stand beside: pruned once and distilled; the same model from scratch, with and
@@ -141,8 +141,7 @@ def spiral(
         "augment": augment, "format": format, "seed": seed, "distiller": dict(distiller),
         "teacher": teacher,
     }  # fmt: skip
-    settings = {name: identity(value) for name, value in settings.items()}
-    state = State(folder, settings | {"of": fingerprint(model, data)})
+    state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
     for name in wanted if not state.started else ():
         if name != "latency" and getattr(yardstick.original, name) > wanted[name]:
             prune_channels(model, of=name, to=wanted[name], **pruning)  # can it be reached?

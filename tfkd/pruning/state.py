@@ -7,15 +7,13 @@ import json
 import os
 import pathlib
 import tempfile
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import numpy as np
-
-from tfkd import graph, loading
+from tfkd import loading
 from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
+from tfkd.model.fingerprint import fingerprint, identity
 from tfkd.pruning.rounds import Measured, Round, Spiral
 
 _STATE = "spiral.json"
@@ -26,7 +24,7 @@ class State:
 
     def __init__(self, folder, settings: dict):
         self.folder = None if folder is None else pathlib.Path(folder)
-        self.settings = json.loads(json.dumps(settings, default=repr))
+        self.settings = json.loads(json.dumps(identity(settings)))
         self.held: dict = {"settings": self.settings, "rounds": []}
         self.rounds: list[Round] = []
         if self.folder is None:
@@ -124,37 +122,7 @@ class State:
             ) from error
 
 
-def identity(value):
-    """Return what tells a setting from another in another process, as plain values."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [identity(one) for one in value]
-    if isinstance(value, Mapping):
-        return {str(name): identity(one) for name, one in value.items()}
-    kind = type(value).__name__
-    if hasattr(value, "get_weights"):
-        return [kind, _checksum(value.get_weights())]
-    if hasattr(value, "get_config"):
-        return [kind, identity(value.get_config())]
-    if hasattr(value, "__array__"):
-        return [kind, _checksum([np.asarray(value)])]
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    function = getattr(value, "func", value)  # of a functools.partial
-    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', kind)}"
-
-
-def fingerprint(model, data: Data) -> int:
-    """Return a number that another model or other data would not give."""
-    found = zlib.crc32(repr([name for name, _ in graph.walk(model).layers]).encode())
-    arrays = model.get_weights()
-    for samples in (data.train, data.validation, data.test):
-        arrays += [samples.x, samples.y]
-    return _checksum(arrays, found)
-
-
-def _checksum(arrays, found: int = 0) -> int:
-    for array in arrays:
-        found = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, found)
-    return found
+def of(model, data: Data) -> str:
+    """Return what another model or other data would not give."""
+    samples = (data.train, data.validation, data.test)
+    return fingerprint([model, *([one.x, one.y] for one in samples)])

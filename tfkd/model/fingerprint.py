@@ -1,0 +1,273 @@
+"""What tells one thing from another, in this process and the next: the one place that says it.
+
+example_keys(x)      an example of a batch, by its bytes
+fingerprint(value)   a model, a function, a setting: whatever decides a result
+identity(value)      the same, readable, for settings that are kept in a folder
+"""
+
+from __future__ import annotations
+
+import copyreg
+import enum
+import functools
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import struct
+import types
+import weakref
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.errors import InputError
+from tfkd.model import code, layers
+from tfkd.model.examples import example_keys
+
+__all__ = ["example_keys", "fingerprint", "identity"]
+
+
+def fingerprint(value) -> str:
+    """Return a hash of everything in a value that decides a result.
+
+    Two values with the same fingerprint compute the same, in this process or another; what
+    can't be told from another is refused, never guessed.
+
+    Args:
+        value: Plain values, containers, paths (as text), arrays, tensors, variables, dtypes,
+            classes, objects; functions, with their bytecode, defaults, closure and the
+            globals that they read; Keras 3 and tf_keras layers and models, with graph,
+            configuration, constants and weights. Names that Keras gives by counting
+            (`dense_3`) don't matter.
+
+    Returns:
+        64 hexadecimal digits of blake2b.
+
+    Raises:
+        InputError: for what has no value of its own: a lock, an open file, a generator, a
+            dataset, a tensor of a graph, a model without weights.
+    """
+    return _Hasher(value).digest(value).hex()
+
+
+def identity(value):
+    """Return what tells a setting from another, as values that JSON holds.
+
+    Args:
+        value: As for `fingerprint`.
+
+    Returns:
+        None, numbers, text and paths as they are, containers of such likewise, anything
+        else as `[kind, digest]`.
+
+    Raises:
+        InputError: as `fingerprint`.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) in (list, tuple):
+        return [identity(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(name): identity(one) for name, one in value.items()}
+    return [_kind(value), fingerprint(value)]
+
+
+def _kind(value) -> str:
+    """Return what to call a value in a message or a file."""
+    function = getattr(value, "func", value)  # of a functools.partial
+    return getattr(function, "__qualname__", None) or type(value).__name__
+
+
+_FIXED = (tf.dtypes.DType, tf.TensorShape, tf.TypeSpec, np.dtype, np.ufunc)
+_BUILT_IN = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+
+
+class _Hasher:
+    """Hashes one value; equal parts are hashed once, and circles end.
+
+    Attributes:
+        root: What the whole is called in a message.
+    """
+
+    def __init__(self, root):
+        self.root = _kind(root)
+        self._done: dict[int, tuple[Any, bytes]] = {}  # with the value, so that its id stays its
+        self._open: dict[int, int] = {}
+        self._reaches = 0
+
+    def digest(self, value) -> bytes:
+        """Return 32 bytes that stand for a value."""
+        plain = _plain(value)
+        if plain is not None:
+            return _blake([type(value).__name__.encode(), plain])
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        depth = len(self._open)
+        if id(value) in self._open:  # a function that calls itself, an object that holds itself
+            self._reaches = min(self._reaches, self._open[id(value)])
+            return _blake([b"circle", str(depth - self._open[id(value)]).encode()])
+        outer, self._reaches = self._reaches, depth
+        self._open[id(value)] = depth
+        try:
+            found = self._composed(value)
+        except RecursionError:
+            raise self._refusal(value, "it is nested too deeply") from None
+        finally:
+            del self._open[id(value)]
+        if self._reaches >= depth:  # it does not lean on what it was found in
+            self._done[id(value)] = (value, found)
+        self._reaches = min(outer, self._reaches)
+        return found
+
+    def _composed(self, value) -> bytes:
+        tag, parts = self._parts(value)
+        if isinstance(parts, bytes):
+            return _blake([tag.encode(), parts])
+        if isinstance(parts, Mapping):
+            pairs = (self.digest(name) + self.digest(one) for name, one in parts.items())
+            return _blake([tag.encode(), *sorted(pairs)])
+        if isinstance(parts, Set):
+            return _blake([tag.encode(), *sorted(map(self.digest, parts))])
+        return _blake([tag.encode(), *map(self.digest, parts)])
+
+    def _parts(self, value) -> tuple[str, Any]:
+        """Return a name for the kind of a value, and the bytes or values that it consists of."""
+        if isinstance(value, (list, tuple, Mapping, Set)):
+            named = type(value) in (list, tuple, dict, set, frozenset)
+            return type(value).__name__ if named else f"a {type(value).__qualname__}", value
+        if isinstance(value, enum.Enum):
+            return "enum", [type(value).__qualname__, value.name, value.value]
+        if isinstance(value, _FIXED):
+            return "fixed", [type(value).__name__, repr(value)]
+        if isinstance(value, types.ModuleType):
+            return "module", value.__name__.encode()
+        if isinstance(value, types.CodeType):
+            return "code", code.code_parts(value)
+        if isinstance(value, type):
+            name = code.library_name(value)
+            return ("class", name.encode()) if name else ("class", code.class_parts(value))
+        if layers.is_operation(value):
+            return "layer", layers.layer_parts(value, self.digest)
+        if all(hasattr(value, name) for name in ("dtype", "shape")):
+            return "array", self._array(value)
+        function = self._function(value)
+        return function if function is not None else self._object(value)
+
+    def _function(self, value) -> tuple[str, Any] | None:
+        if isinstance(value, functools.partial):
+            return "partial", [value.func, value.args, value.keywords]
+        if isinstance(value, types.FunctionType):
+            name = code.library_name(value)
+            return ("named", name.encode()) if name else ("function", code.function_parts(value))
+        if isinstance(value, types.MethodType):
+            return "method", [value.__func__, value.__self__]
+        if isinstance(value, types.BuiltinFunctionType):
+            owner = value.__self__
+            bound = owner is not None and not isinstance(owner, types.ModuleType)
+            return "builtin", [value.__module__, value.__qualname__, owner if bound else None]
+        if isinstance(value, _BUILT_IN):
+            return "builtin", [value.__objclass__, value.__name__]
+        if isinstance(value, (staticmethod, classmethod)):
+            return type(value).__name__, [value.__func__]
+        if isinstance(value, property):
+            return "property", [value.fget, value.fset, value.fdel]
+        if isinstance(value, functools.cached_property):
+            return "property", [value.func]
+        if isinstance(value, functools._lru_cache_wrapper):
+            return "cached", [value.__wrapped__]
+        if hasattr(value, "python_function"):  # tf.function
+            return "tf.function", [value.python_function, getattr(value, "input_signature", None)]
+        if hasattr(value, "graph") and hasattr(value, "captured_inputs"):
+            raise self._refusal(value, "a loaded function has no name; give the path of its file")
+        return None
+
+    def _object(self, value) -> tuple[str, Any]:
+        if isinstance(value, logging.Logger):
+            return "logger", value.name.encode()
+        if isinstance(value, weakref.ReferenceType):
+            return "weak", [value()]
+        kind = type(value)
+        outside = (tf.data.Dataset, io.IOBase)
+        if isinstance(value, outside) or kind.__module__.startswith("tensorflow."):
+            raise self._refusal(value, "it has no value of its own")
+        config = getattr(value, "get_config", None)
+        if callable(config) and code.library_name(kind) is not None:
+            settings = {n: v for n, v in layers.settings_of(value).items() if n != "name"}
+            held = layers.functions_in(value) | {"config": layers.clean(settings)}
+            return "configured", [kind, held]
+        held = dict(vars(value)) if hasattr(value, "__dict__") else {}
+        slots = [name for one in kind.__mro__ for name in _slots(one) if hasattr(value, name)]
+        if held or slots or (hasattr(value, "__dict__") and kind.__reduce__ is object.__reduce__):
+            return "object", [kind, held | {name: getattr(value, name) for name in slots}]
+        try:
+            reduce = copyreg.dispatch_table.get(kind, lambda one: one.__reduce_ex__(2))
+            found = reduce(value)
+            return "reduced", found.encode() if isinstance(found, str) else [*found]
+        except TypeError as error:
+            raise self._refusal(value, str(error)) from None
+
+    def _array(self, value) -> list:
+        try:
+            array = np.asarray(value)
+        except Exception as error:
+            raise self._refusal(value, "it has no value outside its graph") from error
+        head = [array.dtype.str, getattr(value.dtype, "name", str(value.dtype)), array.shape]
+        if array.dtype.hasobject:
+            return [*head, array.reshape(-1).tolist()]
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        return [*head, hashlib.blake2b(data.data, digest_size=32).digest()]
+
+    def _refusal(self, value, why: str) -> InputError:
+        what = f"{_kind(value)!r} ({type(value).__module__}.{type(value).__qualname__})"
+        inside = f" in {self.root!r}" if self.root != _kind(value) else ""
+        return InputError(
+            f"{what}{inside} can't be told from another one in another process: {why}. Use plain "
+            "values, arrays, models and functions of these, or keep nothing in a folder."
+        )
+
+
+def _plain(value) -> bytes | None:
+    """Return the bytes of a value that consists of no others."""
+    if value is None or value is Ellipsis or value is NotImplemented:
+        return repr(value).encode()
+    kind = type(value)
+    if kind in (bool, int):
+        return str(value).encode()
+    if kind is float:
+        return struct.pack("<d", value)
+    if kind is complex:
+        return struct.pack("<dd", value.real, value.imag)
+    if kind is str:
+        return value.encode("utf-8", "surrogatepass")
+    if kind in (bytes, bytearray):
+        return bytes(value)
+    if isinstance(value, pathlib.PurePath):
+        return os.fspath(value).encode()
+    return None
+
+
+def _slots(kind: type) -> list[str]:
+    found = vars(kind).get("__slots__", ())
+    found = (found,) if isinstance(found, str) else found
+    return [name for name in found if name not in ("__dict__", "__weakref__")]
+
+
+def _blake(parts) -> bytes:
+    """Hash byte strings one after another, each with its length in front."""
+    found = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.digest()
