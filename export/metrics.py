@@ -113,11 +113,12 @@ def _numbers(what: str, values) -> np.ndarray:
     if values.ndim == 0 or values.size == 0:
         raise InputError(f"The {what} must have the shape (examples, ...), got {values.shape}.")
     if values.dtype.kind == "f":
-        bad = int(np.count_nonzero(~np.isfinite(values)))
-        if bad:
+        bad = ~np.isfinite(values)
+        if bad.any():
+            row = int(np.argmax(bad.reshape(len(bad), -1).any(1)))
             raise InputError(
-                f"{bad} of {values.size} {what} are NaN or infinite; they can't be scored: find "
-                "where they come from."
+                f"{int(bad.sum())} of {values.size} {what} are NaN or infinite, the first in row "
+                f"{row}; they can't be scored: find where they come from."
             )
     return values
 

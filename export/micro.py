@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.model import task as tasks
 
 from . import flatbuffer, metrics, sandbox
 from .artifact import TFLiteModel
@@ -385,7 +386,7 @@ def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
         difference = float(np.abs(got.astype(np.float64) - want).max())
         figures.append((steps, difference, _same_class(got, want, truth, given, sigmoid)))
         if truth is not None:
-            scored = metrics.score(got, truth, given, logits=False if sigmoid else None)
+            scored = metrics.score(got, truth, given, activation="sigmoid" if sigmoid else None)
             alone = len(file.outputs) - len(hidden) == 1
             scores |= scored if alone else {f"{info.name}.{k}": v for k, v in scored.items()}
     lsb, differences, agreements = (
@@ -402,14 +403,15 @@ def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
 
 def _same_class(got, want, y, x, sigmoid: bool) -> float | None:
     """Return on which share of the examples both answers are the same class."""
-    if got.ndim > 1 and got.shape[-1] > 1:
-        reconstructs = x is not None and x.shape == got.shape
-        task = "regression" if reconstructs else "classification"
-        if y is not None:
-            task = metrics.task_of(got, y, x)
-        same = got.argmax(-1) == want.argmax(-1)
-        return float(np.mean(same)) if task == "classification" else None
-    return float(np.mean((got > 0.5) == (want > 0.5))) if sigmoid else None
+    activation = "sigmoid" if sigmoid else None
+    if y is None:
+        task = tasks.without_labels(got.shape, x, activation)
+    else:
+        task = tasks.task_of(y, got.shape, x, activation)
+    if task == "categorical":
+        return float(np.mean(got.argmax(-1) == want.argmax(-1)))
+    threshold = sigmoid and task in ("binary", "multilabel")
+    return float(np.mean((got > 0.5) == (want > 0.5))) if threshold else None
 
 
 def _labels(file: TFLiteModel, y, count: int) -> list[np.ndarray | None]:

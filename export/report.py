@@ -127,7 +127,7 @@ class Report:
     """What a run measured.
 
     Attributes:
-        task: `"classification"` or `"regression"`.
+        task: `"classification"`, `"multilabel"`, `"anomaly"` or `"regression"`.
         data: `{"name", "train", "validation", "test"}`, the counts of examples.
         models: One entry per model, in the order of the road.
         training: Model name → `{"val_accuracy": [...], ...}`, a value per epoch.
@@ -319,7 +319,7 @@ def _table(shown: list[tuple[str, list[str]]]) -> dict[str, Any]:
 
 
 def _metric(report: Report) -> str:
-    return "accuracy" if report.task == "classification" else "rmse"
+    return {"regression": "rmse", "anomaly": "auc"}.get(report.task, "accuracy")
 
 
 def _with_interval(median: float | None, ci95, digits: int) -> str | None:

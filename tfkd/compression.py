@@ -22,6 +22,8 @@ from tfkd.export.micro_bundle import micro_bundle
 from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder
+from tfkd.model import task as tasks
+from tfkd.outputs import output_activations
 from tfkd.quantization import frozen, quantize_aware
 from tfkd.training import Progress, Trainer, copy_of
 
@@ -98,6 +100,7 @@ def compress(
     progress: Progress | None = None,
     teacher_history: dict[str, list[float]] | None = None,
     force: bool = False,
+    task: str | None = None,
 ) -> Result:
     """Distil a teacher into a student and export it, with the evidence beside the files.
 
@@ -107,7 +110,8 @@ def compress(
 
     Args:
         teacher: A trained Keras 3 model.
-        data: Split three ways; integer labels mean classification, others regression.
+        data: Split three ways; labels are class numbers, one-hot or soft rows, rows of 0 and 1
+            (several labels an example), or values.
         student: A Keras 3 model, untrained or trained; it is not changed.
         out: The folder to make, with `teacher.keras`, `student.keras`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and
@@ -117,6 +121,8 @@ def compress(
         progress: Called as `progress(stage, done, total)` while it works.
         teacher_history: Training curves of the teacher, for the report.
         force: Whether `out` may hold files already; those of the same name are replaced.
+        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
+            follow from the student's output and the labels (see `tfkd.model.task.task_of`).
 
     Returns:
         A `Result`.
@@ -129,13 +135,16 @@ def compress(
     progress = progress or (lambda stage, done, total: None)
     with staged_folder(out, force=force) as folder:
         keras.utils.set_random_seed(recipe.seed)
-        trainer = Trainer(data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress)
+        trainer = Trainer(
+            data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress, task=task
+        )
+        task = trainer.task(student)
         models = {"teacher": teacher, **_train(trainer, teacher, student, recipe)}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
         costs["student_qat"] = costs["student"]  # its further weights are ranges
         entries = [
-            _model_entry(name, model, costs[name], data.test, folder)
+            _model_entry(name, model, costs[name], data.test, folder, task)
             for name, model in models.items()
         ]
         timings = latency.benchmark(
@@ -148,10 +157,10 @@ def compress(
         )
         bundled = _micro_bundle(files.get("student_int8"), data.test, folder)
         entries += _file_entries(
-            files, timings, models, costs, data.test, progress, folder, bundled
+            files, timings, models, costs, data.test, progress, folder, bundled, task
         )
         report = Report(
-            task="classification" if trainer.classification else "regression",
+            task=tasks.reported(task),
             data={
                 "name": data.name,
                 "train": len(data.train),
@@ -218,7 +227,7 @@ def _micro_bundle(file, test, folder) -> dict[str, Any] | None:
 
 
 def _file_entries(
-    files, timings, models, costs, test, progress, folder, bundled
+    files, timings, models, costs, test, progress, folder, bundled, task
 ) -> list[ModelEntry]:
     """Write and verify the files."""
     entries = []
@@ -230,7 +239,7 @@ def _file_entries(
                 name,
                 name.split("_")[1],
                 file,
-                verify(file, models[_origin(name)], test.x, test.y),
+                verify(file, models[_origin(name)], test.x, test.y, task=task),
                 timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
@@ -284,7 +293,7 @@ _STAGES = {
 }
 
 
-def _model_entry(name, model, measured, test: Samples, folder) -> ModelEntry:
+def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
@@ -298,6 +307,11 @@ def _model_entry(name, model, measured, test: Samples, folder) -> ModelEntry:
         weight_bytes=measured.float32_bytes,
         parameters=measured.parameters,
         macs=measured.macs,
-        metrics=score(model.predict(test.x, verbose=0), test.y),
+        metrics=score(
+            model.predict(test.x, verbose=0),
+            test.y,
+            task=task,
+            activation=output_activations(model)[0],
+        ),
         metrics_engine="keras",
     )

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from tfkd import backends, outputs
-from tfkd.data import Data, is_one_hot
+from tfkd.data import Data
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import task as tasks
 
 #: What a `Trainer` steps with; `"sgd"` has a Nesterov momentum of 0.9.
 OPTIMIZERS = ("adam", "sgd")
@@ -30,6 +31,7 @@ class Trainer:
             operations, applied to the training part.
         optimizer: One of `OPTIMIZERS`.
         progress: Called as `progress(stage, epochs_done, epochs)`.
+        task: One of `tfkd.model.task.TASKS`, where it does not follow from labels and outputs.
     """
 
     def __init__(
@@ -41,12 +43,20 @@ class Trainer:
         augment: Callable | None = None,
         optimizer: str = "adam",
         progress: Progress | None = None,
+        task: str | None = None,
     ):
         self.data, self.batch_size, self.seed, self.augment = data, batch_size, seed, augment
         self.optimizer = optimizer
         self.progress = progress or (lambda stage, done, total: None)
-        self.classification = is_classification(data.train.y)
+        self._task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
+
+    def task(self, student) -> str:
+        """Return the task that a student's output and the labels are about."""
+        kind = outputs.output_kinds(student)[0]
+        shape, y = _output_shape(student), self.data.train.y
+        activation = kind.activation if kind.is_last else None
+        return self._task or tasks.task_of(y, shape, activation=activation)
 
     def fit(
         self,
@@ -93,10 +103,11 @@ class Trainer:
         """Compile `model` for a number of steps, as fits its student's output."""
         package = package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
-        activation = outputs.output_activations(student)[0]
-        units, y = student.output_shape[-1], self.data.train.y
-        loss = loss_for(package, activation, units, y)
-        metrics = ["accuracy"] if is_classification(y, units) else ["mae"]
+        kind = outputs.output_kinds(student)[0]
+        activation = kind.activation if kind.is_last else None
+        shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
+        loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
+        metrics = [_metric(package, task, activation)]
         if self.optimizer == "sgd":
             optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
@@ -114,49 +125,103 @@ class Trainer:
         return {"x": batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)}
 
 
-def is_classification(y, units: int | None = None) -> bool:
-    """Tell whether labels are class numbers (integers) or one-hot rows.
+def _output_shape(model) -> tuple[int | None, ...]:
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
+        raise InputError(
+            f"{model.name!r} must have one output of a known shape to be trained here; train it "
+            "in a Distiller or by its own fit."
+        )
+    return shape
+
+
+def _metric(package, task: str, activation: str | None):
+    """Return what is shown beside the loss: accuracy, or the mean absolute error of values."""
+    if task == "regression":
+        return "mae"
+    if task == "categorical":
+        return "accuracy"
+    threshold = 0.0 if activation == "linear" else 0.5
+
+    def accuracy(y_true, y_pred):
+        return package.metrics.binary_accuracy(y_true, y_pred, threshold=threshold)
+
+    return accuracy
+
+
+def is_classification(y, units: int | None = None, activation: str | None = None) -> bool:
+    """Tell whether labels are of classes or labels, and not values.
 
     Args:
         y: Labels (examples, ...).
         units: Numbers an example the output has, if known: of a single one integers are
-            classes only if they are 0 and 1, as `tfkd.export.metrics.task_of` has it.
+            classes only if they are 0 and 1. `None`: integers, and rows of 0 and 1, are.
+        activation: What the output is known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
+
+    Returns:
+        Whether `tfkd.model.task.task_of` says anything but `"regression"`.
     """
     y = np.asarray(y)
-    if units == 1:
-        return y.dtype.kind in "biu" and bool(((y == 0) | (y == 1)).all())
-    return y.dtype.kind in "biu" or is_one_hot(y)
+    if units is not None:
+        return tasks.task_of(y, _likely_shape(y, units), activation=activation) != "regression"
+    rows = y.ndim > 1 and y.shape[-1] > 1 and y.dtype.kind == "f"
+    return y.dtype.kind in "biu" or (rows and bool(((y == 0) | (y == 1)).all()))
 
 
-def loss_for(package, activation: str | None, units: int, y):
+def _likely_shape(y: np.ndarray, units: int) -> tuple[int, ...]:
+    """Return the shape of outputs of so many numbers an example that labels are for."""
+    lead = y.shape[:-1] if y.ndim > 1 and y.shape[-1] in (1, units) else y.shape
+    return (*lead, units)
+
+
+def loss_for(
+    package,
+    activation: str | None,
+    units: int,
+    y,
+    *,
+    shape: tuple[int | None, ...] | None = None,
+    task: str | None = None,
+):
     """Return the loss that fits a model's output and its labels.
 
     Args:
         package: The Keras of the model.
         activation: Of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
         units: Numbers an example the output has.
-        y: Labels (examples, ...): class numbers, one-hot rows, or values.
+        y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, values.
+        shape: Of the output with the batch, where it is known; it tells a class number per step
+            from a label per unit.
+        task: One of `tfkd.model.task.TASKS`, where it does not follow from the rest.
 
     Returns:
-        Cross-entropy for classes (binary for a single unit), mean squared error for values.
+        Cross-entropy for classes (binary for a single unit and for several labels an example),
+        mean squared error for values.
 
     Raises:
-        InputError: for classes and an output of which it can't be told what it is.
+        InputError: for classes and an output of which it can't be told what it is, class numbers
+            out of range, and labels that don't fit the output.
     """
-    if not is_classification(y, units):
+    y = np.asarray(y)
+    shape = shape or _likely_shape(y, units)
+    task = tasks.canonical(task) if task else tasks.task_of(y, shape, activation=activation)
+    if task in ("regression", "anomaly"):
         return package.losses.MeanSquaredError()
-    squash = "sigmoid" if units == 1 else "softmax"
+    squash = "softmax" if task == "categorical" else "sigmoid"
     if activation not in (squash, "linear"):
+        count = "1 number" if units == 1 else f"{units} classes"
+        count = f"{units} labels" if task == "multilabel" else count
         raise InputError(
-            f"An output of {units} {'number' if units == 1 else 'classes'} must end in {squash} "
-            f"or be logits, and this one's activation is {activation or 'not known'}: end the "
-            "model in such a layer, or give a loss where there is an argument for it."
+            f"An output of {count} must end in {squash} or be logits, and this one's activation "
+            f"is {activation or 'not known'}: end the model in such a layer, or give a loss where "
+            "there is an argument for it."
         )
     logits = activation == "linear"
-    if units == 1:
+    if task != "categorical":
         return package.losses.BinaryCrossentropy(from_logits=logits)
-    if is_one_hot(y):
+    if y.shape[1:] == tuple(shape[1:]):
         return package.losses.CategoricalCrossentropy(from_logits=logits)
+    tasks.check_classes(y, units)
     return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 

@@ -69,6 +69,37 @@ def test_one_class_alone_has_no_auc(rng):
     assert set(score(outputs, y, logits=True)) == {"accuracy", "precision", "recall", "f1"}
 
 
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float32"])
+@pytest.mark.parametrize("shape", [(60, 4), (12, 5, 4)])
+def test_several_labels(rng, shape, dtype):
+    outputs = rng.normal(size=shape)
+    y = (outputs + rng.normal(size=shape) > 0.3).astype(dtype)
+    y[..., 2] = 0  # a label with one class alone has no auc
+    flat, rows = y.reshape(-1, 4).astype(int), outputs.reshape(-1, 4)
+    aucs = [metrics.roc_auc_score(flat[:, i], rows[:, i]) for i in (0, 1, 3)]
+    auc = {"auc": np.mean(aucs)}
+    assert score(outputs, y) == pytest.approx(auc)
+    for activation, limit in (("linear", 0.0), ("sigmoid", 0.5)):
+        answers = (rows > limit).astype(int)
+        options = {"average": "macro", "zero_division": 0}
+        want = auc | {
+            "accuracy": np.mean(flat == answers),  # of each label by itself
+            "precision": metrics.precision_score(flat, answers, **options),
+            "recall": metrics.recall_score(flat, answers, **options),
+            "f1": metrics.f1_score(flat, answers, **options),
+        }
+        assert score(outputs, y, activation=activation) == pytest.approx(want)
+        assert score(outputs, y, logits=limit == 0.0, task="multilabel") == pytest.approx(want)
+
+
+def test_soft_labels_are_of_classes_where_the_output_is_a_softmax(rng):
+    outputs, y = rng.random((20, 3)), rng.dirichlet(np.ones(3), 20)
+    right = np.mean(outputs.argmax(-1) == y.argmax(-1))
+    assert score(outputs, y, activation="softmax")["accuracy"] == right
+    assert score(outputs, y, task="categorical")["accuracy"] == right
+    assert set(score(outputs, y)) == {"mae", "rmse"}
+
+
 @pytest.mark.parametrize("shape", [(40, 12), (40, 5, 2), (40, 4, 4, 1)])
 def test_anomaly(rng, shape):
     y = rng.integers(0, 2, 40)
@@ -119,7 +150,7 @@ def test_what_does_not_fit_is_refused(rng):
         (outputs, y - 1, {}, "got -1 to 1"),
         (outputs, y * 0.5, {}, r"float64 do not fit outputs of shape \(6, 3\): give class numbers"),
         (outputs, rng.normal(size=(6, 2)), {}, "do not fit"),
-        (outputs, np.ones((6, 3), int), {}, "not one-hot"),
+        (outputs, np.ones((6, 3), int), {"activation": "softmax"}, "row 0 sum to 3"),
         (outputs, np.full(6, np.nan), {}, "6 of 6 labels are NaN"),
         (outputs * np.inf, y, {}, "18 of 18 outputs are NaN or infinite"),
         (outputs, np.array(list("abcabc")), {}, "labels must be numbers"),

@@ -170,4 +170,5 @@ def _loss(walked: graph.Graph, y):
     if len(walked.output_list) > 1:
         raise InputError("The loss of a model with several outputs can't be told: give loss=.")
     output = walked.output_list[0]
-    return training.loss_for(package, activation_behind(walked, output), output.shape[-1], y)
+    activation = activation_behind(walked, output)
+    return training.loss_for(package, activation, output.shape[-1], y, shape=output.shape)

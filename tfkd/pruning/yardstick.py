@@ -6,8 +6,9 @@ import weakref
 
 import numpy as np
 
-from tfkd import cost, teachers
+from tfkd import cost
 from tfkd.data import representative
+from tfkd.outputs import output_activations
 from tfkd.pruning.rounds import Measured
 
 
@@ -66,9 +67,9 @@ class Yardstick:
     def _outputs(self, model, samples):
         from tfkd.export import metrics
 
-        logits = teachers.output_activations(model)[0] == "linear"
+        activation = output_activations(model)[0]
         outputs = model.predict(samples.x, batch_size=256, verbose=0)
-        return metrics.score(outputs, np.asarray(samples.y), logits=logits)
+        return metrics.score(outputs, np.asarray(samples.y), activation=activation)
 
     def _file(self, model):
         if self.format is None:

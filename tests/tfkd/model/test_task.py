@@ -1,0 +1,196 @@
+"""One task for losses, scores and checks: they agree, whatever the output and the labels."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from sklearn import metrics
+from tfkd.export import to_tflite, verify
+from tfkd.export.metrics import score
+
+from tfkd import training
+from tfkd.data import Data, Samples
+from tfkd.errors import InputError
+from tfkd.model.task import TASKS, canonical, reported, task_of
+
+N, K = 24, 3
+_rng = np.random.default_rng(0)
+NUMBERS = _rng.integers(0, K, N)
+ONE_HOT = np.eye(K)[NUMBERS]
+SEVERAL = _rng.integers(0, 2, (N, K))
+SEVERAL[:2] = [[1, 1, 0], [0, 0, 0]]
+SOFT = _rng.dirichlet(np.ones(K), N)
+VALUES = _rng.normal(size=(N, K))
+ZERO_ONE = _rng.integers(0, 2, N)
+
+# Labels, width of the output → the task for a softmax, a sigmoid, logits and an unknown output;
+# text where the pair is refused: what the message says.
+GRID = {
+    "class numbers": (NUMBERS, K, ["categorical"] * 4),
+    "class numbers, column": (NUMBERS[:, None], K, ["categorical"] * 4),
+    "class numbers, floats": (NUMBERS.astype("float32"), K, ["categorical"] * 4),
+    "class numbers, uint8": (NUMBERS.astype("uint8"), K, ["categorical"] * 4),
+    "one-hot int": (ONE_HOT.astype(int), K, ["categorical", "multilabel", *["categorical"] * 2]),
+    "one-hot float": (ONE_HOT, K, ["categorical", "multilabel", *["categorical"] * 2]),
+    "one-hot bool": (ONE_HOT.astype(bool), K, ["categorical", "multilabel", *["categorical"] * 2]),
+    "several int": (SEVERAL, K, ["row 0 sum to 2", *["multilabel"] * 3]),
+    "several float": (SEVERAL.astype("float32"), K, ["row 0 sum to 2", *["multilabel"] * 3]),
+    "several float64": (SEVERAL.astype(float), K, ["row 0 sum to 2", *["multilabel"] * 3]),
+    "several bool": (SEVERAL.astype(bool), K, ["row 0 sum to 2", *["multilabel"] * 3]),
+    "soft": (SOFT, K, ["categorical", "regression", "may be logits or values", "regression"]),
+    "values": (VALUES, K, ["row 0 sum to", *["regression"] * 3]),
+    "whole values": (SEVERAL + 2, K, ["row 0 sum to", "got 3 in row 0", *["regression"] * 2]),
+    "0 and 1": (ZERO_ONE, 1, ["binary"] * 4),
+    "0 and 1, column": (ZERO_ONE[:, None].astype(bool), 1, ["binary"] * 4),
+    "0.0 and 1.0": (ZERO_ONE.astype("float32"), 1, ["regression", "binary", *["regression"] * 2]),
+    "values of one": (VALUES[:, 0], 1, ["regression"] * 4),
+    "counts": (np.arange(N), 1, ["regression", "got 2 in row 2", *["regression"] * 2]),
+    "too short rows": (VALUES[:, :2], K, ["do not fit"] * 4),
+    "halves": (NUMBERS * 0.5, K, ["do not fit"] * 4),
+    "NaN": (np.where(np.arange(N) == 5, np.nan, VALUES[:, 0]), 1, ["1 of 24 .* row 5"] * 4),
+}
+OUTPUTS = ["softmax", "sigmoid", "linear", None]
+CASES = [
+    pytest.param(y, width, output, want, id=f"{name}-{output}")
+    for name, (y, width, wants) in GRID.items()
+    for output, want in zip(OUTPUTS, wants, strict=True)
+]
+
+
+@pytest.mark.parametrize(("y", "width", "output", "want"), CASES)
+def test_the_task_of_labels_and_an_output(y, width, output, want):
+    if want not in TASKS:
+        with pytest.raises(InputError, match=want):
+            task_of(y, (None, width), activation=output)
+        with pytest.raises(InputError, match=want):
+            training.loss_for(keras, output, width, y)
+        with pytest.raises(InputError, match=want):
+            score(np.random.default_rng(0).random((N, width)), y, activation=output)
+        return
+    assert task_of(y, (None, width), activation=output) == want
+    assert training.is_classification(y, width, output) == (want != "regression")
+    names = set(score(np.random.default_rng(0).random((N, width)), y, activation=output))
+    known = output in ("sigmoid", "linear")
+    assert (
+        names
+        == {
+            "regression": {"mae", "rmse"},
+            "categorical": {"accuracy", "precision", "recall", "f1"},
+            "binary": {"auc", *(("accuracy", "precision", "recall", "f1") if known else ())},
+            "multilabel": {"auc", *(("accuracy", "precision", "recall", "f1") if known else ())},
+        }[want]
+    )
+    squash = "softmax" if want == "categorical" else "sigmoid"
+    if want != "regression" and output not in (squash, "linear"):
+        with pytest.raises(InputError, match=f"must end in {squash} or be logits"):
+            training.loss_for(keras, output, width, y)
+        return
+    for package in (keras, tf_keras):
+        loss = training.loss_for(package, output, width, y)
+        rows = np.shape(y) == (N, width)
+        assert (
+            type(loss).__name__
+            == {
+                "regression": "MeanSquaredError",
+                "binary": "BinaryCrossentropy",
+                "multilabel": "BinaryCrossentropy",
+                "categorical": f"{'' if rows else 'Sparse'}CategoricalCrossentropy",
+            }[want]
+        )
+        if want != "regression":
+            assert loss.get_config()["from_logits"] == (output == "linear")
+
+
+def test_steps_and_labels_of_one_width_are_told_by_the_outputs_shape():
+    y = SEVERAL[:, :K]
+    assert task_of(y, (None, K, 2)) == "categorical"  # a class per step
+    assert task_of(y, (None, K)) == "multilabel"
+    loss = training.loss_for(keras, "softmax", 2, y, shape=(None, K, 2))
+    assert type(loss).__name__ == "SparseCategoricalCrossentropy"
+
+
+def test_words_for_tasks():
+    assert canonical("classification") == "categorical" and canonical("binary") == "binary"
+    assert [reported(task) for task in TASKS] == [
+        "classification",
+        "classification",
+        "multilabel",
+        "regression",
+        "anomaly",
+    ]
+    for wrong in ("ranking", None, 3):
+        with pytest.raises(InputError, match="task must be one of"):
+            canonical(wrong)
+
+
+def test_class_numbers_out_of_range_are_told_with_their_row():
+    with pytest.raises(InputError, match=r"run from 0 to 2, got 0 to 3 \(the first in row 4\)"):
+        training.loss_for(keras, "softmax", K, np.array([0, 1, 2, 0, 3, 3]))
+
+
+def _model(package, activation, width=K):
+    package.utils.set_random_seed(0)
+    layers = package.layers
+    return package.Sequential([package.Input((4,)), layers.Dense(width, activation=activation)])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+@pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_several_labels_are_trained_as_such(package, activation, dtype, rng):
+    x = rng.normal(size=(64, 4)).astype("float32")
+    y = (x[:, :K] + x[:, 1:] > 0.5).astype(dtype)
+    part = Samples(x, y)
+    model = _model(package, activation)
+    before = model.predict(x, verbose=0).astype(float)
+    p = before if activation else 1 / (1 + np.exp(-before))
+    trainer = training.Trainer(Data("labels", part, part, part), batch_size=64)
+    trainer.fit("student", model, model, 1, 0.0)
+    history = trainer.histories["student"]
+    assert trainer.task(model) == "multilabel"
+    want = -np.mean(np.where(y, np.log(p), np.log(1 - p)))
+    assert history["loss"][0] == pytest.approx(want, rel=1e-4)
+    assert history["accuracy"][0] == pytest.approx(np.mean((p > 0.5) == y.astype(bool)), rel=1e-5)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_two_classes_as_logits_are_right_above_zero(package, rng):
+    x = rng.normal(size=(64, 4)).astype("float32")
+    y = (x.sum(1) > 0.3).astype("int64")
+    part, model = Samples(x, y), _model(package, None, 1)
+    logits = model.predict(x, verbose=0)[:, 0]
+    trainer = training.Trainer(Data("two", part, part, part), batch_size=64)
+    trainer.fit("student", model, model, 1, 0.0)
+    assert trainer.histories["student"]["accuracy"][0] == pytest.approx(np.mean((logits > 0) == y))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32", "bool"])
+@pytest.mark.parametrize("activation", ["sigmoid", None])
+def test_several_labels_are_verified_each_at_its_threshold(activation, dtype, rng):
+    x = rng.normal(size=(64, 4)).astype("float32")
+    y = (x[:, :K] > 0).astype(dtype)
+    model = _model(keras, activation)
+    file, want = to_tflite(model, "int8", x), model.predict(x, verbose=0)
+    result = verify(file, model, x, y)
+    limit = 0.5 if activation else 0.0
+    got = file.predict(x)
+    assert result.argmax_agreement == np.mean((got > limit) == (want > limit))
+    accuracy = np.mean((want > limit) == y.astype(bool))
+    assert result.model_metrics["accuracy"] == pytest.approx(accuracy)
+    auc = metrics.roc_auc_score(y.astype(int), want, average="macro")
+    assert result.model_metrics["auc"] == pytest.approx(auc)
+    one_hot = np.eye(K, dtype=dtype)[rng.integers(0, K, 64)]
+    names = set(verify(file, model, x, one_hot).metrics)
+    assert ("auc" in names) == (activation == "sigmoid")
+    assert set(verify(file, model, x, one_hot, task="classification").metrics) == names - {"auc"}
+
+
+def test_classes_along_another_axis_are_verified_along_it(rng):
+    x = rng.normal(size=(16, K, 5)).astype("float32")
+    inputs = keras.Input((K, 5))
+    model = keras.Model(inputs, keras.layers.Softmax(axis=1)(keras.layers.Dense(5)(inputs)))
+    y = rng.integers(0, K, (16, 5))
+    result = verify(to_tflite(model), model, x, y)
+    answers = model.predict(x, verbose=0).argmax(1)
+    assert result.argmax_agreement == 1.0
+    assert result.model_metrics["accuracy"] == pytest.approx(np.mean(answers == y))
