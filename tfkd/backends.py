@@ -108,15 +108,61 @@ def check_flavour(student: str, **objects) -> None:
     Raises:
         InputError: naming the argument and the package to take it from.
     """
-    other = {"keras": "tf_keras", "tf_keras": "keras"}[student]
+    other = _OTHER[student]
     for name, value in objects.items():
-        nested = value.values() if isinstance(value, dict) else value
-        for one in nested if isinstance(nested, (list, tuple, type({}.values()))) else [value]:
-            if type(one).__module__.split(".")[0] == other:
+        for one in _flattened(value):
+            if _belongs_to(one, other):
                 raise InputError(
                     f"{name}= is a {other} object ({type(one).__name__}), but the student is a "
                     f"{student} model; pass its name, or {student}'s own class."
                 )
+
+
+def check_callbacks(student: str, callbacks) -> None:
+    """Raise if a callback is of the Keras that the student is not.
+
+    Args:
+        student: `"keras"` or `"tf_keras"`.
+        callbacks: As `fit` takes them.
+
+    Raises:
+        InputError: naming the callback and the package to take it from.
+    """
+    other = _OTHER[student]
+    for one in _flattened(callbacks):
+        # Those of tfkd serve both.
+        if _belongs_to(one, other) and not type(one).__module__.startswith("tfkd."):
+            raise InputError(
+                f"The callback {type(one).__name__} is of {other}, but the student is a {student} "
+                f"model; take {student}.callbacks.{type(one).__name__} (a callback of your own "
+                f"derives from {student}.callbacks.Callback)."
+            )
+
+
+def has_callback(callbacks, name: str) -> bool:
+    """Tell whether a callback of that class, or derived from it, is among `fit`'s."""
+    return any(
+        name in {kind.__name__ for kind in type(one).__mro__} for one in _flattened(callbacks)
+    )
+
+
+_OTHER = {"keras": "tf_keras", "tf_keras": "keras"}
+
+
+def _belongs_to(thing, package: str) -> bool:
+    """Tell whether the class of a thing derives from one of a Keras."""
+    kinds = type(thing).__mro__
+    return any(kind.__module__.split(".")[0] == package for kind in kinds)
+
+
+def _flattened(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _flattened(one)
+    elif value is not None:
+        yield value
 
 
 def is_quantize_aware(model) -> bool:

@@ -6,16 +6,19 @@ One step body (`_Step`) serves Keras 3 and tf_keras students, tfmot-wrapped ones
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import backends, cache, graph, lessons, losses, taps, teachers
+from tfkd import backends, cache, graph, lessons, losses, taps, teachers, validation
 from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
+from tfkd.model import binding
 
 _DEFAULTS = {
     "float": {"alpha": 0.1, "temperature": 4.0},
@@ -51,12 +54,11 @@ class _Step:
         defaults = _DEFAULTS["quantize-aware" if backends.is_quantize_aware(student) else "float"]
         alpha = defaults["alpha"] if alpha is None else alpha
         temperature = defaults["temperature"] if temperature is None else temperature
-        lessons.check_number("alpha", alpha)
-        lessons.check_number("temperature", temperature)
+        validation.check_number("alpha", alpha)
+        validation.check_number("temperature", temperature)
         self.student = student
         self._features = [feature_losses.get(one) for one in features]
         self._student_tap = taps.Tap(student, [f.student_layer for f in self._features], "student")
-        self._outputs = graph.walk(student).output_list
         self._settings = {
             "soft_loss": soft_loss,
             "from_logits": from_logits,
@@ -66,8 +68,6 @@ class _Step:
             "unlabeled": unlabeled,
             "evaluate_teacher": bool(evaluate_teacher),
         }
-        if unlabeled is not None and len(self._outputs) > 1:
-            raise InputError("unlabeled= is for students with one output.")
         # Variables, not Python floats: a callback can move them without a retrace.
         constant = self._keras.initializers.Constant
         self._alpha = self.add_weight(
@@ -88,6 +88,8 @@ class _Step:
         self._trackers = {name: mean(name=name) for name in ("loss", "hard_loss", "soft_loss")}
         self._aside = _Aside()
         self._adapters = []
+        if self._student_tap.inputs is not None:
+            self._aside.outputs = binding.outputs_of(student, "student")
         self.teacher = teacher
         self.built = True
 
@@ -114,17 +116,21 @@ class _Step:
         self.train_function = self.test_function = None
         if given is None:
             return
-        arrays = given if isinstance(given, (list, tuple)) else [given]
         names = [loss.teacher_layer for loss in self._features]
-        if all(isinstance(one, (np.ndarray, tf.Tensor)) for one in arrays) and arrays:
+        if _is_array(given):
             if names:
                 raise InputError("Feature losses need a Keras model as teacher, not an array.")
-            aside.teacher = teachers.ArrayTeacher(arrays, settings["teacher_from_logits"])
+            aside.teacher = teachers.ArrayTeacher(given, settings["teacher_from_logits"])
         else:
+            same_x = settings["student_inputs"] is None
             aside.teacher = teachers.Teacher(
-                given, settings["teacher_from_logits"], names, settings["teacher_inputs"]
-            )
-        lessons.check_shapes(self.student.name, self._shapes, aside.teacher.output_shapes)
+                given, settings["teacher_from_logits"], names, settings["teacher_inputs"],
+                student=self._student_tap.inputs if same_x else None,
+            )  # fmt: skip
+        validation.check_not_shared(self.student, aside.teacher.models)
+        aside.teacher.check_inputs()
+        if aside.outputs is not None:
+            aside.teacher.check_shapes(aside.outputs)
         self._build_adapters(aside.teacher.feature_shapes)
 
     @property
@@ -134,7 +140,7 @@ class _Step:
 
     @alpha.setter
     def alpha(self, value):
-        lessons.check_number("alpha", value)
+        validation.check_number("alpha", value)
         self._alpha.assign(value)
 
     @property
@@ -144,7 +150,7 @@ class _Step:
 
     @temperature.setter
     def temperature(self, value):
-        lessons.check_number("temperature", value)
+        validation.check_number("temperature", value)
         self._temperature.assign(value)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None, **kwargs):
@@ -162,15 +168,47 @@ class _Step:
             InputError: where the loss does not fit the outputs, or logits and
                 probabilities can't be told apart.
         """
-        backends.check_flavour(self._keras.__name__, optimizer=optimizer, loss=loss)
-        self._aside.plan = None
-        self._aside.loss, self._aside.loss_weights = loss, loss_weights
-        if self._aside.teacher is not None:
+        kwargs = {"metrics": metrics, **kwargs}
+        backends.check_flavour(
+            self._keras.__name__, optimizer=optimizer, loss=loss, metrics=metrics,
+            weighted_metrics=kwargs.get("weighted_metrics"),
+        )  # fmt: skip
+        aside = self._aside
+        aside.plan = None
+        aside.loss, aside.loss_weights = loss, loss_weights
+        aside.jit_compile = kwargs.get("jit_compile")
+        if aside.outputs is None:
+            # What belongs to which output shows when the student has seen data.
+            aside.compiled = {"optimizer": optimizer, **kwargs}
+            super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs)
+            return
+        if aside.teacher is not None:
             self._plan()
-        self._aside.jit_compile = kwargs.get("jit_compile")
-        super().compile(
-            optimizer=optimizer, loss=loss, metrics=metrics, loss_weights=loss_weights, **kwargs
-        )
+        self._compile_outputs(optimizer=optimizer, **kwargs)
+
+    def _compile_outputs(self, **kwargs):
+        """Hand Keras losses and metrics in the order of the outputs, and their names."""
+        aside, outputs = self._aside, self._aside.outputs
+        losses_ = lessons.per_output(aside.loss, outputs, "loss")
+        weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
+        several = len(outputs) > 1
+        for name in ("metrics", "weighted_metrics"):
+            given = kwargs.get(name)
+            if isinstance(given, dict):
+                bound = [[] if m is None else m for m in outputs.bind(given, name, missing=True)]
+                listed = several or not isinstance(bound[0], (list, tuple))
+                kwargs[name] = bound if listed else bound[0]
+        if several:
+            # The names that plain Keras gives the losses and metrics of this student.
+            by_key = self._keras is keras and all(slot.key for slot in outputs.entries)
+            self.output_names = [s.key if by_key else s.name for s in outputs.entries]
+        kwargs["loss_weights"] = aside.loss_weights
+        if (several and aside.loss_weights is not None) or isinstance(aside.loss_weights, dict):
+            kwargs["loss_weights"] = [1.0 if w is None else float(w) for w in weights]
+        loss = None
+        if any(one is not None for one in losses_):
+            loss = losses_ if several else losses_[0]
+        super().compile(loss=loss, **kwargs)
 
     def compile_from_config(self, config):
         """Compile a loaded distiller as it was compiled before it was saved."""
@@ -187,16 +225,19 @@ class _Step:
         outputs, self._aside.features = self._student_tap(inputs, training)
         return outputs
 
-    def fit(self, x=None, y=None, *args, cache_teacher=False, **kwargs):
+    def fit(self, x=None, y=None, *args, cache_teacher=False, cache_dtype="auto", **kwargs):
         """Train the student; takes what `keras.Model.fit` takes.
 
         Args:
             x: As for Keras, or a `tfkd.teachers.Taught` from `TeacherCache.attach`.
-            y: Labels; `None` (with `x` arrays) trains on the teacher alone.
+            y: Labels; `None` (with `x` arrays) trains on the teacher alone. For several
+                outputs a list in their order, or a dict by the student's keys or layer names.
             *args: Passed on to Keras.
             cache_teacher: `True` to ask the teacher once per example before the first epoch
-                and keep its answers in memory (arrays and finite datasets), or a
-                `TeacherCache`.
+                and keep its answers in memory (arrays, finite datasets, `PyDataset`s), or a
+                `TeacherCache`, with which no teacher is needed.
+            cache_dtype: How `cache_teacher=True` keeps answers: `"float16"`, `"float32"`, or
+                `"auto"`, which takes float16 where it holds them to 1e-3 of their spread.
             **kwargs: Passed on to Keras.
 
         Returns:
@@ -204,44 +245,74 @@ class _Step:
 
         Raises:
             InputError: if there is no teacher, the data is empty, labels don't fit the
-                outputs, the teacher gives NaN, or a cached example can't be found again.
+                outputs, the teacher gives NaN, a cached example can't be found again, or the
+                loss stops being finite.
         """
-        teacher = self._teacher()
-        plan = self._plan()
-        lessons.check_first_examples(
-            x, y, plan, lambda batch: teacher.ask(batch, plan.tasks, self._shapes),
-            # A cache asks about every example anyway, and checks every answer.
-            teacher_runs=isinstance(teacher, teachers.Teacher) and cache_teacher is False,
-        )  # fmt: skip
-        if isinstance(teacher, teachers.ArrayTeacher):
-            x = teacher.beside(x, plan.tasks)
-        elif cache_teacher is not False:
-            if cache_teacher is True:
-                cache_teacher = self.ask_teacher(x)
-            if cache_teacher.tasks not in (None, plan.tasks):
-                raise InputError(
-                    f"The cached answers are for {cache_teacher.tasks} outputs, and this distiller "
-                    f"is compiled for {plan.tasks}; ask the teacher again."
-                )
-            x = cache_teacher.attach(x)
+        kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
+        held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
+        teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
+        if getattr(self, "optimizer", None) is None:
+            raise InputError("Call distiller.compile(optimizer, loss) before fit.")
+        backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
+        self._aside.ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
+        self._build_student(x, y)
+        plan, outputs = self._plan(), self._aside.outputs
+        if self._aside.teacher is not None:
+            validation.check_not_shared(self.student, self._aside.teacher.models)
+        # A cache asks about every example anyway, and checks every answer.
+        asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
+        validation.check_first_examples(x, y, plan, outputs, self._ask if asked else None)
+        y, kwargs["sample_weight"] = self._in_order(y, kwargs.get("sample_weight"))
+        self._prepare_validation(kwargs, cache_teacher, cache_dtype)
+        x = self._with_answers(x, teacher, cache_teacher, cache_dtype)
         answered = cache_teacher is not False or teachers.carries_answers(x)
         if not answered:
             teacher.check_threads()
-        if (isinstance(x, tf.data.Dataset) or hasattr(x, "__next__")) and len(args) < 7:
+        if isinstance(x, tf.data.Dataset) or hasattr(x, "__next__"):
             kwargs.setdefault("shuffle", False)  # Keras 3 warns of its own default otherwise
-        self._allow_jit(teacher.in_graph or answered)
-        try:
-            return super().fit(x, y, *args, **kwargs)
-        except tf.errors.InvalidArgumentError as error:
-            if cache.UNKNOWN in str(error):
-                raise InputError(cache.CHANGING) from None
-            raise
+        if kwargs["sample_weight"] is None:
+            del kwargs["sample_weight"]
+        self._allow_jit(answered or teacher.in_graph)
+        with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
+            history = super().fit(x, y, **kwargs)
+        self._look_back(history)
+        return history
 
-    def ask_teacher(self, x) -> cache.TeacherCache:
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Return the student's losses and metrics; takes what `keras.Model.evaluate` takes.
+
+        Without labels or without a compiled loss the loss is the soft loss, for which the
+        teacher runs.
+
+        Args:
+            x: As for Keras.
+            y: As for `fit`.
+            *args: Passed on to Keras.
+            **kwargs: Passed on to Keras.
+
+        Returns:
+            What Keras returns.
+
+        Raises:
+            InputError: for labels that don't fit the outputs.
+        """
+        if "_use_cached_eval_dataset" not in kwargs:  # not Keras's own call inside fit
+            kwargs |= dict(zip(_EVALUATE_ARGUMENTS, args, strict=False))
+            args = ()
+            if x is not None:
+                self._build_student(x, y)
+            y, weight = self._in_order(y, kwargs.pop("sample_weight", None))
+            if weight is not None:
+                kwargs["sample_weight"] = weight
+        with validation.told():
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def ask_teacher(self, x, dtype: str = "auto") -> cache.TeacherCache:
         """Ask the teacher about every example, once, for more than one call of `fit`.
 
         Args:
-            x: Arrays of shape (examples, ...), or a finite batched dataset.
+            x: Arrays of shape (examples, ...), a finite batched dataset, or a `PyDataset`.
+            dtype: As `cache_dtype` of `fit`.
 
         Returns:
             A cache in memory for `fit(..., cache_teacher=)`, of this distiller or of others
@@ -252,7 +323,12 @@ class _Step:
         """
         if isinstance(self._teacher(), teachers.ArrayTeacher):
             raise InputError("A teacher that is an array holds its answers; call fit as it is.")
-        return cache.ask_once(x, self._teacher(), self._plan().tasks, self._shapes)
+        self._build_student(x, None)
+        plan, outputs = self._plan(), self._aside.outputs
+        return cache.ask_once(
+            x, self._ask, self._teacher().in_graph, plan.tasks, self._shapes, outputs.labels,
+            dtype=dtype,
+        )  # fmt: skip
 
     @property
     def metrics(self):
@@ -265,34 +341,46 @@ class _Step:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
         x, answers, features = self._lesson(x)
-        y, labelled, hard_weight = lessons.labels(y, sample_weight, self._settings["unlabeled"])
+        batch = self._labels(y, sample_weight)
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
-            hard, extras = self._hard_loss_and_extras(x, y, y_pred, hard_weight, True)
-            soft = self._soft_loss(answers, features, y, y_pred, sample_weight)
+            hard, extras = self._hard_loss_and_extras(x, batch, y_pred, True)
+            soft = self._soft_loss(answers, features, batch, y_pred)
             alpha = tf.convert_to_tensor(self._alpha)
             loss = alpha * hard + (1.0 - alpha) * soft + extras
-        self._apply(loss, tape)
+        checks = self._assertions(
+            batch, loss, inputs=x, labels=y, teacher_answers=answers, outputs_of_the_student=y_pred
+        )
+        with tf.control_dependencies(checks):
+            self._apply(loss, tape)
         self._track(x, loss=loss, hard_loss=hard, soft_loss=soft)
-        return self._logs(x, y, y_pred, sample_weight, labelled)
+        return self._logs(x, batch, y_pred)
 
     def test_step(self, data):
-        """Evaluate the student on the hard loss; the teacher runs if `evaluate_teacher`."""
+        """Evaluate the student on the hard loss; the teacher runs if `evaluate_teacher`.
+
+        Where there are no labels or no hard loss, the loss is the soft loss.
+        """
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
-        with_teacher = self._settings["evaluate_teacher"]
+        plan = self._plan() if self._aside.outputs is not None else None
+        alone = plan is not None and plan.has_soft and (y is None or not plan.has_hard)
+        with_teacher = self._settings["evaluate_teacher"] or alone
         if with_teacher:
             x, answers, features = self._lesson(x)
-        y, labelled, hard_weight = lessons.labels(y, sample_weight, self._settings["unlabeled"])
+        elif isinstance(x, teachers.Taught):
+            x = x.x
+        batch = self._labels(y, sample_weight)
         y_pred = self(x, training=False)
-        hard, loss = self._hard_loss_and_extras(x, y, y_pred, hard_weight, False)
-        loss = loss + hard
+        hard, loss = self._hard_loss_and_extras(x, batch, y_pred, False)
+        with tf.control_dependencies(self._assertions(batch)):
+            loss = tf.identity(loss + hard)
         if with_teacher:
-            soft = self._soft_loss(answers, features, y, y_pred, sample_weight)
+            soft = self._soft_loss(answers, features, batch, y_pred)
             self._track(x, hard_loss=hard, soft_loss=soft)
-            alpha = tf.convert_to_tensor(self._alpha)
+            alpha = 0.0 if alone else tf.convert_to_tensor(self._alpha)
             loss += (1.0 - alpha) * (soft - hard)
         self._track(x, loss=loss)
-        logs = self._logs(x, y, y_pred, sample_weight, labelled)
+        logs = self._logs(x, batch, y_pred)
         hidden = () if with_teacher else ("hard_loss", "soft_loss")
         return {name: value for name, value in logs.items() if name not in hidden}
 
@@ -340,17 +428,48 @@ class _Step:
     def _plan(self) -> lessons.Plan:
         aside = self._aside
         if aside.plan is None:
-            settings = self._settings
+            outputs = aside.outputs
+            weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
             aside.plan = lessons.plan(
-                self.student, self._outputs, self._aside.loss, aside.loss_weights,
-                settings["soft_loss"], settings["from_logits"],
+                self.student, outputs, lessons.per_output(aside.loss, outputs, "loss"),
+                [1.0 if weight is None else float(weight) for weight in weights], self._settings,
             )  # fmt: skip
-            self._teacher().check(aside.plan.tasks, self._shapes)
+            if aside.teacher is not None:
+                aside.teacher.check(aside.plan.tasks, outputs, aside.plan.axes)
         return aside.plan
 
     @property
     def _shapes(self):
-        return [tensor.shape for tensor in self._outputs]
+        return [slot.shape for slot in self._aside.outputs.entries]
+
+    def _build_student(self, x, y):
+        """Show a student without a graph the first examples: its outputs are known then."""
+        aside = self._aside
+        if aside.outputs is not None:
+            return
+        few, _ = validation.first_examples(x, y, count=1)
+        if few is None:
+            raise InputError(
+                f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
+                "show only when it is called, and this data can't be looked into beforehand: call "
+                "the student on a batch and rebuild it with the Functional API, or give arrays or "
+                "a dataset."
+            )
+        if graph.has_graph(self.student):  # a Sequential that was built meanwhile
+            self._student_tap = taps.Tap(self.student, (), "student")
+            aside.outputs = binding.outputs_of(self.student, "student")
+        else:
+            values = self(few, training=False)
+            owner = f"student {self.student.name!r}"
+            aside.outputs = binding.slots_of_values(values, "output", owner)
+            if graph.has_graph(self.student):
+                self._student_tap = taps.Tap(self.student, (), "student")
+                aside.outputs = binding.outputs_of(self.student, "student")
+        if aside.teacher is not None:
+            aside.teacher.check_shapes(aside.outputs)
+        if aside.compiled is not None:
+            self._plan()
+            self._compile_outputs(**aside.compiled)
 
     def _build_adapters(self, teacher_shapes):
         """Make the adapters' weights; kept if a teacher of the same widths comes again."""
@@ -366,57 +485,271 @@ class _Step:
             adapter.build(shape)
             self._adapters.append(adapter)
 
+    def _ask(self, x):
+        """Return what the teacher says of a batch, per output of the student."""
+        plan = self._plan()
+        outputs = self._aside.outputs
+        return self._teacher().ask(x, plan.tasks, self._shapes, outputs, plan.axes)
+
+    def _with_answers(self, x, teacher, cache_teacher, dtype):
+        """Put the teacher's answers beside the data, where they are there or kept."""
+        plan, outputs = self._plan(), self._aside.outputs
+        if isinstance(teacher, teachers.ArrayTeacher):
+            answers = teacher.beside(x, plan.tasks, outputs)
+            return teachers.Taught(x, cache.encode_arrays(answers, outputs.labels))
+        if cache_teacher is False:
+            return x
+        if cache_teacher is True:
+            return self.ask_teacher(x, dtype).attach(x)
+        self._check_cache(cache_teacher)
+        return cache_teacher.attach(x)
+
+    def _check_cache(self, held: cache.TeacherCache):
+        """Raise unless a cache's answers are for this student, loss and teacher."""
+        plan, outputs = self._plan(), self._aside.outputs
+        slots = _slots_of_cache(held)
+        heads = outputs.match(slots)
+        taught = [head is not None for head in heads]
+        teachers.raise_untaught(taught, plan.tasks, outputs, ["in the cache"], slots.labels)
+        for slot, head, task in zip(outputs.entries, heads, plan.tasks, strict=True):
+            if head is None or task is None:
+                continue
+            teachers.check_shape("in the cache", slots.entries[head], outputs.owner, slot)
+            kept = (held.tasks or [None] * len(slots))[head]
+            if kept not in (None, task):
+                raise InputError(
+                    f"The cached answers are for {held.tasks} outputs, and this distiller is "
+                    f"compiled for {plan.tasks}; ask the teacher again."
+                )
+        lacking = [f.teacher_layer for f in self._features if f.teacher_layer not in held.features]
+        if lacking:
+            raise InputError(
+                f"The cache holds no features of {', '.join(map(repr, lacking))}; make it with "
+                f"features={[f.teacher_layer for f in self._features]}."
+            )
+        own = _fingerprint_of(self._aside.teacher)
+        if None not in (own, held.teacher) and own != held.teacher:
+            raise InputError(
+                "The cache holds the answers of another teacher than this distiller's, or of the "
+                "same one before it changed: ask again, or set distiller.teacher = None to learn "
+                "from the cache as it is."
+            )
+
+    def _prepare_validation(self, kwargs, cache_teacher, dtype):
+        """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""
+        given = kwargs.get("validation_data")
+        if given is None:
+            return
+        plan = self._plan()
+        arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.Taught)
+        if arrays:
+            x, y, weight = (*given, None, None)[:3]
+            if y is not None:
+                validation.check_first_examples(x, y, plan, self._aside.outputs, None)
+            y, weight = self._in_order(y, weight)
+            given = (x,) if y is None else (x, y) if weight is None else (x, y, weight)
+            kwargs["validation_data"] = given
+            labelled = y is not None
+        else:
+            x = given
+            labelled = len(_element_parts(given)) > 1
+        asks = self._settings["evaluate_teacher"] or not (labelled and plan.has_hard)
+        if not (asks and plan.has_soft) or teachers.carries_answers(x):
+            return
+        if isinstance(cache_teacher, cache.TeacherCache) and (
+            self._aside.teacher is None or (arrays and cache_teacher.covers(x))
+        ):
+            attached = cache_teacher.attach(x)
+        elif cache_teacher is True and isinstance(self._teacher(), teachers.Teacher):
+            attached = self.ask_teacher(x, dtype).attach(x)
+        else:
+            if isinstance(self._teacher(), teachers.ArrayTeacher):
+                self._teacher().ask(x, None)  # raises: it answers for the training rows only
+            return
+        kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
+
+    def _in_order(self, y, sample_weight):
+        """Return labels and weights of arrays as Keras takes them: lists by output, or one."""
+        outputs = self._aside.outputs
+        if y is None or outputs is None:
+            return y, sample_weight
+        labels = validation.bound_labels(y, outputs, self._plan())
+        if isinstance(sample_weight, (dict, list, tuple)):
+            weights = outputs.bind(sample_weight, "sample_weight", missing=True)
+            some = next(label for label in labels if label is not None)
+            ones = np.ones(len(some), "float32")
+            sample_weight = [ones if w is None else w for w in weights]
+        if len(outputs) == 1:
+            one = isinstance(sample_weight, list)
+            return labels[0], sample_weight[0] if one else sample_weight
+        some = next(label for label in labels if label is not None)
+        filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
+        return [filler if label is None else label for label in labels], sample_weight
+
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""
         if isinstance(x, teachers.Taught):
-            plan = self._plan()
-            return (x.x, *cache.decode(x.answers, len(plan.tasks), self._shapes))
-        return (x, *self._teacher().ask(x, self._plan().tasks, self._shapes))
+            plan, outputs = self._plan(), self._aside.outputs
+            slots = binding.named(
+                cache.names_of(x.answers), "output", "teacher 'in the cache'", ordered=True
+            )
+            heads = outputs.match(slots)
+            teachers.raise_untaught(
+                [head is not None for head in heads], plan.tasks, outputs, ["in the cache"],
+                slots.labels,
+            )  # fmt: skip
+            classes = [None] * len(slots)
+            for lesson, head in zip(plan.lessons, heads, strict=True):
+                if head is not None:
+                    classes[head] = lesson.classes
+            answers, features = cache.decode(x.answers, classes)
+            return x.x, [None if head is None else answers[head] for head in heads], features
+        return (x, *self._ask(x))
 
-    def _hard_loss_and_extras(self, x, y, y_pred, sample_weight, training):
+    def _labels(self, y, sample_weight) -> _Batch:
+        """Part a batch's labels and weights by output."""
+        outputs = self._aside.outputs
+        plan, count = self._plan(), len(outputs)
+        if y is None:
+            return _Batch(None, [None] * count, _weights_of(sample_weight, outputs))
+        bound = validation.bound_labels(y, outputs, plan)
+        labels = [
+            lessons.labels_of(label, lesson)
+            for label, lesson in zip(bound, plan.lessons, strict=True)
+        ]
+        return _Batch(bound, labels, _weights_of(sample_weight, outputs))
+
+    def _assertions(self, batch, loss=None, **values) -> list:
+        """Return what has to hold before a step moves a weight."""
+        if getattr(self, "jit_compile", False) is True:
+            return []
+        found = []
+        for label, lesson in zip(batch.given or (), self._plan().lessons, strict=False):
+            if label is not None and (lesson.hard is not None or lesson.soft is not None):
+                found += validation.assert_labels(label, lesson)
+        if loss is not None and not self._aside.ends_on_nan:
+            values["weights_of_the_student"] = self.student.trainable_weights
+            found.append(validation.assert_finite(loss, **values))
+        return found
+
+    def _hard_loss_and_extras(self, x, batch, y_pred, training):
         """Return the compiled loss alone, and regularizers and `add_loss` terms alone."""
         extras = _per_replica(_sum(self.losses))
-        if y is None or self._aside.loss is None:
+        if batch.given is None or not self._plan().has_hard:
             return 0.0, extras
-        total = tf.cast(self._total_loss(x, y, y_pred, sample_weight, training), tf.float32)
-        return total - extras, extras
+        plan = self._plan()
+        terms = []
+        for i, output in enumerate(graph.leaves(y_pred)):
+            weight = None if batch.weights is None else batch.weights[i]
+            lesson = plan.lessons[i]
+            if lesson.hard is None:
+                nothing = tf.zeros(tf.shape(output)[:1])
+                terms.append((nothing, output, None))
+            else:
+                terms.append(lessons.hard_terms(batch.labels[i], output, lesson, weight))
+        y, outputs, weights = (list(parts) for parts in zip(*terms, strict=True))
+        if all(weight is None for weight in weights):
+            weights = None
+        else:
+            weights = [
+                tf.ones(tf.shape(output)[:1]) if weight is None else weight
+                for weight, output in zip(weights, outputs, strict=True)
+            ]
+        if len(terms) == 1:
+            y, outputs, weights = y[0], outputs[0], None if weights is None else weights[0]
+        total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32) - extras
+        # A replica without examples has a mean of nothing.
+        some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
+        return tf.where(some, total, tf.zeros_like(total)), extras
 
-    def _soft_loss(self, answers, features, y, y_pred, sample_weight):
+    def _soft_loss(self, answers, features, batch, y_pred):
         """Return the sum over outputs and features of weighted means over the batch."""
         plan = self._plan()
         total = 0.0
-        labels = [None] * len(plan.tasks) if y is None else list(graph.leaves(y))
-        for i, output in enumerate(graph.leaves(y_pred)):
-            if plan.soft[i] is None:
+        for i, (lesson, output) in enumerate(zip(plan.lessons, graph.leaves(y_pred), strict=True)):
+            if lesson.soft is None:
                 continue
-            student = losses.logits_of(output, plan.activations[i])
-            label = labels[i] if len(labels) == len(plan.tasks) else y
-            values = plan.soft[i](answers[i], student, self._temperature, label)
-            weight = lessons.weight_of(sample_weight, i, len(plan.tasks))
+            student = _classes_last(losses.logits_of(output, lesson.activation), lesson)
+            teacher = _classes_last(answers[i], lesson)
+            labels = batch.labels[i]
+            label = None if labels is None else labels.y
             mask = getattr(output, "_keras_mask", None)
-            total += plan.weights[i] * lessons.weighted_mean(values, weight, mask)
+            if lesson.soft.needs_labels and labels is not None and labels.present is not None:
+                mask = _both(mask, labels.present)
+            if label is not None and label.shape.rank == output.shape.rank:
+                label = _classes_last(label, lesson)
+            more = {"mask": _over_elements(mask, student)} if lesson.soft.mixes_elements else {}
+            values = lesson.soft(teacher, student, self._temperature, label, **more)
+            weight = None if batch.weights is None else batch.weights[i]
+            total += lesson.weight * lessons.weighted_mean(values, weight, mask)
         for one, adapter in zip(self._features, self._adapters, strict=True):
-            student = adapter(self._aside.features[one.student_layer])
-            values = one(features[one.teacher_layer], student)
-            weight = lessons.weight_of(sample_weight, 0, len(plan.tasks))
+            feature = self._aside.features[one.student_layer]
+            mask = getattr(feature, "_keras_mask", None)
+            more = {"mask": mask} if feature_losses.takes_mask(one) else {}
+            values = one(features[one.teacher_layer], adapter(feature), **more)
+            weight = None if batch.weights is None else batch.weights[0]
             total += one.weight * lessons.weighted_mean(values, weight, None)
         self._aside.features = None
         return _per_replica(total)
 
-    def _logs(self, x, y, y_pred, sample_weight, labelled):
-        if y is None:
+    def _logs(self, x, batch, y_pred):
+        if batch.given is None:
             return {name: tracker.result() for name, tracker in self._trackers.items()}
-        if labelled is not None:
-            y, y_pred = tf.boolean_mask(y, labelled), tf.boolean_mask(y_pred, labelled)
-            if sample_weight is not None:
-                sample_weight = tf.boolean_mask(sample_weight, labelled)
-        return self.compute_metrics(x, y, y_pred, sample_weight)
+        y, outputs, weights = [], list(graph.leaves(y_pred)), batch.weights
+        for i, labels in enumerate(batch.labels):
+            weight = None if weights is None else weights[i]
+            if labels.y is None:
+                y.append(tf.zeros(tf.shape(outputs[i])[:1]))
+                continue
+            if labels.present is not None:
+                present, rank = labels.present, labels.present.shape.rank
+                y.append(tf.boolean_mask(labels.y, present))
+                outputs[i] = tf.boolean_mask(outputs[i], present)
+                if rank == len(self._plan().lessons[i].shape):  # a label per value
+                    y[-1], outputs[i] = y[-1][:, None], outputs[i][:, None]
+                if weight is not None:
+                    weight = tf.broadcast_to(lessons.expanded(weight, rank), tf.shape(present))
+                    weights = [*weights[:i], tf.boolean_mask(weight, present), *weights[i + 1 :]]
+            else:
+                y.append(labels.y)
+        if len(outputs) == 1:
+            y, outputs, weights = y[0], outputs[0], None if weights is None else weights[0]
+        elif weights is not None:
+            weights = [
+                tf.ones(tf.shape(o)[:1]) if w is None else w
+                for w, o in zip(weights, outputs, strict=True)
+            ]
+        return self.compute_metrics(x, y, outputs, weights)
 
     def _track(self, x, **values):
         batch = tf.shape(next(graph.leaves(x)))[0]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         for name, value in values.items():
             self._trackers[name].update_state(value * replicas, sample_weight=batch)
+
+    def _look_back(self, history):
+        """Say what a whole run shows and no step does."""
+        soft = history.history.get("soft_loss")
+        if soft and self._plan().has_soft and all(value == 0.0 for value in soft):
+            warnings.warn(
+                "The soft loss was exactly 0 in every epoch: teacher and student gave the same "
+                "answers to every example, so the teacher taught nothing. Is the student a copy "
+                "of its teacher, or the teacher constant?",
+                stacklevel=3,
+            )
+        broken = [
+            layer.name
+            for layer in self.student.layers
+            if not all(np.isfinite(np.asarray(w)).all() for w in layer.get_weights()
+                       if np.asarray(w).dtype.kind == "f")
+        ]  # fmt: skip
+        if broken:
+            warnings.warn(
+                f"The student's weights hold NaN or infinite values after training (in "
+                f"{', '.join(map(repr, broken[:3]))}): its answers are worthless. Lower the "
+                "learning rate or set the optimizer's clipnorm, and train again.",
+                stacklevel=3,
+            )
 
 
 class Distiller(_Step, keras.Model):
@@ -500,6 +833,9 @@ class Distiller(_Step, keras.Model):
         with tape:
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
+        if not variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            return
         gradients = tape.gradient(scaled, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
@@ -526,6 +862,9 @@ def _tf_keras_distiller():
             return self.compute_loss(x, y, y_pred, sample_weight)
 
         def _apply(self, loss, tape):
+            if not self.trainable_variables:
+                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+                return
             self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
 
     TfKerasDistiller.__name__ = TfKerasDistiller.__qualname__ = "Distiller"
@@ -536,6 +875,95 @@ class _Aside:
     """What a distiller holds that Keras must neither track, save nor train."""
 
     given = teacher = plan = features = loss = loss_weights = feature_shapes = jit_compile = None
+    outputs: binding.Slots | None = None
+    compiled: dict | None = None  # what `compile` was given before the outputs were known
+    ends_on_nan = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Labels and weights of a batch by output.
+
+    Attributes:
+        given: Labels as the pipeline gave them, `None` where there are none.
+        labels: `lessons.Labels` per output.
+        weights: Sample weights per output.
+    """
+
+    given: list | None
+    labels: list
+    weights: list | None
+
+
+_FIT_ARGUMENTS = (
+    "batch_size", "epochs", "verbose", "callbacks", "validation_split", "validation_data",
+    "shuffle", "class_weight", "sample_weight", "initial_epoch", "steps_per_epoch",
+    "validation_steps", "validation_batch_size", "validation_freq",
+)  # fmt: skip
+_EVALUATE_ARGUMENTS = ("batch_size", "verbose", "sample_weight", "steps", "callbacks")
+
+
+def _is_array(given) -> bool:
+    """Tell whether a teacher is arrays of its outputs: one, or a list or dict of them."""
+    parts = list(graph.leaves(given))
+    return bool(parts) and all(isinstance(one, (np.ndarray, tf.Tensor)) for one in parts)
+
+
+def _weights_of(sample_weight, outputs) -> list | None:
+    """Return the sample weights of each output; one for all where one is given."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, (dict, list, tuple)):
+        return outputs.bind(sample_weight, "sample_weight", missing=True)
+    return [sample_weight] * len(outputs)
+
+
+def _classes_last(values, lesson: lessons.Lesson):
+    """Return values with the class axis at the end, where soft losses want it."""
+    last = len(lesson.shape) - 1
+    if lesson.axis == last:
+        return values
+    order = [axis for axis in range(last + 1) if axis != lesson.axis]
+    return tf.transpose(values, [*order, lesson.axis])
+
+
+def _both(mask, present):
+    if mask is None or mask.shape.rank > present.shape.rank:
+        return present
+    return present & lessons.expanded(mask, present.shape.rank)
+
+
+def _over_elements(mask, values):
+    """Return a mask of the shape of values without their last axis, or `None`."""
+    if mask is None or mask.shape.rank > values.shape.rank - 1:
+        return None
+    mask = lessons.expanded(mask, values.shape.rank - 1)
+    return tf.broadcast_to(mask, tf.shape(values)[:-1])
+
+
+def _slots_of_cache(held: cache.TeacherCache) -> binding.Slots:
+    return binding.named(
+        held.outputs, "output", "teacher 'in the cache'", ordered=True, shapes=held.shapes
+    )
+
+
+def _fingerprint_of(teacher) -> str | None:
+    """Return a teacher's fingerprint, or `None` where it can't be told from another."""
+    if not isinstance(teacher, teachers.Teacher):
+        return None
+    try:
+        return teacher.fingerprint()
+    except InputError:
+        return None
+
+
+def _element_parts(data) -> tuple:
+    """Return the parts of an element of a data set that isn't arrays: x, y, weights."""
+    if isinstance(data, tf.data.Dataset):
+        spec = data.element_spec
+        return spec if type(spec) is tuple else (spec,)
+    few = data[0] if hasattr(data, "__getitem__") and hasattr(data, "__len__") else (None, None)
+    return few if type(few) is tuple else (few,)
 
 
 def _from_config(config, package, distiller_class):

@@ -111,23 +111,28 @@ class Graph:
         return None
 
 
-def walk(model) -> Graph:
+def walk(model, ignore_call: bool = False) -> Graph:
     """Read the graph of a model, nested models inlined.
+
+    A nested model with a `call` of its own is one call, since its graph need not be what runs.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras.
+        ignore_call: Whether to read the graph of a model that has its own `call`, too: for
+            the names and shapes of its layers, not for what it computes.
 
     Returns:
         The `Graph`.
 
     Raises:
         InputError: if `model` is no Keras model, or a Sequential that is not built.
-        UnsupportedError: if it, or a model in it, is subclassed and so has no graph.
+        UnsupportedError: if it, or a model in it, is subclassed and so has no graph, or if it
+            has a graph and a `call` of its own, which may do something else.
     """
     flavour = backends.flavour(model)
     if flavour is None:
         raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
-    return _Walker(flavour).graph(model)
+    return _Walker(flavour).graph(model, ignore_call)
 
 
 def replay(graph: Graph, inputs, apply: Callable[[Call, tuple, dict], Any]):
@@ -231,8 +236,8 @@ class _Walker:
         self.calls: list[Call] = []
         self.count = 0
 
-    def graph(self, model) -> Graph:
-        self._check(model, model.name)
+    def graph(self, model, ignore_call: bool) -> Graph:
+        self._check(model, model.name, ignore_call)
         name, model = model.name, _functional(model)
         # A leading InputLayer's name is what users see and feed by, not the tensor's.
         inputs = map_structure(
@@ -274,7 +279,7 @@ class _Walker:
             args, kwargs = map_structure(ours, args), map_structure(ours, dict(kwargs))
             if training is not None and getattr(layer, "_expects_training_arg", False):
                 kwargs.setdefault("training", training)
-            if isinstance(layer, self.package.Model):
+            if isinstance(layer, self.package.Model) and not overrides_call(layer):
                 self._check(layer, name)
                 inner = _functional(layer)
                 bound = kwargs.pop("training", None)
@@ -315,7 +320,7 @@ class _Walker:
             getattr(symbolic, "_keras_mask", None) is not None,
         )
 
-    def _check(self, model, name: str):
+    def _check(self, model, name: str, ignore_call: bool = False):
         if not isinstance(model, self.package.Model):
             raise InputError(f"Expected a model, got the layer {name!r} ({type(model).__name__}).")
         if isinstance(model, self.package.Sequential):
@@ -328,8 +333,40 @@ class _Walker:
             raise UnsupportedError(
                 f"The model {name!r} ({type(model).__name__}) is subclassed and has no graph to "
                 "walk; rebuild it with the Functional API, for example "
-                "`keras.Model(inputs, model.call(inputs))`."
+                f"`inputs = {self._called}.Input(shape); {self._called}.Model(inputs, "
+                "model.call(inputs))`."
             )
+        if overrides_call(model) and not ignore_call:
+            raise UnsupportedError(
+                f"The model {name!r} ({type(model).__name__}) has a graph and a `call` of its own, "
+                "which may compute something else; rebuild it with the Functional API, for example "
+                f"`inputs = {self._called}.Input(shape); {self._called}.Model(inputs, "
+                "model.call(inputs))`."
+            )
+
+    @property
+    def _called(self) -> str:
+        return self.package.__name__
+
+
+def overrides_call(model) -> bool:
+    """Tell whether a Functional or Sequential model has a `call` that is not Keras's."""
+    if not hasattr(model, "_nodes_by_depth") and not hasattr(model, "_functional"):
+        return False
+    for name in ("call", "__call__"):
+        owner = next(kind for kind in type(model).__mro__ if name in vars(kind))
+        if owner.__module__.split(".")[0] not in ("keras", "tf_keras"):
+            return True
+    return False
+
+
+def has_graph(model) -> bool:
+    """Tell whether `walk` can read a model: it is built, and its graph is what runs."""
+    try:
+        walk(model)
+    except (InputError, UnsupportedError):
+        return False
+    return True
 
 
 def _functional(model):

@@ -1,263 +1,322 @@
-"""What each output of a student is taught by, and the checks before the first step."""
+"""What each output of a student is taught by."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from tfkd import graph, losses, teachers
+from tfkd import graph, losses
 from tfkd.errors import InputError
 from tfkd.losses import soft as soft_losses
+from tfkd.model import binding
+from tfkd.outputs import OutputKind, output_kinds
+from tfkd.teachers import readable_activation
 
-_PROBE = 2  # enough to see NaN and shapes; the teacher may be large
+#: Losses that are a mean over the last axis of what each element costs: a label an element.
+_PER_LABEL = {"meansquarederror", "mse", "meanabsoluteerror", "mae", "huber", "logcosh"}
+_PER_LABEL |= {"binarycrossentropy", "binaryfocalcrossentropy"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """How one output learns.
+
+    Attributes:
+        name: The output's name.
+        shape: Its shape, batch included.
+        task: One of `losses.TASKS`.
+        activation: `"linear"`, `"softmax"` or `"sigmoid"`: how the output becomes logits.
+        axis: The axis of the classes, counted from the front; the compiled loss says which.
+        soft: The soft loss, or `None` where the output learns from labels alone.
+        hard: The compiled loss, or `None` where it learns from the teacher alone.
+        weight: Factor of the output's losses.
+        unlabeled: The label that marks a missing one, or `None`.
+        ignored: The loss's `ignore_class`, or `None`.
+    """
+
+    name: str
+    shape: tuple
+    task: str
+    activation: str
+    axis: int
+    soft: Any
+    hard: Any
+    weight: float
+    unlabeled: float | None = None
+    ignored: int | None = None
+
+    @property
+    def asked(self) -> str | None:
+        """The task that the teacher is asked for; `None` where it isn't."""
+        return self.task if self.soft is not None else None
+
+    @property
+    def per_label(self) -> bool:
+        """Whether each value of an example has a label and a loss of its own."""
+        name = self.hard if isinstance(self.hard, str) else type(self.hard).__name__
+        name = getattr(self.hard, "__name__", name).replace("_", "").lower()
+        return name in _PER_LABEL
+
+    @property
+    def classes(self) -> int | None:
+        """Number of entries along the class axis."""
+        return self.shape[self.axis]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How every output learns; lists in the order of the student's outputs.
+    """How every output learns; lists in the flat order of the student's outputs."""
 
-    Attributes:
-        names: The outputs' names.
-        shapes: Their shapes, batch included.
-        tasks: One of `losses.TASKS` each.
-        activations: `"linear"`, `"softmax"` or `"sigmoid"`: how outputs become logits.
-        soft: The soft loss, or `None` where the output has none.
-        weights: Factor of the output's losses.
-    """
+    lessons: tuple[Lesson, ...]
 
-    names: list[str]
-    shapes: list[tuple]
-    tasks: list[str]
-    activations: list[str]
-    soft: list[Any]
-    weights: list[float]
+    @property
+    def tasks(self) -> list[str | None]:
+        """The task that the teacher is asked for per output."""
+        return [lesson.asked for lesson in self.lessons]
+
+    @property
+    def axes(self) -> list[int]:
+        """The class axis per output."""
+        return [lesson.axis for lesson in self.lessons]
+
+    @property
+    def has_soft(self) -> bool:
+        """Whether any output learns from the teacher."""
+        return any(lesson.soft is not None for lesson in self.lessons)
+
+    @property
+    def has_hard(self) -> bool:
+        """Whether any output learns from labels."""
+        return any(lesson.hard is not None for lesson in self.lessons)
 
 
-def plan(student, outputs, loss, loss_weights, soft_loss, from_logits) -> Plan:
+def plan(student, outputs: binding.Slots, loss, loss_weights, settings: Mapping) -> Plan:
     """Decide from the compiled losses how each output learns from the teacher.
+
+    Args:
+        student: The student.
+        outputs: Its outputs.
+        loss: The compiled losses, one per output.
+        loss_weights: Factors, one per output.
+        settings: `soft_loss`, `from_logits` and `unlabeled` of the distiller.
 
     Raises:
         InputError: where a soft loss does not fit, a loss takes logits and gets
             probabilities (or the reverse), or the two can't be told apart.
     """
-    names = [tensor.name for tensor in outputs]
-    hard = _per_output(loss, names, "loss")
-    weights = [1.0 if w is None else float(w) for w in _per_output(loss_weights, names, "weight")]
-    wanted = _per_output(soft_loss, names, "soft_loss")
-    seen = teachers.output_activations(student)
-    tasks, activations, soft = [], [], []
-    for i, one in enumerate(hard):
-        task, loss_from_logits = losses.task_of(one) if one is not None else (None, None)
-        chosen = soft_losses.get(wanted[i])
-        skipped = one is None and wanted[i] is None and len(names) > 1
-        if skipped:
-            task, chosen = "regression", None
-        else:
-            chosen = chosen or soft_losses.default_for(task)
-            task = soft_losses.check_task(chosen, task)
-        activation = teachers.readable_activation(
-            "student", student.name, seen[i], task, from_logits
+    soft = _soft_of(outputs, settings["soft_loss"])
+    unlabeled = per_output(settings["unlabeled"], outputs, "unlabeled")
+    kinds = output_kinds(student) if graph.has_graph(student) else [OutputKind(None)] * len(outputs)
+    return Plan(
+        tuple(
+            _lesson(
+                student.name, slot, kinds[i], loss[i], loss_weights[i], soft[i], unlabeled[i],
+                settings["from_logits"], len(outputs),
+            )
+            for i, slot in enumerate(outputs.entries)
         )
-        if loss_from_logits is not None and loss_from_logits != (activation == "linear"):
-            gives = "logits" if activation == "linear" else "probabilities"
-            raise InputError(
-                f"The loss is set to from_logits={loss_from_logits}, but the student "
-                f"{student.name!r} gives {gives}; pass the loss object with "
-                f"from_logits={not loss_from_logits}."
-            )
-        class_weights = getattr(chosen, "class_weights", None)
-        if class_weights is not None and len(class_weights) != outputs[i].shape[-1]:
-            raise InputError(
-                f"class_weights has {len(class_weights)} entries, but the output {names[i]!r} has "
-                f"{outputs[i].shape[-1]} classes."
-            )
-        tasks.append(task)
-        activations.append(activation)
-        soft.append(chosen)
-    return Plan(names, [t.shape for t in outputs], tasks, activations, soft, weights)
+    )  # fmt: skip
 
 
-def _per_output(given, names: list[str], what: str) -> list:
-    """Spread one thing, a list or a dict by output name over the outputs."""
-    if isinstance(given, dict) and not {"class_name", "config"} <= set(given):
-        unknown = sorted(set(given) - set(names))
-        if unknown:
-            raise InputError(f"There is no output {unknown} for {what}; outputs: {names}.")
-        return [given.get(name) for name in names]
+_ALONE = object()  # a soft loss of None that somebody gave for one output
+
+
+def _soft_of(outputs: binding.Slots, given) -> list:
+    """Return the soft loss that is wanted per output; `_ALONE` where none is."""
+    if isinstance(given, Mapping) and not is_config(given):
+        alone = {name: _ALONE if value is None else value for name, value in given.items()}
+        return outputs.bind(alone, "soft_loss", missing=True)
     if isinstance(given, (list, tuple)):
-        if len(given) != len(names):
-            raise InputError(f"{what} has {len(given)} entries for the {len(names)} outputs.")
-        return list(given)
-    return [given] * len(names)
+        listed = [_ALONE if value is None else value for value in given]
+        return (
+            outputs.bind(listed, "soft_loss")
+            if len(listed) == len(outputs)
+            else _refuse(outputs, listed)
+        )
+    return [given] * len(outputs)
 
 
-def labels(y, sample_weight, unlabeled):
-    """Split labels into what the hard loss may read and which examples have one.
+def _refuse(outputs, listed):
+    raise InputError(f"soft_loss has {len(listed)} entries for the {len(outputs)} outputs.")
+
+
+def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, outputs) -> Lesson:
+    name, shape = slot.label, slot.shape
+    task, loss_from_logits = losses.task_of(hard) if hard is not None else (None, None)
+    alone = wanted is _ALONE
+    chosen = None if alone else soft_losses.get(wanted)
+    axis = len(shape) - 1
+    if alone or (hard is None and wanted is None and outputs > 1):
+        task, chosen = task or "regression", None
+    else:
+        chosen = chosen or soft_losses.default_for(task)
+        task = soft_losses.check_task(chosen, task)
+    if task == "categorical":
+        axis = losses.option_of(hard, "axis", -1) % len(shape)
+        if shape[axis] == 1:
+            raise InputError(
+                f"The output {name!r} has one unit and a loss for classes, which is 0 whatever the "
+                "unit gives; take BinaryCrossentropy, or one unit a class."
+            )
+    seen = kind.activation if kind.class_axis in (None, axis) else None
+    said = from_logits
+    if said is None and seen is None and loss_from_logits:
+        said = True  # the loss object says so, and it is not Keras's default
+    if chosen is None:
+        activation = seen or "linear"
+    else:
+        activation = readable_activation("student", student, seen, task, said)
+    if (
+        chosen is not None
+        and loss_from_logits is not None
+        and loss_from_logits != (activation == "linear")
+    ):
+        gives = "logits" if activation == "linear" else "probabilities"
+        raise InputError(
+            f"The loss is set to from_logits={loss_from_logits}, but the student "
+            f"{student!r} gives {gives}; pass the loss object with "
+            f"from_logits={not loss_from_logits}."
+        )
+    class_weights = getattr(chosen, "class_weights", None)
+    if class_weights is not None and len(class_weights) != shape[axis]:
+        raise InputError(
+            f"class_weights has {len(class_weights)} entries, but the output {name!r} has "
+            f"{shape[axis]} classes."
+        )
+    return Lesson(
+        name, shape, task, activation, axis, chosen, hard, weight, unlabeled,
+        losses.option_of(hard, "ignore_class"),
+    )  # fmt: skip
+
+
+def is_config(given: Mapping) -> bool:
+    """Tell whether a dict is a serialized object and not one thing per output."""
+    return {"class_name", "config"} <= set(given)
+
+
+def per_output(given, outputs: binding.Slots, what: str) -> list:
+    """Return one thing, a list, or a dict by output name, as one thing per output."""
+    if isinstance(given, Mapping) and not is_config(given):
+        return outputs.bind(given, what, missing=True)
+    if isinstance(given, (list, tuple)):
+        if len(given) != len(outputs):
+            raise InputError(f"{what} has {len(given)} entries for the {len(outputs)} outputs.")
+        return outputs.bind(given, what)
+    return [given] * len(outputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """One output's labels in a batch, missing ones apart.
+
+    Attributes:
+        y: The labels, with 0 in the place of missing ones.
+        present: Boolean tensor of the elements that have one: of `y`'s shape where each
+            value has its own label, otherwise that of the output without its class axis.
+            `None` where none can be missing.
+    """
+
+    y: Any
+    present: Any = None
+
+
+def labels_of(y, lesson: Lesson) -> Labels:
+    """Part an output's labels into what the hard loss may read and which elements have one.
 
     Args:
-        y: Labels of a batch, or `None`.
-        sample_weight: Their weights, or `None`.
-        unlabeled: The value that marks a missing label, or `None`.
+        y: Labels of a batch: numbers (batch, ...), rows (batch, ..., classes) or values.
+        lesson: How the output learns.
+    """
+    if y is None or lesson.unlabeled is None:
+        return Labels(y)
+    y = tf.convert_to_tensor(y)
+    missing = _is(y, lesson.unlabeled)
+    if lesson.ignored is not None:
+        missing |= _is(y, lesson.ignored)
+    y = tf.where(missing, tf.zeros_like(y), y)
+    elements = len(lesson.shape) - 1
+    if y.shape.rank == elements + 1 and not lesson.per_label:
+        axis = lesson.axis if y.shape[lesson.axis] == lesson.classes else -1
+        missing = tf.reduce_any(missing, axis=axis)
+    return Labels(y, tf.logical_not(missing))
+
+
+def _is(y, value):
+    if value != value:
+        return tf.math.is_nan(y) if y.dtype.is_floating else tf.zeros_like(y, tf.bool)
+    return tf.equal(y, tf.cast(value, y.dtype))
+
+
+def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
+    """Return what Keras's loss takes so that it is the mean over the labelled elements.
+
+    As Keras does for masks: weights multiply, and the mean is over what is labelled and not
+    masked.
+
+    Args:
+        labels: The output's labels.
+        output: The student's output.
+        lesson: How it learns.
+        sample_weight: The user's weights of the output, or `None`.
 
     Returns:
-        Labels with 0 in the place of missing ones, a boolean tensor of the examples (or
-        steps) that have one, and the weights with 0 for the others; the last two are
-        `None` and unchanged where `unlabeled` is `None`.
+        Labels, output and weights for the compiled loss.
     """
-    if y is None or unlabeled is None:
-        return y, None, sample_weight
-    missing = (
-        tf.math.is_nan(y) if unlabeled != unlabeled else tf.equal(y, tf.cast(unlabeled, y.dtype))
-    )
-    y = tf.where(missing, tf.zeros_like(y), y)
-    if missing.shape.rank > 1 and missing.shape[-1] != y.shape[1]:
-        missing = missing[..., 0]
-    if missing.shape.rank > 1:
-        missing = tf.reduce_any(missing, axis=list(range(1, missing.shape.rank)))
-    labelled = tf.logical_not(missing)
-    weight = tf.cast(labelled, tf.float32)
+    if labels.present is None:
+        return labels.y, output, sample_weight
+    y, present = labels.y, labels.present
+    mask = getattr(output, "_keras_mask", None)
+    logits = losses.logits_of(output, lesson.activation)
+    plain = tf.identity(output)  # without Keras's mask, which would count what is here counted
+    if lesson.per_label and y.shape.rank == len(lesson.shape):
+        # With an axis of one, Keras's mean over the last axis is none: a weight per label.
+        y, plain, logits = y[..., None], plain[..., None], logits[..., None]
+    if lesson.activation != "linear":
+        plain._keras_logits = logits  # Keras's losses look for it, as for its own softmax
+    if mask is not None:
+        present &= expanded(mask, present.shape.rank)
+    weight = tf.cast(present, tf.float32)
+    if losses.option_of(lesson.hard, "reduction") not in ("sum", "none"):
+        weight *= tf.math.divide_no_nan(
+            tf.cast(tf.size(present), tf.float32), tf.reduce_sum(weight)
+        )
     if sample_weight is not None:
-        weight *= tf.reshape(tf.cast(sample_weight, tf.float32), tf.shape(weight))
-    return y, labelled, weight
-
-
-def weight_of(sample_weight, index: int, outputs: int):
-    """Return the sample weights that belong to one output."""
-    if sample_weight is None:
-        return None
-    leaves = list(graph.leaves(sample_weight))
-    return leaves[index] if len(leaves) == outputs else leaves[0]
+        weight *= _fitted(tf.cast(sample_weight, tf.float32), weight)
+    return y, plain, weight
 
 
 def weighted_mean(values, sample_weight, mask):
-    """Reduce a loss per example as Keras does: weights multiply, masked entries don't count.
+    """Reduce a loss per element as Keras does: weights multiply, masked elements don't count.
 
     Args:
-        values: Float tensor (batch,) or (batch, time).
-        sample_weight: Tensor that broadcasts to it from the left, or `None`.
-        mask: Boolean tensor of its shape, or `None`.
+        values: Float tensor (batch,) or (batch, ...); an empty one gives 0.
+        sample_weight: Tensor that broadcasts to it from the left, or with further axes, over
+            which its mean is taken; or `None`.
+        mask: Boolean tensor of the leading axes of `values`, or `None`.
     """
-    if mask is not None and mask.shape.rank == values.shape.rank:
-        mask = tf.cast(mask, values.dtype)
-        valid = tf.maximum(tf.reduce_sum(mask), 1.0)
-        values *= mask * (tf.cast(tf.size(mask), values.dtype) / valid)
+    count = tf.cast(tf.size(values), values.dtype)
+    if mask is not None and mask.shape.rank <= values.shape.rank:
+        mask = tf.broadcast_to(expanded(mask, values.shape.rank), tf.shape(values))
+        values = tf.where(mask, values, tf.zeros_like(values))
+        count = tf.reduce_sum(tf.cast(mask, values.dtype))
     if sample_weight is not None:
-        weight = tf.cast(sample_weight, values.dtype)
-        if weight.shape.rank is not None and weight.shape.rank > values.shape.rank:
-            weight = tf.squeeze(weight, axis=-1)
-        while weight.shape.rank < values.shape.rank:
-            weight = weight[..., None]
-        values *= weight
-    return tf.reduce_mean(values)
+        values *= _fitted(tf.cast(sample_weight, values.dtype), values)
+    return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
-def check_number(name: str, value) -> None:
-    """Raise unless alpha is in [0, 1], or the temperature a number > 0."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    small, large = np.finfo(np.float32).tiny, np.finfo(np.float32).max
-    low, high, allowed = (0, 1, "in [0, 1]") if name == "alpha" else (small, large, "a number > 0")
-    if not low <= number <= high:
-        raise InputError(f"{name} must be {allowed}, got {value!r}.")
+def _fitted(weight, values):
+    """Return weights with the rank of values."""
+    rank = values.shape.rank
+    if weight.shape.rank is not None and weight.shape.rank > rank:
+        weight = tf.reduce_mean(weight, axis=list(range(rank, weight.shape.rank)))
+    return expanded(weight, rank)
 
 
-def check_shapes(name: str, ours, theirs) -> None:
-    """Raise unless teacher and student give outputs of the same shapes."""
-    if theirs is not None and [tuple(s[1:]) for s in ours] != [tuple(s[1:]) for s in theirs]:
-        show = ", ".join(str(tuple(s)) for s in theirs)
-        mine = ", ".join(str(tuple(s)) for s in ours)
-        raise InputError(
-            f"The teacher gives outputs of shape {show}, the student {name!r} {mine}; they must "
-            "be equal."
-        )
-
-
-def check_first_examples(x, y, plan: Plan, ask, teacher_runs: bool) -> None:
-    """Look at a few examples before the first step; a generator can't be looked into.
-
-    Args:
-        x: As `fit` got it.
-        y: As `fit` got it.
-        plan: How the outputs learn.
-        ask: The teacher's `ask`, for a batch.
-        teacher_runs: Whether the teacher can be asked (not so for an array of answers).
-
-    Raises:
-        InputError: for no data, labels that don't fit the outputs, or a teacher whose
-            answers are not finite.
-    """
-    few, labels_few = _few(x, y)
-    if few is None:
-        return
-    labels_few = None if labels_few is None else list(graph.leaves(labels_few))
-    if labels_few is not None and len(labels_few) == len(plan.tasks):
-        for label, name, task, shape in zip(
-            labels_few, plan.names, plan.tasks, plan.shapes, strict=True
-        ):
-            _check_labels(np.asarray(label), name, task, shape)
-    if any(one is not None and one.needs_labels for one in plan.soft) and labels_few is None:
-        needy = [type(one).__name__ for one in plan.soft if one is not None and one.needs_labels]
-        raise InputError(f"{', '.join(needy)} needs labels y; choose another soft_loss.")
-    if isinstance(few, teachers.Taught) or not teacher_runs:
-        return
-    answers, features = ask(few)
-    for name, value in [*zip(plan.names, answers, strict=True), *features.items()]:
-        if not np.isfinite(np.asarray(value)).all():
-            raise InputError(
-                f"The teacher's answers for {name!r} hold NaN or infinite values in the first "
-                "examples; check its weights and its inputs."
-            )
-
-
-def _few(x, y):
-    """Return the first examples and their labels; `(None, None)` for a generator."""
-    if isinstance(x, tf.data.Dataset):
-        for element in x.take(1):
-            parts = element if isinstance(element, tuple) else (element,)
-            if isinstance(element, teachers.Taught):
-                parts = (element,)
-            cut = [graph.map_structure(lambda leaf: leaf[:_PROBE], part) for part in parts]
-            return cut[0], cut[1] if len(cut) > 1 else None
-        raise InputError("The dataset is empty.")
-    if hasattr(x, "__getitem__") and hasattr(x, "num_batches"):  # keras.utils.PyDataset
-        parts = x[0]
-        parts = parts if isinstance(parts, tuple) else (parts,)
-        cut = [graph.map_structure(lambda leaf: np.asarray(leaf)[:_PROBE], p) for p in parts]
-        return cut[0], cut[1] if len(cut) > 1 else None
-    leaves = list(graph.leaves(x))
-    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
-        return None, None
-    lengths = {len(leaf) for leaf in leaves} | (
-        set() if y is None else {len(leaf) for leaf in graph.leaves(y)}
-    )
-    if 0 in lengths:
-        raise InputError("The data holds no examples.")
-    if len(lengths) > 1:
-        raise InputError(f"x and y have different numbers of examples: {sorted(lengths)}.")
-    x = graph.map_structure(lambda leaf: tf.convert_to_tensor(leaf[:_PROBE]), x)
-    # Labels are cheap to read whole, and the one that is out of range is rarely the first.
-    return x, y
-
-
-def _check_labels(y, name, task, shape):
-    rows, wanted = y.shape[1:], tuple(shape[1:])
-    numbers = y.ndim < len(shape) or (y.shape[-1:] == (1,) and wanted[-1:] != (1,))
-    if task == "categorical" and numbers:
-        if y.size and np.issubdtype(y.dtype, np.number) and np.nanmax(y) >= wanted[-1]:
-            raise InputError(
-                f"The labels go up to {int(np.nanmax(y))}, but the output {name!r} has "
-                f"{wanted[-1]} classes (0 to {wanted[-1] - 1})."
-            )
-        return
-    known = tuple(w if w is not None else r for w, r in zip(wanted, rows, strict=False))
-    squeezed = wanted[-1:] == (1,) and rows == known[: len(wanted) - 1]
-    if (rows != known and not squeezed) or (len(rows) != len(wanted) and not squeezed):
-        raise InputError(
-            f"The labels have the shape {y.shape}, but the output {name!r} gives {tuple(shape)}; "
-            "they would broadcast."
-        )
+def expanded(tensor, rank: int):
+    """Return a tensor with axes of one at the end, up to a rank."""
+    while tensor.shape.rank < rank:
+        tensor = tensor[..., None]
+    return tensor

@@ -1,15 +1,18 @@
 """One forward pass that yields a model's outputs and what named layers gave on the way.
 
 No sub-model is built and no layer is called symbolically, so the caller's graph stays as
-it was: the calls of `graph.walk` are simply made on the batch, in order.
+it was. A model whose graph is what runs is replayed, call by call; a model with a `call` of
+its own is called, and its named layers are listened to meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 
 from tfkd import graph
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import binding
 
 
 class Tap:
@@ -20,6 +23,10 @@ class Tap:
         layers: Names or paths (`backbone/conv4`) of layers, of nested models too.
         role: What the model is, for error messages.
 
+    Attributes:
+        inputs: The model's inputs, or `None` for a model without a graph, which takes a
+            batch as it is.
+
     Raises:
         InputError: for an unknown layer (naming the nearest ones), or one that is called
             more than once or has several outputs.
@@ -28,28 +35,53 @@ class Tap:
 
     def __init__(self, model, layers=(), role="model"):
         self.model, self.names = model, tuple(dict.fromkeys(layers))
-        self.graph = graph.walk(model) if self.names else None
+        self.inputs = None
+        self._own_call = graph.overrides_call(model)
+        self.graph = self._walked()
+        if self.graph is not None and not self._own_call:
+            self.inputs = binding.inputs_of(self.graph, role)
         self._wanted = {name: self._find(name, role) for name in self.names}
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of each wanted feature, batch included."""
-        return {name: tensor.shape for name, tensor in self._wanted.items()}
+        return {name: call.outputs[0].shape for name, call in self._wanted.items()}
 
     def __call__(self, x, training: bool):
         """Run the model once.
 
         Args:
-            x: A batch in the model's own input structure.
+            x: A batch: a dict by the names of the model's inputs (further keys are left
+                out), a list in their order, or a tensor.
             training: Passed to every layer that takes it.
 
         Returns:
             The outputs, and a dict from layer name to feature.
+
+        Raises:
+            InputError: for inputs that can't be bound, or a layer that the model's own
+                `call` runs never or more than once.
         """
-        if self.graph is None:
+        if self.inputs is not None:
+            return self.run(self.inputs.bind(x, "x", extra=True), training)
+        if not self.names:
             return self.model(x, training=training), {}
+        with self._listening() as heard:
+            outputs = self.model(x, training=training)
+        for name, values in heard.items():
+            if len(values) != 1:
+                raise InputError(
+                    f"The layer {name!r} runs {len(values)} times in {self.model.name!r}'s own "
+                    "`call`; name one that runs once."
+                )
+        return outputs, {name: values[0] for name, values in heard.items()}
+
+    def run(self, flat: list, training: bool):
+        """Run the model once on its inputs in flat order; returns what a call does."""
+        if not self.names:
+            return self.model(graph.as_structured(self.graph, flat), training=training), {}
         features = {}
-        wanted = {tensor.index: name for name, tensor in self._wanted.items()}
+        wanted = {call.outputs[0].index: name for name, call in self._wanted.items()}
 
         def apply(call, args, kwargs):
             result = graph.call_layer(call, args, kwargs, training)
@@ -58,22 +90,41 @@ class Tap:
                     features[wanted[tensor.index]] = value
             return result
 
-        outputs = graph.replay(self.graph, self._inputs(x), apply)
-        return outputs, features
+        return graph.replay(self.graph, flat, apply), features
 
-    def _inputs(self, x):
-        """Return the batch as a flat list in the graph's order; dicts by input name."""
-        tensors = self.graph.input_list
-        if isinstance(x, dict):
-            return [x[tensor.name] for tensor in tensors]
-        flat = list(graph.leaves(x))
-        if len(flat) != len(tensors):
-            raise InputError(
-                f"The model {self.model.name!r} takes {len(tensors)} inputs, got {len(flat)}."
-            )
-        return flat
+    def _walked(self) -> graph.Graph | None:
+        if self.names:
+            return graph.walk(self.model, ignore_call=True)
+        try:
+            return graph.walk(self.model, ignore_call=True)
+        except (InputError, UnsupportedError):
+            return None
 
-    def _find(self, name, role):
+    @contextlib.contextmanager
+    def _listening(self):
+        """Collect what the wanted layers give while the model runs."""
+        heard = {name: [] for name in self._wanted}
+
+        def listened(name, call):
+            def listening(*args, **kwargs):
+                result = call(*args, **kwargs)
+                heard[name].append(result)
+                return result
+
+            return listening
+
+        layers = {name: call.layer for name, call in self._wanted.items()}
+        try:
+            for name, layer in layers.items():
+                # Past the layer's own __setattr__, which would track it.
+                object.__setattr__(layer, "call", listened(name, layer.call))
+            yield heard
+        finally:
+            for layer in layers.values():
+                with contextlib.suppress(AttributeError):
+                    object.__delattr__(layer, "call")
+
+    def _find(self, name, role) -> graph.Call:
         calls = [c for c in self.graph.calls if name in (c.name, c.layer.name)]
         exact = [c for c in calls if c.name == name]
         calls = exact or calls
@@ -90,4 +141,4 @@ class Tap:
                 f"The {role}'s layer {name!r} has several outputs or is called several times "
                 f"({paths}); name one that is called once."
             )
-        return calls[0].outputs[0]
+        return calls[0]

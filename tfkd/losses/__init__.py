@@ -10,7 +10,7 @@ from tfkd.losses.features import (
     Hint,
     SimilarityPreserving,
 )
-from tfkd.losses.outputs import TASKS, logits_of, task_of
+from tfkd.losses.outputs import TASKS, logits_of, option_of, task_of
 from tfkd.losses.soft import (
     DIST,
     DKD,
@@ -43,5 +43,6 @@ __all__ = [
     "default_for",
     "get",
     "logits_of",
+    "option_of",
     "task_of",
 ]

@@ -7,6 +7,8 @@ the teacher's, these are trained with the student and are no part of it.
 
 from __future__ import annotations
 
+import inspect
+
 import keras
 import tensorflow as tf
 
@@ -50,8 +52,19 @@ class FeatureLoss(Configured):
         """
         del package, student_shape, teacher_shape
 
-    def __call__(self, teacher, student):
-        """Return one value per example, float32 of shape (batch,)."""
+    def __call__(self, teacher, student, mask=None):
+        """Return one value per example.
+
+        Args:
+            teacher: The teacher's feature (batch, ..., channels).
+            student: The student's, through the adapter.
+            mask: Boolean tensor (batch, positions) of the positions that count, from the
+                student's Keras mask; `None` if all do. A loss without this argument never
+                gets one.
+
+        Returns:
+            Float32 tensor (batch,).
+        """
         raise NotImplementedError
 
     def _refuse(self, why, student_shape, teacher_shape):
@@ -82,10 +95,14 @@ class Hint(FeatureLoss):
             return None
         return package.layers.Dense(teacher_shape[-1], dtype="float32")
 
-    def __call__(self, teacher, student):
-        """Return one mean square per example."""
+    def __call__(self, teacher, student, mask=None):
+        """Return one mean square per example, so scaled that their mean is over all positions."""
         square = tf.square(tf.cast(student, tf.float32) - tf.cast(teacher, tf.float32))
-        return tf.reduce_mean(square, axis=list(range(1, square.shape.rank)))
+        axes = list(range(1, square.shape.rank))
+        if mask is None:
+            return tf.reduce_mean(square, axis=axes)
+        share = tf.reduce_mean(tf.cast(mask, tf.float32))
+        return tf.math.divide_no_nan(tf.reduce_mean(_masked(square, mask), axis=axes), share)
 
 
 @_register
@@ -105,13 +122,15 @@ class AttentionTransfer(FeatureLoss):
                 teacher_shape,
             )
 
-    def __call__(self, teacher, student):
-        """Return one squared distance per example."""
-        return tf.reduce_sum(tf.square(self._map(student) - self._map(teacher)), axis=-1)
+    def __call__(self, teacher, student, mask=None):
+        """Return one squared distance per example; masked positions are no positions."""
+        difference = self._map(student, mask) - self._map(teacher, mask)
+        return tf.reduce_sum(tf.square(difference), axis=-1)
 
     @staticmethod
-    def _map(feature):
-        attention = tf.reduce_mean(tf.square(tf.cast(feature, tf.float32)), axis=-1)
+    def _map(feature, mask):
+        feature = _masked(tf.cast(feature, tf.float32), mask)
+        attention = tf.reduce_mean(tf.square(feature), axis=-1)
         attention = tf.reshape(attention, [tf.shape(attention)[0], -1])
         return tf.math.l2_normalize(attention, axis=-1, epsilon=1e-12)
 
@@ -125,16 +144,31 @@ class SimilarityPreserving(FeatureLoss):
     GRU states of different widths.
     """
 
-    def __call__(self, teacher, student):
+    def __call__(self, teacher, student, mask=None):
         """Return each example's row of the sum, scaled so that their mean is the formula."""
-        square = tf.square(self._similarities(teacher) - self._similarities(student))
+        square = tf.square(self._similarities(teacher, mask) - self._similarities(student, mask))
         return tf.reduce_sum(square, axis=-1) / tf.cast(tf.shape(square)[0], tf.float32)
 
     @staticmethod
-    def _similarities(feature):
-        feature = tf.cast(feature, tf.float32)
+    def _similarities(feature, mask):
+        feature = _masked(tf.cast(feature, tf.float32), mask)
         flat = tf.reshape(feature, [tf.shape(feature)[0], -1])
         return tf.math.l2_normalize(tf.matmul(flat, flat, transpose_b=True), axis=-1, epsilon=1e-12)
+
+
+def takes_mask(loss: FeatureLoss) -> bool:
+    """Tell whether a feature loss takes a mask; one that a user wrote need not."""
+    return "mask" in inspect.signature(loss.__call__).parameters
+
+
+def _masked(feature, mask):
+    """Return a feature with zeros at the positions that don't count."""
+    if mask is None:
+        return feature
+    mask = tf.cast(mask, feature.dtype)
+    while mask.shape.rank < feature.shape.rank:
+        mask = mask[..., None]
+    return feature * mask
 
 
 def get(identifier) -> FeatureLoss:

@@ -12,9 +12,11 @@ TASKS = ("categorical", "binary", "regression")
 def logits_of(outputs, activation: str):
     """Turn a model's outputs into logits.
 
-    Where `outputs` is the direct result of a softmax or sigmoid op in the graph being
-    traced, its input is taken, which is exact for any magnitude; otherwise the logarithm
-    of the probabilities, with values below the smallest float32 counted as that.
+    Where Keras keeps the logits beside the probabilities (its softmax and sigmoid do), or
+    `outputs` comes from a softmax or sigmoid op in the graph being traced through nothing
+    but changes of shape and dtype, these are taken, which is exact for any magnitude;
+    otherwise the logarithm of the probabilities, with values below the smallest float32
+    counted as that.
 
     Args:
         outputs: Float tensor (..., classes).
@@ -26,18 +28,38 @@ def logits_of(outputs, activation: str):
     """
     if activation == "linear":
         return tf.cast(outputs, tf.float32)
+    kept = getattr(outputs, "_keras_logits", None)
+    if kept is not None and kept.shape.as_list() == outputs.shape.as_list():
+        return tf.cast(kept, tf.float32)
     if tf.is_symbolic_tensor(outputs):
-        op = outputs.op
-        while op.type in ("Identity", "Cast"):
-            op = op.inputs[0].op
-        if op.type.lower() == activation:
-            return tf.cast(op.inputs[0], tf.float32)
+        behind = _behind(outputs, activation)
+        if behind is not None:
+            return tf.cast(behind, tf.float32)
     outputs = tf.cast(outputs, tf.float32)
     tiny = np.finfo(np.float32).tiny
     logits = tf.math.log(tf.maximum(outputs, tiny))
     if activation == "sigmoid":
         logits -= tf.math.log(tf.maximum(1.0 - outputs, tiny))
     return logits
+
+
+def _behind(outputs, activation: str):
+    """Return what went into the squashing op behind a symbolic tensor, in the tensor's shape."""
+    op, moved = outputs.op, False
+    while op.type in ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims"):
+        moved = moved or op.type in ("Reshape", "Squeeze", "ExpandDims")
+        op = op.inputs[0].op
+    if op.type.lower() != activation:
+        return None
+    logits = op.inputs[0]
+    if not moved:
+        return logits
+    # Logits of a softmax are compared along the class axis: it has to be the last in both.
+    if activation == "softmax" and logits.shape[-1] != outputs.shape[-1]:
+        return None
+    reshaped = tf.reshape(logits, tf.shape(outputs))
+    reshaped.set_shape(outputs.shape)
+    return reshaped
 
 
 _CATEGORICAL = {
@@ -70,6 +92,20 @@ def task_of(loss) -> tuple[str | None, bool | None]:
         from_logits = loss.get_config().get("from_logits")
     # Keras's own default, for the name and for the bare function.
     return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
+
+
+def option_of(loss, name: str, default=None):
+    """Return a setting of a compiled Keras loss, such as its `axis` or `ignore_class`.
+
+    Args:
+        loss: A Keras 3 or tf_keras loss: a name, a function or an object.
+        name: Of the constructor's argument.
+        default: What it is where the loss has no such setting.
+    """
+    value = getattr(loss, name, None)
+    if value is None:
+        value = getattr(loss, "_fn_kwargs", {}).get(name)
+    return default if value is None else value
 
 
 class Configured:

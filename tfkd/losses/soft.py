@@ -37,11 +37,14 @@ class SoftLoss(Configured):
 
     Attributes:
         tasks: The tasks (out of `TASKS`) whose outputs it can compare.
-        needs_labels: Whether it reads `y`.
+        needs_labels: Whether it reads `y`. Elements without a label then don't count.
+        mixes_elements: Whether an element's value depends on other elements. It is then
+            called with `mask` too, a boolean tensor (...) or `None`: the elements that count.
     """
 
     tasks: tuple[str, ...] = ()
     needs_labels = False
+    mixes_elements = False
 
     def __call__(self, teacher, student, temperature, y=None):
         """Return one value per example.
@@ -198,18 +201,20 @@ class DIST(SoftLoss):
     """
 
     tasks = ("categorical",)
+    mixes_elements = True
 
     def __init__(self, inter_weight=1.0, intra_weight=1.0):
         self.inter_weight = float(inter_weight)
         self.intra_weight = float(intra_weight)
 
-    def __call__(self, teacher, student, temperature, y=None):
-        """Return one value per example."""
+    def __call__(self, teacher, student, temperature, y=None, mask=None):
+        """Return one value per example; elements that `mask` leaves out mix with none."""
         p = tf.exp(_log_softmax(teacher, temperature))
         q = tf.exp(_log_softmax(student, temperature))
         inter = 1.0 - _pearson(p, q, axis=-1)
         rows = [-1, p.shape[-1]]
-        intra = 1.0 - _pearson(tf.reshape(p, rows), tf.reshape(q, rows), axis=0)
+        counts = None if mask is None else tf.reshape(tf.cast(mask, p.dtype), [-1, 1])
+        intra = 1.0 - _pearson(tf.reshape(p, rows), tf.reshape(q, rows), 0, counts)
         return _squared(temperature) * (
             self.inter_weight * inter + self.intra_weight * tf.reduce_mean(intra)
         )
@@ -306,7 +311,7 @@ def get(identifier) -> SoftLoss | None:
         InputError: for anything else, and for losses of `keras.distillation` that do not
             compute what they are named after.
     """
-    if identifier is None or identifier == "auto":
+    if identifier is None or (isinstance(identifier, str) and identifier == "auto"):
         return None
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
@@ -395,9 +400,15 @@ def _standardized(logits):
     return centred * tf.math.rsqrt(variance + 1e-7)
 
 
-def _pearson(a, b, axis):
-    a -= tf.reduce_mean(a, axis=axis, keepdims=True)
-    b -= tf.reduce_mean(b, axis=axis, keepdims=True)
+def _pearson(a, b, axis, counts=None):
+    """Return Pearson's correlation along an axis, of the entries whose count is 1."""
+    if counts is None:
+        a -= tf.reduce_mean(a, axis=axis, keepdims=True)
+        b -= tf.reduce_mean(b, axis=axis, keepdims=True)
+    else:
+        total = tf.reduce_sum(counts, axis=axis, keepdims=True)
+        a = counts * (a - tf.math.divide_no_nan(tf.reduce_sum(counts * a, axis, True), total))
+        b = counts * (b - tf.math.divide_no_nan(tf.reduce_sum(counts * b, axis, True), total))
     norms = tf.reduce_sum(a * a, axis) * tf.reduce_sum(b * b, axis)
     return tf.reduce_sum(a * b, axis) * tf.math.rsqrt(norms + 1e-12)
 

@@ -188,9 +188,7 @@ class Slots:
                 found = [given.get(name) if name is not None else None for name in names]
                 self._refuse_missing([name in given for name in names], given, what, missing)
                 return found
-        fits = [
-            [name for name in given if slot.is_called(name)] for slot in self.entries
-        ]
+        fits = [[name for name in given if slot.is_called(name)] for slot in self.entries]
         used = [name for names in fits for name in names]
         unknown = [name for name in given if name not in used]
         if any(len(names) > 1 for names in fits) or len(set(used)) < len(used):

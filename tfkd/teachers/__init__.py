@@ -1,8 +1,10 @@
 """Whatever can teach, as one thing: an object that answers for a batch with logits or values.
 
-    Keras 3 or tf_keras model, `.keras`, `.h5` ─► ModelSource ┐
-    SavedModel folder ─────────────────────────► SavedSource ─┤
-    callable, `.tflite` ───────────────────────► PythonSource ┼─► Teacher ─► answers, features
+    Keras 3 or tf_keras model, `.keras`, `.h5` ─► ModelSource ────┐
+    SavedModel folder ─────────────────────────► SavedSource ─────┤
+    function of tensors, layer, signature ─────► FunctionSource ──┤
+    callable of arrays ────────────────────────► PythonSource ────┤
+    `.tflite` ─────────────────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
 `activations` tells logits from probabilities, `sources` opens what was given, `teacher`
@@ -11,13 +13,22 @@ combines and asks.
 
 from tfkd.outputs import output_activations
 from tfkd.teachers.activations import readable_activation
-from tfkd.teachers.teacher import ArrayTeacher, Taught, Teacher, carries_answers
+from tfkd.teachers.teacher import (
+    ArrayTeacher,
+    Taught,
+    Teacher,
+    carries_answers,
+    check_shape,
+    raise_untaught,
+)
 
 __all__ = [
     "ArrayTeacher",
     "Taught",
     "Teacher",
     "carries_answers",
+    "check_shape",
     "output_activations",
+    "raise_untaught",
     "readable_activation",
 ]

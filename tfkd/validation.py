@@ -1,0 +1,401 @@
+"""What is checked of a pair, its settings and its data, before and while it trains.
+
+Checks inside the step are TensorFlow assertions: they stop it before it moves a weight, and
+`told` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd import graph, lessons, teachers
+from tfkd.errors import InputError
+
+_PROBE = 2  # enough to see NaN and shapes; the teacher may be large
+_MARK = "tfkd says:"
+#: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
+_TEMPERATURES = (1e-3, 1e3)
+
+
+def check_number(name: str, value) -> None:
+    """Raise unless alpha is in [0, 1], or the temperature a number that float32 can work with."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if name == "alpha":
+        if not 0 <= number <= 1:
+            raise InputError(f"alpha must be in [0, 1], got {value!r}.")
+        return
+    low, high = _TEMPERATURES
+    if not 0 < number < np.inf:
+        raise InputError(f"temperature must be a number > 0, got {value!r}.")
+    if not low <= number <= high:
+        raise InputError(
+            f"temperature must be a number > 0 from {low:g} to {high:g}, got {value!r}: outside, "
+            "float32 can't hold the softened probabilities times T²; usual are 1 to 20."
+        )
+
+
+def check_not_shared(student, models) -> None:
+    """Raise where training the student would change its teacher.
+
+    A frozen part may be shared: nothing trains it.
+
+    Raises:
+        InputError: naming the shared layers, and how to copy.
+    """
+    ours = _moving(student)
+    for model in models:
+        if model is student:
+            raise InputError(
+                f"The student {student.name!r} is its own teacher: what it learns would change "
+                f"what it is taught. {_COPY}"
+            )
+        theirs = {id(variable) for variable in model.weights}
+        shared = sorted({name for key, name in ours.items() if key in theirs})
+        if shared:
+            raise InputError(
+                f"The student {student.name!r} shares layers that are trained with its teacher "
+                f"{model.name!r} ({', '.join(map(repr, shared))}): training would change the "
+                f"teacher. {_COPY} Or freeze what they share (layer.trainable = False)."
+            )
+
+
+_COPY = (
+    "For self-distillation teach with a copy: teacher = keras.models.clone_model(model); "
+    "teacher.set_weights(model.get_weights())."
+)
+
+
+def _moving(model) -> dict[int, str]:
+    """Return the ids of the variables that a step may change, with their layers' names."""
+    found = {id(variable): model.name for variable in model.trainable_weights}
+    for layer in model._flatten_layers():
+        if hasattr(layer, "layers"):
+            continue
+        # Statistics of batch normalization move while it is trained.
+        moves = type(layer).__name__.endswith("BatchNormalization") and layer.trainable
+        found |= {id(v): layer.name for v in (layer.weights if moves else layer.trainable_weights)}
+    return found
+
+
+def check_first_examples(x, y, plan: lessons.Plan, outputs, ask) -> None:
+    """Look at the first examples, and at all labels of arrays, before the first step.
+
+    Args:
+        x: As `fit` got it; a generator can't be looked into.
+        y: As `fit` got it.
+        plan: How the outputs learn.
+        outputs: The student's outputs.
+        ask: What the teacher says of a batch, as `Teacher.ask`; `None` if it needn't be asked.
+
+    Raises:
+        InputError: for no data, labels that don't fit the outputs, or a teacher that can't
+            take the examples or whose answers are not finite.
+    """
+    few, labels = first_examples(x, y)
+    if few is None:
+        return
+    if labels is None:
+        needy = [type(one.soft).__name__ for one in plan.lessons
+                 if one.soft is not None and one.soft.needs_labels]  # fmt: skip
+        if needy:
+            raise InputError(f"{', '.join(needy)} needs labels y; choose another soft_loss.")
+    else:
+        for label, lesson in zip(bound_labels(labels, outputs, plan), plan.lessons, strict=True):
+            if label is not None:
+                check_labels(np.asarray(label), lesson)
+    if isinstance(few, teachers.Taught) or ask is None:
+        return
+    try:
+        answers, features = ask(few)
+    except (InputError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever the teacher's code raises of inputs that aren't its own
+        raise InputError(
+            f"The teacher can't take the first examples, of shape {_shapes(few)} "
+            f"({_first_line(error)}); if it takes other inputs than the student, say how x becomes "
+            "them with teacher_inputs=function."
+        ) from error
+    names = [lesson.name for lesson in plan.lessons]
+    for name, value in [*zip(names, answers, strict=True), *features.items()]:
+        if value is not None and not np.isfinite(np.asarray(value)).all():
+            raise InputError(
+                f"The teacher's answers for {name!r} hold NaN or infinite values in the first "
+                "examples; check its weights and its inputs."
+            )
+
+
+def bound_labels(y, outputs, plan: lessons.Plan) -> list:
+    """Return the labels of each output, `None` where it has none.
+
+    Raises:
+        InputError: for labels that no name or order binds, or a missing one.
+    """
+    if len(outputs) == 1 and not isinstance(y, dict):
+        return (
+            [next(iter(graph.leaves(y)))] if isinstance(y, (list, tuple)) and len(y) == 1 else [y]
+        )
+    labels = outputs.bind(y, "labels (y)", missing=True)
+    lacking = [
+        lesson.name
+        for lesson, label in zip(plan.lessons, labels, strict=True)
+        if label is None and lesson.hard is not None
+    ]
+    if lacking:
+        raise InputError(
+            f"There are no labels for {', '.join(map(repr, lacking))}, which have a loss; the "
+            f"{outputs.owner} has the outputs {', '.join(map(repr, outputs.labels))}: give labels "
+            "for each, or no loss."
+        )
+    return labels
+
+
+def first_examples(x, y, count: int = _PROBE):
+    """Return the first examples and their labels; `(None, None)` for a generator.
+
+    Labels of arrays come whole: they are cheap to read, and the one that is out of range is
+    rarely the first.
+
+    Raises:
+        InputError: for no examples, or different numbers of them.
+    """
+    if isinstance(x, tf.data.Dataset):
+        for element in x.take(1):
+            return _cut(element, lambda leaf: leaf[:count])
+        raise InputError("The dataset is empty.")
+    if hasattr(x, "__getitem__") and (
+        hasattr(x, "num_batches") or (hasattr(x, "__len__") and hasattr(x, "on_epoch_end"))
+    ):  # keras.utils.PyDataset, tf_keras.utils.Sequence
+        if len(x) == 0:
+            raise InputError("The data holds no examples.")
+        return _cut(x[0], lambda leaf: np.asarray(leaf)[:count])
+    leaves = list(graph.leaves(x))
+    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
+        return None, None
+    lengths = {len(leaf) for leaf in leaves} | (
+        set()
+        if y is None
+        else {
+            len(leaf) for leaf in graph.leaves(y) if leaf is not None and hasattr(leaf, "__len__")
+        }
+    )
+    if 0 in lengths:
+        raise InputError("The data holds no examples.")
+    if len(lengths) > 1:
+        raise InputError(f"x and y have different numbers of examples: {sorted(lengths)}.")
+    return graph.map_structure(lambda leaf: tf.convert_to_tensor(leaf[:count]), x), y
+
+
+def _cut(element, cut):
+    parts = element if isinstance(element, tuple) else (element,)
+    if isinstance(element, teachers.Taught):
+        parts = (element,)
+    few = [graph.map_structure(cut, part) for part in parts[:2]]
+    return few[0], few[1] if len(few) > 1 else None
+
+
+def check_labels(y: np.ndarray, lesson: lessons.Lesson) -> None:
+    """Raise for labels that don't fit their output, naming the first row.
+
+    Args:
+        y: Labels (examples, ...).
+        lesson: How the output learns.
+
+    Raises:
+        InputError: for shapes that would broadcast, and labels that are NaN, negative,
+            fractional or too large.
+    """
+    _check_shape(y, lesson)
+    if y.dtype.kind not in "biuf" or not y.size:
+        return
+    for bad, what in _problems(y, lesson, np):
+        wrong = np.asarray(bad)
+        if wrong.any():
+            row = int(np.argwhere(wrong.reshape(len(y), -1).any(1))[0, 0])
+            value = y[row][wrong[row]] if y.ndim > 1 else y[row : row + 1]
+            raise InputError(f"{what} (row {row}: {np.ravel(value)[0]:g}){_way_out(lesson)}.")
+
+
+def _check_shape(y, lesson):
+    shape, rows, name = lesson.shape, y.shape[1:], lesson.name
+    if _are_numbers(y.shape, lesson):
+        return
+    wanted = tuple(shape[1:])
+    known = tuple(w if w is not None else r for w, r in zip(wanted, rows, strict=False))
+    squeezed = wanted[-1:] == (1,) and rows == known[: len(wanted) - 1]
+    if (rows != known and not squeezed) or (len(rows) != len(wanted) and not squeezed):
+        raise InputError(
+            f"The labels have the shape {y.shape}, but the output {name!r} gives {tuple(shape)}; "
+            "they would broadcast."
+        )
+
+
+def _are_numbers(shape, lesson) -> bool:
+    """Tell whether labels of a shape are class numbers and not rows of classes."""
+    if lesson.task != "categorical":
+        return False
+    if len(shape) < len(lesson.shape):
+        return True
+    return shape[-1] == 1 and lesson.shape[-1] != 1
+
+
+def _problems(y, lesson, np_or_tf):
+    """Yield pairs (which labels are wrong, what is wrong with them)."""
+    isnan = tf.math.is_nan if np_or_tf is tf else np.isnan
+    floating = y.dtype.is_floating if np_or_tf is tf else y.dtype.kind == "f"
+    counts = _counted(y, lesson, isnan, floating)
+    name, classes = lesson.name, lesson.classes
+    if floating:
+        bad = isnan(y) if np_or_tf is tf else np.isnan(y)
+        if np_or_tf is tf:
+            bad = tf.logical_or(bad, tf.math.is_inf(y))
+        else:
+            bad = bad | np.isinf(y)
+        yield counts & bad, f"Labels of the output {name!r} are NaN or infinite"
+    if lesson.task == "categorical" and _are_numbers(tuple(y.shape), lesson):
+        if floating:
+            floor = tf.floor(y) if np_or_tf is tf else np.floor(y)
+            yield (
+                counts & (y != floor),
+                (f"Labels of the output {name!r} are class numbers with a fraction"),
+            )
+        yield (
+            counts & (y < 0),
+            (
+                f"Labels of the output {name!r} are negative, and it has {classes} classes (0 to "
+                f"{classes - 1})"
+            ),
+        )
+        yield (
+            counts & (y >= classes),
+            (
+                f"The labels go up to {_largest(y, counts, np_or_tf)}, but the output {name!r} has "
+                f"{classes} classes (0 to {classes - 1})"
+            ),
+        )
+    elif lesson.task == "categorical":
+        yield counts & (y < 0), f"Labels of the output {name!r} are negative shares of a class"
+    elif lesson.task == "binary":
+        yield (
+            counts & ((y < 0) | (y > 1)),
+            (f"Labels of the yes/no output {name!r} must be from 0 to 1"),
+        )
+
+
+def _counted(y, lesson, isnan, floating):
+    """Return which labels are there: not the values that stand for a missing one."""
+    counts = y == y if not floating else isnan(y) == isnan(y)
+    for value in (lesson.unlabeled, lesson.ignored):
+        if value is None:
+            continue
+        if value != value:
+            counts = counts & ~isnan(y) if floating else counts
+        else:
+            counts = counts & (y != value)
+    return counts
+
+
+def _largest(y, counts, np_or_tf):
+    if np_or_tf is tf:
+        return "too large a number"
+    return int(y[counts].max()) if np.any(counts) else 0
+
+
+def _way_out(lesson) -> str:
+    if lesson.unlabeled is None and lesson.ignored is None:
+        return "; mend them, or name the value of missing labels with unlabeled="
+    return ""
+
+
+def assert_labels(y, lesson: lessons.Lesson) -> list:
+    """Return assertions that a batch's labels fit, for inside a step.
+
+    Args:
+        y: Labels of a batch, as the pipeline gave them.
+        lesson: How the output learns.
+    """
+    y = tf.convert_to_tensor(y)
+    if y.dtype == tf.bool or not (y.dtype.is_floating or y.dtype.is_integer):
+        return []
+    if y.dtype.is_integer:
+        y = tf.cast(y, tf.int64)
+    return [
+        _assertion(tf.reduce_any(bad), what + _way_out(lesson), y, bad)
+        for bad, what in _problems(y, lesson, tf)
+    ]
+
+
+def _assertion(wrong, what: str, y, bad):
+    def say():
+        row = tf.reduce_min(tf.where(bad)[:, 0])
+        value = tf.boolean_mask(y, bad)[0]
+        return tf.strings.format(f"{_MARK} {what}: row {{}} of the batch, {{}}.", (row, value))
+
+    text = tf.cond(wrong, say, lambda: tf.constant(""))
+    return tf.debugging.Assert(tf.logical_not(wrong), [text], summarize=1000)
+
+
+def assert_finite(loss, **values):
+    """Return an assertion that a loss is finite, which says what else is not.
+
+    Args:
+        loss: Scalar.
+        **values: What the loss is made of, by name: nested tensors.
+    """
+
+    def state(name, nested):
+        floats = [leaf for leaf in graph.leaves(nested)
+                  if hasattr(leaf, "dtype") and leaf is not None and tf.as_dtype(leaf.dtype).is_floating]  # fmt: skip
+        bad = [
+            tf.logical_not(tf.reduce_all(tf.math.is_finite(tf.cast(v, tf.float32)))) for v in floats
+        ]
+        wrong = tf.reduce_any(tf.stack(bad)) if bad else tf.constant(False)
+        return tf.where(wrong, f" {name};", "")
+
+    def say():
+        found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
+        return tf.strings.join(
+            [
+                f"{_MARK} The loss is NaN or infinite. Not finite are:",
+                found,
+                " the student's weights are as they were before this step.",
+            ]  # fmt: skip
+        )
+
+    finite = tf.math.is_finite(loss)
+    text = tf.cond(finite, lambda: tf.constant(""), say)
+    return tf.debugging.Assert(finite, [text], summarize=1000)
+
+
+@contextlib.contextmanager
+def told(translate=()):
+    """Turn TensorFlow's errors of assertions made here into `InputError`.
+
+    Args:
+        translate: Further pairs (text in TensorFlow's message, what to raise with).
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        text = str(error)
+        for mark, message in translate:
+            if mark in text:
+                raise InputError(message) from None
+        found = re.search(rf"{_MARK} (.*?\.)[\"'\]\s]", text.replace("\n", " ") + " ")
+        if found is None:
+            raise
+        raise InputError(found[1]) from None
+
+
+def _shapes(x) -> str:
+    return ", ".join(str(tuple(leaf.shape)) for leaf in graph.leaves(x))
+
+
+def _first_line(error) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
