@@ -206,7 +206,7 @@ def _in_graph(ask, examples: Examples):
     spec = examples.spec
     if spec is None:
         return tf.function(ask, reduce_retracing=True, autograph=False)
-    return tf.function(ask, input_signature=[spec], autograph=False)
+    return tf.function(ask, autograph=False).get_concrete_function(spec)
 
 
 def _of_what_is_there(about: About, columns) -> About:

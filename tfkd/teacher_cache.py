@@ -12,7 +12,7 @@ from tfkd import cache_store, teacher_outputs
 from tfkd.cache_data import Examples, inputs_of, mapped_sequence, sequence_kind
 from tfkd.cache_store import About, Column
 from tfkd.errors import InputError
-from tfkd.model.examples import example_keys, matches, show_signature, signature
+from tfkd.model.examples import example_keys, keys_at_once, matches, show_signature, signature
 from tfkd.teachers import Taught
 
 UNKNOWN = "The teacher was never asked about some examples of this data"
@@ -205,7 +205,7 @@ class TeacherCache:
 
 def keys_of(x) -> np.ndarray:
     """Return keys and checks of a batch: int64 (batch, 2)."""
-    return example_keys(x).numpy()
+    return keys_at_once(x)
 
 
 def _gather(column: Column) -> Callable:

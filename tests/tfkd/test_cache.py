@@ -1,8 +1,6 @@
 """The teacher runs once per example, and its answers reach the example they belong to."""
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -13,8 +11,11 @@ import pytest
 import tensorflow as tf
 from tiny_models import crossentropy, dense
 
-from tfkd import Distiller, Taught, cache_teacher, losses
+from tfkd import Distiller, Taught, cache_teacher, losses, teacher_cache
+from tfkd.cache import ask_once, names_of
 from tfkd.errors import InputError
+from tfkd.model.examples import example_keys
+from tfkd.teacher_outputs import TeacherOutputs, TopK, decode, keep_top, key_of, parse, spread
 
 
 class Counting:
@@ -96,7 +97,7 @@ def test_a_cache_for_several_runs(dtype, data, package):
     teacher = dense(keras)
     cache = cache_teacher(x, teacher, dtype=dtype)
     assert cache.size == 50
-    assert cache.bytes_per_example == 8 + 3 * (2 if dtype == "float16" else 4)
+    assert cache.bytes_per_example == 16 + 3 * (2 if dtype == "float16" else 4)
     distiller = compiled(dense(package), teacher, package)
     want = soft(distiller, x, y, batch_size=50)
     tolerance = 5e-3 if dtype == "float16" else 1e-5
@@ -133,10 +134,8 @@ def test_the_largest_k_and_the_mass_of_the_rest(rng):
     x = rng.normal(size=(40, 4)).astype("float32")
     teacher = dense(keras, units=100)
     cache = cache_teacher(x, teacher, top_k=10, dtype="float32", task="categorical")
-    assert cache.bytes_per_example == 8 + 10 * (4 + 2) + 4
-    from tfkd.cache import decode
-
-    (got,), _ = decode(cache.attach(x).answers, 1, [(None, 100)])
+    assert cache.bytes_per_example == 16 + 10 * (4 + 2) + 4
+    (got,), _ = decode(cache.attach(x).answers, [100])
     want = tf.nn.log_softmax(teacher(x)).numpy()
     got = got.numpy()
     np.testing.assert_allclose(np.exp(got).sum(-1), 1, rtol=1e-4)
@@ -174,61 +173,6 @@ def test_augmenting_before_the_cache_is_refused_and_after_it_works(data, package
         distiller.fit(x + 1, y, cache_teacher=cache, verbose=0)
 
 
-def test_on_disk_and_again_without_the_teacher_running(data, tmp_path):
-    x, _ = data
-    teacher = dense(keras)
-    first = cache_teacher(x, teacher, tmp_path / "c")
-    seen = []
-    again = cache_teacher(x, teacher, tmp_path / "c", progress=seen.append)
-    assert seen == []  # read, not asked
-    for name, array in first._arrays.items():
-        np.testing.assert_array_equal(array, again._arrays[name])
-    assert json.loads((tmp_path / "c" / "manifest.json").read_text())["complete"]
-
-
-def test_a_stale_cache_is_refused(data, tmp_path):
-    x, _ = data
-    teacher = dense(keras)
-    cache_teacher(x, teacher, tmp_path / "c")
-    with pytest.raises(InputError, match="made with another teacher"):
-        cache_teacher(x, dense(keras), tmp_path / "c")
-    with pytest.raises(InputError, match="of other data"):
-        cache_teacher(x + 1, teacher, tmp_path / "c")
-    with pytest.raises(InputError, match="of other data"):
-        cache_teacher(x[:20], teacher, tmp_path / "c")
-    with pytest.raises(InputError, match="made with another dtype"):
-        cache_teacher(x, teacher, tmp_path / "c", dtype="float32")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "file").write_text("keep")
-    with pytest.raises(InputError, match="holds no cache"):
-        cache_teacher(x, teacher, tmp_path / "mine")
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
-    script = textwrap.dedent("""
-        import sys, os, keras, numpy as np
-        from tfkd import cache_teacher
-        keras.utils.set_random_seed(0)
-        teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        x = np.random.default_rng(0).normal(size=(20000, 4)).astype("float32")
-        def progress(done):
-            if done >= int(sys.argv[2]):
-                os.kill(os.getpid(), 9)
-        cache = cache_teacher(x, teacher, sys.argv[1], progress=progress)
-        print(cache.size, np.abs(cache.attach(x).answers["output0"] - teacher(x)).max() < 0.01)
-    """)
-    command = [sys.executable, "-c", script, str(tmp_path / "c")]
-    killed = subprocess.run([*command, "10000"], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL
-    shards = sorted(os.listdir(tmp_path / "c"))
-    assert "shard-00001.npz" in shards
-    stamp = os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns
-    done = subprocess.run([*command, "1000000"], capture_output=True, text=True)
-    assert done.stdout.split() == ["20000", "True"], done.stderr
-    assert os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns == stamp
-
-
 def test_bad_input(data, package):
     x, y = data
     teacher = dense(keras)
@@ -239,8 +183,15 @@ def test_bad_input(data, package):
         cache_teacher(x[:0], teacher)
     with pytest.raises(InputError, match="dtype must be"):
         cache_teacher(x, teacher, dtype="int8")
-    with pytest.raises(InputError, match="top_k must be at least 1 and less than the 3"):
-        cache_teacher(x, teacher, top_k=3)
+    for k in (0, 3, 1.0, True):
+        with pytest.raises(InputError, match="top_k must be at least 1 and less than the 3"):
+            cache_teacher(x, teacher, top_k=k, task="categorical")
+    with pytest.raises(InputError, match="task must be 'categorical', 'binary' or 'regression'"):
+        cache_teacher(x, teacher, task="classes")
+    with pytest.raises(InputError, match="shard_size must be a whole number of at least 1"):
+        cache_teacher(x, teacher, shard_size=0)
+    with pytest.raises(InputError, match="different numbers of examples: \\[49, 50\\]"):
+        cache_teacher([x, x[1:]], teacher)
     with pytest.raises(InputError, match="can't be asked twice"):
         compiled(dense(package), teacher, package).fit(
             ((x, y) for _ in range(2)), cache_teacher=True, verbose=0
@@ -251,19 +202,268 @@ def test_bad_input(data, package):
         cache_teacher(x, broken)
 
 
-def test_keys_tell_examples_apart_and_repeat():
-    from tfkd.cache import _keys_of
+# -- The right answer for the right example
 
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 2, (4000, 8, 8, 1)).astype("uint8")
-    unique = len(np.unique(x.reshape(4000, -1), axis=0))
-    keys = np.asarray(_keys_of(x))
-    assert len(np.unique(keys)) == unique
-    np.testing.assert_array_equal(keys[:7], _keys_of(x[:7]))
-    graph = tf.function(_keys_of)(tf.constant(x[:7]))
-    np.testing.assert_array_equal(keys[:7], graph)
-    changed = x[:1].copy()
-    changed[0, 3, 3, 0] ^= 1
-    assert np.asarray(_keys_of(changed))[0] != keys[0]
-    parts = {"a": x[:3], "b": np.array(["u", "v", "w"])}
-    assert len(np.unique(_keys_of(parts))) == 3
+
+def answers_of(taught):
+    """Return the first output, whatever it is called."""
+    return np.asarray(decode(taught.answers, [None] * len(names_of(taught.answers)))[0][0])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.eye(1000, dtype="float32"),
+        np.unique(np.random.default_rng(0).integers(0, 2, (600, 64)), axis=0).astype("float64"),
+        np.arange(64000, dtype="int64").reshape(1000, 64) // 64,
+    ],
+    ids=["one-hot", "0/1 float64", "integers"],
+)
+def test_each_example_gets_its_own_answer(x):
+    model = dense(keras, inputs=x.shape[1])
+    cache = cache_teacher(x, model, dtype="float32")
+    want = model.predict(x, verbose=0)
+    np.testing.assert_allclose(answers_of(cache.attach(x)), want, rtol=1e-4, atol=1e-5)
+    dataset = tf.data.Dataset.from_tensor_slices((x, want)).shuffle(1000).batch(77)
+    for taught, answer in cache.attach(dataset):
+        np.testing.assert_allclose(answers_of(taught), answer, rtol=1e-4, atol=1e-5)
+
+
+def test_examples_with_one_key_are_found_and_never_answered_for_each_other(data, monkeypatch):
+    x, _ = data
+
+    def weak(x):
+        return tf.stack([tf.zeros_like(keys := example_keys(x)[:, 1]), keys], 1)
+
+    monkeypatch.setattr(teacher_cache, "keys_at_once", lambda x: weak(x).numpy())
+    monkeypatch.setattr(teacher_cache, "example_keys", weak)
+    with pytest.raises(InputError, match="Two different examples .* have the same 64-bit key"):
+        cache_teacher(x, dense(keras))
+    one = cache_teacher(x[:1], dense(keras))
+    with pytest.raises(InputError, match="never asked about some examples"):
+        one.attach(x[1:2])
+    assert one.covers(x[:1]) and not one.covers(x[1:2])
+    found = one.attach(tf.data.Dataset.from_tensor_slices(x).batch(1))
+    assert len(list(found.take(1))) == 1
+    with pytest.raises(tf.errors.InvalidArgumentError, match="never asked about some examples"):
+        list(found)
+
+
+def test_data_of_another_kind_is_refused_by_name(data):
+    x, _ = data
+    cache = cache_teacher(x, dense(keras))
+    assert cache.signature == [["", "float32", [4]]]
+    message = "made from float32 of shape .batch, 4., and this data is float64 of shape .batch, 4."
+    double = x.astype("float64")
+    for other in (double, tf.data.Dataset.from_tensor_slices(double).batch(5)):
+        with pytest.raises(InputError, match=message):
+            cache.attach(other)
+    with pytest.raises(InputError, match="this data is image: float32"):
+        cache.attach({"image": x})
+    with pytest.raises(InputError, match="this data is float32 of shape .batch, 3."):
+        cache.covers(x[:, :3]) or cache.attach(x[:, :3])
+
+
+def net_of_two(package=keras, activation="softmax"):
+    inputs = package.Input((4,))
+    layer = package.layers.Dense
+    return package.Model(
+        inputs,
+        [layer(6, activation, name="zebra")(inputs), layer(5, activation, name="ape")(inputs)],
+    )
+
+
+def test_a_cache_says_what_it_holds(data):
+    x, _ = data
+    cache = cache_teacher(x, net_of_two(), features=["ape"])
+    assert cache.outputs == ["zebra", "ape"] and cache.shapes == [(None, 6), (None, 5)]
+    assert cache.tasks == ["categorical"] * 2 and cache.features == ["ape"]
+    assert cache.dtypes == {"zebra": "float16", "ape": "float16"}
+    assert len(cache.teacher) == 64 and "50 examples, outputs zebra, ape" in repr(cache)
+    assert cache_teacher(x, dense(keras)).tasks == [None]
+    answers = cache.attach(x).answers
+    assert list(answers) == ["0:zebra", "1:ape", "feature:ape"]
+    ((taught, _),) = cache.attach(tf.data.Dataset.from_tensor_slices((x, x)).batch(50))
+    assert names_of(taught.answers) == ["zebra", "ape"]  # tf.data sorts keys, not outputs
+
+
+@pytest.mark.parametrize(
+    "name", ["a:b", "0:x", "output1", "feature:q", "%3A", ":", "50%", "top", ""]
+)
+def test_names_may_hold_any_character(name):
+    given = TeacherOutputs(["output0", name], [1, TopK(2, 3, 4)], {name: 5, "b/c": 6})
+    answers = given.encode()
+    assert len(answers) == 6
+    assert TeacherOutputs.read(dict(sorted(answers.items()))) == given
+    assert parse(key_of(3, name, "top")) == (3, name, "top")
+    eleven = TeacherOutputs([f"h{i}" for i in range(11)], list(range(11))).encode()
+    assert names_of(dict(sorted(eleven.items()))) == [f"h{i}" for i in range(11)]
+    assert names_of(TeacherOutputs(["a", "b"], [None, 1]).encode()) == ["b"]
+
+
+# -- How finely they are kept
+
+
+def test_float16_where_it_is_fine_enough(rng):
+    x = rng.normal(size=(300, 4)).astype("float32")
+    model = dense(keras)
+
+    def dtypes(**kwargs):
+        return set(cache_teacher(x, model, **kwargs).dtypes.values())
+
+    assert dtypes() == {"float16"} == dtypes(task="categorical")
+    assert dtypes(task="regression") == {"float32"} == dtypes(dtype="float32")
+    assert dtypes(task="regression", dtype="float16") == {"float16"}
+    kernel = np.array(model.get_weights()[0])
+    model.set_weights([kernel, np.array([0, 0, 1013.25])])  # one value of three is coarse
+    assert dtypes() == {"float32"} and dtypes(dtype="float16") == {"float16"}
+    model.set_weights([kernel * 1e5, np.zeros(3)])
+    assert dtypes() == {"float32"} == dtypes(task="categorical")
+    with pytest.raises(InputError, match="exceed 65,504.*dtype='float32'"):
+        dtypes(dtype="float16")
+    # The first shard is fine, the next is not: the whole is float32.
+    part = cache_teacher(
+        np.concatenate([x, x + 30000]), dense(keras, kernel_initializer="ones"), shard_size=300
+    )
+    want = np.concatenate([x, x + 30000]).sum(1)
+    assert part.dtypes == {"d": "float32"}
+    found = answers_of(part.attach(np.concatenate([x, x + 30000])))[:, 0]
+    np.testing.assert_allclose(found, want, rtol=2e-3, atol=2e-3)
+
+
+def test_cached_regression_is_exact(data, package):
+    x, _ = data
+    model = dense(keras, units=1)
+    model.layers[0].bias.assign([1013.25])
+    student = dense(package, units=1)
+    student.set_weights([model.get_weights()[0], np.array([1013.26])])
+    distiller = Distiller(student, model, alpha=0.0)
+    distiller.compile(package.optimizers.SGD(0.0), "mse")
+    target = model.predict(x, verbose=0)
+    assert soft(distiller, x, target, cache_teacher=True)[0] == pytest.approx(1e-4, rel=0.05)
+
+
+# -- The largest k
+
+
+def test_the_largest_k_are_for_softmax_only(data):
+    x, _ = data
+    for teacher, task, kind in [
+        (dense(keras, 6, "sigmoid"), None, "binary"),
+        (dense(keras, 6), "binary", "binary"),
+        (dense(keras, 6), "regression", "regression"),
+        (dense(keras, 6), None, "unknown"),
+    ]:
+        with pytest.raises(InputError, match=f"this teacher's are: {kind}.*task='categorical'"):
+            cache_teacher(x, teacher, top_k=3, task=task)
+    cache = cache_teacher(x, net_of_two(), top_k=4, dtype="float16")
+    assert cache.bytes_per_example == 16 + 2 * (4 * 4 + 2)
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (3, 5, 30), (2, 3, 4, 30), (1, 70000)])
+def test_spreading_the_largest_k(rng, shape):
+    logits = rng.normal(size=shape).astype("float32") * 3
+    kept = keep_top(tf.constant(logits), 4)
+    found = spread(kept, shape[-1]).numpy()
+    want = tf.nn.log_softmax(logits).numpy()
+    largest = want >= np.sort(want, -1)[..., -4:-3]
+    np.testing.assert_allclose(found[largest], want[largest], atol=1e-5)
+    np.testing.assert_allclose(np.exp(found).sum(-1), 1, rtol=1e-4)
+    rest = found[~largest].reshape(*shape[:-1], -1)
+    assert np.ptp(rest, -1).max() < 1e-5
+    np.testing.assert_array_equal(tf.function(spread)(kept, shape[-1]), found)
+
+
+# -- All kinds of data
+
+
+def sequence(package, x, y):
+    base = package.utils.PyDataset if package is keras else package.utils.Sequence
+
+    class Batches(base):
+        epochs = 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            return x[i * 10 : i * 10 + 10], y[i * 10 : i * 10 + 10]
+
+        def on_epoch_end(self):
+            self.epochs += 1
+
+    return Batches()
+
+
+def test_sequences_of_either_keras(data, package):
+    x, y = data
+    given = sequence(package, x, y)
+    teacher = Counting(dense(keras))
+    cache = cache_teacher(given, teacher.model)
+    assert cache.size == 50
+    attached = cache.attach(given)
+    assert isinstance(attached, type(given).__mro__[1]) and len(attached) == 5
+    np.testing.assert_allclose(
+        answers_of(attached[2][0]), teacher.model.predict(x[20:30], verbose=0), atol=2e-3
+    )
+    distiller = compiled(dense(package), teacher, package, teacher_from_logits=True)
+    want = soft(compiled(distiller.student, teacher.model, package), x, y, batch_size=10, epochs=2)
+    got = soft(distiller, given, cache_teacher=True, epochs=2)
+    assert got == pytest.approx(want, rel=2e-3) and teacher.count == 50
+    assert given.epochs >= 1
+    with pytest.raises(InputError, match="changes them from pass to pass"):
+        cache.attach(sequence(package, x + 1, y))[0]
+
+
+def test_padded_batches_keep_their_own_lengths(rng, package):
+    x = rng.random((12, 9, 3)).astype("float32")
+    lengths = rng.integers(1, 10, 12)
+
+    def examples_of():
+        return ((x[i, : lengths[i]], i) for i in range(12))
+
+    specs = (tf.TensorSpec((None, 3)), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(examples_of, output_signature=specs)
+    dataset = dataset.padded_batch(5, ((None, 3), ()))
+    layers = keras.layers
+    model = keras.Sequential(
+        [keras.Input((None, 3)), layers.SimpleRNN(4, return_sequences=True), layers.Dense(6)]
+    )
+    for settings in ({}, {"top_k": 5, "task": "categorical"}):
+        cache = cache_teacher(dataset, model, dtype="float32", **settings)
+        assert cache.shapes == [(None, None, 6)] and cache.signature == [["", "float32", [None, 3]]]
+        attached = cache.attach(dataset.shuffle(5))
+        for taught, _ in attached:
+            want = tf.nn.log_softmax(model(taught.x)).numpy()
+            (found,), _ = decode(taught.answers, [6])
+            assert found.shape == want.shape
+            np.testing.assert_allclose(tf.nn.log_softmax(found), want, atol=1e-4)
+        (first, _), *_ = list(dataset)
+        assert cache.covers(first) and decode(cache.attach(first).answers, [6])[0][0].shape[1] < 10
+    with pytest.raises(InputError, match="never asked about"):
+        cache.attach(x[:, :9])  # of lengths that no batch had
+
+
+def test_teacher_inputs_are_applied(data):
+    x, _ = data
+    model = dense(keras, inputs=2)
+    cache = cache_teacher(x, model, teacher_inputs=lambda batch: batch[:, :2], dtype="float32")
+    want = model.predict(x[:, :2], verbose=0)
+    np.testing.assert_allclose(answers_of(cache.attach(x)), want, atol=1e-6)
+    other = cache_teacher(x, model, teacher_inputs=lambda batch: batch[:, 2:])
+    assert other.teacher != cache.teacher
+
+
+def test_the_time_does_not_grow_with_the_square(rng):
+    import time
+
+    def ask(x):
+        return [x], {}
+
+    seconds = []
+    for rows in (40_000, 320_000):
+        x = rng.normal(size=(rows, 2)).astype("float32")
+        start = time.process_time()
+        ask_once(x, ask, False, ["regression"], [(None, 2)])
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0]  # 8 times the work; the square is 64 times
