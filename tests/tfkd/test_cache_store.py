@@ -1,0 +1,372 @@
+"""Answers in a folder: found again, gone on with after a kill, and refused when damaged."""
+
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+from tiny_models import dense
+
+from tfkd import TeacherCache, cache_store, cache_teacher
+from tfkd.errors import InputError
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(50, 4)).astype("float32"), rng.integers(0, 3, 50)
+
+
+def test_on_disk_and_again_without_the_teacher_running(data, tmp_path):
+    x, _ = data
+    teacher = dense(keras)
+    first = cache_teacher(x, teacher, tmp_path / "c")
+    seen = []
+    again = cache_teacher(x, teacher, tmp_path / "c", progress=seen.append)
+    assert seen == []  # read, not asked
+    loaded = TeacherCache.load(tmp_path / "c")
+    for other in (again, loaded):
+        for name, array in first.attach(x).answers.items():
+            np.testing.assert_array_equal(array, other.attach(x).answers[name])
+        assert (other.outputs, other.shapes, other.tasks) == (["d"], [(None, 3)], [None])
+        assert other.teacher == first.teacher and other.signature == [["", "float32", [4]]]
+        assert other.dtypes == {"d": "float16"} and other.size == 50
+    assert json.loads((tmp_path / "c" / "manifest.json").read_text())["complete"]
+
+
+def test_a_stale_cache_is_refused(data, tmp_path):
+    x, _ = data
+    teacher = dense(keras)
+    cache_teacher(x, teacher, tmp_path / "c")
+    with pytest.raises(InputError, match="made with another teacher"):
+        cache_teacher(x, dense(keras), tmp_path / "c")
+    with pytest.raises(InputError, match="of other data"):
+        cache_teacher(x + 1, teacher, tmp_path / "c")
+    with pytest.raises(InputError, match="of other data"):
+        cache_teacher(x[:20], teacher, tmp_path / "c")
+    with pytest.raises(InputError, match="made with another dtype"):
+        cache_teacher(x, teacher, tmp_path / "c", dtype="float32")
+    with pytest.raises(InputError, match="made with another tasks and top_k"):
+        cache_teacher(x, teacher, tmp_path / "c", top_k=2, task="categorical")
+    with pytest.raises(InputError, match="made with another teacher"):
+        cache_teacher(x, teacher, tmp_path / "c", teacher_inputs=lambda x: x * 2)
+    with pytest.raises(InputError, match="made with another features and teacher"):
+        cache_teacher(x, teacher, tmp_path / "c", features=["d"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("keep")
+    with pytest.raises(InputError, match="holds no cache"):
+        cache_teacher(x, teacher, tmp_path / "mine")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    script = textwrap.dedent("""
+        import sys, os, keras, numpy as np
+        from tfkd import cache_teacher
+        keras.utils.set_random_seed(0)
+        teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        x = np.random.default_rng(0).normal(size=(20000, 4)).astype("float32")
+        def progress(done):
+            if done >= int(sys.argv[2]):
+                os.kill(os.getpid(), 9)
+        cache = cache_teacher(x, teacher, sys.argv[1], progress=progress)
+        error = np.abs(cache.attach(x).answers["output0"] - teacher(x)).max()
+        print(cache.size, bool(error < 0.01))
+    """)
+    command = [sys.executable, "-c", script, str(tmp_path / "c")]
+    killed = subprocess.run([*command, "10000"], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    shards = sorted(os.listdir(tmp_path / "c"))
+    assert "shard-00001.npz" in shards
+    stamp = os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns
+    done = subprocess.run([*command, "1000000"], capture_output=True, text=True)
+    assert done.stdout.split() == ["20000", "True"], done.stderr
+    assert os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns == stamp
+
+
+def test_a_model_with_the_same_weights_and_another_activation_is_another_teacher(
+    data, tmp_path, package
+):
+    x, _ = data
+
+    def net(activation, seed=0):
+        package.utils.set_random_seed(seed)
+        layers = [package.layers.Dense(8, activation), package.layers.Dense(3)]
+        return package.Sequential([package.Input((4,)), *layers])
+
+    cache_teacher(x, net("relu"), tmp_path / "c")
+    asked = []
+    cache_teacher(x, net("relu"), tmp_path / "c", progress=asked.append)  # built again: the same
+    assert asked == []
+    for other in (net("tanh"), net(lambda z: z * 0.5)):
+        with pytest.raises(InputError, match="made with another teacher"):
+            cache_teacher(x, other, tmp_path / "c")
+
+
+def test_the_size_of_a_shard(data, tmp_path, monkeypatch):
+    x, _ = data
+    cache_teacher(x, dense(keras), tmp_path / "a", shard_size=20)
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert [one["rows"] for one in manifest["shards"]] == [20, 20, 10]
+    cache_teacher(x, dense(keras), tmp_path / "b", batch_size=10)
+    assert len(list((tmp_path / "b").glob("shard-*"))) == 1
+    monkeypatch.setattr(cache_store, "SECONDS", 0.0)  # a minute of work is over after every batch
+    cache_teacher(x, dense(keras), tmp_path / "c", batch_size=10)
+    assert len(list((tmp_path / "c").glob("shard-*"))) == 5
+
+
+# -- Damaged folders
+
+
+def shard(folder, number=1):
+    return folder / f"shard-{number:05d}.npz"
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def put(folder, held):
+    """Write a manifest as if cache_teacher had written it."""
+    held = {name: value for name, value in held.items() if name != "blake2b"}
+    held["blake2b"] = cache_store._checksum(cache_store._canonical(held))
+    (folder / "manifest.json").write_text(json.dumps(held))
+
+
+def with_arrays(change, rows=None):
+    """Return a damage: a shard that holds other arrays, its checksum put right."""
+
+    def damage(folder):
+        with np.load(shard(folder)) as stored:
+            names = stored["names"].tolist()
+            arrays = {name: stored[f"a{i}"] for i, name in enumerate(names)}
+        with np.load(shard(folder, 0)) as other:
+            before = other["a0"]
+        arrays = change(arrays, before) or arrays
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            names=np.array(list(arrays)),
+            **{f"a{i}": a for i, a in enumerate(arrays.values())},
+        )
+        shard(folder).write_bytes(buffer.getvalue())
+        held = manifest_of(folder)
+        held["shards"][1]["blake2b"] = cache_store._checksum(buffer.getvalue())
+        if rows is not None:
+            held["shards"][1]["rows"] = rows
+        put(folder, held)
+
+    return damage
+
+
+def with_manifest(change, signed=True):
+    def damage(folder):
+        held = manifest_of(folder)
+        held = change(held) or held
+        if signed:
+            put(folder, held)
+        else:
+            (folder / "manifest.json").write_text(json.dumps(held))
+
+    return damage
+
+
+def written(data):
+    return lambda folder: (folder / "manifest.json").write_bytes(data)
+
+
+def truncated(name, keep):
+    def damage(folder):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: int(keep * len(data))])
+
+    return damage
+
+
+def flipped(folder):
+    data = bytearray(shard(folder).read_bytes())
+    data[len(data) // 2] ^= 1
+    shard(folder).write_bytes(bytes(data))
+
+
+def swapped(folder):
+    os.rename(shard(folder, 0), folder / "x")
+    os.rename(shard(folder, 1), shard(folder, 0))
+    os.rename(folder / "x", shard(folder, 1))
+
+
+def a_folder_for_a_shard(folder):
+    shard(folder).unlink()
+    shard(folder).mkdir()
+
+
+def a_file_for_the_folder(folder):
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+
+
+def pickled(arrays, before):
+    return arrays | {"values:0:d": np.full((20, 3), None, object)}
+
+
+def nans(arrays, before):
+    arrays["values:0:d"][3, 1] = np.nan
+
+
+def key_twice(arrays, before):
+    arrays["keys"][1] = arrays["keys"][0]
+
+
+def key_of_another_shard(arrays, before):
+    arrays["keys"][1] = before[0]
+
+
+def without(name):
+    return lambda arrays, before: {n: a for n, a in arrays.items() if n != name}
+
+
+def changed(name, function):
+    return lambda arrays, before: arrays | {name: function(arrays[name])}
+
+
+MANIFEST, SHARD = "manifest.json", "shard-00001.npz"
+AGAIN = "name another folder, or delete this one and call cache_teacher again"
+DELETE = "Delete that file and call cache_teacher again"
+DAMAGES = {
+    "no manifest": (lambda f: (f / MANIFEST).unlink(), "cache", "folder"),
+    "an empty manifest": (written(b""), MANIFEST, AGAIN),
+    "half a manifest": (truncated(MANIFEST, 0.5), MANIFEST, AGAIN),
+    "no JSON": (written(b"hello"), MANIFEST, AGAIN),
+    "no text": (written(b"\xff\xfe\x00"), MANIFEST, AGAIN),
+    "a list": (written(b"[1, 2]"), MANIFEST, AGAIN),
+    "null": (written(b"null"), MANIFEST, AGAIN),
+    "another file's JSON": (written(b'{"name": "x"}'), MANIFEST, AGAIN),
+    "an older format": (with_manifest(lambda h: h | {"format": "tfkd.cache/2"}), MANIFEST, AGAIN),
+    "a manifest that is a folder": (
+        lambda f: ((f / MANIFEST).unlink(), (f / MANIFEST).mkdir()), MANIFEST, AGAIN,
+    ),
+    **{
+        f"no {name}": (
+            with_manifest(lambda h, n=name: {k: v for k, v in h.items() if k != n}), MANIFEST, AGAIN
+        )
+        for name in ("settings", "shards", "complete", "names", "shapes", "answers", "signature")
+    },
+    "shards are a number": (with_manifest(lambda h: h | {"shards": 3}), MANIFEST, AGAIN),
+    "a shard outside": (
+        with_manifest(lambda h: h["shards"][0].update(file="../shard-00000.npz")), MANIFEST, AGAIN
+    ),
+    "rows are text": (with_manifest(lambda h: h["shards"][0].update(rows="20")), MANIFEST, AGAIN),
+    "complete is text": (with_manifest(lambda h: h | {"complete": "yes"}), MANIFEST, AGAIN),
+    "another name": (with_manifest(lambda h: h | {"names": ["e"]}, False), MANIFEST, AGAIN),
+    "an empty shard": (truncated(SHARD, 0), SHARD, DELETE),
+    "half a shard": (truncated(SHARD, 0.5), SHARD, DELETE),
+    "a shard's last byte": (truncated(SHARD, 0.999), SHARD, DELETE),
+    "one bit": (flipped, "shard-0000", DELETE),
+    "swapped shards": (swapped, "shard-0000", DELETE),
+    "a shard that is a folder": (a_folder_for_a_shard, SHARD, DELETE),
+    "other rows": (with_arrays(lambda a, b: a, rows=19), SHARD, DELETE),
+    "no keys": (with_arrays(without("keys")), SHARD, DELETE),
+    "no answers": (with_arrays(without("values:0:d")), SHARD, DELETE),
+    "an unknown array": (with_arrays(lambda a, b: a | {"z": np.ones(3)}), SHARD, DELETE),
+    "keys of the old width": (with_arrays(changed("keys", lambda k: k[:, 0])), SHARD, DELETE),
+    "keys in float": (with_arrays(changed("keys", lambda k: k * 1.0)), SHARD, DELETE),
+    "answers in integers": (
+        with_arrays(changed("values:0:d", lambda v: v.astype(int))), SHARD, DELETE
+    ),
+    "answers of another width": (
+        with_arrays(changed("values:0:d", lambda v: v[:, :2])), SHARD, DELETE
+    ),
+    "answers of another rank": (
+        with_arrays(changed("values:0:d", lambda v: v[:, None])), SHARD, DELETE
+    ),
+    "fewer answers": (with_arrays(changed("values:0:d", lambda v: v[1:])), SHARD, DELETE),
+    "pickled objects": (with_arrays(pickled), SHARD, DELETE),
+    "one NaN": (with_arrays(nans), SHARD, DELETE),
+    "a key twice": (with_arrays(key_twice), SHARD, DELETE),
+    "another shard's key": (with_arrays(key_of_another_shard), SHARD, DELETE),
+    "a file for the folder": (a_file_for_the_folder, "c'", "folder"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:zipfile")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_one_error_that_names_the_file_and_the_way_out(damage, whole, tmp_path):
+    x, teacher, folder = whole
+    there = tmp_path / "c"
+    shutil.copytree(folder, there)
+    change, file, way_out = DAMAGES[damage]
+    change(there)
+    for read in (lambda: cache_teacher(x, teacher, there), lambda: TeacherCache.load(there)):
+        with pytest.raises(InputError) as caught:
+            read()
+        assert file in str(caught.value) and way_out in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache") / "c"
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+    teacher = dense(keras)
+    cache_teacher(x, teacher, folder, shard_size=20)
+    return x, teacher, folder
+
+
+def test_a_damaged_shard_alone_is_asked_again(whole, tmp_path):
+    x, teacher, folder = whole
+    there = tmp_path / "c"
+    shutil.copytree(folder, there)
+    flipped(there)
+    with pytest.raises(InputError, match="shard-00001.npz.*another checksum.*Delete that file"):
+        cache_teacher(x, teacher, there)
+    shard(there).unlink()
+    with pytest.raises(InputError, match="not complete: shard-00001.npz is missing"):
+        TeacherCache.load(there)
+    stamp = os.stat(shard(there, 0)).st_mtime_ns
+    cache = cache_teacher(x, teacher, there, shard_size=10)
+    assert os.stat(shard(there, 0)).st_mtime_ns == stamp and not shard(there).exists()
+    shards = [(one["file"][:11], one["rows"]) for one in manifest_of(there)["shards"]]
+    assert shards == list(
+        zip(
+            ["shard-00000", "shard-00002", "shard-00003", "shard-00004"],
+            [20, 20, 10, 10],
+            strict=True,
+        )
+    )
+    for one in (cache, TeacherCache.load(there)):
+        found = one.attach(x).answers["0:d"]
+        np.testing.assert_allclose(found, teacher.predict(x, verbose=0), atol=2e-3)
+
+
+def test_a_run_that_was_killed_over_other_data(whole, tmp_path):
+    x, teacher, folder = whole
+    there = tmp_path / "c"
+    shutil.copytree(folder, there)
+    put(there, manifest_of(there) | {"complete": False})
+    with pytest.raises(InputError, match="is not complete; call cache_teacher"):
+        TeacherCache.load(there)
+    with pytest.raises(InputError, match="is of other data .60 examples, 50 different ones given"):
+        cache_teacher(x[:50], teacher, there)
+    assert cache_teacher(x, teacher, there).size == 60
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_can_not_be_written(data, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Cannot write .* name another folder"):
+        cache_teacher(data[0], dense(keras), tmp_path / "c")
+
+
+def test_a_folder_below_a_file(data, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="Cannot write .*file/c"):
+        cache_teacher(data[0], dense(keras), tmp_path / "file" / "c")
+    with pytest.raises(InputError, match="There is no cache in"):
+        TeacherCache.load(pathlib.Path(tmp_path / "nowhere"))
