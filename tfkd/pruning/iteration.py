@@ -250,11 +250,12 @@ class _Lessons:
         self.trainer, self.settings, self.rate = trainer, settings, learning_rate
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
+        student = training.copy_of(model)  # a model can't be its own teacher
         try:  # does the teacher fit, and do the settings?
-            self.probe = Distiller(model, self._given(model), **settings)
+            self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
-        trainer.compile(self.probe, model, learning_rate, 1)
+        trainer.compile(self.probe, student, learning_rate, 1)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
         if self.holds_answers and trainer.augment is not None:
             raise InputError(
