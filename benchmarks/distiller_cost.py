@@ -1,6 +1,7 @@
 """What distillation costs: ours, cached and not, against its parts and against its peers.
 
     python benchmarks/distiller_cost.py --rounds 9 --out results.json
+    python benchmarks/distiller_cost.py --part keys
 
 All contenders take turns in every round, so that the machine's moods hit all alike; what is
 reported are ratios within a round, their median and its 95 % interval (bootstrap over
@@ -20,6 +21,7 @@ import tf_keras
 
 import tfkd
 from tfkd import cost
+from tfkd.model.examples import keys_at_once
 
 # Steps of a tenth of a second and more: shorter ones end on a tick of the scheduler (10 ms
 # here), and ratios of ticks are not ratios of work.
@@ -129,13 +131,37 @@ def interval(values, seed=0):
     return float(np.median(values)), *(float(v) for v in np.percentile(draws, [2.5, 97.5]))
 
 
+def keys():
+    """Print how fast the keys are made by which a cache finds its answers, in MB/s."""
+    rng = np.random.default_rng(0)
+    data = {
+        "images float32 (256, 224, 224, 3)": rng.random((256, 224, 224, 3), "float32"),
+        "images float32 (1024, 32, 32, 3)": rng.random((1024, 32, 32, 3), "float32"),
+        "images uint8 (4096, 28, 28)": rng.integers(0, 256, (4096, 28, 28), "uint8"),
+        "rows float32 (65536, 16)": rng.random((65536, 16), "float32"),
+        "text (4096, 32)": rng.integers(10**9, 10**10, (4096, 32)).astype("S10"),
+    }
+    for name, x in data.items():
+        tensor = tf.constant(x)
+        seconds = []
+        for _ in range(9):
+            start = time.perf_counter()
+            keys_at_once(tensor)
+            seconds.append(time.perf_counter() - start)
+        print(f"  {name:36} {x.nbytes / 1e6 / np.median(seconds):7.0f} MB/s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=["steps", "keys"], default="steps")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--packages", nargs="+", default=["keras", "tf_keras"])
     parser.add_argument("--times", type=int, nargs="+", default=[1, 5, 25])
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
+    if options.part == "keys":
+        keys()
+        return
     rng = np.random.default_rng(0)
     x = rng.random((EXAMPLES, SIZE, SIZE, 3), "float32")
     y = rng.integers(0, 10, EXAMPLES)
