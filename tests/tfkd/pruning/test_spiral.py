@@ -162,6 +162,25 @@ def test_a_kill_before_the_first_round_is_told_of(trained, small_digits, tmp_pat
         tfkd.spiral(trained, small_digits, **arguments)
 
 
+def test_another_function_or_constant_is_another_run(small_digits, tmp_path):
+    from tfkd.pruning.state import State, of
+
+    def run(offset, epsilon=1e-3):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 1))
+        x = keras.layers.Flatten()(keras.layers.BatchNormalization(epsilon=epsilon)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        settings = {"augment": lambda x: x + offset, "seed": 0, "of": of(model, small_digits)}
+        State(tmp_path, settings).begin()
+
+    run(1)
+    run(1)  # the same, made again
+    with pytest.raises(InputError, match="augment was .* name another folder"):
+        run(2)
+    with pytest.raises(InputError, match="of was .* name another folder"):
+        run(1, epsilon=1e-5)
+
+
 def test_final_epochs_that_do_harm_are_left_out(trained, small_digits, monkeypatch):
     from tfkd.pruning import iteration
 
