@@ -30,7 +30,7 @@ from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
 from tfkd.files import staged_folder
 
 from . import adb, flatbuffer, metrics, repacking
-from .artifact import TensorInfo, TFLiteModel
+from .artifact import TFLiteModel
 from .kotlin import TYPES, Kotlin, class_name, rendered
 from .model_metadata import (
     data_inputs,
@@ -188,6 +188,7 @@ def android_bundle(
         WorkerError: if the interpreter dies on a file.
     """
     formats = _by_format(model, others, name)
+    data = _data_by_format(formats, x)
     if y is not None and x is None:
         raise InputError("y is given without x; give the data that the labels are for.")
     entries, written, shown = [], {}, []
@@ -202,7 +203,7 @@ def android_bundle(
             class_names=class_names,
             preprocessing=preprocessing,
         )
-        _prove(given, made, x)
+        _prove(given, made, data[format])
         kotlin = Kotlin(
             made,
             f"{name}_{format}" if format else name,
@@ -220,7 +221,7 @@ def android_bundle(
                 ops=made.ops,
                 integer_only=made.integer_only,
                 prefers_gpu=kotlin.gpu,
-                metrics={} if y is None else _scores(made, _in_order(data_inputs(given), x), y),
+                metrics={} if y is None else _scores(made, data[format], y),
                 kotlin=tuple(sources),
                 metadata=read_metadata(made),
             )
@@ -228,7 +229,7 @@ def android_bundle(
         written |= {kotlin.asset: made.data, **sources}
         for output, label_file in label_files_of(labels).items():
             written[label_file] = label_text(labels[output])
-    written["README.md"] = _readme(name, shown, entries, 0 if y is None else len(y))
+    written["README.md"] = _readme(name, shown, entries, 0 if y is None else len(data[""][0]))
     folder = pathlib.Path(out_dir)
     try:
         with staged_folder(folder, force=force) as staging:
@@ -371,7 +372,26 @@ def _description(labels: Mapping[str, Sequence[str]]) -> str:
     return f"Gives a value for each of {counts} classes." if labels else ""
 
 
-def _prove(file: TFLiteModel, made: TFLiteModel, x):
+def _data_by_format(formats: Mapping[str, TFLiteModel], x) -> dict[str, list | None]:
+    """Return the data of each file in the order of its inputs."""
+    if x is None:
+        return dict.fromkeys(formats)
+    slots = {key: file._slots("inputs") for key, file in formats.items()}
+    first = slots[""].bind(x, "x", extra=True, arrays=True)
+    data = {}
+    for key, ours in slots.items():
+        # Another converter may have put the same inputs in another order.
+        places = range(len(first)) if ours is slots[""] else ours.match(slots[""])
+        if None in places:
+            raise InputError(
+                f"The inputs of others[{key!r}] ({', '.join(ours.labels)}) are not those of the "
+                f"model ({', '.join(slots[''].labels)}); name them alike."
+            )
+        data[key] = [first[place] for place in places]
+    return data
+
+
+def _prove(file: TFLiteModel, made: TFLiteModel, x: list | None):
     """Raise unless both files give the same answers."""
     infos = data_inputs(file)
     if x is None:
@@ -382,7 +402,7 @@ def _prove(file: TFLiteModel, made: TFLiteModel, x):
             else np.zeros((1, *info.shape[1:]), info.dtype)  # numbers of words, for example
             for info in infos
         ]
-    x = [np.asarray(one)[:_PROOF_EXAMPLES] for one in _in_order(infos, x)]
+    x = [np.asarray(one)[:_PROOF_EXAMPLES] for one in x]
     answers = [one.predict(x) for one in (file, made)]
     before, after = (one if isinstance(one, list) else [one] for one in answers)
     if not all(map(_same, before, after)):
@@ -392,16 +412,6 @@ def _prove(file: TFLiteModel, made: TFLiteModel, x):
         )
 
 
-def _in_order(infos: Sequence[TensorInfo], x) -> list:
-    """Return data in the order of the inputs: a signature may have given them new names."""
-    if isinstance(x, Mapping):
-        missing = [info.name for info in infos if info.name not in x]
-        if missing:
-            raise InputError(f"No data for input {missing}; given: {sorted(x)}.")
-        return [x[info.name] for info in infos]
-    return list(x) if isinstance(x, (list, tuple)) else [x]
-
-
 def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
     outputs = made.predict(x)
     if isinstance(outputs, list):
@@ -409,6 +419,7 @@ def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
             f"The file has {len(outputs)} outputs and y is for one: leave y out here, and score "
             "them by verify."
         )
+    (y,) = made._slots("outputs").bind(y, "y", arrays=True)
     # An input of the output's shape may be what it is a reconstruction of.
     return metrics.score(outputs, y, np.asarray(x[0]) if len(x) == 1 else None)
 

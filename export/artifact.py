@@ -18,6 +18,7 @@ import numpy as np
 
 from tfkd.errors import InputError, WorkerError
 from tfkd.files import write_atomically
+from tfkd.model import binding
 
 from . import flatbuffer, interpreter, metrics, sandbox
 from .flatbuffer import TensorInfo
@@ -222,8 +223,9 @@ class TFLiteModel:
         sequence, its state carried along. All in a worker process.
 
         Args:
-            x: Array of shape (examples, ...), or a list or dict (by input name) of them. For
-                a step file, sequences (examples, steps, ...), and nothing for its state.
+            x: Array of shape (examples, ...), or for several inputs a list of them in the
+                order of `inputs` or a dict by their names. For a step file, sequences
+                (examples, steps, ...), and nothing for its state.
             engine: `"xnnpack"`, `"reference"` or `"tflm"`.
             threads: Threads of the interpreter; not for `"tflm"`.
 
@@ -241,11 +243,11 @@ class TFLiteModel:
         arrays = self.input_arrays(x)
         self._check_outputs(next(len(array) for array in arrays if array is not None))
         results = self._run(arrays, engine, threads)
-        hidden = {output for _, output in self.states}
+        shown = self._visible("outputs")
         outputs = [
             info.dequantize(values)
             for info, values in zip(self.outputs, results, strict=True)
-            if info.name not in hidden
+            if info in shown
         ]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -300,7 +302,8 @@ class TFLiteModel:
 
         Args:
             x: As for `predict`.
-            y: Labels (examples, ...): class numbers, one-hot rows, or values.
+            y: Labels (examples, ...): class numbers, one-hot rows, or values; also as a list
+                or a dict of one.
             engine: As for `predict`.
             logits: Of a single output that separates two classes, whether it is a logit or a
                 probability; without it only what needs no threshold is scored.
@@ -314,6 +317,7 @@ class TFLiteModel:
         outputs = self.predict(x, engine=engine)
         if isinstance(outputs, list):
             raise InputError("evaluate takes files with one output; use verify for several.")
+        (y,) = self._slots("outputs").bind(y, "y", arrays=True)
         return metrics.score(outputs, y, logits=logits)
 
     def input_arrays(self, x) -> list[np.ndarray]:
@@ -329,25 +333,27 @@ class TFLiteModel:
         Raises:
             InputError: naming the shape given and the one wanted.
         """
-        states = {name for name, _ in self.states}
-        wanted = [info for info in self.inputs if info.name not in states]
+        wanted = self._visible("inputs")
         if not wanted:
             raise InputError("The file has no inputs for data, so it can't be run on any.")
-        if isinstance(x, dict):
-            missing = [info.name for info in wanted if info.name not in x]
-            if missing:
-                raise InputError(f"No data for input {missing}; given: {sorted(x)}.")
-            x = [x[info.name] for info in wanted]
-        elif not isinstance(x, (list, tuple)):
-            x = [x]
-        if len(x) != len(wanted):
-            raise InputError(f"The file has {len(wanted)} inputs, got data for {len(x)}.")
+        x = self._slots("inputs").bind(x, "x", extra=True, arrays=True)
         given = [self._array(info, values) for info, values in zip(wanted, x, strict=True)]
         lengths = {len(array) for array in given}
         if len(lengths) > 1:
             raise InputError(f"The inputs have different numbers of examples: {sorted(lengths)}.")
         rest = iter(given)
-        return [None if info.name in states else next(rest) for info in self.inputs]
+        return [next(rest) if info in wanted else None for info in self.inputs]
+
+    def _visible(self, which: str) -> tuple[TensorInfo, ...]:
+        """Return the inputs or the outputs that hold data: all but a step file's states."""
+        states = {name for pair in self.states for name in pair}
+        return tuple(info for info in getattr(self, which) if info.name not in states)
+
+    def _slots(self, which: str) -> binding.Slots:
+        """Return the same as what arrays are bound to, by name or in the file's own order."""
+        infos = self._visible(which)
+        names, shapes = [info.name for info in infos], [(None, *info.shape[1:]) for info in infos]
+        return binding.named(names, which[:-1], "file", ordered=True, shapes=shapes)
 
     def _array(self, info: TensorInfo, values) -> np.ndarray:
         if not info.is_numeric:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from tfkd import backends, graph
 from tfkd.data import Data, Samples, is_one_hot, representative
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import binding
 
 from . import training_ranges
 
@@ -33,11 +34,12 @@ def representative_samples(model, data, *, limit: int = 500) -> list[np.ndarray]
 
     Args:
         model: A built Keras 3 or tf_keras model, or what else names its inputs: an object with
-            `name` and `tensors`, (name, shape, dtype) of each input.
+            `name`, `tensors`, (name, shape, dtype) of each input, and `slots`, the
+            `binding.Slots` of these.
         data: One of
 
-            - an array (examples, ...), a list or tuple of one array per input, a dict by
-              input name;
+            - an array (examples, ...), a list or tuple of one array per input in the model's
+              order, a dict by the model's own keys or its layers' names;
             - a `tfkd.data.Data`, whose training split alone is used, or a `Samples`: 200
               examples, as evenly over the classes as they come;
             - a `tf.data.Dataset`, a `PyDataset` or `Sequence`, an iterable or iterator, or a
@@ -67,10 +69,11 @@ def representative_samples(model, data, *, limit: int = 500) -> list[np.ndarray]
         raise InputError(f"limit must be a whole number of at least 1, got {limit!r}.")
     is_signature = backends.flavour(model) is None and hasattr(model, "tensors")
     source = None if is_signature else graph.walk(model)
-    reader = _Reader(
-        model.name,
-        source.input_list if source else [graph.Tensor(-1, *one) for one in model.tensors],
-    )
+    if source:
+        reader = _Reader(model.name, source.input_list, binding.inputs_of(source))
+    else:
+        tensors = [graph.Tensor(-1, *one) for one in model.tensors]
+        reader = _Reader(model.name, tensors, model.slots)
     arrays = reader.read(data, limit)
     _warn_of_little(reader.tensors, arrays)
     if source and len(arrays[0]) >= _FEW:
@@ -85,10 +88,11 @@ class _Reader:
     Args:
         name: The model's.
         tensors: Its inputs.
+        slots: The same, as what data is bound to.
     """
 
-    def __init__(self, name: str, tensors: list[graph.Tensor]):
-        self.name, self.tensors = name, tensors
+    def __init__(self, name: str, tensors: list[graph.Tensor], slots: binding.Slots):
+        self.name, self.tensors, self.slots = name, tensors, slots
         for tensor in tensors:
             if tensor.dtype == "string":
                 raise UnsupportedError(
@@ -103,7 +107,7 @@ class _Reader:
             data = representative(data, min(_DRAWN, limit))
         if callable(data) and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
             data = data()
-        if _is_array(data) or isinstance(data, (list, tuple, dict)):
+        if _is_array(data) or isinstance(data, (list, tuple, Mapping)):
             arrays = [_as_array(values) for values in self._by_input(data, given=True)]
             self._check(arrays)
         else:
@@ -144,7 +148,7 @@ class _Reader:
         """Return what a data set's element has for the inputs, as Keras unpacks it."""
         if not isinstance(element, (list, tuple)) or not element:
             return element
-        structured = isinstance(element[0], (list, tuple, dict))
+        structured = isinstance(element[0], (list, tuple, Mapping))
         if len(self.tensors) > 1 and not structured:
             return element  # one array per input
         if len(element) > 3:
@@ -161,40 +165,27 @@ class _Reader:
             x: An array, or a list, tuple or dict of them.
             given: Whether the caller gave it so, and it is not from a data set.
         """
-        if isinstance(x, dict):
-            return self._by_name(x)
-        parts = list(x) if isinstance(x, (list, tuple)) else [x]
-        wanted = len(self.tensors)
-        if given and self._is_x_and_y(parts):
-            raise InputError("representative_data looks like (x, y); give x alone.")
-        if len(parts) != wanted:
-            names = ", ".join(repr(tensor.name) for tensor in self.tensors)
-            raise InputError(
-                f"The model {self.name!r} takes {wanted} inputs, got data for {len(parts)}; give "
-                + (f"one array for each of {names}." if wanted > 1 else "one array of examples.")
-            )
-        return parts
+        if isinstance(x, (list, tuple)):
+            if given and self._is_x_and_y(x):
+                raise InputError("representative_data looks like (x, y); give x alone.")
+            if len(self.tensors) == 1 != len(x) and not self._is_examples(x):
+                raise InputError(
+                    f"The model {self.name!r} takes 1 inputs, got data for {len(x)}; give one "
+                    "array of examples."
+                )
+        return self.slots.bind(x, "representative_data", arrays=True)
 
-    def _by_name(self, x: dict) -> list:
-        names = [tensor.name for tensor in self.tensors]
-        missing = [repr(name) for name in names if name not in x]
-        unknown = [repr(name) for name in x if name not in names]
-        if missing or unknown:
-            problems = [
-                f"{what} {', '.join(some)}"
-                for what, some in (("lacks", missing), ("has the unknown", unknown))
-                if some
-            ]
-            raise InputError(
-                f"representative_data {' and '.join(problems)}; the inputs of {self.name!r} are "
-                f"{', '.join(map(repr, names))}."
-            )
-        return [x[name] for name in names]
+    def _is_examples(self, parts) -> bool:
+        """Tell whether a list for the one input is of examples, and not of several arrays."""
+        try:
+            return _fits(self.tensors[0], np.shape(parts))
+        except (ValueError, TypeError):  # ragged
+            return False
 
     def _is_x_and_y(self, parts) -> bool:
         if len(parts) not in (2, 3):
             return False
-        if isinstance(parts[0], (tuple, dict)):
+        if isinstance(parts[0], (tuple, Mapping)):
             return True
         if isinstance(parts[0], list) and any(map(_is_array, parts[0])):
             return True

@@ -214,7 +214,9 @@ class _Source:
             )
         self.name = given.name
         _check_finite(given)
-        known = graph.walk(given).layers
+        source = graph.walk(given)
+        known = source.layers
+        self.declared = tuple(map(tracing.declared_order, (source.inputs, source.outputs)))
         skip = [_layer_named(name, known, "skip") for name in request.skip]
         bits = {_layer_named(name, known, "bits"): width for name, width in request.bits.items()}
         self.model, self.samples = self._quantized(given, data)
@@ -243,7 +245,7 @@ class _Source:
             raise UnsupportedError(
                 "skip= and bits= need the Keras model: a SavedModel names no layers."
             )
-        self.bits = {}
+        self.bits, self.declared = {}, ([], [])  # the signature's own order
         self.samples = self._data(signature, data, wanted=request.format in _INTEGER)
 
     def _quantized(self, model, data):
@@ -331,10 +333,11 @@ class _Source:
         """Write the SavedModel and return what to do with it."""
         request = self.request
         if self.signature is not None:
-            names = self.signature.save(folder, request.batch)
+            names, outputs = self.signature.save(folder, request.batch)
         else:
-            names = tracing.save_model(self.model, folder, request.batch, self.outputs)
+            names, outputs = tracing.save_model(self.model, folder, request.batch, self.outputs)
         samples = None if self.samples is None else dict(zip(names, self.samples, strict=True))
+        ins, outs = self.declared
         return converter.Order(
             folder=folder,
             format=request.format,
@@ -346,6 +349,8 @@ class _Source:
             custom=request.custom,
             batch=request.batch,
             loop=self.loop,
+            inputs=tuple(tracing.permuted(names, ins)),
+            outputs=tuple(tracing.permuted(outputs, outs)),
         )
 
     @property

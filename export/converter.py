@@ -12,7 +12,7 @@ import numpy as np
 from tfkd.errors import ConversionError, MissingDependencyError
 
 from . import flatbuffer, looping, recurrent, repacking, streaming
-from .artifact import TFLiteModel
+from .artifact import STEP, TFLiteModel
 from .interpreter import open_runner, run_on_zeros
 
 # Numbers in a weight below which nothing is said of its width.
@@ -34,6 +34,8 @@ class Order:
         custom: Whether unknown operators may stay.
         batch: Examples a call, or `None`.
         loop: How often to run the model, which is a step; `None` for one that is whole.
+        inputs: Their names in the declared order.
+        outputs: Likewise.
     """
 
     folder: str
@@ -46,6 +48,8 @@ class Order:
     custom: bool = False
     batch: int | None = 1
     loop: int | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def convert(order: Order) -> tuple[bytes, list[str]]:
@@ -92,7 +96,25 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
     data = streaming.with_state_scales_tied(data)
     if order.loop:
         data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
-    return data, notes
+    return _in_declared_order(data, order), notes
+
+
+def _in_declared_order(data: bytes, order: Order) -> bytes:
+    """Put inputs and outputs in the model's order; the converter's is that of a hash table."""
+    model = flatbuffer.parse(data)
+    graph, changed = model.subgraphs[0], False
+    signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
+    for which, names in (("inputs", order.inputs), ("outputs", order.outputs)):
+        entries = [] if signature is None else getattr(signature, which)
+        index = {(entry.name or b"").decode(): int(entry.tensorIndex) for entry in entries}
+        # A loop has the names of the model, and not those of its step.
+        found = [index.get(name, index.get(name.removeprefix(STEP))) for name in names]
+        wanted = [i for i in found if i is not None]
+        given = [int(i) for i in getattr(graph, which)]
+        if wanted != given and sorted(wanted) == sorted(given):
+            setattr(graph, which, wanted)
+            changed = True
+    return repacking.pack(model) if changed else data
 
 
 @contextlib.contextmanager

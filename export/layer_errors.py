@@ -271,19 +271,16 @@ def layer_errors(
 
 def _feeds(file, reference, x, samples) -> list[list[np.ndarray]]:
     """Return the input tensors of both files."""
-    names = [info.name for info in file.inputs]
     shapes = [{info.name: info.shape for info in one.inputs} for one in (file, reference)]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"The file takes {shapes[0]}, the reference {shapes[1]}; give files of one model."
         )
-    if not isinstance(x, dict):
-        values = x if isinstance(x, (list, tuple)) else [x]
-        if len(values) != len(names):
-            raise InputError(f"The file has {len(names)} inputs, got data for {len(values)}.")
-        x = dict(zip(names, values, strict=True))
-    first = {name: np.asarray(values)[:samples] for name, values in x.items()}
-    return [one.input_arrays(first) for one in (file, reference)]
+    values = file._slots("inputs").bind(x, "x", extra=True, arrays=True)
+    first = [np.asarray(one)[:samples] for one in values]
+    # The reference may have the same inputs in another order.
+    by_name = dict(zip((info.name for info in file.inputs), first, strict=True))
+    return [file.input_arrays(first), reference.input_arrays(by_name)]
 
 
 class _Plan:

@@ -416,23 +416,10 @@ def _same_class(got, want, y, x, sigmoid: bool) -> float | None:
 
 def _labels(file: TFLiteModel, y, count: int) -> list[np.ndarray | None]:
     """Return labels, or `None`, for each output of the file, states included."""
-    hidden = {output for _, output in file.states}
-    names = [info.name for info in file.outputs if info.name not in hidden]
-    if isinstance(y, dict):
-        unknown = sorted(set(map(str, y)) - set(names))
-        if unknown:
-            raise InputError(f"The file's outputs are {names}, got labels for {unknown}.")
-    elif len(names) > 1 and y is not None:
-        if not isinstance(y, (list, tuple)) or len(y) != len(names):
-            raise InputError(
-                f"The file has {len(names)} outputs ({', '.join(names)}): give y as a list of "
-                "as many, or as a dict by name."
-            )
-        y = dict(zip(names, y, strict=True))
-    else:
-        y = {names[0]: y}
-    labels = [y.get(info.name) for info in file.outputs]
-    labels = [None if values is None else np.asarray(values) for values in labels]
+    slots, shown = file._slots("outputs"), file._visible("outputs")
+    given = [None] * len(slots) if y is None else slots.bind(y, "y", missing=True, arrays=True)
+    rest = iter(None if values is None else np.asarray(values) for values in given)
+    labels = [next(rest) if info in shown else None for info in file.outputs]
     for values in labels:
         if values is not None and len(values) != count:
             raise InputError(f"There are {count} examples but {len(values)} labels.")
@@ -441,13 +428,8 @@ def _labels(file: TFLiteModel, y, count: int) -> list[np.ndarray | None]:
 
 def _only(file: TFLiteModel, x) -> np.ndarray | None:
     """Return the data as an array if there is a single input for it."""
-    states = {name for name, _ in file.states}
-    names = [info.name for info in file.inputs if info.name not in states]
-    if len(names) > 1:
-        return None
-    if isinstance(x, dict):
-        x = x[names[0]]
-    return np.asarray(x[0] if isinstance(x, (list, tuple)) else x)
+    values = file._slots("inputs").bind(x, "x", extra=True, arrays=True)
+    return np.asarray(values[0]) if len(values) == 1 else None
 
 
 def _is_sigmoid(file: TFLiteModel, output: int) -> bool:

@@ -206,8 +206,7 @@ def data_inputs(file: TFLiteModel) -> list[TensorInfo]:
     Args:
         file: The file.
     """
-    states = {name for name, _ in file.states}
-    return [info for info in file.inputs if info.name not in states]
+    return list(file._visible("inputs"))
 
 
 def data_outputs(file: TFLiteModel) -> list[TensorInfo]:
@@ -216,8 +215,7 @@ def data_outputs(file: TFLiteModel) -> list[TensorInfo]:
     Args:
         file: The file.
     """
-    states = {name for _, name in file.states}
-    return [info for info in file.outputs if info.name not in states]
+    return list(file._visible("outputs"))
 
 
 def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:

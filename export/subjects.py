@@ -8,7 +8,9 @@ import tempfile
 
 import numpy as np
 
+from tfkd import backends, graph
 from tfkd.errors import InputError, TfkdError
+from tfkd.model import binding
 
 from . import operators, sandbox, stopwatch, uncertainty
 from .artifact import TFLiteModel
@@ -130,7 +132,7 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
 
 
 def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
-    from tfkd import backends, cost, graph
+    from tfkd import cost
 
     from . import tracing
 
@@ -143,8 +145,8 @@ def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
         batch = 1 if batch is None else batch
         target = tempfile.mkdtemp(dir=folder)
         names = tracing.save_model(model, target, batch)
-        tensors = graph.walk(model).input_list
-        arrays = dict(zip(names, _keras_arrays(tensors, inputs, batch, seed), strict=True))
+        arrays = _keras_arrays(graph.walk(model), inputs, batch, seed)
+        arrays = dict(zip(names, arrays, strict=True))
         found += [
             Subject(
                 name,
@@ -203,22 +205,15 @@ def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
     ]
 
 
-def _keras_arrays(tensors, inputs, batch, seed) -> list[np.ndarray]:
+def _keras_arrays(source: graph.Graph, inputs, batch, seed) -> list[np.ndarray]:
+    tensors = source.input_list
     if inputs is None:
         rng = np.random.default_rng(seed)
         return [
             rng.random((batch, *tensor.shape[1:]), np.float32).astype(tensor.dtype)
             for tensor in tensors
         ]
-    if isinstance(inputs, dict):
-        missing = [tensor.name for tensor in tensors if tensor.name not in inputs]
-        if missing:
-            raise InputError(f"No data for input {missing}; given: {sorted(inputs)}.")
-        inputs = [inputs[tensor.name] for tensor in tensors]
-    elif not isinstance(inputs, (list, tuple)):
-        inputs = [inputs]
-    if len(inputs) != len(tensors):
-        raise InputError(f"The model has {len(tensors)} inputs, got data for {len(inputs)}.")
+    inputs = binding.inputs_of(source).bind(inputs, "inputs", extra=True, arrays=True)
     arrays = []
     for tensor, values in zip(tensors, inputs, strict=True):
         values = np.asarray(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 import re
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from tfkd import graph
 from tfkd.errors import InputError
+from tfkd.model import signatures
 
 
-def save_model(model, folder: str, batch: int | None, outputs=None) -> list[str]:
+def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[list[str], list[str]]:
     """Trace a Keras model and write it as a SavedModel.
 
     Args:
@@ -21,7 +23,7 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> list[str]
         outputs: Names of the outputs, where they are not those of the layers.
 
     Returns:
-        The names of the inputs in the signature, in the graph's order.
+        The names of the inputs and of the outputs in the signature, in the graph's order.
 
     Raises:
         InputError: if an input's size is free beyond the batch.
@@ -51,7 +53,7 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> list[str]
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
     tf.saved_model.save(module, folder, signatures=module.forward)
-    return names
+    return names, output_names
 
 
 class SavedSignature:
@@ -76,13 +78,13 @@ class SavedSignature:
                 f"{self.name!r} is no SavedModel with a 'serving_default' signature: "
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
-        # In the order of the function, which is not that of the names.
-        specs = self.function.structured_input_signature[1]
-        order = [tensor.name.split(":")[0] for tensor in self.function.inputs]
-        self.inputs = sorted(
-            specs, key=lambda n: order.index(specs[n].name) if specs[n].name in order else 0
-        )
-        self.specs = specs
+        #: What data is bound to; in the declared order where the folder tells it.
+        self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
+        if self.slots is None:
+            raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
+        self.inputs = self.slots.labels
+        self.outputs = signatures.outputs_of(self.function, self.name, "model").labels
+        self.specs = self.function.structured_input_signature[1]
 
     def check_finite(self):
         """Raise if a variable holds NaN or infinite values."""
@@ -95,7 +97,7 @@ class SavedSignature:
         """Name, shape and dtype of every input."""
         return [(n, tuple(self.specs[n].shape), self.specs[n].dtype.name) for n in self.inputs]
 
-    def save(self, folder: str, batch: int | None) -> list[str]:
+    def save(self, folder: str, batch: int | None) -> tuple[list[str], list[str]]:
         """Write it again for a given batch; see `save_model`."""
         import tensorflow as tf
 
@@ -113,7 +115,36 @@ class SavedSignature:
         module.loaded = self.loaded
         module.forward = tf.function(forward, input_signature=specs, autograph=False)
         tf.saved_model.save(module, folder, signatures=module.forward)
-        return names
+        return names, self.outputs
+
+
+def declared_order(structure) -> list[int]:
+    """Return the places in flat order of a structure's leaves, in the declared order.
+
+    Args:
+        structure: Nested tuples, lists and dicts. Keras flattens a dict by its sorted keys.
+    """
+    count = itertools.count()
+
+    def visit(part):
+        if isinstance(part, dict):
+            places = {key: visit(part[key]) for key in sorted(part)}
+            return [place for key in part for place in places[key]]
+        if isinstance(part, (list, tuple)):
+            return [place for value in part for place in visit(value)]
+        return [next(count)]
+
+    return visit(structure)
+
+
+def permuted(names: list[str], places: list[int]) -> list[str]:
+    """Return names with the first of them in another order.
+
+    Args:
+        names: The names; a step model has more than the model it was made of.
+        places: Of the first ones, the place of each.
+    """
+    return [*(names[place] for place in places), *names[len(places) :]]
 
 
 def scope_of(layer: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfkd import backends, graph, loading
 from tfkd.errors import InputError
+from tfkd.model import binding
 from tfkd.model import task as tasks
 from tfkd.outputs import OutputKind, output_kinds
 
@@ -147,9 +148,11 @@ def verify(
         model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
             that model.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
-            model's order or a dict by input name; real data, the test split.
+            model's order or a dict by its own keys or its layers' names; real data, the test
+            split.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
-            model's order or a dict by output name, `None` for what is not scored.
+            model's order, with `None` for what is not scored, or a dict by its own keys or
+            its layers' names.
         engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
             kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
             `"xnnpack"`; what a microcontroller will answer is told by `"tflm"`, or nearly by
@@ -183,7 +186,7 @@ def verify(
     source = graph.walk(model)
     arrays = _input_arrays(source, x)
     fed = _for_file(file, source, arrays)
-    labels = _labels(source, y)
+    labels = _labels(model, source, y)
     # The model first: it is the faster one to find that the labels don't fit.
     want = model.predict(graph.as_structured(source, arrays), verbose=0)
     want = [_finite("model", values) for values in graph.leaves(want)]
@@ -288,9 +291,10 @@ class _Judge:
 def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:
     """Return the data as one array per input of the model, in its order, checked."""
     tensors = source.input_list
-    values = _by_name("input", tensors, source.inputs, x, [x])
+    slots = _also_as_in_files(binding.inputs_of(source), tensors)
+    values = slots.bind(x, "x", arrays=True)
     arrays = []
-    for tensor, one in zip(tensors, values, strict=True):
+    for tensor, label, one in zip(tensors, slots.labels, values, strict=True):
         array = np.asarray(one)
         fits = array.ndim == len(tensor.shape) and all(
             want in (None, got) for want, got in zip(tensor.shape[1:], array.shape[1:], strict=True)
@@ -298,7 +302,7 @@ def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:
         if not fits or len(array) == 0:
             wanted = ", ".join("any" if n is None else str(n) for n in tensor.shape[1:])
             raise InputError(
-                f"Input {tensor.name!r} takes arrays of shape (examples, {wanted}), at least one "
+                f"Input {label!r} takes arrays of shape (examples, {wanted}), at least one "
                 f"example, got {array.shape}."
             )
         arrays.append(array)
@@ -308,52 +312,25 @@ def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:
     return arrays
 
 
-def _labels(source: graph.Graph, y) -> list:
+def _labels(model, source: graph.Graph, y) -> list:
     """Return labels, or `None`, for each output of the model."""
     tensors = source.output_list
     if y is None:
         return [None] * len(tensors)
-    if len(tensors) > 1 and not isinstance(y, (list, tuple, dict)):
-        raise InputError(
-            f"The model has {len(tensors)} outputs: give y as a list, or as a dict by output name "
-            f"({', '.join(_names(tensors))})."
-        )
-    return _by_name("output", tensors, source.outputs, y, [y], missing=True)
+    slots = _also_as_in_files(binding.outputs_of(model), tensors)
+    return slots.bind(y, "y", missing=True, arrays=True)
 
 
-def _by_name(kind, tensors, structure, given, alone, missing=False) -> list:
-    """Return what is given for inputs or outputs in the model's order.
-
-    Args:
-        kind: `"input"` or `"output"`.
-        tensors: The model's, flat.
-        structure: The same in the model's own structure.
-        given: A dict by name, or a list in the model's order.
-        alone: What it is if there is a single tensor and neither dict nor list of one.
-        missing: Whether a dict may leave something out.
-    """
-    if isinstance(given, dict):
-        keys = sorted(structure) if isinstance(structure, dict) else [None] * len(tensors)
-        allowed = list(zip(keys, [t.name for t in tensors], _names(tensors), strict=True))
-        used = [next((key for key in keys_ if key in given), None) for keys_ in allowed]
-        unknown = sorted(map(str, set(given) - set(used)))
-        absent = [ours for ours, key in zip(_names(tensors), used, strict=True) if key is None]
-        if unknown or (absent and not missing):
-            raise InputError(
-                f"The model's {kind}s are {', '.join(_names(tensors))}; got data for "
-                f"{', '.join(map(str, given))}."
-            )
-        return [None if key is None else given[key] for key in used]
-    is_list = isinstance(given, (list, tuple))
-    if len(tensors) == 1 and not (is_list and len(given) == 1):
-        return alone
-    if not is_list or len(given) != len(tensors):
-        count = len(given) if is_list else 1
-        raise InputError(
-            f"The model has {len(tensors)} {kind}s ({', '.join(_names(tensors))}), got data for "
-            f"{count}."
-        )
-    return list(given)
+def _also_as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
+    """Return inputs or outputs that are known by their names in a file too."""
+    entries = []
+    names = [slot.name for slot in slots.entries]
+    for slot, name in zip(slots.entries, _names(tensors), strict=True):
+        if names.count(slot.name) > 1:
+            # Two layers of one name inside nested models; the file numbers them.
+            slot = dataclasses.replace(slot, name=name)
+        entries.append(dataclasses.replace(slot, aliases=slot.aliases | {name} - {slot.name}))
+    return dataclasses.replace(slots, entries=tuple(entries))
 
 
 def _names(tensors) -> list[str]:
@@ -363,16 +340,14 @@ def _names(tensors) -> list[str]:
 
 def _visible(file: TFLiteModel, which: str):
     """Return (name, `TensorInfo`) of what is data: all but a step file's states."""
-    states = {name for pair in file.states for name in pair}
     return [
         (info.name.removeprefix(STEP) if file.states else info.name, info)
-        for info in getattr(file, which)
-        if info.name not in states
+        for info in file._visible(which)
     ]
 
 
-def _for_file(file, source, arrays):
-    """Return the model's inputs as `file.predict` takes them."""
+def _for_file(file, source, arrays) -> list[np.ndarray]:
+    """Return the model's inputs in the order of the file's."""
     infos = _visible(file, "inputs")
     order = _matching(
         "input",
@@ -380,7 +355,7 @@ def _for_file(file, source, arrays):
         [array.shape[1:] for array in arrays],
         [(name, info.shape[1:]) for name, info in infos],
     )
-    return {info.name: arrays[place] for place, (_, info) in zip(order, infos, strict=True)}
+    return [arrays[place] for place in order]
 
 
 def _matching(kind, tensors, shapes, theirs) -> list[int]:

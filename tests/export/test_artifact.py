@@ -223,7 +223,7 @@ def test_quantizing_in_blocks_is_quantizing_at_once(rng, monkeypatch):
 def test_predict_refuses_data_of_another_shape(files):
     with pytest.raises(InputError, match=r"shape \(examples, 8, 8, 1\), got \(3, 8, 8\)"):
         files["int8"].predict(np.zeros((3, 8, 8)))
-    with pytest.raises(InputError, match="No data for input"):
+    with pytest.raises(InputError, match="x lacks 'pixels'; given are 'other', and"):
         files["int8"].predict({"other": np.zeros((3, 8, 8, 1))})
     with pytest.raises(InputError, match="empty"):
         files["int8"].predict(np.zeros((0, 8, 8, 1)))

@@ -14,6 +14,7 @@ from tiny_models import cnn, crossentropy, dense
 from tfkd import quantize_aware
 from tfkd.data import Samples, representative
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import binding
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
 Y = np.arange(40) % 3
@@ -145,6 +146,7 @@ def test_a_signature_names_its_inputs_too():
     class Signature:
         name = "saved"
         tensors = (("x", (None, 6), "float32"),)
+        slots = binding.named(["x"], "input", "model 'saved'", ordered=True)
 
     np.testing.assert_array_equal(representative_samples(Signature, {"x": X})[0], X)
     Signature.tensors = (("text", (None,), "string"),)
@@ -159,7 +161,7 @@ BAD = [
     ([X, X], "takes 1 inputs, got data for 2; give one array of examples"),
     (([X, X], Y), r"looks like \(x, y\)"),
     ([], "1 inputs, got data for 0"),
-    ({"y": X}, "lacks 'x' and has the unknown 'y'; the inputs of .* are 'x'"),
+    ({"y": X}, "has the unknown names 'y'; the inputs of .* are 'x'"),
     (X[:, :5], r"input 'x' must have the shape \(None, 6\), got \(40, 5\); prepare"),
     (X[0], r"must have the shape \(None, 6\), got \(6,\): a single example"),
     (Y, r"got \(40,\): these look like labels"),
@@ -190,11 +192,11 @@ def test_what_does_not_fit_one_input(data, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (B, "takes 2 inputs, got data for 1; give one array for each of 'b', 'a'"),
-        ([B, A, Y], "got data for 3"),
+        (B, "has 2 inputs .'b', 'a'., and .* holds one .ndarray.: give a list of 2"),
+        ([B, A, Y], "holds 3 values"),
         (((B, A), Y), r"looks like \(x, y\)"),
-        ({"a": A}, "lacks 'b'; the inputs"),
-        ({"a": A, "b": B, "c": Y}, "has the unknown 'c'; the inputs"),
+        ({"a": A}, "lacks 'b'; given are 'a', and the inputs"),
+        ({"a": A, "b": B, "c": Y}, "has the unknown names 'c'; the inputs"),
         ([B, A[:30]], "different numbers of examples .40 for 'b', 30 for 'a'."),
         ([B, A + 0.5], "'a' must fit int32, got float64 from 0.5 to 3.5"),
         ([B, A + 2**40], "'a' must fit int32, got int64"),

@@ -197,9 +197,9 @@ def test_a_sigmoid_is_a_probability_and_a_reconstruction_has_no_class(rng):
     assert micro._same_class(x, other, None, None, False) == 0.0
     labels = [y if info.name == sizes[1] else None for info in file.outputs]
     assert micro.prove(file, x, labels).metrics == proof.metrics
-    with pytest.raises(InputError, match="has 2 outputs .*list of as many, or as a dict"):
+    with pytest.raises(InputError, match="has 2 outputs .*give a list of 2 .* or a dict"):
         micro.prove(file, x, y)
-    with pytest.raises(InputError, match="labels for .'other'"):
+    with pytest.raises(InputError, match="y has the unknown names 'other'"):
         micro.prove(file, x, {"other": y})
 
 

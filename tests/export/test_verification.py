@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics
 from tfkd.export import to_tflite, verify
 from tfkd.export.verification import score
+from two_ends import reversed_ends
 
 from tfkd.errors import InputError
 
@@ -134,7 +135,7 @@ def heads():
 
 def test_outputs_are_compared_with_their_own(heads):
     model, x, file = heads
-    assert [info.name for info in file.outputs] != ["zebra", "ape", "mouse"]
+    assert [info.name for info in file.outputs] == ["zebra", "ape", "mouse"]
     y = {"zebra": np.arange(50) % 3, "mouse": np.linspace(0, 1, 50)}
     result = verify(file, model, x, y)
     assert result.passed and [one.name for one in result.outputs] == ["zebra", "ape", "mouse"]
@@ -146,6 +147,10 @@ def test_outputs_are_compared_with_their_own(heads):
     assert not any(name.startswith("ape") for name in result.metrics)
     listed = verify(file, model, {"narrow": x[1], "wide": x[0]}, [y["zebra"], None, y["mouse"]])
     assert listed.metrics == result.metrics
+    # As other converters may order them.
+    turned = verify(reversed_ends(file), model, x, y)
+    assert {one.name: one for one in turned.outputs} == {one.name: one for one in result.outputs}
+    assert turned.metrics == result.metrics
 
 
 def test_the_worst_output_decides(heads):
@@ -237,13 +242,19 @@ def test_bad_input(files, student, digits, heads):
     with pytest.raises(InputError, match="was not made from this model"):
         verify(files["int8"], other, x)
     model, data, file = heads
-    with pytest.raises(InputError, match="3 outputs: give y as a list, or as a dict .*zebra, ape"):
+    with pytest.raises(
+        InputError, match="3 outputs .'zebra', 'ape', .* y holds one .* a dict"
+    ):
         verify(file, model, data, np.zeros(50))
-    with pytest.raises(InputError, match="outputs are zebra, ape, mouse; got data for horse"):
+    with pytest.raises(
+        InputError, match="unknown names 'horse'; .* 'zebra', 'ape', 'mouse'"
+    ):
         verify(file, model, data, {"horse": np.zeros(50)})
-    with pytest.raises(InputError, match="inputs are wide, narrow; got data for wide"):
+    with pytest.raises(
+        InputError, match="x lacks 'narrow'; .* are 'wide', 'narrow'"
+    ):
         verify(file, model, {"wide": data[0]})
-    with pytest.raises(InputError, match="2 inputs .wide, narrow., got data for 1"):
+    with pytest.raises(InputError, match="2 inputs .'wide', 'narrow'., and x holds one"):
         verify(file, model, data[0])
     with pytest.raises(InputError, match="different numbers of examples"):
         verify(file, model, [data[0], data[1][:7]])

@@ -12,6 +12,7 @@ none, is an error that names both sides.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -78,16 +79,26 @@ class Slots:
         return [slot.label for slot in self.entries]
 
     def bind(
-        self, given, what: str, *, missing: bool = False, extra: bool = False, unstructured=()
+        self,
+        given,
+        what: str,
+        *,
+        missing: bool = False,
+        extra: bool = False,
+        arrays: bool = False,
+        unstructured=(),
     ) -> list[Any]:
         """Return what is given for each slot, in the flat order.
 
         Args:
             given: A dict by the model's keys or by layer names, a list or tuple in the
-                declared order, or the value itself where there is one slot.
+                declared order, or the value itself where there is one slot. Dicts inside
+                the dict where the model's own keys are so.
             what: What the values are, for the message: `"labels"`, `"sample_weight"`.
             missing: Whether a dict may leave slots out; they get `None`.
             extra: Whether a dict may hold keys of no slot; they are left out.
+            arrays: Whether each value is an array. Then a list of one number is an array of
+                one example, and not a list of one value.
             unstructured: Types of lists or dicts that are one value, not a structure.
 
         Raises:
@@ -96,10 +107,11 @@ class Slots:
         """
         count = len(self.entries)
         if isinstance(given, Mapping) and not isinstance(given, tuple(unstructured)):
-            return self._by_name(given, what, missing, extra)
+            return self._by_name(self._with_paths(given, what), what, missing, extra)
         several = isinstance(given, (list, tuple)) and not isinstance(given, tuple(unstructured))
         if count == 1:
-            return [given[0]] if several and len(given) == 1 else [given]
+            alone = several and len(given) == 1 and not (arrays and _is_number(given[0]))
+            return [given[0]] if alone else [given]
         if not several or len(given) != count:
             got = f"{len(given)} values" if several else f"one ({type(given).__name__})"
             raise InputError(
@@ -175,6 +187,28 @@ class Slots:
                 if len(fits) == 1:
                     return fits[0]
         return None
+
+    def _with_paths(self, given: Mapping, what: str) -> dict:
+        """Return dicts inside a dict as one, by the paths of the model's own keys."""
+        keys = [slot.key for slot in self.entries if slot.key is not None]
+
+        def visit(part, before):
+            for name, value in part.items():
+                path = f"{before}/{name}" if before else name
+                deeper = any(key.startswith(f"{path}/") for key in keys)
+                if deeper and isinstance(value, (list, tuple)):
+                    value = {str(i): one for i, one in enumerate(value)}
+                if deeper and isinstance(value, Mapping):
+                    yield from visit(value, path)
+                else:
+                    yield path, value
+
+        pairs = list(visit(given, ""))
+        if len(dict(pairs)) < len(pairs):
+            raise InputError(
+                f"{what} has the names {self._shown(name for name, _ in pairs)}: give one each."
+            )
+        return dict(pairs)
 
     def _by_name(self, given, what, missing, extra) -> list[Any]:
         for names in (
@@ -318,6 +352,11 @@ def _paths(structure) -> list[str | None]:
             yield "/".join(path) if path else None
 
     return list(visit(structure, []))
+
+
+def _is_number(value) -> bool:
+    """Tell whether a value is a single number or word, and no array of examples."""
+    return isinstance(value, (numbers.Number, str, bytes)) or getattr(value, "shape", None) == ()
 
 
 def _is_ordered(structure) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfkd import backends, graph, training
 from tfkd.errors import InputError
+from tfkd.model import binding
 from tfkd.outputs import activation_behind
 from tfkd.pruning import rules
 from tfkd.pruning.dependency import Dependencies
@@ -120,7 +121,7 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     import tensorflow as tf
 
     x, y = data
-    inputs, y = [np.asarray(part) for part in _in_order(x, found.graph)], np.asarray(y)
+    inputs, y = _inputs(x, found.graph), np.asarray(y)
     if not len(y) or any(len(part) != len(y) for part in inputs):
         lengths = ", ".join(str(len(part)) for part in inputs)
         raise InputError(f"data must be (x, y) of equal length > 0, got {lengths} and {len(y)}.")
@@ -154,14 +155,9 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     return found_changes
 
 
-def _in_order(x, walked: graph.Graph) -> list:
-    """Return the arrays of several inputs in the order of the graph's."""
-    if isinstance(x, dict) and not isinstance(walked.inputs, dict):
-        names = [tensor.name for tensor in walked.input_list]
-        if set(x) != set(names):
-            raise InputError(f"data has {sorted(x)}, and the model's inputs are {names}.")
-        return [x[name] for name in names]
-    return list(graph.leaves(x))
+def _inputs(x, walked: graph.Graph) -> list[np.ndarray]:
+    """Return the arrays of the inputs in the order of the graph's."""
+    return [np.asarray(part) for part in binding.inputs_of(walked).bind(x, "data", arrays=True)]
 
 
 def _loss(walked: graph.Graph, y):

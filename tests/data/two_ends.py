@@ -1,0 +1,60 @@
+"""Models of two inputs and two outputs of one shape, and values for them in every form."""
+
+import warnings
+
+from tfkd.export import TFLiteModel, flatbuffer, repacking
+
+#: Names and keys in the declared order: sorted they come in another, and keys and names differ.
+INPUTS, OUTPUTS = ("z", "a"), ("second", "first")
+INPUT_KEYS, OUTPUT_KEYS = ("night", "day"), ("v", "u")
+
+
+def two_ended(package, keyed=False):
+    """Return a model whose ends can be crossed without an error, in either Keras."""
+    layers = package.layers
+    ends = [package.Input((4,), name=name) for name in INPUTS]
+    both = layers.Concatenate()(ends)
+    outputs = [
+        layers.Dense(3, activation="softmax", name=name)(x)
+        for name, x in zip(OUTPUTS, (ends[0], both), strict=True)
+    ]
+    if keyed:
+        ends, outputs = (
+            dict(zip(keys, values, strict=True))
+            for keys, values in ((INPUT_KEYS, ends), (OUTPUT_KEYS, outputs))
+        )
+    return functional(package, ends, outputs, name="two_ended")
+
+
+def functional(package, inputs, outputs, **kwargs):
+    """Return a model, without Keras 3's warning of keys that are not the layers' names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+        return package.Model(inputs, outputs, **kwargs)
+
+
+def forms(values, names, keys=None):
+    """Return the forms in which values may be given, by a name for each.
+
+    Args:
+        values: In the declared order.
+        names: Of the layers.
+        keys: The model's own; then its order is no longer one that a list has.
+    """
+    found = {}
+    for called, known in (("layer name", names), ("key", keys)):
+        if known is not None:
+            pairs = list(zip(known, values, strict=True))
+            found[f"dict by {called}"] = dict(pairs)
+            found[f"dict by {called}, reversed"] = dict(reversed(pairs))
+    if keys is None:
+        found |= {"list": list(values), "tuple": tuple(values)}
+    return found
+
+
+def reversed_ends(file):
+    """Return the same file with inputs and outputs the other way round."""
+    model = flatbuffer.parse(file.data)
+    graph = model.subgraphs[0]
+    graph.inputs, graph.outputs = list(graph.inputs)[::-1], list(graph.outputs)[::-1]
+    return TFLiteModel(repacking.pack(model))

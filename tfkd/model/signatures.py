@@ -1,0 +1,109 @@
+"""A SavedModel's default signature: the names of its inputs and outputs, and their order.
+
+A signature has names and no order: TensorFlow sorts them. The declared order is in what Keras
+writes beside it, or in names that count up (`output_0`, `output_1`). Where it is in neither,
+a list can't be bound.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+
+from tfkd import graph
+from tfkd.model import binding
+
+_NUMBERED = re.compile(r"^(?P<base>\D*?)_?(?P<number>\d*)$")
+
+
+def inputs_of(loaded, function, owner: str) -> binding.Slots | None:
+    """Return the inputs of a signature in the declared order.
+
+    Args:
+        loaded: What `tf.saved_model.load` returned.
+        function: Its signature.
+        owner: What to call it in a message.
+
+    Returns:
+        The inputs, or `None` for a signature that does not take all of them by keyword.
+    """
+    signature = getattr(function, "structured_input_signature", None)
+    if not signature or signature[0] or not signature[1]:
+        return None
+    specs = signature[1]
+    names, ordered = _declared_inputs(loaded, specs)
+    shapes = [tuple(specs[name].shape) for name in names]
+    return binding.named(names, "input", owner, ordered=ordered, shapes=shapes)
+
+
+def outputs_of(function, path, owner: str) -> binding.Slots:
+    """Return the outputs of a signature in the declared order.
+
+    Args:
+        function: The signature.
+        path: The folder of the SavedModel, or `None`.
+        owner: What to call it in a message.
+    """
+    results = function.structured_outputs
+    names, ordered = _in_order(results)
+    if not ordered and path is not None:
+        declared = _declared_outputs(pathlib.Path(path)) or []
+        if set(declared) == set(names):
+            names, ordered = declared, True
+    shapes = [tuple(results[name].shape) for name in names]
+    return binding.named(names, "output", owner, ordered=ordered, shapes=shapes)
+
+
+def counts_up(names: Iterable[str]) -> bool:
+    """Tell whether names are one word with numbers (`output_0`, `output_1`): an order.
+
+    Args:
+        names: The names.
+    """
+    names = list(names)
+    found = [_NUMBERED.match(name) for name in names]
+    if not all(found) or len({match["base"] for match in found}) > 1:
+        return len(names) == 1
+    numbers = sorted(map(_number, names))
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _declared_inputs(loaded, specs: Mapping) -> tuple[list[str], bool]:
+    """Return the names of the inputs, and whether their order is the declared one."""
+    # What Keras's `export` and tf_keras's `save` put there takes the model's own structure.
+    for endpoint in ("serve", "__call__"):
+        for concrete in getattr(getattr(loaded, endpoint, None), "concrete_functions", []):
+            taken = concrete.structured_input_signature[0][:1]
+            declared = [leaf.name for leaf in graph.leaves(taken) if hasattr(leaf, "name")]
+            if set(declared) == set(specs):
+                return declared, not isinstance(taken[0], Mapping) or len(declared) == 1
+    return _in_order(specs)
+
+
+def _declared_outputs(path: pathlib.Path) -> list[str] | None:
+    """Return the output layers of a tf_keras SavedModel in the order of its configuration."""
+    file = path / "keras_metadata.pb"
+    if not file.is_file():
+        return None
+    from tf_keras.src.protobuf import saved_metadata_pb2
+
+    try:
+        metadata = saved_metadata_pb2.SavedMetadata.FromString(file.read_bytes())
+        root = next(node for node in metadata.nodes if node.node_path == "root")
+        layers = json.loads(root.metadata)["config"]["output_layers"]
+        return [layer[0] for layer in layers] if isinstance(layers, list) else None
+    except (StopIteration, KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _in_order(names: Iterable[str]) -> tuple[list[str], bool]:
+    names = list(names)
+    if counts_up(names):
+        return sorted(names, key=_number), True
+    return names, len(names) == 1
+
+
+def _number(name: str) -> int:
+    return int(_NUMBERED.match(name)["number"] or 0)
