@@ -100,6 +100,7 @@ def cache_teacher(
     names = _names_of(teacher, len(shapes))
     about = About(names, tasks, shapes, list(features), _identified(teacher, path is not None))
     settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
+    settings["from_logits"] = teacher.from_logits
     examples = Examples(data, min(batch_size, shard_size or batch_size))
     store = Store(about, dtype, path, settings | {"teacher": about.teacher}, shard_size)
     if store.complete:

@@ -138,7 +138,7 @@ def dense(leaf, place: str = "") -> tf.Tensor:
     if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) or hasattr(leaf, "tocsr"):
         raise InputError(
             f"{name} is a {type(leaf).__name__}: examples are told apart by their dense bytes. "
-            "Make it dense first, with .to_tensor(), tf.sparse.todense() or .toarray()."
+            "Make it dense first, with .to_tensor(), tf.sparse.to_dense() or .toarray()."
         )
     try:
         tensor = leaf if tf.is_tensor(leaf) else tf.convert_to_tensor(np.asarray(leaf))
