@@ -128,10 +128,10 @@ class _Step:
                 student=self._student_tap.inputs if same_x else None,
             )  # fmt: skip
         validation.check_not_shared(self.student, aside.teacher.models)
+        self._build_adapters(aside.teacher.feature_shapes)
         aside.teacher.check_inputs()
         if aside.outputs is not None:
             aside.teacher.check_shapes(aside.outputs)
-        self._build_adapters(aside.teacher.feature_shapes)
 
     @property
     def alpha(self):
@@ -349,7 +349,7 @@ class _Step:
             alpha = tf.convert_to_tensor(self._alpha)
             loss = alpha * hard + (1.0 - alpha) * soft + extras
         checks = self._assertions(
-            batch, loss, inputs=x, labels=y, teacher_answers=answers, outputs_of_the_student=y_pred
+            loss, inputs=x, labels=y, teacher_answers=answers, outputs_of_the_student=y_pred
         )
         with tf.control_dependencies(checks):
             self._apply(loss, tape)
@@ -372,8 +372,7 @@ class _Step:
         batch = self._labels(y, sample_weight)
         y_pred = self(x, training=False)
         hard, loss = self._hard_loss_and_extras(x, batch, y_pred, False)
-        with tf.control_dependencies(self._assertions(batch)):
-            loss = tf.identity(loss + hard)
+        loss = loss + hard
         if with_teacher:
             soft = self._soft_loss(answers, features, batch, y_pred)
             self._track(x, hard_loss=hard, soft_loss=soft)
@@ -569,7 +568,7 @@ class _Step:
         kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
 
     def _in_order(self, y, sample_weight):
-        """Return labels and weights of arrays as Keras takes them: lists by output, or one."""
+        """Return labels and weights of arrays as Keras takes them: all in one structure."""
         outputs = self._aside.outputs
         if y is None or outputs is None:
             return y, sample_weight
@@ -578,13 +577,11 @@ class _Step:
             weights = outputs.bind(sample_weight, "sample_weight", missing=True)
             some = next(label for label in labels if label is not None)
             ones = np.ones(len(some), "float32")
-            sample_weight = [ones if w is None else w for w in weights]
-        if len(outputs) == 1:
-            one = isinstance(sample_weight, list)
-            return labels[0], sample_weight[0] if one else sample_weight
+            sample_weight = _packed([ones if w is None else w for w in weights], outputs)
         some = next(label for label in labels if label is not None)
         filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
-        return [filler if label is None else label for label in labels], sample_weight
+        labels = [filler if label is None else label for label in labels]
+        return _packed(labels, outputs), sample_weight
 
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""
@@ -612,25 +609,36 @@ class _Step:
         plan, count = self._plan(), len(outputs)
         if y is None:
             return _Batch(None, [None] * count, _weights_of(sample_weight, outputs))
-        bound = validation.bound_labels(y, outputs, plan)
+        bound = [
+            self._checked(label, lesson)
+            for label, lesson in zip(
+                validation.bound_labels(y, outputs, plan), plan.lessons, strict=True
+            )
+        ]
         labels = [
             lessons.labels_of(label, lesson)
             for label, lesson in zip(bound, plan.lessons, strict=True)
         ]
         return _Batch(bound, labels, _weights_of(sample_weight, outputs))
 
-    def _assertions(self, batch, loss=None, **values) -> list:
+    def _checked(self, label, lesson):
+        """Return a batch's labels, once they are found to fit their output."""
+        if label is None or (lesson.hard is None and lesson.soft is None) or self._is_jitted:
+            return label
+        # Before the loss: TensorFlow has words of its own for such labels.
+        with tf.control_dependencies(validation.assert_labels(label, lesson)):
+            return tf.identity(label)
+
+    @property
+    def _is_jitted(self) -> bool:
+        return getattr(self, "jit_compile", False) is True
+
+    def _assertions(self, loss, **values) -> list:
         """Return what has to hold before a step moves a weight."""
-        if getattr(self, "jit_compile", False) is True:
+        if self._is_jitted or self._aside.ends_on_nan:
             return []
-        found = []
-        for label, lesson in zip(batch.given or (), self._plan().lessons, strict=False):
-            if label is not None and (lesson.hard is not None or lesson.soft is not None):
-                found += validation.assert_labels(label, lesson)
-        if loss is not None and not self._aside.ends_on_nan:
-            values["weights_of_the_student"] = self.student.trainable_weights
-            found.append(validation.assert_finite(loss, **values))
-        return found
+        values["weights_of_the_student"] = self.student.trainable_weights
+        return [validation.assert_finite(loss, **values)]
 
     def _hard_loss_and_extras(self, x, batch, y_pred, training):
         """Return the compiled loss alone, and regularizers and `add_loss` terms alone."""
@@ -916,6 +924,13 @@ def _weights_of(sample_weight, outputs) -> list | None:
     if isinstance(sample_weight, (dict, list, tuple)):
         return outputs.bind(sample_weight, "sample_weight", missing=True)
     return [sample_weight] * len(outputs)
+
+
+def _packed(values: list, outputs: binding.Slots):
+    """Return one value per output in a structure that binds to them again."""
+    if len(outputs) == 1:
+        return values[0]
+    return values if outputs.ordered else dict(zip(outputs.labels, values, strict=True))
 
 
 def _classes_last(values, lesson: lessons.Lesson):

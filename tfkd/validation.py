@@ -13,10 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import graph, lessons, teachers
-from tfkd.errors import InputError
+from tfkd.errors import InputError, TfkdError
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
-_MARK = "tfkd says:"
+#: What is said inside a graph stands between these in the text of TensorFlow's error.
+_MARK, _END = "tfkd says:", ":tfkd."
 #: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
 _TEMPERATURES = (1e-3, 1e3)
 
@@ -74,6 +75,8 @@ _COPY = (
 
 def _moving(model) -> dict[int, str]:
     """Return the ids of the variables that a step may change, with their layers' names."""
+    if not model.built:
+        return {}
     found = {id(variable): model.name for variable in model.trainable_weights}
     for layer in model._flatten_layers():
         if hasattr(layer, "layers"):
@@ -248,16 +251,13 @@ def _are_numbers(shape, lesson) -> bool:
 def _problems(y, lesson, np_or_tf):
     """Yield pairs (which labels are wrong, what is wrong with them)."""
     isnan = tf.math.is_nan if np_or_tf is tf else np.isnan
+    isinf = tf.math.is_inf if np_or_tf is tf else np.isinf
     floating = y.dtype.is_floating if np_or_tf is tf else y.dtype.kind == "f"
     counts = _counted(y, lesson, isnan, floating)
     name, classes = lesson.name, lesson.classes
     if floating:
-        bad = isnan(y) if np_or_tf is tf else np.isnan(y)
-        if np_or_tf is tf:
-            bad = tf.logical_or(bad, tf.math.is_inf(y))
-        else:
-            bad = bad | np.isinf(y)
-        yield counts & bad, f"Labels of the output {name!r} are NaN or infinite"
+        bad = counts & (isnan(y) | isinf(y))
+        yield bad, f"Labels of the output {name!r} are NaN or infinite"
     if lesson.task == "categorical" and _are_numbers(tuple(y.shape), lesson):
         if floating:
             floor = tf.floor(y) if np_or_tf is tf else np.floor(y)
@@ -275,7 +275,7 @@ def _problems(y, lesson, np_or_tf):
         yield (
             counts & (y >= classes),
             (
-                f"The labels go up to {_largest(y, counts, np_or_tf)}, but the output {name!r} has "
+                f"The labels go up to {_largest(y, counts)}, but the output {name!r} has "
                 f"{classes} classes (0 to {classes - 1})"
             ),
         )
@@ -301,10 +301,10 @@ def _counted(y, lesson, isnan, floating):
     return counts
 
 
-def _largest(y, counts, np_or_tf):
-    if np_or_tf is tf:
-        return "too large a number"
-    return int(y[counts].max()) if np.any(counts) else 0
+def _largest(y, counts) -> str:
+    if isinstance(y, np.ndarray):
+        return str(int(y[counts].max())) if np.any(counts) else "0"
+    return "more than there are classes"
 
 
 def _way_out(lesson) -> str:
@@ -326,16 +326,17 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
     if y.dtype.is_integer:
         y = tf.cast(y, tf.int64)
     return [
-        _assertion(tf.reduce_any(bad), what + _way_out(lesson), y, bad)
+        _assertion(tf.reduce_any(bad), what, _way_out(lesson), y, bad)
         for bad, what in _problems(y, lesson, tf)
     ]
 
 
-def _assertion(wrong, what: str, y, bad):
+def _assertion(wrong, what: str, way_out: str, y, bad):
     def say():
         row = tf.reduce_min(tf.where(bad)[:, 0])
         value = tf.boolean_mask(y, bad)[0]
-        return tf.strings.format(f"{_MARK} {what}: row {{}} of the batch, {{}}.", (row, value))
+        said = f"{_MARK} {what} (row {{}} of the batch: {{}}){way_out}.{_END}"
+        return tf.strings.format(said, (row, value))
 
     text = tf.cond(wrong, say, lambda: tf.constant(""))
     return tf.debugging.Assert(tf.logical_not(wrong), [text], summarize=1000)
@@ -349,23 +350,24 @@ def assert_finite(loss, **values):
         **values: What the loss is made of, by name: nested tensors.
     """
 
+    def broken(leaf):
+        return tf.logical_not(tf.reduce_all(tf.math.is_finite(tf.cast(leaf, tf.float32))))
+
     def state(name, nested):
-        floats = [leaf for leaf in graph.leaves(nested)
-                  if hasattr(leaf, "dtype") and leaf is not None and tf.as_dtype(leaf.dtype).is_floating]  # fmt: skip
-        bad = [
-            tf.logical_not(tf.reduce_all(tf.math.is_finite(tf.cast(v, tf.float32)))) for v in floats
-        ]
-        wrong = tf.reduce_any(tf.stack(bad)) if bad else tf.constant(False)
+        floats = [leaf for leaf in graph.leaves(nested) if _is_float(leaf)]
+        wrong = tf.reduce_any(tf.stack(list(map(broken, floats)))) if floats else tf.constant(False)
         return tf.where(wrong, f" {name};", "")
 
     def say():
         found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
+        said = f"{_MARK} The loss is NaN or infinite. Not finite are:"
         return tf.strings.join(
             [
-                f"{_MARK} The loss is NaN or infinite. Not finite are:",
+                said,
                 found,
-                " the student's weights are as they were before this step.",
-            ]  # fmt: skip
+                f" the step was not taken. Mend what comes in; where only the student "
+                f"is not finite, lower the learning rate or set the optimizer's clipnorm.{_END}",
+            ]
         )
 
     finite = tf.math.is_finite(loss)
@@ -375,7 +377,9 @@ def assert_finite(loss, **values):
 
 @contextlib.contextmanager
 def told(translate=()):
-    """Turn TensorFlow's errors of assertions made here into `InputError`.
+    """Turn TensorFlow's errors of assertions made here into `InputError`, and free our own.
+
+    In tf_keras's step our own errors come wrapped, with the code of the step in their text.
 
     Args:
         translate: Further pairs (text in TensorFlow's message, what to raise with).
@@ -387,14 +391,27 @@ def told(translate=()):
         for mark, message in translate:
             if mark in text:
                 raise InputError(message) from None
-        found = re.search(rf"{_MARK} (.*?\.)[\"'\]\s]", text.replace("\n", " ") + " ")
+        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL)
         if found is None:
             raise
-        raise InputError(found[1]) from None
+        raise InputError(found[1].replace("\\'", "'")) from None
+    except TfkdError:
+        raise
+    except Exception as error:
+        cause = error
+        while cause is not None and not isinstance(cause, TfkdError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def _shapes(x) -> str:
     return ", ".join(str(tuple(leaf.shape)) for leaf in graph.leaves(x))
+
+
+def _is_float(leaf) -> bool:
+    return hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating
 
 
 def _first_line(error) -> str:

@@ -336,7 +336,8 @@ def default_for(task: str | None) -> SoftLoss:
     if task is None:
         raise InputError(
             "The task can't be told from the compiled loss; name the soft loss, for example "
-            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values)."
+            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
+            "output that is not to learn from the teacher."
         )
     return get(_DEFAULTS[task])
 

@@ -291,9 +291,10 @@ def slots_of_values(structure, kind: str, owner: str) -> Slots:
     paths, values = _paths(structure), list(graph.leaves(structure))
     entries = [
         Slot(
-            name=path or f"{kind}_{i}" if path is not None else f"{kind}_{i}",
+            name=f"{kind}_{i}" if path is None else path,
             key=path,
-            given=path is not None,
+            # Keras's export calls the outputs of a list output_0, output_1.
+            given=path is not None and not _is_generated(path, None),
             shape=(None, *tuple(value.shape)[1:]) if hasattr(value, "shape") else None,
         )
         for i, (path, value) in enumerate(zip(paths, values, strict=True))

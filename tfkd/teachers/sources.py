@@ -249,6 +249,10 @@ class TFLiteSource(PythonSource):
         return binding.named(names, kind, owner, ordered=_counts_up(names), shapes=shapes)
 
 
+# What TensorFlow runs itself: `tf.function`s, SavedModels' signatures and endpoints.
+_FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.ConcreteFunction)
+
+
 def source_of(given, features) -> Source:
     """Return the source for one thing that was given as a teacher.
 
@@ -261,7 +265,7 @@ def source_of(given, features) -> Source:
         source = given
     elif backends.flavour(given) is not None and hasattr(given, "layers"):
         return ModelSource(given, features)
-    elif isinstance(given, tf.types.experimental.GenericFunction) or backends.flavour(given):
+    elif isinstance(given, _FUNCTIONS) or backends.flavour(given) is not None:
         source = FunctionSource(given, getattr(given, "name", type(given).__name__))
     elif hasattr(given, "signatures") and "serving_default" in given.signatures:
         name = type(given).__name__
@@ -346,7 +350,7 @@ def _declared_outputs(path: pathlib.Path) -> list[str] | None:
     file = path / "keras_metadata.pb"
     if not file.is_file():
         return None
-    from tf_keras.src.protobuf import saved_metadata_pb2
+    from tf_keras.protobuf import saved_metadata_pb2
 
     try:
         metadata = saved_metadata_pb2.SavedMetadata.FromString(file.read_bytes())
