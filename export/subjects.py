@@ -144,7 +144,7 @@ def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
     for batch in batches:
         batch = 1 if batch is None else batch
         target = tempfile.mkdtemp(dir=folder)
-        names = tracing.save_model(model, target, batch)
+        names, _ = tracing.save_model(model, target, batch)
         arrays = _keras_arrays(graph.walk(model), inputs, batch, seed)
         arrays = dict(zip(names, arrays, strict=True))
         found += [

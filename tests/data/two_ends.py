@@ -13,7 +13,10 @@ def two_ended(package, keyed=False):
     """Return a model whose ends can be crossed without an error, in either Keras."""
     layers = package.layers
     ends = [package.Input((4,), name=name) for name in INPUTS]
-    both = layers.Concatenate()(ends)
+    # Not joined as they are: a Concatenate gives both inputs of an int8 file one scale.
+    both = layers.Add()(
+        [layers.Dense(3, name=f"of_{end}")(x) for end, x in zip("za", ends, strict=True)]
+    )
     outputs = [
         layers.Dense(3, activation="softmax", name=name)(x)
         for name, x in zip(OUTPUTS, (ends[0], both), strict=True)
@@ -58,3 +61,15 @@ def reversed_ends(file):
     graph = model.subgraphs[0]
     graph.inputs, graph.outputs = list(graph.inputs)[::-1], list(graph.outputs)[::-1]
     return TFLiteModel(repacking.pack(model))
+
+
+def drawn(rng, examples=24):
+    """Return values for both inputs, in the declared order and of other sizes."""
+    return [(rng.normal(size=(examples, 4)) * size).astype("float32") for size in (1, 3)]
+
+
+def plain(model, x, keyed=False):
+    """Return what Keras itself answers, in the declared order of the outputs."""
+    given = dict(zip(INPUT_KEYS, x, strict=True)) if keyed else x
+    answers = model.predict(given, verbose=0)
+    return [answers[key] for key in OUTPUT_KEYS] if keyed else list(answers)

@@ -19,6 +19,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tfkd.export import TFLiteModel, adb, android, repacking, to_tflite
 from tfkd.export.android import android_bundle
 from tfkd.export.kotlin import literal
+from two_ends import INPUTS, drawn, forms, reversed_ends, two_ended
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 
@@ -245,6 +246,27 @@ def test_several_inputs_and_outputs_go_by_name(several, tmp_path):
     bundle = android_bundle(several, tmp_path / "c", "pair", both)
     assert text(bundle, "labels_place.txt") == "x\ny\n"
     assert 'context.assets.open("labels_place.txt")' in text(bundle, "PairClassifier.kt")
+
+
+def test_data_goes_to_the_inputs_it_is_named_for(rng, tmp_path):
+    model, x = two_ended(keras), drawn(rng)
+    file = to_tflite(keras.Model(model.inputs, model.outputs[1], name="one_output"))
+    others = {"turned": reversed_ends(file)}
+    formats = {"": file, **others}
+    for form, given in forms(x, INPUTS).items():
+        data = android._data_by_format(formats, given)
+        for got, due in ((data[""], x), (data["turned"], x[::-1])):
+            for values, wanted in zip(got, due, strict=True):
+                np.testing.assert_array_equal(values, wanted, err_msg=form)
+    y = file.predict(x).argmax(-1)
+    for labels in (y, y.tolist(), [y], {"first": y}):
+        bundle = android_bundle(
+            file, tmp_path / "b", "pair", others=others, x=x, y=labels, force=True
+        )
+        assert [one.metrics["accuracy"] for one in bundle.models] == [1.0, 1.0]
+        assert "24 examples" in text(bundle, "README.md")
+    with pytest.raises(InputError, match="lacks 'z'; given are 'a'"):
+        android_bundle(file, tmp_path / "c", "pair", x={"a": x[1]})
 
 
 @pytest.mark.parametrize(

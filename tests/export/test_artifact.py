@@ -10,6 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from tfkd.export import TFLiteModel, artifact, flatbuffer, to_tflite
 from tfkd.export.artifact import TensorInfo
+from two_ends import INPUT_KEYS, INPUTS, OUTPUTS, drawn, forms, plain, reversed_ends, two_ended
 
 from tfkd.errors import InputError
 
@@ -229,6 +230,41 @@ def test_predict_refuses_data_of_another_shape(files):
         files["int8"].predict(np.zeros((0, 8, 8, 1)))
     with pytest.raises(InputError, match="engine must be one of"):
         files["int8"].predict(np.zeros((1, 8, 8, 1)), engine="gpu")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_equal_inputs_and_outputs_are_not_crossed(package, keyed, rng):
+    model, x = two_ended(package, keyed), drawn(rng)
+    want, file = plain(model, x, keyed), to_tflite(model)
+    assert tuple(info.name for info in file.inputs) == INPUTS
+    assert tuple(info.name for info in file.outputs) == OUTPUTS
+    turned = reversed_ends(file)
+    assert tuple(info.name for info in turned.inputs) == INPUTS[::-1]
+    for form, given in forms(x, INPUTS).items():
+        for got, due in zip(file.predict(given), want, strict=True):
+            np.testing.assert_allclose(got, due, atol=1e-5, err_msg=form)
+        # Of another order in the file, which a list then has.
+        given = given[::-1] if isinstance(given, (list, tuple)) else given
+        for got, due in zip(turned.predict(given), want[::-1], strict=True):
+            np.testing.assert_allclose(got, due, atol=1e-5, err_msg=form)
+    file.predict({**dict(zip(INPUTS, x, strict=True)), "further": 0})
+    with pytest.raises(InputError, match="lacks 'z', 'a'; given are 'night', 'day', and .* file"):
+        file.predict(dict(zip(INPUT_KEYS, x, strict=True)))
+    with pytest.raises(InputError, match="file has 2 inputs .'z', 'a'., and x holds one"):
+        file.predict(x[0])
+
+
+def test_lists_of_numbers_are_arrays_of_the_one_input(files, digits):
+    file, x, y = files["float32"], digits.test.x[:3], digits.test.y[:3]
+    want = file.predict(x)
+    for given in (x.tolist(), list(x), [x], (x,), {"pixels": x.tolist()}):
+        np.testing.assert_array_equal(file.predict(given), want)
+    due = file.evaluate(x, y)
+    for labels in (y.tolist(), [y], (y,), {"logits": y}, [y.tolist()]):
+        assert file.evaluate(x, labels) == due
+    assert file.evaluate(x[:1], [int(y[0])]) == file.evaluate(x[:1], y[:1])
+    with pytest.raises(InputError, match="y has the unknown names 'other'; .* 'logits'"):
+        file.evaluate(x, {"other": y})
 
 
 def test_load_says_what_is_wrong(tmp_path):

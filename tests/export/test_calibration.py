@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tfkd.export import to_tflite
 from tfkd.export.calibration import representative_samples
 from tiny_models import cnn, crossentropy, dense
+from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples, representative
@@ -115,6 +117,45 @@ def test_two_inputs_in_the_order_of_the_model(two, kind):
     assert a.dtype == "int32" and b.dtype == "float32"
     np.testing.assert_array_equal(a, A)
     np.testing.assert_array_equal(b, B)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_equal_inputs_are_not_crossed(package, keyed, rng):
+    model, x = two_ended(package, keyed), drawn(rng)
+    flat = x[::-1] if keyed else x  # as Keras flattens its dict
+    for form, given in forms(x, INPUTS, INPUT_KEYS if keyed else None).items():
+        names = isinstance(given, dict)
+
+        def rows(given=given, names=names):
+            for i in range(len(x[0])):
+                one = [values[i : i + 1] for values in (given.values() if names else given)]
+                yield dict(zip(given, one, strict=True)) if names else one
+
+        for data in (given, rows, ((one, 0) for one in rows())):
+            got = representative_samples(model, data)
+            for values, due in zip(got, flat, strict=True):
+                np.testing.assert_array_equal(values, due, err_msg=form)
+    if keyed:
+        for data in (x, iter([tuple(x)])):
+            with pytest.raises(InputError, match="'day', 'night'.* is a list, .*give a dict"):
+                representative_samples(model, data)
+
+
+def test_lists_of_numbers_and_of_examples(model):
+    for data in (X.tolist(), list(X), [X.tolist()], {"x": X.tolist()}):
+        (got,) = representative_samples(model, data)
+        np.testing.assert_array_equal(got, X)
+
+
+def test_ranges_belong_to_the_inputs_they_were_read_from(package, rng):
+    x = drawn(rng)
+    for keyed in (False, True):
+        given = (
+            dict(zip(INPUT_KEYS, x, strict=True)) if keyed else dict(zip(INPUTS, x, strict=True))
+        )
+        file = to_tflite(two_ended(package, keyed), "int8", given)
+        for info, values in zip(file.inputs, x, strict=True):
+            assert info.scale == pytest.approx(np.ptp(values) / 255, rel=0.02), info.name
 
 
 def test_no_more_is_drawn_than_needed(model):

@@ -8,8 +8,10 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tfkd.export import TFLiteModel, benchmark, machine, to_tflite
+from tfkd.export import TFLiteModel, benchmark, machine, subjects, to_tflite
+from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
+from tfkd import graph
 from tfkd.errors import InputError, TfkdError, WorkerError
 
 QUICK = {"min_seconds": 0.05, "processes": 2}
@@ -280,6 +282,20 @@ def test_inputs_for_each_model_and_of_the_wrong_shape(files, large, digits):
     with pytest.warns(UserWarning, match="'large' failed: Input .* takes arrays of shape"):
         found = benchmark({"a": files["int8"], "large": large}, digits.test.x, **QUICK)
     assert [one.name for one in found] == ["a"]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_equal_inputs_are_not_crossed(package, keyed, rng):
+    model, x = two_ended(package, keyed), drawn(rng, 3)
+    flat = x[::-1] if keyed else x
+    source, file = graph.walk(model), to_tflite(model)
+    for form, given in forms(x, INPUTS, INPUT_KEYS if keyed else None).items():
+        got = subjects._keras_arrays(source, given, 3, 0)
+        for values, due in zip(got, flat, strict=True):
+            np.testing.assert_array_equal(values, due, err_msg=form)
+    for form, given in forms(x, INPUTS).items():
+        for values, due in zip(subjects._arrays(file, given, 3, 0), x, strict=True):
+            np.testing.assert_array_equal(values, due, err_msg=form)
 
 
 def test_bad_input_of_keras_models(student, digits):

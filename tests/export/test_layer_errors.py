@@ -10,6 +10,7 @@ import tf_keras
 from tfkd.export import to_tflite
 from tfkd.export.conversion import float_twin
 from tfkd.export.layer_errors import LayerError, LayerErrors, layer_errors
+from two_ends import INPUTS, OUTPUTS, drawn, forms, reversed_ends, two_ended
 
 from tfkd import graph, translation
 from tfkd.errors import InputError
@@ -254,6 +255,20 @@ def test_several_inputs_in_any_order(rng):
     assert table[-1].relative_error < 0.05
     in_order = [x[info.name] for info in file.inputs]
     assert layer_errors(file, twin, in_order, ["cat", "d"]) == table
+
+
+def test_equal_inputs_are_not_crossed(rng):
+    model, x = two_ended(keras), drawn(rng)
+    file, twin = to_tflite(model, "int8", x), to_tflite(model)
+    found = [
+        layer_errors(file, reference, given, list(OUTPUTS))
+        for reference in (twin, reversed_ends(twin))
+        for given in forms(x, INPUTS).values()
+    ]
+    assert found[0].samples == 24 and max(found[0].by_layer().values()) < 0.05
+    assert all(table == found[0] for table in found)
+    with pytest.raises(InputError, match="lacks 'z'; given are 'a'"):
+        layer_errors(file, twin, {"a": x[1]}, list(OUTPUTS))
 
 
 def test_the_same_file_has_no_errors(pixels):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zoo
 from tfkd.export import TFLiteModel, micro, sandbox, to_tflite
+from two_ends import INPUTS, OUTPUTS, drawn, forms, two_ended
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
 
@@ -201,6 +202,33 @@ def test_a_sigmoid_is_a_probability_and_a_reconstruction_has_no_class(rng):
         micro.prove(file, x, y)
     with pytest.raises(InputError, match="y has the unknown names 'other'"):
         micro.prove(file, x, {"other": y})
+
+
+def test_equal_inputs_and_outputs_are_not_crossed(rng):
+    model, x = two_ended(keras), drawn(rng)
+    file = to_tflite(model, "int8", x)
+    answers = file.predict(x, engine="tflm")
+    y = [answers[0].argmax(-1), rng.integers(0, 3, 24)]
+    due = {
+        f"{name}.accuracy": np.mean(values.argmax(-1) == labels)
+        for name, values, labels in zip(OUTPUTS, answers, y, strict=True)
+    }
+    assert due["second.accuracy"] == 1.0 > due["first.accuracy"]
+    inputs, labels = forms(x, INPUTS), forms(y, OUTPUTS)
+    for form in inputs:
+        metrics = micro._compare(file, inputs[form], labels[form], 24)["metrics"]
+        assert {name: metrics[name] for name in due} == due, form
+    only = micro._compare(file, x, {"first": y[1]}, 24)["metrics"]
+    assert only["first.accuracy"] == due["first.accuracy"]
+    assert not any(name.startswith("second") for name in only)
+
+
+def test_lists_of_numbers_are_arrays_of_the_one_input(cases):
+    file, x, y = cases["int8"]
+    due = micro._compare(file, x[:5], y[:5], 5)
+    for given, labels in ((x[:5].tolist(), y[:5].tolist()), (list(x[:5]), {"logits": y[:5]})):
+        assert micro._compare(file, given, labels, 5) == due
+    np.testing.assert_array_equal(micro._only(file, x[:5].tolist()), x[:5])
 
 
 def test_without_data_there_is_an_arena_and_a_golden_call(cases, proofs):

@@ -8,6 +8,7 @@ import tf_keras
 import zoo
 from tfkd.export import to_tflite, verify
 from tfkd.export.conversion import needs_data, recurrent_forms
+from two_ends import INPUTS, drawn, plain, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples
@@ -270,3 +271,36 @@ def test_quantize_aware_recurrent_models_as_steps(gru):
     aware = quantize_aware(model)
     file = to_tflite(aware, "int8", x, recurrent="step")
     assert len(file.states) == 1 and close(file, model, x)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_saved_models_inputs_are_in_the_declared_order_or_need_names(keyed, tmp_path, rng):
+    model, x = two_ended(keras, keyed), drawn(rng)
+    model.export(tmp_path / "m", verbose=False)
+    named = dict(zip(INPUTS, x, strict=True))
+    for given in [named] if keyed else [named, x]:
+        file = to_tflite(tmp_path / "m", "int8", given)
+        for info in file.inputs:
+            assert info.scale == pytest.approx(np.ptp(named[info.name]) / 255, rel=0.02)
+    if keyed:
+        with pytest.raises(InputError, match="is a list, whose order could be"):
+            to_tflite(tmp_path / "m", "int8", x)
+    else:
+        assert tuple(info.name for info in file.inputs) == INPUTS
+        assert [info.name for info in file.outputs] == ["output_0", "output_1"]
+        exact = to_tflite(tmp_path / "m")
+        for got, due in zip(exact.predict(x), plain(model, x), strict=True):
+            np.testing.assert_allclose(got, due, atol=1e-5)
+
+
+def test_a_signature_without_keras_has_names_and_no_order(tmp_path, rng):
+    module = tf.Module()
+    spec = [tf.TensorSpec((None, 4), name=name) for name in INPUTS]
+    function = tf.function(lambda z, a: {"y": z - 2.0 * a}, input_signature=spec)
+    tf.saved_model.save(module, str(tmp_path), signatures=function)
+    x = drawn(rng)
+    with pytest.raises(InputError, match="is a list, whose order could be"):
+        to_tflite(tmp_path, "int8", x)
+    file = to_tflite(tmp_path, "int8", dict(zip(INPUTS, x, strict=True)))
+    got = file.predict(dict(zip(INPUTS, x, strict=True)))
+    np.testing.assert_allclose(got, x[0] - 2 * x[1], atol=0.3)

@@ -8,7 +8,17 @@ import pytest
 from sklearn import metrics
 from tfkd.export import to_tflite, verify
 from tfkd.export.verification import score
-from two_ends import reversed_ends
+from two_ends import (
+    INPUT_KEYS,
+    INPUTS,
+    OUTPUT_KEYS,
+    OUTPUTS,
+    drawn,
+    forms,
+    plain,
+    reversed_ends,
+    two_ended,
+)
 
 from tfkd.errors import InputError
 
@@ -153,6 +163,52 @@ def test_outputs_are_compared_with_their_own(heads):
     assert turned.metrics == result.metrics
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+def test_equal_inputs_and_outputs_are_not_crossed(package, keyed, rng):
+    model, x = two_ended(package, keyed), drawn(rng)
+    answers, file = plain(model, x, keyed), to_tflite(model)
+    y = [answers[0].argmax(-1), rng.integers(0, 3, 24)]
+    due = {
+        f"{name}.accuracy": np.mean(values.argmax(-1) == labels)
+        for name, values, labels in zip(OUTPUTS, answers, y, strict=True)
+    }
+    assert due["second.accuracy"] == 1.0 > due["first.accuracy"]
+    keys = (INPUT_KEYS, OUTPUT_KEYS) if keyed else (None, None)
+    inputs, labels = forms(x, INPUTS, keys[0]), forms(y, OUTPUTS, keys[1])
+    for form in inputs:
+        for one in (file, reversed_ends(file)):
+            result = verify(one, model, inputs[form], labels[form])
+            assert result.passed and result.max_abs_diff < 1e-5, form
+            scores = {name: result.metrics[name] for name in due}
+            assert scores == due == {name: result.model_metrics[name] for name in due}, form
+    if keyed:
+        with pytest.raises(InputError, match="y is a list, whose order could be"):
+            verify(file, model, inputs["dict by key"], y)
+        with pytest.raises(InputError, match="x is a list, whose order could be"):
+            verify(file, model, x)
+
+
+def test_names_as_the_file_has_them(rng):
+    x = keras.Input((4,), name="x")
+
+    def part(name):
+        inputs = keras.Input((4,))
+        return keras.Model(inputs, L.Dense(3, "softmax", name="my-head")(inputs), name=name)
+
+    model = keras.Model(x, [part("one")(x), part("two")(x)])
+    file, data = to_tflite(model), rng.normal(size=(20, 4)).astype("float32")
+    y = [values.argmax(-1) for values in model.predict(data, verbose=0)]
+    names = [info.name for info in file.outputs]
+    assert names == ["my_head", "my_head_2"]
+    for given in (
+        dict(zip(names, y, strict=True)),
+        {"two/my-head": y[1], "one/my-head": y[0]},
+        {"my_head_2": y[1], "one/my-head": y[0]},
+    ):
+        result = verify(file, model, data, given)
+        assert result.metrics["my_head.accuracy"] == result.metrics["my_head_2.accuracy"] == 1.0
+
+
 def test_the_worst_output_decides(heads):
     model, x, file = heads
     other = keras.models.clone_model(model)
@@ -242,17 +298,11 @@ def test_bad_input(files, student, digits, heads):
     with pytest.raises(InputError, match="was not made from this model"):
         verify(files["int8"], other, x)
     model, data, file = heads
-    with pytest.raises(
-        InputError, match="3 outputs .'zebra', 'ape', .* y holds one .* a dict"
-    ):
+    with pytest.raises(InputError, match="3 outputs .'zebra', 'ape', .* y holds one .* a dict"):
         verify(file, model, data, np.zeros(50))
-    with pytest.raises(
-        InputError, match="unknown names 'horse'; .* 'zebra', 'ape', 'mouse'"
-    ):
+    with pytest.raises(InputError, match="unknown names 'horse'; .* 'zebra', 'ape', 'mouse'"):
         verify(file, model, data, {"horse": np.zeros(50)})
-    with pytest.raises(
-        InputError, match="x lacks 'narrow'; .* are 'wide', 'narrow'"
-    ):
+    with pytest.raises(InputError, match="x lacks 'narrow'; .* are 'wide', 'narrow'"):
         verify(file, model, {"wide": data[0]})
     with pytest.raises(InputError, match="2 inputs .'wide', 'narrow'., and x holds one"):
         verify(file, model, data[0])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tf_keras
 from tfkd.export import to_tflite
+from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
 from tfkd import cost, graph, training
@@ -638,8 +639,19 @@ def test_taylor_takes_inputs_by_name():
     np.testing.assert_allclose(
         named, criteria.scores(found, "taylor", ([data["z"], data["a"]], y)), rtol=1e-6
     )
-    with pytest.raises(InputError, match="data has the unknown names 'b'; the inputs .* are 'z', 'a'"):
+    with pytest.raises(
+        InputError, match="data has the unknown names 'b'; the inputs .* are 'z', 'a'"
+    ):
         criteria.scores(found, "taylor", ({"z": data["z"], "b": data["a"]}, y))
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_taylor_crosses_no_inputs(package, keyed, rng):
+    model, x = two_ended(package, keyed), drawn(rng)
+    for form, given in forms(x, INPUTS, INPUT_KEYS if keyed else None).items():
+        got = criteria._inputs(given, graph.walk(model))
+        for values, due in zip(got, x[::-1] if keyed else x, strict=True):
+            np.testing.assert_array_equal(values, due, err_msg=form)
 
 
 def test_bad_input(trained):
