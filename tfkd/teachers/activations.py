@@ -29,11 +29,11 @@ def readable_activation(
             return seen
         raise InputError(
             f"Whether the {role} {name!r} gives logits or probabilities can't be told from "
-            f"its last layer ({seen or 'unknown'} output, {task} task); say {argument}=True for "
+            f"its graph ({seen or 'unknown'} output, {task} task); say {argument}=True for "
             f"logits or {argument}=False for {squash} probabilities."
         )
     said = "linear" if from_logits else squash
-    if seen not in (None, said):
+    if seen in ("linear", squash) and seen != said:
         raise InputError(
             f"{argument}={from_logits} contradicts the {role} {name!r}, whose output is "
             f"{seen}; leave {argument} out."

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfkd import graph, losses
 from tfkd.errors import InputError
-from tfkd.model import binding
+from tfkd.model import binding, fingerprint
 from tfkd.teachers.activations import readable_activation
 from tfkd.teachers.sources import source_of
 
@@ -232,16 +232,14 @@ class Teacher:
         return answers, {name: stop(f) for name, f in features.items()}
 
     def fingerprint(self) -> str:
-        """Return a hash of everything that decides the answers.
+        """Return a hash of what teaches: its sources, and what becomes of their inputs.
 
         Raises:
             InputError: for a callable or another thing that can't be told from another in
                 another process.
         """
-        from tfkd.model import fingerprint
-
         identities = [source.identity() for source in self.sources]
-        return fingerprint.fingerprint([self.from_logits, self.inputs, self.features, identities])
+        return fingerprint.fingerprint([self.inputs, identities])
 
     def _inputs_of(self, source, x):
         """Return the batch as a source takes it: by name, or in its flat order."""

@@ -1,0 +1,261 @@
+"""Heads, inputs, labels, losses and weights find each other: by name, or in declared order.
+
+Every value is that of plain Keras on the same weights, in any form in which it may be given.
+"""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from scipy.special import log_softmax, rel_entr, softmax
+from tiny_models import crossentropy
+from tfkd.export import to_tflite
+
+from tfkd import Distiller
+from tfkd.errors import InputError
+
+NAMES = ("species", "colour")
+
+
+def heads(package, form, order=NAMES, seed=0):
+    """Return a model of two heads of equal shapes, as a list or a dict."""
+    package.utils.set_random_seed(seed)
+    x = package.Input((4,), name="x")
+    made = {name: package.layers.Dense(3, name=name)(x) for name in order}
+    return package.Model(x, list(made.values()) if form == "list" else made)
+
+
+def by_name(model, form, order, x):
+    outputs = model.predict(x, verbose=0)
+    return outputs if form == "dict" else dict(zip(order, outputs, strict=True))
+
+
+def kl(teacher, student):
+    return rel_entr(softmax(teacher, -1), softmax(student, -1)).sum(-1).mean()
+
+
+def fit(student, teacher, x, y, package, loss, compiled=None, **kwargs):
+    fitted = {k: kwargs.pop(k) for k in ("sample_weight", "cache_teacher") if k in kwargs}
+    distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
+    distiller.compile(package.optimizers.SGD(0.0), loss, **(compiled or {}))
+    history = distiller.fit(x, y, batch_size=16, shuffle=False, verbose=0, **fitted).history
+    return {name: values[0] for name, values in history.items()}
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(16, 4)).astype("float32")
+    return x, {name: rng.integers(0, 3, 16) for name in NAMES}
+
+
+def as_saved_model(model, path):
+    model.export(path, verbose=False) if isinstance(model, keras.Model) else model.save(path)
+    return path
+
+
+TEACHERS = {
+    "model": lambda model, path: model,
+    "SavedModel": as_saved_model,
+    "signature": lambda m, p: tf.saved_model.load(as_saved_model(m, p)).signatures[
+        "serving_default"
+    ],
+    ".tflite": lambda m, p: to_tflite(m).save(p + ".tflite"),
+    "callable": lambda m, p: lambda x: m.predict(x, verbose=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", TEACHERS)
+@pytest.mark.parametrize("of", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_heads_of_a_teacher_go_by_name(kind, of, data, tmp_path):
+    x, y = data
+    student = heads(keras, "list")
+    ours = dict(zip(NAMES, student.predict(x, verbose=0), strict=True))
+    loss = {name: crossentropy(keras) for name in NAMES}
+    for form, order in itertools.product(("list", "dict"), (NAMES, NAMES[::-1])):
+        nameless = kind == "callable" or (kind in ("SavedModel", "signature") and of is keras)
+        if form == "list" and order != NAMES and (nameless or kind == "signature"):
+            continue  # the names are not in what is given: only the order is
+        model = heads(of, form, order, seed=1)
+        theirs = by_name(model, form, order, x)
+        teacher = TEACHERS[kind](model, str(tmp_path / f"{form}{order[0]}"))
+        said = {} if kind == "model" else {"teacher_from_logits": True}
+        logs = fit(student, teacher, x, y, keras, loss, **said)
+        want = sum(kl(theirs[name], ours[name]) for name in NAMES)
+        assert logs["soft_loss"] == pytest.approx(want, rel=1e-3), (form, order)
+
+
+def test_answers_of_a_cache_and_an_array_go_by_name(data, package):
+    x, y = data
+    student, teacher = heads(package, "list"), heads(keras, "dict", NAMES[::-1], seed=1)
+    loss = [crossentropy(package)] * 2
+    want = fit(student, teacher, x, y, package, loss)["soft_loss"]
+    assert fit(student, teacher, x, y, package, loss, cache_teacher=True)[
+        "soft_loss"
+    ] == pytest.approx(want, rel=2e-3)
+    answers = teacher.predict(x, verbose=0)
+    got = fit(student, answers, x, y, package, loss, teacher_from_logits=True)
+    assert got["soft_loss"] == pytest.approx(want, rel=1e-5)
+
+
+def test_more_heads_fewer_heads_and_none(data, package):
+    x, y = data
+    student = heads(package, "list")
+    ours = dict(zip(NAMES, student.predict(x, verbose=0), strict=True))
+    loss = {name: crossentropy(package) for name in NAMES}
+    i = keras.Input((4,))
+    more = {name: keras.layers.Dense(3)(i) for name in NAMES} | {"hidden": keras.layers.Dense(9)(i)}
+    theirs = keras.Model(i, more).predict(x, verbose=0)
+    got = fit(student, keras.Model(i, more), x, y, package, loss)
+    assert got["soft_loss"] == pytest.approx(sum(kl(theirs[n], ours[n]) for n in NAMES), rel=1e-4)
+    one = keras.Model(i, {"species": more["species"], "hidden": more["hidden"]})
+    lacking = "has .*'colour' beside others.*soft_loss={'colour': None}"
+    for teacher in (one, lambda x: one.predict(x, verbose=0)):
+        with pytest.raises(InputError, match=lacking):
+            fit(student, teacher, x, y, package, loss, teacher_from_logits=True)
+    for teacher, kwargs in [
+        (one, {}),
+        (one, {"cache_teacher": True}),
+        (lambda x: one.predict(x, verbose=0), {"teacher_from_logits": True}),
+    ]:
+        got = fit(student, teacher, x, y, package, loss, soft_loss={"colour": None}, **kwargs)
+        assert got["soft_loss"] == pytest.approx(kl(theirs["species"], ours["species"]), rel=2e-3)
+    with pytest.raises(InputError, match="2 that no name binds"):
+        Distiller(student, keras.Model(i, [keras.layers.Dense(3)(i) for _ in range(3)]))
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"metrics": {"colour": "accuracy"}},
+        {"metrics": {"species": ["accuracy"], "colour": ["accuracy"]}},
+        {"loss_weights": {"species": 2.0, "colour": 0.5}},
+        {"weighted_metrics": {"species": ["accuracy"]}},
+    ],
+    ids=lambda v: next(iter(v)),
+)
+def test_dicts_by_name_for_a_list_of_outputs_give_keras_own_history(compiled, data, package, rng):
+    x, y = data
+    weights = {name: rng.random(16).astype("float32") for name in NAMES}
+    loss = {name: crossentropy(package) for name in NAMES}
+    student = heads(package, "list")
+    # Keras 3 itself takes these weights in a list only.
+    plain = heads(package, "list")
+    plain.compile(package.optimizers.SGD(0.0), loss, **compiled)
+    want = plain.fit(
+        x, list(y.values()), sample_weight=list(weights.values()), batch_size=16, verbose=0
+    ).history
+    got = fit(
+        student, heads(keras, "dict"), x, dict(reversed(y.items())), package, loss, compiled,
+        alpha=1.0, sample_weight=weights,
+    )  # fmt: skip
+    assert set(want) <= set(got)
+    for name, (value,) in want.items():
+        assert got[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_labels_in_every_form(data, package):
+    x, y = data
+    loss = {name: crossentropy(package) for name in NAMES}
+    teacher = heads(keras, "dict", seed=1)
+    for form in ("list", "dict"):
+        student = heads(package, form)
+        ours = by_name(student, form, NAMES, x)
+        want = sum(-log_softmax(ours[n], -1)[np.arange(16), y[n]].mean() for n in NAMES)
+        forms = [y, dict(reversed(y.items())), tf.data.Dataset.from_tensor_slices((x, y)).batch(16)]
+        forms += [list(y.values()), tuple(y.values())] if form == "list" else []
+        for given in forms:
+            arguments = (given, None) if isinstance(given, tf.data.Dataset) else (x, given)
+            distiller = Distiller(student, teacher)
+            distiller.compile(package.optimizers.SGD(0.0), loss)
+            history = distiller.fit(*arguments, verbose=0, **(
+                {} if given is arguments[0] else {"batch_size": 16})).history  # fmt: skip
+            assert history["hard_loss"][0] == pytest.approx(want, rel=1e-5)
+    for wrong, message in [
+        ({"species": y["species"], "color": y["colour"]}, "unknown names 'color'.*'colour'"),
+        ({"species": y["species"]}, "no labels for 'colour', which have a loss"),
+        (y["species"], r"has 2 outputs \('species', 'colour'\), and labels \(y\) holds one"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            fit(heads(package, "list"), teacher, x, wrong, package, loss)
+    # A dict that was declared in another order than Keras flattens it in.
+    with pytest.raises(InputError, match="is a list, whose order could be the declared or the"):
+        fit(heads(package, "dict"), teacher, x, list(y.values()), package, loss)
+    with pytest.raises(InputError, match="loss has the unknown names 'color'"):
+        fit(heads(package, "list"), teacher, x, y, package, {"color": "mse"})
+
+
+def test_a_generator_that_changes_its_labels_names_is_told_so(data, package):
+    x, y = data
+
+    def batches():
+        for _ in range(2):
+            yield x, {"species": y["species"], "color": y["colour"]}
+
+    distiller = Distiller(heads(package, "list"), heads(keras, "list", seed=1))
+    distiller.compile("sgd", {name: crossentropy(package) for name in NAMES})
+    with pytest.raises(InputError, match=r"labels \(y\) has the unknown names 'color'"):
+        distiller.fit(batches(), verbose=0)
+
+
+def inputs(package, form, order=("query", "body"), seed=0):
+    """Return a model of two inputs of equal shapes that it does not treat alike."""
+    package.utils.set_random_seed(seed)
+    i = {name: package.Input((4,), name=name) for name in order}
+    hidden = package.layers.Dense(8, activation="relu")(i["query"])
+    outputs = package.layers.Dense(3)(package.layers.Concatenate()([hidden, i["body"]]))
+    return package.Model(list(i.values()) if form == "list" else i, outputs)
+
+
+@pytest.mark.parametrize("of", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("kind", ["model", "SavedModel", ".tflite"])
+def test_inputs_go_by_name_and_in_declared_order(kind, of, rng, tmp_path):
+    x = {name: rng.normal(size=(16, 4)).astype("float32") for name in ("query", "body")}
+    y = rng.integers(0, 3, 16)
+    student = inputs(keras, "list")
+    ours = student.predict(list(x.values()), verbose=0)
+    for form, order in itertools.product(("list", "dict"), (("query", "body"), ("body", "query"))):
+        model = inputs(of, form, order, seed=1)
+        theirs = model.predict([x[n] for n in order] if form == "list" else x, verbose=0)
+        teacher = TEACHERS[kind](model, str(tmp_path / f"{form}{order[0]}"))
+        said = {} if kind == "model" else {"teacher_from_logits": True}
+        for given in (x, dict(reversed(x.items())), list(x.values()), tuple(x.values())):
+            got = fit(student, teacher, given, y, keras, crossentropy(keras), **said)
+            assert got["soft_loss"] == pytest.approx(kl(theirs, ours), rel=1e-3), (form, order)
+
+
+def test_a_dict_with_more_than_the_student_takes_feeds_the_teacher(rng, package):
+    x = {name: rng.normal(size=(16, 4)).astype("float32") for name in ("query", "body")}
+    teacher = inputs(keras, "list", seed=1)
+    i = package.Input((4,), name="body")
+    student = package.Model(i, package.layers.Dense(3)(i))
+    got = fit(student, teacher, x, rng.integers(0, 3, 16), package, crossentropy(package))
+    want = kl(teacher.predict(list(x.values()), verbose=0), student.predict(x["body"], verbose=0))
+    assert got["soft_loss"] == pytest.approx(want, rel=1e-4)
+    with pytest.raises(InputError, match=r"takes the inputs 'query', 'body'.*teacher_inputs="):
+        fit(student, teacher, x["body"], np.zeros(16, int), package, crossentropy(package))
+
+
+@pytest.mark.parametrize("endpoint", ["serve", "serving_default", "tf.function", "layer"])
+def test_functions_of_tensors_teach(endpoint, data, package, tmp_path):
+    x, y = data
+    i = keras.Input((4,))
+    model = keras.Model(i, keras.layers.Dense(3)(i))
+    teacher = tf.function(lambda z: model(z))
+    if endpoint != "tf.function":
+        model.export(str(tmp_path), verbose=False)
+        loaded = tf.saved_model.load(str(tmp_path))
+        teacher = loaded.serve if endpoint == "serve" else loaded.signatures["serving_default"]
+        if endpoint == "layer":
+            teacher = keras.layers.TFSMLayer(str(tmp_path), call_endpoint="serving_default")
+    student = package.Sequential([package.Input((4,)), package.layers.Dense(3)])
+    want = kl(model.predict(x, verbose=0), student.predict(x, verbose=0))
+    for cached in (False, True):
+        got = fit(
+            student, teacher, x, y["species"], package, crossentropy(package),
+            teacher_from_logits=True, cache_teacher=cached,
+        )  # fmt: skip
+        assert got["soft_loss"] == pytest.approx(want, rel=2e-3)

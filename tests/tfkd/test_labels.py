@@ -1,0 +1,278 @@
+"""Labels and weights per example, step, pixel and label, against NumPy; and wrong ones, told."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_softmax, rel_entr, softmax
+from tiny_models import crossentropy, dense
+
+from tfkd import Distiller, losses
+from tfkd.errors import InputError
+
+
+def logs_of(distiller, *args, **kwargs):
+    history = distiller.fit(*args, verbose=0, shuffle=False, **kwargs).history
+    return {name: values[-1] for name, values in history.items()}
+
+
+def compiled(student, teacher, package, loss=None, metrics=None, **kwargs):
+    distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
+    loss = crossentropy(package) if loss is None else loss
+    distiller.compile(package.optimizers.SGD(0.0), loss, metrics=metrics)
+    return distiller
+
+
+def recurrent(package, seed):
+    package.utils.set_random_seed(seed)
+    layers = package.layers
+    rnn = layers.LSTM(5, return_sequences=True, name="rnn")
+    return package.Sequential([package.Input((7, 3)), layers.Masking(), rnn, layers.Dense(4)])
+
+
+@pytest.fixture
+def steps(rng):
+    """Six padded sequences of seven steps, a label a step, some of them missing."""
+    x = rng.normal(size=(6, 7, 3)).astype("float32")
+    x[0, 4:] = x[3, 2:] = 0
+    y = rng.integers(0, 4, (6, 7))
+    return x, y, np.where(rng.random((6, 7)) < 0.3, -1, y), (x != 0).any(-1)
+
+
+def terms(student, teacher, x, y):
+    s, t = (model.predict(x, verbose=0) for model in (student, teacher))
+    hard = -np.take_along_axis(log_softmax(s, -1), y[..., None], -1)[..., 0]
+    return hard, rel_entr(softmax(t, -1), softmax(s, -1)).sum(-1)
+
+
+def test_steps_with_masks_missing_labels_and_weights(steps, package, rng):
+    x, y, partly, valid = steps
+    student, teacher = recurrent(package, 0), recurrent(keras, 1)
+    hard, soft = terms(student, teacher, x, y)
+    weights = rng.random((6, 7)).astype("float32")
+    known = valid & (partly >= 0)
+    plain = compiled(student, teacher, package)
+    missing = compiled(student, teacher, package, unlabeled=-1, metrics=["accuracy"])
+    logs = logs_of(plain, x, y, batch_size=6)
+    assert logs["hard_loss"] == pytest.approx(hard[valid].mean(), rel=1e-4)
+    assert logs["soft_loss"] == pytest.approx(soft[valid].mean(), rel=1e-4)
+    logs = logs_of(missing, x, partly, batch_size=6)
+    assert logs["hard_loss"] == pytest.approx(hard[known].mean(), rel=1e-4)
+    assert logs["soft_loss"] == pytest.approx(soft[valid].mean(), rel=1e-4)
+    right = (student.predict(x, verbose=0).argmax(-1) == y)[partly >= 0].mean()
+    assert logs["accuracy"] == pytest.approx(right, rel=1e-5)
+    logs = logs_of(missing, x, partly, batch_size=6, sample_weight=weights)
+    assert logs["hard_loss"] == pytest.approx((hard * weights)[known].sum() / known.sum(), rel=1e-4)
+    assert logs["soft_loss"] == pytest.approx((soft * weights)[valid].sum() / valid.sum(), rel=1e-4)
+
+
+def pearson(a, b, axis):
+    a, b = a - a.mean(axis, keepdims=True), b - b.mean(axis, keepdims=True)
+    return (a * b).sum(axis) / np.sqrt((a * a).sum(axis) * (b * b).sum(axis))
+
+
+def test_masked_steps_mix_with_none(steps, package):
+    x, y, _, valid = steps
+    student, teacher = recurrent(package, 0), recurrent(keras, 1)
+    s, t = (softmax(m.predict(x, verbose=0), -1)[valid] for m in (student, teacher))
+    want = (1 - pearson(t, s, -1)).mean() + (1 - pearson(t, s, 0)).mean()
+    got = logs_of(compiled(student, teacher, package, soft_loss="dist"), x, y, batch_size=6)
+    assert got["soft_loss"] == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kind", [losses.Hint, losses.AttentionTransfer, losses.SimilarityPreserving]
+)
+def test_features_of_masked_steps(kind, steps, package):
+    """What stands in the padding is nobody's, and weights per step are the example's mean."""
+    x, y, _, valid = steps
+    student, teacher = recurrent(package, 0), recurrent(keras, 1)
+    loss = kind("rnn", "rnn")
+    base = compiled(student, teacher, package)
+    featured = compiled(student, teacher, package, features=[loss])
+    weights = np.linspace(0, 1, 42).reshape(6, 7).astype("float32")
+    for weight in (None, weights):
+        kwargs = {} if weight is None else {"sample_weight": weight}
+        got = logs_of(featured, x, y, batch_size=6, **kwargs)["soft_loss"]
+        got -= logs_of(base, x, y, batch_size=6, **kwargs)["soft_loss"]
+        s, t = (
+            m.get_layer("rnn")(x, **({"mask": valid})).numpy() for m in (student, teacher)
+        )
+        s, t = s * valid[..., None], t * valid[..., None]  # zeros are what no loss counts
+        if kind is losses.Hint:
+            values = np.square(s - t).mean(-1).sum(-1) / valid.mean() / 7
+        elif kind is losses.AttentionTransfer:
+            q = [np.square(f).mean(-1) for f in (s, t)]
+            q = [a / np.linalg.norm(a, axis=-1, keepdims=True) for a in q]
+            values = np.square(q[0] - q[1]).sum(-1)
+        else:
+            g = [f.reshape(6, -1) @ f.reshape(6, -1).T for f in (s, t)]
+            g = [a / np.linalg.norm(a, axis=-1, keepdims=True) for a in g]
+            values = np.square(g[0] - g[1]).sum(-1) / 6
+        want = (values * (1 if weight is None else weight.mean(-1))).mean()
+        assert got == pytest.approx(want, rel=1e-3, abs=1e-6)
+
+
+def test_labels_of_several_per_example(package, rng):
+    x = rng.normal(size=(32, 4)).astype("float32")
+    missing = rng.random((32, 6)) < 0.4
+    weights = rng.random(32).astype("float32")
+    for activation in ("sigmoid", None):
+        student, teacher = dense(package, 6, activation), dense(keras, 6)
+        p = student.predict(x, verbose=0)
+        p = p if activation else 1 / (1 + np.exp(-p))
+        y = rng.integers(0, 2, (32, 6)).astype("float32")
+        hard = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+        loss = package.losses.BinaryCrossentropy(from_logits=activation is None)
+        metric = package.metrics.BinaryAccuracy(threshold=0.5 if activation else 0.0, name="a")
+        distiller = compiled(student, teacher, package, loss, [metric], unlabeled=-1)
+        given = np.where(missing, -1, y).astype("float32")
+        logs = logs_of(distiller, x, given, batch_size=32)
+        assert logs["hard_loss"] == pytest.approx(hard[~missing].mean(), rel=1e-4)
+        assert logs["a"] == pytest.approx(((p > 0.5) == y)[~missing].mean(), rel=1e-5)
+        logs = logs_of(distiller, x, given, batch_size=32, sample_weight=weights)
+        want = (hard * weights[:, None])[~missing].sum() / (~missing).sum()
+        assert logs["hard_loss"] == pytest.approx(want, rel=1e-4)
+
+
+def test_targets_of_several_values(package, rng):
+    x, y = rng.normal(size=(32, 4)).astype("float32"), rng.normal(size=(32, 3)).astype("float32")
+    missing = rng.random((32, 3)) < 0.3
+    student = dense(package)
+    s = student.predict(x, verbose=0)
+    distiller = compiled(
+        student, dense(keras), package, "mse", ["mae"], unlabeled=float("nan")
+    )
+    logs = logs_of(distiller, x, np.where(missing, np.nan, y).astype("float32"), batch_size=32)
+    assert logs["hard_loss"] == pytest.approx(np.square(s - y)[~missing].mean(), rel=1e-4)
+    assert logs["mae"] == pytest.approx(np.abs(s - y)[~missing].mean(), rel=1e-4)
+
+
+def test_a_saturated_student_gets_the_gradient_of_its_labelled_elements(package):
+    """Behind a missing label's weights, Keras's losses still see the logits of a softmax."""
+    student = package.Sequential(
+        [package.Input((4,)), package.layers.Dense(3, "softmax", use_bias=False)]
+    )
+    kernel = np.zeros((4, 3), "float32")
+    kernel[:, 0] = 30.0  # logits of 120: every other probability is 0 in float32
+    student.set_weights([kernel])
+    distiller = Distiller(student, dense(keras), alpha=1.0, unlabeled=-1)
+    distiller.compile(package.optimizers.SGD(1.0), crossentropy(package, False))
+    logs = logs_of(distiller, np.ones((8, 4), "float32"), np.array([1, -1] * 4), batch_size=8)
+    assert logs["hard_loss"] == pytest.approx(120, rel=1e-4)
+    np.testing.assert_allclose(student.get_weights()[0] - kernel, [[-1, 1, 0]] * 4, atol=1e-4)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_saturated_softmax_is_the_same_eagerly(eagerly, package):
+    student = package.Sequential(
+        [package.Input((4,)), package.layers.Dense(3, "softmax", use_bias=False)]
+    )
+    kernel = np.zeros((4, 3), "float32")
+    kernel[:, 0] = 40.0
+    student.set_weights([kernel])
+    answers = np.array([[0.0, 0.0, 0.0]] * 8, "float32")
+    distiller = Distiller(student, answers, alpha=0.0, temperature=1.0, teacher_from_logits=True)
+    distiller.compile(
+        package.optimizers.SGD(1.0), crossentropy(package, False), run_eagerly=eagerly
+    )
+    logs = logs_of(distiller, np.ones((8, 4), "float32"), np.zeros(8, int), batch_size=8)
+    assert logs["soft_loss"] == pytest.approx(160 * 2 / 3 - np.log(3), rel=1e-4)
+    moved = student.get_weights()[0] - kernel
+    np.testing.assert_allclose(moved, [[-2 / 3, 1 / 3, 1 / 3]] * 4, atol=1e-4)
+
+
+def test_void_pixels_and_classes_on_another_axis(package, rng):
+    x = rng.random((4, 3, 5, 5), "float32")
+    la = package.layers
+
+    def first(p):
+        i = p.Input((3, 5, 5))
+        last = p.layers.Dense(3)(p.layers.Permute((2, 3, 1))(i))
+        return p.Model(i, p.layers.Softmax(axis=1)(p.layers.Permute((3, 1, 2))(last)))
+
+    student, teacher = first(package), first(keras)
+    s, t = (model.predict(x, verbose=0) for model in (student, teacher))
+    y = np.moveaxis(np.eye(3, dtype="float32")[rng.integers(0, 3, (4, 5, 5))], -1, 1)
+    loss = package.losses.CategoricalCrossentropy(axis=1)
+    logs = logs_of(compiled(student, teacher, package, loss), x, y, batch_size=4)
+    assert logs["hard_loss"] == pytest.approx(-(y * np.log(s)).sum(1).mean(), rel=1e-4)
+    assert logs["soft_loss"] == pytest.approx(rel_entr(t, s).sum(1).mean(), rel=1e-4)
+    void = rng.integers(0, 3, (4, 5, 5))
+    void[:, :2] = 255
+    student = package.Sequential([package.Input((5, 5, 3)), la.Conv2D(3, 1)])
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    student.compile("sgd", loss)
+    images = np.moveaxis(x, 1, -1)
+    want = student.evaluate(images, void, verbose=0)
+    teacher = keras.Sequential([keras.Input((5, 5, 3)), keras.layers.Conv2D(3, 1)])
+    logs = logs_of(compiled(student, teacher, package, loss), images, void, batch_size=4)
+    assert logs["hard_loss"] == pytest.approx(want, rel=1e-5)
+    s, t = (softmax(model.predict(images, verbose=0), -1) for model in (student, teacher))
+    assert logs["soft_loss"] == pytest.approx(rel_entr(t, s).sum(-1).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (7, r"labels go up to .*3 classes \(0 to 2\)"),
+        (-1, "are negative"),
+        (np.nan, "NaN or infinite"),
+        (0.5, "class numbers with a fraction"),
+    ],
+)
+def test_wrong_labels_are_told_with_their_row_in_any_form(value, message, package, rng):
+    x, y = rng.normal(size=(24, 4)).astype("float32"), rng.integers(0, 3, 24).astype("float32")
+    y[20] = value
+    distiller = compiled(dense(package), dense(keras), package)
+
+    def batches():
+        for i in range(0, 24, 8):
+            yield x[i : i + 8], y[i : i + 8]
+
+    before = distiller.student.get_weights()
+    with pytest.raises(InputError, match=f"{message}.*row 20|{message}.*row 4 of the batch"):
+        distiller.fit(x, y, verbose=0)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    for data in (dataset, batches()):
+        with pytest.raises(InputError, match=f"(?s){message}.*row 4 of the batch"):
+            distiller.fit(data, verbose=0)
+    with pytest.raises(InputError, match=message):
+        distiller.fit(x[:8], y[:8], validation_data=(x, y), verbose=0)
+    with pytest.raises(InputError, match=message):
+        distiller.fit(x[:8], y[:8], validation_data=dataset, verbose=0)
+    with pytest.raises(InputError, match=message):
+        distiller.evaluate(x, y, verbose=0)
+    for a, b in zip(before, distiller.student.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)  # SGD(0): and no NaN got in
+
+
+def test_what_is_not_finite_stops_the_step_before_a_weight_moves(package, rng):
+    x, y = rng.normal(size=(16, 4)).astype("float32"), rng.integers(0, 3, 16)
+    x[12, 1] = np.nan
+    student = dense(package)
+    distiller = Distiller(student, dense(keras))
+    distiller.compile(package.optimizers.SGD(0.1), crossentropy(package))
+    distiller.fit(x[:8], y[:8], batch_size=8, verbose=0)
+    before = student.get_weights()
+    with pytest.raises(InputError, match=r"loss is NaN.*Not finite are: inputs;.*not taken"):
+        distiller.fit(x[8:], y[8:], batch_size=8, verbose=0)
+    for a, b in zip(before, student.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    distiller.compile(package.optimizers.SGD(1e30), crossentropy(package))
+    with pytest.raises(InputError, match=r"Not finite are: outputs of the student.*learning rate"):
+        distiller.fit(x[:8], y[:8], epochs=9, batch_size=8, verbose=0)
+    callbacks = [package.callbacks.TerminateOnNaN()]
+    with pytest.warns(UserWarning, match="student's weights hold NaN"):
+        distiller.fit(x[:8], y[:8], epochs=9, batch_size=8, verbose=0, callbacks=callbacks)
+
+
+def test_a_soft_loss_of_nothing_is_said(package, rng):
+    x, y = rng.normal(size=(16, 4)).astype("float32"), rng.integers(0, 3, 16)
+    student = dense(package)
+    teacher = package.models.clone_model(student)
+    teacher.set_weights(student.get_weights())
+    with pytest.warns(UserWarning, match="soft loss was exactly 0 in every epoch"):
+        compiled(student, teacher, package).fit(x, y, verbose=0)
+    with pytest.raises(InputError, match="one unit and a loss for classes, which is 0"):
+        compiled(dense(package, 1), dense(keras, 1), package)
