@@ -472,11 +472,14 @@ class TFLiteModel:
         names = {}
         for signature in self._parsed.signatureDefs:
             if signature.subgraphIndex == 0:
-                names = {
-                    entry.tensorIndex: (entry.name or b"?").decode(errors="replace")
-                    for entry in getattr(signature, which)
-                }
-        return tuple(
-            flatbuffer.tensor_info(graph.tensors[index], names.get(index))
-            for index in getattr(graph, which)
-        )
+                names = {}
+                for entry in getattr(signature, which):
+                    name = (entry.name or b"?").decode(errors="replace")
+                    names.setdefault(entry.tensorIndex, []).append(name)
+        infos = []
+        for index in getattr(graph, which):
+            # One tensor may be several outputs, each with a name of its own.
+            found = names.get(index, [None])
+            name = found.pop(0) if len(found) > 1 else found[0]
+            infos.append(flatbuffer.tensor_info(graph.tensors[index], name))
+        return tuple(infos)

@@ -104,7 +104,8 @@ def to_tflite(
         timeout: Seconds after which the conversion is ended.
 
     Returns:
-        A `TFLiteModel`; `.save(path)` writes it.
+        A `TFLiteModel`; `.save(path)` writes it. Its inputs and outputs have the names of the
+        layers and the order in which the model declares them.
 
     Raises:
         InputError: for an argument out of the allowed ones, a model that can't be read or has

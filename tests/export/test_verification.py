@@ -209,6 +209,16 @@ def test_names_as_the_file_has_them(rng):
         assert result.metrics["my_head.accuracy"] == result.metrics["my_head_2.accuracy"] == 1.0
 
 
+def test_one_tensor_as_two_outputs(package, rng):
+    x = package.Input((4,), name="x")
+    twice = package.layers.Dense(3, activation="softmax", name="d")(x)
+    model = package.Model(x, [twice, package.layers.Dense(3, name="c")(x), twice])
+    file, data = to_tflite(model), rng.normal(size=(20, 4)).astype("float32")
+    assert sorted(info.name for info in file.outputs) == ["c", "d", "d_2"]
+    result = verify(file, model, data, {"d": model.predict(data, verbose=0)[0].argmax(-1)})
+    assert result.passed and result.metrics["d.accuracy"] == 1.0
+
+
 def test_the_worst_output_decides(heads):
     model, x, file = heads
     other = keras.models.clone_model(model)
