@@ -95,9 +95,7 @@ def test_features_of_masked_steps(kind, steps, package):
         kwargs = {} if weight is None else {"sample_weight": weight}
         got = logs_of(featured, x, y, batch_size=6, **kwargs)["soft_loss"]
         got -= logs_of(base, x, y, batch_size=6, **kwargs)["soft_loss"]
-        s, t = (
-            m.get_layer("rnn")(x, **({"mask": valid})).numpy() for m in (student, teacher)
-        )
+        s, t = (m.get_layer("rnn")(x, **({"mask": valid})).numpy() for m in (student, teacher))
         s, t = s * valid[..., None], t * valid[..., None]  # zeros are what no loss counts
         if kind is losses.Hint:
             values = np.square(s - t).mean(-1).sum(-1) / valid.mean() / 7
@@ -140,9 +138,7 @@ def test_targets_of_several_values(package, rng):
     missing = rng.random((32, 3)) < 0.3
     student = dense(package)
     s = student.predict(x, verbose=0)
-    distiller = compiled(
-        student, dense(keras), package, "mse", ["mae"], unlabeled=float("nan")
-    )
+    distiller = compiled(student, dense(keras), package, "mse", ["mae"], unlabeled=float("nan"))
     logs = logs_of(distiller, x, np.where(missing, np.nan, y).astype("float32"), batch_size=32)
     assert logs["hard_loss"] == pytest.approx(np.square(s - y)[~missing].mean(), rel=1e-4)
     assert logs["mae"] == pytest.approx(np.abs(s - y)[~missing].mean(), rel=1e-4)

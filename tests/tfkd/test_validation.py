@@ -116,9 +116,9 @@ def test_where_a_graph_is_needed_the_way_out_works(batch, package):
         Distiller(student, dense(keras), features=[losses.Hint("hidden", "d")])
     with pytest.raises(UnsupportedError, match="subclassed"):
         tfkd.quantize_aware(student)
+    distiller = Distiller(student, dense(keras))
+    distiller.compile("sgd", crossentropy(package, False))
     with pytest.raises(InputError, match="can't be told .* say from_logits=True for logits"):
-        distiller = Distiller(student, dense(keras))
-        distiller.compile("sgd", crossentropy(package, False))
         distiller.fit(x, y, verbose=0)
     inputs = package.Input((4,))  # as the message has it
     functional = package.Model(inputs, student.call(inputs))

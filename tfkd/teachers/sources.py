@@ -126,12 +126,24 @@ class FunctionSource(Source):
         if self._dtypes is not None:
             names = [slot.name for slot in self.inputs.entries]
             x = {n: tf.cast(value, self._dtypes[n]) for n, value in zip(names, x, strict=True)}
-            results = self.function(**x)
+            results = self._called(**x)
         else:
-            results = self.function(x)
+            results = self._called(x)
         if self.outputs is not None and isinstance(results, Mapping):
             results = [results[slot.name] for slot in self.outputs.entries]
         return results, {}
+
+    def _called(self, *args, **kwargs):
+        try:
+            return self.function(*args, **kwargs)
+        except AssertionError as error:
+            if "variables which have been deleted" not in str(error):
+                raise
+            raise InputError(
+                f"The teacher {self.name!r} is a function of a SavedModel that nothing holds any "
+                "more: keep what tf.saved_model.load returned in a variable, or give that, or the "
+                "path."
+            ) from None
 
     def identity(self):
         """Return the function."""
