@@ -42,6 +42,7 @@ TFKD = [
     "cache",
     "lessons",
     "validation",
+    "objective",
     "distiller",
     "callbacks",
     "training",

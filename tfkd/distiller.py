@@ -6,7 +6,6 @@ One step body (`_Step`) serves Keras 3 and tf_keras students, tfmot-wrapped ones
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import warnings
@@ -15,10 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import backends, cache, graph, lessons, losses, taps, teachers, validation
+from tfkd import backends, cache, graph, lessons, taps, teachers, validation
 from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
 from tfkd.model import binding
+from tfkd.objective import Objective
 
 _DEFAULTS = {
     "float": {"alpha": 0.1, "temperature": 4.0},
@@ -111,7 +111,7 @@ class _Step:
     @teacher.setter
     def teacher(self, given):
         settings, aside = self._settings, self._aside
-        aside.given, aside.teacher, aside.plan = given, None, None
+        aside.given, aside.teacher, aside.objective = given, None, None
         # A step that was traced with another teacher would go on asking that one.
         self.train_function = self.test_function = None
         if given is None:
@@ -174,7 +174,7 @@ class _Step:
             weighted_metrics=kwargs.get("weighted_metrics"),
         )  # fmt: skip
         aside = self._aside
-        aside.plan = None
+        aside.objective = None
         aside.loss, aside.loss_weights = loss, loss_weights
         aside.jit_compile = kwargs.get("jit_compile")
         if aside.outputs is None:
@@ -183,7 +183,7 @@ class _Step:
             super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs)
             return
         if aside.teacher is not None:
-            self._plan()
+            self._objective()
         self._compile_outputs(optimizer=optimizer, **kwargs)
 
     def _compile_outputs(self, **kwargs):
@@ -256,13 +256,13 @@ class _Step:
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
         self._aside.ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         self._build_student(x, y)
-        plan, outputs = self._plan(), self._aside.outputs
+        objective = self._objective()
         if self._aside.teacher is not None:
             validation.check_not_shared(self.student, self._aside.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
         asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
-        validation.check_first_examples(x, y, plan, outputs, self._ask if asked else None)
-        y, kwargs["sample_weight"] = self._in_order(y, kwargs.get("sample_weight"))
+        validation.check_first_examples(x, y, objective, self._ask if asked else None)
+        y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
         x = self._with_answers(x, teacher, cache_teacher, cache_dtype)
         answered = cache_teacher is not False or teachers.carries_answers(x)
@@ -301,7 +301,7 @@ class _Step:
             args = ()
             if x is not None:
                 self._build_student(x, y)
-            y, weight = self._in_order(y, kwargs.pop("sample_weight", None))
+            y, weight = self._objective().in_order(y, kwargs.pop("sample_weight", None))
             if weight is not None:
                 kwargs["sample_weight"] = weight
         with validation.told():
@@ -324,10 +324,10 @@ class _Step:
         if isinstance(self._teacher(), teachers.ArrayTeacher):
             raise InputError("A teacher that is an array holds its answers; call fit as it is.")
         self._build_student(x, None)
-        plan, outputs = self._plan(), self._aside.outputs
+        objective = self._objective()
         return cache.ask_once(
-            x, self._ask, self._teacher().in_graph, plan.tasks, self._shapes, outputs.labels,
-            dtype=dtype,
+            x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
+            objective.outputs.labels, dtype=dtype,
         )  # fmt: skip
 
     @property
@@ -341,7 +341,7 @@ class _Step:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
         x, answers, features = self._lesson(x)
-        batch = self._labels(y, sample_weight)
+        batch = self._objective().batch(y, sample_weight, checked=not self._is_jitted)
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             hard, extras = self._hard_loss_and_extras(x, batch, y_pred, True)
@@ -362,14 +362,14 @@ class _Step:
         Where there are no labels or no hard loss, the loss is the soft loss.
         """
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
-        plan = self._plan() if self._aside.outputs is not None else None
-        alone = plan is not None and plan.has_soft and (y is None or not plan.has_hard)
+        objective = self._objective()
+        alone = objective.has_soft and (y is None or not objective.has_hard)
         with_teacher = self._settings["evaluate_teacher"] or alone
         if with_teacher:
             x, answers, features = self._lesson(x)
         elif isinstance(x, teachers.Taught):
             x = x.x
-        batch = self._labels(y, sample_weight)
+        batch = objective.batch(y, sample_weight, checked=not self._is_jitted)
         y_pred = self(x, training=False)
         hard, loss = self._hard_loss_and_extras(x, batch, y_pred, False)
         loss = loss + hard
@@ -424,22 +424,15 @@ class _Step:
         self.jit_compile = False
         self.train_function = None
 
-    def _plan(self) -> lessons.Plan:
+    def _objective(self) -> Objective:
         aside = self._aside
-        if aside.plan is None:
-            outputs = aside.outputs
-            weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
-            aside.plan = lessons.plan(
-                self.student, outputs, lessons.per_output(aside.loss, outputs, "loss"),
-                [1.0 if weight is None else float(weight) for weight in weights], self._settings,
-            )  # fmt: skip
+        if aside.objective is None:
+            aside.objective = Objective(
+                self.student, aside.outputs, aside.loss, aside.loss_weights, self._settings
+            )
             if aside.teacher is not None:
-                aside.teacher.check(aside.plan.tasks, outputs, aside.plan.axes)
-        return aside.plan
-
-    @property
-    def _shapes(self):
-        return [slot.shape for slot in self._aside.outputs.entries]
+                aside.teacher.check(aside.objective.tasks, aside.outputs, aside.objective.axes)
+        return aside.objective
 
     def _build_student(self, x, y):
         """Show a student without a graph the first examples: its outputs are known then."""
@@ -454,20 +447,17 @@ class _Step:
                 "the student on a batch and rebuild it with the Functional API, or give arrays or "
                 "a dataset."
             )
-        if graph.has_graph(self.student):  # a Sequential that was built meanwhile
+        values = self(few, training=False)
+        if graph.has_graph(self.student):  # a Sequential, which this has built
             self._student_tap = taps.Tap(self.student, (), "student")
             aside.outputs = binding.outputs_of(self.student, "student")
         else:
-            values = self(few, training=False)
             owner = f"student {self.student.name!r}"
             aside.outputs = binding.slots_of_values(values, "output", owner)
-            if graph.has_graph(self.student):
-                self._student_tap = taps.Tap(self.student, (), "student")
-                aside.outputs = binding.outputs_of(self.student, "student")
         if aside.teacher is not None:
             aside.teacher.check_shapes(aside.outputs)
         if aside.compiled is not None:
-            self._plan()
+            self._objective()
             self._compile_outputs(**aside.compiled)
 
     def _build_adapters(self, teacher_shapes):
@@ -486,74 +476,45 @@ class _Step:
 
     def _ask(self, x):
         """Return what the teacher says of a batch, per output of the student."""
-        plan = self._plan()
-        outputs = self._aside.outputs
-        return self._teacher().ask(x, plan.tasks, self._shapes, outputs, plan.axes)
+        objective = self._objective()
+        return self._teacher().ask(
+            x, objective.tasks, objective.shapes, objective.outputs, objective.axes
+        )
 
     def _with_answers(self, x, teacher, cache_teacher, dtype):
         """Put the teacher's answers beside the data, where they are there or kept."""
-        plan, outputs = self._plan(), self._aside.outputs
+        objective = self._objective()
         if isinstance(teacher, teachers.ArrayTeacher):
-            answers = teacher.beside(x, plan.tasks, outputs)
-            return teachers.Taught(x, cache.encode_arrays(answers, outputs.labels))
+            answers = teacher.beside(x, objective.tasks, objective.outputs)
+            return teachers.Taught(x, cache.encode_arrays(answers, objective.outputs.labels))
         if cache_teacher is False:
             return x
         if cache_teacher is True:
             return self.ask_teacher(x, dtype).attach(x)
-        self._check_cache(cache_teacher)
+        layers = [one.teacher_layer for one in self._features]
+        objective.check_cache(cache_teacher, layers, self._aside.teacher)
         return cache_teacher.attach(x)
-
-    def _check_cache(self, held: cache.TeacherCache):
-        """Raise unless a cache's answers are for this student, loss and teacher."""
-        plan, outputs = self._plan(), self._aside.outputs
-        slots = _slots_of_cache(held)
-        heads = outputs.match(slots)
-        taught = [head is not None for head in heads]
-        teachers.raise_untaught(taught, plan.tasks, outputs, ["in the cache"], slots.labels)
-        for slot, head, task in zip(outputs.entries, heads, plan.tasks, strict=True):
-            if head is None or task is None:
-                continue
-            teachers.check_shape("in the cache", slots.entries[head], outputs.owner, slot)
-            kept = (held.tasks or [None] * len(slots))[head]
-            if kept not in (None, task):
-                raise InputError(
-                    f"The cached answers are for {held.tasks} outputs, and this distiller is "
-                    f"compiled for {plan.tasks}; ask the teacher again."
-                )
-        lacking = [f.teacher_layer for f in self._features if f.teacher_layer not in held.features]
-        if lacking:
-            raise InputError(
-                f"The cache holds no features of {', '.join(map(repr, lacking))}; make it with "
-                f"features={[f.teacher_layer for f in self._features]}."
-            )
-        own = _fingerprint_of(self._aside.teacher)
-        if None not in (own, held.teacher) and own != held.teacher:
-            raise InputError(
-                "The cache holds the answers of another teacher than this distiller's, or of the "
-                "same one before it changed: ask again, or set distiller.teacher = None to learn "
-                "from the cache as it is."
-            )
 
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
         """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""
         given = kwargs.get("validation_data")
         if given is None:
             return
-        plan = self._plan()
+        objective = self._objective()
         arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.Taught)
         if arrays:
             x, y, weight = (*given, None, None)[:3]
             if y is not None:
-                validation.check_first_examples(x, y, plan, self._aside.outputs, None)
-            y, weight = self._in_order(y, weight)
+                validation.check_first_examples(x, y, objective, None)
+            y, weight = objective.in_order(y, weight)
             given = (x,) if y is None else (x, y) if weight is None else (x, y, weight)
             kwargs["validation_data"] = given
             labelled = y is not None
         else:
             x = given
             labelled = len(_element_parts(given)) > 1
-        asks = self._settings["evaluate_teacher"] or not (labelled and plan.has_hard)
-        if not (asks and plan.has_soft) or teachers.carries_answers(x):
+        asks = self._settings["evaluate_teacher"] or not (labelled and objective.has_hard)
+        if not (asks and objective.has_soft) or teachers.carries_answers(x):
             return
         if isinstance(cache_teacher, cache.TeacherCache) and (
             self._aside.teacher is None or (arrays and cache_teacher.covers(x))
@@ -567,67 +528,11 @@ class _Step:
             return
         kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
 
-    def _in_order(self, y, sample_weight):
-        """Return labels and weights of arrays as Keras takes them: all in one structure."""
-        outputs = self._aside.outputs
-        if y is None or outputs is None:
-            return y, sample_weight
-        labels = validation.bound_labels(y, outputs, self._plan())
-        if isinstance(sample_weight, (dict, list, tuple)):
-            weights = outputs.bind(sample_weight, "sample_weight", missing=True)
-            some = next(label for label in labels if label is not None)
-            ones = np.ones(len(some), "float32")
-            sample_weight = _packed([ones if w is None else w for w in weights], outputs)
-        some = next(label for label in labels if label is not None)
-        filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
-        labels = [filler if label is None else label for label in labels]
-        return _packed(labels, outputs), sample_weight
-
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""
         if isinstance(x, teachers.Taught):
-            plan, outputs = self._plan(), self._aside.outputs
-            slots = binding.named(
-                cache.names_of(x.answers), "output", "teacher 'in the cache'", ordered=True
-            )
-            heads = outputs.match(slots)
-            teachers.raise_untaught(
-                [head is not None for head in heads], plan.tasks, outputs, ["in the cache"],
-                slots.labels,
-            )  # fmt: skip
-            classes = [None] * len(slots)
-            for lesson, head in zip(plan.lessons, heads, strict=True):
-                if head is not None:
-                    classes[head] = lesson.classes
-            answers, features = cache.decode(x.answers, classes)
-            return x.x, [None if head is None else answers[head] for head in heads], features
+            return (x.x, *self._objective().answers_in(x.answers))
         return (x, *self._ask(x))
-
-    def _labels(self, y, sample_weight) -> _Batch:
-        """Part a batch's labels and weights by output."""
-        outputs = self._aside.outputs
-        plan, count = self._plan(), len(outputs)
-        if y is None:
-            return _Batch(None, [None] * count, _weights_of(sample_weight, outputs))
-        bound = [
-            self._checked(label, lesson)
-            for label, lesson in zip(
-                validation.bound_labels(y, outputs, plan), plan.lessons, strict=True
-            )
-        ]
-        labels = [
-            lessons.labels_of(label, lesson)
-            for label, lesson in zip(bound, plan.lessons, strict=True)
-        ]
-        return _Batch(bound, labels, _weights_of(sample_weight, outputs))
-
-    def _checked(self, label, lesson):
-        """Return a batch's labels, once they are found to fit their output."""
-        if label is None or (lesson.hard is None and lesson.soft is None) or self._is_jitted:
-            return label
-        # Before the loss: TensorFlow has words of its own for such labels.
-        with tf.control_dependencies(validation.assert_labels(label, lesson)):
-            return tf.identity(label)
 
     @property
     def _is_jitted(self) -> bool:
@@ -643,28 +548,10 @@ class _Step:
     def _hard_loss_and_extras(self, x, batch, y_pred, training):
         """Return the compiled loss alone, and regularizers and `add_loss` terms alone."""
         extras = _per_replica(_sum(self.losses))
-        if batch.given is None or not self._plan().has_hard:
+        objective = self._objective()
+        if batch.labels is None or not objective.has_hard:
             return 0.0, extras
-        plan = self._plan()
-        terms = []
-        for i, output in enumerate(graph.leaves(y_pred)):
-            weight = None if batch.weights is None else batch.weights[i]
-            lesson = plan.lessons[i]
-            if lesson.hard is None:
-                nothing = tf.zeros(tf.shape(output)[:1])
-                terms.append((nothing, output, None))
-            else:
-                terms.append(lessons.hard_terms(batch.labels[i], output, lesson, weight))
-        y, outputs, weights = (list(parts) for parts in zip(*terms, strict=True))
-        if all(weight is None for weight in weights):
-            weights = None
-        else:
-            weights = [
-                tf.ones(tf.shape(output)[:1]) if weight is None else weight
-                for weight, output in zip(weights, outputs, strict=True)
-            ]
-        if len(terms) == 1:
-            y, outputs, weights = y[0], outputs[0], None if weights is None else weights[0]
+        y, outputs, weights = objective.hard_terms(batch, y_pred)
         total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32) - extras
         # A replica without examples has a mean of nothing.
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
@@ -672,62 +559,20 @@ class _Step:
 
     def _soft_loss(self, answers, features, batch, y_pred):
         """Return the sum over outputs and features of weighted means over the batch."""
-        plan = self._plan()
-        total = 0.0
-        for i, (lesson, output) in enumerate(zip(plan.lessons, graph.leaves(y_pred), strict=True)):
-            if lesson.soft is None:
-                continue
-            student = _classes_last(losses.logits_of(output, lesson.activation), lesson)
-            teacher = _classes_last(answers[i], lesson)
-            labels = batch.labels[i]
-            label = None if labels is None else labels.y
-            mask = getattr(output, "_keras_mask", None)
-            if lesson.soft.needs_labels and labels is not None and labels.present is not None:
-                mask = _both(mask, labels.present)
-            if label is not None and label.shape.rank == output.shape.rank:
-                label = _classes_last(label, lesson)
-            more = {"mask": _over_elements(mask, student)} if lesson.soft.mixes_elements else {}
-            values = lesson.soft(teacher, student, self._temperature, label, **more)
-            weight = None if batch.weights is None else batch.weights[i]
-            total += lesson.weight * lessons.weighted_mean(values, weight, mask)
+        total = self._objective().soft(answers, batch, y_pred, self._temperature)
         for one, adapter in zip(self._features, self._adapters, strict=True):
             feature = self._aside.features[one.student_layer]
             mask = getattr(feature, "_keras_mask", None)
             more = {"mask": mask} if feature_losses.takes_mask(one) else {}
             values = one(features[one.teacher_layer], adapter(feature), **more)
-            weight = None if batch.weights is None else batch.weights[0]
-            total += one.weight * lessons.weighted_mean(values, weight, None)
+            total += one.weight * lessons.weighted_mean(values, batch.weight(0), None)
         self._aside.features = None
         return _per_replica(total)
 
     def _logs(self, x, batch, y_pred):
-        if batch.given is None:
+        if batch.labels is None:
             return {name: tracker.result() for name, tracker in self._trackers.items()}
-        y, outputs, weights = [], list(graph.leaves(y_pred)), batch.weights
-        for i, labels in enumerate(batch.labels):
-            weight = None if weights is None else weights[i]
-            if labels.y is None:
-                y.append(tf.zeros(tf.shape(outputs[i])[:1]))
-                continue
-            if labels.present is not None:
-                present, rank = labels.present, labels.present.shape.rank
-                y.append(tf.boolean_mask(labels.y, present))
-                outputs[i] = tf.boolean_mask(outputs[i], present)
-                if rank == len(self._plan().lessons[i].shape):  # a label per value
-                    y[-1], outputs[i] = y[-1][:, None], outputs[i][:, None]
-                if weight is not None:
-                    weight = tf.broadcast_to(lessons.expanded(weight, rank), tf.shape(present))
-                    weights = [*weights[:i], tf.boolean_mask(weight, present), *weights[i + 1 :]]
-            else:
-                y.append(labels.y)
-        if len(outputs) == 1:
-            y, outputs, weights = y[0], outputs[0], None if weights is None else weights[0]
-        elif weights is not None:
-            weights = [
-                tf.ones(tf.shape(o)[:1]) if w is None else w
-                for w, o in zip(weights, outputs, strict=True)
-            ]
-        return self.compute_metrics(x, y, outputs, weights)
+        return self.compute_metrics(x, *self._objective().metric_terms(batch, y_pred))
 
     def _track(self, x, **values):
         batch = tf.shape(next(graph.leaves(x)))[0]
@@ -738,7 +583,7 @@ class _Step:
     def _look_back(self, history):
         """Say what a whole run shows and no step does."""
         soft = history.history.get("soft_loss")
-        if soft and self._plan().has_soft and all(value == 0.0 for value in soft):
+        if soft and self._objective().has_soft and all(value == 0.0 for value in soft):
             warnings.warn(
                 "The soft loss was exactly 0 in every epoch: teacher and student gave the same "
                 "answers to every example, so the teacher taught nothing. Is the student a copy "
@@ -882,25 +727,12 @@ def _tf_keras_distiller():
 class _Aside:
     """What a distiller holds that Keras must neither track, save nor train."""
 
-    given = teacher = plan = features = loss = loss_weights = feature_shapes = jit_compile = None
+    given = teacher = objective = features = loss = loss_weights = feature_shapes = jit_compile = (
+        None
+    )
     outputs: binding.Slots | None = None
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """Labels and weights of a batch by output.
-
-    Attributes:
-        given: Labels as the pipeline gave them, `None` where there are none.
-        labels: `lessons.Labels` per output.
-        weights: Sample weights per output.
-    """
-
-    given: list | None
-    labels: list
-    weights: list | None
 
 
 _FIT_ARGUMENTS = (
@@ -915,61 +747,6 @@ def _is_array(given) -> bool:
     """Tell whether a teacher is arrays of its outputs: one, or a list or dict of them."""
     parts = list(graph.leaves(given))
     return bool(parts) and all(isinstance(one, (np.ndarray, tf.Tensor)) for one in parts)
-
-
-def _weights_of(sample_weight, outputs) -> list | None:
-    """Return the sample weights of each output; one for all where one is given."""
-    if sample_weight is None:
-        return None
-    if isinstance(sample_weight, (dict, list, tuple)):
-        return outputs.bind(sample_weight, "sample_weight", missing=True)
-    return [sample_weight] * len(outputs)
-
-
-def _packed(values: list, outputs: binding.Slots):
-    """Return one value per output in a structure that binds to them again."""
-    if len(outputs) == 1:
-        return values[0]
-    return values if outputs.ordered else dict(zip(outputs.labels, values, strict=True))
-
-
-def _classes_last(values, lesson: lessons.Lesson):
-    """Return values with the class axis at the end, where soft losses want it."""
-    last = len(lesson.shape) - 1
-    if lesson.axis == last:
-        return values
-    order = [axis for axis in range(last + 1) if axis != lesson.axis]
-    return tf.transpose(values, [*order, lesson.axis])
-
-
-def _both(mask, present):
-    if mask is None or mask.shape.rank > present.shape.rank:
-        return present
-    return present & lessons.expanded(mask, present.shape.rank)
-
-
-def _over_elements(mask, values):
-    """Return a mask of the shape of values without their last axis, or `None`."""
-    if mask is None or mask.shape.rank > values.shape.rank - 1:
-        return None
-    mask = lessons.expanded(mask, values.shape.rank - 1)
-    return tf.broadcast_to(mask, tf.shape(values)[:-1])
-
-
-def _slots_of_cache(held: cache.TeacherCache) -> binding.Slots:
-    return binding.named(
-        held.outputs, "output", "teacher 'in the cache'", ordered=True, shapes=held.shapes
-    )
-
-
-def _fingerprint_of(teacher) -> str | None:
-    """Return a teacher's fingerprint, or `None` where it can't be told from another."""
-    if not isinstance(teacher, teachers.Teacher):
-        return None
-    try:
-        return teacher.fingerprint()
-    except InputError:
-        return None
 
 
 def _element_parts(data) -> tuple:

@@ -66,34 +66,9 @@ class Lesson:
         return self.shape[self.axis]
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How every output learns; lists in the flat order of the student's outputs."""
-
-    lessons: tuple[Lesson, ...]
-
-    @property
-    def tasks(self) -> list[str | None]:
-        """The task that the teacher is asked for per output."""
-        return [lesson.asked for lesson in self.lessons]
-
-    @property
-    def axes(self) -> list[int]:
-        """The class axis per output."""
-        return [lesson.axis for lesson in self.lessons]
-
-    @property
-    def has_soft(self) -> bool:
-        """Whether any output learns from the teacher."""
-        return any(lesson.soft is not None for lesson in self.lessons)
-
-    @property
-    def has_hard(self) -> bool:
-        """Whether any output learns from labels."""
-        return any(lesson.hard is not None for lesson in self.lessons)
-
-
-def plan(student, outputs: binding.Slots, loss, loss_weights, settings: Mapping) -> Plan:
+def plan(
+    student, outputs: binding.Slots, loss, loss_weights, settings: Mapping
+) -> tuple[Lesson, ...]:
     """Decide from the compiled losses how each output learns from the teacher.
 
     Args:
@@ -103,6 +78,9 @@ def plan(student, outputs: binding.Slots, loss, loss_weights, settings: Mapping)
         loss_weights: Factors, one per output.
         settings: `soft_loss`, `from_logits` and `unlabeled` of the distiller.
 
+    Returns:
+        A `Lesson` per output.
+
     Raises:
         InputError: where a soft loss does not fit, a loss takes logits and gets
             probabilities (or the reverse), or the two can't be told apart.
@@ -110,14 +88,12 @@ def plan(student, outputs: binding.Slots, loss, loss_weights, settings: Mapping)
     soft = _soft_of(outputs, settings["soft_loss"])
     unlabeled = per_output(settings["unlabeled"], outputs, "unlabeled")
     kinds = output_kinds(student) if graph.has_graph(student) else [OutputKind(None)] * len(outputs)
-    return Plan(
-        tuple(
-            _lesson(
-                student.name, slot, kinds[i], loss[i], loss_weights[i], soft[i], unlabeled[i],
-                settings["from_logits"], len(outputs),
-            )
-            for i, slot in enumerate(outputs.entries)
+    return tuple(
+        _lesson(
+            student.name, slot, kinds[i], loss[i], loss_weights[i], soft[i], unlabeled[i],
+            settings["from_logits"], len(outputs),
         )
+        for i, slot in enumerate(outputs.entries)
     )  # fmt: skip
 
 
@@ -284,7 +260,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
             tf.cast(tf.size(present), tf.float32), tf.reduce_sum(weight)
         )
     if sample_weight is not None:
-        weight *= _fitted(tf.cast(sample_weight, tf.float32), weight)
+        weight *= fitted(tf.cast(sample_weight, tf.float32), weight.shape.rank)
     return y, plain, weight
 
 
@@ -303,13 +279,12 @@ def weighted_mean(values, sample_weight, mask):
         values = tf.where(mask, values, tf.zeros_like(values))
         count = tf.reduce_sum(tf.cast(mask, values.dtype))
     if sample_weight is not None:
-        values *= _fitted(tf.cast(sample_weight, values.dtype), values)
+        values *= fitted(tf.cast(sample_weight, values.dtype), values.shape.rank)
     return tf.math.divide_no_nan(tf.reduce_sum(values), count)
 
 
-def _fitted(weight, values):
-    """Return weights with the rank of values."""
-    rank = values.shape.rank
+def fitted(weight, rank: int):
+    """Return weights of a rank: axes of one are added, the mean over further ones is taken."""
     if weight.shape.rank is not None and weight.shape.rank > rank:
         weight = tf.reduce_mean(weight, axis=list(range(rank, weight.shape.rank)))
     return expanded(weight, rank)

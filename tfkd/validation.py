@@ -87,14 +87,13 @@ def _moving(model) -> dict[int, str]:
     return found
 
 
-def check_first_examples(x, y, plan: lessons.Plan, outputs, ask) -> None:
+def check_first_examples(x, y, objective, ask) -> None:
     """Look at the first examples, and at all labels of arrays, before the first step.
 
     Args:
         x: As `fit` got it; a generator can't be looked into.
         y: As `fit` got it.
-        plan: How the outputs learn.
-        outputs: The student's outputs.
+        objective: The `objective.Objective` of the student.
         ask: What the teacher says of a batch, as `Teacher.ask`; `None` if it needn't be asked.
 
     Raises:
@@ -105,12 +104,12 @@ def check_first_examples(x, y, plan: lessons.Plan, outputs, ask) -> None:
     if few is None:
         return
     if labels is None:
-        needy = [type(one.soft).__name__ for one in plan.lessons
+        needy = [type(one.soft).__name__ for one in objective.lessons
                  if one.soft is not None and one.soft.needs_labels]  # fmt: skip
         if needy:
             raise InputError(f"{', '.join(needy)} needs labels y; choose another soft_loss.")
     else:
-        for label, lesson in zip(bound_labels(labels, outputs, plan), plan.lessons, strict=True):
+        for label, lesson in zip(bound_labels(labels, objective), objective.lessons, strict=True):
             if label is not None:
                 check_labels(np.asarray(label), lesson)
     if isinstance(few, teachers.Taught) or ask is None:
@@ -125,7 +124,7 @@ def check_first_examples(x, y, plan: lessons.Plan, outputs, ask) -> None:
             f"({_first_line(error)}); if it takes other inputs than the student, say how x becomes "
             "them with teacher_inputs=function."
         ) from error
-    names = [lesson.name for lesson in plan.lessons]
+    names = [lesson.name for lesson in objective.lessons]
     for name, value in [*zip(names, answers, strict=True), *features.items()]:
         if value is not None and not np.isfinite(np.asarray(value)).all():
             raise InputError(
@@ -134,12 +133,17 @@ def check_first_examples(x, y, plan: lessons.Plan, outputs, ask) -> None:
             )
 
 
-def bound_labels(y, outputs, plan: lessons.Plan) -> list:
+def bound_labels(y, objective) -> list:
     """Return the labels of each output, `None` where it has none.
+
+    Args:
+        y: Labels in any form that binds to the outputs.
+        objective: The `objective.Objective` of the student.
 
     Raises:
         InputError: for labels that no name or order binds, or a missing one.
     """
+    outputs = objective.outputs
     if len(outputs) == 1 and not isinstance(y, dict):
         return (
             [next(iter(graph.leaves(y)))] if isinstance(y, (list, tuple)) and len(y) == 1 else [y]
@@ -147,7 +151,7 @@ def bound_labels(y, outputs, plan: lessons.Plan) -> list:
     labels = outputs.bind(y, "labels (y)", missing=True)
     lacking = [
         lesson.name
-        for lesson, label in zip(plan.lessons, labels, strict=True)
+        for lesson, label in zip(objective.lessons, labels, strict=True)
         if label is None and lesson.hard is not None
     ]
     if lacking:

@@ -246,7 +246,8 @@ def test_wrong_labels_are_told_with_their_row_in_any_form(value, message, packag
 def test_what_is_not_finite_stops_the_step_before_a_weight_moves(package, rng):
     x, y = rng.normal(size=(16, 4)).astype("float32"), rng.integers(0, 3, 16)
     x[12, 1] = np.nan
-    student = dense(package)
+    layers = [package.layers.Dense(8, "relu"), package.layers.Dense(3)]
+    student = package.Sequential([package.Input((4,)), *layers])
     distiller = Distiller(student, dense(keras))
     distiller.compile(package.optimizers.SGD(0.1), crossentropy(package))
     distiller.fit(x[:8], y[:8], batch_size=8, verbose=0)

@@ -19,6 +19,7 @@ from tfkd.teachers.teacher import (
     Teacher,
     carries_answers,
     check_shape,
+    fingerprint_of,
     raise_untaught,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "Teacher",
     "carries_answers",
     "check_shape",
+    "fingerprint_of",
     "output_activations",
     "raise_untaught",
     "readable_activation",

@@ -346,6 +346,16 @@ class ArrayTeacher:
         return [None if i is None else flat[i] for i in wanted.match(self.outputs)]
 
 
+def fingerprint_of(teacher) -> str | None:
+    """Return a teacher's fingerprint, or `None` where it can't be told from another."""
+    if not isinstance(teacher, Teacher):
+        return None
+    try:
+        return teacher.fingerprint()
+    except InputError:
+        return None
+
+
 def raise_untaught(taught, tasks, wanted: binding.Slots, names, theirs) -> None:
     """Raise if an output that should have a teacher has none.
 
