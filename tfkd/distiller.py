@@ -251,8 +251,7 @@ class _Step:
         kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
         held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
         teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
-        if getattr(self, "optimizer", None) is None:
-            raise InputError("Call distiller.compile(optimizer, loss) before fit.")
+        self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
         self._aside.ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         self._build_student(x, y)
@@ -297,6 +296,7 @@ class _Step:
             InputError: for labels that don't fit the outputs.
         """
         if "_use_cached_eval_dataset" not in kwargs:  # not Keras's own call inside fit
+            self._check_compiled("evaluate")
             kwargs |= dict(zip(_EVALUATE_ARGUMENTS, args, strict=False))
             args = ()
             if x is not None:
@@ -409,6 +409,10 @@ class _Step:
                 "distiller.teacher = teacher."
             )
         return self._aside.teacher
+
+    def _check_compiled(self, method: str):
+        if getattr(self, "optimizer", None) is None:
+            raise InputError(f"Call distiller.compile(optimizer, loss) before {method}.")
 
     def _allow_jit(self, teacher_in_graph):
         """Turn XLA off where the step can't be compiled, unless it was asked for."""
@@ -622,33 +626,44 @@ class Distiller(_Step, keras.Model):
     after loading a saved distiller, set `distiller.teacher` again.
 
     Args:
-        student: The model to train; Functional or Sequential, Keras 3 or tf_keras.
-        teacher: A Keras 3 or tf_keras model; the path of a `.keras`, `.h5`, SavedModel or
-            `.tflite` file; a callable from a NumPy batch to outputs; an array of outputs,
-            a row per training example; or a list of models, paths and callables, whose
-            probabilities (or values) are averaged. Left exactly as it is.
+        student: The model to train, Keras 3 or tf_keras. A subclassed or unbuilt one is trained
+            on its outputs; feature losses need a graph. It may share frozen layers with the
+            teacher, and none that are trained.
+        teacher: A Keras 3 or tf_keras model or layer; the path of a `.keras`, `.h5`, SavedModel
+            or `.tflite` file; a loaded SavedModel, one of its signatures or another function of
+            tensors; a callable from a NumPy batch to outputs; an array of outputs, a row per
+            training example (a list or dict of them for several outputs); or a list of models,
+            paths and callables, whose probabilities (or values) are averaged. Left exactly as
+            it is. Its outputs teach the student's outputs of the same names, and in the
+            declared order where nobody named them; further outputs teach nothing.
         alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.1, and to 0.5 for a student
             from `quantize_aware`: at that stage a soft teacher pulls a student away from
             where it has settled (measured, see benchmarks/RESULTS.md).
-        temperature: Softening of both distributions, > 0. Defaults to 4, and to 1 for a
-            student from `quantize_aware`.
+        temperature: Softening of both distributions, from 0.001 to 1000. Defaults to 4, and to
+            1 for a student from `quantize_aware`.
         soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, or a
-            list or dict (by output) of them.
+            list or dict (by output) of them, in which `None` lets an output learn from labels
+            alone. It counts every element that is not masked, labelled or not.
         features: `tfkd.losses.FeatureLoss` objects; both models then still run once a step.
         from_logits: Whether the student's outputs are logits, where it can't be told.
         teacher_from_logits: The same for the teacher.
         student_inputs: Callable from a batch of `x` to what the student takes, in TensorFlow
             operations; `evaluate` and `predict` apply it too.
         teacher_inputs: The same for the teacher.
-        unlabeled: Label that marks an example without one (`-1`, `float("nan")`): such
-            examples learn from the teacher alone, and metrics leave them out.
+        unlabeled: Label that marks a missing one (`-1`, `float("nan")`), of an example, a step,
+            a pixel or one of several labels; or a dict of them by output. Such elements learn
+            from the teacher alone: the hard loss is the mean over the labelled ones, and
+            metrics leave the others out. A loss's `ignore_class` is Keras's own, and does the
+            same for the loss.
         evaluate_teacher: Whether `evaluate` and validation also report the soft loss, for
-            which the teacher has to run. Defaults to `False`.
+            which the teacher has to run. Defaults to `False`. Without labels or a hard loss
+            the soft loss is the validation loss in any case.
         **kwargs: `name`, `dtype`: passed on to `keras.Model`.
 
     Raises:
         InputError: for an alpha or temperature out of range, something that can't teach or
-            be taught, unknown layers, or outputs of different shapes.
+            be taught, unknown layers, inputs and outputs that no name or order binds, outputs
+            of different shapes, or a student that shares trained layers with its teacher.
 
     Example:
         >>> import keras, numpy as np, tfkd

@@ -18,6 +18,8 @@ from tfkd.errors import InputError, TfkdError
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
 #: What is said inside a graph stands between these in the text of TensorFlow's error.
 _MARK, _END = "tfkd says:", ":tfkd."
+#: What a callable teacher raises, as TensorFlow reports it.
+_FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
 #: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
 _TEMPERATURES = (1e-3, 1e3)
 
@@ -395,10 +397,15 @@ def told(translate=()):
         for mark, message in translate:
             if mark in text:
                 raise InputError(message) from None
-        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL)
+        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL) or _FROM_PYTHON.search(text)
         if found is None:
             raise
         raise InputError(found[1].replace("\\'", "'")) from None
+    except tf.errors.UnknownError as error:
+        found = _FROM_PYTHON.search(str(error))
+        if found is None:
+            raise
+        raise InputError(found[1]) from None
     except TfkdError:
         raise
     except Exception as error:
