@@ -199,8 +199,12 @@ class Objective:
         for lesson, head in zip(self.lessons, heads, strict=True):
             if head is not None:
                 classes[head] = lesson.classes
-        answers, features = cache.decode(encoded, classes)
-        return [None if head is None else answers[head] for head in heads], features
+        held_answers, features = cache.decode(encoded, classes)
+        answers = [None if head is None else held_answers[head] for head in heads]
+        for i, answer in enumerate(answers):
+            if answer is not None:
+                teachers.check_sizes("in the cache", answer, self.outputs, i)
+        return answers, features
 
     def check_cache(self, held: cache.TeacherCache, layers: list[str], teacher) -> None:
         """Raise unless a cache's answers are for this student, these losses and this teacher.

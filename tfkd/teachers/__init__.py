@@ -19,6 +19,7 @@ from tfkd.teachers.teacher import (
     Teacher,
     carries_answers,
     check_shape,
+    check_sizes,
     fingerprint_of,
     raise_untaught,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Teacher",
     "carries_answers",
     "check_shape",
+    "check_sizes",
     "fingerprint_of",
     "output_activations",
     "raise_untaught",

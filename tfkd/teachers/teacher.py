@@ -216,7 +216,7 @@ class Teacher:
                 if output is None or tasks[i] is None:
                     continue
                 if wanted is not None:
-                    _check_sizes(source.name, output, wanted, i)
+                    check_sizes(source.name, output, wanted, i)
                 votes[i].append(
                     losses.logits_of(output, self._activation(source, heads[i], tasks[i], axes[i]))
                 )
@@ -394,7 +394,7 @@ def check_shape(name: str, theirs: binding.Slot, owner: str, ours: binding.Slot)
         )
 
 
-def _check_sizes(name: str, output, wanted: binding.Slots, i: int) -> None:
+def check_sizes(name: str, output, wanted: binding.Slots, i: int) -> None:
     """Raise unless what a teacher gave has the shape of the student's output."""
     shape = wanted.entries[i].shape
     if shape is not None and not _compatible(shape, output.shape):
