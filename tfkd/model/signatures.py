@@ -38,15 +38,17 @@ def inputs_of(loaded, function, owner: str) -> binding.Slots | None:
     return binding.named(names, "input", owner, ordered=ordered, shapes=shapes)
 
 
-def outputs_of(function, path, owner: str) -> binding.Slots:
-    """Return the outputs of a signature in the declared order.
+def outputs_of(function, path, owner: str) -> binding.Slots | None:
+    """Return the outputs of a signature in the declared order; `None` if they have no names.
 
     Args:
         function: The signature.
         path: The folder of the SavedModel, or `None`.
         owner: What to call it in a message.
     """
-    results = function.structured_outputs
+    results = getattr(function, "structured_outputs", None)
+    if not isinstance(results, Mapping):
+        return None
     names, ordered = _in_order(results)
     if not ordered and path is not None:
         declared = _declared_outputs(pathlib.Path(path)) or []
@@ -87,7 +89,7 @@ def _declared_outputs(path: pathlib.Path) -> list[str] | None:
     file = path / "keras_metadata.pb"
     if not file.is_file():
         return None
-    from tf_keras.src.protobuf import saved_metadata_pb2
+    from tf_keras.protobuf import saved_metadata_pb2
 
     try:
         metadata = saved_metadata_pb2.SavedMetadata.FromString(file.read_bytes())

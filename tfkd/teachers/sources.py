@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfkd import backends, graph, loading, taps
 from tfkd.errors import InputError
-from tfkd.model import binding
+from tfkd.model import binding, signatures
 from tfkd.outputs import OutputKind, output_kinds
 
 
@@ -105,21 +105,15 @@ class ModelSource(Source):
 class FunctionSource(Source):
     """A function of tensors: a SavedModel's signature or endpoint, a `tf.function`, a layer."""
 
-    def __init__(self, function, name, inputs=None, outputs=None):
+    def __init__(self, function, name, loaded=None, path=None):
         self.function, self.name = function, name
-        self.inputs, self.outputs = inputs, outputs
-        specs = _keyword_specs(function)
-        self._dtypes = None if specs is None else {n: spec.dtype for n, spec in specs.items()}
-        if inputs is None and specs is not None:
-            names, ordered = _in_order(specs)
-            self.inputs = binding.named(names, "input", f"teacher {name!r}", ordered=ordered)
-        given = getattr(function, "structured_outputs", None)
-        if outputs is None and isinstance(given, Mapping):
-            names, ordered = _in_order(given)
-            shapes = [tuple(given[n].shape) for n in names]
-            self.outputs = binding.named(
-                names, "output", f"teacher {name!r}", ordered=ordered, shapes=shapes
-            )
+        owner = f"teacher {name!r}"
+        self.inputs = signatures.inputs_of(loaded, function, owner)
+        self.outputs = signatures.outputs_of(function, path, owner)
+        self._dtypes = None
+        if self.inputs is not None:
+            specs = function.structured_input_signature[1]
+            self._dtypes = {name: spec.dtype for name, spec in specs.items()}
 
     def run(self, x):
         """Return the outputs in the order of `outputs`, or as the function gives them."""
@@ -163,7 +157,7 @@ class SavedSource(FunctionSource):
             raise InputError(
                 f"{name!r} is no SavedModel with a 'serving_default' signature: {error}"
             ) from error
-        super().__init__(function, name, *_slots_of_saved(self.loaded, name, self.path))
+        super().__init__(function, name, self.loaded, self.path)
 
     def identity(self):
         """Return the names and bytes of all files."""
@@ -258,7 +252,7 @@ class TFLiteSource(PythonSource):
         names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
         shapes = [(None, *info.shape[1:]) for info in infos]
         owner = f"teacher {self.name!r}"
-        return binding.named(names, kind, owner, ordered=_counts_up(names), shapes=shapes)
+        return binding.named(names, kind, owner, ordered=signatures.counts_up(names), shapes=shapes)
 
 
 # What TensorFlow runs itself: `tf.function`s, SavedModels' signatures and endpoints.
@@ -281,9 +275,7 @@ def source_of(given, features) -> Source:
         source = FunctionSource(given, getattr(given, "name", type(given).__name__))
     elif hasattr(given, "signatures") and "serving_default" in given.signatures:
         name = type(given).__name__
-        source = FunctionSource(
-            given.signatures["serving_default"], name, *_slots_of_saved(given, name, None)
-        )
+        source = FunctionSource(given.signatures["serving_default"], name, given)
     elif callable(given):
         source = PythonSource(given, getattr(given, "__qualname__", type(given).__name__))
     else:
@@ -312,88 +304,6 @@ def _load(path: pathlib.Path):
             f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
         )
     return loading.load_model(path, "teacher")
-
-
-def _keyword_specs(function) -> dict | None:
-    """Return the tensors that a function takes by keyword, if it takes nothing else."""
-    signature = getattr(function, "structured_input_signature", None)
-    if not signature or signature[0] or not signature[1]:
-        return None
-    return dict(signature[1])
-
-
-def _slots_of_saved(loaded, name: str, path: pathlib.Path | None):
-    """Return inputs and outputs of a SavedModel's default signature in the declared order."""
-    function, owner = loaded.signatures["serving_default"], f"teacher {name!r}"
-    specs = _keyword_specs(function)
-    inputs = None
-    if specs is not None:
-        names, ordered = _declared_inputs(loaded, specs)
-        shapes = [tuple(specs[n].shape) for n in names]
-        inputs = binding.named(names, "input", owner, ordered=ordered, shapes=shapes)
-    names, ordered = _in_order(function.structured_outputs)
-    if not ordered and path is not None:
-        declared = _declared_outputs(path) or []
-        if set(declared) == set(names):
-            names, ordered = declared, True
-    shapes = [tuple(function.structured_outputs[n].shape) for n in names]
-    return inputs, binding.named(names, "output", owner, ordered=ordered, shapes=shapes)
-
-
-def _declared_inputs(loaded, specs: dict) -> tuple[list[str], bool]:
-    """Return the names of a signature's inputs, and whether their order is the declared one.
-
-    The signature itself has names and no order. What Keras's `export` and tf_keras's `save`
-    put beside it shows the structure that the model was called with.
-    """
-    for endpoint in ("serve", "__call__"):
-        for concrete in getattr(getattr(loaded, endpoint, None), "concrete_functions", []):
-            taken = concrete.structured_input_signature[0][:1]
-            declared = [leaf.name for leaf in graph.leaves(taken) if hasattr(leaf, "name")]
-            if set(declared) == set(specs):
-                return declared, not isinstance(taken[0], Mapping) or len(declared) == 1
-    return _in_order(specs)
-
-
-def _declared_outputs(path: pathlib.Path) -> list[str] | None:
-    """Return the output layers of a tf_keras SavedModel in the order of its configuration."""
-    import json
-
-    file = path / "keras_metadata.pb"
-    if not file.is_file():
-        return None
-    from tf_keras.protobuf import saved_metadata_pb2
-
-    try:
-        metadata = saved_metadata_pb2.SavedMetadata.FromString(file.read_bytes())
-        root = next(node for node in metadata.nodes if node.node_path == "root")
-        layers = json.loads(root.metadata)["config"]["output_layers"]
-        return [layer[0] for layer in layers] if isinstance(layers, list) else None
-    except (StopIteration, KeyError, TypeError, ValueError, IndexError):
-        return None
-
-
-_NUMBERED = re.compile(r"^(?P<base>\D*?)_?(?P<number>\d*)$")
-
-
-def _count(name: str) -> int:
-    return int(_NUMBERED.match(name)["number"] or 0)
-
-
-def _counts_up(names) -> bool:
-    """Tell whether names are one word with numbers (`output_0`, `output_1`): an order."""
-    found = [_NUMBERED.match(name) for name in names]
-    if not all(found) or len({match["base"] for match in found}) > 1:
-        return len(list(names)) == 1
-    numbers = sorted(_count(name) for name in names)
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
-def _in_order(results: Mapping) -> tuple[list[str], bool]:
-    """Return the names of a signature's outputs, and whether their order is the declared one."""
-    if _counts_up(results):
-        return sorted(results, key=_count), True
-    return list(results), len(results) == 1
 
 
 def _fits(shape, wanted) -> bool:
