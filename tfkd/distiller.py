@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfkd import backends, cache, graph, lessons, taps, teachers, validation
 from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
+from tfkd.losses import soft as soft_losses
 from tfkd.model import binding
 from tfkd.objective import Objective
 
@@ -53,6 +54,7 @@ class _Step:
         super().__init__(autocast=False, **kwargs)
         defaults = _DEFAULTS["quantize-aware" if backends.is_quantize_aware(student) else "float"]
         alpha = defaults["alpha"] if alpha is None else alpha
+        temperature = soft_losses.temperature_of(soft_loss, temperature)
         temperature = defaults["temperature"] if temperature is None else temperature
         validation.check_number("alpha", alpha)
         validation.check_number("temperature", temperature)
@@ -641,9 +643,9 @@ class Distiller(_Step, keras.Model):
             where it has settled (measured, see benchmarks/RESULTS.md).
         temperature: Softening of both distributions, from 0.001 to 1000. Defaults to 4, and to
             1 for a student from `quantize_aware`.
-        soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, or a
-            list or dict (by output) of them, in which `None` lets an output learn from labels
-            alone. It counts every element that is not masked, labelled or not.
+        soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, `None` to
+            learn from labels (and features) alone, or a list or dict (by output) of these. It
+            counts every element that is not masked, labelled or not.
         features: `tfkd.losses.FeatureLoss` objects; both models then still run once a step.
         from_logits: Whether the student's outputs are logits, where it can't be told.
         teacher_from_logits: The same for the teacher.

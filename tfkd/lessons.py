@@ -106,17 +106,8 @@ def _soft_of(outputs: binding.Slots, given) -> list:
         alone = {name: _ALONE if value is None else value for name, value in given.items()}
         return outputs.bind(alone, "soft_loss", missing=True)
     if isinstance(given, (list, tuple)):
-        listed = [_ALONE if value is None else value for value in given]
-        return (
-            outputs.bind(listed, "soft_loss")
-            if len(listed) == len(outputs)
-            else _refuse(outputs, listed)
-        )
-    return [given] * len(outputs)
-
-
-def _refuse(outputs, listed):
-    raise InputError(f"soft_loss has {len(listed)} entries for the {len(outputs)} outputs.")
+        given = [_ALONE if value is None else value for value in given]
+    return per_output(_ALONE if given is None else given, outputs, "soft_loss")
 
 
 def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, outputs) -> Lesson:
@@ -125,7 +116,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     alone = wanted is _ALONE
     chosen = None if alone else soft_losses.get(wanted)
     axis = len(shape) - 1
-    if alone or (hard is None and wanted is None and outputs > 1):
+    if alone or (hard is None and wanted is None):
         task, chosen = task or "regression", None
     else:
         chosen = chosen or soft_losses.default_for(task)

@@ -26,6 +26,12 @@ _TEMPERATURES = (1e-3, 1e3)
 
 def check_number(name: str, value) -> None:
     """Raise unless alpha is in [0, 1], or the temperature a number that float32 can work with."""
+    if type(value).__module__.startswith("keras.src.distillation"):
+        raise InputError(
+            f"{name} is a {type(value).__name__} of keras.distillation: here the student comes "
+            "first, then the teacher, alpha and temperature; give losses with soft_loss= and "
+            "features=."
+        )
     try:
         number = float(value)
     except (TypeError, ValueError):

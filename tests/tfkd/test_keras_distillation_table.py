@@ -182,7 +182,7 @@ def test_features_alone(data):
     x, y = data
     student, teacher = net(), net()
     hint = tfkd.losses.Hint("h1", "h1")
-    distiller = tfkd.Distiller(student, teacher, soft_loss=[None], features=[hint])
+    distiller = tfkd.Distiller(student, teacher, soft_loss=None, features=[hint])
     want = np.square(at(student, "h1", x) - at(teacher, "h1", x)).mean()
     assert run(distiller, x, y)["soft_loss"][0] == pytest.approx(want, rel=1e-4)
 

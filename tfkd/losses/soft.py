@@ -303,7 +303,7 @@ def get(identifier) -> SoftLoss | None:
     """Return the soft loss for an identifier.
 
     Args:
-        identifier: `"auto"` or `None` (both: `None` is returned), a name of the table above,
+        identifier: `"auto"` (`None` is returned), `None`, a name of the table above,
             a `SoftLoss`, a configuration made by `keras.saving.serialize_keras_object`, or
             a sound loss of `keras.distillation`.
 
@@ -325,6 +325,27 @@ def get(identifier) -> SoftLoss | None:
         f"soft_loss must be 'auto', one of {', '.join(map(repr, _BY_NAME))}, or a "
         f"tfkd.losses.SoftLoss; got {identifier!r}."
     )
+
+
+def temperature_of(soft_loss, temperature: float | None) -> float | None:
+    """Return the temperature that a `keras.distillation.LogitsDistillation` brings with it.
+
+    Args:
+        soft_loss: As `Distiller` takes it.
+        temperature: What the caller says, or `None`.
+
+    Raises:
+        InputError: if the two differ.
+    """
+    if type(soft_loss).__name__ != "LogitsDistillation":
+        return temperature
+    brought = float(soft_loss.temperature)
+    if temperature not in (None, brought):
+        raise InputError(
+            f"The LogitsDistillation has temperature={brought:g}, and the distiller is given "
+            f"{temperature!r}; say it once."
+        )
+    return brought
 
 
 def default_for(task: str | None) -> SoftLoss:
@@ -366,7 +387,7 @@ def _from_keras_distillation(loss) -> SoftLoss:
     raise InputError(
         f"keras.distillation.LogitsDistillation with loss {name!r} runs that loss on raw logits "
         "(no softmax, no T²) and so does not compute it; use soft_loss='kl', or give it the "
-        "object keras.losses.KLDivergence(). Its temperature is the distiller's."
+        "object keras.losses.KLDivergence()."
     )
 
 
