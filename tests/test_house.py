@@ -43,6 +43,7 @@ TFKD = [
     "lessons",
     "validation",
     "objective",
+    "step",
     "distiller",
     "callbacks",
     "training",
