@@ -61,6 +61,16 @@ class Lesson:
         return name in _PER_LABEL
 
     @property
+    def is_custom(self) -> bool:
+        """Whether the compiled loss is the user's own, with labels as it wants them."""
+        return self.hard is not None and losses.task_of(self.hard)[0] is None
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether a loss of the output reads labels."""
+        return self.hard is not None or getattr(self.soft, "needs_labels", False)
+
+    @property
     def classes(self) -> int | None:
         """Number of entries along the class axis."""
         return self.shape[self.axis]
@@ -180,14 +190,16 @@ class Labels:
     """One output's labels in a batch, missing ones apart.
 
     Attributes:
-        y: The labels, with 0 in the place of missing ones.
+        y: The labels, with a class or number in the place of missing ones that the loss takes.
         present: Boolean tensor of the elements that have one: of `y`'s shape where each
             value has its own label, otherwise that of the output without its class axis.
-            `None` where none can be missing.
+            `None` where none can be missing, or the loss itself leaves them out.
+        known: The same for soft losses that read labels: without the loss's `ignore_class` too.
     """
 
     y: Any
     present: Any = None
+    known: Any = None
 
 
 def labels_of(y, lesson: Lesson) -> Labels:
@@ -197,23 +209,41 @@ def labels_of(y, lesson: Lesson) -> Labels:
         y: Labels of a batch: numbers (batch, ...), rows (batch, ..., classes) or values.
         lesson: How the output learns.
     """
-    if y is None or lesson.unlabeled is None:
+    if y is None or (lesson.unlabeled is None and lesson.ignored is None):
         return Labels(y)
     y = tf.convert_to_tensor(y)
-    missing = _is(y, lesson.unlabeled)
-    if lesson.ignored is not None:
-        missing |= _is(y, lesson.ignored)
-    y = tf.where(missing, tf.zeros_like(y), y)
-    elements = len(lesson.shape) - 1
-    if y.shape.rank == elements + 1 and not lesson.per_label:
-        axis = lesson.axis if y.shape[lesson.axis] == lesson.classes else -1
-        missing = tf.reduce_any(missing, axis=axis)
-    return Labels(y, tf.logical_not(missing))
+    missing = is_value(y, lesson.ignored)
+    if lesson.unlabeled is None:  # Keras's own loss leaves out what it ignores
+        return Labels(y, None, tf.logical_not(_of_elements(missing, lesson)))
+    missing |= is_value(y, lesson.unlabeled)
+    # Not the class that the loss ignores: it would leave these out a second time.
+    filled = tf.ones_like(y) if lesson.ignored == 0 else tf.zeros_like(y)
+    present = tf.logical_not(_of_elements(missing, lesson))
+    return Labels(tf.where(missing, filled, y), present, present)
 
 
-def _is(y, value):
+def _of_elements(missing, lesson: Lesson):
+    """Return which elements lack a label, of which labels are missing."""
+    if missing.shape.rank == len(lesson.shape) and not lesson.per_label:
+        axis = lesson.axis if missing.shape[lesson.axis] == lesson.classes else -1
+        return tf.reduce_any(missing, axis=axis)
+    return missing
+
+
+def is_value(y, value):
+    """Return where labels are a value; nowhere if their dtype can't hold it.
+
+    Args:
+        y: Tensor of labels.
+        value: A number, NaN, or `None`.
+    """
+    nowhere = tf.zeros_like(y, tf.bool)
+    if value is None or y.dtype == tf.bool:
+        return nowhere
     if value != value:
-        return tf.math.is_nan(y) if y.dtype.is_floating else tf.zeros_like(y, tf.bool)
+        return tf.math.is_nan(y) if y.dtype.is_floating else nowhere
+    if y.dtype.is_integer and (value != int(value) or not y.dtype.min <= value <= y.dtype.max):
+        return nowhere
     return tf.equal(y, tf.cast(value, y.dtype))
 
 

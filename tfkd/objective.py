@@ -47,6 +47,7 @@ class Objective:
     Attributes:
         outputs: As given.
         lessons: How each output learns.
+        metrics: The compiled metrics of each output, set by `compile`.
 
     Raises:
         InputError: as `lessons.plan` does.
@@ -55,6 +56,7 @@ class Objective:
     def __init__(self, student, outputs: binding.Slots, loss, loss_weights, settings):
         weights = lessons.per_output(loss_weights, outputs, "loss_weights")
         self.outputs = outputs
+        self.metrics: list[list] = [[] for _ in outputs.entries]
         self.lessons = lessons.plan(
             student,
             outputs,
@@ -123,7 +125,7 @@ class Objective:
             return Batch(None, weights)
         labels = []
         for label, lesson in zip(validation.bound_labels(y, self), self.lessons, strict=True):
-            if checked and label is not None and (lesson.hard or lesson.soft) is not None:
+            if checked and label is not None and lesson.reads_labels and not lesson.is_custom:
                 # Before the loss: TensorFlow has words of its own for such labels.
                 with tf.control_dependencies(validation.assert_labels(label, lesson)):
                     label = tf.identity(label)
@@ -151,8 +153,12 @@ class Objective:
             y, present = labels.y, labels.present
             if present is not None:
                 rank = present.shape.rank
+                per_value = rank == len(lesson.shape)
+                if per_value and not all(map(_is_per_value, self.metrics[i])):
+                    # A metric of rows: those that have all their labels.
+                    present, rank, per_value = tf.reduce_all(present, axis=-1), rank - 1, False
                 y, output = tf.boolean_mask(y, present), tf.boolean_mask(output, present)
-                if rank == len(lesson.shape):  # a label per value
+                if per_value:
                     y, output = y[:, None], output[:, None]
                 if weight is not None:
                     weight = tf.broadcast_to(lessons.fitted(weight, rank), tf.shape(present))
@@ -177,11 +183,13 @@ class Objective:
             labels = lessons.Labels(None) if batch.labels is None else batch.labels[i]
             label, mask = labels.y, getattr(output, "_keras_mask", None)
             if lesson.soft.needs_labels:
-                mask = _both(mask, labels.present)
+                mask = _both(mask, labels.known)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
             more = {"mask": _over_elements(mask, student)} if lesson.soft.mixes_elements else {}
             teacher = _classes_last(answers[i], lesson)
+            if student.shape.rank == 1:  # one value an example, without an axis of its own
+                student, teacher = student[:, None], teacher[:, None]
             values = lesson.soft(teacher, student, temperature, label, **more)
             total += lesson.weight * lessons.weighted_mean(values, batch.weight(i), mask)
         return total
@@ -272,6 +280,20 @@ def _for_keras(y: list, outputs: list, weights: list):
             for weight, output in zip(weights, outputs, strict=True)
         ]
     return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
+
+
+#: Metrics that are a mean, or a count, over single values, however these are arranged.
+_PER_VALUE = {"accuracy", "acc", "binaryaccuracy", "binarycrossentropy", "bce", "crossentropy"}
+_PER_VALUE |= {"meansquarederror", "mse", "meanabsoluteerror", "mae", "rootmeansquarederror"}
+_PER_VALUE |= {"meanabsolutepercentageerror", "mape", "meansquaredlogarithmicerror", "msle"}
+_PER_VALUE |= {"precision", "recall", "auc", "huber", "logcosh", "logcosherror"}
+_PER_VALUE |= {"truepositives", "truenegatives", "falsepositives", "falsenegatives"}
+
+
+def _is_per_value(metric) -> bool:
+    name = metric if isinstance(metric, str) else type(metric).__name__
+    name = getattr(metric, "__name__", name).replace("_", "").lower()
+    return name in _PER_VALUE and not getattr(metric, "multi_label", False)
 
 
 def _classes_last(values, lesson: lessons.Lesson):

@@ -192,8 +192,11 @@ class Step:
         losses_ = lessons.per_output(aside.loss, outputs, "loss")
         weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
         several = len(outputs) > 1
+        measured = [[] for _ in outputs.entries]
         for name in ("metrics", "weighted_metrics"):
             given = kwargs.get(name)
+            for i, found in enumerate(_metrics_of(given, outputs)):
+                measured[i] += found
             if isinstance(given, dict):
                 bound = [[] if m is None else m for m in outputs.bind(given, name, missing=True)]
                 listed = several or not isinstance(bound[0], (list, tuple))
@@ -209,10 +212,18 @@ class Step:
         if any(one is not None for one in losses_):
             loss = losses_ if several else losses_[0]
         super().compile(loss=loss, **kwargs)
+        aside.metrics = measured
 
     def compile_from_config(self, config):
         """Compile a loaded distiller as it was compiled before it was saved."""
-        self.compile(**self._keras.saving.deserialize_keras_object(config))
+        config = self._keras.saving.deserialize_keras_object(config)
+        outputs = self._aside.outputs
+        if outputs is not None and not outputs.ordered:
+            # Keras was given lists in the flat order; as a caller's they could be another.
+            for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+                if isinstance(config.get(name), (list, tuple)):
+                    config[name] = dict(zip(outputs.labels, config[name], strict=False))
+        self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
@@ -253,6 +264,15 @@ class Step:
         teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
         self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
+        if (
+            kwargs.get("class_weight") is not None
+            and self._settings["unlabeled"] is not None
+            and self._keras is not keras
+        ):
+            raise InputError(
+                "tf_keras looks up class_weight for missing labels too, and finds none; with "
+                "unlabeled= give sample_weight instead."
+            )
         self._aside.ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         self._build_student(x, y)
         objective = self._objective()
@@ -304,8 +324,18 @@ class Step:
             y, weight = self._objective().in_order(y, kwargs.pop("sample_weight", None))
             if weight is not None:
                 kwargs["sample_weight"] = weight
-        with validation.told():
-            return super().evaluate(x, y, *args, **kwargs)
+        objective = self._objective()
+        labelled = y is not None or (
+            (validation.is_data_set(x) and len(_element_parts(x)) > 1) or hasattr(x, "__next__")
+        )
+        alone = objective.has_soft and not (labelled and objective.has_hard)
+        # Keras sums metrics over replicas where its names are those of the step's.
+        self._aside.hides = not (self._settings["evaluate_teacher"] or alone)
+        try:
+            with validation.told():
+                return super().evaluate(x, y, *args, **kwargs)
+        finally:
+            self._aside.hides = False
 
     def ask_teacher(self, x, dtype: str = "auto") -> cache.TeacherCache:
         """Ask the teacher about every example, once, for more than one call of `fit`.
@@ -333,7 +363,7 @@ class Step:
     @property
     def metrics(self):
         """The three losses and the compiled metrics; `loss` is what is minimised."""
-        ours = list(self._trackers.values())
+        ours = list(self._trackers.values())[: 1 if self._aside.hides else None]
         compiled = [m for m in super().metrics if m.name not in self._trackers]
         return [ours[0], *compiled, *ours[1:]]
 
@@ -436,6 +466,8 @@ class Step:
             )
             if aside.teacher is not None:
                 aside.teacher.check(aside.objective.tasks, aside.outputs, aside.objective.axes)
+        if aside.metrics is not None:
+            aside.objective.metrics = aside.metrics
         return aside.objective
 
     def _build_student(self, x, y):
@@ -447,9 +479,8 @@ class Step:
         if few is None:
             raise InputError(
                 f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
-                "show only when it is called, and this data can't be looked into beforehand: call "
-                "the student on a batch and rebuild it with the Functional API, or give arrays or "
-                "a dataset."
+                "show only when it is called, and this data can't be looked into beforehand: give "
+                "arrays or a dataset, or rebuild it with the Functional API."
             )
         values = self(few, training=False)
         if graph.has_graph(self.student):  # a Sequential, which this has built
@@ -556,7 +587,8 @@ class Step:
         if batch.labels is None or not objective.has_hard:
             return 0.0, extras
         y, outputs, weights = objective.hard_terms(batch, y_pred)
-        total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32) - extras
+        total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32)
+        total = tf.reduce_mean(total) - extras  # of a loss without a reduction
         # A replica without examples has a mean of nothing.
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
         return tf.where(some, total, tf.zeros_like(total)), extras
@@ -616,6 +648,8 @@ class _Aside:
         None
     )
     outputs: binding.Slots | None = None
+    metrics: list | None = None
+    hides = False  # the losses that evaluate doesn't report
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
 
@@ -626,6 +660,19 @@ _FIT_ARGUMENTS = (
     "validation_steps", "validation_batch_size", "validation_freq",
 )  # fmt: skip
 _EVALUATE_ARGUMENTS = ("batch_size", "verbose", "sample_weight", "steps", "callbacks")
+
+
+def _metrics_of(given, outputs: binding.Slots) -> list[list]:
+    """Return the metrics of each output, as Keras reads what `compile` was given."""
+    count = len(outputs)
+    if not given:
+        return [[] for _ in range(count)]
+    if isinstance(given, dict):
+        given = outputs.bind(given, "metrics", missing=True)
+    elif count == 1 or not isinstance(given, (list, tuple)) or len(given) != count:
+        given = [given] * count
+    listed = [one if isinstance(one, (list, tuple)) else [one] for one in given]
+    return [[metric for metric in one if metric is not None] for one in listed]
 
 
 def _is_array(given) -> bool:

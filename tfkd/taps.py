@@ -14,6 +14,8 @@ from tfkd import graph
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import binding
 
+_ARRANGING = ("Reshape", "Flatten", "Permute", "Identity")
+
 
 class Tap:
     """A model together with the layers whose outputs are wanted.
@@ -41,6 +43,7 @@ class Tap:
         if self.graph is not None and not self._own_call:
             self.inputs = binding.inputs_of(self.graph, role)
         self._wanted = {name: self._find(name, role) for name in self.names}
+        self._arranging = self._arranging_calls()
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -78,19 +81,37 @@ class Tap:
 
     def run(self, flat: list, training: bool):
         """Run the model once on its inputs in flat order; returns what a call does."""
-        if not self.names:
+        if not self.names and not self._arranging:
             return self.model(graph.as_structured(self.graph, flat), training=training), {}
         features = {}
         wanted = {call.outputs[0].index: name for name, call in self._wanted.items()}
 
         def apply(call, args, kwargs):
             result = graph.call_layer(call, args, kwargs, training)
+            logits = getattr(args[0], "_keras_logits", None) if args else None
+            if logits is not None and call.name in self._arranging:
+                result._keras_logits = graph.call_layer(call, (logits, *args[1:]), kwargs, training)
             for tensor, value in zip(call.outputs, graph.leaves(result), strict=True):
                 if tensor.index in wanted:
                     features[wanted[tensor.index]] = value
             return result
 
         return graph.replay(self.graph, flat, apply), features
+
+    def _arranging_calls(self) -> set[str]:
+        """Return the calls at the model's end that only rearrange what a squashing layer gave.
+
+        Keras keeps the logits beside its own softmax and sigmoid, and loses them there.
+        """
+        found: set[str] = set()
+        if self.inputs is None:
+            return found
+        for tensor in self.graph.output_list:
+            call = self.graph.producer(tensor)
+            while call is not None and type(call.layer).__name__ in _ARRANGING:
+                found.add(call.name)
+                call = self.graph.producer(call.inputs[0])
+        return found
 
     def _walked(self) -> graph.Graph | None:
         if self.names:

@@ -118,7 +118,7 @@ def check_first_examples(x, y, objective, ask) -> None:
             raise InputError(f"{', '.join(needy)} needs labels y; choose another soft_loss.")
     else:
         for label, lesson in zip(bound_labels(labels, objective), objective.lessons, strict=True):
-            if label is not None:
+            if label is not None and lesson.reads_labels and not lesson.is_custom:
                 check_labels(np.asarray(label), lesson)
     if isinstance(few, teachers.Taught) or ask is None:
         return
@@ -159,14 +159,15 @@ def bound_labels(y, objective) -> list:
     labels = outputs.bind(y, "labels (y)", missing=True)
     lacking = [
         lesson.name
-        for lesson, label in zip(objective.lessons, labels, strict=True)
-        if label is None and lesson.hard is not None
+        for lesson, metrics, label in zip(objective.lessons, objective.metrics, labels, strict=True)
+        if label is None and (lesson.reads_labels or metrics)
     ]
     if lacking:
         raise InputError(
-            f"There are no labels for {', '.join(map(repr, lacking))}, which have a loss; the "
-            f"{outputs.owner} has the outputs {', '.join(map(repr, outputs.labels))}: give labels "
-            "for each, or no loss."
+            f"There are no labels for {', '.join(map(repr, lacking))}, which have a loss or a "
+            f"metric that reads them; the outputs of the {outputs.owner} are "
+            f"{', '.join(map(repr, outputs.labels))}: give labels "
+            "for each, or no loss and metric."
         )
     return labels
 
@@ -184,9 +185,7 @@ def first_examples(x, y, count: int = _PROBE):
         for element in x.take(1):
             return _cut(element, lambda leaf: leaf[:count])
         raise InputError("The dataset is empty.")
-    if hasattr(x, "__getitem__") and (
-        hasattr(x, "num_batches") or (hasattr(x, "__len__") and hasattr(x, "on_epoch_end"))
-    ):  # keras.utils.PyDataset, tf_keras.utils.Sequence
+    if is_data_set(x):
         if len(x) == 0:
             raise InputError("The data holds no examples.")
         return _cut(x[0], lambda leaf: np.asarray(leaf)[:count])
@@ -204,7 +203,22 @@ def first_examples(x, y, count: int = _PROBE):
         raise InputError("The data holds no examples.")
     if len(lengths) > 1:
         raise InputError(f"x and y have different numbers of examples: {sorted(lengths)}.")
-    return graph.map_structure(lambda leaf: tf.convert_to_tensor(leaf[:count]), x), y
+
+    def few(leaf):
+        first = leaf[:count]
+        return tf.convert_to_tensor(first.toarray() if hasattr(first, "toarray") else first)
+
+    return graph.map_structure(few, x), y
+
+
+def is_data_set(x) -> bool:
+    """Tell whether data comes in batches that can be looked into: no generator, no arrays."""
+    if isinstance(x, tf.data.Dataset):
+        return True
+    # keras.utils.PyDataset, tf_keras.utils.Sequence
+    return hasattr(x, "__getitem__") and (
+        hasattr(x, "num_batches") or (hasattr(x, "__len__") and hasattr(x, "on_epoch_end"))
+    )
 
 
 def _cut(element, cut):
@@ -287,7 +301,7 @@ def _problems(y, lesson, np_or_tf):
         yield (
             counts & (y >= classes),
             (
-                f"The labels go up to {_largest(y, counts)}, but the output {name!r} has "
+                f"The labels go {_how_far(y, counts)}, but the output {name!r} has "
                 f"{classes} classes (0 to {classes - 1})"
             ),
         )
@@ -308,15 +322,17 @@ def _counted(y, lesson, isnan, floating):
             continue
         if value != value:
             counts = counts & ~isnan(y) if floating else counts
-        else:
+        elif isinstance(y, np.ndarray):
             counts = counts & (y != value)
+        else:
+            counts = counts & ~lessons.is_value(y, value)
     return counts
 
 
-def _largest(y, counts) -> str:
+def _how_far(y, counts) -> str:
     if isinstance(y, np.ndarray):
-        return str(int(y[counts].max())) if np.any(counts) else "0"
-    return "more than there are classes"
+        return f"up to {int(y[counts].max()) if np.any(counts) else 0}"
+    return "past the last class"
 
 
 def _way_out(lesson) -> str:
