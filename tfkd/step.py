@@ -273,7 +273,10 @@ class Step:
                 "tf_keras looks up class_weight for missing labels too, and finds none; with "
                 "unlabeled= give sample_weight instead."
             )
-        self._aside.ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
+        ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
+        if ends_on_nan != self._aside.ends_on_nan:
+            self._aside.ends_on_nan = ends_on_nan
+            self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
         if self._aside.teacher is not None:

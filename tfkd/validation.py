@@ -192,13 +192,8 @@ def first_examples(x, y, count: int = _PROBE):
     leaves = list(graph.leaves(x))
     if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
         return None, None
-    lengths = {len(leaf) for leaf in leaves} | (
-        set()
-        if y is None
-        else {
-            len(leaf) for leaf in graph.leaves(y) if leaf is not None and hasattr(leaf, "__len__")
-        }
-    )
+    labels = [] if y is None else [leaf for leaf in graph.leaves(y) if hasattr(leaf, "__len__")]
+    lengths = {leaf.shape[0] for leaf in leaves} | {len(leaf) for leaf in labels}
     if 0 in lengths:
         raise InputError("The data holds no examples.")
     if len(lengths) > 1:
@@ -379,6 +374,7 @@ def assert_finite(loss, **values):
     """
 
     def broken(leaf):
+        leaf = leaf.values if isinstance(leaf, tf.SparseTensor) else leaf
         return tf.logical_not(tf.reduce_all(tf.math.is_finite(tf.cast(leaf, tf.float32))))
 
     def state(name, nested):

@@ -318,3 +318,33 @@ def test_functions_of_tensors_teach(endpoint, data, package, tmp_path):
             teacher_from_logits=True, cache_teacher=cached,
         )  # fmt: skip
         assert got["soft_loss"] == pytest.approx(want, rel=2e-3)
+
+
+def test_an_unsorted_dict_of_outputs_is_saved_and_goes_on(data, package, tmp_path):
+    x, y = data
+    distiller = Distiller(heads(package, "dict"), heads(keras, "dict", seed=1))
+    distiller.compile(
+        "adam", {name: crossentropy(package) for name in NAMES}, {"colour": ["accuracy"]},
+        loss_weights={"species": 2.0},
+    )  # fmt: skip
+    distiller.fit(x, y, verbose=0)
+    distiller.save(tmp_path / "d.keras")
+    again = package.models.load_model(tmp_path / "d.keras")
+    again.teacher = heads(keras, "dict", seed=1)
+    a, b = (d.fit(x, y, shuffle=False, verbose=0).history for d in (distiller, again))
+    assert set(a) == set(b)
+    for name, values in a.items():
+        assert b[name] == pytest.approx(values, rel=1e-5), name
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_labels_of_an_output_without_a_loss_are_free(data, package):
+    x, y = data
+    student, teacher = heads(package, "list"), heads(keras, "list", seed=1)
+    loss, alone = {"species": crossentropy(package)}, {"colour": None}
+    with_labels = fit(student, teacher, x, y, package, loss, soft_loss=alone)
+    without = fit(student, teacher, x, {"species": y["species"]}, package, loss, soft_loss=alone)
+    assert with_labels["loss"] == pytest.approx(without["loss"], rel=1e-5)
+    metrics = {"metrics": {"colour": ["accuracy"]}}
+    with pytest.raises(InputError, match="no labels for 'colour', which have a loss or a metric"):
+        fit(student, teacher, x, {"species": y["species"]}, package, loss, metrics, soft_loss=alone)

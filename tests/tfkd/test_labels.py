@@ -260,6 +260,7 @@ def test_what_is_not_finite_stops_the_step_before_a_weight_moves(package, rng):
     with pytest.raises(InputError, match=r"Not finite are: outputs of the student.*learning rate"):
         distiller.fit(x[:8], y[:8], epochs=9, batch_size=8, verbose=0)
     callbacks = [package.callbacks.TerminateOnNaN()]
+    student.set_weights(before)
     with pytest.warns(UserWarning, match="student's weights hold NaN"):
         distiller.fit(x[:8], y[:8], epochs=9, batch_size=8, verbose=0, callbacks=callbacks)
 
@@ -273,3 +274,83 @@ def test_a_soft_loss_of_nothing_is_said(package, rng):
         compiled(student, teacher, package).fit(x, y, verbose=0)
     with pytest.raises(InputError, match="one unit and a loss for classes, which is 0"):
         compiled(dense(package, 1), dense(keras, 1), package)
+
+
+def test_missing_labels_in_dtypes_that_cannot_hold_their_mark(package, rng):
+    x, flags = rng.normal(size=(12, 4)).astype("float32"), rng.random((12, 3)) > 0.5
+    student, teacher = dense(package, 3, "sigmoid"), dense(keras, 3)
+    distiller = compiled(student, teacher, package, "binary_crossentropy", unlabeled=-1)
+    want = logs_of(distiller, x, flags.astype("float32"), batch_size=12)["hard_loss"]
+    assert logs_of(distiller, x, flags, batch_size=12)["hard_loss"] == pytest.approx(want, rel=1e-5)
+    student = dense(package, 256)
+    y = rng.integers(250, 256, 12).astype("uint8")  # 255 is a class here, and not -1
+    hard = -log_softmax(student.predict(x, verbose=0), -1)[np.arange(12), y].mean()
+    distiller = compiled(student, dense(keras, 256), package, unlabeled=-1)
+    assert logs_of(distiller, x, y, batch_size=12)["hard_loss"] == pytest.approx(hard, rel=1e-5)
+
+
+def test_a_class_that_is_ignored_beside_missing_labels(package, rng):
+    x, y = rng.normal(size=(12, 4)).astype("float32"), rng.integers(0, 3, 12)
+    y[:3] = -1
+    student, teacher = dense(package), dense(keras)
+    logs = log_softmax(student.predict(x, verbose=0), -1)
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+    distiller = compiled(student, teacher, package, loss, unlabeled=-1)
+    want = -logs[np.arange(12), y][y > 0].mean()
+    assert logs_of(distiller, x, y, batch_size=12)["hard_loss"] == pytest.approx(want, rel=1e-5)
+    # A soft loss that reads labels leaves out what the hard loss ignores.
+    y = rng.integers(0, 3, 12)
+    y[3:6] = 255
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    got = logs_of(compiled(student, teacher, package, loss, soft_loss="dkd"), x, y, batch_size=12)[
+        "soft_loss"
+    ]
+    plain = compiled(student, teacher, package, soft_loss="dkd")
+    want = logs_of(plain, x[y < 255], y[y < 255], batch_size=12)["soft_loss"]
+    assert got == pytest.approx(want, rel=1e-5)
+
+
+def test_metrics_of_rows_see_the_rows_that_have_all_their_labels(package, rng):
+    x, y = rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 2, (32, 3)) * 1.0
+    y[0], y[5, 1] = np.nan, np.nan
+    student = dense(package, 3, "sigmoid")
+
+    def metrics():
+        auc = package.metrics.AUC(multi_label=True, num_labels=3, name="auc")
+        return [auc, package.metrics.F1Score(threshold=0.5, average="macro", name="f1")]
+
+    distiller = compiled(
+        student, dense(keras, 3), package, "binary_crossentropy", metrics(), unlabeled=float("nan")
+    )
+    logs = logs_of(distiller, x, y.astype("float32"), batch_size=32)
+    student.compile("sgd", "binary_crossentropy", metrics=metrics())
+    whole = ~np.isnan(y).any(-1)
+    _, auc, f1 = student.evaluate(x[whole], y[whole], verbose=0)
+    assert (logs["auc"], logs["f1"]) == (pytest.approx(auc, rel=1e-5), pytest.approx(f1, rel=1e-5))
+
+
+def test_a_loss_without_a_reduction_counts_as_its_mean(batch, package):
+    student, teacher = dense(package), dense(keras)
+    loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+    got = logs_of(compiled(student, teacher, package, loss), *batch, batch_size=32)
+    want = logs_of(compiled(student, teacher, package), *batch, batch_size=32)
+    assert got == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_saturated_softmax_keeps_its_gradient_behind_a_reshape(eagerly, package):
+    la = package.layers
+    i = package.Input((4,))
+    h = la.Permute((1, 2))(la.Reshape((1, 3))(la.Softmax()(la.Dense(3)(i))))
+    student = package.Model(i, la.Flatten()(h))
+    student.set_weights([np.zeros((4, 3)), np.array([0.0, 150.0, 0.0])])
+    answers = np.zeros((8, 3), "float32")
+    distiller = Distiller(student, answers, alpha=0.0, temperature=1.0, teacher_from_logits=True)
+    distiller.compile(
+        package.optimizers.SGD(1.0), crossentropy(package, False), run_eagerly=eagerly
+    )
+    logs = logs_of(distiller, np.ones((8, 4), "float32"), np.zeros(8, int), batch_size=8)
+    assert logs["soft_loss"] == pytest.approx(100 - np.log(3), rel=1e-4)
+    np.testing.assert_allclose(
+        student.get_weights()[1] - [0, 150, 0], [1 / 3, -2 / 3, 1 / 3], atol=1e-4
+    )
