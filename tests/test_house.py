@@ -1,6 +1,7 @@
 """The house rules: who may import whom, what is documented, what an import costs."""
 
 import ast
+import configparser
 import inspect
 import pathlib
 import subprocess
@@ -192,6 +193,15 @@ def test_everything_public_is_documented(name, thing):
 @pytest.mark.parametrize(("path", "package", "module"), MODULES, ids=lambda v: str(v)[-30:])
 def test_every_module_says_what_it_is(path, package, module):
     assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_every_package_is_installed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {path.parent.relative_to(ROOT) for path, _, _ in MODULES}
+    names = {".".join(folder.parts).replace("export", "tfkd.export", 1) for folder in folders}
+    assert listed == names
 
 
 def python(code):
