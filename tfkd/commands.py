@@ -307,7 +307,7 @@ def _check_outputs(options) -> None:
 
 def _scores(options, found, test) -> dict:
     """Score what was measured on the test split."""
-    from tfkd import loading
+    from tfkd import loading, outputs
     from tfkd.export import metrics
     from tfkd.export.artifact import TFLiteModel
 
@@ -315,8 +315,12 @@ def _scores(options, found, test) -> dict:
     for name in dict.fromkeys(result.name for result in found):
         try:
             if _is_keras(name):
-                outputs = loading.load_model(name).predict(test.x, verbose=0)
-                scores[name] = metrics.score(outputs, test.y)
+                model = loading.load_model(name)
+                scores[name] = metrics.score(
+                    model.predict(test.x, verbose=0),
+                    test.y,
+                    activation=outputs.output_activations(model)[0],
+                )
             else:
                 scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
         except TfkdError as error:  # what was measured counts all the same
