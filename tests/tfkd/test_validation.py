@@ -104,8 +104,9 @@ def test_students_without_a_graph_are_trained_on_outputs(form, batch, package):
     history = distiller.fit(data, epochs=20, validation_data=data, verbose=0).history
     assert history["soft_loss"][-1] < 0.5 * history["soft_loss"][0]
     assert {"accuracy", "val_accuracy"} <= set(history)
+    want = distiller.evaluate(x, verbose=0, batch_size=32, return_dict=True)["soft_loss"]
     again = distiller.fit(x, y, cache_teacher=True, verbose=0, batch_size=32).history
-    assert again["soft_loss"][0] == pytest.approx(history["soft_loss"][-1], rel=0.2)
+    assert again["soft_loss"][0] == pytest.approx(want, rel=1e-2)  # float16
 
 
 def test_where_a_graph_is_needed_the_way_out_works(batch, package):
