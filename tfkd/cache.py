@@ -33,8 +33,8 @@ from tfkd.cache_store import About, Column, Store
 from tfkd.errors import InputError
 from tfkd.model.examples import show_signature, signature
 from tfkd.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
-from tfkd.teacher_outputs import TeacherOutputs, names_of
-from tfkd.teachers import Teacher
+from tfkd.teacher_outputs import TeacherOutputs, decode, names_of
+from tfkd.teachers import Teacher, fingerprint_of
 
 __all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
 _DTYPES = ("auto", "float16", "float32")
@@ -98,7 +98,9 @@ def cache_teacher(
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))
-    about = About(names, tasks, shapes, list(features), _identified(teacher, path is not None))
+    # A folder is bound to its teacher; in memory one that can't be hashed will do.
+    known = fingerprint_of(teacher) if path is None else teacher.fingerprint()
+    about = About(names, tasks, shapes, list(features), known)
     settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
     settings["from_logits"] = teacher.from_logits
     examples = Examples(data, min(batch_size, shard_size or batch_size))
@@ -116,7 +118,7 @@ def cache_teacher(
     return _collect(examples, ask, teacher.in_graph, store, progress)
 
 
-def ask_once(x, ask, in_graph, tasks, shapes=None, names=None, dtype="auto") -> TeacherCache:
+def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
@@ -129,29 +131,10 @@ def ask_once(x, ask, in_graph, tasks, shapes=None, names=None, dtype="auto") -> 
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.
     """
-    if isinstance(ask, Teacher):  # called as (x, teacher, tasks, shapes)
-        teacher, tasks, shapes = ask, in_graph, tasks
-        in_graph = teacher.in_graph
-
-        def ask(batch):
-            return teacher.ask(batch, tasks, shapes)
-
     _check_dtype(dtype)
     names = [f"output{i}" for i in range(len(tasks))] if names is None else list(names)
     about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
     return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
-
-
-def decode(answers: dict, outputs, shapes: list[tuple] | None = None):
-    """Return what `Teacher.ask` would have: a list of outputs and a dict of features.
-
-    Args:
-        answers: Of a batch, encoded.
-        outputs: Number of classes per output; or the number of outputs, with `shapes`.
-        shapes: The outputs' shapes, whose last size is the number of classes.
-    """
-    classes = outputs if shapes is None else [shape[-1] for shape in shapes[:outputs]]
-    return teacher_outputs.decode(answers, classes)
 
 
 def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.ndarray]:
@@ -323,13 +306,3 @@ def _names_of(teacher: Teacher, count: int) -> list[str]:
     slots = teacher.outputs.entries
     names = [slot.label if slot.given else f"output{i}" for i, slot in enumerate(slots)]
     return names if len(set(names)) == count else [f"output{i}" for i in range(count)]
-
-
-def _identified(teacher: Teacher, needed: bool) -> str | None:
-    """Return the teacher's fingerprint, or `None` where it can't be hashed and need not."""
-    try:
-        return teacher.fingerprint()
-    except InputError:
-        if needed:
-            raise
-        return None

@@ -353,6 +353,8 @@ def overrides_call(model) -> bool:
     """Tell whether a Functional or Sequential model has a `call` that is not Keras's."""
     if not hasattr(model, "_nodes_by_depth") and not hasattr(model, "_functional"):
         return False
+    if "call" in vars(model):
+        return True
     for name in ("call", "__call__"):
         owner = next(kind for kind in type(model).__mro__ if name in vars(kind))
         if owner.__module__.split(".")[0] not in ("keras", "tf_keras"):

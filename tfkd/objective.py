@@ -90,6 +90,14 @@ class Objective:
         """Whether any output learns from labels."""
         return any(lesson.hard is not None for lesson in self.lessons)
 
+    def is_soft_alone(self, labelled: bool) -> bool:
+        """Tell whether the soft loss is all there is to evaluate on.
+
+        Args:
+            labelled: Whether the data has labels.
+        """
+        return self.has_soft and not (labelled and self.has_hard)
+
     def in_order(self, y, sample_weight):
         """Return labels and weights of arrays as Keras takes them: all in one structure.
 

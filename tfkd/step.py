@@ -327,13 +327,11 @@ class Step:
             y, weight = self._objective().in_order(y, kwargs.pop("sample_weight", None))
             if weight is not None:
                 kwargs["sample_weight"] = weight
-        objective = self._objective()
         labelled = y is not None or (
             (validation.is_data_set(x) and len(_element_parts(x)) > 1) or hasattr(x, "__next__")
         )
-        alone = objective.has_soft and not (labelled and objective.has_hard)
         # Keras sums metrics over replicas where its names are those of the step's.
-        self._aside.hides = not (self._settings["evaluate_teacher"] or alone)
+        self._aside.hides = not self._evaluates_teacher(labelled)
         try:
             with validation.told():
                 return super().evaluate(x, y, *args, **kwargs)
@@ -396,8 +394,7 @@ class Step:
         """
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
         objective = self._objective()
-        alone = objective.has_soft and (y is None or not objective.has_hard)
-        with_teacher = self._settings["evaluate_teacher"] or alone
+        with_teacher = self._evaluates_teacher(labelled=y is not None)
         if with_teacher:
             x, answers, features = self._lesson(x)
         elif isinstance(x, teachers.Taught):
@@ -409,6 +406,7 @@ class Step:
         if with_teacher:
             soft = self._soft_loss(answers, features, batch, y_pred)
             self._track(x, hard_loss=hard, soft_loss=soft)
+            alone = objective.is_soft_alone(labelled=y is not None)
             alpha = 0.0 if alone else tf.convert_to_tensor(self._alpha)
             loss += (1.0 - alpha) * (soft - hard)
         self._track(x, loss=loss)
@@ -551,8 +549,8 @@ class Step:
         else:
             x = given
             labelled = len(_element_parts(given)) > 1
-        asks = self._settings["evaluate_teacher"] or not (labelled and objective.has_hard)
-        if not (asks and objective.has_soft) or teachers.carries_answers(x):
+        asks = objective.has_soft and self._evaluates_teacher(labelled)
+        if not asks or teachers.carries_answers(x):
             return
         if isinstance(cache_teacher, cache.TeacherCache) and (
             self._aside.teacher is None or (arrays and cache_teacher.covers(x))
@@ -565,6 +563,10 @@ class Step:
                 self._teacher().ask(x, None)  # raises: it answers for the training rows only
             return
         kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
+
+    def _evaluates_teacher(self, labelled: bool) -> bool:
+        """Tell whether evaluation reports the soft loss, for which the teacher is asked."""
+        return self._settings["evaluate_teacher"] or self._objective().is_soft_alone(labelled)
 
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""

@@ -38,9 +38,8 @@ class Tap:
     def __init__(self, model, layers=(), role="model"):
         self.model, self.names = model, tuple(dict.fromkeys(layers))
         self.inputs = None
-        self._own_call = graph.overrides_call(model)
         self.graph = self._walked()
-        if self.graph is not None and not self._own_call:
+        if self.graph is not None and not graph.overrides_call(model):
             self.inputs = binding.inputs_of(self.graph, role)
         self._wanted = {name: self._find(name, role) for name in self.names}
         self._arranging = self._arranging_calls()

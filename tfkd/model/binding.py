@@ -164,10 +164,6 @@ class Slots:
             )
         return [None] * len(self)
 
-    def position(self, name: str) -> int | None:
-        """Return the flat index of the slot of that name, or `None`."""
-        return next((i for i, slot in enumerate(self.entries) if slot.is_called(name)), None)
-
     @property
     def _listed(self) -> str:
         return ", ".join(map(repr, self.labels))

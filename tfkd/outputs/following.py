@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfkd import backends, graph
+from tfkd import graph
 from tfkd.errors import UnsupportedError
 from tfkd.outputs import rules
 from tfkd.outputs.kinds import Kind, Value
@@ -57,12 +57,10 @@ def output_kinds(model) -> list[OutputKind]:
         'softmax'
     """
     try:
-        if backends.flavour(model) is not None and _has_own_call(model):
-            raise UnsupportedError("its graph is not what runs")
         source = graph.walk(model)
     except (UnsupportedError, ValueError):  # the second from tensors of unknown rank
         return [OutputKind(None)] * len(getattr(model, "outputs", None) or [None])
-    kinds = follow(source, _opaque(model))
+    kinds = follow(source)
     return [_told(kinds.get(tensor.index), tensor) for tensor in source.output_list]
 
 
@@ -80,29 +78,24 @@ def output_activations(model) -> list[str | None]:
 
 
 def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
-    """Return what one output of a graph is, as `output_activations` does.
-
-    A graph does not show that a nested model has a `call` of its own: where there is a model,
-    ask `output_kinds`.
-    """
+    """Return what one output of a graph is, as `output_activations` does."""
     kind = _told(follow(source).get(tensor.index), tensor)
     return kind.activation if kind.is_last else None
 
 
-def follow(source: graph.Graph, opaque: tuple[str, ...] = (), given=()) -> dict[int, Kind | None]:
+def follow(source: graph.Graph, given=()) -> dict[int, Kind | None]:
     """Return the kind of every tensor of a graph that a call makes.
 
     One pass over the calls, so that a deep graph needs no deep stack.
 
     Args:
         source: The graph.
-        opaque: Paths of nested models of which nothing is known.
         given: Kinds of the inputs, flat, where they are known.
     """
     inputs = source.input_list
     kinds = dict(zip((tensor.index for tensor in inputs), given, strict=False))
     for call in source.calls:
-        kind = None if call.name.startswith(opaque) else _kind_of(call, kinds)
+        kind = _kind_of(call, kinds)
         kinds.update((tensor.index, kind) for tensor in call.outputs)
     return kinds
 
@@ -125,12 +118,10 @@ def _kind_of(call: graph.Call, kinds) -> Kind | None:
 def _inside(model, values: list[Value]) -> list[Kind | None]:
     """Follow a model that a layer applies, given what it is applied to."""
     try:
-        if _has_own_call(model):
-            return [None]
         source = graph.walk(model)
     except (UnsupportedError, ValueError):
         return [None]
-    kinds = follow(source, _opaque(model), [value.kind for value in values])
+    kinds = follow(source, [value.kind for value in values])
     return [kinds.get(tensor.index) for tensor in source.output_list]
 
 
@@ -139,19 +130,3 @@ def _told(kind: Kind | None, tensor: graph.Tensor) -> OutputKind:
     if kind is None or kind.name == "values" or not kind.is_whole:
         return OutputKind(None, rank=rank)
     return OutputKind(kind.name, kind.axis, rank)
-
-
-def _has_own_call(model) -> bool:
-    """Tell whether a model runs other code than its graph."""
-    return "call" in vars(model) or rules.library_class(model) is None
-
-
-def _opaque(model, prefix: str = "") -> tuple[str, ...]:
-    """Return the paths, as in a graph, of the nested models with a `call` of their own."""
-    found: list[str] = []
-    for layer in getattr(model, "layers", ()):
-        if not hasattr(layer, "layers") or not hasattr(layer, "outputs"):
-            continue
-        path = f"{prefix}{layer.name}/"
-        found += [path] if _has_own_call(layer) else _opaque(layer, path)
-    return tuple(found)
