@@ -42,6 +42,7 @@ TFKD = [
     "teacher_cache",
     "cache",
     "lessons",
+    "worth",
     "validation",
     "objective",
     "step",

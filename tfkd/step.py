@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd import backends, cache, graph, lessons, taps, teachers, validation
+from tfkd import backends, cache, graph, lessons, losses, taps, teachers, validation, worth
 from tfkd.errors import InputError
+from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
 from tfkd.model import binding
@@ -57,6 +58,8 @@ class Step:
         validation.check_number("alpha", alpha)
         validation.check_number("temperature", temperature)
         self.student = student
+        if isinstance(features, str) and features == "auto":
+            features = pairing.pair_layers(student, teacher)
         self._features = [feature_losses.get(one) for one in features]
         self._student_tap = taps.Tap(student, [f.student_layer for f in self._features], "student")
         self._settings = {
@@ -84,6 +87,13 @@ class Step:
             initializer=constant(float(temperature)),
             trainable=False,
         )
+        self._feature_means = None
+        if count := balance.size_of(self._features):
+            self._feature_means = self.add_weight(
+                name="feature_means", shape=(count,), dtype="float32", initializer="zeros",
+                trainable=False,
+                aggregation="mean" if self._keras is keras else tf.VariableAggregation.MEAN,
+            )  # fmt: skip
         mean = self._keras.metrics.Mean
         self._trackers = {name: mean(name=name) for name in ("loss", "hard_loss", "soft_loss")}
         self._aside = _Aside()
@@ -236,7 +246,16 @@ class Step:
         outputs, self._aside.features = self._student_tap(inputs, training)
         return outputs
 
-    def fit(self, x=None, y=None, *args, cache_teacher=False, cache_dtype="auto", **kwargs):
+    def fit(
+        self,
+        x=None,
+        y=None,
+        *args,
+        cache_teacher=False,
+        cache_dtype="auto",
+        baseline=None,
+        **kwargs,
+    ):
         """Train the student; takes what `keras.Model.fit` takes.
 
         Args:
@@ -249,7 +268,14 @@ class Step:
                 `TeacherCache`, with which no teacher is needed.
             cache_dtype: How `cache_teacher=True` keeps answers: `"float16"`, `"float32"`, or
                 `"auto"`, which takes float16 where it holds them to 1e-3 of their spread.
+            baseline: The same student trained without a teacher, a Keras model, if there is
+                one: what the teacher is worth is then reported as a difference to it.
             **kwargs: Passed on to Keras.
+
+        Before the first step the teacher is scored on up to 256 labelled examples, of the
+        validation data where it can be asked about them: a teacher no better than chance, with
+        classes in another order, or worse than `baseline` is a warning. After the last one the
+        student is scored on the same examples. See `teacher_scores` and `student_scores`.
 
         Returns:
             Keras's `History`, with `loss`, `hard_loss` and `soft_loss`.
@@ -284,6 +310,7 @@ class Step:
         # A cache asks about every example anyway, and checks every answer.
         asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(x, y, objective, self._ask if asked else None)
+        held_out = kwargs.get("validation_data")
         y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
         x = self._with_answers(x, teacher, cache_teacher, cache_dtype)
@@ -294,10 +321,13 @@ class Step:
             kwargs.setdefault("shuffle", False)  # Keras 3 warns of its own default otherwise
         if kwargs["sample_weight"] is None:
             del kwargs["sample_weight"]
+        talks = kwargs.get("verbose", "auto") not in (0, False)
+        sample = self._score_teacher(x, y, held_out, baseline, talks)
         self._allow_jit(answered or teacher.in_graph)
         with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
+        self._score_student(sample, baseline, talks)
         return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -368,6 +398,16 @@ class Step:
         compiled = [m for m in super().metrics if m.name not in self._trackers]
         return [ours[0], *compiled, *ours[1:]]
 
+    @property
+    def teacher_scores(self) -> list[worth.Score | None] | None:
+        """The teacher's score per output on labelled examples, from the last `fit`."""
+        return self._aside.teacher_scores
+
+    @property
+    def student_scores(self) -> list[worth.Score | None] | None:
+        """The student's score per output after the last `fit`, on the same examples."""
+        return self._aside.student_scores
+
     def train_step(self, data):
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
@@ -376,7 +416,7 @@ class Step:
         with tf.GradientTape() as tape:
             y_pred = self(x, training=True)
             hard, extras = self._hard_loss_and_extras(x, batch, y_pred, True)
-            soft = self._soft_loss(answers, features, batch, y_pred)
+            soft = self._soft_loss(answers, features, batch, y_pred, hard, True)
             alpha = tf.convert_to_tensor(self._alpha)
             loss = alpha * hard + (1.0 - alpha) * soft + extras
         checks = self._assertions(
@@ -404,7 +444,7 @@ class Step:
         hard, loss = self._hard_loss_and_extras(x, batch, y_pred, False)
         loss = loss + hard
         if with_teacher:
-            soft = self._soft_loss(answers, features, batch, y_pred)
+            soft = self._soft_loss(answers, features, batch, y_pred, hard, False)
             self._track(x, hard_loss=hard, soft_loss=soft)
             alone = objective.is_soft_alone(labelled=y is not None)
             alpha = 0.0 if alone else tf.convert_to_tensor(self._alpha)
@@ -531,6 +571,78 @@ class Step:
         objective.check_cache(cache_teacher, layers, self._aside.teacher)
         return cache_teacher.attach(x)
 
+    def _score_teacher(self, x, y, held_out, baseline, talks) -> worth.Sample | None:
+        """Score the teacher on labelled examples, and warn where it can't help."""
+        objective, teacher = self._objective(), self._aside.teacher
+        aside = self._aside
+        aside.teacher_scores = aside.student_scores = aside.baseline_scores = None
+        if not objective.has_soft or not objective.has_hard:
+            return None
+        sample = None
+        if isinstance(teacher, teachers.Teacher) and held_out is not None:
+            sample = self._sample(held_out, None, "validation")
+        if sample is None and (teacher is not None or teachers.carries_answers(x)):
+            sample = self._sample(x, y, "training")
+        if sample is None:
+            return None
+
+        def answers_of(batch):
+            if isinstance(batch, teachers.Taught):
+                return objective.answers_in(batch.answers)[0]
+            return self._ask(batch)[0]
+
+        aside.teacher_scores = sample.scores(answers_of, "teacher")
+        if baseline is not None:
+            aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
+        for i, found in enumerate(aside.teacher_scores):
+            if found is None:
+                continue
+            other = aside.baseline_scores[i] if aside.baseline_scores else None
+            wrong = worth.complaint(found, sample.part, other)
+            if wrong:
+                warnings.warn(wrong, stacklevel=3)
+            elif talks:
+                print(f"Teacher on {sample.part} examples: {found}")
+        return sample
+
+    def _score_student(self, sample, baseline, talks) -> None:
+        """Score the student on the examples that its teacher was scored on."""
+        aside = self._aside
+        if sample is None:
+            return
+        aside.student_scores = sample.scores(self._answers_of(self.student), "student")
+        for i, found in enumerate(aside.student_scores):
+            if found is None or not talks:
+                continue
+            other = aside.baseline_scores[i] if aside.baseline_scores else None
+            print(worth.conclusion(found, aside.teacher_scores[i], other, sample.part))
+
+    def _sample(self, x, y, part: str) -> worth.Sample | None:
+        if isinstance(x, (list, tuple)) and part == "validation":
+            x, y = (*x, None)[:2]
+        few, labels = validation.labelled_sample(x, y, worth.EXAMPLES)
+        if few is None or labels is None:
+            return None
+        objective = self._objective()
+        labels = validation.bound_labels(labels, objective)
+        return worth.Sample(few, labels, objective.lessons, part)
+
+    def _answers_of(self, model):
+        """Return a function from a batch to a model's logits or values, per output."""
+        lessons_ = self._objective().lessons
+
+        def answers(x):
+            x = x.x if isinstance(x, teachers.Taught) else x
+            if self._settings["student_inputs"] is not None:
+                x = self._settings["student_inputs"](x)
+            outputs = graph.leaves(model(x, training=False))
+            return [
+                losses.logits_of(output, lesson.activation)
+                for output, lesson in zip(outputs, lessons_, strict=True)
+            ]
+
+        return answers
+
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
         """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""
         given = kwargs.get("validation_data")
@@ -598,16 +710,28 @@ class Step:
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
         return tf.where(some, total, tf.zeros_like(total)), extras
 
-    def _soft_loss(self, answers, features, batch, y_pred):
+    def _soft_loss(self, answers, features, batch, y_pred, hard, training):
         """Return the sum over outputs and features of weighted means over the batch."""
-        total = self._objective().soft(answers, batch, y_pred, self._temperature)
+        objective = self._objective()
+        total = objective.soft(answers, batch, y_pred, self._temperature)
+        losses_ = []
         for one, adapter in zip(self._features, self._adapters, strict=True):
             feature = self._aside.features[one.student_layer]
             mask = getattr(feature, "_keras_mask", None)
             more = {"mask": mask} if feature_losses.takes_mask(one) else {}
             values = one(features[one.teacher_layer], adapter(feature), **more)
-            total += one.weight * lessons.weighted_mean(values, batch.weight(0), None)
+            losses_.append(lessons.weighted_mean(values, batch.weight(0), None))
         self._aside.features = None
+        reference = 1.0
+        if objective.has_soft:
+            reference = total
+        elif batch.labels is not None and objective.has_hard:
+            reference = hard
+        weights = balance.weights_of(
+            self._features, losses_, reference, self._feature_means, training
+        )
+        for weight, loss in zip(weights, losses_, strict=True):
+            total += weight * loss
         return _per_replica(total)
 
     def _logs(self, x, batch, y_pred):
@@ -657,6 +781,7 @@ class _Aside:
     hides = False  # the losses that evaluate doesn't report
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
+    teacher_scores = student_scores = baseline_scores = None
 
 
 _FIT_ARGUMENTS = (

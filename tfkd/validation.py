@@ -206,6 +206,67 @@ def first_examples(x, y, count: int = _PROBE):
     return graph.map_structure(few, x), y
 
 
+def labelled_sample(x, y, count: int):
+    """Return examples from all over the data, and their labels; `(None, None)` if it can't be.
+
+    Arrays give rows at equal distances, since they may be sorted by class; data sets give their
+    first batches.
+
+    Args:
+        x: As `fit` got it.
+        y: As `fit` got it.
+        count: How many examples, at most.
+    """
+    if y is not None and not is_data_set(x):
+        leaves = list(graph.leaves(x))
+        if not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
+            return None, None
+        step = max(1, leaves[0].shape[0] // count)
+        return first_examples(
+            graph.map_structure(lambda leaf: leaf[::step][:count], x),
+            graph.map_structure(lambda leaf: np.asarray(leaf)[::step][:count], y),
+            count,
+        )
+    if not is_data_set(x):
+        return None, None
+    batches, held = [], 0
+    for element in _elements(x):
+        few, labels = _cut(element, lambda leaf, left=count - held: leaf[:left])
+        if labels is None:
+            return None, None
+        if batches and not _can_follow(batches[0], (few, labels)):
+            break
+        batches.append((few, labels))
+        held += int(next(graph.leaves(few)).shape[0])
+        if held >= count or len(batches) == _BATCHES:
+            break
+    if len(batches) < 2:
+        return batches[0] if batches else (None, None)
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
+
+
+#: Batches of a data set that are looked into for a sample, at most: reading them takes time.
+_BATCHES = 16
+
+
+def _elements(x):
+    if isinstance(x, tf.data.Dataset):
+        yield from x.take(_BATCHES)
+    else:
+        yield from (x[i] for i in range(min(len(x), _BATCHES)))
+
+
+def _can_follow(first, other) -> bool:
+    """Tell whether two batches make one longer one."""
+    pairs = zip(graph.leaves(first), graph.leaves(other), strict=True)
+    return all(
+        isinstance(a, (np.ndarray, tf.Tensor))
+        and isinstance(b, (np.ndarray, tf.Tensor))
+        and a.shape[1:] == b.shape[1:]
+        for a, b in pairs
+    )
+
+
 def is_data_set(x) -> bool:
     """Tell whether data comes in batches that can be looked into: no generator, no arrays."""
     if isinstance(x, tf.data.Dataset):

@@ -1,0 +1,305 @@
+"""What a teacher is worth: its score on labelled examples, and the student's on the same.
+
+sample, answers ─► score ─► Score ─► complaint: no better than chance, classes crossed, ...
+                              └─────► difference between two, with its interval
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfkd import graph, lessons
+from tfkd.errors import InputError
+
+#: Labelled examples that a teacher is asked about before the first step, at most.
+EXAMPLES = 256
+#: Fewer elements than this say nothing.
+_ENOUGH = 10
+#: Standard errors above chance that count as better than chance (one-sided, 1 %).
+_Z = 2.33
+#: Above this agreement by chance nearly all labels are of one class, and say nothing either.
+_ONE_CLASS = 0.98
+_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How well answers fit labels.
+
+    Attributes:
+        name: The output's name.
+        metric: `"accuracy"` (of labels, where an example has several) or `"r2"`, the share of
+            the variance of values that is explained.
+        value: The score, as a fraction.
+        interval: Its 95 % interval (Wilson's, for accuracies), or `None` for values.
+        chance: What answers of the same frequencies get that have nothing to do with the
+            examples; 0 for values.
+        standard_errors: How many standard errors the score lies above chance; `None` for values.
+        calibration: Expected calibration error over 15 bins of confidence, or `None`.
+        count: Labelled elements: examples, steps, pixels or labels.
+        crossed: Pairs (label, answer) of classes that the answers swap.
+        hits: Boolean (count,), or the squared errors of values: for paired differences.
+    """
+
+    name: str
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    chance: float
+    standard_errors: float | None
+    calibration: float | None
+    count: int
+    crossed: tuple[tuple[int, int], ...] = ()
+    hits: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def beats_chance(self) -> bool | None:
+        """Whether the answers know anything of the labels; `None` where these don't show it."""
+        if self.count < _ENOUGH or self.chance > _ONE_CLASS:
+            return None
+        return self.value > 0 if self.standard_errors is None else self.standard_errors > _Z
+
+    def __str__(self):
+        if self.metric == "r2":
+            return f"R² {self.value:.3f} ({self.count} examples; the mean of the labels gets 0)"
+        low, high = self.interval
+        calibration = "" if self.calibration is None else f", calibration {self.calibration:.3f}"
+        return (
+            f"accuracy {self.value:.3f} ({self.count} labels, 95 % interval {low:.3f} to "
+            f"{high:.3f}; chance {self.chance:.3f}{calibration})"
+        )
+
+
+def score(answers, y, lesson: lessons.Lesson) -> Score | None:
+    """Hold logits or values against labels.
+
+    Args:
+        answers: Array (examples, ...) of logits, or values for regression, in the output's shape.
+        y: Labels as `fit` takes them.
+        lesson: How the output learns.
+
+    Returns:
+        The `Score`, or `None` where nothing is labelled or the labels are the user's own kind.
+    """
+    if y is None or lesson.is_custom:
+        return None
+    labels = lessons.labels_of(y, lesson)
+    answers, y = np.asarray(answers, "float64"), np.asarray(labels.y)
+    known = labels.present if labels.present is not None else labels.known
+    known = None if known is None else np.asarray(known)
+    if lesson.task == "categorical":
+        return _classes(answers, y, known, lesson)
+    y = y.reshape(answers.shape).astype("float64")
+    if known is not None:
+        known = np.broadcast_to(known.reshape(known.shape + (1,) * (y.ndim - known.ndim)), y.shape)
+        answers, y = answers[known], y[known]
+    if not y.size:
+        return None
+    return _yes_no(answers, y, lesson) if lesson.task == "binary" else _values(answers, y, lesson)
+
+
+def _classes(answers, y, known, lesson) -> Score | None:
+    answers = np.moveaxis(answers, lesson.axis, -1)
+    if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
+        y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
+    y, answers = y.reshape(-1).astype(int), answers.reshape(-1, answers.shape[-1])
+    if known is not None:
+        y, answers = y[known.reshape(-1)], answers[known.reshape(-1)]
+    if not y.size:
+        return None
+    said, classes = answers.argmax(-1), answers.shape[-1]
+    table = np.zeros((classes, classes))
+    np.add.at(table, (y, said), 1)
+    chance = float(table.sum(0) @ table.sum(1)) / len(y) ** 2
+    p = np.exp(answers - answers.max(-1, keepdims=True))
+    confidence = p.max(-1) / p.sum(-1)
+    return _accuracy(lesson, said == y, chance, confidence, _crossed(table))
+
+
+def _yes_no(answers, y, lesson) -> Score:
+    says, is_yes = answers > 0, y > 0.5
+    if says.ndim == 1:
+        says, is_yes = says[:, None], is_yes[:, None]
+    says, is_yes = says.reshape(-1, says.shape[-1]), is_yes.reshape(-1, is_yes.shape[-1])
+    said, true = says.mean(0), is_yes.mean(0)
+    chance = float((said * true + (1 - said) * (1 - true)).mean())
+    confidence = 1 / (1 + np.exp(-np.abs(answers))).reshape(-1)
+    return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, ())
+
+
+def _values(answers, y, lesson) -> Score:
+    square = np.square(answers - y)
+    spread = float(np.square(y - y.mean(0)).mean())
+    value = 1 - float(square.mean()) / spread if spread else 0.0
+    return Score(lesson.name, "r2", value, None, 0.0, None, None, len(y), hits=square.reshape(-1))
+
+
+def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
+    count, value = len(hits), float(hits.mean())
+    error = math.sqrt(max(chance * (1 - chance), 1e-12) / count)
+    return Score(
+        lesson.name, "accuracy", value, wilson(value, count), chance, (value - chance) / error,
+        _calibration_error(hits, confidence), count, crossed, hits,
+    )  # fmt: skip
+
+
+def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Return Wilson's interval of a share.
+
+    Args:
+        share: In [0, 1].
+        count: Of what it is a share.
+        z: Standard errors; 1.96 for 95 %.
+    """
+    centre = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (centre - half) / (1 + z * z / count), (centre + half) / (1 + z * z / count)
+
+
+def _calibration_error(hits, confidence) -> float:
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    gaps = np.bincount(bins, hits, _BINS) - np.bincount(bins, confidence, _BINS)
+    return float(np.abs(gaps).sum() / counts.sum())
+
+
+def _crossed(table) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of classes that answers exchange: each label mostly gets the other's."""
+    seen = table.sum(1)
+    mostly = table.argmax(1)
+    clear = (seen >= 3) & (table.max(1) > 0.6 * np.maximum(seen, 1))
+    moved = [int(c) for c in np.flatnonzero(clear & (mostly != np.arange(len(table))))]
+    targets = {int(mostly[c]) for c in moved}
+    # A permutation among themselves: every one of them is also what another one gets.
+    if len(moved) < 2 or targets != set(moved):
+        return ()
+    return tuple((c, int(mostly[c])) for c in moved)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Labelled examples that teacher and student are scored on.
+
+    Attributes:
+        x: The examples, as `fit` got them.
+        labels: The labels of each output, or `None`.
+        lessons: How each output learns.
+        part: What they are of: `"validation"` or `"training"`.
+    """
+
+    x: Any
+    labels: list
+    lessons: tuple[lessons.Lesson, ...]
+    part: str
+
+    def scores(self, answers_of: Callable, who: str) -> list[Score | None]:
+        """Return a score per output; `None` where there is nothing to score.
+
+        Args:
+            answers_of: From a batch of examples to logits or values per output.
+            who: Who answers, for errors.
+
+        Raises:
+            InputError: if answers for examples of the training part are not finite.
+        """
+        batches = [answers_of(batch) for batch in _batches(self.x)]
+        scores = []
+        for i, (lesson, y) in enumerate(zip(self.lessons, self.labels, strict=True)):
+            if y is None or lesson.hard is None or batches[0][i] is None:
+                scores.append(None)
+                continue
+            answers = np.concatenate([np.asarray(batch[i]) for batch in batches])
+            broken = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
+            if broken.any():
+                raise InputError(
+                    f"The {who} gives NaN or infinite values for {broken.sum()} of {len(broken)} "
+                    f"{self.part} examples ({lesson.name!r}); check its weights and its inputs."
+                )
+            scores.append(score(answers, y, lesson))
+        return scores
+
+
+def _batches(x):
+    leaves = [leaf for leaf in graph.leaves(x) if hasattr(leaf, "shape")]
+    count = int(leaves[0].shape[0])
+    size = sum(int(np.prod(leaf.shape[1:])) * 4 for leaf in leaves)
+    step = max(1, min(_AT_ONCE, _BYTES // max(size, 1)))
+    for start in range(0, count, step):
+        yield graph.map_structure(lambda leaf, i=start: leaf[i : i + step], x)
+
+
+#: Examples and bytes that a model is called with at once.
+_AT_ONCE, _BYTES = 128, 2**24
+
+
+def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:
+    """Return what is wrong with a teacher, in a sentence or two; empty if nothing is.
+
+    Args:
+        teacher: Its score.
+        part: What it was scored on: "validation" or "training".
+        baseline: The score of the student trained without it, on the same, if known.
+    """
+    said = f"The teacher's {teacher.name!r} scores {teacher} on {part} examples"
+    if teacher.crossed:
+        pairs = ", ".join(f"{label} as {answer}" for label, answer in teacher.crossed)
+        return (
+            f"{said}, and takes classes for each other (labels {pairs}): its classes seem to be "
+            "in another order than the labels'. Reorder them before you distil."
+        )
+    if teacher.beats_chance is False:
+        return (
+            f"{said}: no better than chance. A student can't learn from it; check its weights, "
+            "its preprocessing (teacher_inputs=) and the order of its classes."
+        )
+    if baseline is not None and baseline.value > teacher.value:
+        return (
+            f"{said}; the student trained without it scores {baseline.value:.3f} there. Such a "
+            "teacher may hold the student back: tfkd.compare measures what it is worth."
+        )
+    return ""
+
+
+def conclusion(student: Score, teacher: Score | None, baseline: Score | None, part: str) -> str:
+    """Return the line that ends a training: with the teacher, without it, and the difference.
+
+    Args:
+        student: The student's score.
+        teacher: The teacher's, on the same.
+        baseline: That of the student trained without a teacher, on the same, if known.
+        part: What they were scored on: "validation" or "training".
+    """
+    said = f"Student on {part} examples: {student.metric} {student.value:.3f}"
+    said += "" if teacher is None else f", teacher {teacher.value:.3f}"
+    if student.beats_chance is False:
+        said += ". The student is no better than chance: it is too small, or trained too briefly"
+    if baseline is None:
+        return (
+            f"{said}. What the teacher is worth shows beside the same student trained without it: "
+            "fit(baseline=model), tfkd.compare."
+        )
+    gap, (low, high) = difference(student, baseline)
+    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} (95 % {low:+.3f} to {high:+.3f})"
+    return said if high >= 0 else f"{said}. The teacher made the student worse: keep the other"
+
+
+def difference(one: Score, other: Score) -> tuple[float, tuple[float, float]]:
+    """Return one score minus another on the same elements, and its 95 % interval.
+
+    Paired: what both have right or wrong alike does not widen the interval.
+
+    Args:
+        one: A score.
+        other: Another, of the same elements in the same order.
+    """
+    gaps = np.asarray(one.hits, "float64") - np.asarray(other.hits, "float64")
+    value, error = one.value - other.value, float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if one.metric == "r2":
+        total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
+        error = error / total if total else 0.0
+    return value, (value - 1.96 * error, value + 1.96 * error)
