@@ -1,0 +1,235 @@
+"""What a teacher is worth: scores against SciPy and scikit-learn, and what `fit` says of them."""
+
+import keras
+import numpy as np
+import pytest
+import sklearn.metrics
+import tensorflow as tf
+from scipy import stats
+
+import tfkd
+from tfkd import lessons, worth
+
+RNG = np.random.default_rng(0)
+
+
+def lesson(task, shape, **more):
+    hard = {
+        "categorical": "sparse_categorical_crossentropy",
+        "binary": "binary_crossentropy",
+        "regression": "mse",
+    }[task]
+    return lessons.Lesson(
+        "out", shape, task, "linear", len(shape) - 1, None, hard, 1.0, more.get("unlabeled")
+    )
+
+
+def noisy(y, classes, share):
+    """Logits that are right for about a share of the labels."""
+    logits = RNG.normal(size=(*y.shape, classes))
+    wins = RNG.random(y.shape) < share
+    return logits + 9 * wins[..., None] * np.eye(classes)[y]
+
+
+def test_score_of_classes():
+    y = RNG.choice(4, 300, p=[0.6, 0.2, 0.1, 0.1])
+    logits = noisy(y, 4, 0.5)
+    found = worth.score(logits, y, lesson("categorical", (None, 4)))
+    said = logits.argmax(1)
+    assert found.value == pytest.approx(sklearn.metrics.accuracy_score(y, said))
+    kappa = (found.value - found.chance) / (1 - found.chance)
+    assert kappa == pytest.approx(sklearn.metrics.cohen_kappa_score(y, said))
+    hits = int((said == y).sum())
+    interval = stats.binomtest(hits, 300).proportion_ci(method="wilson")
+    assert found.interval == pytest.approx((interval.low, interval.high), abs=1e-4)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (p.max(1) >= low) & (p.max(1) < low + 1 / 15)
+        if inside.any():
+            error += abs((said == y)[inside].mean() - p.max(1)[inside].mean()) * inside.mean()
+    assert found.calibration == pytest.approx(error)
+
+
+@pytest.mark.parametrize("form", ["rows", "steps", "unlabeled", "axis 1"])
+def test_forms_of_labels(form):
+    y = RNG.integers(0, 3, (60, 5) if form in ("steps", "axis 1") else 60)
+    logits = noisy(y, 3, 0.7)
+    expected, given, answers = (logits.argmax(-1) == y).mean(), y, logits
+    how = lesson("categorical", (None, *logits.shape[1:]))
+    if form == "rows":
+        given = np.eye(3)[y]
+    elif form == "unlabeled":
+        how = lesson("categorical", (None, 3), unlabeled=-1)
+        given = np.where(np.arange(60) % 2, y, -1)
+        expected = (logits.argmax(-1) == y)[1::2].mean()
+    elif form == "axis 1":
+        answers = np.moveaxis(logits, -1, 1)
+        how = lessons.Lesson("out", (None, 3, 5), "categorical", "linear", 1, None, how.hard, 1.0)
+    assert worth.score(answers, given, how).value == pytest.approx(expected)
+
+
+def test_score_of_labels_and_values():
+    y = (RNG.random((200, 3)) < [0.5, 0.1, 0.9]).astype("float32")
+    logits = (2 * y - 1) * np.where(RNG.random((200, 3)) < 0.9, 2.0, -2.0)
+    found = worth.score(logits, y, lesson("binary", (None, 3)))
+    assert found.value == pytest.approx(((logits > 0) == (y > 0)).mean())
+    assert found.beats_chance
+    often = worth.score(np.tile([1.0, -1.0, 1.0], (200, 1)), y, lesson("binary", (None, 3)))
+    assert often.value > 0.6 and often.beats_chance is False  # the more frequent answer each
+
+    values = RNG.normal(size=(100, 2)) * [1, 5]
+    answers = values + RNG.normal(size=(100, 2))
+    found = worth.score(answers, values, lesson("regression", (None, 2)))
+    reference = sklearn.metrics.r2_score(values, answers, multioutput="variance_weighted")
+    assert (found.metric, found.value) == ("r2", pytest.approx(reference))
+
+
+@pytest.mark.parametrize(
+    ("share", "beats"), [(0.9, True), (0.0, False)], ids=["knows", "knows nothing"]
+)
+def test_chance_of_imbalanced_labels(share, beats):
+    y = RNG.choice(2, 400, p=[0.95, 0.05])
+    found = worth.score(noisy(y, 2, share), y, lesson("categorical", (None, 2)))
+    assert found.beats_chance is beats
+    constant = worth.score(np.tile([3.0, 0.0], (400, 1)), y, lesson("categorical", (None, 2)))
+    assert constant.value > 0.9 and constant.beats_chance is False
+
+
+def test_too_little_says_nothing():
+    how = lesson("categorical", (None, 3))
+    few = worth.score(np.eye(3)[[0, 1, 2]], np.array([1, 2, 0]), how)
+    of_one_class = worth.score(np.eye(3)[np.zeros(50, int)], np.zeros(50, int), how)
+    assert few.beats_chance is None and of_one_class.beats_chance is None
+
+
+def test_crossed_classes():
+    y = np.tile(np.arange(5), 20)
+    order = np.array([0, 3, 2, 1, 4])
+    found = worth.score(noisy(y, 5, 0.95)[:, order], y, lesson("categorical", (None, 5)))
+    assert found.crossed == ((1, 3), (3, 1))
+    assert "1 as 3" in worth.complaint(found, "training")
+    assert worth.score(noisy(y, 5, 0.7), y, lesson("categorical", (None, 5))).crossed == ()
+
+
+def test_difference_is_paired():
+    y = RNG.integers(0, 4, 400)
+    one, other = noisy(y, 4, 0.9), noisy(y, 4, 0.6)
+    how = lesson("categorical", (None, 4))
+    gap, (low, high) = worth.difference(worth.score(one, y, how), worth.score(other, y, how))
+    hits = [(logits.argmax(1) == y).astype(float) for logits in (one, other)]
+    interval = stats.ttest_rel(*hits).confidence_interval(0.95)
+    assert gap == pytest.approx(hits[0].mean() - hits[1].mean())
+    assert (low, high) == pytest.approx((interval.low, interval.high), abs=1e-3)
+
+
+# --- in fit -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = RNG.normal(size=(240, 6)).astype("float32")
+    return x, (x[:, :3].argmax(1)).astype("int32")
+
+
+@pytest.fixture(scope="module")
+def knowing():
+    """A teacher that knows the rule: the largest of the first three inputs."""
+    return dense(3, 5 * np.eye(6, 3, dtype="float32"))
+
+
+def dense(units, kernel=None):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(units)])
+    if kernel is not None:
+        model.set_weights([kernel, np.zeros(units, "float32")])
+    return model
+
+
+def compiled(teacher, **more):
+    distiller = tfkd.Distiller(dense(3), teacher, **more)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    return distiller
+
+
+def test_a_good_teacher_is_scored(data, knowing, capsys, recwarn):
+    x, y = data
+    distiller = compiled(knowing)
+    distiller.fit(x[:60], y[:60], validation_data=(x[60:], y[60:]), batch_size=60, verbose=2)
+    (teacher,), (student,) = distiller.teacher_scores, distiller.student_scores
+    assert teacher.value == 1.0 and teacher.count == 180
+    assert student.value == np.mean(keras.ops.argmax(distiller.student(x[60:]), 1) == y[60:])
+    said = capsys.readouterr().out
+    assert "Teacher on validation examples: accuracy 1.000" in said
+    assert "Student on validation examples" in said and "baseline=" in said
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
+@pytest.mark.parametrize("kind", ["constant", "crossed", "worse than chance"])
+def test_a_useless_teacher_is_a_warning(data, kind):
+    x, y = data
+    kernel = 5 * np.eye(6, 3, dtype="float32")
+    kernel = {"constant": 0 * kernel, "crossed": kernel[:, [1, 0, 2]], "worse than chance": -kernel}
+    teacher = dense(3, kernel[kind])
+    match = {"crossed": "labels 0 as 1, 1 as 0"}.get(kind, "no better than chance")
+    with pytest.warns(UserWarning, match=match):
+        compiled(teacher).fit(x, y, batch_size=120, verbose=0)
+
+
+def test_a_teacher_behind_the_baseline_is_a_warning(data, knowing, capsys):
+    x, y = data
+    weak = dense(3, 5 * np.eye(6, 3, dtype="float32") + RNG.normal(size=(6, 3)).astype("f") * 3)
+    distiller = compiled(weak)
+    with pytest.warns(UserWarning, match=r"trained without it scores 1.000 there"):
+        distiller.fit(x, y, batch_size=240, verbose=2, baseline=knowing)
+    assert "made the student worse" in capsys.readouterr().out
+
+
+def forms(x, y, answers):
+    yield "arrays beside", answers, (x, y), {}
+    yield "dataset", None, (tf.data.Dataset.from_tensor_slices((x, y)).batch(32),), {}
+    yield "cached", None, (x, y), {"cache_teacher": True}
+    split = {"validation_data": tf.data.Dataset.from_tensor_slices((x, y)).batch(32)}
+    yield "validation data set", None, (x, y), split
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_every_form_of_data_is_scored(data, knowing, index):
+    x, y = data
+    _, teacher, given, more = list(forms(x, y, knowing(x).numpy()))[index]
+    distiller = compiled(knowing if teacher is None else teacher, teacher_from_logits=True)
+    distiller.fit(*given, verbose=0, **more)
+    assert distiller.teacher_scores[0].value == 1.0
+    assert distiller.teacher_scores[0].count == 240
+
+
+def test_sorted_arrays_are_sampled_throughout(knowing):
+    x = RNG.normal(size=(3000, 6)).astype("float32")
+    x = x[np.argsort(x[:, :3].argmax(1))]
+    distiller = compiled(knowing)
+    distiller.fit(x, x[:, :3].argmax(1), batch_size=3000, verbose=0)
+    assert distiller.teacher_scores[0].chance == pytest.approx(1 / 3, abs=0.05)
+    assert distiller.teacher_scores[0].count == worth.EXAMPLES
+
+
+def test_the_teacher_is_asked_about_no_more_than_that(data, knowing):
+    x, y = data
+    asked = []
+
+    def teacher(batch):
+        asked.append(len(batch))
+        return np.asarray(batch) @ (5 * np.eye(6, 3, dtype="float32"))
+
+    many, labels = np.tile(x, (5, 1)), np.tile(y, 5)
+    distiller = compiled(teacher, teacher_from_logits=True)
+    distiller.fit(many, labels, validation_data=(x, y), batch_size=600, verbose=0)
+    assert sum(asked) <= 1200 + 240 + 4  # the epoch, the sample, the look at the first examples
+
+
+def test_without_labels_or_teacher_nothing_is_scored(data, knowing):
+    x, _ = data
+    distiller = tfkd.Distiller(dense(3), knowing, soft_loss="kl")
+    distiller.compile("adam", None, run_eagerly=True)
+    distiller.fit(x, verbose=0, batch_size=240)
+    assert distiller.teacher_scores is None
