@@ -1,16 +1,20 @@
 """What the student is told of the teacher: losses on answers and losses on features.
 
-`soft` compares outputs, `features` compares what named layers give, `outputs` tells what
-an output means and turns probabilities back into logits.
+`soft` compares outputs, and `weighted` adds several such losses up; `features` compares what
+named layers give, `pairing` finds these layers, `balance` weighs them; `outputs` finds out
+what an output means and turns probabilities back into logits.
 """
 
 from tfkd.losses.features import (
     AttentionTransfer,
+    ChannelWise,
     FeatureLoss,
     Hint,
+    RelationalKD,
     SimilarityPreserving,
 )
 from tfkd.losses.outputs import TASKS, logits_of, option_of, task_of
+from tfkd.losses.pairing import pair_layers
 from tfkd.losses.soft import (
     DIST,
     DKD,
@@ -24,6 +28,7 @@ from tfkd.losses.soft import (
     default_for,
     get,
 )
+from tfkd.losses.weighted import WeightedSum
 
 __all__ = [
     "DIST",
@@ -31,18 +36,22 @@ __all__ = [
     "TASKS",
     "AttentionTransfer",
     "BinaryKLDivergence",
+    "ChannelWise",
     "FeatureLoss",
     "Hint",
     "KLDivergence",
     "LogitMeanSquaredError",
     "MeanSquaredError",
+    "RelationalKD",
     "SimilarityPreserving",
     "SoftLoss",
     "StandardizedKLDivergence",
     "TeacherBounded",
+    "WeightedSum",
     "default_for",
     "get",
     "logits_of",
     "option_of",
+    "pair_layers",
     "task_of",
 ]

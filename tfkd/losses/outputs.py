@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+
+from tfkd.errors import InputError
 
 #: What an output means, and with it what a soft loss compares.
 TASKS = ("categorical", "binary", "regression")
@@ -108,12 +113,36 @@ def option_of(loss, name: str, default=None):
     return default if value is None else value
 
 
+def checked_number(name: str, value: Any, positive: bool = False) -> float:
+    """Return a finite number ≥ 0, or > 0.
+
+    Args:
+        name: Of the argument, for the message.
+        value: What was given.
+        positive: Whether 0 is refused.
+
+    Raises:
+        InputError: if it is none.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        raise InputError(f"{name} must be a number {'>' if positive else '>='} 0, got {value!r}.")
+    return number
+
+
 class Configured:
     """Something that is rebuilt from its constructor's arguments, kept as attributes."""
 
     def get_config(self):
         """Return the constructor's arguments."""
         return dict(vars(self))
+
+    def __repr__(self):
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({given})"
 
     @classmethod
     def from_config(cls, config):

@@ -15,6 +15,8 @@ logits. The distiller multiplies by nothing: a loss carries its own T².
 | `"logit_mse"` | `LogitMeanSquaredError` | categorical, binary | Ba and Caruana 2014 |
 | `"mse"` | `MeanSquaredError` | regression | |
 | `"teacher_bounded"` | `TeacherBounded` | regression | Chen et al. 2017 |
+
+`tfkd.losses.WeightedSum` adds several of them up on one output.
 """
 
 from __future__ import annotations

@@ -1,0 +1,156 @@
+"""Choosing the layers of feature losses by the shapes of what the layers give."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from tfkd import backends, graph
+from tfkd.errors import InputError
+from tfkd.losses.features import FeatureLoss, Hint
+
+# How the class names of layers begin.
+_NOISE = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout", "DropPath", "StochasticDepth")
+_ARRANGING = ("Reshape", "Permute", "Identity", "ZeroPadding", "Cropping", "QuantizeLayer")
+_PREPARING = ("Rescaling", "Normalization", "Random", "Resizing", "CenterCrop")
+_NORMALIZING = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
+_LINEAR = ("Conv", "Dense", "DepthwiseConv", "SeparableConv", "EinsumDense")
+_AFTER_HEAD = (*_ARRANGING, "Activation", "Softmax", "Sigmoid", "UpSampling", "Resizing")
+
+
+def pair_layers(
+    student: Any,
+    teacher: Any,
+    loss: type[FeatureLoss] = Hint,
+    weight: float | Literal["auto"] = "auto",
+    **arguments: Any,
+) -> list[FeatureLoss]:
+    """Pair the last layer of each resolution of the student with that of the teacher.
+
+    A resolution is what lies between batch and channels: height and width of an image, steps
+    of a sequence (a free number of steps equals another). Of each that both models have, the
+    last layer counts, in the order of the graph, and rather one behind an activation than the
+    convolution before it. Left out are outputs and the layers that give them, which the soft
+    loss compares, layers that are called several times, dropout, and what comes before the
+    first weights. Names play no part.
+
+    Args:
+        student: A Keras 3 or tf_keras model with a graph.
+        teacher: Another, of any flavour.
+        loss: Class of the losses. Defaults to `Hint`.
+        weight: Of each loss. Defaults to `"auto"` (see `tfkd.losses.balance`).
+        **arguments: Further arguments of the class, such as `temperature`.
+
+    Returns:
+        One loss per resolution, in the student's order: what `Distiller(features=)` takes.
+        The list prints the names of the layers.
+
+    Raises:
+        InputError: if something is no model or not built, or if no resolution is in both;
+            the message lists what there is.
+        UnsupportedError: if a model has no graph.
+
+    Example:
+        >>> import keras, tfkd
+        >>> def net(width, name):
+        ...     return keras.Sequential([
+        ...         keras.Input((8, 8, 1)), keras.layers.Conv2D(width, 3, padding="same"),
+        ...         keras.layers.ReLU(name=name), keras.layers.Flatten(), keras.layers.Dense(3)])
+        >>> tfkd.losses.pair_layers(net(2, "small"), net(9, "large"))
+        [Hint(student_layer='small', teacher_layer='large', weight='auto')]
+    """
+    for role, model in (("student", student), ("teacher", teacher)):
+        if backends.flavour(model) is None:
+            raise InputError(
+                f"Layers are paired between two Keras models; the {role} is "
+                f"{type(model).__name__}. Load it first, or name the layers."
+            )
+    ours, theirs = _stages(student), _stages(teacher)
+    shared = [sizes for sizes in ours if sizes in theirs]
+    if not shared:
+        raise InputError(
+            f"No layers can be paired: the student {student.name!r} has {_listed(ours)}, the "
+            f"teacher {teacher.name!r} {_listed(theirs)}. Give both inputs of the same size, or "
+            "name the layers, as in tfkd.losses.SimilarityPreserving('mid', 'block4')."
+        )
+    return [loss(ours[sizes], theirs[sizes], weight=weight, **arguments) for sizes in shared]
+
+
+def _stages(model) -> dict[tuple[int | None, ...], str]:
+    """Return the layer that stands for each resolution, in the order of the graph."""
+    walked = graph.walk(model, ignore_call=True)
+    producers = {tensor.index: call for call in walked.calls for tensor in call.outputs}
+    names = [call.name for call in walked.calls]
+    left_out = _heads(walked, producers) | {name for name in names if names.count(name) > 1}
+    activated: dict[tuple, str] = {}
+    linear: dict[tuple, str] = {}
+    learned: set[int] = set()  # tensors behind weights
+    for call in walked.calls:
+        kind = _kind(call)
+        has_weights = getattr(call.layer, "weights", None) and not kind.startswith(_PREPARING)
+        if not has_weights and learned.isdisjoint(tensor.index for tensor in call.inputs):
+            continue
+        learned.update(tensor.index for tensor in call.outputs)
+        if (
+            call.name in left_out
+            or kind.startswith((*_NOISE, *_ARRANGING))
+            or not _is_map(call.outputs)
+        ):
+            continue
+        stage = activated if _is_activated(call, producers) else linear
+        stage[call.outputs[0].shape[1:-1]] = call.name
+    found = linear | activated
+    return dict(sorted(found.items(), key=lambda item: names.index(item[1])))
+
+
+def _is_map(outputs: tuple[graph.Tensor, ...]) -> bool:
+    """Tell whether a call gives one map of features: several positions, known sizes."""
+    shape = outputs[0].shape
+    if len(outputs) > 1 or len(shape) < 3 or shape[-1] is None or "float" not in outputs[0].dtype:
+        return False
+    sizes = shape[1:-1]
+    return len(sizes) == 1 if None in sizes else math.prod(sizes) > 1
+
+
+def _heads(walked: graph.Graph, producers: dict[int, graph.Call]) -> set[str]:
+    """Return the layers that give the outputs, and those that only squash or arrange these."""
+    found = set()
+    for tensor in walked.output_list:
+        call = producers.get(tensor.index)
+        while call is not None:
+            found.add(call.name)
+            if not _kind(call).startswith(_AFTER_HEAD):
+                break
+            call = producers.get(call.inputs[0].index)
+    return found
+
+
+def _is_activated(call: graph.Call, producers: dict[int, graph.Call]) -> bool:
+    """Tell whether a feature is anything but a linear layer's, normalized or not."""
+    while call is not None and _kind(call).startswith((*_NORMALIZING, *_NOISE, *_ARRANGING)):
+        call = producers.get(call.inputs[0].index)
+    if call is None or not _kind(call).startswith(_LINEAR):
+        return True
+    function = getattr(_inner(call.layer), "activation", None)
+    while hasattr(function, "activation"):  # tfmot's wrapper
+        function = function.activation
+    name = getattr(function, "__name__", type(function).__name__)
+    return name not in ("linear", "NoneType", "NoOpActivation")
+
+
+def _inner(layer):
+    """Return the layer in a wrapper such as `TimeDistributed` or tfmot's, or the layer."""
+    return getattr(layer, "layer", layer)
+
+
+def _kind(call: graph.Call) -> str:
+    return type(_inner(call.layer)).__name__
+
+
+def _listed(stages: dict[tuple[int | None, ...], str]) -> str:
+    if not stages:
+        return "none with positions (images, sequences) behind its first weights"
+    return ", ".join(
+        "×".join("any" if size is None else str(size) for size in sizes) + f" ({name!r})"
+        for sizes, name in stages.items()
+    )
