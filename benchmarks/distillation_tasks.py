@@ -254,27 +254,13 @@ def cnn(*widths, classes=10, dropout=0.0, norm=True):
     def build(shape):
         inputs = x = keras.Input(shape)
         for i, width in enumerate(widths):
-            x = L.Conv2D(width, 3, strides=2 if i else 1, padding="same", use_bias=not norm)(x)
+            stride = 2 if i or shape[0] > 16 else 1
+            x = L.Conv2D(width, 3, strides=stride, padding="same", use_bias=not norm)(x)
             x = L.BatchNormalization(momentum=0.9)(x) if norm else x
             x = L.ReLU()(x)
         x = L.GlobalAveragePooling2D()(x)
         x = L.Dropout(dropout)(x) if dropout else x
         return keras.Model(inputs, L.Dense(classes)(x))
-
-    return build
-
-
-def deep_cnn(width):
-    """Two convolutions a resolution, three resolutions."""
-
-    def build(shape):
-        inputs = x = keras.Input(shape)
-        for factor in (1, 2, 4):
-            for stride in (1, 2):
-                x = L.Conv2D(width * factor, 3, strides=stride, padding="same", use_bias=False)(x)
-                x = L.ReLU()(L.BatchNormalization(momentum=0.9)(x))
-            x = L.Dropout(0.2)(x)
-        return keras.Model(inputs, L.Dense(10)(L.GlobalAveragePooling2D()(x)))
 
     return build
 
@@ -356,7 +342,9 @@ TUNED = {
     "vowels": Task(
         vowels, rnn(L.GRU, 64, 9, 2), rnn(L.GRU, 8, 9), budgets=(40, 120), teacher_epochs=80
     ),
-    "cifar-a": Task(cifar_a, deep_cnn(24), ds_cnn(24, 4), budgets=(6, 20), teacher_epochs=20),
+    "cifar-a": Task(
+        cifar_a, cnn(32, 64, 128, dropout=0.3), ds_cnn(16, 3), budgets=(6, 20), teacher_epochs=20,
+    ),
     "pairs": Task(
         pairs, cnn(32, 64, 96, dropout=0.2), cnn(6, 10, 14), "multilabel", budgets=(12, 40)
     ),
@@ -380,7 +368,8 @@ HELD_OUT = {
         spoken_series, rnn(L.GRU, 64, 10, 2, dropout=0.3), rnn(L.LSTM, 12, 10), budgets=(15, 50)
     ),
     "cifar-b": Task(
-        cifar_b, deep_cnn(24), cnn(12, 24, 32, norm=False), budgets=(6, 20), teacher_epochs=20
+        cifar_b, cnn(32, 64, 128, dropout=0.3), cnn(12, 24, 32, norm=False),
+        budgets=(6, 20), teacher_epochs=20
     ),
     "strips": Task(
         strips, rnn(L.GRU, 96, 10, steps=True, dropout=0.3), rnn(L.GRU, 12, 10, steps=True),

@@ -133,6 +133,9 @@ class Report:
         training: Model name → `{"val_accuracy": [...], ...}`, a value per epoch.
         settings: What was asked for, so that the run can be repeated.
         benchmark: The times of the files with their comparisons.
+        teaching: What the teacher was worth, as `tfkd.worth.Worth.to_json` gives it: scores of
+            the teacher and of the student with and without it, the difference and its interval,
+            which student was kept, and all that in a sentence ("summary").
     """
 
     task: str
@@ -141,6 +144,7 @@ class Report:
     training: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
+    teaching: dict[str, Any] | None = None
 
     def entry(self, name: str) -> ModelEntry:
         """Return the entry of that name.
@@ -285,6 +289,8 @@ def print_table(report: Report, console) -> None:
     for row in zip(*(cells for _, cells in shown), strict=True):
         table.add_row(*row)
     console.print(table)
+    if report.teaching is not None:
+        console.print(report.teaching["summary"])
 
 
 def render_page(report: Report, content: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from typing import Any
 
 import keras
@@ -26,6 +27,7 @@ from tfkd.model import task as tasks
 from tfkd.outputs import output_activations
 from tfkd.quantization import frozen, quantize_aware
 from tfkd.training import Progress, Trainer, copy_of
+from tfkd.worth import Worth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Recipe:
     """How `compress` trains; every number that shapes the result.
 
     Attributes:
-        alpha: Weight of the hard loss, in [0, 1], while the float student is distilled.
-        temperature: Softening of both distributions, > 0, likewise. Quantization-aware
-            training takes the defaults that `Distiller` has for it.
+        alpha: Weight of the hard loss, in [0, 1], while the float student is distilled; `None`
+            for the default of `Distiller`, which quantization-aware training always takes.
+        temperature: Softening of both distributions, > 0, likewise.
         epochs: Epochs of the student, and of the same student without a teacher.
         learning_rate: Of Adam, at the start of a cosine decay to zero.
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
@@ -46,8 +48,8 @@ class Recipe:
         seed: Seed of everything random.
     """
 
-    alpha: float = 0.1
-    temperature: float = 4.0
+    alpha: float | None = None
+    temperature: float | None = None
     epochs: int = 40
     learning_rate: float = 3e-3
     qat_epochs: int = 15
@@ -139,7 +141,8 @@ def compress(
             data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress, task=task
         )
         task = trainer.task(student)
-        models = {"teacher": teacher, **_train(trainer, teacher, student, recipe)}
+        trained, worth = _train(trainer, teacher, student, recipe)
+        models = {"teacher": teacher, **trained}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
         costs["student_qat"] = costs["student"]  # its further weights are ranges
@@ -171,6 +174,7 @@ def compress(
             training={"teacher": teacher_history or {}, **trainer.histories},
             settings=dataclasses.asdict(recipe),
             benchmark=timings,
+            teaching=worth.to_json(),
         )
         write_report(report, folder)
     students = {name.removeprefix("student_"): file for name, file in files.items()}
@@ -178,16 +182,27 @@ def compress(
     return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
 
-def _train(trainer, teacher, student, recipe) -> dict[str, Any]:
-    """Return the student trained alone, under the teacher, and quantization-aware."""
-    baseline, student = _copy(student), _copy(student)
+def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
+    """Train the student alone and under the teacher, and the better one quantization-aware.
+
+    Returns:
+        The models by name, and what the teacher was worth on the validation part.
+    """
+    alone, student = _copy(student), _copy(student)
     taught = _distiller(trainer, teacher, student, recipe)  # checks the pair before any training
-    trainer.fit("baseline", baseline, baseline, recipe.epochs, recipe.learning_rate)
+    trainer.fit("baseline", alone, alone, recipe.epochs, recipe.learning_rate)
     trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate)
+    x, y = trainer.data.validation.x, trainer.data.validation.y
+    scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
+    worth = Worth(*scores)
+    if worth.harms:
+        warnings.warn(str(worth), stacklevel=4)
+    if not worth.helps:
+        student = copy_of(alone)
     qat = quantize_aware(student)
-    taught = _distiller(trainer, teacher, qat, recipe)
-    trainer.fit("student_qat", taught, qat, recipe.qat_epochs, recipe.qat_learning_rate)
-    return {"baseline": baseline, "student": student, "student_qat": qat}
+    learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
+    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, recipe.qat_learning_rate)
+    return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 
 def _origin(name: str) -> str:

@@ -288,6 +288,61 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
     return said if high >= 0 else f"{said}. The teacher made the student worse: keep the other"
 
 
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """What a teacher was worth: the same student with it and without it, on the same examples.
+
+    Attributes:
+        teacher: The teacher's score.
+        alone: The score of the student that learned from labels alone.
+        taught: That of the student that learned from the teacher too.
+        part: Of what the examples are.
+    """
+
+    teacher: Score
+    alone: Score
+    taught: Score
+    part: str = "validation"
+
+    @property
+    def helps(self) -> bool:
+        """Whether the taught student is at least as good as the other."""
+        return self.taught.value >= self.alone.value
+
+    @property
+    def harms(self) -> bool:
+        """Whether the taught student is worse by more than the interval of the difference."""
+        return difference(self.taught, self.alone)[1][1] < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        gap, interval = difference(self.taught, self.alone)
+        return {
+            "metric": self.taught.metric,
+            "part": self.part,
+            "examples": self.taught.count,
+            "teacher": self.teacher.value,
+            "teacher_calibration_error": self.teacher.calibration,
+            "chance": self.teacher.chance,
+            "alone": self.alone.value,
+            "taught": self.taught.value,
+            "difference": gap,
+            "ci95": list(interval),
+            "kept": "taught" if self.helps else "alone",
+            "summary": str(self),
+        }
+
+    def __str__(self):
+        gap, (low, high) = difference(self.taught, self.alone)
+        kept = "with" if self.helps else "without"
+        return (
+            f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
+            f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
+            f"{self.alone.value:.3f}; difference {gap:+.3f} (95 % {low:+.3f} to {high:+.3f}). "
+            f"Kept is the student trained {kept} the teacher."
+        )
+
+
 def difference(one: Score, other: Score) -> tuple[float, tuple[float, float]]:
     """Return one score minus another on the same elements, and its 95 % interval.
 

@@ -139,6 +139,11 @@ def test_the_demos_report_says_what_was_measured(demo):
     assert int8["metrics"]["accuracy"] >= models["student"]["metrics"]["accuracy"] - 0.01
     assert models["student"]["metrics"]["accuracy"] > 0.85
     assert len(report["training"]["student"]["val_accuracy"]) == 6
+    teaching = report["teaching"]
+    assert teaching["teacher"] > 0.9 and teaching["examples"] == report["data"]["validation"]
+    assert teaching["kept"] == ("taught" if teaching["difference"] >= 0 else "alone")
+    assert teaching["summary"] in (folder / "report.html").read_text()
+    assert teaching["summary"] in " ".join(demo[1].stdout.split())
 
 
 @pytest.mark.slow

@@ -1,0 +1,51 @@
+"""`compress` keeps the better of the student with and without its teacher."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd import compression
+from tfkd.training import Trainer
+
+RECIPE = compression.Recipe(
+    alpha=0.05, temperature=1.0, epochs=4, qat_epochs=1, batch_size=16, learning_rate=0.03
+)
+
+
+def dense(kernel=None):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    if kernel is not None:
+        model.set_weights([kernel, np.zeros(3, "float32")])
+    return model
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = np.random.default_rng(0).normal(size=(300, 5)).astype("float32")
+    return tfkd.split(x, x[:, :3].argmax(1))
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_the_better_student_is_kept(data, helps):
+    keras.utils.set_random_seed(0)
+    kernel = 10 * np.eye(5, 3, dtype="float32")
+    teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
+    trainer = Trainer(data, batch_size=16)
+    if helps:
+        models, worth = compression._train(trainer, teacher, dense(), RECIPE)
+    else:
+        with pytest.warns(UserWarning) as caught:
+            models, worth = compression._train(trainer, teacher, dense(), RECIPE)
+        said = "\n".join(str(warning.message) for warning in caught)
+        assert "Kept is the student trained without the teacher" in said
+        assert "takes classes for each other (labels 0 as 2, 1 as 0, 2 as 1)" in said
+        np.testing.assert_equal(models["student"].get_weights(), models["baseline"].get_weights())
+    assert worth.helps is helps
+    plain = worth.to_json()
+    assert plain["kept"] == ("taught" if helps else "alone")
+    assert plain["ci95"][0] <= plain["difference"] <= plain["ci95"][1]
+    x, y = data.validation.x, data.validation.y
+    accuracy = (models["student"].predict(x, verbose=0).argmax(1) == y).mean()
+    assert accuracy == pytest.approx(plain["taught" if helps else "alone"])
+    assert ("soft_loss" in trainer.histories["student_qat"]) is helps
