@@ -1,4 +1,4 @@
-"""How sure a measured time is: bootstrap intervals that respect how times hang together.
+"""How sure a measurement is: intervals that respect how measured values hang together.
 
 Calls that follow each other share the machine's mood, and all calls of one process share the
 place where its memory came to lie (Mytkowicz et al. 2009, "Producing wrong data without doing
@@ -19,6 +19,23 @@ _RESAMPLES = 1000
 # Numbers that one resample holds, about; a median needs no more of them.
 _POINTS = 8192
 _MOST_OF_A_TURN = 64
+
+
+def mean(values) -> tuple[float, tuple[float, float] | None]:
+    """Return the mean of independent values with its 95 % interval, by Student's distribution.
+
+    Args:
+        values: One or more numbers, such as paired differences of several seeds. A single one
+            gives no interval.
+    """
+    from scipy.special import stdtrit
+
+    values = np.asarray(values, "float64")
+    centre, count = float(values.mean()), len(values)
+    if count < 2:
+        return centre, None
+    half = float(stdtrit(count - 1, 0.975) * values.std(ddof=1)) / math.sqrt(count)
+    return centre, (centre - half, centre + half)
 
 
 def median(times: list[list[np.ndarray]], seed: int) -> tuple[float, tuple[float, float]]:

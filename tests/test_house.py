@@ -50,6 +50,7 @@ TFKD = [
     "callbacks",
     "training",
     "pruning",
+    "comparison",
     "compression",
     "demo",
     "console",
@@ -113,8 +114,8 @@ EXPORT_MAY_IMPORT = {
     "_version",
 }
 # `teachers` opens `.tflite` teachers, with the one class that opens such files; `pruning` asks how
-# many bytes a file has and how long it takes.
-MAY_IMPORT_EXPORT = {"pruning", "compression", "bundling", "commands", "teachers"}
+# many bytes a file has and how long it takes; `comparison` scores, and draws intervals.
+MAY_IMPORT_EXPORT = {"pruning", "comparison", "compression", "bundling", "commands", "teachers"}
 
 
 def modules():

@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(commands, output)
     _add_verify(commands, output)
     _add_benchmark(commands)
+    _add_compare(commands, output)
     return parser
 
 
@@ -334,6 +335,97 @@ def _add_benchmark(commands):
         help="xnnpack, builtin (kernels without it) or gpu (default: %(default)s)",
     )
     benchmark.set_defaults(run="benchmark")
+
+
+def _add_compare(commands, output):
+    compare = commands.add_parser(
+        "compare",
+        parents=[output],
+        help="find out which way of distilling helps on your data",
+        description="Train the same student without a teacher and in several ways under it, with "
+        "several seeds; choose the best on a tenth of the training data that is held out, and "
+        "report it on the test split, with 95 % intervals and the Python that repeats it. The "
+        "teacher is asked once about each example.",
+    )
+    compare.add_argument(
+        "teacher", metavar="TEACHER", help="A .keras, .h5 or .tflite file or a SavedModel folder."
+    )
+    compare.add_argument(
+        "--student",
+        metavar="MODEL",
+        required=True,
+        help="The untrained student: a .keras or .h5 file. The first seed starts from its weights, "
+        "the others draw new ones.",
+    )
+    compare.add_argument(
+        "--data",
+        metavar="NPZ",
+        required=True,
+        help="An .npz file with x_train, y_train, x_test and y_test.",
+    )
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="What to compare with training alone: auto, a soft loss such as kl, dist or dkd, or "
+        "label_smoothing. An unknown name lists all of them. (default: auto, kl, standardized_kl, "
+        "dist and label_smoothing, where they fit)",
+    )
+    compare.add_argument(
+        "--seeds",
+        type=_whole_number(1),
+        default=3,
+        metavar="N",
+        help="Each method is trained with seeds 0 to N - 1. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--epochs",
+        type=_whole_number(1),
+        default=20,
+        metavar="N",
+        help="Every run trains for so many epochs. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--batch-size",
+        type=_whole_number(1),
+        default=32,
+        metavar="N",
+        help="Every step takes so many examples. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--learning-rate",
+        type=float,
+        default=3e-3,
+        metavar="X",
+        help="Adam starts with it and ends at zero, along a cosine. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--search",
+        type=_whole_number(0),
+        default=0,
+        metavar="N",
+        help="Search method, alpha and temperature in N further runs with the first seed, by "
+        "Optuna (pip install 'tfkd[compare]'). (default: no search)",
+    )
+    compare.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="Choose by accuracy, precision, recall, f1, auc, rmse or mae. (default: accuracy for "
+        "classes, auc for several labels, rmse for values)",
+    )
+    compare.add_argument(
+        "--task",
+        metavar="NAME",
+        help="Say what labels are, categorical, binary, multilabel or regression, where they do "
+        "not show it.",
+    )
+    compare.add_argument(
+        "--out",
+        metavar="DIR",
+        help="Keep finished runs here, and at the end compare.json, compare.svg and student.keras. "
+        "The same command goes on after an interruption.",
+    )
+    compare.set_defaults(run="compare")
 
 
 def _add_engine(parser):

@@ -24,7 +24,7 @@ def run(options) -> int:
     Raises:
         TfkdError: in the words of the command line.
     """
-    commands = (demo, export, inspect, verify, benchmark)
+    commands = (demo, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
     with console.warnings_collected() as told:
         try:
@@ -227,6 +227,65 @@ def benchmark(options) -> int:
     of_operators = {name: profile.to_json() for name, profile in profiles.items()}
     more = {"scores": scores, "profiles": of_operators}
     return _told(found, options, more, lines, examples=data and len(data.test))
+
+
+def compare(options) -> int:
+    """`tfkd compare`."""
+    from tfkd import loading
+
+    loading.check(options.student, "student")
+    if not os.path.exists(options.teacher):
+        raise InputError(f"There is no teacher at {options.teacher!r}.")
+    data = _load_data(options.data)
+    with console.working(options, "reading the models"):
+        console.import_tensorflow()
+        from tfkd import comparison
+
+        student = loading.load_model(options.student, "student")
+    budget = {"epochs": options.epochs, "batch_size": options.batch_size}
+    try:
+        with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+            found = comparison.compare(
+                student,
+                options.teacher,
+                data,
+                methods=options.methods,
+                seeds=options.seeds,
+                budget={**budget, "learning_rate": options.learning_rate},
+                search=options.search,
+                metric=options.metric,
+                task=options.task,
+                folder=options.out,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if options.out is None:
+            raise
+        print(
+            f"interrupted; the finished runs are in {os.path.join(options.out, '')}, and the same "
+            "command goes on from them",
+            file=sys.stderr,
+        )
+        return 130
+    reading = _reading(options)
+    if options.json:
+        console.print_json({**found.to_json(), "call": f"{reading}\n{found.call}"})
+    elif not options.quiet:
+        print(f"{found.describe().removesuffix(found.call)}{reading}\n{found.call}")
+        if options.out is not None:
+            print(f"\ncompare.json, compare.svg and student.keras are in {options.out}")
+    return 0
+
+
+def _reading(options) -> str:
+    """Return the Python that reads what a comparison was given."""
+    student, teacher, data = map(str, (options.student, options.teacher, options.data))
+    return (
+        "from tfkd.data import load_npz\n"
+        "from tfkd.loading import load_model\n\n"
+        f"student, teacher = load_model({student!r}), {teacher!r}\n"
+        f"data = load_npz({data!r})"
+    )
 
 
 def _on_android(options) -> int:

@@ -1,0 +1,326 @@
+"""One run: a student trained by one method with one seed, and its score on the held-out parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from tfkd import teachers, training
+from tfkd.comparison.methods import Method
+from tfkd.comparison.store import Run
+from tfkd.data import Data, Samples
+from tfkd.distiller import Distiller
+from tfkd.errors import InputError, TfkdError, raise_all
+from tfkd.export import metrics
+from tfkd.loading import SUFFIXES, load_model
+from tfkd.outputs import output_activations
+
+_BATCH = 256
+#: Metrics of which less is better.
+ERRORS = ("rmse", "mae")
+_METRICS = {"categorical": "accuracy", "binary": "accuracy", "multilabel": "auc"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What every run may spend.
+
+    Attributes:
+        epochs: Passes over the training part.
+        batch_size: Examples per step.
+        learning_rate: At the start of a cosine decay to zero.
+        optimizer: One of `training.OPTIMIZERS`.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    optimizer: str = "adam"
+
+    def __post_init__(self):
+        problems = [
+            f"budget: {name} must be a whole number of at least 1, got {getattr(self, name)!r}"
+            for name in ("epochs", "batch_size")
+            if not is_whole(getattr(self, name), 1)
+        ]
+        if not (isinstance(self.learning_rate, numbers.Real) and self.learning_rate > 0):
+            problems.append(f"budget: learning_rate must be > 0, got {self.learning_rate!r}")
+        if self.optimizer not in training.OPTIMIZERS:
+            problems.append(
+                f"budget: optimizer must be one of {training.OPTIMIZERS}, got {self.optimizer!r}"
+            )
+        raise_all(problems)
+
+    @classmethod
+    def of(cls, given) -> Budget:
+        """Return the budget of a number of epochs, or of a dict with some of the attributes."""
+        if not isinstance(given, Mapping):
+            return given if isinstance(given, cls) else cls(epochs=given)
+        known = [field.name for field in dataclasses.fields(cls)]
+        raise_all(
+            [f"budget has no {name!r}" for name in given if name not in known],
+            fix=f"It may hold {', '.join(known)}.",
+        )
+        return cls(**given)
+
+
+def is_whole(value, least: int) -> bool:
+    """Tell whether a value is an integer, no bool, of at least so much."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
+class Runner:
+    """Trains students by methods, on the same terms, and scores them.
+
+    Args:
+        students: Where they come from.
+        teacher: Whatever `Distiller` takes.
+        data: Split three ways.
+        budget: Of each run.
+        task: What labels are about, `None` to tell it from them.
+        metric: What to score by, `None` for the task's own.
+        options: Further arguments of every `Distiller`.
+        store: Where finished runs are kept.
+        progress: Called as `progress(method, epochs_done, epochs)`.
+    """
+
+    def __init__(self, students, teacher, data, budget, task, metric, options, store, progress):
+        self.students, self.teacher = students, _loaded(teacher)
+        self.data, self.budget, self.options, self.store = data, budget, options, store
+        self.progress = progress or (lambda stage, done, total: None)
+        self.task = self._trainer(data, task).task(students.example)
+        if self.task == "anomaly":
+            raise InputError("compare scores no anomaly detectors; give task='regression'.")
+        self.activation = output_activations(students.example)[0]
+        self.metric = metric or _METRICS.get(self.task, "rmse")
+        self.is_error = self.metric in ERRORS
+        self._check_parts()
+        self._probe = self._cache = None
+
+    def check(self, methods: list[Method]) -> None:
+        """Raise unless the student can be trained by each method.
+
+        Raises:
+            InputError: naming the method.
+        """
+        student = self.students.copy(self.students.first)
+        self._trainer(self.data).compile(student, student, self.budget.learning_rate, 1)
+        self._probe = self._probed(student, {})
+        features = []
+        for method in methods:
+            if method.settings is not None:
+                try:
+                    features += self._probed(student, method.settings)._features
+                except InputError as error:
+                    raise InputError(f"methods[{method.name!r}]: {error}") from error
+        if features:  # of all methods, so that the teacher is asked once
+            self._probe = self._probed(student, {"features": features})
+
+    def prepare(self, pending: bool) -> None:
+        """Ask the teacher about the training part, once, if there is a run that needs it."""
+        if not pending or self.holds_answers or self._cache is not None:
+            return
+        self._cache = self._asked(lambda: self._probe.ask_teacher(self.data.train.x), "train")
+
+    def run(self, method: Method, seed: int, stage: str, before: int, total: int) -> Run:
+        """Return what came out of a method and a seed, trained now or before.
+
+        Args:
+            method: How to train.
+            seed: Of the weights and the order of the examples.
+            stage: Name for the progress.
+            before: Runs of this stage that are done already.
+            total: Runs of this stage.
+        """
+        epochs = self.budget.epochs
+        key = self.store.key(method, seed)
+        found = self.store.find(key)
+        if found is None:
+
+            def tick(_, done, __):
+                self.progress(stage, before * epochs + done, total * epochs)
+
+            start = time.perf_counter()
+            try:
+                weights = self._train(method, seed, tick).get_weights()
+                validation = self.score(weights, "validation")
+                found = Run(validation, time.perf_counter() - start)
+                self.store.keep(key, found, weights)
+            except TfkdError as error:
+                if method.settings is None:
+                    raise
+                found = Run(None, time.perf_counter() - start, str(error))
+                self.store.keep(key, found, None)
+        self.progress(stage, (before + 1) * epochs, total * epochs)
+        return found
+
+    def trained(self, method: Method, seed: int):
+        """Return the student that a run left."""
+        student = self.students.copy(seed)
+        student.set_weights(self.weights(method, seed))
+        return student
+
+    def weights(self, method: Method, seed: int) -> list[np.ndarray]:
+        """Return the weights that a run left."""
+        return self.store.weights(self.store.key(method, seed))
+
+    def score(self, weights: list[np.ndarray], part: str) -> float:
+        """Return the score of a student's weights on a part of the data."""
+        samples, student = getattr(self.data, part), self.students.example
+        student.set_weights(weights)  # one model for all, which TensorFlow traces once
+        outputs = student.predict(samples.x, batch_size=_BATCH, verbose=0)
+        return self._scored(outputs, samples.y, self.activation)
+
+    def teacher_score(self, part: str) -> float | None:
+        """Return the teacher's score; `None` where it is an array of answers for training."""
+        if self.holds_answers:
+            return None
+        samples = getattr(self.data, part)
+
+        def ask():
+            batches = range(0, len(samples), _BATCH)
+            asked = [self._probe._ask(samples.x[i : i + _BATCH])[0][0] for i in batches]
+            return np.concatenate([np.asarray(one) for one in asked])
+
+        return self._scored(self._asked(ask, part), samples.y, "linear")
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Tell whether a score is better than another."""
+        return value < than if self.is_error else value > than
+
+    def loss_of(self, method: Method):
+        """Return the loss that a method trains with."""
+        student = self.students.example
+        trainer = self._trainer(self._data_of(method), self.task)
+        trainer.compile(student, student, self.budget.learning_rate, 1)
+        return student.loss
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a run."""
+        return self.budget.epochs * -(-len(self.data.train) // self.budget.batch_size)
+
+    @property
+    def holds_answers(self) -> bool:
+        """Whether the teacher is an array of its answers, which can't be asked."""
+        return isinstance(self._probe._teacher(), teachers.ArrayTeacher)
+
+    def fingerprint(self) -> str | np.ndarray:
+        """Return what tells the teacher from another."""
+        if self.holds_answers:
+            return self._probe._teacher().given
+        return self._probe._teacher().fingerprint()
+
+    def _train(self, method: Method, seed: int, tick):
+        student = self.students.copy(seed)
+        trainer = self._trainer(self._data_of(method), self.task, seed, tick)
+        budget = self.budget
+        how = {"epochs": budget.epochs, "learning_rate": budget.learning_rate, "validate": False}
+        if method.settings is None:
+            trainer.fit(method.name, student, student, **how)
+        else:
+            distiller = Distiller(student, self.teacher, **method.settings, **self.options)
+            if not self.holds_answers:
+                how["cache_teacher"] = self._cache
+            trainer.fit(method.name, distiller, student, **how)
+        return student
+
+    def _data_of(self, method: Method) -> Data:
+        if not method.label_smoothing:
+            return self.data
+        y = smoothed(self.data.train.y, self.students.example.output_shape, self.task,
+                     method.label_smoothing)  # fmt: skip
+        return dataclasses.replace(self.data, train=Samples(self.data.train.x, y))
+
+    def _trainer(self, data, task=None, seed=0, progress=None) -> training.Trainer:
+        return training.Trainer(
+            data,
+            batch_size=self.budget.batch_size,
+            seed=seed,
+            optimizer=self.budget.optimizer,
+            progress=progress,
+            task=task or getattr(self, "task", None),
+        )
+
+    def _probed(self, student, settings):
+        try:
+            probe = Distiller(student, self.teacher, **settings, **self.options)
+        except (TypeError, ValueError) as error:
+            raise InputError(str(error)) from error
+        self._trainer(self.data).compile(probe, student, self.budget.learning_rate, 1)
+        return probe
+
+    def _asked(self, ask, part: str):
+        try:
+            return ask()
+        except (TfkdError, MemoryError):
+            raise
+        except Exception as error:  # whatever the teacher's code raises of inputs it can't take
+            shape = np.shape(getattr(self.data, part).x)
+            raise InputError(
+                f"The teacher can't take data.{part}.x, of shape {shape} ({_line(error)}); if it "
+                "takes other inputs than the student, give teacher_inputs=function."
+            ) from error
+
+    def _scored(self, outputs, y, activation) -> float:
+        found = metrics.score(outputs, np.asarray(y), task=self.task, activation=activation)
+        return float(found[self.metric])
+
+    def _check_parts(self) -> None:
+        """Raise for held-out examples that the student can't take, or labels without a score."""
+        for part in ("validation", "test"):
+            samples, student = getattr(self.data, part), self.students.example
+            try:
+                few = student.predict(samples.x[:2], verbose=0)
+            except Exception as error:  # whatever Keras raises of inputs that don't fit
+                raise InputError(
+                    f"The student can't take data.{part}.x, of shape {np.shape(samples.x)} "
+                    f"({_line(error)})."
+                ) from error
+            outputs = np.zeros((len(samples), *few.shape[1:]), "float32")
+            found = metrics.score(
+                outputs, np.asarray(samples.y), task=self.task, activation=self.activation
+            )
+            if self.metric not in found:
+                raise InputError(
+                    f"The {part} part can't be scored by {self.metric!r}: its labels allow "
+                    f"{', '.join(found)}."
+                )
+
+
+def smoothed(y, shape, task: str, share: float) -> np.ndarray:
+    """Return labels of which a share is spread over the classes, as Keras smooths them.
+
+    Args:
+        y: Class numbers, one-hot or soft rows, or 0 and 1.
+        shape: Of the outputs, with the batch.
+        task: `"categorical"`, `"binary"` or `"multilabel"`.
+        share: In (0, 1).
+    """
+    y = np.asarray(y)
+    if task != "categorical":
+        return (y * (1 - share) + 0.5 * share).astype("float32")
+    classes = shape[-1]
+    if y.shape[1:] != tuple(shape[1:]):
+        y = keras.utils.to_categorical(y, classes)
+    return (y * (1 - share) + share / classes).astype("float32")
+
+
+def _line(error) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _loaded(teacher):
+    """Return a teacher whose Keras files are read, once for all runs."""
+    if isinstance(teacher, (list, tuple)):
+        return [_loaded(one) for one in teacher]
+    if isinstance(teacher, (str, os.PathLike)) and pathlib.Path(teacher).suffix in SUFFIXES:
+        return load_model(teacher, "teacher")
+    return teacher

@@ -1,0 +1,117 @@
+"""Optuna's search over method, alpha and temperature, by the validation score of one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfkd.comparison.methods import AUTO, Method
+from tfkd.comparison.runs import Runner
+from tfkd.errors import InputError, MissingDependencyError
+
+_ALPHA, _TEMPERATURE = (0.0, 0.9), (1.0, 16.0)
+#: Name of the progress stage.
+STAGE = "search"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One trial of the search.
+
+    Attributes:
+        method: Which method's other settings it has.
+        alpha: Weight of the hard loss.
+        temperature: Softening, `None` where the loss has none.
+        validation: Score of the first seed, `None` if training failed.
+    """
+
+    method: str
+    alpha: float
+    temperature: float | None
+    validation: float | None
+
+
+def optuna():
+    """Return the `optuna` package.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The search needs Optuna ({error}): install it with `pip install 'tfkd[compare]'`, or "
+            "leave the search out and compare the named methods."
+        ) from error
+    return optuna
+
+
+def search(runner: Runner, methods: list[Method], seed: int, count: int):
+    """Return the best method found, with its alpha and temperature, and all trials.
+
+    The same seed and scores give the same trials, so a search that was killed goes on from the
+    runs that the runner's store holds.
+
+    Args:
+        runner: Trains and scores.
+        methods: Whose alpha and temperature to search; those without a teacher are left out, and
+            so is "auto" beside others, which it would repeat.
+        seed: Of the students, and of Optuna.
+        count: Trials.
+
+    Raises:
+        InputError: if no method has a teacher, or every trial failed.
+    """
+    package = optuna()
+    taught = {one.name: one for one in methods if one.settings is not None}
+    if len(taught) > 1:
+        taught.pop(AUTO, None)
+    if not taught:
+        raise InputError("The search needs a method with a teacher, and none was left.")
+    before = package.logging.get_verbosity()
+    package.logging.set_verbosity(package.logging.WARNING)
+    try:
+        study = package.create_study(
+            direction="minimize" if runner.is_error else "maximize",
+            sampler=package.samplers.TPESampler(seed=seed, multivariate=False),
+        )
+        return _run(study, package, runner, taught, seed, count)
+    finally:
+        package.logging.set_verbosity(before)
+
+
+def _run(study, package, runner, taught, seed, count):
+    trials, best = [], None
+    for number in range(count):
+        trial = study.ask()
+        method = _suggested(trial, taught, runner.task)
+        key = runner.store.key(method, seed)
+        is_new = runner.store.find(key) is None
+        run = runner.run(method, seed, STAGE, number, count)
+        settings = method.settings
+        trials.append(
+            Trial(method.name, settings["alpha"], settings.get("temperature"), run.validation)
+        )
+        if run.validation is None:
+            study.tell(trial, state=package.trial.TrialState.FAIL)
+            continue
+        study.tell(trial, run.validation)
+        if best is None or runner.is_better(run.validation, best[0]):
+            if best is not None and best[3]:
+                runner.store.forget(best[2])
+            best = run.validation, method, key, is_new
+        elif is_new:
+            runner.store.forget(key)
+    if best is None:
+        raise InputError(f"All {count} trials of the search failed: {run.error}")
+    found = dataclasses.replace(best[1], name=f"{best[1].name} (search)")
+    return found, tuple(trials)
+
+
+def _suggested(trial, taught: dict[str, Method], task: str) -> Method:
+    base = taught[trial.suggest_categorical("method", list(taught))]
+    settings = dict(base.settings) | {"alpha": round(trial.suggest_float("alpha", *_ALPHA), 3)}
+    if base.uses_temperature(task):
+        temperature = trial.suggest_float("temperature", *_TEMPERATURE, log=True)
+        settings["temperature"] = round(temperature, 2)
+    return Method(base.name, settings)

@@ -1,0 +1,146 @@
+"""Finished runs and the weights they left, in memory or in a folder that outlives a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from tfkd.comparison.methods import Method
+from tfkd.errors import InputError, raise_all
+from tfkd.files import write_atomically
+from tfkd.model.fingerprint import fingerprint, identity
+
+_STATE, _WEIGHTS = "runs.json", "runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one run gave.
+
+    Attributes:
+        validation: Score on the validation part after the last epoch, `None` if it failed.
+        seconds: What it took.
+        error: Why it failed, or `None`.
+    """
+
+    validation: float | None
+    seconds: float
+    error: str | None = None
+
+
+class Store:
+    """Keeps the runs of a comparison.
+
+    Args:
+        folder: Where to keep them; `None` for memory. An empty or missing one, or one that a
+            comparison of the same student, teacher, data and budget began.
+    """
+
+    def __init__(self, folder=None):
+        self.folder = None if folder is None else pathlib.Path(folder)
+        self._runs: dict[str, Run] = {}
+        self._weights: dict[str, list[np.ndarray]] = {}
+        self._settings: dict | None = None
+        if self.folder is None or not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"{str(folder)!r} is a file; name a folder.")
+        if not (self.folder / _STATE).exists():
+            if any(self.folder.iterdir()):
+                raise InputError(
+                    f"The folder {str(folder)!r} is not empty and holds no comparison; name "
+                    "another."
+                )
+            return
+        try:
+            held = json.loads((self.folder / _STATE).read_text())
+            self._settings = dict(held["settings"])
+            self._runs = {key: Run(**run) for key, run in held["runs"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._damaged(_STATE, error) from error
+
+    def open(self, settings: dict) -> None:
+        """Make the folder this comparison's.
+
+        Args:
+            settings: Whatever decides the result of a run, but method and seed.
+
+        Raises:
+            InputError: for a folder of another comparison, or one that can't be written.
+        """
+        if self.folder is None:
+            return
+        settings = json.loads(json.dumps(identity(settings)))
+        if self._settings is None:
+            try:
+                (self.folder / _WEIGHTS).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(
+                    f"Cannot write {str(self.folder)!r}: {error.strerror or error}."
+                ) from error
+            self._settings = settings
+            self._write()
+        raise_all(
+            [
+                f"{name} was {self._settings.get(name)!r} and is {value!r}"
+                for name, value in settings.items()
+                if self._settings.get(name) != value
+            ],
+            fix=f"The folder {str(self.folder)!r} holds another comparison; name another folder.",
+        )
+
+    def key(self, method: Method, seed: int) -> str:
+        """Return what a run is found by: what its method does, whatever it is called."""
+        settings = None if method.settings is None else dict(method.settings)
+        if self.folder is None:
+            return repr((settings, method.label_smoothing, seed))
+        return fingerprint([settings, method.label_smoothing, seed])[:24]
+
+    def find(self, key: str) -> Run | None:
+        """Return a run that was finished before, or `None`."""
+        return self._runs.get(key)
+
+    def keep(self, key: str, run: Run, weights: list[np.ndarray] | None) -> None:
+        """Keep a run; first its weights, then the line that says it is finished."""
+        if weights is not None and self.folder is None:
+            self._weights[key] = [np.array(one) for one in weights]
+        elif weights is not None:
+            stream = io.BytesIO()
+            np.savez(stream, *weights)
+            write_atomically(self._path(key), stream.getvalue())
+        self._runs[key] = run
+        if self.folder is not None:
+            self._write()
+
+    def forget(self, key: str) -> None:
+        """Free the memory of weights that nothing will ask for; a folder keeps them."""
+        self._weights.pop(key, None)
+
+    def weights(self, key: str) -> list[np.ndarray]:
+        """Return the weights that a run left."""
+        if self.folder is None:
+            return self._weights[key]
+        try:
+            with self._path(key).open("rb") as stream, np.load(stream) as archive:
+                return [archive[f"arr_{i}"] for i in range(len(archive.files))]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise self._damaged(f"{_WEIGHTS}/{key}.npz", error) from error
+
+    def _path(self, key: str) -> pathlib.Path:
+        return self.folder / _WEIGHTS / f"{key}.npz"
+
+    def _write(self) -> None:
+        runs = {key: dataclasses.asdict(run) for key, run in self._runs.items()}
+        held = {"schema": "tfkd.comparison.runs/1", "settings": self._settings, "runs": runs}
+        write_atomically(self.folder / _STATE, json.dumps(held, indent=1).encode())
+
+    def _damaged(self, name: str, error) -> InputError:
+        return InputError(
+            f"{str(self.folder / name)!r} can't be read, or another version of tfkd wrote it "
+            f"({error}); name another folder."
+        )
