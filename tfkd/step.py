@@ -391,6 +391,22 @@ class Step:
             objective.outputs.labels, dtype=dtype,
         )  # fmt: skip
 
+    def score(self, x, y, who="student", part: str = "validation") -> list[worth.Score | None]:
+        """Score the student, its teacher or another model on labelled arrays.
+
+        Args:
+            x: Arrays of shape (examples, ...).
+            y: Labels, as for `fit`.
+            who: `"student"`, `"teacher"`, or a model whose outputs are the student's.
+            part: What the examples are called in errors.
+
+        Returns:
+            A `tfkd.worth.Score` per output; `None` for one without labels or a hard loss.
+        """
+        objective = self._objective()
+        sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
+        return sample.scores(self._answers_of(who), who if isinstance(who, str) else who.name)
+
     @property
     def metrics(self):
         """The three losses and the compiled metrics; `loss` is what is minimised."""
@@ -586,12 +602,7 @@ class Step:
         if sample is None:
             return None
 
-        def answers_of(batch):
-            if isinstance(batch, teachers.Taught):
-                return objective.answers_in(batch.answers)[0]
-            return self._ask(batch)[0]
-
-        aside.teacher_scores = sample.scores(answers_of, "teacher")
+        aside.teacher_scores = sample.scores(self._answers_of("teacher"), "teacher")
         if baseline is not None:
             aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
         for i, found in enumerate(aside.teacher_scores):
@@ -610,7 +621,7 @@ class Step:
         aside = self._aside
         if sample is None:
             return
-        aside.student_scores = sample.scores(self._answers_of(self.student), "student")
+        aside.student_scores = sample.scores(self._answers_of("student"), "student")
         for i, found in enumerate(aside.student_scores):
             if found is None or not talks:
                 continue
@@ -627,18 +638,23 @@ class Step:
         labels = validation.bound_labels(labels, objective)
         return worth.Sample(few, labels, objective.lessons, part)
 
-    def _answers_of(self, model):
-        """Return a function from a batch to a model's logits or values, per output."""
-        lessons_ = self._objective().lessons
+    def _answers_of(self, who):
+        """Return a function from a batch to somebody's logits or values, per output."""
+        objective = self._objective()
+        model = self.student if who == "student" else who
 
         def answers(x):
+            if who == "teacher":
+                if isinstance(x, teachers.Taught):
+                    return objective.answers_in(x.answers)[0]
+                return self._ask(x)[0]
             x = x.x if isinstance(x, teachers.Taught) else x
             if self._settings["student_inputs"] is not None:
                 x = self._settings["student_inputs"](x)
             outputs = graph.leaves(model(x, training=False))
             return [
                 losses.logits_of(output, lesson.activation)
-                for output, lesson in zip(outputs, lessons_, strict=True)
+                for output, lesson in zip(outputs, objective.lessons, strict=True)
             ]
 
         return answers
