@@ -15,7 +15,7 @@ import keras
 from tfkd import backends, cost
 from tfkd.data import Data, Samples, representative
 from tfkd.distiller import Distiller
-from tfkd.errors import InputError, TfkdError, raise_all
+from tfkd.errors import InputError, TeacherWarning, TfkdError, raise_all
 from tfkd.export import latency, micro
 from tfkd.export.artifact import TFLiteModel
 from tfkd.export.conversion import to_tflite
@@ -196,7 +196,7 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
     scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
     if worth.harms:
-        warnings.warn(str(worth), stacklevel=4)
+        warnings.warn(str(worth), TeacherWarning, stacklevel=4)
     if not worth.helps:
         student = copy_of(alone)
     qat = quantize_aware(student)

@@ -29,6 +29,10 @@ class ConversionError(TfkdError, RuntimeError):
     """A model could not be turned into a `.tflite` file that runs."""
 
 
+class TeacherWarning(UserWarning):
+    """A teacher that can't help: no better than chance, of other classes, behind the student."""
+
+
 class WorkerError(TfkdError, RuntimeError):
     """A child process failed: an exception in it, a signal or a time limit.
 

@@ -195,6 +195,10 @@ class Objective:
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
             more = {"mask": _over_elements(mask, student)} if lesson.soft.mixes_elements else {}
+            if lesson.soft.knows_labels:
+                more["known"] = labels.known
+                if (lesson.hard is None or lesson.is_custom) and not lesson.soft.needs_labels:
+                    label = None  # nothing that the loss could read competes with the teacher
             teacher = _classes_last(answers[i], lesson)
             if student.shape.rank == 1:  # one value an example, without an axis of its own
                 student, teacher = student[:, None], teacher[:, None]

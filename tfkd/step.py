@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import backends, cache, graph, lessons, losses, taps, teachers, validation, worth
-from tfkd.errors import InputError
+from tfkd.errors import InputError, TeacherWarning
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
@@ -88,9 +88,9 @@ class Step:
             trainable=False,
         )
         self._feature_means = None
-        if count := balance.size_of(self._features):
+        if count := balance.count_auto(self._features):
             self._feature_means = self.add_weight(
-                name="feature_means", shape=(count,), dtype="float32", initializer="zeros",
+                name="feature_means", shape=(2, count), dtype="float32", initializer="zeros",
                 trainable=False,
                 aggregation="mean" if self._keras is keras else tf.VariableAggregation.MEAN,
             )  # fmt: skip
@@ -429,10 +429,10 @@ class Step:
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
         x, answers, features = self._lesson(x)
         batch = self._objective().batch(y, sample_weight, checked=not self._is_jitted)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=self._feature_means is not None) as tape:
             y_pred = self(x, training=True)
             hard, extras = self._hard_loss_and_extras(x, batch, y_pred, True)
-            soft = self._soft_loss(answers, features, batch, y_pred, hard, True)
+            soft = self._soft_loss(answers, features, batch, y_pred, hard, tape)
             alpha = tf.convert_to_tensor(self._alpha)
             loss = alpha * hard + (1.0 - alpha) * soft + extras
         checks = self._assertions(
@@ -460,7 +460,7 @@ class Step:
         hard, loss = self._hard_loss_and_extras(x, batch, y_pred, False)
         loss = loss + hard
         if with_teacher:
-            soft = self._soft_loss(answers, features, batch, y_pred, hard, False)
+            soft = self._soft_loss(answers, features, batch, y_pred, hard, None)
             self._track(x, hard_loss=hard, soft_loss=soft)
             alone = objective.is_soft_alone(labelled=y is not None)
             alpha = 0.0 if alone else tf.convert_to_tensor(self._alpha)
@@ -611,7 +611,7 @@ class Step:
             other = aside.baseline_scores[i] if aside.baseline_scores else None
             wrong = worth.complaint(found, sample.part, other)
             if wrong:
-                warnings.warn(wrong, stacklevel=3)
+                warnings.warn(wrong, TeacherWarning, stacklevel=3)
             elif talks:
                 print(f"Teacher on {sample.part} examples: {found}")
         return sample
@@ -726,28 +726,24 @@ class Step:
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
         return tf.where(some, total, tf.zeros_like(total)), extras
 
-    def _soft_loss(self, answers, features, batch, y_pred, hard, training):
+    def _soft_loss(self, answers, features, batch, y_pred, hard, tape):
         """Return the sum over outputs and features of weighted means over the batch."""
         objective = self._objective()
         total = objective.soft(answers, batch, y_pred, self._temperature)
-        losses_ = []
+        ours, self._aside.features = self._aside.features, None
+        values = []
         for one, adapter in zip(self._features, self._adapters, strict=True):
-            feature = self._aside.features[one.student_layer]
+            feature = ours[one.student_layer]
             mask = getattr(feature, "_keras_mask", None)
             more = {"mask": mask} if feature_losses.takes_mask(one) else {}
-            values = one(features[one.teacher_layer], adapter(feature), **more)
-            losses_.append(lessons.weighted_mean(values, batch.weight(0), None))
-        self._aside.features = None
-        reference = 1.0
-        if objective.has_soft:
-            reference = total
-        elif batch.labels is not None and objective.has_hard:
-            reference = hard
+            each = one(features[one.teacher_layer], adapter(feature), **more)
+            values.append(lessons.weighted_mean(each, batch.weight(0), None))
+        reference = total if objective.has_soft else hard
         weights = balance.weights_of(
-            self._features, losses_, reference, self._feature_means, training
+            self._features, values, reference, ours, self._feature_means, tape
         )
-        for weight, loss in zip(weights, losses_, strict=True):
-            total += weight * loss
+        for weight, value in zip(weights, values, strict=True):
+            total += weight * value
         return _per_replica(total)
 
     def _logs(self, x, batch, y_pred):

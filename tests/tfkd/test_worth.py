@@ -9,6 +9,7 @@ from scipy import stats
 
 import tfkd
 from tfkd import lessons, worth
+from tfkd.errors import TeacherWarning
 
 RNG = np.random.default_rng(0)
 
@@ -173,7 +174,7 @@ def test_a_useless_teacher_is_a_warning(data, kind):
     kernel = {"constant": 0 * kernel, "crossed": kernel[:, [1, 0, 2]], "worse than chance": -kernel}
     teacher = dense(3, kernel[kind])
     match = {"crossed": "labels 0 as 1, 1 as 0"}.get(kind, "no better than chance")
-    with pytest.warns(UserWarning, match=match):
+    with pytest.warns(TeacherWarning, match=match):
         compiled(teacher).fit(x, y, batch_size=120, verbose=0)
 
 

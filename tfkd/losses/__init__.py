@@ -5,6 +5,7 @@ named layers give, `pairing` finds these layers, `balance` weighs them; `outputs
 what an output means and turns probabilities back into logits.
 """
 
+from tfkd.losses.adaptive import Balanced
 from tfkd.losses.features import (
     AttentionTransfer,
     ChannelWise,
@@ -35,6 +36,7 @@ __all__ = [
     "DKD",
     "TASKS",
     "AttentionTransfer",
+    "Balanced",
     "BinaryKLDivergence",
     "ChannelWise",
     "FeatureLoss",

@@ -42,11 +42,14 @@ class SoftLoss(Configured):
         needs_labels: Whether it reads `y`. Elements without a label then don't count.
         mixes_elements: Whether an element's value depends on other elements. It is then
             called with `mask` too, a boolean tensor (...) or `None`: the elements that count.
+        knows_labels: Whether it uses the labels where there are some. It is then called with
+            `known` too, a boolean tensor of what has a label, or `None` for all.
     """
 
     tasks: tuple[str, ...] = ()
     needs_labels = False
     mixes_elements = False
+    knows_labels = False
 
     def __call__(self, teacher, student, temperature, y=None):
         """Return one value per example.
@@ -171,7 +174,7 @@ class DKD(SoftLoss):
     def parts(teacher, student, temperature, y):
         """Return TCKD and NCKD, one value per example each, in nats."""
         classes = teacher.shape[-1]
-        target = _one_hot(y, teacher)
+        target = one_hot(y, teacher)
         others = 1.0 - target
 
         def split(logits):
@@ -437,7 +440,7 @@ def _pearson(a, b, axis, counts=None):
     return tf.reduce_sum(a * b, axis) * tf.math.rsqrt(norms + 1e-12)
 
 
-def _one_hot(y, like):
+def one_hot(y, like):
     """Return labels (numbers or rows) as float rows of `like`'s shape."""
     if y.shape.rank == like.shape.rank and y.shape[-1] == like.shape[-1]:
         return tf.cast(y, tf.float32)

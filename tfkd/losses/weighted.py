@@ -28,6 +28,7 @@ class WeightedSum(SoftLoss):
         tasks: The tasks that all parts have in common.
         needs_labels: Whether one part reads `y`.
         mixes_elements: Whether one part does.
+        knows_labels: Whether one part uses the labels that are there.
 
     Raises:
         InputError: for no parts, a part that is no loss, a weight that is not ≥ 0, a
@@ -71,16 +72,22 @@ class WeightedSum(SoftLoss):
         return any(loss.mixes_elements for loss, _, _ in self.losses)
 
     @property
+    def knows_labels(self) -> bool:
+        """Whether one part uses the labels that are there."""
+        return any(loss.knows_labels for loss, _, _ in self.losses)
+
+    @property
     def class_weights(self) -> list[float] | None:
         """Those of the first part that has any: their number is checked against the output."""
         given = (getattr(loss, "class_weights", None) for loss, _, _ in self.losses)
         return next((weights for weights in given if weights is not None), None)
 
-    def __call__(self, teacher, student, temperature, y=None, mask=None):
-        """Return the weighted sum per example; `mask` goes to the parts that mix elements."""
+    def __call__(self, teacher, student, temperature, y=None, mask=None, known=None):
+        """Return the weighted sum per example; `mask` and `known` go to the parts that take them."""
         total = 0.0
         for loss, weight, own in self.losses:
             more = {"mask": mask} if loss.mixes_elements else {}
+            more |= {"known": known} if loss.knows_labels else {}
             total += weight * loss(teacher, student, temperature if own is None else own, y, **more)
         return total
 

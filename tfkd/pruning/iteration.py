@@ -58,7 +58,8 @@ def spiral(
 
     Choose it over one cut with `prune_channels` where the cut is deep: each round takes what
     matters least of a model that has recovered from the last one. Whether it is worth its
-    epochs, `alternatives` tells.
+    epochs, `alternatives` tells. The first round is trained with and without the teacher; all
+    others go the way whose validation score is better.
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
@@ -202,6 +203,7 @@ class _Walk:
     def run(self, model, step: float, most: int, epochs: int) -> str:
         """Go round until something ends it; say what."""
         self.rounds, self.current = self.state.load(model)
+        self.lessons.helps = all(one.taught for one in self.rounds)
         least = step / 8
         at = next((one.measured for one in reversed(self.rounds) if one.kept), None)
         at = at or self.yardstick.original
@@ -221,12 +223,13 @@ class _Walk:
             except InputError as error:
                 return f"nothing more can go: {error}"
             before = self.yardstick.score(student, "validation")
-            self.lessons.teach(f"round {len(self.rounds) + 1}", student, self.current, epochs)
+            number = len(self.rounds) + 1
+            student, other = self._trained(f"round {number}", student, epochs)
             measured = self.yardstick.measure(student, latency="latency" in self.wanted)
             kept = self.yardstick.holds(measured.validation, self.floor)
             seconds = time.perf_counter() - start
-            number = len(self.rounds) + 1
-            self.rounds.append(Round(number, step, measured, kept, before, seconds))
+            taught = self.lessons.helps
+            self.rounds.append(Round(number, step, measured, kept, before, seconds, other, taught))
             self.state.save(self.rounds, student if kept else None)
             if not kept:
                 step /= 2
@@ -234,6 +237,18 @@ class _Walk:
                 return "the last round found nothing that could go"
             else:
                 self.current, at = student, measured
+
+    def _trained(self, stage: str, student, epochs: int):
+        """Train a pruned student; return it, and the score of the other way if it was tried."""
+        if self.rounds:
+            self.lessons.teach(stage, student, self.current, epochs)
+            return student, None
+        alone = training.copy_of(student)
+        self.lessons.teach(stage, student, self.current, epochs)
+        self.lessons.alone(f"{stage} without teacher", alone, epochs)
+        self.lessons.helps = self.yardstick.better(student, alone)
+        kept, other = (student, alone) if self.lessons.helps else (alone, student)
+        return kept, self.yardstick.score(other, "validation")
 
     def _pruned(self, at: Measured, unmet: list[str], step: float):
         """Return the student with so much less of what its target is of."""
@@ -250,6 +265,7 @@ class _Lessons:
         self.trainer, self.settings, self.rate = trainer, settings, learning_rate
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
+        self.helps = True  # until the first round shows that it doesn't
         student = training.copy_of(model)  # a model can't be its own teacher
         try:  # does the teacher fit, and do the settings?
             self.probe = Distiller(student, self._given(model), **settings)
@@ -270,7 +286,10 @@ class _Lessons:
         return last if self.by == "last" else self.teacher
 
     def teach(self, stage: str, student, last, epochs: int) -> None:
-        """Distil, `last` being the student of the round before."""
+        """Distil if that helps, `last` being the student of the round before."""
+        if not self.helps:
+            self.alone(stage, student, epochs)
+            return
         distiller = Distiller(student, self._given(last), **self.settings)
         how = {"validate": False}
         if self.trainer.augment is None and not self.holds_answers:
@@ -305,7 +324,9 @@ def _alternative(name, lessons, final, epochs, pruning):
         package.utils.set_random_seed(pruning["seed"])
         student = package.models.clone_model(final)
     if name in ("one_shot", "scratch_taught"):
+        helped, lessons.helps = lessons.helps, lessons.helps or name == "scratch_taught"
         lessons.teach(stage, student, model, epochs)
+        lessons.helps = helped
     else:
         lessons.alone(stage, student, epochs)
     return student

@@ -51,6 +51,9 @@ class Round:
         kept: Whether the spiral went on from it.
         before: Its validation score after pruning, before distillation.
         seconds: What the round took.
+        other: Validation score of the same pruned student trained the other way. The first
+            round is made with and without the teacher, later ones as the better of the two.
+        taught: Whether the student learned from the teacher.
     """
 
     number: int
@@ -59,6 +62,8 @@ class Round:
     kept: bool
     before: float
     seconds: float
+    other: float | None = None
+    taught: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +121,17 @@ class Spiral:
             costs = [_cost(getattr(point, name), getattr(self.original, name)) for name in names]
             scores = [_score(point.validation), _score(point.test)]
             rows.append([label, note, *costs, *scores])
-        return "\n".join([*aligned(rows, left=2), f"{self.metric}; {self.stopped}"])
+        lines = [*aligned(rows, left=2), f"{self.metric}; {self.stopped}"]
+        first = self.rounds[0] if self.rounds else None
+        if first is not None and first.other is not None:
+            better = "with" if first.taught else "without"
+            lines.append(
+                f"round 1 on validation: {first.measured.validation:.4f} {better} the teacher, "
+                f"{first.other:.4f} "
+                + ("without it" if first.taught else "with it")
+                + f"; all rounds were trained {better} it"
+            )
+        return "\n".join(lines)
 
     __str__ = describe
 

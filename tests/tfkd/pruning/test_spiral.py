@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import types
+import warnings
 
 import keras
 import numpy as np
@@ -115,7 +116,7 @@ def test_a_killed_run_goes_on_from_its_last_round(trained, small_digits, tmp_pat
             )
         return made, list(dict.fromkeys(stages))
 
-    assert run("round 2") == (None, ["round 1"])
+    assert run("round 2") == (None, ["round 1", "round 1 without teacher"])
     assert run("final") == (None, [f"round {i}" for i in range(2, len(whole.rounds) + 1)])
     assert run("one shot") == (None, ["final"])
     made, stages = run()
@@ -156,7 +157,7 @@ def test_a_kill_before_the_first_round_is_told_of(trained, small_digits, tmp_pat
     with pytest.raises(InputError, match="The spiral can't go on without it: name another"):
         tfkd.spiral(trained, small_digits, **arguments)
     held = json.loads((tmp_path / "spiral.json").read_text())
-    held["rounds"][0]["other"] = 1
+    held["rounds"][0]["more"] = 1
     (tmp_path / "spiral.json").write_text(json.dumps(held))
     with pytest.raises(InputError, match="another version of tfkd wrote it"):
         tfkd.spiral(trained, small_digits, **arguments)
@@ -252,6 +253,29 @@ def test_the_teacher_is_asked_once_an_example_for_all_rounds(trained, small_digi
     assert len(found.rounds) >= 3
     looks = len(found.rounds) * 64  # each fit looks at the first examples, to check the answers
     assert 200 <= sum(asked) <= 200 + looks
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_teacher_that_does_not_help_is_left_out(trained, digits, helps):
+    crossed = np.roll(np.arange(10), 0 if helps else 1)
+
+    def teacher(x):
+        return 5 * trained(x, training=False).numpy()[:, crossed]
+
+    with warnings.catch_warnings():
+        if helps:
+            warnings.simplefilter("error", UserWarning)
+        found = tfkd.spiral(
+            trained, digits, target={"macs": 0.6}, step=0.25, round_to=2, teacher=teacher,
+            distiller={"teacher_from_logits": True, "alpha": 0.5}, **QUICK,
+        )  # fmt: skip
+    first = found.rounds[0]
+    assert [one.taught for one in found.rounds] == [first.taught] * len(found.rounds)
+    assert first.measured.validation >= first.other
+    assert [one.other is None for one in found.rounds] == [False, *[True] * (len(found.rounds) - 1)]
+    if not helps:
+        assert not first.taught and first.measured.validation > first.other
+        assert "all rounds were trained without it" in str(found)
 
 
 @pytest.mark.parametrize("teach", ["last", "both"])

@@ -1,0 +1,126 @@
+"""`Balanced`: the teacher's pull at the logits against the labels', by hand and by step."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from scipy.special import expit, softmax
+
+import tfkd
+from tfkd import losses
+
+RNG = np.random.default_rng(0)
+T, S = (RNG.normal(scale=3, size=(16, 5)).astype("float32") for _ in range(2))
+Y = RNG.integers(0, 5, 16)
+
+
+def pull(values, at, step=1e-3):
+    """Numerical gradient of the sum of `values(at)`, float64."""
+    at = at.astype("float64")
+    gradient = np.zeros_like(at)
+    for place in np.ndindex(at.shape):
+        up, down = at.copy(), at.copy()
+        up[place] += step
+        down[place] -= step
+        gradient[place] = (values(up).sum() - values(down).sum()) / (2 * step)
+    return gradient
+
+
+def rms(gradient, rows=slice(None)):
+    return np.sqrt((gradient[rows] ** 2).sum(-1).mean())
+
+
+def kl(student, teacher=T, temperature=2.0):
+    p, q = (softmax(z.astype("float64") / temperature, -1) for z in (teacher, student))
+    return temperature**2 * (p * np.log(p / q)).sum(-1)
+
+
+def cross_entropy(student):
+    return -np.log(softmax(student, -1)[np.arange(len(Y)), Y])
+
+
+def test_classes():
+    found = losses.Balanced("kl", ratio=2.0)(tf.constant(T), tf.constant(S), 2.0, tf.constant(Y))
+    scale = 2.0 * rms(pull(cross_entropy, S)) / rms(pull(kl, S))
+    np.testing.assert_allclose(found, scale * kl(S), rtol=1e-4)
+
+
+def test_the_pull_is_the_labels_pull_times_the_ratio():
+    for inner in ("kl", "standardized_kl", "dist", "dkd"):
+        student = tf.Variable(S)
+        with tf.GradientTape() as tape:
+            values = losses.Balanced(inner)(tf.constant(T), student, 1.0, tf.constant(Y))
+        found = rms(tape.gradient(values, student).numpy())
+        assert found == pytest.approx(rms(pull(cross_entropy, S)), rel=1e-4)
+
+
+def test_yes_and_no():
+    y = (RNG.random((16, 5)) < 0.4).astype("float32")
+
+    def hard(z):
+        return -(y * np.log(expit(z)) + (1 - y) * np.log(expit(-z))).mean(-1)
+
+    def soft(z):
+        p, q = expit(T.astype("float64")), expit(z)
+        return (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean(-1)
+
+    found = losses.Balanced("binary_kl")(tf.constant(T), tf.constant(S), 1.0, tf.constant(y))
+    expected = rms(pull(hard, S)) / rms(pull(soft, S)) * soft(S.astype("float64"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_values():
+    y = RNG.normal(size=(16, 5)).astype("float32")
+    found = losses.Balanced("mse")(tf.constant(T), tf.constant(S), 1.0, tf.constant(y))
+    hard, soft = (S - y) / 5, 2 * (S - T) / 5
+    expected = rms(hard) / rms(soft) * ((S - T) ** 2).mean(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_masked_and_unlabeled_elements():
+    mask, known = RNG.random(16) < 0.7, RNG.random(16) < 0.6
+    found = losses.Balanced("kl")(
+        tf.constant(T), tf.constant(S), 2.0, tf.constant(Y), tf.constant(mask), tf.constant(known)
+    ).numpy()
+    scale = rms(pull(cross_entropy, S), mask & known) / rms(pull(kl, S), mask)
+    np.testing.assert_allclose(found[known], (scale * kl(S))[known], rtol=1e-4)
+    np.testing.assert_allclose(found[~known], kl(S)[~known], rtol=1e-4)
+
+
+def test_without_labels_it_is_the_other_loss():
+    plain = losses.KLDivergence()(tf.constant(T), tf.constant(S), 2.0)
+    np.testing.assert_array_equal(losses.Balanced("kl")(T, tf.constant(S), 2.0), plain)
+
+
+def test_a_student_that_equals_its_teacher_or_its_labels():
+    same = losses.Balanced("kl")(tf.constant(T), tf.constant(T), 1.0, tf.constant(Y))
+    sure = tf.constant(1e4 * np.eye(5, dtype="float32")[Y])
+    done = losses.Balanced("kl")(tf.constant(T), sure, 1.0, tf.constant(Y))
+    assert np.isfinite(same).all() and np.all(done.numpy() < 1e-2)
+
+
+def test_bad_input():
+    with pytest.raises(tfkd.InputError, match="one kind of output"):
+        losses.Balanced("logit_mse")
+    with pytest.raises(tfkd.InputError, match="ratio"):
+        losses.Balanced("kl", ratio=0)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_in_a_distiller_saved_and_loaded(package, tmp_path):
+    student = package.Sequential([package.Input((4,)), package.layers.Dense(5)])
+    teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+    x = RNG.normal(size=(16, 4)).astype("float32")
+    distiller = tfkd.Distiller(student, teacher, 0.25, 2.0, losses.Balanced("kl", 1.5))
+    hard = package.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile(package.optimizers.SGD(0.0), hard)
+    logits = student(x).numpy()
+    history = distiller.fit(x, Y, batch_size=16, verbose=0).history
+    scale = 1.5 * rms(pull(cross_entropy, logits))
+    own = lambda z: kl(z, teacher(x).numpy())  # noqa: E731
+    expected = (scale / rms(pull(own, logits)) * own(logits)).mean()
+    assert history["soft_loss"][0] == pytest.approx(expected, rel=1e-4)
+    distiller.save(tmp_path / "d.keras")
+    again = package.models.load_model(tmp_path / "d.keras")
+    assert again.get_config()["soft_loss"] == distiller.get_config()["soft_loss"]
