@@ -169,6 +169,25 @@ def inputs_for(model, count=64, seed=1):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
+def signal_of_converting_plainly(folder, samples, format):
+    """Return the signal by which a fork of this process dies of `convert_plainly`, or `None`.
+
+    For a process in which TensorFlow has run nothing yet: the fork need not import it again.
+    """
+    import os
+
+    import tensorflow  # noqa: F401
+
+    fork = os.fork()
+    if fork == 0:
+        try:
+            convert_plainly(folder, samples, format)
+        finally:
+            os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+    return -code if code < 0 else None
+
+
 def convert_plainly(folder, samples, format):
     """Convert a SavedModel as TensorFlow's documentation says, in this process."""
     import tensorflow as tf

@@ -87,12 +87,8 @@ def test_cell(models, name, package, format):
         assert bool(file.hybrid_ops) == (format != "float32")
 
 
-@pytest.mark.parametrize("format", ["int8", "int16x8"])
-@pytest.mark.parametrize(
-    ("package", "name"), [(package, name) for package, names in CRASHES.items() for name in names]
-)
-def test_the_plain_converter_dies_of_it(models, package, name, format, tmp_path):
-    model, x, _ = models(package, name)
+def saved(model, x, path):
+    """Save a model as TensorFlow's documentation of the converter says; return the folder."""
     shape = (1, *x.shape[1:])
     function = tf.function(
         lambda x: model(x, training=False),
@@ -102,8 +98,32 @@ def test_the_plain_converter_dies_of_it(models, package, name, format, tmp_path)
     module = tf.Module()
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.function = function
-    tf.saved_model.save(module, str(tmp_path), signatures=function)
+    tf.saved_model.save(module, str(path), signatures=function)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def forking():
+    """A process that has imported TensorFlow, for all that die in a fork of it."""
+    with sandbox.Worker() as worker:
+        yield worker
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package, names in CRASHES.items() for name in names]
+)
+def test_the_plain_converter_dies_of_it(models, package, name, forking, tmp_path):
+    model, x, _ = models(package, name)
+    folder = saved(model, x, tmp_path)
+    for format in ("int8", "int16x8"):
+        died = zoo.signal_of_converting_plainly
+        assert forking.call(died, folder, x[:8], format, timeout=120) is not None
+
+
+def test_its_death_is_an_error_by_which_signal(models, tmp_path):
+    model, x, _ = models("tf_keras", "gru")
+    folder = saved(model, x, tmp_path)
     with pytest.raises(WorkerError) as error, sandbox.Worker() as worker:
-        worker.call(zoo.convert_plainly, str(tmp_path), x[:8], format, timeout=120)
+        worker.call(zoo.convert_plainly, folder, x[:8], "int8", timeout=120)
     assert error.value.signal is not None
     assert not isinstance(error.value, ConversionError) and isinstance(error.value, TfkdError)
