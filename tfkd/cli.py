@@ -369,7 +369,7 @@ def _add_compare(commands, output):
         metavar="NAME",
         help="What to compare with training alone: auto, a soft loss such as kl, dist or dkd, or "
         "label_smoothing. An unknown name lists all of them. (default: auto, kl, standardized_kl, "
-        "dist and label_smoothing, where they fit)",
+        "dist, label_smoothing and others, where they fit)",
     )
     compare.add_argument(
         "--seeds",

@@ -19,6 +19,11 @@ SOFT_LOSSES = tuple(soft._BY_NAME)
 #: Every method that has a name of its own.
 KNOWN = (ALONE, AUTO, *SOFT_LOSSES, LABEL_SMOOTHING)
 _DEFAULT = (ALONE, AUTO, "kl", "standardized_kl", "dist", LABEL_SMOOTHING)
+_FURTHER = {
+    "binary": ("binary_kl",),
+    "multilabel": ("binary_kl",),
+    "regression": ("mse", "teacher_bounded"),
+}
 
 # The papers' settings where they give some: T = 2 of Sun et al. 2024; of Huang et al. 2022 T = 1
 # and twice the weight of the labels' loss. The others have those of Hinton et al. 2015.
@@ -57,7 +62,12 @@ class Method:
         """Tell whether the temperature changes anything."""
         if self.soft_loss is None:
             return task != "regression"
-        return not isinstance(self.soft_loss, _WITHOUT_TEMPERATURE)
+        return not isinstance(_inner(self.soft_loss), _WITHOUT_TEMPERATURE)
+
+
+def _inner(loss: soft.SoftLoss) -> soft.SoftLoss:
+    """Return the loss that a `Balanced` one scales, or the loss itself."""
+    return getattr(loss, "loss", loss)
 
 
 def named(name: str) -> Method:
@@ -87,7 +97,7 @@ def resolve(given, task: str, classes: int) -> tuple[list[Method], dict[str, str
             named that don't fit the task.
     """
     if given is None:
-        names = (*_DEFAULT, "teacher_bounded") if task == "regression" else _DEFAULT
+        names = (*_DEFAULT, *_FURTHER.get(task, ()))
         reasons = {name: unfit(named(name), task, classes) for name in names}
         methods = [named(name) for name, reason in reasons.items() if not reason]
         return methods, {name: reason for name, reason in reasons.items() if reason}
@@ -160,6 +170,6 @@ def unfit(method: Method, task: str, classes: int) -> str | None:
     means = "binary" if task == "multilabel" else task
     if loss.tasks and means not in loss.tasks:
         return f"it is for {' or '.join(loss.tasks)} outputs, and this one is {task}"
-    if isinstance(loss, soft.StandardizedKLDivergence) and classes == 2:
+    if isinstance(_inner(loss), soft.StandardizedKLDivergence) and classes == 2:
         return "two standardized logits are +1 and −1, whatever the teacher says"
     return None

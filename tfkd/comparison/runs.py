@@ -175,7 +175,7 @@ class Runner:
         """Return the score of a student's weights on a part of the data."""
         samples, student = getattr(self.data, part), self.students.example
         student.set_weights(weights)  # one model for all, which TensorFlow traces once
-        outputs = student.predict(samples.x, batch_size=_BATCH, verbose=0)
+        outputs = _in_batches(student.predict_on_batch, samples.x)
         return self._scored(outputs, samples.y, self.activation)
 
     def teacher_score(self, part: str) -> float | None:
@@ -185,9 +185,7 @@ class Runner:
         samples = getattr(self.data, part)
 
         def ask():
-            batches = range(0, len(samples), _BATCH)
-            asked = [self._probe._ask(samples.x[i : i + _BATCH])[0][0] for i in batches]
-            return np.concatenate([np.asarray(one) for one in asked])
+            return _in_batches(lambda x: self._probe._ask(x)[0][0], samples.x)
 
         return self._scored(self._asked(ask, part), samples.y, "linear")
 
@@ -278,7 +276,7 @@ class Runner:
         for part in ("validation", "test"):
             samples, student = getattr(self.data, part), self.students.example
             try:
-                few = student.predict(samples.x[:2], verbose=0)
+                few = student.predict_on_batch(samples.x[:2])
             except Exception as error:  # whatever Keras raises of inputs that don't fit
                 raise InputError(
                     f"The student can't take data.{part}.x, of shape {np.shape(samples.x)} "
@@ -293,6 +291,12 @@ class Runner:
                     f"The {part} part can't be scored by {self.metric!r}: its labels allow "
                     f"{', '.join(found)}."
                 )
+
+
+def _in_batches(function, x) -> np.ndarray:
+    """Return what a function of a batch gives for all examples."""
+    starts = range(0, len(x), _BATCH)
+    return np.concatenate([np.asarray(function(x[i : i + _BATCH])) for i in starts])
 
 
 def smoothed(y, shape, task: str, share: float) -> np.ndarray:

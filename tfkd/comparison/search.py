@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfkd.comparison.methods import AUTO, Method
+from tfkd.comparison.methods import Method
 from tfkd.comparison.runs import Runner
 from tfkd.errors import InputError, MissingDependencyError
 
@@ -54,8 +54,7 @@ def search(runner: Runner, methods: list[Method], seed: int, count: int):
 
     Args:
         runner: Trains and scores.
-        methods: Whose alpha and temperature to search; those without a teacher are left out, and
-            so is "auto" beside others, which it would repeat.
+        methods: Whose alpha and temperature to search; those without a teacher are left out.
         seed: Of the students, and of Optuna.
         count: Trials.
 
@@ -64,8 +63,6 @@ def search(runner: Runner, methods: list[Method], seed: int, count: int):
     """
     package = optuna()
     taught = {one.name: one for one in methods if one.settings is not None}
-    if len(taught) > 1:
-        taught.pop(AUTO, None)
     if not taught:
         raise InputError("The search needs a method with a teacher, and none was left.")
     before = package.logging.get_verbosity()

@@ -59,7 +59,8 @@ def compare(
             `temperature`, `soft_loss`, `features`) or `{"label_smoothing": share}`. Known names are
             `"auto"` (Distiller's default), the soft losses of `tfkd.losses`, and
             `"label_smoothing"` (0.1, without a teacher). Defaults to auto, kl, standardized_kl,
-            dist and label_smoothing, or those of them that fit the task; `"alone"` is always there.
+            dist and label_smoothing, and for other tasks binary_kl, mse and teacher_bounded; those
+            that don't fit the task are left out. `"alone"` is always there.
         seeds: How many seeds (0, 1, ...), or which. With fewer than two there are no intervals.
         budget: Epochs of each run, or a dict with `epochs` (20), `batch_size` (32),
             `learning_rate` (0.003, at the start of a cosine decay) and `optimizer` (`"adam"` or
@@ -94,8 +95,11 @@ def compare(
         >>> import keras, numpy as np, tfkd
         >>> x = np.random.default_rng(0).normal(size=(90, 4)).astype("float32")
         >>> data = tfkd.split(x, (x.sum(1) > 0).astype(int))
-        >>> make = lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-        >>> found = tfkd.compare(make, make(), data, methods=["kl"], seeds=2, budget=1)
+        >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> teacher = lambda x: np.stack([-x.sum(1), x.sum(1)], axis=1)
+        >>> found = tfkd.compare(
+        ...     student, teacher, data, methods=["kl"], seeds=1, budget=1, teacher_from_logits=True
+        ... )
         >>> [one.name for one in found.methods]
         ['alone', 'kl']
     """
