@@ -51,7 +51,8 @@ class Distiller(Step, keras.Model):
         soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, `None` to
             learn from labels (and features) alone, or a list or dict (by output) of these. It
             counts every element that is not masked, labelled or not.
-        features: `tfkd.losses.FeatureLoss` objects; both models then still run once a step.
+        features: `tfkd.losses.FeatureLoss` objects, or `"auto"` for a `Hint` at each resolution
+            (`tfkd.losses.pair_layers`); both models then still run once a step.
         from_logits: Whether the student's outputs are logits, where it can't be told.
         teacher_from_logits: The same for the teacher.
         student_inputs: Callable from a batch of `x` to what the student takes, in TensorFlow

@@ -35,8 +35,8 @@ class FeatureLoss(Configured):
     Args:
         student_layer: Name or path of the student's layer.
         teacher_layer: Name or path of the teacher's layer.
-        weight: Factor of the loss in the soft part, or `"auto"` (see `tfkd.losses.balance`).
-            Defaults to 1.
+        weight: Factor of the loss in the soft part, or `"auto"`, which lets it pull as hard as
+            the soft loss (see `tfkd.losses.balance`). Defaults to 1.
 
     Raises:
         InputError: if a name is missing or the weight is not a number ≥ 0.
