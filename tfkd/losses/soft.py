@@ -18,10 +18,10 @@ logits. The distiller multiplies by nothing: a loss carries its own T².
 
 `tfkd.losses.WeightedSum` adds several of them up on one output.
 
-Label smoothing, a baseline without a teacher, is Keras's `CategoricalCrossentropy(label_smoothing=e)`
-on one-hot labels (`keras.utils.to_categorical`). For class numbers a teacher of equal logits does
-the same: `Distiller(student, np.zeros((examples, classes)), alpha=1 - e, temperature=1,
-soft_loss="kl", teacher_from_logits=True)`.
+Label smoothing, a baseline without a teacher, is Keras's
+`CategoricalCrossentropy(label_smoothing=e)` on one-hot labels (`keras.utils.to_categorical`). For
+class numbers a teacher of equal logits does the same: `Distiller(student, np.zeros((examples,
+classes)), alpha=1 - e, temperature=1, soft_loss="kl", teacher_from_logits=True)`.
 """
 
 from __future__ import annotations
