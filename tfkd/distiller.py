@@ -133,6 +133,13 @@ def _tf_keras_distiller():
         def from_config(cls, config):
             return _from_config(config, tf_keras, cls)
 
+        def make_train_function(self, force=False):
+            build = getattr(self.optimizer, "build", None)  # which legacy optimizers have not
+            if build is not None and self.trainable_variables:
+                # Slot variables made inside the step would have TensorFlow trace it twice.
+                build(self.trainable_variables)
+            return super().make_train_function(force)
+
         def _total_loss(self, x, y, y_pred, sample_weight, training):
             del training
             return self.compute_loss(x, y, y_pred, sample_weight)
