@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import log_softmax, rel_entr, softmax
-from tiny_models import crossentropy, dense
+from tiny_models import crossentropy, dense, predicted
 
 from tfkd import Distiller, losses
 from tfkd.errors import InputError
@@ -16,10 +16,11 @@ def logs_of(distiller, *args, **kwargs):
     return {name: values[-1] for name, values in history.items()}
 
 
-def compiled(student, teacher, package, loss=None, metrics=None, **kwargs):
+def compiled(student, teacher, package, loss=None, metrics=None, eagerly=True, **kwargs):
+    """Return a distiller; where nothing depends on a traced step, one that needs no trace."""
     distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
     loss = crossentropy(package) if loss is None else loss
-    distiller.compile(package.optimizers.SGD(0.0), loss, metrics=metrics)
+    distiller.compile(package.optimizers.SGD(0.0), loss, metrics=metrics, run_eagerly=eagerly)
     return distiller
 
 
@@ -40,7 +41,7 @@ def steps(rng):
 
 
 def terms(student, teacher, x, y):
-    s, t = (model.predict(x, verbose=0) for model in (student, teacher))
+    s, t = (predicted(model, x) for model in (student, teacher))
     hard = -np.take_along_axis(log_softmax(s, -1), y[..., None], -1)[..., 0]
     return hard, rel_entr(softmax(t, -1), softmax(s, -1)).sum(-1)
 
@@ -52,14 +53,14 @@ def test_steps_with_masks_missing_labels_and_weights(steps, package, rng):
     weights = rng.random((6, 7)).astype("float32")
     known = valid & (partly >= 0)
     plain = compiled(student, teacher, package)
-    missing = compiled(student, teacher, package, unlabeled=-1, metrics=["accuracy"])
+    missing = compiled(student, teacher, package, unlabeled=-1, metrics=["accuracy"], eagerly=False)
     logs = logs_of(plain, x, y, batch_size=6)
     assert logs["hard_loss"] == pytest.approx(hard[valid].mean(), rel=1e-4)
     assert logs["soft_loss"] == pytest.approx(soft[valid].mean(), rel=1e-4)
     logs = logs_of(missing, x, partly, batch_size=6)
     assert logs["hard_loss"] == pytest.approx(hard[known].mean(), rel=1e-4)
     assert logs["soft_loss"] == pytest.approx(soft[valid].mean(), rel=1e-4)
-    right = (student.predict(x, verbose=0).argmax(-1) == y)[partly >= 0].mean()
+    right = (predicted(student, x).argmax(-1) == y)[partly >= 0].mean()
     assert logs["accuracy"] == pytest.approx(right, rel=1e-5)
     logs = logs_of(missing, x, partly, batch_size=6, sample_weight=weights)
     assert logs["hard_loss"] == pytest.approx((hard * weights)[known].sum() / known.sum(), rel=1e-4)
@@ -74,7 +75,7 @@ def pearson(a, b, axis):
 def test_masked_steps_mix_with_none(steps, package):
     x, y, _, valid = steps
     student, teacher = recurrent(package, 0), recurrent(keras, 1)
-    s, t = (softmax(m.predict(x, verbose=0), -1)[valid] for m in (student, teacher))
+    s, t = (softmax(predicted(m, x), -1)[valid] for m in (student, teacher))
     want = (1 - pearson(t, s, -1)).mean() + (1 - pearson(t, s, 0)).mean()
     got = logs_of(compiled(student, teacher, package, soft_loss="dist"), x, y, batch_size=6)
     assert got["soft_loss"] == pytest.approx(want, rel=1e-4)
@@ -89,7 +90,8 @@ def test_features_of_masked_steps(kind, steps, package):
     student, teacher = recurrent(package, 0), recurrent(keras, 1)
     loss = kind("rnn", "rnn")
     base = compiled(student, teacher, package)
-    featured = compiled(student, teacher, package, features=[loss])
+    traced = kind is losses.SimilarityPreserving
+    featured = compiled(student, teacher, package, features=[loss], eagerly=not traced)
     weights = np.linspace(0, 1, 42).reshape(6, 7).astype("float32")
     for weight in (None, weights):
         kwargs = {} if weight is None else {"sample_weight": weight}
@@ -117,13 +119,14 @@ def test_labels_of_several_per_example(package, rng):
     weights = rng.random(32).astype("float32")
     for activation in ("sigmoid", None):
         student, teacher = dense(package, 6, activation), dense(keras, 6)
-        p = student.predict(x, verbose=0)
+        p = predicted(student, x)
         p = p if activation else 1 / (1 + np.exp(-p))
         y = rng.integers(0, 2, (32, 6)).astype("float32")
         hard = -(y * np.log(p) + (1 - y) * np.log(1 - p))
         loss = package.losses.BinaryCrossentropy(from_logits=activation is None)
         metric = package.metrics.BinaryAccuracy(threshold=0.5 if activation else 0.0, name="a")
-        distiller = compiled(student, teacher, package, loss, [metric], unlabeled=-1)
+        eagerly = activation is None
+        distiller = compiled(student, teacher, package, loss, [metric], eagerly, unlabeled=-1)
         given = np.where(missing, -1, y).astype("float32")
         logs = logs_of(distiller, x, given, batch_size=32)
         assert logs["hard_loss"] == pytest.approx(hard[~missing].mean(), rel=1e-4)
@@ -137,7 +140,7 @@ def test_targets_of_several_values(package, rng):
     x, y = rng.normal(size=(32, 4)).astype("float32"), rng.normal(size=(32, 3)).astype("float32")
     missing = rng.random((32, 3)) < 0.3
     student = dense(package)
-    s = student.predict(x, verbose=0)
+    s = predicted(student, x)
     distiller = compiled(student, dense(keras), package, "mse", ["mae"], unlabeled=float("nan"))
     logs = logs_of(distiller, x, np.where(missing, np.nan, y).astype("float32"), batch_size=32)
     assert logs["hard_loss"] == pytest.approx(np.square(s - y)[~missing].mean(), rel=1e-4)
@@ -188,7 +191,7 @@ def test_void_pixels_and_classes_on_another_axis(package, rng):
         return p.Model(i, p.layers.Softmax(axis=1)(p.layers.Permute((3, 1, 2))(last)))
 
     student, teacher = first(package), first(keras)
-    s, t = (model.predict(x, verbose=0) for model in (student, teacher))
+    s, t = (predicted(model, x) for model in (student, teacher))
     y = np.moveaxis(np.eye(3, dtype="float32")[rng.integers(0, 3, (4, 5, 5))], -1, 1)
     loss = package.losses.CategoricalCrossentropy(axis=1)
     logs = logs_of(compiled(student, teacher, package, loss), x, y, batch_size=4)
@@ -198,13 +201,13 @@ def test_void_pixels_and_classes_on_another_axis(package, rng):
     void[:, :2] = 255
     student = package.Sequential([package.Input((5, 5, 3)), la.Conv2D(3, 1)])
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
-    student.compile("sgd", loss)
+    student.compile("sgd", loss, run_eagerly=True)
     images = np.moveaxis(x, 1, -1)
     want = student.evaluate(images, void, verbose=0)
     teacher = keras.Sequential([keras.Input((5, 5, 3)), keras.layers.Conv2D(3, 1)])
     logs = logs_of(compiled(student, teacher, package, loss), images, void, batch_size=4)
     assert logs["hard_loss"] == pytest.approx(want, rel=1e-5)
-    s, t = (softmax(model.predict(images, verbose=0), -1) for model in (student, teacher))
+    s, t = (softmax(predicted(model, images), -1) for model in (student, teacher))
     assert logs["soft_loss"] == pytest.approx(rel_entr(t, s).sum(-1).mean(), rel=1e-4)
 
 
@@ -220,7 +223,7 @@ def test_void_pixels_and_classes_on_another_axis(package, rng):
 def test_wrong_labels_are_told_with_their_row_in_any_form(value, message, package, rng):
     x, y = rng.normal(size=(24, 4)).astype("float32"), rng.integers(0, 3, 24).astype("float32")
     y[20] = value
-    distiller = compiled(dense(package), dense(keras), package)
+    distiller = compiled(dense(package), dense(keras), package, eagerly=value not in (7, -1))
 
     def batches():
         for i in range(0, 24, 8):
@@ -284,7 +287,7 @@ def test_missing_labels_in_dtypes_that_cannot_hold_their_mark(package, rng):
     assert logs_of(distiller, x, flags, batch_size=12)["hard_loss"] == pytest.approx(want, rel=1e-5)
     student = dense(package, 256)
     y = rng.integers(250, 256, 12).astype("uint8")  # 255 is a class here, and not -1
-    hard = -log_softmax(student.predict(x, verbose=0), -1)[np.arange(12), y].mean()
+    hard = -log_softmax(predicted(student, x), -1)[np.arange(12), y].mean()
     distiller = compiled(student, dense(keras, 256), package, unlabeled=-1)
     assert logs_of(distiller, x, y, batch_size=12)["hard_loss"] == pytest.approx(hard, rel=1e-5)
 
@@ -293,7 +296,7 @@ def test_a_class_that_is_ignored_beside_missing_labels(package, rng):
     x, y = rng.normal(size=(12, 4)).astype("float32"), rng.integers(0, 3, 12)
     y[:3] = -1
     student, teacher = dense(package), dense(keras)
-    logs = log_softmax(student.predict(x, verbose=0), -1)
+    logs = log_softmax(predicted(student, x), -1)
     loss = package.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
     distiller = compiled(student, teacher, package, loss, unlabeled=-1)
     want = -logs[np.arange(12), y][y > 0].mean()
@@ -320,10 +323,11 @@ def test_metrics_of_rows_see_the_rows_that_have_all_their_labels(package, rng):
         return [auc, package.metrics.F1Score(threshold=0.5, average="macro", name="f1")]
 
     distiller = compiled(
-        student, dense(keras, 3), package, "binary_crossentropy", metrics(), unlabeled=float("nan")
-    )
+        student, dense(keras, 3), package, "binary_crossentropy", metrics(), eagerly=False,
+        unlabeled=float("nan"),
+    )  # fmt: skip
     logs = logs_of(distiller, x, y.astype("float32"), batch_size=32)
-    student.compile("sgd", "binary_crossentropy", metrics=metrics())
+    student.compile("sgd", "binary_crossentropy", metrics=metrics(), run_eagerly=True)
     whole = ~np.isnan(y).any(-1)
     _, auc, f1 = student.evaluate(x[whole], y[whole], verbose=0)
     assert (logs["auc"], logs["f1"]) == (pytest.approx(auc, rel=1e-5), pytest.approx(f1, rel=1e-5))
