@@ -37,7 +37,7 @@ def main(path, epochs=10):
     teacher.fit(data.train.x, data.train.y, epochs=epochs, verbose=0)
 
     student = classifier(6)
-    distiller = tfkd.Distiller(student, teacher, alpha=0.1, temperature=4.0)
+    distiller = tfkd.Distiller(student, teacher)
     distiller.compile("adam", hard, metrics=["accuracy"])
     distiller.fit(data.train.x, data.train.y, validation_data=validation, epochs=epochs, verbose=2)
 

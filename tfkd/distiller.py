@@ -19,12 +19,14 @@ from tfkd.step import Step
 class Distiller(Step, keras.Model):
     """Train a student on the labels and on what a teacher says of the same examples.
 
-    Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss;
-    `soft` for classification is ``T² · KL(teacher ‖ student)`` between the softened
-    distributions, taken on logits (Hinton et al. 2015,
-    https://arxiv.org/abs/1503.02531), for regression the squared distance to the teacher,
-    plus the feature losses. A softmax or sigmoid output is recognised and turned back into
-    logits. Regularizers and `add_loss` terms are added in full.
+    Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss, `soft` the
+    soft losses of the outputs plus the feature losses, on logits: a softmax or sigmoid output
+    is recognised and turned back into them. By default the soft loss is scaled in every batch
+    so that the teacher pulls at the logits as hard as the labels do, and for classes it asks
+    for the pattern of the teacher's logits and not for their size (`losses.Balanced`, measured
+    in benchmarks/RESULTS.md); ``soft_loss="kl"`` is Hinton's ``T² · KL(teacher ‖ student)``
+    (2015, https://arxiv.org/abs/1503.02531). Regularizers and `add_loss` terms are added in
+    full.
 
     `evaluate` and `predict` are the student's own; `distiller.student` is the trained
     model. A tf_keras student, also one wrapped by tfmot for quantization-aware training,
@@ -43,14 +45,15 @@ class Distiller(Step, keras.Model):
             paths and callables, whose probabilities (or values) are averaged. Left exactly as
             it is. Its outputs teach the student's outputs of the same names, and in the
             declared order where nobody named them; further outputs teach nothing.
-        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.1, and to 0.5 for a student
-            from `quantize_aware`: at that stage a soft teacher pulls a student away from
-            where it has settled (measured, see benchmarks/RESULTS.md).
-        temperature: Softening of both distributions, from 0.001 to 1000. Defaults to 4, and to
-            1 for a student from `quantize_aware`.
-        soft_loss: `"auto"` (by the compiled loss), a name or object of `tfkd.losses`, `None` to
-            learn from labels (and features) alone, or a list or dict (by output) of these. It
-            counts every element that is not masked, labelled or not.
+        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with `soft_loss="auto"`: with
+            it labels and teacher pull alike. With a named soft loss it is 0.1, and 0.5 for a
+            student from `quantize_aware`.
+        temperature: Softening of both distributions, from 0.001 to 1000. Defaults to 1 with
+            `soft_loss="auto"`; with a named one it is 4, and 1 for a student from
+            `quantize_aware`.
+        soft_loss: `"auto"` (by the compiled loss, see `losses.default_for`), a name or object of
+            `tfkd.losses`, `None` to learn from labels (and features) alone, or a list or dict (by
+            output) of these. It counts every element that is not masked, labelled or not.
         features: `tfkd.losses.FeatureLoss` objects, or `"auto"` for a `Hint` at each resolution
             (`tfkd.losses.pair_layers`); both models then still run once a step.
         from_logits: Whether the student's outputs are logits, where it can't be told.

@@ -129,7 +129,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     if alone or (hard is None and wanted is None):
         task, chosen = task or "regression", None
     else:
-        chosen = chosen or soft_losses.default_for(task)
+        chosen = chosen or losses.default_for(task)
         task = soft_losses.check_task(chosen, task)
     if task == "categorical":
         axis = losses.option_of(hard, "axis", -1) % len(shape)
@@ -169,9 +169,9 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     )  # fmt: skip
 
 
-def is_config(given: Mapping) -> bool:
+def is_config(given) -> bool:
     """Tell whether a dict is a serialized object and not one thing per output."""
-    return {"class_name", "config"} <= set(given)
+    return isinstance(given, Mapping) and {"class_name", "config"} <= set(given)
 
 
 def per_output(given, outputs: binding.Slots, what: str) -> list:

@@ -20,7 +20,9 @@ from tfkd.losses import soft as soft_losses
 from tfkd.model import binding
 from tfkd.objective import Objective
 
-_DEFAULTS = {
+#: Of a soft loss that adapts itself, and of those that are named.
+_ADAPTIVE = {"alpha": 0.5, "temperature": 1.0}
+_NAMED = {
     "float": {"alpha": 0.1, "temperature": 4.0},
     "quantize-aware": {"alpha": 0.5, "temperature": 1.0},
 }
@@ -51,7 +53,9 @@ class Step:
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)
-        defaults = _DEFAULTS["quantize-aware" if backends.is_quantize_aware(student) else "float"]
+        defaults = _NAMED["quantize-aware" if backends.is_quantize_aware(student) else "float"]
+        if _is_auto(soft_loss):
+            defaults = _ADAPTIVE
         alpha = defaults["alpha"] if alpha is None else alpha
         temperature = soft_losses.temperature_of(soft_loss, temperature)
         temperature = defaults["temperature"] if temperature is None else temperature
@@ -762,9 +766,10 @@ class Step:
         soft = history.history.get("soft_loss")
         if soft and self._objective().has_soft and all(value == 0.0 for value in soft):
             warnings.warn(
-                "The soft loss was exactly 0 in every epoch: teacher and student gave the same "
-                "answers to every example, so the teacher taught nothing. Is the student a copy "
-                "of its teacher, or the teacher constant?",
+                "The soft loss was exactly 0 in every epoch, so the teacher taught nothing: either "
+                "it gave the same answers as the student (is the student its copy, or the teacher "
+                'constant?), or soft_loss="auto" found it no better than chance in every batch.',
+                TeacherWarning,
                 stacklevel=3,
             )
         broken = [
@@ -815,6 +820,15 @@ def _metrics_of(given, outputs: binding.Slots) -> list[list]:
         given = [given] * count
     listed = [one if isinstance(one, (list, tuple)) else [one] for one in given]
     return [[metric for metric in one if metric is not None] for one in listed]
+
+
+def _is_auto(soft_loss) -> bool:
+    """Tell whether every output that learns from the teacher does so by `"auto"`."""
+    if isinstance(soft_loss, (list, tuple, dict)) and not lessons.is_config(soft_loss):
+        values = soft_loss.values() if isinstance(soft_loss, dict) else soft_loss
+        named = [value for value in values if value is not None]
+        return bool(named) and all(isinstance(v, str) and v == "auto" for v in named)
+    return isinstance(soft_loss, str) and soft_loss == "auto"
 
 
 def _is_array(given) -> bool:

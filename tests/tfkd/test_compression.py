@@ -6,6 +6,7 @@ import pytest
 
 import tfkd
 from tfkd import compression
+from tfkd.errors import TeacherWarning
 from tfkd.training import Trainer
 
 RECIPE = compression.Recipe(
@@ -35,7 +36,7 @@ def test_the_better_student_is_kept(data, helps):
     if helps:
         models, worth = compression._train(trainer, teacher, dense(), RECIPE)
     else:
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(TeacherWarning) as caught:
             models, worth = compression._train(trainer, teacher, dense(), RECIPE)
         said = "\n".join(str(warning.message) for warning in caught)
         assert "Kept is the student trained without the teacher" in said

@@ -30,7 +30,7 @@ def expected(student, teacher, x, y, temperature, weights=None):
 def test_loss_is_alpha_hard_plus_rest_soft(package, batch, alpha, temperature):
     student, teacher = dense(package), dense(keras)
     hard, soft = expected(student, teacher, *batch, temperature)
-    distiller = Distiller(student, teacher, alpha=alpha, temperature=temperature)
+    distiller = Distiller(student, teacher, alpha, temperature, "kl")
     # The weights are variables of one step: in one traced step they are what they are in all.
     distiller.compile("sgd", crossentropy(package), run_eagerly=alpha != 0.3)
     logs = first_step(distiller, *batch)
@@ -48,7 +48,7 @@ def test_the_update_follows_the_gradient_of_that_loss(package, batch):
     hard = softmax(s, -1) - np.eye(3)[y]
     soft = 4.0 * (softmax(s / 4, -1) - softmax(t / 4, -1))
     want = kernel - 0.5 * x.T @ (0.1 * hard + 0.9 * soft) / len(x)
-    distiller = Distiller(student, teacher, alpha=0.1, temperature=4.0)
+    distiller = Distiller(student, teacher, soft_loss="kl")
     distiller.compile(package.optimizers.SGD(0.5), crossentropy(package))
     first_step(distiller, x, y)
     np.testing.assert_allclose(student.get_weights()[0], want, rtol=1e-4, atol=1e-6)
@@ -61,7 +61,7 @@ def test_probabilities_are_recognised_and_give_the_same_loss(package, batch):
         model.set_weights(like.get_weights())
     logs = []
     for s, t, from_logits in ((student, teacher, True), (*squashed, False)):
-        distiller = Distiller(s, t)
+        distiller = Distiller(s, t, soft_loss="kl")
         distiller.compile("sgd", crossentropy(package, from_logits), run_eagerly=from_logits)
         logs.append(first_step(distiller, *batch))
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)
@@ -71,19 +71,24 @@ def test_sample_weights_weigh_both_losses(package, batch, rng):
     weights = rng.uniform(0, 2, 32).astype("float32")
     student, teacher = dense(package), dense(keras)
     hard, soft = expected(student, teacher, *batch, 4.0, weights)
-    distiller = Distiller(student, teacher)
+    distiller = Distiller(student, teacher, soft_loss="kl")
     distiller.compile("sgd", crossentropy(package), run_eagerly=True)
     logs = first_step(distiller, *batch, sample_weight=weights)
     assert logs["hard_loss"] == pytest.approx(hard, rel=1e-5)
     assert logs["soft_loss"] == pytest.approx(soft, rel=1e-5)
 
 
-def test_defaults_are_those_of_the_stage(package):
-    plain = Distiller(dense(package), dense(keras))
-    assert (float(plain.alpha), float(plain.temperature)) == pytest.approx((0.1, 4.0))
-    aware = Distiller(quantize_aware(dense(package)), dense(keras))
-    assert (float(aware.alpha), float(aware.temperature)) == pytest.approx((0.5, 1.0))
-    assert float(Distiller(aware.student, dense(keras), alpha=0.25).alpha) == 0.25
+def test_defaults_are_those_of_the_loss_and_the_stage(package):
+    def numbers(student, **more):
+        distiller = Distiller(student, dense(keras), **more)
+        return round(float(distiller.alpha), 6), float(distiller.temperature)
+
+    aware = quantize_aware(dense(package))
+    assert numbers(dense(package)) == numbers(aware) == (0.5, 1.0)
+    assert numbers(dense(package), soft_loss=["auto"]) == (0.5, 1.0)
+    assert numbers(dense(package), soft_loss="kl") == (0.1, 4.0)
+    assert numbers(aware, soft_loss="kl") == (0.5, 1.0)
+    assert numbers(aware, alpha=0.25) == (0.25, 1.0)
 
 
 def test_regularizers_are_added_in_full_whatever_alpha(package, batch):
@@ -100,7 +105,7 @@ def test_regression(package, rng):
     x, y = rng.normal(size=(2, 16, 4)).astype("float32")
     student, teacher = dense(package, units=4), dense(keras, units=4)
     s, t = predicted(student, x), predicted(teacher, x)
-    distiller = Distiller(student, teacher, alpha=0.25)
+    distiller = Distiller(student, teacher, alpha=0.25, soft_loss="mse")
     distiller.compile("sgd", "mse", run_eagerly=True)
     logs = first_step(distiller, x, y)
     want = 0.25 * np.square(s - y).mean() + 0.75 * np.square(s - t).mean()
@@ -112,14 +117,14 @@ def test_several_teachers_are_averaged_as_probabilities(batch, package):
     p = softmax(predicted(teachers[0], batch[0]), -1) / 2
     p += predicted(teachers[1], batch[0]) / 2
     q = softmax(predicted(student, batch[0]), -1)
-    distiller = Distiller(student, teachers, temperature=1.0)
+    distiller = Distiller(student, teachers, temperature=1.0, soft_loss="kl")
     distiller.compile("sgd", crossentropy(package), run_eagerly=True)
     logs = first_step(distiller, *batch)
     assert logs["soft_loss"] == pytest.approx(rel_entr(p, q).sum(-1).mean(), rel=1e-4)
 
 
 def test_alpha_and_temperature_move_without_a_retrace(package, batch):
-    distiller = Distiller(dense(package), dense(keras), alpha=0.5)
+    distiller = Distiller(dense(package), dense(keras), alpha=0.5, soft_loss="kl")
     distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
     first_step(distiller, *batch)
     function = distiller.train_function
@@ -135,7 +140,7 @@ def test_alpha_and_temperature_move_without_a_retrace(package, batch):
 
 def test_another_teacher_is_asked_from_the_next_fit_on(package, batch):
     student, teachers = dense(package), [dense(keras), dense(keras)]
-    distiller = Distiller(student, teachers[0])
+    distiller = Distiller(student, teachers[0], soft_loss="kl")
     distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
     for teacher in teachers:
         distiller.teacher = teacher
@@ -172,7 +177,7 @@ def test_history_has_the_three_losses_and_the_metrics(package, batch):
 
 def test_a_tfmot_wrapped_student_trains_under_a_keras_3_teacher(batch):
     student = quantize_aware(dense(keras))
-    distiller = Distiller(student, dense(keras))
+    distiller = Distiller(student, dense(keras), soft_loss="kl")
     assert isinstance(distiller, tf_keras.Model)
     distiller.compile(tf_keras.optimizers.Adam(0.05), crossentropy(tf_keras))
     soft = distiller.fit(*batch, epochs=30, verbose=0).history["soft_loss"]

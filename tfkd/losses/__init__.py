@@ -5,7 +5,7 @@ named layers give, `pairing` finds these layers, `balance` weighs them; `outputs
 what an output means and turns probabilities back into logits.
 """
 
-from tfkd.losses.adaptive import Balanced
+from tfkd.losses.adaptive import Balanced, default_for
 from tfkd.losses.features import (
     AttentionTransfer,
     ChannelWise,
@@ -26,7 +26,6 @@ from tfkd.losses.soft import (
     SoftLoss,
     StandardizedKLDivergence,
     TeacherBounded,
-    default_for,
     get,
 )
 from tfkd.losses.weighted import WeightedSum

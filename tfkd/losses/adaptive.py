@@ -24,6 +24,7 @@ import tensorflow as tf
 from tfkd.errors import InputError
 from tfkd.losses import soft
 from tfkd.losses.outputs import checked_number
+from tfkd.losses.weighted import WeightedSum
 
 
 @keras.saving.register_keras_serializable("tfkd")
@@ -31,12 +32,17 @@ class Balanced(soft.SoftLoss):
     """Another soft loss, scaled in each batch to the pull of the labels.
 
     The labels' pull is that of the cross-entropy, or of half the squared error for values, at
-    the student's outputs; elements without a label keep the loss as it is, since nothing
-    competes with it there. Without labels it is the other loss.
+    the student's outputs. Elements without a label keep the loss as it is, since nothing
+    competes with it there; without any labels it is the other loss.
 
     Args:
         loss: What `soft_loss=` takes, for one kind of output.
         ratio: Pull of the teacher over that of the labels, before alpha. Defaults to 1.
+        trusting: Whether to follow a teacher whatever it says. By default it counts only where
+            it is right (for values: nearer to the label than the mean of the batch is), and
+            the whole pull is multiplied by the square of how far it is above chance in the
+            batch (Cohen's kappa, or R²) and fades to nothing once the student is ahead of it by
+            a tenth in accuracy (or R²).
 
     Raises:
         InputError: for a loss of several kinds of output, or a ratio that is not > 0.
@@ -45,7 +51,7 @@ class Balanced(soft.SoftLoss):
     mixes_elements = True
     knows_labels = True
 
-    def __init__(self, loss, ratio: float = 1.0):
+    def __init__(self, loss, ratio: float = 1.0, trusting: bool = False):
         self.loss = soft.get(loss)
         if self.loss is None or len(self.loss.tasks) != 1:
             raise InputError(
@@ -53,6 +59,7 @@ class Balanced(soft.SoftLoss):
                 "as 'dist', 'kl', 'binary_kl' or 'mse'."
             )
         self.ratio = checked_number("ratio", ratio, positive=True)
+        self.trusting = bool(trusting)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -86,32 +93,166 @@ class Balanced(soft.SoftLoss):
         more = {"mask": mask} if self.loss.mixes_elements else {}
         if y is None:
             return self.loss(teacher, student, temperature, y, **more)
+        labels = _Labels(self.tasks[0], y, student, mask, known)
+        trust, right = 1.0, None
+        if not self.trusting:
+            trust, right = labels.trust(teacher, student), labels.right(teacher)
+            if right.shape.rank == student.shape.rank:  # of each label or value by itself
+                teacher = tf.where(right, teacher, tf.stop_gradient(student))
+                right = None
+            elif self.loss.mixes_elements:
+                more["mask"] = right if mask is None else mask & right
         with tf.GradientTape() as tape:
             tape.watch(student)
             values = self.loss(teacher, student, temperature, y, **more)
+            if right is not None:
+                values = tf.where(right, values, tf.zeros_like(values))
             total = tf.reduce_sum(_only(values, mask))
-        pull = tape.gradient(total, student)
-        labelled = mask
-        if known is not None:
-            known = tf.reduce_any(known, -1) if known.shape.rank == student.shape.rank else known
-            labelled = known if mask is None else mask & known
-        hard = _pull_of_labels(self.tasks[0], student, y)
-        scale = self.ratio * tf.math.divide_no_nan(_rms(hard, labelled), _rms(pull, mask))
-        scale = tf.stop_gradient(scale)
-        return values * (scale if known is None else tf.where(known, scale, 1.0))
+        counted = right if mask is None else mask if right is None else mask & right
+        pull = _rms(tape.gradient(total, student), counted)
+        hard = _rms(labels.pull(student), labels.known)
+        scale = tf.stop_gradient(self.ratio * trust * tf.math.divide_no_nan(hard, pull))
+        if known is None:
+            return scale * values
+        return values * tf.where(labels.elements, scale, tf.stop_gradient(trust))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the loss serialized."""
-        return {"loss": keras.saving.serialize_keras_object(self.loss), "ratio": self.ratio}
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {"loss": loss, "ratio": self.ratio, "trusting": self.trusting}
 
 
-def _pull_of_labels(task: str, student, y):
-    """Return the gradient of the hard loss of each element at its outputs."""
+def default_for(task: str | None) -> soft.SoftLoss:
+    """Return what `soft_loss="auto"` is for a task.
+
+    For classes it is the mean of two losses, each balanced: KL of standardized logits (at T = 2
+    of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern of the
+    teacher's answer and not for its size, which a small student can't reach; the one compares
+    logits, the other probabilities.
+
+    Args:
+        task: One of `losses.TASKS`.
+
+    Raises:
+        InputError: if the task could not be told.
+    """
+    if task is None:
+        raise InputError(
+            "The task can't be told from the compiled loss; name the soft loss, for example "
+            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
+            "output that is not to learn from the teacher."
+        )
     if task == "categorical":
-        return tf.nn.softmax(student) - soft.one_hot(y, student)
-    y = tf.reshape(tf.cast(y, tf.float32), tf.shape(student))
-    share = 1.0 / student.shape[-1]
-    return share * ((tf.sigmoid(student) if task == "binary" else student) - y)
+        parts = [(Balanced("standardized_kl"), 0.5, 2.0), (Balanced("dist"), 0.5)]
+        return WeightedSum(parts)
+    return Balanced({"binary": "binary_kl", "regression": "mse"}[task])
+
+
+class _Labels:
+    """The labels of a batch: what they pull at, and who is right.
+
+    Args:
+        task: One of `losses.TASKS`.
+        y: Labels in the form that `fit` takes.
+        student: The student's outputs (..., classes).
+        mask: Which elements count, or `None`.
+        known: What has a label, or `None`.
+
+    Attributes:
+        y: Float rows (..., classes).
+        known: Boolean, what counts and has a label: (...), for yes/no outputs and values
+            (..., classes); or `None` for all.
+        elements: The same per element, masked or not; `None` for all.
+    """
+
+    def __init__(self, task, y, student, mask, known):
+        self.task, classes = task, student.shape[-1]
+        if task == "categorical":
+            self.y = soft.one_hot(y, student)
+        else:
+            self.y = tf.reshape(tf.cast(y, tf.float32), tf.shape(student))
+        per_value = known is not None and known.shape.rank == student.shape.rank
+        self.elements = tf.reduce_any(known, -1) if per_value else known
+        if task == "categorical":
+            self.known = self.elements if mask is None else mask
+            if mask is not None and self.elements is not None:
+                self.known = mask & self.elements
+            return
+        wide = [None if m is None else tf.repeat(m[..., None], classes, -1) for m in (mask, known)]
+        wide[1] = known if per_value else wide[1]
+        given = [one for one in wide if one is not None]
+        self.known = given[0] & given[-1] if given else None
+
+    def pull(self, student):
+        """Return the gradient of each element's hard loss at the outputs (..., classes)."""
+        if self.task == "categorical":
+            return tf.nn.softmax(student) - self.y
+        gap = (tf.sigmoid(student) if self.task == "binary" else student) - self.y
+        gap = gap if self.known is None else tf.where(self.known, gap, tf.zeros_like(gap))
+        return gap / student.shape[-1]
+
+    def right(self, answers):
+        """Return where answers are right; what has no label counts as that.
+
+        Returns:
+            Boolean tensor (...) for classes, otherwise (..., classes).
+        """
+        if self.task == "categorical":
+            right = tf.equal(tf.argmax(answers, -1), tf.argmax(self.y, -1))
+            return right if self.elements is None else right | ~self.elements
+        if self.task == "binary":
+            right = tf.equal(answers > 0, self.y > 0.5)
+        else:
+            right = tf.square(answers - self.y) <= tf.square(self._mean() - self.y)
+        return right if self.known is None else right | ~self.known
+
+    def trust(self, teacher, student):
+        """Return how far to follow the teacher in this batch, a scalar in [0, 1]."""
+        theirs, chance = self._score(teacher)
+        above = tf.nn.relu(tf.math.divide_no_nan(theirs - chance, 1.0 - chance))
+        # Nothing but one class, or equal values: such a batch does not tell.
+        above = tf.where(chance > 1.0 - 1e-6, tf.ones_like(above), above)
+        ahead = self._score(student)[0] - theirs
+        return tf.square(above) * tf.clip_by_value(1.0 - ahead / _MARGIN, 0.0, 1.0)
+
+    def _score(self, answers):
+        """Return accuracy and what chance would give, or R² and 0."""
+        if self.task == "regression":
+            spread = self._average(tf.square(self._mean() - self.y))
+            error = self._average(tf.square(answers - self.y))
+            flat = spread <= 1e-12
+            return 1.0 - tf.math.divide_no_nan(error, spread), tf.where(flat, 1.0, 0.0)
+        if self.task == "binary":
+            said, true = tf.cast(answers > 0, tf.float32), tf.cast(self.y > 0.5, tf.float32)
+            said_yes, yes = self._per_class(said), self._per_class(true)
+            chance = tf.reduce_mean(said_yes * yes + (1.0 - said_yes) * (1.0 - yes))
+            return self._average(tf.cast(tf.equal(said, true), tf.float32)), chance
+        said = tf.one_hot(tf.argmax(answers, -1), answers.shape[-1])
+        true = tf.one_hot(tf.argmax(self.y, -1), answers.shape[-1])
+        chance = tf.reduce_sum(self._per_class(said) * self._per_class(true))
+        return self._average(tf.reduce_sum(said * true, -1)), chance
+
+    def _mean(self):
+        return self._per_class(self.y)
+
+    def _per_class(self, rows):
+        """Return the mean over what counts, of each class (classes,)."""
+        axes = list(range(rows.shape.rank - 1))
+        if self.known is None:
+            return tf.reduce_mean(rows, axes)
+        known = self.known if self.known.shape.rank == rows.shape.rank else self.known[..., None]
+        known = tf.cast(known, rows.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(rows * known, axes), tf.reduce_sum(known, axes))
+
+    def _average(self, values):
+        if self.known is None:
+            return tf.reduce_mean(values)
+        known = tf.cast(self.known, values.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(values * known), tf.reduce_sum(known))
+
+
+#: How far in accuracy (or R²) the student has to be ahead for its teacher to be silent.
+_MARGIN = 0.1
 
 
 def _only(values, mask):
@@ -123,5 +264,7 @@ def _rms(gradient, mask):
     square = tf.reduce_sum(tf.square(gradient), axis=-1)
     if mask is None:
         return tf.sqrt(tf.reduce_mean(square))
+    if mask.shape.rank > square.shape.rank:
+        mask = tf.reduce_any(mask, -1)
     count = tf.reduce_sum(tf.cast(mask, tf.float32))
     return tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(_only(square, mask)), count))

@@ -306,7 +306,6 @@ _BY_NAME = {
     "mse": MeanSquaredError,
     "teacher_bounded": TeacherBounded,
 }
-_DEFAULTS = {"categorical": "kl", "binary": "binary_kl", "regression": "mse"}
 
 
 def get(identifier) -> SoftLoss | None:
@@ -356,21 +355,6 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
             f"{temperature!r}; say it once."
         )
     return brought
-
-
-def default_for(task: str | None) -> SoftLoss:
-    """Return the soft loss that fits a task.
-
-    Raises:
-        InputError: if the task could not be told.
-    """
-    if task is None:
-        raise InputError(
-            "The task can't be told from the compiled loss; name the soft loss, for example "
-            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
-            "output that is not to learn from the teacher."
-        )
-    return get(_DEFAULTS[task])
 
 
 def check_task(loss: SoftLoss, task: str | None) -> str:

@@ -83,7 +83,7 @@ class WeightedSum(SoftLoss):
         return next((weights for weights in given if weights is not None), None)
 
     def __call__(self, teacher, student, temperature, y=None, mask=None, known=None):
-        """Return the weighted sum per example; `mask` and `known` go to the parts that take them."""
+        """Return the weighted sum per element; parts get `mask` and `known` if they take them."""
         total = 0.0
         for loss, weight, own in self.losses:
             more = {"mask": mask} if loss.mixes_elements else {}
