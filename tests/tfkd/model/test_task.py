@@ -7,6 +7,7 @@ import tf_keras
 from sklearn import metrics
 from tfkd.export import to_tflite, verify
 from tfkd.export.metrics import score
+from tiny_models import predicted
 
 from tfkd import training
 from tfkd.data import Data, Samples
@@ -142,7 +143,7 @@ def test_several_labels_are_trained_as_such(package, activation, dtype, rng):
     y = (x[:, :K] + x[:, 1:] > 0.5).astype(dtype)
     part = Samples(x, y)
     model = _model(package, activation)
-    before = model.predict(x, verbose=0).astype(float)
+    before = predicted(model, x).astype(float)
     p = before if activation else 1 / (1 + np.exp(-before))
     trainer = training.Trainer(Data("labels", part, part, part), batch_size=64)
     trainer.fit("student", model, model, 1, 0.0)
@@ -158,7 +159,7 @@ def test_two_classes_as_logits_are_right_above_zero(package, rng):
     x = rng.normal(size=(64, 4)).astype("float32")
     y = (x.sum(1) > 0.3).astype("int64")
     part, model = Samples(x, y), _model(package, None, 1)
-    logits = model.predict(x, verbose=0)[:, 0]
+    logits = predicted(model, x)[:, 0]
     trainer = training.Trainer(Data("two", part, part, part), batch_size=64)
     trainer.fit("student", model, model, 1, 0.0)
     assert trainer.histories["student"]["accuracy"][0] == pytest.approx(np.mean((logits > 0) == y))
@@ -170,7 +171,7 @@ def test_several_labels_are_verified_each_at_its_threshold(activation, dtype, rn
     x = rng.normal(size=(64, 4)).astype("float32")
     y = (x[:, :K] > 0).astype(dtype)
     model = _model(keras, activation)
-    file, want = to_tflite(model, "int8", x), model.predict(x, verbose=0)
+    file, want = to_tflite(model, "int8", x), predicted(model, x)
     result = verify(file, model, x, y)
     limit = 0.5 if activation else 0.0
     got = file.predict(x)
@@ -191,6 +192,6 @@ def test_classes_along_another_axis_are_verified_along_it(rng):
     model = keras.Model(inputs, keras.layers.Softmax(axis=1)(keras.layers.Dense(5)(inputs)))
     y = rng.integers(0, K, (16, 5))
     result = verify(to_tflite(model), model, x, y)
-    answers = model.predict(x, verbose=0).argmax(1)
+    answers = predicted(model, x).argmax(1)
     assert result.argmax_agreement == 1.0
     assert result.model_metrics["accuracy"] == pytest.approx(np.mean(answers == y))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tiny_models import cnn, crossentropy
+from tiny_models import cnn, crossentropy, predicted
 
 import tfkd
 from tfkd.errors import InputError, UnsupportedError
@@ -124,7 +124,7 @@ def test_a_step_is_the_proximal_step_after_the_optimizers(package, build, of):
 
 
 def accuracy(model, digits):
-    return (model.predict(digits.test.x, verbose=0).argmax(-1) == digits.test.y).mean()
+    return (predicted(model, digits.test.x).argmax(-1) == digits.test.y).mean()
 
 
 def trained(package, digits):
@@ -163,9 +163,7 @@ def test_what_training_took_to_zero_can_be_pruned_for_nothing(
     given = {"amount": zero[-1], "criterion": criterion, "round_to": 1}
     small = tfkd.prune_channels(model, **given)
     assert small.count_params() < model.count_params()
-    np.testing.assert_allclose(
-        small.predict(x, verbose=0), model.predict(x, verbose=0), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(predicted(small, x), predicted(model, x), rtol=1e-4, atol=1e-4)
     cut = tfkd.prune_channels(plain, **given)
     assert accuracy(small, digits) > accuracy(cut, digits) + 0.1
 
@@ -212,7 +210,7 @@ def test_a_strength_too_large_leaves_what_was_asked_and_one_of_each_layer(packag
     for amount, gone in ((0.25, 7), (1.0, 28)):  # of 30 channels in two layers
         model = cnn(package, width=10)
         before = [layer.gamma.numpy() for layer in model.layers if hasattr(layer, "gamma")]
-        model.compile(package.optimizers.SGD(0.1), crossentropy(package))
+        model.compile(package.optimizers.SGD(0.1), crossentropy(package), run_eagerly=True)
         history = model.fit(
             x, y, sample_weight=np.zeros(16), batch_size=4, verbose=0,
             callbacks=[Slimming(1e3, of, amount)],
