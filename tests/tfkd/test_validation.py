@@ -13,10 +13,10 @@ from tfkd import Distiller, StudentCheckpoint, losses
 from tfkd.errors import InputError, UnsupportedError
 
 
-def compiled(student, teacher, package, loss=None, **kwargs):
+def compiled(student, teacher, package, loss=None, eagerly=False, **kwargs):
     distiller = Distiller(student, teacher, **kwargs)
     loss = crossentropy(package) if loss is None else loss
-    distiller.compile(package.optimizers.SGD(0.0), loss)
+    distiller.compile(package.optimizers.SGD(0.0), loss, run_eagerly=eagerly)
     return distiller
 
 
@@ -64,7 +64,7 @@ def test_a_call_of_ones_own_is_what_runs(batch, package):
     h = [model.get_layer("h")(x * 3.0).numpy() for model in (student, teacher)]
     hint = losses.Hint("h", "h")
     plain, featured = (
-        compiled(student, teacher, package, features=f, teacher_from_logits=True).fit(
+        compiled(student, teacher, package, None, not f, features=f, teacher_from_logits=True).fit(
             x, y, batch_size=32, verbose=0
         ).history
         for f in ([], [hint])
@@ -190,7 +190,7 @@ def test_without_labels_the_validation_loss_is_the_soft_loss(cached, batch, pack
     x, _ = batch
     student, teacher = dense(package), dense(keras)
     distiller = Distiller(student, teacher, soft_loss="kl", temperature=1.0)
-    distiller.compile(package.optimizers.SGD(0.0))
+    distiller.compile(package.optimizers.SGD(0.0), run_eagerly=cached)
     dataset = tf.data.Dataset.from_tensor_slices(x).batch(32)
     for data, validation in ((x, (x,)), (dataset, dataset)):
         history = distiller.fit(
