@@ -38,11 +38,10 @@ class Balanced(soft.SoftLoss):
     Args:
         loss: What `soft_loss=` takes, for one kind of output.
         ratio: Pull of the teacher over that of the labels, before alpha. Defaults to 1.
-        trusting: Whether to follow a teacher whatever it says. By default it counts only where
-            it is right (for values: nearer to the label than the mean of the batch is), and
-            the whole pull is multiplied by the square of how far it is above chance in the
-            batch (Cohen's kappa, or R²) and fades to nothing once the student is ahead of it by
-            a tenth in accuracy (or R²).
+        trusting: Whether to follow a teacher whatever it says. By default classes and yes/no
+            outputs count only where it is right, its pull weakens where it is hardly better than
+            chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
+            the student is ahead of it by a tenth in accuracy (or R²).
 
     Raises:
         InputError: for a loss of several kinds of output, or a ratio that is not > 0.
@@ -97,10 +96,12 @@ class Balanced(soft.SoftLoss):
         trust, right = 1.0, None
         if not self.trusting:
             trust, right = labels.trust(teacher, student), labels.right(teacher)
-            if right.shape.rank == student.shape.rank:  # of each label or value by itself
+            if (
+                right is not None and right.shape.rank == student.shape.rank
+            ):  # of each label or value by itself
                 teacher = tf.where(right, teacher, tf.stop_gradient(student))
                 right = None
-            elif self.loss.mixes_elements:
+            elif right is not None and self.loss.mixes_elements:
                 more["mask"] = right if mask is None else mask & right
         with tf.GradientTape() as tape:
             tape.watch(student)
@@ -195,21 +196,22 @@ class _Labels:
         """Return where answers are right; what has no label counts as that.
 
         Returns:
-            Boolean tensor (...) for classes, otherwise (..., classes).
+            Boolean tensor (...) for classes, (..., classes) for yes/no outputs, `None` for
+            values: labels with noise in them don't tell which of these are right.
         """
         if self.task == "categorical":
             right = tf.equal(tf.argmax(answers, -1), tf.argmax(self.y, -1))
             return right if self.elements is None else right | ~self.elements
-        if self.task == "binary":
-            right = tf.equal(answers > 0, self.y > 0.5)
-        else:
-            right = tf.square(answers - self.y) <= tf.square(self._mean() - self.y)
+        if self.task == "regression":
+            return None
+        right = tf.equal(answers > 0, self.y > 0.5)
         return right if self.known is None else right | ~self.known
 
     def trust(self, teacher, student):
         """Return how far to follow the teacher in this batch, a scalar in [0, 1]."""
         theirs, chance = self._score(teacher)
-        above = tf.nn.relu(tf.math.divide_no_nan(theirs - chance, 1.0 - chance))
+        above = tf.math.divide_no_nan(theirs - chance, 1.0 - chance) / _SURE[self.task]
+        above = tf.clip_by_value(above, 0.0, 1.0)
         # Nothing but one class, or equal values: such a batch does not tell.
         above = tf.where(chance > 1.0 - 1e-6, tf.ones_like(above), above)
         ahead = self._score(student)[0] - theirs
@@ -251,6 +253,8 @@ class _Labels:
         return tf.math.divide_no_nan(tf.reduce_sum(values * known), tf.reduce_sum(known))
 
 
+#: Cohen's kappa, or R², from which a teacher is followed in full.
+_SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
 #: How far in accuracy (or R²) the student has to be ahead for its teacher to be silent.
 _MARGIN = 0.1
 
