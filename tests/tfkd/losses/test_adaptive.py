@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 import tf_keras
 from scipy.special import expit, softmax
@@ -134,3 +135,84 @@ def test_in_a_distiller_saved_and_loaded(package, tmp_path):
     distiller.save(tmp_path / "d.keras")
     again = package.models.load_model(tmp_path / "d.keras")
     assert again.get_config()["soft_loss"] == distiller.get_config()["soft_loss"]
+
+
+# --- trust --------------------------------------------------------------------------------
+
+
+def trust_of(kappa, ahead, sure=0.5):
+    return np.clip(kappa / sure, 0, 1) ** 2 * np.clip(1 - ahead / 0.1, 0, 1)
+
+
+@pytest.mark.parametrize(("right", "ahead"), [(0.9, -1), (0.6, 0.05), (0.4, -1)])
+def test_a_teacher_counts_where_and_as_far_as_it_is_right(right, ahead):
+    count = 200
+    y = RNG.integers(0, 5, count)
+    teacher = RNG.normal(size=(count, 5)).astype("float32")
+    teacher += 9 * np.eye(5, dtype="float32")[y] * (np.arange(count) < right * count)[:, None]
+    is_right = teacher.argmax(1) == y
+    student = RNG.normal(size=(count, 5)).astype("float32")
+    if ahead > 0:  # right a little more often than the teacher
+        wins = np.arange(count) < round((is_right.mean() + ahead) * count)
+        student = 9 * np.eye(5, dtype="float32")[np.where(wins, y, (y + 1) % 5)]
+        student += RNG.normal(size=(count, 5)).astype("float32")
+    found = losses.Balanced("kl")(
+        tf.constant(teacher), tf.constant(student), 2.0, tf.constant(y)
+    ).numpy()
+    kappa = sklearn.metrics.cohen_kappa_score(y, teacher.argmax(1))
+    gap = (student.argmax(1) == y).mean() - is_right.mean()
+    soft = kl(student, teacher)
+    hard = softmax(student.astype("float64"), -1) - np.eye(5)[y]
+    gradient = 2 * (softmax(student / 2.0, -1) - softmax(teacher / 2.0, -1))
+    scale = trust_of(kappa, gap) * rms(hard) / rms(gradient, is_right)
+    np.testing.assert_allclose(found, np.where(is_right, scale * soft, 0), rtol=1e-3, atol=1e-5)
+    assert (scale > 0) == (gap < 0.1)
+
+
+def test_labels_of_yes_no_outputs_count_one_by_one():
+    y = (RNG.random((64, 3)) < 0.5).astype("float32")
+    wrong = RNG.random((64, 3)) < 0.2
+    teacher = (3 * (2 * y - 1) * np.where(wrong, -1, 1)).astype("float32")
+    student = tf.Variable(RNG.normal(size=(64, 3)).astype("float32"))
+    with tf.GradientTape() as tape:
+        values = losses.Balanced("binary_kl")(tf.constant(teacher), student, 1.0, tf.constant(y))
+    gradient = tape.gradient(values, student).numpy()
+    assert np.abs(gradient[wrong]).max() < 1e-6 < 1e-4 < np.abs(gradient[~wrong]).min()
+
+
+@pytest.mark.parametrize("knows", [1.0, 0.3, 0.0])
+def test_values_go_by_the_share_that_is_explained(knows):
+    y = RNG.normal(size=(400, 1)).astype("float32")
+    noise = RNG.normal(size=(400, 1)).astype("float32")
+    teacher = knows * y + (1 - knows) * noise
+    student = np.zeros((400, 1), "float32")
+    found = losses.Balanced("mse")(tf.constant(teacher), tf.constant(student), 1.0, tf.constant(y))
+    explained = sklearn.metrics.r2_score(y, teacher)
+    gap = sklearn.metrics.r2_score(y, student) - explained
+    scale = trust_of(explained, gap, sure=0.2) * rms(student - y) / rms(2 * (student - teacher))
+    np.testing.assert_allclose(found, scale * teacher[:, 0] ** 2, rtol=1e-3, atol=1e-6)
+
+
+def test_a_batch_of_one_class_does_not_tell():
+    y = np.zeros(16, int)
+    teacher = np.tile([5.0, 0, 0, 0, 0], (16, 1)).astype("float32")
+    found = losses.Balanced("kl")(tf.constant(teacher), tf.constant(S), 1.0, tf.constant(y))
+    assert np.all(found.numpy() > 0)
+
+
+def test_what_has_no_label_is_taught_as_far_as_the_teacher_is_right_elsewhere():
+    known = np.arange(16) < 8
+    teacher = T + 20 * np.eye(5, dtype="float32")[Y]
+    arguments = [tf.constant(teacher), tf.constant(S), 1.0, tf.constant(np.where(known, Y, 0))]
+    found = losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy()
+    np.testing.assert_allclose(found[8:], kl(S, teacher, 1.0)[8:], rtol=1e-4)
+    arguments[0] = tf.constant(T + 20 * np.eye(5, dtype="float32")[(Y + 1) % 5])
+    assert np.all(losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy() == 0)
+
+
+@pytest.mark.parametrize("task", losses.TASKS)
+def test_the_default_of_every_task_is_serializable(task):
+    loss = losses.default_for(task)
+    config = keras.saving.serialize_keras_object(loss)
+    again = keras.saving.deserialize_keras_object(config)
+    assert again.get_config() == loss.get_config() and again.tasks == (task,)
