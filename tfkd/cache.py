@@ -242,18 +242,20 @@ def _note_signature(about: About, given: list) -> None:
 
 
 def _check_answers(answers, count: int, done: int) -> None:
-    bad = [name for name, value in answers.items() if not np.isfinite(value).all()]
-    if bad:
-        raise InputError(
-            f"The teacher's answers are not all finite (in {', '.join(bad)}, near example "
-            f"{done}): check the teacher's weights and its inputs."
-        )
     short = [f"{n} {v.shape}" for n, v in answers.items() if v.ndim < 1 or len(v) != count]
     if short:
         raise InputError(
             f"The teacher gave {', '.join(short)} for a batch of {count}: it must give one answer "
             "per example."
         )
+    for name, value in answers.items():
+        broken = ~np.isfinite(value).reshape(count, -1).all(axis=1)
+        if broken.any():
+            raise InputError(
+                f"The teacher's answers are not all finite (in {name}: {broken.sum()} of the "
+                f"examples {done} to {done + count - 1}, the first is {done + broken.argmax()}): "
+                "check the teacher's weights and its inputs."
+            )
 
 
 def _check_dtype(dtype) -> None:

@@ -308,8 +308,13 @@ class ArrayTeacher:
             if array is None or task is None:
                 continue
             readable_activation("teacher", "array", None, task, self.from_logits)
-            if not np.isfinite(array).all():
-                raise InputError("The teacher's array holds NaN or infinite values.")
+            broken = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if broken.any():
+                raise InputError(
+                    f"The teacher's array holds NaN or infinite values in {broken.sum()} of "
+                    f"{len(array)} rows (the first is row {broken.argmax()}); leave these examples "
+                    "out, or mend the answers."
+                )
 
     def beside(self, x, tasks, wanted) -> list:
         """Return the logits or values for each wanted output, `None` where it isn't asked.
