@@ -22,7 +22,7 @@ def alphas(package, batch, callback, values=(), epochs=5, loss=True, **kwargs):
                 logs["val_loss"] = values[epoch]
 
     seen = []
-    distiller = Distiller(dense(package), dense(keras), alpha=0.25)
+    distiller = Distiller(dense(package), dense(keras), alpha=0.25, soft_loss="kl")
     distiller.compile("sgd", crossentropy(package) if loss else None)
     x, y = batch
     callbacks = [Script(), *(callback if isinstance(callback, list) else [callback])]

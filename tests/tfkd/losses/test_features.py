@@ -191,7 +191,10 @@ def test_in_fit(kind, recurrent, package, rng):
     student, teacher = two(package, 3, recurrent), two(keras, 7, recurrent)
     x, y = rng.normal(size=(32, 5, 3)).astype("float32"), rng.integers(0, 4, 32)
     count = len(student.weights)
-    distiller = Distiller(student, teacher, alpha=0.0, features=[kind("mid", "mid", weight=10.0)])
+    distiller = Distiller(
+        student, teacher, alpha=0.0, temperature=4.0, soft_loss="kl",
+        features=[kind("mid", "mid", weight=10.0)],
+    )  # fmt: skip
     distiller.compile(package.optimizers.Adam(0.02), crossentropy(package))
     extra = len(distiller.trainable_weights) - len(student.trainable_weights)
     assert extra == (2 if kind in (losses.Hint, losses.ChannelWise) else 0)
