@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tiny_models import cnn, dense
+from tiny_models import cnn, dense, predicted
 
 from tfkd import loading, translate
 from tfkd.errors import InputError
@@ -59,12 +59,12 @@ def test_a_model_comes_back_equal_and_in_its_keras(package, suffix, tmp_path, rn
 
 
 def test_a_quantize_aware_model_comes_back(qat, digits, tmp_path):
-    want = qat.predict(digits.test.x, verbose=0)
+    want = predicted(qat, digits.test.x)
     for path in (tmp_path / "qat.h5", tmp_path / "saved"):
         again = loading.load_model(saved(qat, path))
         kinds = [type(layer).__name__ for layer in again.layers]
         assert kinds == [type(layer).__name__ for layer in qat.layers]
-        np.testing.assert_allclose(again.predict(digits.test.x, verbose=0), want, atol=1e-5)
+        np.testing.assert_allclose(predicted(again, digits.test.x), want, atol=1e-5)
 
 
 def test_a_quantize_aware_model_in_a_keras_file_is_told_to_go_to_h5(qat, tmp_path):
@@ -92,7 +92,7 @@ def test_translated_models_with_lent_activations_come_back_in_another_process(tm
     x, want = np.linspace(-4, 4, 8, dtype="float32").reshape(2, 4), {}
     for name, model in models.items():
         for suffix in (".keras", ".h5", "")[: 2 if name == "a" else 3]:
-            want[str(saved(model, tmp_path / f"{name}{suffix}"))] = model.predict(x, verbose=0)
+            want[str(saved(model, tmp_path / f"{name}{suffix}"))] = predicted(model, x)
     code = (
         "import sys, numpy as np\n"
         "from tfkd import loading\n"
