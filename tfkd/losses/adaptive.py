@@ -129,7 +129,8 @@ def default_for(task: str | None) -> soft.SoftLoss:
     For classes it is the mean of two losses, each balanced: KL of standardized logits (at T = 2
     of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern of the
     teacher's answer and not for its size, which a small student can't reach; the one compares
-    logits, the other probabilities.
+    logits, the other probabilities. For yes/no outputs it is DIST of their probabilities, for
+    values the squared distance, balanced likewise.
 
     Args:
         task: One of `losses.TASKS`.
@@ -146,7 +147,7 @@ def default_for(task: str | None) -> soft.SoftLoss:
     if task == "categorical":
         parts = [(Balanced("standardized_kl"), 0.5, 2.0), (Balanced("dist"), 0.5)]
         return WeightedSum(parts)
-    return Balanced({"binary": "binary_kl", "regression": "mse"}[task])
+    return Balanced({"binary": "binary_dist", "regression": "mse"}[task])
 
 
 class _Labels:

@@ -12,6 +12,7 @@ logits. The distiller multiplies by nothing: a loss carries its own T².
 | `"standardized_kl"` | `StandardizedKLDivergence` | categorical | Sun et al. 2024 |
 | `"dkd"` | `DKD` | categorical | Zhao et al. 2022 |
 | `"dist"` | `DIST` | categorical | Huang et al. 2022 |
+| `"binary_dist"` | `DIST(independent=True)` | binary, multi-label | the same, of each label |
 | `"logit_mse"` | `LogitMeanSquaredError` | categorical, binary | Ba and Caruana 2014 |
 | `"mse"` | `MeanSquaredError` | regression | |
 | `"teacher_bounded"` | `TeacherBounded` | regression | Chen et al. 2017 |
@@ -208,26 +209,39 @@ class DIST(SoftLoss):
     Args:
         inter_weight: The paper's beta. Defaults to 1.
         intra_weight: The paper's gamma. Defaults to 1.
+        independent: Whether the outputs are independent yes/no ones, whose probabilities are
+            sigmoids; the first part needs three labels at least and is left out below.
     """
 
-    tasks = ("categorical",)
     mixes_elements = True
 
-    def __init__(self, inter_weight=1.0, intra_weight=1.0):
+    def __init__(self, inter_weight=1.0, intra_weight=1.0, independent=False):
         self.inter_weight = float(inter_weight)
         self.intra_weight = float(intra_weight)
+        self.independent = bool(independent)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """`"binary"` for independent outputs, otherwise `"categorical"`."""
+        return ("binary",) if self.independent else ("categorical",)
 
     def __call__(self, teacher, student, temperature, y=None, mask=None):
         """Return one value per example; elements that `mask` leaves out mix with none."""
-        p = tf.exp(_log_softmax(teacher, temperature))
-        q = tf.exp(_log_softmax(student, temperature))
+        p, q = self._probabilities(teacher, temperature), self._probabilities(student, temperature)
         inter = 1.0 - _pearson(p, q, axis=-1)
+        if self.independent and p.shape[-1] < 3:
+            inter = tf.zeros_like(inter)
         rows = [-1, p.shape[-1]]
         counts = None if mask is None else tf.reshape(tf.cast(mask, p.dtype), [-1, 1])
         intra = 1.0 - _pearson(tf.reshape(p, rows), tf.reshape(q, rows), 0, counts)
         return _squared(temperature) * (
             self.inter_weight * inter + self.intra_weight * tf.reduce_mean(intra)
         )
+
+    def _probabilities(self, logits, temperature):
+        if self.independent:
+            return tf.sigmoid(_softened(logits, temperature))
+        return tf.exp(_log_softmax(logits, temperature))
 
 
 @_register
@@ -302,6 +316,7 @@ _BY_NAME = {
     "standardized_kl": StandardizedKLDivergence,
     "dkd": DKD,
     "dist": DIST,
+    "binary_dist": lambda: DIST(independent=True),
     "logit_mse": LogitMeanSquaredError,
     "mse": MeanSquaredError,
     "teacher_bounded": TeacherBounded,

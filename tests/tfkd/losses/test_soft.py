@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.special import expit, rel_entr, softmax
 from scipy.stats import pearsonr
+from tiny_models import predicted
 
 from tfkd import Distiller, losses
 from tfkd.errors import InputError
@@ -238,9 +239,10 @@ def test_in_fit_with_weights_and_mixed_precision(name, package, dtype, rng):
     student, teacher = model_for(name, package, dtype), model_for(name, keras)
     x, y = rng.normal(size=(48, 4)).astype("float32"), labels_for(name, rng)
     weights = rng.uniform(0.2, 2, 48).astype("float32")
-    s, t = student.predict(x, verbose=0), teacher.predict(x, verbose=0)
+    s, t = predicted(student, x), predicted(teacher, x)
     distiller = Distiller(student, teacher, temperature=T, soft_loss=loss)
-    distiller.compile("sgd", hard_for(name, package))
+    # Every loss in a traced step too: that of the other policy.
+    distiller.compile("sgd", hard_for(name, package), run_eagerly=dtype is None)
     before = student.get_weights()
     logs = distiller.fit(x, y, batch_size=48, sample_weight=weights, verbose=0).history
     want = np.mean(weights * reference(t.astype("float64"), s.astype("float64"), y))
@@ -267,9 +269,10 @@ def test_masked_time_steps_do_not_count(name, package, rng):
     y = rng.integers(0, 6, (8, 5))
     if name == "binary_kl":
         y = rng.integers(0, 2, (8, 5, 6)).astype("float32")
-    s, t = student.predict(x, verbose=0)[:, :3], teacher.predict(x, verbose=0)[:, :3]
+    s, t = predicted(student, x)[:, :3], predicted(teacher, x)[:, :3]
     distiller = Distiller(student, teacher, temperature=T, soft_loss=TABLE[name][0])
-    distiller.compile("sgd", hard_for(name, package))
+    eagerly = name not in ("kl", "dist")  # of a loss per step and of one over the batch
+    distiller.compile("sgd", hard_for(name, package), run_eagerly=eagerly)
     logs = distiller.fit(x, y, batch_size=8, verbose=0).history
     flat = [a.reshape(24, -1).astype("float64") for a in (t, s)]
     want = TABLE[name][1](*flat, y[:, :3].reshape(24, -1).squeeze())
@@ -289,3 +292,16 @@ def test_names_and_mistakes():
         losses.KLDivergence(class_weights=[1.0, -1.0])
     with pytest.raises(InputError, match="can't be told"):
         losses.default_for(None)
+
+
+@pytest.mark.parametrize("labels", [1, 2, 6])
+def test_dist_of_independent_outputs(labels, rng):
+    t, s = rng.normal(0, 3, (2, 24, labels))
+    p, q = expit(t / T), expit(s / T)
+    want = np.mean([1 - pearsonr(a, b)[0] for a, b in zip(p.T, q.T, strict=True)])
+    want = np.full(24, want)
+    if labels > 2:
+        want += [1 - pearsonr(a, b)[0] for a, b in zip(p, q, strict=True)]
+    got = losses.get("binary_dist")(tf.constant(t), tf.constant(s), T)
+    np.testing.assert_allclose(got, T**2 * want, rtol=1e-4)
+    assert losses.DIST(independent=True).tasks == ("binary",)
