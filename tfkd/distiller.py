@@ -78,12 +78,16 @@ class Distiller(Step, keras.Model):
 
     Example:
         >>> import keras, numpy as np, tfkd
-        >>> x, y = np.random.rand(64, 4).astype("float32"), np.random.randint(0, 3, 64)
-        >>> teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-        >>> distiller = tfkd.Distiller(student, teacher, alpha=0.1, temperature=4.0)
+        >>> x = np.random.rand(64, 4).astype("float32")
+        >>> y = x.argmax(1)  # the rule that the teacher knows
+        >>> knows = keras.layers.Dense(4, kernel_initializer="identity")
+        >>> teacher = keras.Sequential([keras.Input((4,)), knows])
+        >>> student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+        >>> distiller = tfkd.Distiller(student, teacher)
         >>> distiller.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> history = distiller.fit(x, y, epochs=2, verbose=0)
+        >>> distiller.teacher_scores[0].value
+        1.0
         >>> sorted(history.history)
         ['hard_loss', 'loss', 'soft_loss']
     """

@@ -5,6 +5,8 @@ data ─► answers of the teacher, outputs of the student ─► objective ─�
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import warnings
 
@@ -326,12 +328,17 @@ class Step:
         if kwargs["sample_weight"] is None:
             del kwargs["sample_weight"]
         talks = kwargs.get("verbose", "auto") not in (0, False)
-        sample = self._score_teacher(x, y, held_out, baseline, talks)
+        sample, batch_size = None, kwargs.get("batch_size") or 32
+        with _scoring("teacher", raises=True):
+            sample = self._score_teacher(x, y, held_out, baseline, batch_size)
+        self._talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
         with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
-        self._score_student(sample, baseline, talks)
+        if sample is not None:
+            with _scoring("student"):
+                self._score_student(sample, talks)
         return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -591,25 +598,29 @@ class Step:
         objective.check_cache(cache_teacher, layers, self._aside.teacher)
         return cache_teacher.attach(x)
 
-    def _score_teacher(self, x, y, held_out, baseline, talks) -> worth.Sample | None:
-        """Score the teacher on labelled examples, and warn where it can't help."""
-        objective, teacher = self._objective(), self._aside.teacher
-        aside = self._aside
+    def _score_teacher(self, x, y, held_out, baseline, batch_size) -> worth.Sample | None:
+        """Score the teacher on labelled examples, and the baseline on the same."""
+        objective, aside = self._objective(), self._aside
         aside.teacher_scores = aside.student_scores = aside.baseline_scores = None
-        if not objective.has_soft or not objective.has_hard:
+        if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
             return None
         sample = None
-        if isinstance(teacher, teachers.Teacher) and held_out is not None:
-            sample = self._sample(held_out, None, "validation")
-        if sample is None and (teacher is not None or teachers.carries_answers(x)):
-            sample = self._sample(x, y, "training")
+        if isinstance(aside.teacher, teachers.Teacher) and held_out is not None:
+            sample = self._sample(held_out, None, "validation", batch_size)
+        if sample is None and (aside.teacher is not None or teachers.carries_answers(x)):
+            sample = self._sample(x, y, "training", batch_size)
         if sample is None:
             return None
-
-        aside.teacher_scores = sample.scores(self._answers_of("teacher"), "teacher")
+        scores = sample.scores(self._answers_of("teacher"), "teacher")
         if baseline is not None:
             aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
-        for i, found in enumerate(aside.teacher_scores):
+        aside.teacher_scores = scores
+        return sample
+
+    def _talk_of_teacher(self, sample, talks) -> None:
+        """Warn where a teacher can't help, and tell its score."""
+        aside = self._aside
+        for i, found in enumerate(aside.teacher_scores or ()):
             if found is None:
                 continue
             other = aside.baseline_scores[i] if aside.baseline_scores else None
@@ -618,13 +629,10 @@ class Step:
                 warnings.warn(wrong, TeacherWarning, stacklevel=3)
             elif talks:
                 print(f"Teacher on {sample.part} examples: {found}")
-        return sample
 
-    def _score_student(self, sample, baseline, talks) -> None:
+    def _score_student(self, sample, talks) -> None:
         """Score the student on the examples that its teacher was scored on."""
         aside = self._aside
-        if sample is None:
-            return
         aside.student_scores = sample.scores(self._answers_of("student"), "student")
         for i, found in enumerate(aside.student_scores):
             if found is None or not talks:
@@ -632,33 +640,61 @@ class Step:
             other = aside.baseline_scores[i] if aside.baseline_scores else None
             print(worth.conclusion(found, aside.teacher_scores[i], other, sample.part))
 
-    def _sample(self, x, y, part: str) -> worth.Sample | None:
-        if isinstance(x, (list, tuple)) and part == "validation":
+    def _sample(self, x, y, part: str, batch_size: int) -> worth.Sample | None:
+        if part == "validation" and type(x) in (list, tuple):
             x, y = (*x, None)[:2]
-        few, labels = validation.labelled_sample(x, y, worth.EXAMPLES)
+        few, labels, size = validation.labelled_sample(x, y, worth.EXAMPLES)
         if few is None or labels is None:
             return None
         objective = self._objective()
         labels = validation.bound_labels(labels, objective)
-        return worth.Sample(few, labels, objective.lessons, part)
+        if any(isinstance(label, tf.RaggedTensor) for label in labels):
+            return None
+        # No more at once than a step takes, so that they fit where that does.
+        sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size).cut()
+        if sample is None or not self._may_mask():
+            return sample
+        found = []
+        for batch in sample.batches():
+            outputs = graph.leaves(self(_inputs(batch), training=False))
+            found.append([getattr(output, "_keras_mask", None) for output in outputs])
+        masks = [
+            None if any(one is None for one in given) else np.concatenate(given)
+            for given in zip(*found, strict=True)
+        ]
+        return dataclasses.replace(sample, masks=masks)
+
+    def _may_mask(self) -> bool:
+        """Tell whether an output of the student may say which of its elements are padding."""
+        walked = self._student_tap.graph
+        return walked is None or any(one.masked is not False for one in walked.output_list)
+
+    def _is_for_one_batch_size(self) -> bool:
+        """Tell whether the student takes batches of its own size alone, as stateful ones do."""
+        inputs = self._student_tap.inputs
+        return inputs is not None and any(
+            slot.shape is not None and slot.shape[0] is not None for slot in inputs.entries
+        )
 
     def _answers_of(self, who):
         """Return a function from a batch to somebody's logits or values, per output."""
         objective = self._objective()
-        model = self.student if who == "student" else who
+        other = None if isinstance(who, str) else taps.Tap(who, (), "model")
 
         def answers(x):
             if who == "teacher":
                 if isinstance(x, teachers.Taught):
                     return objective.answers_in(x.answers)[0]
                 return self._ask(x)[0]
-            x = x.x if isinstance(x, teachers.Taught) else x
-            if self._settings["student_inputs"] is not None:
-                x = self._settings["student_inputs"](x)
-            outputs = graph.leaves(model(x, training=False))
+            x = _inputs(x)
+            if other is None:
+                outputs = self(x, training=False)
+            else:
+                prepare = self._settings["student_inputs"]
+                outputs, _ = other(x if prepare is None else prepare(x), False)
             return [
                 losses.logits_of(output, lesson.activation)
-                for output, lesson in zip(outputs, objective.lessons, strict=True)
+                for output, lesson in zip(graph.leaves(outputs), objective.lessons, strict=True)
             ]
 
         return answers
@@ -799,6 +835,33 @@ class _Aside:
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
     teacher_scores = student_scores = baseline_scores = None
+
+
+@contextlib.contextmanager
+def _scoring(who: str, raises: bool = False):
+    """Let training go on where somebody can't be scored: no score is needed for it.
+
+    Args:
+        who: Who is scored.
+        raises: Whether answers that are not finite are an error.
+    """
+    try:
+        yield
+    except worth.NotFiniteError as error:
+        if raises:
+            raise
+        warnings.warn(str(error), TeacherWarning, stacklevel=4)
+    except Exception as error:  # whatever a model or the user's data raises
+        warnings.warn(
+            f"The {who} could not be scored ({type(error).__name__}: "
+            f"{validation.first_line(error)}); training does without.",
+            TeacherWarning,
+            stacklevel=4,
+        )
+
+
+def _inputs(x):
+    return x.x if isinstance(x, teachers.Taught) else x
 
 
 _FIT_ARGUMENTS = (

@@ -7,8 +7,10 @@ Checks inside the step are TensorFlow assertions: they stop it before it moves a
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -129,7 +131,7 @@ def check_first_examples(x, y, objective, ask) -> None:
     except Exception as error:  # whatever the teacher's code raises of inputs that aren't its own
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
-            f"({_first_line(error)}); if it takes other inputs than the student, say how x becomes "
+            f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
             "them with teacher_inputs=function."
         ) from error
     names = [lesson.name for lesson in objective.lessons]
@@ -207,10 +209,11 @@ def first_examples(x, y, count: int = _PROBE):
 
 
 def labelled_sample(x, y, count: int):
-    """Return examples from all over the data, and their labels; `(None, None)` if it can't be.
+    """Return examples from all over the data, their labels, and the examples of a batch.
 
-    Arrays give rows at equal distances, since they may be sorted by class; data sets give their
-    first batches.
+    Arrays give rows at equal distances, since they may be sorted by class, and no size of a
+    batch; data sets give their first batches. All are `None` where there are no labels, or
+    the data can't be looked into.
 
     Args:
         x: As `fit` got it.
@@ -220,29 +223,62 @@ def labelled_sample(x, y, count: int):
     if y is not None and not is_data_set(x):
         leaves = list(graph.leaves(x))
         if not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
-            return None, None
+            return None, None, None
+        count = _fewer(leaves, count)
         step = max(1, leaves[0].shape[0] // count)
-        return first_examples(
-            graph.map_structure(lambda leaf: leaf[::step][:count], x),
-            graph.map_structure(lambda leaf: np.asarray(leaf)[::step][:count], y),
+        rows = lambda leaf: leaf[::step][:count]  # noqa: E731
+        few, labels = first_examples(
+            graph.map_structure(rows, x),
+            graph.map_structure(lambda leaf: None if leaf is None else rows(np.asarray(leaf)), y),
             count,
         )
+        return graph.map_structure(_as_keras_feeds, few), labels, None
     if not is_data_set(x):
-        return None, None
-    batches, held = [], 0
+        return None, None, None
+    batches, held, size = [], 0, None
     for element in _elements(x):
+        size = size or int(next(graph.leaves(element)).shape[0])
         few, labels = _cut(element, lambda leaf, left=count - held: leaf[:left])
         if labels is None:
-            return None, None
+            return None, None, None
+        if not batches and (most := _fewer(list(graph.leaves(few)), count)) < count:
+            count = most
+            few, labels = _cut((few, labels), lambda leaf, most=most: leaf[:most])
         if batches and not _can_follow(batches[0], (few, labels)):
             break
         batches.append((few, labels))
         held += int(next(graph.leaves(few)).shape[0])
         if held >= count or len(batches) == _BATCHES:
             break
-    if len(batches) < 2:
-        return batches[0] if batches else (None, None)
-    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    if not batches:
+        return None, None, None
+    if len(batches) > 1:
+        batches = [tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)]
+    return (*batches[0], size)
+
+
+#: Bytes of a sample, at most: a row may be a video.
+_BYTES = 2**28
+
+
+def _fewer(leaves: list, count: int) -> int:
+    """Return how many examples a sample may have, for what each takes."""
+    size = sum(bytes_of_example(leaf) for leaf in leaves if hasattr(leaf, "shape"))
+    return max(1, min(count, _BYTES // max(size, 1)))
+
+
+def bytes_of_example(leaf) -> int:
+    """Return about how much one row of an array or tensor takes; of ragged ones the mean."""
+    if hasattr(leaf, "flat_values"):
+        rows = max(int(leaf.nrows()), 1)
+        return math.prod(leaf.flat_values.shape.as_list()) * 4 // rows
+    return math.prod(int(size) for size in leaf.shape[1:]) * 4
+
+
+def _as_keras_feeds(leaf):
+    """Return a tensor of arrays as `fit` hands it on: floats in Keras's own dtype."""
+    dtype = keras.config.floatx()
+    return tf.cast(leaf, dtype) if leaf.dtype.is_floating and leaf.dtype.name != dtype else leaf
 
 
 #: Batches of a data set that are looked into for a sample, at most: reading them takes time.
@@ -504,5 +540,6 @@ def _is_float(leaf) -> bool:
     return hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating
 
 
-def _first_line(error) -> str:
+def first_line(error) -> str:
+    """Return what an error says, in one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tfkd import graph, lessons
+from tfkd import graph, lessons, validation
 from tfkd.errors import InputError
 
 #: Labelled examples that a teacher is asked about before the first step, at most.
 EXAMPLES = 256
+#: Numbers in all answers together, at most: a score of pixels needs fewer images.
+NUMBERS = 2**24
 #: Fewer elements than this say nothing.
 _ENOUGH = 10
 #: Standard errors above chance that count as better than chance (one-sided, 1 %).
@@ -38,7 +40,7 @@ class Score:
         value: The score, as a fraction.
         interval: Its 95 % interval (Wilson's, for accuracies), or `None` for values.
         chance: What answers of the same frequencies get that have nothing to do with the
-            examples; 0 for values.
+            examples; 0 for values, 1 where their labels are all equal.
         standard_errors: How many standard errors the score lies above chance; `None` for values.
         calibration: Expected calibration error over 15 bins of confidence, or `None`.
         count: Labelled elements: examples, steps, pixels or labels.
@@ -75,13 +77,14 @@ class Score:
         )
 
 
-def score(answers, y, lesson: lessons.Lesson) -> Score | None:
+def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     """Hold logits or values against labels.
 
     Args:
         answers: Array (examples, ...) of logits, or values for regression, in the output's shape.
         y: Labels as `fit` takes them.
         lesson: How the output learns.
+        mask: Boolean array of the answers' leading axes: the elements that count, or `None`.
 
     Returns:
         The `Score`, or `None` where nothing is labelled or the labels are the user's own kind.
@@ -91,28 +94,42 @@ def score(answers, y, lesson: lessons.Lesson) -> Score | None:
     labels = lessons.labels_of(y, lesson)
     answers, y = np.asarray(answers, "float64"), np.asarray(labels.y)
     known = labels.present if labels.present is not None else labels.known
-    known = None if known is None else np.asarray(known)
+    known = _both(None if known is None else np.asarray(known), mask)
     if lesson.task == "categorical":
         return _classes(answers, y, known, lesson)
     y = y.reshape(answers.shape).astype("float64")
     if known is not None:
-        known = np.broadcast_to(known.reshape(known.shape + (1,) * (y.ndim - known.ndim)), y.shape)
+        known = np.broadcast_to(_expanded(known, y.ndim), y.shape)
         answers, y = answers[known], y[known]
     if not y.size:
         return None
     return _yes_no(answers, y, lesson) if lesson.task == "binary" else _values(answers, y, lesson)
 
 
+def _both(known, mask):
+    """Return what is labelled and not masked, or `None` for all."""
+    if known is None or mask is None:
+        return mask if known is None else known
+    rank = max(known.ndim, mask.ndim)
+    return _expanded(known, rank) & _expanded(mask, rank)
+
+
+def _expanded(array, rank: int):
+    return array.reshape(array.shape + (1,) * (rank - array.ndim))
+
+
 def _classes(answers, y, known, lesson) -> Score | None:
     answers = np.moveaxis(answers, lesson.axis, -1)
     if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
-    y, answers = y.reshape(-1).astype(int), answers.reshape(-1, answers.shape[-1])
+    elements = answers.shape[:-1]
+    y, answers = y.reshape(-1), answers.reshape(-1, answers.shape[-1])
     if known is not None:
-        y, answers = y[known.reshape(-1)], answers[known.reshape(-1)]
+        known = np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
+        y, answers = y[known], answers[known]
     if not y.size:
         return None
-    said, classes = answers.argmax(-1), answers.shape[-1]
+    y, said, classes = y.astype(int), answers.argmax(-1), answers.shape[-1]
     table = np.zeros((classes, classes))
     np.add.at(table, (y, said), 1)
     chance = float(table.sum(0) @ table.sum(1)) / len(y) ** 2
@@ -136,7 +153,9 @@ def _values(answers, y, lesson) -> Score:
     square = np.square(answers - y)
     spread = float(np.square(y - y.mean(0)).mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
-    return Score(lesson.name, "r2", value, None, 0.0, None, None, len(y), hits=square.reshape(-1))
+    chance = 0.0 if spread else 1.0  # the mean of equal labels is never wrong
+    hits = square.reshape(-1)
+    return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits)
 
 
 def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
@@ -190,12 +209,16 @@ class Sample:
         labels: The labels of each output, or `None`.
         lessons: How each output learns.
         part: What they are of: `"validation"` or `"training"`.
+        at_once: Examples that a model is called with at once, at most.
+        masks: Boolean array of each output, the elements that count, or `None`.
     """
 
     x: Any
     labels: list
     lessons: tuple[lessons.Lesson, ...]
     part: str
+    at_once: int = 128
+    masks: list | None = None
 
     def scores(self, answers_of: Callable, who: str) -> list[Score | None]:
         """Return a score per output; `None` where there is nothing to score.
@@ -205,36 +228,60 @@ class Sample:
             who: Who answers, for errors.
 
         Raises:
-            InputError: if answers for examples of the training part are not finite.
+            NotFiniteError: if answers are not finite.
         """
-        batches = [answers_of(batch) for batch in _batches(self.x)]
+        batches = [answers_of(batch) for batch in self.batches()]
         scores = []
         for i, (lesson, y) in enumerate(zip(self.lessons, self.labels, strict=True)):
             if y is None or lesson.hard is None or batches[0][i] is None:
                 scores.append(None)
                 continue
-            answers = np.concatenate([np.asarray(batch[i]) for batch in batches])
+            answers = np.concatenate([np.asarray(batch[i], "float32") for batch in batches])
             broken = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
             if broken.any():
-                raise InputError(
+                raise NotFiniteError(
                     f"The {who} gives NaN or infinite values for {broken.sum()} of {len(broken)} "
-                    f"{self.part} examples ({lesson.name!r}); check its weights and its inputs."
+                    f"{self.part} examples ({lesson.name!r}, the first is number "
+                    f"{broken.argmax()} of these); check its weights and its inputs."
                 )
-            scores.append(score(answers, y, lesson))
+            scores.append(score(answers, y, lesson, self.masks[i] if self.masks else None))
         return scores
 
+    def batches(self) -> Iterator:
+        """Yield the examples, as many at once as a model can be expected to take."""
+        leaves = [leaf for leaf in graph.leaves(self.x) if hasattr(leaf, "shape")]
+        size = sum(map(validation.bytes_of_example, leaves))
+        step = max(1, min(self.at_once, _BYTES // max(size, 1)))
+        for start in range(0, int(leaves[0].shape[0]), step):
+            yield graph.map_structure(lambda leaf, i=start: leaf[i : i + step], self.x)
 
-def _batches(x):
-    leaves = [leaf for leaf in graph.leaves(x) if hasattr(leaf, "shape")]
-    count = int(leaves[0].shape[0])
-    size = sum(int(np.prod(leaf.shape[1:])) * 4 for leaf in leaves)
-    step = max(1, min(_AT_ONCE, _BYTES // max(size, 1)))
-    for start in range(0, count, step):
-        yield graph.map_structure(lambda leaf, i=start: leaf[i : i + step], x)
+    def cut(self) -> Sample | None:
+        """Return as many of the examples as have few enough answers; `None` for none."""
+        numbers = 0
+        for lesson, y in zip(self.lessons, self.labels, strict=True):
+            if y is None or lesson.hard is None:
+                continue
+            shape = np.shape(y)
+            in_rows = len(shape) == len(lesson.shape) and shape[lesson.axis] == lesson.classes
+            more = lesson.classes if lesson.task == "categorical" and not in_rows else 1
+            numbers += math.prod(shape[1:]) * (more or 1)
+        count = NUMBERS // max(numbers, 1)
+        if count >= int(next(graph.leaves(self.x)).shape[0]):
+            return self
+        if not count:
+            return None
+        first = lambda leaf: None if leaf is None else leaf[:count]  # noqa: E731
+        return dataclasses.replace(
+            self, x=graph.map_structure(first, self.x), labels=[first(y) for y in self.labels]
+        )
 
 
-#: Examples and bytes that a model is called with at once.
-_AT_ONCE, _BYTES = 128, 2**24
+class NotFiniteError(InputError):
+    """Answers that are NaN or infinite: no score, and nothing to learn from."""
+
+
+#: Bytes that a model is called with at once.
+_BYTES = 2**24
 
 
 def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 import tfkd
-from tfkd import lessons, worth
+from tfkd import lessons, validation, worth
 from tfkd.errors import TeacherWarning
 
 RNG = np.random.default_rng(0)
@@ -234,3 +234,139 @@ def test_without_labels_or_teacher_nothing_is_scored(data, knowing):
     distiller.compile("adam", None, run_eagerly=True)
     distiller.fit(x, verbose=0, batch_size=240)
     assert distiller.teacher_scores is None
+
+
+# --- no score is needed for training -------------------------------------------------------
+
+
+def test_a_teacher_that_cannot_be_asked_for_a_score_still_teaches(data):
+    x, y = data
+    known = {row.tobytes() for row in x[:60]}
+
+    def teacher(batch):
+        assert all(row.tobytes() in known for row in np.asarray(batch)), "another example"
+        return np.eye(3, dtype="float32")[np.asarray(batch)[:, :3].argmax(1)]
+
+    distiller = compiled(teacher, teacher_from_logits=True)
+    with pytest.warns(TeacherWarning, match="could not be scored .*another example"):
+        distiller.fit(x[:60], y[:60], validation_data=(x[60:], y[60:]), verbose=0)
+    assert distiller.teacher_scores is None and distiller.student_scores is None
+
+
+def test_a_student_that_breaks_ends_without_a_score(data, knowing):
+    x, y = data
+    distiller = compiled(knowing)
+    broken = [np.full((6, 3), np.nan), np.zeros(3)]
+    breaks = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: distiller.student.set_weights(broken)
+    )
+    with (
+        pytest.warns(UserWarning, match="weights hold NaN"),
+        pytest.warns(TeacherWarning, match="The student gives NaN"),
+    ):
+        distiller.fit(x, y, verbose=0, batch_size=240, callbacks=[breaks])
+    assert distiller.teacher_scores[0].value == 1.0 and distiller.student_scores is None
+
+
+def test_a_student_of_one_batch_size_is_not_scored(data, knowing):
+    x, y = data
+    student = keras.Sequential([keras.Input((6,), batch_size=24), keras.layers.Dense(3)])
+    distiller = tfkd.Distiller(student, keras.Sequential([keras.Input((6,)), knowing.layers[-1]]))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    distiller.fit(x, y, batch_size=24, verbose=0)
+    assert distiller.teacher_scores is None
+
+
+def test_inputs_reach_student_and_teacher_as_in_a_step(data, knowing):
+    """float32 out of float64, `student_inputs`, names out of order, and no more than a batch."""
+    x, y = data
+    sizes = []
+
+    def halves(batch):
+        sizes.append(len(batch["all"]))
+        return [batch["all"][:, :3] * tf.constant(1.0), batch["all"][:, 3:]]
+
+    named = {name: keras.Input((3,), name=name) for name in "ab"}
+    out = keras.layers.Dense(3)(keras.layers.Concatenate()([named["a"], named["b"]]))
+    distiller = tfkd.Distiller(
+        keras.Model(named, out), knowing, student_inputs=halves, teacher_inputs=lambda b: b["all"]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    distiller.fit({"all": x.astype("float64")}, y, batch_size=80, verbose=0)
+    assert distiller.student_scores[0].count == 240
+    assert max(sizes) == 80
+
+
+def test_ragged_examples_are_scored():
+    rows = tf.ragged.constant([[1.0] * (1 + i % 3) for i in range(30)])
+    data = tf.data.Dataset.from_tensor_slices((rows, np.arange(30) % 3)).batch(30)
+
+    class Counting(keras.Model):
+        def call(self, x, training=None):
+            return 9.0 * tf.one_hot(tf.cast(tf.reduce_sum(x, 1), tf.int32) - 1, 3)
+
+    class Learning(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x, training=None):
+            return self.dense(tf.reduce_sum(x, 1)[:, None])
+
+    distiller = tfkd.Distiller(Learning(), Counting(), from_logits=True, teacher_from_logits=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    distiller.fit(data, verbose=0)
+    assert (distiller.teacher_scores[0].value, distiller.teacher_scores[0].count) == (1.0, 30)
+
+
+@pytest.mark.parametrize("unlabeled", [None, -1])
+def test_padding_does_not_count(unlabeled):
+    """The teacher is right wherever there is a token, and wrong in the padding."""
+    tokens = RNG.integers(1, 4, (40, 5))
+    tokens[:, 3:] = 0
+    y = np.where(tokens == 0, 2, tokens - 1)
+    if unlabeled is not None:
+        y[:, 0] = unlabeled
+
+    def model(table):
+        embedding = keras.layers.Embedding(4, 3, mask_zero=True)
+        made = keras.Sequential([keras.Input((5,), dtype="int32"), embedding])
+        embedding.set_weights([table])
+        return made
+
+    teacher = model(9 * np.eye(3, dtype="float32")[[0, 0, 1, 2]])
+    student = model(np.zeros((4, 3), "float32"))
+    distiller = tfkd.Distiller(
+        student, teacher, unlabeled=unlabeled, from_logits=True, teacher_from_logits=True
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    distiller.fit(tokens, y, batch_size=40, verbose=0)
+    assert distiller.teacher_scores[0].value == 1.0
+    assert distiller.teacher_scores[0].count == (120 if unlabeled is None else 80)
+
+
+def test_a_score_takes_no_more_memory_than_it_may(monkeypatch):
+    """Of pictures, few are asked about; of answers too large by themselves, none."""
+    how = lesson("categorical", (None, 8, 8, 10))
+    x, y = np.zeros((50, 8, 8, 3), "float32"), np.zeros((50, 8, 8), int)
+    sample = worth.Sample(x, [y], (how,), "training")
+    assert sample.cut() is sample
+    for numbers, expected in ((8 * 8 * 10 * 7, 7), (8 * 8 * 10 - 1, None)):
+        monkeypatch.setattr(worth, "NUMBERS", numbers)
+        few = sample.cut()
+        assert (few and (len(few.x), len(few.labels[0]))) == (expected and (expected, expected))
+    rows = worth.Sample(x, [np.zeros((50, 8, 8, 10))], (how,), "training")
+    monkeypatch.setattr(worth, "NUMBERS", 8 * 8 * 10 * 7)
+    assert len(rows.cut().x) == 7
+    monkeypatch.setattr(validation, "_BYTES", 8 * 8 * 3 * 4 * 5)
+    for data in ((x, y), (tf.data.Dataset.from_tensor_slices((x, y)).batch(3), None)):
+        assert len(validation.labelled_sample(*data, 256)[0]) == 5
+
+
+def test_equal_values_say_nothing():
+    found = worth.score(RNG.normal(size=(50, 1)), np.ones((50, 1)), lesson("regression", (None, 1)))
+    assert found.beats_chance is None
