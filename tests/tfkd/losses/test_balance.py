@@ -36,7 +36,9 @@ def distiller_of(
     package, unit=1.0, weight="auto", rate=0.05, kinds=(losses.Hint,), eager=True, **kwargs
 ):
     features = [kind("tap", "tap", weight=weight) for kind in kinds]
-    distiller = Distiller(net(package, 0, unit), net(keras, 1, unit), features=features, **kwargs)
+    distiller = Distiller(
+        net(package, 0, unit), net(keras, 1, unit), features=features, **{**PLAIN, **kwargs}
+    )
     distiller.compile(package.optimizers.SGD(rate), crossentropy(package), run_eagerly=eager)
     return distiller
 
