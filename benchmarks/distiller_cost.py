@@ -96,15 +96,20 @@ def contenders(package, teacher, x, y):
     found = {
         "student": fitter(student()),
         "teacher": lambda: [teacher.predict(x, batch_size=BATCH, verbose=0) for _ in range(EPOCHS)],
-        "ours": fitter(tfkd.Distiller(student(), teacher)),
-        "ours, cached": fitter(tfkd.Distiller(student(), teacher), cache_teacher=cache),
+        "ours": fitter(tfkd.Distiller(student(), teacher, soft_loss="kl")),
+        "ours, default loss": fitter(tfkd.Distiller(student(), teacher)),
+        "ours, cached": fitter(
+            tfkd.Distiller(student(), teacher, soft_loss="kl"), cache_teacher=cache
+        ),
     }
     if package is keras:
         equal = cnn(keras, 16)  # a feature of the peer must have the student's width
         found["teacher of equal width"] = lambda: [
             equal.predict(x, batch_size=BATCH, verbose=0) for _ in range(EPOCHS)
         ]
-        found["ours, features"] = fitter(tfkd.Distiller(student(), equal, features=hint))
+        found["ours, features"] = fitter(
+            tfkd.Distiller(student(), equal, soft_loss="kl", features=hint)
+        )
         found["tutorial loop"] = fitter(Tutorial(student(), teacher))
         if hasattr(keras, "distillation"):
             found["keras.distillation"] = fitter(peer(student(), teacher))
@@ -117,6 +122,7 @@ RATIOS = (
     ("keras.distillation", ("student", "teacher")),
     ("tutorial loop", ("student", "teacher")),
     ("ours", ("keras.distillation",)),
+    ("ours, default loss", ("ours",)),
     ("ours", ("tutorial loop",)),
     ("ours, features", ("student", "teacher of equal width")),
     ("ours, features", ("keras.distillation, features",)),

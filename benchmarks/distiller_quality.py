@@ -24,7 +24,9 @@ from tfkd import losses
 
 # Method → arguments of Distiller; the papers' own settings where they give some.
 METHODS = {
-    "kl (alpha 0.1, T 4)": {},
+    "default": {},
+    "kl (alpha 0.1, T 4)": {"soft_loss": "kl"},
+    "kl (alpha 0.5, T 1)": {"soft_loss": "kl", "alpha": 0.5, "temperature": 1.0},
     "standardized (T 2)": {"soft_loss": "standardized_kl", "temperature": 2.0},
     "dkd (T 4, 1 : 8)": {"soft_loss": losses.DKD(), "temperature": 4.0, "alpha": 0.5},
     "dist (T 1)": {"soft_loss": losses.DIST(2.0, 2.0), "temperature": 1.0, "alpha": 0.5},

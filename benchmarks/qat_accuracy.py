@@ -176,16 +176,17 @@ def run(task, options, seed) -> dict[str, float]:
     found["float, longer"] = keras_accuracy(longer)
     found["ptq int8, longer"] = file_accuracy(longer, examples)
     data = examples if task in ("lstm", "gru") else None
-    variants = {"qat int8": (False, None)}
+    variants = {"qat int8": (False, None), "qad int8, default": (False, {})}
     for alpha, temperature in options.teach:
-        variants[f"qad int8, alpha {alpha:g}, T {temperature:g}"] = (False, (alpha, temperature))
+        kl = {"alpha": alpha, "temperature": temperature, "soft_loss": "kl"}
+        variants[f"qad int8, kl, alpha {alpha:g}, T {temperature:g}"] = (False, kl)
     if options.freeze and any(isinstance(la, L.BatchNormalization) for la in model.layers):
         variants |= {f"{k}, frozen BN": (True, v[1]) for k, v in variants.items()}
     for name, (freeze, teach) in variants.items():
         qat = tfkd.quantize_aware(model, freeze_batch_norm=freeze)
         trained = qat
-        if teach:
-            trained = tfkd.Distiller(qat, teacher, alpha=teach[0], temperature=teach[1])
+        if teach is not None:
+            trained = tfkd.Distiller(qat, teacher, **teach)
         fit(trained, train, extra, options.rate, seed, tf_keras)
         found[name] = file_accuracy(qat, data)
         if name == "qat int8":
@@ -206,7 +207,7 @@ def main():
         type=lambda text: tuple(map(float, text.split(","))),
         nargs="+",
         default=[(0.1, 4.0)],
-        help="alpha,temperature of the teacher's loss",
+        help="alpha,temperature of Hinton's loss, beside the default",
     )
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
