@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tf_keras
 from tfkd.export import to_tflite
+from tiny_models import predicted
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
@@ -111,9 +112,7 @@ def kill(found, groups):
 
 
 def close(model, other, x):
-    np.testing.assert_allclose(
-        model.predict(x, verbose=0), other.predict(x, verbose=0), rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(predicted(model, x), predicted(other, x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -132,7 +131,7 @@ def test_dead_channels_taken_away_change_nothing(package, seed):
     assert small.count_params() < model.count_params()
     x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
     close(model, small, x)
-    assert not np.allclose(model.predict(x, verbose=0)[0], model.predict(x, verbose=0)[1])
+    assert not np.allclose(predicted(model, x)[0], predicted(model, x)[1])
 
 
 def _attending(layers, rng, x):
@@ -183,7 +182,7 @@ def test_dead_channels_of_sequences_too(package, seed):
     kill(found, groups)
     tokens = rng.integers(0, 11, (4, 7))
     close(model, surgery.without(found, groups), tokens)
-    assert np.ptp(model.predict(tokens, verbose=0), axis=0).max() > 1e-3
+    assert np.ptp(predicted(model, tokens), axis=0).max() > 1e-3
 
 
 @pytest.mark.parametrize("what", ["macs", "parameters"])
@@ -238,7 +237,7 @@ def trained(digits):
 
 
 def accuracy(model, digits):
-    return (model.predict(digits.test.x, verbose=0).argmax(-1) == digits.test.y).mean()
+    return (predicted(model, digits.test.x).argmax(-1) == digits.test.y).mean()
 
 
 def widths(model):
@@ -253,7 +252,7 @@ def test_every_criterion_makes_a_model_that_runs(trained, digits, criterion):
     expected = {"bn_scale": (8, 16)}.get(criterion, (8, 8))
     assert widths(small)["stem"] == widths(small)["outer"] == expected[0]
     assert widths(small)["inner"] == expected[1]
-    assert small.predict(digits.test.x, verbose=0).shape == (360, 10)
+    assert predicted(small, digits.test.x).shape == (360, 10)
     for weight, value in zip(trained.weights, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), value)
 
@@ -483,7 +482,7 @@ def test_what_is_frozen_stays_so(package):
     assert len(small.trainable_weights) == len(model.trainable_weights)
     copy, x = training.copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
     assert len(copy.get_layer("both").trainable_weights) == 3
-    np.testing.assert_array_equal(copy.predict(x, verbose=0), small.predict(x, verbose=0))
+    np.testing.assert_array_equal(predicted(copy, x), predicted(small, x))
 
 
 def test_a_subclass_that_changes_nothing_has_the_rule_of_its_class(package):
@@ -709,6 +708,6 @@ def test_networks_of_keras_applications(name):
     assert cost.measure(small).macs <= 0.5 * whole.macs
     x = np.random.default_rng(0).random((2, 64, 64, 3)).astype("float32")
     file = to_tflite(small)
-    np.testing.assert_allclose(file.predict(x), small.predict(x, verbose=0), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(file.predict(x), predicted(small, x), rtol=1e-3, atol=1e-4)
     assert isinstance(tfkd.translate(small, to="tf_keras"), tf_keras.Model)
     assert graph.walk(small)

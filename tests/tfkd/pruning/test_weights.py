@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tf_keras
 from tfkd.export import flatbuffer, to_tflite
-from tiny_models import cnn, crossentropy, dense
+from tiny_models import cnn, crossentropy, dense, predicted
 
 import tfkd
 from tfkd import (
@@ -123,8 +123,8 @@ def test_the_smallest_weights_of_each_kernel_are_zero_after_stripping(package, b
     for name, kernel in kernels(stripped).items():
         assert np.sum(kernel == 0) == wanted_zeros(kernel.size, 0.75), name
     x, _ = data_for(model)
-    want = sparse.predict(x, verbose=0)
-    np.testing.assert_allclose(tfkd.translate(stripped).predict(x, verbose=0), want, atol=1e-5)
+    want = predicted(sparse, x)
+    np.testing.assert_allclose(predicted(tfkd.translate(stripped), x), want, atol=1e-5)
     for old, weight in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, weight.numpy())
 
@@ -138,7 +138,7 @@ def test_names_outputs_and_losses_stay_what_they_were():
     x, y = data_for(model)
     for one in (same, sparse):
         one.compile("sgd", "mse")
-    np.testing.assert_array_equal(sparse.predict(x, verbose=0), same.predict(x, verbose=0))
+    np.testing.assert_array_equal(predicted(sparse, x), predicted(same, x))
     # Regularizers of weights and activities are in it.
     assert sparse.evaluate(x, y, verbose=0) == pytest.approx(same.evaluate(x, y, verbose=0))
 
@@ -420,8 +420,8 @@ def test_kernels_have_few_values_after_stripping(package, build):
     for name, count in few(stripped).items():
         assert count <= 4 or "each/" in name, name
     x, _ = data_for(model)
-    want = clustered.predict(x, verbose=0)
-    np.testing.assert_allclose(tfkd.translate(stripped).predict(x, verbose=0), want, atol=1e-5)
+    want = predicted(clustered, x)
+    np.testing.assert_allclose(predicted(tfkd.translate(stripped), x), want, atol=1e-5)
     for old, weight in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, weight.numpy())
 
