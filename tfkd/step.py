@@ -652,6 +652,7 @@ class Step:
             return None
         # No more at once than a step takes, so that they fit where that does.
         sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size).cut()
+        sample = None if sample is None else sample.of_finite_inputs()
         if sample is None or not self._may_mask():
             return sample
         found = []
@@ -846,11 +847,14 @@ def _scoring(who: str, raises: bool = False):
         raises: Whether answers that are not finite are an error.
     """
     try:
-        yield
+        with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
+            yield
     except worth.NotFiniteError as error:
         if raises:
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
+    except InputError:  # as training itself will say, where it matters there
+        return
     except Exception as error:  # whatever a model or the user's data raises
         warnings.warn(
             f"The {who} could not be scored ({type(error).__name__}: "

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from tfkd import graph, lessons, validation
+from tfkd import graph, lessons, teachers, validation
 from tfkd.errors import InputError
 
 #: Labelled examples that a teacher is asked about before the first step, at most.
@@ -98,9 +99,11 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     if lesson.task == "categorical":
         return _classes(answers, y, known, lesson)
     y = y.reshape(answers.shape).astype("float64")
+    counts = np.isfinite(y)
     if known is not None:
-        known = np.broadcast_to(_expanded(known, y.ndim), y.shape)
-        answers, y = answers[known], y[known]
+        counts &= np.broadcast_to(_expanded(known, y.ndim), y.shape)
+    if not counts.all():
+        answers, y = answers[counts], y[counts]
     if not y.size:
         return None
     return _yes_no(answers, y, lesson) if lesson.task == "binary" else _values(answers, y, lesson)
@@ -122,14 +125,15 @@ def _classes(answers, y, known, lesson) -> Score | None:
     answers = np.moveaxis(answers, lesson.axis, -1)
     if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
-    elements = answers.shape[:-1]
-    y, answers = y.reshape(-1), answers.reshape(-1, answers.shape[-1])
+    elements, classes = answers.shape[:-1], answers.shape[-1]
+    y, answers = y.reshape(-1), answers.reshape(-1, classes)
+    counts = (y >= 0) & (y < classes)  # others are an error, which the step tells
     if known is not None:
-        known = np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
-        y, answers = y[known], answers[known]
+        counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
+    y, answers = y[counts], answers[counts]
     if not y.size:
         return None
-    y, said, classes = y.astype(int), answers.argmax(-1), answers.shape[-1]
+    y, said = y.astype(int), answers.argmax(-1)
     table = np.zeros((classes, classes))
     np.add.at(table, (y, said), 1)
     chance = float(table.sum(0) @ table.sum(1)) / len(y) ** 2
@@ -254,6 +258,21 @@ class Sample:
         step = max(1, min(self.at_once, _BYTES // max(size, 1)))
         for start in range(0, int(leaves[0].shape[0]), step):
             yield graph.map_structure(lambda leaf, i=start: leaf[i : i + step], self.x)
+
+    def of_finite_inputs(self) -> Sample | None:
+        """Return the examples whose inputs are finite: the step tells of the others itself."""
+        inputs = self.x.x if isinstance(self.x, teachers.Taught) else self.x
+        finite = None
+        for leaf in graph.leaves(inputs):
+            if isinstance(leaf, (np.ndarray, tf.Tensor)) and tf.as_dtype(leaf.dtype).is_floating:
+                rows = np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1)
+                finite = rows if finite is None else finite & rows
+        if finite is None or finite.all():
+            return self
+        rows = lambda leaf: None if leaf is None else np.asarray(leaf)[finite]  # noqa: E731
+        labels = [rows(y) for y in self.labels]
+        few = dataclasses.replace(self, x=graph.map_structure(rows, self.x), labels=labels)
+        return few if finite.any() else None
 
     def cut(self) -> Sample | None:
         """Return as many of the examples as have few enough answers; `None` for none."""

@@ -24,9 +24,11 @@ class Ours:
     @staticmethod
     def make(student, teacher, weight=0.0, temperature=2.0, hint=None, scale=1.0):
         features = [] if hint is None else [tfkd.losses.Hint(hint, hint, weight=scale)]
+        soft = "kl" if student.outputs[0].shape[-1] > 1 else "mse"
         return tfkd.Distiller(
-            student, teacher, alpha=weight, temperature=temperature, features=features
-        )
+            student, teacher, alpha=weight, temperature=temperature, soft_loss=soft,
+            features=features,
+        )  # fmt: skip
 
 
 class Theirs:
@@ -194,7 +196,7 @@ def test_09_the_weight_of_a_single_loss_counts(kind, data):
         distiller = keras.distillation.Distiller(teacher, student, single, 5.0, 0.0)
         got = run(distiller, *data) / 5
     else:
-        distiller = tfkd.Distiller(student, teacher, alpha=0.0, temperature=2.0)
+        distiller = tfkd.Distiller(student, teacher, alpha=0.0, temperature=2.0, soft_loss="kl")
         distiller.compile(keras.optimizers.SGD(0.0), crossentropy(keras), loss_weights=[5.0])
         logs = distiller.fit(*data, batch_size=32, verbose=0).history
         got = logs["soft_loss"][0] / 5

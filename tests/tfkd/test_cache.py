@@ -36,7 +36,7 @@ def data(rng):
 
 def compiled(student, teacher, package, eagerly=True, **kwargs):
     """Return a distiller; answers are looked up before its step, traced or not."""
-    distiller = Distiller(student, teacher, **kwargs)
+    distiller = Distiller(student, teacher, soft_loss="kl", **kwargs)
     distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), run_eagerly=eagerly)
     return distiller
 
@@ -340,7 +340,7 @@ def test_cached_regression_is_exact(data, package):
     model.layers[0].bias.assign([1013.25])
     student = dense(package, units=1)
     student.set_weights([model.get_weights()[0], np.array([1013.26])])
-    distiller = Distiller(student, model, alpha=0.0)
+    distiller = Distiller(student, model, alpha=0.0, soft_loss="mse")
     distiller.compile(package.optimizers.SGD(0.0), "mse", run_eagerly=True)
     target = predicted(model, x)
     assert soft(distiller, x, target, cache_teacher=True)[0] == pytest.approx(1e-4, rel=0.05)

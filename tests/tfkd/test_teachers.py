@@ -22,7 +22,7 @@ def data(rng):
 
 
 def soft_loss(student, teacher, data, package, eagerly=False, **kwargs):
-    distiller = Distiller(student, teacher, temperature=2.0, **kwargs)
+    distiller = Distiller(student, teacher, temperature=2.0, soft_loss="kl", **kwargs)
     distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), run_eagerly=eagerly)
     return distiller.fit(*data, batch_size=32, verbose=0).history["soft_loss"][0]
 
@@ -82,9 +82,12 @@ def test_an_array_keeps_to_its_examples_when_shuffled(data, package):
     x, y = data
     student, teacher = dense(package), dense(keras)
     distillers = [
-        Distiller(student, teacher, temperature=2.0),
-        Distiller(student, predicted(teacher, x), temperature=2.0, teacher_from_logits=True),
-    ]
+        Distiller(student, teacher, temperature=2.0, soft_loss="kl"),
+        Distiller(
+            student, predicted(teacher, x), temperature=2.0, soft_loss="kl",
+            teacher_from_logits=True,
+        ),
+    ]  # fmt: skip
     results = []
     for distiller in distillers:
         distiller.compile(package.optimizers.SGD(0.0), crossentropy(package))
@@ -137,7 +140,7 @@ def test_binary_ensembles_and_regression_ensembles(rng):
     x = rng.normal(size=(32, 4)).astype("float32")
     models = [dense(keras, 1, "sigmoid"), dense(keras, 1, "sigmoid")]
     student = dense(keras, 1)
-    distiller = Distiller(student, models, temperature=1.0)
+    distiller = Distiller(student, models, temperature=1.0, soft_loss="binary_kl")
     distiller.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True))
     p = sum(predicted(model, x) for model in models) / 2
     s = predicted(student, x)
@@ -156,7 +159,7 @@ def test_different_inputs_for_teacher_and_student(rng, package):
     teacher, student = image(keras, 8), image(package, 4)
     x, y = rng.random((16, 8, 8, 1), "float32"), rng.integers(0, 3, 16)
     distiller = Distiller(
-        student, teacher, temperature=1.0,
+        student, teacher, temperature=1.0, soft_loss="kl",
         student_inputs=lambda x: x[:, ::2, ::2], teacher_inputs=lambda x: x * 2.0,
     )  # fmt: skip
     distiller.compile("sgd", crossentropy(package))

@@ -14,7 +14,7 @@ from tfkd.errors import InputError, UnsupportedError
 
 
 def compiled(student, teacher, package, loss=None, eagerly=False, **kwargs):
-    distiller = Distiller(student, teacher, **kwargs)
+    distiller = Distiller(student, teacher, soft_loss="kl", **kwargs)
     loss = crossentropy(package) if loss is None else loss
     distiller.compile(package.optimizers.SGD(0.0), loss, run_eagerly=eagerly)
     return distiller
@@ -97,7 +97,7 @@ def test_students_without_a_graph_are_trained_on_outputs(form, batch, package):
     x, y = batch
     layers = [package.layers.Dense(8, activation="relu"), package.layers.Dense(3)]
     student = subclassed(package) if form == "subclassed" else package.Sequential(layers)
-    distiller = Distiller(student, dense(keras), alpha=0.0, temperature=1.0)
+    distiller = Distiller(student, dense(keras), alpha=0.0, temperature=1.0, soft_loss="kl")
     loss = crossentropy(package)
     distiller.compile(package.optimizers.Adam(0.05), loss, metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)

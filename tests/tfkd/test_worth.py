@@ -9,7 +9,7 @@ from scipy import stats
 
 import tfkd
 from tfkd import lessons, validation, worth
-from tfkd.errors import TeacherWarning
+from tfkd.errors import InputError, TeacherWarning
 
 RNG = np.random.default_rng(0)
 
@@ -370,3 +370,17 @@ def test_a_score_takes_no_more_memory_than_it_may(monkeypatch):
 def test_equal_values_say_nothing():
     found = worth.score(RNG.normal(size=(50, 1)), np.ones((50, 1)), lesson("regression", (None, 1)))
     assert found.beats_chance is None
+
+
+@pytest.mark.parametrize("wrong", ["input", "label"])
+def test_what_the_step_tells_itself_is_left_to_it(data, knowing, wrong):
+    x, y = (array.copy() for array in data)
+    if wrong == "input":
+        x[100] = np.nan
+    else:
+        y[100] = 7
+    rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(60)
+    distiller = compiled(knowing)
+    with pytest.raises(InputError, match=r"Not finite are: inputs|labels go"):
+        distiller.fit(rows, verbose=0)
+    assert distiller.teacher_scores[0].value == 1.0 and distiller.teacher_scores[0].count == 239
