@@ -188,8 +188,8 @@ REPLICAS = textwrap.dedent("""
         kl = kd.LogitsDistillation(4.0)
         return kd.Distiller(net(keras, 1), net(keras, 0), kl, student_loss_weight=0.1)
     for name, package, make in (
-        ("keras", keras, lambda: Distiller(net(keras, 0), net(keras, 1))),
-        ("tf_keras", tf_keras, lambda: Distiller(net(tf_keras, 0), net(keras, 1))),
+        ("keras", keras, lambda: Distiller(net(keras, 0), net(keras, 1), soft_loss="kl")),
+        ("tf_keras", tf_keras, lambda: Distiller(net(tf_keras, 0), net(keras, 1), soft_loss="kl")),
         ("keras.distillation", keras, theirs),
     ):
         results = []

@@ -18,8 +18,10 @@ def logs_of(distiller, *args, **kwargs):
 
 def compiled(student, teacher, package, loss=None, metrics=None, eagerly=True, **kwargs):
     """Return a distiller; where nothing depends on a traced step, one that needs no trace."""
-    distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
     loss = crossentropy(package) if loss is None else loss
+    if losses.task_of(loss)[0] == "categorical":
+        kwargs.setdefault("soft_loss", "kl")
+    distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
     distiller.compile(package.optimizers.SGD(0.0), loss, metrics=metrics, run_eagerly=eagerly)
     return distiller
 
@@ -171,7 +173,9 @@ def test_a_saturated_softmax_is_the_same_eagerly(eagerly, package):
     kernel[:, 0] = 40.0
     student.set_weights([kernel])
     answers = np.array([[0.0, 0.0, 0.0]] * 8, "float32")
-    distiller = Distiller(student, answers, alpha=0.0, temperature=1.0, teacher_from_logits=True)
+    distiller = Distiller(
+        student, answers, alpha=0.0, temperature=1.0, soft_loss="kl", teacher_from_logits=True
+    )
     distiller.compile(
         package.optimizers.SGD(1.0), crossentropy(package, False), run_eagerly=eagerly
     )
@@ -349,7 +353,9 @@ def test_a_saturated_softmax_keeps_its_gradient_behind_a_reshape(eagerly, packag
     student = package.Model(i, la.Flatten()(h))
     student.set_weights([np.zeros((4, 3)), np.array([0.0, 150.0, 0.0])])
     answers = np.zeros((8, 3), "float32")
-    distiller = Distiller(student, answers, alpha=0.0, temperature=1.0, teacher_from_logits=True)
+    distiller = Distiller(
+        student, answers, alpha=0.0, temperature=1.0, soft_loss="kl", teacher_from_logits=True
+    )
     distiller.compile(
         package.optimizers.SGD(1.0), crossentropy(package, False), run_eagerly=eagerly
     )
