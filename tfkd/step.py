@@ -281,7 +281,9 @@ class Step:
         Before the first step the teacher is scored on up to 256 labelled examples, of the
         validation data where it can be asked about them: a teacher no better than chance, with
         classes in another order, or worse than `baseline` is a warning. After the last one the
-        student is scored on the same examples. See `teacher_scores` and `student_scores`.
+        student is scored on the same examples. See `teacher_scores` and `student_scores`. Large
+        examples are fewer, and what can't be scored (a student for one batch size alone, a
+        callable teacher that knows no other examples) is trained all the same.
 
         Returns:
             Keras's `History`, with `loss`, `hard_loss` and `soft_loss`.
