@@ -45,13 +45,14 @@ class Distiller(Step, keras.Model):
             paths and callables, whose probabilities (or values) are averaged. Left exactly as
             it is. Its outputs teach the student's outputs of the same names, and in the
             declared order where nobody named them; further outputs teach nothing.
-        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with `soft_loss="auto"`: with
-            it labels and teacher pull alike. With a named soft loss it is 0.1, and 0.5 for a
-            student from `quantize_aware`.
-        temperature: Softening of both distributions, from 0.001 to 1000. Defaults to 1 with
-            `soft_loss="auto"`; with a named one it is 4, and 1 for a student from
+        alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with the adaptive loss: labels
+            and teacher then pull alike. With another it is 0.1, and 0.5 for a student from
             `quantize_aware`.
-        soft_loss: `"auto"` (by the compiled loss, see `losses.default_for`), a name or object of
+        temperature: Softening of both distributions, from 0.001 to 1000. A number of Hinton's
+            loss: with `soft_loss="auto"` giving one means `"hinton"`. Defaults to 1 with the
+            adaptive loss; with another it is 4, and 1 for a student from `quantize_aware`.
+        soft_loss: `"auto"`: `"adaptive"`, or `"hinton"` if a temperature is given; each is a loss
+            by the kind of output (see `losses.default_for`). Otherwise a name or object of
             `tfkd.losses`, `None` to learn from labels (and features) alone, or a list or dict (by
             output) of these. It counts every element that is not masked, labelled or not.
         features: `tfkd.losses.FeatureLoss` objects, or `"auto"` for a `Hint` at each resolution

@@ -129,7 +129,8 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     if alone or (hard is None and wanted is None):
         task, chosen = task or "regression", None
     else:
-        chosen = chosen or losses.default_for(task)
+        # Beside named losses of other outputs, what is not named is Hinton's, as these count.
+        chosen = chosen or losses.default_for(task, wanted or "hinton")
         task = soft_losses.check_task(chosen, task)
     if task == "categorical":
         axis = losses.option_of(hard, "axis", -1) % len(shape)

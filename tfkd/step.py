@@ -56,10 +56,11 @@ class Step:
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)
         defaults = _NAMED["quantize-aware" if backends.is_quantize_aware(student) else "float"]
-        if _is_auto(soft_loss):
+        if _is_adaptive(losses.resolve(soft_loss, temperature)):
             defaults = _ADAPTIVE
         alpha = defaults["alpha"] if alpha is None else alpha
         temperature = soft_losses.temperature_of(soft_loss, temperature)
+        soft_loss = losses.resolve(soft_loss, temperature)
         temperature = defaults["temperature"] if temperature is None else temperature
         validation.check_number("alpha", alpha)
         validation.check_number("temperature", temperature)
@@ -891,13 +892,13 @@ def _metrics_of(given, outputs: binding.Slots) -> list[list]:
     return [[metric for metric in one if metric is not None] for one in listed]
 
 
-def _is_auto(soft_loss) -> bool:
-    """Tell whether every output that learns from the teacher does so by `"auto"`."""
+def _is_adaptive(soft_loss) -> bool:
+    """Tell whether every output that learns from the teacher has the adaptive loss."""
     if isinstance(soft_loss, (list, tuple, dict)) and not lessons.is_config(soft_loss):
         values = soft_loss.values() if isinstance(soft_loss, dict) else soft_loss
         named = [value for value in values if value is not None]
-        return bool(named) and all(isinstance(v, str) and v == "auto" for v in named)
-    return isinstance(soft_loss, str) and soft_loss == "auto"
+        return bool(named) and all(isinstance(v, str) and v == "adaptive" for v in named)
+    return isinstance(soft_loss, str) and soft_loss == "adaptive"
 
 
 def _is_array(given) -> bool:

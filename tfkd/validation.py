@@ -477,7 +477,8 @@ def assert_finite(loss, **values):
     def state(name, nested):
         floats = [leaf for leaf in graph.leaves(nested) if _is_float(leaf)]
         wrong = tf.reduce_any(tf.stack(list(map(broken, floats)))) if floats else tf.constant(False)
-        return tf.where(wrong, f" {name};", "")
+        rows = "" if name.startswith("weights") else _broken_rows(floats)
+        return tf.where(wrong, tf.strings.join([f" {name}", rows, ";"]), "")
 
     def say():
         found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
@@ -494,6 +495,21 @@ def assert_finite(loss, **values):
     finite = tf.math.is_finite(loss)
     text = tf.cond(finite, lambda: tf.constant(""), say)
     return tf.debugging.Assert(finite, [text], summarize=1000)
+
+
+def _broken_rows(leaves):
+    """Return which rows of a batch are not finite, in words; nothing where there are no rows."""
+    dense = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) and leaf.shape.rank]
+    if len({leaf.shape[0] for leaf in dense}) != 1:
+        return ""
+    finite = [
+        tf.reduce_all(tf.math.is_finite(leaf), axis=list(range(1, leaf.shape.rank)))
+        for leaf in dense
+    ]
+    bad = tf.logical_not(tf.reduce_all(tf.stack(finite), axis=0))
+    first = tf.reduce_min(tf.where(bad))
+    said = " in {} of {} rows of the batch (the first is {})"
+    return tf.strings.format(said, (tf.math.count_nonzero(bad), tf.size(bad), first))
 
 
 @contextlib.contextmanager

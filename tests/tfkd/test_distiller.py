@@ -87,8 +87,23 @@ def test_defaults_are_those_of_the_loss_and_the_stage(package):
     assert numbers(dense(package)) == numbers(aware) == (0.5, 1.0)
     assert numbers(dense(package), soft_loss=["auto"]) == (0.5, 1.0)
     assert numbers(dense(package), soft_loss="kl") == (0.1, 4.0)
+    assert numbers(dense(package), temperature=2.0) == (0.1, 2.0)
     assert numbers(aware, soft_loss="kl") == (0.5, 1.0)
     assert numbers(aware, alpha=0.25) == (0.25, 1.0)
+
+
+def test_a_temperature_means_hintons_loss(package, batch):
+    student, teacher = dense(package), dense(keras)
+    _, soft = expected(student, teacher, *batch, 3.0)
+    distiller = Distiller(student, teacher, temperature=3.0)
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), run_eagerly=True)
+    assert first_step(distiller, *batch)["soft_loss"] == pytest.approx(soft, rel=1e-5)
+    config = distiller.get_config()
+    assert (config["soft_loss"], config["temperature"]) == ("hinton", 3.0)
+    adaptive = Distiller(student, teacher).get_config()
+    assert (adaptive["soft_loss"], adaptive["temperature"]) == ("adaptive", 1.0)
+    kept = Distiller(student, teacher, soft_loss="adaptive", temperature=2.0).get_config()
+    assert (kept["soft_loss"], kept["alpha"]) == ("adaptive", 0.5)
 
 
 def test_regularizers_are_added_in_full_whatever_alpha(package, batch):

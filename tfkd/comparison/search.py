@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfkd import losses
 from tfkd.comparison.methods import Method
 from tfkd.comparison.runs import Runner
 from tfkd.errors import InputError, MissingDependencyError
@@ -108,6 +109,9 @@ def _run(study, package, runner, taught, seed, count):
 def _suggested(trial, taught: dict[str, Method], task: str) -> Method:
     base = taught[trial.suggest_categorical("method", list(taught))]
     settings = dict(base.settings) | {"alpha": round(trial.suggest_float("alpha", *_ALPHA), 3)}
+    # With the temperature that is tried, "auto" would be another loss than the method's.
+    given = settings.get("soft_loss", "auto"), settings.get("temperature")
+    settings["soft_loss"] = losses.resolve(*given)
     if base.uses_temperature(task):
         temperature = trial.suggest_float("temperature", *_TEMPERATURE, log=True)
         settings["temperature"] = round(temperature, 2)

@@ -5,7 +5,7 @@ named layers give, `pairing` finds these layers, `balance` weighs them; `outputs
 what an output means and turns probabilities back into logits.
 """
 
-from tfkd.losses.adaptive import Balanced, default_for
+from tfkd.losses.adaptive import Balanced, default_for, resolve
 from tfkd.losses.features import (
     AttentionTransfer,
     ChannelWise,
@@ -54,5 +54,6 @@ __all__ = [
     "logits_of",
     "option_of",
     "pair_layers",
+    "resolve",
     "task_of",
 ]

@@ -1,4 +1,4 @@
-"""`soft_loss="auto"`: a soft loss that pulls at the logits as hard as the labels do, no harder.
+"""`soft_loss="adaptive"`: a soft loss that pulls at the logits as hard as the labels do, no harder.
 
 Fixed factors between hard and soft loss fail because the two change at their own pace: the
 gradient of cross-entropy fades as the labels are learned, that of a soft loss stays as large as
@@ -123,17 +123,44 @@ class Balanced(soft.SoftLoss):
         return {"loss": loss, "ratio": self.ratio, "trusting": self.trusting}
 
 
-def default_for(task: str | None) -> soft.SoftLoss:
-    """Return what `soft_loss="auto"` is for a task.
+#: What `soft_loss="hinton"` is for a task.
+_HINTON = {"categorical": "kl", "binary": "binary_kl", "regression": "mse"}
 
-    For classes it is the mean of two losses, each balanced: KL of standardized logits (at T = 2
-    of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern of the
-    teacher's answer and not for its size, which a small student can't reach; the one compares
-    logits, the other probabilities. For yes/no outputs it is DIST of their probabilities, for
-    values the squared distance, balanced likewise.
+
+def resolve(soft_loss, temperature: float | None):
+    """Return a soft loss with `"auto"` put into words.
+
+    A temperature is a number of Hinton's loss: who gives one means that loss.
+
+    Args:
+        soft_loss: As `Distiller` takes it: one, or a list or dict by output.
+        temperature: As the caller gave it, or `None`.
+
+    Returns:
+        The same with `"hinton"` for `"auto"` where there is a temperature, else `"adaptive"`.
+    """
+    if isinstance(soft_loss, str) and soft_loss == "auto":
+        return "adaptive" if temperature is None else "hinton"
+    if isinstance(soft_loss, (list, tuple)):
+        return [resolve(one, temperature) for one in soft_loss]
+    if isinstance(soft_loss, dict):  # by output; a serialized loss holds no "auto"
+        return {name: resolve(one, temperature) for name, one in soft_loss.items()}
+    return soft_loss
+
+
+def default_for(task: str | None, name: str = "adaptive") -> soft.SoftLoss:
+    """Return what `soft_loss="adaptive"` or `"hinton"` is for a task.
+
+    `"hinton"` is T² times KL for classes and for yes/no outputs, the squared distance for values.
+    `"adaptive"` is for classes the mean of two losses, each balanced: KL of standardized logits
+    (at T = 2 of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern
+    of the teacher's answer and not for its size, which a small student can't reach; the one
+    compares logits, the other probabilities. For yes/no outputs it is DIST of their probabilities,
+    for values the squared distance, balanced likewise.
 
     Args:
         task: One of `losses.TASKS`.
+        name: `"adaptive"` or `"hinton"`.
 
     Raises:
         InputError: if the task could not be told.
@@ -144,6 +171,8 @@ def default_for(task: str | None) -> soft.SoftLoss:
             "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
             "output that is not to learn from the teacher."
         )
+    if name == "hinton":
+        return soft.get(_HINTON[task])
     if task == "categorical":
         parts = [(Balanced("standardized_kl"), 0.5, 2.0), (Balanced("dist"), 0.5)]
         return WeightedSum(parts)

@@ -323,11 +323,15 @@ _BY_NAME = {
 }
 
 
+#: Names that mean a loss for each kind of output, see `default_for`.
+BY_TASK = ("auto", "adaptive", "hinton")
+
+
 def get(identifier) -> SoftLoss | None:
     """Return the soft loss for an identifier.
 
     Args:
-        identifier: `"auto"` (`None` is returned), `None`, a name of the table above,
+        identifier: One of `BY_TASK` (`None` is returned), `None`, a name of the table above,
             a `SoftLoss`, a configuration made by `keras.saving.serialize_keras_object`, or
             a sound loss of `keras.distillation`.
 
@@ -335,7 +339,7 @@ def get(identifier) -> SoftLoss | None:
         InputError: for anything else, and for losses of `keras.distillation` that do not
             compute what they are named after.
     """
-    if identifier is None or (isinstance(identifier, str) and identifier == "auto"):
+    if identifier is None or (isinstance(identifier, str) and identifier in BY_TASK):
         return None
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
@@ -346,7 +350,7 @@ def get(identifier) -> SoftLoss | None:
     if type(identifier).__name__ == "LogitsDistillation":
         return _from_keras_distillation(identifier)
     raise InputError(
-        f"soft_loss must be 'auto', one of {', '.join(map(repr, _BY_NAME))}, or a "
+        f"soft_loss must be one of {', '.join(map(repr, (*BY_TASK, *_BY_NAME)))}, or a "
         f"tfkd.losses.SoftLoss; got {identifier!r}."
     )
 
