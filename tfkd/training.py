@@ -122,7 +122,8 @@ class Trainer:
 
         examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
         batches = examples.shuffle(len(train), seed=self.seed).batch(self.batch_size)
-        return {"x": batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)}
+        batches = batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)
+        return {"x": batches, "shuffle": False}  # as it is; Keras 3 warns of its own default
 
 
 def _output_shape(model) -> tuple[int | None, ...]:
