@@ -96,9 +96,7 @@ class Balanced(soft.SoftLoss):
         trust, right = 1.0, None
         if not self.trusting:
             trust, right = labels.trust(teacher, student), labels.right(teacher)
-            if (
-                right is not None and right.shape.rank == student.shape.rank
-            ):  # of each label or value by itself
+            if right is not None and right.shape.rank == student.shape.rank:  # of each label
                 teacher = tf.where(right, teacher, tf.stop_gradient(student))
                 right = None
             elif right is not None and self.loss.mixes_elements:
@@ -242,8 +240,10 @@ class _Labels:
         theirs, chance = self._score(teacher)
         above = tf.math.divide_no_nan(theirs - chance, 1.0 - chance) / _SURE[self.task]
         above = tf.clip_by_value(above, 0.0, 1.0)
-        # Nothing but one class, or equal values: such a batch does not tell.
-        above = tf.where(chance > 1.0 - 1e-6, tf.ones_like(above), above)
+        # Nothing but one class, equal values, no label at all: such a batch does not tell.
+        silent = chance > 1.0 - 1e-6
+        silent = silent if self.known is None else silent | ~tf.reduce_any(self.known)
+        above = tf.where(silent, tf.ones_like(above), above)
         ahead = self._score(student)[0] - theirs
         return tf.square(above) * tf.clip_by_value(1.0 - ahead / _MARGIN, 0.0, 1.0)
 

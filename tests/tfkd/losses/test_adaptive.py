@@ -210,6 +210,14 @@ def test_what_has_no_label_is_taught_as_far_as_the_teacher_is_right_elsewhere():
     assert np.all(losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy() == 0)
 
 
+@pytest.mark.parametrize("name", ["kl", "binary_kl", "mse"])
+def test_a_batch_without_any_label_is_taught(name):
+    y = np.zeros(16, int) if name == "kl" else np.zeros((16, 5), "float32")
+    known = tf.zeros(16, tf.bool)
+    found = losses.Balanced(name)(tf.constant(T), tf.constant(S), 1.0, tf.constant(y), known=known)
+    np.testing.assert_allclose(found, losses.get(name)(T, S, 1.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("task", losses.TASKS)
 def test_the_default_of_every_task_is_serializable(task):
     loss = losses.default_for(task)
