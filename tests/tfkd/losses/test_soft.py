@@ -286,7 +286,7 @@ def test_names_and_mistakes():
     for name in ("kl", "reverse_kl", "binary_kl", "standardized_kl", "dkd", "dist", "logit_mse",
                  "mse", "teacher_bounded"):  # fmt: skip
         assert isinstance(losses.get(name), losses.SoftLoss)
-    with pytest.raises(InputError, match="must be 'auto', one of 'kl'"):
+    with pytest.raises(InputError, match="must be one of 'auto', 'adaptive', 'hinton', 'kl'"):
         losses.get("kullback")
     with pytest.raises(InputError, match="class_weights must be numbers > 0"):
         losses.KLDivergence(class_weights=[1.0, -1.0])
