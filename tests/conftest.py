@@ -42,7 +42,7 @@ def student(digits, teacher):
     """A distilled Keras 3 student."""
     keras.utils.set_random_seed(2)
     model = cnn(keras)
-    distiller = Distiller(model, teacher)
+    distiller = Distiller(model, teacher, soft_loss="kl")
     distiller.compile(keras.optimizers.Adam(5e-3), crossentropy(keras))
     distiller.fit(digits.train.x, digits.train.y, epochs=12, batch_size=32, verbose=0)
     return model
@@ -53,7 +53,7 @@ def qat(digits, teacher, student):
     """The student after quantization-aware training under the teacher."""
     tf_keras.utils.set_random_seed(3)
     model = quantize_aware(student)
-    distiller = Distiller(model, teacher)
+    distiller = Distiller(model, teacher, soft_loss="kl")
     distiller.compile(tf_keras.optimizers.Adam(5e-4), crossentropy(tf_keras))
     distiller.fit(digits.train.x, digits.train.y, epochs=3, batch_size=32, verbose=0)
     return model

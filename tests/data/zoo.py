@@ -97,7 +97,7 @@ def multi_output(la, i):
 def attention(la, i):
     x = i((STEPS, 32))
     y = la.Add()([x, la.MultiHeadAttention(2, 16)(x, x)])
-    y = la.LayerNormalization()(y)
+    y = la.LayerNormalization(name="layer_normalization")(y)  # whatever was built before
     return x, la.Dense(3)(la.GlobalAveragePooling1D()(y))
 
 

@@ -398,7 +398,7 @@ def test_the_optimizer_is_the_one_named(package, small_digits, monkeypatch):
         model, small_digits, target={"macs": 0.8}, step=0.5, round_to=2, optimizer="sgd",
         alternatives="scratch", **{**QUICK, "learning_rate": 0.05},
     )  # fmt: skip
-    assert len(seen) == 3  # the probe, one round, from scratch
+    assert len(seen) == 4  # the probe, one round with the teacher and without, from scratch
     assert all(isinstance(one, package.optimizers.SGD) and one.momentum == 0.9 for one in seen)
 
 
