@@ -18,6 +18,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
+import distiller_quality
 import keras
 import numpy as np
 
@@ -78,28 +79,9 @@ def digits(folder):
     return split((raw.images[..., None] / 16).astype("float32"), raw.target, test=0.3)
 
 
-def _spectrograms(folder):
-    with np.load(folder / "spoken_digits.npz") as file:
-        arrays = {name: file[name] for name in file.files}
-
-    def features(waves):
-        waves = waves[:, :8000].astype("float32") / 32768
-        frames = np.lib.stride_tricks.sliding_window_view(waves, 256, axis=1)[:, ::250][:, :32]
-        power = np.abs(np.fft.rfft(frames * np.hanning(256), axis=-1)[..., :128])
-        bands = power.reshape(*power.shape[:2], 32, 4).mean(-1)
-        return np.log(bands + 1e-3).astype("float32")[..., None]
-
-    train, test = features(arrays["x_train"]), features(arrays["x_test"])
-    mean, std = train.mean(), train.std()
-    return (
-        ((train - mean) / std, arrays["y_train"].astype(int)),
-        ((test - mean) / std, arrays["y_test"].astype(int)),
-    )
-
-
 def spoken(folder):
-    train, test = _spectrograms(folder)
-    return [*split(*train), test]
+    train, test = distiller_quality.spoken(folder / "spoken_digits.npz")
+    return [*split(train.x, train.y.astype(int)), (test.x, test.y.astype(int))]
 
 
 def spoken_series(folder):

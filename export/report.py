@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 from tfkd.files import write_atomically
+from tfkd.intervals import wilson
 
 from . import machine, pictures
 from .artifact import TFLiteModel
@@ -222,15 +222,6 @@ def write_benchmark_page(
         pictures=_trade_offs_given(benchmark, scores or {}, examples, metric),
     )
     return write_atomically(path, page.encode())
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share seen in `count` trials (Wilson 1927)."""
-    z = 1.959964
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:

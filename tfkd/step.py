@@ -55,12 +55,12 @@ class Step:
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)
-        defaults = _NAMED["quantize-aware" if backends.is_quantize_aware(student) else "float"]
-        if _is_adaptive(losses.resolve(soft_loss, temperature)):
-            defaults = _ADAPTIVE
-        alpha = defaults["alpha"] if alpha is None else alpha
         temperature = soft_losses.temperature_of(soft_loss, temperature)
         soft_loss = losses.resolve(soft_loss, temperature)
+        defaults = _NAMED["quantize-aware" if backends.is_quantize_aware(student) else "float"]
+        if _is_adaptive(soft_loss):
+            defaults = _ADAPTIVE
+        alpha = defaults["alpha"] if alpha is None else alpha
         temperature = defaults["temperature"] if temperature is None else temperature
         validation.check_number("alpha", alpha)
         validation.check_number("temperature", temperature)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfkd import graph, lessons, teachers, validation
 from tfkd.errors import InputError
+from tfkd.intervals import wilson
 
 #: Labelled examples that a teacher is asked about before the first step, at most.
 EXAMPLES = 256
@@ -169,19 +170,6 @@ def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
         lesson.name, "accuracy", value, wilson(value, count), chance, (value - chance) / error,
         _calibration_error(hits, confidence), count, crossed, hits,
     )  # fmt: skip
-
-
-def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Return Wilson's interval of a share.
-
-    Args:
-        share: In [0, 1].
-        count: Of what it is a share.
-        z: Standard errors; 1.96 for 95 %.
-    """
-    centre = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (centre - half) / (1 + z * z / count), (centre + half) / (1 + z * z / count)
 
 
 def _calibration_error(hits, confidence) -> float:

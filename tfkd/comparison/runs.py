@@ -21,6 +21,7 @@ from tfkd.errors import InputError, TfkdError, raise_all
 from tfkd.export import metrics
 from tfkd.loading import SUFFIXES, load_model
 from tfkd.outputs import output_activations
+from tfkd.validation import first_line
 
 _BATCH = 256
 #: Metrics of which less is better.
@@ -263,8 +264,8 @@ class Runner:
         except Exception as error:  # whatever the teacher's code raises of inputs it can't take
             shape = np.shape(getattr(self.data, part).x)
             raise InputError(
-                f"The teacher can't take data.{part}.x, of shape {shape} ({_line(error)}); if it "
-                "takes other inputs than the student, give teacher_inputs=function."
+                f"The teacher can't take data.{part}.x, of shape {shape} ({first_line(error)}); if "
+                "it takes other inputs than the student, give teacher_inputs=function."
             ) from error
 
     def _scored(self, outputs, y, activation) -> float:
@@ -280,7 +281,7 @@ class Runner:
             except Exception as error:  # whatever Keras raises of inputs that don't fit
                 raise InputError(
                     f"The student can't take data.{part}.x, of shape {np.shape(samples.x)} "
-                    f"({_line(error)})."
+                    f"({first_line(error)})."
                 ) from error
             outputs = np.zeros((len(samples), *few.shape[1:]), "float32")
             found = metrics.score(
@@ -315,10 +316,6 @@ def smoothed(y, shape, task: str, share: float) -> np.ndarray:
     if y.shape[1:] != tuple(shape[1:]):
         y = keras.utils.to_categorical(y, classes)
     return (y * (1 - share) + share / classes).astype("float32")
-
-
-def _line(error) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _loaded(teacher):

@@ -241,14 +241,14 @@ class _Walk:
     def _trained(self, stage: str, student, epochs: int):
         """Train a pruned student; return it, and the score of the other way if it was tried."""
         if self.rounds:
-            self.lessons.teach(stage, student, self.current, epochs)
+            self.lessons.train(stage, student, self.current, epochs)
             return student, None
         alone = training.copy_of(student)
         self.lessons.teach(stage, student, self.current, epochs)
         self.lessons.alone(f"{stage} without teacher", alone, epochs)
-        self.lessons.helps = self.yardstick.better(student, alone)
-        kept, other = (student, alone) if self.lessons.helps else (alone, student)
-        return kept, self.yardstick.score(other, "validation")
+        taught, untaught = (self.yardstick.score(one, "validation") for one in (student, alone))
+        self.lessons.helps = self.yardstick.holds(taught, untaught)
+        return (student, untaught) if self.lessons.helps else (alone, taught)
 
     def _pruned(self, at: Measured, unmet: list[str], step: float):
         """Return the student with so much less of what its target is of."""
@@ -286,10 +286,7 @@ class _Lessons:
         return last if self.by == "last" else self.teacher
 
     def teach(self, stage: str, student, last, epochs: int) -> None:
-        """Distil if that helps, `last` being the student of the round before."""
-        if not self.helps:
-            self.alone(stage, student, epochs)
-            return
+        """Distil, `last` being the student of the round before."""
         distiller = Distiller(student, self._given(last), **self.settings)
         how = {"validate": False}
         if self.trainer.augment is None and not self.holds_answers:
@@ -299,6 +296,13 @@ class _Lessons:
                 how["cache_teacher"] = self.cache
         self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
 
+    def train(self, stage: str, student, last, epochs: int) -> None:
+        """Distil, or train on the labels where the teacher does not help."""
+        if self.helps:
+            self.teach(stage, student, last, epochs)
+        else:
+            self.alone(stage, student, epochs)
+
     def alone(self, stage: str, student, epochs: int) -> None:
         """Train on the labels."""
         self.trainer.fit(stage, student, student, epochs, self.rate, validate=False)
@@ -306,7 +310,7 @@ class _Lessons:
 
 def _trained_on(lessons, student, epochs):
     student = training.copy_of(student)
-    lessons.teach("final", student, student, epochs)
+    lessons.train("final", student, student, epochs)
     return student
 
 
@@ -323,10 +327,10 @@ def _alternative(name, lessons, final, epochs, pruning):
         package = training.package_of(final)
         package.utils.set_random_seed(pruning["seed"])
         student = package.models.clone_model(final)
-    if name in ("one_shot", "scratch_taught"):
-        helped, lessons.helps = lessons.helps, lessons.helps or name == "scratch_taught"
+    if name == "one_shot":
+        lessons.train(stage, student, model, epochs)
+    elif name == "scratch_taught":
         lessons.teach(stage, student, model, epochs)
-        lessons.helps = helped
     else:
         lessons.alone(stage, student, epochs)
     return student
