@@ -20,6 +20,7 @@ from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
 from tfkd.model import binding
+from tfkd.model.fingerprint import fingerprint
 from tfkd.objective import Objective
 
 #: Of a soft loss that adapts itself, and of those that are named.
@@ -614,11 +615,28 @@ class Step:
             sample = self._sample(x, y, "training", batch_size)
         if sample is None:
             return None
-        scores = sample.scores(self._answers_of("teacher"), "teacher")
+        key = self._key_of_scores(sample)
+        scores = aside.kept_scores.get(key)
+        if scores is None:
+            scores = sample.scores(self._answers_of("teacher"), "teacher")
+        aside.kept_scores = {} if key is None else {key: scores}
         if baseline is not None:
             aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
         aside.teacher_scores = scores
         return sample
+
+    def _key_of_scores(self, sample) -> tuple | None:
+        """Return what tells one score of the teacher from another, or `None` where nothing can.
+
+        A teacher that was not trained since is not asked again by every `fit` of a loop.
+        """
+        if isinstance(sample.x, teachers.Taught):
+            return None  # the answers are there
+        try:
+            asked = fingerprint((sample.x, sample.labels, sample.masks))
+            return self._objective(), asked, self._aside.teacher.fingerprint()
+        except InputError:
+            return None
 
     def _talk_of_teacher(self, sample, talks) -> None:
         """Warn where a teacher can't help, and tell its score."""
@@ -839,6 +857,9 @@ class _Aside:
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
     teacher_scores = student_scores = baseline_scores = None
+
+    def __init__(self):
+        self.kept_scores: dict[tuple, list] = {}  # of the last fit, by what was asked of whom
 
 
 @contextlib.contextmanager

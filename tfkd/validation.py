@@ -445,21 +445,29 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
         return []
     if y.dtype.is_integer:
         y = tf.cast(y, tf.int64)
-    return [
-        _assertion(tf.reduce_any(bad), what, _way_out(lesson), y, bad)
-        for bad, what in _problems(y, lesson, tf)
-    ]
+    bads, texts = tuple(zip(*_problems(y, lesson, tf), strict=True)) or ((), ())
+    if not bads:
+        return []
+    wrong = tf.stack([tf.reduce_any(bad) for bad in bads])
 
-
-def _assertion(wrong, what: str, way_out: str, y, bad):
     def say():
+        first = tf.argmax(tf.cast(wrong, tf.int32))
+        bad = tf.stack(bads)[first]
         row = tf.reduce_min(tf.where(bad)[:, 0])
-        value = tf.boolean_mask(y, bad)[0]
-        said = f"{_MARK} {what} (row {{}} of the batch: {{}}){way_out}.{_END}"
-        return tf.strings.format(said, (row, value))
+        where = tf.strings.format(" (row {} of the batch: {})", (row, tf.boolean_mask(y, bad)[0]))
+        said = tf.constant(texts)[first]
+        return tf.strings.join([f"{_MARK} ", said, where, f"{_way_out(lesson)}.{_END}"])
 
-    text = tf.cond(wrong, say, lambda: tf.constant(""))
-    return tf.debugging.Assert(tf.logical_not(wrong), [text], summarize=1000)
+    return [_assertion(tf.logical_not(tf.reduce_any(wrong)), say)]
+
+
+def _assertion(holds, say):
+    """Return an assertion whose message is made only where it fails.
+
+    `tf.debugging.Assert` would put a second branch into the graph.
+    """
+    text = tf.cond(holds, lambda: tf.constant(""), say)
+    return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
 
 
 def assert_finite(loss, **values):
@@ -492,9 +500,7 @@ def assert_finite(loss, **values):
             ]
         )
 
-    finite = tf.math.is_finite(loss)
-    text = tf.cond(finite, lambda: tf.constant(""), say)
-    return tf.debugging.Assert(finite, [text], summarize=1000)
+    return _assertion(tf.math.is_finite(loss), say)
 
 
 def _broken_rows(leaves):

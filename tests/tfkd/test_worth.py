@@ -228,6 +228,32 @@ def test_the_teacher_is_asked_about_no_more_than_that(data, knowing):
     assert sum(asked) <= 1200 + 240 + 4  # the epoch, the sample, the look at the first examples
 
 
+def test_an_unchanged_teacher_is_not_scored_twice(data, knowing, monkeypatch):
+    x, y = data
+    asked = []
+    scores = worth.Sample.scores
+
+    def counted(sample, answers_of, who):
+        asked.append(who)
+        return scores(sample, answers_of, who)
+
+    monkeypatch.setattr(worth.Sample, "scores", counted)
+    teacher = keras.models.clone_model(knowing)
+    teacher.set_weights(knowing.get_weights())
+    distiller = compiled(teacher)
+    for _ in range(2):
+        distiller.fit(x, y, batch_size=240, verbose=0)
+    assert asked == ["teacher", "student", "student"]
+    assert distiller.teacher_scores[0].value == 1.0
+    teacher.set_weights(
+        [kernel[:, [1, 0, 2]] for kernel in knowing.get_weights()[:1]] + [0 * y[:3]]
+    )
+    with pytest.warns(TeacherWarning, match="labels 0 as 1, 1 as 0"):
+        distiller.fit(x, y, batch_size=240, verbose=0)
+    distiller.fit(x[:100], y[:100], batch_size=240, verbose=0, baseline=knowing)
+    assert asked[3:] == ["teacher", "student", "teacher", "baseline", "student"]
+
+
 def test_without_labels_or_teacher_nothing_is_scored(data, knowing):
     x, _ = data
     distiller = tfkd.Distiller(dense(3), knowing, soft_loss="kl")

@@ -14,6 +14,10 @@ import sys
 import sysconfig
 import types
 
+import keras
+import numpy as np
+import tensorflow as tf
+
 _EMPTY = "tfkd: an empty cell"
 _NO_CELL = types.CellType()
 # What Python, ABCMeta and dataclasses write into a class; it decides nothing.
@@ -49,6 +53,10 @@ def library_name(thing) -> str | None:
     return f"{module}.{name}"
 
 
+#: Folders of installed packages, also of an environment that this one is built on.
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
 @functools.cache
 def is_library(module: str) -> bool:
     """Tell whether a module belongs to Python, an installed package or tfkd."""
@@ -66,7 +74,9 @@ def in_library(file: str) -> bool:
     if file.startswith("<__array_function__"):  # NumPy's dispatchers
         return True
     path = pathlib.Path(file).absolute()
-    return any(path.is_relative_to(root) for root in _roots()) or file.startswith("<frozen")
+    if file.startswith("<frozen") or not _INSTALLED.isdisjoint(path.parts):
+        return True
+    return any(path.is_relative_to(root) for root in _roots())
 
 
 @functools.cache
@@ -75,6 +85,8 @@ def _roots() -> tuple[pathlib.Path, ...]:
     found = [sysconfig.get_path(name) for name in names]
     found += [*site.getsitepackages(), site.getusersitepackages()]
     found.append(pathlib.Path(__file__).parent.parent)
+    # Wherever they were installed to, as by `pip install --target`.
+    found += [pathlib.Path(one.__file__).parent for one in (keras, np, tf)]
     return tuple(pathlib.Path(one).absolute() for one in found if one)
 
 

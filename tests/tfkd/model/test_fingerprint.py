@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 from tfkd.errors import InputError
-from tfkd.model import examples, fingerprint
+from tfkd.model import code, examples, fingerprint
 from tfkd.model.examples import signature
 from tfkd.model.fingerprint import example_keys, identity
 
@@ -333,6 +333,19 @@ class Slotted:
 @dataclasses.dataclass
 class Point:
     x: int = 1
+
+
+@pytest.mark.parametrize(
+    ("file", "installed"),
+    [
+        (keras.__file__, True),
+        ("/opt/base/lib/python3.12/site-packages/keras/layers.py", True),
+        ("/usr/lib/python3/dist-packages/keras/layers.py", True),
+        ("/home/me/project/layers.py", False),
+    ],
+)
+def test_what_is_installed_in_any_environment_is_known_by_name(file, installed):
+    assert code.in_library(file) is installed
 
 
 def test_values_and_objects():
