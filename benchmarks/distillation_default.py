@@ -22,7 +22,7 @@ import distillation_tasks as tasks
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy import stats
+from distiller_quality import shown
 
 import tfkd
 
@@ -57,7 +57,8 @@ def run(name, quality, method, budget, seed, options) -> dict:
         model = tfkd.Distiller(
             student, answers, from_logits=logits, teacher_from_logits=logits, **arguments
         )
-    tasks.fit(model, x, y, task.kind, task.budgets[BUDGETS.index(budget)], seed)
+    epochs = task.budgets[BUDGETS.index(budget)] if budget in BUDGETS else int(budget)
+    tasks.fit(model, x, y, task.kind, epochs, seed)
     return {
         "task": name, "teacher": quality, "method": method, "budget": budget, "seed": seed,
         "seconds": time.perf_counter() - start,
@@ -112,14 +113,6 @@ def gains(rows, method, quality) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def shown(values) -> str:
-    mean = np.mean(values)
-    if len(values) < 2:
-        return f"{mean:+.2f} (1 seed)"
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{mean:+.2f} ± {half:.2f}"
-
-
 def table(options):
     rows = [json.loads(path.read_text()) for path in pathlib.Path(options.out).glob("*.json")]
     for quality in tasks.QUALITIES:
@@ -162,7 +155,7 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=list(tasks.TASKS), choices=tasks.TASKS)
     parser.add_argument("--teachers", nargs="+", default=["good"], choices=tasks.QUALITIES)
     parser.add_argument("--methods", nargs="+", default=["alone", "default", "kl"])
-    parser.add_argument("--budget", default="short", choices=BUDGETS)
+    parser.add_argument("--budget", default="short", help="short, long, or a number of epochs")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     options = parser.parse_args()
     (run_all if options.what == "run" else table)(options)

@@ -17,6 +17,7 @@ import time
 
 import keras
 import numpy as np
+from scipy import stats
 
 import tfkd
 from tfkd import data as tfkd_data
@@ -84,6 +85,15 @@ def fit(model, train, epochs, seed):
     model.fit(train.x, train.y, batch_size=32, epochs=epochs, verbose=0)
 
 
+def shown(values) -> str:
+    """Return the mean of paired differences, and its 95 % t interval over the seeds."""
+    mean = np.mean(values)
+    if len(values) < 2:
+        return f"{mean:+.2f} (1 seed)"
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{mean:+.2f} ± {half:.2f}"
+
+
 def accuracy(model, test):
     return float(np.mean(model.predict(test.x, verbose=0).argmax(-1) == test.y))
 
@@ -138,8 +148,8 @@ def main():
             teacher.trainable = True
     print(f"\n{options.task}, {options.seeds} seeds, {options.epochs} epochs, last epoch")
     for name, values in results.items():
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"  {name:34} {statistics.mean(values):.4f} ± {spread:.4f}  {values}")
+        gain = shown(100 * (np.array(values) - results["student alone"]))
+        print(f"  {name:34} {100 * statistics.mean(values):6.2f}  to alone {gain}  {values}")
     if options.out:
         options.out.write_text(json.dumps(results, indent=2))
 

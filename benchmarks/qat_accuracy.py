@@ -7,7 +7,8 @@ A float model is trained; its post-training int8 file (PTQ) is calibrated on tra
 data; from the same weights it is trained further as float (the control), with rounding
 (QAT), and with rounding under a teacher (QAD), all with the same extra epochs, batches and
 learning rate. Accuracies are those of the files (XNNPACK, state reset) on the test split,
-after the last epoch; nothing is chosen on it.
+after the last epoch; nothing is chosen on it. Beside each, the paired difference to QAT with its
+95 % t interval over the seeds.
 
 `digits`, `tiny` and `narrow` need no data. `keywords` takes the Free Spoken Digit Dataset
 as `.npz`, `lstm`, `gru` and `conv1d` the folder of JapaneseVowels_{TRAIN,TEST}.ts.
@@ -17,11 +18,12 @@ import argparse
 import json
 import pathlib
 import statistics
+import sys
 
 import keras
 import numpy as np
 import tf_keras
-from distiller_quality import spoken
+from distiller_quality import shown, spoken
 from tfkd.export import to_tflite
 
 import tfkd
@@ -221,7 +223,9 @@ def main():
         for name, values in rows.items():
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             mean = statistics.mean(values)
-            print(f"  {name:40} {100 * mean:6.2f} ± {100 * spread:.2f}  {values}", flush=True)
+            gain = shown(100 * (np.array(values) - rows["qat int8"]))
+            print(f"  {name:40} {100 * mean:6.2f} ± {100 * spread:.2f}  to QAT {gain}  {values}")
+        sys.stdout.flush()
         everything[task] = rows
         if options.out:
             options.out.write_text(json.dumps(everything, indent=2))
