@@ -193,17 +193,23 @@ def try_out(data: bytes, micro: bool):
 
 
 def _leave_float(converter, order: Order) -> bytes:
-    """Calibrate, then quantize everything but the named layers.
+    """Quantize everything but the named layers, with calibrated ranges or those of the graph.
 
     The converter's own switch for this is the deny list of its quantization debugger, which
-    goes by the names of the operations' results.
+    goes by the names of the operations' results. It takes a float file with the ranges in it:
+    calibrated ones, or as QUANTIZE and DEQUANTIZE what the graph has as fake quantization.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    converter._experimental_calibrate_only = True
+    learned = order.samples is None
+    if learned:
+        converter.optimizations = []
+        converter.inference_input_type = converter.inference_output_type = tf.float32
+    else:
+        converter._experimental_calibrate_only = True
     calibrated = converter.convert()
-    results = _results_of(flatbuffer.parse(calibrated), order.kept)
+    results = _results_of(flatbuffer.parse(calibrated), order.kept, empty=learned)
     denied = {name for names in results.values() for name in names}
     io_type = tf.float32 if order.float_io and not order.loop else tf.int8
     return bytes(
@@ -213,8 +219,13 @@ def _leave_float(converter, order: Order) -> bytes:
     )
 
 
-def _results_of(model, layers) -> dict[str, list[str]]:
+def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
     """Return the names of the results that layers' operations make.
+
+    Args:
+        model: The parsed file.
+        layers: Their scopes.
+        empty: Whether layers may have no operation: a Dropout that a pattern named.
 
     Raises:
         ConversionError: for a layer without an operation of its own.
@@ -230,7 +241,7 @@ def _results_of(model, layers) -> dict[str, list[str]]:
             for layer in {flatbuffer.layer_in(part, scopes) for part in parts} - {None}:
                 found[layer] += [flatbuffer.name_of(subgraph.tensors[i]) for i in op.outputs]
     for name, results in found.items():
-        if not results:
+        if not results and not empty:
             raise ConversionError(
                 f"The layer {name!r} has no operation of its own in the file; name the one before "
                 "or after it."

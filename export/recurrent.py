@@ -132,7 +132,9 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
         UnsupportedError: for what that form can't carry: a free number of steps, a mask,
             states from elsewhere or kept between batches.
     """
-    source = graph.walk(translation.translate(model))
+    copy = translation.translate(model)
+    copy.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
+    source = graph.walk(copy)
     tied = integer and any(type(layer).__name__ in _TYING for _, layer in source.layers)
     made = {}
 

@@ -174,7 +174,7 @@ def _reason(error: Exception, path) -> str:
         return _LAMBDA
     with contextlib.suppress(Exception):  # a damaged file can't be asked for more
         if path.suffix == ".keras" and not _is_keras_3(path):
-            if _mentions(path, b"QuantizeLayer"):
+            if _mentions(path, b"QuantizeLayer") and not _mentions(path, b"tfkd>QuantizeLayer"):
                 return _QUANTIZE_AWARE
             missing = _unregistered(path)
         else:
@@ -218,7 +218,8 @@ _LAMBDA = (
     "class of your own in its place and save it again."
 )
 _QUANTIZE_AWARE = (
-    "tf_keras can't read the quantize-aware models that it writes to .keras files; save it as .h5."
+    "tf_keras can't read the models of tfmot's own schemes that it writes to .keras files; save it "
+    "as .h5."
 )
 # In Keras 3's files and tf_keras's .h5.
 _UNREGISTERED = re.compile(r"(?:Could not locate class|Unknown (?:layer|object)[^']*) '([\w>.]+)'")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd import backends, graph, translation
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.quantization import table
-from tfkd.quantization.lowering import FLOAT_PREFIX, Lowering
+from tfkd.quantization.lowering import Lowering
 from tfkd.quantization.report import QuantizationReport
-
-_PREFIX = "quant_"
 
 
 def quantize_aware(
@@ -66,6 +64,7 @@ def quantize_aware(
     for layer in quantized.layers:
         if freeze_batch_norm and type(layer).__name__ == "BatchNormalization":
             layer.trainable = False
+    quantized._trainable = model.trainable  # of the model alone; its layers have their own
     order = [layer.name for _, layer in lowering.source.layers]
     quantized.tfkd_report = QuantizationReport(tuple(lowering.report[name] for name in order))
     return quantized
@@ -154,18 +153,22 @@ def strip_quantization(qat, model):
     Raises:
         InputError: if `qat` was not made from such a model.
     """
+    from tfkd.quantization import parts
+
     lowering, names = _lowering(model, (), None, None, everything=True)
     lowering.run()
-    held = {}
+    held, floats = {}, {}
     for layer in qat.layers:
         # The layer that makes an output has its name, which the layer with the weights keeps.
-        if layer.weights and type(layer).__name__ != "QuantizeLayer":
+        if isinstance(layer, parts.LeftFloat):
+            floats[layer.layer.name] = _all_weights(layer.layer)
+        elif layer.weights and type(layer).__name__ != "QuantizeLayer":
             inner = layer.layer if _is_wrapper(layer) else layer
             held[inner.name] = _all_weights(layer)
     missing, weights = [], {}
     for name, origin in lowering.origins.items():
-        if FLOAT_PREFIX + name in held:
-            weights[name] = held[FLOAT_PREFIX + name]
+        if name in floats:
+            weights[name] = floats[name]
             continue
         missing += [wanted for wanted in origin.layers if wanted not in held]
         if not missing:
@@ -182,13 +185,49 @@ def strip_quantization(qat, model):
         trained = weights.get(names.get(id(layer)))
         if trained is None:
             continue
-        if [w.shape for w in trained] != [tuple(w.shape) for w in copy.weights]:
+        places = _variables(copy)
+        if [w.shape for w in trained] != [tuple(w.shape) for w in places]:
             raise InputError(
                 f"The weights of {path!r} have other shapes: the quantize-aware model was not made "
                 "from this model."
             )
-        copy.set_weights(trained)
+        for place, value in zip(places, trained, strict=True):
+            place.assign(value)
     return stripped
+
+
+def _frozen_from_outside(model) -> list:
+    """Return the layers that would train, were they not in a nested model that is frozen.
+
+    So it is in tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
+
+    Raises:
+        UnsupportedError: for what a layer's `trainable` can't say: single weights that are frozen,
+            or statistics of batch normalization that move in a frozen model.
+    """
+    layers = [pair for pair in graph.walk(model).layers if hasattr(pair[1], "_flatten_layers")]
+    found, problems = [], []
+    if backends.flavour(model) == "keras":
+        for path, layer in layers:
+            odd = [
+                weight.name
+                for one in layer._flatten_layers()
+                for weight in one._trainable_variables
+                if weight.trainable != one.trainable
+            ]
+            if odd:
+                problems.append(f"layer {path!r} has trainable={layer.trainable}, but not {odd}")
+    else:
+        trained = {id(weight) for layer in model.layers for weight in layer.trainable_weights}
+        for path, layer in layers:
+            own = layer.trainable_weights
+            if own and trained.isdisjoint(map(id, own)):
+                found.append(layer)
+                if type(layer).__name__ == "BatchNormalization":
+                    problems.append(f"layer {path!r} is in a frozen model, and still learns its "
+                                    "moving statistics")
+    raise_all(problems, UnsupportedError, fix="Set layer.trainable of these layers themselves.")
+    return found
 
 
 def _is_wrapper(layer) -> bool:
@@ -196,10 +235,20 @@ def _is_wrapper(layer) -> bool:
 
 
 def _all_weights(layer) -> list[np.ndarray]:
-    """Return a layer's own weights in its own order, from within a wrapper too."""
-    if not _is_wrapper(layer):
-        return layer.get_weights()
-    return unwrapped(layer).get_weights()
+    """Return a layer's own weights as `_variables` orders them, from within a wrapper too."""
+    layer = unwrapped(layer) if _is_wrapper(layer) else layer
+    return [variable.numpy() for variable in _variables(layer)]
+
+
+def _variables(layer) -> list:
+    """Return the weights of a layer in an order that what is frozen in it does not change.
+
+    Keras 3's own is such; tf_keras puts the trainable weights first.
+    """
+    if backends.flavour(layer) == "keras":
+        return layer.weights
+    every = [one._trainable_weights + one._non_trainable_weights for one in layer._flatten_layers()]
+    return [variable for some in every for variable in some]
 
 
 def unwrapped(wrapper, rounded: bool = False):
@@ -237,6 +286,10 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
 
     translated, names_of = translation.counterparts(model)
     source = graph.walk(translated)
+    frozen = {names_of[id(layer)] for layer in _frozen_from_outside(model)}
+    for _, layer in source.layers:
+        if layer.name in frozen:
+            layer.trainable = False
     names = translation.aliases(model, source, names_of)
     skipped = graph.matching(names, skip, "skip")
     configs = {}
@@ -255,6 +308,6 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         skip=skipped,
         configs=configs,
         preserve=preserve,
-        wrap=lambda layer, config: parts.QuantizeWrapperV2(layer, config, name_prefix=_PREFIX),
+        wrap=parts.QuantizeWrapperV2,
     )
     return lowering, names_of

@@ -12,7 +12,6 @@ import numpy as np
 from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.quantization.aware import _is_wrapper, unwrapped
-from tfkd.quantization.lowering import FLOAT_PREFIX
 
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
@@ -27,18 +26,20 @@ def is_ours(model) -> bool:
 
 
 def needs_calibration(model) -> bool:
-    """Tell whether the file's ranges must come from data: recurrent or skipped layers.
+    """Tell whether the file's ranges must come from data: it has rounded recurrent layers.
 
-    The gates and the state of a recurrent layer have no learned ranges; and a layer is left
-    in floating point by the converter's calibration only.
+    Their gates and their state have no learned ranges.
     """
-    kinds = {type(getattr(layer, "layer", layer)).__name__ for layer in model.layers}
-    return bool(kinds & _RECURRENT or float_layers(model))
+    left = set(float_layers(model))
+    rounded = (layer for layer in model.layers if layer.name not in left)
+    return any(type(getattr(la, "layer", la)).__name__ in _RECURRENT for la in rounded)
 
 
 def float_layers(model) -> list[str]:
     """Return the names of the layers that `quantize_aware(skip=...)` left out."""
-    return [layer.name for layer in model.layers if layer.name.startswith(FLOAT_PREFIX)]
+    from tfkd.quantization import parts
+
+    return [layer.name for layer in model.layers if isinstance(layer, parts.LeftFloat)]
 
 
 def freeze(model, *, ranges: bool = True):
@@ -69,11 +70,14 @@ def freeze(model, *, ranges: bool = True):
         config = type(getattr(layer, "quantize_config", None)).__name__
         if config == "RoundedWeights":
             new = unwrapped(layer, rounded=True)
-        elif isinstance(layer, parts.QuantizeLayer) and type(layer.quantizer) in roundings:
+        elif isinstance(layer, parts.quantize_layer.QuantizeLayer) and type(layer.quantizer) in roundings:
             new = None
             if ranges:
                 low, high = _range(layer, unseen)
                 new = parts.Rounding(low, high, name=layer.name)
+        elif isinstance(layer, parts.LeftFloat):
+            inner = layer.layer
+            new = type(inner).from_config({**inner.get_config(), "name": layer.name})
         else:
             with tfmot.quantization.keras.quantize_scope():
                 new = type(layer).from_config(layer.get_config())
@@ -85,7 +89,7 @@ def freeze(model, *, ranges: bool = True):
         if layer is None:
             return args[0]
         result = layer(*args, **kwargs)
-        if ranges and type(layer).__name__ == "Embedding":
+        if ranges and _is_wrapper(call.layer) and type(layer).__name__ == "Embedding":
             # The rows are on a grid, which the converter finds at the output only.
             step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
             return parts.Rounding(-128.0 * step, 127.0 * step)(result)
@@ -101,7 +105,9 @@ def freeze(model, *, ranges: bool = True):
     for _, layer in source.layers:
         new = made[id(layer)]
         if new is not None and not _is_wrapper(layer) and new.weights:
-            new.set_weights(layer.get_weights())
+            held = layer.layer if isinstance(layer, parts.LeftFloat) else layer
+            new.set_weights(held.get_weights())
+    frozen.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
     return frozen
 
 

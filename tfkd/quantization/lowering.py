@@ -11,6 +11,7 @@ here. So a rule hands its result on unrounded, and whoever can't fuse with it as
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,6 @@ from tfkd.quantization.report import LayerReport
 # (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
 UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
-
-#: Of a layer that is left in floating point, for the converter to know it by.
-FLOAT_PREFIX = "left_float_"
-
 
 @dataclasses.dataclass
 class Value:
@@ -109,6 +106,8 @@ class Lowering:
         self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
         self.layer = None
+        #: `training=` of the source's call, where that is fixed there.
+        self.mode: dict[str, bool] = {}
 
     def run(self):
         """Build the model.
@@ -157,7 +156,8 @@ class Lowering:
         probability = value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None
         tensor = value.tensor if probability else self.rounded(value)
         # A wrapper bears another name than its layer, whose name is then free in the model.
-        wrapped = {la.layer.name for la in self._made.values() if hasattr(la, "quantize_config")}
+        wrappers = (self.parts.quantize_wrapper.QuantizeWrapper, self.parts.LeftFloat)
+        wrapped = {la.layer.name for la in self._made.values() if isinstance(la, wrappers)}
         layer = tensor._keras_history.layer
         taken = (self._names - wrapped) | self._output_names
         if layer.name in taken and name not in taken:
@@ -190,15 +190,17 @@ class Lowering:
 
     def _apply(self, call, given):
         layer = self.layer = call.layer
+        fixed = call.kwargs.get("training")
+        self.mode = {} if fixed is None else {"training": fixed}
         if layer.name in self.configs:
             wrapped = self.made("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
             self.note("int8", "by the given QuantizeConfig")
             return self._values(self._called(wrapped, call, given))
         if layer.name in self.skip:
             self.note("float", "left out by skip")
-            copy = self.made("", lambda: self.copy(name=f"{FLOAT_PREFIX}{layer.name}"))
-            result = self._called(copy, call, given)
-            copy.set_weights(layer.get_weights())  # some layers are built by their first call
+            kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
+            result = self._called(kept, call, given)
+            kept.layer.set_weights(layer.get_weights())  # some are built by their first call
             return self._values(result)
         self._one_argument(call)
         results = self.rule_of(layer)(self, layer, *given)
@@ -274,7 +276,8 @@ class Lowering:
         if layer_class is not None:
             return layer_class(name=name, trainable=layer.trainable, **changes)
         copy = type(layer).from_config({**layer.get_config(), "name": name, **changes})
-        copy.trainable = layer.trainable
+        if copy.trainable != layer.trainable:
+            copy.trainable = layer.trainable  # and all that is in it
         if layer.weights:
             _build(copy, layer.get_input_shape_at(0))
             if copy.weights:
@@ -298,7 +301,8 @@ class Lowering:
 
     def plain(self, **changes):
         """Return the source layer's copy, not wrapped; the same one in every call of it."""
-        return self.made("", lambda: self.copy(**changes))
+        copy = self.made("", lambda: self.copy(**changes))
+        return functools.partial(copy, **self.mode) if self.mode else copy
 
     def made(self, key: str, make):
         """Return the layer made for (source layer, key): shared layers stay shared."""

@@ -17,14 +17,10 @@ from tfkd import backends
 tf_keras = backends.tf_keras()
 tfmot = backends.tfmot()
 
-from tensorflow_model_optimization.python.core.quantization.keras.quantize_layer import (  # noqa: E402
-    QuantizeLayer,
+from tensorflow_model_optimization.python.core.quantization.keras import (  # noqa: E402
+    quantize_layer,
+    quantize_wrapper,
 )
-from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (  # noqa: E402
-    QuantizeWrapperV2,
-)
-
-__all__ = ["QuantizeLayer", "QuantizeWrapperV2"]
 
 _register = tf_keras.utils.register_keras_serializable(package="tfkd")
 _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
@@ -176,6 +172,96 @@ class FixedRounding(_Quantizer):
 def _round(x, low, high):
     high = tf.maximum(high, low + 1e-6)  # an activation that is zero throughout
     return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+
+
+@_register
+class QuantizeLayer(quantize_layer.QuantizeLayer):
+    """Rounds what passes it: tfmot's layer, which can be read from a `.keras` file.
+
+    tfmot's own is built twice there, and then has twice the variables that the file has.
+    """
+
+    def build(self, input_shape):
+        """Make the range, once."""
+        if not self.built:
+            super().build(input_shape)
+            self.built = True
+
+
+@_register
+class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
+    """A layer that computes with rounded weights: tfmot's wrapper, with Keras's `trainable`.
+
+    tfmot's own trains the rounded weights of a layer that is frozen, too.
+    """
+
+    def build(self, input_shape):
+        """Build the layer, and note who holds the weights: rounding takes them from it."""
+        super().build(input_shape)
+        holders = {id(weight): _holders(self.layer, weight) for weight, *_ in self._weight_vars}
+
+        def trains(weight) -> bool:
+            held = holders.get(id(weight), [self.layer])
+            return bool(held) and all(layer.trainable for layer in held)
+
+        self._trains = trains  # a function: Keras would track a list of layers
+
+    @property
+    def trainable_weights(self):
+        """What a step moves: nothing of a layer that is frozen."""
+        return self.layer.trainable_weights + list(filter(self._trains, self._trainable_weights))
+
+    @property
+    def non_trainable_weights(self):
+        """Everything else."""
+        frozen = [weight for weight in self._trainable_weights if not self._trains(weight)]
+        return self.layer.non_trainable_weights + frozen + self._non_trainable_weights
+
+
+def _holders(layer, weight) -> list:
+    """Return the layers around a weight, `layer` first; none where it is never trained."""
+    if any(own is weight for own in layer._trainable_weights):
+        return [layer]
+    for inner in layer._flatten_layers(recursive=False, include_self=False):
+        found = _holders(inner, weight)
+        if found:
+            return [layer, *found]
+    return []
+
+
+@_register
+class LeftFloat(tf_keras.layers.Wrapper):
+    """A layer that the file keeps in floating point: what `quantize_aware(skip=...)` left out.
+
+    Args:
+        layer: The layer, which is called as it is.
+    """
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(layer, **{"name": f"float_{layer.name}", **kwargs})
+
+    def build(self, input_shape=None):
+        """Build nothing: the layer does so in its first call."""
+        self.built = True
+
+    def call(self, inputs, *args, **kwargs):
+        """Return what the layer makes of the same arguments."""
+        taken = {"training": self.layer._expects_training_arg, "mask": self.layer._expects_mask_arg}
+        kwargs = {name: value for name, value in kwargs.items() if taken.get(name, True)}
+        return self.layer(inputs, *args, **kwargs)
+
+    def compute_mask(self, inputs, mask=None):
+        """Return the layer's own mask."""
+        return self.layer.compute_mask(inputs, mask)
+
+    @property
+    def trainable(self):
+        """Whether the layer trains."""
+        return self.layer.trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        self.layer.trainable = value
 
 
 @_register

@@ -39,7 +39,7 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
 
 class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
     def apply(self, model, layer_quantize_map):
-        """Rewrite `model`; returns it with name → the configuration of each wrapped layer."""
+        """Rewrite `model` and wrap its layers; nothing is left to wrap."""
         source = graph.walk(model)
         names = [layer.name for _, layer in source.layers]
         configs = {
@@ -47,20 +47,14 @@ class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
             for name, held in layer_quantize_map.items()
             if held.get("quantize_config") is not None
         }
-        found = {}
-
-        def wrap(layer, config):
-            found[layer.name] = {"quantize_config": config}
-            return layer
-
         lowering = Lowering(
             source,
             table.rule_of,
             skip=[name for name in names if name not in layer_quantize_map],
             configs=configs,
-            wrap=wrap,
+            wrap=parts.QuantizeWrapperV2,
         )
-        return lowering.run(), found
+        return lowering.run(), {}  # wrapped already, which tfmot lets stand
 
 
 class _Registry(quantize_registry.QuantizeRegistry):

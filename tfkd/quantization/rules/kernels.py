@@ -104,7 +104,7 @@ def time_distributed(low, layer, x):
         made = type(inner).from_config(
             {**inner.get_config(), "name": low.name(layer.name), "activation": "linear"}
         )
-        made.trainable = layer.trainable
+        made.trainable = layer.trainable and inner.trainable
         made.build(layer.get_input_shape_at(0))
         made.set_weights(inner.get_weights())
         low.keep_weights([made.name], lambda weights: weights)

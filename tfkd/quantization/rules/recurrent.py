@@ -17,7 +17,7 @@ def recurrent(low, layer, x):
             weights.append((f"{path}.{name}", *_gate_scales(cell)))
     wrapped = low.weighted(low.copy, weights)
     low.note("int8", "kernels rounded; gates and state by calibration at export")
-    outputs = wrapped(low.rounded(x))
+    outputs = wrapped(low.rounded(x), **low.mode)
     return [Value(t, layer.name) for t in low.tensors(outputs)]
 
 
