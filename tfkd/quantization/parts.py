@@ -197,7 +197,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
 
     def build(self, input_shape):
         """Build the layer, and note who holds the weights: rounding takes them from it."""
-        super().build(input_shape)
+        quantize_wrapper.QuantizeWrapper.build(self, input_shape)  # V2's lists weights twice
         holders = {id(weight): _holders(self.layer, weight) for weight, *_ in self._weight_vars}
 
         def trains(weight) -> bool:
@@ -209,13 +209,35 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
     @property
     def trainable_weights(self):
         """What a step moves: nothing of a layer that is frozen."""
-        return self.layer.trainable_weights + list(filter(self._trains, self._trainable_weights))
+        own = list(filter(self._trains, self._trainable_weights))
+        return self._dedup_weights(own + self.layer.trainable_weights)
 
     @property
     def non_trainable_weights(self):
         """Everything else."""
         frozen = [weight for weight in self._trainable_weights if not self._trains(weight)]
-        return self.layer.non_trainable_weights + frozen + self._non_trainable_weights
+        rest = self.layer.non_trainable_weights + self._non_trainable_weights
+        return self._dedup_weights(frozen + rest)
+
+
+    def save_own_variables(self, store):
+        """Write the rounded weights and what belongs to them; the layer writes the rest.
+
+        Keras's own method lists some variables twice, for they are held in a list, too.
+        """
+        for place, variable in enumerate(self._trainable_weights + self._non_trainable_weights):
+            store[str(place)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Read them again."""
+        variables = self._trainable_weights + self._non_trainable_weights
+        if len(store.keys()) != len(variables):
+            raise ValueError(
+                f"The layer {self.name!r} has {len(variables)} variables, and the file "
+                f"{len(store.keys())}."
+            )
+        for place, variable in enumerate(variables):
+            variable.assign(store[str(place)])
 
 
 def _holders(layer, weight) -> list:
@@ -244,11 +266,16 @@ class LeftFloat(tf_keras.layers.Wrapper):
         """Build nothing: the layer does so in its first call."""
         self.built = True
 
-    def call(self, inputs, *args, **kwargs):
+    def __call__(self, inputs, *args, **kwargs):
+        """Call the layer; further arguments by name, for no others are in a model's file."""
+        names = self.layer._call_spec.arg_names[1:]
+        return super().__call__(inputs, **dict(zip(names, args, strict=False)), **kwargs)
+
+    def call(self, inputs, **kwargs):
         """Return what the layer makes of the same arguments."""
         taken = {"training": self.layer._expects_training_arg, "mask": self.layer._expects_mask_arg}
         kwargs = {name: value for name, value in kwargs.items() if taken.get(name, True)}
-        return self.layer(inputs, *args, **kwargs)
+        return self.layer(inputs, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
         """Return the layer's own mask."""

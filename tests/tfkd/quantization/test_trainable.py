@@ -171,7 +171,7 @@ def test_what_trainable_of_a_layer_cannot_say():
     inner.trainable = False
     inner.get_layer("stem").trainable = True  # which trains nothing, in tf_keras
     qat = quantize_aware(model)
-    assert [w.name for w in qat.trainable_weights] == ["head/bias:0", "head/kernel:0"]
+    assert [w.name for w in qat.trainable_weights] == ["head/kernel:0", "head/bias:0"]
     inner.get_layer("stem_bn").trainable = True
     with pytest.raises(UnsupportedError, match="'backbone/stem_bn' is in a frozen model"):
         quantize_aware(model)
