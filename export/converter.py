@@ -92,11 +92,35 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
     notes: list[str] = []
     if order.format == "int4":
         data, notes = _four_bits(data, order.bits)
+    if order.format == "int8":
+        data = _with_places_of_integers(data)
     data = repacking.with_short_names(recurrent.with_cell_scales_mended(data))
     data = streaming.with_state_scales_tied(data)
     if order.loop:
         data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
     return _in_declared_order(data, order), notes
+
+
+def _with_places_of_integers(data: bytes) -> bytes:
+    """Let ARG_MAX and ARG_MIN read the integers that the converter turns into floats for them."""
+    model = flatbuffer.parse(data)
+    names = flatbuffer.op_names(model)
+    changed = False
+    for graph in model.subgraphs:
+        floats = {
+            int(op.outputs[0]): op
+            for op in graph.operators
+            if names[op.opcodeIndex] == "DEQUANTIZE"
+            and flatbuffer.dtype_of(graph.tensors[op.inputs[0]]) == "int8"
+        }
+        for op in graph.operators:
+            if names[op.opcodeIndex] in ("ARG_MAX", "ARG_MIN") and int(op.inputs[0]) in floats:
+                op.inputs = [floats[int(op.inputs[0])].inputs[0], *op.inputs[1:]]
+                changed = True
+        read = {int(i) for op in graph.operators for i in op.inputs} | set(map(int, graph.outputs))
+        unread = [id(op) for tensor, op in floats.items() if tensor not in read]
+        graph.operators = [op for op in graph.operators if id(op) not in unread]
+    return repacking.pack(model) if changed else data
 
 
 def _in_declared_order(data: bytes, order: Order) -> bytes:

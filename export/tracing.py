@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import keyword
 import re
 
 import numpy as np
 
-from tfkd import graph
+from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.model import signatures
 
@@ -52,8 +53,41 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[lis
     # tf_keras variables are TensorFlow's own; a Keras 3 one holds it as `value`.
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
-    tf.saved_model.save(module, folder, signatures=module.forward)
+    with _plain_places():
+        tf.saved_model.save(module, folder, signatures=module.forward)
     return names, output_names
+
+
+@contextlib.contextmanager
+def _plain_places():
+    """Let Keras 3's argmax and argmin be TensorFlow's.
+
+    Its own tell -0.0 from 0.0 by bits, for which TFLite has no operator.
+    """
+    import tensorflow as tf
+
+    def of(function):
+        def places(x, axis=None, keepdims=False):
+            x = tf.convert_to_tensor(x)
+            whole = tf.reshape(x, [-1]) if axis is None else x
+            found = function(whole, 0 if axis is None else axis, output_type=tf.int32)
+            if not keepdims:
+                return found
+            if axis is None:
+                return tf.reshape(found, [1] * len(x.shape))
+            return tf.expand_dims(found, axis)
+
+        return places
+
+    module = backends.keras().src.backend.numpy
+    own = {name: getattr(module, name) for name in ("argmax", "argmin")}
+    for name in own:
+        setattr(module, name, of(getattr(tf.math, name)))
+    try:
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(module, name, function)
 
 
 class SavedSignature:

@@ -12,7 +12,10 @@ import numpy as np
 from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.quantization.aware import _is_wrapper, unwrapped
+from tfkd.quantization.rules import moves
+from tfkd.translation import operations
 
+_PLACES = ("argmax", "argmin")
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
 
@@ -63,6 +66,7 @@ def freeze(model, *, ranges: bool = True):
     roundings = (parts.RangeRounding, parts.FixedRounding)
     made = {}
     unseen = []
+    grids = {}  # index of a rounded tensor → its range
 
     def layer_for(layer):
         if id(layer) in made:
@@ -86,13 +90,28 @@ def freeze(model, *, ranges: bool = True):
 
     def apply(call, args, kwargs):
         layer = layer_for(call.layer)
+        grid = grids.get(call.inputs[0].index)
         if layer is None:
             return args[0]
+        if grid and operations.name_of(layer) in _PLACES:
+            # The converter undoes the rounding of an output that such an operation reads.
+            args, kwargs = graph.map_structure(_again(grid), (args, kwargs))
         result = layer(*args, **kwargs)
-        if ranges and _is_wrapper(call.layer) and type(layer).__name__ == "Embedding":
+        if isinstance(layer, parts.Rounding):
+            grid = layer.low, layer.high
+        elif ranges and _is_wrapper(call.layer) and type(layer).__name__ == "Embedding":
             # The rows are on a grid, which the converter finds at the output only.
             step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
-            return parts.Rounding(-128.0 * step, 127.0 * step)(result)
+            grid = -128.0 * step, 127.0 * step
+            result = parts.Rounding(*grid)(result)
+        elif grid and moves.keeps_grid(layer):
+            # Said again behind each such layer: the converter takes the range of the reader
+            # for what is not said, and refuses two readers with ranges of their own.
+            result = graph.map_structure(_again(grid), result)
+        elif not moves.is_identity(layer):
+            grid = None
+        if grid:
+            grids.update((tensor.index, grid) for tensor in call.outputs)
         return result
 
     frozen = graph.rebuild(source, backends.tf_keras(), apply)
@@ -109,6 +128,13 @@ def freeze(model, *, ranges: bool = True):
             new.set_weights(held.get_weights())
     frozen.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
     return frozen
+
+
+def _again(grid):
+    """Return what rounds the tensors among its leaves once more over their range."""
+    from tfkd.quantization import parts
+
+    return lambda leaf: parts.Rounding(*grid)(leaf) if hasattr(leaf, "_keras_history") else leaf
 
 
 def _range(layer, unseen) -> tuple[float, float]:

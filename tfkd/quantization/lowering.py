@@ -17,6 +17,8 @@ from typing import Any
 
 from tfkd import backends, graph
 from tfkd.errors import UnsupportedError, raise_all
+from tfkd.translation import layers as translated
+from tfkd.translation import operations
 from tfkd.quantization.report import LayerReport
 
 # Ranges that TFLite's int8 kernels prescribe for sigmoid and softmax, and for tanh
@@ -105,7 +107,7 @@ class Lowering:
         self._names: set[str] = set()
         self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
-        self.layer = None
+        self.layer = self.call = None
         #: `training=` of the source's call, where that is fixed there.
         self.mode: dict[str, bool] = {}
 
@@ -167,7 +169,7 @@ class Lowering:
 
     def _check(self):
         problems = [
-            f"layer {path!r} ({type(layer).__name__}) has no rule for 8 bits"
+            f"layer {path!r} ({operations.described(layer)}) has no rule for 8 bits"
             for path, layer in self.source.layers
             if self.rule_of(layer) is None
             and layer.name not in self.skip
@@ -189,6 +191,7 @@ class Lowering:
         return uses
 
     def _apply(self, call, given):
+        self.call = call
         layer = self.layer = call.layer
         fixed = call.kwargs.get("training")
         self.mode = {} if fixed is None else {"training": fixed}
@@ -202,7 +205,8 @@ class Lowering:
             result = self._called(kept, call, given)
             kept.layer.set_weights(layer.get_weights())  # some are built by their first call
             return self._values(result)
-        self._one_argument(call)
+        if not operations.is_operation(layer):
+            self._one_argument(call)
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
             self.note("int8", "")
@@ -261,6 +265,12 @@ class Lowering:
         """Return what a layer makes that moves numbers and computes none: no new rounding."""
         tensor = layer(self.rounded(value))
         return Value(tensor, value.name, rounded=tensor)
+
+    def operated(self, *values: Value):
+        """Return what the source call, an operation, makes of values: a list of tensors."""
+        copy = self.made("", lambda: operations.twin(self.layer))
+        translated.renamed(copy, self.name(self.layer.name))
+        return self.tensors(self._called(copy, self.call, values))
 
     def copy(self, layer_class=None, name: str | None = None, **changes):
         """Return a new layer like the source layer, built and with its weights.

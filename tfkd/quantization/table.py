@@ -18,6 +18,7 @@ from tfkd.quantization.rules import (
     recurrent,
 )
 from tfkd.quantization.rules.activations import ACTIVATIONS
+from tfkd.translation import operations
 
 _PER_CHANNEL = "kernel per channel, output after fused batch normalization and ReLU"
 _ROUNDED = "output rounded; ReLU after it fused"
@@ -83,44 +84,13 @@ RULES: dict[str, Rule] = {
     "UpSampling2D": Rule("moves values", moves.upsampling),
     "UpSampling1D": Rule("rewritten as UpSampling2D; moves.moves values", moves.repeats),
     "RepeatVector": Rule("rewritten as UpSampling2D; moves.moves values", moves.repeats),
-    **{
-        kind: Rule("moves values", moves.moves)
-        for kind in (
-            "Flatten",
-            "Reshape",
-            "Permute",
-            "Cropping1D",
-            "Cropping2D",
-            "ZeroPadding1D",
-            "ZeroPadding2D",
-            "MaxPooling1D",
-            "MaxPooling2D",
-            "GlobalMaxPooling1D",
-            "GlobalMaxPooling2D",
-            "Resizing",
-            "CenterCrop",
-        )
-    },
-    **{
-        kind: Rule("in the scale of its input", moves.pools)
-        for kind in ("AveragePooling1D", "AveragePooling2D")
-    },
+    **{kind: Rule("moves values", moves.moves) for kind in moves.MOVING},
+    **{kind: Rule("in the scale of its input", moves.pools) for kind in moves.POOLING},
     **{
         kind: Rule("output rounded", moves.global_average)
         for kind in ("GlobalAveragePooling1D", "GlobalAveragePooling2D")
     },
-    **{
-        kind: Rule("acts in training only", moves.only_in_training)
-        for kind in (
-            "Dropout",
-            "SpatialDropout1D",
-            "SpatialDropout2D",
-            "GaussianDropout",
-            "AlphaDropout",
-            "GaussianNoise",
-            "ActivityRegularization",
-        )
-    },
+    **{kind: Rule("acts in training only", moves.only_in_training) for kind in moves.IN_TRAINING},
     **{
         kind: Rule("acts in training only, before the input is rounded", moves.before_rounding)
         for kind in (
@@ -135,9 +105,25 @@ RULES: dict[str, Rule] = {
 }
 
 
+#: Operations that are no layers and become none, by their names in `keras.ops`.
+OPERATIONS: dict[str, Rule] = {
+    **{name: Rule("moves values", moves.moving_operation) for name in moves.MOVING_OPERATIONS},
+    "stack": Rule("as Concatenate", arithmetic.join_operation),
+    "concatenate": Rule("as Concatenate", arithmetic.join_operation),
+    "matmul": Rule("output rounded", arithmetic.operation),
+    "mean": Rule("output rounded", arithmetic.operation),
+    "absolute": Rule("output rounded", arithmetic.operation),
+    "argmax": Rule("places of rounded values", arithmetic.operation),
+    "argmin": Rule("places of rounded values", arithmetic.operation),
+}
+
+
 def rule_of(layer) -> Callable | None:
-    """Return the function for a tf_keras layer, or `None` if the table has no rule."""
+    """Return the function for a tf_keras layer or operation, or `None` if the table has no rule."""
     kind = type(layer).__name__
+    if operations.is_operation(layer):
+        rule = OPERATIONS.get(operations.name_of(layer))
+        return rule and rule.lower
     if kind in RULES and _is_genuine(layer):
         return RULES[kind].lower
     return None
@@ -149,9 +135,11 @@ def _is_genuine(layer) -> bool:
 
 
 def markdown() -> str:
-    """Return both tables as Markdown, for the documentation."""
+    """Return the tables as Markdown, for the documentation."""
     lines = ["| layer | in 8 bits |", "|---|---|"]
     lines += [f"| {kind} | {rule.how} |" for kind, rule in sorted(RULES.items())]
+    lines += ["", "| operation | in 8 bits |", "|---|---|"]
+    lines += [f"| `{name}` | {rule.how} |" for name, rule in sorted(OPERATIONS.items())]
     lines += ["", "| activation | in 8 bits |", "|---|---|"]
     lines += [f"| {kind} | {rule.how} |" for kind, rule in sorted(ACTIVATIONS.items())]
     return "\n".join(lines)

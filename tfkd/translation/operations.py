@@ -164,9 +164,15 @@ _TABLE = {
     ),
     "concatenate": _Entry(("concat",), {"xs": "values", "axis": "axis"}, promotes=True),
     "stack": _Entry(("stack",), {"x": "values", "axis": "axis"}, promotes=True),
+    "unstack": _unary("unstack", x="value", num="num", axis="axis"),
+    "flip": _Entry(("reverse",), {"x": "tensor", "axis": "axis"}, required=("axis",)),
+    "slice": _Entry(("slice",), {"inputs": "input_", "start_indices": "begin", "shape": "size"}),
+    # Written as a transposition: standard layers only.
+    "swapaxes": _unary(),
+    "moveaxis": _unary(),
     "split": _unary("split", x="value", indices_or_sections="num_or_size_splits", axis="axis"),
     "take": _Entry(
-        ("gather",), {"x": "params", "indices": "indices", "axis": "axis"}, required=("axis",)
+        ("gather", "compat.v1.gather"), {"x": "params", "indices": "indices", "axis": "axis"}, required=("axis",)
     ),
     "get_item": _unary("__operators__.getitem", x="tensor", key="slice_spec"),
     "pad": _unary(
@@ -213,6 +219,17 @@ def is_known(layer) -> bool:
     if backends.flavour(layer) is None:
         return _name_in_keras(layer) is not None
     return layer.symbol in _BY_SYMBOL
+
+
+def name_of(layer) -> str | None:
+    """Return the function of `keras.ops` that a TensorFlow operation in a graph stands for."""
+    return _BY_SYMBOL.get(getattr(layer, "symbol", None)) if is_operation(layer) else None
+
+
+def described(layer) -> str:
+    """Return what messages call a layer or an operation."""
+    symbol = getattr(layer, "symbol", None)
+    return f"operation tf.{symbol}" if symbol and is_operation(layer) else type(layer).__name__
 
 
 def twin(layer):
@@ -314,8 +331,10 @@ def _function(name: str, arguments: dict, to: str):
     for required in entry.required:
         if arguments.get(required) is None:
             raise UnsupportedError(f"the operation {name} without {required} has no counterpart")
-    if name == "split" and not isinstance(arguments["indices_or_sections"], int):
-        raise UnsupportedError("split at indices has no counterpart; slice instead")
+    if name == "split":
+        arguments = {**arguments, "indices_or_sections": _sizes(arguments)}
+    if name == "flip":
+        arguments = {**arguments, "axis": np.atleast_1d(arguments["axis"]).tolist()}
     _check_rest(
         name, keras_function, {k: v for k, v in arguments.items() if k not in entry.arguments}
     )
@@ -324,6 +343,17 @@ def _function(name: str, arguments: dict, to: str):
     function = operator.attrgetter(entry.symbols[0])(tf)
     known = {entry.arguments[k]: v for k, v in arguments.items() if k in entry.arguments}
     return function, {**known, **entry.fixed}
+
+
+def _sizes(arguments):
+    """Return how TensorFlow is told where to split: in how many parts, or the size of each."""
+    at = arguments["indices_or_sections"]
+    if isinstance(at, int):
+        return at
+    size = arguments["x"].shape[arguments["axis"]]
+    if size is None or any(hasattr(leaf, "_keras_history") for leaf in leaves(at)):
+        raise UnsupportedError("split at indices needs an axis of fixed size and fixed indices")
+    return np.diff([0, *np.asarray(at).tolist(), size]).tolist()
 
 
 def _check_rest(name: str, function, rest: dict):
@@ -391,6 +421,11 @@ def _read_tensorflow(layer, args, kwargs) -> Operation:
         arguments["mode"] = arguments["mode"].lower()
         if arguments["mode"] != "constant":
             del arguments["constant_values"]
+    if name == "split" and not isinstance(arguments["indices_or_sections"], int):
+        sizes = list(leaves([arguments["indices_or_sections"]]))
+        if not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise UnsupportedError("split needs parts of fixed sizes")
+        arguments["indices_or_sections"] = np.cumsum(sizes[:-1]).tolist()
     if name in ("softmax", "log_softmax") and arguments["axis"] is None:
         arguments["axis"] = -1
     return Operation(name, arguments)

@@ -206,6 +206,24 @@ def _transpose(arguments, out):
     return _one("Permute", dims=axes[1:]) if axes[0] == 0 and len(axes) > 1 else None
 
 
+def _swapped(arguments, out):
+    axes = list(range(len(out.shape)))
+    a, b = arguments["axis1"], arguments["axis2"]
+    axes[a], axes[b] = axes[b], axes[a]
+    return _transpose({"axes": axes}, out)
+
+
+def _axes_moved(arguments, out):
+    rank = len(out.shape)
+    source, target = (
+        [int(a) % rank for a in np.atleast_1d(arguments[key])] for key in ("source", "destination")
+    )
+    axes = [axis for axis in range(rank) if axis not in source]
+    for place, axis in sorted(zip(target, source, strict=True)):
+        axes.insert(place, axis)
+    return _transpose({"axes": axes}, out)
+
+
 def _concatenate(arguments, out):
     tensors, rank = arguments["xs"], len(out.shape)
     if not all(isinstance(tensor, Tensor) for tensor in tensors):
@@ -327,6 +345,8 @@ _RULES = {
     "expand_dims": _reshape,
     "squeeze": _reshape,
     "transpose": _transpose,
+    "swapaxes": _swapped,
+    "moveaxis": _axes_moved,
     "concatenate": _concatenate,
     "pad": _pad,
     "get_item": _get_item,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tfkd.quantization.lowering import Value
 from tfkd.quantization.rules.steps import affine, pair, relu
 
@@ -46,11 +48,23 @@ def extremum(sign):
 
 def concatenate(low, layer, *values):
     """Inputs that nobody else reads take the range of the result."""
-    tensors = [
-        v.tensor if v.fuses("linear", "sum", "relu") and v.fixed is None else low.rounded(v)
-        for v in values
-    ]
-    return Value(low.plain()(tensors), layer.name)
+    return Value(low.plain()([_joined(low, value) for value in values]), layer.name)
+
+
+def _joined(low, value):
+    fuses = value.fuses("linear", "sum", "relu") and value.fixed is None
+    return value.tensor if fuses else low.rounded(value)
+
+
+def join_operation(low, layer, *values):
+    """Stack and concatenate as operations: what `concatenate` does."""
+    tensors = [dataclasses.replace(value, rounded=_joined(low, value)) for value in values]
+    return [Value(tensor, layer.name) for tensor in low.operated(*tensors)]
+
+
+def operation(low, layer, *values):
+    """An operation that computes, on rounded values."""
+    return [Value(tensor, layer.name) for tensor in low.operated(*values)]
 
 
 def dot(low, layer, a, b):

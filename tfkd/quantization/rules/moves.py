@@ -7,6 +7,62 @@ import dataclasses
 from tfkd.errors import UnsupportedError
 from tfkd.quantization.lowering import Value
 from tfkd.quantization.rules.steps import check_channels_last, hand_on
+from tfkd.translation import operations
+
+
+#: Layers whose result has the range of their input.
+MOVING = (
+    "Flatten",
+    "Reshape",
+    "Permute",
+    "Cropping1D",
+    "Cropping2D",
+    "ZeroPadding1D",
+    "ZeroPadding2D",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "Resizing",
+    "CenterCrop",
+)
+POOLING = ("AveragePooling1D", "AveragePooling2D")
+IN_TRAINING = (
+    "Dropout",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "GaussianDropout",
+    "AlphaDropout",
+    "GaussianNoise",
+    "ActivityRegularization",
+)
+#: Operations of `keras.ops` whose results have the range of their input.
+MOVING_OPERATIONS = (
+    "get_item",
+    "slice",
+    "split",
+    "unstack",
+    "flip",
+    "take",
+    "reshape",
+    "transpose",
+    "expand_dims",
+    "squeeze",
+    "max",
+    "min",
+)
+
+
+def keeps_grid(layer) -> bool:
+    """Tell whether what a layer makes lies on the grid of its input, by the kernel's doing."""
+    if operations.is_operation(layer):
+        return operations.name_of(layer) in MOVING_OPERATIONS
+    return type(layer).__name__ in (*MOVING, *POOLING, "UpSampling2D")
+
+
+def is_identity(layer) -> bool:
+    """Tell whether a layer does nothing in the file."""
+    return type(layer).__name__ in IN_TRAINING
 
 
 def moves(low, layer, x):
@@ -14,6 +70,14 @@ def moves(low, layer, x):
     check_channels_last(layer)
     low.note("int8", "moves rounded values; no rounding of its own")
     return low.moved(x, low.plain())
+
+
+def moving_operation(low, layer, *values):
+    """Slices, splits and the like: every result lies on the grid of what goes in."""
+    if len(values) != 1:
+        raise UnsupportedError("takes its places or sizes from another tensor; only fixed ones do")
+    low.note("int8", "moves rounded values; no rounding of its own")
+    return [Value(tensor, values[0].name, rounded=tensor) for tensor in low.operated(*values)]
 
 
 def pools(low, layer, x):
