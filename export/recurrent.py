@@ -203,14 +203,14 @@ def _form_of(layer, name: str, fused: bool, tied: bool):
 class _OneWay:
     """A recurrent layer, fused or unrolled."""
 
-    def __init__(self, layer, fused: bool, tied: bool):
+    def __init__(self, layer, fused: bool, tied: bool, in_order: bool = False):
         fused = fused and _has_kernel(layer)
         if fused:
             self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
         else:
-            self.layer = unrolled(layer, layer.name)
+            self.layer = unrolled(layer, layer.name, in_order=in_order)
         self.own_scale = fused and tied
-        self.reverse = False
+        self.reverse = fused and in_order
         self.set_weights = self.layer.set_weights
 
     def __call__(self, *args, **kwargs):
@@ -230,6 +230,7 @@ _SETTINGS = (
     "return_sequences",
     "return_state",
     "reset_after",
+    "in_order",
 )
 
 
@@ -239,7 +240,8 @@ def unrolled(layer, name: str, **settings):
     Args:
         layer: The built tf_keras LSTM, GRU or SimpleRNN.
         name: Of the new layer.
-        **settings: What to change of the layer's own: `return_state`, `return_sequences`.
+        **settings: What to change of the layer's own: `return_state`, `return_sequences`; and
+            `in_order`, whether what is read from the end comes out from the beginning.
     """
     return _unrolled_class()(layer, name, **settings)
 
@@ -309,7 +311,10 @@ def _unrolled_class():
             for inputs in reversed(steps) if layer.go_backwards else steps:
                 states = self.step(inputs, states, recurrent, recurrent_bias)
                 outputs.append(states[0])
-            result = tf.stack(outputs, 1) if layer.return_sequences else outputs[-1]
+            result = outputs[-1]
+            if layer.return_sequences:
+                backwards = layer.go_backwards and layer.in_order
+                result = tf.stack(outputs[::-1] if backwards else outputs, 1)
             return [result, *states] if layer.return_state else result
 
         def _groups(self, units):
@@ -371,10 +376,10 @@ class _BothWays:
                 "recurrent='loop' in a float format carries."
             )
         self.directions = [
-            _OneWay(one, fused, tied) for one in (layer.forward_layer, layer.backward_layer)
+            _OneWay(layer.forward_layer, fused, tied),
+            _OneWay(layer.backward_layer, fused, tied, in_order=layer.return_sequences),
         ]
         self.merge_mode = layer.merge_mode
-        self.directions[1].reverse = layer.return_sequences
 
     def __call__(self, x, **kwargs):
         forward, backward = (one(x, **kwargs) for one in self.directions)

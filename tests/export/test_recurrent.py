@@ -26,6 +26,10 @@ MODELS = {
         x
     ),
     "GRU both ways": lambda la, x: la.Bidirectional(la.GRU(4))(x),
+    "GRU both ways, sequences": lambda la, x: la.Bidirectional(la.GRU(4, return_sequences=True))(x),
+    "SimpleRNN both ways, sum": lambda la, x: la.Bidirectional(
+        la.SimpleRNN(4, return_sequences=True), merge_mode="sum"
+    )(x),
     "SimpleRNN": lambda la, x: la.SimpleRNN(4)(x),
     "SimpleRNN without bias": lambda la, x: la.SimpleRNN(4, use_bias=False)(x),
 }
