@@ -6,6 +6,7 @@ model is an error here, what it was not trained on a warning.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 import warnings
@@ -29,7 +30,9 @@ _WANTED = (
 )
 
 
-def representative_samples(model, data, *, limit: int = 500) -> list[np.ndarray]:
+def representative_samples(
+    model, data, *, limit: int = 500, shapes=None, in_order: bool = False
+) -> list[np.ndarray]:
     """Return the examples from which the ranges of an int8 file are read, checked.
 
     Args:
@@ -50,6 +53,10 @@ def representative_samples(model, data, *, limit: int = 500) -> list[np.ndarray]
               it before.
         limit: Examples at most. Of longer arrays so many rows are drawn at random, always the
             same ones and the same for every input, and kept in their order.
+        shapes: The shapes that the data is to have, where they are not the inputs' own: one per
+            input, `None` for a size that is free.
+        in_order: Whether each example follows on the one before: then the first ones are
+            taken of longer arrays.
 
     Returns:
         One array (examples, ...) per input, in the order of `graph.walk(model).input_list`
@@ -74,7 +81,12 @@ def representative_samples(model, data, *, limit: int = 500) -> list[np.ndarray]
     else:
         tensors = [graph.Tensor(-1, *one) for one in model.tensors]
         reader = _Reader(model.name, tensors, model.slots)
-    arrays = reader.read(data, limit)
+    if shapes is not None:
+        reader.tensors = [
+            dataclasses.replace(tensor, shape=tuple(shape))
+            for tensor, shape in zip(reader.tensors, shapes, strict=True)
+        ]
+    arrays = reader.read(data, limit, in_order)
     _warn_of_little(reader.tensors, arrays)
     if source and len(arrays[0]) >= _FEW:
         for message in training_ranges.far_values(source, arrays):
@@ -100,7 +112,7 @@ class _Reader:
                     "form; convert the part of the model behind the text's numbers."
                 )
 
-    def read(self, data, limit: int) -> list[np.ndarray]:
+    def read(self, data, limit: int, in_order: bool = False) -> list[np.ndarray]:
         if isinstance(data, Data):
             data = data.train
         if isinstance(data, Samples):
@@ -113,7 +125,9 @@ class _Reader:
         else:
             arrays = self._collect(_elements(data), limit)
         rows = slice(None)
-        if len(arrays[0]) > limit:
+        if len(arrays[0]) > limit and in_order:
+            rows = slice(limit)
+        elif len(arrays[0]) > limit:
             rows = np.sort(np.random.default_rng(0).choice(len(arrays[0]), limit, replace=False))
         return [_cast(tensor, x[rows]) for tensor, x in zip(self.tensors, arrays, strict=True)]
 

@@ -17,6 +17,7 @@ import warnings
 import numpy as np
 
 from tfkd import backends, graph, loading, translation
+from tfkd.data import Data, Samples
 from tfkd.errors import (
     ConversionError,
     InputError,
@@ -27,6 +28,7 @@ from tfkd.errors import (
 from tfkd.quantization import frozen
 
 from . import (
+    artifact,
     autopsy,
     calibration,
     converter,
@@ -48,6 +50,8 @@ _INTEGER = ("int8", "int16x8")
 _LEAST = recurrent.LEAST_NARROWED
 _NARROW = ("dynamic", "int4")
 _TWIN_SECONDS = 900.0
+# Data from which examples are drawn, so that none follows on another.
+_DRAWN = (Data, Samples)
 
 
 def to_tflite(
@@ -283,7 +287,14 @@ class _Source:
             why = "this model has learned its ranges" if format == "int8" else None
             why = why or f"{format} needs none"
             raise InputError(f"representative_data is not used here: {why}; leave it out.")
-        return calibration.representative_samples(model, data)
+        shapes, in_order = None, False
+        if self.signature is None and self.request.recurrent == "step":
+            shapes, in_order = streaming.data_shapes(model)
+        samples = calibration.representative_samples(model, data, shapes=shapes, in_order=in_order)
+        if in_order:
+            samples, note = streaming.whole_sequences(model, samples, isinstance(data, _DRAWN))
+            self.notes += [note] if note else []
+        return samples
 
     def _choose_form(self):
         request = self.request
@@ -339,7 +350,19 @@ class _Source:
         if self.signature is not None:
             names, outputs = self.signature.save(folder, request.batch)
         else:
-            names, outputs = tracing.save_model(self.model, folder, request.batch, self.outputs)
+            indices = tracing.index_inputs(self.model) if request.format in _INTEGER else set()
+            names, outputs = tracing.save_model(
+                self.model, folder, request.batch, self.outputs, indices
+            )
+            if self.samples is not None:
+                self.samples = [
+                    x.astype("int32") if i in indices else x for i, x in enumerate(self.samples)
+                ]
+            if indices:
+                given = graph.walk(self.model).input_list
+                held = [given[i].name.removeprefix(artifact.STEP) for i in sorted(indices)]
+                held = ", ".join(map(repr, held))
+                self.notes.append(f"the input {held} holds indices and is int32, not 8 or 16 bits")
         samples = None if self.samples is None else dict(zip(names, self.samples, strict=True))
         ins, outs = self.declared
         return converter.Order(

@@ -69,6 +69,9 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
                 "(LSTM, GRU, SimpleRNN, Bidirectional)."
             )
         return None, {}
+    if wanted != "step":
+        for call in calls:
+            _check_stateless(call)
     if wanted != "auto":
         if (format, wanted) in _REFUSED:
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
@@ -182,10 +185,19 @@ def _check_plain(call):
             f"{what} starts from states that are computed elsewhere, which only recurrent='loop' "
             "in a float format carries."
         )
+    _check_stateless(call)
+
+
+def _check_stateless(call):
+    """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
+        kind = type(call.layer).__name__
+        way = "recurrent='step' makes the state an input and an output"
+        if kind == "Bidirectional":
+            way = "build the model with stateful=False"
         raise UnsupportedError(
-            f"{what} keeps its state between batches (stateful=True); recurrent='step' makes the "
-            "state an input and an output."
+            f"The layer {call.name!r} ({kind}) keeps its state between batches (stateful=True); "
+            f"{way}."
         )
 
 

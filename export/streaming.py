@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd import backends, graph, translation
-from tfkd.errors import UnsupportedError
+from tfkd.errors import InputError, UnsupportedError
 
 from . import recurrent
 from .artifact import STATE_IN, STATE_OUT, STEP
@@ -105,6 +105,80 @@ def step_model(model, samples=None):
     if samples is not None:
         samples = _step_samples(made_model, samples, [t.index in moving for t in source.input_list])
     return made_model, samples, list(named)
+
+
+def data_shapes(model) -> tuple[list[tuple[int | None, ...]], bool]:
+    """Say what representative data for the step form looks like.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+
+    Returns:
+        One shape per input, and whether the data is to be read by `whole_sequences`: for a
+        model that keeps its state or takes a single step, for which a sequence may have any
+        number of steps, since the model does not say how many there are.
+    """
+    source = graph.walk(model)
+    moving, inputs = _sequence_inputs(source), source.input_list
+    short = any(t.shape[1] == 1 for t in inputs if t.index in moving)
+    if not short and not _is_stateful(source):
+        return [tensor.shape for tensor in inputs], False
+    shapes = [(None, None, *t.shape[2:]) if t.index in moving else t.shape for t in inputs]
+    return shapes, True
+
+
+def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str | None]:
+    """Return the sequences that data for a step or stateful model stands for.
+
+    Examples that are as long as the model's own input follow on one another in a stateful
+    model, as in its `predict`: row by row of its batch.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+        samples: What was read of the data, one array per input.
+        drawn: Whether the examples were drawn, so that none follows on another.
+
+    Returns:
+        One array (sequences, steps, ...) per input, and what there is to say of it.
+
+    Raises:
+        InputError: if the data can't tell what the states become.
+    """
+    source = graph.walk(model)
+    moving, inputs = _sequence_inputs(source), source.input_list
+    places = [i for i, tensor in enumerate(inputs) if tensor.index in moving]
+    wanted = (
+        "give whole sequences (examples, steps, ...) as representative_data: from single steps "
+        "and zero states the ranges of the states can't be told"
+    )
+    steps = samples[places[0]].shape[1]
+    if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
+        if steps < 2:
+            raise InputError(f"The step form of {model.name!r} runs on: {wanted}.")
+        return samples, None
+    if drawn or len(places) < len(inputs):
+        why = "these are drawn examples" if drawn else "it has other inputs, too"
+        raise InputError(
+            f"The model {model.name!r} keeps its state from call to call, and {why}: {wanted}."
+        )
+    batch = inputs[places[0]].shape[0] or 1
+    calls = len(samples[0]) // batch
+    if calls * steps < 2:
+        raise InputError(f"The model {model.name!r} keeps its state from call to call: {wanted}.")
+    sequences = []
+    for values in samples:
+        by_call = values[: calls * batch].reshape(calls, batch, *values.shape[1:])
+        by_row = np.moveaxis(by_call, 0, 1)
+        sequences.append(by_row.reshape(batch, calls * steps, *values.shape[2:]))
+    return sequences, (
+        f"calibrated on the data as {batch} x {calls * steps} steps in a row, since the model "
+        "keeps its state from call to call; give sequences (examples, steps, ...) if it is reset "
+        "in between"
+    )
+
+
+def _is_stateful(source) -> bool:
+    return any(getattr(c.layer, "stateful", False) for c in recurrent.recurrent_calls(source))
 
 
 def can_loop(model) -> bool:
@@ -208,18 +282,21 @@ def _step_samples(model, samples, moving: list[bool]) -> list[np.ndarray]:
     Every state's smallest and largest value is among the draw, the last state's included:
     what comes out goes in, and has to fit.
     """
+    import tensorflow as tf
+
     count = len(samples[0])
     steps = next(x.shape[1] for x, moves in zip(samples, moving, strict=True) if moves)
     widths = [tensor.shape[-1] for tensor in model.inputs[len(samples) :]]
     states = [np.zeros((count, width), "float32") for width in widths]
     rows = [[] for _ in model.inputs]
+    run = tf.function(lambda feed: model(feed, training=False))
     for step in range(steps + 1):
         at = min(step, steps - 1)
         feed = [x[:, at : at + 1] if moves else x for x, moves in zip(samples, moving, strict=True)]
         for kept, value in zip(rows, [*feed, *states], strict=True):
             kept.append(value)
         if step < steps:
-            results = model.predict([*feed, *states], verbose=0)
+            results = [value.numpy() for value in run([*map(tf.constant, [*feed, *states])])]
             states = results[len(results) - len(states) :]
     flat = [np.concatenate(values) for values in rows]
     chosen = np.random.default_rng(0).permutation(len(flat[0]))[:_CALIBRATION_STEPS]

@@ -10,11 +10,13 @@ import re
 import numpy as np
 
 from tfkd import backends, graph
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import signatures
 
 
-def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[list[str], list[str]]:
+def save_model(
+    model, folder: str, batch: int | None, outputs=None, indices=frozenset()
+) -> tuple[list[str], list[str]]:
     """Trace a Keras model and write it as a SavedModel.
 
     Args:
@@ -22,6 +24,7 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[lis
         folder: Where to write; an empty folder.
         batch: Examples a call, or `None` to leave it free.
         outputs: Names of the outputs, where they are not those of the layers.
+        indices: Places of the inputs that become int32.
 
     Returns:
         The names of the inputs and of the outputs in the signature, in the graph's order.
@@ -36,8 +39,8 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[lis
     output_names = identifiers(outputs or [tensor.name for tensor in source.output_list])
     _check_static(model.name, [(t.name, t.shape) for t in source.input_list])
     specs = [
-        tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name=name)
-        for name, tensor in zip(names, source.input_list, strict=True)
+        tf.TensorSpec((batch, *t.shape[1:]), "int32" if i in indices else t.dtype, name=name)
+        for i, (name, t) in enumerate(zip(names, source.input_list, strict=True))
     ]
 
     def apply(call, args, kwargs):
@@ -53,8 +56,11 @@ def save_model(model, folder: str, batch: int | None, outputs=None) -> tuple[lis
     # tf_keras variables are TensorFlow's own; a Keras 3 one holds it as `value`.
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
-    with _plain_places():
-        tf.saved_model.save(module, folder, signatures=module.forward)
+    try:
+        with _plain_places():
+            tf.saved_model.save(module, folder, signatures=module.forward)
+    except AssertionError:  # a resource that is none of the model's weights
+        raise UnsupportedError(_untracked(source, module)) from None
     return names, output_names
 
 
@@ -88,6 +94,90 @@ def _plain_places():
     finally:
         for name, function in own.items():
             setattr(module, name, function)
+
+
+def _untracked(source, module) -> str:
+    """Say which layers hold a table or a state that no file carries."""
+    tracked = {id(variable.handle) for variable in module.weights}
+    found = {}
+    for resource, inside in module.forward.get_concrete_function().graph.captures:
+        if resource.dtype.name != "resource" or id(resource) in tracked:
+            continue
+        for op in inside.consumers():
+            for call in source.calls:
+                if op.name.startswith(scope_of(call.name) + "/"):
+                    found[call.name] = call.layer
+    stateful = [name for name, layer in found.items() if getattr(layer, "stateful", False)]
+    if stateful:
+        return (
+            f"The layers {', '.join(map(repr, stateful))} keep their state between batches "
+            "(stateful=True), which a .tflite file can't here; build the model with stateful=False."
+        )
+    named = [f"{name!r} ({type(layer).__name__})" for name, layer in found.items()]
+    return (
+        f"The model {source.name!r} holds a table or a variable that is none of its weights "
+        f"({', '.join(named) or 'no layer has it'}), which a .tflite file can't here. Look words "
+        "and numbers up in the application, and convert the model from the indices on."
+    )
+
+
+# Layers and operations that move numbers about and leave each as it is.
+_MOVING = frozenset({
+    "Concatenate", "Cropping1D", "ExpandDims", "Flatten", "GetItem", "Identity", "Permute",
+    "RepeatVector", "Reshape", "SlicingOpLambda", "Squeeze", "Transpose",
+})  # fmt: skip
+
+
+def index_inputs(model) -> set[int]:
+    """Return the places of float inputs that hold whole numbers: the indices of embeddings.
+
+    They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+
+    Raises:
+        UnsupportedError: for indices that are computed in floating point.
+    """
+    source = graph.walk(model)
+    outputs = {tensor.index for tensor in source.output_list}
+    readers: dict[int, list] = {}
+    for call in source.calls:
+        for tensor in call.inputs:
+            readers.setdefault(tensor.index, []).append(call)
+
+    def is_index(tensor) -> bool:
+        calls = readers.get(tensor.index, [])
+        return bool(calls) and tensor.index not in outputs and all(map(takes_index, calls))
+
+    def takes_index(call) -> bool:
+        if _makes_whole(call):
+            return True
+        return type(call.layer).__name__ in _MOVING and all(map(is_index, call.outputs))
+
+    found = {t.index for t in source.input_list if t.dtype.startswith("float") and is_index(t)}
+    places = {i for i, tensor in enumerate(source.input_list) if tensor.index in found}
+    for call in source.calls:
+        if type(call.layer).__name__ in _MOVING and found >= {t.index for t in call.inputs}:
+            found |= {tensor.index for tensor in call.outputs}
+        computed = [t for t in call.inputs if t.dtype.startswith("float") and t.index not in found]
+        if _makes_whole(call) and computed:
+            raise UnsupportedError(
+                f"The layer {call.name!r} ({type(call.layer).__name__}) reads whole numbers from "
+                f"{computed[0].name!r}, which is floating point and also read otherwise: an "
+                "integer file rounds it to 8 or 16 bits. Give the indices in an Input of their "
+                "own, with dtype='int32', or take a float format."
+            )
+    return places
+
+
+def _makes_whole(call) -> bool:
+    """Tell whether a call cuts its input down to whole numbers."""
+    kind, layer = type(call.layer).__name__, call.layer
+    if kind == "Embedding":
+        return True
+    cast = kind == "Cast" or (kind == "TFOpLambda" and getattr(layer, "symbol", "") == "cast")
+    return cast and any(tensor.dtype.startswith(("int", "uint")) for tensor in call.outputs)
 
 
 class SavedSignature:

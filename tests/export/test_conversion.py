@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tfkd.export import TFLiteModel, conversion, to_tflite
 
-from tfkd.errors import ConversionError, InputError
+from tfkd.errors import ConversionError, InputError, UnsupportedError
 
 # Largest mean difference from the Keras model, as a fraction of the outputs' spread.
 BOUNDS = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.08, "int8_ptq": 0.08}
@@ -120,6 +120,63 @@ def test_what_kills_the_converter_is_an_error():
     with pytest.raises(ConversionError, match=message):
         to_tflite(model, "int8", np.random.default_rng(0).random((10, 5, 3)))
     assert to_tflite(model).predict(np.ones((2, 5, 3))).shape == (2, 4)
+
+
+def _looked_up(la, x):
+    return la.Embedding(8, 3)(la.IntegerLookup(vocabulary=[10, 20, 30], name="look")(x))
+
+
+def _own_cell(la, x):
+    return la.RNN(la.LSTMCell(3), stateful=True, name="own")(la.Embedding(40, 4)(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (_looked_up, r"'look' \(IntegerLookup\).*from the indices on"),
+        (_own_cell, "'own' keep their state .*stateful=False"),
+    ],
+)
+def test_what_is_none_of_the_weights_is_named(build, words, package):
+    i = package.Input((4,), batch_size=1, dtype="int64")
+    with pytest.raises(UnsupportedError, match=words):
+        to_tflite(package.Model(i, build(package.layers, i)))
+
+
+INDICES = {
+    "at once": lambda la, x: x,
+    "moved": lambda la, x: la.Reshape((9, 1))(x[:, 1:])[:, :, 0],
+    "nested": lambda la, x: x,
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_indices_in_a_float_input_are_whole_numbers_in_an_integer_file(name, package):
+    """In 8 bits, 300 words share 256 numbers."""
+    la = package.layers
+    package.utils.set_random_seed(0)
+    i = package.Input((10,), name="words")
+    embedding = la.Embedding(300, 6)
+    if name == "nested":
+        embedding = package.Sequential([package.Input((10,)), embedding])
+    y = la.Flatten()(embedding(INDICES[name](la, i)))
+    model = package.Model(i, la.Dense(2, name="out")(y))
+    x = np.random.default_rng(0).integers(0, 300, (40, 10)).astype("float32")
+    file = to_tflite(model, "int8", x)
+    assert file.integer_only and file.inputs[0].dtype == "int32"
+    assert "'words' holds indices" in file.notes[0]
+    want = model.predict(x, verbose=0)
+    assert np.abs(file.predict(x) - want).mean() < 0.03 * want.std()
+
+
+def test_indices_that_are_read_otherwise_too_are_refused(package):
+    la = package.layers
+    i = package.Input((10,), name="words")
+    y = la.Concatenate()([la.Dense(2)(i), la.Flatten()(la.Embedding(300, 6, name="table")(i))])
+    x = np.random.default_rng(0).integers(0, 300, (40, 10))
+    for settings in ({}, {"skip": ["table"]}):
+        with pytest.raises(UnsupportedError, match="'table' .*whole numbers from 'words'.*int32"):
+            to_tflite(package.Model(i, y), "int8", x, **settings)
 
 
 def test_an_op_that_tflite_does_not_have_is_named():

@@ -224,8 +224,10 @@ def _frozen_from_outside(model) -> list:
             if own and trained.isdisjoint(map(id, own)):
                 found.append(layer)
                 if type(layer).__name__ == "BatchNormalization":
-                    problems.append(f"layer {path!r} is in a frozen model, and still learns its "
-                                    "moving statistics")
+                    problems.append(
+                        f"layer {path!r} is in a frozen model, and still learns its "
+                        "moving statistics"
+                    )
     raise_all(problems, UnsupportedError, fix="Set layer.trainable of these layers themselves.")
     return found
 

@@ -74,7 +74,10 @@ def freeze(model, *, ranges: bool = True):
         config = type(getattr(layer, "quantize_config", None)).__name__
         if config == "RoundedWeights":
             new = unwrapped(layer, rounded=True)
-        elif isinstance(layer, parts.quantize_layer.QuantizeLayer) and type(layer.quantizer) in roundings:
+        elif (
+            isinstance(layer, parts.quantize_layer.QuantizeLayer)
+            and type(layer.quantizer) in roundings
+        ):
             new = None
             if ranges:
                 low, high = _range(layer, unseen)
@@ -91,6 +94,7 @@ def freeze(model, *, ranges: bool = True):
     def apply(call, args, kwargs):
         layer = layer_for(call.layer)
         grid = grids.get(call.inputs[0].index)
+        is_left = isinstance(call.layer, parts.LeftFloat)
         if layer is None:
             return args[0]
         if grid and operations.name_of(layer) in _PLACES:
@@ -104,7 +108,7 @@ def freeze(model, *, ranges: bool = True):
             step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
             grid = -128.0 * step, 127.0 * step
             result = parts.Rounding(*grid)(result)
-        elif grid and moves.keeps_grid(layer):
+        elif grid and not is_left and moves.keeps_grid(layer):
             # Said again behind each such layer: the converter takes the range of the reader
             # for what is not said, and refuses two readers with ranges of their own.
             result = graph.map_structure(_again(grid), result)

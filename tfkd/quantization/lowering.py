@@ -17,14 +17,15 @@ from typing import Any
 
 from tfkd import backends, graph
 from tfkd.errors import UnsupportedError, raise_all
+from tfkd.quantization.report import LayerReport
 from tfkd.translation import layers as translated
 from tfkd.translation import operations
-from tfkd.quantization.report import LayerReport
 
 # Ranges that TFLite's int8 kernels prescribe for sigmoid and softmax, and for tanh
 # (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
 UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
+
 
 @dataclasses.dataclass
 class Value:

@@ -219,7 +219,6 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
         rest = self.layer.non_trainable_weights + self._non_trainable_weights
         return self._dedup_weights(frozen + rest)
 
-
     def save_own_variables(self, store):
         """Write the rounded weights and what belongs to them; the layer writes the rest.
 

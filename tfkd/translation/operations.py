@@ -172,7 +172,9 @@ _TABLE = {
     "moveaxis": _unary(),
     "split": _unary("split", x="value", indices_or_sections="num_or_size_splits", axis="axis"),
     "take": _Entry(
-        ("gather", "compat.v1.gather"), {"x": "params", "indices": "indices", "axis": "axis"}, required=("axis",)
+        ("gather", "compat.v1.gather"),
+        {"x": "params", "indices": "indices", "axis": "axis"},
+        required=("axis",),
     ),
     "get_item": _unary("__operators__.getitem", x="tensor", key="slice_spec"),
     "pad": _unary(

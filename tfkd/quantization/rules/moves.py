@@ -9,7 +9,6 @@ from tfkd.quantization.lowering import Value
 from tfkd.quantization.rules.steps import check_channels_last, hand_on
 from tfkd.translation import operations
 
-
 #: Layers whose result has the range of their input.
 MOVING = (
     "Flatten",
