@@ -37,6 +37,9 @@ _CHECKED_BYTES = 1024
 _LEAST_MARGIN = 1024
 # Channels that CMSIS-NN's depthwise kernel for Helium takes at a time (CH_IN_BLOCK_MVE).
 _HELIUM_CHANNELS = 124
+# Channels above which it runs a transposed convolution as a convolution of what is spread out
+# (REVERSE_TCOL_EFFICIENT_THRESHOLD).
+_REVERSED_ABOVE = 16
 
 
 def is_installed() -> bool:
@@ -187,15 +190,18 @@ def margin_for(file: TFLiteModel) -> int:
 
     A 32-bit target itself needs less than the host: records with pointers are shorter there.
     But its optimized kernels ask for scratch buffers that the reference kernels do without. The
-    rule: 1 KB, and the largest buffer that CMSIS-NN asks for any of the file's convolutions and
-    poolings (its Cortex-M4/M7 and its Helium kernels, whichever is larger), and the sums of
-    weights that its Helium kernels may keep for every dense layer. The buffer may well fit where
+    rule: 1 KB, the largest buffer that CMSIS-NN asks for any one operation (for its Cortex-M4/M7
+    and its Helium kernels, whichever is larger), and the sums of weights that its Helium kernels
+    may keep for every dense layer. Whether an operation needs a buffer depends on its type, its
+    shapes, strides and dilations; operations on floats need none. The buffer may well fit where
     the host's arena has room at that time; then the margin is more than is needed. Other kernels
     can take more: ESP-NN on an ESP32-S3 copies input and filter of a convolution. On the target,
     `interpreter.arena_used_bytes()` tells.
 
-    Source: CMSIS-NN's `arm_*_get_buffer_size*` functions
-    (https://github.com/ARM-software/CMSIS-NN, Source/ConvolutionFunctions).
+    Source: CMSIS-NN 7's `arm_*_get_buffer_size*` functions
+    (https://github.com/ARM-software/CMSIS-NN, Source), as the kernels in
+    `tensorflow/lite/micro/kernels/cmsis_nn` of https://github.com/tensorflow/tflite-micro
+    call them.
 
     Args:
         file: The file.
@@ -208,20 +214,99 @@ def margin_for(file: TFLiteModel) -> int:
     largest, kept = 0, 0
     for graph in model.subgraphs:
         for op in graph.operators:
-            kind = names[op.opcodeIndex]
-            if kind not in ("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "FULLY_CONNECTED"):
-                continue
-            read = graph.tensors[op.inputs[0 if kind == "AVERAGE_POOL_2D" else 1]].shape
-            first, *field, last = map(int, read)
-            if kind == "CONV_2D":  # four columns of the image, eight bits each, and sums
-                largest = max(largest, 4 * _round_up(math.prod(field) * last) + 4 * first)
-            elif kind == "DEPTHWISE_CONV_2D":
-                largest = max(largest, math.prod(field) * max(2 * last, 4 * _HELIUM_CHANNELS))
-            elif kind == "AVERAGE_POOL_2D":
-                largest = max(largest, 4 * last)
-            else:
-                kept += 4 * first
+            find = _CMSIS_NN.get(names[op.opcodeIndex])
+            if find is not None:
+                scratch, sums = find(_Operation(graph, op))
+                largest, kept = max(largest, scratch), kept + sums
     return _round_up(_LEAST_MARGIN + largest + kept)
+
+
+class _Operation:
+    """Types and shapes of an operation, as CMSIS-NN's functions ask for them."""
+
+    def __init__(self, graph, op):
+        self.options = op.builtinOptions
+        tensors = [graph.tensors[i] if i >= 0 else None for i in (*op.inputs, *op.outputs[:1])]
+        self.types = [None if one is None else flatbuffer.dtype_of(one) for one in tensors]
+        self.shapes = [
+            () if one is None or one.shape is None else tuple(map(int, one.shape))
+            for one in tensors
+        ]
+        self.input, self.output = self.shapes[0], self.shapes[-1]
+        self.filter = self.shapes[1] if len(self.shapes) > 2 else ()
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        return self.options.strideH, self.options.strideW
+
+    @property
+    def is_dilated(self) -> bool:
+        return (self.options.dilationHFactor, self.options.dilationWFactor) != (1, 1)
+
+
+def _conv_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[0] not in ("int8", "int16"):
+        return 0, 0
+    column = math.prod(op.filter[1:])
+    if op.types[0] == "int16":  # four columns of the image, whole vectors of 16 bytes
+        return 4 * _round_up(2 * column), 0
+    # A field of 1×1 is never padded. In groups, it is a convolution like others.
+    if op.filter[1:3] == (1, 1) and not op.is_dilated and op.input[3] == op.filter[3]:
+        return 4 * op.input[3] * (op.strides == (1, 1)), 0
+    return 4 * _round_up(column), 0
+
+
+def _depthwise_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[0] != "int8":
+        return 0, 0
+    (batch, *_, given), (_, height, width, made) = op.input, op.filter
+    field, size = height * width, 0
+    if given == made and batch == 1 and not op.is_dilated:
+        size = field * max(2 * given, 4 * _HELIUM_CHANNELS)
+    if given == 1 and made > 1 and op.types[1] == "int8":
+        # Helium turns the filter round and convolves.
+        single = field == 1 and not op.is_dilated
+        columns = 4 * (op.strides == (1, 1)) if single else 4 * _round_up(field)
+        size = max(size, columns + field * made)
+    return size, 0
+
+
+def _transposed_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[2] != "int8":
+        return 0, 0
+    (_, _, width, channels), (made, *field, _) = op.shapes[2], op.filter
+    if max(op.strides) <= 2 and channels > _REVERSED_ABOVE:
+        return 4 * _round_up(math.prod(field) * channels) + math.prod(op.filter), 0
+    high, wide = (max(size, op.options.strideH) for size in field)
+    return 4 * made * high * ((width - 1) * op.options.strideW + wide), 0
+
+
+def _dense_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[:2] != ["int8", "int8"]:
+        return 0, 0
+    made, read = op.filter
+    if len(op.output) > 2 and read % 4 == 0:  # a convolution of 1×1, with a scale per channel
+        return 4 * read + 8 * made, 0
+    return 0, 4 * made
+
+
+def _pool_scratch(op: _Operation) -> tuple[int, int]:
+    return 4 * op.input[3] * (op.types[0] in ("int8", "int16")), 0
+
+
+def _matmul_scratch(op: _Operation) -> tuple[int, int]:
+    return 4 * op.output[-1] * (op.types[0] == "int8"), 0
+
+
+#: Operator → bytes that CMSIS-NN needs while it runs, and bytes that it may keep.
+_CMSIS_NN = {
+    "CONV_2D": _conv_scratch,
+    "DEPTHWISE_CONV_2D": _depthwise_scratch,
+    "TRANSPOSE_CONV": _transposed_scratch,
+    "FULLY_CONNECTED": _dense_scratch,
+    "AVERAGE_POOL_2D": _pool_scratch,
+    "BATCH_MATMUL": _matmul_scratch,
+}
 
 
 def _round_up(size: int) -> int:

@@ -2,6 +2,8 @@
 
 import ast
 import configparser
+import contextlib
+import importlib
 import inspect
 import pathlib
 import subprocess
@@ -13,7 +15,7 @@ import tfkd.export
 
 import tfkd
 from tfkd import backends
-from tfkd.errors import MissingDependencyError
+from tfkd.errors import MissingDependencyError, TfkdError
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -69,7 +71,7 @@ EXPORT = [
     "artifact",
     "micro",
     "micro_ops",
-    "micro_bundle",
+    "firmware",
     "boards",
     "vela",
     "training_ranges",
@@ -194,6 +196,28 @@ def test_everything_public_is_documented(name, thing):
         assert not missing, f"{name} does not say what {missing} are"
 
 
+@pytest.mark.parametrize("package", [tfkd, tfkd.export], ids=lambda package: package.__name__)
+def test_a_public_name_is_itself_whatever_was_imported_before(package):
+    for _, home, module in MODULES:
+        if module != "__main__":
+            importlib.import_module(f"{home}.{module}".rstrip("."))
+    for name in package.__all__:
+        scope: dict = {}
+        exec(f"from {package.__name__} import {name}", scope)
+        thing = scope[name]
+        if inspect.ismodule(thing):
+            assert thing.__name__ == f"{package.__name__}.{name}" and thing.__file__
+            # A room of its own; no function hides behind a module of its name.
+            assert pathlib.Path(thing.__file__).name == "__init__.py", name
+            continue
+        assert thing.__name__ == name
+        with contextlib.suppress(TfkdError):  # called, and refused
+            try:
+                thing()
+            except TypeError as error:
+                assert "required positional argument" in str(error), name
+
+
 @pytest.mark.parametrize(("path", "package", "module"), MODULES, ids=lambda v: str(v)[-30:])
 def test_every_module_says_what_it_is(path, package, module):
     assert ast.get_docstring(ast.parse(path.read_text())), path
@@ -263,7 +287,6 @@ def test_another_backend_is_refused_in_one_sentence(monkeypatch):
 
 def test_the_examples_in_docstrings_run():
     import doctest
-    import importlib
 
     ran = 0
     for _, package, module in MODULES:

@@ -22,7 +22,7 @@ class Bundles:
         if not kinds and (options.name or options.classes or options.mean or options.std):
             raise InputError("--name, --classes, --mean and --std are for --micro and --android.")
         if kinds:
-            from tfkd.export.micro_bundle import check_name, clean_name
+            from tfkd.export.firmware import check_name, clean_name
 
             self.name = options.name or clean_name(out.stem)
             check_name(self.name)
@@ -75,7 +75,7 @@ class Bundles:
             normalizations_of(file, self.preprocessing)  # as many as there are channels?
         for kind, folder in self.folders.items():
             if kind == "micro":
-                from tfkd.export.micro_bundle import micro_bundle as bundle
+                from tfkd.export.firmware import micro_bundle as bundle
             else:
                 from tfkd.export.android import android_bundle as bundle
             self.written[kind] = bundle(

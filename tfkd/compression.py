@@ -19,7 +19,7 @@ from tfkd.errors import InputError, TeacherWarning, TfkdError, raise_all
 from tfkd.export import latency, micro
 from tfkd.export.artifact import TFLiteModel
 from tfkd.export.conversion import to_tflite
-from tfkd.export.micro_bundle import micro_bundle
+from tfkd.export.firmware import micro_bundle
 from tfkd.export.report import ModelEntry, Report, write_report
 from tfkd.export.verification import score, verify
 from tfkd.files import staged_folder

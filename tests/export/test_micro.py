@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import zoo
-from tfkd.export import TFLiteModel, micro, sandbox, to_tflite
+from tfkd.export import TFLiteModel, flatbuffer, micro, sandbox, to_tflite
 from two_ends import INPUTS, OUTPUTS, drawn, forms, two_ended
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
@@ -260,14 +260,41 @@ def test_what_is_told(proofs):
     assert "30 examples" in text and "accuracy: " in text
 
 
-def test_the_margin_by_hand(cases, rng):
-    # The larger convolution: 3×3×8 = 72 bytes, up to 80, four times, and 4 × 16 sums; ten units.
-    assert micro.margin_for(cases["int8"][0]) == 1024 + 4 * 80 + 4 * 16 + 48  # 40, up to 48
-    la, i = keras.layers, keras.Input((5, 5, 300))
-    y = la.AveragePooling2D(3)(la.DepthwiseConv2D((3, 5), padding="same")(i))
-    x = rng.normal(size=(100, 5, 5, 300)).astype("float32")
-    wide = to_tflite(keras.Model(i, y), "int8", x)
-    assert micro.margin_for(wide) == 1024 + 15 * 2 * 300 + 8  # 10,024, up to 10,032
+def test_the_margin_by_hand(cases):
+    # The larger convolution: 3×3×8 = 72 bytes, up to 80, four times; sums of ten units.
+    assert micro.margin_for(cases["int8"][0]) == 1024 + 4 * 80 + 48  # 40, up to 48
+    assert micro.margin_for(cases["float32"][0]) == 1024
+
+
+def test_the_margin_by_the_kernels_own_conditions(rng):
+    la, one, some, many = keras.layers, (9, 8, 1), (9, 8, 8), (9, 8, 300)
+    branches = [
+        # As many channels out as in: an image of the field, in 16 bits or for 124 channels.
+        (many, la.DepthwiseConv2D((3, 5)), 15 * 2 * 300),
+        (some, la.DepthwiseConv2D((3, 5)), 15 * 4 * 124),
+        # Others need none, but for one channel, which Helium convolves.
+        (some, la.DepthwiseConv2D(3, depth_multiplier=2), 0),
+        (one, la.DepthwiseConv2D((5, 4), depth_multiplier=6), 4 * 32 + 20 * 6),
+        (some, la.Conv2D(6, 1), 4 * 8),
+        (some, la.Conv2D(6, 1, strides=2), 0),
+        (some, la.Conv2D(6, 3), 4 * 80),
+        (some, la.AveragePooling2D(3), 4 * 8),
+        (many, la.Conv2DTranspose(4, 3, strides=2), 4 * 2704 + 9 * 300 * 4),
+        (some, la.Conv2DTranspose(4, 3, strides=2), 4 * 4 * 3 * (7 * 2 + 3)),
+        (some, la.Dense(10), 4 * 8 + 8 * 10),
+    ]
+    inputs = {shape: keras.Input(shape) for shape in (one, some, many)}
+    outputs = [layer(inputs[shape]) for shape, layer, _ in branches]
+    x = [rng.normal(size=(100, *shape)).astype("float32") for shape in inputs]
+    file = to_tflite(keras.Model(list(inputs.values()), outputs), "int8", x)
+    model = flatbuffer.parse(file.data)
+    graph, names = model.subgraphs[0], flatbuffer.op_names(model)
+    makers = {int(op.outputs[0]): op for op in graph.operators}
+    for tensor, (shape, layer, wanted) in zip(graph.outputs, branches, strict=True):
+        op = makers[int(tensor)]
+        scratch, kept = micro._CMSIS_NN[names[op.opcodeIndex]](micro._Operation(graph, op))
+        assert (scratch, kept) == (wanted, 0), (shape, layer.name)
+    assert micro.margin_for(file) == 1024 + 4 * 2704 + 9 * 300 * 4
 
 
 @pytest.mark.parametrize("start", [16, 1488, 2000, 2016, 5008])

@@ -144,7 +144,7 @@ def micro_bundle(
         MissingDependencyError: if `tflite-micro` is not installed and no `arena_bytes` given.
 
     Example:
-        >>> from tfkd.export.micro_bundle import micro_bundle
+        >>> from tfkd.export import micro_bundle
         >>> micro_bundle("student_int8.tflite", "bundle", "my-model")
         Traceback (most recent call last):
         ...

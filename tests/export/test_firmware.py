@@ -10,9 +10,8 @@ import keras
 import numpy as np
 import pytest
 import zoo
-from tfkd.export import TFLiteModel, micro, sandbox, to_tflite
-from tfkd.export import micro_bundle as module
-from tfkd.export.micro_bundle import c_comment, c_string, micro_bundle
+from tfkd.export import TFLiteModel, firmware, micro, micro_bundle, sandbox, to_tflite
+from tfkd.export.firmware import c_comment, c_string
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 
@@ -109,7 +108,7 @@ def values_in(array) -> str:
 def golden_of(bundle, file, x):
     if bundle.proof is not None:
         return bundle.proof.golden_inputs, bundle.proof.golden_outputs
-    return module._reference(file, x)
+    return firmware._reference(file, x)
 
 
 def stub_data(bundle, file, x) -> str:
@@ -603,14 +602,14 @@ def test_variables_are_refused(files, tmp_path, monkeypatch):
 
 def test_an_answer_that_is_no_number_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(micro, "is_installed", lambda: False)
-    real = module._reference
+    real = firmware._reference
 
     def spoiled(file, x):
         call, answers = real(file, x)
         answers[0][0, 3] = np.nan
         return call, answers
 
-    monkeypatch.setattr(module, "_reference", spoiled)
+    monkeypatch.setattr(firmware, "_reference", spoiled)
     with pytest.raises(ConversionError, match="NaN or infinite"):
         micro_bundle(files["float32"], tmp_path / "out", "net", arena_bytes=9000)
     assert not any(tmp_path.iterdir())
@@ -618,14 +617,14 @@ def test_an_answer_that_is_no_number_is_refused(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("failure", [InputError("No space left."), KeyboardInterrupt()], ids=repr)
 def test_a_failure_in_the_middle_leaves_nothing(files, tmp_path, monkeypatch, failure):
-    real, written = module.write_atomically, []
+    real, written = firmware.write_atomically, []
 
     def fails(path, data):
         if len(written) == 4:
             raise failure
         written.append(real(path, data))
 
-    monkeypatch.setattr(module, "write_atomically", fails)
+    monkeypatch.setattr(firmware, "write_atomically", fails)
     with pytest.raises(type(failure)):
         bundle_of(files["int8"], tmp_path / "deep" / "out", "net")
     assert len(written) == 4 and not any(tmp_path.iterdir())
