@@ -403,8 +403,7 @@ def _prove(file: TFLiteModel, made: TFLiteModel, x: list | None):
             for info in infos
         ]
     x = [np.asarray(one)[:_PROOF_EXAMPLES] for one in x]
-    answers = [one.predict(x) for one in (file, made)]
-    before, after = (one if isinstance(one, list) else [one] for one in answers)
+    before, after = (one._predict(x) for one in (file, made))
     if not all(map(_same, before, after)):
         raise ConversionError(
             "The file with metadata does not answer as the one without; please report this with "
@@ -413,15 +412,15 @@ def _prove(file: TFLiteModel, made: TFLiteModel, x: list | None):
 
 
 def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
-    outputs = made.predict(x)
-    if isinstance(outputs, list):
+    outputs = made._predict(x)
+    if len(outputs) > 1:
         raise InputError(
             f"The file has {len(outputs)} outputs and y is for one: leave y out here, and score "
             "them by verify."
         )
     (y,) = made._slots("outputs").bind(y, "y", arrays=True)
     # An input of the output's shape may be what it is a reconstruction of.
-    return metrics.score(outputs, y, np.asarray(x[0]) if len(x) == 1 else None)
+    return metrics.score(outputs[0], y, np.asarray(x[0]) if len(x) == 1 else None)
 
 
 def _same(a, b) -> bool:

@@ -20,7 +20,7 @@ from tfkd.errors import InputError, WorkerError
 from tfkd.files import write_atomically
 from tfkd.model import binding
 
-from . import flatbuffer, interpreter, metrics, sandbox
+from . import flatbuffer, interpreter, metrics, sandbox, structures
 from .flatbuffer import TensorInfo
 from .interpreter import ENGINES, call_interpreter, open_interpreter
 
@@ -224,32 +224,43 @@ class TFLiteModel:
 
         Args:
             x: Array of shape (examples, ...), or for several inputs a list of them in the
-                order of `inputs` or a dict by their names. For a step file, sequences
-                (examples, steps, ...), and nothing for its state.
+                order of `inputs` or a dict by their names or the model's own keys. For a step
+                file, sequences (examples, steps, ...), and nothing for its state.
             engine: `"xnnpack"`, `"reference"` or `"tflm"`.
             threads: Threads of the interpreter; not for `"tflm"`.
 
         Returns:
-            Array of shape (examples, ...), or a list of them for several outputs. Of a step
-            file, the outputs that are given at every step (examples, steps, ...) and the
-            others after the last one; not the states.
+            Array of shape (examples, ...), or for several outputs a list of them in the order
+            of `outputs`; a dict where the model gives one. Of a step file, the outputs that are
+            given at every step (examples, steps, ...) and the others after the last one; not
+            the states.
 
         Raises:
             InputError: if `x` does not fit the inputs, or for an unknown engine.
             ConversionError: if the interpreter refuses the file.
             WorkerError: if the interpreter dies on the file.
         """
+        outputs = self._predict(x, engine, threads)
+        form = self._form("outputs")
+        if form is not None:
+            by_name = {
+                i.name: one for i, one in zip(self._visible("outputs"), outputs, strict=True)
+            }
+            return structures.filled(form, [by_name[name] for name in structures.names(form)])
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _predict(self, x, engine: str = "xnnpack", threads: int = 1) -> list[np.ndarray]:
+        """Return what `predict` does as a flat list, in the order of the outputs."""
         interpreter.check_engine(engine)
         arrays = self.input_arrays(x)
         self._check_outputs(next(len(array) for array in arrays if array is not None))
         results = self._run(arrays, engine, threads)
         shown = self._visible("outputs")
-        outputs = [
+        return [
             info.dequantize(values)
             for info, values in zip(self.outputs, results, strict=True)
             if info in shown
         ]
-        return outputs[0] if len(outputs) == 1 else outputs
 
     def _check_outputs(self, examples):
         """Raise if the results are no numbers, or too many of them."""
@@ -314,11 +325,11 @@ class TFLiteModel:
         Raises:
             InputError: if `x` or `y` does not fit, or for a file with several outputs.
         """
-        outputs = self.predict(x, engine=engine)
-        if isinstance(outputs, list):
+        outputs = self._predict(x, engine)
+        if len(outputs) > 1:
             raise InputError("evaluate takes files with one output; use verify for several.")
         (y,) = self._slots("outputs").bind(y, "y", arrays=True)
-        return metrics.score(outputs, y, logits=logits)
+        return metrics.score(outputs[0], y, logits=logits)
 
     def input_arrays(self, x) -> list[np.ndarray]:
         """Check data against the inputs and quantize it where they are integers.
@@ -349,11 +360,41 @@ class TFLiteModel:
         states = {name for pair in self.states for name in pair}
         return tuple(info for info in getattr(self, which) if info.name not in states)
 
+    def _activation(self, output: int) -> str | None:
+        """Return what an output is: `"softmax"`, `"sigmoid"`, `"linear"`; `None`: not known.
+
+        Args:
+            output: Its place in `outputs`.
+        """
+        names, main = flatbuffer.op_names(self._parsed), self._parsed.subgraphs[0]
+        makers = {int(i): op for op in main.operators for i in op.outputs}
+        tensor = int(main.outputs[output])
+        while tensor in makers:
+            op = makers[tensor]
+            kind = names[op.opcodeIndex]
+            if kind in ("QUANTIZE", "DEQUANTIZE"):
+                tensor = int(op.inputs[0])
+                continue
+            if kind in ("FULLY_CONNECTED", "CONV_2D"):
+                return None if op.builtinOptions.fusedActivationFunction else "linear"
+            return {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}.get(kind)
+        return None
+
+    def _form(self, which: str):
+        """Return the model's own structure of the same, see `structures`; `None` for a list."""
+        form = structures.read(self._parsed).get(which)
+        known = sorted(info.name for info in self._visible(which))
+        return form if sorted(structures.names(form)) == known else None
+
     def _slots(self, which: str) -> binding.Slots:
-        """Return the same as what arrays are bound to, by name or in the file's own order."""
+        """Return the same as what arrays are bound to: by name, by key or in their order."""
         infos = self._visible(which)
         names, shapes = [info.name for info in infos], [(None, *info.shape[1:]) for info in infos]
-        return binding.named(names, which[:-1], "file", ordered=True, shapes=shapes)
+        slots = binding.named(names, which[:-1], "file", ordered=True, shapes=shapes)
+        form = self._form(which)
+        keys = {} if form is None else structures.names(form)
+        entries = [dataclasses.replace(slot, key=keys.get(slot.name)) for slot in slots.entries]
+        return dataclasses.replace(slots, entries=tuple(entries))
 
     def _array(self, info: TensorInfo, values) -> np.ndarray:
         if not info.is_numeric:

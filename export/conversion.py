@@ -37,6 +37,7 @@ from . import (
     recurrent,
     sandbox,
     streaming,
+    structures,
     tracing,
 )
 from . import micro as micro_runtime
@@ -222,6 +223,7 @@ class _Source:
         source = graph.walk(given)
         known = source.layers
         self.declared = tuple(map(tracing.declared_order, (source.inputs, source.outputs)))
+        self.structures = structures.of(source.inputs), structures.of(source.outputs)
         skip = [_layer_named(name, known, "skip") for name in request.skip]
         bits = {_layer_named(name, known, "bits"): width for name, width in request.bits.items()}
         self.model, self.samples = self._quantized(given, data)
@@ -251,6 +253,7 @@ class _Source:
                 "skip= and bits= need the Keras model: a SavedModel names no layers."
             )
         self.bits, self.declared = {}, ([], [])  # the signature's own order
+        self.structures = None, signature.structure
         self.samples = self._data(signature, data, wanted=request.format in _INTEGER)
 
     def _quantized(self, model, data):
@@ -378,6 +381,7 @@ class _Source:
             loop=self.loop,
             inputs=tuple(tracing.permuted(names, ins)),
             outputs=tuple(tracing.permuted(outputs, outs)),
+            structures=self.structures,
         )
 
     @property
@@ -478,6 +482,12 @@ def _audit(file: TFLiteModel, source: _Source):
         )
     if request.format in _INTEGER and not source.kept:
         left = _left_float(file, request.float_io)
+        unread = [info.name for info in _unread(file) if info.dtype == "float32"]
+        if unread and not request.float_io:
+            raise UnsupportedError(
+                f"{what}: nothing reads the input {', '.join(map(repr, unread))}, so there is no "
+                "scale for it. Build the model without it, or give float_io=True."
+            )
         if left:
             layers = {flatbuffer.layer_in(name, source.scopes) for name in left} - {None}
             where = f"of {', '.join(map(repr, sorted(layers)))} " if layers else ""
@@ -490,6 +500,13 @@ def _audit(file: TFLiteModel, source: _Source):
         micro_ops.check(file, source.scopes)
 
 
+def _unread(file: TFLiteModel):
+    """Return the inputs that no operation reads."""
+    main = file._parsed.subgraphs[0]
+    read = {int(i) for op in main.operators for i in op.inputs} | set(map(int, main.outputs))
+    return [info for info, i in zip(file.inputs, main.inputs, strict=True) if int(i) not in read]
+
+
 def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
     """Return the float tensors of an integer file that do not belong to its float ends."""
     if not float_io:
@@ -499,6 +516,10 @@ def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
     inner = []
     for subgraph in model.subgraphs:
         ends = set()
+        if subgraph is model.subgraphs[0]:
+            ends |= {int(i) for i in subgraph.inputs} - {
+                int(i) for op in subgraph.operators for i in op.inputs
+            }
         for op in subgraph.operators:
             if names[op.opcodeIndex] == "QUANTIZE":
                 ends |= set(map(int, op.inputs)) & set(map(int, subgraph.inputs))

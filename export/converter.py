@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import io
 import re
+from typing import Any
 
 import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError
 
-from . import flatbuffer, looping, recurrent, repacking, streaming
+from . import flatbuffer, looping, recurrent, repacking, streaming, structures
 from .artifact import STEP, TFLiteModel
 from .interpreter import open_runner, run_on_zeros
 
@@ -36,6 +37,8 @@ class Order:
         loop: How often to run the model, which is a step; `None` for one that is whole.
         inputs: Their names in the declared order.
         outputs: Likewise.
+        structures: The model's own structure of inputs and of outputs, where it is more than a
+            list, see `structures`.
     """
 
     folder: str
@@ -50,6 +53,7 @@ class Order:
     loop: int | None = None
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    structures: tuple[Any, Any] = (None, None)
 
 
 def convert(order: Order) -> tuple[bytes, list[str]]:
@@ -124,20 +128,33 @@ def _with_places_of_integers(data: bytes) -> bytes:
 
 
 def _in_declared_order(data: bytes, order: Order) -> bytes:
-    """Put inputs and outputs in the model's order; the converter's is that of a hash table."""
+    """Put inputs and outputs in the model's order, in the graph and in its signature.
+
+    The converter's order is that of a hash table, and a signature's that of the sorted names.
+    """
     model = flatbuffer.parse(data)
     graph, changed = model.subgraphs[0], False
     signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
-    for which, names in (("inputs", order.inputs), ("outputs", order.outputs)):
+    forms = {}
+    for which, names, form in zip(
+        ("inputs", "outputs"), (order.inputs, order.outputs), order.structures, strict=True
+    ):
         entries = [] if signature is None else getattr(signature, which)
-        index = {(entry.name or b"").decode(): int(entry.tensorIndex) for entry in entries}
+        by_name = {(entry.name or b"").decode(): entry for entry in entries}
         # A loop has the names of the model, and not those of its step.
-        found = [index.get(name, index.get(name.removeprefix(STEP))) for name in names]
-        wanted = [i for i in found if i is not None]
+        found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
+        found = [entry for entry in found if entry is not None]
+        wanted = [int(entry.tensorIndex) for entry in found]
         given = [int(i) for i in getattr(graph, which)]
-        if wanted != given and sorted(wanted) == sorted(given):
+        if sorted(wanted) == sorted(given) and (wanted, found) != (given, entries):
             setattr(graph, which, wanted)
+            setattr(signature, which, found)
             changed = True
+        if form is not None:
+            forms[which] = structures.filled(form, [entry.name.decode() for entry in found])
+    if forms:
+        structures.put(model, forms)
+        changed = True
     return repacking.pack(model) if changed else data
 
 

@@ -227,7 +227,7 @@ def layer_errors(
             raise InputError(f"The {role} takes one step a call; give files of whole sequences.")
     if not isinstance(samples, int) or samples < 1:
         raise InputError(f"samples must be an integer of at least 1, got {samples!r}.")
-    feeds = _feeds(file, reference, x, samples)
+    feeds, places = _feeds(file, reference, x, samples)
     ours, theirs = _Plan(file), _Plan(reference)
     matched = _matched(ours, theirs)
     if not matched:
@@ -235,7 +235,8 @@ def layer_errors(
             "No result of the file was found in the reference: they are not of one model in one "
             "lowering."
         )
-    fed = {ours.inputs[name]: theirs.inputs[name] for name in ours.inputs}
+    mine, its = list(ours.inputs.values()), list(theirs.inputs.values())
+    fed = {mine[i]: its[place] for i, place in enumerate(places)}
     pairs = {
         mine: its
         for mine, its in {**fed, **matched}.items()
@@ -269,18 +270,23 @@ def layer_errors(
     )
 
 
-def _feeds(file, reference, x, samples) -> list[list[np.ndarray]]:
-    """Return the input tensors of both files."""
-    shapes = [{info.name: info.shape for info in one.inputs} for one in (file, reference)]
-    if shapes[0] != shapes[1]:
+def _feeds(file, reference, x, samples) -> tuple[list[list[np.ndarray]], list[int]]:
+    """Return the input tensors of both files, and which of the reference's each of ours is."""
+    slots, theirs = file._slots("inputs"), reference._slots("inputs")
+    places = slots.match(theirs) if len(slots) == len(theirs) else [None]
+    shapes = [
+        [(info.name, info.shape) for info in one._visible("inputs")] for one in (file, reference)
+    ]
+    if None in places or any(
+        shapes[0][mine][1] != shapes[1][its][1] for mine, its in enumerate(places)
+    ):
         raise InputError(
-            f"The file takes {shapes[0]}, the reference {shapes[1]}; give files of one model."
+            f"The file takes {dict(shapes[0])}, the reference {dict(shapes[1])}; give files of "
+            "one model."
         )
-    values = file._slots("inputs").bind(x, "x", extra=True, arrays=True)
-    first = [np.asarray(one)[:samples] for one in values]
-    # The reference may have the same inputs in another order.
-    by_name = dict(zip((info.name for info in file.inputs), first, strict=True))
-    return [file.input_arrays(first), reference.input_arrays(by_name)]
+    first = [np.asarray(one)[:samples] for one in slots.bind(x, "x", extra=True, arrays=True)]
+    turned = [first[places.index(its)] for its in range(len(places))]
+    return [file.input_arrays(first), reference.input_arrays(turned)], places
 
 
 class _Plan:

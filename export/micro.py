@@ -465,7 +465,7 @@ def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
         if info.name in hidden:
             continue
         truth, given = (None if values is None else values[rows] for values in (labels[i], x))
-        sigmoid = _is_sigmoid(file, i)
+        sigmoid = file._activation(i) == "sigmoid"
         steps = None if info.scale is None else int(np.abs(got.astype(np.int64) - want).max())
         got, want = info.dequantize(got), info.dequantize(want)
         difference = float(np.abs(got.astype(np.float64) - want).max())
@@ -515,17 +515,3 @@ def _only(file: TFLiteModel, x) -> np.ndarray | None:
     """Return the data as an array if there is a single input for it."""
     values = file._slots("inputs").bind(x, "x", extra=True, arrays=True)
     return np.asarray(values[0]) if len(values) == 1 else None
-
-
-def _is_sigmoid(file: TFLiteModel, output: int) -> bool:
-    """Tell whether an output is what a sigmoid made, at most requantized."""
-    model = file._parsed
-    names, graph = flatbuffer.op_names(model), model.subgraphs[0]
-    makers = {int(i): op for op in graph.operators for i in op.outputs}
-    tensor = int(graph.outputs[output])
-    while tensor in makers:
-        kind = names[makers[tensor].opcodeIndex]
-        if kind not in ("QUANTIZE", "DEQUANTIZE"):
-            return kind == "LOGISTIC"
-        tensor = int(makers[tensor].inputs[0])
-    return False

@@ -207,7 +207,10 @@ class SavedSignature:
         if self.slots is None:
             raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
         self.inputs = self.slots.labels
-        self.outputs = signatures.outputs_of(self.function, self.name, "model").labels
+        self.output_slots = signatures.outputs_of(self.function, self.name, "model")
+        self.outputs = self.output_slots.labels
+        #: That of the outputs: names without an order are a dict's.
+        self.structure = None if self.output_slots.ordered else dict.fromkeys(self.outputs)
         self.specs = self.function.structured_input_signature[1]
 
     def check_finite(self):

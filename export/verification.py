@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from typing import Any
 
 import numpy as np
 
-from tfkd import backends, graph, loading
+from tfkd import backends
 from tfkd.errors import InputError
 from tfkd.model import binding
 from tfkd.model import task as tasks
-from tfkd.outputs import OutputKind, output_kinds
+from tfkd.outputs import OutputKind
 
-from . import conversion, flatbuffer, metrics, tracing
+from . import conversion, flatbuffer, metrics, references
 from .artifact import STEP, TFLiteModel
 from .interpreter import ENGINES, check_engine
 from .layer_errors import LayerErrors, layer_errors
 from .metrics import score
-from .recurrent import RECURRENT
 
 __all__ = ["OutputParity", "Verification", "score", "verify"]
 
@@ -29,6 +27,8 @@ _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a share of how much the outputs vary from
 # example to example: a model that says the same of everything agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
+# What single precision rounds off, as a share of the value.
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,14 @@ class OutputParity:
         max_abs_diff: Largest difference, in the output's unit.
         mean_abs_diff: Mean of the same.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        passed: Whether the agreement reaches `threshold` and the mean difference `allowed`.
+        relative_diff: Mean difference as a share of how much the output varies from example to
+            example (its standard deviation); of values that is the mean over the last axis, for
+            each may have a unit of its own. 1 where the model does not vary and the file differs.
+        passed: Whether the agreement reaches `threshold` and the difference is within
+            `allowed_relative`.
         threshold: The least agreement that passes; `None` for values.
-        allowed: The largest mean difference that passes.
+        allowed: The mean difference, in the output's unit, that `allowed_relative` comes to.
+        allowed_relative: The largest `relative_diff` that passes.
     """
 
     name: str
@@ -54,6 +59,8 @@ class OutputParity:
     passed: bool
     threshold: float | None
     allowed: float
+    relative_diff: float = 0.0
+    allowed_relative: float = 0.0
 
     def describe(self) -> str:
         """Say in a line how the output differs."""
@@ -63,7 +70,8 @@ class OutputParity:
                 f"same class {self.argmax_agreement:.2%} (at least {self.threshold:.2%} wanted)"
             )
         parts.append(
-            f"mean difference {self.mean_abs_diff:.3g} (at most {self.allowed:.3g} wanted)"
+            f"mean difference {self.mean_abs_diff:.3g}, {self.relative_diff:.1%} of how much it "
+            f"varies (at most {self.allowed_relative:.0%} wanted)"
         )
         steps = "" if self.max_lsb is None else f" or {self.max_lsb:.1f} integer steps"
         parts.append(f"largest {self.max_abs_diff:.3g}{steps}")
@@ -138,15 +146,22 @@ def verify(
     layers: bool = False,
     task: str | None = None,
 ) -> Verification:
-    """Compare a `.tflite` file with the Keras model it was made from.
+    """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
 
-    Both run on the same examples; a file that keeps state is reset before each. A file that
-    does not reach its threshold is warned of.
+    Both run on the same examples; a file or a model that keeps state is reset before each. A
+    file that does not reach its threshold is warned of. Differences count in proportion to how
+    much the reference's outputs vary from example to example, whatever their unit.
+
+    Without labels an output is compared by its classes where it ends in a softmax or sigmoid.
+    Logits and values look alike where it ends in a plain dense layer or convolution: such an
+    output passes as either. All others, such as states and embeddings, are values.
 
     Args:
         file: A `TFLiteModel` or the path of a `.tflite` file.
         model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
-            that model.
+            that model. Or a SavedModel's path, of which the `serving_default` signature is
+            called; a float32 `.tflite` file; a function that takes a batch as `x` is given and
+            returns an array (examples, ...), or a list or dict of them.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
             model's order or a dict by its own keys or its layers' names; real data, the test
             split.
@@ -181,35 +196,41 @@ def verify(
     task = None if task is None else tasks.canonical(task)
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
-    if isinstance(model, (str, os.PathLike)):
-        model = loading.load_model(model)
-    source = graph.walk(model)
-    arrays = _input_arrays(source, x)
-    fed = _for_file(file, source, arrays)
-    labels = _labels(model, source, y)
-    # The model first: it is the faster one to find that the labels don't fit.
-    want = model.predict(graph.as_structured(source, arrays), verbose=0)
-    want = [_finite("model", values) for values in graph.leaves(want)]
+    reference = references.of(model)
+    arrays = reference.bind(x, over_steps=bool(file.states))
+    infos = {which: references.visible(file, which) for which in ("inputs", "outputs")}
+    places = _matching(
+        "input",
+        reference.inputs,
+        reference.input_names,
+        [array.shape[1:] for array in arrays],
+        [(name, info.shape[1:]) for name, info in infos["inputs"]],
+    )
+    fed = [arrays[place] for place in places]
+    given = [None] * len(reference.outputs)
+    labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
+    stacked = _stacked(file, reference) if file.states else ()
+    # The reference first: it is the faster one to find that the labels don't fit.
+    want = [_finite("model", values) for values in reference.run(arrays, stacked)]
     # An input that an output may be a reconstruction of.
     only = np.asarray(arrays[0]) if len(arrays) == 1 else None
     judges = [
-        _Judge(kind, values, labels_, only, task)
-        for kind, values, labels_ in zip(output_kinds(model), want, labels, strict=True)
+        _Judge(kind, values, labels_, only, task, threshold)
+        for kind, values, labels_ in zip(reference.kinds, want, labels, strict=True)
     ]
     model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
-    got = file.predict(fed, engine=engine)
-    got = [_finite("file", values) for values in (got if isinstance(got, list) else [got])]
-    infos = _visible(file, "outputs")
+    got = [_finite("file", values) for values in file._predict(fed, engine)]
     order = _matching(
         "output",
-        source.output_list,
+        reference.outputs,
+        reference.output_names,
         [values.shape[1:] for values in want],
-        [(name, values.shape[1:]) for (name, _), values in zip(infos, got, strict=True)],
+        [(name, v.shape[1:]) for (name, _), v in zip(infos["outputs"], got, strict=True)],
     )
     parities, scores = [None] * len(want), [None] * len(want)
-    for place, (name, info), values in zip(order, infos, got, strict=True):
+    for place, (name, info), values in zip(order, infos["outputs"], got, strict=True):
         judge = judges[place]
-        parities[place] = judge.parity(name, values, want[place], info.scale, threshold)
+        parities[place] = judge.parity(name, values, want[place], info.scale)
         scores[place] = judge.score(values)
     names = [parity.name for parity in parities]
     result = Verification(
@@ -218,7 +239,7 @@ def verify(
         metrics=_named(names, scores),
         model_metrics=_named(names, model_scores),
         outputs=tuple(parities),
-        layers=_layers(file, model, source, fed) if layers else None,
+        layers=_layers(file, reference, fed) if layers else None,
         **_worst(parities),
     )
     if not result.passed:
@@ -229,7 +250,7 @@ def verify(
 class _Judge:
     """Knows what one output of a model is about, and compares and scores it by that."""
 
-    def __init__(self, kind: OutputKind, want, y, x, task):
+    def __init__(self, kind: OutputKind, want, y, x, task, threshold):
         self.axis = kind.class_axis if not kind.is_last else None
         want = self._classes_last(want)
         self.y = None if y is None else np.asarray(y)
@@ -242,6 +263,12 @@ class _Judge:
             self.task = tasks.task_of(self.y, want.shape, x, kind.activation)
         else:
             self.task = tasks.without_labels(want.shape, x, kind.activation)
+        self.threshold = threshold
+        # Nobody said what it is: then free values may be logits, and bent ones are none.
+        guessed = task is None and self.y is None and self.task == "categorical"
+        if guessed and kind.activation not in ("softmax", "linear"):
+            self.task = "regression"
+        self.may_be_values = guessed and kind.activation == "linear" and threshold is None
         self.logits = {"linear": True, "sigmoid": False}.get(kind.activation)
 
     def _classes_last(self, values) -> np.ndarray:
@@ -253,7 +280,7 @@ class _Judge:
         values = self._classes_last(values)
         return metrics.score(values, self.y, self.x, task=self.task, activation=self.activation)
 
-    def parity(self, name, got, want, scale, threshold) -> OutputParity:
+    def parity(self, name, got, want, scale) -> OutputParity:
         if got.shape != want.shape:
             raise InputError(
                 f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
@@ -267,14 +294,16 @@ class _Judge:
             limit = 0.0 if self.logits else 0.5
             same = (got > limit) == (want > limit)
         kind = "values" if same is None else "classes"
-        # Outputs that never vary can't be told from rounding: then only equality passes.
-        spread = np.std(want, axis=0, dtype="float64").mean()
-        allowed = float(_LARGEST_DIFFERENCE[kind] * spread + 1e-6)
-        agreement = None if same is None else float(np.mean(same))
-        if agreement is None:
-            threshold = None
-        elif threshold is None:
-            threshold = _LEAST_AGREEMENT["float" if scale is None else "int8"]
+        agreement = threshold = None
+        if same is not None:
+            agreement, threshold = float(np.mean(same)), self.threshold
+            if threshold is None:
+                threshold = _LEAST_AGREEMENT["float" if scale is None else "int8"]
+        relative = _relative(difference, want, each=same is None)
+        passed = relative <= _LARGEST_DIFFERENCE[kind]
+        passed = passed and (agreement is None or agreement >= threshold)
+        if not passed and self.may_be_values:
+            passed = _relative(difference, want, each=True) <= _LARGEST_DIFFERENCE["values"]
         mean = float(difference.mean())
         return OutputParity(
             name=name,
@@ -282,92 +311,60 @@ class _Judge:
             max_abs_diff=float(difference.max()),
             mean_abs_diff=mean,
             max_lsb=None if scale is None else float(difference.max() / scale),
-            passed=mean <= allowed and (agreement is None or agreement >= threshold),
+            passed=passed,
             threshold=threshold,
-            allowed=allowed,
+            allowed=float(_LARGEST_DIFFERENCE[kind] * _spread(want).mean()),
+            relative_diff=relative,
+            allowed_relative=_LARGEST_DIFFERENCE[kind],
         )
 
 
-def _input_arrays(source: graph.Graph, x) -> list[np.ndarray]:
-    """Return the data as one array per input of the model, in its order, checked."""
-    tensors = source.input_list
-    slots = _also_as_in_files(binding.inputs_of(source), tensors)
-    values = slots.bind(x, "x", arrays=True)
-    arrays = []
-    for tensor, label, one in zip(tensors, slots.labels, values, strict=True):
-        array = np.asarray(one)
-        fits = array.ndim == len(tensor.shape) and all(
-            want in (None, got) for want, got in zip(tensor.shape[1:], array.shape[1:], strict=True)
-        )
-        if not fits or len(array) == 0:
-            wanted = ", ".join("any" if n is None else str(n) for n in tensor.shape[1:])
-            raise InputError(
-                f"Input {label!r} takes arrays of shape (examples, {wanted}), at least one "
-                f"example, got {array.shape}."
-            )
-        arrays.append(array)
-    counts = {len(array) for array in arrays}
-    if len(counts) > 1:
-        raise InputError(f"The inputs have different numbers of examples: {sorted(counts)}.")
-    return arrays
+def _spread(want) -> np.ndarray:
+    """Return how much each number varies from example to example; 0 for what rounding moves."""
+    spread = np.std(want, axis=0, dtype="float64")
+    size = np.abs(want).max(axis=0).astype("float64")
+    return np.where(spread > _ROUNDING * size, spread, 0.0)
 
 
-def _labels(model, source: graph.Graph, y) -> list:
-    """Return labels, or `None`, for each output of the model."""
-    tensors = source.output_list
-    if y is None:
-        return [None] * len(tensors)
-    slots = _also_as_in_files(binding.outputs_of(model), tensors)
-    return slots.bind(y, "y", missing=True, arrays=True)
+def _relative(difference, want, each: bool) -> float:
+    """Return the mean difference as a share of how much the outputs vary.
+
+    Args:
+        difference: Absolute differences (examples, ...).
+        want: What the model gives.
+        each: Whether the last axis holds values of several units, each related to its own.
+    """
+    size = np.abs(want).mean(axis=0, dtype="float64")
+    mean, spread, noise = difference.mean(axis=0), _spread(want), _ROUNDING * size
+    if each and mean.ndim:
+        axes = tuple(range(mean.ndim - 1))
+        mean, spread, noise = (values.mean(axis=axes) for values in (mean, spread, noise))
+    else:
+        mean, spread, noise = (np.atleast_1d(values.mean()) for values in (mean, spread, noise))
+    # What never varies can't be told from rounding: then only equality passes.
+    varies = spread > 0
+    shares = np.where(mean <= noise, 0.0, 1.0)
+    np.divide(mean, spread, out=shares, where=varies)
+    # No value counts for more than its share of the axis, however far it is off.
+    return float(np.minimum(shares, 1.0).mean() if len(shares) > 1 else shares.mean())
 
 
-def _also_as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
-    """Return inputs or outputs that are known by their names in a file too."""
-    entries = []
-    names = [slot.name for slot in slots.entries]
-    for slot, name in zip(slots.entries, _names(tensors), strict=True):
-        if names.count(slot.name) > 1:
-            # Two layers of one name inside nested models; the file numbers them.
-            slot = dataclasses.replace(slot, name=name)
-        entries.append(dataclasses.replace(slot, aliases=slot.aliases | {name} - {slot.name}))
-    return dataclasses.replace(slots, entries=tuple(entries))
+def _stacked(file: TFLiteModel, reference) -> list[bool]:
+    """Return for each of the reference's outputs whether the step file gives it at every step."""
+    every = {info.name for info in file.outputs if info.name.startswith(STEP)}
+    return [STEP + name in every for name in reference.output_names]
 
 
-def _names(tensors) -> list[str]:
-    """Return what `to_tflite` calls inputs or outputs."""
-    return tracing.identifiers([tensor.name for tensor in tensors])
-
-
-def _visible(file: TFLiteModel, which: str):
-    """Return (name, `TensorInfo`) of what is data: all but a step file's states."""
-    return [
-        (info.name.removeprefix(STEP) if file.states else info.name, info)
-        for info in file._visible(which)
-    ]
-
-
-def _for_file(file, source, arrays) -> list[np.ndarray]:
-    """Return the model's inputs in the order of the file's."""
-    infos = _visible(file, "inputs")
-    order = _matching(
-        "input",
-        source.input_list,
-        [array.shape[1:] for array in arrays],
-        [(name, info.shape[1:]) for name, info in infos],
-    )
-    return [arrays[place] for place in order]
-
-
-def _matching(kind, tensors, shapes, theirs) -> list[int]:
-    """Return for each of the file's inputs or outputs its place in the model's.
+def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
+    """Return for each of the file's inputs or outputs its place in the reference's.
 
     Args:
         kind: `"input"` or `"output"`.
-        tensors: The model's.
+        slots: The reference's.
+        names: What they are called in a file.
         shapes: Their shapes without the batch.
         theirs: (name, shape without the batch) of the file's.
     """
-    names = _names(tensors)
     if len(names) != len(theirs):
         raise InputError(
             f"The file has {len(theirs)} {kind}s, the model {len(names)}; it was not made from "
@@ -376,12 +373,15 @@ def _matching(kind, tensors, shapes, theirs) -> list[int]:
     if len(names) == 1:
         return [0]
     found = [name for name, _ in theirs]
-    if sorted(names) == sorted(found):
-        return [names.index(name) for name in found]
+    for ours in (names, slots.labels):
+        if sorted(ours) == sorted(found):
+            return [ours.index(name) for name in found]
     sizes = [tuple(shape) for _, shape in theirs]
     shapes = [tuple(shape) for shape in shapes]
     if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
         return [shapes.index(size) for size in sizes]
+    if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
+        return list(range(len(names)))  # nobody chose a name: the declared order
     raise InputError(
         f"The file's {kind}s ({', '.join(found)}) can't be told to be the model's "
         f"({', '.join(names)}): neither names nor shapes decide. Name them alike."
@@ -425,22 +425,26 @@ def _worst(parities) -> dict[str, Any]:
     }
 
 
-def _layers(file, model, source, fed) -> LayerErrors:
-    names = {name: name for name, _ in source.layers}
-    if backends.is_quantize_aware(model):
+def _layers(file, reference, fed) -> LayerErrors:
+    if "WHILE" in file.ops:
+        raise InputError(
+            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
+        )
+    if isinstance(reference.model, TFLiteModel):
+        return layer_errors(file, reference.model, fed, [])
+    if reference.model is None:
+        raise InputError("layers=True needs a model or a file to look into, and got a function.")
+    known = reference.layers
+    names = {name: name for name in known}
+    if backends.is_quantize_aware(reference.model):
         # The lowering's own names; the float model's are what `skip` takes.
         names = {name: name.removeprefix("quant_").removeprefix("round_") for name in names}
     main = file._parsed.subgraphs[0]
     results = {flatbuffer.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
-    if "WHILE" in file.ops:
-        raise InputError(
-            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
-        )
-    recurrent = any(type(layer).__name__ in RECURRENT for _, layer in source.layers)
-    form = "unrolled" if recurrent and not file.keeps_state else "auto"
-    twin = conversion.float_twin(model, like, form, file.inputs[0].shape[0])
+    form = "unrolled" if reference.is_recurrent and not file.keeps_state else "auto"
+    twin = conversion.float_twin(reference.model, like, form, file.inputs[0].shape[0])
     return layer_errors(file, twin, fed, names)
 
 

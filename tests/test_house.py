@@ -2,7 +2,6 @@
 
 import ast
 import configparser
-import contextlib
 import importlib
 import inspect
 import pathlib
@@ -67,6 +66,7 @@ EXPORT = [
     "metrics",
     "flatbuffer",
     "repacking",
+    "structures",
     "interpreter",
     "artifact",
     "micro",
@@ -86,6 +86,7 @@ EXPORT = [
     "litert_profiler",
     "operators",
     "layer_errors",
+    "references",
     "verification",
     "machine",
     "uncertainty",
@@ -196,6 +197,15 @@ def test_everything_public_is_documented(name, thing):
         assert not missing, f"{name} does not say what {missing} are"
 
 
+def called(thing):
+    """Call something without what it needs; return what it says to that."""
+    try:
+        thing()
+    except (TypeError, TfkdError) as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("package", [tfkd, tfkd.export], ids=lambda package: package.__name__)
 def test_a_public_name_is_itself_whatever_was_imported_before(package):
     for _, home, module in MODULES:
@@ -211,11 +221,7 @@ def test_a_public_name_is_itself_whatever_was_imported_before(package):
             assert pathlib.Path(thing.__file__).name == "__init__.py", name
             continue
         assert thing.__name__ == name
-        with contextlib.suppress(TfkdError):  # called, and refused
-            try:
-                thing()
-            except TypeError as error:
-                assert "required positional argument" in str(error), name
+        assert "not callable" not in called(thing), name
 
 
 @pytest.mark.parametrize(("path", "package", "module"), MODULES, ids=lambda v: str(v)[-30:])

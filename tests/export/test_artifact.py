@@ -8,9 +8,19 @@ import pytest
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from tfkd.export import TFLiteModel, artifact, flatbuffer, to_tflite
+from tfkd.export import TFLiteModel, artifact, flatbuffer, to_tflite, with_metadata
 from tfkd.export.artifact import TensorInfo
-from two_ends import INPUT_KEYS, INPUTS, OUTPUTS, drawn, forms, plain, reversed_ends, two_ended
+from two_ends import (
+    INPUT_KEYS,
+    INPUTS,
+    OUTPUT_KEYS,
+    OUTPUTS,
+    drawn,
+    forms,
+    plain,
+    reversed_ends,
+    two_ended,
+)
 
 from tfkd.errors import InputError
 
@@ -240,17 +250,27 @@ def test_equal_inputs_and_outputs_are_not_crossed(package, keyed, rng):
     assert tuple(info.name for info in file.outputs) == OUTPUTS
     turned = reversed_ends(file)
     assert tuple(info.name for info in turned.inputs) == INPUTS[::-1]
-    for form, given in forms(x, INPUTS).items():
-        for got, due in zip(file.predict(given), want, strict=True):
-            np.testing.assert_allclose(got, due, atol=1e-5, err_msg=form)
+
+    def answers(one, given, names):
+        found = one.predict(given)  # a dict where the model gives one
+        assert list(found) == list(OUTPUT_KEYS) if keyed else isinstance(found, list)
+        ordered = (OUTPUTS, found.values()) if keyed else (names, found)
+        return dict(zip(*ordered, strict=True))
+
+    by_key = {"by key": dict(zip(INPUT_KEYS, x, strict=True))} if keyed else {}
+    for form, given in {**forms(x, INPUTS), **by_key}.items():
         # Of another order in the file, which a list then has.
-        given = given[::-1] if isinstance(given, (list, tuple)) else given
-        for got, due in zip(turned.predict(given), want[::-1], strict=True):
-            np.testing.assert_allclose(got, due, atol=1e-5, err_msg=form)
+        other = given[::-1] if isinstance(given, (list, tuple)) else given
+        for found in (answers(file, given, OUTPUTS), answers(turned, other, OUTPUTS[::-1])):
+            for name, due in zip(OUTPUTS, want, strict=True):
+                np.testing.assert_allclose(found[name], due, atol=1e-5, err_msg=form)
     file.predict({**dict(zip(INPUTS, x, strict=True)), "further": 0})
-    with pytest.raises(InputError, match="lacks 'z', 'a'; given are 'night', 'day', and .* file"):
-        file.predict(dict(zip(INPUT_KEYS, x, strict=True)))
-    with pytest.raises(InputError, match="file has 2 inputs .'z', 'a'., and x holds one"):
+    if keyed:
+        assert tuple(with_metadata(file, name="net").predict(x)) == OUTPUT_KEYS
+    else:
+        with pytest.raises(InputError, match="lacks 'z', 'a'; given are 'night', 'day', and .* f"):
+            file.predict(dict(zip(INPUT_KEYS, x, strict=True)))
+    with pytest.raises(InputError, match="file has 2 inputs .*, and x holds one"):
         file.predict(x[0])
 
 

@@ -246,7 +246,8 @@ class TFLiteSource(PythonSource):
         return self.file.data
 
     def _predict(self, x):
-        return self.file.predict(x if len(self.inputs) > 1 else x[0])
+        outputs = self.file._predict(x if len(self.inputs) > 1 else x[0])
+        return outputs if len(outputs) > 1 else outputs[0]
 
     def _slots(self, kind, infos) -> binding.Slots:
         names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
