@@ -23,6 +23,8 @@ from .recurrent import RECURRENT
 
 # Examples that a function or signature of a free batch is given at a time.
 _BATCH = 32
+# Parts of the names of layers whose results are no logits.
+_FEATURES = ("Pooling", "Normalization", "Embedding")
 _KINDS = "a Keras 3 or tf_keras model, a TFLiteModel, a function, or the path of a model"
 
 
@@ -146,7 +148,12 @@ class _Keras(Reference):
 
     @property
     def kinds(self):
-        return output_kinds(self.model)
+        return [
+            dataclasses.replace(kind, activation=None)
+            if kind.activation == "linear" and _is_feature(self.source.producer(tensor))
+            else kind
+            for kind, tensor in zip(output_kinds(self.model), self.source.output_list, strict=True)
+        ]
 
     def run(self, arrays, stacked=()):
         batch = self.source.input_list[0].shape[0]
@@ -273,6 +280,14 @@ class _Function(Reference):
         return _in_batches(self._run, arrays, _BATCH, fill=False)
 
 
+def _is_feature(call: graph.Call | None) -> bool:
+    """Tell whether a layer gives features rather than logits: it pools, normalizes, looks up."""
+    if call is None:
+        return True  # an input
+    kind = type(getattr(call.layer, "layer", call.layer)).__name__
+    return kind in RECURRENT or any(word in kind for word in _FEATURES)
+
+
 def _mapped(function, structure):
     """Map leaves in the order of `graph.leaves`, which sorts the keys of dicts."""
     if isinstance(structure, dict):
@@ -323,7 +338,7 @@ class _states_kept:  # noqa: N801  used as a function
                 yield from (v for v in graph.leaves(states or []) if hasattr(v, "assign"))
 
     def __enter__(self):
-        self.kept = [(variable, np.array(variable)) for variable in self._variables()]
+        self.kept = [(variable, np.asarray(variable).copy()) for variable in self._variables()]
 
     def __exit__(self, *_):
         for variable, value in self.kept:

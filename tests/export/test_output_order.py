@@ -65,7 +65,7 @@ def answers(file, x):
         ("keras", "dict", "GRU", "int8", "loop"),
         ("tf_keras", "dict", None, "float16", "auto"),
         ("tf_keras", "list", None, "int16x8", "auto"),
-        ("tf_keras", "nested", "LSTM", "dynamic", "fused"),
+        ("tf_keras", "nested", "LSTM", "float32", "fused"),
     ],
 )
 def test_outputs_of_one_shape(package, structure, recurrent, format, form, rng):

@@ -421,10 +421,10 @@ def test_a_model_that_keeps_state_starts_anew(package, rng):
     same.set_weights(layer.get_weights())
     data = rng.normal(size=(10, 4, 3)).astype("float32")
     model(data[:1])
-    before = [np.array(state) for state in layer.states]
+    before = [np.asarray(state).copy() for state in layer.states]
     file = to_tflite(same)
     assert verify(file, model, data).max_abs_diff < 1e-5
-    np.testing.assert_array_equal(before, [np.array(state) for state in layer.states])
+    np.testing.assert_array_equal(before, [np.asarray(state).copy() for state in layer.states])
 
 
 def test_bad_input(files, student, digits, heads):

@@ -104,7 +104,7 @@ def _in_order(names: Iterable[str]) -> tuple[list[str], bool]:
     names = list(names)
     if counts_up(names):
         return sorted(names, key=_number), True
-    return names, len(names) == 1
+    return sorted(names), len(names) == 1  # TensorFlow hands them out in an order of chance
 
 
 def _number(name: str) -> int:
