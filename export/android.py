@@ -35,6 +35,7 @@ from .kotlin import TYPES, Kotlin, class_name, rendered
 from .model_metadata import (
     data_inputs,
     data_outputs,
+    from_data,
     label_files_of,
     label_text,
     labels_of,
@@ -171,7 +172,8 @@ def android_bundle(
             gets files of its own and stands beside the first in the README: float16 is for
             the GPU, int8 for the CPU.
         x: Test data, as for `TFLiteModel.predict`; a few examples of it are what the files
-            are tried on. Defaults to numbers drawn from a seed.
+            are tried on. Defaults to numbers drawn from a seed. Of a `tfkd.data.Data` the test
+            split is taken, with its labels and class names where none are given.
         y: Labels for `x`, as for `metrics.score`, for a network with one output; then the
             README says what the files are worth.
         force: Whether files of the same name in `out_dir` may be replaced.
@@ -188,6 +190,7 @@ def android_bundle(
         WorkerError: if the interpreter dies on a file.
     """
     formats = _by_format(model, others, name)
+    x, y, class_names = from_data(formats[""], x, y, class_names)
     data = _data_by_format(formats, x)
     if y is not None and x is None:
         raise InputError("y is given without x; give the data that the labels are for.")

@@ -13,6 +13,7 @@ import pathlib
 import re
 import textwrap
 import unicodedata
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from . import micro, micro_ops
 from .artifact import TFLiteModel
 from .flatbuffer import TensorInfo
 from .interpreter import call_interpreter, open_runner
+from .model_metadata import from_data
 
 # The type in C++ of each type that a kernel takes, and its name in the tensor.
 _TYPES = {
@@ -94,7 +96,7 @@ class MicroBundle:
             f"{self.name}: {len(self.files)} files in {self.folder}",
             f"arena in the C++: {self.arena_bytes:,} bytes",
             f"operators: {', '.join(self.ops)}",
-            *_evidence(self.proof),
+            *_evidence(self.proof, self.ops),
         ]
         return "\n".join(_wrapped(line, indent="  ") for line in lines)
 
@@ -127,11 +129,13 @@ def micro_bundle(
             numbers, lists of numbers and texts such as `{"scale": 1 / 255, "mean": [0.5]}`,
             which become constants.
         x: Examples to prove the file on, as for `TFLiteModel.predict`; without them it is run on
-            drawn numbers.
+            drawn numbers. Of a `tfkd.data.Data` the test split is taken, with its labels and
+            class names where none are given.
         y: Their labels.
         force: Whether files in `out_dir` may be replaced.
         arena_bytes: The arena's size, instead of the least one found and a margin. With it a
-            bundle can be made where `tflite-micro` is not installed; it is then not proven.
+            bundle can be made where `tflite-micro` is not installed; it is then not proven. A
+            file for Arm's Ethos-U needs it, for only the chip runs that: Vela says how much.
 
     Returns:
         A `MicroBundle`.
@@ -153,12 +157,20 @@ def micro_bundle(
     notes = _preprocessing(preprocessing)
     raise_all([*_flaws_of_name(name), *_flaws_of_arena(arena_bytes), *notes.flaws])
     file = _file(model)
+    x, y, class_names = from_data(file, x, y, class_names)
+    if micro_ops.NPU in file.ops and arena_bytes is None:
+        raise InputError(
+            "The file has operators for Arm's Ethos-U, which only the chip runs: give arena_bytes=, "
+            "which Vela reports as the SRAM used, with some for what is left on the processor."
+        )
     calls = micro_ops.resolver_calls(file)
     inputs, outputs = _tensors(file)
     classes = _classes(class_names, outputs, {output for _, output in file.states})
     with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
         proof = None
-        if arena_bytes is None or micro.is_installed():
+        if micro_ops.NPU in file.ops:
+            golden = micro._random_call(file) if x is None else file.first_call(x), None
+        elif arena_bytes is None or micro.is_installed():
             proof = micro.prove(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
         else:
@@ -169,13 +181,14 @@ def micro_bundle(
             "file": file,
             "calls": calls,
             "inputs": _with_golden(inputs, golden[0], proof),
-            "outputs": _with_golden(outputs, golden[1], proof),
+            "outputs": outputs if golden[1] is None else _with_golden(outputs, golden[1], proof),
+            "answered": golden[1] is not None,
             "classes": classes,
             "preprocessing": notes,
             "states": _states(file),
             "arena": arena,
             "arena_basis": _arena_basis(arena, proof),
-            "evidence": _evidence(proof),
+            "evidence": _evidence(proof, calls),
             "proven": proof is not None,
             "version": _version.__version__,
         }
@@ -308,7 +321,7 @@ def _classes(names, outputs, states) -> _Classes | None:
     names = list(names)
     wrong = [name for name in names if not isinstance(name, str)]
     flaws = [f"class_names must be strings, got {wrong[:3]}"] if wrong else []
-    twice = [] if wrong else sorted({name for name in names if names.count(name) > 1})
+    twice = [] if wrong else sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         flaws.append(f"class_names has {twice[:3]} more than once")
     bad = [name for name in names if isinstance(name, str) and not _is_text(name)]
@@ -428,8 +441,10 @@ def _arena_basis(size: int, proof) -> str:
     )
 
 
-def _evidence(proof) -> list[str]:
+def _evidence(proof, calls) -> list[str]:
     """Say in lines what running the file showed."""
+    if micro_ops.CUSTOM_METHODS[micro_ops.NPU] in calls:
+        return ["not proven here: only the chip runs the operators for Arm's Ethos-U."]
     if proof is None:
         return [
             "not proven here: tflite-micro was not installed. The golden example's answer is that "

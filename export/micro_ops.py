@@ -132,7 +132,10 @@ CUSTOM_METHODS = {
     "SignalStacker": "AddStacker",
     "SignalWindow": "AddWindow",
     "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
+    "ethos-u": "AddEthosU",
 }
+#: What Arm's compiler Vela makes of a file's operators; only the chip runs it.
+NPU = "ethos-u"
 
 _RECURRENT = "tfkd's to_tflite writes such a layer in operators that it has"
 #: What to do instead, as Keras has it.
@@ -223,7 +226,11 @@ def _problems(file, layers):
                 missing.setdefault(kind, []).append(result)
             elif kind == "GATHER" and "int16" in _dtypes(graph, op.inputs[:1]):
                 gathers.append(result)
-        for i in sorted(flatbuffer.touched(graph)):
+        # Its own custom operators pass types to each other that others do not take.
+        own = [op for op in graph.operators if kinds[op.opcodeIndex] in CUSTOM_METHODS]
+        others = [op for op in graph.operators if kinds[op.opcodeIndex] not in CUSTOM_METHODS]
+        between = _tensors(own) - _tensors(others)
+        for i in sorted(flatbuffer.touched(graph) - between):
             tensor = graph.tensors[i]
             dtype = flatbuffer.dtype_of(tensor)
             if dtype in _STRANGE and not flatbuffer.is_constant(tensor, model):
@@ -248,6 +255,10 @@ def _problems(file, layers):
     for dtype, names in strange.items():
         instead = "int32 for class numbers and counts" if "int" in dtype else "float32"
         yield f"its kernels do not compute with {dtype} (at {at(names)}): take {instead}"
+
+
+def _tensors(operators) -> set[int]:
+    return {int(i) for op in operators for i in (*op.inputs, *op.outputs)}
 
 
 def _dtypes(graph, indices) -> list[str]:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 
 from . import flatbuffer, repacking
@@ -218,6 +220,35 @@ def data_outputs(file: TFLiteModel) -> list[TensorInfo]:
     return list(file._visible("outputs"))
 
 
+def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
+    """Return x, y and class names, from a `tfkd.data.Data` where x is one.
+
+    Its test split and, where none are given and they fit the one output, its class names.
+
+    Args:
+        file: The file.
+        x: Data, or a `Data`.
+        y: Labels, or `None`.
+        class_names: As for `with_metadata`.
+    """
+    if not isinstance(x, Data):
+        return x, y, class_names
+    if class_names is None:
+        class_names = class_names_for(file, x)
+    return x.test.x, x.test.y if y is None else y, class_names
+
+
+def class_names_for(file: TFLiteModel, data: Data) -> tuple[str, ...] | None:
+    """Return the class names of a data set if a file has one output with a value for each.
+
+    Args:
+        file: The file.
+        data: The data set.
+    """
+    widths = [info.shape[-1] if info.shape else 1 for info in data_outputs(file)]
+    return data.class_names if widths == [len(data.class_names)] else None
+
+
 def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     """Check class names against a file's outputs.
 
@@ -234,7 +265,10 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     if class_names is None:
         return {}
     outputs = {info.name: info for info in data_outputs(file)}
-    if not isinstance(class_names, Mapping):
+    if isinstance(class_names, Mapping):
+        keys = {slot.key: slot.name for slot in file._slots("outputs").entries}
+        class_names = {keys.get(key, key): names for key, names in class_names.items()}
+    else:
         if len(outputs) > 1:
             raise InputError(
                 f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give class_names as "
@@ -265,7 +299,7 @@ def _label_problems(names: tuple, info: TensorInfo) -> Iterator[str]:
             "a class name must be one line of text without blanks around it, for labels.txt has "
             f"one a line; got {bad[:3]!r}"
         )
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         yield f"the class names {twice[:3]!r} are given more than once"
     values = info.shape[-1] if info.shape else 1

@@ -73,6 +73,10 @@ class Bundles:
             from tfkd.export.model_metadata import normalizations_of
 
             normalizations_of(file, self.preprocessing)  # as many as there are channels?
+        if self.classes is None and data is not None:
+            from tfkd.export.model_metadata import class_names_for
+
+            self.classes = class_names_for(file, data)
         for kind, folder in self.folders.items():
             if kind == "micro":
                 from tfkd.export.firmware import micro_bundle as bundle

@@ -158,7 +158,7 @@ def compress(
             baseline="teacher_float32",
             progress=progress,
         )
-        bundled = _micro_bundle(files.get("student_int8"), data.test, folder)
+        bundled = _micro_bundle(files.get("student_int8"), data, folder)
         entries += _file_entries(
             files, timings, models, costs, data.test, progress, folder, bundled, task
         )
@@ -223,14 +223,12 @@ def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
     return files
 
 
-def _micro_bundle(file, test, folder) -> dict[str, Any] | None:
+def _micro_bundle(file, data, folder) -> dict[str, Any] | None:
     """Write the C++ of the int8 file, where TFLM is installed; return the report's entry."""
     if file is None or not micro.is_installed():
         return None
     try:
-        bundle = micro_bundle(
-            file, folder / "student_int8_micro", "student_int8", x=test.x, y=test.y
-        )
+        bundle = micro_bundle(file, folder / "student_int8_micro", "student_int8", x=data)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}
     return {

@@ -135,7 +135,8 @@ def load_digits(seed: int = 0) -> Data:
 def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
 
-    Pickled objects in the file are refused, so reading it runs nothing.
+    An array `class_names` of texts may stand beside them, one per class in label order. Pickled
+    objects in the file are refused, so reading it runs nothing.
 
     Args:
         path: The file.
@@ -157,10 +158,16 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
                 fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...).",
             )
             arrays = {name: archive[name] for name in wanted}
+            names = archive["class_names"] if "class_names" in archive else np.empty(0, "U1")
     except InputError:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"Cannot read {str(path)!r} as .npz: {error}") from error
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(
+            f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "
+            f"of shape {names.shape}."
+        )
     train = Samples(arrays["x_train"], arrays["y_train"])
     try:
         train_x, validation_x, train_y, validation_y = train_test_split(
@@ -173,6 +180,7 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
         Samples(train_x, train_y),
         Samples(validation_x, validation_y),
         Samples(arrays["x_test"], arrays["y_test"]),
+        tuple(map(str, names)),
     )
 
 

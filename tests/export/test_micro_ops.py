@@ -1,5 +1,6 @@
 """The table of operators is the runtime's, and what it lacks is refused with a way out."""
 
+import copy
 import pathlib
 import re
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, flatbuffer, micro_ops, to_tflite
+from tfkd.export import TFLiteModel, flatbuffer, micro_ops, repacking, to_tflite
 
 from tfkd.errors import UnsupportedError
 
@@ -71,9 +72,8 @@ def refusal(file, *args):
 def test_the_methods_are_those_of_the_header():
     methods = set(re.findall(r"OP\((Add\w+)\)", HEADER.read_text()))
     assert len(methods) > 100
-    # The driver of one chip's accelerator, which the host does not have.
     table = micro_ops.METHODS | micro_ops.CUSTOM_METHODS
-    assert set(table.values()) == methods - {"AddEthosU"}
+    assert set(table.values()) == methods
     assert len(set(table.values())) == len(table)
 
 
@@ -81,7 +81,7 @@ def test_each_method_is_that_of_its_operator():
     for name, method in micro_ops.METHODS.items():
         assert method.lower() == "add" + name.replace("_", "").lower()
     for name, method in micro_ops.CUSTOM_METHODS.items():
-        plain = name.replace("_", "").removeprefix("Signal").removeprefix("TFLite")
+        plain = name.replace("_", "").replace("-", "").removeprefix("Signal").removeprefix("TFLite")
         assert method.lower() == "add" + plain.lower()
 
 
@@ -170,6 +170,24 @@ def test_foreign_operators_are_refused(dense, code, said):
 def test_its_own_custom_operators_are_not(dense):
     file = with_operator(dense, "CUSTOM", b"SignalPCAN")
     assert micro_ops.resolver_calls(file) == ["AddPCAN"]
+    assert micro_ops.resolver_calls(with_operator(dense, "CUSTOM", b"ethos-u")) == ["AddEthosU"]
+
+
+def test_what_its_own_operators_pass_to_each_other_may_be_of_any_type(dense):
+    """The audio front end's FilterBank hands uint64 to its square root."""
+    model = flatbuffer.parse(with_operator(dense, "CUSTOM", b"SignalFilterBank").data)
+    graph = model.subgraphs[0]
+    last = copy.deepcopy(graph.operators[-1])
+    made = int(graph.operators[-1].outputs[0])
+    result = copy.deepcopy(graph.tensors[made])
+    last.inputs, last.outputs = [made], [len(graph.tensors)]
+    graph.tensors.append(result)
+    graph.tensors[made].type = schema.TensorType.UINT64
+    graph.operators.append(last)
+    graph.outputs = [len(graph.tensors) - 1]
+    for signature in model.signatureDefs:
+        signature.outputs[0].tensorIndex = len(graph.tensors) - 1
+    assert micro_ops.resolver_calls(TFLiteModel(repacking.pack(model))) == ["AddFilterBank"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 
 namespace {{ name }}_model {
 {% for what, tensors in (("Input", inputs), ("Output", outputs)) %}
-{% for tensor in tensors %}
+{% for tensor in tensors if answered or what == "Input" %}
 
 const {{ tensor.type }} kGolden{{ what }}{{ loop.index0 }}[k{{ what }}{{ loop.index0 }}Size] = {
 {{ tensor.golden | numbers }}

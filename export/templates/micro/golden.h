@@ -7,7 +7,9 @@
 namespace {{ name }}_model {
 
 {% set start = " from a reset state" if file.keeps_state else "" %}
-{% if proven %}
+{% if not answered %}
+{{ "Only the chip knows the answer: nothing here runs the operators for its Ethos-U." | comment }}
+{% elif proven %}
 {{ ("The answer" ~ start ~ " of TensorFlow Lite for Microcontrollers with its portable kernels. Those for a chip may round in another place.") | comment }}
 {% else %}
 {{ ("The answer" ~ start ~ " of TensorFlow Lite's reference kernels: this bundle was not proven on TensorFlow Lite for Microcontrollers, which can be some steps away.") | comment }}
@@ -15,7 +17,7 @@ namespace {{ name }}_model {
 {% for tensor in inputs %}
 extern const {{ tensor.type }} kGoldenInput{{ loop.index0 }}[kInput{{ loop.index0 }}Size];
 {% endfor %}
-{% for tensor in outputs %}
+{% for tensor in outputs if answered %}
 extern const {{ tensor.type }} kGoldenOutput{{ loop.index0 }}[kOutput{{ loop.index0 }}Size];
 constexpr double kGoldenTolerance{{ loop.index0 }} = {{ tensor.tolerance }};  // {{ tensor.unit }}
 {% endfor %}
