@@ -1,16 +1,20 @@
 """The command line: what can be said. What is done stands in `commands`.
 
 Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
-traceback), 130 after Ctrl-C. Nothing heavy is imported before a command runs.
+traceback), 130 after Ctrl-C, 141 where the reader of the output left. Nothing heavy is
+imported before a command runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
 import importlib
 import os
 import sys
 
+from tfkd import files
 from tfkd._version import __version__
 from tfkd.errors import TfkdError
 
@@ -24,24 +28,70 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    before = len(files.finished())
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_PLAINLY)
     try:
-        options = _parser().parse_args(arguments)
-        return importlib.import_module("tfkd.commands").run(options)
+        try:
+            options = _parser().parse_args(arguments)
+            return importlib.import_module("tfkd.commands").run(options)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk is an error like another
     except TfkdError as error:
         return _fail(str(error))
     except ImportError as error:
         return _fail(f"{error}; install tfkd with its dependencies: pip install tfkd")
+    except MemoryError:
+        return _fail("there is not enough memory for this")
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print(_interrupted(files.finished()[before:]), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        _discard_output()
+        return 141
+    except OSError as error:
+        _discard_output()
+        name = "" if error.filename is None else f": {str(error.filename)!r}"
+        return _fail(f"{error.strerror or error}{name}")
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return 2
+
+
+def _interrupted(written) -> str:
+    names = [os.path.relpath(path) for path in dict.fromkeys(written)]
+    if not names:
+        return "interrupted; nothing was written"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"interrupted; whole and in place: {', '.join(names[:3])}{more}"
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go, which Python writes as it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_PLAIN = {
+    "×": "x", "µ": "u", "–": "-", "−": "-", "─": "-", "±": "+/-", "²": "2", "…": "...", "·": "*",
+    "→": "->", "≤": "<=", "≥": ">=", "“": '"', "”": '"', "’": "'",
+}  # fmt: skip
+
+
+def _plainly(error):
+    """Return what a terminal can show in the place of what it can't (see `codecs`)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+_PLAINLY = "tfkd.plainly"
+codecs.register_error(_PLAINLY, _plainly)
 
 
 # As in `tfkd.export`, which is too heavy to import for a spelling mistake.

@@ -1,4 +1,9 @@
-"""Writing so that a reader, or a kill in the middle, never sees half of it."""
+"""Writing so that a reader, or a kill in the middle, never sees half of it.
+
+A file or folder is made beside its place, under `.name.` and eight random characters, and takes
+its place by one rename. What a killed process left of these, the next one that writes the same
+name removes: a process holds a lock on what it is working on.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,30 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 
 from tfkd.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks, and leftovers stay
+    fcntl = None  # type: ignore[assignment]
+
+#: What this process has finished writing, in order: files, and folders as a whole.
+_finished: list[pathlib.Path] = []
+#: Folders that are being filled; what is written in them is not finished.
+_staged: list[pathlib.Path] = []
+#: Parent folder → hidden entries that were there when this process first wrote into it.
+_hidden: dict[pathlib.Path, list[pathlib.Path]] = {}
+
+#: Seconds for which an unlocked leftover is left alone: it may be locked in a moment.
+_YOUNG = 60.0
+
+
+def finished() -> list[pathlib.Path]:
+    """Return the files and folders that this process has finished writing, in order."""
+    return list(_finished)
 
 
 def write_atomically(path, data: bytes) -> pathlib.Path:
@@ -22,16 +48,21 @@ def write_atomically(path, data: bytes) -> pathlib.Path:
         InputError: if the folder does not exist or can't be written.
     """
     path = pathlib.Path(path)
-    temporary = None
+    temporary = lock = None
     try:
+        _remove_leftovers(path)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        lock = _locked(os.dup(handle))
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _note(path)
     except OSError as error:
         raise InputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
     finally:
+        if lock is not None:
+            os.close(lock)
         if temporary is not None:
             pathlib.Path(temporary).unlink(missing_ok=True)
     return path
@@ -44,49 +75,141 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
     After an exception, Ctrl-C included, `out` is as it was before.
 
     Args:
-        out: The folder to make. It may exist if it is empty, or with `force`: then files
-            of the same name are replaced, one by one, and others stay.
+        out: The folder to make. It may exist if it is empty, or with `force`: then files of
+            the same name are replaced, all of them or none, and others stay.
         force: Whether `out` may hold files.
 
     Yields:
-        An empty folder beside `out`.
+        An empty folder, beside `out` or hidden in it.
 
     Raises:
-        InputError: if `out` is a file, is not empty, or can't be written.
+        InputError: if `out` is a file, is not empty, or can't be written, or if a folder is
+            where a file has to go, or a file where a folder has to.
     """
     out = pathlib.Path(out).absolute()
     try:
+        if out.is_symlink() and not out.exists():
+            raise InputError(f"{str(out)!r} is a link to nothing; remove it, or name a folder.")
         if out.exists() and not out.is_dir():
             raise InputError(f"{str(out)!r} is a file; name a folder.")
+        if out.is_dir() and not os.access(out, os.W_OK):
+            raise InputError(f"The folder {str(out)!r} can't be written.")
+        made = _missing_parents(out.parent)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # In a folder that is there, which may be a link or a mounted volume.
+        beside = out / out.name if out.is_dir() else out
+        _remove_leftovers(beside)
         if out.is_dir() and any(out.iterdir()) and not force:
             raise InputError(
                 f"The folder {str(out)!r} is not empty; name another, or allow replacing the "
                 "files of the same name with --force."
             )
-        if out.is_dir() and not os.access(out, os.W_OK):
-            raise InputError(f"The folder {str(out)!r} can't be written.")
-        made = _missing_parents(out.parent)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = pathlib.Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        staging = pathlib.Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{out.name}."))
     except OSError as error:
         raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
+    lock = None
+    _staged.append(staging)
     try:
+        with contextlib.suppress(OSError):  # where folders can't be opened
+            lock = _locked(os.open(staging, os.O_RDONLY))
         yield staging
-        os.chmod(staging, 0o777 & ~_umask())
-        if out.is_dir():
-            for file in sorted(p for p in staging.rglob("*") if p.is_file()):
-                target = out / file.relative_to(staging)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, target)
-        else:
-            os.rename(staging, out)
+        try:
+            if out.is_dir():
+                _replace(staging, out)
+            else:
+                os.chmod(staging, 0o777 & ~_umask())
+                os.rename(staging, out)
+        except OSError as error:
+            raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         for folder in reversed(made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
+    finally:
+        _staged.remove(staging)
+        if lock is not None:
+            os.close(lock)
     shutil.rmtree(staging, ignore_errors=True)
+    _note(out)
+
+
+def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
+    """Move the files of one folder into another: all of them, or none."""
+    names = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
+    for name in names:
+        if (out / name).is_dir():
+            raise InputError(
+                f"A file has to go to {str(out / name)!r}, which is a folder. Nothing was "
+                "replaced; remove the folder, or name another --out."
+            )
+        for parent in name.parents:
+            if (out / parent).exists() and not (out / parent).is_dir():
+                raise InputError(
+                    f"A folder has to go to {str(out / parent)!r}, which is a file. Nothing was "
+                    "replaced; remove the file, or name another --out."
+                )
+    old = pathlib.Path(tempfile.mkdtemp(dir=staging.parent, prefix=f".{out.name}."))
+    places: list[tuple[pathlib.Path, pathlib.Path | None]] = []
+    made: list[pathlib.Path] = []
+    try:
+        for number, name in enumerate(names):
+            target = out / name
+            made += _missing_parents(target.parent)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            kept = old / str(number) if os.path.lexists(target) else None
+            places.append((target, kept))
+            if kept is not None:
+                os.rename(target, kept)
+            os.rename(staging / name, target)
+    except BaseException:
+        for target, kept in reversed(places):
+            if kept is None:
+                target.unlink(missing_ok=True)
+            elif os.path.lexists(kept):
+                os.replace(kept, target)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _note(path: pathlib.Path) -> None:
+    path = path.absolute()
+    if not any(path.is_relative_to(one) for one in _staged):
+        _finished.append(path)
+
+
+def _remove_leftovers(path: pathlib.Path) -> None:
+    """Remove what killed processes left of writing this name."""
+    if fcntl is None:
+        return
+    parent = path.absolute().parent
+    if parent not in _hidden:
+        _hidden[parent] = [one for one in parent.iterdir() if one.name.startswith(".")]
+    found = [one for one in _hidden[parent] if one.name[:-8] == f".{path.name}."]
+    for one in found:
+        _hidden[parent].remove(one)
+        with contextlib.suppress(OSError):  # locked by who is at work on it, or gone
+            if time.time() - one.lstat().st_mtime < _YOUNG or one.is_symlink():
+                continue
+            handle = os.open(one, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
+            finally:
+                os.close(handle)
+
+
+def _locked(handle: int) -> int:
+    """Return a file descriptor after locking what it is of, where there are such locks."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
 
 
 def _missing_parents(folder: pathlib.Path) -> list[pathlib.Path]:

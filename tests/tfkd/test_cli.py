@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from tfkd.export import micro
 
 from tfkd.cli import main
+from tfkd.files import write_atomically
 
 FILES = {
     "teacher.keras",
@@ -51,6 +53,47 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, capsys
     assert out == "" and err.count("\n") == 1
     assert err.startswith("error: ") and message in err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "said"),
+    [
+        ("full disk", 2, "error: No space left on device\n"),
+        ("long path", 2, "error: File name too long: 'x"),
+        ("no memory", 2, "error: there is not enough memory for this\n"),
+        ("closed pipe", 141, ""),
+        ("ascii", 0, "5 us +/- 1 x 2 ?\n"),
+        ("ctrl-c", 130, "interrupted; nothing was written\n"),
+        ("ctrl-c after a file", 130, "interrupted; whole and in place: out/f.tflite\n"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(kind, status, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    out = open({"full disk": "/dev/full"}.get(kind, "out/text"), "w", encoding="ascii")  # noqa: SIM115
+
+    def run(options):
+        if kind == "long path":
+            open("x" * 300)  # noqa: SIM115
+        if kind == "ctrl-c after a file":
+            write_atomically("out/f.tflite", b"1")
+        errors = {"no memory": MemoryError, "closed pipe": BrokenPipeError}
+        if kind in errors or "ctrl-c" in kind:
+            raise errors.get(kind, KeyboardInterrupt)
+        print("5 µs ± 1 × 2 Ω", file=out)
+        out.flush()
+        return 0
+
+    monkeypatch.setattr("tfkd.commands.run", run)
+    with out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["inspect", "f.tflite"]) == status
+        monkeypatch.undo()
+    err = capsys.readouterr().err
+    assert err.count("\n") <= 1
+    assert (pathlib.Path(tmp_path, "out/text").read_text() if kind == "ascii" else err).startswith(
+        said
+    )
 
 
 def test_a_missing_dependency_is_one_line_and_status_2(tmp_path):

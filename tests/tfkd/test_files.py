@@ -1,9 +1,12 @@
 """Files and folders are whole or not there."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
+from tfkd import files
 from tfkd.errors import InputError
 from tfkd.files import staged_folder, write_atomically
 
@@ -62,3 +65,88 @@ def test_atomic_write(tmp_path):
     assert os.listdir(tmp_path) == ["f"]
     with pytest.raises(InputError, match="Cannot write"):
         write_atomically(tmp_path / "none" / "f", b"")
+
+
+@pytest.mark.parametrize("kind", ["folder for a file", "file for a folder", "fails midway"])
+def test_replacing_is_all_or_nothing(tmp_path, monkeypatch, kind):
+    out = tmp_path / "out"
+    (out / "sub").mkdir(parents=True)
+    (out / "a").write_text("old")
+    if kind == "file for a folder":
+        (out / "new").write_text("mine")
+    new = {"folder for a file": ["a", "sub"], "file for a folder": ["a", "new/b"]}
+    if kind == "fails midway":
+        rename = os.rename
+
+        def failing(source, target):
+            if str(source).endswith("z"):
+                raise OSError(28, "No space left on device")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", failing)
+    before = {p: p.is_file() and p.read_text() for p in out.rglob("*")}
+
+    def write():
+        with staged_folder(out, force=True) as folder:
+            for name in new.get(kind, ["a", "deep/er/b", "z"]):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text("new")
+
+    with pytest.raises(InputError, match=r"which is a|No space left"):
+        write()
+    assert {p: p.is_file() and p.read_text() for p in out.rglob("*")} == before
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_link_is_followed_and_one_to_nothing_is_an_error(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with staged_folder(tmp_path / "link") as folder:
+        (folder / "a").write_text("1")
+    assert [p.name for p in (tmp_path / "real").iterdir()] == ["a"]
+    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "dangling").symlink_to("nothing")
+    with (
+        pytest.raises(InputError, match="link to nothing"),
+        staged_folder(tmp_path / "dangling"),
+    ):
+        pass
+
+
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    killed = (
+        "import os, sys, pathlib\n"
+        "from tfkd.files import staged_folder\n"
+        "with staged_folder(sys.argv[1]) as folder:\n"
+        "    (folder / 'a').write_text('1')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, "-c", killed, str(out)], check=False)
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    kept = [tmp_path / ".out.notes", tmp_path / ".other.abcdefgh", tmp_path / ".out.12345678"]
+    for path in kept:
+        path.write_text("mine")
+    with staged_folder(out) as folder:  # the young one is another's who has just begun
+        assert not left.exists()
+        os.utime(folder, (0, 0))
+        monkeypatch.setattr(files, "_hidden", {})
+        write_atomically(out, b"")  # does not touch what is being worked on
+        assert folder.exists()
+        out.unlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", *(p.name for p in kept)])
+
+
+def test_what_was_finished_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_finished", [])
+    write_atomically(tmp_path / "f", b"1")
+
+    def half():
+        with staged_folder(tmp_path / "out") as folder:
+            write_atomically(folder / "inside", b"1")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        half()
+    assert files.finished() == [tmp_path / "f"]
