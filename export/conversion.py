@@ -131,6 +131,8 @@ def to_tflite(
         format, batch, recurrent, float_io, tuple(skip), bits or {}, micro, allow_flex, allow_custom
     )
     source = _Source(model, request, representative_data)
+    if source.other_precision:
+        warnings.warn(source.other_precision, stacklevel=2)
     sandbox.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         order = source.order(folder)
@@ -207,7 +209,7 @@ class _Source:
         self.request, self.notes, self.kept = request, [], ()
         self.renamed: dict[str, str] = {}  # path in the given model → name in ours
         self.twin = twin  # without its numbers: nothing is calibrated
-        self.signature = self.outputs = self.loop = None
+        self.signature = self.outputs = self.loop = self.other_precision = None
         if isinstance(given, (str, os.PathLike)):
             given = self._read(pathlib.Path(given))
         if self.signature is not None:
@@ -226,6 +228,12 @@ class _Source:
         self.structures = structures.of(source.inputs), structures.of(source.outputs)
         skip = [_layer_named(name, known, "skip") for name in request.skip]
         bits = {_layer_named(name, known, "bits"): width for name, width in request.bits.items()}
+        self.other_precision = translation.other_precision(given)
+        if self.other_precision:
+            self.notes.append(self.other_precision)
+            self.model = given
+            self._translate(backends.flavour(given), float32=True)
+            given = self.model
         self.model, self.samples = self._quantized(given, data)
         self._choose_form()
         self.kept += tuple(self.renamed.get(path, path) for path in skip)
@@ -340,12 +348,14 @@ class _Source:
         with contextlib.suppress(UnsupportedError):  # a custom layer: as it is
             self._translate("tf_keras")
 
-    def _translate(self, to: str):
-        if backends.flavour(self.model) == to:
+    def _translate(self, to: str, float32: bool = False):
+        if backends.flavour(self.model) == to and not float32:
             return
         layers = graph.walk(self.model).layers
-        self.model, names = translation.counterparts(self.model, to)
-        self.renamed = {path: names[id(one)] for path, one in layers if id(one) in names}
+        self.model, names = translation.counterparts(self.model, to, float32)
+        now = {path: names[id(one)] for path, one in layers if id(one) in names}
+        before = self.renamed or {path: path for path in now}
+        self.renamed = {path: now[name] for path, name in before.items() if name in now}
 
     def order(self, folder: str) -> converter.Order:
         """Write the SavedModel and return what to do with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 
 from tfkd import backends, graph, translation
@@ -31,7 +32,10 @@ def wrapped(model, skip, rule):
         raise InputError("The model is quantize-aware; prune or cluster before quantize_aware.")
     if any(type(layer).__name__ in _WRAPPERS for layer in getattr(model, "layers", ())):
         raise InputError("The model is pruned or clustered already; strip it first.")
-    translated, names_of = translation.counterparts(model)
+    other = translation.other_precision(model)
+    if other:
+        warnings.warn(other, stacklevel=3)
+    translated, names_of = translation.counterparts(model, float32=True)
     source = graph.walk(translated)
     skipped = graph.matching(translation.aliases(model, source, names_of), skip, "skip")
     calls = Counter(id(call.layer) for call in source.calls)
@@ -45,10 +49,6 @@ def wrapped(model, skip, rule):
             continue
         try:
             found = rule(layer, calls[id(layer)])
-            if layer.compute_dtype != "float32" and not isinstance(found, str) and found:
-                raise UnsupportedError(
-                    f"computes in {layer.compute_dtype}, in which tfmot would store its weights"
-                )
         except UnsupportedError as error:
             problems.append(f"layer {name!r} ({kind}) {error}")
             continue
@@ -95,7 +95,7 @@ def carried_back(trained, model, plain):
     Raises:
         InputError: if `trained` was not made from `model`.
     """
-    _, names_of = translation.counterparts(model)
+    _, names_of = translation.counterparts(model, float32=True)
     held = {layer.name: layer for layer in trained.layers}
     package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
     stripped = package.models.clone_model(model)

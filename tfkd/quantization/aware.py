@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from tfkd import backends, graph, translation
@@ -55,7 +57,10 @@ def quantize_aware(
     backends.tfmot()
     if preserve not in (None, "sparsity", "clusters"):
         raise InputError(f"preserve must be 'sparsity', 'clusters' or None, got {preserve!r}.")
+    other = translation.other_precision(model)
     lowering, _ = _lowering(model, skip, per_layer, preserve)
+    if other:
+        warnings.warn(other, stacklevel=2)
     quantized = lowering.run()
     for wrapper in quantized.layers:
         for weight, quantizer, variables in getattr(wrapper, "_weight_vars", ()):
@@ -192,7 +197,7 @@ def strip_quantization(qat, model):
                 "from this model."
             )
         for place, value in zip(places, trained, strict=True):
-            place.assign(value)
+            place.assign(np.asarray(value, getattr(place.dtype, "as_numpy_dtype", place.dtype)))
     return stripped
 
 
@@ -286,7 +291,7 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
     """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
     from tfkd.quantization import parts
 
-    translated, names_of = translation.counterparts(model)
+    translated, names_of = translation.counterparts(model, float32=True)
     source = graph.walk(translated)
     frozen = {names_of[id(layer)] for layer in _frozen_from_outside(model)}
     for _, layer in source.layers:

@@ -11,7 +11,14 @@
 """
 
 from tfkd.translation.activations import custom_objects
-from tfkd.translation.model import aliases, counterparts, translate
+from tfkd.translation.model import aliases, counterparts, other_precision, translate
 from tfkd.translation.registry import register
 
-__all__ = ["aliases", "counterparts", "custom_objects", "register", "translate"]
+__all__ = [
+    "aliases",
+    "counterparts",
+    "custom_objects",
+    "other_precision",
+    "register",
+    "translate",
+]

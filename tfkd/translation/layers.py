@@ -72,7 +72,11 @@ _WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 _SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
 
 
-def counterpart(layer, name: str, to: str, translate: Callable):
+#: Floating-point types, and policies, in the place of which a float32 copy can stand.
+OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16"})
+
+
+def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = False):
     """Return an unbuilt layer of the target that computes what `layer` does.
 
     Args:
@@ -80,6 +84,7 @@ def counterpart(layer, name: str, to: str, translate: Callable):
         name: What to call it.
         to: `"keras"` or `"tf_keras"`.
         translate: For a model inside a wrapper.
+        float32: Whether it is to compute in float32 where `layer` computes in another precision.
 
     Raises:
         UnsupportedError: saying what the target has no word for.
@@ -96,19 +101,20 @@ def counterpart(layer, name: str, to: str, translate: Callable):
         return renamed(pair.makers[to](layer), name)
     target = type(layer) if backends.flavour(layer) == to else _target_class(layer, to)
     if kind in _INNER and target is getattr(package.layers, kind, None):
-        return build(target, _settings(layer, name, target, to, translate))
+        return build(target, _settings(layer, name, target, to, translate, float32))
     if kind == "Lambda" and target is package.layers.Lambda:
-        return build(target, _lambda_settings(layer, name))
+        return build(target, _lambda_settings(layer, name, float32))
     if kind == "StochasticDepth" and _is_of_applications(layer):
         # tf_keras's own fails in `fit`; on images it is a dropout of whole samples.
         settings = {"rate": layer.drop_path_rate, "noise_shape": (None, 1, 1, 1), "name": name}
-        return build(package.layers.Dropout, {**settings, "dtype": layer.dtype_policy.name})
+        return build(package.layers.Dropout, {**settings, "dtype": _policy(layer, float32)})
     if target is type(layer):
-        return _from_config(target, {**layer.get_config(), "name": name})
+        config = {**layer.get_config(), "name": name}
+        return _from_config(target, _in_float32(config) if float32 else config)
     if pair is not None or _is_of_applications(layer):
-        config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
+        config = {**layer.get_config(), "name": name, "dtype": _policy(layer, float32)}
         return _from_config(target, config)
-    return build(target, _settings(layer, name, target, to, translate))
+    return build(target, _settings(layer, name, target, to, translate, float32))
 
 
 def standard(kind: str, settings: dict, to: str):
@@ -164,12 +170,21 @@ def copy_state(source, target) -> None:
     if shapes[0] != shapes[1]:
         raise UnsupportedError(f"its weights have the shapes {shapes[0]}, not {shapes[1]}")
     for old, new in zip(ours, theirs, strict=True):
-        new.assign(old.numpy())
+        new.assign(_cast(old.numpy(), new))
     target.trainable = source.trainable
     for old, new in pairs:
         copy_state(old, new)
     if ours and hasattr(target, "finalize_state"):
         target.finalize_state()
+
+
+def _cast(values, variable):
+    """Return values in a variable's type, where both are floating point and differ."""
+    wanted = getattr(variable.dtype, "name", variable.dtype)
+    given = getattr(values, "dtype", None)
+    if given is None or given == wanted or "float" not in given.name or "float" not in wanted:
+        return values
+    return values.astype(getattr(variable.dtype, "as_numpy_dtype", wanted))
 
 
 def _package(flavour: str):
@@ -204,10 +219,36 @@ def _target_class(layer, to: str):
     )
 
 
-def _settings(layer, name: str, target, to: str, translate) -> dict:
+def _policy(layer, float32: bool) -> str:
+    """Return the name of a layer's policy for the target."""
+    name = layer.dtype_policy.name
+    return "float32" if float32 and name in OTHER_FLOATS else name
+
+
+def _in_float32(config):
+    """Return a configuration in which no layer has a policy of `OTHER_FLOATS`."""
+    if isinstance(config, (list, tuple)):
+        return (tuple if isinstance(config, tuple) else list)(map(_in_float32, config))
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32"
+        if key == "dtype" and _policy_name(value) in OTHER_FLOATS
+        else _in_float32(value)
+        for key, value in config.items()
+    }
+
+
+def _policy_name(held) -> str | None:
+    """Return the name of a policy in a configuration: alone, or in one of its own."""
+    held = held.get("config", {}).get("name") if isinstance(held, dict) else held
+    return held if isinstance(held, str) else None
+
+
+def _settings(layer, name: str, target, to: str, translate, float32: bool) -> dict:
     """Return what to call the target's class with."""
     kind, source = type(layer).__name__, backends.flavour(layer)
-    config = {**layer.get_config(), "name": name, "dtype": layer.dtype_policy.name}
+    config = {**layer.get_config(), "name": name, "dtype": _policy(layer, float32)}
     if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
         config.pop("dtype")  # of their inputs, and each Keras has its own
     if kind in _WITH_VOCABULARY:
@@ -216,7 +257,7 @@ def _settings(layer, name: str, target, to: str, translate) -> dict:
         config.pop("num_bins")  # of which `adapt` made them
     if _regularizes_activity(layer):
         config["activity_regularizer"] = True
-    config.update(_inner_settings(layer, to, translate))
+    config.update(_inner_settings(layer, to, translate, float32))
     settings, lost = {}, []
     accepted = _accepted(target, to)
     for key, value in config.items():
@@ -235,7 +276,7 @@ def _settings(layer, name: str, target, to: str, translate) -> dict:
     return settings
 
 
-def _lambda_settings(layer, name: str) -> dict:
+def _lambda_settings(layer, name: str, float32: bool) -> dict:
     """A function computes on TensorFlow's tensors, whichever Keras calls it: hand it over."""
     return {
         "function": layer.function,
@@ -243,7 +284,7 @@ def _lambda_settings(layer, name: str) -> dict:
         "mask": layer.mask,
         "arguments": layer.arguments,
         "name": name,
-        "dtype": layer.dtype_policy.name,
+        "dtype": _policy(layer, float32),
     }
 
 
@@ -336,7 +377,7 @@ def _regularizes_activity(layer) -> bool:
     return getattr(layer, "activity_regularizer", None) is not None and not made
 
 
-def _inner_settings(layer, to: str, translate) -> dict:
+def _inner_settings(layer, to: str, translate, float32: bool) -> dict:
     """Return the settings that are layers, as layers of the target."""
     kind, inner = type(layer).__name__, {}
     for key, attribute in _INNER.get(kind, {}).items():
@@ -344,13 +385,13 @@ def _inner_settings(layer, to: str, translate) -> dict:
         if key == "backward_layer" and _mirrors(layer.forward_layer, held):
             inner[key] = None
         elif isinstance(held, (list, tuple)):
-            inner[key] = [counterpart(one, one.name, to, translate) for one in held]
+            inner[key] = [counterpart(one, one.name, to, translate, float32) for one in held]
         else:
             name = held.name
             if kind == "Bidirectional":
                 # Both put the direction in front of the name themselves.
                 name = name.removeprefix("forward_").removeprefix("backward_")
-            inner[key] = counterpart(held, name, to, translate)
+            inner[key] = counterpart(held, name, to, translate, float32)
     return inner
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import re
 from collections.abc import Callable
@@ -61,19 +62,42 @@ def translate(model, to: str = "tf_keras"):
     return _Translator(source, to).model()
 
 
-def counterparts(model, to: str = "tf_keras"):
+def counterparts(model, to: str = "tf_keras", float32: bool = False):
     """Translate a model and say which layer became which.
 
     Args:
         model: As in `translate`.
         to: As in `translate`.
+        float32: Whether what computes in another precision is to compute in float32.
 
     Returns:
         The translated model, and the name there of each layer by `id` of the layer here.
     """
-    translator = _Translator(graph.walk(model), to)
+    translator = _Translator(graph.walk(model), to, float32)
     translated = translator.model()
     return translated, {key: layer.name for key, layer in translator.layers.items()}
+
+
+def other_precision(model) -> str | None:
+    """Say that a model computes in another precision than float32, `None` if it does not.
+
+    What goes on in float32 then works on a copy: `counterparts(model, float32=True)`.
+    """
+    walked = graph.walk(model)
+    held = [layer for _, layer in walked.layers if hasattr(layer, "_flatten_layers")]
+    kinds = {
+        policy
+        for layer in held
+        for one in layer._flatten_layers()
+        if (policy := one.dtype_policy.name) in layers.OTHER_FLOATS
+    }
+    kinds |= {tensor.dtype for tensor in walked.input_list} & layers.OTHER_FLOATS
+    if not kinds:
+        return None
+    return (
+        f"The model {model.name!r} computes in {', '.join(sorted(kinds))}: a float32 copy with the "
+        "same weights stands in its place."
+    )
 
 
 def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[str, set[str]]:
@@ -97,8 +121,10 @@ def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[st
 class _Translator:
     """Makes every layer before any is called, so that all problems are told at once."""
 
-    def __init__(self, source: graph.Graph, to: str):
-        self.source, self.to = source, to
+    def __init__(self, source: graph.Graph, to: str, float32: bool = False):
+        self.source, self.to, self.float32 = source, to, float32
+        if float32:
+            self.source = _in_float32(source)
         self.package = {"keras": backends.keras, "tf_keras": backends.tf_keras}[to]()
         self.taken = {tensor.name for tensor in source.input_list}
         self.layers: dict[int, Any] = {}
@@ -109,7 +135,9 @@ class _Translator:
             if not operations.is_operation(layer):
                 with _told(path, problems):
                     name = self._name(layer.name, path)
-                    self.layers[id(layer)] = layers.counterpart(layer, name, self.to, translate)
+                    self.layers[id(layer)] = layers.counterpart(
+                        layer, name, self.to, self._inner, self.float32
+                    )
         steps = []
         for call in self.source.calls:
             with _told(call.name, problems):
@@ -122,6 +150,10 @@ class _Translator:
                     layers.copy_state(layer, self.layers[id(layer)])
         raise_all(problems, UnsupportedError, fix=_WAY_OUT)
         return translated
+
+    def _inner(self, model, to: str):
+        """Translate a model inside a wrapper."""
+        return _Translator(graph.walk(model), to, self.float32).model()
 
     def _replay(self, steps: list[Callable]):
         remaining = iter(steps)
@@ -208,6 +240,26 @@ class _Translator:
             name += "_"
         self.taken.add(name)
         return name
+
+
+def _in_float32(source: graph.Graph) -> graph.Graph:
+    """Return a graph whose tensors are float32 where they have another precision."""
+
+    def cast(leaf):
+        other = isinstance(leaf, graph.Tensor) and leaf.dtype in layers.OTHER_FLOATS
+        return dataclasses.replace(leaf, dtype="float32") if other else leaf
+
+    calls = [
+        dataclasses.replace(
+            call,
+            args=graph.map_structure(cast, call.args),
+            kwargs=graph.map_structure(cast, call.kwargs),
+            outputs=graph.map_structure(cast, call.outputs),
+        )
+        for call in source.calls
+    ]
+    inputs, outputs = (graph.map_structure(cast, one) for one in (source.inputs, source.outputs))
+    return dataclasses.replace(source, inputs=inputs, outputs=outputs, calls=tuple(calls))
 
 
 @contextlib.contextmanager

@@ -362,9 +362,6 @@ def test_models_that_can_not_be_pruned_are_refused(package):
         cluster_weights(sparse)
     with pytest.raises(InputError, match="is quantize-aware; prune or cluster before"):
         prune_weights(quantize_aware(sequential(package)), steps=6)
-    layer = package.layers.Dense(2, dtype="mixed_bfloat16", name="d")
-    with pytest.raises(UnsupportedError, match="'d' .* computes in bfloat16"):
-        prune_weights(package.Sequential([package.Input((3,)), layer]), steps=6)
 
 
 def test_stripping_asks_for_the_right_models_and_enough_steps():
