@@ -119,8 +119,12 @@ EXPORT_MAY_IMPORT = {
     "_version",
 }
 # `teachers` opens `.tflite` teachers, with the one class that opens such files; `pruning` asks how
-# many bytes a file has and how long it takes; `comparison` scores, and draws intervals.
-MAY_IMPORT_EXPORT = {"pruning", "comparison", "compression", "bundling", "commands", "teachers"}
+# many bytes a file has and how long it takes; `comparison` scores, and draws intervals;
+# `quantization` calibrates with what `to_tflite` takes, which is read there.
+MAY_IMPORT_EXPORT = {
+    *("pruning", "comparison", "compression", "bundling", "commands", "teachers"),
+    "quantization",
+}
 
 
 def modules():

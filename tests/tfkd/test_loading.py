@@ -10,7 +10,7 @@ import pytest
 import tf_keras
 from tiny_models import cnn, dense, predicted
 
-from tfkd import loading, translate
+from tfkd import backends, loading, translate
 from tfkd.errors import InputError
 from tfkd.quantization import parts  # noqa: F401  in another process `loading` does it
 
@@ -60,15 +60,16 @@ def test_a_model_comes_back_equal_and_in_its_keras(package, suffix, tmp_path, rn
 
 def test_a_quantize_aware_model_comes_back(qat, digits, tmp_path):
     want = predicted(qat, digits.test.x)
-    for path in (tmp_path / "qat.h5", tmp_path / "saved"):
+    for path in (tmp_path / "qat.keras", tmp_path / "qat.h5", tmp_path / "saved"):
         again = loading.load_model(saved(qat, path))
         kinds = [type(layer).__name__ for layer in again.layers]
         assert kinds == [type(layer).__name__ for layer in qat.layers]
         np.testing.assert_allclose(predicted(again, digits.test.x), want, atol=1e-5)
 
 
-def test_a_quantize_aware_model_in_a_keras_file_is_told_to_go_to_h5(qat, tmp_path):
-    assert "can't read the quantize-aware models" in message(saved(qat, tmp_path / "q.keras"))
+def test_a_model_of_tfmots_own_scheme_in_a_keras_file_is_told_to_go_to_h5(tmp_path):
+    aware = backends.tfmot().quantization.keras.quantize_model(cnn(tf_keras))
+    assert "models of tfmot's own schemes" in message(saved(aware, tmp_path / "q.keras"))
 
 
 def lends(package, activation):

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from tfkd import backends
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.pruning.wrapping import called, carried_back, wrapped
 
 _INITS = {
@@ -31,7 +31,8 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
     Args:
         model: A built and trained Functional or Sequential model, Keras 3 or tf_keras; it is
             not changed. A Keras 3 model is translated first (see `translate`).
-        clusters: Different values in each kernel, at most; at least 2.
+        clusters: Different values in each kernel, at most; at least 2, and 3 for a kernel with
+            zeros.
         skip: Names, or regular expressions that match whole names, of layers left as they are.
         init: Where the values start: `"kmeans++"`, `"density"` (as many weights each),
             `"linear"` (evenly spaced) or `"random"`.
@@ -43,7 +44,8 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
     Raises:
         InputError: for fewer than two clusters, an unknown init, or a pattern that matches no
             layer.
-        UnsupportedError: for a subclassed model, or one in which nothing can be clustered.
+        UnsupportedError: for a subclassed model, one in which nothing can be clustered, or two
+            clusters and a kernel with zeros.
 
     Example:
         >>> import keras, numpy as np, tfkd
@@ -74,8 +76,15 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
         least = min(int(np.prod(weight.shape)) for _, weight in found)
         if least <= clusters:
             return f"it has a kernel of {least} weights"
+        whole = [int(np.count_nonzero(weight)) for _, weight in found]
+        sizes = [int(np.prod(weight.shape)) for _, weight in found]
+        pruned = whole != sizes and min(whole) > 0
+        if pruned and min(whole) < clusters:
+            return f"it has a kernel of {min(whole)} weights that are not zero"
+        if pruned and clusters == 2:
+            raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
         return wrapper(hasattr(layer, "cell") or kind == "Bidirectional")(
-            layer, clusters, centroids, name=layer.name
+            layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name
         )
 
     return wrapped(model, skip, rule)
@@ -118,12 +127,39 @@ def unwrapped(layer):
 def wrapper(recurrent: bool = False):
     """Return the wrapper of a clustered layer: tfmot's, which does not hand `training` on."""
     backends.tfmot()
+    import tensorflow as tf
     from tensorflow_model_optimization.python.core.clustering.keras import cluster_wrapper
 
     kind = "ClusterWeightsRNN" if recurrent else "ClusterWeights"
 
     class Clustered(getattr(cluster_wrapper, kind)):
-        """A layer whose kernels have few values."""
+        """A layer whose kernels have few values, and its zeros where it had some.
+
+        tfmot's keeps no note of the zeros in a file, and trains what is frozen.
+        """
+
+        def build(self, input_shape):
+            super().build(input_shape)
+            for name in self.sparsity_masks:
+                weight = self.original_clusterable_weights[name]
+                mask = self.add_weight(f"sparsity_{name}", weight.shape, trainable=False)
+                mask.assign(np.asarray(weight) != 0)
+                self.sparsity_masks[name] = mask
+
+        def update_clustered_weights_associations(self):
+            for name in self.sparsity_masks:
+                # In a file that was read the values are others than those of `build`.
+                self.zero_idx[name] = tf.argmin(tf.abs(self.cluster_centroids[name]), axis=-1)
+            super().update_clustered_weights_associations()
+
+        @property
+        def trainable_weights(self):
+            return super().trainable_weights if self.trainable else []
+
+        @property
+        def non_trainable_weights(self):
+            frozen = [] if self.trainable else self._trainable_weights
+            return super().non_trainable_weights + frozen
 
         def call(self, inputs, *args, training=None, **kwargs):
             self.update_clustered_weights_associations()

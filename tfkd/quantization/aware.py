@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 import numpy as np
@@ -34,7 +35,8 @@ def quantize_aware(
         per_layer: Name or regular expression → a `tfmot.quantization.keras.QuantizeConfig`
             to use for these layers in the place of the table's rule.
         preserve: `"sparsity"` keeps weights at zero that are zero (after pruning),
-            `"clusters"` keeps weights equal that are equal (after clustering). tfmot calls
+            `"clusters"` keeps weights equal that are equal, and zeros zero (after clustering,
+            of pruned weights too). tfmot calls
             this collaborative optimization; its own schemes know its default layers only.
         freeze_batch_norm: Whether batch normalization uses its moving statistics from the
             start and trains none of its weights.
@@ -84,17 +86,24 @@ def calibrate(qat, data, batch_size: int = 64):
 
     Args:
         qat: A model from `quantize_aware`; its ranges are set.
-        data: Array of shape (examples, ...), or a list or dict of them for several inputs:
-            100 to 500 examples, preprocessed as in training.
-        batch_size: Examples at a time.
+        data: 100 to 500 examples, preprocessed as in training: arrays (examples, ...), a list or
+            dict of them for several inputs, or whatever else `to_tflite` takes as
+            `representative_data`, a `tf.data.Dataset` of batches for one, of which 500 examples
+            are drawn.
+        batch_size: Examples at a time, at least 1.
 
     Returns:
         `qat`.
 
     Raises:
-        InputError: if `data` is empty, or the model does not come from `quantize_aware`.
+        InputError: if `data` is empty or does not fit the inputs, or the model does not come
+            from `quantize_aware`.
     """
+    from tfkd.export.calibration import representative_samples
     from tfkd.quantization import parts
+
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
 
     rounders = [
         layer
@@ -103,18 +112,15 @@ def calibrate(qat, data, batch_size: int = 64):
     ]
     if not rounders:
         raise InputError("The model does not come from quantize_aware.")
-    arrays = [np.asarray(leaf) for leaf in graph.leaves(data)]
-    if not arrays or not len(arrays[0]):
-        raise InputError("The data to calibrate with is empty; give 100 to 500 examples.")
+    whole = isinstance(data, (list, tuple, dict)) or hasattr(data, "__array__")
+    arrays = representative_samples(qat, data, limit=sys.maxsize if whole else 500)
     for layer in rounders:
         layer.quantizer_vars["seen"].assign(0.0)
     probe = backends.tf_keras().Model(qat.inputs, [layer.input for layer in rounders])
     low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
     for start in range(0, len(arrays[0]), batch_size):
-        batch = graph.map_structure(
-            lambda leaf, start=start: np.asarray(leaf)[start : start + batch_size], data
-        )
-        seen = list(graph.leaves(probe(batch, training=False)))
+        batch = [values[start : start + batch_size] for values in arrays]
+        seen = list(graph.leaves(probe(batch if len(batch) > 1 else batch[0], training=False)))
         low = np.minimum(low, [np.min(values) for values in seen])
         high = np.maximum(high, [np.max(values) for values in seen])
     for layer, least, most in zip(rounders, low, high, strict=True):

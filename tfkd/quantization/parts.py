@@ -42,8 +42,8 @@ class WeightRounding(_Quantizer):
         channels: Axes whose every index has a scale of its own; `()` for one scale.
         blocks: Shape to see the weights in first, for example (-1, 4, units) for the four
             gates of an LSTM, each of which the file stores as a tensor of its own.
-        preserve: `"sparsity"` keeps weights that are zero now at zero; `"clusters"` keeps
-            weights that are equal now equal; `None` neither.
+        preserve: `"sparsity"` keeps weights that are zero now at zero; `"clusters"` does so,
+            too, and keeps weights that are equal now equal; `None` neither.
     """
 
     def __init__(self, channels=(), blocks=None, preserve=None):
@@ -72,7 +72,8 @@ class WeightRounding(_Quantizer):
             variables["sparsity"].assign(tf.cast(weight != 0, tf.float32))
         elif self.preserve == "clusters":
             _, numbers = tf.unique(tf.reshape(weight, [-1]))
-            variables["clusters"].assign(tf.reshape(numbers, weight.shape))
+            numbers = tf.reshape(numbers, weight.shape)
+            variables["clusters"].assign(tf.where(weight == 0, -1, numbers))
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Return the rounded weights, of the same shape."""
@@ -82,11 +83,12 @@ class WeightRounding(_Quantizer):
         elif self.preserve == "clusters":
             numbers = tf.convert_to_tensor(weights["clusters"])
             flat = tf.reshape(numbers, [-1])
-            # Members of a cluster share their mean, and so the mean of their gradients.
+            # Members of a cluster share their mean, and so the mean of their gradients; zeros,
+            # which are numbered -1, stay zeros.
             means = tf.math.unsorted_segment_mean(
                 tf.reshape(w, [-1]), flat, tf.reduce_max(flat) + 1
             )
-            w = tf.gather(means, numbers)
+            w = tf.where(numbers < 0, 0.0, tf.gather(means, tf.maximum(numbers, 0)))
         seen = w if self.blocks is None else tf.reshape(w, self.blocks)
         kept = [axis % len(seen.shape) for axis in self.channels]
         axes = [axis for axis in range(len(seen.shape)) if axis not in kept]
