@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
 import tempfile
@@ -99,8 +98,10 @@ def to_tflite(
             length. `"auto"` picks by format; the file's `notes` say what, `recurrent_forms`
             what the others cost.
         float_io: Keep input and output of an integer file in float32.
-        skip: Names of layers to leave in floating point in an int8 file.
-        bits: For `"int4"`, other widths (8, or 32 for float) by layer name.
+        skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
+            file, or regular expressions that match whole ones. Of a quantize-aware model,
+            `quantize_aware(skip=...)` has them.
+        bits: For `"int4"`, other widths (8, or 32 for float) by such names.
         micro: Refuse what TensorFlow Lite for Microcontrollers can't run, and try the file on
             it (extra `micro`).
         allow_flex: Keep operations that TFLite lacks as TensorFlow's own ("Flex"); such a file
@@ -127,8 +128,9 @@ def to_tflite(
         >>> to_tflite(model).inputs[0].shape
         (1, 4)
     """
+    skip = (skip,) if isinstance(skip, str) else tuple(skip)
     request = _Request(
-        format, batch, recurrent, float_io, tuple(skip), bits or {}, micro, allow_flex, allow_custom
+        format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom
     )
     source = _Source(model, request, representative_data)
     if source.other_precision:
@@ -226,8 +228,13 @@ class _Source:
         known = source.layers
         self.declared = tuple(map(tracing.declared_order, (source.inputs, source.outputs)))
         self.structures = structures.of(source.inputs), structures.of(source.outputs)
-        skip = [_layer_named(name, known, "skip") for name in request.skip]
-        bits = {_layer_named(name, known, "bits"): width for name, width in request.bits.items()}
+        names = {path: {path, layer.name} for path, layer in known}
+        skip = graph.matching(names, request.skip, "skip")
+        bits = {
+            path: width
+            for pattern, width in request.bits.items()
+            for path in graph.matching(names, pattern, "bits")
+        }
         self.other_precision = translation.other_precision(given)
         if self.other_precision:
             self.notes.append(self.other_precision)
@@ -414,21 +421,6 @@ def _pick(model, format: str, wanted: str, micro: bool):
     if micro and format == "int8" and "unrolled" in takes and streaming.can_loop(model):
         form, told = "loop", "the loop, the smallest on a microcontroller"
     return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
-
-
-def _layer_named(name: str, known, argument: str) -> str:
-    """Return the path of the layer that a name or path stands for."""
-    paths = [path for path, layer in known if name in (path, layer.name)]
-    if name in paths:
-        return name
-    if len(paths) == 1:
-        return paths[0]
-    near = paths or difflib.get_close_matches(name, [path for path, _ in known], 3, 0.3)
-    near = near or [path for path, _ in known][:3]
-    raise InputError(
-        f"{argument}= names {'several layers' if paths else 'no layer'} with {name!r}; "
-        f"{'they' if paths else 'the nearest'} are {', '.join(map(repr, near))}."
-    )
 
 
 def is_signature(path) -> bool:

@@ -71,6 +71,8 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
         if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
             return None
         found = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
+        if not layer.trainable:
+            return "it is frozen"
         if not found:
             return f"tfmot leaves the kernels of {kind} as they are"
         least = min(int(np.prod(weight.shape)) for _, weight in found)

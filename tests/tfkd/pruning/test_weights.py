@@ -19,6 +19,7 @@ from tfkd import (
     quantize_aware,
     strip_clustering,
     strip_pruning,
+    strip_quantization,
 )
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.pruning import Sparsity, sparsity
@@ -440,6 +441,42 @@ def test_the_values_may_start_in_any_of_tfmots_ways(init):
     counts = list(few(strip_clustering(clustered, model)).values())
     assert counts[0] <= 4 < counts[1]
     assert clustered.tfkd_whole == {model.layers[1].name: "left out by skip"}
+
+
+def test_clusters_keep_the_zeros_of_pruning_up_to_the_int8_file(package, tmp_path, rng):
+    layers = package.layers
+    model = package.Sequential([package.Input((2, 16)), layers.SimpleRNN(16, name="r")])
+    model.add(layers.Dense(12, activation="relu", name="d"))
+    model.add(layers.Dense(12, name="frozen", trainable=False))
+    for weight in model.weights:
+        if len(weight.shape) > 1:
+            weight.assign(weight.numpy() * (rng.random(weight.shape) < 0.4))
+    pruned = kernels(model)
+    x = rng.normal(size=(32, 2, 16)).astype("float32")
+
+    def fitted(model):
+        model.compile(tf_keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+        model.fit(x, np.ones((32, 12)), batch_size=8, verbose=0)
+        return model
+
+    def check(model):
+        for name, kernel in kernels(model).items():
+            assert (kernel[pruned[name] == 0] == 0).all()
+            assert name == "frozen/kernel" or len(np.unique(kernel)) <= 5
+
+    clustered = fitted(cluster_weights(model, 5))
+    assert clustered.tfkd_whole == {"frozen": "it is frozen"}
+    stripped = strip_clustering(clustered, model)
+    check(stripped)
+    before, after = kernels(strip_clustering(cluster_weights(model, 5), model)), kernels(stripped)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"r/kernel", "r/recurrent_kernel", "d/kernel"}
+    with pytest.warns(UserWarning, match="legacy"):
+        clustered.save(tmp_path / "c.h5")
+    check(strip_clustering(fitted(tf_keras.models.load_model(tmp_path / "c.h5")), model))
+    check(strip_quantization(fitted(quantize_aware(stripped, preserve="clusters")), model))
+    with pytest.raises(UnsupportedError, match="'d' .Dense. has zeros.*at least 3 clusters"):
+        cluster_weights(model, 2)
 
 
 def test_layers_that_can_not_be_clustered_are_named():
