@@ -472,13 +472,13 @@ def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
             }
         except (re.error, TypeError) as error:
             raise InputError(
-                f"{argument}: {pattern!r} is no regular expression: {error}."
+                f"{argument}= {pattern!r} is no regular expression: {error}."
             ) from None
         if not known:
             every = list(dict.fromkeys(alias for one in names.values() for alias in sorted(one)))
             near = difflib.get_close_matches(pattern, every, 3, 0.3) or list(names)[:3]
             raise InputError(
-                f"{argument}: {pattern!r} matches no layer; the nearest names are "
+                f"{argument}= {pattern!r} matches no layer; the nearest names are "
                 f"{', '.join(map(repr, near))}."
             )
         found += sorted(known)

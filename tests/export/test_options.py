@@ -100,7 +100,7 @@ def test_dynamic_says_when_it_narrows_nothing():
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"float_io": True}, "float_io is for integer files"),
         ({"format": "float32", "skip": ["a"]}, "skip= leaves layers of an int8 file float"),
-        ({"format": "int8", "skip": ["nope"]}, "names no layer with 'nope'; the nearest are"),
+        ({"format": "int8", "skip": ["nope"]}, "'nope' matches no layer; the nearest names are"),
         ({"format": "int4", "bits": {"dense": 3}}, "takes 4, 8 or 32"),
         ({"bits": {"dense": 8}}, "bits= goes with format='int4'"),
         ({"format": "float16", "micro": True}, "Microcontrollers run float32, int8 and int16x8"),

@@ -351,7 +351,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (INT8 + "--data broken.npz", "Cannot read 'broken.npz' as .npz"),
         (INT8 + "--data text.txt", "Cannot read 'text.txt' as .npz"),
         (INT8 + "--data shape.npz", "x_train for input 'pixels' must have the shape"),
-        (INT8 + "--data digits.npz --skip nothing", "--skip names no layer with 'nothing'; the"),
+        (INT8 + "--data digits.npz --skip nothing", "--skip 'nothing' matches no layer; the"),
         (INT8 + "--data labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
         ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), and an .npz file has"),
         ("inspect none.tflite", "Cannot read 'none.tflite': No such file"),

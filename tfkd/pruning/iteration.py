@@ -207,8 +207,11 @@ class _Walk:
         least = step / 8
         at = next((one.measured for one in reversed(self.rounds) if one.kept), None)
         at = at or self.yardstick.original
+        harmful = set()  # sizes of students that were stepped back from
         for one in self.rounds:
             step = one.step if one.kept else one.step / 2
+            size = one.measured.parameters, one.measured.macs
+            harmful = set() if one.kept else harmful | {size}
         while True:
             unmet = self.yardstick.unmet(at, self.wanted)
             if self.wanted and not unmet:
@@ -222,6 +225,13 @@ class _Walk:
                 student = self._pruned(at, unmet, step)
             except InputError as error:
                 return f"nothing more can go: {error}"
+            costs = cost.measure(student)
+            if costs.parameters == at.parameters:
+                return "nothing was found that could go"
+            size = costs.parameters, costs.macs
+            if size in harmful:  # the same channels: it would be the same round again
+                step /= 2
+                continue
             before = self.yardstick.score(student, "validation")
             number = len(self.rounds) + 1
             student, other = self._trained(f"round {number}", student, epochs)
@@ -231,12 +241,11 @@ class _Walk:
             taught = self.lessons.helps
             self.rounds.append(Round(number, step, measured, kept, before, seconds, other, taught))
             self.state.save(self.rounds, student if kept else None)
-            if not kept:
-                step /= 2
-            elif measured.parameters == at.parameters:
-                return "the last round found nothing that could go"
+            if kept:
+                self.current, at, harmful = student, measured, set()
             else:
-                self.current, at = student, measured
+                step /= 2
+                harmful.add(size)
 
     def _trained(self, stage: str, student, epochs: int):
         """Train a pruned student; return it, and the score of the other way if it was tried."""

@@ -95,6 +95,15 @@ class Killed(BaseException):
     pass
 
 
+def test_rounds_that_would_prune_the_same_channels_are_not_repeated(trained, small_digits):
+    # By eights there are few ways to prune two layers of 16 channels.
+    still = {**QUICK, "learning_rate": 1e-9, "round_to": 8, "epochs": 1}
+    found = tfkd.spiral(trained, small_digits, max_drop=0.0, step=0.5, **still)
+    sizes = [one.measured.parameters for one in found.rounds]
+    assert sizes and len(set(sizes)) == len(sizes) < 4
+    assert not any(one.kept for one in found.rounds)
+
+
 def test_a_killed_run_goes_on_from_its_last_round(trained, small_digits, tmp_path):
     arguments = {"target": {"parameters": 0.4}, "step": 0.25, "round_to": 2, **QUICK}
     arguments |= {"final_epochs": 1, "alternatives": ("one_shot",)}
