@@ -32,6 +32,7 @@ from . import (
     calibration,
     converter,
     flatbuffer,
+    interpreter,
     micro_ops,
     recurrent,
     sandbox,
@@ -95,8 +96,8 @@ def to_tflite(
             only; it keeps its state between calls and must be reset. `"unrolled"`: every step
             written out, fast and large. `"loop"`: a WHILE operator. `"step"`: one step a call,
             with the state as inputs and outputs `state_in_*` and `state_out_*`, for any
-            length. `"auto"` picks by format; the file's `notes` say what, `recurrent_forms`
-            what the others cost.
+            length. `"auto"` picks by format, length and, with `micro`, for a microcontroller;
+            the file's `notes` say what, `recurrent_forms` measures what the others cost.
         float_io: Keep input and output of an integer file in float32.
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
             file, or regular expressions that match whole ones. Of a quantize-aware model,
@@ -316,7 +317,7 @@ class _Source:
 
     def _choose_form(self):
         request = self.request
-        form, note = _pick(self.model, request.format, request.recurrent, request.micro)
+        form, note = _pick(self.model, request.format, request.recurrent, request.micro, self.twin)
         self.notes += [note] if note else []
         integer = request.format in _INTEGER
         if form is None:
@@ -411,16 +412,59 @@ class _Source:
         return {tracing.scope_of(c.name): given.get(c.name, c.name) for c in calls}
 
 
-def _pick(model, format: str, wanted: str, micro: bool):
-    """Choose the form of recurrence, see `recurrent.choose`; on a microcontroller the small one."""
+# Steps up to which "auto" writes recurrence out in an integer file for a phone: some 70 kB. And
+# where there is no loop: beyond the second number the converter takes minutes.
+_SHORT, _LONG = 32, 512
+
+
+def _pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
+    """Choose the form of recurrence, see `recurrent.choose`; return it and a note.
+
+    In integers: on a microcontroller the smallest; elsewhere, where XNNPACK has no kernel for the
+    fused LSTM, steps that are written out, or a loop if they are many.
+    """
     form, takes = recurrent.choose(model, format, wanted)
     if not takes:
         return form, None
+    costs = ""
+    if format in _INTEGER and not twin:
+        form, takes, costs = _pick_integer(model, format, takes, micro)
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
-    # Their GATHER, with which the loop reads its step, has no 16 bits.
-    if micro and format == "int8" and "unrolled" in takes and streaming.can_loop(model):
-        form, told = "loop", "the loop, the smallest on a microcontroller"
-    return form, f"recurrent='auto' took {told}; recurrent_forms() shows what the others cost"
+    return (
+        form,
+        f"recurrent='auto' took {told}; {costs}recurrent_forms() shows what the others cost",
+    )
+
+
+def _pick_integer(model, format, takes, micro):
+    """Return the form in an integer file, which layers take which, and what it costs.
+
+    The times are of 8 to 64 units over 29 to 150 steps, in XNNPACK on x86-64.
+    """
+    every = [name for layers in takes.values() for name in layers]
+    steps, size = recurrent.written_out(model)
+    can_loop = streaming.can_loop(model)
+    size = f"about {float(f'{size:.2g}'):,.0f} bytes"
+    if micro:
+        # Their GATHER, with which the loop reads its step, has no 16 bits.
+        if format == "int8" and "unrolled" in takes and can_loop:
+            costs = (
+                f"the smallest on a microcontroller: {steps} steps written out are {size} more; "
+            )
+            return "loop", {"the loop": every}, costs
+        return ("fused" if "fused" in takes else "unrolled"), takes, ""
+    if can_loop and steps > _SHORT:
+        costs = f"{steps} steps written out are {size} more, and 1.5 to 3 times as fast; "
+        return "loop", {"the loop": every}, costs
+    if "fused" in takes and steps > _LONG:
+        costs = f"{steps} steps written out are {size}, and 3 to 15 times as fast; "
+        return "fused", takes, costs
+    costs = f"its {steps} steps are {size}; "
+    if can_loop:
+        costs += "the loop is that much smaller and takes 1.5 to 3 times as long; "
+    if "fused" in takes:
+        costs += "fused LSTMs are the smallest and take 3 to 15 times as long in XNNPACK; "
+    return "unrolled", {"unrolled": every}, costs
 
 
 def is_signature(path) -> bool:
@@ -569,6 +613,8 @@ class RecurrentForm:
         activation_bytes: Of activations at a time, less than any arena.
         arena_bytes: Least arena of TensorFlow Lite for Microcontrollers on this 64-bit host;
             `None` if it is not installed or does not run the file.
+        latency_us: Median of a call in XNNPACK with one thread on this machine, in microseconds,
+            the forms called in turns; of a step file, one step.
         keeps_state: Whether it must be reset before each sequence.
         error: Why it can't be made, else `None`.
     """
@@ -581,6 +627,7 @@ class RecurrentForm:
     arena_bytes: int | None = None
     keeps_state: bool | None = None
     error: str | None = None
+    latency_us: float | None = None
 
 
 def recurrent_forms(
@@ -596,19 +643,23 @@ def recurrent_forms(
 
     Returns:
         One `RecurrentForm` each; empty for a model without recurrent layers.
+
+    Raises:
+        InputError: as `to_tflite`.
     """
     if isinstance(model, (str, os.PathLike)):
         model = loading.load_model(model)
     picked, _ = _pick(model, format, "auto", options.get("micro", False))
     if picked is None:
         return []
-    rows = []
+    rows, files = [], {}
     for form in recurrent.FORMS[1:]:
         try:
             file = to_tflite(model, format, representative_data, recurrent=form, **options)
         except (UnsupportedError, ConversionError) as error:
             rows.append(RecurrentForm(form, form == picked, error=str(error)))
             continue
+        files[form] = file.data
         rows.append(
             RecurrentForm(
                 form,
@@ -620,7 +671,8 @@ def recurrent_forms(
                 file.keeps_state,
             )
         )
-    return rows
+    timed = interpreter.call_interpreter(interpreter.time_in_turns, files, timeout=_TWIN_SECONDS)
+    return [dataclasses.replace(row, latency_us=timed.get(row.form)) for row in rows]
 
 
 def _arena(file: TFLiteModel) -> int | None:

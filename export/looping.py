@@ -4,6 +4,9 @@
     cond    t < n
     body    GATHER(x, t) ──► one step ──► state;   t + 1
 
+Embeddings are looked up before the loop, for all steps: TensorFlow Lite for Microcontrollers has
+no GATHER of the indices themselves.
+
 States have the same scale before and after a step, so they go round as they are. The file is
 as large as the step file and a little, whatever the number of steps, and keeps no state
 between calls.
@@ -59,6 +62,7 @@ class _Loop:
                 f"The output {stacked[0].removeprefix(STEP)!r} is given at every step, which "
                 "recurrent='loop' can't in integers; take 'unrolled' or 'step'."
             )
+        self.indices: dict[str, int] = {}
         self.codes = {name: i for i, name in enumerate(flatbuffer.op_names(self.model))}
         self._part()
 
@@ -72,8 +76,10 @@ class _Loop:
                 continue
             needed.add(id(op))
             waiting += [int(i) for i in op.inputs if i >= 0]
+        self._look_up_first(needed)
         self.body = [op for op in self.source.operators if id(op) in needed]
-        self.after = [op for op in self.source.operators if id(op) not in needed]
+        before = {id(op) for op in self.looked_up}
+        self.after = [op for op in self.source.operators if id(op) not in needed | before]
         known = {int(i) for op in self.after for i in op.outputs} | set(self.fixed.values())
         read = [int(i) for op in self.after for i in op.inputs if i >= 0]
         read += self.results.values()
@@ -83,12 +89,38 @@ class _Loop:
         used = {int(i) for op in self.body for i in op.inputs}
         self.around = [i for i in self.fixed.values() if i in used]
 
+    def _look_up_first(self, needed: set[int]):
+        """Take lookups of a sequence of indices out of the steps."""
+        self.looked_up = []
+        for name, i in list(self.moving.items()):
+            readers = [op for op in self.source.operators if i in op.inputs]
+            if not readers or not all(self._is_lookup(op, i) for op in readers):
+                continue
+            self.looked_up += readers
+            self.indices[name] = self.moving.pop(name)
+            for op in readers:
+                self.moving[f"{name}/{len(self.moving)}"] = int(op.outputs[0])
+        needed -= {id(op) for op in self.looked_up}
+
+    def _is_lookup(self, op, i: int) -> bool:
+        """Tell whether an operation looks up a sequence's step in a constant table."""
+        shape = self.source.tensors[op.outputs[0]].shape
+        return (
+            op.opcodeIndex == self.codes.get("GATHER")
+            and int(op.inputs[1]) == i
+            and self._is_constant(int(op.inputs[0]))
+            and op.builtinOptions.axis == 0
+            and len(shape) > 2
+            and list(shape[:2]) == list(self.source.tensors[i].shape[:2])
+        )
+
     def _is_constant(self, i) -> bool:
         return flatbuffer.is_constant(self.source.tensors[i], self.model)
 
     def file(self) -> bytes:
         main, cond, body = (_Graph(self, name) for name in ("main", "condition", "body"))
         whole = {i: self._sequence(i) for i in self.moving.values()}
+        indices = {i: main.add(self._sequence(i)) for i in self.indices.values()}
 
         def variables(graph):
             """Add the loop's variables to a graph: the step's number, and all that goes round."""
@@ -128,6 +160,10 @@ class _Loop:
             **{("s", i): main.initial(i) for i, _ in self.states},
             **{("c", i): main.initial(i) for i in self.carried},
         }
+        for op in self.looked_up:
+            table, i = map(int, op.inputs)
+            made = start["x", int(op.outputs[0])]
+            main.call("GATHER", [main.use(table), indices[i]], [made], op.builtinOptions)
         ends = {key: main.add(copy.copy(main.graph.tensors[index])) for key, index in start.items()}
         for index in ends.values():
             main.graph.tensors[index].buffer = 0
@@ -138,7 +174,13 @@ class _Loop:
         main.index.update({i: ends["c", i] for i in self.carried})
         for op in self.after:
             main.copy(op)
-        given = {n.removeprefix(STEP): start["x", i] for n, i in self.moving.items()}
+        given = {n.removeprefix(STEP): indices[i] for n, i in self.indices.items()}
+        looked_up = {int(op.outputs[0]) for op in self.looked_up}
+        given |= {
+            n.removeprefix(STEP): start["x", i]
+            for n, i in self.moving.items()
+            if i not in looked_up
+        }
         given.update({n: main.use(i) for n, i in self.fixed.items()})
         made = {n: main.use(i) for n, i in self.results.items()}
         if self.float_io:

@@ -502,9 +502,10 @@ def _table_of_forms(forms) -> str:
     """Return what each form of recurrence costs, a line each, in 100 columns."""
     if not forms:
         return ""
-    rows = [("recurrence", "ops", "bytes", "activations", "arena", "")]
+    rows = [("recurrence", "ops", "bytes", "activations", "arena", "µs", "")]
     for form in forms:
         numbers = (form.ops, form.bytes, form.activation_bytes, form.arena_bytes)
+        numbers += (None if form.latency_us is None else round(form.latency_us),)
         remark = "keeps its state: reset it" if form.keeps_state else ""
         if form.error:  # what is wrong, without what to do
             remark = re.split(r"[.:;] |, which|, so ", console.reworded(form.error))[0].rstrip(".")
@@ -515,7 +516,7 @@ def _table_of_forms(forms) -> str:
                 remark,
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
     lines = []
     for first, *numbers, remark in rows:
         line = first.ljust(widths[0])

@@ -62,10 +62,10 @@ def one_stream():
     return to_tflite(model, "int8", series, recurrent="step"), series
 
 
-def one_of_zoo(name, format="int8"):
+def one_of_zoo(name, format="int8", **options):
     model = zoo.build(keras, name)
     x = zoo.inputs_for(model, 40)
-    file = to_tflite(model, format, None if format == "float32" else x)
+    file = to_tflite(model, format, None if format == "float32" else x, **options)
     if not isinstance(x, list):
         return file, x
     return file, {tensor.name: values for tensor, values in zip(model.inputs, x, strict=True)}
@@ -79,7 +79,7 @@ def subjects(files, digits):
         "reals": (files["float32"], digits.test.x[:50]),
         "two_in": one_of_zoo("multi_input"),
         "two_out": one_of_zoo("multi_output"),
-        "words": one_of_zoo("text"),  # int32 in, a fused LSTM
+        "words": one_of_zoo("text", recurrent="fused"),  # int32 in
         "stream": one_stream(),  # a step file with two states
     }
 

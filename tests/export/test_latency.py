@@ -147,7 +147,7 @@ def test_keras_models_from_paths(student, files, tmp_path):
 def test_a_file_that_keeps_state_starts_from_zero_at_each_call(digits):
     model = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(5), keras.layers.Dense(2)])
     rows = np.random.default_rng(0).normal(size=(40, 6, 4)).astype("float32")
-    file = to_tflite(model, "int8", rows)
+    file = to_tflite(model, "int8", rows, recurrent="fused")
     assert file.keeps_state
     (timing,) = benchmark({"lstm": file}, rows, **QUICK)
     assert timing.runs >= 50

@@ -63,6 +63,26 @@ def test_on_a_microcontroller_it_is_the_choice_and_runs(series):
     assert micro.least_arena(file) < 0.5 * micro.least_arena(unrolled)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_indices_are_looked_up_before_the_loop(dtype, rng):
+    """TFLM has no GATHER of indices: in the loop, the file was refused."""
+    pytest.importorskip("tflite_micro")
+    la = keras.layers
+    words, facts = keras.Input((STEPS,), dtype=dtype, name="words"), keras.Input((STEPS, 3))
+    tables = [la.Embedding(20, width, embeddings_initializer="normal") for width in (6, 4)]
+    y = la.Concatenate()([*(table(words) for table in tables), facts])
+    model = keras.Model([words, facts], la.Dense(2)(la.GRU(6)(y)))
+    for table in tables:
+        table.set_weights([rng.normal(size=w.shape) for w in table.get_weights()])
+    x = [rng.integers(0, 20, (60, STEPS)).astype(dtype), rng.normal(size=(60, STEPS, 3))]
+    file = to_tflite(model, "int8", x, micro=True)
+    assert "WHILE" in file.ops and file.inputs[0].dtype == "int32"
+    assert [info.name for info in file.inputs][0] == "words"
+    want = model.predict(x, verbose=0)
+    for engine in ("tflm", "reference"):
+        assert np.abs(file.predict(x, engine=engine) - want).mean() <= 0.05 * want.std()
+
+
 def test_float_ends_and_a_fixed_input(rng):
     la = keras.layers
     words, facts = keras.Input((STEPS,), dtype="int32", name="words"), keras.Input((4,), name="f")

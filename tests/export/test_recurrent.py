@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tfkd.export import TFLiteModel, recurrent, to_tflite
+from tfkd.export import TFLiteModel, conversion, recurrent, to_tflite
 
 from tfkd.errors import UnsupportedError
 
@@ -59,9 +59,9 @@ def test_int8_computes_what_keras_does(name, package, series):
     model = model_of(package, MODELS[name])
     if _OLD_CONVERTER and name in _LEAVES_FLOAT:
         pytest.skip("refused by name with TensorFlow 2.18")
-    file = to_tflite(model, "int8", series)
-    assert file.integer_only and file.wrong_scales == ()
     fused = not any(word in name for word in ("GRU", "SimpleRNN", "relu"))
+    file = to_tflite(model, "int8", series, recurrent="fused" if fused else "auto")
+    assert file.integer_only and file.wrong_scales == ()
     assert file.keeps_state == fused
     assert ("UNIDIRECTIONAL_SEQUENCE_LSTM" in file.ops) == fused
     want = model.predict(series, verbose=0)
@@ -90,7 +90,7 @@ def test_the_converter_tears_scales_apart_and_it_is_seen(series):
 def test_a_small_cell_is_not_noise(series):
     """A cell below 0.5 gets steps of 2⁻¹⁶ from the converter, and its kernel has no tanh."""
     model = model_of(keras, MODELS["stacked"])
-    file = to_tflite(model, "int8", series)
+    file = to_tflite(model, "int8", series, recurrent="fused")
     graph = file._parsed.subgraphs[0]
     cells = [
         float(graph.tensors[op.inputs[19]].quantization.scale[0])
@@ -124,14 +124,14 @@ def test_unrolling_takes_fewer_operations_than_kerass_own(series):
 
 def test_the_fused_lstm_is_a_fraction_of_the_unrolled_one(series):
     unrolled = model_of(keras, MODELS["GRU"])
-    fused = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series)
+    fused = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series, recurrent="fused")
     assert sum(fused.ops.values()) <= 4
     assert fused.size < to_tflite(unrolled, "int8", series).size / 3
 
 
 def test_state_is_reset_before_each_example(series):
     """The same example gives the same answer wherever it stands; without reset it does not."""
-    file = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series)
+    file = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series, recurrent="fused")
     forwards = file.predict(series)
     np.testing.assert_array_equal(forwards, file.predict(series[::-1])[::-1])
     from tfkd.export.artifact import open_interpreter
@@ -145,3 +145,41 @@ def test_state_is_reset_before_each_example(series):
         answers.append(interpreter.get_tensor(target["index"])[0])
     without = (np.array(answers, "float32") - target["quantization"][1]) * target["quantization"][0]
     assert np.abs(without - forwards[:20]).mean() > 0.05 * forwards.std()
+
+
+def _picked(build, steps, format="int8", micro=False):
+    i = keras.Input((steps, 4))
+    return conversion._pick(keras.Model(i, build(keras.layers, i)), format, "auto", micro)
+
+
+@pytest.mark.parametrize(
+    ("build", "steps", "phone", "micro"),
+    [
+        (lambda la, x: la.GRU(8)(x), 30, "unrolled", "loop"),
+        (lambda la, x: la.GRU(8)(x), 150, "loop", "loop"),
+        (lambda la, x: la.LSTM(8)(x), 30, "unrolled", "fused"),
+        (lambda la, x: la.LSTM(8)(x), 150, "loop", "fused"),
+        (lambda la, x: la.GRU(8)(la.LSTM(8, return_sequences=True)(x)), 30, "loop", "loop"),
+        (lambda la, x: la.Bidirectional(la.LSTM(8))(x), 150, "unrolled", "fused"),
+        (lambda la, x: la.Bidirectional(la.LSTM(8))(x), 300, "fused", "fused"),
+        (lambda la, x: la.GRU(8, return_sequences=True)(x), 150, "unrolled", "unrolled"),
+    ],
+)
+def test_auto_goes_by_target_and_length(build, steps, phone, micro):
+    """On a phone the fused int8 LSTM is the slowest form; on a microcontroller the smallest."""
+    form, note = _picked(build, steps)
+    assert form == phone and "recurrent_forms() shows" in note
+    assert (" bytes" in note and "times as" in note) or (phone, micro) == ("unrolled", "unrolled")
+    assert _picked(build, steps, micro=True)[0] == micro
+    assert _picked(build, steps, "int16x8")[0] == ("unrolled" if phone == "fused" else phone)
+    assert _picked(build, steps, "float32")[0] in ("fused", "loop")
+
+
+@pytest.mark.parametrize("name", ["GRU", "SimpleRNN"])
+def test_what_auto_says_of_the_steps_is_what_they_take(name):
+    x = np.random.default_rng(0).normal(size=(20, 32, 4)).astype("float32")
+    i = keras.Input((32, 4))
+    model = keras.Model(i, getattr(keras.layers, name)(8)(i))
+    unrolled, loop = (to_tflite(model, "int8", x, recurrent=f).size for f in ("unrolled", "loop"))
+    steps, size = recurrent.written_out(model)
+    assert steps == 32 and abs(unrolled - loop - size) < 0.18 * size

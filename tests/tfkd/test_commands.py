@@ -214,7 +214,7 @@ def test_the_table_of_forms_stays_in_a_hundred_columns():
         ),
     ]
     head, fused, loop, step = commands._table_of_forms(forms).splitlines()
-    assert head == "recurrence     ops        bytes  activations    arena"
+    assert head == "recurrence     ops        bytes  activations    arena  µs"
     assert fused.split("  ")[-1] == "keeps its state: reset it" and "123,456,789" in fused
     assert len(loop) == 100 and loop.endswith("…")
     assert step.endswith("  The layer 'x' reads from its end")
