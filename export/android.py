@@ -319,6 +319,12 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
     if twice:
         raise InputError(f"The keys {twice} of others would name the same Kotlin class.")
     formats = {key: _loaded(given, key or "model") for key, given in {"": model, **others}.items()}
+    for info in (info for file in formats.values() for info in file.inputs):
+        if info.free:
+            raise InputError(
+                f"The input {info.name!r}, {info.sizes}, has a free size, for which the Kotlin "
+                "code has no array: fix it with to_tflite(..., shapes=)."
+            )
     first = formats[""]
     for key, file in formats.items():
         for tensors in (data_inputs, data_outputs):

@@ -277,6 +277,17 @@ class TFLiteModel:
         if self.states:
             steps = self._steps(arrays)
         fixed = any(not info.shape or info.shape[0] != batch for info in self.inputs)
+        if any(info.free for info in self.inputs):
+            shapes = [
+                (info.shape[0], *array.shape[1:])
+                for info, array in zip(self.inputs, arrays, strict=True)
+            ]
+            return call_interpreter(
+                interpreter.run,
+                *(self.data, arrays, batch, engine, threads, len(self.outputs), None, False),
+                shapes,
+                timeout=_PREDICT_SECONDS,
+            )
         arguments = (self.data, arrays, batch, engine, threads, len(self.outputs), steps)
         try:
             return call_interpreter(
@@ -389,7 +400,11 @@ class TFLiteModel:
     def _slots(self, which: str) -> binding.Slots:
         """Return the same as what arrays are bound to: by name, by key or in their order."""
         infos = self._visible(which)
-        names, shapes = [info.name for info in infos], [(None, *info.shape[1:]) for info in infos]
+        names = [info.name for info in infos]
+        shapes = [
+            (None, *(None if i in info.free else n for i, n in enumerate(info.shape) if i))
+            for info in infos
+        ]
         slots = binding.named(names, which[:-1], "file", ordered=True, shapes=shapes)
         form = self._form(which)
         keys = {} if form is None else structures.names(form)
@@ -404,8 +419,11 @@ class TFLiteModel:
         values = np.asarray(values)
         # A step file's tensors hold one step of a sequence.
         free = 2 if self.states and info.name.startswith(STEP) else 1
-        if values.ndim != len(info.shape) or values.shape[free:] != info.shape[free:]:
-            wanted = ", ".join(["examples", "steps"][:free] + [str(n) for n in info.shape[free:]])
+        fits = values.ndim == len(info.shape) and all(
+            values.shape[i] == info.shape[i] for i in range(free, values.ndim) if i not in info.free
+        )
+        if not fits:
+            wanted = ", ".join(["examples", "steps"][:free] + [str(n) for n in info.sizes[free:]])
             raise InputError(
                 f"Input {info.name!r} takes arrays of shape ({wanted}), got {values.shape}."
             )
@@ -473,7 +491,7 @@ class TFLiteModel:
         """Say in a few lines what the file is."""
 
         def line(info):
-            text = f"{info.name} {info.dtype}{list(info.shape)}"
+            text = f"{info.name} {info.dtype}[{', '.join(map(str, info.sizes))}]"
             if info.scale is None:
                 return text
             return f"{text}, scale {info.scale:.6g}, zero point {info.zero_point}"

@@ -65,6 +65,7 @@ def to_tflite(
     float_io: bool = False,
     skip=(),
     bits: dict[str, int] | None = None,
+    shapes: dict[str, tuple[int | None, ...]] | None = None,
     micro: bool = False,
     allow_flex: bool = False,
     allow_custom: bool = False,
@@ -103,6 +104,10 @@ def to_tflite(
             file, or regular expressions that match whole ones. Of a quantize-aware model,
             `quantize_aware(skip=...)` has them.
         bits: For `"int4"`, other widths (8, or 32 for float) by such names.
+        shapes: Sizes for inputs that leave some free, by the input's name, with the batch, as
+            `{"token_ids": (1, 128)}`. Without them float files stay free in these places
+            (height, width, sequence length): resize the input before a call. The `notes` say
+            at which sizes the file ran. Integer files and microcontrollers need all sizes.
         micro: Refuse what TensorFlow Lite for Microcontrollers can't run, and try the file on
             it (extra `micro`).
         allow_flex: Keep operations that TFLite lacks as TensorFlow's own ("Flex"); such a file
@@ -131,7 +136,16 @@ def to_tflite(
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     request = _Request(
-        format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom
+        format,
+        batch,
+        recurrent,
+        float_io,
+        skip,
+        bits or {},
+        micro,
+        allow_flex,
+        allow_custom,
+        dict(shapes or {}),
     )
     source = _Source(model, request, representative_data)
     if source.other_precision:
@@ -149,7 +163,7 @@ def to_tflite(
         if file.flex_ops or file.custom_ops:
             notes.append("not run: no interpreter here has its operators")
         else:
-            _try(file, source, order, timeout)
+            notes += _try(file, source, order, timeout)
     if format in _NARROW and not file.hybrid_ops:
         notes.append(
             f"no weight got fewer than 32 bits: in {format} those of fewer than "
@@ -172,6 +186,12 @@ class _Request:
     micro: bool
     flex: bool
     custom: bool
+    shapes: dict[str, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def free(self) -> bool:
+        """Whether sizes of inputs may stay free."""
+        return self.format in ("float32", "float16", "dynamic") and not self.micro
 
     def __post_init__(self):
         if self.format not in FORMATS:
@@ -227,6 +247,7 @@ class _Source:
         _check_finite(given)
         source = graph.walk(given)
         known = source.layers
+        self.shapes = _shapes_of([(t.name, t.shape) for t in source.input_list], request)
         self.declared = tuple(map(tracing.declared_order, (source.inputs, source.outputs)))
         self.structures = structures.of(source.inputs), structures.of(source.outputs)
         names = {path: {path, layer.name} for path, layer in known}
@@ -259,6 +280,7 @@ class _Source:
         request, signature = self.request, self.signature
         self.name, self.model = signature.name, None
         signature.check_finite()
+        self.shapes = _shapes_of([(name, shape) for name, shape, _ in signature.tensors], request)
         if request.recurrent not in ("auto", "loop"):
             raise UnsupportedError(
                 f"The SavedModel {signature.name!r} is a signature without layers, so "
@@ -306,7 +328,7 @@ class _Source:
             why = "this model has learned its ranges" if format == "int8" else None
             why = why or f"{format} needs none"
             raise InputError(f"representative_data is not used here: {why}; leave it out.")
-        shapes, in_order = None, False
+        shapes, in_order = self.shapes, False
         if self.signature is None and self.request.recurrent == "step":
             shapes, in_order = streaming.data_shapes(model)
         samples = calibration.representative_samples(model, data, shapes=shapes, in_order=in_order)
@@ -317,6 +339,10 @@ class _Source:
 
     def _choose_form(self):
         request = self.request
+        if self.shapes and recurrent.recurrent_calls(graph.walk(self.model)):
+            self._to_tf_keras()
+            if backends.flavour(self.model) == "tf_keras":
+                self.model = recurrent.with_shapes(self.model, self.shapes)
         form, note = _pick(self.model, request.format, request.recurrent, request.micro, self.twin)
         self.notes += [note] if note else []
         integer = request.format in _INTEGER
@@ -338,8 +364,8 @@ class _Source:
             self.loop = streaming.length(self.model)
             if self.loop is None:
                 raise UnsupportedError(
-                    f"The model {self.name!r} runs over a free number of steps: give the Input "
-                    "layer a fixed length, or take recurrent='step'."
+                    f"The model {self.name!r} runs over a free number of steps: fix it with "
+                    "shapes={name: shape}, or take recurrent='step'."
                 )
         if form in ("step", "loop"):
             made = streaming.step_model(self.model, self.samples)
@@ -369,11 +395,19 @@ class _Source:
         """Write the SavedModel and return what to do with it."""
         request = self.request
         if self.signature is not None:
-            names, outputs = self.signature.save(folder, request.batch)
+            names, outputs = self.signature.save(
+                folder, request.batch, self.shapes, request.free and not self.twin
+            )
         else:
             indices = tracing.index_inputs(self.model) if request.format in _INTEGER else set()
             names, outputs = tracing.save_model(
-                self.model, folder, request.batch, self.outputs, indices
+                self.model,
+                folder,
+                request.batch,
+                self.outputs,
+                indices,
+                self.shapes,
+                request.free and not self.twin,
             )
             if self.samples is not None:
                 self.samples = [
@@ -499,12 +533,82 @@ def _check_finite(model):
         )
 
 
-def _try(file: TFLiteModel, source: _Source, order, timeout: float):
+def _shapes_of(inputs, request: _Request) -> list[tuple] | None:
+    """Return the inputs' shapes with what `shapes=` fixes, or `None` if it fixes nothing."""
+    if not request.shapes:
+        return None
+    names = [name.split("/")[-1] for name, _ in inputs]
+    unknown = [name for name in request.shapes if name not in names]
+    if unknown:
+        raise InputError(
+            f"shapes= names the input {unknown[0]!r}, which the model has not; it has "
+            f"{', '.join(map(repr, names))}."
+        )
+    found = []
+    for name, (_, shape) in zip(names, inputs, strict=True):
+        given = request.shapes.get(name)
+        if given is None:
+            found.append(tuple(shape))
+            continue
+        sizes = tuple(given) if isinstance(given, (tuple, list)) else None
+        fits = sizes is not None and len(sizes) == len(shape)
+        fits = fits and all(
+            one is None or (isinstance(one, (int, np.integer)) and one > 0) for one in sizes
+        )
+        if not fits or not all(
+            None in pair or pair[0] == pair[1] for pair in zip(sizes[1:], shape[1:], strict=True)
+        ):
+            raise InputError(
+                f"shapes= must give {name!r} a size for each of {tuple(shape)}, the batch first, "
+                f"and change no fixed one; got {given!r}."
+            )
+        if sizes[0] not in (None, request.batch):
+            raise InputError(
+                f"shapes= gives {name!r} a batch of {sizes[0]}, and batch= is {request.batch}: "
+                "give the same in both."
+            )
+        found.append((shape[0], *tracing.filled([shape], [sizes])[0][1:]))
+    return found
+
+
+# Sizes at which a file is tried whose inputs leave some free.
+_TRIED = tuple(2**n for n in range(9))
+
+
+def _try(file: TFLiteModel, source: _Source, order, timeout: float) -> list[str]:
+    """Run a file once, one with free sizes at several, and return what there is to say of it."""
+    if any(info.free for info in file.inputs):
+        return [_try_sizes(file, source, timeout)]
     what = f"The first run of {source.name!r} in {order.format}"
     try:
         sandbox.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
     except WorkerError as error:
         raise autopsy.cause_of_death(error, what, order, source.scopes, file.data) from error
+    return []
+
+
+def _try_sizes(file: TFLiteModel, source: _Source, timeout: float) -> str:
+    ran, reason = [], None
+    for size in _TRIED:
+        shapes = [
+            tuple(size if i in info.free else n for i, n in enumerate(info.shape))
+            for info in file.inputs
+        ]
+        try:
+            sandbox.shared().call(interpreter.run_on_zeros, file.data, shapes, timeout=timeout)
+            ran.append(str(size))
+        except (ConversionError, WorkerError) as error:
+            reason = reason or error
+    free = ", ".join(f"{i.name} [{', '.join(map(str, i.sizes))}]" for i in file.inputs if i.free)
+    if not ran:
+        raise ConversionError(
+            f"The file of {source.name!r} with free sizes ({free}) runs at none of the sizes "
+            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with shapes=. The first error: {reason}"
+        )
+    return (
+        f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
+        f"{', '.join(ran)}; resize the inputs before a call, or fix them with shapes="
+    )
 
 
 def _audit(file: TFLiteModel, source: _Source):

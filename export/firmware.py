@@ -276,6 +276,11 @@ def _tensors(file: TFLiteModel):
         for info in infos:
             if info.dtype not in _TYPES:
                 flaws.append(f"the {what} {info.name!r} has {info.dtype}, which C++ does not")
+            elif info.free:
+                flaws.append(
+                    f"the {what} {info.name!r}, {info.sizes}, has a free size: fix it with "
+                    "to_tflite(..., shapes=)"
+                )
             elif 0 in info.shape:
                 flaws.append(f"the {what} {info.name!r}, {list(info.shape)}, holds no numbers")
     if "VAR_HANDLE" in file.ops:

@@ -35,6 +35,8 @@ class TensorInfo:
         dtype: NumPy's name, for example `"int8"`.
         scale: Real value of one step, or `None` if the tensor is not quantized.
         zero_point: The integer that stands for 0.0, or `None`.
+        free: Places of sizes besides the batch that a call may choose, by resizing the input;
+            `shape` has 1 there.
     """
 
     name: str
@@ -42,6 +44,12 @@ class TensorInfo:
     dtype: str
     scale: float | None
     zero_point: int | None
+    free: tuple[int, ...] = ()
+
+    @property
+    def sizes(self) -> list:
+        """The shape with `"?"` where a size is free."""
+        return ["?" if i in self.free else size for i, size in enumerate(self.shape)]
 
     @property
     def is_numeric(self) -> bool:
@@ -248,12 +256,14 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
         and len(quantization.zeroPoint) == 1
         and dtype_of(tensor) in _QUANTIZED
     )
+    signature = () if tensor.shapeSignature is None else tensor.shapeSignature
     return TensorInfo(
         name=name or name_of(tensor),
         shape=tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ())),
         dtype=dtype_of(tensor),
         scale=float(quantization.scale[0]) if scaled else None,
         zero_point=int(quantization.zeroPoint[0]) if scaled else None,
+        free=tuple(i for i, size in enumerate(signature) if i and size < 0),
     )
 
 

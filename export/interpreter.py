@@ -44,7 +44,9 @@ def call_interpreter(function, *args, timeout: float):
         raise error.because("The interpreter could not run this file") from None
 
 
-def open_interpreter(data: bytes, engine: str, threads: int = 1, times: int = 1, **options):
+def open_interpreter(
+    data: bytes, engine: str, threads: int = 1, times: int = 1, shapes=None, **options
+):
     """Open a file in the LiteRT interpreter, tensors allocated; call it in a worker only.
 
     Args:
@@ -52,6 +54,7 @@ def open_interpreter(data: bytes, engine: str, threads: int = 1, times: int = 1,
         engine: `"xnnpack"` or `"reference"`.
         threads: Threads of the interpreter.
         times: By how much the batch is larger than the file's own.
+        shapes: The shape of each input, where it is not the file's own.
         **options: Further arguments of `Interpreter`.
 
     Raises:
@@ -60,17 +63,24 @@ def open_interpreter(data: bytes, engine: str, threads: int = 1, times: int = 1,
     """
     interpreter = _unallocated(data, engine, threads, **options)
     with _refusal(engine):
-        if times > 1:
-            for detail in interpreter.get_input_details():
-                shape = [detail["shape"][0] * times, *detail["shape"][1:]]
+        for i, detail in enumerate(interpreter.get_input_details()):
+            shape = tuple(detail["shape"]) if shapes is None else tuple(shapes[i])
+            if times > 1:
+                shape = (shape[0] * times, *shape[1:])
+            if shape != tuple(detail["shape"]):
                 interpreter.resize_tensor_input(detail["index"], shape)
         interpreter.allocate_tensors()
     return interpreter
 
 
-def run_on_zeros(data: bytes) -> list[np.ndarray]:
-    """Run a file once in XNNPACK, in a worker only; return what it was given."""
-    interpreter = open_interpreter(data, "xnnpack")
+def run_on_zeros(data: bytes, shapes=None) -> list[np.ndarray]:
+    """Run a file once in XNNPACK, in a worker only; return what it was given.
+
+    Args:
+        data: The file's bytes.
+        shapes: As in `open_interpreter`.
+    """
+    interpreter = open_interpreter(data, "xnnpack", shapes=shapes)
     interpreter.reset_all_variables()
     zeros = []
     for detail in interpreter.get_input_details():  # memory as it comes may be no valid index
@@ -133,9 +143,9 @@ def _refusal(engine):
 class _LiteRT:
     """A file in LiteRT, for a fixed number of examples a call."""
 
-    def __init__(self, data, engine, threads, times=1):
+    def __init__(self, data, engine, threads, times=1, shapes=None):
         self.engine = engine
-        self.interpreter = open_interpreter(data, engine, threads, times)
+        self.interpreter = open_interpreter(data, engine, threads, times, shapes)
         with _refusal(engine):
             self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
             self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
@@ -200,6 +210,7 @@ def open_runner(
     outputs: int,
     times: int = 1,
     arena_bytes: int | None = None,
+    shapes=None,
 ):
     """Return something that maps a list of input arrays to a list of output arrays.
 
@@ -210,14 +221,20 @@ def open_runner(
         outputs: How many the file has.
         times: By how much the batch is larger than the file's own.
         arena_bytes: For `"tflm"`; defaults to more than any file needs.
+        shapes: As in `open_interpreter`; not for `"tflm"`.
     """
     check_engine(engine)
+    if engine == "tflm" and shapes is not None:
+        raise InputError(
+            "TensorFlow Lite for Microcontrollers runs no file of free sizes: fix them with "
+            "to_tflite(..., shapes=)."
+        )
     if engine == "tflm":
         return _TFLM(data, outputs, arena_bytes or 4 * len(data) + _ARENA_BYTES)
-    return _LiteRT(data, engine, threads, times)
+    return _LiteRT(data, engine, threads, times, shapes)
 
 
-def run(data, arrays, batch, engine, threads, outputs, states, resize):
+def run(data, arrays, batch, engine, threads, outputs, states, resize, shapes=None):
     """Run every example from a reset state; in the worker.
 
     Args:
@@ -230,11 +247,12 @@ def run(data, arrays, batch, engine, threads, outputs, states, resize):
         outputs: How many the file has.
         states: `Steps` of a step file, or `None`.
         resize: Whether to try an interpreter for many examples at once.
+        shapes: Of the inputs for one call, where the file leaves sizes free.
 
     Returns:
         One array (examples, ...) per output.
     """
-    single = open_runner(data, engine, threads, outputs)
+    single = open_runner(data, engine, threads, outputs, shapes=shapes)
     call = _once if states is None else states.sequence
     count = len(next(array for array in arrays if array is not None))
 

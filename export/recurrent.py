@@ -17,6 +17,7 @@ which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` fi
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 
@@ -135,11 +136,12 @@ def _is_narrowed(call) -> bool:
 
 
 def _is_special(call) -> bool:
-    """Tell whether a call needs more than a sequence: a mask or states from elsewhere."""
+    """Tell whether a call needs more than a sequence of a length: a mask or states, for example."""
     return (
         bool(call.inputs[0].masked)
         or len(call.inputs) > 1
         or bool(getattr(call.layer, "stateful", False))
+        or call.inputs[0].shape[1] is None
     )
 
 
@@ -185,6 +187,31 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
     return lowered
 
 
+def with_shapes(model, shapes):
+    """Return a copy of a tf_keras model whose inputs have other shapes.
+
+    Args:
+        model: Built, its nested models inlined.
+        shapes: One per input.
+    """
+    source = graph.walk(model)
+    of = {t.index: shape for t, shape in zip(source.input_list, shapes, strict=True)}
+    inputs = graph.map_structure(lambda t: dataclasses.replace(t, shape=of[t.index]), source.inputs)
+    made = {}
+
+    def apply(call, args, kwargs):
+        if id(call.layer) not in made:
+            made[id(call.layer)] = type(call.layer).from_config(call.layer.get_config())
+        return made[id(call.layer)](*args, **kwargs)
+
+    source = dataclasses.replace(source, inputs=inputs)
+    copied = graph.rebuild(source, backends.tf_keras(), apply)
+    for _, layer in source.layers:
+        if layer.weights:
+            made[id(layer)].set_weights(layer.get_weights())
+    return copied
+
+
 def _is_fused_call(call, form: str) -> bool:
     returns_states = type(call.layer).__name__ == "Bidirectional" and call.layer.return_state
     return form == "fused" and _has_kernel(call.layer) and not returns_states
@@ -196,8 +223,8 @@ def _check_plain(call):
     what = f"The layer {name!r} ({kind})"
     if call.inputs[0].shape[1] is None:
         raise UnsupportedError(
-            f"{what} runs over a free number of steps, which this form can't; give the Input "
-            "layer a fixed length, or take recurrent='step'."
+            f"{what} runs over a free number of steps, which this form can't; fix it with "
+            "shapes={name: shape}, or take recurrent='step'."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(

@@ -70,7 +70,8 @@ def open_file(key, data, arrays, engine, threads, times, reset) -> dict:
     """
     before = _resident("VmRSS")
     start = time.perf_counter_ns()
-    interpreter = open_interpreter(data, engine, threads, times=times)
+    shapes = [values.shape for values in arrays]
+    interpreter = open_interpreter(data, engine, threads, shapes=shapes)
     init = time.perf_counter_ns() - start
     footprint = _difference(_resident("VmRSS"), before)
     for detail, values in zip(interpreter.get_input_details(), arrays, strict=True):

@@ -196,6 +196,11 @@ def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
     """Return the tensors of one call: real examples, or random numbers."""
     if inputs is not None:
         return file.first_call(inputs, times)
+    free = [info.name for info in file.inputs if info.free]
+    if free:
+        raise InputError(
+            f"The input {free[0]!r} has a free size: give inputs= of the size to be measured."
+        )
     rng = np.random.default_rng(seed)
     return [
         info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))

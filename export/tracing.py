@@ -15,7 +15,13 @@ from tfkd.model import signatures
 
 
 def save_model(
-    model, folder: str, batch: int | None, outputs=None, indices=frozenset()
+    model,
+    folder: str,
+    batch: int | None,
+    outputs=None,
+    indices=frozenset(),
+    shapes=None,
+    free: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Trace a Keras model and write it as a SavedModel.
 
@@ -25,21 +31,26 @@ def save_model(
         batch: Examples a call, or `None` to leave it free.
         outputs: Names of the outputs, where they are not those of the layers.
         indices: Places of the inputs that become int32.
+        shapes: One per input, with numbers for sizes that are free in the model.
+        free: Whether other sizes may stay free.
 
     Returns:
         The names of the inputs and of the outputs in the signature, in the graph's order.
 
     Raises:
-        InputError: if an input's size is free beyond the batch.
+        InputError: if an input's size is free beyond the batch and may not be.
     """
     import tensorflow as tf
 
     source = graph.walk(model)
+    sizes = filled([tensor.shape for tensor in source.input_list], shapes)
     names = identifiers([tensor.name for tensor in source.input_list])
     output_names = identifiers(outputs or [tensor.name for tensor in source.output_list])
-    _check_static(model.name, [(t.name, t.shape) for t in source.input_list])
+    if not free:
+        names_of = [tensor.name for tensor in source.input_list]
+        _check_static(model.name, list(zip(names_of, sizes, strict=True)))
     specs = [
-        tf.TensorSpec((batch, *t.shape[1:]), "int32" if i in indices else t.dtype, name=name)
+        tf.TensorSpec((batch, *sizes[i][1:]), "int32" if i in indices else t.dtype, name=name)
         for i, (name, t) in enumerate(zip(names, source.input_list, strict=True))
     ]
 
@@ -224,15 +235,19 @@ class SavedSignature:
         """Name, shape and dtype of every input."""
         return [(n, tuple(self.specs[n].shape), self.specs[n].dtype.name) for n in self.inputs]
 
-    def save(self, folder: str, batch: int | None) -> tuple[list[str], list[str]]:
+    def save(
+        self, folder: str, batch: int | None, shapes=None, free: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Write it again for a given batch; see `save_model`."""
         import tensorflow as tf
 
-        _check_static(self.name, [(name, shape) for name, shape, _ in self.tensors])
+        sizes = filled([shape for _, shape, _ in self.tensors], shapes)
+        if not free:
+            _check_static(self.name, list(zip(self.inputs, sizes, strict=True)))
         names = identifiers(self.inputs)
         specs = [
-            tf.TensorSpec((batch, *self.specs[n].shape[1:]), self.specs[n].dtype, name=safe)
-            for n, safe in zip(self.inputs, names, strict=True)
+            tf.TensorSpec((batch, *size[1:]), self.specs[n].dtype, name=safe)
+            for n, safe, size in zip(self.inputs, names, sizes, strict=True)
         ]
 
         def forward(*tensors):
@@ -284,13 +299,26 @@ def scope_of(layer: str) -> str:
     return safe if safe[0].isalnum() else f"layer{safe}"
 
 
+def filled(shapes, fixed) -> list[tuple]:
+    """Return shapes with the numbers of others in the places that are free.
+
+    Args:
+        shapes: One per input; there may be more than in `fixed`, the states of a step.
+        fixed: One per input, or `None`.
+    """
+    shapes = [tuple(shape) for shape in shapes]
+    for i, other in enumerate(fixed or ()):
+        shapes[i] = tuple(b if a is None else a for a, b in zip(shapes[i], other, strict=True))
+    return shapes
+
+
 def _check_static(name, inputs):
     free = [f"{input_name} {shape}" for input_name, shape in inputs if None in shape[1:]]
     if free:
         raise InputError(
-            f"The model {name!r} has inputs of free size ({', '.join(free)}); a .tflite file is "
-            "static: rebuild the model with a fixed Input shape, or, for a recurrent model over "
-            "a sequence of any length, take recurrent='step'."
+            f"The model {name!r} has inputs of free size ({', '.join(free)}); this file must "
+            "be static: fix them with shapes={name: shape}, or, for a recurrent model over a "
+            "sequence of any length, take recurrent='step'; float files for phones may be free."
         )
 
 

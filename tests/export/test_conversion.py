@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfkd.export import TFLiteModel, conversion, to_tflite
+from tfkd.export import TFLiteModel, android_bundle, benchmark, conversion, to_tflite
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 
@@ -92,9 +92,18 @@ def test_bad_models(qat):
         to_tflite(qat, "float16")
     with pytest.raises(InputError, match="has learned its ranges"):
         to_tflite(qat, "int8", np.zeros((4, 8, 8, 1)))
-    free = keras.Sequential([keras.Input((None, 3)), keras.layers.Dense(2)])
-    with pytest.raises(InputError, match="free size.*fixed Input shape"):
-        to_tflite(free)
+    free = keras.Sequential([keras.Input((None, 3), name="x"), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match=r"free size.*shapes=\{name: shape\}"):
+        to_tflite(free, "int8", np.ones((12, 4, 3)))
+    for wrong, words in (
+        ({"y": (1, 4, 3)}, "names the input 'y', which the model has not; it has 'x'"),
+        ({"x": (4, 3)}, "size for each of"),
+        ({"x": (1, 4, 2)}, "change no fixed one"),
+        ({"x": (1, 0, 3)}, "size for each of"),
+        ({"x": (2, 4, 3)}, "a batch of 2, and batch= is 1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            to_tflite(free, shapes=wrong)
     broken = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     broken.set_weights([np.full((6, 3), np.nan), np.zeros(3)])
     with pytest.raises(InputError, match="not finite"):
@@ -120,6 +129,66 @@ def test_what_kills_the_converter_is_an_error():
     with pytest.raises(ConversionError, match=message):
         to_tflite(model, "int8", np.random.default_rng(0).random((10, 5, 3)))
     assert to_tflite(model).predict(np.ones((2, 5, 3))).shape == (2, 4)
+
+
+def _images(la):
+    y = la.Conv2D(4, 3, strides=2, padding="same")(
+        la.Conv2D(4, 3)(x := keras.Input((None, None, 2)))
+    )
+    return x, la.Dense(3)(la.GlobalAveragePooling2D()(y)), [(16, 20, 2), (9, 9, 2)], "4, 8"
+
+
+def _words(la):
+    x = keras.Input((None,), dtype="int32")
+    y = la.Conv1D(4, 3, padding="same")(la.Embedding(20, 4)(x))
+    return x, la.Dense(3)(la.GlobalAveragePooling1D()(y)), [(7,), (128,)], "1, 2"
+
+
+def _series(la):
+    x = keras.Input((None, 4))
+    y = la.Bidirectional(la.GRU(3, return_sequences=True))(x)
+    return x, la.Dense(3)(la.LSTM(4)(y)), [(5, 4), (40, 4)], "1, 2"
+
+
+@pytest.mark.parametrize("build", [_images, _words, _series])
+def test_float_files_stay_free_where_the_model_is(build, rng):
+    keras.utils.set_random_seed(0)
+    x, y, sizes, smallest = build(keras.layers)
+    model = keras.Model(x, y)
+    file = to_tflite(model)
+    assert file.inputs[0].sizes[1] == "?" and "[1, ?" in file.describe()
+    assert f"it ran at {smallest}, " in file.notes[-1]
+    name = file.inputs[0].name
+    for size in sizes:
+        data = rng.integers(0, 20, (6, *size)).astype(x.dtype)
+        want = model.predict(data, verbose=0)
+        for engine in ("xnnpack", "reference"):
+            got = file.predict(data, engine=engine)
+            assert np.abs(got - want).max() < 1e-4 * max(1.0, np.abs(want).max())
+    fixed = to_tflite(model, shapes={name: (1, *sizes[0])})
+    assert fixed.inputs[0].shape == (1, *sizes[0]) and fixed.inputs[0].free == ()
+    with pytest.raises(InputError, match="takes arrays of shape"):
+        fixed.predict(data)
+    with pytest.raises(InputError, match="has a free size: give inputs="):
+        benchmark({"free": file})
+    with pytest.raises((InputError, UnsupportedError), match="has a free size"):
+        android_bundle(file, "nowhere", "free")
+    with pytest.raises(InputError, match="free sizes: fix them"):
+        file.predict(data, engine="tflm")
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_shapes_fix_the_length_of_an_integer_file(cell, package, rng):
+    la = package.layers
+    package.utils.set_random_seed(0)
+    i = package.Input((None, 4), name="series")
+    model = package.Model(i, la.Dense(3)(getattr(la, cell)(6)(i)))
+    x = rng.normal(size=(60, 7, 4)).astype("float32")
+    file = to_tflite(model, "int8", x, shapes={"series": (1, 7, 4)})
+    assert file.inputs[0].shape == (1, 7, 4) and file.integer_only
+    want = model.predict(x, verbose=0)
+    assert np.abs(file.predict(x) - want).mean() < 0.05 * want.std()
+    assert model.inputs[0].shape[1] is None
 
 
 def _looked_up(la, x):

@@ -77,7 +77,7 @@ def test_indices_are_looked_up_before_the_loop(dtype, rng):
     x = [rng.integers(0, 20, (60, STEPS)).astype(dtype), rng.normal(size=(60, STEPS, 3))]
     file = to_tflite(model, "int8", x, micro=True)
     assert "WHILE" in file.ops and file.inputs[0].dtype == "int32"
-    assert [info.name for info in file.inputs][0] == "words"
+    assert file.inputs[0].name == "words"
     want = model.predict(x, verbose=0)
     for engine in ("tflm", "reference"):
         assert np.abs(file.predict(x, engine=engine) - want).mean() <= 0.05 * want.std()

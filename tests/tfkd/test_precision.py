@@ -19,7 +19,9 @@ def network(package, policy):
     keras.utils.set_random_seed(0)
     tf_keras.utils.set_random_seed(0)
     inner = package.Input((4, 6), dtype=dtype)
-    x = layers.Bidirectional(layers.GRU(3, return_sequences=True, dtype=policy), dtype=policy)(inner)
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True, dtype=policy), dtype=policy)(
+        inner
+    )
     x = layers.BatchNormalization(dtype=policy)(layers.Dense(6, dtype=policy, name="d")(x))
     inner = package.Model(inner, x, name="inner")
     i = package.Input((4, 6), dtype=dtype, name="x")
