@@ -20,7 +20,7 @@ from tfkd.errors import InputError, WorkerError
 from tfkd.files import write_atomically
 from tfkd.model import binding
 
-from . import flatbuffer, interpreter, metrics, sandbox, structures
+from . import flatbuffer, interpreter, metrics, repacking, sandbox, structures
 from .flatbuffer import TensorInfo
 from .interpreter import ENGINES, call_interpreter, open_interpreter
 
@@ -82,6 +82,27 @@ class TFLiteModel:
             return cls(data)
         except InputError as error:
             raise InputError(f"{str(path)!r} is not a .tflite file ({error})") from error
+
+    def select(self, signature: str) -> TFLiteModel:
+        """Return the file with one of its signatures alone, as what `predict` and others run.
+
+        Without it that is the first subgraph, whichever signature it belongs to.
+
+        Args:
+            signature: One of `signatures`.
+
+        Raises:
+            InputError: for a name that is none of them.
+        """
+        if signature not in self.signatures:
+            raise InputError(
+                f"The file has no signature {signature!r}; there are "
+                f"{', '.join(map(repr, self.signatures)) or 'none'}."
+            )
+        model = flatbuffer.parse(self.data)
+        chosen = model.signatureDefs[self.signatures.index(signature)]
+        model.signatureDefs = [chosen]
+        return dataclasses.replace(self, data=repacking.with_main(model, chosen.subgraphIndex))
 
     def save(self, path) -> pathlib.Path:
         """Write the file, whole or not at all.
@@ -475,6 +496,7 @@ class TFLiteModel:
             "inputs": [dataclasses.asdict(info) for info in self.inputs],
             "outputs": [dataclasses.asdict(info) for info in self.outputs],
             "signatures": list(self.signatures),
+            "subgraphs": self._parts(),
             "ops": self.ops,
             "flex_ops": list(self.flex_ops),
             "custom_ops": list(self.custom_ops),
@@ -496,7 +518,19 @@ class TFLiteModel:
                 return text
             return f"{text}, scale {info.scale:.6g}, zero point {info.zero_point}"
 
-        ops = ", ".join(f"{name} ×{count}" for name, count in self.ops.items())
+        def counted(ops):
+            return ", ".join(f"{name} ×{count}" for name, count in ops.items()) or "none"
+
+        def part(number, about):
+            names = ", ".join(map(repr, about["signatures"]))
+            yield f"subgraph {number}" + (f", signature {names}" if names else "")
+            yield from (f"  input  {text}" for text in about["inputs"])
+            yield from (f"  output {text}" for text in about["outputs"])
+            yield f"  ops    {counted(about['ops'])}"
+
+        parts = self._parts()
+        several = len(parts) > 1 or len(self.signatures) > 1
+        apart = [text for number, about in enumerate(parts) for text in part(number, about)]
         facts = ["integer only" if self.integer_only else "has float tensors"]
         if self.hybrid_ops:
             facts.append("integer or half weights with float arithmetic")
@@ -517,10 +551,43 @@ class TFLiteModel:
                 f"{self.activation_bytes:,} of activations at a time), {'; '.join(facts)}",
                 *(f"input  {line(info)}" for info in self.inputs),
                 *(f"output {line(info)}" for info in self.outputs),
-                f"ops    {ops}",
+                f"ops    {counted(self.ops)}",
+                *(apart if several else ()),
                 *(f"note   {note}" for note in self.notes),
             ]
         )
+
+    def _parts(self) -> list[dict]:
+        """Return of each subgraph its signatures, inputs, outputs and operators."""
+        model, names = self._parsed, flatbuffer.op_names(self._parsed)
+        parts = []
+        for number, graph in enumerate(model.subgraphs):
+            entries = [one for one in model.signatureDefs if one.subgraphIndex == number]
+
+            def shown(which, graph=graph, entries=entries):
+                called = {
+                    one.tensorIndex: (one.name or b"?").decode(errors="replace")
+                    for entry in entries
+                    for one in getattr(entry, which)
+                }
+                infos = [
+                    flatbuffer.tensor_info(graph.tensors[i], called.get(int(i)))
+                    for i in getattr(graph, which)
+                ]
+                return [f"{info.name} {info.dtype}{list(info.shape)}" for info in infos]
+
+            counts = Counter(names[op.opcodeIndex] for op in graph.operators)
+            parts.append(
+                {
+                    "signatures": [
+                        (one.signatureKey or b"?").decode(errors="replace") for one in entries
+                    ],
+                    "inputs": shown("inputs"),
+                    "outputs": shown("outputs"),
+                    "ops": dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
+                }
+            )
+        return parts
 
     @functools.cached_property
     def _parsed(self):

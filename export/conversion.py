@@ -35,6 +35,7 @@ from . import (
     interpreter,
     micro_ops,
     recurrent,
+    repacking,
     sandbox,
     streaming,
     structures,
@@ -63,10 +64,12 @@ def to_tflite(
     batch: int | None = 1,
     recurrent: str = "auto",
     float_io: bool = False,
+    uint8_io: bool = False,
     skip=(),
     bits: dict[str, int] | None = None,
     shapes: dict[str, tuple[int | None, ...]] | None = None,
     micro: bool = False,
+    signature: str | None = None,
     allow_flex: bool = False,
     allow_custom: bool = False,
     timeout: float = 900.0,
@@ -89,8 +92,8 @@ def to_tflite(
             of them for several inputs, a `tfkd.data.Data` (its training split is drawn
             from), a `tf.data.Dataset`, `PyDataset` or generator of batches. 100 to 500
             examples are enough; more are drawn from. A model from `quantize_aware` has
-            learned its ranges and takes none, unless it has recurrent layers: their gates
-            and state have no learned ranges.
+            learned its ranges and needs none, unless it has recurrent layers: their gates
+            and state have no learned ranges. Where none are needed, a note says so.
         batch: Examples a call, fixed in the file; `None` leaves it free, where no recurrent
             layer and no integer reshaping forbids that.
         recurrent: The form of LSTM, GRU and SimpleRNN. `"fused"`: one operator a layer, LSTM
@@ -100,6 +103,8 @@ def to_tflite(
             length. `"auto"` picks by format, length and, with `micro`, for a microcontroller;
             the file's `notes` say what, `recurrent_forms` measures what the others cost.
         float_io: Keep input and output of an integer file in float32.
+        uint8_io: Give input and output of an int8 file the type uint8, as cameras and older
+            applications have it; a QUANTIZE operator stands behind each.
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
             file, or regular expressions that match whole ones. Of a quantize-aware model,
             `quantize_aware(skip=...)` has them.
@@ -110,6 +115,9 @@ def to_tflite(
             at which sizes the file ran. Integer files and microcontrollers need all sizes.
         micro: Refuse what TensorFlow Lite for Microcontrollers can't run, and try the file on
             it (extra `micro`).
+        signature: Of a SavedModel, the key of the signature to convert. Defaults to
+            `"serving_default"`, or the only one there is; a SavedModel with Keras layers is
+            converted from these unless a signature is named.
         allow_flex: Keep operations that TFLite lacks as TensorFlow's own ("Flex"); such a file
             needs the Flex delegate.
         allow_custom: Keep unknown operations as custom operators, which the application brings.
@@ -136,17 +144,9 @@ def to_tflite(
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     request = _Request(
-        format,
-        batch,
-        recurrent,
-        float_io,
-        skip,
-        bits or {},
-        micro,
-        allow_flex,
-        allow_custom,
-        dict(shapes or {}),
-    )
+        format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom,
+        dict(shapes or {}), uint8_io, signature,
+    )  # fmt: skip
     source = _Source(model, request, representative_data)
     if source.other_precision:
         warnings.warn(source.other_precision, stacklevel=2)
@@ -170,6 +170,11 @@ def to_tflite(
             f"{_LEAST:,} numbers stay, and this model has no larger ones"
         )
         warnings.warn(f"{what}: {notes[-1]}.", stacklevel=2)
+    for note in notes:
+        if note.startswith("float16 loses"):
+            warnings.warn(f"{what}: {note}.", stacklevel=2)
+    if format in _INTEGER:
+        notes += _larger_than_float(file)
     return dataclasses.replace(file, notes=(*source.notes, *notes))
 
 
@@ -187,6 +192,8 @@ class _Request:
     flex: bool
     custom: bool
     shapes: dict[str, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
+    uint8_io: bool = False
+    signature: str | None = None
 
     @property
     def free(self) -> bool:
@@ -204,6 +211,13 @@ class _Request:
             raise InputError(
                 f"float_io is for integer files; {self.format} has float inputs anyway."
             )
+        if self.uint8_io and (self.format != "int8" or self.float_io):
+            raise InputError(
+                "uint8_io is for int8 files, and not with float_io; "
+                f"{'both were given' if self.float_io else f'{self.format} has no such ends'}."
+            )
+        if self.uint8_io and self.recurrent in ("step", "loop"):
+            raise InputError(f"uint8_io does not go with recurrent={self.recurrent!r}.")
         if self.skip and self.format != "int8":
             raise InputError(f"skip= leaves layers of an int8 file float, not of {self.format}.")
         if self.bits and self.format != "int4":
@@ -235,6 +249,11 @@ class _Source:
         self.signature = self.outputs = self.loop = self.other_precision = None
         if isinstance(given, (str, os.PathLike)):
             given = self._read(pathlib.Path(given))
+        elif request.signature is not None:
+            raise InputError(
+                f"signature={request.signature!r} is for the path of a SavedModel, got "
+                f"{type(given).__name__}."
+            )
         if self.signature is not None:
             self._take_signature(data)
             return
@@ -271,9 +290,12 @@ class _Source:
     def _read(self, path):
         if not path.exists():
             raise InputError(f"There is no model at {str(path)!r}.")
-        if is_signature(path):
-            self.signature = tracing.SavedSignature(path)
+        key = self.request.signature
+        if is_signature(path) or (key is not None and path.is_dir()):
+            self.signature = tracing.SavedSignature(path, key)
             return None
+        if key is not None:
+            raise InputError(f"{str(path)!r} has no signatures; signature= is for SavedModels.")
         return loading.load_model(path)
 
     def _take_signature(self, data):
@@ -327,7 +349,8 @@ class _Source:
         if not wanted:
             why = "this model has learned its ranges" if format == "int8" else None
             why = why or f"{format} needs none"
-            raise InputError(f"representative_data is not used here: {why}; leave it out.")
+            self.notes.append(f"representative_data was not used: {why}")
+            return None
         shapes, in_order = self.shapes, False
         if self.signature is None and self.request.recurrent == "step":
             shapes, in_order = streaming.data_shapes(model)
@@ -425,6 +448,7 @@ class _Source:
             format=request.format,
             samples=samples,
             float_io=request.float_io,
+            uint8_io=self._uint8_io(),
             kept=tuple(map(tracing.scope_of, self.kept)),
             bits={tracing.scope_of(name): width for name, width in self.bits.items()},
             flex=request.flex,
@@ -435,6 +459,15 @@ class _Source:
             outputs=tuple(tracing.permuted(outputs, outs)),
             structures=self.structures,
         )
+
+    def _uint8_io(self) -> bool:
+        stepwise = self.loop is not None or self.outputs is not None
+        if self.request.uint8_io and stepwise:
+            raise InputError(
+                "uint8_io does not go with the loop that recurrent='auto' took: give "
+                "recurrent='unrolled' or 'fused'."
+            )
+        return self.request.uint8_io
 
     @property
     def scopes(self) -> dict[str, str]:
@@ -648,6 +681,30 @@ def _audit(file: TFLiteModel, source: _Source):
             )
     if request.micro:
         micro_ops.check(file, source.scopes)
+
+
+def _larger_than_float(file: TFLiteModel) -> list[str]:
+    """Say if an integer file is larger than the float32 one of its operators would be.
+
+    Weights take a quarter of the bytes, and scales are added: of a model with few weights they
+    are more than that saves.
+    """
+    if 4 * file.weight_bytes >= file.size:
+        return []  # what they save is more than all the rest
+    model = flatbuffer.parse(file.data)
+    for part in model.subgraphs:
+        for tensor in part.tensors:
+            buffer = model.buffers[tensor.buffer]
+            if flatbuffer.is_constant(tensor, model) and flatbuffer.dtype_of(tensor) == "int8":
+                buffer.data = np.zeros(4 * len(buffer.data), np.uint8)
+            tensor.quantization = None
+    size = len(repacking.pack(model))
+    if size >= file.size:
+        return []
+    return [
+        f"this file of {file.size:,} bytes is larger than the float32 one of its operators, about "
+        f"{size:,}: its scales take more than its weights save"
+    ]
 
 
 def _unread(file: TFLiteModel):

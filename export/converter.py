@@ -18,6 +18,11 @@ from .interpreter import open_runner, run_on_zeros
 
 # Numbers in a weight below which nothing is said of its width.
 _WORTH_NARROWING = 256
+# The largest number of float16, and the least that has all its digits.
+_LARGEST_HALF, _NORMAL = 65504.0, 2.0**-14
+# The error of weights, as a share of their size, above which float16 lost something; else it is
+# some 0.0003.
+_LOST_IN_HALF = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Order:
         format: One of `conversion.FORMATS`.
         samples: Representative data by input, `None` where ranges are in the graph.
         float_io: Whether inputs and outputs of an integer file stay float32.
+        uint8_io: Whether those of an int8 file are uint8.
         kept: Names of the layers to leave in floating point.
         bits: For `"int4"`, other widths by layer name.
         flex: Whether TensorFlow's own operators may stay.
@@ -45,6 +51,7 @@ class Order:
     format: str
     samples: dict[str, np.ndarray] | None = None
     float_io: bool = False
+    uint8_io: bool = False
     kept: tuple[str, ...] = ()
     bits: dict[str, int] = dataclasses.field(default_factory=dict)
     flex: bool = False
@@ -81,7 +88,7 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
         elif order.samples is not None:
             supported = [ops.TFLITE_BUILTINS_INT8]
         if not order.float_io or order.loop:
-            io_type = tf.int16 if order.format == "int16x8" else tf.int8
+            io_type = tf.int16 if order.format == "int16x8" else _byte_type(order)
             converter.inference_input_type = converter.inference_output_type = io_type
         if order.samples is not None:
             converter.representative_dataset = lambda: _examples(order)
@@ -98,6 +105,8 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
         data, notes = _four_bits(data, order.bits)
     if order.format == "int8":
         data = _with_places_of_integers(data)
+    if order.format == "float16":
+        notes = _lost_in_half(data, order.folder)
     data = repacking.with_short_names(recurrent.with_cell_scales_mended(data))
     data = streaming.with_state_scales_tied(data)
     if order.loop:
@@ -252,12 +261,18 @@ def _leave_float(converter, order: Order) -> bytes:
     calibrated = converter.convert()
     results = _results_of(flatbuffer.parse(calibrated), order.kept, empty=learned)
     denied = {name for names in results.values() for name in names}
-    io_type = tf.float32 if order.float_io and not order.loop else tf.int8
+    io_type = tf.float32 if order.float_io and not order.loop else _byte_type(order)
     return bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
         )
     )
+
+
+def _byte_type(order: Order):
+    import tensorflow as tf
+
+    return tf.uint8 if order.uint8_io else tf.int8
 
 
 def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
@@ -288,6 +303,63 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
                 "or after it."
             )
     return found
+
+
+def _lost_in_half(data: bytes, folder: str) -> list[str]:
+    """Say which weights float16 cuts off, or has too few digits for.
+
+    The weights as they are in the file, batch normalization folded in, are compared with those
+    of a float32 file; that is made only where one of them may have lost something.
+    """
+    import tensorflow as tf
+
+    half = _constants(data, "float16")
+    if not any(map(_may_have_lost, half.values())):
+        return []
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.allow_custom_ops = True
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    with _quiet():
+        whole = _constants(converter.convert(), "float32")
+    notes = []
+    for key in half.keys() & whole.keys():
+        got, want = half[key].astype(np.float64), whole[key].astype(np.float64)
+        size = np.sqrt(np.mean(want**2))
+        if size == 0 or np.sqrt(np.mean((got - want) ** 2)) <= _LOST_IN_HALF * size:
+            continue
+        cut = np.count_nonzero(np.abs(want) > _LARGEST_HALF)
+        gone = np.count_nonzero((got == 0) & (want != 0))
+        facts = [f"{cut} are cut off at 65,504"] if cut else []
+        facts += [f"{gone} become 0"] if gone else []
+        notes.append(
+            f"float16 loses weights of {key[0]!r}: of {want.size} {' and '.join(facts) or 'most'}"
+            f"{'' if facts else ' are rounded to few digits'} (they reach "
+            f"{np.abs(want).max():.3g}); rescale the layer, or take float32"
+        )
+    return sorted(notes)
+
+
+def _may_have_lost(values: np.ndarray) -> bool:
+    values = np.abs(values.astype(np.float64))
+    return bool(values.max(initial=0.0) >= _LARGEST_HALF or np.sqrt(np.mean(values**2)) < _NORMAL)
+
+
+def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
+    """Return a file's weights by name, without the number at its end, and shape."""
+    model = flatbuffer.parse(data)
+    found: dict[tuple, list] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if flatbuffer.dtype_of(tensor) != dtype or not flatbuffer.is_constant(tensor, model):
+                continue
+            values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtype)
+            shape = tuple(map(int, tensor.shape if tensor.shape is not None else ()))
+            name = re.sub(r"\d+$", "", flatbuffer.name_of(tensor))
+            found.setdefault((name, shape), []).append(values)
+    return {key: values[0] for key, values in found.items() if len(values) == 1}
 
 
 def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:

@@ -160,9 +160,8 @@ def micro_bundle(
     x, y, class_names = from_data(file, x, y, class_names)
     if micro_ops.NPU in file.ops and arena_bytes is None:
         raise InputError(
-            "The file has operators for Arm's Ethos-U, which only the chip runs: give "
-            "arena_bytes=, which Vela reports as the SRAM used, with some for what is left on the "
-            "processor."
+            "The file has operators for Arm's Ethos-U, which only the chip runs: give arena_bytes. "
+            "Vela reports the SRAM used; add some for what is left on the processor."
         )
     calls = micro_ops.resolver_calls(file)
     inputs, outputs = _tensors(file)

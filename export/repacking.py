@@ -38,6 +38,27 @@ def pack(model) -> bytes:
     return bytes(builder.Output())
 
 
+def with_main(model, index: int) -> bytes:
+    """Return the file in which another subgraph is the main one; both change places.
+
+    Args:
+        model: A `schema.ModelT`, as from `flatbuffer.parse`; it is changed.
+        index: Of the subgraph.
+    """
+    places = {0: index, index: 0}
+    model.subgraphs[0], model.subgraphs[index] = model.subgraphs[index], model.subgraphs[0]
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            for options in (op.builtinOptions, getattr(op, "builtinOptions2", None)):
+                for name in [one for one in vars(options or object) if "ubgraphInd" in one]:
+                    given = getattr(options, name)
+                    if isinstance(given, int):
+                        setattr(options, name, places.get(given, given))
+    for signature in model.signatureDefs:
+        signature.subgraphIndex = places.get(signature.subgraphIndex, signature.subgraphIndex)
+    return pack(model)
+
+
 def with_short_names(data: bytes) -> bytes:
     """Cut tensors' names that are joined of more than a few.
 

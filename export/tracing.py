@@ -192,33 +192,47 @@ def _makes_whole(call) -> bool:
 
 
 class SavedSignature:
-    """A SavedModel without layers: its default signature is all that is known of it.
+    """A SavedModel without layers: a signature is all that is known of it.
 
     Args:
         path: The folder.
+        key: Of the signature. Defaults to `serving_default`, or the only one there is.
 
     Raises:
-        InputError: if it can't be read or has no `serving_default` signature.
+        InputError: if it can't be read or has no such signature.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, key: str | None = None):
         import tensorflow as tf
 
         self.name = str(path)
         try:
             self.loaded = tf.saved_model.load(self.name)
-            self.function = self.loaded.signatures["serving_default"]
+            known = list(self.loaded.signatures)
         except Exception as error:  # whatever a damaged folder makes TensorFlow raise
             raise InputError(
                 f"{self.name!r} is no SavedModel with a 'serving_default' signature: "
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
+        if key is None:
+            key = known[0] if len(known) == 1 else "serving_default"
+        if key not in known:
+            raise InputError(
+                f"{self.name!r} has no signature {key!r}; "
+                + (
+                    f"there are {', '.join(map(repr, known))}: give signature= one of them."
+                    if known
+                    else "it has none, so nothing is known of what to call."
+                )
+            )
+        self.function = self.loaded.signatures[key]
         #: What data is bound to; in the declared order where the folder tells it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:
             raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
         self.inputs = self.slots.labels
-        self.output_slots = signatures.outputs_of(self.function, self.name, "model")
+        path = self.name if key == "serving_default" else None  # whose order Keras has written
+        self.output_slots = signatures.outputs_of(self.function, path, "model")
         self.outputs = self.output_slots.labels
         #: That of the outputs: names without an order are a dict's.
         self.structure = None if self.output_slots.ordered else dict.fromkeys(self.outputs)

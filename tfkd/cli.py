@@ -195,6 +195,14 @@ def _add_export(commands, output):
         "--float-io", action="store_true", help="float32 input and output of an integer file"
     )
     export.add_argument(
+        "--uint8-io", action="store_true", help="uint8 input and output of an int8 file"
+    )
+    export.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="of a SavedModel: what to convert (default: serving_default; tfkd inspect lists them)",
+    )
+    export.add_argument(
         "--skip",
         action="append",
         default=[],
@@ -250,12 +258,11 @@ def _add_inspect(commands, output):
         parents=[output],
         help="say what a .tflite file or a Keras model is",
         description="Of a .tflite file: operators, inputs and outputs, sizes, what is float, what "
-        "keeps state. Of a Keras model: parameters and multiply-accumulates of each layer. "
+        "keeps state, signatures. Of a Keras model: parameters and multiply-accumulates of each "
+        "layer. Of a SavedModel without layers: its signatures. "
         "Nothing in the file is executed.",
     )
-    inspect.add_argument(
-        "file", metavar="FILE", help=".tflite, .keras, .h5 or tf_keras SavedModel folder"
-    )
+    inspect.add_argument("file", metavar="FILE", help=".tflite, .keras, .h5 or SavedModel folder")
     inspect.set_defaults(run="inspect")
 
 

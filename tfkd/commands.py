@@ -70,6 +70,7 @@ def export(options) -> int:
     _check_target(out, [options.model, options.data], options.force)
     bundles = Bundles(options, out)
     layers = not os.path.isdir(options.model) or loading.is_keras_saved_model(options.model)
+    layers = layers and options.signature is None
     if options.engine != "auto" and not (options.data and layers):
         raise InputError(
             "--engine says what runs the file to verify it, which needs --data."
@@ -94,6 +95,8 @@ def export(options) -> int:
     arguments = {
         "batch": options.batch,
         "float_io": options.float_io,
+        "uint8_io": options.uint8_io,
+        "signature": options.signature,
         "skip": tuple(options.skip),
         "micro": options.micro,
         "allow_flex": options.allow_flex,
@@ -153,7 +156,14 @@ def inspect(options) -> int:
     from tfkd import loading
 
     path = pathlib.Path(options.file)
-    if path.suffix in loading.SUFFIXES or path.is_dir():
+    if path.is_dir() and not loading.is_keras_saved_model(path):
+        loading.check(path, layers=False)
+        with console.working(options, "reading the signatures"):
+            console.import_tensorflow()
+            from tfkd.model import signatures
+
+            told = signatures.listed(path)
+    elif path.suffix in loading.SUFFIXES or path.is_dir():
         loading.check(path)
         with console.working(options, "reading the model"):
             console.import_tensorflow()

@@ -7,12 +7,14 @@ a list can't be bound.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
 from tfkd import graph
+from tfkd.errors import InputError
 from tfkd.model import binding
 
 _NUMBERED = re.compile(r"^(?P<base>\D*?)_?(?P<number>\d*)$")
@@ -56,6 +58,62 @@ def outputs_of(function, path, owner: str) -> binding.Slots | None:
             names, ordered = declared, True
     shapes = [tuple(results[name].shape) for name in names]
     return binding.named(names, "output", owner, ordered=ordered, shapes=shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Signatures:
+    """The signatures of a SavedModel.
+
+    Attributes:
+        signatures: Key → inputs and outputs, each by name as text, for example
+            `"float32[None, 28, 28]"`.
+    """
+
+    signatures: dict[str, dict[str, dict[str, str]]]
+
+    def describe(self) -> str:
+        """Say in lines what can be called."""
+        lines = []
+        for key, ends in self.signatures.items():
+            lines.append(f"signature {key!r}")
+            for kind, entries in ends.items():
+                lines += [f"  {kind[:-1]:6} {name} {text}" for name, text in entries.items()]
+        return "\n".join(lines) or "no signatures"
+
+    def to_json(self) -> dict:
+        """Return them as plain values."""
+        return dataclasses.asdict(self)
+
+
+def listed(path) -> Signatures:
+    """Read the signatures of a SavedModel, without loading what is in it.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    from tensorflow.python.framework import dtypes
+    from tensorflow.python.saved_model import loader_impl
+
+    def shown(entries):
+        return {
+            name: f"{dtypes.as_dtype(entries[name].dtype).name}"
+            f"{[None if d.size < 0 else d.size for d in entries[name].tensor_shape.dim]}"
+            for name in sorted(entries)
+        }
+
+    try:
+        saved = loader_impl.parse_saved_model(str(path))
+    except (OSError, ValueError) as error:
+        raise InputError(f"The SavedModel {str(path)!r} can't be read: {error}") from error
+    found = {}
+    for graph_def in saved.meta_graphs:
+        for key, entry in sorted(graph_def.signature_def.items()):
+            if not key.startswith("__"):  # TensorFlow's own
+                found[key] = {"inputs": shown(entry.inputs), "outputs": shown(entry.outputs)}
+    return Signatures(found)
 
 
 def counts_up(names: Iterable[str]) -> bool:
