@@ -5,13 +5,24 @@ import json
 import pathlib
 import shutil
 import subprocess
+import time
 
 import keras
 import numpy as np
 import pytest
 import zoo
-from tfkd.export import TFLiteModel, firmware, micro, micro_bundle, sandbox, to_tflite
+from tfkd.export import (
+    TFLiteModel,
+    firmware,
+    flatbuffer,
+    micro,
+    micro_bundle,
+    repacking,
+    sandbox,
+    to_tflite,
+)
 from tfkd.export.firmware import c_comment, c_string
+from tfkd.export.model_metadata import labels_of
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 
@@ -658,3 +669,38 @@ def test_a_crash_on_the_file_is_told_and_leaves_nothing(files, tmp_path, monkeyp
     with pytest.raises(Exception, match="SIGABRT"):
         micro_bundle(files["int8"], tmp_path / "out", "net")
     assert not any(tmp_path.iterdir())
+
+
+def test_the_class_names_of_a_data_set(files, digits, tmp_path):
+    bundle = bundle_of(files["int8"], tmp_path / "net", "net", x=digits)
+    text = (tmp_path / "net/net_config.h").read_text()
+    assert "kClassNames" in text and '"9"' in text
+    if bundle.proof is not None:
+        assert bundle.proof.samples == 360 and bundle.proof.metrics["accuracy"] > 0.9
+
+
+def test_class_names_are_checked_in_linear_time(rng):
+    x = keras.Input((1,))
+    file = to_tflite(keras.Model(x, keras.layers.Dense(32_000)(x)))
+    names = [f"word{i}" for i in range(32_000)]
+    start = time.perf_counter()
+    assert labels_of(file, names) and firmware._classes(names, firmware._tensors(file)[1], set())
+    assert time.perf_counter() - start < 2.0
+
+
+def test_a_file_for_an_npu(files, digits, tmp_path):
+    model = flatbuffer.parse(files["int8"].data)
+    code = model.operatorCodes[flatbuffer.op_names(model).index("FULLY_CONNECTED")]
+    code.builtinCode, code.deprecatedBuiltinCode = 32, 32  # CUSTOM
+    code.customCode = b"ethos-u"
+    file = TFLiteModel(repacking.pack(model))
+    with pytest.raises(InputError, match="Ethos-U, which only the chip runs: give arena_bytes"):
+        micro_bundle(file, tmp_path / "net", "net")
+    bundle = micro_bundle(file, tmp_path / "net", "net", x=digits, arena_bytes=9000)
+    assert bundle.proof is None and "AddEthosU" in bundle.ops
+    assert "only the chip runs" in bundle.describe()
+    texts = {path.name: path.read_text() for path in (tmp_path / "net").iterdir()}
+    assert "kGoldenInput0" in texts["net_golden.cc"] and "kGoldenOutput" not in "".join(
+        texts.values()
+    )
+    assert "its answer was not checked" in texts["main.cc"]

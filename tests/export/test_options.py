@@ -6,13 +6,14 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import zoo
-from tfkd.export import to_tflite, verify
+from tfkd.export import TFLiteModel, to_tflite, verify
 from tfkd.export.conversion import needs_data, recurrent_forms
 from two_ends import INPUTS, drawn, plain, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples
 from tfkd.errors import ConversionError, InputError, UnsupportedError
+from tfkd.model import signatures
 
 
 @pytest.fixture(scope="module")
@@ -305,3 +306,125 @@ def test_a_signature_without_keras_has_names_and_no_order(tmp_path, rng):
     file = to_tflite(tmp_path, "int8", dict(zip(INPUTS, x, strict=True)))
     got = file.predict(dict(zip(INPUTS, x, strict=True)))
     np.testing.assert_allclose(got, x[0] - 2 * x[1], atol=0.3)
+
+
+def test_data_that_are_not_needed_are_accepted_and_noted(rng, qat):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    x = rng.normal(size=(20, 4)).astype("float32")
+    for format in ("float32", "float16"):
+        file = to_tflite(model, format, x)
+        assert file.data == to_tflite(model, format).data
+        assert file.notes == (f"representative_data was not used: {format} needs none",)
+    told = to_tflite(qat, "int8", rng.random((20, 8, 8, 1))).notes
+    assert "representative_data was not used: this model has learned its ranges" in told
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [(1e7, "are cut off at 65,504"), (1e-9, "of 12 12 become 0"), (2e-7, "loses weights of 'd/")],
+)
+def test_what_float16_loses_is_told(scale, said, rng, package):
+    x = package.Input((4,))
+    model = package.Model(x, package.layers.Dense(3, name="d")(x))
+    kernel = rng.normal(size=(4, 3)) * scale
+    model.set_weights([kernel, np.zeros(3)])
+    with pytest.warns(UserWarning, match=f"float16 loses weights of 'd/.*{said}|{said}"):
+        file = to_tflite(model, "float16")
+    assert any(said in note for note in file.notes)
+    model.set_weights([kernel / scale, np.zeros(3)])
+    assert to_tflite(model, "float16").notes == ()
+
+
+def test_batch_normalization_counts_as_it_is_in_the_file(rng):
+    x = keras.Input((6, 6, 1))
+    norm = keras.layers.BatchNormalization()
+    conv = keras.layers.Conv2D(3, 3, use_bias=False)
+    model = keras.Model(x, norm(conv(x)))
+    conv.set_weights([rng.normal(size=(3, 3, 1, 3)) * 1e-7])
+    norm.epsilon = 1e-20
+    norm.set_weights([np.ones(3), np.zeros(3), np.zeros(3), np.full(3, 1e-14)])
+    assert to_tflite(model, "float16").notes == ()  # folded, the weights are around 1
+
+
+def test_an_integer_file_that_is_larger_says_so(rng):
+    tiny = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    x = rng.normal(size=(100, 4)).astype("float32")
+    file = to_tflite(tiny, "int8", x)
+    assert file.size > to_tflite(tiny).size
+    assert any(f"{file.size:,} bytes is larger than the float32 one" in one for one in file.notes)
+    wide = keras.Sequential([keras.Input((64,)), keras.layers.Dense(16)])
+    assert to_tflite(wide, "int8", np.tile(x, 16)).notes == ()
+
+
+def test_unsigned_ends(rng):
+    x = keras.Input((4, 4, 1))
+    model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    data = rng.random((100, 4, 4, 1)).astype("float32")
+    plain, file = (to_tflite(model, "int8", data, uint8_io=on) for on in (False, True))
+    assert [info.dtype for info in (*file.inputs, *file.outputs)] == ["uint8"] * 2
+    assert file.integer_only and file.inputs[0].zero_point == plain.inputs[0].zero_point + 128
+    np.testing.assert_allclose(file.predict(data), plain.predict(data), atol=1e-6)
+    assert verify(file, model, data).passed
+    for bad in ({"format": "int16x8"}, {"format": "int8", "float_io": True}):
+        with pytest.raises(InputError, match="uint8_io is for int8 files"):
+            to_tflite(model, representative_data=data, uint8_io=True, **bad)
+
+
+def test_an_input_that_nothing_reads(rng):
+    inputs = [keras.Input((3,), name="idle"), keras.Input((4,), name="used")]
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs[1]))
+    x = [rng.normal(size=(100, n)).astype("float32") for n in (3, 4)]
+    with pytest.raises(UnsupportedError, match="nothing reads the input 'idle'"):
+        to_tflite(model, "int8", x)
+    for file in (to_tflite(model), to_tflite(model, "int8", x, float_io=True)):
+        assert [info.name for info in file.inputs] == ["idle", "used"]
+        assert verify(file, model, x).passed
+
+
+@pytest.fixture(scope="module")
+def two_signatures(tmp_path_factory):
+    """A SavedModel that doubles, and one more way to call it."""
+    folder = tmp_path_factory.mktemp("signatures") / "saved"
+    spec = tf.TensorSpec((None, 3), tf.float32, "x")
+    module = tf.Module()
+    module.twice = tf.function(lambda x: {"y": 2.0 * x}, input_signature=[spec])
+    module.minus = tf.function(lambda x: {"z": tf.nn.relu(-x)}, input_signature=[spec])
+    tf.saved_model.save(module, folder, {"twice": module.twice, "minus": module.minus})
+    return folder
+
+
+def test_a_signature_is_named(two_signatures, rng):
+    x = rng.normal(size=(5, 3)).astype("float32")
+    for key, due in (("twice", 2 * x), ("minus", np.maximum(-x, 0))):
+        np.testing.assert_allclose(to_tflite(two_signatures, signature=key).predict(x), due)
+    with pytest.raises(InputError, match="no signature 'serving_default'; there are .*'minus'"):
+        to_tflite(two_signatures)
+    with pytest.raises(InputError, match="no signature 'other'; there are .*'twice'"):
+        to_tflite(two_signatures, signature="other")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(InputError, match="signature='a' is for the path of a SavedModel"):
+        to_tflite(model, signature="a")
+    told = signatures.listed(two_signatures)
+    assert told.describe().splitlines()[:3] == [
+        "signature 'minus'",
+        "  input  x float32[None, 3]",
+        "  output z float32[None, 3]",
+    ]
+
+
+def test_a_file_with_several_signatures(two_signatures, rng):
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(two_signatures))
+    file = TFLiteModel(converter.convert())
+    assert set(file.signatures) == {"twice", "minus"}
+    x = rng.normal(size=(1, 3)).astype("float32")
+    for key, due in (("twice", 2 * x), ("minus", np.maximum(-x, 0))):
+        chosen = file.select(key)
+        assert chosen.signatures == (key,)
+        np.testing.assert_allclose(chosen.predict(x), due)
+    text = file.describe()
+    assert "subgraph 0, signature" in text and "subgraph 1, signature" in text
+    assert "  ops    MUL ×1" in text and "  output y float32[1, 3]" in text
+    ops = {tuple(part["signatures"]): part["ops"] for part in file.to_json()["subgraphs"]}
+    assert ops[("twice",)] == {"MUL": 1}
+    with pytest.raises(InputError, match="no signature 'other'; there are"):
+        file.select("other")

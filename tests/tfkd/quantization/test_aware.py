@@ -464,7 +464,9 @@ def test_a_saved_model_comes_back_from_a_keras_file(preserve, tmp_path, rng):
     assert frozen.float_layers(again) == frozen.float_layers(qat) == ["float_attention"]
     for a, b in zip(qat.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    for a, b in zip(*(strip_quantization(q, model).get_weights() for q in (qat, again))):
+    for a, b in zip(
+        *(strip_quantization(q, model).get_weights() for q in (qat, again)), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
