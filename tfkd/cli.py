@@ -270,7 +270,7 @@ def _add_verify(commands, output):
     verify = commands.add_parser(
         "verify",
         parents=[output],
-        help="compare a .tflite file with its Keras model",
+        help="compare a .tflite file with the model it was made from",
         description="Run both on the test split: do they agree, and how well does each do? "
         "Exit status 1 if they don't agree.",
     )
@@ -278,7 +278,7 @@ def _add_verify(commands, output):
     verify.add_argument(
         "model",
         metavar="MODEL",
-        help="what it was made from: .keras, .h5 or tf_keras SavedModel folder",
+        help="what it was made from: .keras, .h5, SavedModel folder or float32 .tflite",
     )
     verify.add_argument(
         "--data", metavar="NPZ", required=True, help="with x_train, y_train, x_test, y_test"

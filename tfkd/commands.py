@@ -187,11 +187,16 @@ def verify(options) -> int:
     from tfkd.export.artifact import TFLiteModel
 
     file = TFLiteModel.load(options.file)
-    loading.check(options.model)
+    if not options.model.endswith(".tflite"):
+        loading.check(options.model, layers=False)
     data = _load_data(options.data)
     with console.working(options, "reading the model"):
         console.import_tensorflow()
-        model = loading.load_model(options.model)
+        from tfkd.export import conversion
+
+        model = options.model  # a signature or a float file, as it is
+        if not model.endswith(".tflite") and not conversion.is_signature(model):
+            model = loading.load_model(model)
         _check_one_input(model)
     with console.working(options, "verifying"):
         result = _verified(file, model, data, options)
@@ -435,23 +440,23 @@ def _load_data(path):
 
 
 def _check_one_input(model):
-    from tfkd import graph
+    from tfkd.export import references
 
-    names = [tensor.name for tensor in graph.walk(model).input_list]
+    names = references.of(model).inputs.labels
     if len(names) != 1:
         raise InputError(
-            f"The model {model.name!r} has {len(names)} inputs ({', '.join(names)}), and an .npz "
+            f"The model {getattr(model, 'name', model)!r} has {len(names)} inputs ({', '.join(names)}), and an .npz "
             "file has data for one, x_train; do it in Python, where tfkd.export.to_tflite and "
             "verify take one array for each."
         )
 
 
 def _verified(file, model, data, options):
-    from tfkd import graph
+    from tfkd.export import references
     from tfkd.export.verification import verify
 
     labels = data.test.y
-    outputs = len(graph.walk(model).output_list)
+    outputs = len(references.of(model).outputs)
     if outputs != 1:
         labels = None
         warnings.warn(

@@ -252,6 +252,16 @@ def test_inspect_a_tflite_file(tfkd, files):
     assert (status, json.loads(out), err) == (0, json.loads(json.dumps(want)), "")
 
 
+def test_signatures_are_listed_and_verified_against(tfkd):
+    status, out, err = tfkd("inspect", "signature")
+    assert (status, err) == (0, "") and out.startswith("signature 'serving_default'\n  input  ")
+    told = json.loads(tfkd("inspect", "signature", "--json")[1])
+    assert list(told["signatures"]) == ["serving_default"]
+    arguments = ("verify", "student.tflite", "signature", "--data", "digits.npz")
+    status, out, err = tfkd(*arguments)
+    assert (status, err) == (0, "") and out.startswith("passed on 360 examples")
+
+
 def test_inspect_a_keras_model(tfkd, student, tmp_path):
     status, out, err = tfkd("inspect", "student.keras")
     assert (status, err) == (0, "")
@@ -358,7 +368,6 @@ VERIFY = "verify student.tflite student.keras --data "
         ("inspect none.h5", "There is no model at 'none.h5'."),
         ("inspect text.tflite", "'text.tflite' is not a .tflite file"),
         ("inspect broken.keras", "The model 'broken.keras' can't be read: "),
-        ("inspect signature", "has a signature and no Keras layers"),
         ("inspect {empty}", "holds no SavedModel"),
         (VERIFY + "labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
         (VERIFY + "text.npz", "The labels must be numbers"),
@@ -367,7 +376,6 @@ VERIFY = "verify student.tflite student.keras --data "
         (VERIFY + "digits.npz --engine none", "--engine: invalid choice: 'none'"),
         ("verify student.tflite student.keras", "required: --data"),
         ("verify student.keras student.tflite --data digits.npz", "is not a .tflite file"),
-        ("verify student.tflite signature --data digits.npz", "no Keras layers, as model.export"),
         ("verify student.tflite two.keras --data digits.npz", "'two' has 2 inputs (a, b)"),
     ],
 )
