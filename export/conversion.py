@@ -24,7 +24,7 @@ from tfkd.errors import (
     UnsupportedError,
     WorkerError,
 )
-from tfkd.quantization import frozen
+from tfkd.quantization import frozen, lowering
 
 from . import (
     artifact,
@@ -422,24 +422,22 @@ class _Source:
                 folder, request.batch, self.shapes, request.free and not self.twin
             )
         else:
-            indices = tracing.index_inputs(self.model) if request.format in _INTEGER else set()
+            dtypes = tracing.integer_dtypes(self.model) if request.format in _INTEGER else {}
+            self._retype_samples(dtypes)
             names, outputs = tracing.save_model(
                 self.model,
                 folder,
                 request.batch,
                 self.outputs,
-                indices,
+                dtypes,
                 self.shapes,
                 request.free and not self.twin,
             )
-            if self.samples is not None:
-                self.samples = [
-                    x.astype("int32") if i in indices else x for i, x in enumerate(self.samples)
-                ]
+            indices = [
+                name.removeprefix(artifact.STEP) for name, d in dtypes.items() if d == "int32"
+            ]
             if indices:
-                given = graph.walk(self.model).input_list
-                held = [given[i].name.removeprefix(artifact.STEP) for i in sorted(indices)]
-                held = ", ".join(map(repr, held))
+                held = ", ".join(map(repr, indices))
                 self.notes.append(f"the input {held} holds indices and is int32, not 8 or 16 bits")
         samples = None if self.samples is None else dict(zip(names, self.samples, strict=True))
         ins, outs = self.declared
@@ -468,6 +466,19 @@ class _Source:
                 "recurrent='unrolled' or 'fused'."
             )
         return self.request.uint8_io
+
+    def _retype_samples(self, dtypes: dict[str, str]):
+        """Bring the samples into the dtypes of the file's inputs."""
+        if self.samples is None:
+            return
+        samples = []
+        for tensor, values in zip(graph.walk(self.model).input_list, self.samples, strict=True):
+            values = values.astype(dtypes.get(tensor.name, values.dtype))
+            if tensor.dtype in lowering.BYTES and values.dtype.kind == "f":
+                # One number at either end, for a scale of 1 whatever the examples hold.
+                values.flat[0], values.flat[-1] = lowering.BYTES[tensor.dtype]
+            samples.append(values)
+        self.samples = samples
 
     @property
     def scopes(self) -> dict[str, str]:

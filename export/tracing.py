@@ -12,6 +12,9 @@ import numpy as np
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import signatures
+from tfkd.quantization import lowering
+from tfkd.quantization.rules import moves
+from tfkd.translation import operations
 
 
 def save_model(
@@ -19,7 +22,7 @@ def save_model(
     folder: str,
     batch: int | None,
     outputs=None,
-    indices=frozenset(),
+    dtypes=None,
     shapes=None,
     free: bool = False,
 ) -> tuple[list[str], list[str]]:
@@ -30,7 +33,7 @@ def save_model(
         folder: Where to write; an empty folder.
         batch: Examples a call, or `None` to leave it free.
         outputs: Names of the outputs, where they are not those of the layers.
-        indices: Places of the inputs that become int32.
+        dtypes: Of inputs by name, where they are not the model's.
         shapes: One per input, with numbers for sizes that are free in the model.
         free: Whether other sizes may stay free.
 
@@ -50,8 +53,8 @@ def save_model(
         names_of = [tensor.name for tensor in source.input_list]
         _check_static(model.name, list(zip(names_of, sizes, strict=True)))
     specs = [
-        tf.TensorSpec((batch, *sizes[i][1:]), "int32" if i in indices else t.dtype, name=name)
-        for i, (name, t) in enumerate(zip(names, source.input_list, strict=True))
+        tf.TensorSpec((batch, *size[1:]), (dtypes or {}).get(t.name, t.dtype), name=name)
+        for name, t, size in zip(names, source.input_list, sizes, strict=True)
     ]
 
     def apply(call, args, kwargs):
@@ -139,18 +142,50 @@ _MOVING = frozenset({
 })  # fmt: skip
 
 
-def index_inputs(model) -> set[int]:
-    """Return the places of float inputs that hold whole numbers: the indices of embeddings.
+def integer_dtypes(model) -> dict[str, str]:
+    """Return the dtypes in which an integer file takes inputs, where the model's has no kernel.
 
-    They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
+    Bytes that the model makes numbers of become int8 numbers of scale 1, and what a model
+    takes as float32 and looks up becomes int32.
 
     Args:
         model: A built Keras 3 or tf_keras model.
+
+    Returns:
+        Name of such an input → `"float32"` (which the converter quantizes) or `"int32"`.
 
     Raises:
         UnsupportedError: for indices that are computed in floating point.
     """
     source = graph.walk(model)
+    found = {source.input_list[i].name: "int32" for i in _index_inputs(source)}
+    for tensor in source.input_list:
+        if tensor.dtype in lowering.BYTES and _becomes_a_number(source, tensor):
+            found[tensor.name] = "float32"
+    return found
+
+
+def _becomes_a_number(source, tensor) -> bool:
+    """Tell whether all that reads a tensor of bytes makes numbers of them."""
+
+    def makes_numbers(call) -> bool:
+        kind = type(call.layer).__name__
+        if moves.keeps_grid(call.layer) or kind in moves.IN_TRAINING:
+            return all(_becomes_a_number(source, output) for output in call.outputs)
+        if operations.name_of(call.layer) == "cast":
+            (made,) = call.outputs
+            return "float" in made.dtype or _becomes_a_number(source, made)
+        return kind in ("Rescaling", "Normalization", *moves.AUGMENTING)
+
+    readers = [call for call in source.calls if tensor in call.inputs]
+    return tensor not in source.output_list and all(map(makes_numbers, readers))
+
+
+def _index_inputs(source) -> set[int]:
+    """Return the places of float inputs that hold whole numbers: the indices of embeddings.
+
+    They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
+    """
     outputs = {tensor.index for tensor in source.output_list}
     readers: dict[int, list] = {}
     for call in source.calls:

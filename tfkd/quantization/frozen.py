@@ -130,8 +130,21 @@ def freeze(model, *, ranges: bool = True):
         if new is not None and not _is_wrapper(layer) and new.weights:
             held = layer.layer if isinstance(layer, parts.LeftFloat) else layer
             new.set_weights(held.get_weights())
+    for variable in frozen.weights:
+        _make_uneven(variable)
     frozen.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
     return frozen
+
+
+def _make_uneven(variable):
+    """Change the last number of a bias of equal ones by a millionth of it.
+
+    The converter keeps equal numbers as one, and rounds that by the scale of the first channel.
+    """
+    values = variable.numpy()
+    if values.ndim == 1 and values.size > 1 and values[0] and (values == values[0]).all():
+        values[-1] *= 1.0 + 1e-6
+        variable.assign(values)
 
 
 def _again(grid):
@@ -144,10 +157,12 @@ def _again(grid):
 def _range(layer, unseen) -> tuple[float, float]:
     from tfkd.quantization import parts
 
-    if isinstance(layer.quantizer, parts.FixedRounding):
-        return layer.quantizer.low, layer.quantizer.high
     held = layer.quantizer_vars
-    if not float(np.asarray(held["seen"])):
-        unseen.append(layer.name)
-    low, high = float(np.asarray(held["min_var"])), float(np.asarray(held["max_var"]))
-    return low, max(high, low + 1e-6)
+    if isinstance(layer.quantizer, parts.FixedRounding):
+        ends = layer.quantizer.low, layer.quantizer.high
+    else:
+        if not float(np.asarray(held["seen"])):
+            unseen.append(layer.name)
+        ends = held["min_var"], held["max_var"]
+    low, high = parts.on_grid(*(np.asarray(end, "float32") for end in ends))
+    return float(low), float(high)

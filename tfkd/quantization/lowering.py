@@ -26,6 +26,9 @@ from tfkd.translation import operations
 UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
 
+#: The values of 8-bit inputs: in the file, a scale of 1 holds them exactly.
+BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
+
 
 @dataclasses.dataclass
 class Value:
@@ -36,7 +39,7 @@ class Value:
         name: Of the layer it comes from, for the name of its rounding.
         kind: What it comes from, and so what fuses with it: `"linear"` (a convolution or
             dense layer: batch normalization and ReLU do), `"sum"` (batch normalization or
-            arithmetic: ReLU does) or `"other"`.
+            arithmetic: ReLU does), `"relu"`, `"input"` (of the model) or `"other"`.
         uses: How many calls, and outputs of the model, read it.
         rounded: The tensor after rounding, once somebody asked for it.
         fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.
@@ -128,7 +131,7 @@ class Lowering:
         self._names = {tensor.name for tensor in self.source.input_list}
         inputs = graph.symbolic_inputs(self.source, tf_keras)
         values = {
-            t.index: Value(tensor, t.name, uses=uses.get(t.index, 0))
+            t.index: Value(tensor, t.name, "input", uses=uses.get(t.index, 0))
             for t, tensor in zip(self.source.input_list, inputs, strict=True)
         }
         problems = []
@@ -250,16 +253,17 @@ class Lowering:
     def rounded(self, value: Value):
         """Return the value's tensor on its int8 grid."""
         if value.rounded is None:
-            if not value.tensor.dtype.is_floating:
-                value.rounded = value.tensor
+            tensor, fixed = value.tensor, value.fixed
+            if tensor.dtype.name in BYTES:
+                tensor, fixed = self.parts.as_float(tensor), BYTES[tensor.dtype.name]
+            if not tensor.dtype.is_floating:
+                value.rounded = tensor
             else:
                 quantizer = (
-                    self.parts.FixedRounding(*value.fixed)
-                    if value.fixed
-                    else self.parts.RangeRounding()
+                    self.parts.FixedRounding(*fixed) if fixed else self.parts.RangeRounding()
                 )
                 layer = self.parts.QuantizeLayer(quantizer, name=self.name(f"round_{value.name}"))
-                value.rounded = layer(value.tensor)
+                value.rounded = layer(tensor)
         return value.rounded
 
     def moved(self, value: Value, layer) -> Value:

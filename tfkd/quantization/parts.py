@@ -172,8 +172,19 @@ class FixedRounding(_Quantizer):
 
 
 def _round(x, low, high):
+    return tf.quantization.fake_quant_with_min_max_vars(x, *on_grid(low, high))
+
+
+def on_grid(low, high):
+    """Return the nearest range of which 0 is one of the 256 levels.
+
+    The converter and TensorFlow's rounding do this too, but where 0 lies in the middle of two
+    levels, as in [-1, 1], one takes the upper and one the lower.
+    """
     high = tf.maximum(high, low + 1e-6)  # an activation that is zero throughout
-    return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+    step = (high - low) / 255.0
+    below = tf.round(-low / step)
+    return -below * step, (255.0 - below) * step
 
 
 @_register
@@ -351,6 +362,11 @@ def _owner(layer, path: str):
 def hard_silu(x):
     """X relu6(x + 3) / 6, which the converter knows as HARD_SWISH."""
     return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
+
+
+def as_float(x):
+    """Return a symbolic tensor of bytes as float32."""
+    return tf.cast(x, tf.float32)
 
 
 @_register

@@ -93,14 +93,7 @@ RULES: dict[str, Rule] = {
     **{kind: Rule("acts in training only", moves.only_in_training) for kind in moves.IN_TRAINING},
     **{
         kind: Rule("acts in training only, before the input is rounded", moves.before_rounding)
-        for kind in (
-            "RandomFlip",
-            "RandomRotation",
-            "RandomZoom",
-            "RandomTranslation",
-            "RandomContrast",
-            "RandomBrightness",
-        )
+        for kind in moves.AUGMENTING
     },
 }
 
@@ -108,8 +101,9 @@ RULES: dict[str, Rule] = {
 #: Operations that are no layers and become none, by their names in `keras.ops`.
 OPERATIONS: dict[str, Rule] = {
     **{name: Rule("moves values", moves.moving_operation) for name in moves.MOVING_OPERATIONS},
+    "flip": Rule("rewritten as a slice of negative strides", moves.flip),
+    "cast": Rule("of bytes to float: nothing", moves.cast),
     "stack": Rule("as Concatenate", arithmetic.join_operation),
-    "concatenate": Rule("as Concatenate", arithmetic.join_operation),
     "matmul": Rule("output rounded", arithmetic.operation),
     "mean": Rule("output rounded", arithmetic.operation),
     "absolute": Rule("output rounded", arithmetic.operation),

@@ -224,8 +224,12 @@ def is_known(layer) -> bool:
 
 
 def name_of(layer) -> str | None:
-    """Return the function of `keras.ops` that a TensorFlow operation in a graph stands for."""
-    return _BY_SYMBOL.get(getattr(layer, "symbol", None)) if is_operation(layer) else None
+    """Return the function of `keras.ops` that an operation in a graph is, if it is one."""
+    if not is_operation(layer):
+        return None
+    if backends.flavour(layer) is None:
+        return _name_in_keras(layer)
+    return _BY_SYMBOL.get(layer.symbol)
 
 
 def described(layer) -> str:

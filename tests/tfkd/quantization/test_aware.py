@@ -418,6 +418,103 @@ def test_attention_is_left_out_by_skip(rng):
     assert np.abs(file.predict(x) - want).mean() < 0.1 * want.std()
 
 
+@pytest.mark.parametrize("move", ["MaxPooling2D", "UpSampling2D", "ZeroPadding2D", "global"])
+def test_readers_of_one_value_may_have_ranges_of_their_own(move, rng):
+    """The converter wants one scale for all that such a layer touches."""
+    keras.utils.set_random_seed(1)
+    i = keras.Input((8, 8, 1))
+    x = L.Conv2D(4, 3, padding="same")(i)
+    if move == "global":
+        x = L.GlobalMaxPooling2D()(x)
+        near, far = L.Dense(4)(x), L.Dense(4)(x) * 9.0
+    else:
+        x = getattr(L, move)()(x)
+        near, far = L.Conv2D(4, 1)(x), L.Conv2D(4, 1)(x) * 9.0
+    model = keras.Model(i, [L.Concatenate()([x, near]), L.Concatenate()([x, far])])
+    data = images(rng)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data)
+    file = to_tflite(qat, "int8")
+    assert file.integer_only
+    for info, got, want in zip(file.outputs, file.predict(data), predicted(qat, data), strict=True):
+        assert np.abs(got - want).max() / info.scale < 2.01
+
+
+def test_a_bias_of_equal_numbers_has_a_scale_for_each_channel(rng):
+    """A detector's head begins so; the converter would round it by the first channel's scale."""
+    layer = L.Conv2D(4, 1, bias_initializer=keras.initializers.Constant(-4.6))
+    model = keras.Sequential([keras.Input((8, 8, 1)), layer])
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * [0.1, 0.5, 1.0, 4.0], bias])
+    data = images(rng)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data)
+    file = to_tflite(qat, "int8")
+    assert np.abs(file.predict(data) - predicted(qat, data)).max() / file.outputs[0].scale < 1.01
+
+
+def test_a_concatenation_clips_as_the_file_does(rng):
+    """The file has one rounding there; one before it would clip outliers of training."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((8, 8, 1))
+    x = L.Conv2D(3, 1)(i)
+    y = L.Concatenate()([L.LeakyReLU()(x), L.Activation("gelu")(L.Conv2D(3, 1)(x * 4.0))])
+    model = keras.Model(i, L.Concatenate()([y, L.Conv2D(2, 1)(x)]))
+    data = images(rng)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data / 4.0)
+    file = to_tflite(qat, "int8")
+    assert np.abs(file.predict(data) - predicted(qat, data)).max() / file.outputs[0].scale < 2.01
+
+
+def test_places_beside_the_values_they_are_of(rng):
+    i = keras.Input((8, 8, 1))
+    x = L.Conv2D(5, 3)(i)
+    model = keras.Model(i, [x, keras.ops.argmax(x, -1), keras.ops.argmin(x, 2)])
+    data = images(rng)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data)
+    for file in (to_tflite(qat, "int8"), to_tflite(model, "int8", data)):
+        values, most, least = file.predict(data)
+        assert file.integer_only
+        np.testing.assert_array_equal(most, values.argmax(-1))
+        np.testing.assert_array_equal(least, values.argmin(2))
+    for got, want in zip(to_tflite(model).predict(data), predicted(model, data), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_tokens_of_a_float_input(shared, rng):
+    """Keras's default dtype: the file takes int32, since 256 levels hold no vocabulary."""
+    i = keras.Input((6,))
+    x = L.Flatten()(L.Embedding(300, 4)(i))
+    model = keras.Model(i, L.Dense(2)(L.Concatenate()([x, i]) if shared else x))
+    if shared:
+        with pytest.raises(UnsupportedError, match=r"Input\(dtype='int32'\)"):
+            quantize_aware(model)
+        return
+    data = rng.integers(0, 300, (40, 6)).astype("float32")
+    want = predicted(model, data)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data)
+    for file in (to_tflite(qat, "int8"), to_tflite(model, "int8", data)):
+        assert file.integer_only and file.inputs[0].dtype == "int32"
+        assert np.abs(file.predict(data) - want).max() < 0.05 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_bytes_come_in_at_a_scale_of_one(dtype, rng):
+    low = -128 if dtype == "int8" else 0
+    i = keras.Input((8, 8, 3), dtype=dtype)
+    model = keras.Model(i, L.Conv2D(3, 3)(L.Rescaling(1 / 255.0, -low / 255.0)(i)))
+    data = rng.integers(low, low + 200, (40, 8, 8, 3)).astype(dtype)  # the ends do not occur
+    want = predicted(model, data)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), data)
+    for file in (to_tflite(qat, "int8"), to_tflite(model, "int8", data)):
+        assert file.integer_only
+        assert (file.inputs[0].scale, file.inputs[0].zero_point) == (1.0, -128 - low)
+        assert np.abs(file.predict(data) - want).max() / file.outputs[0].scale < 4.0
+    j = keras.Input((8, 8, 3), dtype="int32")
+    wide = keras.Model(j, L.Conv2D(3, 3)(L.Rescaling(1 / 255.0)(j)))
+    with pytest.raises(UnsupportedError, match="int32 values.*'uint8'"):
+        quantize_aware(wide)
+
+
 def test_stateful_recurrence_and_initial_states_are_refused():
     i = keras.Input((5, 4), batch_size=2)
     with pytest.raises(UnsupportedError, match="stateful"):

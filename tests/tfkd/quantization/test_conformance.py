@@ -9,12 +9,14 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from keras import ops
 from keras.src.applications import convnext
 from tfkd.export import to_tflite
 from tiny_models import predicted
 
 from tfkd import graph, quantize_aware, translate
 from tfkd.quantization import table
+from tfkd.translation import operations
 
 L = keras.layers
 IMAGE, SERIES, ROW = (6, 6, 4), (8, 4), (6,)
@@ -170,6 +172,39 @@ CASES = {
         ),
         3,
     ),
+    "slices and splits": (
+        IMAGE,
+        lambda x: (
+            lambda a, b, c: L.Concatenate()(
+                [L.ReLU()(a), ops.flip(b, 1), c, x[..., -1:], x[:, ::-1, :, 1:3], L.Conv2D(2, 1)(c)]
+            )
+        )(*ops.split(x, [1, 3], axis=-1)),
+        1,
+    ),
+    "stacks": (
+        IMAGE,
+        lambda x: ops.stack(
+            [
+                L.Conv2D(4, 1)(x)[:, 1],
+                ops.take(x, [0, 3, 1, 1], axis=-1)[:, -1],
+                ops.squeeze(ops.slice(x, (0, 2, 0, 0), (-1, 1, 6, 4)), 1),
+                *ops.unstack(x[:, ::4], axis=1),
+                ops.swapaxes(ops.moveaxis(x, 1, -1)[:, :, 0], 1, 2)[:, :, :4],
+            ],
+            axis=2,
+        ),
+        2,
+    ),
+    "operations": (
+        IMAGE,
+        lambda x: ops.matmul(
+            ops.concatenate([ops.mean(x, -1), ops.max(x, -1), ops.min(x, -1)], -1),
+            ops.reshape(ops.abs(x[:, :3]), (-1, 18, 4)),
+        ),
+        2,
+    ),
+    "bytes": ("bytes", chain(L.RandomFlip(), L.Rescaling(1 / 127.5, -1.0), L.Conv2D(3, 3)), 1),
+    "cast bytes": ("bytes", lambda x: L.Conv2D(3, 3)(ops.cast(x, "float32") / 255.0), 1),
     "Resizing": (IMAGE, lambda x: L.Resizing(8, 8)(x), 2),
     "scalar arithmetic": (ROW, lambda x: (L.Dense(4)(x) * 2.0 + 1.0) / 3.0, 2),
     "shared": (ROW, lambda x: (lambda d: L.Add()([d(x), d(L.ReLU()(d(x)))]))(L.Dense(6)), 3),
@@ -177,6 +212,8 @@ CASES = {
 
 
 def data(shape, rng, n=128):
+    if shape == "bytes":
+        return rng.integers(0, 200, (n, *IMAGE)).astype("uint8")
     if shape == "tokens":
         return rng.integers(0, 20, (n, 5)).astype("int32")
     return rng.normal(size=(n, *shape)).astype("float32")
@@ -185,19 +222,23 @@ def data(shape, rng, n=128):
 def model_of(name):
     shape, build, _ = CASES[name]
     keras.utils.set_random_seed(1)
-    i = keras.Input((5,), dtype="int32") if shape == "tokens" else keras.Input(shape)
+    size, dtype = {"tokens": ((5,), "int32"), "bytes": (IMAGE, "uint8")}.get(shape, (shape, None))
+    i = keras.Input(size, dtype=dtype)
     return keras.Model(i, build(i))
 
 
 def test_every_rule_has_a_case():
     """Recurrent layers are compared in test_aware.py: their file is calibrated."""
     kinds, functions = {"LSTM", "GRU", "SimpleRNN", "Bidirectional"}, {"linear"}
+    called = {"argmax", "argmin"}  # compared in test_aware.py: what they make has no LSB
     for name in CASES:
         for _, layer in graph.walk(translate(model_of(name))).layers:
             kinds.add(type(layer).__name__)
+            called.add(operations.name_of(layer))
             function = getattr(layer, "activation", None)
             functions.add(getattr(function, "__name__", ""))
     assert set(table.RULES) - kinds == set()
+    assert set(table.OPERATIONS) - called == set()
     assert set(table.ACTIVATIONS) - functions - {"silu"} == set()  # Keras 3's name of swish
 
 

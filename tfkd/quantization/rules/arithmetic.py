@@ -52,12 +52,17 @@ def concatenate(low, layer, *values):
 
 
 def _joined(low, value):
-    fuses = value.fuses("linear", "sum", "relu") and value.fixed is None
+    """Return a tensor for a kernel with one scale for all it reads and makes.
+
+    The converter lets the operation before compute in that scale, unless somebody else reads
+    it, so that a rounding in between would clip what the file does not.
+    """
+    fuses = value.fuses("linear", "sum", "relu", "other") and value.fixed is None
     return value.tensor if fuses else low.rounded(value)
 
 
 def join_operation(low, layer, *values):
-    """Stack and concatenate as operations: what `concatenate` does."""
+    """Stack: what `concatenate` does, along a new axis."""
     tensors = [dataclasses.replace(value, rounded=_joined(low, value)) for value in values]
     return [Value(tensor, layer.name) for tensor in low.operated(*tensors)]
 

@@ -86,10 +86,24 @@ def embedding(low, layer, x):
         raise UnsupportedError(
             "mask_zero=True: int8 files carry no masks; pad to a fixed length and set it False"
         )
+    if x.tensor.dtype.is_floating and not _are_tokens(low):
+        raise UnsupportedError(
+            "looks up floating-point values that are computed, or that other layers read too; "
+            "give it an Input(dtype='int32') of its own"
+        )
     wrapped = low.weighted(low.copy, [("embeddings", (), None)])
     low.note("int8", "embeddings per tensor")
     tensor = wrapped(x.tensor)
     return Value(tensor, layer.name, rounded=tensor)
+
+
+def _are_tokens(low) -> bool:
+    """Tell whether the current call reads an input that nothing but embeddings reads."""
+    (tensor,) = low.call.inputs
+    readers = [call.layer for call in low.source.calls if tensor in call.inputs]
+    return tensor in low.source.input_list and all(
+        type(layer).__name__ == "Embedding" for layer in readers
+    )
 
 
 def time_distributed(low, layer, x):

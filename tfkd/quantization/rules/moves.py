@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
+from tfkd.quantization.lowering import BYTES, Value
 from tfkd.quantization.rules.steps import check_channels_last, hand_on
 from tfkd.translation import operations
 
@@ -35,18 +37,21 @@ IN_TRAINING = (
     "GaussianNoise",
     "ActivityRegularization",
 )
+AUGMENTING = (
+    "RandomFlip",
+    "RandomRotation",
+    "RandomZoom",
+    "RandomTranslation",
+    "RandomContrast",
+    "RandomBrightness",
+)
 #: Operations of `keras.ops` whose results have the range of their input.
 MOVING_OPERATIONS = (
     "get_item",
     "slice",
     "split",
     "unstack",
-    "flip",
     "take",
-    "reshape",
-    "transpose",
-    "expand_dims",
-    "squeeze",
     "max",
     "min",
 )
@@ -77,6 +82,15 @@ def moving_operation(low, layer, *values):
         raise UnsupportedError("takes its places or sizes from another tensor; only fixed ones do")
     low.note("int8", "moves rounded values; no rounding of its own")
     return [Value(tensor, values[0].name, rounded=tensor) for tensor in low.operated(*values)]
+
+
+def flip(low, layer, x):
+    """A slice of negative strides: the converter gives REVERSE_V2 two scales."""
+    rank = len(x.tensor.shape)
+    axes = {axis % rank for axis in np.atleast_1d(low.call.kwargs.get("axis", low.call.args[-1]))}
+    low.note("rewritten", "as a slice of negative strides; moves rounded values")
+    tensor = low.rounded(x)[tuple(slice(None, None, -1 if a in axes else 1) for a in range(rank))]
+    return Value(tensor, x.name, rounded=tensor)
 
 
 def pools(low, layer, x):
@@ -127,4 +141,18 @@ def before_rounding(low, layer, x):
     value = hand_on(low, x)
     if value.rounded is not None:
         return low.moved(value, low.plain())
-    return dataclasses.replace(value, tensor=low.plain()(value.tensor))
+    fixed = BYTES.get(value.tensor.dtype.name, value.fixed)
+    return dataclasses.replace(value, tensor=low.plain()(value.tensor), fixed=fixed)
+
+
+def cast(low, layer, x):
+    """To float, what rounding does with bytes anyway."""
+    if low.call.outputs[0].dtype != "float32" or not (
+        x.tensor.dtype.is_floating or x.tensor.dtype.name in BYTES
+    ):
+        raise UnsupportedError(
+            f"casts {x.tensor.dtype.name} to {low.call.outputs[0].dtype}; 8-bit files cast inputs "
+            "of bytes to float32 only"
+        )
+    low.note("int8", "nothing")
+    return hand_on(low, x)

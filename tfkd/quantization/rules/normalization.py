@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
+from tfkd.quantization.lowering import BYTES, Value
 from tfkd.quantization.rules.steps import affine, depthwise
 
 
@@ -33,7 +33,12 @@ def batch_norm(low, layer, x):
 def rescaling(low, layer, x):
     """A multiplication and an addition by constants."""
     low.note("rewritten", "as one multiplication, addition or depthwise 1x1 convolution")
-    return affine(low, x, layer.scale, layer.offset)
+    value = affine(low, x, layer.scale, layer.offset)
+    if x.tensor.dtype.name not in BYTES:
+        return value
+    # No training has to find what bytes become, and the scale takes them one to one.
+    ends = np.multiply.outer(BYTES[x.tensor.dtype.name], layer.scale) + layer.offset
+    return dataclasses.replace(value, fixed=(min(0.0, ends.min()), max(0.0, ends.max())))
 
 
 def normalization(low, layer, x):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
+from tfkd.quantization.lowering import BYTES, Value
 
 
 def check_channels_last(layer):
@@ -14,9 +14,19 @@ def check_channels_last(layer):
         raise UnsupportedError("data_format='channels_first' has no int8 kernel; use channels_last")
 
 
+def _check_numbers(x):
+    dtype = x.tensor.dtype
+    if not dtype.is_floating and dtype.name not in BYTES:
+        raise UnsupportedError(
+            f"computes with {dtype.name} values, which 8 bits don't hold; give the Input layer "
+            "dtype='uint8', 'int8' or 'float32'"
+        )
+
+
 def depthwise(low, x, scale, offset, trainable=False, key="affine"):
     """Multiply (and shift) each channel: a depthwise convolution with 1x1 kernels."""
     layers, layer = low.layers, low.layer
+    _check_numbers(x)
     shape = x.tensor.shape
     rank, channels = len(shape), shape[-1]
     if channels is None or rank not in (2, 3, 4):
@@ -49,6 +59,7 @@ def depthwise(low, x, scale, offset, trainable=False, key="affine"):
 
 def affine(low, x, scale, offset, key="affine"):
     """Return scale * x + offset, both scalars or one per channel, neither trained."""
+    _check_numbers(x)
     scale, offset = np.asarray(scale, "float32"), np.asarray(offset, "float32")
     channels = x.tensor.shape[-1]
     name = low.layer.name
