@@ -39,7 +39,8 @@ class Value:
         name: Of the layer it comes from, for the name of its rounding.
         kind: What it comes from, and so what fuses with it: `"linear"` (a convolution or
             dense layer: batch normalization and ReLU do), `"sum"` (batch normalization or
-            arithmetic: ReLU does), `"relu"`, `"input"` (of the model) or `"other"`.
+            arithmetic: ReLU does), `"relu"`, `"input"` (of the model),
+            `"joined"` (a concatenation) or `"other"`.
         uses: How many calls, and outputs of the model, read it.
         rounded: The tensor after rounding, once somebody asked for it.
         fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.

@@ -48,14 +48,15 @@ def extremum(sign):
 
 def concatenate(low, layer, *values):
     """Inputs that nobody else reads take the range of the result."""
-    return Value(low.plain()([_joined(low, value) for value in values]), layer.name)
+    return Value(low.plain()([_joined(low, value) for value in values]), layer.name, "joined")
 
 
 def _joined(low, value):
     """Return a tensor for a kernel with one scale for all it reads and makes.
 
     The converter lets the operation before compute in that scale, unless somebody else reads
-    it, so that a rounding in between would clip what the file does not.
+    it, so that a rounding in between would clip what the file does not. A concatenation would
+    take the scale of one of its own inputs instead: it has a rounding.
     """
     fuses = value.fuses("linear", "sum", "relu", "other") and value.fixed is None
     return value.tensor if fuses else low.rounded(value)
@@ -64,7 +65,7 @@ def _joined(low, value):
 def join_operation(low, layer, *values):
     """Stack: what `concatenate` does, along a new axis."""
     tensors = [dataclasses.replace(value, rounded=_joined(low, value)) for value in values]
-    return [Value(tensor, layer.name) for tensor in low.operated(*tensors)]
+    return [Value(tensor, layer.name, "joined") for tensor in low.operated(*tensors)]
 
 
 def operation(low, layer, *values):
