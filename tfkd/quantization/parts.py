@@ -364,6 +364,12 @@ def hard_silu(x):
     return x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)
 
 
+@_register
+def logarithm(x):
+    """The natural logarithm of positive values."""
+    return tf.math.log(x)
+
+
 def as_float(x):
     """Return a symbolic tensor of bytes as float32."""
     return tf.cast(x, tf.float32)
@@ -376,6 +382,15 @@ class LastAxisMean(tf_keras.layers.Layer):
     def call(self, x):
         """Return the mean: (..., n) → (..., 1)."""
         return tf.reduce_mean(x, axis=-1, keepdims=True)
+
+
+@_register
+class GroupMean(tf_keras.layers.Layer):
+    """Mean over places and channels of each group, which stay with size 1."""
+
+    def call(self, x):
+        """Return the mean: (batch, places, groups, channels) → (batch, 1, groups, 1)."""
+        return tf.reduce_mean(x, axis=(1, 3), keepdims=True)
 
 
 @_register

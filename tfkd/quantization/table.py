@@ -53,6 +53,9 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": Rule(
         "rewritten: mean, variance, inverse root, products, each rounded", normalization.layer_norm
     ),
+    "GroupNormalization": Rule(
+        "rewritten: as LayerNormalization, over groups", normalization.group_norm
+    ),
     "LayerScale": Rule("rewritten: depthwise 1x1 convolution", normalization.layer_scale),
     "Rescaling": Rule(
         "rewritten: multiply, add, or depthwise 1x1 convolution", normalization.rescaling

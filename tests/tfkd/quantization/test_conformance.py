@@ -77,6 +77,7 @@ CASES = {
     "BN stray, row": (ROW, chain(L.BatchNormalization(), L.Dense(3)), 1),
     "LayerNormalization": (SERIES, lambda x: L.LayerNormalization()(x), 4),
     "LayerNormalization, image": (IMAGE, lambda x: L.LayerNormalization()(x), 4),
+    "GroupNormalization": (IMAGE, lambda x: L.GroupNormalization(2)(x), 4),
     "Rescaling": (IMAGE, lambda x: L.Rescaling(2.0, 1.0)(x), 1),
     "Rescaling, scale": (ROW, lambda x: L.Rescaling(0.5)(x), 1),
     "Normalization": (
@@ -112,6 +113,8 @@ CASES = {
     "ELU": (ROW, lambda x: L.ELU(0.5)(x), 3),
     "selu": (ROW, lambda x: L.Activation("selu")(x), 4),
     "elu": (ROW, lambda x: L.Activation("elu")(x), 3),
+    "softplus": (ROW, lambda x: L.Activation("softplus")(x), 2),
+    "mish": (ROW, lambda x: L.Activation("mish")(x), 3),
     "softmax": (ROW, lambda x: L.Dense(4, activation="softmax")(x), 2),
     "relu6": (ROW, lambda x: L.Activation("relu6")(x), 1),
     "ReLU to one": (ROW, lambda x: L.ReLU(1.0)(x), 1),

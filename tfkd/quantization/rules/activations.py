@@ -59,6 +59,25 @@ def _selu(low, name, value):
     return elu(low, name, value, alpha=1.6732632423543772, scale=1.0507009873554805)
 
 
+def _softplus(low, name, value):
+    """relu(x) + log(1 + exp(-|x|)): exp(x) itself has no range that eight bits hold."""
+    positive = relu(
+        low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value))
+    )
+    twice = affine(low, positive, 2.0, 0.0, key=f"{name}_twice")
+    minus = pair(low, "Subtract", f"{name}_minus", value, twice)
+    power = function("exponential")(low, f"{name}_exp", minus)
+    above = affine(low, power, 1.0, 1.0, key=f"{name}_above")
+    rest = function(low.parts.logarithm)(low, f"{name}_log", above)
+    return pair(low, "Add", f"{name}_softplus", positive, rest)
+
+
+def _mish(low, name, value):
+    low.rounded(value)
+    gate = function("tanh", SYMMETRIC_UNIT)(low, f"{name}_gate", _softplus(low, name, value))
+    return pair(low, "Multiply", f"{name}_mish", value, gate)
+
+
 def leaky(slope):
     """Leaky ReLU with a slope."""
 
@@ -115,4 +134,6 @@ ACTIVATIONS: dict[str, Rule] = {
     "leaky_relu": Rule("output rounded", leaky(0.2)),
     "elu": Rule("rewritten with exp", elu),
     "selu": Rule("rewritten with exp", _selu),
+    "softplus": Rule("rewritten with exp and log", _softplus),
+    "mish": Rule("rewritten with exp, log and tanh", _mish),
 }

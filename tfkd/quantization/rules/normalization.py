@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -73,26 +74,55 @@ def layer_norm(low, layer, x):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if [a % rank for a in axes] != [rank - 1]:
         raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
+    normal = _normalized(low, layer, x, low.parts.LastAxisMean)
+    low.note("rewritten", "as mean, variance, inverse root and products, each rounded")
+    return _scaled(low, layer, normal)
+
+
+def group_norm(low, layer, x):
+    """Layer normalization of each group of channels, which are made an axis of their own."""
+    rank = len(x.tensor.shape)
+    *places, channels = x.tensor.shape[1:]
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    if [a % rank for a in axes] != [rank - 1]:
+        raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
+    if None in places or channels % layer.groups or rank not in (2, 3, 4):
+        raise UnsupportedError(
+            f"has an input of shape {tuple(x.tensor.shape)}; give it a fixed one"
+        )
+    name, groups = layer.name, layer.groups
+    grouped = low.layers.Reshape(
+        (math.prod(places), groups, channels // groups), name=low.name(f"{name}_groups")
+    )
+    normal = _normalized(low, layer, low.moved(x, grouped), low.parts.GroupMean)
+    whole = low.layers.Reshape((*places, channels), name=low.name(f"{name}_whole"))
+    low.note("rewritten", "as mean, variance, inverse root and products of groups, each rounded")
+    return _scaled(low, layer, low.moved(normal, whole))
+
+
+def _normalized(low, layer, x, mean):
+    """Return (x - mean) / sqrt(variance + epsilon), each step rounded but the last."""
     layers, parts = low.layers, low.parts
 
     def step(key, make, *tensors, kind="other"):
         made = low.made(key, lambda: make(name=low.name(f"{layer.name}_{key}")))
         return Value(made(low.unpacked(tensors)), f"{layer.name}_{key}", kind)
 
-    centre = step("mean", parts.LastAxisMean, low.rounded(x))
+    centre = step("mean", mean, low.rounded(x))
     centred = step("centred", layers.Subtract, low.rounded(x), low.rounded(centre))
     d = low.rounded(centred)
-    variance = step(
-        "variance", parts.LastAxisMean, low.rounded(step("square", layers.Multiply, d, d))
-    )
+    variance = step("variance", mean, low.rounded(step("square", layers.Multiply, d, d)))
     shifted = step(
         "epsilon",
         lambda name: layers.Rescaling(1.0, float(layer.epsilon), name=name),
         low.rounded(variance),
     )
     root = step("inverse", parts.InverseRoot, low.rounded(shifted))
-    normal = step("normal", layers.Multiply, d, low.rounded(root))
-    low.note("rewritten", "as mean, variance, inverse root and products, each rounded")
+    return step("normal", layers.Multiply, d, low.rounded(root))
+
+
+def _scaled(low, layer, normal):
+    """Multiply by gamma and add beta, where the layer has them."""
     weights = dict(
         zip(
             [w.name.split("/")[-1].split(":")[0] for w in layer.weights],
@@ -102,7 +132,7 @@ def layer_norm(low, layer, x):
     )
     if not weights:
         return dataclasses.replace(normal, name=layer.name)
-    channels = x.tensor.shape[-1]
+    channels = normal.tensor.shape[-1]
     tensor = depthwise(
         low,
         normal,
