@@ -23,6 +23,7 @@ from tfkd.errors import (
     MissingDependencyError,
     UnsupportedError,
     WorkerError,
+    raise_all,
 )
 from tfkd.quantization import frozen, lowering
 
@@ -362,6 +363,8 @@ class _Source:
 
     def _choose_form(self):
         request = self.request
+        if request.format in _INTEGER:
+            _check_loops(self.model)
         if self.shapes and recurrent.recurrent_calls(graph.walk(self.model)):
             self._to_tf_keras()
             if backends.flavour(self.model) == "tf_keras":
@@ -488,6 +491,16 @@ class _Source:
         given = {name: path for path, name in self.renamed.items()}
         calls = graph.walk(self.model).calls
         return {tracing.scope_of(c.name): given.get(c.name, c.name) for c in calls}
+
+
+def _check_loops(model):
+    """Raise for layers that would end the converter when it is calibrated."""
+    problems = [
+        f"layer {path!r} ({type(layer).__name__}): {lowering.REASONS[type(layer).__name__]}"
+        for path, layer in graph.walk(model).layers
+        if lowering.is_loop(layer)
+    ]
+    raise_all(problems, UnsupportedError, fix=lowering.NO_LOOPS)
 
 
 # Steps up to which "auto" writes recurrence out in an integer file for a phone: some 70 kB. And

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfkd.quantization.lowering import Rule
+from tfkd.quantization.lowering import REASONS, Rule
 from tfkd.quantization.rules import (
     activations,
     arithmetic,
@@ -139,6 +139,8 @@ def markdown() -> str:
     lines += [f"| `{name}` | {rule.how} |" for name, rule in sorted(OPERATIONS.items())]
     lines += ["", "| activation | in 8 bits |", "|---|---|"]
     lines += [f"| {kind} | {rule.how} |" for kind, rule in sorted(ACTIVATIONS.items())]
+    lines += ["", "| layer without a rule | why |", "|---|---|"]
+    lines += [f"| {kind} | {why} |" for kind, why in sorted(REASONS.items())]
     return "\n".join(lines)
 
 

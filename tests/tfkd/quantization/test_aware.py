@@ -196,12 +196,12 @@ def test_the_report_names_every_layer():
 
 def test_everything_without_a_rule_is_named_at_once():
     x = keras.Input((8, 8))
-    y = L.GroupNormalization(2, name="groups")(x)
+    y = L.UnitNormalization(name="groups")(x)
     y = L.Softmax(axis=1, name="other axis")(y)
     y = L.Dense(3, activation="softsign", name="d")(y)
     with pytest.raises(UnsupportedError) as error:
         quantize_aware(keras.Model(x, y))
-    assert "'groups' (GroupNormalization) has no rule" in str(error.value)
+    assert "'groups' (UnitNormalization) has no rule" in str(error.value)
     with pytest.raises(UnsupportedError) as error:
         quantize_aware(keras.Model(x, y), skip="groups")
     for part in ("'other_axis'", "over another axis", "'d' (Dense)", "'softsign'", "skip=["):
@@ -513,6 +513,32 @@ def test_bytes_come_in_at_a_scale_of_one(dtype, rng):
     wide = keras.Model(j, L.Conv2D(3, 3)(L.Rescaling(1 / 255.0)(j)))
     with pytest.raises(UnsupportedError, match="int32 values.*'uint8'"):
         quantize_aware(wide)
+
+
+@pytest.mark.parametrize("skip", [(), ("loop",)])
+def test_loops_without_an_integer_form_are_refused_before_training(skip, rng):
+    """Whether left in floating point or not, calibrating them ends the converter's process."""
+    model = keras.Sequential([keras.Input((3, 6, 6, 2)), L.ConvLSTM2D(2, 3, name="loop")])
+    message = r"'loop' \(ConvLSTM2D\).*no integer form.*'dynamic'"
+    with pytest.raises(UnsupportedError, match=message):
+        quantize_aware(model, skip=skip)
+    with pytest.raises(UnsupportedError, match=message):
+        to_tflite(model, "int8", rng.random((12, 3, 6, 6, 2)))
+
+
+def test_an_unrolled_loop_is_converted(rng):
+    model = keras.Sequential([keras.Input((3, 6, 6, 2)), L.ConvLSTM2D(2, 3, unroll=True)])
+    data = rng.normal(size=(32, 3, 6, 6, 2)).astype("float32")
+    want = predicted(model, data)
+    file = to_tflite(model, "int8", data)
+    assert file.integer_only
+    assert np.abs(file.predict(data) - want).mean() < 0.05 * want.std()
+
+
+def test_what_has_no_rule_says_why():
+    model = keras.Sequential([keras.Input((4,)), L.Lambda(lambda x: x * 2.0, name="code")])
+    with pytest.raises(UnsupportedError, match=r"'code' \(Lambda\).*keras.ops"):
+        quantize_aware(model)
 
 
 def test_stateful_recurrence_and_initial_states_are_refused():
