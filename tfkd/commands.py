@@ -446,8 +446,8 @@ def _check_one_input(model):
     if len(names) != 1:
         raise InputError(
             f"The model {getattr(model, 'name', model)!r} has {len(names)} inputs "
-            f"({', '.join(names)}), and an .npz file has data for one, x_train; do it in Python, where tfkd.export.to_tflite and "
-            "verify take one array for each."
+            f"({', '.join(names)}), and an .npz file has data for one, x_train; do it in Python, "
+            "where tfkd.export.to_tflite and verify take one array for each."
         )
 
 
