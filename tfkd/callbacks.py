@@ -31,7 +31,8 @@ class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
     students of both Keras flavours.
 
     Args:
-        filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted.
+        filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted. That of a
+            quantize-aware student is read by `to_tflite` and `tfkd.loading.load_model`.
         **kwargs: As for `keras.callbacks.ModelCheckpoint`: `monitor`, `save_best_only`,
             `save_weights_only`, `mode`, ...
 
