@@ -1,6 +1,7 @@
 """What LSTM and GRU cost as a file in each form and format, and how well each does.
 
     python benchmarks/recurrent_forms.py FOLDER --seeds 3
+    python benchmarks/recurrent_forms.py --costs 29 150      sizes and times alone, of any weights
 
 FOLDER holds JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts (sktime's format): 9 speakers,
 12 channels, padded with zeros to 29 steps. Accuracy is that of the last epoch on the test
@@ -17,7 +18,7 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from tfkd.export import TFLiteModel, artifact, micro, to_tflite, tracing
+from tfkd.export import TFLiteModel, artifact, micro, recurrent_forms, to_tflite, tracing
 
 from tfkd.errors import ConversionError, UnsupportedError
 
@@ -82,17 +83,41 @@ def arena(file) -> str:
         return "–"
 
 
+def costs(kind: str, units: int, steps: int):
+    """Print what `recurrent_forms` measures, and what `"auto"` takes for each target."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((steps, 12))
+    model = keras.Model(i, keras.layers.Dense(9)(getattr(keras.layers, kind)(units)(i)))
+    x = np.random.default_rng(0).normal(size=(100, steps, 12)).astype("float32")
+    on_micro = to_tflite(model, "int8", x, micro=True).notes[0]
+    micro_takes = [form for form in FORMS if f" {form} for" in on_micro]
+    for form in recurrent_forms(model, "int8", x):
+        if form.error is None:
+            takes = ["phone"] * form.picked + ["microcontroller"] * (form.form in micro_takes)
+            print(
+                f"| {kind} {form.form} | {steps} | {form.ops} | {form.bytes:,} | "
+                f"{form.arena_bytes or 0:,} | {form.latency_us:.1f} | {', '.join(takes)} |",
+                flush=True,
+            )
+
+
 def accuracy(outputs, y) -> float:
     return 100 * float(np.mean(outputs.argmax(-1) == y))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
+    parser.add_argument("--costs", type=int, nargs="+", metavar="STEPS")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--units", type=int, default=24)
     options = parser.parse_args()
+    if options.costs:
+        for kind in ("LSTM", "GRU"):
+            for steps in options.costs:
+                costs(kind, options.units, steps)
+        return
     x, y = read(options.folder / "JapaneseVowels_TRAIN.ts")
     test_x, test_y = read(options.folder / "JapaneseVowels_TEST.ts")
     for kind in ("LSTM", "GRU"):

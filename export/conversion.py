@@ -765,7 +765,7 @@ def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
 
 
 def float_twin(
-    model, like: str = "int8", recurrent: str = "auto", batch: int | None = 1
+    model, like: str = "int8", recurrent: str = "auto", batch: int | None = 1, shapes=None
 ) -> TFLiteModel:
     """Return the float32 file with the operations of the integer one, to compare layer by layer.
 
@@ -774,11 +774,14 @@ def float_twin(
         like: The format of that file.
         recurrent: The form it was made in.
         batch: Its examples a call.
+        shapes: As for `to_tflite`.
 
     Returns:
         A `TFLiteModel` whose tensors carry the same names.
     """
-    request = _Request(like, batch, recurrent, False, (), {}, False, False, False)
+    request = _Request(
+        like, batch, recurrent, False, (), {}, False, False, False, dict(shapes or {})
+    )
     source = _Source(model, request, None, twin=True)
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         order = dataclasses.replace(source.order(folder), format="float32", kept=())

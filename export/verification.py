@@ -443,8 +443,15 @@ def _layers(file, reference, fed) -> LayerErrors:
     results = {flatbuffer.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
+    if any(info.free for info in file.inputs):
+        raise InputError("layers=True needs a file of fixed sizes: to_tflite(..., shapes=).")
+    shapes = {  # a file may fix what the model leaves free
+        slot.name: info.shape
+        for slot, info in zip(reference.inputs.entries, file.inputs, strict=False)
+        if slot.shape is not None and None in slot.shape[1:]
+    }
     form = "unrolled" if reference.is_recurrent and not file.keeps_state else "auto"
-    twin = conversion.float_twin(reference.model, like, form, file.inputs[0].shape[0])
+    twin = conversion.float_twin(reference.model, like, form, file.inputs[0].shape[0], shapes)
     return layer_errors(file, twin, fed, names)
 
 
