@@ -83,7 +83,7 @@ def arena(file) -> str:
         return "–"
 
 
-def costs(kind: str, units: int, steps: int):
+def print_costs(kind: str, units: int, steps: int):
     """Print what `recurrent_forms` measures, and what `"auto"` takes for each target."""
     keras.utils.set_random_seed(0)
     i = keras.Input((steps, 12))
@@ -116,7 +116,7 @@ def main():
     if options.costs:
         for kind in ("LSTM", "GRU"):
             for steps in options.costs:
-                costs(kind, options.units, steps)
+                print_costs(kind, options.units, steps)
         return
     x, y = read(options.folder / "JapaneseVowels_TRAIN.ts")
     test_x, test_y = read(options.folder / "JapaneseVowels_TEST.ts")
