@@ -37,8 +37,7 @@ _ATTENTION = (
 REASONS = {
     **dict.fromkeys(
         LOOPS,
-        "its loop over time has no integer form; with unroll=True, skip= and post-training int8 "
-        "work",
+        "its loop over time has no integer form; unrolled, skip= and post-training int8 work",
     ),
     **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention"), _ATTENTION),
     "Lambda": "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
