@@ -25,6 +25,7 @@ from tfkd.errors import (
     WorkerError,
     raise_all,
 )
+from tfkd.model import file_check
 from tfkd.quantization import frozen, lowering
 
 from . import (
@@ -74,6 +75,7 @@ def to_tflite(
     allow_flex: bool = False,
     allow_custom: bool = False,
     timeout: float = 900.0,
+    trusted: bool = False,
 ) -> TFLiteModel:
     """Convert a Keras model to a `.tflite` file.
 
@@ -123,6 +125,8 @@ def to_tflite(
             needs the Flex delegate.
         allow_custom: Keep unknown operations as custom operators, which the application brings.
         timeout: Seconds after which the conversion is ended.
+        trusted: Whether a SavedModel that is given may hold operations that act outside the
+            model (read or write files, call Python).
 
     Returns:
         A `TFLiteModel`; `.save(path)` writes it. Its inputs and outputs have the names of the
@@ -148,7 +152,8 @@ def to_tflite(
         format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom,
         dict(shapes or {}), uint8_io, signature,
     )  # fmt: skip
-    source = _Source(model, request, representative_data)
+    with file_check.trusting(trusted):
+        source = _Source(model, request, representative_data)
     if source.other_precision:
         warnings.warn(source.other_precision, stacklevel=2)
     sandbox.shared().start()  # imports while the model is traced here

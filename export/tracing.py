@@ -11,7 +11,7 @@ import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.model import signatures
+from tfkd.model import file_check, signatures
 from tfkd.quantization import lowering
 from tfkd.quantization.rules import moves
 from tfkd.translation import operations
@@ -241,6 +241,7 @@ class SavedSignature:
         import tensorflow as tf
 
         self.name = str(path)
+        file_check.check_signature(path, "model")
         try:
             self.loaded = tf.saved_model.load(self.name)
             known = list(self.loaded.signatures)

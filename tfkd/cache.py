@@ -31,6 +31,7 @@ from tfkd import cache_store, teacher_outputs
 from tfkd.cache_data import Examples
 from tfkd.cache_store import About, Column, Store
 from tfkd.errors import InputError
+from tfkd.model import file_check
 from tfkd.model.examples import show_signature, signature
 from tfkd.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
 from tfkd.teacher_outputs import TeacherOutputs, decode, names_of
@@ -54,6 +55,7 @@ def cache_teacher(
     batch_size: int = 256,
     shard_size: int | None = None,
     progress: Callable[[int], None] | None = None,
+    trusted: bool = False,
 ) -> TeacherCache:
     """Ask a teacher about every example of a data set, once.
 
@@ -81,6 +83,7 @@ def cache_teacher(
         shard_size: Examples a file of the folder, which is what a kill can lose. Defaults
             to 4,096, or fewer after a minute of work.
         progress: Called with the number of examples done.
+        trusted: As in `Distiller`.
 
     Returns:
         A `TeacherCache`; give it to `Distiller.fit(..., cache_teacher=cache)`.
@@ -94,7 +97,8 @@ def cache_teacher(
     if shard_size is not None and not (type(shard_size) is int and shard_size >= 1):
         raise InputError(f"shard_size must be a whole number of at least 1, got {shard_size!r}.")
     if not isinstance(teacher, Teacher):
-        teacher = Teacher(teacher, from_logits, features, teacher_inputs)
+        with file_check.trusting(trusted):
+            teacher = Teacher(teacher, from_logits, features, teacher_inputs)
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))

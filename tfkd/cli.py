@@ -249,6 +249,7 @@ def _add_export(commands, output):
     device.add_argument("--flash", metavar="BYTES", help="for the file, such as 256k")
     device.add_argument("--ram", metavar="BYTES", help="for the arena, such as 64k")
     device.add_argument("--board", metavar="NAME", help="a board that tfkd.export.boards knows")
+    _add_trusted(export)
     export.set_defaults(run="export")
 
 
@@ -260,9 +261,10 @@ def _add_inspect(commands, output):
         description="Of a .tflite file: operators, inputs and outputs, sizes, what is float, what "
         "keeps state, signatures. Of a Keras model: parameters and multiply-accumulates of each "
         "layer. Of a SavedModel without layers: its signatures. "
-        "Nothing in the file is executed.",
+        "Nothing in a .tflite, .keras or .h5 file is executed.",
     )
     inspect.add_argument("file", metavar="FILE", help=".tflite, .keras, .h5 or SavedModel folder")
+    _add_trusted(inspect)
     inspect.set_defaults(run="inspect")
 
 
@@ -288,6 +290,7 @@ def _add_verify(commands, output):
     )
     verify.add_argument("--layers", action="store_true", help="show which layer loses how much")
     _add_engine(verify)
+    _add_trusted(verify)
     verify.set_defaults(run="verify")
 
 
@@ -391,6 +394,7 @@ def _add_benchmark(commands):
         metavar="D",
         help="xnnpack, builtin (kernels without it) or gpu (default: %(default)s)",
     )
+    _add_trusted(benchmark)
     benchmark.set_defaults(run="benchmark")
 
 
@@ -482,7 +486,16 @@ def _add_compare(commands, output):
         help="Keep finished runs here, and at the end compare.json, compare.svg and student.keras. "
         "The same command goes on after an interruption.",
     )
+    _add_trusted(compare)
     compare.set_defaults(run="compare")
+
+
+def _add_trusted(parser):
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="read a SavedModel whose graph reads or writes files or calls Python, too: they run",
+    )
 
 
 def _add_engine(parser):

@@ -16,6 +16,7 @@ from tfkd import console
 from tfkd.bundling import Bundles
 from tfkd.errors import InputError, TfkdError
 from tfkd.files import staged_folder, write_atomically
+from tfkd.model import file_check
 
 
 def run(options) -> int:
@@ -26,7 +27,8 @@ def run(options) -> int:
     """
     commands = (demo, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
-    with console.warnings_collected() as told:
+    trusted = file_check.trusting(getattr(options, "trusted", False))
+    with console.warnings_collected() as told, trusted:
         try:
             status = command(options)
         except TfkdError as error:

@@ -70,6 +70,8 @@ class Distiller(Step, keras.Model):
         evaluate_teacher: Whether `evaluate` and validation also report the soft loss, for
             which the teacher has to run. Defaults to `False`. Without labels or a hard loss
             the soft loss is the validation loss in any case.
+        trusted: Whether a teacher's SavedModel may hold operations that act outside the model
+            (read or write files, call Python); they run when it is read or asked.
         **kwargs: `name`, `dtype`: passed on to `keras.Model`.
 
     Raises:
@@ -164,6 +166,8 @@ def _tf_keras_distiller():
 
 def _from_config(config, package, distiller_class):
     config = dict(config)
+    for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
+        config.pop(name, None)
     shapes = config.pop("teacher_feature_shapes", None)
     unpack = keras.saving.deserialize_keras_object
     for name in ("soft_loss", "student_inputs", "teacher_inputs"):

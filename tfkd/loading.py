@@ -11,22 +11,27 @@ import zipfile
 
 from tfkd import backends, translation
 from tfkd.errors import InputError
+from tfkd.model import file_check
 
+trusting = file_check.trusting
 _HDF5 = (".h5", ".hdf5")
 _WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
 SUFFIXES = (".keras", *_HDF5)
 
 
-def load_model(path, what: str = "model"):
+def load_model(path, what: str = "model", *, trusted: bool = False):
     """Read a `.keras` or `.h5` file, or a tf_keras SavedModel with its Keras metadata.
 
     Quantize-aware models and what `translate` lends to the other Keras are known here; custom
     classes are where the caller has registered them (`keras.saving.register_keras_serializable`).
-    Lambda layers hold code and are refused, in every kind of file.
+    The file is first read as data (`model.file_check`): unknown classes, functions and operations,
+    code of Lambda layers and sizes that are not there are refused before Keras sees it.
 
     Args:
         path: The file or folder.
         what: What to call it in a message.
+        trusted: Whether a SavedModel may hold operations that act outside the model (read or
+            write files, call Python). A `.keras` or `.h5` file may never.
 
     Returns:
         A Keras 3 or tf_keras model, not compiled.
@@ -37,7 +42,9 @@ def load_model(path, what: str = "model"):
     path = pathlib.Path(path)
     check(path, what)
     try:
-        return _load_keras(path) if _is_keras_3(path) else _load_tf_keras(path)
+        with file_check.trusting(trusted):
+            config = _declared(path)
+            return _load_keras(path, config) if _is_keras_3(path) else _load_tf_keras(path, config)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes Keras, h5py or zipfile raise
@@ -103,18 +110,30 @@ def _is_keras_3(path) -> bool:
     return not path.is_dir() and writer(path).startswith("3")
 
 
-def _load_keras(path):
+def _declared(path) -> dict | None:
+    """Check a file by its headers, and return its configuration, `None` for a SavedModel."""
+    if path.is_dir():
+        return file_check.check_saved_model(path)
+    if path.suffix == ".keras":
+        return file_check.check_archive(path)
+    file_check.check_hdf5(path)
+    writer(path)
+    return file_check.config_of_hdf5(path)
+
+
+def _load_keras(path, config):
     keras = backends.keras()
     from keras.src.saving import serialization_lib
 
     if _mentions(path, b"tfkd>"):
         translation.custom_objects()  # registers what tf_keras lent
+    file_check.check_config(config, keras)
     # Before 3.11 `load_model` does not hand its safe_mode on to the reader of .h5 files.
     with serialization_lib.SafeModeScope(safe_mode=True):
         return keras.models.load_model(path, compile=False)
 
 
-def _load_tf_keras(path):
+def _load_tf_keras(path, config):
     tf_keras = backends.tf_keras()
     from tf_keras.src.saving import serialization_lib
 
@@ -126,9 +145,11 @@ def _load_tf_keras(path):
             stack.enter_context(backends.tfmot().quantization.keras.quantize_scope())
         # Without it tf_keras runs the code of Lambda layers in .h5 files and SavedModels.
         stack.enter_context(serialization_lib.SafeModeScope(safe_mode=True))
-        if path.is_dir() and _mentions(path, b'"class_name": "Lambda"'):
-            # It would become a layer of tf_keras's own making that calls the saved function.
-            raise InputError(_LAMBDA)
+        stack.enter_context(tf_keras.saving.custom_object_scope(objects))
+        if path.is_dir():
+            file_check.check_metadata(path, tf_keras)
+        else:
+            file_check.check_config(config, tf_keras)
         source = path
         if path.suffix in _HDF5 and _mentions(path, b'"class_name": "function"'):
             source = stack.enter_context(_functions_by_name(path))
@@ -171,9 +192,11 @@ def _mentions(path, word: bytes) -> bool:
 def _reason(error: Exception, path) -> str:
     text = " ".join(str(error).split())
     if "safe_mode" in text:
-        return _LAMBDA
+        return file_check.LAMBDA
     with contextlib.suppress(Exception):  # a damaged file can't be asked for more
-        if path.suffix == ".keras" and not _is_keras_3(path):
+        if isinstance(error, file_check.UnregisteredError):
+            missing = error.name
+        elif path.suffix == ".keras" and not _is_keras_3(path):
             if _mentions(path, b"QuantizeLayer") and not _mentions(path, b"tfkd>QuantizeLayer"):
                 return _QUANTIZE_AWARE
             missing = _unregistered(path)
@@ -213,10 +236,6 @@ def _unregistered(path) -> str | None:
     return found[0] if found else None
 
 
-_LAMBDA = (
-    "it has a Lambda layer, and the code in it is not run; put built-in layers or a registered "
-    "class of your own in its place and save it again."
-)
 _QUANTIZE_AWARE = (
     "tf_keras can't read the models of tfmot's own schemes that it writes to .keras files; save it "
     "as .h5."

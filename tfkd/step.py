@@ -19,7 +19,7 @@ from tfkd.errors import InputError, TeacherWarning
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
-from tfkd.model import binding
+from tfkd.model import binding, file_check
 from tfkd.model.fingerprint import fingerprint
 from tfkd.objective import Objective
 
@@ -51,6 +51,7 @@ class Step:
         teacher_inputs=None,
         unlabeled=None,
         evaluate_teacher=False,
+        trusted=False,
         **kwargs,
     ):
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
@@ -108,7 +109,8 @@ class Step:
         self._adapters = []
         if self._student_tap.inputs is not None:
             self._aside.outputs = binding.outputs_of(student, "student")
-        self.teacher = teacher
+        with file_check.trusting(trusted):
+            self.teacher = teacher
         self.built = True
 
     def __setattr__(self, name, value):

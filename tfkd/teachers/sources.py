@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfkd import backends, graph, loading, taps
 from tfkd.errors import InputError
-from tfkd.model import binding, signatures
+from tfkd.model import binding, file_check, signatures
 from tfkd.outputs import OutputKind, output_kinds
 
 
@@ -150,6 +150,7 @@ class SavedSource(FunctionSource):
     def __init__(self, path):
         self.path = pathlib.Path(path)
         name = os.fspath(path)
+        file_check.check_signature(path, "teacher")
         try:
             self.loaded = tf.saved_model.load(name)
             function = self.loaded.signatures["serving_default"]
@@ -293,7 +294,10 @@ def source_of(given, features) -> Source:
 
 
 def _load(path: pathlib.Path):
-    """Open a teacher's file, with whichever Keras wrote it; nothing in it is executed."""
+    """Open a teacher's file, with whichever Keras wrote it.
+
+    A SavedModel's graph runs, once its operations have been checked; nothing else in a file does.
+    """
     if not path.exists():
         raise InputError(f"There is no teacher at {str(path)!r}.")
     if path.is_dir():

@@ -1,0 +1,619 @@
+"""What a model's file declares, read as data before any Keras or TensorFlow loads it.
+
+    .keras ───────► sizes and names in the zip ──┬─► config.json: classes, functions, operations
+    .h5 ──────────► links and sizes of datasets ─┘   (every module, class and function by name)
+    SavedModel ───► operations of its graph and functions, sizes of variables, Keras metadata
+
+A file is refused unless all that it names is known: classes of Keras and registered ones,
+functions that compute, operations without side effects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import io
+import json
+import pathlib
+import re
+import sys
+import zipfile
+
+from tfkd.errors import InputError
+
+LAMBDA = (
+    "it has a Lambda layer, and the code in it is not run; put built-in layers or a registered "
+    "class of your own in its place and save it again."
+)
+_trusted = contextvars.ContextVar("tfkd_trusted", default=False)
+
+
+class UnregisteredError(InputError):
+    """A class that is neither Keras's nor registered.
+
+    Attributes:
+        name: Its name in the file.
+    """
+
+    def __init__(self, name: str, package: str):
+        super().__init__(
+            f"it uses the class {name[:80]!r}, which is not registered; import the module that "
+            f"defines it and decorate it with @{package}.saving.register_keras_serializable() "
+            "before loading."
+        )
+        self.name = name
+
+
+@contextlib.contextmanager
+def trusting(trusted: bool = True):
+    """Let SavedModels that are read inside hold any operation.
+
+    Args:
+        trusted: Whether they may; `False` changes nothing, so that an outer `True` holds.
+    """
+    token = _trusted.set(trusted or _trusted.get())
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+# Sizes: what a file may declare beyond the bytes that it has. Keras writes weights as they are;
+# archives and datasets that were compressed by hand stay below this.
+_RATIO = 100
+_SLACK = 1 << 26
+_TEXT = 1 << 28
+
+
+def _check_size(declared: int, present: int, what: str) -> None:
+    if declared > _SLACK + _RATIO * present:
+        raise InputError(
+            f"{what} declare {declared:,} bytes, and the file holds {present:,} for them."
+        )
+
+
+# Archives
+
+
+def check_archive(path) -> dict:
+    """Check a `.keras` file's members and weights by their headers.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its configuration, as data.
+
+    Raises:
+        InputError: for members that Keras doesn't write, or sizes that aren't there.
+    """
+    path = pathlib.Path(path)
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        names = [member.filename for member in members]
+        if len(set(names)) < len(names):
+            raise InputError("it holds two members of one name.")
+        for name in names:
+            parts = name.split("/")
+            if name not in _MEMBERS and (parts[0] != "assets" or {"..", "."} & set(parts)):
+                raise InputError(f"it holds {name[:80]!r}, which Keras doesn't write.")
+            if "\\" in name or ":" in name:
+                raise InputError(f"it holds {name[:80]!r}, which is no plain name.")
+        _check_size(sum(m.file_size for m in members), path.stat().st_size, "its members")
+        for name in ("metadata.json", "config.json"):
+            if archive.getinfo(name).file_size > _TEXT:
+                raise InputError(f"its {name} has {archive.getinfo(name).file_size:,} bytes.")
+        config = json.loads(archive.read("config.json"))
+        if _WEIGHTS in names:
+            with archive.open(_WEIGHTS) as member:
+                seekable = archive.getinfo(_WEIGHTS).compress_type == zipfile.ZIP_STORED
+                check_hdf5(member if seekable else io.BytesIO(member.read()))
+    return config
+
+
+_WEIGHTS = "model.weights.h5"
+_MEMBERS = {"metadata.json", "config.json", _WEIGHTS, "assets/"}
+
+
+# HDF5
+
+
+def check_hdf5(source) -> None:
+    """Check the links and datasets of an HDF5 file by their headers; no values are read.
+
+    Args:
+        source: The path, or a file-like object.
+
+    Raises:
+        InputError: for what lies in other files, and for sizes that aren't there.
+    """
+    import h5py
+
+    declared = stored = 0
+    seen = set()
+    with h5py.File(source, "r") as file:
+        groups = [file]
+        while groups:
+            group = groups.pop()
+            for name in group:
+                where = f"{group.name.rstrip('/')}/{name}"[:80]
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise InputError(f"{where!r} is a link to elsewhere, which is not followed.")
+                address = h5py.h5o.get_info(group.id, name.encode()).addr
+                if address in seen:
+                    continue
+                seen.add(address)
+                part = group[name]
+                if isinstance(part, h5py.Group):
+                    groups.append(part)
+                elif isinstance(part, h5py.Dataset):
+                    if part.external or part.is_virtual:
+                        raise InputError(f"the values of {where!r} lie in another file.")
+                    declared += part.nbytes
+                    stored += part.id.get_storage_size()
+    _check_size(declared, stored, "its datasets")
+
+
+def config_of_hdf5(path) -> dict:
+    """Return the configuration of an `.h5` file, as data."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return json.loads(file.attrs["model_config"])
+
+
+# Configurations
+
+# Classes that run code or read files named in a configuration.
+_REFUSED = {
+    "ClassMethod", "DenseFeatures", "FlaxLayer", "InstanceMethod", "InstanceProperty", "JaxLayer",
+    "LinearModel", "SequenceFeatures", "TFSMLayer", "TensorFlowOpLayer", "TorchModuleWrapper",
+    "WideDeepModel",
+}  # fmt: skip
+# Values that Keras writes in the form of an object.
+_VALUES = {
+    "CompositeTensor", "TensorShape", "TypeSpec", "__bytes__", "__ellipsis__", "__keras_tensor__",
+    "__numpy__", "__slice__", "__tensor__", "__tuple__",
+}  # fmt: skip
+_SPECS = {"RaggedTensorSpec", "SparseTensorSpec", "TensorSpec"}
+_OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}
+_LOOKUPS = ("StringLookup", "IntegerLookup", "TextVectorization")
+# Every function in these modules of TensorFlow computes from tensors, and does nothing else.
+_COMPUTING = re.compile(
+    r"(compat\.v1\.)?(__operators__|bitwise|image|linalg|math|nn|random|signal)\.[a-z]\w*"
+)
+_SYMBOLS = {
+    "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "asin", "asinh",
+    "atan", "atan2", "atanh", "batch_to_space", "bitcast", "boolean_mask", "broadcast_to",
+    "cast", "ceil", "clip_by_norm", "clip_by_value", "complex", "concat", "convert_to_tensor",
+    "cos", "cosh", "cumsum", "debugging.check_numerics", "depth_to_space", "divide",
+    "edit_distance", "einsum", "ensure_shape", "equal", "exp", "expand_dims",
+    "experimental.numpy.take_along_axis", "eye", "fill", "floor", "floor_div", "floordiv",
+    "floormod", "gather", "gather_nd", "greater", "greater_equal", "identity", "less",
+    "less_equal", "log", "log1p", "logical_and", "logical_not", "logical_or", "matmul",
+    "maximum", "meshgrid", "minimum", "mod", "multiply", "negative", "norm", "not_equal",
+    "one_hot", "ones", "ones_like", "pad", "pow", "quantization.fake_quant_with_min_max_args",
+    "quantization.fake_quant_with_min_max_vars", "range", "rank", "realdiv", "reciprocal",
+    "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min",
+    "reduce_prod", "reduce_sum", "repeat", "reshape", "reverse", "reverse_sequence", "roll",
+    "round", "rsqrt", "saturate_cast", "scatter_nd", "searchsorted", "sequence_mask", "shape",
+    "shape_n", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort", "space_to_batch",
+    "space_to_batch_nd", "space_to_depth", "split", "sqrt", "square", "squeeze", "stack",
+    "stop_gradient", "strided_slice", "subtract", "tan", "tanh", "tensor_scatter_nd_add",
+    "tensor_scatter_nd_update", "tensordot", "tile", "to_float", "to_int32", "top_k",
+    "transpose", "truediv", "truncatediv", "truncatemod", "unique", "unstack", "where", "zeros",
+    "zeros_like",
+}  # fmt: skip
+_BACKEND_SYMBOLS = {
+    "abs", "all", "any", "argmax", "argmin", "batch_dot", "batch_flatten", "bias_add",
+    "binary_crossentropy", "cast", "categorical_crossentropy", "clip", "concatenate", "cos",
+    "cumprod", "cumsum", "dot", "elu", "equal", "exp", "expand_dims", "flatten", "gather",
+    "greater", "greater_equal", "hard_sigmoid", "l2_normalize", "less", "less_equal", "log",
+    "max", "maximum", "mean", "min", "minimum", "not_equal", "one_hot", "ones_like",
+    "permute_dimensions", "pow", "prod", "relu", "repeat", "repeat_elements", "reshape",
+    "resize_images", "reverse", "round", "sigmoid", "sign", "sin", "softmax", "softplus",
+    "softsign", "sparse_categorical_crossentropy", "sqrt", "square", "squeeze", "stack", "std",
+    "stop_gradient", "sum", "switch", "tanh", "tile", "transpose", "var", "zeros_like",
+}  # fmt: skip
+# Functions of Keras that compute; `get` and its like build objects of any name.
+_FUNCTIONS = re.compile(
+    r"(tf_)?keras\.(src\.)?(activations|constraints|initializers|losses|metrics|ops|regularizers)\b"
+)
+_BUILDERS = {"deserialize", "get", "serialize"}
+_FUNCTION_MODULES = (
+    "activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers",
+)  # fmt: skip
+_BASES = (
+    "layers.Layer", "Operation", "Model", "initializers.Initializer", "regularizers.Regularizer",
+    "constraints.Constraint", "losses.Loss", "metrics.Metric", "optimizers.Optimizer",
+    "optimizers.legacy.Optimizer", "optimizers.schedules.LearningRateSchedule",
+    "random.SeedGenerator", "dtype_policies.DTypePolicy", "dtype_policies.DTypePolicyMap",
+    "mixed_precision.Policy", "quantizers.Quantizer", "quantizers.QuantizationConfig",
+)  # fmt: skip
+
+
+def check_config(config, package, root: bool = True, revived: bool = False) -> None:
+    """Check every class, function and operation that a configuration names.
+
+    Args:
+        config: The configuration of a model, as data.
+        package: `keras` or `tf_keras`, which will build it.
+        root: Whether it is a whole model's.
+        revived: Whether what is not known gets a stand-in made of saved functions, as in
+            SavedModels.
+
+    Raises:
+        InputError: for the first that is not known.
+    """
+    known = _Known(package)
+    if root:
+        if not _is_object(config):
+            raise InputError("its configuration is no model's.")
+        model = known.class_of(config)
+        if model is None or not issubclass(model, package.Model):
+            raise InputError(f"its root {str(config['class_name'])[:80]!r} is no model.")
+        # Nothing is compiled.
+        config = {key: value for key, value in config.items() if key != "compile_config"}
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if _is_object(part):
+                _check_object(part, known, revived)
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+
+
+def _is_object(part) -> bool:
+    return isinstance(part, dict) and "class_name" in part and "config" in part
+
+
+def _check_object(part, known, revived) -> None:
+    name, config = part["class_name"], part["config"]
+    if not isinstance(name, str):
+        raise InputError("it names a class by something else than a string.")
+    if name == "__lambda__":
+        raise InputError(LAMBDA)
+    if name in _VALUES:
+        return
+    if name == "__typespec__":
+        module = str(part.get("module"))
+        if part.get("spec_name") not in _SPECS or not module.startswith("tensorflow.python."):
+            raise InputError(f"it names the type {str(part.get('spec_name'))[:80]!r}.")
+        return
+    if name == "function":
+        known.check_function(part)
+        return
+    kind = known.class_of(part)
+    config = config if isinstance(config, dict) else {}
+    short = name.split(">")[-1]
+    if short == "Lambda" or known.is_layer(kind, "Lambda"):
+        raise InputError(LAMBDA)
+    for word in (short, getattr(kind, "__name__", short)):
+        if word in _REFUSED:
+            raise InputError(f"it has a {word} layer, which runs or reads what the file names.")
+    if short in _OPERATIONS and not _is_operation(short, config.get("function")):
+        raise InputError(
+            f"its {short} layer calls {str(config.get('function'))[:80]!r}, which is none of the "
+            "operations of models."
+        )
+    if isinstance(config.get("vocabulary"), str) and known.is_layer(kind, *_LOOKUPS):
+        raise InputError(f"its {short} layer reads the file {config['vocabulary'][:80]!r}.")
+    if kind is None and not (revived and part.get("module") is None):
+        raise UnregisteredError(short, known.flavour)
+
+
+def _is_operation(kind, symbol) -> bool:
+    if not isinstance(symbol, str):
+        return False
+    if kind == "SlicingOpLambda":
+        return symbol == "__operators__.getitem"
+    head, _, tail = symbol.rpartition(".")
+    if head in ("keras.backend", "keras.activations"):
+        return tail in _BACKEND_SYMBOLS
+    return bool(_COMPUTING.fullmatch(symbol)) or symbol.removeprefix("compat.v1.") in _SYMBOLS
+
+
+class _Known:
+    """The classes and functions of one Keras, and those that are registered with it."""
+
+    def __init__(self, package):
+        self.package = package
+        self.flavour = package.__name__
+        found = (_attribute(package, path) for path in _BASES)
+        self._bases = tuple(base for base in found if isinstance(base, type))
+
+    def class_of(self, part) -> type | None:
+        """Return the class that an object would be built from, `None` if it is not known."""
+        name = part["class_name"]
+        module = part.get("module")
+        # As Keras does: a class that has a module goes by its registered name alone.
+        registered = self._registered(part.get("registered_name", name) if module else name)
+        if registered is not None:
+            if not isinstance(registered, type):
+                raise InputError(f"its class {name[:80]!r} is a function.")
+            return registered
+        if module is None:
+            found = [_attribute(self.package, f"{place}.{name}") for place in _CLASS_MODULES]
+            found += [_attribute(sys.modules.get(self._local(m)), name) for m in _INTERNAL]
+        else:
+            found = [self._in_module(module, name)]
+        known = [kind for kind in found if isinstance(kind, type)]
+        return next((kind for kind in known if issubclass(kind, self._bases)), None)
+
+    def is_layer(self, kind, *names: str) -> bool:
+        """Tell whether a class is one of Keras's layers, or derived from it."""
+        layers = tuple(getattr(self.package.layers, name) for name in names)
+        return kind is not None and issubclass(kind, layers)
+
+    def check_function(self, part) -> None:
+        """Raise unless a function is registered or one of Keras's that compute."""
+        name, module = part["config"], part.get("module")
+        if not isinstance(name, str):
+            raise InputError("it names a function by something else than a string.")
+        if self._registered(name) is not None:
+            return
+        if module in (None, "builtins"):
+            places = _FUNCTION_MODULES
+            found = [_attribute(self.package, f"{place}.{name}") for place in places]
+        else:
+            found = [self._in_module(module, name)]
+        if not any(self._computes(function) for function in found):
+            raise InputError(
+                f"it uses the function {name[:80]!r} of {str(module)[:80]!r}, which is neither "
+                f"registered nor one of {self.flavour}'s."
+            )
+
+    def _computes(self, function) -> bool:
+        origin = getattr(function, "__module__", None) or ""
+        return (
+            callable(function)
+            and getattr(function, "__name__", "get") not in _BUILDERS
+            and bool(_FUNCTIONS.match(origin))
+        )
+
+    def _registered(self, name):
+        if not isinstance(name, str):
+            return None
+        return self.package.saving.get_registered_object(name)
+
+    def _in_module(self, module, name):
+        """Look into a module that Keras has imported; a file imports none."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            return None
+        module = self._local(module)
+        if module.split(".")[0] != self.flavour:
+            return None
+        return _attribute(sys.modules.get(module), name)
+
+    def _local(self, module: str) -> str:
+        """Return where tf_keras looks for `keras`; Keras 3 has its own names only."""
+        if self.flavour == "tf_keras" and module.split(".")[0] == "keras":
+            return f"tf_{module}"
+        return module
+
+
+_CLASS_MODULES = (
+    "layers", "models", "initializers", "regularizers", "constraints", "losses", "metrics",
+    "optimizers", "optimizers.schedules", "dtype_policies", "mixed_precision", "quantizers",
+)  # fmt: skip
+# Classes that files name and no public module has.
+_INTERNAL = (
+    "keras.src.models", "keras.src.engine.functional", "keras.src.layers.core.tf_op_layer",
+    "keras.src.layers.serialization", "keras.src.layers",
+)  # fmt: skip
+
+
+def _attribute(owner, path):
+    """Return what a dotted path leads to, `None` if it leads nowhere."""
+    for name in path.split("."):
+        owner = getattr(owner, name, None)
+    return owner
+
+
+# SavedModels
+
+# Operations that keep state inside the process, draw numbers or call functions. Every other one
+# that TensorFlow registers as stateful is refused, since it may act on what is outside.
+_STATEFUL = re.compile(
+    r"""
+    Anonymous(Mutable)?(Dense)?HashTable(OfTensors)? | (Mutable)?(Dense)?HashTable(OfTensors)?(V2)?
+    | Assert | Assign(Add|Sub)?VariableOp | Case | CheckNumerics(V2)? | CudnnRNN\w* | DeepCopy
+    | DestroyResourceOp | DeviceIndex | DisableCopyOnRead | Empty | GuaranteeConst | If
+    | InitializeTableV2 | LookupTable(Export|Find|Import|Insert|Remove|Size)V2 | Multinomial
+    | NonDeterministicInts | ParameterizedTruncatedNormal | PlaceholderWithDefault
+    | Random(Crop|Gamma|Poisson|PoissonV2|Shuffle|StandardNormal|Uniform|UniformInt)
+    | ReadVariableOp | Resource(Gather(Nd)?|Scatter\w+|Apply\w+|SparseApply\w+|CountUpTo)
+    | ResourceStridedSliceAssign | Rng(ReadAndSkip|Skip) | SampleDistortedBoundingBox(V2)?
+    | Stack(Close|Pop|Push)?V2 | Stateful\w+ | StatelessRandomGetAlg | TensorArray\w*V[23]
+    | TensorArrayGradWithShape | TruncatedNormal | VarHandleOp | VarIsInitializedOp | VariableV2
+    | Variable | VariableShape | While
+    """,
+    re.VERBOSE,
+)
+# What TensorFlow registers as stateless and reads or writes all the same.
+_OUTSIDE = re.compile(
+    r"""
+    \w*(Dataset|File|Iterator|PyFunc|Reader|Record)\w* | Debug\w+ | (De|En)codeProto\w* | \w*TPU\w*
+    | GenerateVocabRemapping | InitializeTableFromTextFile | LoadAndRemap\w+ | Sharded\w+
+    | XlaCallModule | XlaCustomCall\w* | XlaHostCompute | RemoteFusedGraphExecute | CopyHost
+    """,
+    re.VERBOSE,
+)
+# What saves and restores a SavedModel's variables; the functions of a model have none of it.
+_CHECKPOINT = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
+_REACTION = "If you know where it is from and what it does, read it with trusted=True (--trusted)."
+
+
+def check_saved_model(path) -> None:
+    """Check a SavedModel's operations and sizes; nothing of it is loaded.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        InputError: for operations that act outside the process, unless it is trusted.
+    """
+    path = pathlib.Path(path)
+    files = sorted(path.glob("saved_model.*"))
+    if len(files) != 1 or files[0].suffix not in (".pb", ".pbtxt"):
+        names = ", ".join(file.name for file in files) or "no saved_model.pb"
+        raise InputError(f"it holds {names}; one saved_model.pb or saved_model.pbtxt is read.")
+    if _trusted.get():
+        return
+    model = _parsed(files[0])
+    present = sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))
+    for graph in model.meta_graphs:
+        found = _operations(graph)
+        if found:
+            name, where = min(found.items())
+            raise InputError(
+                f"its operation {name[:80]} ({where[:80]!r}) may read, write or run what is "
+                f"outside the model. {_REACTION}"
+            )
+        _check_variables(graph, present)
+        for asset in graph.asset_file_def:
+            if pathlib.PurePosixPath(asset.filename).is_absolute() or ".." in asset.filename:
+                raise InputError(f"its asset {asset.filename[:80]!r} lies outside the folder.")
+
+
+def check_signature(path, what: str) -> None:
+    """Check a SavedModel of which only the signature is wanted.
+
+    Args:
+        path: The folder.
+        what: What to call it in a message.
+
+    Raises:
+        InputError: as `check_saved_model`, naming the folder, also for one that is damaged.
+    """
+    try:
+        check_saved_model(path)
+    except Exception as error:  # whatever a damaged file makes protobuf raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"The {what} {str(path)!r} can't be read: {reason}") from error
+
+
+def _parsed(file):
+    from google.protobuf import text_format
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    if file.suffix == ".pb":
+        return saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    return text_format.Parse(file.read_text(), saved_model_pb2.SavedModel())
+
+
+def _operations(graph) -> dict[str, str]:
+    """Return operations that a model may not have, each with where it stands first."""
+    functions = {f.signature.name: list(f.node_def) for f in graph.graph_def.library.function}
+    nodes = {node.name: node for node in graph.graph_def.node}
+    found: dict[str, str] = {}
+    for where, part in (("", nodes.values()), *functions.items()):
+        for node in part:
+            if node.op not in _CHECKPOINT and not _computes(node.op, functions):
+                found.setdefault(node.op, f"{where}/{node.name}".lstrip("/"))
+    for where, part in _run(graph, nodes, functions):
+        for node in part:
+            if node.op in _CHECKPOINT:
+                found.setdefault(node.op, where)
+    return found
+
+
+def _computes(name: str, functions) -> bool:
+    """Tell whether an operation acts on nothing outside the process."""
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(name)
+    if definition is None:
+        return name in functions
+    if _OUTSIDE.fullmatch(name):
+        return False
+    return not definition.is_stateful or bool(_STATEFUL.fullmatch(name))
+
+
+def _run(graph, nodes, functions):
+    """Yield what runs beyond saving and restoring, node by node and function by function.
+
+    That is what signatures and initializers reach, and every function that an object has.
+    """
+    saver = graph.saver_def
+    kept = {saver.save_tensor_name, saver.restore_op_name, saver.filename_tensor_name}
+    kept = {name.split(":")[0] for name in kept}
+    read = {_name(i) for node in nodes.values() for i in node.input}
+    ends = [name for name in nodes if name not in read and name not in kept]
+    ends += [
+        tensor.name.split(":")[0]
+        for signature in graph.signature_def.values()
+        for tensor in signature.outputs.values()
+    ]
+    objects = graph.object_graph_def
+    called = list(objects.concrete_functions)
+    for part in objects.nodes:
+        called += [*part.function.concrete_functions]
+        called.append(part.bare_concrete_function.concrete_function_name)
+    seen = set()
+    while ends:
+        name = ends.pop()
+        if name in seen or name not in nodes:
+            continue
+        seen.add(name)
+        node = nodes[name]
+        yield name, [node]
+        ends += map(_name, node.input)
+        called += _calls(node, functions)
+    reached = set()
+    while called:
+        name = called.pop()
+        if name in reached or name not in functions:
+            continue
+        reached.add(name)
+        yield name, functions[name]
+        for node in functions[name]:
+            called += _calls(node, functions)
+
+
+def _name(given: str) -> str:
+    return given.removeprefix("^").split(":")[0]
+
+
+def _calls(node, functions):
+    """Return the functions that a node calls, as attributes or as its own operation."""
+    names = [node.op] if node.op in functions else []
+    for value in node.attr.values():
+        names += [value.func.name, *(function.name for function in value.list.func)]
+    return names
+
+
+def _check_variables(graph, present: int) -> None:
+    from tensorflow import dtypes
+
+    declared = 0
+    for part in graph.object_graph_def.nodes:
+        if part.WhichOneof("kind") != "variable":
+            continue
+        count = 1
+        for dimension in part.variable.shape.dim:
+            count *= max(dimension.size, 0)
+        declared += count * dtypes.as_dtype(part.variable.dtype).size
+    _check_size(declared, present, "its variables")
+
+
+def check_metadata(path, package) -> None:
+    """Check the configurations of a tf_keras SavedModel.
+
+    Args:
+        path: The folder.
+        package: `tf_keras`.
+
+    Raises:
+        InputError: as `check_config`.
+    """
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    data = (pathlib.Path(path) / "keras_metadata.pb").read_bytes()
+    for node in saved_metadata_pb2.SavedMetadata.FromString(data).nodes:
+        if node.metadata:
+            config = json.loads(node.metadata)
+            config.pop("training_config", None)  # nothing is compiled
+            check_config(config, package, root=False, revived=True)
