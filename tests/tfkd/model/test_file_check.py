@@ -1,0 +1,529 @@
+"""Files that would run, read or allocate what they name are refused, and none of it happens."""
+
+import json
+import pathlib
+import shutil
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+from tensorflow.core.protobuf import saved_model_pb2
+from tiny_models import dense
+
+import tfkd
+from tfkd import loading
+from tfkd.errors import InputError
+from tfkd.model import file_check
+from tfkd.teachers.sources import source_of
+
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+FILES = {f"{p.__name__}{s}": (p, s) for p in (keras, tf_keras) for s in (".keras", ".h5")}
+every_file = pytest.mark.parametrize("kind", FILES)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """One small model in every kind of file, and a SavedModel without Keras."""
+    folder = tmp_path_factory.mktemp("honest")
+    for kind, (package, _) in FILES.items():
+        dense(package).save(folder / f"a.{kind}")
+    dense(tf_keras).save(folder / "saved")
+    tf.saved_model.save(double := Doubles(), folder / "bare", signatures=double.serve)
+    return folder
+
+
+@pytest.fixture
+def canary(tmp_path, monkeypatch):
+    """A module that leaves a mark when it is imported, and when its function is called."""
+    mark = tmp_path / "mark"
+    code = f"import pathlib\ndef f(*a, **k):\n  pathlib.Path({str(mark)!r}).touch()\nf()\n"
+    (tmp_path / "tfkd_canary.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield mark
+    sys.modules.pop("tfkd_canary", None)
+
+
+class Doubles(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], name="x")])
+    def serve(self, x):
+        return {"y": x * 2}
+
+
+def with_config(source, target, change):
+    """Copy a file with another configuration."""
+    shutil.copy(source, target)
+    if target.suffix == ".h5":
+        with h5py.File(target, "r+") as file:
+            config = change(json.loads(file.attrs["model_config"]))
+            file.attrs["model_config"] = json.dumps(config)
+        return target
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            data = old.read(name)
+            if name == "config.json":
+                data = json.dumps(change(json.loads(data))).encode()
+            new.writestr(name, data)
+    return target
+
+
+def told(path, **kwargs):
+    with pytest.raises(InputError) as error:
+        loading.load_model(path, **kwargs)
+    assert "\n" not in str(error.value) and "can't be read: it" in str(error.value)
+    return str(error.value)
+
+
+def named(module, kind, config, registered=None):
+    return {
+        "module": module,
+        "class_name": kind,
+        "config": config,
+        "registered_name": registered,
+    }
+
+
+def as_layer(*args, **kwargs):
+    def change(config):
+        config["config"]["layers"].append(named(*args, **kwargs))
+        return config
+
+    return change
+
+
+def as_setting(key, value):
+    def change(config):
+        config["config"]["layers"][-1]["config"][key] = value
+        return config
+
+    return change
+
+
+def as_root(*args):
+    return lambda config: named(*args)
+
+
+def nested(change):
+    """The same one model deeper, where an inner model is compiled."""
+
+    def deeper(config):
+        inner = change(json.loads(json.dumps(config)))
+        config["config"]["layers"].append(inner)
+        return config
+
+    return deeper
+
+
+CODE = ["4wAAAAA=", None, None]
+EVIL = named("tfkd_canary", "function", "f", "f")
+ATTACKS = {
+    "a module as root": (as_root("tfkd_canary", "f", {}), "tfkd_canary|'f'"),
+    "a root that is a layer": (as_root("keras.layers", "Dense", {"units": 2}), "no model"),
+    "a root that is a function": (as_root("builtins", "function", "relu"), "no model|function"),
+    "no object as root": (lambda config: [config], "no model"),
+    "a module as layer": (as_layer("tfkd_canary", "f", {}), "'f'"),
+    "a module of Keras that is not imported": (
+        as_layer("keras.src.tfkd_canary", "Dense", {"units": 2}),
+        "'Dense'",
+    ),
+    "a registered name that is none": (
+        as_layer("tfkd_canary", "Dense", {"units": 2}, "none>Dense"),
+        "'Dense'",
+    ),
+    "an unregistered class of another name": (as_layer(None, "Stranger", {}), "'Stranger'"),
+    "a Lambda layer": (
+        as_layer("keras.layers", "Lambda", {"function": CODE, "function_type": "lambda"}),
+        "Lambda",
+    ),
+    "a Lambda layer of a model inside": (
+        nested(as_layer("keras.layers", "Lambda", {"function": CODE})),
+        "Lambda",
+    ),
+    "code as activation": (
+        as_setting("activation", {"class_name": "__lambda__", "config": {"value": "4wAA"}}),
+        "Lambda",
+    ),
+    "a module's function as activation": (as_setting("activation", EVIL), "tfkd_canary"),
+    "a command as activation": (
+        as_setting("activation", named("subprocess", "function", "getoutput")),
+        "getoutput",
+    ),
+    "a builtin as activation": (
+        as_setting("activation", named("builtins", "function", "exec")),
+        "exec",
+    ),
+    "a download as activation": (
+        as_setting("activation", named("keras.utils", "function", "get_file")),
+        "get_file",
+    ),
+    "a switch as initializer": (
+        as_setting(
+            "kernel_initializer",
+            named("keras.config", "function", "enable_unsafe_deserialization"),
+        ),
+        "enable_unsafe",
+    ),
+    "a builder as regularizer": (
+        as_setting("kernel_regularizer", named("keras.activations", "function", "deserialize")),
+        "deserialize",
+    ),
+    "a compiled model inside": (
+        nested(lambda config: {**config, "compile_config": {"loss": EVIL}}),
+        "tfkd_canary",
+    ),
+    "a SavedModel as layer": (
+        as_layer("keras.layers", "TFSMLayer", {"filepath": "/tmp/none"}),
+        "TFSMLayer",
+    ),
+    "a pickle as layer": (
+        as_layer("keras.layers", "TorchModuleWrapper", {"module": "gAN9"}),
+        "TorchModuleWrapper",
+    ),
+    "a file as vocabulary": (
+        as_layer("keras.layers", "StringLookup", {"vocabulary": "/etc/hostname"}),
+        "reads the file '/etc/hostname'",
+    ),
+    "a type of another module": (
+        as_setting(
+            "dtype",
+            {
+                "class_name": "__typespec__",
+                "spec_name": "f",
+                "module": "tfkd_canary",
+                "registered_name": None,
+                "config": [],
+            },
+        ),
+        "type 'f'",
+    ),
+    "a setting that is a class": (as_setting("units", named("os", "system", {})), "'system'"),
+}  # fmt: skip
+
+
+@every_file
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_attack_in_the_configuration_is_refused_and_runs_nothing(
+    kind, attack, honest, tmp_path, canary
+):
+    change, reason = ATTACKS[attack]
+    path = tmp_path / f"m{FILES[kind][1]}"
+    message = told(with_config(honest / f"a.{kind}", path, change))
+    assert any(word.strip("'") in message for word in reason.split("|"))
+    assert not canary.exists()
+
+
+def test_the_attacks_are_real(honest, tmp_path, canary):
+    path = tmp_path / "m.keras"
+    with_config(honest / "a.tf_keras.keras", path, ATTACKS["a module as root"][0])
+    with pytest.raises(Exception, match="from_config|NoneType"):
+        tf_keras.models.load_model(path, compile=False)
+    assert canary.exists()
+
+
+OPERATIONS = [
+    "io.gfile.rmtree", "io.write_file", "io.read_file", "raw_ops.WriteFile", "py_function",
+    "numpy_function", "compat.v1.gfile.DeleteRecursively", "load_op_library", "data.Dataset.range",
+    "keras.utils.get_file", "keras.backend.function", "saved_model.load", "print", "math.", None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["tf_keras.keras", "tf_keras.h5"])
+@pytest.mark.parametrize("layer", ["TFOpLambda", "SlicingOpLambda"])
+def test_operations_that_act_outside_are_refused(kind, layer, honest, tmp_path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for symbol in OPERATIONS:
+        config = {"name": "e", "trainable": True, "dtype": "float32", "function": symbol}
+        entry = named("keras.layers", layer, config)
+        entry |= {"name": "e", "inbound_nodes": [["_CONSTANT_VALUE", -1, str(precious), {}]]}
+
+        def change(root, entry=entry):
+            root["config"]["layers"].append(entry)
+            return root
+
+        path = tmp_path / f"m{FILES[kind][1]}"
+        assert f"calls {symbol!r}" in told(with_config(honest / f"a.{kind}", path, change))
+    assert precious.exists()
+
+
+def test_operations_of_graphs_are_not():
+    for symbol in ("math.add", "nn.relu", "__operators__.add", "compat.v1.transpose", "image.resize",
+                   "linalg.matmul", "reshape", "cast", "keras.backend.mean"):  # fmt: skip
+        assert file_check._is_operation("TFOpLambda", symbol)
+
+
+def archive(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("../evil", b"", "doesn't write"),
+        ("/evil", b"", "doesn't write"),
+        ("assets/../../evil", b"", "doesn't write"),
+        ("assets/C:\\evil", b"", "no plain name"),
+        ("model.weights.npz", b"", "doesn't write"),
+        ("evil.py", b"", "doesn't write"),
+        ("config.json", b"{}", "two members"),
+        ("assets/zeros", bytes(1 << 27), "declare"),
+    ],
+)
+def test_members_that_keras_does_not_write(name, data, reason, honest, tmp_path):
+    with zipfile.ZipFile(honest / "a.keras.keras") as file:
+        members = [(one, file.read(one)) for one in file.namelist()]
+    path = archive(tmp_path / "m.keras", [*members, (name, data)])
+    with pytest.raises(InputError, match=reason):
+        loading.load_model(path)
+
+
+def test_a_size_that_is_not_there_is_refused_by_its_header(honest, tmp_path):
+    path = tmp_path / "m.keras"
+    shutil.copy(honest / "a.keras.keras", path)
+    data = bytearray(path.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")  # the last member in the central directory
+    data[entry + 24 : entry + 28] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="declare 4,294,9"):
+        loading.load_model(path)
+
+
+def linked(file, tmp_path):
+    file["evil"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/a")
+
+
+def softly(file, tmp_path):
+    file["evil"] = h5py.SoftLink("/other")
+
+
+def outside(file, tmp_path):
+    file.create_dataset("evil", (4,), "u1", external=[(str(tmp_path / "secret"), 0, 4)])
+
+
+def virtual(file, tmp_path):
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "a", (4,))
+    file.create_virtual_dataset("evil", layout)
+
+
+def huge(file, tmp_path):
+    file.create_dataset("evil", (1 << 34,), "u1", chunks=(1 << 20,))
+
+
+@every_file
+@pytest.mark.parametrize("part", [linked, softly, outside, virtual, huge])
+def test_weights_that_lie_elsewhere_or_nowhere(kind, part, honest, tmp_path):
+    path = tmp_path / f"m{FILES[kind][1]}"
+    if path.suffix == ".h5":
+        shutil.copy(honest / f"a.{kind}", path)
+        with h5py.File(path, "r+") as file:
+            part(file, tmp_path)
+    else:
+        with zipfile.ZipFile(honest / f"a.{kind}") as old:
+            old.extractall(tmp_path / "parts")
+        with h5py.File(tmp_path / "parts" / "model.weights.h5", "r+") as file:
+            part(file, tmp_path)
+        members = sorted(p for p in (tmp_path / "parts").iterdir())
+        archive(path, [(p.name, p.read_bytes()) for p in members])
+    with pytest.raises(InputError, match="link to elsewhere|lie in another file|declare"):
+        loading.load_model(path)
+
+
+def test_registered_classes_and_functions_are_known(tmp_path):
+    for package in (keras, tf_keras):
+
+        @package.saving.register_keras_serializable("file_check")
+        class Halved(package.layers.Layer):
+            def call(self, x):
+                return x / 2
+
+        @package.saving.register_keras_serializable("file_check")
+        def cubed(x):
+            return x**3
+
+        layers = package.layers
+        model = package.Sequential([package.Input((4,)), Halved(), layers.Activation(cubed)])
+        for suffix in (".keras", ".h5", "")[: 2 if package is keras else 3]:
+            path = tmp_path / f"{package.__name__}{suffix}"
+            model.save(path)
+            again = loading.load_model(path)
+            np.testing.assert_array_equal(again(np.full((1, 4), 4.0)), np.full((1, 4), 8.0))
+
+
+# SavedModels
+
+REFUSED = [
+    "WriteFile", "ReadFile", "MatchingFiles", "PyFunc", "EagerPyFunc", "PyFuncStateless", "PrintV2",
+    "TextLineDataset", "TFRecordDatasetV2", "WholeFileReaderV2", "DebugIdentity", "DebugIdentityV3",
+    "DecodeProtoV2", "RemoteCall", "Send", "Recv", "CreateSummaryFileWriter", "XlaCallModule",
+    "InitializeTableFromTextFileV2", "SaveV2", "RestoreV2", "LoadAndRemapMatrix", "MadeUpOperation",
+]  # fmt: skip
+
+
+def changed(source, target, change):
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    file = target / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    change(model.meta_graphs[0])
+    file.write_bytes(model.SerializeToString())
+    return target
+
+
+def in_function(graph, name):
+    function = next(f for f in graph.graph_def.library.function if "serve" in f.signature.name)
+    function.node_def.add(name="evil", op=name)
+
+
+def in_graph(graph, name):
+    graph.graph_def.node.add(name="evil", op=name)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("place", [in_function, in_graph])
+def test_operations_that_act_outside_a_savedmodel(name, place, honest, tmp_path):
+    path = changed(honest / "bare", tmp_path / "m", lambda graph: place(graph, name))
+    with pytest.raises(InputError, match=f"its operation {name} .*trusted=True"):
+        file_check.check_signature(path, "model")
+    with file_check.trusting():
+        file_check.check_signature(path, "model")
+
+
+def test_what_is_honest_in_a_savedmodel(honest):
+    file_check.check_saved_model(honest / "bare")
+    file_check.check_saved_model(honest / "saved")
+    assert source_of(honest / "bare", [])([tf.ones((1, 4))], None)[0][0].numpy().max() == 2
+
+
+class Writes(tf.Module):
+    def __init__(self, mark, where):
+        super().__init__()
+        self.mark, self.where = str(mark), where
+
+    def write(self):
+        return tf.io.write_file(self.mark, "x")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], name="x")])
+    def serve(self, x):
+        if self.where == "cond":
+            x = tf.cond(tf.reduce_sum(x) > -1e9, lambda: self.written(x), lambda: x)
+        elif self.where == "loop":
+            x = tf.while_loop(lambda i, x: i < 1, lambda i, x: (i + 1, self.written(x)), (0, x))[1]
+        else:
+            x = self.written(x)
+        return {"y": x}
+
+    def written(self, x):
+        with tf.control_dependencies([self.write()]):
+            return tf.identity(x)
+
+
+@pytest.mark.parametrize("where", ["signature", "cond", "loop"])
+def test_a_savedmodel_that_writes_is_opened_by_trust_alone(where, tmp_path):
+    mark = tmp_path / "mark"
+    module = Writes(mark, where)
+    tf.saved_model.save(module, tmp_path / "m", signatures=module.serve)
+    student = dense(keras, units=4)
+    with pytest.raises(InputError, match="its operation WriteFile"):
+        tfkd.Distiller(student, tmp_path / "m", teacher_from_logits=True)
+    with pytest.raises(InputError, match="its operation WriteFile"):
+        tfkd.export.to_tflite(tmp_path / "m")
+    assert not mark.exists()
+    with loading.trusting():
+        source_of(tmp_path / "m", [])([tf.ones((1, 4))], None)
+    assert mark.exists()
+
+
+def test_an_initializer_that_reads_is_refused(tmp_path):
+    (tmp_path / "words").write_text("a\nb\n")
+
+    class Looks(tf.Module):
+        def __init__(self):
+            super().__init__()
+            fill = tf.lookup.TextFileInitializer(
+                str(tmp_path / "words"), tf.string, 0, tf.int64, 1, delimiter=" "
+            )
+            fill = tf.lookup.TextFileInitializer(
+                str(tmp_path / "words"), tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64,
+                tf.lookup.TextFileIndex.LINE_NUMBER,
+            )  # fmt: skip
+            self.table = tf.lookup.StaticHashTable(fill, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+        def serve(self, x):
+            return {"y": self.table.lookup(x)}
+
+    module = Looks()
+    tf.saved_model.save(module, tmp_path / "m", signatures=module.serve)
+    with pytest.raises(InputError, match="InitializeTableFromTextFileV2"):
+        file_check.check_signature(tmp_path / "m", "model")
+
+
+def larger(graph):
+    part = next(p for p in graph.object_graph_def.nodes if p.WhichOneof("kind") == "variable")
+    part.variable.shape.dim[0].size = 1 << 34
+
+
+def escaping(graph):
+    graph.asset_file_def.add(filename="../../secret")
+
+
+@pytest.mark.parametrize(("change", "reason"), [(larger, "declare"), (escaping, "outside")])
+def test_sizes_and_places_of_a_savedmodel(change, reason, honest, tmp_path):
+    path = changed(honest / "saved", tmp_path / "m", change)
+    with pytest.raises(InputError, match=reason):
+        loading.load_model(path)
+
+
+def test_a_savedmodel_of_two_files_is_refused(honest, tmp_path):
+    for name in ("saved_model.pbtxt", "saved_model.cpb"):
+        path = tmp_path / name
+        shutil.copytree(honest / "bare", path)
+        (path / name).write_bytes(b"")
+        with pytest.raises(InputError, match="one saved_model.pb"):
+            file_check.check_signature(path, "model")
+
+
+METADATA = ["a Lambda layer", "a module as layer", "a command as activation", "code as activation"]
+
+
+@pytest.mark.parametrize("attack", METADATA)
+def test_an_attack_in_the_metadata_of_a_savedmodel(attack, honest, tmp_path, canary):
+    from tf_keras.protobuf import saved_metadata_pb2
+
+    path = tmp_path / "m"
+    shutil.copytree(honest / "saved", path)
+    file = path / "keras_metadata.pb"
+    metadata = saved_metadata_pb2.SavedMetadata.FromString(file.read_bytes())
+    root = next(node for node in metadata.nodes if node.node_path == "root")
+    root.metadata = json.dumps(ATTACKS[attack][0](json.loads(root.metadata)))
+    file.write_bytes(metadata.SerializeToString())
+    told(path)
+    told(path, trusted=True)  # which opens the graph's operations and no more
+    assert not canary.exists()
+
+
+def test_a_saved_distiller_names_no_teacher_to_read(tmp_path):
+    distiller = tfkd.Distiller(dense(keras), dense(keras), teacher_from_logits=True)
+    config = distiller.get_config() | {"teacher": str(tmp_path / "none"), "trusted": True}
+    assert type(distiller).from_config(config).teacher is None
+
+
+@pytest.mark.parametrize("name", ["module", "trusted"])
+def test_the_command_line_says_it_in_one_line(name, honest, tmp_path, capsys):
+    from tfkd import cli
+
+    path = changed(honest / "saved", tmp_path / "m", lambda graph: in_graph(graph, "WriteFile"))
+    more = ["--trusted"] if name == "trusted" else []
+    status = cli.main(["inspect", str(path), "--quiet", *more])
+    errors = capsys.readouterr().err
+    assert status == (0 if more else 2), errors
+    assert more or ("its operation WriteFile" in errors and errors.count("\n") == 1)
+    assert pathlib.Path(path).exists()
