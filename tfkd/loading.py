@@ -191,16 +191,18 @@ def _mentions(path, word: bytes) -> bool:
 
 def _reason(error: Exception, path) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, InputError) and not isinstance(error, file_check.UnregisteredError):
+        return text
     if "safe_mode" in text:
         return file_check.LAMBDA
     with contextlib.suppress(Exception):  # a damaged file can't be asked for more
+        archive = path.suffix == ".keras" and not _is_keras_3(path)
+        tfmots = archive and not _mentions(path, b"tfkd>QuantizeLayer")
+        if tfmots and _mentions(path, b"QuantizeLayer"):
+            return _QUANTIZE_AWARE
         if isinstance(error, file_check.UnregisteredError):
             missing = error.name
-        elif path.suffix == ".keras" and not _is_keras_3(path):
-            if _mentions(path, b"QuantizeLayer") and not _mentions(path, b"tfkd>QuantizeLayer"):
-                return _QUANTIZE_AWARE
-            missing = _unregistered(path)
-        else:
+        else:  # a registered class that asks for another one
             missing = _UNREGISTERED.search(text)
             missing = missing and missing[1]
         if missing and missing.split(">")[-1] in _WRAPPERS:
@@ -218,22 +220,6 @@ def _reason(error: Exception, path) -> str:
     # What Keras says last, after a configuration of many lines.
     text = text.rsplit("Exception encountered: ")[-1]
     return text[:300] or type(error).__name__
-
-
-def _unregistered(path) -> str | None:
-    """Return a class of which tf_keras makes the string of its name in a .keras file."""
-    known = backends.tf_keras().saving.get_registered_object
-    found = []
-
-    def look(part):
-        name = part.get("registered_name")
-        if isinstance(name, str) and name != "function" and known(name) is None:
-            found.append(part.get("class_name"))
-        return part
-
-    with zipfile.ZipFile(path) as archive:
-        json.loads(archive.read("config.json"), object_hook=look)
-    return found[0] if found else None
 
 
 _QUANTIZE_AWARE = (
