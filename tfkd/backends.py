@@ -31,7 +31,7 @@ def keras():
     if not keras.__version__.startswith("3."):
         raise MissingDependencyError(
             f"tfkd needs Keras 3, but `import keras` gives {keras.__version__}; "
-            "install it with `pip install 'keras>=3.8,<4'`."
+            "install it with `pip install 'keras>=3.12.1,<4'`."
         )
     backend = keras.backend.backend()
     if backend != "tensorflow":
