@@ -375,8 +375,12 @@ class _Source:
             if backends.flavour(self.model) == "tf_keras":
                 self.model = recurrent.with_shapes(self.model, self.shapes)
         form, note = _pick(self.model, request.format, request.recurrent, request.micro, self.twin)
-        self.notes += [note] if note else []
         integer = request.format in _INTEGER
+        learned = integer and self.kept and self.samples is None
+        if learned and form == "fused" and request.recurrent == "auto":
+            # Left float; its kernel's state would be given a scale, as if it were not.
+            form, note = "unrolled", "recurrent='auto' took unrolled for what skip= left float"
+        self.notes += [note] if note else []
         if form is None:
             if integer:
                 self._to_tf_keras()
