@@ -254,9 +254,9 @@ def test_inspect_a_tflite_file(tfkd, files):
 
 def test_signatures_are_listed_and_verified_against(tfkd):
     status, out, err = tfkd("inspect", "signature")
-    assert (status, err) == (0, "") and out.startswith("signature 'serving_default'\n  input  ")
+    assert (status, err) == (0, "") and "signature 'serving_default'\n  input  pixels f" in out
     told = json.loads(tfkd("inspect", "signature", "--json")[1])
-    assert list(told["signatures"]) == ["serving_default"]
+    assert "serving_default" in told["signatures"]
     arguments = ("verify", "student.tflite", "signature", "--data", "digits.npz")
     status, out, err = tfkd(*arguments)
     assert (status, err) == (0, "") and out.startswith("passed on 360 examples")
