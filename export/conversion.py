@@ -554,16 +554,16 @@ def _pick_integer(model, format, takes, micro):
             return "loop", {"the loop": every}, costs
         return ("fused" if "fused" in takes else "unrolled"), takes, ""
     if can_loop and steps > _SHORT:
-        costs = f"{steps} steps written out are {size} more, and 1.5 to 3 times as fast; "
+        costs = f"{steps} steps written out are {size} more; "
         return "loop", {"the loop": every}, costs
     if "fused" in takes and steps > _LONG:
-        costs = f"{steps} steps written out are {size}, and 3 to 15 times as fast; "
+        costs = f"{steps} steps written out are {size}, and several times as fast; "
         return "fused", takes, costs
     costs = f"its {steps} steps are {size}; "
     if can_loop:
-        costs += "the loop is that much smaller and takes 1.5 to 3 times as long; "
+        costs += "the loop is that much smaller and takes 1 to 3 times as long; "
     if "fused" in takes:
-        costs += "fused LSTMs are the smallest and take 3 to 15 times as long in XNNPACK; "
+        costs += "fused LSTMs are the smallest and take 3 to 20 times as long in XNNPACK; "
     return "unrolled", {"unrolled": every}, costs
 
 

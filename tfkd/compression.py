@@ -158,7 +158,7 @@ def compress(
             baseline="teacher_float32",
             progress=progress,
         )
-        bundled = _micro_bundle(files.get("student_int8"), data, folder)
+        bundled = _micro_bundle(files.get("student_int8"), models["student_qat"], data, folder)
         entries += _file_entries(
             files, timings, models, costs, data.test, progress, folder, bundled, task
         )
@@ -223,11 +223,16 @@ def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
     return files
 
 
-def _micro_bundle(file, data, folder) -> dict[str, Any] | None:
-    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry."""
+def _micro_bundle(file, model, data, folder) -> dict[str, Any] | None:
+    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
+
+    Recurrent layers take the form of a microcontroller there, which is not that of a phone.
+    """
     if file is None or not micro.is_installed():
         return None
     try:
+        if frozen.needs_calibration(model):
+            file = to_tflite(model, "int8", representative(data.train), micro=True)
         bundle = micro_bundle(file, folder / "student_int8_micro", "student_int8", x=data)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}
