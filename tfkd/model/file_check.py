@@ -180,7 +180,8 @@ _OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}
 _LOOKUPS = ("StringLookup", "IntegerLookup", "TextVectorization")
 # Every function in these modules of TensorFlow computes from tensors, and does nothing else.
 _COMPUTING = re.compile(
-    r"(compat\.v1\.)?(__operators__|bitwise|image|linalg|math|nn|random|signal)\.[a-z]\w*"
+    r"(compat\.v1\.)?((__operators__|bitwise|image|linalg|math|nn|signal)\.[a-z]\w*"
+    r"|random\.(stateless_\w+|normal|uniform|truncated_normal|categorical|gamma|poisson|shuffle))"
 )
 _SYMBOLS = {
     "abs", "acos", "acosh", "add", "add_n", "argmax", "argmin", "argsort", "asin", "asinh",
@@ -437,7 +438,8 @@ _OUTSIDE = re.compile(
     r"""
     \w*(Dataset|File|Iterator|PyFunc|Reader|Record)\w* | Debug\w+ | (De|En)codeProto\w* | \w*TPU\w*
     | GenerateVocabRemapping | InitializeTableFromTextFile | LoadAndRemap\w+ | Sharded\w+
-    | XlaCallModule | XlaCustomCall\w* | XlaHostCompute | RemoteFusedGraphExecute | CopyHost
+    | CopyHost | ImmutableConst | RemoteFusedGraphExecute | Skipgram | XlaCallModule
+    | XlaCustomCall\w* | XlaHostCompute
     """,
     re.VERBOSE,
 )
@@ -513,10 +515,15 @@ def _operations(graph) -> dict[str, str]:
         for node in part:
             if node.op not in _CHECKPOINT and not _computes(node.op, functions):
                 found.setdefault(node.op, f"{where}/{node.name}".lstrip("/"))
-    for where, part in _run(graph, nodes, functions):
-        for node in part:
-            if node.op in _CHECKPOINT:
-                found.setdefault(node.op, where)
+    restoring = [graph.saver_def.restore_op_name]
+    for refused, ends, called in (
+        (_CHECKPOINT, _ends(graph, nodes), _methods(graph)),
+        (_CHECKPOINT - {"RestoreV2"}, restoring, []),
+    ):
+        for where, part in _run(nodes, functions, ends, called):
+            for node in part:
+                if node.op in refused:
+                    found.setdefault(node.op, where)
     return found
 
 
@@ -532,26 +539,31 @@ def _computes(name: str, functions) -> bool:
     return not definition.is_stateful or bool(_STATEFUL.fullmatch(name))
 
 
-def _run(graph, nodes, functions):
-    """Yield what runs beyond saving and restoring, node by node and function by function.
-
-    That is what signatures and initializers reach, and every function that an object has.
-    """
+def _ends(graph, nodes) -> list[str]:
+    """Return the nodes that are run, but those that save and restore: signatures, initializers."""
     saver = graph.saver_def
     kept = {saver.save_tensor_name, saver.restore_op_name, saver.filename_tensor_name}
-    kept = {name.split(":")[0] for name in kept}
-    read = {_name(i) for node in nodes.values() for i in node.input}
+    kept = {_name(name) for name in kept}
+    read = {_name(given) for node in nodes.values() for given in node.input}
     ends = [name for name in nodes if name not in read and name not in kept]
-    ends += [
-        tensor.name.split(":")[0]
-        for signature in graph.signature_def.values()
-        for tensor in signature.outputs.values()
-    ]
+    for signature in graph.signature_def.values():
+        ends += [_name(tensor.name) for tensor in signature.outputs.values()]
+    return ends
+
+
+def _methods(graph) -> list[str]:
+    """Return the functions that the objects of a SavedModel have."""
     objects = graph.object_graph_def
-    called = list(objects.concrete_functions)
+    names = list(objects.concrete_functions)
     for part in objects.nodes:
-        called += [*part.function.concrete_functions]
-        called.append(part.bare_concrete_function.concrete_function_name)
+        names += part.function.concrete_functions
+        names.append(part.bare_concrete_function.concrete_function_name)
+    return names
+
+
+def _run(nodes, functions, ends, called):
+    """Yield what runs with some nodes and functions: each node, and the nodes of each function."""
+    ends, called = [_name(end) for end in ends], list(called)
     seen = set()
     while ends:
         name = ends.pop()

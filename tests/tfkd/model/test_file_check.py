@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+import zoo
 from tensorflow.core.protobuf import saved_model_pb2
 from tiny_models import dense
 
@@ -227,7 +228,7 @@ def test_the_attacks_are_real(honest, tmp_path, canary):
 OPERATIONS = [
     "io.gfile.rmtree", "io.write_file", "io.read_file", "raw_ops.WriteFile", "py_function",
     "numpy_function", "compat.v1.gfile.DeleteRecursively", "load_op_library", "data.Dataset.range",
-    "keras.utils.get_file", "keras.backend.function", "saved_model.load", "print", "math.", None,
+    "random.set_seed", "keras.backend.function", "saved_model.load", "print", "math.", None,
 ]  # fmt: skip
 
 
@@ -254,6 +255,14 @@ def test_operations_of_graphs_are_not():
     symbols = "math.add nn.relu __operators__.add compat.v1.transpose image.resize linalg.matmul"
     for symbol in [*symbols.split(), "reshape", "cast", "keras.backend.mean"]:
         assert file_check._is_operation("TFOpLambda", symbol)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_every_kind_of_model_is_known(package):
+    slow = {"stacked_lstm", "bilstm", "gru", "simple_rnn"}  # the layers of "lstm" and their like
+    for name in sorted(set(zoo.MODELS) - slow):
+        config = json.loads(zoo.build(package, name).to_json())
+        file_check.check_config(config, package)
 
 
 def archive(path, members):
@@ -394,6 +403,23 @@ def test_operations_that_act_outside_a_savedmodel(name, place, honest, tmp_path)
     with pytest.raises(InputError, match=f"its operation {name} .*trusted=True"):
         file_check.check_signature(path, "model")
     with file_check.trusting():
+        file_check.check_signature(path, "model")
+
+
+def test_restoring_may_not_save(honest, tmp_path):
+    def change(graph):
+        name = graph.saver_def.restore_op_name
+        call = next(node for node in graph.graph_def.node if node.name == name)
+        function = next(
+            f
+            for f in graph.graph_def.library.function
+            if f.signature.name == call.attr["f"].func.name
+        )
+        assert {"RestoreV2"} <= {node.op for node in function.node_def}
+        function.node_def.add(name="evil", op="SaveV2")
+
+    path = changed(honest / "saved", tmp_path / "m", change)
+    with pytest.raises(InputError, match="its operation SaveV2"):
         file_check.check_signature(path, "model")
 
 
