@@ -278,8 +278,8 @@ class Step:
                 `TeacherCache`, with which no teacher is needed.
             cache_dtype: How `cache_teacher=True` keeps answers: `"float16"`, `"float32"`, or
                 `"auto"`, which takes float16 where it holds them to 1e-3 of their spread.
-            baseline: The same student trained without a teacher, a Keras model, if there is
-                one: what the teacher is worth is then reported as a difference to it.
+            baseline: The same student trained without a teacher, a Keras model (or a path), if
+                there is one: what the teacher is worth is then reported as a difference to it.
             **kwargs: Passed on to Keras.
 
         Before the first step the teacher is scored on up to 256 labelled examples, of the
@@ -294,8 +294,8 @@ class Step:
 
         Raises:
             InputError: if there is no teacher, the data is empty, labels don't fit the
-                outputs, the teacher gives NaN, a cached example can't be found again, or the
-                loss stops being finite.
+                outputs, the teacher gives NaN, the baseline has other outputs than the student, a
+                cached example can't be found again, or the loss stops being finite.
         """
         kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
         held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
@@ -317,6 +317,7 @@ class Step:
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
+        baseline = None if baseline is None else self._alike(baseline)
         if self._aside.teacher is not None:
             validation.check_not_shared(self.student, self._aside.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
@@ -336,7 +337,9 @@ class Step:
         talks = kwargs.get("verbose", "auto") not in (0, False)
         sample, batch_size = None, kwargs.get("batch_size") or 32
         with _scoring("teacher", raises=True):
-            sample = self._score_teacher(x, y, held_out, baseline, batch_size)
+            sample = self._score_teacher(x, y, held_out, batch_size)
+        if sample is not None and baseline is not None:
+            self._score_baseline(sample, baseline)
         self._talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
         with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
@@ -422,7 +425,9 @@ class Step:
         """
         objective = self._objective()
         sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
-        return sample.scores(self._answers_of(who), who if isinstance(who, str) else who.name)
+        if isinstance(who, str):
+            return sample.scores(self._answers_of(who), who)
+        return sample.scores(self._answers_of(self._alike(who)), who.name)
 
     @property
     def metrics(self):
@@ -604,8 +609,8 @@ class Step:
         objective.check_cache(cache_teacher, layers, self._aside.teacher)
         return cache_teacher.attach(x)
 
-    def _score_teacher(self, x, y, held_out, baseline, batch_size) -> worth.Sample | None:
-        """Score the teacher on labelled examples, and the baseline on the same."""
+    def _score_teacher(self, x, y, held_out, batch_size) -> worth.Sample | None:
+        """Score the teacher on labelled examples."""
         objective, aside = self._objective(), self._aside
         aside.teacher_scores = aside.student_scores = aside.baseline_scores = None
         if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
@@ -622,10 +627,20 @@ class Step:
         if scores is None:
             scores = sample.scores(self._answers_of("teacher"), "teacher")
         aside.kept_scores = {} if key is None else {key: scores}
-        if baseline is not None:
-            aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
         aside.teacher_scores = scores
         return sample
+
+    def _score_baseline(self, sample, baseline: teachers.Teacher) -> None:
+        """Score the baseline on the examples that the teacher was scored on."""
+        try:
+            self._aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
+        except InputError:
+            raise
+        except Exception as error:  # whatever the model raises of inputs that aren't its own
+            raise InputError(
+                f"The baseline can't take the student's examples ({validation.first_line(error)}); "
+                "give the same student, trained without a teacher."
+            ) from error
 
     def _key_of_scores(self, sample) -> tuple | None:
         """Return what tells one score of the teacher from another, or `None` where nothing can.
@@ -701,9 +716,12 @@ class Step:
         )
 
     def _answers_of(self, who):
-        """Return a function from a batch to somebody's logits or values, per output."""
+        """Return a function from a batch to somebody's logits or values, per output.
+
+        Args:
+            who: `"student"`, `"teacher"`, or what `_alike` gave.
+        """
         objective = self._objective()
-        other = None if isinstance(who, str) else taps.Tap(who, (), "model")
 
         def answers(x):
             if who == "teacher":
@@ -711,17 +729,46 @@ class Step:
                     return objective.answers_in(x.answers)[0]
                 return self._ask(x)[0]
             x = _inputs(x)
-            if other is None:
-                outputs = self(x, training=False)
-            else:
-                prepare = self._settings["student_inputs"]
-                outputs, _ = other(x if prepare is None else prepare(x), False)
+            if who != "student":
+                tasks = [lesson.task for lesson in objective.lessons]
+                return who.ask(x, tasks, objective.shapes, objective.outputs, objective.axes)[0]
             return [
                 losses.logits_of(output, lesson.activation)
-                for output, lesson in zip(graph.leaves(outputs), objective.lessons, strict=True)
+                for output, lesson in zip(
+                    graph.leaves(self(x, training=False)), objective.lessons, strict=True
+                )
             ]
 
         return answers
+
+    def _alike(self, model) -> teachers.Teacher:
+        """Return a model with the student's outputs as one that can be asked for them.
+
+        Logits and probabilities are told apart by its own graph, which need not end as the
+        student's does; where that doesn't show, it gives what the student gives.
+
+        Raises:
+            InputError: if it is no model, or its outputs are not the student's.
+        """
+        objective, prepare = self._objective(), self._settings["student_inputs"]
+        tasks = [lesson.task for lesson in objective.lessons]
+        inputs = self._student_tap.inputs if prepare is None else None
+        linear = all(
+            lesson.activation == "linear"
+            for lesson in objective.lessons
+            if lesson.task != "regression"
+        )
+        try:
+            other = teachers.Teacher(model, None, (), prepare, inputs)
+            other.check_shapes(objective.outputs)
+            with contextlib.suppress(InputError):
+                other.check(tasks, objective.outputs, objective.axes)
+                return other
+            other.from_logits = linear
+            other.check(tasks, objective.outputs, objective.axes)
+        except InputError as error:
+            raise InputError(f"This is no model with the student's outputs. {error}") from None
+        return other
 
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
         """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""

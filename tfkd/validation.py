@@ -185,7 +185,7 @@ def first_examples(x, y, count: int = _PROBE):
     """
     if isinstance(x, tf.data.Dataset):
         for element in x.take(1):
-            return _cut(element, lambda leaf: leaf[:count])
+            return _cut(element, lambda leaf: rows_of(leaf, slice(count)))
         raise InputError("The dataset is empty.")
     if is_data_set(x):
         if len(x) == 0:
@@ -202,7 +202,9 @@ def first_examples(x, y, count: int = _PROBE):
         raise InputError(f"x and y have different numbers of examples: {sorted(lengths)}.")
 
     def few(leaf):
-        first = leaf[:count]
+        first = rows_of(leaf, slice(count))
+        if isinstance(first, tf.SparseTensor):
+            return first
         return tf.convert_to_tensor(first.toarray() if hasattr(first, "toarray") else first)
 
     return graph.map_structure(few, x), y
@@ -226,7 +228,7 @@ def labelled_sample(x, y, count: int):
             return None, None, None
         count = _fewer(leaves, count)
         step = max(1, leaves[0].shape[0] // count)
-        rows = lambda leaf: leaf[::step][:count]  # noqa: E731
+        rows = lambda leaf: rows_of(leaf, slice(0, count * step, step))  # noqa: E731
         few, labels = first_examples(
             graph.map_structure(rows, x),
             graph.map_structure(lambda leaf: None if leaf is None else rows(np.asarray(leaf)), y),
@@ -238,12 +240,12 @@ def labelled_sample(x, y, count: int):
     batches, held, size = [], 0, None
     for element in _elements(x):
         size = size or int(next(graph.leaves(element)).shape[0])
-        few, labels = _cut(element, lambda leaf, left=count - held: leaf[:left])
+        few, labels = _cut(element, lambda leaf, left=count - held: rows_of(leaf, slice(left)))
         if labels is None:
             return None, None, None
         if not batches and (most := _fewer(list(graph.leaves(few)), count)) < count:
             count = most
-            few, labels = _cut((few, labels), lambda leaf, most=most: leaf[:most])
+            few, labels = _cut((few, labels), lambda leaf, most=most: rows_of(leaf, slice(most)))
         if batches and not _can_follow(batches[0], (few, labels)):
             break
         batches.append((few, labels))
@@ -255,6 +257,19 @@ def labelled_sample(x, y, count: int):
     if len(batches) > 1:
         batches = [tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)]
     return (*batches[0], size)
+
+
+def rows_of(leaf, chosen: slice):
+    """Return rows of an array or tensor; of a sparse tensor too, which can't be indexed."""
+    if not isinstance(leaf, tf.SparseTensor):
+        return leaf[chosen]
+    numbers = range(*chosen.indices(int(leaf.shape[0])))
+    place = tf.math.floordiv(leaf.indices[:, :1] - numbers.start, numbers.step)
+    exact = tf.equal(place * numbers.step + numbers.start, leaf.indices[:, :1])
+    kept = (exact & (place >= 0) & (place < len(numbers)))[:, 0]
+    indices = tf.concat([place, leaf.indices[:, 1:]], axis=1)
+    shape = tf.concat([[len(numbers)], leaf.dense_shape[1:]], axis=0)
+    return tf.SparseTensor(indices[kept], leaf.values[kept], shape)
 
 
 #: Bytes of a sample, at most: a row may be a video.

@@ -245,7 +245,8 @@ class Sample:
         size = sum(map(validation.bytes_of_example, leaves))
         step = max(1, min(self.at_once, _BYTES // max(size, 1)))
         for start in range(0, int(leaves[0].shape[0]), step):
-            yield graph.map_structure(lambda leaf, i=start: leaf[i : i + step], self.x)
+            rows = slice(start, start + step)
+            yield graph.map_structure(lambda leaf, r=rows: validation.rows_of(leaf, r), self.x)
 
     def of_finite_inputs(self) -> Sample | None:
         """Return the examples whose inputs are finite: the step tells of the others itself."""
@@ -277,7 +278,8 @@ class Sample:
             return self
         if not count:
             return None
-        first = lambda leaf: None if leaf is None else leaf[:count]  # noqa: E731
+        chosen = slice(count)
+        first = lambda leaf: None if leaf is None else validation.rows_of(leaf, chosen)  # noqa: E731
         return dataclasses.replace(
             self, x=graph.map_structure(first, self.x), labels=[first(y) for y in self.labels]
         )
@@ -337,9 +339,11 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
             f"{said}. What the teacher is worth shows beside the same student trained without it: "
             "fit(baseline=model), tfkd.compare."
         )
-    gap, (low, high) = difference(student, baseline)
-    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} (95 % {low:+.3f} to {high:+.3f})"
-    return said if high >= 0 else f"{said}. The teacher made the student worse: keep the other"
+    gap, interval = difference(student, baseline)
+    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_between(interval)})"
+    if interval is None or interval[1] >= 0:
+        return said
+    return f"{said}. The teacher made the student worse: keep the other"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,7 +370,8 @@ class Worth:
     @property
     def harms(self) -> bool:
         """Whether the taught student is worse by more than the interval of the difference."""
-        return difference(self.taught, self.alone)[1][1] < 0
+        interval = difference(self.taught, self.alone)[1]
+        return interval is not None and interval[1] < 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
@@ -381,24 +386,32 @@ class Worth:
             "alone": self.alone.value,
             "taught": self.taught.value,
             "difference": gap,
-            "ci95": list(interval),
+            "ci95": None if interval is None else list(interval),
             "kept": "taught" if self.helps else "alone",
             "summary": str(self),
         }
 
     def __str__(self):
-        gap, (low, high) = difference(self.taught, self.alone)
+        gap, interval = difference(self.taught, self.alone)
         kept = "with" if self.helps else "without"
         return (
             f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
             f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
-            f"{self.alone.value:.3f}; difference {gap:+.3f} (95 % {low:+.3f} to {high:+.3f}). "
+            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_between(interval)}). "
             f"Kept is the student trained {kept} the teacher."
         )
 
 
-def difference(one: Score, other: Score) -> tuple[float, tuple[float, float]]:
+def _between(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return "one label gives no interval"
+    return f"95 % {interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | None]:
     """Return one score minus another on the same elements, and its 95 % interval.
+
+    One element gives no interval: it is `None`.
 
     Paired: what both have right or wrong alike does not widen the interval.
 
@@ -407,7 +420,10 @@ def difference(one: Score, other: Score) -> tuple[float, tuple[float, float]]:
         other: Another, of the same elements in the same order.
     """
     gaps = np.asarray(one.hits, "float64") - np.asarray(other.hits, "float64")
-    value, error = one.value - other.value, float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    value = one.value - other.value
+    if len(gaps) < 2:
+        return value, None
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     if one.metric == "r2":
         total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
         error = error / total if total else 0.0

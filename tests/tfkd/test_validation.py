@@ -11,6 +11,7 @@ from tiny_models import crossentropy, dense
 import tfkd
 from tfkd import Distiller, StudentCheckpoint, losses
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.validation import rows_of
 
 
 def compiled(student, teacher, package, loss=None, eagerly=False, **kwargs):
@@ -203,3 +204,30 @@ def test_without_labels_the_validation_loss_is_the_soft_loss(cached, batch, pack
     array.compile("sgd", crossentropy(package))
     with pytest.raises(InputError, match="answers for the training arrays of `fit` only"):
         array.fit(x, validation_data=(x,), verbose=0)
+
+
+@pytest.mark.parametrize("form", ["arrays", "dataset"])
+def test_sparse_tensors(form, rng):
+    x = rng.normal(size=(40, 4)).astype("float32") * (rng.random((40, 4)) > 0.5)
+    y = rng.integers(0, 3, 40)
+    sparse = keras.Input((4,), sparse=True)
+    student = keras.Model(sparse, keras.layers.Dense(3)(sparse))
+    teacher = dense(keras)
+    found = []
+    for given in (x, tf.sparse.from_dense(x)):
+        distiller = compiled(student, teacher, keras, eagerly=True)
+        data = (given, y)
+        if form == "dataset":
+            data = (tf.data.Dataset.from_tensor_slices(data).batch(20),)
+        history = distiller.fit(*data, batch_size=20, shuffle=False, verbose=0).history
+        found.append(history["soft_loss"][0])
+        whole = form == "arrays" or given is x
+        assert distiller.student_scores[0].count == (40 if whole else 20)
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
+def test_rows_of_a_sparse_tensor(rng):
+    x = rng.normal(size=(23, 3, 2)) * (rng.random((23, 3, 2)) > 0.6)
+    for chosen in (slice(5), slice(4, 90), slice(0, 21, 3), slice(2, 2), slice(1, 23, 7)):
+        rows = rows_of(tf.sparse.from_dense(x), chosen)
+        np.testing.assert_array_equal(tf.sparse.to_dense(rows), x[chosen])

@@ -124,6 +124,20 @@ def test_difference_is_paired():
     assert (low, high) == pytest.approx((interval.low, interval.high), abs=1e-3)
 
 
+@pytest.mark.parametrize("task", ["categorical", "regression"])
+def test_one_label_gives_no_interval(task, recwarn):
+    how = lesson(task, (None, 3))
+    y = np.array([1]) if task == "categorical" else np.ones((1, 1))
+    answers = np.eye(3)[[1]] if task == "categorical" else np.zeros((1, 1))
+    one = worth.score(answers, y, how)
+    assert worth.difference(one, one) == (0.0, None)
+    assert "no interval" in worth.conclusion(one, one, one, "validation")
+    assert "worse" not in worth.conclusion(one, one, one, "validation")
+    found = worth.Worth(one, one, one)
+    assert not found.harms and found.to_json()["ci95"] is None and "no interval" in str(found)
+    assert not recwarn.list
+
+
 # --- in fit -------------------------------------------------------------------------------
 
 
@@ -185,6 +199,33 @@ def test_a_teacher_behind_the_baseline_is_a_warning(data, knowing, capsys):
     with pytest.warns(UserWarning, match=r"trained without it scores 1.000 there"):
         distiller.fit(x, y, batch_size=240, verbose=2, baseline=knowing)
     assert "made the student worse" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["sigmoid", "logits"])
+def test_a_baseline_is_read_as_its_own_outputs_say(data, given):
+    x, _ = data
+    y = (x[:, 0] > 0).astype("float32")
+    teacher = dense(1, 5 * np.eye(6, 1, dtype="float32"))
+    baseline = teacher
+    if given == "sigmoid":
+        baseline = keras.Sequential([teacher, keras.layers.Activation("sigmoid")])
+        baseline.build((None, 6))
+    distiller = tfkd.Distiller(dense(1), teacher)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    distiller.compile("adam", loss, run_eagerly=True)
+    distiller.fit(x, y, batch_size=240, verbose=0, baseline=baseline)
+    assert [one.value for one in distiller._aside.baseline_scores] == [1.0]
+    assert distiller.score(x, y, baseline)[0].value == 1.0
+
+
+@pytest.mark.parametrize("baseline", [dense(5), "no/such.keras", 3])
+def test_a_baseline_that_is_none_is_refused_before_training(data, knowing, baseline):
+    x, y = data
+    distiller = compiled(knowing)
+    before = distiller.student.get_weights()
+    with pytest.raises(InputError, match="no model with the student's outputs"):
+        distiller.fit(x, y, batch_size=240, verbose=0, baseline=baseline)
+    np.testing.assert_array_equal(before[0], distiller.student.get_weights()[0])
 
 
 def forms(x, y, answers):
