@@ -227,3 +227,15 @@ def test_wrong_shapes_and_nan(data, package):
     distiller.compile("sgd", crossentropy(package))
     with pytest.raises(InputError, match="An array of 31 answers teaches arrays x of the same"):
         distiller.fit(*data, verbose=0)
+
+
+def test_a_callable_that_runs_an_eager_model_in_an_eager_step(data, package):
+    teacher = dense(keras)
+    teacher.compile(run_eagerly=True)
+    student = dense(package)
+    probabilities = softmax(predicted(teacher, data[0]), -1)
+    soft = soft_loss(
+        student, lambda x: teacher.predict(x, verbose=0), data, package, eagerly=True,
+        teacher_from_logits=True,
+    )  # fmt: skip
+    assert soft == pytest.approx(want(student, probabilities, data[0]), rel=1e-4)

@@ -6,6 +6,7 @@ know them) and gives its outputs in flat order.
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -197,7 +198,10 @@ class PythonSource(Source):
             self._order = found
             return answers
 
-        results = tf.numpy_function(run, flat, [tf.float32] * len(shapes), stateful=False)
+        if tf.executing_eagerly():
+            results = _outside(run, [np.asarray(leaf) for leaf in flat])
+        else:
+            results = tf.numpy_function(run, flat, [tf.float32] * len(shapes), stateful=False)
         results = results if isinstance(results, (list, tuple)) else [results]
         for result, shape in zip(results, shapes, strict=True):
             result.set_shape((None, *shape[1:]))
@@ -309,6 +313,15 @@ def _load(path: pathlib.Path):
             f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
         )
     return loading.load_model(path, "teacher")
+
+
+def _outside(function, arrays: list) -> list:
+    """Call a function outside of the step that is running, as a graph does: in a thread of its own.
+
+    A step that runs eagerly is inside a replica, where Keras's `predict` may not be called.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
 
 
 def _fits(shape, wanted) -> bool:
