@@ -324,6 +324,8 @@ class _Known:
         self.flavour = package.__name__
         found = (_attribute(package, path) for path in _BASES)
         self._bases = tuple(base for base in found if isinstance(base, type))
+        for module in _TENSORFLOW & sys.modules.keys():
+            self._bases += (sys.modules[module].Initializer,)
 
     def class_of(self, part) -> type | None:
         """Return the class that an object would be built from, `None` if it is not known."""
@@ -384,7 +386,7 @@ class _Known:
         if not isinstance(module, str) or not isinstance(name, str):
             return None
         module = self._local(module)
-        if module.split(".")[0] != self.flavour:
+        if module.split(".")[0] != self.flavour and module not in _TENSORFLOW:
             return None
         return _attribute(sys.modules.get(module), name)
 
@@ -395,6 +397,8 @@ class _Known:
         return module
 
 
+# TensorFlow's own initializers, which some of tf_keras's applications have.
+_TENSORFLOW = {"tensorflow.python.ops.init_ops", "tensorflow.python.ops.init_ops_v2"}
 _CLASS_MODULES = (
     "layers", "models", "initializers", "regularizers", "constraints", "losses", "metrics",
     "optimizers", "optimizers.schedules", "dtype_policies", "mixed_precision", "quantizers",

@@ -265,6 +265,16 @@ def test_every_kind_of_model_is_known(package):
         file_check.check_config(config, package)
 
 
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize:UserWarning")
+def test_initializers_of_tensorflow_are_known(tmp_path):
+    layer = tf_keras.layers.Dense(3, bias_initializer=tf.constant_initializer(2.0))
+    model = tf_keras.Sequential([tf_keras.Input((4,)), layer])
+    for suffix in (".keras", ".h5"):
+        model.save(tmp_path / f"m{suffix}")
+        again = loading.load_model(tmp_path / f"m{suffix}")
+        np.testing.assert_array_equal(again(np.zeros((1, 4))), np.full((1, 3), 2.0))
+
+
 def archive(path, members):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, data in members:
