@@ -335,7 +335,7 @@ class _Source:
         if aware and self.request.skip:
             raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
         if aware and not calibrated and data is not None:
-            self.notes.append("representative_data was not used: the model has learned its ranges")
+            self.notes.append("representative_data was not used: this model has learned its ranges")
             data = None
         samples = self._data(model, data, calibrated)
         if frozen.is_ours(model):

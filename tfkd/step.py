@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import warnings
 
 import keras
@@ -493,17 +492,15 @@ class Step:
         return {name: value for name, value in logs.items() if name not in hidden}
 
     def get_config(self):
-        """Return what rebuilds the distiller; a teacher only if it was given as a path."""
+        """Return what rebuilds the distiller without its teacher."""
         pack = keras.saving.serialize_keras_object
         settings = dict(self._settings)
         for name in ("soft_loss", "student_inputs", "teacher_inputs"):
             if settings[name] is not None:
                 settings[name] = pack(settings[name])
-        path = self.teacher if isinstance(self.teacher, (str, os.PathLike)) else None
         return {
             "name": self.name,
             "student": self._keras.saving.serialize_keras_object(self.student),
-            "teacher": None if path is None else os.fspath(path),
             "alpha": float(tf.convert_to_tensor(self._alpha)),
             "temperature": float(tf.convert_to_tensor(self._temperature)),
             "features": [pack(one) for one in self._features],

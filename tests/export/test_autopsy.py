@@ -36,6 +36,7 @@ def test_the_operation_that_kills_is_found():
 
     def keep(file, *rest):
         made["file"] = file
+        return []
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conversion, "_try", keep)

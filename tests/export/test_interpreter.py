@@ -84,9 +84,9 @@ def resized_runs(file, x, engine="xnnpack"):
     opened = []
 
     class Counted(interpreter._LiteRT):
-        def __init__(self, data, engine, threads, times=1):
+        def __init__(self, data, engine, threads, times=1, shapes=None):
             opened.append(times)
-            super().__init__(data, engine, threads, times)
+            super().__init__(data, engine, threads, times, shapes)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "_LiteRT", Counted)
@@ -163,10 +163,10 @@ def test_a_file_that_is_refused_with_another_batch_still_runs(nets, error):
     file, x = nets["cnn", "int8"]
 
     class Refusing(interpreter._LiteRT):
-        def __init__(self, data, engine, threads, times=1):
+        def __init__(self, data, engine, threads, times=1, shapes=None):
             if times > 1:
                 raise error
-            super().__init__(data, engine, threads, times)
+            super().__init__(data, engine, threads, times, shapes)
 
     arrays = file.input_arrays(x)
     want = interpreter.run(file.data, arrays, 1, "xnnpack", 1, 1, None, False)

@@ -169,7 +169,7 @@ def test_auto_goes_by_target_and_length(build, steps, phone, micro):
     """On a phone the fused int8 LSTM is the slowest form; on a microcontroller the smallest."""
     form, note = _picked(build, steps)
     assert form == phone and "recurrent_forms() shows" in note
-    assert (" bytes" in note and "times as" in note) or (phone, micro) == ("unrolled", "unrolled")
+    assert " bytes" in note
     assert _picked(build, steps, micro=True)[0] == micro
     assert _picked(build, steps, "int16x8")[0] == ("unrolled" if phone == "fused" else phone)
     assert _picked(build, steps, "float32")[0] in ("fused", "loop")

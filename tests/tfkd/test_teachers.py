@@ -175,7 +175,7 @@ def test_nothing_that_can_teach(tmp_path):
         (3, "got int"),
         ([], "list of teachers is empty"),
         (tmp_path / "none.keras", "There is no teacher at"),
-        (tmp_path, "is no SavedModel"),
+        (tmp_path, "can't be read: it holds no saved_model.pb"),
     ]:
         with pytest.raises(InputError, match=message):
             Distiller(dense(keras), given)

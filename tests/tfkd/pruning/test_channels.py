@@ -673,7 +673,7 @@ def test_bad_input(trained):
         tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
     with pytest.raises(InputError, match="format must be one of"):
         tfkd.prune_channels(trained, 0.5, of="bytes", format="int7")
-    with pytest.raises(InputError, match="keep: .* is no regular expression"):
+    with pytest.raises(InputError, match="keep= .* is no regular expression"):
         tfkd.prune_channels(trained, 0.5, keep="(")
     with pytest.raises(InputError, match="to is a number of"):
         tfkd.prune_channels(trained, of="macs", to="4k")
