@@ -334,9 +334,6 @@ class _Source:
             )
         if aware and self.request.skip:
             raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
-        if aware and not calibrated and data is not None:
-            self.notes.append("representative_data was not used: this model has learned its ranges")
-            data = None
         samples = self._data(model, data, calibrated)
         if frozen.is_ours(model):
             self.kept = tuple(frozen.float_layers(model))

@@ -219,11 +219,10 @@ def _index_inputs(source) -> set[int]:
 
 def _makes_whole(call) -> bool:
     """Tell whether a call cuts its input down to whole numbers."""
-    kind, layer = type(call.layer).__name__, call.layer
-    if kind == "Embedding":
+    if type(call.layer).__name__ == "Embedding":
         return True
-    cast = kind == "Cast" or (kind == "TFOpLambda" and getattr(layer, "symbol", "") == "cast")
-    return cast and any(tensor.dtype.startswith(("int", "uint")) for tensor in call.outputs)
+    is_cast = operations.name_of(call.layer) == "cast"
+    return is_cast and any(tensor.dtype.startswith(("int", "uint")) for tensor in call.outputs)
 
 
 class SavedSignature:
