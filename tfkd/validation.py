@@ -7,6 +7,7 @@ Checks inside the step are TensorFlow assertions: they stop it before it moves a
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 
@@ -386,59 +387,61 @@ def _problems(y, lesson, np_or_tf):
     isnan = tf.math.is_nan if np_or_tf is tf else np.isnan
     isinf = tf.math.is_inf if np_or_tf is tf else np.isinf
     floating = y.dtype.is_floating if np_or_tf is tf else y.dtype.kind == "f"
-    counts = _counted(y, lesson, isnan, floating)
+    missing = _missing(y, lesson, isnan, floating)
+    there = lambda bad: bad if missing is None else bad & ~missing  # noqa: E731
     name, classes = lesson.name, lesson.classes
     if floating:
-        bad = counts & (isnan(y) | isinf(y))
+        bad = there(isnan(y) | isinf(y))
         yield bad, f"Labels of the output {name!r} are NaN or infinite"
     if lesson.task == "categorical" and _are_numbers(tuple(y.shape), lesson):
         if floating:
             floor = tf.floor(y) if np_or_tf is tf else np.floor(y)
             yield (
-                counts & (y != floor),
+                there(y != floor),
                 (f"Labels of the output {name!r} are class numbers with a fraction"),
             )
         yield (
-            counts & (y < 0),
+            there(y < 0),
             (
                 f"Labels of the output {name!r} are negative, and it has {classes} classes (0 to "
                 f"{classes - 1})"
             ),
         )
+        large = there(y >= classes)
         yield (
-            counts & (y >= classes),
+            large,
             (
-                f"The labels go {_how_far(y, counts)}, but the output {name!r} has "
+                f"The labels go {_how_far(y, large)}, but the output {name!r} has "
                 f"{classes} classes (0 to {classes - 1})"
             ),
         )
     elif lesson.task == "categorical":
-        yield counts & (y < 0), f"Labels of the output {name!r} are negative shares of a class"
+        yield there(y < 0), f"Labels of the output {name!r} are negative shares of a class"
     elif lesson.task == "binary":
         yield (
-            counts & ((y < 0) | (y > 1)),
+            there((y < 0) | (y > 1)),
             (f"Labels of the yes/no output {name!r} must be from 0 to 1"),
         )
 
 
-def _counted(y, lesson, isnan, floating):
-    """Return which labels are there: not the values that stand for a missing one."""
-    counts = y == y if not floating else isnan(y) == isnan(y)
+def _missing(y, lesson, isnan, floating):
+    """Return which labels stand for a missing one; `None` where none can."""
+    missing = None
     for value in (lesson.unlabeled, lesson.ignored):
         if value is None:
             continue
         if value != value:
-            counts = counts & ~isnan(y) if floating else counts
-        elif isinstance(y, np.ndarray):
-            counts = counts & (y != value)
+            found = isnan(y) if floating else None
         else:
-            counts = counts & ~lessons.is_value(y, value)
-    return counts
+            found = y == value if isinstance(y, np.ndarray) else lessons.is_value(y, value)
+        if found is not None:
+            missing = found if missing is None else missing | found
+    return missing
 
 
-def _how_far(y, counts) -> str:
+def _how_far(y, large) -> str:
     if isinstance(y, np.ndarray):
-        return f"up to {int(y[counts].max()) if np.any(counts) else 0}"
+        return f"up to {int(y[large].max()) if np.any(large) else 0}"
     return "past the last class"
 
 
@@ -460,28 +463,31 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
         return []
     if y.dtype.is_integer:
         y = tf.cast(y, tf.int64)
-    bads, texts = tuple(zip(*_problems(y, lesson, tf), strict=True)) or ((), ())
+    bads = [bad for bad, _ in _problems(y, lesson, tf)]
     if not bads:
         return []
-    wrong = tf.stack([tf.reduce_any(bad) for bad in bads])
 
     def say():
-        first = tf.argmax(tf.cast(wrong, tf.int32))
+        bads, texts = zip(*_problems(y, lesson, tf), strict=True)
+        first = tf.argmax(tf.cast(tf.stack([tf.reduce_any(bad) for bad in bads]), tf.int32))
         bad = tf.stack(bads)[first]
         row = tf.reduce_min(tf.where(bad)[:, 0])
         where = tf.strings.format(" (row {} of the batch: {})", (row, tf.boolean_mask(y, bad)[0]))
         said = tf.constant(texts)[first]
         return tf.strings.join([f"{_MARK} ", said, where, f"{_way_out(lesson)}.{_END}"])
 
+    wrong = functools.reduce(tf.logical_or, bads)
     return [_assertion(tf.logical_not(tf.reduce_any(wrong)), say)]
 
 
 def _assertion(holds, say):
     """Return an assertion whose message is made only where it fails.
 
-    `tf.debugging.Assert` would put a second branch into the graph.
+    `tf.debugging.Assert` would put a second branch into the graph. What a branch holds is part of
+    the graph that runs at each step, taken or not; a function that stays one is a single node.
     """
-    text = tf.cond(holds, lambda: tf.constant(""), say)
+    apart = tf.function(say, experimental_attributes={"_noinline": True})
+    text = tf.cond(holds, lambda: tf.constant(""), apart)
     return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
 
 
