@@ -27,6 +27,7 @@ import numpy as np
 
 from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.escaping import as_code, printable
 from tfkd.files import staged_folder
 
 from . import adb, flatbuffer, metrics, repacking
@@ -137,7 +138,7 @@ class AndroidBundle:
             lines.append(f"{model.file}: {', '.join(facts)}")
         lines.append("next: README.md says what to copy where")
         return "\n".join(
-            textwrap.fill(line, 100, subsequent_indent="  ", break_on_hyphens=False)
+            textwrap.fill(printable(line), 100, subsequent_indent="  ", break_on_hyphens=False)
             for line in lines
         )
 
@@ -461,7 +462,7 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
         "delegates": first.delegates,
         "without_call": {one.asset: one.without_call for one in shown if one.without_call},
         "usage": first.usage(),
-        "signature": first.signature,
+        "signature": as_code(first.signature),
         "tensors": [row for one in shown for row in _rows(one)],
         "normalized": bool(first.normalizations),
         "states": first.model.states,
@@ -475,7 +476,7 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
 def _rows(kotlin: Kotlin) -> Iterator[list[str]]:
     """Yield the rows of the README's table of tensors."""
     for info in (*kotlin.model.inputs, *kotlin.model.outputs):
-        row = [f"`{kotlin.asset}`", f"`{info.name}`", str(list(info.shape)), info.dtype]
+        row = [f"`{kotlin.asset}`", as_code(info.name), str(list(info.shape)), info.dtype]
         scaled = info.scale is not None
         row += [str(np.float32(info.scale)), str(info.zero_point)] if scaled else ["–", "–"]
         if kotlin.normalizations:

@@ -17,6 +17,7 @@ from collections import Counter
 import numpy as np
 
 from tfkd.errors import InputError, WorkerError
+from tfkd.escaping import in_lines
 from tfkd.files import write_atomically
 from tfkd.model import binding
 
@@ -292,7 +293,12 @@ class TFLiteModel:
         size = examples * sum(8 * math.prod(info.shape[1:]) for info in self.outputs)
         _check_memory(size, f"The results for {examples} examples")
 
-    def _run(self, arrays, engine, threads):
+    def _run(self, arrays, engine, threads) -> list[np.ndarray]:
+        count = next(len(array) for array in arrays if array is not None)
+        answers = self._answers(arrays, engine, threads)
+        return interpreter.check_answers(answers, self.outputs, count)
+
+    def _answers(self, arrays, engine, threads):
         steps, resize = None, not self.keeps_state
         batch = self.inputs[0].shape[0] if self.inputs[0].shape else 1
         if self.states:
@@ -545,7 +551,7 @@ class TFLiteModel:
             facts.append(f"takes one step a call; after it, copy {pairs}")
         if self.wrong_scales:
             facts.append(f"kernels compute something else at {', '.join(self.wrong_scales)}")
-        return "\n".join(
+        return in_lines(
             [
                 f"{self.size:,} bytes ({self.weight_bytes:,} of weights; "
                 f"{self.activation_bytes:,} of activations at a time), {'; '.join(facts)}",

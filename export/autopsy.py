@@ -109,7 +109,7 @@ def fatal_op(data: bytes) -> tuple[str, str] | None:
     return name, flatbuffer.name_of(model.subgraphs[0].tensors[op.outputs[0]])
 
 
-def _run_beginning(data: bytes, length: int):
+def _run_beginning(data: bytes, length: int) -> None:
     """Run the first operations of a file; in the worker."""
     model = flatbuffer.parse(data)
     subgraph = model.subgraphs[0]

@@ -229,7 +229,7 @@ def _reason(error: Exception) -> str:
     return found.group(1) if found else (text.strip().splitlines() or [type(error).__name__])[0]
 
 
-def try_out(data: bytes, micro: bool):
+def try_out(data: bytes, micro: bool) -> None:
     """Run a file once on zeros, for a microcontroller on its own runtime too.
 
     Raises:

@@ -20,12 +20,13 @@ import numpy as np
 
 from tfkd import _version, backends
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.escaping import in_markdown, printable
 from tfkd.files import staged_folder, write_atomically
 
 from . import micro, micro_ops
 from .artifact import TFLiteModel
 from .flatbuffer import TensorInfo
-from .interpreter import call_interpreter, open_runner
+from .interpreter import call_interpreter, check_answers, open_runner
 from .model_metadata import from_data
 
 # The type in C++ of each type that a kernel takes, and its name in the tensor.
@@ -467,10 +468,10 @@ def _reference(file: TFLiteModel, x):
     answers = call_interpreter(
         _run_once, file.data, call, len(file.outputs), timeout=_REFERENCE_SECONDS
     )
-    return call, answers
+    return call, check_answers(answers, file.outputs)
 
 
-def _run_once(data, call, outputs):
+def _run_once(data, call, outputs) -> list[np.ndarray]:
     """Run a file once in the reference kernels; in the worker."""
     runner = open_runner(data, "reference", 1, outputs)
     runner.reset()
@@ -503,12 +504,13 @@ def _render(name: str, content: dict) -> dict[str, str]:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
+        markdown=in_markdown,
         text=c_string,
         comment=c_comment,
         number=lambda value: _literals(value)[0],
         numbers=lambda values: _rows(_literals(values)),
         bytes=lambda data: _rows([f"0x{byte:02x}" for byte in data]),
-        shown=_printable,
+        shown=printable,
         wrapped=_wrapped,
     )
     alone = ("main.cc", "README.md")
@@ -531,7 +533,7 @@ def c_string(text: str) -> str:
 
 def c_comment(text: str) -> str:
     """Return a text as lines of a `//` comment that it can't get out of."""
-    shown = re.sub(r"\?(?=\?)", "? ", _printable(text))  # no trigraphs
+    shown = re.sub(r"\?(?=\?)", "? ", printable(text))  # no trigraphs
     lines = textwrap.wrap(shown, _COLUMNS - 5, break_on_hyphens=False) or [""]
     # A backslash at the end would take the next line into the comment.
     lines = [f"{line} ." if line.endswith("\\") else line for line in lines]
@@ -539,12 +541,9 @@ def c_comment(text: str) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def _printable(text: str) -> str:
-    """Put spaces for line ends, and for marks that turn the direction of writing."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.fill(
+        printable(text), _COLUMNS, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def _literals(values) -> list[str]:

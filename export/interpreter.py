@@ -44,6 +44,26 @@ def call_interpreter(function, *args, timeout: float):
         raise error.because("The interpreter could not run this file") from None
 
 
+def check_answers(answers: list[np.ndarray], infos, rows: int | None = None) -> list[np.ndarray]:
+    """Return what a file answered, if it can be that: the process that ran it is not trusted.
+
+    Args:
+        answers: One array per output.
+        infos: `TensorInfo` of each output.
+        rows: How many examples each must have; by default each has the shape of the file.
+
+    Raises:
+        WorkerError: for arrays of another number, dtype, shape or number of examples.
+    """
+    told = [(str(one.dtype), *(one.shape if rows is None else one.shape[:1])) for one in answers]
+    wanted = [(info.dtype, *(info.shape if rows is None else [rows])) for info in infos]
+    if told != wanted:
+        raise WorkerError(
+            f"The child process gave no valid answer: outputs {told} in place of {wanted}."
+        )
+    return answers
+
+
 def open_interpreter(
     data: bytes, engine: str, threads: int = 1, times: int = 1, shapes=None, **options
 ):
@@ -234,7 +254,9 @@ def open_runner(
     return _LiteRT(data, engine, threads, times, shapes)
 
 
-def run(data, arrays, batch, engine, threads, outputs, states, resize, shapes=None):
+def run(
+    data, arrays, batch, engine, threads, outputs, states, resize, shapes=None
+) -> list[np.ndarray]:
     """Run every example from a reset state; in the worker.
 
     Args:

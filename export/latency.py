@@ -208,6 +208,11 @@ class _Session:
             told = call(function, subject.key, *arguments) or {}
             least = _WARM_UP_SECONDS if first else _WARM_UP_AGAIN_SECONDS
             told |= call(stopwatch.warm_up, subject.key, least) or {}
+            if subject.error is None and told["runs"] < 1:
+                subject.error = WorkerError(
+                    f"{subject.name}: the child process gave no valid answer, a warm-up without "
+                    "a call."
+                )
             if subject.error is None:
                 self.clock_us = clock
                 subject.told.append(told)
@@ -233,8 +238,15 @@ class _Session:
     def _turn(self, subject):
         call_us = subject.told[-1]["call_us"]
         times = self._call(subject, stopwatch.turn, subject.key, subject.count, call_us)
-        if times is not None:
-            subject.times[-1].append(np.frombuffer(times, np.int64) / 1e3)
+        if times is None:
+            return
+        if (times.dtype, times.shape) != (np.int64, (subject.count,)):
+            subject.error = WorkerError(
+                f"{subject.name}: the child process gave no valid answer, {times.dtype} "
+                f"{times.shape} in place of {subject.count} times."
+            )
+            return
+        subject.times[-1].append(times / 1e3)
 
     def _close(self) -> float:
         seconds = {}

@@ -27,7 +27,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, WorkerError
+from tfkd.escaping import printable
 from tfkd.tables import aligned
 
 from . import flatbuffer, tracing
@@ -127,7 +128,7 @@ class LayerErrors(Sequence):
             return "No layer adds an error."
         total = sum(added.values())
         share = "most of the error" if added[layer] > _MOST * total else "the largest error"
-        finding = f"{layer} adds {share} ({added[layer]:.2g} of {total:.2g})"
+        finding = f"{printable(layer)} adds {share} ({added[layer]:.2g} of {total:.2g})"
         rows = [row for row in self.rows if (row.layer or row.tensor) == layer]
         row = max(rows, key=lambda row: row.added or 0.0)
         if row.saturated > _CLIPPED:
@@ -155,7 +156,7 @@ class LayerErrors(Sequence):
                 f": a step of its output is {row.scale:.3g}, too coarse for the channels with "
                 "small values"
             )
-        listed = ", ".join(f'"{name}"' for name in skip)
+        listed = ", ".join(f'"{name}"' for name in map(printable, skip))
         return (
             f"{finding}{why}; leave it float with to_tflite(..., skip=[{listed}]) or train with "
             f"quantize_aware(..., skip=[{listed}])."
@@ -170,7 +171,7 @@ class LayerErrors(Sequence):
         head = ("layer", "op", "scale", "clipped", "rmse", "relative", "added")
         cells = [head] + [
             (
-                row.layer or row.tensor[-40:],
+                row.layer or printable(row.tensor)[-40:],
                 row.op,
                 number(row.scale),
                 f"{row.saturated:.1%}",
@@ -251,6 +252,11 @@ def layer_errors(
         [(mine, *ours.quantization(mine), its) for mine, its in pairs.items()],
         timeout=_SECONDS,
     )
+    if set(sums) != set(pairs) or any(
+        count < 1 or channels.ndim != 2 or len(channels) != 4
+        for count, _, channels in sums.values()
+    ):
+        raise WorkerError("The child process gave no valid answer: no sums of these tensors.")
     shown = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     scopes = {tracing.scope_of(name): to_show for name, to_show in shown.items()}
     # A lowering builds one flat model, without the names of the models inside.
@@ -414,7 +420,7 @@ def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[i
     return bytes(builder.Output()), given
 
 
-def _run(files, forced, feeds, batch, pairs) -> dict[int, np.ndarray]:
+def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.ndarray]]:
     """Run the files and add up what the statistics need; in the worker.
 
     Args:
@@ -425,8 +431,8 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, np.ndarray]:
         pairs: (tensor, scale or `None`, zero point, tensor of the reference).
 
     Returns:
-        Tensor → [count of values, count of clipped ones, array (4, channels): sum and sum of
-        squares of the float values, sum of squares of the error and of the error added].
+        Tensor → (count of values, count of clipped ones, array (4, channels): sum and sum of
+        squares of the float values, sum of squares of the error and of the error added).
     """
     data, given = forced
     keep = {"experimental_preserve_all_tensors": True}
@@ -464,10 +470,9 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, np.ndarray]:
             squares = [np.square(values) for values in (want, real - want, real - due)]
             channels = np.stack([want, *squares])
             channels = channels.reshape(4, -1, want.shape[-1] if want.ndim else 1).sum(1)
-            total = sums.setdefault(mine, [0, 0, np.zeros_like(channels)])
-            total[0] += want.size
-            total[1] += np.count_nonzero(clipped > (scale or 0.0))
-            total[2] += channels
+            size, beyond, total = sums.get(mine, (0, 0, np.zeros_like(channels)))
+            beyond += np.count_nonzero(clipped > (scale or 0.0))
+            sums[mine] = size + want.size, beyond, total + channels
     return sums
 
 

@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.escaping import in_lines
 from tfkd.model import task as tasks
 
 from . import flatbuffer, metrics, sandbox
 from .artifact import TFLiteModel
-from .interpreter import open_runner
+from .interpreter import check_answers, open_runner
 
 # Arenas are aligned to 16 bytes.
 _STEP = 16
@@ -113,7 +114,7 @@ class Proof:
                 f"against the reference kernels, {self.samples} examples: {', '.join(parts)}"
             )
         lines += [f"{name}: {value:.4g}" for name, value in self.metrics.items()]
-        return "\n".join(lines)
+        return in_lines(lines)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the golden tensors as plain values."""
@@ -349,7 +350,10 @@ def _search(file: TFLiteModel, call) -> _Trial:
     with sandbox.Worker() as worker:
 
         def run(size):
-            return worker.call(_answer, file.data, size, call, outputs, timeout=_TRIAL_SECONDS)
+            answers, *sizes = worker.call(
+                _answer, file.data, size, call, outputs, timeout=_TRIAL_SECONDS
+            )
+            return check_answers(answers, file.outputs), *sizes
 
         spoiled = False  # whether this process ran in too small an arena and went on
 
@@ -422,7 +426,9 @@ def _least(fits, start: int, enough: int) -> int:
         small, large = bracket(max(holes))
 
 
-def _answer(data: bytes, size: int, call, outputs: int):
+def _answer(
+    data: bytes, size: int, call, outputs: int
+) -> tuple[list[np.ndarray], int | None, int | None]:
     """Answer one call in an arena, in the worker; return answers, bytes of head and of tail."""
     runner = open_runner(data, "tflm", 1, outputs, arena_bytes=size)
     runner.reset()

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.escaping import printable
 
 from . import flatbuffer, litert_profiler, sandbox
 from .artifact import TFLiteModel
@@ -217,13 +218,14 @@ class Profile:
             count = "?" if row.macs is None else f"{row.macs:,}"
             size = "" if row.bytes is None else f"{row.bytes:,}"
             op = row.op if row.calls == 1 else f"{row.calls}× {row.op}"
-            name = row.name.split(";")[0]
+            name = printable(row.name.split(";")[0])
             name = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
             lines.append((op[:_OP], name, f"{row.us:,.1f}", f"{row.share:.1%}", count, size, rate))
         if len(shown) < len(self.rows):
             us = sum(row.us for row in self.rows) - sum(row.us for row in shown)
             lines.append((f"{len(self.rows) - len(shown)} others", "", f"{us:,.1f}", *[""] * 4))
         lines.append(("rest", "", f"{self.rest_us:,.1f}", *[""] * 4))
+        lines = [tuple(map(printable, line)) for line in lines]
         sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             f"{self.total_us:,.1f} µs a call; {self.engine}, {self.threads} "
@@ -362,13 +364,15 @@ def _assigned(counter, steps) -> list[tuple]:
     """Return each step with the operator that it is and its MACs, as far as they are certain."""
     found = {}
     for number in {step.graph for step in steps}:
-        if not number < len(counter.model.subgraphs):
+        if not 0 <= number < len(counter.model.subgraphs):
             raise litert_profiler.nonsense(f"operators in graph {number}")
         ops = counter.graph(number)
         here = {i: step for i, step in enumerate(steps) if step.graph == number}
         for step in here.values():
+            if step.calls < 1 or step.us < 0:
+                raise litert_profiler.nonsense(f"{step.calls} calls of {step.us:g} µs")
             if step.index is not None and not (
-                step.index < len(ops) and ops[step.index].op == step.tag
+                0 <= step.index < len(ops) and ops[step.index].op == step.tag
             ):
                 raise litert_profiler.nonsense(f"a {step.tag} as operator {step.index}")
         kernels, own = _own(here, ops)

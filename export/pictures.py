@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tfkd.escaping import printable
+
 from .timings import Latency, Ratio
 
 # Told apart by the colour-blind too, and in print; the markers go round in another rhythm.
@@ -336,8 +338,11 @@ def training(histories: dict[str, dict[str, list[float]]]) -> Picture | None:
     if not curves:
         return None
     figure, axes = blank_figure(4.8, 3.6)
+    labels = _labels(curves)
     for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
-        axes.plot(range(1, len(values) + 1), values, color=colour, label=name, linewidth=1.5)
+        axes.plot(
+            range(1, len(values) + 1), values, color=colour, label=labels[name], linewidth=1.5
+        )
     # The first epochs of a fresh model are far below what is worth telling apart.
     axes.set_ylim(bottom=max(0.0, min(max(v) for v in curves.values()) - 0.2))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
@@ -445,6 +450,7 @@ def _labels(names: Iterable[str]) -> dict[str, str]:
     """Return what is written for each name: at most two lines, where they differ shown."""
 
     def shortened(name):
+        name = printable(name)
         head, tail = _LINE * 2 // 3, _LINE * 4 // 3 - 1
         return name if len(name) <= 2 * _LINE else f"{name[:head]}…{name[-tail:]}"
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from tfkd.escaping import printable
 from tfkd.files import write_atomically
 from tfkd.intervals import wilson
 
@@ -184,11 +188,24 @@ def write_report(report: Report, folder) -> tuple[pathlib.Path, pathlib.Path]:
     """
     folder = pathlib.Path(folder)
     content = report.to_json()
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
     return (
         write_atomically(folder / "report.json", text.encode()),
         write_atomically(folder / "report.html", render_page(report, content).encode()),
     )
+
+
+def _plain(value):
+    """Return the same for JSON, which has no NaN, no infinity and nothing of NumPy's."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def write_benchmark_page(
@@ -233,18 +250,20 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
     def agreement(model):
         parity = model.parity or {}
         if parity.get("argmax_agreement") is None:
-            return None if not parity or parity["passed"] else "FAILED"
-        return f"{parity['argmax_agreement']:.1%}" + ("" if parity["passed"] else " FAILED")
+            return "FAILED" if parity.get("passed") is False else None
+        failed = " FAILED" if parity.get("passed") is False else ""
+        return f"{parity['argmax_agreement']:.1%}{failed}"
 
     def time(model):
-        timing = model.latency_us
-        return timing and _with_interval(timing["median"], timing["ci95"], digits=1)
+        timing = model.latency_us or {}
+        return _with_interval(timing.get("median"), timing.get("ci95"), digits=1)
 
     def kilobytes(count):
         return None if count is None else f"{count / 1000:.1f}"
 
     def value(model):
-        return number.format(model.metrics[metric]) if metric in model.metrics else None
+        score = _score(model, metric)
+        return None if score is None else number.format(score)
 
     cells = {
         "model": [model.name for model in models],
@@ -270,18 +289,21 @@ def print_table(report: Report, console) -> None:
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(
-        title=f"{report.data['name']}: {report.data['test']} test examples", box=box.SIMPLE_HEAD
-    )
+    def plain(text):
+        return Text(printable(text))  # of a `str` rich reads [words] in brackets as styles
+
+    title = f"{report.data.get('name', '–')}: {report.data.get('test', '–')} test examples"
+    table = Table(title=plain(title), box=box.SIMPLE_HEAD)
     shown = [pair for pair in columns(report) if pair[0] not in ("weights, kB", "arena, kB")]
     for heading, _ in shown:
         table.add_column(heading, justify="left" if heading in ("model", "run by") else "right")
     for row in zip(*(cells for _, cells in shown), strict=True):
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     console.print(table)
     if report.teaching is not None:
-        console.print(report.teaching["summary"])
+        console.print(plain(report.teaching.get("summary", "")))
 
 
 def render_page(report: Report, content: dict[str, Any]) -> str:
@@ -302,6 +324,8 @@ def _render(template: str, **content) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfkd.export", "templates"),
         autoescape=True,
+        # Markup is what the macros wrote, with line ends of their own.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -313,6 +337,12 @@ def _table(shown: list[tuple[str, list[str]]]) -> dict[str, Any]:
     """Return (heading, cells) pairs as the templates take a table."""
     headings, cells = zip(*shown, strict=True)
     return {"headings": headings, "rows": list(zip(*cells, strict=True))}
+
+
+def _score(model: ModelEntry, metric: str) -> float | None:
+    """Return a score, `None` where there is none: it was not measured, or it is NaN."""
+    score = model.metrics.get(metric)
+    return None if score is None or not math.isfinite(score) else score
 
 
 def _metric(report: Report) -> str:
@@ -418,19 +448,20 @@ def _ratio_columns(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
 def _trade_offs_reported(report: Report) -> list[Picture]:
     """Draw the test score of each file against its size and its latency."""
     metric = _metric(report)
-    scored = [m for m in report.models if m.stage == "export" and metric in m.metrics]
+    files = [model for model in report.models if model.stage == "export"]
+    scored = [model for model in files if _score(model, metric) is not None]
 
     def point(model, cost, interval=None):
         score = model.metrics[metric]
         return Point(
-            model.name, cost, score, interval, _interval(metric, score, report.data["test"])
+            model.name, cost, score, interval, _interval(metric, score, report.data.get("test"))
         )
 
     sizes = [point(model, model.bytes / 1000) for model in scored if model.bytes]
     times = [
-        point(model, model.latency_us["median"], model.latency_us["ci95"])
+        point(model, model.latency_us["median"], model.latency_us.get("ci95"))
         for model in scored
-        if model.latency_us and model.latency_us["median"]
+        if model.latency_us and model.latency_us.get("median")
     ]
     return _trade_offs(metric, sizes, times, "time of one call, µs")
 

@@ -1,9 +1,10 @@
 """The child process in which converters and trial interpreters may die.
 
 A `Worker` is a Python process that runs functions of importable modules and sends back
-what they return. It is started as a fresh interpreter, not forked and not through
-`multiprocessing`, so the caller's `__main__` is never run a second time. A child that
-dies by a signal, hangs, or is killed for lack of memory becomes a `WorkerError` here.
+what they return, as data (`answers`): it may be a hostile file that answers. It is started as a
+fresh interpreter, not forked and not through `multiprocessing`, so the caller's `__main__` is
+never run a second time. A child that dies by a signal, hangs, or is killed for lack of memory
+becomes a `WorkerError` here.
 
 On Linux a child gets no more memory than the machine has, and is the first that the system
 ends when that runs out: what a file claims to need can't take its reader down.
@@ -28,6 +29,8 @@ import time
 import traceback
 
 from tfkd.errors import TfkdError, WorkerError
+
+from . import answers
 
 _START = (
     "import sys; sys.path[:] = {path!r}; from tfkd.export import sandbox; sandbox._serve({parent})"
@@ -93,32 +96,33 @@ class Worker:
         """Run `function(*args, **kwargs)` in the child and return its result.
 
         Args:
-            function: A module-level function; it travels by name.
+            function: A module-level function; it travels by name. It returns what `answers` can
+                pack, and what it is annotated to return is what is taken.
             *args: Positional arguments, pickled.
             timeout: Seconds after which the child is ended.
             **kwargs: Keyword arguments, pickled.
 
         Raises:
             TfkdError: one that the function raised itself.
-            WorkerError: for any other exception in it, a death of the child, or when
-                its time or memory is up.
+            WorkerError: for any other exception in it, a death of the child, an answer that
+                it can't have given, or when its time or memory is up.
         """
         with self._lock:
             self.start()
             self._said = os.fstat(self._errors.fileno()).st_size
             request = (function.__module__, function.__qualname__, args, kwargs, self._memory)
             try:
-                _write(self._process.stdin, _packed(request))
-                ok, value = self._answer(timeout)
+                data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+                _write(self._process.stdin, data)
+                return self._answer(function, timeout)
+            except TfkdError:
+                raise
             except (BrokenPipeError, EOFError):
                 raise self._death() from None
             except BaseException:
                 # Interrupted between question and answer: the child is out of step.
                 self._end()
                 raise
-        if ok:
-            return value
-        raise value
 
     def close(self) -> None:
         """End the child."""
@@ -137,7 +141,7 @@ class Worker:
             process.stdin.close()
         process.stdout.close()
 
-    def _answer(self, timeout):
+    def _answer(self, function, timeout):
         stream = self._process.stdout
         deadline = None if timeout is None else time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
@@ -165,10 +169,12 @@ class Worker:
                 )
             data = read(size)
         try:
-            return pickle.loads(data)
+            return answers.decode(data, function)
+        except TfkdError:
+            raise
         except MemoryError:
             raise WorkerError(f"Out of memory: the child's answer has {size:,} bytes.") from None
-        except Exception as error:  # a process whose memory is damaged can write anything
+        except Exception as error:  # a process that is damaged, or not ours any more
             self._end()
             raise WorkerError(f"The child process gave no valid answer ({error}).") from None
 
@@ -284,7 +290,7 @@ def _serve(parent: int) -> None:
     """Answer requests until the input ends; runs in the child."""
     _be_the_first_to_go()
     requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
+    stream = os.fdopen(os.dup(1), "wb")
     # Whatever prints to stdout, from Python or from C++, must not reach the answers.
     os.dup2(2, 1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
@@ -293,7 +299,7 @@ def _serve(parent: int) -> None:
             module, name, args, kwargs, memory = _read(requests)
         except EOFError:
             return
-        _write(answers, _answer_to(module, name, args, kwargs, memory))
+        _write(stream, _answer_to(module, name, args, kwargs, memory))
 
 
 def _answer_to(module, name, args, kwargs, memory) -> bytes:
@@ -302,15 +308,15 @@ def _answer_to(module, name, args, kwargs, memory) -> bytes:
             function = importlib.import_module(module)
             for part in name.split("."):
                 function = getattr(function, part)
-            return _packed((True, function(*args, **kwargs)))
+            return answers.encode(function(*args, **kwargs))
     except TfkdError as error:
-        return _packed((False, error))
+        return answers.encode_error(error)
     except MemoryError as error:
         summary = f"The child process ran out of memory (MemoryError: {error})."
-        return _packed((False, WorkerError(summary, details=traceback.format_exc())))
+        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
     except Exception as error:
         summary = f"{type(error).__name__}: {error}"
-        return _packed((False, WorkerError(summary, details=traceback.format_exc())))
+        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
 
 
 def _leave_with(parent: int) -> None:
@@ -318,10 +324,6 @@ def _leave_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
-
-
-def _packed(value) -> bytes:
-    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _write(stream, data: bytes):

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import time
+import typing
 
 import numpy as np
 
@@ -23,6 +24,31 @@ _MOST_WARM_UP_SECONDS = 3.0
 
 # The models that this process holds open, by the key that the parent gave them.
 _open: dict = {}
+
+
+class Opened(typing.TypedDict):
+    """Of opening a model: microseconds, and bytes of memory that it took."""
+
+    init_us: float
+    first_us: float
+    init_footprint: int | None
+
+
+class Level(typing.TypedDict):
+    """Of a warm-up: its calls and their mean, what a call takes now, whether that has settled."""
+
+    runs: int
+    mean_us: float
+    call_us: float
+    settled: bool
+
+
+class Closed(typing.TypedDict):
+    """Of a process: the most memory so far, its growth, and processor time used in all."""
+
+    peak_rss: int | None
+    overall_footprint: int | None
+    processor_seconds: float
 
 
 class _Model:
@@ -50,7 +76,7 @@ class _Model:
         return times
 
 
-def open_file(key, data, arrays, engine, threads, times, reset) -> dict:
+def open_file(key, data, arrays, engine, threads, times, reset) -> Opened:
     """Open a `.tflite` file and call it once.
 
     Args:
@@ -86,7 +112,7 @@ def open_file(key, data, arrays, engine, threads, times, reset) -> dict:
     return {"init_us": init / 1e3, "first_us": first / 1e3, "init_footprint": footprint}
 
 
-def open_saved_model(key, folder, arrays, threads) -> dict:
+def open_saved_model(key, folder, arrays, threads) -> Opened:
     """Open a SavedModel with one signature and call it once; as `open_file`."""
     import tensorflow as tf
 
@@ -104,7 +130,7 @@ def open_saved_model(key, folder, arrays, threads) -> dict:
     return {"init_us": init / 1e3, "first_us": first / 1e3, "init_footprint": footprint}
 
 
-def warm_up(key, least_seconds: float) -> dict:
+def warm_up(key, least_seconds: float) -> Level:
     """Call a model until its level has settled.
 
     Args:
@@ -147,19 +173,19 @@ def _has_settled(medians: list[float]) -> bool:
     return abs(now - before) <= _SETTLED * before
 
 
-def turn(key, count: int, call_us: float) -> bytes:
+def turn(key, count: int, call_us: float) -> np.ndarray:
     """Time `count` calls; those that bring the caches back don't count.
 
     Returns:
-        Nanoseconds, int64.
+        Nanoseconds, int64 (count,).
     """
     model = _open[key]
     if call_us < _LONG_CALL_SECONDS * 1e6:
         model.timed(max(2, int(_LEAD_SECONDS * 1e6 / max(call_us, 0.1))))
-    return model.timed(count).tobytes()
+    return model.timed(count)
 
 
-def close(key) -> dict:
+def close(key) -> Closed:
     """Let a model go.
 
     Returns:

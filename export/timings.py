@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfkd.errors import TfkdError
+from tfkd.escaping import printable
 
 SCHEMA = "tfkd.benchmark/1"
 
@@ -297,7 +298,8 @@ class Benchmark:
                 for ratio in self.ratios
             ]
             lines.append(_aligned(rows, left=(0, 1, 2, 4)))
-        lines.append("".join(f"{name}: {error}\n" for name, error in self.failures.items()))
+        failures = (printable(f"{name}: {error}") for name, error in self.failures.items())
+        lines.append("".join(f"{failure}\n" for failure in failures))
         if self.machine:
             cores = self.machine["cores"]
             lines.append(
@@ -305,7 +307,7 @@ class Benchmark:
                 if cores
                 else f"{self.machine['cpu']}\n"
             )
-        lines.append("".join(f"warning: {warning}\n" for warning in self.warnings))
+        lines.append("".join(f"warning: {printable(warning)}\n" for warning in self.warnings))
         return "\n".join(filter(None, lines)).rstrip()
 
     def _rows(self):
@@ -342,6 +344,7 @@ def _setting(one: Latency | Ratio) -> str:
 
 def _aligned(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> str:
     """Return rows as lines with their columns under each other."""
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -25,6 +25,7 @@ from tfkd.errors import (
     UnsupportedError,
     WorkerError,
 )
+from tfkd.escaping import in_lines
 
 from .artifact import TFLiteModel
 
@@ -95,7 +96,7 @@ class VelaEstimate:
             names = ", ".join(f"{name} ×{count}" for name, count in self.cpu_ops.items())
             lines.append(f"on the CPU, not in the estimate: {names}")
         lines += [f"  {reason}" for reason in self.reasons]
-        return "\n".join(lines)
+        return in_lines(lines)
 
 
 def vela_estimate(

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfkd import backends
 from tfkd.errors import InputError
+from tfkd.escaping import printable
 from tfkd.model import binding
 from tfkd.model import task as tasks
 from tfkd.outputs import OutputKind
@@ -75,7 +76,7 @@ class OutputParity:
         )
         steps = "" if self.max_lsb is None else f" or {self.max_lsb:.1f} integer steps"
         parts.append(f"largest {self.max_abs_diff:.3g}{steps}")
-        return f"{self.name}: {', '.join(parts)}"
+        return printable(f"{self.name}: {', '.join(parts)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Verification:
         lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
         lines += [output.describe() for output in self.outputs]
         lines += [
-            f"{name}: {value:.4g} (model {self.model_metrics[name]:.4g})"
+            printable(f"{name}: {value:.4g} (model {self.model_metrics[name]:.4g})")
             for name, value in self.metrics.items()
         ]
         if self.layers is not None:

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 TFKD = [
     "_version",
     "_lazy",
+    "escaping",
     "errors",
     "files",
     "tables",
@@ -62,6 +63,7 @@ TFKD = [
     "__main__",
 ]
 EXPORT = [
+    "answers",
     "sandbox",
     "metrics",
     "flatbuffer",
@@ -103,6 +105,7 @@ EXPORT = [
 ]
 EXPORT_MAY_IMPORT = {
     "_lazy",
+    "escaping",
     "errors",
     "files",
     "tables",

@@ -17,6 +17,7 @@ import sys
 from tfkd import files
 from tfkd._version import __version__
 from tfkd.errors import TfkdError
+from tfkd.escaping import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _fail(message: str) -> int:
     with contextlib.suppress(OSError):
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

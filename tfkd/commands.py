@@ -15,6 +15,7 @@ import warnings
 from tfkd import console
 from tfkd.bundling import Bundles
 from tfkd.errors import InputError, TfkdError
+from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
 from tfkd.model import file_check
 
@@ -35,7 +36,8 @@ def run(options) -> int:
             raise InputError(console.reworded(str(error))) from error
     if not options.quiet:
         for message in told:
-            print(f"warning: {console.reworded(' '.join(message.split()))}", file=sys.stderr)
+            message = printable(" ".join(message.split()))
+            print(f"warning: {console.reworded(message)}", file=sys.stderr)
     return status
 
 
@@ -344,7 +346,9 @@ def _on_android(options) -> int:
     lines = []
     for name, steps in operations.items():
         lines += [f"\n{name}"] * bool(steps)
-        lines += [f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}" for s in steps]
+        lines += [
+            printable(f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}") for s in steps
+        ]
     return _told(found, options, {"profiles": operations}, lines)
 
 
@@ -525,7 +529,8 @@ def _table_of_forms(forms) -> str:
         numbers += (None if form.latency_us is None else round(form.latency_us),)
         remark = "keeps its state: reset it" if form.keeps_state else ""
         if form.error:  # what is wrong, without what to do
-            remark = re.split(r"[.:;] |, which|, so ", console.reworded(form.error))[0].rstrip(".")
+            remark = printable(console.reworded(form.error))
+            remark = re.split(r"[.:;] |, which|, so ", remark)[0].rstrip(".")
         rows.append(
             (
                 form.form + (" (taken)" if form.picked else ""),

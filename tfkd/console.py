@@ -12,6 +12,8 @@ import shlex
 import sys
 import warnings
 
+from tfkd.escaping import printable
+
 
 def print_json(told) -> None:
     """Print plain values as JSON."""
@@ -140,7 +142,7 @@ class Progress:
         )
 
         self._bars = Progress(
-            TextColumn("{task.description:28}"),
+            TextColumn("{task.description:28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -161,5 +163,7 @@ class Progress:
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Set the bar of a stage."""
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(self._WORDS.get(stage, stage), total=total)
+            self._tasks[stage] = self._bars.add_task(
+                printable(self._WORDS.get(stage, stage)), total=total
+            )
         self._bars.update(self._tasks[stage], completed=done, total=total)

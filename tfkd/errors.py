@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tfkd.escaping import printable
+
 
 class TfkdError(Exception):
     """Base of every error tfkd raises on purpose."""
+
+    def __str__(self):
+        return printable(super().__str__())  # it may quote names from a file
 
 
 class InputError(TfkdError, ValueError):

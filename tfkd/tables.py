@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tfkd.escaping import printable
+
 
 def aligned(rows, left: int = 1) -> list[str]:
     """Return a line of text per row, its cells two spaces apart.
@@ -10,6 +12,7 @@ def aligned(rows, left: int = 1) -> list[str]:
         rows: Tuples of text, all of one length, the header first.
         left: How many columns start at the same place; the others, numbers, end there.
     """
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -351,7 +351,7 @@ class Fake:
         if size < self.border:
             self.damaged = True
             raise ConversionError("too small")
-        return [np.zeros(1, np.int8)], 256, 256
+        return [np.zeros((1, 10), np.int8)], 256, 256
 
 
 def test_a_death_after_a_refusal_is_tried_again(cases, monkeypatch):

@@ -4,7 +4,9 @@ import faulthandler
 import operator
 import os
 import pathlib
+import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -147,12 +149,40 @@ def test_an_answer_larger_than_the_memory_here_is_not_taken(worker, monkeypatch)
     assert worker.call(abs, -1) == 1
 
 
-def test_answers_that_cant_be_packed_or_unpacked_are_errors(worker):
-    with pytest.raises(WorkerError, match="pickle"):
-        worker.call(eval, "lambda: 0")
-    with pytest.raises(WorkerError, match="no valid answer"):
-        worker.call(eval, "type('Bad', (), {'__reduce__': lambda self: (int, ('x',))})()")
+def test_answers_that_cant_be_packed_or_unpacked_are_errors(worker, monkeypatch):
+    for value in ("lambda: 0", "{1, 2}", "object()", "1j"):
+        with pytest.raises(WorkerError, match="can't be sent as data"):
+            worker.call(eval, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(sandbox.answers, "_MOST_JSON", 4)
+        with pytest.raises(WorkerError, match="no valid answer .its head would have 21 bytes"):
+            worker.call(abs, -1)
     assert worker.call(abs, -1) == 1
+
+
+class _Payload:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_child_that_a_file_took_over_can_run_nothing_here(worker, tmp_path):
+    payload = pickle.dumps(_Payload(tmp_path / "ran"))
+    pickle.loads(payload)
+    (tmp_path / "ran").rmdir()  # so it does work
+    for answer in (payload, struct.pack("<Q", len(payload)) + payload, b"", b"\xff" * 100):
+        worker.call(exec, f"{_TAKEN}.encode = lambda value: {answer!r}")
+        with pytest.raises(WorkerError, match="gave no valid answer"):
+            worker.call(abs, -1)
+    assert not (tmp_path / "ran").exists()
+    assert worker.call(abs, -1) == 1
+
+
+_TAKEN = "from tfkd.export import answers; answers"
 
 
 def test_a_child_that_died_unseen_is_an_error(worker, monkeypatch):

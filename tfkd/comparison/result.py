@@ -12,6 +12,7 @@ from typing import Any
 
 from tfkd.comparison.search import Trial
 from tfkd.errors import InputError
+from tfkd.escaping import printable
 from tfkd.files import write_atomically
 from tfkd.tables import aligned
 
@@ -103,7 +104,7 @@ class Comparison:
     def describe(self) -> str:
         """Return a table as text: a line per method, the verdict, and the call of the best."""
         lines = aligned(self._rows(), left=2)
-        return "\n".join([*lines, "", *self._notes(), "", self.call])
+        return "\n".join([*lines, "", *map(printable, self._notes()), "", self.call])
 
     __str__ = describe
 
@@ -180,12 +181,15 @@ class Comparison:
         return folder
 
     def _repr_html_(self) -> str:
+        def shown(text):
+            return html.escape(printable(text))
+
         def row(cells, tag):
-            return "<tr>" + "".join(f"<{tag}>{html.escape(one)}</{tag}>" for one in cells) + "</tr>"
+            return "<tr>" + "".join(f"<{tag}>{shown(one)}</{tag}>" for one in cells) + "</tr>"
 
         header, *rows = self._rows()
         table = row(header, "th") + "".join(row(one, "td") for one in rows)
-        notes = "".join(f"<p>{html.escape(one)}</p>" for one in self._notes())
+        notes = "".join(f"<p>{shown(one)}</p>" for one in self._notes())
         svg = self.picture[self.picture.index("<svg") :]
         return f"<table>{table}</table>{notes}{svg}<pre>{html.escape(self.call)}</pre>"
 

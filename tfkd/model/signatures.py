@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from tfkd import graph
 from tfkd.errors import InputError
+from tfkd.escaping import in_lines
 from tfkd.model import binding
 
 _NUMBERED = re.compile(r"^(?P<base>\D*?)_?(?P<number>\d*)$")
@@ -78,7 +79,7 @@ class Signatures:
             lines.append(f"signature {key!r}")
             for kind, entries in ends.items():
                 lines += [f"  {kind[:-1]:6} {name} {text}" for name, text in entries.items()]
-        return "\n".join(lines) or "no signatures"
+        return in_lines(lines) or "no signatures"
 
     def to_json(self) -> dict:
         """Return them as plain values."""

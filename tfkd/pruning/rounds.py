@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tfkd.escaping import printable
 from tfkd.tables import aligned
 
 #: What a target can be set for, and how a table calls it.
@@ -121,7 +122,7 @@ class Spiral:
             costs = [_cost(getattr(point, name), getattr(self.original, name)) for name in names]
             scores = [_score(point.validation), _score(point.test)]
             rows.append([label, note, *costs, *scores])
-        lines = [*aligned(rows, left=2), f"{self.metric}; {self.stopped}"]
+        lines = [*aligned(rows, left=2), printable(f"{self.metric}; {self.stopped}")]
         first = self.rounds[0] if self.rounds else None
         if first is not None and first.other is not None:
             better = "with" if first.taught else "without"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfkd.escaping import printable
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
@@ -39,7 +41,8 @@ class QuantizationReport:
         return [layer.name for layer in self.layers if layer.how == "float"]
 
     def __str__(self):
-        rows = [("layer", "class", "how", "")] + [dataclasses.astuple(la) for la in self.layers]
+        rows = [("layer", "class", "how", "")]
+        rows += [tuple(map(printable, dataclasses.astuple(layer))) for layer in self.layers]
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         return "\n".join(
             "  ".join(

@@ -1,0 +1,215 @@
+"""What comes back from the worker: data, and never code.
+
+A hostile `.tflite` file may take over the process that runs it, and then that process writes
+whatever it likes. So an answer is a line of JSON that says what the values are, followed by the
+bytes of its arrays, and it must be what the function that was called is annotated to return:
+
+    length of the JSON (8 bytes) | JSON | bytes of the first array, of the second, ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import struct
+import types
+import typing
+from typing import Any
+
+import numpy as np
+
+from tfkd import errors
+from tfkd.errors import TfkdError, WorkerError
+
+_LENGTH = struct.Struct("<Q")
+#: Bytes of JSON at most: what is large travels in arrays and bytes.
+_MOST_JSON = 16 << 20
+_MOST_TEXT = 20_000  # of an error
+_DTYPE = re.compile(r"[<>|]?[biufcSU]\d{1,9}")
+# So that arrays that are views of an answer are aligned.
+_ALIGNED = 16
+_KINDS = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, TfkdError)
+}
+
+
+def encode(value: Any) -> bytes:
+    """Pack what a function returned, in the worker.
+
+    Args:
+        value: `None`, bool, int, float, str, bytes, an array of numbers or texts, or a list,
+            tuple, dict or data class of such.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    return _packed({"ok": value})
+
+
+def encode_error(error: TfkdError) -> bytes:
+    """Pack an error, in the worker."""
+    told = {
+        "kind": next(kind.__name__ for kind in type(error).__mro__ if kind in _KINDS.values()),
+        "text": str(error)[:_MOST_TEXT],
+    }
+    if isinstance(error, WorkerError):
+        told |= {"signal": error.signal, "timed_out": error.timed_out}
+        told |= {"details": error.details[-_MOST_TEXT:]}
+    return _packed({"error": told})
+
+
+def decode(data: bytearray, function=None) -> Any:
+    """Return what a call gave.
+
+    Args:
+        data: What the worker wrote. Arrays are views of it.
+        function: What was called. If it says what it returns, that is what must be there; data
+            classes are made from it, and of numbers called `float` only finite ones are taken.
+
+    Raises:
+        TfkdError: the one that the function raised.
+        ValueError: for anything that no worker of ours writes.
+    """
+    answer = _unpacked(data)
+    if set(answer) == {"error"}:
+        raise _error(**answer["error"])
+    if set(answer) != {"ok"}:
+        raise ValueError("it is neither a value nor an error")
+    if not isinstance(function, types.FunctionType):
+        return answer["ok"]
+    wanted = typing.get_type_hints(function).get("return", Any)
+    return _conforming(answer["ok"], wanted)
+
+
+def _packed(value) -> bytes:
+    parts: list[bytes] = []
+
+    def told(value):
+        if isinstance(value, np.generic) and value.dtype.kind in "biufSU":
+            value = value.item()
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        if isinstance(value, (bytes, bytearray)):
+            parts.append(bytes(value))
+            return {"bytes": len(value)}
+        if isinstance(value, np.ndarray) and _DTYPE.fullmatch(value.dtype.str):
+            parts.append(np.ascontiguousarray(value).tobytes())
+            return {"array": [value.dtype.str, list(value.shape)]}
+        if isinstance(value, list):
+            return [told(one) for one in value]
+        if isinstance(value, tuple):
+            return {"tuple": [told(one) for one in value]}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            return {"dict": [[told(key), told(one)] for key, one in value.items()]}
+        raise TypeError(f"a {type(value).__name__} can't be sent as data")
+
+    text = json.dumps(told(value)).encode()
+    if len(text) > _MOST_JSON:
+        raise TypeError(f"an answer of {len(text):,} bytes beside its arrays")
+    chunks = [_LENGTH.pack(len(text)), text]
+    size = len(chunks[0]) + len(text)
+    for part in parts:
+        chunks += [bytes(-size % _ALIGNED), part]
+        size += len(chunks[-2]) + len(part)
+    return b"".join(chunks)
+
+
+def _unpacked(data: bytearray) -> dict:
+    """Return a packed value; of arrays no more than the bytes that are there."""
+    view = memoryview(data)
+    (length,) = _LENGTH.unpack(view[: _LENGTH.size])
+    place = _LENGTH.size + length
+    if length > _MOST_JSON or place > len(view):
+        raise ValueError(f"its head would have {length:,} bytes")
+
+    def taken(size):
+        nonlocal place
+        start = place + -place % _ALIGNED
+        if not 0 <= size <= len(view) - start:
+            raise ValueError(f"{size:,} bytes are said to follow, and are not there")
+        place = start + size
+        return view[start:place]
+
+    def value(told):
+        if told is None or isinstance(told, (bool, float, str)):
+            return told
+        if isinstance(told, int):
+            if not -(2**63) <= told < 2**64:
+                raise ValueError("it holds a number of more than 64 bits")
+            return told
+        if isinstance(told, list):
+            return [value(one) for one in told]
+        ((kind, told),) = told.items()
+        if kind == "tuple" and isinstance(told, list):
+            return tuple(value(one) for one in told)
+        if kind == "dict":
+            return {value(key): value(one) for key, one in told}
+        if kind == "bytes" and type(told) is int:
+            return bytes(taken(told))
+        if kind == "array":
+            return array(*told)
+        raise ValueError(f"it holds a {kind[:40]!r}")
+
+    def array(dtype, shape):
+        if not _DTYPE.fullmatch(dtype) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"it holds an array of {dtype[:40]!r} {str(shape)[:80]}")
+        dtype = np.dtype(dtype)
+        held = taken(math.prod(shape) * dtype.itemsize)
+        return np.ndarray(tuple(shape), dtype, held)
+
+    found = value(json.loads(bytes(view[_LENGTH.size : place])))
+    if not isinstance(found, dict):
+        raise ValueError("it is no answer")
+    if place != len(view):
+        raise ValueError(f"{len(view) - place:,} bytes follow that nobody announced")
+    return found
+
+
+def _error(kind, text, signal=None, timed_out=False, details="") -> TfkdError:
+    if kind not in _KINDS or not isinstance(text, str) or not isinstance(details, str):
+        raise ValueError("it holds an error of which nothing is known")
+    if _KINDS[kind] is not WorkerError:
+        return _KINDS[kind](text)
+    if not (signal is None or type(signal) is int) or type(timed_out) is not bool:
+        raise ValueError("it holds an error of which nothing is known")
+    return WorkerError(text, signal=signal, timed_out=timed_out, details=details)
+
+
+def _conforming(value, wanted):
+    """Return a value as the type that it is annotated with, or raise."""
+    origin, of = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for one in of:
+            try:
+                return _conforming(value, one)
+            except ValueError:
+                continue
+    elif wanted in (None, type(None)):
+        if value is None:
+            return None
+    elif dataclasses.is_dataclass(wanted) or typing.is_typeddict(wanted):
+        kinds = typing.get_type_hints(wanted)
+        if isinstance(value, dict) and set(value) == set(kinds):
+            return wanted(**{name: _conforming(value[name], kinds[name]) for name in value})
+    elif origin is tuple and isinstance(value, tuple):
+        kinds = of[:1] * len(value) if of[1:] == (...,) else of
+        if len(value) == len(kinds):
+            return tuple(map(_conforming, value, kinds))
+    elif origin is list and isinstance(value, list):
+        return [_conforming(one, of[0]) for one in value]
+    elif origin is dict and isinstance(value, dict):
+        return {_conforming(key, of[0]): _conforming(one, of[1]) for key, one in value.items()}
+    elif wanted is float:
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
+    elif origin is None and type(value) is wanted:
+        return value
+    raise ValueError(f"it holds a {type(value).__name__} in place of {wanted}")

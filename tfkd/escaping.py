@@ -1,0 +1,54 @@
+"""How names from files are shown: tensors, layers, classes, signatures, operators.
+
+A name may hold anything: codes that clear the terminal, line ends that make up a line of their
+own, marks that turn the direction of writing, the syntax of Markdown. Whatever prints one, prints
+it through these functions; HTML is escaped by its own, on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_MARKDOWN = re.compile(r"([\\`*<>|\[\]#~])")
+
+
+def printable(text: str) -> str:
+    r"""Return a text in one line, what can't be printed as in a Python literal.
+
+    Example:
+        >>> printable("dense\x1b[2J\n1")
+        'dense\\x1b[2J\\n1'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def in_lines(texts: Iterable[str]) -> str:
+    """Return texts as lines, each of which stays one."""
+    return "\n".join(map(printable, texts))
+
+
+def in_markdown(text: str) -> str:
+    r"""Return a text as Markdown shows it, in a table too.
+
+    Example:
+        >>> in_markdown("a|b <script>")
+        'a\\|b \\<script\\>'
+    """
+    return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def as_code(text: str) -> str:
+    """Return Markdown that shows a text as code, in a table too.
+
+    Example:
+        >>> as_code("dense/kernel")
+        '`dense/kernel`'
+    """
+    text = printable(text)
+    if text.strip() == text and text and not set("`|") & set(text):
+        return f"`{text}`"
+    coded = re.sub(r"[^\w ]|_", lambda match: f"&#{ord(match[0])};", text)
+    return f"<code>{coded}</code>"
