@@ -22,6 +22,7 @@ import numpy as np
 
 from tfkd import errors
 from tfkd.errors import TfkdError, WorkerError
+from tfkd.typed import as_type
 
 _LENGTH = struct.Struct("<Q")
 #: Bytes of JSON at most: what is large travels in arrays and bytes.
@@ -41,8 +42,8 @@ def encode(value: Any) -> bytes:
     """Pack what a function returned, in the worker.
 
     Args:
-        value: `None`, bool, int, float, str, bytes, an array of numbers or texts, or a list,
-            tuple, dict or data class of such.
+        value: `None`, bool, int, finite float, str, bytes, an array of numbers or texts, or a
+            list, tuple, dict or data class of such.
 
     Raises:
         TypeError: for anything else.
@@ -67,8 +68,8 @@ def decode(data: bytearray, function=None) -> Any:
 
     Args:
         data: What the worker wrote. Arrays are views of it.
-        function: What was called. If it says what it returns, that is what must be there; data
-            classes are made from it, and of numbers called `float` only finite ones are taken.
+        function: What was called. If it says what it returns, that is what must be there, and
+            data classes are made from it.
 
     Raises:
         TfkdError: the one that the function raised.
@@ -82,7 +83,7 @@ def decode(data: bytearray, function=None) -> Any:
     if not isinstance(function, types.FunctionType):
         return answer["ok"]
     wanted = typing.get_type_hints(function).get("return", Any)
-    return _conforming(answer["ok"], wanted)
+    return as_type(answer["ok"], wanted)
 
 
 def _packed(value) -> bytes:
@@ -109,7 +110,10 @@ def _packed(value) -> bytes:
             return {"dict": [[told(key), told(one)] for key, one in value.items()]}
         raise TypeError(f"a {type(value).__name__} can't be sent as data")
 
-    text = json.dumps(told(value)).encode()
+    try:
+        text = json.dumps(told(value), allow_nan=False).encode()
+    except ValueError:
+        raise TypeError("a float that is NaN or infinite can't be sent as data") from None
     if len(text) > _MOST_JSON:
         raise TypeError(f"an answer of {len(text):,} bytes beside its arrays")
     chunks = [_LENGTH.pack(len(text)), text]
@@ -137,7 +141,11 @@ def _unpacked(data: bytearray) -> dict:
         return view[start:place]
 
     def value(told):
-        if told is None or isinstance(told, (bool, float, str)):
+        if told is None or isinstance(told, (bool, str)):
+            return told
+        if isinstance(told, float):
+            if not math.isfinite(told):
+                raise ValueError("it holds NaN or an infinite number")
             return told
         if isinstance(told, int):
             if not -(2**63) <= told < 2**64:
@@ -179,37 +187,3 @@ def _error(kind, text, signal=None, timed_out=False, details="") -> TfkdError:
     if not (signal is None or type(signal) is int) or type(timed_out) is not bool:
         raise ValueError("it holds an error of which nothing is known")
     return WorkerError(text, signal=signal, timed_out=timed_out, details=details)
-
-
-def _conforming(value, wanted):
-    """Return a value as the type that it is annotated with, or raise."""
-    origin, of = typing.get_origin(wanted), typing.get_args(wanted)
-    if wanted is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        for one in of:
-            try:
-                return _conforming(value, one)
-            except ValueError:
-                continue
-    elif wanted in (None, type(None)):
-        if value is None:
-            return None
-    elif dataclasses.is_dataclass(wanted) or typing.is_typeddict(wanted):
-        kinds = typing.get_type_hints(wanted)
-        if isinstance(value, dict) and set(value) == set(kinds):
-            return wanted(**{name: _conforming(value[name], kinds[name]) for name in value})
-    elif origin is tuple and isinstance(value, tuple):
-        kinds = of[:1] * len(value) if of[1:] == (...,) else of
-        if len(value) == len(kinds):
-            return tuple(map(_conforming, value, kinds))
-    elif origin is list and isinstance(value, list):
-        return [_conforming(one, of[0]) for one in value]
-    elif origin is dict and isinstance(value, dict):
-        return {_conforming(key, of[0]): _conforming(one, of[1]) for key, one in value.items()}
-    elif wanted is float:
-        if type(value) in (int, float) and math.isfinite(value):
-            return float(value)
-    elif origin is None and type(value) is wanted:
-        return value
-    raise ValueError(f"it holds a {type(value).__name__} in place of {wanted}")

@@ -66,6 +66,11 @@ class TFLiteModel:
     notes: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
 
     def __post_init__(self):
+        if not isinstance(self.data, (bytes, bytearray)):
+            raise InputError(
+                f"TFLiteModel takes the bytes of a file, got {type(self.data).__name__}; "
+                "TFLiteModel.load(path) reads one."
+            )
         self._parsed  # noqa: B018  read at the door, so that later properties can't fail
 
     @classmethod

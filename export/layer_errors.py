@@ -137,7 +137,7 @@ class LayerErrors(Sequence):
                 "representative_data, or for a quantize-aware model training data, that looks "
                 "like these examples."
             )
-        if row.op == "INPUT":
+        if row.op == "INPUT" and row.scale is not None:
             return (
                 f"{finding}: one integer step is {row.scale:.3g}; scale the input so that its "
                 "examples fill its range."
@@ -147,7 +147,7 @@ class LayerErrors(Sequence):
         if row.layer is None:
             return f"{finding}; its name does not tell which Keras layer it is."
         skip, why = [layer], ""
-        if row.rounding**2 > _MOST * row.added**2:
+        if None not in (row.rounding, row.scale) and row.rounding**2 > _MOST * row.added**2:
             # Its result is rounded as coarsely for the next layer, unless that is float too.
             names = {other.tensor for other in rows}
             readers = [one.layer for one in self.rows if one.layer and names & set(one.inputs)]

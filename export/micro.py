@@ -105,13 +105,16 @@ class Proof:
             f"{self.recommended_bytes:,} recommended"
         ]
         if self.samples:
-            parts = [f"largest difference {self.max_abs_diff:.3g}"]
+            parts = []
+            if self.max_abs_diff is not None:
+                parts.append(f"largest difference {self.max_abs_diff:.3g}")
             if self.max_lsb is not None:
                 parts.append(f"{self.max_lsb} integer steps")
             if self.argmax_agreement is not None:
                 parts.append(f"same class {self.argmax_agreement:.2%}")
             lines.append(
-                f"against the reference kernels, {self.samples} examples: {', '.join(parts)}"
+                f"against the reference kernels, {self.samples} examples: "
+                f"{', '.join(parts) or 'nothing was compared'}"
             )
         lines += [f"{name}: {value:.4g}" for name, value in self.metrics.items()]
         return in_lines(lines)

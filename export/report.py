@@ -392,7 +392,8 @@ def _surroundings(where: dict[str, Any], settings: dict[str, Any]) -> Iterator[s
     if where.get("others") is None:
         yield "What else ran meanwhile is not known."
     else:
-        host = f", the host of this virtual machine {where['stolen']:g}" * bool(where["stolen"])
+        stolen = where.get("stolen")
+        host = f", the host of this virtual machine {stolen:g}" if stolen else ""
         yield f"Meanwhile other programs used {where['others']:g} of its cores on average{host}."
     processes = settings.get("processes")
     if processes:

@@ -270,7 +270,8 @@ class Benchmark:
         out = io.StringIO()
         writer = csv.DictWriter(out, list(rows[0]) if rows else ["name"], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow({k: printable(v) if isinstance(v, str) else v for k, v in row.items()})
         return out.getvalue()
 
     def ratios_of(self, result: Latency) -> list[Ratio]:
@@ -301,11 +302,11 @@ class Benchmark:
         failures = (printable(f"{name}: {error}") for name, error in self.failures.items())
         lines.append("".join(f"{failure}\n" for failure in failures))
         if self.machine:
-            cores = self.machine["cores"]
+            cpu, cores = self.machine.get("cpu") or "an unknown CPU", self.machine.get("cores")
             lines.append(
-                f"{self.machine['cpu']}, {cores} cores; compare files by this, not devices.\n"
+                f"{cpu}, {cores} cores; compare files by this, not devices.\n"
                 if cores
-                else f"{self.machine['cpu']}\n"
+                else f"{cpu}\n"
             )
         lines.append("".join(f"warning: {printable(warning)}\n" for warning in self.warnings))
         return "\n".join(filter(None, lines)).rstrip()

@@ -41,11 +41,13 @@ def save_model(
         The names of the inputs and of the outputs in the signature, in the graph's order.
 
     Raises:
-        InputError: if an input's size is free beyond the batch and may not be.
+        InputError: if an input's size is free beyond the batch and may not be, or for layers with
+            names that TensorFlow takes in no graph.
     """
     import tensorflow as tf
 
     source = graph.walk(model)
+    _check_names(source)
     sizes = filled([tensor.shape for tensor in source.input_list], shapes)
     names = identifiers([tensor.name for tensor in source.input_list])
     output_names = identifiers(outputs or [tensor.name for tensor in source.output_list])
@@ -336,6 +338,20 @@ def permuted(names: list[str], places: list[int]) -> list[str]:
         places: Of the first ones, the place of each.
     """
     return [*(names[place] for place in places), *names[len(places) :]]
+
+
+def _check_names(source) -> None:
+    names = {call.layer.name for call in source.calls}
+    strange = sorted(name for name in names if not _SCOPE.fullmatch(name))
+    if strange:
+        raise InputError(
+            f"The model {source.name!r} has layers with names that TensorFlow takes in no graph: "
+            f"{', '.join(map(repr, strange[:3]))}; rename them with letters, digits, '_', '.' and "
+            "'-'."
+        )
+
+
+_SCOPE = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 
 
 def scope_of(layer: str) -> str:

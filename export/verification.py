@@ -119,10 +119,10 @@ class Verification:
         verdict = "passed" if self.passed else "FAILED"
         lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
         lines += [output.describe() for output in self.outputs]
-        lines += [
-            printable(f"{name}: {value:.4g} (model {self.model_metrics[name]:.4g})")
-            for name, value in self.metrics.items()
-        ]
+        for name, value in self.metrics.items():
+            own = self.model_metrics.get(name)
+            beside = "" if own is None else f" (model {own:.4g})"
+            lines.append(printable(f"{name}: {value:.4g}{beside}"))
         if self.layers is not None:
             lines.append(self.layers.describe())
         return "\n".join(lines)

@@ -25,6 +25,8 @@ TFKD = [
     "escaping",
     "errors",
     "files",
+    "typed",
+    "sealed",
     "tables",
     "intervals",
     "backends",
@@ -106,6 +108,7 @@ EXPORT = [
 EXPORT_MAY_IMPORT = {
     "_lazy",
     "escaping",
+    "typed",
     "errors",
     "files",
     "tables",

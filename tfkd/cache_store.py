@@ -10,9 +10,7 @@ it is taken: a folder that is damaged, foreign or half written is an `InputError
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
-import json
 import pathlib
 import re
 import time
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfkd import sealed
 from tfkd.errors import InputError
 from tfkd.files import write_atomically
 from tfkd.teacher_outputs import parse
@@ -236,7 +235,7 @@ class Store:
         file = f"shard-{self._next:05d}.npz"
         self._next += 1
         write_atomically(self.path / file, data)
-        self._shards.append({"file": file, "rows": len(keys), "blake2b": _checksum(data)})
+        self._shards.append({"file": file, "rows": len(keys), "blake2b": sealed.checksum(data)})
         self._write_manifest()
 
     def _narrowed(self, name: str, column: Column) -> Column:
@@ -310,8 +309,7 @@ class Store:
             "shards": self._shards,
             "complete": self.complete,
         }
-        manifest["blake2b"] = _checksum(_canonical(manifest))
-        write_atomically(self.path / _MANIFEST, json.dumps(manifest, indent=2).encode())
+        sealed.write(self.path / _MANIFEST, manifest)
 
 
 class _Spread:
@@ -343,28 +341,13 @@ def read_manifest(path: pathlib.Path) -> dict:
         InputError: that names the file, what is wrong and the way out.
     """
     file = path / _MANIFEST
-    try:
-        held = json.loads(file.read_bytes().decode())
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"The cache's {str(file)!r} can't be read: {why}; {_AGAIN}.") from error
-    except ValueError as error:
-        raise InputError(f"{str(file)!r} is damaged, it is no JSON ({error}); {_AGAIN}.") from error
-    form = held.get("format") if isinstance(held, dict) else None
-    if form != FORMAT:
-        raise InputError(
-            f"{str(file)!r} has the format {form!r}, and this version of tfkd reads {FORMAT!r}; "
-            f"{_AGAIN}."
-        )
+    held = sealed.read(file, FORMAT, _AGAIN)
     wrong = [name for name, fits in _FIELDS.items() if name not in held or not fits(held[name])]
     if wrong:
         raise InputError(
             f"{str(file)!r} is damaged: {', '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} "
             f"missing or of the wrong type; {_AGAIN}."
         )
-    unsigned = {name: value for name, value in held.items() if name != "blake2b"}
-    if held["blake2b"] != _checksum(_canonical(unsigned)):
-        raise InputError(f"{str(file)!r} was changed after it was written; {_AGAIN}.")
     return held
 
 
@@ -391,7 +374,7 @@ def read_shards(path, manifest, shards) -> list[tuple[np.ndarray, dict[str, Colu
 
 def _read_shard(file, entry, shapes) -> tuple[np.ndarray, dict[str, Column]]:
     data = file.read_bytes()
-    if _checksum(data) != entry["blake2b"]:
+    if sealed.checksum(data) != entry["blake2b"]:
         raise ValueError("its bytes are not those that were written (another checksum)")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         names = stored["names"].tolist()
@@ -459,7 +442,6 @@ _FIELDS = {
     "answers": lambda v: isinstance(v, dict) and _is_shapes(list(v.values())),
     "shards": lambda v: isinstance(v, list) and all(map(_is_shard, v)),
     "complete": lambda v: isinstance(v, bool),
-    "blake2b": lambda v: isinstance(v, str),
 }
 
 
@@ -472,11 +454,3 @@ def join(parts) -> tuple[np.ndarray, dict[str, Column]]:
 
 def _numbered(arrays) -> dict[str, Any]:
     return {f"a{i}": array for i, array in enumerate(arrays)}
-
-
-def _canonical(manifest: dict) -> bytes:
-    return json.dumps(manifest, sort_keys=True).encode()
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()

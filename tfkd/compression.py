@@ -29,6 +29,8 @@ from tfkd.quantization import frozen, quantize_aware
 from tfkd.training import Progress, Trainer, copy_of
 from tfkd.worth import Worth
 
+_FORMATS = ("float32", "float16", "dynamic", "int8")
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -70,6 +72,15 @@ class Recipe:
             for name in ("learning_rate", "qat_learning_rate")
             if not getattr(self, name) > 0
         ]
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
+        if self.temperature is not None and not self.temperature > 0:
+            problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            problems.append(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+        formats = self.formats
+        if isinstance(formats, str) or not formats or not set(formats) <= set(_FORMATS):
+            problems.append(f"formats must be some of {_FORMATS}, got {formats!r}")
         raise_all(problems)
 
 

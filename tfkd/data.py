@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import zipfile
 
 import numpy as np
 
@@ -24,6 +23,14 @@ class Samples:
     y: np.ndarray
 
     def __post_init__(self):
+        for name in ("x", "y"):
+            try:
+                len(getattr(self, name))
+            except TypeError:
+                raise InputError(
+                    f"{name} must be an array of shape (examples, ...), got "
+                    f"{getattr(self, name)!r:.80}."
+                ) from None
         if len(self.x) != len(self.y):
             raise InputError(f"x has {len(self.x)} examples but y has {len(self.y)}.")
         if len(self.x) == 0:
@@ -161,8 +168,14 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
             names = archive["class_names"] if "class_names" in archive else np.empty(0, "U1")
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever NumPy or zipfile say of bytes that are no such file
         raise InputError(f"Cannot read {str(path)!r} as .npz: {error}") from error
+    raise_all(
+        f"{name} in {path.name} must be an array of numbers or texts, got "
+        f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are none'}"
+        for name, array in {**arrays, "class_names": names}.items()
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufcSU"
+    )
     if names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(
             f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "

@@ -41,7 +41,7 @@ def returning(annotation):
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, True, -3, 2**64 - 1, 1.5, math.inf, "a\n\ud800\x1b", b"", b"\x00TFL3", [], ()),
+        *(None, True, -3, 2**64 - 1, 1.5, "a\n\ud800\x1b", b"", b"\x00TFL3", [], ()),
         [1, (2, "x"), [b"y"], {"k": None, 3: (4.0,)}],
     ],
 )
@@ -70,7 +70,9 @@ def test_numbers_of_numpy_become_pythons():
     assert list(map(type, values)) == [float, int, bool]
 
 
-@pytest.mark.parametrize("value", [{1}, object(), 1j, np.array([{}]), np.zeros(2, "M8[s]"), len])
+@pytest.mark.parametrize(
+    "value", [{1}, object(), 1j, math.nan, np.array([{}]), np.zeros(2, "M8[s]"), len]
+)
 def test_what_is_no_data_does_not_travel(value):
     with pytest.raises(TypeError, match="can't be sent as data"):
         answers.encode(value)
@@ -109,9 +111,7 @@ def test_an_answer_is_what_the_function_says_that_it_returns(annotation, value, 
         (Step, {"name": "a"}),
         (Step, {"name": "a", "us": 1.0, "more": 1}),
         (Step, {"name": b"a", "us": 1.0}),
-        (Step, {"name": "a", "us": math.nan}),
         (Told, {"steps": ({"name": "a", "us": "long"},), "memory": None}),
-        (float, math.inf),
         (float, True),
         (int, 1.0),
         (int | None, "1"),
@@ -151,6 +151,8 @@ def message(text: str, blob: bytes = b"") -> bytearray:
         {"dict": [["ok", {"tuple": "abc"}]]},
         {"dict": [["ok", {}]]},
         {"dict": [["ok", 2**64]]},
+        {"dict": [["ok", math.nan]]},
+        {"dict": [["ok", [-math.inf]]]},
         {"dict": [["ok", {"dict": [[[], 1]]}]]},
         {"dict": [["error", {"dict": [["kind", "SystemExit"], ["text", "x"]]}]]},
         {"dict": [["error", {"dict": [["kind", "InputError"], ["text", 5]]}]]},

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_models import dense, predicted
 
-from tfkd import TeacherCache, cache_store, cache_teacher
+from tfkd import TeacherCache, cache_store, cache_teacher, sealed
 from tfkd.errors import InputError
 
 
@@ -136,7 +136,7 @@ def manifest_of(folder):
 def put(folder, held):
     """Write a manifest as if cache_teacher had written it."""
     held = {name: value for name, value in held.items() if name != "blake2b"}
-    held["blake2b"] = cache_store._checksum(cache_store._canonical(held))
+    held["blake2b"] = sealed._of(held)
     (folder / "manifest.json").write_text(json.dumps(held))
 
 
@@ -158,7 +158,7 @@ def with_arrays(change, rows=None):
         )
         shard(folder).write_bytes(buffer.getvalue())
         held = manifest_of(folder)
-        held["shards"][1]["blake2b"] = cache_store._checksum(buffer.getvalue())
+        held["shards"][1]["blake2b"] = sealed.checksum(buffer.getvalue())
         if rows is not None:
             held["shards"][1]["rows"] = rows
         put(folder, held)

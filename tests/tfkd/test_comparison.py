@@ -1,6 +1,7 @@
 """`compare`: paired runs, a choice on validation, a report on test, resumed after a kill."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tf_keras
 from tfkd.export import metrics, uncertainty
 
 import tfkd
+from tfkd import sealed
 from tfkd.cli import main
 from tfkd.comparison import methods, runs, spelling, study
 from tfkd.comparison.store import Store
@@ -430,11 +432,25 @@ def test_a_folder_of_another_comparison_is_refused(trained, data, tmp_path):
     with pytest.raises(InputError, match="teacher was .*; name another folder|holds another"):
         tfkd.compare(student, linear(name="teacher"), data, budget=1, **arguments)
     assert (tmp_path / "f" / "runs.json").read_text() == held
-    next((tmp_path / "f" / "runs").iterdir()).write_bytes(b"half")
-    with pytest.raises(InputError, match="can't be read, or another version"):
-        tfkd.compare(student, teacher, data, budget=1, **arguments)
-    (tmp_path / "f" / "runs.json").write_text("{}")
-    with pytest.raises(InputError, match="runs.json' can't be read"):
+    weights = next((tmp_path / "f" / "runs").iterdir())
+    other = io.BytesIO()
+    np.savez(other, np.zeros(3))  # weights, and not those
+    for damage in (b"half", other.getvalue()):
+        weights.write_bytes(damage)
+        with pytest.raises(InputError, match=r"npz' is damaged: its bytes are not those that were"):
+            tfkd.compare(student, teacher, data, budget=1, **arguments)
+    unsealed = {name: one for name, one in json.loads(held).items() if name != "blake2b"}
+    old = {"schema": "tfkd.comparison.runs/1", "settings": {}, "runs": {}}
+    for content, message in (
+        (old, "has the format None, and this version of tfkd reads 'tfkd.comparison.runs/2'"),
+        (unsealed | {"runs": {"a": {"validation": "x"}}}, "damaged: it holds a dict in place of"),
+        (unsealed | {"runs": []}, "damaged: it holds a list in place of"),
+    ):
+        sealed.write(tmp_path / "f" / "runs.json", content)
+        with pytest.raises(InputError, match=message):
+            tfkd.compare(student, teacher, data, budget=1, **arguments)
+    (tmp_path / "f" / "runs.json").write_text(held.replace('"seconds": ', '"seconds": 1'))
+    with pytest.raises(InputError, match="runs.json' is damaged, or was changed"):
         tfkd.compare(student, teacher, data, budget=1, **arguments)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import pathlib
 import zipfile
 
 import numpy as np
 
+from tfkd import sealed
 from tfkd.comparison.methods import Method
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
 from tfkd.model.fingerprint import fingerprint, identity
+from tfkd.typed import as_type
 
+FORMAT = "tfkd.comparison.runs/2"
 _STATE, _WEIGHTS = "runs.json", "runs"
+_FIX = "name another folder, or delete this one and compare again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +29,13 @@ class Run:
         validation: Score on the validation part after the last epoch, `None` if it failed.
         seconds: What it took.
         error: Why it failed, or `None`.
+        blake2b: Checksum of the file of its weights; `None` without one.
     """
 
     validation: float | None
     seconds: float
     error: str | None = None
+    blake2b: str | None = None
 
 
 class Store:
@@ -57,11 +62,11 @@ class Store:
                     "another."
                 )
             return
+        held = sealed.read(self.folder / _STATE, FORMAT, _FIX)
         try:
-            held = json.loads((self.folder / _STATE).read_text())
-            self._settings = dict(held["settings"])
-            self._runs = {key: Run(**run) for key, run in held["runs"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self._settings = as_type(held.get("settings"), dict)
+            self._runs = as_type(held.get("runs"), dict[str, Run])
+        except ValueError as error:
             raise self._damaged(_STATE, error) from error
 
     def open(self, settings: dict) -> None:
@@ -75,7 +80,7 @@ class Store:
         """
         if self.folder is None:
             return
-        settings = json.loads(json.dumps(identity(settings)))
+        settings = sealed.as_kept(identity(settings))
         if self._settings is None:
             try:
                 (self.folder / _WEIGHTS).mkdir(parents=True, exist_ok=True)
@@ -113,6 +118,7 @@ class Store:
             stream = io.BytesIO()
             np.savez(stream, *weights)
             write_atomically(self._path(key), stream.getvalue())
+            run = dataclasses.replace(run, blake2b=sealed.checksum(stream.getvalue()))
         self._runs[key] = run
         if self.folder is not None:
             self._write()
@@ -126,7 +132,10 @@ class Store:
         if self.folder is None:
             return self._weights[key]
         try:
-            with self._path(key).open("rb") as stream, np.load(stream) as archive:
+            data = self._path(key).read_bytes()
+            if sealed.checksum(data) != self._runs[key].blake2b:
+                raise ValueError("its bytes are not those that were written")
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 return [archive[f"arr_{i}"] for i in range(len(archive.files))]
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise self._damaged(f"{_WEIGHTS}/{key}.npz", error) from error
@@ -136,11 +145,8 @@ class Store:
 
     def _write(self) -> None:
         runs = {key: dataclasses.asdict(run) for key, run in self._runs.items()}
-        held = {"schema": "tfkd.comparison.runs/1", "settings": self._settings, "runs": runs}
-        write_atomically(self.folder / _STATE, json.dumps(held, indent=1).encode())
+        held = {"format": FORMAT, "settings": self._settings, "runs": runs}
+        sealed.write(self.folder / _STATE, held)
 
     def _damaged(self, name: str, error) -> InputError:
-        return InputError(
-            f"{str(self.folder / name)!r} can't be read, or another version of tfkd wrote it "
-            f"({error}); name another folder."
-        )
+        return InputError(f"{str(self.folder / name)!r} is damaged: {error}; {_FIX}.")

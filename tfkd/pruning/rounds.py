@@ -153,26 +153,24 @@ class Spiral:
             return None if cost is None else cost / (whole or 1)
 
         figure, axes = blank_figure(6.6, 4.0)
+
+        def draw(points, *style, **more):
+            known = [(place(one), one.validation) for one in points]
+            known = [point for point in known if None not in point]
+            if known:
+                axes.plot(*zip(*known, strict=True), *style, **more)
+
         kept = [self.original, *(one.measured for one in self.rounds if one.kept)]
-        axes.plot(
-            [place(one) for one in kept],
-            [one.validation for one in kept],
-            "o-", color="#1f6fb2", label="spiral",
-        )  # fmt: skip
+        draw(kept, "o-", color="#1f6fb2", label="spiral")
         back = [one.measured for one in self.rounds if not one.kept]
-        if back:
-            axes.plot(
-                [place(one) for one in back],
-                [one.validation for one in back],
-                "x", color="#b03a2e", label="stepped back from",
-            )  # fmt: skip
-        axes.plot(place(self.final), self.final.validation, "*", ms=14, color="#1f6fb2")
+        draw(back, "x", color="#b03a2e", label="stepped back from")
+        draw([self.final], "*", ms=14, color="#1f6fb2")
         for i, (name, one) in enumerate(self.alternatives.items()):
             label, marker = name.replace("_", " "), "s^Dv"[i % 4]
-            axes.plot(place(one), one.validation, marker, color=f"C{i + 1}", label=label)
+            draw([one], marker, color=f"C{i + 1}", label=label)
         if self.floor is not None:
             axes.axhline(self.floor, color="#888888", linestyle="--", linewidth=1, label="floor")
-        if of in self.target:
+        if of in self.target and getattr(self.original, of) is not None:
             wanted = self.target[of]
             if of != "latency" or wanted >= 1:
                 wanted /= getattr(self.original, "latency_us" if of == "latency" else of)

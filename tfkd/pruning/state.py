@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
-from tfkd import loading
+from tfkd import loading, sealed
 from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
 from tfkd.model.fingerprint import fingerprint, identity
-from tfkd.pruning.rounds import Measured, Round, Spiral
+from tfkd.pruning.rounds import Round, Spiral
+from tfkd.typed import as_type
 
+FORMAT = "tfkd.spiral.state/2"
 _STATE = "spiral.json"
+_FIX = "name another folder, or delete this one and begin again"
+
+
+@dataclasses.dataclass
+class _Held:
+    """What stands in the file.
+
+    Attributes:
+        format: `FORMAT`.
+        settings: What the run was asked for.
+        rounds: Those that were made.
+        made: Model that depends on how far the rounds came → their number, and epochs.
+        files: File of a model → its checksum.
+        result: `Spiral.to_json`, once the run is through.
+    """
+
+    format: str
+    settings: dict[str, Any]
+    rounds: list[Round] = dataclasses.field(default_factory=list)
+    made: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    result: dict | None = None
 
 
 class State:
@@ -24,9 +48,8 @@ class State:
 
     def __init__(self, folder, settings: dict):
         self.folder = None if folder is None else pathlib.Path(folder)
-        self.settings = json.loads(json.dumps(identity(settings)))
-        self.held: dict = {"settings": self.settings, "rounds": []}
-        self.rounds: list[Round] = []
+        self.settings = sealed.as_kept(identity(settings))
+        self.held = _Held(FORMAT, self.settings)
         if self.folder is None:
             return
         try:
@@ -39,18 +62,14 @@ class State:
                     f"The folder {str(folder)!r} is not empty and holds no spiral; name another."
                 )
             return
+        held = sealed.read(self.folder / _STATE, FORMAT, _FIX)
         try:
-            self.held = json.loads((self.folder / _STATE).read_text())
-            before = self.held["settings"]
-            self.rounds = [
-                Round(**{**one, "measured": Measured(**one["measured"])})
-                for one in self.held["rounds"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
+            self.held = as_type(held, _Held)
+        except ValueError as error:
             raise InputError(
-                f"{str(self.folder / _STATE)!r} can't be read, or another version of tfkd wrote it "
-                f"({error}); name another folder."
+                f"{str(self.folder / _STATE)!r} is damaged: {error}; {_FIX}."
             ) from error
+        before = self.held.settings
         raise_all(
             [
                 f"{name} was {before.get(name)!r} and is {value!r}"
@@ -63,7 +82,7 @@ class State:
     @property
     def started(self) -> bool:
         """Whether a round was made before."""
-        return bool(self.rounds)
+        return bool(self.held.rounds)
 
     def begin(self) -> None:
         """Make the folder this run's."""
@@ -72,8 +91,8 @@ class State:
 
     def load(self, model) -> tuple[list[Round], object]:
         """Return the rounds that were made, and the student that was kept last."""
-        kept = [one.number for one in self.rounds if one.kept]
-        return list(self.rounds), self._read(f"round_{kept[-1]:02d}") if kept else model
+        kept = [one.number for one in self.held.rounds if one.kept]
+        return list(self.held.rounds), self._read(f"round_{kept[-1]:02d}") if kept else model
 
     def save(self, rounds: list[Round], student) -> None:
         """Keep a round; first the student, then the line that says it is there."""
@@ -81,16 +100,16 @@ class State:
             return
         if student is not None:
             self._write(f"round_{rounds[-1].number:02d}", student)
-        self.held["rounds"] = [dataclasses.asdict(one) for one in rounds]
+        self.held.rounds = list(rounds)
         self._put()
 
     def once(self, name: str, rounds: int, epochs: int, make: Callable):
         """Return a model that was made before, after as many rounds and epochs, or make it."""
         if self.folder is None:
             return make()
-        if self.held.setdefault("made", {}).get(name) != [rounds, epochs]:
+        if self.held.made.get(name) != (rounds, epochs):
             self._write(name, make())
-            self.held["made"][name] = [rounds, epochs]
+            self.held.made[name] = (rounds, epochs)
             self._put()
         return self._read(name)
 
@@ -102,24 +121,29 @@ class State:
         with tempfile.TemporaryDirectory() as folder:
             made.plot(picture := pathlib.Path(folder) / "spiral.svg")
             write_atomically(self.folder / "spiral.svg", picture.read_bytes())
-        self.held |= {"result": made.to_json()}
+        self.held.result = made.to_json()
         self._put()
 
     def _put(self) -> None:
-        write_atomically(self.folder / _STATE, json.dumps(self.held, indent=1).encode())
+        sealed.write(self.folder / _STATE, dataclasses.asdict(self.held))
 
     def _write(self, name: str, model) -> None:
-        partial = self.folder / f".{name}.keras"
+        partial, file = self.folder / f".{name}.keras", f"{name}.keras"
         model.save(partial)
-        os.replace(partial, self.folder / f"{name}.keras")
+        self.held.files[file] = sealed.checksum(partial.read_bytes())
+        os.replace(partial, self.folder / file)
 
     def _read(self, name: str):
+        file = self.folder / f"{name}.keras"
         try:
-            return loading.load_model(self.folder / f"{name}.keras", "student of a spiral")
+            if sealed.checksum(file.read_bytes()) != self.held.files.get(file.name):
+                raise InputError(f"The model {str(file)!r} is not the one that was written.")
+            return loading.load_model(file, "student of a spiral")
+        except OSError as error:
+            why = f"The model {str(file)!r} can't be read: {error.strerror or error}."
         except InputError as error:
-            raise InputError(
-                f"{error} The spiral can't go on without it: name another folder."
-            ) from error
+            why = error
+        raise InputError(f"{why} The spiral can't go on without it: {_FIX}.")
 
 
 def of(model, data: Data) -> str:

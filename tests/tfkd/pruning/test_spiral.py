@@ -13,7 +13,7 @@ import tf_keras
 import tfkd.export
 
 import tfkd
-from tfkd import cost, training
+from tfkd import cost, sealed, training
 from tfkd.errors import InputError, UnsupportedError
 
 QUICK = {"epochs": 1, "format": None, "learning_rate": 3e-3}
@@ -165,10 +165,25 @@ def test_a_kill_before_the_first_round_is_told_of(trained, small_digits, tmp_pat
     (tmp_path / "round_01.keras").write_bytes(b"no model")
     with pytest.raises(InputError, match="The spiral can't go on without it: name another"):
         tfkd.spiral(trained, small_digits, **arguments)
-    held = json.loads((tmp_path / "spiral.json").read_text())
-    held["rounds"][0]["more"] = 1
-    (tmp_path / "spiral.json").write_text(json.dumps(held))
-    with pytest.raises(InputError, match="another version of tfkd wrote it"):
+    text = (tmp_path / "spiral.json").read_text()
+    held = json.loads(text)
+    del held["blake2b"]
+    other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    other.save(tmp_path / "round_01.keras")  # a model, and not the one
+    old = {name: held[name] for name in ("settings", "rounds", "result")}
+    for content, message in (
+        (held | {"rounds": [held["rounds"][0] | {"more": 1}]}, "holds a dict in place of Round"),
+        (held | {"rounds": [held["rounds"][0] | {"number": "1"}]}, "a str in place of int"),
+        (held | {"files": None}, "in place of dict"),
+        (held | {"format": "tfkd.spiral.state/9"}, "has the format 'tfkd.spiral.state/9', and"),
+        (old, "has the format None, and this version of tfkd reads 'tfkd.spiral.state/2'; name"),
+        (held, "round_01.keras' is not the one that was written. The spiral can't go on"),
+    ):
+        sealed.write(tmp_path / "spiral.json", content)
+        with pytest.raises(InputError, match=message):
+            tfkd.spiral(trained, small_digits, **arguments)
+    (tmp_path / "spiral.json").write_text(text.replace('"step": 0.2', '"step": 0.1', 1))
+    with pytest.raises(InputError, match="spiral.json' is damaged, or was changed after it was"):
         tfkd.spiral(trained, small_digits, **arguments)
 
 
@@ -244,7 +259,7 @@ def test_a_folder_of_something_else_is_left_alone(trained, small_digits, digits,
         tfkd.spiral(trained, small_digits, **{**arguments, "folder": tmp_path / "b"})
     assert [one.name for one in (tmp_path / "b").iterdir()] == ["mine.txt"]
     (tmp_path / "a" / "spiral.json").write_text("{")
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match=r"is damaged, it is no JSON .*name another folder, or"):
         tfkd.spiral(trained, small_digits, **arguments)
 
 

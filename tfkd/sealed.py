@@ -1,0 +1,75 @@
+"""What tfkd keeps for itself in a folder: JSON with a checksum, so what is read was written.
+
+The checksum tells damage, not malice: what a file says is data, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+
+from tfkd.errors import InputError
+from tfkd.files import write_atomically
+
+_CHECKSUM = "blake2b"
+
+
+def checksum(data: bytes) -> str:
+    """Return what other bytes would not give: 64 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+def as_kept(content):
+    """Return plain values as they come back: lists for tuples, keys as texts."""
+    return json.loads(json.dumps(content))
+
+
+def write(path, content: dict) -> None:
+    """Write plain values to a JSON file, with a checksum of them.
+
+    Args:
+        path: The file.
+        content: What to write; `"format"` says what it is.
+
+    Raises:
+        InputError: if it can't be written.
+    """
+    content = as_kept(content)
+    sealed = content | {_CHECKSUM: _of(content)}
+    write_atomically(path, json.dumps(sealed, indent=1).encode())
+
+
+def read(path, format: str, fix: str) -> dict:
+    """Return what `write` wrote.
+
+    Args:
+        path: The file.
+        format: What its `"format"` must be.
+        fix: What to do about a file that can't be taken.
+
+    Raises:
+        InputError: that names the file, what is wrong, and `fix`.
+    """
+    file = pathlib.Path(path)
+    try:
+        held = json.loads(file.read_bytes().decode())
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{str(file)!r} can't be read: {why}; {fix}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{str(file)!r} is damaged, it is no JSON ({error}); {fix}.") from error
+    found = held.get("format") if isinstance(held, dict) else None
+    if found != format:
+        raise InputError(
+            f"{str(file)!r} has the format {found!r:.80}, and this version of tfkd reads "
+            f"{format!r}; {fix}."
+        )
+    told = held.pop(_CHECKSUM, None)
+    if told != _of(held):
+        raise InputError(f"{str(file)!r} is damaged, or was changed after it was written; {fix}.")
+    return held
+
+
+def _of(content: dict) -> str:
+    return checksum(json.dumps(content, sort_keys=True).encode())
