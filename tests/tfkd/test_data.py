@@ -1,10 +1,19 @@
 """Splits, `.npz` files and representative samples."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
 from tfkd.data import Samples, is_one_hot, load_digits, load_npz, representative, split
 from tfkd.errors import InputError
+
+
+def _saved(array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
 
 
 def test_digits_are_split_three_ways_without_overlap(digits):
@@ -47,6 +56,41 @@ def test_npz_that_is_none(tmp_path, content):
     path = tmp_path / "d.npz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"Cannot read .*d\.npz"):
+        load_npz(path)
+
+
+def test_any_damage_to_an_npz_is_one_error_or_none(tmp_path):
+    path, rng = tmp_path / "d.npz", np.random.default_rng(0)
+    names, y = np.array(["a", "b", "c"]), np.arange(30) % 3
+    x = np.zeros((30, 4), "f")
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y, class_names=names)
+    whole = path.read_bytes()
+    for _ in range(300):
+        data = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.2 else whole)
+        for place in rng.integers(0, max(1, len(data)), rng.integers(1, 6)):
+            data[place : place + 1] = bytes([rng.integers(256)])
+        path.write_bytes(data)
+        try:
+            load_npz(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test", "class_names"])
+@pytest.mark.parametrize(
+    "member",
+    [b"", b"no array", b"\x93NUMPY\x01\x00\x0a\x00__import__", _saved(np.zeros(30, "f4,i4"))],
+    ids=["empty", "bytes", "code", "records"],
+)
+def test_npz_members_that_are_no_arrays(tmp_path, name, member):
+    x, path = np.zeros((30, 4), "f"), tmp_path / "d.npz"
+    arrays = {"x_train": x, "y_train": x, "x_test": x, "y_test": x}
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, array in arrays.items():
+            archive.writestr(f"{key}.npy", member if key == name else _saved(array))
+        if name == "class_names":
+            archive.writestr("class_names.npy", member)
+    with pytest.raises(InputError, match=r"d\.npz"):
         load_npz(path)
 
 

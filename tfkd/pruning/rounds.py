@@ -178,7 +178,8 @@ class Spiral:
         axes.set_xlabel(f"{MEASURES[of]}, as a part of the original's")
         axes.set_ylabel(f"{self.metric} on the validation part")
         axes.set_xlim(left=0)
-        figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
         figure.savefig(path)
 
 
