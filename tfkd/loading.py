@@ -43,8 +43,10 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
     check(path, what)
     try:
         with file_check.trusting(trusted):
-            config = _declared(path)
-            return _load_keras(path, config) if _is_keras_3(path) else _load_tf_keras(path, config)
+            config, present = _declared(path)
+            load = _load_keras if _is_keras_3(path) else _load_tf_keras
+            with file_check.bounded(present):
+                return load(path, config, present)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes Keras, h5py or zipfile raise
@@ -110,30 +112,34 @@ def _is_keras_3(path) -> bool:
     return not path.is_dir() and writer(path).startswith("3")
 
 
-def _declared(path) -> dict | None:
-    """Check a file by its headers, and return its configuration, `None` for a SavedModel."""
+def _declared(path) -> tuple[dict | None, int]:
+    """Check a file by its headers.
+
+    Returns:
+        Its configuration, `None` for a SavedModel, and the bytes of its weights.
+    """
     if path.is_dir():
-        return file_check.check_saved_model(path)
+        return None, file_check.check_saved_model(path)
     if path.suffix == ".keras":
         return file_check.check_archive(path)
-    file_check.check_hdf5(path)
+    present = file_check.check_hdf5(path)
     writer(path)
-    return file_check.config_of_hdf5(path)
+    return file_check.config_of_hdf5(path), present
 
 
-def _load_keras(path, config):
+def _load_keras(path, config, present):
     keras = backends.keras()
     from keras.src.saving import serialization_lib
 
     if _mentions(path, b"tfkd>"):
         translation.custom_objects()  # registers what tf_keras lent
-    file_check.check_config(config, keras)
+    file_check.check_config(config, keras, present)
     # Before 3.11 `load_model` does not hand its safe_mode on to the reader of .h5 files.
     with serialization_lib.SafeModeScope(safe_mode=True):
         return keras.models.load_model(path, compile=False)
 
 
-def _load_tf_keras(path, config):
+def _load_tf_keras(path, config, present):
     tf_keras = backends.tf_keras()
     from tf_keras.src.saving import serialization_lib
 
@@ -147,9 +153,9 @@ def _load_tf_keras(path, config):
         stack.enter_context(serialization_lib.SafeModeScope(safe_mode=True))
         stack.enter_context(tf_keras.saving.custom_object_scope(objects))
         if path.is_dir():
-            file_check.check_metadata(path, tf_keras)
+            file_check.check_metadata(path, tf_keras, present)
         else:
-            file_check.check_config(config, tf_keras)
+            file_check.check_config(config, tf_keras, present)
         source = path
         if path.suffix in _HDF5 and _mentions(path, b'"class_name": "function"'):
             source = stack.enter_context(_functions_by_name(path))

@@ -14,6 +14,7 @@ import contextlib
 import contextvars
 import io
 import json
+import math
 import pathlib
 import re
 import sys
@@ -72,22 +73,71 @@ def _check_size(declared: int, present: int, what: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def bounded(present: int):
+    """Refuse weights that a file declares and does not hold, before they are made.
+
+    Args:
+        present: Bytes of weights in the file.
+
+    Raises:
+        InputError: in place of whatever the refusal made of what builds the weights.
+    """
+    import tensorflow as tf
+
+    declared, refused = 0, []
+
+    def checked(make, **arguments):
+        nonlocal declared
+        declared += _variable_bytes(tf, arguments)
+        try:
+            _check_size(declared, present, "its layers' weights")
+        except InputError as error:
+            refused.append(error)
+            raise
+        return make(**arguments)
+
+    # What builds variables goes through here, in either Keras and in this thread alone.
+    try:
+        with tf.variable_creator_scope(checked):
+            yield
+    except Exception:
+        if not refused:
+            raise
+    if refused:
+        raise refused[0]
+
+
+def _variable_bytes(tf, arguments) -> int:
+    """Return the size of a variable that is about to be made, without making its values."""
+    value, shape = arguments["initial_value"], tf.TensorShape(arguments.get("shape"))
+    dtype = arguments.get("dtype")
+    if callable(value) and not (shape.is_fully_defined() and dtype):
+        with tf.Graph().as_default():
+            value = tf.convert_to_tensor(value())
+            shape, dtype = value.shape, value.dtype
+    elif not callable(value):
+        value = tf.convert_to_tensor(value)
+        shape, dtype = value.shape, value.dtype
+    return (shape.num_elements() or 0) * tf.as_dtype(dtype).size
+
+
 # Archives
 
 
-def check_archive(path) -> dict:
+def check_archive(path) -> tuple[dict, int]:
     """Check a `.keras` file's members and weights by their headers.
 
     Args:
         path: The file.
 
     Returns:
-        Its configuration, as data.
+        Its configuration, as data, and the bytes of its weights.
 
     Raises:
         InputError: for members that Keras doesn't write, or sizes that aren't there.
     """
-    path = pathlib.Path(path)
+    path, present = pathlib.Path(path), 0
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         names = [member.filename for member in members]
@@ -107,8 +157,8 @@ def check_archive(path) -> dict:
         if _WEIGHTS in names:
             with archive.open(_WEIGHTS) as member:
                 seekable = archive.getinfo(_WEIGHTS).compress_type == zipfile.ZIP_STORED
-                check_hdf5(member if seekable else io.BytesIO(member.read()))
-    return config
+                present = check_hdf5(member if seekable else io.BytesIO(member.read()))
+    return config, present
 
 
 _WEIGHTS = "model.weights.h5"
@@ -118,11 +168,14 @@ _MEMBERS = {"metadata.json", "config.json", _WEIGHTS, "assets/"}
 # HDF5
 
 
-def check_hdf5(source) -> None:
+def check_hdf5(source) -> int:
     """Check the links and datasets of an HDF5 file by their headers; no values are read.
 
     Args:
         source: The path, or a file-like object.
+
+    Returns:
+        The bytes that its datasets take in the file.
 
     Raises:
         InputError: for what lies in other files, and for sizes that aren't there.
@@ -152,6 +205,7 @@ def check_hdf5(source) -> None:
                     declared += part.nbytes
                     stored += part.id.get_storage_size()
     _check_size(declared, stored, "its datasets")
+    return stored
 
 
 def config_of_hdf5(path) -> dict:
@@ -233,18 +287,21 @@ _BASES = (
 )  # fmt: skip
 
 
-def check_config(config, package, root: bool = True, revived: bool = False) -> None:
+def check_config(
+    config, package, present: int = 0, *, root: bool = True, revived: bool = False
+) -> None:
     """Check every class, function and operation that a configuration names.
 
     Args:
         config: The configuration of a model, as data.
         package: `keras` or `tf_keras`, which will build it.
+        present: Bytes of weights in the file.
         root: Whether it is a whole model's.
         revived: Whether what is not known gets a stand-in made of saved functions, as in
             SavedModels.
 
     Raises:
-        InputError: for the first that is not known.
+        InputError: for the first that is not known, or states of a size that is not there.
     """
     known = _Known(package)
     if root:
@@ -255,15 +312,71 @@ def check_config(config, package, root: bool = True, revived: bool = False) -> N
             raise InputError(f"its root {str(config['class_name'])[:80]!r} is no model.")
         # Nothing is compiled.
         config = {key: value for key, value in config.items() if key != "compile_config"}
+    sizes = _States()
     parts = [config]
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
+            sizes.add(part)
             if _is_object(part):
                 _check_object(part, known, revived)
+            if isinstance(part.get("layers"), list):
+                _check_nodes([layer for layer in part["layers"] if isinstance(layer, dict)])
             parts += part.values()
         elif isinstance(part, list):
             parts += part
+    _check_size(sizes.bytes, present, "its stateful layers")
+
+
+class _States:
+    """What stateful recurrent layers keep between calls, at most: made at once, and in no file."""
+
+    def __init__(self):
+        self.stateful, self.batch, self.places, self.width = False, 1, 1, 1
+
+    def add(self, part) -> None:
+        self.stateful |= part.get("stateful") is True
+        for name in ("units", "filters"):
+            if isinstance(part.get(name), int):
+                self.width = max(self.width, part[name])
+        for name in ("batch_shape", "batch_input_shape"):
+            shape = part.get(name)
+            if isinstance(shape, list):
+                shape = [size if isinstance(size, int) else 1 for size in shape]
+                self.batch = max(self.batch, *shape[:1], 1)
+                self.places = max(self.places, math.prod(shape[2:-1]))
+
+    @property
+    def bytes(self) -> int:
+        return self.stateful * self.batch * self.places * self.width * 4
+
+
+def _check_nodes(layers) -> None:
+    """Raise if a layer is called on constants alone: that runs at once, and at any size."""
+    names = {name for layer in layers if isinstance(name := layer.get("name"), str)}
+    for layer in layers:
+        nodes = layer.get("inbound_nodes")
+        for node in nodes if isinstance(nodes, list) else []:
+            if not _has_tensor(node, names):
+                raise InputError(
+                    f"its layer {str(layer.get('name'))[:80]!r} is called on no layer's output."
+                )
+
+
+def _has_tensor(node, names) -> bool:
+    """Tell whether the result of a layer is among the arguments of a call."""
+    parts = [node]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            if part.get("class_name") == "__keras_tensor__":
+                return True
+            parts += part.values()
+        elif isinstance(part, list):
+            if len(part) >= 3 and isinstance(part[0], str) and part[0] in names:
+                return True
+            parts += part
+    return False
 
 
 def _is_object(part) -> bool:
@@ -452,11 +565,14 @@ _CHECKPOINT = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
 _REACTION = "If you know where it is from and what it does, read it with trusted=True (--trusted)."
 
 
-def check_saved_model(path) -> None:
+def check_saved_model(path) -> int:
     """Check a SavedModel's operations and sizes; nothing of it is loaded.
 
     Args:
         path: The folder.
+
+    Returns:
+        The bytes of its variables.
 
     Raises:
         InputError: for operations that act outside the process, unless it is trusted.
@@ -466,10 +582,10 @@ def check_saved_model(path) -> None:
     if len(files) != 1 or files[0].suffix not in (".pb", ".pbtxt"):
         names = ", ".join(file.name for file in files) or "no saved_model.pb"
         raise InputError(f"it holds {names}; one saved_model.pb or saved_model.pbtxt is read.")
-    if _trusted.get():
-        return
-    model = _parsed(files[0])
     present = sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))
+    if _trusted.get():
+        return present
+    model = _parsed(files[0])
     for graph in model.meta_graphs:
         found = _operations(graph)
         if found:
@@ -482,6 +598,7 @@ def check_saved_model(path) -> None:
         for asset in graph.asset_file_def:
             if pathlib.PurePosixPath(asset.filename).is_absolute() or ".." in asset.filename:
                 raise InputError(f"its asset {asset.filename[:80]!r} lies outside the folder.")
+    return present
 
 
 def check_signature(path, what: str) -> None:
@@ -615,12 +732,13 @@ def _check_variables(graph, present: int) -> None:
     _check_size(declared, present, "its variables")
 
 
-def check_metadata(path, package) -> None:
+def check_metadata(path, package, present: int) -> None:
     """Check the configurations of a tf_keras SavedModel.
 
     Args:
         path: The folder.
         package: `tf_keras`.
+        present: Bytes of its variables.
 
     Raises:
         InputError: as `check_config`.
@@ -632,4 +750,4 @@ def check_metadata(path, package) -> None:
         if node.metadata:
             config = json.loads(node.metadata)
             config.pop("training_config", None)  # nothing is compiled
-            check_config(config, package, root=False, revived=True)
+            check_config(config, package, present, root=False, revived=True)
