@@ -110,14 +110,11 @@ def bounded(present: int):
 
 def _variable_bytes(tf, arguments) -> int:
     """Return the size of a variable that is about to be made, without making its values."""
-    value, shape = arguments["initial_value"], tf.TensorShape(arguments.get("shape"))
+    value, shape = arguments.get("initial_value"), tf.TensorShape(arguments.get("shape"))
     dtype = arguments.get("dtype")
-    if callable(value) and not (shape.is_fully_defined() and dtype):
+    if not (shape.is_fully_defined() and dtype):
         with tf.Graph().as_default():
-            value = tf.convert_to_tensor(value())
-            shape, dtype = value.shape, value.dtype
-    elif not callable(value):
-        value = tf.convert_to_tensor(value)
+            value = tf.convert_to_tensor(value() if callable(value) else value)
         shape, dtype = value.shape, value.dtype
     return (shape.num_elements() or 0) * tf.as_dtype(dtype).size
 
@@ -312,7 +309,7 @@ def check_config(
             raise InputError(f"its root {str(config['class_name'])[:80]!r} is no model.")
         # Nothing is compiled.
         config = {key: value for key, value in config.items() if key != "compile_config"}
-    sizes = _States()
+    sizes, graphs = _States(), []
     parts = [config]
     while parts:
         part = parts.pop()
@@ -321,10 +318,12 @@ def check_config(
             if _is_object(part):
                 _check_object(part, known, revived)
             if isinstance(part.get("layers"), list):
-                _check_nodes([layer for layer in part["layers"] if isinstance(layer, dict)])
+                graphs.append([layer for layer in part["layers"] if isinstance(layer, dict)])
             parts += part.values()
         elif isinstance(part, list):
             parts += part
+    for layers in graphs:
+        _check_nodes(layers)
     _check_size(sizes.bytes, present, "its stateful layers")
 
 

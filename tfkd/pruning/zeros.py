@@ -178,7 +178,8 @@ def _tensors(data: bytes):
                     f"The tensor {name!r} is stored in a sparse format; convert the model without "
                     "the converter's experimental sparsity."
                 )
-            values = _numbers(bytes(model.buffers[tensor.buffer].data), kind, shape)
+            held = bytes(model.buffers[tensor.buffer].data)[: flatbuffer.size_of(tensor)]
+            values = _numbers(held, kind, shape)
             zeros = int(np.sum(values == _zero_point(tensor, len(shape))))
             yield TensorSparsity(name, values.size, zeros, len(np.unique(values)))
 
@@ -186,8 +187,8 @@ def _tensors(data: bytes):
 def _numbers(held: bytes, kind: str, shape) -> np.ndarray:
     values = np.frombuffer(held, _STORED[kind])
     if kind == "int4":  # two to a byte, the lower half first
-        values = np.stack([values << 4 >> 4, values >> 4], -1).reshape(-1)[: int(np.prod(shape))]
-    return values.reshape(shape)
+        values = np.stack([values << 4 >> 4, values >> 4], -1).reshape(-1)
+    return values[: int(np.prod(shape))].reshape(shape)
 
 
 def _zero_point(tensor, rank: int):

@@ -357,6 +357,120 @@ def test_weights_that_lie_elsewhere_or_nowhere(kind, part, honest, tmp_path):
         loading.load_model(path)
 
 
+# Layers (of a package, on what shape) that become large when their numbers of units do.
+GROWING = {
+    "dense": ((4,), lambda la: [la.Dense(3), la.Dense(2)]),
+    "conv": ((8, 8, 3), lambda la: [la.Conv2D(3, 3, use_bias=False)]),
+    "recurrent": ((8, 3), lambda la: [la.Bidirectional(la.GRU(3))]),
+    "a cell": ((8, 3), lambda la: [la.RNN(la.LSTMCell(3))]),
+    "embedding": ((8,), lambda la: [la.Embedding(30, 3)]),
+    "over steps": ((8, 4), lambda la: [la.TimeDistributed(la.Dense(3))]),
+}
+
+
+def grown(part):
+    """Make every layer of a configuration as wide as a million."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+        if key in ("units", "filters", "output_dim"):
+            part[key] = 10**6
+        elif key in ("batch_shape", "batch_input_shape") and value[-1] == 4:
+            value[-1] = 10**6
+        elif key == "build_config":
+            part[key] = None
+        elif isinstance(value, (dict, list)):
+            grown(value)
+    return part
+
+
+@every_file
+@pytest.mark.parametrize("name", GROWING)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_layers_that_weights_are_missing_for_are_not_made(kind, name, is_nested, tmp_path):
+    package, suffix = FILES[kind]
+    shape, layers = GROWING[name]
+    model = package.Sequential([package.Input(shape), *layers(package.layers)])
+    if is_nested:
+        inputs = package.Input(shape)
+        model = package.Model(inputs, model(inputs))
+    model.save(tmp_path / f"a{suffix}")
+    np.testing.assert_equal(
+        loading.load_model(tmp_path / f"a{suffix}").get_weights(), model.get_weights()
+    )
+    path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", grown)
+    with pytest.raises(InputError, match="can't be read: its layers' weights declare [0-9,]{10,}"):
+        loading.load_model(path)
+
+
+@every_file
+def test_states_that_come_from_a_size_alone_are_not_made(kind, tmp_path):
+    package, suffix = FILES[kind]
+    name = "batch_shape" if package is keras else "batch_input_shape"
+    inputs = package.layers.InputLayer(**{name: (2, 8, 3)})
+    model = package.Sequential([inputs, package.layers.LSTM(10, stateful=True)])
+    model.save(tmp_path / f"a{suffix}")
+    loading.load_model(tmp_path / f"a{suffix}")
+
+    def change(config):
+        config["config"]["layers"][0]["config"][name][0] = 10**9
+        return config
+
+    path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", change)
+    with pytest.raises(InputError, match="its stateful layers declare 40,000,000,000 bytes"):
+        loading.load_model(path)
+
+
+@pytest.mark.parametrize("kind", sorted(FILES.keys() - {"keras.h5"}))  # it has no operations
+def test_a_layer_on_constants_alone_is_not_called(kind, tmp_path):
+    """It would run while the file is read, and make what it is told to."""
+    package, suffix = FILES[kind]
+    inputs = package.Input((4,), name="i")
+    if package is keras:
+        outputs = keras.ops.broadcast_to(keras.ops.sum(inputs, 0, keepdims=True), (3, 4))
+    else:
+        outputs = 3.0 - inputs  # a constant and a tensor
+    model = package.Model(inputs, package.layers.Dense(2)(outputs))
+    model.save(tmp_path / f"a{suffix}")
+    x = np.ones((3, 4), "float32")
+    again = loading.load_model(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(again(x), model(x))
+
+    def change(config):
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "BroadcastTo":
+                layer["config"]["shape"] = [10**6, 10**6]
+                layer["inbound_nodes"] = [{"args": [1.0], "kwargs": {}}]
+            elif layer["class_name"] == "TFOpLambda":
+                layer["config"]["function"] = "ones"
+                layer["inbound_nodes"] = [["_CONSTANT_VALUE", -1, [10**6, 10**6], {}]]
+        return config
+
+    path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", change)
+    with pytest.raises(InputError, match="is called on no layer's output"):
+        loading.load_model(path)
+
+
+@every_file
+def test_weights_that_no_file_holds_are_honest(kind, tmp_path):
+    """Layers without weights, untrained ones, and what draws numbers."""
+    package, suffix = FILES[kind]
+    la = package.layers
+    plain = package.Sequential([package.Input((4, 4, 1)), la.Rescaling(0.5), la.Flatten()])
+    drawing = package.Sequential(
+        [
+            package.Input((4,)),
+            la.GaussianNoise(0.1),
+            la.Dense(300, kernel_initializer=package.initializers.Orthogonal(seed=1)),
+            la.Dropout(0.5, seed=3),
+            la.BatchNormalization(),
+        ]
+    )
+    for model in (plain, drawing):
+        model.save(tmp_path / f"a{suffix}")
+        again = loading.load_model(tmp_path / f"a{suffix}")
+        for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_registered_classes_and_functions_are_known(tmp_path):
     for package in (keras, tf_keras):
 
