@@ -113,7 +113,7 @@ def _variable_bytes(tf, arguments) -> int:
     value, shape = arguments.get("initial_value"), tf.TensorShape(arguments.get("shape"))
     dtype = arguments.get("dtype")
     if not (shape.is_fully_defined() and dtype):
-        with tf.Graph().as_default():
+        with tf.__internal__.FuncGraph("size").as_default():  # which takes eager tensors in
             value = tf.convert_to_tensor(value() if callable(value) else value)
         shape, dtype = value.shape, value.dtype
     return (shape.num_elements() or 0) * tf.as_dtype(dtype).size
