@@ -16,7 +16,7 @@ from collections import Counter
 
 import numpy as np
 
-from tfkd.errors import InputError, WorkerError
+from tfkd.errors import InputError, UnsupportedError, WorkerError
 from tfkd.escaping import in_lines
 from tfkd.files import write_atomically
 from tfkd.model import binding
@@ -200,6 +200,16 @@ class TFLiteModel:
         return flatbuffer.hybrid_results(self._parsed)
 
     @functools.cached_property
+    def sparse_tensors(self) -> tuple[str, ...]:
+        """Names of the weights in a sparse format; microcontrollers read them as dense ones."""
+        return tuple(
+            flatbuffer.name_of(tensor)
+            for graph in self._parsed.subgraphs
+            for tensor in graph.tensors
+            if tensor.sparsity is not None
+        )
+
+    @functools.cached_property
     def keeps_state(self) -> bool:
         """Whether a call changes what the next one answers (fused recurrent kernels do).
 
@@ -279,6 +289,8 @@ class TFLiteModel:
     def _predict(self, x, engine: str = "xnnpack", threads: int = 1) -> list[np.ndarray]:
         """Return what `predict` does as a flat list, in the order of the outputs."""
         interpreter.check_engine(engine)
+        if engine == "tflm":
+            self._check_dense()
         arrays = self.input_arrays(x)
         self._check_outputs(next(len(array) for array in arrays if array is not None))
         results = self._run(arrays, engine, threads)
@@ -288,6 +300,15 @@ class TFLiteModel:
             for info, values in zip(self.outputs, results, strict=True)
             if info in shown
         ]
+
+    def _check_dense(self):
+        """Raise if weights are in a format that microcontrollers' kernels take for another."""
+        if self.sparse_tensors:
+            raise UnsupportedError(
+                "TensorFlow Lite for Microcontrollers would take the weights "
+                f"{self.sparse_tensors[0]!r}, stored in a sparse format, for dense ones; convert "
+                "the model without the converter's experimental sparsity."
+            )
 
     def _check_outputs(self, examples):
         """Raise if the results are no numbers, or too many of them."""
@@ -390,6 +411,11 @@ class TFLiteModel:
         wanted = self._visible("inputs")
         if not wanted:
             raise InputError("The file has no inputs for data, so it can't be run on any.")
+        for info in self.inputs:
+            if not info.is_numeric:
+                raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
+            if not info.shape or 0 in info.shape:
+                raise InputError(f"The input {info.name!r}, {list(info.shape)}, takes no examples.")
         x = self._slots("inputs").bind(x, "x", extra=True, arrays=True)
         given = [self._array(info, values) for info, values in zip(wanted, x, strict=True)]
         lengths = {len(array) for array in given}
@@ -419,7 +445,8 @@ class TFLiteModel:
                 tensor = int(op.inputs[0])
                 continue
             if kind in ("FULLY_CONNECTED", "CONV_2D"):
-                return None if op.builtinOptions.fusedActivationFunction else "linear"
+                options = op.builtinOptions
+                return None if options and options.fusedActivationFunction else "linear"
             return {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}.get(kind)
         return None
 
@@ -444,11 +471,10 @@ class TFLiteModel:
         return dataclasses.replace(slots, entries=tuple(entries))
 
     def _array(self, info: TensorInfo, values) -> np.ndarray:
-        if not info.is_numeric:
-            raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
-        if not info.shape or 0 in info.shape:
-            raise InputError(f"The input {info.name!r}, {list(info.shape)}, takes no examples.")
-        values = np.asarray(values)
+        try:
+            values = np.asarray(values)
+        except ValueError as error:  # rows of different lengths
+            raise InputError(f"The data for input {info.name!r} is no array: {error}") from None
         # A step file's tensors hold one step of a sequence.
         free = 2 if self.states and info.name.startswith(STEP) else 1
         fits = values.ndim == len(info.shape) and all(
@@ -484,10 +510,9 @@ class TFLiteModel:
         Raises:
             InputError: as `input_arrays`.
         """
-        tensors = []
-        for info, array in zip(self.inputs, self.input_arrays(x), strict=True):
-            size = times * math.prod(info.shape) * np.dtype(info.dtype).itemsize
-            _check_memory(size, f"A call's examples for {info.name!r}")
+        tensors, arrays = [], self.input_arrays(x)
+        self._check_call(times)
+        for info, array in zip(self.inputs, arrays, strict=True):
             if array is None:
                 shape, dtype, value = self._initial(info)
                 array = np.full((1, *shape), value, dtype)
@@ -495,6 +520,18 @@ class TFLiteModel:
                 array = array[:, :1]
             tensors.append(np.resize(array, (info.shape[0] * times, *array.shape[1:])))
         return tensors
+
+    def _check_call(self, times: int = 1, most: float = math.inf):
+        """Raise if the inputs of a call are no numbers, or more bytes than fit or are allowed."""
+        size = 0
+        for info in self.inputs:
+            if not info.is_numeric:
+                raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
+            # Drawn numbers are float64 at first.
+            size += times * math.prod(info.shape) * max(8, np.dtype(info.dtype).itemsize)
+        if size > most:
+            raise InputError(f"A call's inputs take {size:,} bytes; at most {most:,} are drawn.")
+        _check_memory(size, "A call's inputs")
 
     def to_json(self) -> dict:
         """Return what the file is as plain values; the keys are those of `tfkd inspect`."""

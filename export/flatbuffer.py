@@ -22,6 +22,16 @@ _QUANTIZED = ("int8", "uint8", "int16")
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 # Numbers that are quantized at a time, in float64.
 _BLOCK = 1 << 20
+# Of types of no fixed size (strings, handles) there is none.
+_BITS = {
+    **{name: int(name.lstrip("uint")) for name in (*INTEGERS, "int4", "uint4", "int2")},
+    **{"bool": 8, "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64},
+    **{"complex64": 64, "complex128": 128, "float8_e4m3fn": 8, "float8_e5m2": 8},
+}
+_LIMITS = {
+    **{name: (np.iinfo(name).min, np.iinfo(name).max) for name in INTEGERS},
+    **{"int4": (-8, 7), "uint4": (0, 15), "int2": (-2, 1)},
+}
 _NUMBERS = (*INTEGERS, "bool", "float16", "float32", "float64", "complex64", "complex128")
 
 
@@ -99,15 +109,21 @@ def parse(data: bytes):
         flaw = _too_much(root, min(len(data) // _LEAST_TABLE, _MOST_TABLES))
         if flaw is None:
             model = schema.ModelT.InitFromPackedBuf(data, 0)
-            _fill_in(model)
-            flaw = next(_flaws(model), None)
     except Exception as error:  # whatever a malformed buffer makes the reader raise
-        raise InputError(
-            f"These {len(data)} bytes are a damaged .tflite file ({error})."
-        ) from error
+        raise _damaged(data, str(error) or type(error).__name__) from error
+    if flaw is None:
+        _fill_in(model, data)
+        flaw = next(_flaws(model), None)
     if flaw is not None:
-        raise InputError(f"These {len(data)} bytes are a damaged .tflite file ({flaw}).")
+        raise _damaged(data, flaw)
     return model
+
+
+def _damaged(data: bytes, flaw: str) -> InputError:
+    return InputError(
+        f"These {len(data)} bytes are a damaged .tflite file ({' '.join(flaw.split())}): copy the "
+        "file again, or convert the model again."
+    )
 
 
 # A table is at least its place in a list and the distance to its layout. The verifier of
@@ -128,8 +144,8 @@ def _too_much(root, most: int) -> str | None:
     return None if count <= most else f"its lists have {count} entries or more"
 
 
-def _fill_in(model):
-    """Put empty lists where a writer has left them out."""
+def _fill_in(model, data: bytes):
+    """Put empty lists where a writer has left them out, and data that lie behind the rest."""
 
     def fill(thing, names, make=list):
         for name in names:
@@ -147,6 +163,10 @@ def _fill_in(model):
             fill(op, ("inputs", "outputs"), none)
     for signature in model.signatureDefs:
         fill(signature, ("inputs", "outputs"))
+    for buffer in model.buffers:  # 0 and 1 are no places
+        if buffer.data is None and 1 < buffer.offset <= buffer.offset + buffer.size <= len(data):
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
 
 
 def _flaws(model):
@@ -154,52 +174,191 @@ def _flaws(model):
     if not model.subgraphs or not len(model.subgraphs[0].outputs):
         yield "it has no output"
         return
+    for i, buffer in enumerate(model.buffers):
+        if buffer.data is None and buffer.offset > 1:
+            yield f"buffer {i} has {buffer.size} bytes at {buffer.offset}, behind the end"
     for number, graph in enumerate(model.subgraphs):
-        count = len(graph.tensors)
-
-        def outside(indices, least, count=count):
-            return any(not least <= int(i) < count for i in indices)
-
-        if outside(graph.inputs, 0) or outside(graph.outputs, 0):
-            yield f"subgraph {number} has inputs or outputs that do not exist"
         for i, tensor in enumerate(graph.tensors):
-            for flaw in _flaws_of(tensor, len(model.buffers)):
-                yield f"tensor {i} of subgraph {number} {flaw}"
-        for i, op in enumerate(graph.operators):
-            if not 0 <= op.opcodeIndex < len(model.operatorCodes):
-                yield f"operator {i} of subgraph {number} has no code"
-            # -1 stands for an input that is left out.
-            if outside(op.inputs, -1) or outside(op.outputs, 0):
-                yield f"operator {i} of subgraph {number} has tensors that do not exist"
-    for signature in model.signatureDefs:
-        if signature.subgraphIndex >= len(model.subgraphs):
-            yield "a signature has a subgraph that does not exist"
+            for flaw in _flaws_of_tensor(tensor, model):
+                yield f"tensor {i}, {name_of(tensor)[:80]!r}, of subgraph {number} {flaw}"
+                return
+        count = len(graph.tensors)
+        if not _inside(graph.inputs, 0, count) or not _inside(graph.outputs, 0, count):
+            yield f"subgraph {number} has inputs or outputs that do not exist"
             return
-        count = len(model.subgraphs[signature.subgraphIndex].tensors)
-        if any(not entry.tensorIndex < count for entry in signature.inputs + signature.outputs):
-            yield "a signature has tensors that do not exist"
+        for i, op in enumerate(graph.operators):
+            for flaw in _flaws_of_operator(op, graph, model):
+                yield f"operator {i} of subgraph {number} {flaw}"
+                return
+        yield from (f"subgraph {number} {flaw}" for flaw in _flaws_of_order(graph, model))
+    for i, signature in enumerate(model.signatureDefs):
+        yield from (f"signature {i} {flaw}" for flaw in _flaws_of_signature(signature, model))
     main = model.subgraphs[0]
     for i in (*main.inputs, *main.outputs):
-        info = tensor_info(main.tensors[i], None)
-        if info.scale is None:
-            continue
-        limits = np.iinfo(info.dtype)
-        if not (0.0 < info.scale < np.inf and limits.min <= info.zero_point <= limits.max):
-            yield f"tensor {i} has the scale {info.scale:g} and zero point {info.zero_point}"
+        if scale_of(main.tensors[i]) == 0.0 and dtype_of(main.tensors[i]) in _QUANTIZED:
+            yield f"tensor {i}, {name_of(main.tensors[i])[:80]!r}, has the scale 0"
 
 
-def _flaws_of(tensor, buffers: int):
-    if tensor.shape is not None:
-        shape = [int(size) for size in tensor.shape]
-        if any(size < 0 for size in shape) or math.prod(shape) >= _MOST_NUMBERS:
-            yield f"has the shape {shape[:8]}"
-    if tensor.buffer >= max(1, buffers):
+def _inside(indices, least: int, count: int) -> bool:
+    return all(least <= int(i) < count for i in indices)
+
+
+def _flaws_of_tensor(tensor, model):
+    shape = list(_shape_of(tensor))
+    if any(size < 0 for size in shape) or math.prod(shape) >= _MOST_NUMBERS:
+        yield f"has the shape {shape[:8]}"
+    signature = tensor.shapeSignature
+    if signature is not None and len(signature) not in (0, len(shape)):
+        yield f"has a shape of {len(shape)} sizes and a signature of {len(signature)}"
+    if tensor.buffer >= max(1, len(model.buffers)):
         yield "has a buffer that does not exist"
-    quantization = tensor.quantization
-    if quantization is not None:
-        scales, zero_points = quantization.scale, quantization.zeroPoint
-        if scales is not None and zero_points is not None and len(scales) != len(zero_points):
-            yield f"has {len(scales)} scales and {len(zero_points)} zero points"
+        return
+    if tensor.externalBuffer:
+        yield "has its values in another file, which is not read"
+    yield from _flaws_of_quantization(tensor, shape)
+    if tensor.sparsity is not None:
+        yield from _flaws_of_sparsity(tensor.sparsity, len(shape))
+    elif is_constant(tensor, model):
+        held, wanted = len(model.buffers[tensor.buffer].data), size_of(tensor)
+        if wanted is not None and held < wanted:
+            yield f"has {held} bytes of the {wanted} for {dtype_of(tensor)}{shape[:8]}"
+
+
+def _flaws_of_quantization(tensor, shape):
+    parts = tensor.quantization
+    if parts is None or parts.scale is None or not len(parts.scale):
+        return
+    points = [] if parts.zeroPoint is None else [int(point) for point in parts.zeroPoint]
+    if len(parts.scale) != len(points):
+        yield f"has {len(parts.scale)} scales and {len(points)} zero points"
+    bad = [scale for scale in parts.scale if not 0.0 <= scale < np.inf]
+    if bad:
+        yield f"has the scale {bad[0]:g}"
+    limits = _LIMITS.get(dtype_of(tensor))
+    for point in points:
+        if limits is not None and not limits[0] <= point <= limits[1]:
+            yield f"has the zero point {point}"
+    if len(points) > 1:
+        axis = parts.quantizedDimension
+        if not 0 <= axis < len(shape) or shape[axis] != len(points):
+            yield f"has {len(points)} scales along axis {axis} of {shape[:8]}"
+
+
+def _flaws_of_sparsity(parts, rank: int):
+    blocks = [int(i) for i in (parts.blockMap if parts.blockMap is not None else ())]
+    order = [int(i) for i in (parts.traversalOrder if parts.traversalOrder is not None else ())]
+    dimensions = parts.dimMetadata or []
+    every = list(range(rank + len(blocks)))
+    if sorted(order) != every or len(dimensions) != len(every) or not _inside(blocks, 0, rank):
+        yield f"has a sparse format that does not fit its {rank} dimensions"
+    for i, part in enumerate(dimensions):
+        lists = [part.arraySegments, part.arrayIndices]
+        if part.format not in _enum_names("DimensionType"):
+            yield f"has the format {part.format} in sparse dimension {i}"
+        elif part.format and any(one is None or one.values is None for one in lists):
+            yield f"has no segments or indices in sparse dimension {i}"
+        elif part.format and not _is_list_of_rows(*(one.values for one in lists)):
+            yield f"has segments that do not fit the indices in sparse dimension {i}"
+
+
+def _is_list_of_rows(segments, indices) -> bool:
+    ends = np.asarray(segments).astype(np.int64)
+    rising = len(ends) > 0 and ends[0] == 0 and (np.diff(ends) >= 0).all()
+    return bool(rising) and ends[-1] == len(indices) and (np.asarray(indices) >= 0).all()
+
+
+# What operators must have that are read by their parts: the class of their options, and how many
+# dimensions their inputs have by place (`None`: any number).
+_PARTS = {
+    "AVERAGE_POOL_2D": ("Pool2DOptions", {0: 4}),
+    "BATCH_MATMUL": ("BatchMatMulOptions", {0: None, 1: None}),
+    "CALL_ONCE": ("CallOnceOptions", {}),
+    "CONV_2D": ("Conv2DOptions", {0: 4, 1: 4}),
+    "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", {0: 4, 1: 4}),
+    "DEQUANTIZE": (None, {0: None}),
+    "FULLY_CONNECTED": ("FullyConnectedOptions", {0: None, 1: 2}),
+    "IF": ("IfOptions", {0: None}),
+    "L2_POOL_2D": ("Pool2DOptions", {0: 4}),
+    "MAX_POOL_2D": ("Pool2DOptions", {0: 4}),
+    "QUANTIZE": (None, {0: None}),
+    "TRANSPOSE_CONV": ("TransposeConvOptions", {1: 4, 2: 4}),
+    "WHILE": ("WhileOptions", {}),
+}
+
+
+def _flaws_of_operator(op, graph, model):
+    if not 0 <= op.opcodeIndex < len(model.operatorCodes):
+        yield "has no code"
+        return
+    count = len(graph.tensors)
+    among = [indices for indices in (op.inputs, op.intermediates) if indices is not None]
+    # -1 stands for an input that is left out.
+    if not all(_inside(indices, -1, count) for indices in among) or not _inside(
+        op.outputs, 0, count
+    ):
+        yield "has tensors that do not exist"
+        return
+    kind = _op_name(model.operatorCodes[op.opcodeIndex])
+    wanted, ranks = _PARTS.get(kind, (None, {}))
+    options = [one for one in (op.builtinOptions, op.builtinOptions2) if one is not None]
+    # Options that are left out have the schema's defaults.
+    if wanted is not None and any(type(one).__name__ != f"{wanted}T" for one in options):
+        yield f"is a {kind} with {type(options[0]).__name__.removesuffix('T')}, not {wanted}"
+    if kind in _PARTS and kind not in _CONTROL and not len(op.outputs):
+        yield f"is a {kind} without an output"
+    for place, rank in ranks.items():
+        if place >= len(op.inputs) or op.inputs[place] < 0:
+            yield f"is a {kind} without input {place}"
+            return
+        shape = _shape_of(graph.tensors[op.inputs[place]])
+        # An empty shape may be one that is not known before the file runs.
+        if shape and rank is not None and len(shape) != rank:
+            yield f"is a {kind} with input {place} of {len(shape)} dimensions, not {rank}"
+    if kind in _CONTROL:
+        numbers = [
+            number for one in options for name, number in vars(one).items() if "ubgraph" in name
+        ]
+        if not numbers or not _inside(numbers, 0, len(model.subgraphs)):
+            yield f"is a {kind} of a subgraph that does not exist"
+
+
+_CONTROL = ("CALL_ONCE", "IF", "WHILE")
+
+
+def _flaws_of_order(graph, model):
+    """Yield what is read before it is there, and what is made twice."""
+    there = {int(i) for i in graph.inputs}
+    free = set()  # what needs no operator to make it, and may have one
+    for i, tensor in enumerate(graph.tensors):
+        if is_constant(tensor, model):
+            there.add(i)
+        elif tensor.isVariable or 0 in _shape_of(tensor):
+            free.add(i)
+    made = {int(i) for op in graph.operators for i in op.outputs}
+    for number, op in enumerate(graph.operators):
+        kind = _op_name(model.operatorCodes[op.opcodeIndex])
+        missing = ({int(i) for i in op.inputs} & made) - there - free
+        if missing:
+            yield f"has operator {number}, {kind}, read tensor {min(missing)} before it is made"
+        for i in map(int, op.outputs):
+            if i in there and i not in free:
+                yield f"has operator {number}, {kind}, make tensor {i}, which is there before"
+            there.add(i)
+    missing = {int(i) for i in graph.outputs} - there - free
+    if missing:
+        yield f"has the output {min(missing)}, which no operator makes"
+
+
+def _flaws_of_signature(signature, model):
+    if signature.subgraphIndex >= len(model.subgraphs):
+        yield "has a subgraph that does not exist"
+        return
+    graph = model.subgraphs[signature.subgraphIndex]
+    for what in ("inputs", "outputs"):
+        known = {int(i) for i in getattr(graph, what)}
+        strange = {entry.tensorIndex for entry in getattr(signature, what)} - known
+        if strange:
+            yield f"has the tensor {min(strange)}, which is none of its subgraph's {what}"
 
 
 def op_names(model) -> list[str]:
@@ -233,9 +392,20 @@ def name_of(tensor) -> str:
     return (tensor.name or b"?").decode(errors="replace")
 
 
+def _shape_of(tensor) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
+
+
+def size_of(tensor) -> int | None:
+    """Return the bytes of a tensor's numbers, `None` for a type of no fixed size."""
+    bits = _BITS.get(dtype_of(tensor))
+    return None if bits is None else (math.prod(_shape_of(tensor)) * bits + 7) // 8
+
+
 def is_constant(tensor, model) -> bool:
     """Tell whether a tensor's values stand in the file."""
-    return tensor.buffer > 0 and model.buffers[tensor.buffer].data is not None
+    data = model.buffers[tensor.buffer].data if tensor.buffer > 0 else None
+    return data is not None and (len(data) > 0 or 0 in _shape_of(tensor))
 
 
 def scale_of(tensor) -> float | None:
@@ -259,7 +429,7 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
     signature = () if tensor.shapeSignature is None else tensor.shapeSignature
     return TensorInfo(
         name=name or name_of(tensor),
-        shape=tuple(int(size) for size in (tensor.shape if tensor.shape is not None else ())),
+        shape=_shape_of(tensor),
         dtype=dtype_of(tensor),
         scale=float(quantization.scale[0]) if scaled else None,
         zero_point=int(quantization.zeroPoint[0]) if scaled else None,
@@ -275,6 +445,7 @@ def touched(graph) -> set[int]:
     return {int(i) for indices in lists for i in indices if i >= 0}
 
 
+@functools.cache
 def op_names_known() -> frozenset[str]:
     """Return the names of TFLite's builtin operators."""
     return frozenset(_enum_names("BuiltinOperator").values()) - {"CUSTOM"}
@@ -303,20 +474,8 @@ def hybrid_results(model) -> tuple[str, ...]:
     return tuple(found)
 
 
-_BITS = {"int4": 4, "uint4": 4, "int2": 2, "bool": 8}
-
-
 def peak_activation_bytes(model) -> int:
     """Return the bytes of activations that live at the same time, at most, in any subgraph."""
-
-    def size(tensor) -> int:
-        kind = dtype_of(tensor)
-        if kind not in _BITS:
-            digits = "".join(c for c in kind if c.isdigit())
-            _BITS[kind] = int(digits) if digits else 32
-        shape = np.asarray(tensor.shape if tensor.shape is not None else (), np.float64)
-        return int(np.prod(shape)) * _BITS[kind] // 8
-
     peaks = []
     for graph in model.subgraphs:
         last = len(graph.operators)
@@ -336,8 +495,8 @@ def peak_activation_bytes(model) -> int:
         change = np.zeros(last + 2, np.int64)
         for i, time in born.items():
             if not is_constant(graph.tensors[i], model):
-                change[time] += size(graph.tensors[i])
-                change[dies[i] + 1] -= size(graph.tensors[i])
+                change[time] += size_of(graph.tensors[i]) or 0
+                change[dies[i] + 1] -= size_of(graph.tensors[i]) or 0
         peaks.append(int(change.cumsum().max()))
     return max(peaks)
 

@@ -29,9 +29,13 @@ from . import flatbuffer, metrics, sandbox
 from .artifact import TFLiteModel
 from .interpreter import check_answers, open_runner
 
+# No microcontroller holds as much.
+_MOST_BYTES = 256 << 20
 # Arenas are aligned to 16 bytes.
 _STEP = 16
 _TRIAL_SECONDS = 60.0
+# Arenas that are tried; a file whose answers are steady takes some 30.
+_MOST_TRIALS = 400
 # How far above the least arena every power of two is tried too.
 _CHECKED_BYTES = 1024
 # For what a 32-bit target, another version or another alignment may do otherwise.
@@ -219,7 +223,7 @@ def margin_for(file: TFLiteModel) -> int:
     for graph in model.subgraphs:
         for op in graph.operators:
             find = _CMSIS_NN.get(names[op.opcodeIndex])
-            if find is not None:
+            if find is not None and op.builtinOptions is not None:
                 scratch, sums = find(_Operation(graph, op))
                 largest, kept = max(largest, scratch), kept + sums
     return _round_up(_LEAST_MARGIN + largest + kept)
@@ -322,9 +326,8 @@ def _random_call(file: TFLiteModel) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     states = {name for name, _ in file.states}
     tensors = []
+    file._check_call(most=_MOST_BYTES)
     for info in file.inputs:
-        if not info.is_numeric:
-            raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
         if info.name in states:
             values = info.quantize(np.zeros(info.shape, np.float32))
         elif info.scale is not None:
@@ -348,6 +351,7 @@ class _Trial:
 
 def _search(file: TFLiteModel, call) -> _Trial:
     """Find the least arena in which a call is answered as in one that is large enough."""
+    file._check_dense()
     outputs = len(file.outputs)
     enough = 16 * _round_up(file.activation_bytes + file.size) + (1 << 20)
     with sandbox.Worker() as worker:
@@ -359,9 +363,17 @@ def _search(file: TFLiteModel, call) -> _Trial:
             return check_answers(answers, file.outputs), *sizes
 
         spoiled = False  # whether this process ran in too small an arena and went on
+        trials = 0
 
         def fits(size):
-            nonlocal spoiled
+            nonlocal spoiled, trials
+            trials += 1
+            if trials > _MOST_TRIALS:
+                raise ConversionError(
+                    "TensorFlow Lite for Microcontrollers gives other answers from call to call, "
+                    f"in {_MOST_TRIALS} arenas: the file has it read what nothing has written. "
+                    "Convert the model again."
+                )
             while True:
                 try:
                     answers = run(size)[0]

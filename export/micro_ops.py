@@ -247,6 +247,11 @@ def _problems(file, layers):
             f"the weights at {at(file.hybrid_ops)} are narrower than the arithmetic there, as in "
             "float16, dynamic-range and int4 files: convert to 'int8'"
         )
+    if file.sparse_tensors:
+        yield (
+            f"it would take the weights at {at(file.sparse_tensors)}, which are in a sparse "
+            "format, for dense ones: convert without the converter's experimental sparsity"
+        )
     if gathers:
         yield (
             f"its GATHER (at {at(gathers)}) has no 16 bits: convert to 'int8', or look the "

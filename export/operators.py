@@ -303,9 +303,7 @@ def profile(
     for name, value in (("threads", threads), ("runs", 1 if runs is None else runs)):
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} must be an integer of at least 1, got {value!r}.")
-    for info in file.inputs:
-        if not info.is_numeric:
-            raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
+    file._check_call()
     model = file._parsed
     main = model.subgraphs[0]
     free = [i for i in main.inputs if any(place > 0 for place in _free(main.tensors[i]))]
@@ -605,8 +603,4 @@ def _kernel_macs(kind: str, op, shapes, result) -> int | None:
 
 
 def _bytes(tensor) -> int:
-    kind = flatbuffer.dtype_of(tensor)
-    digits = "".join(filter(str.isdigit, kind))
-    bits = int(digits) if digits else 8 if kind == "bool" else 32
-    shape = tensor.shape if tensor.shape is not None else ()
-    return (math.prod(map(int, shape)) * bits + 7) // 8
+    return flatbuffer.size_of(tensor) or 0

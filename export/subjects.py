@@ -201,6 +201,7 @@ def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
         raise InputError(
             f"The input {free[0]!r} has a free size: give inputs= of the size to be measured."
         )
+    file._check_call(times)
     rng = np.random.default_rng(seed)
     return [
         info.quantize(rng.random((info.shape[0] * times, *info.shape[1:]), np.float32))

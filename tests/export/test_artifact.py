@@ -141,12 +141,12 @@ DAMAGE = {
     "operator 1 .* has no code": lambda m, g: setattr(g.operators[1], "opcodeIndex", 99),
     "operator 2 .* has tensors": lambda m, g: setattr(g.operators[2], "inputs", [0, -2]),
     "operator 0 .* has tensors": lambda m, g: setattr(g.operators[0], "outputs", [-1]),
-    "a signature has a subgraph": lambda m, g: setattr(m.signatureDefs[0], "subgraphIndex", 1),
-    "a signature has tensors": lambda m, g: setattr(
+    "signature 0 has a subgraph": lambda m, g: setattr(m.signatureDefs[0], "subgraphIndex", 1),
+    "signature 0 has the tensor": lambda m, g: setattr(
         m.signatureDefs[0].inputs[0], "tensorIndex", 2**31
     ),
-    "has the scale 0 and": lambda m, g: setattr(pixels(g).quantization, "scale", [0.0]),
-    "has the scale nan and": lambda m, g: setattr(pixels(g).quantization, "scale", [np.nan]),
+    "has the scale 0": lambda m, g: setattr(pixels(g).quantization, "scale", [0.0]),
+    "has the scale nan": lambda m, g: setattr(pixels(g).quantization, "scale", [np.nan]),
     "zero point 128": lambda m, g: setattr(pixels(g).quantization, "zeroPoint", [128]),
 }
 

@@ -2,7 +2,11 @@
 
 import collections
 import json
+import math
+import os
+import pathlib
 import time
+import traceback
 import warnings
 
 import keras
@@ -10,13 +14,18 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, artifact, sandbox, to_tflite, verify
+from tfkd.export import TFLiteModel, artifact, micro, micro_bundle, sandbox, to_tflite, verify
+from tfkd.export.operators import operators, profile
+from tflite_mutants import mutant
 from tiny_models import cnn, dense
 
-from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.errors import ConversionError, InputError, TfkdError, WorkerError
 from tfkd.loading import load_model
+from tfkd.pruning import sparsity
 
 FILES, SAVED = 2000, 200
+# Which structural mutants: "2000", or "500-1000" for a part of them; each is drawn by its number.
+MUTANTS = os.environ.get("TFKD_MUTANTS", "72")
 # What a damaged file may take of a child's memory, of ours, and of time.
 CHILD_BYTES, OUR_BYTES, SECONDS = 512 << 20, 256 << 20, 1.5
 HUGE = (-1, 0, 2**31 - 1, -(2**31), 2**30, 2**28, 2**24, 2**16, 4096, 255)
@@ -115,6 +124,66 @@ def whole():
     return {name: (files[name].data, model, x[:9]) for name, (model, x, _, _) in made.items()}
 
 
+@pytest.fixture(scope="module")
+def structures(whole, tmp_path_factory):
+    """The same of more kinds of files, whose structure is changed."""
+    import tensorflow as tf
+
+    class TwoSignatures(tf.Module):
+        one = tf.TensorSpec((1, 3))
+
+        @tf.function(input_signature=[one])
+        def double(self, x):
+            return {"y": x * 2.0}
+
+        @tf.function(input_signature=[one, one])
+        def add(self, a, b):
+            return {"sum": a + b, "less": a - b}
+
+        def answer(self, x):
+            return {"sum": x["a"] + x["b"], "less": x["a"] - x["b"]}
+
+    rng = np.random.default_rng(0)
+    net, images = whole["CNN float32"][1:]
+    x = rng.random((9, 6, 3), "float32")
+    inputs = keras.Input((6, 3))
+    lstm = Remembered(inputs, keras.layers.Dense(2)(keras.layers.LSTM(4)(inputs)))
+    made = {
+        "CNN dynamic": (to_tflite(net, "dynamic").data, net, images),
+        "CNN float16": (to_tflite(net, "float16").data, net, images),
+        "LSTM loop": (to_tflite(lstm, "float32", recurrent="loop").data, lstm, x),
+    }
+    inputs = keras.Input((16,))
+    sparse = Remembered(inputs, keras.layers.Dense(32)(inputs))
+    held = np.kron(rng.random((4, 8)) > 0.7, np.ones((4, 4)))
+    sparse.set_weights([w * held if w.ndim > 1 else w for w in sparse.get_weights()])
+    converter = tf.lite.TFLiteConverter.from_keras_model(sparse)
+    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    made["sparse"] = (converter.convert(), sparse, rng.random((9, 16), "float32"))
+    two = TwoSignatures()
+    folder = tmp_path_factory.mktemp("two")
+    tf.saved_model.save(two, folder, signatures={"double": two.double, "add": two.add})
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(folder), signature_keys=["double", "add"]
+    )
+    pair = [rng.random((9, 3), "float32") for _ in "ab"]
+    made["two signatures"] = (converter.convert(), two.answer, {"a": pair[0], "b": pair[1]})
+    return {**whole, **made}
+
+
+class Kept:
+    """A worker that the next call takes up again: a process of its own for each takes seconds."""
+
+    def __init__(self, worker):
+        self.worker = worker
+
+    def __enter__(self):
+        return self.worker
+
+    def __exit__(self, *exception):
+        pass
+
+
 @pytest.fixture
 def limited(monkeypatch):
     """A worker with little memory and little time for what runs in it."""
@@ -180,6 +249,93 @@ def test_damaged_tflite_files(whole, limited):
     assert {kind for kind, _ in counts} == {kind.__name__ for kind in KINDS}
     assert longest < 4 * SECONDS + 10  # two runs, and what a loaded machine adds
     assert grown < OUR_BYTES
+
+
+def numbers(file):
+    """Return drawn data that a file's inputs say they take."""
+    rng = np.random.default_rng(0)
+    shapes = [(5, *info.shape[1:]) for info in file._visible("inputs")]
+    small = [shape if math.prod(shape) < 2**20 else (5, 1) for shape in shapes]
+    return [rng.random(shape, "float32") for shape in small]
+
+
+def calls(data, model, x, folder):
+    """Return what is called on a file: name → function."""
+    file = TFLiteModel(data)
+    return {
+        "describe": lambda: (str(file.describe()), json.dumps(file.to_json())),
+        "select": lambda: [file.select(name).describe() for name in file.signatures],
+        "operators": lambda: operators(file),
+        "sparsity": lambda: sparsity(file).describe(),
+        "predict": lambda: file.predict(numbers(file)),
+        "verify": lambda: verify(file, model, x),
+        "micro_bundle": lambda: micro_bundle(file, folder, "m").describe(),
+        "profile": lambda: profile(file, runs=1, timeout=SECONDS).describe(),
+    }
+
+
+def kind_of(error):
+    if isinstance(error, WorkerError):
+        if error.timed_out:
+            return "took too long"
+        return "exception in the child" if error.signal is None else "ended the child"
+    return type(error).__name__
+
+
+def children():
+    """Return the ids of this process's children (Linux)."""
+    found = []
+    for path in pathlib.Path("/proc/self/task").glob("*/children"):
+        found += path.read_text().split()
+    return set(found)
+
+
+def test_structural_mutants(structures, limited, monkeypatch, tmp_path):
+    """Whatever a file's structure says, each call ends soon, by an answer or tfkd's own error."""
+    first, _, last = MUTANTS.rpartition("-")
+    monkeypatch.setattr(micro, "_TRIAL_SECONDS", SECONDS)
+    counts, raw, slow, before = collections.Counter(), [], [], children()
+    with sandbox.Worker(memory_bytes=CHILD_BYTES) as other:
+        monkeypatch.setattr(sandbox, "Worker", lambda: Kept(other))
+        for number in range(int(first or 0), int(last)):
+            rng = np.random.default_rng((19, number))
+            name = list(structures)[number % len(structures)]
+            data, model, x = structures[name]
+            data, what = mutant(data, rng)
+
+            def attempt(call, function, about=(number, name, what)):
+                start = time.monotonic()
+                try:
+                    with warnings.catch_warnings():
+                        warnings.filterwarnings("ignore", "VERIFICATION FAILED")
+                        result = function()
+                    counts[call, "answered"] += 1
+                    return result
+                except TfkdError as error:
+                    counts[call, kind_of(error)] += 1
+                    if not str(error) or "\n" in str(error):
+                        raw.append((*about, call, str(error)))
+                    print(*about, call, kind_of(error), str(error)[:300], flush=True)
+                except Exception:
+                    counts[call, "RAW"] += 1
+                    raw.append((*about, call, traceback.format_exc(limit=-3)))
+                    print(*raw[-1], flush=True)
+                finally:
+                    if time.monotonic() - start > 4 * SECONDS + 10:
+                        slow.append((*about, call, time.monotonic() - start))
+                        print(*slow[-1], flush=True)
+                return {}
+
+            folder = tmp_path / str(number)
+            opened = attempt("read", lambda d=data, m=model, x=x, f=folder: calls(d, m, x, f))
+            for call, function in opened.items():
+                attempt(call, function)
+        running = {str(one._process.pid) for one in (limited, other) if one.alive}
+        assert children() <= before | running
+    for (call, what), count in sorted(counts.items()):
+        print(f"{call:14}{what:28}{count:5}")
+    assert not raw
+    assert not slow
 
 
 def test_truncated_keras_files(tmp_path, rng):

@@ -216,7 +216,6 @@ LSTM_MACS = 2 * 5 * (4 * 3 * 4 + 4 * 4 * 4)
         ("RNN", {0: (2, 3), 1: (4, 3), 2: (4, 4), 3: (4,)}, (2, 4), None, 2 * (12 + 16)),
         ("ADD", {0: (2, 3), 1: (2, 3)}, (2, 3), None, 0),
         ("CUSTOM", {0: (2, 3)}, (2, 3), None, None),
-        ("FULLY_CONNECTED", {0: (2, 3)}, (2, 3), None, None),  # no weights: damaged
     ],
 )
 def test_macs_of_one_operator(code, inputs, output, options, expected):
