@@ -131,9 +131,9 @@ def pixels(graph):
 
 DAMAGE = {
     "it has no output": lambda m, g: setattr(g, "outputs", None),
-    "tensor 3 .* has the shape": lambda m, g: setattr(g.tensors[3], "shape", [-1, 8]),
-    "tensor 4 .* has the shape": lambda m, g: setattr(g.tensors[4], "shape", [2**16, 2**15]),
-    "tensor 2 .* has a buffer": lambda m, g: setattr(g.tensors[2], "buffer", len(m.buffers)),
+    "tensor 3, .* has the shape": lambda m, g: setattr(g.tensors[3], "shape", [-1, 8]),
+    "tensor 4, .* has the shape": lambda m, g: setattr(g.tensors[4], "shape", [2**16, 2**15]),
+    "tensor 2, .* has a buffer": lambda m, g: setattr(g.tensors[2], "buffer", len(m.buffers)),
     "has 1 scales and 2 zero points": lambda m, g: setattr(
         pixels(g).quantization, "zeroPoint", [0, 0]
     ),
@@ -147,6 +147,34 @@ DAMAGE = {
     ),
     "has the scale 0": lambda m, g: setattr(pixels(g).quantization, "scale", [0.0]),
     "has the scale nan": lambda m, g: setattr(pixels(g).quantization, "scale", [np.nan]),
+    "has the scale inf": lambda m, g: setattr(g.tensors[3].quantization, "scale", [np.inf] * 10),
+    "has 2 scales along axis 7": lambda m, g: g.tensors[3].quantization.__dict__.update(
+        scale=[0.1, 0.1], zeroPoint=[0, 0], quantizedDimension=7
+    ),
+    "has a shape of 4 sizes and a signature of 1": lambda m, g: setattr(
+        pixels(g), "shapeSignature", [-1]
+    ),
+    "has its values in another file": lambda m, g: setattr(g.tensors[2], "externalBuffer", 1),
+    "has 1 bytes of the [0-9]+ for int": lambda m, g: setattr(
+        m.buffers[g.tensors[g.operators[0].inputs[1]].buffer], "data", [0]
+    ),
+    "buffer 1 has 9 bytes at 99999": lambda m, g: m.buffers[1].__dict__.update(
+        data=None, offset=99999, size=9
+    ),
+    "operator 0 .* is a CONV_2D without input 1": lambda m, g: setattr(
+        g.operators[0], "inputs", g.operators[0].inputs[:1]
+    ),
+    "is a CONV_2D with Pool2DOptions": lambda m, g: g.operators[0].__dict__.update(
+        builtinOptions=schema.Pool2DOptionsT(),
+        builtinOptionsType=schema.BuiltinOptions.Pool2DOptions,
+    ),
+    "is a CONV_2D with input 0 of 2 dimensions": lambda m, g: setattr(pixels(g), "shape", [8, 8]),
+    "operator 0, [A-Z_]*, read tensor [0-9]+ before": lambda m, g: g.operators.reverse(),
+    "make tensor [0-9]+, which is there before": lambda m, g: g.operators.append(g.operators[0]),
+    "has the output [0-9]+, which no operator makes": lambda m, g: g.operators.pop(),
+    "sparse format that does not fit its 4": lambda m, g: setattr(
+        g.tensors[g.operators[0].inputs[1]], "sparsity", schema.SparsityParametersT()
+    ),
     "zero point 128": lambda m, g: setattr(pixels(g).quantization, "zeroPoint", [128]),
 }
 
