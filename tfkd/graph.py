@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -421,14 +420,13 @@ def _parts(node):
 def _is_implicit(name: str, value, node) -> bool:
     """Tell whether Keras 3 put an argument into a call that its author did not.
 
-    It records the masks it hands on. And it records what `training` is by default, which
-    means nothing: whatever the model is called with replaces it.
+    It records the masks it hands on. And it records `training`, by default or given, which
+    means nothing: whatever the model is called with, in `fit` True, replaces it.
     """
     if value is None:
         return True
     if name == "training":
-        parameters = inspect.signature(node.operation.call).parameters
-        return name in parameters and value is parameters[name].default
+        return getattr(node.operation, "_call_has_training_arg", False)
     if name != "mask" and (not name.endswith("_mask") or name == "attention_mask"):
         return False
     own = [getattr(tensor, "_keras_mask", None) for tensor in node.arguments.keras_tensors]

@@ -133,6 +133,30 @@ def test_fine_tuning_moves_what_keras_moves(package, rng):
     assert kept == [package is tf_keras]
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_statistics_move_where_keras_moves_them(package, nested, training, rng):
+    """Keras 3's `fit` replaces the `training=` of a call, tf_keras keeps it."""
+    layers = package.layers
+    normalize = layers.BatchNormalization(momentum=0.5, name="bn")
+    if nested:
+        normalize = package.Sequential([package.Input((6,)), normalize], name="base")
+    i = package.Input((6,))
+    model = package.Model(i, layers.Dense(2)(normalize(i, training=training)))
+    x, y = rng.normal(2.0, 3.0, size=(32, 6)).astype("float32"), np.ones((32, 2))
+    before = weights_of(model)
+    qat = quantize_aware(model)
+    stripped = weights_of(strip_quantization(fitted(qat, x, y, shuffle=False), model))
+    model.compile(package.optimizers.SGD(0.0), "mse", run_eagerly=True)
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    name = "base/bn" if nested else "bn"
+    mean, variance = weights_of(model)[name][2:]
+    np.testing.assert_allclose(stripped[name][2], mean, atol=0.02)
+    np.testing.assert_allclose(stripped[name][3], variance, atol=0.2)
+    moves = training or package is not tf_keras
+    assert np.array_equal(before[name][2], stripped[name][2]) != moves
+
+
 def test_one_direction_of_a_bidirectional_layer_is_frozen(package, rng):
     layers = package.layers
     both = layers.Bidirectional(layers.LSTM(3), name="both")
