@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd import backends
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.pruning.wrapping import called, carried_back, wrapped
+from tfkd.pruning.wrapping import called, carried_back, is_frozen, wrapped
 
 _INITS = {
     "kmeans++": "KMEANS_PLUS_PLUS",
@@ -71,7 +71,7 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
         if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
             return None
         found = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
-        if not layer.trainable:
+        if not layer.trainable or is_frozen(layer, [weight for _, weight in found]):
             return "it is frozen"
         if not found:
             return f"tfmot leaves the kernels of {kind} as they are"

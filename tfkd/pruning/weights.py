@@ -14,7 +14,7 @@ import numpy as np
 
 from tfkd import backends
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.pruning.wrapping import called, carried_back, wrapped
+from tfkd.pruning.wrapping import called, carried_back, is_frozen, wrapped
 
 _SCHEDULES = ("polynomial", "constant")
 _EXPONENT = 3
@@ -42,7 +42,7 @@ def prune_weights(
     `strip_pruning`; and for int8 `quantize_aware(stripped, preserve="sparsity")`.
 
     Kernels of dense, convolutional and recurrent layers and embeddings are pruned; biases and
-    depthwise kernels are not.
+    depthwise kernels are not, nor layers that are frozen (`trainable=False`).
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
@@ -101,6 +101,8 @@ def prune_weights(
         if not weights:
             kind = type(layer).__name__
             return None if weights is None else f"tfmot leaves the kernels of {kind} dense"
+        if is_frozen(layer, weights):
+            return "it is frozen"
         part = amount
         if zeros and (reason := _too_narrow(weights, zeros[1])):
             return reason
@@ -144,7 +146,7 @@ def strip_pruning(sparse, model):
         raise InputError(f"The model {sparse.name!r} does not come from prune_weights.")
     for layer in pruned:
         step, last, calls = int(layer.pruning_step.numpy()), _last_step(layer), layer.calls
-        if step < last:
+        if step < last and layer.trainable:
             raise InputError(
                 f"The model was trained for {step // calls} of the {last // calls} steps after "
                 f"which {layer.name!r} has the zeros asked for; train it on, or give "
@@ -240,7 +242,8 @@ def wrapper():
                 self.pruning_step.assign_add(1)
                 return self.pruning_obj.conditional_mask_update()
 
-            utils.smart_cond(training, renew, lambda: None)
+            if self.trainable:  # what is frozen meanwhile keeps the zeros that it has
+                utils.smart_cond(training, renew, lambda: None)
             self.pruning_obj.weight_mask_op()
             return called(self.layer, inputs, args, kwargs)
 

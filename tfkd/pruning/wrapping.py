@@ -119,6 +119,12 @@ def carried_back(trained, model, plain):
     return stripped
 
 
+def is_frozen(layer, weights) -> bool:
+    """Tell whether any of these weights of a layer does not train."""
+    trained = {id(weight) for weight in layer.trainable_weights}
+    return not trained.issuperset(map(id, weights))
+
+
 def called(layer, inputs, args, kwargs):
     """Call a wrapped layer with what its wrapper was called with."""
     if not layer._expects_mask_arg:

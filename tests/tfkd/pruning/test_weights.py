@@ -443,6 +443,34 @@ def test_the_values_may_start_in_any_of_tfmots_ways(init):
     assert clustered.tfkd_whole == {model.layers[1].name: "left out by skip"}
 
 
+def test_frozen_layers_are_not_pruned(package):
+    """Alone, in a nested model, in part; and what is frozen only once it is wrapped."""
+    layers = package.layers
+    base = package.Sequential([package.Input((2, 8)), layers.Dense(8, name="inner")], name="base")
+    base.trainable = False
+    both = layers.Bidirectional(layers.LSTM(4, return_sequences=True), name="both")
+    i = package.Input((2, 8))
+    x = layers.Dense(6, name="later")(both(base(i, training=False)))
+    x = layers.Dense(4, name="frozen", trainable=False)(x)
+    model = package.Model(i, layers.Dense(5, name="head")(x))
+    both.forward_layer.trainable = False
+    before = kernels(model)
+    for wrap in (prune_weights, cluster_weights):
+        amount = {"schedule": "constant"} if wrap is prune_weights else {"clusters": 4}
+        assert wrap(model, **amount).tfkd_whole == dict.fromkeys(
+            ("inner", "both", "frozen"), "it is frozen"
+        )
+    sparse = prune_weights(model, schedule="constant")
+    sparse.get_layer("later").trainable = False
+    after = kernels(strip_pruning(trained(sparse), model))
+    assert (after["head/kernel"] == 0).sum() == wanted_zeros(20, 0.5)
+    same = {name for name in before if np.array_equal(before[name], after[name])}
+    assert {name.split("/")[-2] for name in same} >= {"inner", "frozen", "later"}
+    model.trainable = False
+    with pytest.raises(UnsupportedError, match="head: it is frozen"):
+        prune_weights(model, schedule="constant")
+
+
 def test_clusters_keep_the_zeros_of_pruning_up_to_the_int8_file(package, tmp_path, rng):
     layers = package.layers
     model = package.Sequential([package.Input((2, 16)), layers.SimpleRNN(16, name="r")])
