@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import io
 import re
@@ -107,6 +108,7 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
         data = _with_places_of_integers(data)
     if order.format == "float16":
         notes = _lost_in_half(data, order.folder)
+    data = _with_biases_apart(data)
     data = repacking.with_short_names(recurrent.with_cell_scales_mended(data))
     data = streaming.with_state_scales_tied(data)
     if order.loop:
@@ -134,6 +136,33 @@ def _with_places_of_integers(data: bytes) -> bytes:
         unread = [id(op) for tensor, op in floats.items() if tensor not in read]
         graph.operators = [op for op in graph.operators if id(op) not in unread]
     return repacking.pack(model) if changed else data
+
+
+def _with_biases_apart(data: bytes) -> bytes:
+    """Give each operation that shares its bias with others one in its own steps."""
+    model = flatbuffer.parse(data)
+    wrong = flatbuffer.wrong_biases(model)
+    for graph, op, place, scales in wrong:
+        shared = graph.tensors[op.inputs[place]]
+        if not flatbuffer.is_constant(shared, model):
+            continue
+        dtype = np.dtype(flatbuffer.dtype_of(shared))
+        steps = np.frombuffer(bytes(model.buffers[shared.buffer].data), dtype)
+        values = steps * np.asarray(shared.quantization.scale, np.float64)
+        steps, limits = np.rint(values / scales), np.iinfo(dtype)
+        if steps.min() < limits.min or steps.max() > limits.max:
+            continue  # the audit of the file says it
+        own = copy.deepcopy(shared)
+        own.name += b"/of/" + graph.tensors[op.outputs[0]].name
+        own.quantization.scale = scales
+        own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        own.buffer = len(model.buffers)
+        buffer = copy.copy(model.buffers[shared.buffer])
+        buffer.data = np.frombuffer(steps.astype(dtype).tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors.append(own)
+        op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
+    return repacking.pack(model) if wrong else data
 
 
 def _in_declared_order(data: bytes, order: Order) -> bytes:

@@ -501,15 +501,57 @@ def peak_activation_bytes(model) -> int:
     return max(peaks)
 
 
+# Where operations have their input, their weights and their bias.
+_BIASED = {
+    "CONV_2D": (0, 1, 2),
+    "DEPTHWISE_CONV_2D": (0, 1, 2),
+    "FULLY_CONNECTED": (0, 1, 2),
+    "TRANSPOSE_CONV": (2, 1, 3),
+}
+# Further apart than products of two float32 numbers are by rounding.
+_SAME_SCALE = 1e-5
+
+
+def wrong_biases(model) -> list[tuple]:
+    """Return the operations whose bias has other scales than input × weights.
+
+    The kernels add its integers to the sum of products as they are. The converter keeps equal
+    biases once in int16x8 files, with the scales of one of the operations that read them.
+
+    Returns:
+        Of each the subgraph, the operation, the place of the bias among its inputs, and the
+        scales (float32) that it should have.
+    """
+    names, found = op_names(model), []
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            places = _BIASED.get(names[op.opcodeIndex])
+            if places is None or len(op.inputs) <= places[2] or op.inputs[places[2]] < 0:
+                continue
+            given, weights, bias = (_scales(graph.tensors[op.inputs[i]]) for i in places)
+            if given is None or weights is None or bias is None:
+                continue
+            wanted = given * weights
+            if not np.allclose(bias / wanted, 1.0, rtol=0, atol=_SAME_SCALE):
+                found.append((graph, op, places[2], wanted))
+    return found
+
+
+def _scales(tensor) -> np.ndarray | None:
+    if scale_of(tensor) is None:
+        return None
+    return np.asarray(tensor.quantization.scale, np.float32)
+
+
 def wrong_scales(model) -> tuple[str, ...]:
     """Return names of results whose kernel computes something else with the file's scales.
 
     A fused LSTM takes its output's scale for its state's and can't count a cell in steps of
-    less than 2⁻¹⁵; REVERSE_V2 copies integers. The converter can write files in which that
-    does not fit (see `recurrent.py`).
+    less than 2⁻¹⁵; REVERSE_V2 copies integers; a bias must count in the steps of the products.
+    The converter can write files in which that does not fit (see `recurrent.py`).
     """
     names = op_names(model)
-    found = []
+    found = [name_of(graph.tensors[op.outputs[0]]) for graph, op, *_ in wrong_biases(model)]
     for graph in model.subgraphs:
         for op in graph.operators:
             kind = names[op.opcodeIndex]

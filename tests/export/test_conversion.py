@@ -4,7 +4,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfkd.export import TFLiteModel, android_bundle, benchmark, conversion, to_tflite
+from tfkd.export import (
+    TFLiteModel,
+    android_bundle,
+    benchmark,
+    conversion,
+    converter,
+    flatbuffer,
+    repacking,
+    to_tflite,
+)
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 
@@ -46,6 +55,51 @@ def test_tf_keras_models_and_softmax_outputs(package):
     assert file.integer_only
     assert file.inputs[0].name == "some_input"
     np.testing.assert_allclose(file.predict(x), model.predict(x, verbose=0), atol=0.02)
+
+
+@pytest.mark.parametrize("format", ["int8", "int16x8"])
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_equal_biases_are_rounded_in_the_steps_of_each_reader(kind, format, package, rng):
+    """The converter keeps equal constants once, with one scale."""
+    layers, initializers = package.layers, package.initializers
+    equal = initializers.Constant(0.7)
+
+    def layer(spread, make=layers.Dense, **kwargs):
+        kernel = initializers.RandomNormal(0.0, spread, seed=1)
+        name = "depthwise_initializer" if make is layers.DepthwiseConv2D else "kernel_initializer"
+        return make(bias_initializer=equal, **{name: kernel}, **kwargs)
+
+    if kind == "dense":
+        i = package.Input((8,))
+        made = [layer(spread, units=4) for spread in (0.5, 0.05, 2.0)]
+    else:
+        i = package.Input((5, 5, 4))
+        made = [
+            layer(0.5, layers.Conv2D, filters=4, kernel_size=3, padding="same"),
+            layer(0.05, layers.Conv2D, filters=4, kernel_size=1),
+            layer(0.1, layers.DepthwiseConv2D, kernel_size=3, padding="same"),
+            layer(0.02, layers.Conv2DTranspose, filters=4, kernel_size=3, padding="same"),
+        ]
+    model = package.Model(i, [one(i) for one in made])
+    x = rng.normal(size=(32, *i.shape[1:])).astype("float32")
+    file = to_tflite(model, format, x)
+    assert file.wrong_scales == ()
+    bound = 0.03 if format == "int8" else 0.01
+    for got, want in zip(file.predict(x), model.predict(x, verbose=0), strict=True):
+        assert np.sqrt(np.mean((got - want) ** 2)) < bound * want.std()
+
+
+def test_a_bias_in_other_steps_is_an_error_of_the_file(package, rng):
+    layers = package.layers
+    i = package.Input((8,))
+    model = package.Model(i, layers.Dense(4, bias_initializer="ones")(i))
+    file = to_tflite(model, "int8", rng.normal(size=(20, 8)).astype("float32"))
+    parsed = flatbuffer.parse(file.data)
+    (bias,) = [t for t in parsed.subgraphs[0].tensors if flatbuffer.dtype_of(t) == "int32"]
+    bias.quantization.scale = np.asarray(bias.quantization.scale) * np.float32(1.01)
+    changed = TFLiteModel(repacking.pack(parsed))
+    assert file.wrong_scales == () and len(changed.wrong_scales) == 1
+    assert TFLiteModel(converter._with_biases_apart(changed.data)).wrong_scales == ()
 
 
 def test_several_inputs_and_outputs_by_name():
