@@ -771,7 +771,12 @@ def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
 
 
 def float_twin(
-    model, like: str = "int8", recurrent: str = "auto", batch: int | None = 1, shapes=None
+    model,
+    like: str = "int8",
+    recurrent: str = "auto",
+    batch: int | None = 1,
+    shapes=None,
+    signature: str | None = None,
 ) -> TFLiteModel:
     """Return the float32 file with the operations of the integer one, to compare layer by layer.
 
@@ -781,12 +786,23 @@ def float_twin(
         recurrent: The form it was made in.
         batch: Its examples a call.
         shapes: As for `to_tflite`.
+        signature: Likewise.
 
     Returns:
         A `TFLiteModel` whose tensors carry the same names.
     """
     request = _Request(
-        like, batch, recurrent, False, (), {}, False, False, False, dict(shapes or {})
+        like,
+        batch,
+        recurrent,
+        False,
+        (),
+        {},
+        False,
+        False,
+        False,
+        dict(shapes or {}),
+        signature=signature,
     )
     source = _Source(model, request, None, twin=True)
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:

@@ -36,6 +36,7 @@ class Reference:
         outputs: What labels are bound to.
         model: What layers can be compared with: a Keras model, the path of a SavedModel, a
             `TFLiteModel`, or `None`.
+        signature: Of a SavedModel, the key that was named.
         layers: Names of the layers, as far as they are known.
         is_recurrent: Whether one of them is recurrent.
     """
@@ -43,6 +44,7 @@ class Reference:
     inputs: binding.Slots
     outputs: binding.Slots
     model: Any = None
+    signature: str | None = None
     layers: tuple[str, ...] = ()
     is_recurrent: bool = False
 
@@ -101,22 +103,29 @@ class Reference:
         raise NotImplementedError
 
 
-def of(model) -> Reference:
+def of(model, signature: str | None = None) -> Reference:
     """Return what a file is compared with.
 
     Args:
         model: A Keras 3 or tf_keras model, a `TFLiteModel` of floats, a function of a batch, or
             the path of a `.keras`, `.h5`, `.tflite` file or SavedModel.
+        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
 
     Raises:
         InputError: for anything else, or a path of nothing that can be read.
     """
+    is_folder = isinstance(model, (str, os.PathLike)) and os.path.isdir(model)
+    if signature is not None and not is_folder:
+        raise InputError(
+            f"signature={signature!r} is for the path of a SavedModel, got "
+            f"{repr(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__}."
+        )
     if isinstance(model, (str, os.PathLike)):
         path = os.fspath(model)
         if str(path).endswith(".tflite"):
             model = TFLiteModel.load(path)
-        elif conversion.is_signature(path):
-            return _Signature(path)
+        elif signature is not None or conversion.is_signature(path):
+            return _Signature(path, signature)
         else:
             model = loading.load_model(path)
     if isinstance(model, TFLiteModel):
@@ -218,9 +227,9 @@ class _File(Reference):
 
 
 class _Signature(Reference):
-    def __init__(self, path):
-        self.model = path
-        self.saved = tracing.SavedSignature(path)
+    def __init__(self, path, key=None):
+        self.model, self.signature = path, key
+        self.saved = tracing.SavedSignature(path, key)
         self.inputs, self.outputs = self.saved.slots, self.saved.output_slots
 
     @property

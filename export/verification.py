@@ -146,6 +146,7 @@ def verify(
     threshold: float | None = None,
     layers: bool = False,
     task: str | None = None,
+    signature: str | None = None,
 ) -> Verification:
     """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
 
@@ -160,9 +161,9 @@ def verify(
     Args:
         file: A `TFLiteModel` or the path of a `.tflite` file.
         model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
-            that model. Or a SavedModel's path, of which the `serving_default` signature is
-            called; a float32 `.tflite` file; a function that takes a batch as `x` is given and
-            returns an array (examples, ...), or a list or dict of them.
+            that model. Or a SavedModel's path, of which a signature is called; a float32
+            `.tflite` file; a function that takes a batch as `x` is given and returns an array
+            (examples, ...), or a list or dict of them.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
             model's order or a dict by its own keys or its layers' names; real data, the test
             split.
@@ -180,6 +181,7 @@ def verify(
             or `"regression"`, where that does not follow from the model's outputs and the
             labels, see `tfkd.model.task.task_of`. Of several labels an example the agreement is
             that of each label by itself.
+        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
 
     Returns:
         A `Verification`.
@@ -197,7 +199,7 @@ def verify(
     task = None if task is None else tasks.canonical(task)
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
-    reference = references.of(model)
+    reference = references.of(model, signature)
     arrays = reference.bind(x, over_steps=bool(file.states))
     infos = {which: references.visible(file, which) for which in ("inputs", "outputs")}
     places = _matching(
@@ -452,7 +454,8 @@ def _layers(file, reference, fed) -> LayerErrors:
         if slot.shape is not None and None in slot.shape[1:]
     }
     form = "unrolled" if reference.is_recurrent and not file.keeps_state else "auto"
-    twin = conversion.float_twin(reference.model, like, form, file.inputs[0].shape[0], shapes)
+    batch, key = file.inputs[0].shape[0], reference.signature
+    twin = conversion.float_twin(reference.model, like, form, batch, shapes, key)
     return layer_errors(file, twin, fed, names)
 
 

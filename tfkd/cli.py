@@ -204,6 +204,15 @@ def _add_export(commands, output):
         help="of a SavedModel: what to convert (default: serving_default; tfkd inspect lists them)",
     )
     export.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        type=_shape,
+        metavar="NAME=N,N",
+        help="sizes of an input that leaves some free, the batch first, as token_ids=1,128, "
+        "? for one that stays free; may be repeated",
+    )
+    export.add_argument(
         "--skip",
         action="append",
         default=[],
@@ -288,6 +297,11 @@ def _add_verify(commands, output):
     )
     verify.add_argument(
         "--threshold", type=_fraction, metavar="A", help="least agreement on the class, 0 to 1"
+    )
+    verify.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="of a SavedModel: what the file was made from (default: serving_default)",
     )
     verify.add_argument("--layers", action="store_true", help="show which layer loses how much")
     _add_engine(verify)
@@ -507,6 +521,19 @@ def _add_engine(parser):
         metavar="E",
         help="what runs the file: xnnpack, reference or tflm (default: auto, which is xnnpack)",
     )
+
+
+def _shape(text: str) -> tuple[str, tuple[int | None, ...]]:
+    name, equals, sizes = text.rpartition("=")
+    parts = [part.strip() for part in sizes.split(",")]
+    if not (name and equals) or not all(
+        part == "?" or (part.isdecimal() and 0 < int(part) < 2**31) for part in parts
+    ):
+        raise argparse.ArgumentTypeError(
+            "must be an input's name and its sizes, the batch first, as token_ids=1,128, "
+            f"got {text!r}"
+        )
+    return name, tuple(None if part == "?" else int(part) for part in parts)
 
 
 def _fraction(text: str) -> float:

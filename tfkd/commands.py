@@ -75,12 +75,9 @@ def export(options) -> int:
     bundles = Bundles(options, out)
     layers = not os.path.isdir(options.model) or loading.is_keras_saved_model(options.model)
     layers = layers and options.signature is None
-    if options.engine != "auto" and not (options.data and layers):
-        raise InputError(
-            "--engine says what runs the file to verify it, which needs --data."
-            if layers
-            else f"--engine is of no use: {_NO_LAYERS}."
-        )
+    if options.engine != "auto" and not options.data:
+        raise InputError("--engine says what runs the file to verify it, which needs --data.")
+    shapes = _shapes_given(options.shape)
     data = _load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):
         console.import_tensorflow()
@@ -94,12 +91,14 @@ def export(options) -> int:
                 "with an .npz file of x_train, y_train, x_test and y_test, preprocessed as in "
                 "training."
             )
-        if data is not None and layers:
-            _check_one_input(model)
+        if data is not None:
+            _check_one_input(model, options.signature)
+            _check_sizes(data, shapes)
     arguments = {
         "batch": options.batch,
         "float_io": options.float_io,
         "uint8_io": options.uint8_io,
+        "shapes": shapes,
         "signature": options.signature,
         "skip": tuple(options.skip),
         "micro": options.micro,
@@ -115,7 +114,7 @@ def export(options) -> int:
     if options.recurrent == "auto" and layers:
         with console.working(options, "comparing the forms of recurrence"):
             forms = recurrent_forms(model, options.format, samples, **arguments)
-    if data is not None and layers:
+    if data is not None:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
     others = {}
@@ -135,8 +134,6 @@ def export(options) -> int:
         print(_table_of_forms(forms), end="")
         if result is not None:
             print(result.describe())
-        elif not layers:
-            print(f"not verified: {_NO_LAYERS}")
         else:
             print("not verified: --data was not given")
         print(bundles.describe(), end="")
@@ -149,6 +146,7 @@ def _float16(model, options) -> dict:
 
     try:
         arguments = {"recurrent": options.recurrent, "timeout": float(options.timeout)}
+        arguments |= {"shapes": _shapes_given(options.shape), "signature": options.signature}
         return {"float16": to_tflite(model, "float16", batch=options.batch, **arguments)}
     except TfkdError as error:
         warnings.warn(f"No float16 file stands beside it: {error}", stacklevel=2)
@@ -199,9 +197,10 @@ def verify(options) -> int:
         from tfkd.export import conversion
 
         model = options.model  # a signature or a float file, as it is
-        if not model.endswith(".tflite") and not conversion.is_signature(model):
+        is_signature = options.signature is not None or conversion.is_signature(model)
+        if not model.endswith(".tflite") and not is_signature:
             model = loading.load_model(model)
-        _check_one_input(model)
+        _check_one_input(model, options.signature)
     with console.working(options, "verifying"):
         result = _verified(file, model, data, options)
     if options.json:
@@ -431,12 +430,6 @@ def _profiles(options, found, data) -> dict:
     return found_profiles
 
 
-_NO_LAYERS = (
-    "a SavedModel that model.export wrote has no Keras layers; verify the file against the .keras "
-    "or .h5 file with tfkd verify"
-)
-
-
 def _load_data(path):
     from tfkd.data import load_npz
 
@@ -445,10 +438,10 @@ def _load_data(path):
     return load_npz(path)
 
 
-def _check_one_input(model):
+def _check_one_input(model, signature=None):
     from tfkd.export import references
 
-    names = references.of(model).inputs.labels
+    names = references.of(model, signature).inputs.labels
     if len(names) != 1:
         raise InputError(
             f"The model {getattr(model, 'name', model)!r} has {len(names)} inputs "
@@ -457,12 +450,37 @@ def _check_one_input(model):
         )
 
 
+def _shapes_given(pairs) -> dict:
+    """Return the shapes of `--shape`, of which each input may have one."""
+    shapes = dict(pairs)
+    if len(shapes) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"--shape gives the input {twice!r} several shapes; give one.")
+    return shapes
+
+
+def _check_sizes(data, shapes):
+    """Raise where the data of the one input have other sizes than it is to have."""
+    for name, shape in shapes.items():
+        for split in ("train", "test"):
+            given = getattr(data, split).x.shape
+            if len(given) != len(shape) or any(
+                size not in (None, found) for size, found in zip(shape[1:], given[1:], strict=True)
+            ):
+                sizes = ", ".join("?" if size is None else str(size) for size in shape)
+                raise InputError(
+                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {given}: give "
+                    "data of these sizes."
+                )
+
+
 def _verified(file, model, data, options):
     from tfkd.export import references
     from tfkd.export.verification import verify
 
     labels = data.test.y
-    outputs = len(references.of(model).outputs)
+    outputs = len(references.of(model, options.signature).outputs)
     if outputs != 1:
         labels = None
         warnings.warn(
@@ -480,6 +498,7 @@ def _verified(file, model, data, options):
             engine=options.engine,
             threshold=getattr(options, "threshold", None),
             layers=getattr(options, "layers", False),
+            signature=options.signature,
         )
 
 

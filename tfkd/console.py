@@ -62,6 +62,8 @@ def reworded(text: str) -> str:
     for name in ("float_io", "min_seconds"):
         text = re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), text)
     text = text.replace("representative_data", "x_train")
+    text = re.sub(r"to_tflite\(\.\.\., shapes=\)|shapes=\{name: shape\}", "--shape NAME=N,N", text)
+    text = text.replace("shapes=", "--shape")
     text = text.replace(
         "before loading.", "before loading: in Python, since the command line imports no module."
     )

@@ -396,7 +396,13 @@ def two_signatures(tmp_path_factory):
 def test_a_signature_is_named(two_signatures, rng):
     x = rng.normal(size=(5, 3)).astype("float32")
     for key, due in (("twice", 2 * x), ("minus", np.maximum(-x, 0))):
-        np.testing.assert_allclose(to_tflite(two_signatures, signature=key).predict(x), due)
+        file = to_tflite(two_signatures, signature=key)
+        np.testing.assert_allclose(file.predict(x), due)
+        assert verify(file, two_signatures, x, signature=key, layers=True).passed
+    with pytest.warns(UserWarning, match="VERIFICATION FAILED"):
+        verify(file, two_signatures, x, signature="twice")
+    with pytest.raises(InputError, match="signature='a' is for the path of a SavedModel, got Seq"):
+        verify(file, keras.Sequential([keras.Input((3,))]), x, signature="a")
     with pytest.raises(InputError, match="no signature 'serving_default'; there are .*'minus'"):
         to_tflite(two_signatures)
     with pytest.raises(InputError, match="no signature 'other'; there are .*'twice'"):

@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from tfkd.export import TFLiteModel, conversion, interpreter, recurrent, to_tflite
 from tiny_models import dense
@@ -141,7 +142,7 @@ def test_export_for_a_microcontroller_is_verified_by_its_engine(tfkd):
 def test_export_of_savedmodels(tfkd, tmp_path):
     status, out, err = tfkd("export", "signature/", "--data", "digits.npz")
     assert (status, err, tfkd.written) == (0, "", {"signature_int8.tflite"})
-    assert out.splitlines()[-1].startswith("not verified: a SavedModel that model.export wrote")
+    assert "passed on 360 examples" in out
     model = tf_keras.Sequential([tf_keras.Input((8, 8, 1)), tf_keras.layers.Flatten()])
     model.add(tf_keras.layers.Dense(10))
     model.save(tmp_path / "layers")
@@ -149,6 +150,33 @@ def test_export_of_savedmodels(tfkd, tmp_path):
         "export", tmp_path / "layers", "--format", "float32", "--data", "digits.npz"
     )
     assert status == 0 and "passed on 360 examples" in out
+
+
+def test_export_of_a_named_signature_is_verified_against_it(tfkd, tmp_path):
+    spec = tf.TensorSpec((None, 8, 8, 1), tf.float32, "x")
+    module = tf.Module()
+    module.mean = tf.function(lambda x: {"y": tf.reduce_mean(x, (1, 2))}, input_signature=[spec])
+    module.most = tf.function(lambda x: {"y": tf.reduce_max(x, (1, 2))}, input_signature=[spec])
+    tf.saved_model.save(module, tmp_path / "two", {"mean": module.mean, "most": module.most})
+    arguments = (tmp_path / "two", "--data", "digits.npz", "--signature", "most")
+    status, out, _ = tfkd("export", *arguments, "--out", "most.tflite", "--engine", "reference")
+    assert status == 0 and "passed on 360 examples, run by reference" in out
+    assert tfkd("verify", "most.tflite", *arguments)[0] == 0
+    assert tfkd("verify", "most.tflite", *arguments[:-1], "mean")[0] == 1
+    status, _, err = tfkd("export", *arguments[:-1], "least")
+    assert status == 2 and "has no signature 'least'; there are" in err
+
+
+def test_a_free_size_is_given_by_shape(tfkd, tmp_path):
+    i = keras.Input((None, 8, 1), name="rows")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(10, 3)(i))
+    keras.Model(i, pooled).save(tmp_path / "free.keras")
+    arguments = ("export", tmp_path / "free.keras", "--data", "digits.npz", "--json")
+    status, out, _ = tfkd(*arguments, "--shape", "rows=1,8,?,1", "--out", "free.tflite")
+    assert status == 0 and json.loads(out)["inputs"][0]["shape"] == [1, 8, 8, 1]
+    status, _, err = tfkd(*arguments, "--shape", "rows=1,9,8,1", "--out", "nine.tflite")
+    assert status == 2 and "--shape gives 'rows' the sizes 1, 9, 8, 1, and x_train is" in err
+    assert "free.tflite" in tfkd.written and "nine.tflite" not in tfkd.written
 
 
 def test_export_leaves_layers_float(tfkd):
@@ -338,7 +366,13 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--recurrent spun", "--recurrent: invalid choice: 'spun'"),
         (EXPORT + "--engine none", "--engine: invalid choice: 'none'"),
         (EXPORT + "--engine tflm", "--engine says what runs the file to verify it, which needs"),
-        ("export signature --format float32 --engine tflm", "--engine is of no use: a SavedModel"),
+        ("export signature --format float32 --engine tflm", "--engine says what runs the file"),
+        (EXPORT + "--shape pixels", "--shape: must be an input's name and its sizes, the batch"),
+        (EXPORT + "--shape pixels=1,0,8", "--shape: must be an input's name and its sizes"),
+        (EXPORT + "--shape other=1,8,8,1", "--shape names the input 'other', which the model"),
+        (EXPORT + "--shape pixels=1,9,8,1", "--shape must give 'pixels' a size for each of"),
+        (EXPORT + "--shape a=1 --shape a=2", "--shape gives the input 'a' several shapes"),
+        ("verify student.tflite student.keras --data digits.npz --signature a", "signature='a' is"),
         (EXPORT + "--batch 0", "--batch: must be a whole number of at least 1, got '0'"),
         (EXPORT + "--out {empty}", "is a folder; name a file."),
         (EXPORT + "--out none/x.tflite", "There is no folder"),
