@@ -59,6 +59,14 @@ def test_npz_that_is_none(tmp_path, content):
         load_npz(path)
 
 
+def complaint_of(path) -> str:
+    try:
+        load_npz(path)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def test_any_damage_to_an_npz_is_one_error_or_none(tmp_path):
     path, rng = tmp_path / "d.npz", np.random.default_rng(0)
     names, y = np.array(["a", "b", "c"]), np.arange(30) % 3
@@ -70,10 +78,7 @@ def test_any_damage_to_an_npz_is_one_error_or_none(tmp_path):
         for place in rng.integers(0, max(1, len(data)), rng.integers(1, 6)):
             data[place : place + 1] = bytes([rng.integers(256)])
         path.write_bytes(data)
-        try:
-            load_npz(path)
-        except InputError as error:
-            assert "\n" not in str(error)
+        assert "\n" not in complaint_of(path)
 
 
 @pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test", "class_names"])
