@@ -443,8 +443,11 @@ class _Known:
         """Return the class that an object would be built from, `None` if it is not known."""
         name = part["class_name"]
         module = part.get("module")
-        # As Keras does: a class that has a module goes by its registered name alone.
-        registered = self._registered(part.get("registered_name", name) if module else name)
+        # As Keras does: its newer format says a module, `None` for classes of `__main__`, and
+        # goes by the registered name alone.
+        registered = self._registered(
+            part.get("registered_name", name) if "module" in part else name
+        )
         if registered is not None:
             if not isinstance(registered, type):
                 raise InputError(f"its class {name[:80]!r} is a function.")

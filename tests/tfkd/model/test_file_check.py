@@ -471,13 +471,17 @@ def test_weights_that_no_file_holds_are_honest(kind, tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
-def test_registered_classes_and_functions_are_known(tmp_path):
+@pytest.mark.parametrize("module", [__name__, "__main__"])
+def test_registered_classes_and_functions_are_known(module, tmp_path):
     for package in (keras, tf_keras):
 
-        @package.saving.register_keras_serializable("file_check")
         class Halved(package.layers.Layer):
+            __module__ = module
+
             def call(self, x):
                 return x / 2
+
+        package.saving.register_keras_serializable("file_check")(Halved)
 
         @package.saving.register_keras_serializable("file_check")
         def cubed(x):
