@@ -169,7 +169,10 @@ class _LiteRT:
         with _refusal(engine):
             self.inputs = [detail["index"] for detail in self.interpreter.get_input_details()]
             self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
-        self.reset = self.interpreter.reset_all_variables
+
+    def reset(self):
+        with _refusal(self.engine):
+            self.interpreter.reset_all_variables()
 
     def __call__(self, arrays):
         with _refusal(self.engine):
