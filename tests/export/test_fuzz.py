@@ -25,7 +25,7 @@ from tfkd.pruning import sparsity
 
 FILES, SAVED = 2000, 200
 # Which structural mutants: "2000", or "500-1000" for a part of them; each is drawn by its number.
-MUTANTS = os.environ.get("TFKD_MUTANTS", "72")
+MUTANTS = os.environ.get("TFKD_MUTANTS", "60")
 # What a damaged file may take of a child's memory, of ours, and of time.
 CHILD_BYTES, OUR_BYTES, SECONDS = 512 << 20, 256 << 20, 1.5
 HUGE = (-1, 0, 2**31 - 1, -(2**31), 2**30, 2**28, 2**24, 2**16, 4096, 255)
