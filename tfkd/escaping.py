@@ -8,6 +8,7 @@ it through these functions; HTML is escaped by its own, on top.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _MARKDOWN = re.compile(r"([\\`*<>|\[\]#~])")
@@ -22,7 +23,11 @@ def printable(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or _is_space(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_space(c: str) -> bool:
+    return unicodedata.category(c) == "Zs"  # within a line, as the no-break space
 
 
 def in_lines(texts: Iterable[str]) -> str:

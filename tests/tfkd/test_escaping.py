@@ -17,6 +17,7 @@ def is_tame(text: str) -> bool:
 
 def test_what_can_be_printed_stays_and_the_rest_is_written_out():
     assert escaping.printable("conv2d/größe–日本 ×") == "conv2d/größe–日本 ×"
+    assert escaping.printable("1\xa0thread\u3000x") == "1\xa0thread\u3000x"
     assert escaping.printable("a\x1b[2J\n\u202e\ud800") == r"a\x1b[2J\n\u202e\ud800"
     assert escaping.printable(escaping.printable(NASTY)) == escaping.printable(NASTY)
     assert is_tame(escaping.printable(NASTY))
