@@ -10,6 +10,8 @@ from tfkd.export import pictures
 from tfkd.export.pictures import Point, front
 from tfkd.export.timings import Latency, Ratio
 
+from tfkd.escaping import printable
+
 
 @pytest.fixture
 def drawn(monkeypatch):
@@ -248,5 +250,6 @@ def test_odd_names_are_drawn(drawn):
     )
     legend = drawn[0].legends[0]
     texts = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()]
-    assert texts[:-1] == names[:-1] and texts[-1].replace("\n", "") == names[-1]
+    shown = [printable(name) for name in names]
+    assert texts[:-1] == shown[:-1] and texts[-1].replace("\n", "") == names[-1]
     pictures.call_times([latency(name) for name in names])
