@@ -246,6 +246,20 @@ def test_inputs_go_by_name_and_in_declared_order(kind, of, rng, tmp_path):
             np.testing.assert_allclose(answer, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("names", [("head_2", "head_1"), ("conv1d_7",), ("conv1d_7", "conv1d_2")])
+def test_numbers_in_the_names_of_layers_are_no_order(names, rng, tmp_path):
+    i = tf_keras.Input((4,), name="conv1d_input")
+    model = tf_keras.Model(i, [tf_keras.layers.Dense(3, name=name)(i) for name in names])
+    student = keras.Input((4,))
+    outputs = [keras.layers.Dense(3)(student) for _ in names]
+    wanted = binding.outputs_of(keras.Model(student, outputs), "student")
+    x = rng.normal(size=(8, 4)).astype("float32")
+    teacher = Teacher(as_saved_model(model, str(tmp_path / "m")), True)
+    answers, _ = teacher.ask(x, ["categorical"] * len(names), [(None, 3)] * len(names), wanted)
+    for answer, own in zip(answers, model(x) if names[1:] else [model(x)], strict=True):
+        np.testing.assert_allclose(answer, own, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_random_models_bind_as_plain_keras_does(seed, package):
     """Up to four inputs and outputs of equal shapes, in any structure, order and form."""

@@ -18,7 +18,7 @@ from tfkd.errors import InputError
 from tfkd.escaping import in_lines
 from tfkd.model import binding
 
-_NUMBERED = re.compile(r"^(?P<base>\D*?)_?(?P<number>\d*)$")
+_NUMBERED = re.compile(r"^(?P<base>.*?)_?(?P<number>\d*)$", re.DOTALL)
 
 
 def inputs_of(loaded, function, owner: str) -> binding.Slots | None:
@@ -53,7 +53,7 @@ def outputs_of(function, path, owner: str) -> binding.Slots | None:
     if not isinstance(results, Mapping):
         return None
     names, ordered = _in_order(results)
-    if not ordered and path is not None:
+    if path is not None:  # tf_keras names outputs by their layers, whose numbers are no order
         declared = _declared_outputs(pathlib.Path(path)) or []
         if set(declared) == set(names):
             names, ordered = declared, True
