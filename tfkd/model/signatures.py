@@ -52,7 +52,7 @@ def outputs_of(function, path, owner: str) -> binding.Slots | None:
     results = getattr(function, "structured_outputs", None)
     if not isinstance(results, Mapping):
         return None
-    names, ordered = _in_order(results)
+    names, ordered = in_order(results)
     if path is not None:  # tf_keras names outputs by their layers, whose numbers are no order
         declared = _declared_outputs(pathlib.Path(path)) or []
         if set(declared) == set(names):
@@ -117,20 +117,6 @@ def listed(path) -> Signatures:
     return Signatures(found)
 
 
-def counts_up(names: Iterable[str]) -> bool:
-    """Tell whether names are one word with numbers (`output_0`, `output_1`): an order.
-
-    Args:
-        names: The names.
-    """
-    names = list(names)
-    found = [_NUMBERED.match(name) for name in names]
-    if not all(found) or len({match["base"] for match in found}) > 1:
-        return len(names) == 1
-    numbers = sorted(map(_number, names))
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-
-
 def _declared_inputs(loaded, specs: Mapping) -> tuple[list[str], bool]:
     """Return the names of the inputs, and whether their order is the declared one."""
     # What Keras's `export` and tf_keras's `save` put there takes the model's own structure.
@@ -140,7 +126,7 @@ def _declared_inputs(loaded, specs: Mapping) -> tuple[list[str], bool]:
             declared = [leaf.name for leaf in graph.leaves(taken) if hasattr(leaf, "name")]
             if set(declared) == set(specs):
                 return declared, not isinstance(taken[0], Mapping) or len(declared) == 1
-    return _in_order(specs)
+    return in_order(specs)
 
 
 def _declared_outputs(path: pathlib.Path) -> list[str] | None:
@@ -159,11 +145,24 @@ def _declared_outputs(path: pathlib.Path) -> list[str] | None:
         return None
 
 
-def _in_order(names: Iterable[str]) -> tuple[list[str], bool]:
+def in_order(names: Iterable[str]) -> tuple[list[str], bool]:
+    """Return names in the order of their numbers, and whether these are an order.
+
+    They are where the names are one word with numbers that count up: `output_0`, `output_1`.
+
+    Args:
+        names: The names, in any order.
+    """
     names = list(names)
-    if counts_up(names):
+    if _counts_up(names):
         return sorted(names, key=_number), True
     return sorted(names), len(names) == 1  # TensorFlow hands them out in an order of chance
+
+
+def _counts_up(names: list[str]) -> bool:
+    numbers = sorted(map(_number, names))
+    one_word = len({_NUMBERED.match(name)["base"] for name in names}) == 1
+    return one_word and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _number(name: str) -> int:

@@ -258,7 +258,9 @@ class TFLiteSource(PythonSource):
         names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
         shapes = [(None, *info.shape[1:]) for info in infos]
         owner = f"teacher {self.name!r}"
-        return binding.named(names, kind, owner, ordered=signatures.counts_up(names), shapes=shapes)
+        # Other tools give a file's outputs an order of their own; numbers tell where they do.
+        ordered = signatures.in_order(names) == (names, True)
+        return binding.named(names, kind, owner, ordered=ordered, shapes=shapes)
 
 
 # What TensorFlow runs itself: `tf.function`s, SavedModels' signatures and endpoints.
