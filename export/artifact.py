@@ -511,7 +511,7 @@ class TFLiteModel:
             InputError: as `input_arrays`.
         """
         tensors, arrays = [], self.input_arrays(x)
-        self._check_call(times)
+        self._check_call(times, drawn=False)
         for info, array in zip(self.inputs, arrays, strict=True):
             if array is None:
                 shape, dtype, value = self._initial(info)
@@ -521,17 +521,23 @@ class TFLiteModel:
             tensors.append(np.resize(array, (info.shape[0] * times, *array.shape[1:])))
         return tensors
 
-    def _check_call(self, times: int = 1, most: float = math.inf):
-        """Raise if the inputs of a call are no numbers, or more bytes than fit or are allowed."""
+    def _check_call(self, times: int = 1, most: float = math.inf, drawn: bool = True):
+        """Raise if the inputs of a call are no numbers, or more bytes than fit or are allowed.
+
+        Args:
+            times: By how much the batch is larger than the file's own.
+            most: Bytes that are allowed.
+            drawn: Whether the numbers will be drawn at random: they are float64 at first.
+        """
         size = 0
         for info in self.inputs:
             if not info.is_numeric:
                 raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
-            # Drawn numbers are float64 at first.
-            size += times * math.prod(info.shape) * max(8, np.dtype(info.dtype).itemsize)
+            bytes_each = max(8 * drawn, np.dtype(info.dtype).itemsize)
+            size += times * math.prod(info.shape) * bytes_each
         if size > most:
             raise InputError(f"A call's inputs take {size:,} bytes; at most {most:,} are drawn.")
-        _check_memory(size, "A call's inputs")
+        _check_memory(size, f"A call's inputs ({', '.join(info.name for info in self.inputs)})")
 
     def to_json(self) -> dict:
         """Return what the file is as plain values; the keys are those of `tfkd inspect`."""

@@ -154,7 +154,7 @@ def _with_biases_apart(data: bytes) -> bytes:
             continue  # the audit of the file says it
         own = copy.deepcopy(shared)
         own.name += b"/of/" + graph.tensors[op.outputs[0]].name
-        own.quantization.scale = scales
+        own.quantization.scale = scales.astype(np.float32)
         own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
         own.buffer = len(model.buffers)
         buffer = copy.copy(model.buffers[shared.buffer])

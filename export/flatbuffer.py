@@ -531,8 +531,8 @@ def wrong_biases(model) -> list[tuple]:
             given, weights, bias = (_scales(graph.tensors[op.inputs[i]]) for i in places)
             if given is None or weights is None or bias is None:
                 continue
-            wanted = given * weights
-            if not np.allclose(bias / wanted, 1.0, rtol=0, atol=_SAME_SCALE):
+            wanted = given.astype(np.float64) * weights
+            if not (np.abs(bias - wanted) <= _SAME_SCALE * wanted).all():
                 found.append((graph, op, places[2], wanted))
     return found
 

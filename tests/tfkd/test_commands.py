@@ -444,7 +444,7 @@ def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
 def test_a_conversion_that_fails_is_one_line_and_status_2(tfkd, monkeypatch):
     def failing(*args, **kwargs):
         assert kwargs["timeout"] == 7.0
-        raise ConversionError("It failed.\nGive a larger timeout=, or recurrent='step'.")
+        raise ConversionError("It failed. Give a larger timeout=, or recurrent='step'.")
 
     monkeypatch.setattr(conversion, "to_tflite", failing)
     status, out, err = tfkd("export", "student.keras", "--format", "float32", "--timeout", "7")
