@@ -46,7 +46,7 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
             config, present = _declared(path)
             load = _load_keras if _is_keras_3(path) else _load_tf_keras
             with file_check.bounded(present):
-                return load(path, config, present)
+                return load(path, config)
     except MemoryError:
         raise
     except Exception as error:  # whatever a damaged file makes Keras, h5py or zipfile raise
@@ -127,19 +127,19 @@ def _declared(path) -> tuple[dict | None, int]:
     return file_check.config_of_hdf5(path), present
 
 
-def _load_keras(path, config, present):
+def _load_keras(path, config):
     keras = backends.keras()
     from keras.src.saving import serialization_lib
 
     if _mentions(path, b"tfkd>"):
         translation.custom_objects()  # registers what tf_keras lent
-    file_check.check_config(config, keras, present)
+    file_check.check_config(config, keras)
     # Before 3.11 `load_model` does not hand its safe_mode on to the reader of .h5 files.
     with serialization_lib.SafeModeScope(safe_mode=True):
         return keras.models.load_model(path, compile=False)
 
 
-def _load_tf_keras(path, config, present):
+def _load_tf_keras(path, config):
     tf_keras = backends.tf_keras()
     from tf_keras.src.saving import serialization_lib
 
@@ -153,9 +153,9 @@ def _load_tf_keras(path, config, present):
         stack.enter_context(serialization_lib.SafeModeScope(safe_mode=True))
         stack.enter_context(tf_keras.saving.custom_object_scope(objects))
         if path.is_dir():
-            file_check.check_metadata(path, tf_keras, present)
+            file_check.check_metadata(path, tf_keras)
         else:
-            file_check.check_config(config, tf_keras, present)
+            file_check.check_config(config, tf_keras)
         source = path
         if path.suffix in _HDF5 and _mentions(path, b'"class_name": "function"'):
             source = stack.enter_context(_functions_by_name(path))

@@ -63,6 +63,8 @@ def trusting(trusted: bool = True):
 # archives and datasets that were compressed by hand stay below this.
 _RATIO = 100
 _SLACK = 1 << 26
+#: Bytes of what stateful layers keep between calls, which no file holds.
+_MOST_STATES = 1 << 30
 _TEXT = 1 << 28
 
 
@@ -284,15 +286,12 @@ _BASES = (
 )  # fmt: skip
 
 
-def check_config(
-    config, package, present: int = 0, *, root: bool = True, revived: bool = False
-) -> None:
+def check_config(config, package, *, root: bool = True, revived: bool = False) -> None:
     """Check every class, function and operation that a configuration names.
 
     Args:
         config: The configuration of a model, as data.
         package: `keras` or `tf_keras`, which will build it.
-        present: Bytes of weights in the file.
         root: Whether it is a whole model's.
         revived: Whether what is not known gets a stand-in made of saved functions, as in
             SavedModels.
@@ -324,20 +323,25 @@ def check_config(
             parts += part
     for layers in graphs:
         _check_nodes(layers)
-    _check_size(sizes.bytes, present, "its stateful layers")
+    if sizes.bytes > _MOST_STATES:
+        raise InputError(
+            f"its stateful layers declare {sizes.bytes:,} bytes of states; at most "
+            f"{_MOST_STATES:,} are taken."
+        )
 
 
 class _States:
-    """What stateful recurrent layers keep between calls, at most: made at once, and in no file."""
+    """What stateful recurrent layers keep between calls: made at once, and in no file."""
 
     def __init__(self):
-        self.stateful, self.batch, self.places, self.width = False, 1, 1, 1
+        self.batch, self.places, self.widths = 1, 1, []
 
     def add(self, part) -> None:
-        self.stateful |= part.get("stateful") is True
-        for name in ("units", "filters"):
-            if isinstance(part.get(name), int):
-                self.width = max(self.width, part[name])
+        """Count a part of a configuration."""
+        config = part.get("config")
+        if _is_object(part) and isinstance(config, dict) and config.get("stateful") is True:
+            is_image = "ConvLSTM" in str(part["class_name"])
+            self.widths.append((_widest(config), is_image))
         for name in ("batch_shape", "batch_input_shape"):
             shape = part.get(name)
             if isinstance(shape, list):
@@ -347,7 +351,23 @@ class _States:
 
     @property
     def bytes(self) -> int:
-        return self.stateful * self.batch * self.places * self.width * 4
+        """Bytes at most: two states a layer, of a ConvLSTM in all places of the largest input."""
+        places = sum(width * (self.places if is_image else 1) for width, is_image in self.widths)
+        return 2 * 4 * self.batch * places
+
+
+def _widest(config) -> int:
+    """Return the largest `units` or `filters` of a layer or its cells."""
+    parts, widest = [config], 1
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            own = [part.get("units"), part.get("filters")]
+            widest = max([widest, *(one for one in own if isinstance(one, int))])
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return widest
 
 
 def _check_nodes(layers) -> None:
@@ -734,13 +754,12 @@ def _check_variables(graph, present: int) -> None:
     _check_size(declared, present, "its variables")
 
 
-def check_metadata(path, package, present: int) -> None:
+def check_metadata(path, package) -> None:
     """Check the configurations of a tf_keras SavedModel.
 
     Args:
         path: The folder.
         package: `tf_keras`.
-        present: Bytes of its variables.
 
     Raises:
         InputError: as `check_config`.
@@ -752,4 +771,4 @@ def check_metadata(path, package, present: int) -> None:
         if node.metadata:
             config = json.loads(node.metadata)
             config.pop("training_config", None)  # nothing is compiled
-            check_config(config, package, present, root=False, revived=True)
+            check_config(config, package, root=False, revived=True)
