@@ -19,6 +19,7 @@ import pathlib
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
 
 from tfkd.errors import InputError
 
@@ -309,18 +310,12 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
         # Nothing is compiled.
         config = {key: value for key, value in config.items() if key != "compile_config"}
     sizes, graphs = _States(), []
-    parts = [config]
-    while parts:
-        part = parts.pop()
-        if isinstance(part, dict):
-            sizes.add(part)
-            if _is_object(part):
-                _check_object(part, known, revived)
-            if isinstance(part.get("layers"), list):
-                graphs.append([layer for layer in part["layers"] if isinstance(layer, dict)])
-            parts += part.values()
-        elif isinstance(part, list):
-            parts += part
+    for part in _dicts(config):
+        sizes.add(part)
+        if _is_object(part):
+            _check_object(part, known, revived)
+        if isinstance(part.get("layers"), list):
+            graphs.append([layer for layer in part["layers"] if isinstance(layer, dict)])
     for layers in graphs:
         _check_nodes(layers)
     if sizes.bytes > _MOST_STATES:
@@ -358,16 +353,20 @@ class _States:
 
 def _widest(config) -> int:
     """Return the largest `units` or `filters` of a layer or its cells."""
-    parts, widest = [config], 1
+    sizes = (part.get(name) for part in _dicts(config) for name in ("units", "filters"))
+    return max([1, *(size for size in sizes if isinstance(size, int))])
+
+
+def _dicts(config) -> Iterator[dict]:
+    """Yield a configuration's dicts, however deep, each before those inside it."""
+    parts = [config]
     while parts:
         part = parts.pop()
         if isinstance(part, dict):
-            own = [part.get("units"), part.get("filters")]
-            widest = max([widest, *(one for one in own if isinstance(one, int))])
+            yield part
             parts += part.values()
         elif isinstance(part, list):
             parts += part
-    return widest
 
 
 def _check_nodes(layers) -> None:
