@@ -243,7 +243,7 @@ def is_value(y, value):
         return nowhere
     if value != value:
         return tf.math.is_nan(y) if y.dtype.is_floating else nowhere
-    if y.dtype.is_integer and (value != int(value) or not y.dtype.min <= value <= y.dtype.max):
+    if y.dtype.is_integer and not (y.dtype.min <= value <= y.dtype.max and value == int(value)):
         return nowhere
     return tf.equal(y, tf.cast(value, y.dtype))
 

@@ -461,6 +461,8 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
     y = tf.convert_to_tensor(y)
     if y.dtype == tf.bool or not (y.dtype.is_floating or y.dtype.is_integer):
         return []
+    if y.dtype == tf.uint64:
+        y = tf.minimum(y, tf.constant(tf.int64.max, tf.uint64))  # no label turns negative
     if y.dtype.is_integer:
         y = tf.cast(y, tf.int64)
     bads = [bad for bad, _ in _problems(y, lesson, tf)]

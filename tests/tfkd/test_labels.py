@@ -293,8 +293,17 @@ def test_missing_labels_in_dtypes_that_cannot_hold_their_mark(package, rng):
     student = dense(package, 256)
     y = rng.integers(250, 256, 12).astype("uint8")  # 255 is a class here, and not -1
     hard = -log_softmax(predicted(student, x), -1)[np.arange(12), y].mean()
-    distiller = compiled(student, dense(keras, 256), package, unlabeled=-1)
-    assert logs_of(distiller, x, y, batch_size=12)["hard_loss"] == pytest.approx(hard, rel=1e-5)
+    for mark in (-1, float("inf"), float("nan"), 0.5):
+        distiller = compiled(student, dense(keras, 256), package, unlabeled=mark)
+        assert logs_of(distiller, x, y, batch_size=12)["hard_loss"] == pytest.approx(hard, rel=1e-5)
+
+
+def test_labels_beyond_int64_are_too_large_and_not_negative(package, rng):
+    x, y = rng.normal(size=(12, 4)).astype("float32"), np.full(12, 2**63 + 5, "uint64")
+    distiller = compiled(dense(package), dense(keras), package)
+    for data in ((x, y), (tf.data.Dataset.from_tensor_slices((x, y)).batch(4),)):
+        with pytest.raises(InputError, match="labels go (up to 9223372036854775813|past the last)"):
+            distiller.fit(*data, verbose=0)
 
 
 def test_a_class_that_is_ignored_beside_missing_labels(package, rng):
