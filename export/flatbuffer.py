@@ -213,7 +213,7 @@ def _flaws_of_tensor(tensor, model):
     if tensor.buffer >= max(1, len(model.buffers)):
         yield "has a buffer that does not exist"
         return
-    if tensor.externalBuffer:
+    if getattr(tensor, "externalBuffer", 0):  # not in schemas before ai-edge-litert 2
         yield "has its values in another file, which is not read"
     yield from _flaws_of_quantization(tensor, shape)
     if tensor.sparsity is not None:

@@ -355,10 +355,17 @@ def overrides_call(model) -> bool:
     if "call" in vars(model):
         return True
     for name in ("call", "__call__"):
-        owner = next(kind for kind in type(model).__mro__ if name in vars(kind))
-        if owner.__module__.split(".")[0] not in ("keras", "tf_keras"):
+        owners = [kind for kind in type(model).__mro__ if name in vars(kind)]
+        home, kind = owners[0].__module__.split(".")[0], owners[0].__name__
+        if (home, kind, name) in _ONLY_CHECKS:
+            home = owners[1].__module__.split(".")[0]
+        if home not in ("keras", "tf_keras"):
             return True
     return False
+
+
+#: Methods of KerasHub, and of what it was called, that look at their arguments and hand them on.
+_ONLY_CHECKS = {(home, "PipelineModel", "__call__") for home in ("keras_hub", "keras_nlp")}
 
 
 def has_graph(model) -> bool:

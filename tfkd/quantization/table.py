@@ -85,8 +85,8 @@ RULES: dict[str, Rule] = {
     ),
     "Softmax": Rule("output in [0, 1) by 1/256", activations.softmax_layer),
     "UpSampling2D": Rule("moves values", moves.upsampling),
-    "UpSampling1D": Rule("rewritten as UpSampling2D; moves.moves values", moves.repeats),
-    "RepeatVector": Rule("rewritten as UpSampling2D; moves.moves values", moves.repeats),
+    "UpSampling1D": Rule("rewritten as UpSampling2D; moves values", moves.repeats),
+    "RepeatVector": Rule("rewritten as UpSampling2D; moves values", moves.repeats),
     **{kind: Rule("moves values", moves.moves) for kind in moves.MOVING},
     **{kind: Rule("in the scale of its input", moves.pools) for kind in moves.POOLING},
     **{
