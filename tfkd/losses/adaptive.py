@@ -41,7 +41,9 @@ class Balanced(soft.SoftLoss):
         trusting: Whether to follow a teacher whatever it says. By default classes and yes/no
             outputs count only where it is right, its pull weakens where it is hardly better than
             chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
-            the student is ahead of it by a tenth in accuracy (or R²).
+            the student is ahead of it by a tenth in accuracy (or R²). As far as the teacher is
+            not followed, the labels take its place: the value holds their cross-entropy, or half
+            the squared error, so that no example pulls less than it would with a good teacher.
 
     Raises:
         InputError: for a loss of several kinds of output, or a ratio that is not > 0.
@@ -96,6 +98,7 @@ class Balanced(soft.SoftLoss):
         trust, right = 1.0, None
         if not self.trusting:
             trust, right = labels.trust(teacher, student), labels.right(teacher)
+            followed = right
             if right is not None and right.shape.rank == student.shape.rank:  # of each label
                 teacher = tf.where(right, teacher, tf.stop_gradient(student))
                 right = None
@@ -111,9 +114,12 @@ class Balanced(soft.SoftLoss):
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
         scale = tf.stop_gradient(self.ratio * trust * tf.math.divide_no_nan(hard, pull))
-        if known is None:
+        if known is not None:
+            scale = tf.where(labels.elements, scale, tf.stop_gradient(trust))
+        if self.trusting:
             return scale * values
-        return values * tf.where(labels.elements, scale, tf.stop_gradient(trust))
+        instead = labels.loss(student, 1.0 - tf.stop_gradient(trust), followed)
+        return scale * values + self.ratio * instead
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the loss serialized."""
@@ -219,6 +225,29 @@ class _Labels:
         gap = (tf.sigmoid(student) if self.task == "binary" else student) - self.y
         gap = gap if self.known is None else tf.where(self.known, gap, tf.zeros_like(gap))
         return gap / student.shape[-1]
+
+    def loss(self, student, share, followed):
+        """Return the labels' own loss of each element, as far as it replaces the teacher (...).
+
+        Args:
+            student: The student's outputs (..., classes).
+            share: Its factor where the teacher is followed, a scalar.
+            followed: Where the teacher is followed at all, as `right` gives it; elsewhere the
+                factor is 1. What has no label has no loss.
+        """
+        if self.task == "categorical":
+            values = tf.nn.softmax_cross_entropy_with_logits(self.y, student)
+        elif self.task == "binary":
+            values = tf.nn.sigmoid_cross_entropy_with_logits(self.y, student)
+        else:
+            values = 0.5 * tf.square(student - self.y)
+        share *= tf.ones_like(values)
+        if followed is not None:
+            share = tf.where(followed, share, tf.ones_like(share))
+        values = share * values
+        if self.known is not None:
+            values = tf.where(self.known, values, tf.zeros_like(values))
+        return values if self.task == "categorical" else tf.reduce_mean(values, -1)
 
     def right(self, answers):
         """Return where answers are right; what has no label counts as that.

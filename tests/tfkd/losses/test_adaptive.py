@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 import tf_keras
-from scipy.special import expit, softmax
+from scipy.special import expit, log_softmax, softmax
 
 import tfkd
 from tfkd import losses
@@ -165,7 +165,10 @@ def test_a_teacher_counts_where_and_as_far_as_it_is_right(right, ahead):
     hard = softmax(student.astype("float64"), -1) - np.eye(5)[y]
     gradient = 2 * (softmax(student / 2.0, -1) - softmax(teacher / 2.0, -1))
     scale = trust_of(kappa, gap) * rms(hard) / rms(gradient, is_right)
-    np.testing.assert_allclose(found, np.where(is_right, scale * soft, 0), rtol=1e-3, atol=1e-5)
+    labels = -log_softmax(student.astype("float64"), -1)[np.arange(count), y]
+    follow = trust_of(kappa, gap) * is_right
+    want = np.where(is_right, scale * soft, 0) + (1 - follow) * labels
+    np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-5)
     assert (scale > 0) == (gap < 0.1)
 
 
@@ -177,7 +180,10 @@ def test_labels_of_yes_no_outputs_count_one_by_one():
     with tf.GradientTape() as tape:
         values = losses.Balanced("binary_kl")(tf.constant(teacher), student, 1.0, tf.constant(y))
     gradient = tape.gradient(values, student).numpy()
-    assert np.abs(gradient[wrong]).max() < 1e-6 < 1e-4 < np.abs(gradient[~wrong]).min()
+    labels = (expit(student.numpy()) - y) / 3
+    np.testing.assert_allclose(gradient[wrong], labels[wrong], rtol=1e-4)
+    taught = gradient[~wrong] / labels[~wrong]  # of the teacher's answer, 0.95, and its size
+    assert np.abs(taught - 1).min() > 1e-3
 
 
 @pytest.mark.parametrize("knows", [1.0, 0.3, 0.0])
@@ -190,7 +196,8 @@ def test_values_go_by_the_share_that_is_explained(knows):
     explained = sklearn.metrics.r2_score(y, teacher)
     gap = sklearn.metrics.r2_score(y, student) - explained
     scale = trust_of(explained, gap, sure=0.2) * rms(student - y) / rms(2 * (student - teacher))
-    np.testing.assert_allclose(found, scale * teacher[:, 0] ** 2, rtol=1e-3, atol=1e-6)
+    labels = (1 - trust_of(explained, gap, sure=0.2)) * 0.5 * y[:, 0] ** 2
+    np.testing.assert_allclose(found, scale * teacher[:, 0] ** 2 + labels, rtol=1e-3, atol=1e-6)
 
 
 def test_a_batch_of_one_class_does_not_tell():
@@ -207,7 +214,21 @@ def test_what_has_no_label_is_taught_as_far_as_the_teacher_is_right_elsewhere():
     found = losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy()
     np.testing.assert_allclose(found[8:], kl(S, teacher, 1.0)[8:], rtol=1e-4)
     arguments[0] = tf.constant(T + 20 * np.eye(5, dtype="float32")[(Y + 1) % 5])
-    assert np.all(losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy() == 0)
+    found = losses.Balanced("kl")(*arguments, known=tf.constant(known)).numpy()
+    labels = -log_softmax(S.astype("float64"), -1)[np.arange(16), Y]
+    np.testing.assert_allclose(found, np.where(known, labels, 0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_that_is_never_right_leaves_training_on_the_labels():
+    """The pull of the two losses together is that of the labels alone, whatever alpha is."""
+    wrong = tf.constant(20 * np.eye(5, dtype="float32")[(Y + 1) % 5])
+    student = tf.Variable(S)
+    with tf.GradientTape() as tape:
+        soft = losses.default_for("categorical")(wrong, student, 1.0, tf.constant(Y))
+        hard = tf.nn.sparse_softmax_cross_entropy_with_logits(Y, student)
+        loss = tf.reduce_sum(0.3 * hard + 0.7 * soft)
+    want = softmax(S.astype("float64"), -1) - np.eye(5)[Y]
+    np.testing.assert_allclose(tape.gradient(loss, student), want, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["kl", "binary_kl", "mse"])
