@@ -59,3 +59,24 @@ def test_what_has_no_graph_is_refused_with_the_way_out(package):
         graph.walk(package.Sequential([package.layers.Dense(2)]))
     with pytest.raises(InputError, match="Expected a Keras 3 or tf_keras model, got int"):
         graph.walk(3)
+
+
+def test_a_call_that_only_checks_its_arguments_is_no_call_of_its_own(package):
+    """KerasHub's models have one, which refuses strings."""
+
+    class PipelineModel(package.Model):
+        def __call__(self, *args, **kwargs):
+            return super().__call__(*args, **kwargs)
+
+    i = package.Input((4,))
+    outputs = package.layers.Dense(2)(i)
+    assert not graph.has_graph(PipelineModel(i, outputs))  # of somebody else
+    PipelineModel.__module__ = "keras_hub.src.utils.pipeline_model"
+    assert graph.has_graph(PipelineModel(i, outputs))
+
+    class Own(PipelineModel):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    Own.__module__ = "keras_hub.src.models.own"
+    assert not graph.has_graph(Own(i, outputs))
