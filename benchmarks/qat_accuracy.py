@@ -211,14 +211,18 @@ def main():
         default=[(0.1, 4.0)],
         help="alpha,temperature of Hinton's loss, beside the default",
     )
-    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, help="a JSON file; what it has is not run")
     options = parser.parse_args()
-    everything = {}
+    everything: dict[str, dict[str, list[float]]] = {}
+    if options.out and options.out.exists():
+        everything = json.loads(options.out.read_text())
     for task in options.tasks:
-        rows: dict[str, list[float]] = {}
-        for seed in range(options.seeds):
+        rows = everything.setdefault(task, {})
+        for seed in range(len(rows.get("teacher", [])), options.seeds):
             for name, value in run(task, options, seed).items():
                 rows.setdefault(name, []).append(value)
+            if options.out:
+                options.out.write_text(json.dumps(everything, indent=2))
         print(f"\n{task}, {options.seeds} seeds, rate {options.rate:g}, last epoch")
         for name, values in rows.items():
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
@@ -226,9 +230,6 @@ def main():
             gain = shown(100 * (np.array(values) - rows["qat int8"]))
             print(f"  {name:40} {100 * mean:6.2f} ± {100 * spread:.2f}  to QAT {gain}  {values}")
         sys.stdout.flush()
-        everything[task] = rows
-        if options.out:
-            options.out.write_text(json.dumps(everything, indent=2))
 
 
 if __name__ == "__main__":
