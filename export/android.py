@@ -21,7 +21,7 @@ import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +46,9 @@ from .model_metadata import (
     with_metadata,
 )
 from .tracing import identifiers
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
 
 #: When the facts below were looked up.
 LOOKED_UP = "November 2026"
@@ -144,15 +147,15 @@ class AndroidBundle:
 
 
 def android_bundle(
-    model,
-    out_dir,
+    model: TFLiteModel | PathLike,
+    out_dir: PathLike,
     name: str,
-    class_names=None,
-    preprocessing=None,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    preprocessing: Any = None,
     *,
     others: Mapping[str, Any] = (),
-    x=None,
-    y=None,
+    x: Arrays | None = None,
+    y: Arrays | None = None,
     force: bool = False,
 ) -> AndroidBundle:
     """Write a folder with all that an Android app needs of a model.

@@ -13,6 +13,7 @@ import hashlib
 import math
 import pathlib
 from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from tfkd.model import binding
 from . import flatbuffer, interpreter, metrics, repacking, sandbox, structures
 from .flatbuffer import TensorInfo
 from .interpreter import ENGINES, call_interpreter, open_interpreter
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
 
 __all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_interpreter"]
 
@@ -110,7 +114,7 @@ class TFLiteModel:
         model.signatureDefs = [chosen]
         return dataclasses.replace(self, data=repacking.with_main(model, chosen.subgraphIndex))
 
-    def save(self, path) -> pathlib.Path:
+    def save(self, path: PathLike) -> pathlib.Path:
         """Write the file, whole or not at all.
 
         Returns:
@@ -251,7 +255,7 @@ class TFLiteModel:
         """
         return flatbuffer.peak_activation_bytes(self._parsed)
 
-    def predict(self, x, engine: str = "xnnpack", threads: int = 1):
+    def predict(self, x: Arrays, engine: str = "xnnpack", threads: int = 1) -> Any:
         """Run the file on float data and return float results.
 
         Integer inputs are quantized and integer outputs dequantized with the file's own
@@ -372,7 +376,9 @@ class TFLiteModel:
             return None
         return info.shape[1:], info.dtype, info.quantize(np.float32(0.0)).item()
 
-    def evaluate(self, x, y, engine: str = "xnnpack", logits: bool | None = None):
+    def evaluate(
+        self, x: Arrays, y: Arrays, engine: str = "xnnpack", logits: bool | None = None
+    ) -> Any:
         """Score the file's answers against labels.
 
         Args:
@@ -395,7 +401,7 @@ class TFLiteModel:
         (y,) = self._slots("outputs").bind(y, "y", arrays=True)
         return metrics.score(outputs[0], y, logits=logits)
 
-    def input_arrays(self, x) -> list[np.ndarray]:
+    def input_arrays(self, x: Arrays) -> list[np.ndarray]:
         """Check data against the inputs and quantize it where they are integers.
 
         Args:
@@ -500,7 +506,7 @@ class TFLiteModel:
                 )
         return info.quantize(values)
 
-    def first_call(self, x, times: int = 1) -> list[np.ndarray]:
+    def first_call(self, x: Arrays, times: int = 1) -> list[np.ndarray]:
         """Return the tensors of one call: the first examples of `x`, for a step file a step.
 
         Args:

@@ -83,7 +83,7 @@ def fits(
     flash: int | str | None = None,
     ram: int | str | None = None,
     board: str | Board | None = None,
-    reserve=0,
+    reserve: int | str = 0,
 ) -> list[Verdict]:
     """Tell whether a model goes into flash and RAM.
 

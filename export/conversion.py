@@ -12,6 +12,7 @@ import os
 import pathlib
 import tempfile
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +47,9 @@ from . import (
 from . import micro as micro_runtime
 from .artifact import TFLiteModel
 
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, Format, Names, PathLike, Recurrent
+
 #: float32: as trained. float16: weights halved, for GPU delegates. dynamic: int8 weights,
 #: float activations. int8: integers throughout, input and output too. int16x8: int8 weights,
 #: 16-bit activations. int4: 4-bit weights, float arithmetic.
@@ -59,15 +63,15 @@ _DRAWN = (Data, Samples)
 
 
 def to_tflite(
-    model,
-    format: str = "float32",
-    representative_data=None,
+    model: AnyModel | PathLike,
+    format: Format = "float32",
+    representative_data: Any = None,
     *,
     batch: int | None = 1,
-    recurrent: str = "auto",
+    recurrent: Recurrent = "auto",
     float_io: bool = False,
     uint8_io: bool = False,
-    skip=(),
+    skip: Names = (),
     bits: dict[str, int] | None = None,
     shapes: dict[str, tuple[int | None, ...]] | None = None,
     micro: bool = False,
@@ -841,7 +845,10 @@ class RecurrentForm:
 
 
 def recurrent_forms(
-    model, format: str = "int8", representative_data=None, **options
+    model: AnyModel | PathLike,
+    format: Format = "int8",
+    representative_data: Any = None,
+    **options: Any,
 ) -> list[RecurrentForm]:
     """Make a model's file in each form of its recurrent layers and compare what they cost.
 

@@ -14,7 +14,8 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from .artifact import TFLiteModel
 from .flatbuffer import TensorInfo
 from .interpreter import call_interpreter, check_answers, open_runner
 from .model_metadata import from_data
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
 
 # The type in C++ of each type that a kernel takes, and its name in the tensor.
 _TYPES = {
@@ -103,14 +107,14 @@ class MicroBundle:
 
 
 def micro_bundle(
-    model,
-    out_dir,
+    model: TFLiteModel | PathLike,
+    out_dir: PathLike,
     name: str,
-    class_names=None,
-    preprocessing=None,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    preprocessing: Any = None,
     *,
-    x=None,
-    y=None,
+    x: Arrays | None = None,
+    y: Arrays | None = None,
     force: bool = False,
     arena_bytes: int | None = None,
 ) -> MicroBundle:

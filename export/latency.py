@@ -20,7 +20,8 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from . import machine, sandbox, stopwatch, subjects, uncertainty
 from .interpreter import LITERT_ENGINES, check_engine
 from .subjects import Subject
 from .timings import Benchmark, Latency, Ratio
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
 
 __all__ = ["Benchmark", "Latency", "Ratio", "benchmark"]
 
@@ -45,12 +49,12 @@ _BUSY, _STOLEN, _WIDE = 0.2, 0.05, 0.05
 
 
 def benchmark(
-    models,
-    inputs=None,
+    models: Mapping[str, Any] | Sequence[PathLike],
+    inputs: Arrays | None = None,
     *,
-    threads=1,
-    engine="xnnpack",
-    batch=None,
+    threads: int | Sequence[int] = 1,
+    engine: str | Sequence[str] = "xnnpack",
+    batch: int | Sequence[int] | None = None,
     baseline: str | None = None,
     min_runs: int = 50,
     min_seconds: float = 1.0,

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from tfkd.model import task as tasks
 from . import flatbuffer, metrics, sandbox
 from .artifact import TFLiteModel
 from .interpreter import check_answers, open_runner
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays
 
 # No microcontroller holds as much.
 _MOST_BYTES = 256 << 20
@@ -130,7 +133,9 @@ class Proof:
         return {**values, "recommended_bytes": self.recommended_bytes}
 
 
-def prove(file: TFLiteModel, x=None, y=None, *, samples: int = 1000) -> Proof:
+def prove(
+    file: TFLiteModel, x: Arrays | None = None, y: Arrays | None = None, *, samples: int = 1000
+) -> Proof:
     """Run a file on TensorFlow Lite for Microcontrollers and tell what it needs and answers.
 
     The kernels are the runtime's own reference kernels, compiled for this machine. A firmware

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -246,7 +246,7 @@ class Profile:
 
 def profile(
     file: TFLiteModel,
-    arrays=None,
+    arrays: Sequence[np.ndarray] | None = None,
     *,
     engine: str = "xnnpack",
     threads: int = 1,

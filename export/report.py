@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from .artifact import TFLiteModel
 from .pictures import Picture, Point
 from .timings import Benchmark, Latency
 from .verification import Verification
+
+if TYPE_CHECKING:
+    from tfkd._typing import PathLike
 
 SCHEMA = "tfkd.report/1"
 
@@ -173,7 +176,7 @@ class Report:
         }
 
 
-def write_report(report: Report, folder) -> tuple[pathlib.Path, pathlib.Path]:
+def write_report(report: Report, folder: PathLike) -> tuple[pathlib.Path, pathlib.Path]:
     """Write `report.json` and the self-contained page `report.html`.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from .artifact import STEP, TFLiteModel
 from .interpreter import ENGINES, check_engine
 from .layer_errors import LayerErrors, layer_errors
 from .metrics import score
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
 
 __all__ = ["OutputParity", "Verification", "score", "verify"]
 
@@ -138,10 +141,10 @@ class Verification:
 
 
 def verify(
-    file,
-    model,
-    x,
-    y=None,
+    file: TFLiteModel | PathLike,
+    model: Any,
+    x: Arrays,
+    y: Arrays | None = None,
     engine: str = "auto",
     threshold: float | None = None,
     layers: bool = False,

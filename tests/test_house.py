@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 TFKD = [
     "_version",
     "_lazy",
+    "_typing",
     "escaping",
     "errors",
     "files",
@@ -107,6 +108,7 @@ EXPORT = [
 ]
 EXPORT_MAY_IMPORT = {
     "_lazy",
+    "_typing",
     "escaping",
     "typed",
     "errors",

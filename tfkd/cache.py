@@ -23,6 +23,7 @@ leave the cache out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -37,18 +38,21 @@ from tfkd.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
 from tfkd.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.teachers import Teacher, fingerprint_of
 
+if TYPE_CHECKING:
+    from tfkd._typing import AnyTeacher, Arrays, Names, PathLike
+
 __all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
 _DTYPES = ("auto", "float16", "float32")
 
 
 def cache_teacher(
-    data,
-    teacher,
-    path=None,
+    data: Arrays,
+    teacher: AnyTeacher | None,
+    path: PathLike | None = None,
     *,
     dtype: str = "auto",
     top_k: int | None = None,
-    features=(),
+    features: Names = (),
     task: str | None = None,
     from_logits: bool | None = None,
     teacher_inputs: Callable | None = None,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
 from tfkd.errors import InputError
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel
 
 
 class _ForBothKerases:
@@ -41,7 +44,7 @@ class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
         >>> callback = tfkd.StudentCheckpoint("best.keras", save_best_only=True)
     """
 
-    def set_model(self, model):
+    def set_model(self, model: AnyModel) -> None:
         """Point the checkpoint at the distiller's student."""
         super().set_model(model.student)
 
@@ -104,7 +107,7 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
         )  # fmt: skip
         self.after, self.watches = after, monitor is not None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Check that labels can take over."""
         super().on_train_begin(logs)
         self.stopped_epoch = None
@@ -114,13 +117,13 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
                 "compile(loss=...)."
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stop distillation if its number of epochs is over."""
         del logs
         if self.after is not None and epoch >= self.after:
             self._stop(epoch - 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stop distillation if the watched value has stopped improving."""
         if not self.watches or self.stopped_epoch is not None:
             return
@@ -130,7 +133,7 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
             self.model.stop_training = stops
             self._stop(epoch)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Do nothing; training was not stopped."""
 
     def _stop(self, epoch: int):

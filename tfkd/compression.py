@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -28,6 +28,9 @@ from tfkd.outputs import output_activations
 from tfkd.quantization import frozen, quantize_aware
 from tfkd.training import Progress, Trainer, copy_of
 from tfkd.worth import Worth
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, PathLike
 
 _FORMATS = ("float32", "float16", "dynamic", "int8")
 
@@ -104,11 +107,11 @@ class Result:
 
 
 def compress(
-    teacher,
+    teacher: AnyModel | PathLike,
     data: Data,
     *,
-    student,
-    out,
+    student: AnyModel | PathLike,
+    out: PathLike,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     teacher_history: dict[str, list[float]] | None = None,

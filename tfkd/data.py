@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -60,7 +61,15 @@ class Data:
 
 
 def split(
-    x, y, *, name="data", test=0.2, validation=0.2, seed=0, class_names=(), stratify=True
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    name: str = "data",
+    test: float = 0.2,
+    validation: float = 0.2,
+    seed: int = 0,
+    class_names: Sequence[str] = (),
+    stratify: bool = True,
 ) -> Data:
     """Split examples three ways at random.
 

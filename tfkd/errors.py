@@ -47,7 +47,14 @@ class WorkerError(TfkdError, RuntimeError):
         details: The child's traceback or last words, for a log.
     """
 
-    def __init__(self, message, *, signal=None, timed_out=False, details=""):
+    def __init__(
+        self,
+        message: str,
+        *,
+        signal: int | None = None,
+        timed_out: bool = False,
+        details: str = "",
+    ):
         super().__init__(message)
         self.signal = signal
         self.timed_out = timed_out

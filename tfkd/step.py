@@ -870,8 +870,8 @@ class Step:
         soft = history.history.get("soft_loss")
         if soft and self._objective().has_soft and all(value == 0.0 for value in soft):
             warnings.warn(
-                "The soft loss was exactly 0 in every epoch, so the teacher taught nothing: it gave "
-                "the same answers as the student (is the student its copy, or the teacher "
+                "The soft loss was exactly 0 in every epoch, so the teacher taught nothing: it "
+                "gave the same answers as the student (is the student its copy, or the teacher "
                 "constant?).",
                 TeacherWarning,
                 stacklevel=3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,9 @@ from tfkd.cache_store import About, Column
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys, keys_at_once, matches, show_signature, signature
 from tfkd.teachers import Taught
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays
 
 UNKNOWN = "The teacher was never asked about some examples of this data"
 CHANGING = (
@@ -111,7 +115,7 @@ class TeacherCache:
                 found[name] = column.values.dtype.name
         return found
 
-    def attach(self, data):
+    def attach(self, data: Any) -> tf.data.Dataset:
         """Put the answers beside the inputs.
 
         Args:
@@ -147,7 +151,7 @@ class TeacherCache:
             return mapped_sequence(data, change)
         return Taught(data, self._answers(data, f"{UNKNOWN}; make the cache from the same data."))
 
-    def covers(self, x) -> bool:
+    def covers(self, x: Arrays) -> bool:
         """Tell whether the teacher was asked about every example.
 
         Args:

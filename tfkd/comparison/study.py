@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfkd.comparison import methods as methods_
 from tfkd.comparison import spelling
@@ -23,10 +23,13 @@ from tfkd.errors import InputError, raise_all
 from tfkd.export import uncertainty
 from tfkd.training import Progress
 
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, AnyTeacher, PathLike
+
 
 def compare(
-    student: Any,
-    teacher: Any,
+    student: AnyModel | PathLike,
+    teacher: AnyTeacher,
     data: Data,
     *,
     methods: Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str | None = None,
@@ -37,7 +40,7 @@ def compare(
     task: str | None = None,
     teacher_from_logits: bool | None = None,
     teacher_inputs: Callable | None = None,
-    folder=None,
+    folder: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Tell which way of distilling helps on this data, if any does.

@@ -52,7 +52,7 @@ class Balanced(soft.SoftLoss):
     mixes_elements = True
     knows_labels = True
 
-    def __init__(self, loss, ratio: float = 1.0, trusting: bool = False):
+    def __init__(self, loss: Any, ratio: float = 1.0, trusting: bool = False):
         self.loss = soft.get(loss)
         if self.loss is None or len(self.loss.tasks) != 1:
             raise InputError(
@@ -131,7 +131,7 @@ class Balanced(soft.SoftLoss):
 _HINTON = {"categorical": "kl", "binary": "binary_kl", "regression": "mse"}
 
 
-def resolve(soft_loss, temperature: float | None):
+def resolve(soft_loss: Any, temperature: float | None) -> Any:
     """Return a soft loss with `"auto"` put into words.
 
     A temperature is a number of Hinton's loss: who gives one means that loss.

@@ -18,13 +18,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import tensorflow as tf
 
 from tfkd.errors import InputError
 from tfkd.losses.outputs import Configured, checked_number
+
+if TYPE_CHECKING:
+    pass
 
 _register = keras.saving.register_keras_serializable("tfkd")
 
@@ -53,7 +56,12 @@ class FeatureLoss(Configured):
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.weight = weight
 
-    def adapter(self, package, student_shape, teacher_shape):
+    def adapter(
+        self,
+        package: Any,
+        student_shape: tuple[int | None, ...],
+        teacher_shape: tuple[int | None, ...],
+    ) -> Any:
         """Return a layer that brings the student's feature to the teacher's width, or `None`.
 
         Args:
@@ -97,7 +105,12 @@ class Hint(FeatureLoss):
     features of equal width have none.
     """
 
-    def adapter(self, package, student_shape, teacher_shape):
+    def adapter(
+        self,
+        package: Any,
+        student_shape: tuple[int | None, ...],
+        teacher_shape: tuple[int | None, ...],
+    ) -> Any:
         """Return a `Dense` layer over the last axis where the widths differ."""
         if tuple(student_shape[1:-1]) != tuple(teacher_shape[1:-1]):
             self._refuse(
@@ -125,7 +138,12 @@ class AttentionTransfer(FeatureLoss):
     example (Zagoruyko and Komodakis 2017, https://arxiv.org/abs/1612.03928, with p = 2).
     """
 
-    def adapter(self, package, student_shape, teacher_shape):
+    def adapter(
+        self,
+        package: Any,
+        student_shape: tuple[int | None, ...],
+        teacher_shape: tuple[int | None, ...],
+    ) -> Any:
         """Check that both have the same positions; no weights are needed."""
         if len(student_shape) < 3 or tuple(student_shape[1:-1]) != tuple(teacher_shape[1:-1]):
             self._refuse(
@@ -198,7 +216,12 @@ class ChannelWise(FeatureLoss):
         super().__init__(student_layer, teacher_layer, weight)
         self.temperature = checked_number("temperature", temperature, positive=True)
 
-    def adapter(self, package, student_shape, teacher_shape):
+    def adapter(
+        self,
+        package: Any,
+        student_shape: tuple[int | None, ...],
+        teacher_shape: tuple[int | None, ...],
+    ) -> Any:
         """Return a `Dense` layer over the last axis where the widths differ."""
         sizes = tuple(student_shape[1:-1])
         single = None not in sizes and math.prod(sizes) == 1  # `()` too
@@ -359,7 +382,7 @@ def _shares(sums, counted):
     return tf.math.divide_no_nan(sums * examples, tf.reduce_sum(counted))
 
 
-def get(identifier) -> FeatureLoss:
+def get(identifier: Any) -> FeatureLoss:
     """Return the feature loss for an object or a configuration.
 
     Args:

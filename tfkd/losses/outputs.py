@@ -14,7 +14,7 @@ from tfkd.errors import InputError
 TASKS = ("categorical", "binary", "regression")
 
 
-def logits_of(outputs, activation: str):
+def logits_of(outputs: tf.Tensor, activation: str) -> tf.Tensor:
     """Turn a model's outputs into logits.
 
     Where Keras keeps the logits beside the probabilities (its softmax and sigmoid do), or
@@ -76,7 +76,7 @@ _BINARY = {"binarycrossentropy", "binaryfocalcrossentropy"}
 _REGRESSION = {"mse", "mae", "mape", "msle", "huber", "logcosh"}
 
 
-def task_of(loss) -> tuple[str | None, bool | None]:
+def task_of(loss: Any) -> tuple[str | None, bool | None]:
     """Tell what kind of output a Keras loss is made for.
 
     Args:
@@ -99,7 +99,7 @@ def task_of(loss) -> tuple[str | None, bool | None]:
     return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
 
 
-def option_of(loss, name: str, default=None):
+def option_of(loss: Any, name: str, default: Any = None) -> Any:
     """Return a setting of a compiled Keras loss, such as its `axis` or `ignore_class`.
 
     Args:

@@ -27,6 +27,9 @@ classes)), alpha=1 - e, temperature=1, soft_loss="kl", teacher_from_logits=True)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -91,7 +94,7 @@ class KLDivergence(SoftLoss):
 
     tasks = ("categorical",)
 
-    def __init__(self, reverse=False, class_weights=None):
+    def __init__(self, reverse: bool = False, class_weights: Sequence[float] | None = None):
         self.reverse = bool(reverse)
         self.class_weights = _checked_weights(class_weights)
 
@@ -116,7 +119,7 @@ class BinaryKLDivergence(SoftLoss):
 
     tasks = ("binary",)
 
-    def __init__(self, class_weights=None):
+    def __init__(self, class_weights: Sequence[float] | None = None):
         self.class_weights = _checked_weights(class_weights)
 
     def __call__(self, teacher, student, temperature, y=None):
@@ -166,7 +169,7 @@ class DKD(SoftLoss):
     tasks = ("categorical",)
     needs_labels = True
 
-    def __init__(self, target_weight=1.0, rest_weight=8.0):
+    def __init__(self, target_weight: float = 1.0, rest_weight: float = 8.0):
         self.target_weight = float(target_weight)
         self.rest_weight = float(rest_weight)
 
@@ -215,7 +218,9 @@ class DIST(SoftLoss):
 
     mixes_elements = True
 
-    def __init__(self, inter_weight=1.0, intra_weight=1.0, independent=False):
+    def __init__(
+        self, inter_weight: float = 1.0, intra_weight: float = 1.0, independent: bool = False
+    ):
         self.inter_weight = float(inter_weight)
         self.intra_weight = float(intra_weight)
         self.independent = bool(independent)
@@ -255,7 +260,7 @@ class LogitMeanSquaredError(SoftLoss):
 
     tasks = ("categorical", "binary")
 
-    def __init__(self, centred=True):
+    def __init__(self, centred: bool = True):
         self.centred = bool(centred)
 
     def __call__(self, teacher, student, temperature, y=None):
@@ -297,7 +302,7 @@ class TeacherBounded(SoftLoss):
     tasks = ("regression",)
     needs_labels = True
 
-    def __init__(self, margin=0.0):
+    def __init__(self, margin: float = 0.0):
         self.margin = float(margin)
 
     def __call__(self, teacher, student, temperature, y=None):
@@ -327,7 +332,7 @@ _BY_NAME = {
 BY_TASK = ("auto", "adaptive", "hinton")
 
 
-def get(identifier) -> SoftLoss | None:
+def get(identifier: Any) -> SoftLoss | None:
     """Return the soft loss for an identifier.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,25 +12,28 @@ from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.pruning import blocks as residual_blocks
 from tfkd.pruning import criteria, dependency, footprint, surgery
 
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, Criterion, Format, Names
+
 _OF = ("channels", "macs", "parameters", "bytes")
 
 
 def prune_channels(
-    model,
+    model: AnyModel,
     amount: float | None = None,
     *,
     of: str = "channels",
     to: int | None = None,
-    criterion="l1",
-    scope: str = "global",
+    criterion: Criterion = "l1",
+    scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
-    keep=(),
+    keep: Names = (),
     blocks: bool = True,
-    data=None,
-    loss=None,
-    format: str = "int8",
+    data: tuple[Any, Any] | None = None,
+    loss: Any = None,
+    format: Format = "int8",
     seed: int = 0,
-):
+) -> AnyModel:
     """Return a smaller model without the channels that matter least.
 
     Whole channels, filters, units and attention heads go, with all that hangs on them

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfkd import backends
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.pruning.wrapping import called, carried_back, is_frozen, wrapped
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import AnyModel, Names
 
 _INITS = {
     "kmeans++": "KMEANS_PLUS_PLUS",
@@ -18,7 +24,9 @@ _INITS = {
 }
 
 
-def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++"):
+def cluster_weights(
+    model: AnyModel, clusters: int = 16, *, skip: Names = (), init: str = "kmeans++"
+) -> tf_keras.Model:
     """Return a copy of a model in which each kernel has a few different values.
 
     Choose it for a smaller download or flash image where zeros cost too much accuracy: few
@@ -92,7 +100,7 @@ def cluster_weights(model, clusters: int = 16, *, skip=(), init: str = "kmeans++
     return wrapped(model, skip, rule)
 
 
-def strip_clustering(clustered, model):
+def strip_clustering(clustered: tf_keras.Model, model: AnyModel) -> AnyModel:
     """Return a copy of a model with the few values that `cluster_weights` led to.
 
     Args:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numbers
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -22,13 +23,16 @@ from tfkd.pruning.rounds import MEASURES, Measured, Round, Spiral
 from tfkd.pruning.state import State, of
 from tfkd.pruning.yardstick import Yardstick
 
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike
+
 #: What may stand beside: pruned once and distilled; the same model from scratch, with and
 #: without the teacher; the original, trained on for as long.
 ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
 
 
 def spiral(
-    model,
+    model: AnyModel,
     data: Data,
     *,
     target: Mapping[str, float] | None = None,
@@ -37,20 +41,20 @@ def spiral(
     rounds: int = 20,
     epochs: int = 4,
     final_epochs: int = 0,
-    teach: str = "original",
-    teacher=None,
+    teach: Literal["original", "last", "both"] = "original",
+    teacher: AnyTeacher | None = None,
     distiller: Mapping | None = None,
-    criterion="l1",
-    scope: str = "global",
+    criterion: Criterion = "l1",
+    scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
-    keep=(),
+    keep: Names = (),
     optimizer: str = "adam",
     learning_rate: float = 1e-3,
     batch_size: int = 32,
     augment: Callable | None = None,
-    format: str | None = "int8",
-    alternatives=(),
-    folder=None,
+    format: Format | None = "int8",
+    alternatives: Sequence[str] | str | bool = (),
+    folder: PathLike | None = None,
     seed: int = 0,
     progress: training.Progress | None = None,
 ) -> Spiral:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfkd.escaping import printable
 from tfkd.tables import aligned
+
+if TYPE_CHECKING:
+    from tfkd._typing import PathLike
 
 #: What a target can be set for, and how a table calls it.
 MEASURES = {
@@ -136,7 +139,7 @@ class Spiral:
 
     __str__ = describe
 
-    def plot(self, path, of: str | None = None) -> None:
+    def plot(self, path: PathLike, of: str | None = None) -> None:
         """Draw the validation score against what a model costs.
 
         Args:

@@ -105,7 +105,7 @@ class Slimming(keras.callbacks.Callback):
         raise_all(problems)
         self.strength, self.of, self.amount = float(strength), of, float(amount)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the groups of the model, and compile the step on them."""
         student = getattr(self.model, "student", None)
         model = self.model if backends.flavour(student) is None else student
@@ -126,15 +126,15 @@ class Slimming(keras.callbacks.Callback):
         self._optimizer = optimizer
         self._step = _step(optimizer, slices, followers, found, self.strength, self.amount)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Count steps from here: what restores a backup has moved the optimizer's by now."""
         self._done = _steps_of(self._optimizer)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Shrink the groups for the steps that the optimizer has made."""
         self._done, self._zero = self._step(self._done)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Put the share of groups at zero into the logs as `zero_channels`."""
         logs["zero_channels"] = float(self._zero)
 

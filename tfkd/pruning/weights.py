@@ -9,6 +9,8 @@ is needed in `fit`.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,22 +18,27 @@ from tfkd import backends
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.pruning.wrapping import called, carried_back, is_frozen, wrapped
 
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import AnyModel, Names
+
 _SCHEDULES = ("polynomial", "constant")
 _EXPONENT = 3
 
 
 def prune_weights(
-    model,
+    model: AnyModel,
     amount: float | None = None,
     *,
     steps: int | None = None,
     schedule: str | None = None,
     start: float = 0.0,
     frequency: int | None = None,
-    pattern=None,
+    pattern: tuple[int, int] | str | Mapping[str, tuple[int, int]] | None = None,
     threshold: float | None = None,
-    skip=(),
-):
+    skip: Names = (),
+) -> tf_keras.Model:
     """Return a copy of a model in which training sets the smallest weights to zero.
 
     Choose it for a smaller download or flash image: zeros compress. They make nothing faster by
@@ -126,7 +133,7 @@ def prune_weights(
     return wrapped(model, skip, rule)
 
 
-def strip_pruning(sparse, model):
+def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
     """Return a copy of a model with the weights and zeros that `prune_weights` led to.
 
     Args:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.tables import aligned
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, PathLike
+    from tfkd.export.artifact import TFLiteModel
 
 # What weights are stored as in a .tflite file; constants of other types are shapes and biases.
 _STORED = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16}
@@ -78,7 +83,7 @@ class Sparsity:
         return "\n".join([*aligned(lines), f"{self.bytes:,} bytes, {self.gzip_bytes:,} after gzip"])
 
 
-def sparsity(subject) -> Sparsity:
+def sparsity(subject: AnyModel | TFLiteModel | PathLike) -> Sparsity:
     """Count the zeros among the weights of a model or a `.tflite` file.
 
     Zeros make the compressed file smaller. They make nothing faster by themselves: kernels

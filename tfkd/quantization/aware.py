@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,10 +15,20 @@ from tfkd.quantization import table
 from tfkd.quantization.lowering import Lowering
 from tfkd.quantization.report import QuantizationReport
 
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import AnyModel, Arrays, Names
+
 
 def quantize_aware(
-    model, *, skip=(), per_layer=None, preserve=None, freeze_batch_norm: bool = False
-):
+    model: AnyModel,
+    *,
+    skip: Names = (),
+    per_layer: Mapping[str, Any] | None = None,
+    preserve: Literal["sparsity", "clusters"] | None = None,
+    freeze_batch_norm: bool = False,
+) -> tf_keras.Model:
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
 
     Choose it when post-training int8 loses accuracy: fake-quantization of weights and
@@ -77,7 +89,7 @@ def quantize_aware(
     return quantized
 
 
-def calibrate(qat, data, batch_size: int = 64):
+def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> None:
     """Set the ranges of a quantize-aware model from data, without training it.
 
     Choose it for post-training int8 of what the converter would leave float (layer
@@ -130,7 +142,7 @@ def calibrate(qat, data, batch_size: int = 64):
     return qat
 
 
-def describe(qat) -> QuantizationReport:
+def describe(qat: tf_keras.Model) -> QuantizationReport:
     """Say for each layer of a model what `quantize_aware` did with it.
 
     Args:
@@ -148,7 +160,7 @@ def describe(qat) -> QuantizationReport:
     return found
 
 
-def strip_quantization(qat, model):
+def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """Return a copy of the float model with the weights that quantization-aware training gave.
 
     Choose it to go on with the student where QAT left it: prune it, distil it further, or

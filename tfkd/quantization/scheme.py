@@ -9,6 +9,8 @@ the model four times on this way and knows neither nested models nor Keras 3.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tfkd import backends, graph
 from tfkd.quantization import parts, table
 from tfkd.quantization.lowering import Lowering
@@ -28,11 +30,11 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
     `QuantizeConfig` of their own keep it.
     """
 
-    def get_layout_transformer(self):
+    def get_layout_transformer(self) -> Any:
         """Return what rewrites a model and says how its layers are rounded."""
         return _Layout()
 
-    def get_quantize_registry(self):
+    def get_quantize_registry(self) -> Any:
         """Return what knows the classes of the table."""
         return _Registry()
 

@@ -7,11 +7,14 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.translation import layers, operations, standard
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel
 
 _WAY_OUT = (
     "Replace these layers, register a counterpart with tfkd.translation.register(...), or "
@@ -19,7 +22,7 @@ _WAY_OUT = (
 )
 
 
-def translate(model, to: str = "tf_keras"):
+def translate(model: AnyModel, to: Literal["keras", "tf_keras"] = "tf_keras") -> AnyModel:
     """Translate a Keras 3 model into an equal tf_keras model, or back.
 
     Choose it to hand a Keras 3 model to a tool that only takes tf_keras (tfmot, older

@@ -1,0 +1,32 @@
+"""Names for what public signatures take. For type checkers and editors: nothing reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    import tf_keras
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+#: A model of either Keras.
+AnyModel: TypeAlias = "keras.Model | tf_keras.Model"
+#: Whatever answers like a model: see `Distiller`.
+AnyTeacher: TypeAlias = (
+    "AnyModel | PathLike | Callable[..., Any] | np.ndarray | Sequence[Any] | Mapping[str, Any]"
+)
+#: Examples: an array, several by place or by name, or a pipeline that gives such.
+Arrays: TypeAlias = "np.ndarray | tf.data.Dataset | Sequence[Any] | Mapping[str, Any]"
+#: Names of layers, paths in nested models, or regular expressions.
+Names: TypeAlias = "str | Sequence[str]"
+Shape: TypeAlias = "tuple[int | None, ...]"
+
+Format: TypeAlias = Literal["float32", "float16", "dynamic", "int8", "int16x8", "int4"]
+Recurrent: TypeAlias = Literal["auto", "fused", "unrolled", "loop", "step"]
+Criterion: TypeAlias = (
+    'Literal["l1", "l2", "bn_scale", "taylor", "random"] | Callable[..., np.ndarray]'
+)
