@@ -21,7 +21,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 # A file imports only from above it in its own list (DESIGN's order, and what was added).
 TFKD = [
     "_version",
-    "_lazy",
     "_typing",
     "escaping",
     "errors",
@@ -107,7 +106,6 @@ EXPORT = [
     "report",
 ]
 EXPORT_MAY_IMPORT = {
-    "_lazy",
     "_typing",
     "escaping",
     "typed",

@@ -10,6 +10,6 @@ spelling.py  the Python that repeats a run
 result.py    `Comparison`: what came out, as a table and a picture
 """
 
-from tfkd._lazy import attach
+import lazy_loader
 
-__getattr__, __dir__, __all__ = attach(__name__, {"compare": "study", "Comparison": "result"})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,20 +17,6 @@ state.py        what it keeps in its folder
 rounds.py       what it did, as a table and a picture
 """
 
-from tfkd._lazy import attach
+import lazy_loader
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "prune_channels": "channels",
-        "Slimming": "slimming",
-        "prune_weights": "weights",
-        "strip_pruning": "weights",
-        "cluster_weights": "clustering",
-        "strip_clustering": "clustering",
-        "sparsity": "zeros",
-        "Sparsity": "zeros",
-        "spiral": "iteration",
-        "Spiral": "rounds",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,21 +9,6 @@ frozen.py     the form that the converter gets
 report.py     what became of each layer
 """
 
-from tfkd._lazy import attach
+import lazy_loader
 
-__getattr__, __dir__, __all__ = attach(
-    __name__,
-    {
-        "calibrate": "aware",
-        "describe": "aware",
-        "quantize_aware": "aware",
-        "strip_quantization": "aware",
-        "Scheme": "scheme",
-        "QuantizationReport": "report",
-        "LayerReport": "report",
-        "aware": "aware",
-        "frozen": "frozen",
-        "parts": "parts",
-        "table": "table",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,36 @@
+"""The public names of `tfkd`, for type checkers, editors and `__init__.py`."""
+
+from . import losses as losses
+from . import pruning as pruning
+from . import quantization as quantization
+from .cache import TeacherCache as TeacherCache
+from .cache import cache_teacher as cache_teacher
+from .callbacks import StopDistillation as StopDistillation
+from .callbacks import StudentCheckpoint as StudentCheckpoint
+from .comparison import compare as compare
+from .compression import Recipe as Recipe
+from .compression import compress as compress
+from .data import Data as Data
+from .data import Samples as Samples
+from .data import split as split
+from .distiller import Distiller as Distiller
+from .errors import ConversionError as ConversionError
+from .errors import InputError as InputError
+from .errors import MissingDependencyError as MissingDependencyError
+from .errors import TfkdError as TfkdError
+from .errors import UnsupportedError as UnsupportedError
+from .errors import WorkerError as WorkerError
+from .pruning import Slimming as Slimming
+from .pruning import cluster_weights as cluster_weights
+from .pruning import prune_channels as prune_channels
+from .pruning import prune_weights as prune_weights
+from .pruning import sparsity as sparsity
+from .pruning import spiral as spiral
+from .pruning import strip_clustering as strip_clustering
+from .pruning import strip_pruning as strip_pruning
+from .quantization import quantize_aware as quantize_aware
+from .quantization import strip_quantization as strip_quantization
+from .teachers import Taught as Taught
+from .translation import translate as translate
+
+__version__: str

@@ -1,0 +1,13 @@
+"""The public names of `tfkd.quantization`, for type checkers, editors and `__init__.py`."""
+
+from . import aware as aware
+from . import frozen as frozen
+from . import parts as parts
+from . import table as table
+from .aware import calibrate as calibrate
+from .aware import describe as describe
+from .aware import quantize_aware as quantize_aware
+from .aware import strip_quantization as strip_quantization
+from .report import LayerReport as LayerReport
+from .report import QuantizationReport as QuantizationReport
+from .scheme import Scheme as Scheme
