@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     import keras
@@ -30,3 +30,11 @@ Recurrent: TypeAlias = Literal["auto", "fused", "unrolled", "loop", "step"]
 Criterion: TypeAlias = (
     'Literal["l1", "l2", "bn_scale", "taylor", "random"] | Callable[..., np.ndarray]'
 )
+
+
+class ModelOptions(TypedDict, total=False):
+    """What every Keras model takes."""
+
+    name: str
+    dtype: Any
+    trainable: bool

@@ -7,7 +7,9 @@ One step body (`tfkd.step`) serves Keras 3 and tf_keras students, tfmot-wrapped 
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -97,15 +99,20 @@ class Distiller(Step, keras.Model):
 
     _keras = keras
 
-    def __new__(cls, student=None, *args, **kwargs):
-        """Give the class that fits the student's Keras."""
-        if backends.flavour(student) == "tf_keras":
-            return _tf_keras_distiller()(student, *args, **kwargs)
-        if backends.flavour(student) is None or not hasattr(student, "layers"):
-            raise InputError(
-                f"The student must be a Keras 3 or tf_keras model, got {type(student).__name__}."
-            )
-        return super().__new__(cls, student, *args, **kwargs)
+    if not TYPE_CHECKING:  # which shall see the arguments of `__init__`
+
+        def __new__(cls, student=None, *args, **kwargs):
+            """Give the class that fits the student's Keras."""
+            if backends.flavour(student) == "tf_keras":
+                return _tf_keras_distiller()(student, *args, **kwargs)
+            if backends.flavour(student) is None or not hasattr(student, "layers"):
+                raise InputError(
+                    "The student must be a Keras 3 or tf_keras model, got "
+                    f"{type(student).__name__}."
+                )
+            return super().__new__(cls, student, *args, **kwargs)
+
+        __new__.__signature__ = inspect.signature(Step.__init__)
 
     @classmethod
     def from_config(cls, config):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -21,6 +23,11 @@ from tfkd.losses import soft as soft_losses
 from tfkd.model import binding, file_check
 from tfkd.model.fingerprint import fingerprint
 from tfkd.objective import Objective
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from tfkd._typing import AnyModel, AnyTeacher, Arrays, ModelOptions
 
 #: Of a soft loss that adapts itself, and of those that are named.
 _ADAPTIVE = {"alpha": 0.5, "temperature": 1.0}
@@ -38,20 +45,20 @@ class Step:
 
     def __init__(
         self,
-        student,
-        teacher=None,
-        alpha=None,
-        temperature=None,
-        soft_loss="auto",
-        features=(),
-        from_logits=None,
-        teacher_from_logits=None,
-        student_inputs=None,
-        teacher_inputs=None,
-        unlabeled=None,
-        evaluate_teacher=False,
-        trusted=False,
-        **kwargs,
+        student: AnyModel,
+        teacher: AnyTeacher | None = None,
+        alpha: float | None = None,
+        temperature: float | None = None,
+        soft_loss: Any = "auto",
+        features: Sequence[feature_losses.FeatureLoss] | Literal["auto"] = (),
+        from_logits: bool | None = None,
+        teacher_from_logits: bool | None = None,
+        student_inputs: Callable[[Any], Any] | None = None,
+        teacher_inputs: Callable[[Any], Any] | None = None,
+        unlabeled: float | Mapping[str, float] | None = None,
+        evaluate_teacher: bool = False,
+        trusted: bool = False,
+        **kwargs: Unpack[ModelOptions],
     ):
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
@@ -123,12 +130,12 @@ class Step:
         return [name for name in super().__dir__() if name != "teacher"]
 
     @property
-    def teacher(self):
+    def teacher(self) -> Any:
         """What teaches, as it was given; `None` after loading, until it is set again."""
         return self._aside.given
 
     @teacher.setter
-    def teacher(self, given):
+    def teacher(self, given: Any) -> None:
         settings, aside = self._settings, self._aside
         aside.given, aside.teacher, aside.objective = given, None, None
         # A step that was traced with another teacher would go on asking that one.
@@ -153,26 +160,33 @@ class Step:
             aside.teacher.check_shapes(aside.outputs)
 
     @property
-    def alpha(self):
+    def alpha(self) -> Any:
         """Weight of the hard loss, a scalar variable; assign a number in [0, 1] to move it."""
         return self._alpha
 
     @alpha.setter
-    def alpha(self, value):
+    def alpha(self, value: Any) -> None:
         validation.check_number("alpha", value)
         self._alpha.assign(value)
 
     @property
-    def temperature(self):
+    def temperature(self) -> Any:
         """Softening of both distributions, a scalar variable; assign a number > 0 to move it."""
         return self._temperature
 
     @temperature.setter
-    def temperature(self, value):
+    def temperature(self, value: Any) -> None:
         validation.check_number("temperature", value)
         self._temperature.assign(value)
 
-    def compile(self, optimizer="adam", loss=None, metrics=None, loss_weights=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure training; takes what `keras.Model.compile` takes.
 
         Args:
@@ -233,7 +247,7 @@ class Step:
         super().compile(loss=loss, **kwargs)
         aside.metrics = measured
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded distiller as it was compiled before it was saved."""
         config = self._keras.saving.deserialize_keras_object(config)
         outputs = self._aside.outputs
@@ -246,7 +260,7 @@ class Step:
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the student's outputs."""
         if isinstance(inputs, teachers.Taught):
             inputs = inputs.x
@@ -257,14 +271,14 @@ class Step:
 
     def fit(
         self,
-        x=None,
-        y=None,
-        *args,
-        cache_teacher=False,
-        cache_dtype="auto",
-        baseline=None,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        cache_teacher: bool | cache.TeacherCache = False,
+        cache_dtype: str = "auto",
+        baseline: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Train the student; takes what `keras.Model.fit` takes.
 
         Args:
@@ -349,7 +363,7 @@ class Step:
                 self._score_student(sample, talks)
         return history
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; takes what `keras.Model.evaluate` takes.
 
         Without labels or without a compiled loss the loss is the soft loss, for which the
@@ -387,7 +401,7 @@ class Step:
         finally:
             self._aside.hides = False
 
-    def ask_teacher(self, x, dtype: str = "auto") -> cache.TeacherCache:
+    def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Ask the teacher about every example, once, for more than one call of `fit`.
 
         Args:
@@ -410,7 +424,9 @@ class Step:
             objective.outputs.labels, dtype=dtype,
         )  # fmt: skip
 
-    def score(self, x, y, who="student", part: str = "validation") -> list[worth.Score | None]:
+    def score(
+        self, x: Any, y: Any, who: Any = "student", part: str = "validation"
+    ) -> list[worth.Score | None]:
         """Score the student, its teacher or another model on labelled arrays.
 
         Args:
@@ -445,7 +461,7 @@ class Step:
         """The student's score per output after the last `fit`, on the same examples."""
         return self._aside.student_scores
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
         x, y, sample_weight = self._keras.utils.unpack_x_y_sample_weight(data)
         x, answers, features = self._lesson(x)
@@ -464,7 +480,7 @@ class Step:
         self._track(x, loss=loss, hard_loss=hard, soft_loss=soft)
         return self._logs(x, batch, y_pred)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         """Evaluate the student on the hard loss; the teacher runs if `evaluate_teacher`.
 
         Where there are no labels or no hard loss, the loss is the soft loss.
@@ -491,7 +507,7 @@ class Step:
         hidden = () if with_teacher else ("hard_loss", "soft_loss")
         return {name: value for name, value in logs.items() if name not in hidden}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the distiller without its teacher."""
         pack = keras.saving.serialize_keras_object
         settings = dict(self._settings)

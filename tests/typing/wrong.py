@@ -1,0 +1,33 @@
+"""Uses of the public names that a type checker must find. Checked by mypy, never run.
+
+mypy warns of an ignored error that is none: so a mistake that it misses fails too.
+"""
+
+from typing import Any
+
+import numpy as np
+import tfkd.export
+from tfkd.export import TFLiteModel, benchmark, to_tflite, verify
+
+import tfkd
+
+
+def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel) -> None:
+    """Misspell, forget and mix up."""
+    tfkd.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+    tfkd.export.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+    tfkd.Distiller(1, 2, alpa=0.1)  # type: ignore[call-arg]
+    tfkd.Distiller()  # type: ignore[call-arg]
+    tfkd.Distiller(model, model, alpha="half")  # type: ignore[arg-type]
+    tfkd.quantize_aware(model, ["head"])  # type: ignore[call-arg]
+    tfkd.quantize_aware(model, preserve="zeros")  # type: ignore[arg-type]
+    tfkd.prune_channels(model, 0.5, scope="everything")  # type: ignore[arg-type]
+    to_tflite(model, "int7")  # type: ignore[arg-type]
+    to_tflite(model, "int8", recurrent="rolled")  # type: ignore[arg-type]
+    verify(file, model)  # type: ignore[call-arg]
+    benchmark({"a": file}, threads="two")  # type: ignore[arg-type]
+    file.predct(x)  # type: ignore[attr-defined]
+    tfkd.Data(x)  # type: ignore[call-arg, arg-type]
+    tfkd.losses.DKD(weight=2.0)  # type: ignore[call-arg]
+    steps: str = verify(file, model, x).mean_abs_diff  # type: ignore[assignment]
+    print(steps)
