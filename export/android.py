@@ -29,6 +29,7 @@ from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
 from tfkd.escaping import as_code, printable
 from tfkd.files import staged_folder
+from tfkd.tables import Printed
 
 from . import adb, flatbuffer, metrics, repacking
 from .artifact import TFLiteModel
@@ -101,7 +102,7 @@ class AndroidModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class AndroidBundle:
+class AndroidBundle(Printed):
     """What `android_bundle` wrote.
 
     Attributes:

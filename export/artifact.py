@@ -21,6 +21,7 @@ from tfkd.errors import InputError, UnsupportedError, WorkerError
 from tfkd.escaping import in_lines
 from tfkd.files import write_atomically
 from tfkd.model import binding
+from tfkd.tables import Printed
 
 from . import flatbuffer, interpreter, metrics, repacking, sandbox, structures
 from .flatbuffer import TensorInfo
@@ -48,7 +49,7 @@ def _check_memory(size: int, what: str):
 
 
 @dataclasses.dataclass(frozen=True)
-class TFLiteModel:
+class TFLiteModel(Printed):
     """A `.tflite` file in memory.
 
     Args:

@@ -12,6 +12,7 @@ import operator
 import re
 
 from tfkd.errors import InputError, raise_all
+from tfkd.tables import Printed
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)(?:i?b)?", re.IGNORECASE)
@@ -39,7 +40,7 @@ class Board:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Verdict(Printed):
     """Whether one resource is enough.
 
     Attributes:

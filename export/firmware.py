@@ -23,6 +23,7 @@ from tfkd import _version, backends
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
 from tfkd.escaping import in_markdown, printable
 from tfkd.files import staged_folder, write_atomically
+from tfkd.tables import Printed
 
 from . import micro, micro_ops
 from .artifact import TFLiteModel
@@ -65,7 +66,7 @@ _COLUMNS = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class MicroBundle:
+class MicroBundle(Printed):
     """A bundle that has been written.
 
     Attributes:

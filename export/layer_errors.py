@@ -29,7 +29,7 @@ import numpy as np
 
 from tfkd.errors import InputError, WorkerError
 from tfkd.escaping import printable
-from tfkd.tables import aligned
+from tfkd.tables import Printed, aligned
 
 from . import flatbuffer, tracing
 from .artifact import TFLiteModel
@@ -80,7 +80,7 @@ class LayerError:
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerErrors(Sequence):
+class LayerErrors(Printed, Sequence):
     """A table of `LayerError`, in the order of the graph.
 
     Attributes:

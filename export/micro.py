@@ -24,6 +24,7 @@ import numpy as np
 from tfkd.errors import ConversionError, InputError, WorkerError
 from tfkd.escaping import in_lines
 from tfkd.model import task as tasks
+from tfkd.tables import Printed
 
 from . import flatbuffer, metrics, sandbox
 from .artifact import TFLiteModel
@@ -56,7 +57,7 @@ def is_installed() -> bool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Proof:
+class Proof(Printed):
     """What running a file on TensorFlow Lite for Microcontrollers showed; see `prove`.
 
     Attributes:

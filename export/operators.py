@@ -17,6 +17,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, WorkerError
 from tfkd.escaping import printable
+from tfkd.tables import Printed
 
 from . import flatbuffer, litert_profiler, sandbox
 from .artifact import TFLiteModel
@@ -174,7 +175,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Profile:
+class Profile(Printed):
     """Where the time of a file goes.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import json
 import math
 import pathlib
@@ -15,6 +16,7 @@ import numpy as np
 from tfkd.escaping import printable
 from tfkd.files import write_atomically
 from tfkd.intervals import wilson
+from tfkd.tables import Printed
 
 from . import machine, pictures
 from .artifact import TFLiteModel
@@ -130,7 +132,7 @@ class ModelEntry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Printed):
     """What a run measured.
 
     Attributes:
@@ -163,6 +165,14 @@ class Report:
             if model.name == name:
                 return model
         raise KeyError(name)
+
+    def describe(self) -> str:
+        """Return the table of models as text, and what the teacher was worth."""
+        from rich.console import Console
+
+        text = io.StringIO()
+        print_table(self, Console(file=text, width=120))
+        return text.getvalue().strip("\n")
 
     def to_json(self) -> dict[str, Any]:
         """Return the report in the schema `tfkd.report/1`, with versions and machine."""

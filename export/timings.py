@@ -11,6 +11,7 @@ from typing import Any
 
 from tfkd.errors import TfkdError
 from tfkd.escaping import printable
+from tfkd.tables import Printed
 
 SCHEMA = "tfkd.benchmark/1"
 
@@ -186,7 +187,7 @@ class Ratio:
 
 
 @dataclasses.dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Printed):
     """The results of one run; as a sequence, those that could be measured.
 
     Attributes:

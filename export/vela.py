@@ -26,6 +26,7 @@ from tfkd.errors import (
     WorkerError,
 )
 from tfkd.escaping import in_lines
+from tfkd.tables import Printed
 
 from .artifact import TFLiteModel
 
@@ -41,7 +42,7 @@ _UNSUPPORTED = re.compile(r"operator: (\w+), ofm: '[^']*'\s*\n\s*Reason: (.+(?:\
 
 
 @dataclasses.dataclass(frozen=True)
-class VelaEstimate:
+class VelaEstimate(Printed):
     """What Vela says of a file; memory and time are the compiler's ESTIMATES.
 
     Attributes:

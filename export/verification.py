@@ -14,6 +14,7 @@ from tfkd.escaping import printable
 from tfkd.model import binding
 from tfkd.model import task as tasks
 from tfkd.outputs import OutputKind
+from tfkd.tables import Printed
 
 from . import conversion, flatbuffer, metrics, references
 from .artifact import STEP, TFLiteModel
@@ -36,7 +37,7 @@ _ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
-class OutputParity:
+class OutputParity(Printed):
     """How one output of a file differs from its model's.
 
     Attributes:
@@ -83,7 +84,7 @@ class OutputParity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verification:
+class Verification(Printed):
     """What comparing a file with its model showed; of several outputs, the worst of each.
 
     Attributes:

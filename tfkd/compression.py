@@ -26,6 +26,7 @@ from tfkd.files import staged_folder
 from tfkd.model import task as tasks
 from tfkd.outputs import output_activations
 from tfkd.quantization import frozen, quantize_aware
+from tfkd.tables import Printed
 from tfkd.training import Progress, Trainer, copy_of
 from tfkd.worth import Worth
 
@@ -87,8 +88,8 @@ class Recipe:
         raise_all(problems)
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Result(Printed):
     """What `compress` made.
 
     Attributes:
@@ -104,6 +105,16 @@ class Result:
     files: dict[str, TFLiteModel]
     report: Report
     folder: pathlib.Path
+
+    def describe(self) -> str:
+        """Return the report's table as text, and where the files are."""
+        return f"{self.report.describe()}\nFiles and report.html are in {self.folder}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return self.report.to_json()
+
+    __repr__ = Printed.__str__  # the fields would be pages of numbers
 
 
 def compress(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from tfkd import graph
-from tfkd.tables import aligned
+from tfkd.tables import Printed, aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LayerCost:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelCost:
+class ModelCost(Printed):
     """What a model costs, layer by layer.
 
     Attributes:

@@ -1,8 +1,33 @@
-"""Tables as text."""
+"""Tables as text, and results that print as one."""
 
 from __future__ import annotations
 
+import dataclasses
+import html
+from typing import Any
+
 from tfkd.escaping import printable
+
+
+class Printed:
+    """A result that shows itself: `print` and notebooks give its table.
+
+    A data class says in `describe` what it is, and in `to_json` what of it are plain values.
+    """
+
+    def describe(self) -> str:
+        """Return a table or a few lines of text."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload,no-any-return]
+
+    def __str__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.describe())}</pre>"
 
 
 def aligned(rows, left: int = 1) -> list[str]:

@@ -14,7 +14,7 @@ from tfkd.comparison.search import Trial
 from tfkd.errors import InputError
 from tfkd.escaping import printable
 from tfkd.files import write_atomically
-from tfkd.tables import aligned
+from tfkd.tables import Printed, aligned
 
 _BLUE, _ORANGE, _GREY = "#0b6e99", "#c2571a", "#6b757e"
 
@@ -60,7 +60,7 @@ class Compared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Printed):
     """What `compare` found; print it for the table.
 
     Attributes:
@@ -105,8 +105,6 @@ class Comparison:
         """Return a table as text: a line per method, the verdict, and the call of the best."""
         lines = aligned(self._rows(), left=2)
         return "\n".join([*lines, "", *map(printable, self._notes()), "", self.call])
-
-    __str__ = describe
 
     def to_json(self) -> dict:
         """Return everything but the student as plain values."""

@@ -17,6 +17,7 @@ from tfkd import graph
 from tfkd.errors import InputError
 from tfkd.escaping import in_lines
 from tfkd.model import binding
+from tfkd.tables import Printed
 
 _NUMBERED = re.compile(r"^(?P<base>.*?)_?(?P<number>\d*)$", re.DOTALL)
 
@@ -62,7 +63,7 @@ def outputs_of(function, path, owner: str) -> binding.Slots | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Signatures:
+class Signatures(Printed):
     """The signatures of a SavedModel.
 
     Attributes:

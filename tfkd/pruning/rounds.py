@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfkd.escaping import printable
-from tfkd.tables import aligned
+from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
     from tfkd._typing import PathLike
@@ -71,7 +71,7 @@ class Round:
 
 
 @dataclasses.dataclass(frozen=True)
-class Spiral:
+class Spiral(Printed):
     """What `spiral` made.
 
     Attributes:

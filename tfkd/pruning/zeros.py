@@ -10,7 +10,7 @@ import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.tables import aligned
+from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, PathLike
@@ -44,7 +44,7 @@ class TensorSparsity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparsity:
+class Sparsity(Printed):
     """The zeros of a model or a file, and its size.
 
     Attributes:

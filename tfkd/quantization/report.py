@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfkd.escaping import printable
+from tfkd.tables import Printed, aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class LayerReport:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantizationReport:
-    """What `quantize_aware` made of a model, layer by layer; `str()` gives a table.
+class QuantizationReport(Printed):
+    """What `quantize_aware` made of a model, layer by layer; it prints as a table.
 
     Attributes:
         layers: One `LayerReport` per layer of the model that was given.
@@ -40,13 +40,8 @@ class QuantizationReport:
         """Names of the layers that stay in floating point."""
         return [layer.name for layer in self.layers if layer.how == "float"]
 
-    def __str__(self):
+    def describe(self) -> str:
+        """Return a table as text, a line per layer."""
         rows = [("layer", "class", "how", "")]
-        rows += [tuple(map(printable, dataclasses.astuple(layer))) for layer in self.layers]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join(
-            "  ".join(
-                [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]
-            ).rstrip()
-            for row in rows
-        )
+        rows += [dataclasses.astuple(layer) for layer in self.layers]
+        return "\n".join(aligned(rows, left=4))
