@@ -119,6 +119,13 @@ class Distiller(Step, keras.Model):
         """Rebuild a distiller from `get_config`'s result."""
         return _from_config(config, keras, Distiller)
 
+    def make_train_function(self, force=False):
+        if not self.optimizer.built and self.trainable_variables:
+            # Slot variables made inside the step would have TensorFlow trace it twice.
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def _total_loss(self, x, y, y_pred, sample_weight, training):
         return self.compute_loss(x, y, y_pred, sample_weight, training=training)
 

@@ -113,6 +113,9 @@ class Trainer:
         else:
             optimizer = package.optimizers.Adam(schedule)
         model.compile(optimizer, loss, metrics=metrics)
+        if model is student:  # a Distiller does so itself
+            # Slot variables made inside the step would have TensorFlow trace it twice.
+            optimizer.build(model.trainable_variables)
 
     def _batches(self):
         train = self.data.train
