@@ -1,5 +1,6 @@
 """Models trained once a session and shared: TensorFlow is slow to train and to convert."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +16,10 @@ from tiny_models import cnn, crossentropy
 
 from tfkd import Distiller, quantize_aware
 from tfkd.data import load_digits
+
+# Traces make many objects that live: looking through them for garbage took 5 % of the time.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(params=["keras", "tf_keras"])
