@@ -29,7 +29,7 @@ def compiled(student, teacher, package, loss=None, metrics=None, eagerly=True, *
 def recurrent(package, seed):
     package.utils.set_random_seed(seed)
     layers = package.layers
-    rnn = layers.LSTM(5, return_sequences=True, name="rnn")
+    rnn = layers.SimpleRNN(5, return_sequences=True, name="rnn")
     return package.Sequential([package.Input((7, 3)), layers.Masking(), rnn, layers.Dense(4)])
 
 
