@@ -43,6 +43,7 @@ def trained(sparse, epochs=2, optimizer="adam", callbacks=()):
     tf_keras.utils.set_random_seed(0)
     x, y = data_for(sparse)
     sparse.compile(optimizer, "mse")
+    sparse.optimizer.build(sparse.trainable_variables)  # or the step would be traced twice
     sparse.fit(x, y, epochs=epochs, batch_size=4, verbose=0, callbacks=list(callbacks))
     return sparse
 
