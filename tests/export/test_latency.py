@@ -15,6 +15,7 @@ from tfkd import graph
 from tfkd.errors import InputError, TfkdError, WorkerError
 
 QUICK = {"min_seconds": 0.05, "processes": 2}
+ONCE = QUICK | {"processes": 1}  # TensorFlow is imported for seconds in each
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_every_setting_is_measured_and_compared(files, digits):
         threads=(1, 2),
         engine=("xnnpack", "reference"),
         batch=(1, 4),
-        **QUICK,
+        **ONCE,
     )
     assert len(found) == 16
     assert {one.setting for one in found} == {
@@ -126,7 +127,7 @@ def test_a_keras_model_beside_its_file(files, student, qat, digits):
         digits.test.x,
         batch=3,
         baseline="file",
-        **QUICK,
+        **ONCE,
     )
     assert [one.engine for one in found] == ["keras", "keras", "xnnpack"]
     assert all(one.batch == 3 for one in found)
@@ -139,7 +140,7 @@ def test_a_keras_model_beside_its_file(files, student, qat, digits):
 def test_keras_models_from_paths(student, files, tmp_path):
     student.save(tmp_path / "m.keras")
     files["int8"].save(tmp_path / "m.tflite")
-    found = benchmark([tmp_path / "m.keras", tmp_path / "m.tflite"], **QUICK)
+    found = benchmark([tmp_path / "m.keras", tmp_path / "m.tflite"], **ONCE)
     assert [one.engine for one in found] == ["keras", "xnnpack"]
     assert found[0].model_bytes == 4 * student.count_params()
 
