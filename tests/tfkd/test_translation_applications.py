@@ -1,9 +1,19 @@
 """The models of keras.applications, there and back."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tf_keras
+from keras.src.applications import (
+    convnext,
+    densenet,
+    efficientnet,
+    efficientnet_v2,
+    nasnet,
+    resnet,
+)
 from translated import assert_same, kinds, shake
 
 from tfkd import translate
@@ -24,6 +34,42 @@ SLOW = {
     "VGG16": 32,
     "ConvNeXtTiny": 64,
 }
+
+
+def stacks(stack):
+    """Return the four stacks of a ResNet, of two blocks each."""
+
+    def build(x):
+        for i, width in enumerate((64, 128, 256, 512)):
+            x = stack(x, width, 2, stride1=min(i + 1, 2), name=f"conv{i + 2}")
+        return x
+
+    return build
+
+
+# The families that repeat a block many times, with fewer of them.
+SHALLOW = {
+    "EfficientNetB0": functools.partial(efficientnet.EfficientNet, 1.0, 0.5, 224),
+    "EfficientNetV2B0": functools.partial(
+        efficientnet_v2.EfficientNetV2, 1.0, 0.25, 224, name="efficientnetv2-b0"
+    ),
+    "ResNet50": functools.partial(
+        resnet.ResNet, stacks(resnet.stack_residual_blocks_v1), False, True
+    ),
+    "ResNet50V2": functools.partial(
+        resnet.ResNet, stacks(resnet.stack_residual_blocks_v2), True, True
+    ),
+    "DenseNet121": functools.partial(densenet.DenseNet, [2, 2, 2, 2]),
+    "NASNetMobile": functools.partial(
+        nasnet.NASNet,
+        penultimate_filters=1056,
+        num_blocks=2,
+        stem_block_filters=32,
+        skip_reduction=False,
+        default_size=224,
+    ),
+    "ConvNeXtTiny": functools.partial(convnext.ConvNeXt, [1, 1, 2, 1], [96, 192, 384, 768]),
+}
 # A class of their own, which tf_keras.applications has too.
 OWN = {"LayerScale"}
 
@@ -33,7 +79,7 @@ OWN = {"LayerScale"}
 )
 def test_application(name, rng):
     side = {**QUICK, **SLOW}[name]
-    make = getattr(keras.applications, name)
+    make = SHALLOW.get(name) or getattr(keras.applications, name)
     model = make(weights=None, input_shape=(side, side, 3), include_top=False, pooling="avg")
     shake_statistics(model, rng)
     images = rng.uniform(0, 255, (2, side, side, 3)).astype("float32")
