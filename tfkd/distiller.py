@@ -120,6 +120,7 @@ class Distiller(Step, keras.Model):
         return _from_config(config, keras, Distiller)
 
     def make_train_function(self, force=False):
+        """Build the optimizer, then make what `fit` calls for each step."""
         if not self.optimizer.built and self.trainable_variables:
             # Slot variables made inside the step would have TensorFlow trace it twice.
             with self.distribute_strategy.scope():
