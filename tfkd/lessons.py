@@ -203,6 +203,30 @@ class Labels:
     known: Any = None
 
 
+def shaped(y, lesson: Lesson):
+    """Return labels with the shape that the compiled loss prescribes, where the batch has none.
+
+    tf_keras's generators and `Sequence`s leave the number of classes open, `tf.py_function` the
+    rank too; then the loss alone tells rows of classes from class numbers.
+
+    Args:
+        y: Labels of a batch, or `None`.
+        lesson: How the output learns.
+    """
+    if lesson.task != "categorical" or lesson.hard is None or lesson.is_custom:
+        return y
+    if not tf.is_tensor(y) or isinstance(y, tf.SparseTensor) or y.shape.is_fully_defined():
+        return y
+    if not losses.takes_numbers(lesson.hard):
+        return tf.ensure_shape(y, (None, *lesson.shape[1:]))
+    if y.shape.rank == len(lesson.shape) and y.shape[-1] is None:
+        return tf.ensure_shape(y, (*y.shape[:-1], 1))
+    if y.shape.rank is None and None not in lesson.shape[1:]:
+        kept = [size for axis, size in enumerate(lesson.shape) if axis not in (0, lesson.axis)]
+        return tf.reshape(y, (-1, *kept))
+    return y
+
+
 def labels_of(y, lesson: Lesson) -> Labels:
     """Part an output's labels into what the hard loss may read and which elements have one.
 

@@ -133,6 +133,7 @@ class Objective:
             return Batch(None, weights)
         labels = []
         for label, lesson in zip(validation.bound_labels(y, self), self.lessons, strict=True):
+            label = lessons.shaped(label, lesson)
             if checked and label is not None and lesson.reads_labels and not lesson.is_custom:
                 # Before the loss: TensorFlow has words of its own for such labels.
                 with tf.control_dependencies(validation.assert_labels(label, lesson)):

@@ -52,6 +52,29 @@ def test_arrays_datasets_generators_and_pydatasets_agree(batch, package):
         assert got == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.parametrize("numbers", [False, True])
+def test_labels_of_open_shapes(numbers, batch, package):
+    """tf_keras's generators leave the number of classes open, `tf.numpy_function` the rank."""
+    x, classes = batch
+    y = classes if numbers else np.eye(3, dtype="float32")[classes]
+    name = "SparseCategoricalCrossentropy" if numbers else "CategoricalCrossentropy"
+    distiller = Distiller(dense(package), dense(keras), soft_loss="dkd")  # reads labels
+    loss = getattr(package.losses, name)(from_logits=True)
+    distiller.compile(package.optimizers.SGD(0.0), loss)
+
+    def unranked(x, y):
+        return x, tf.numpy_function(lambda y: y, [y], y.dtype)
+
+    want = logs_of(distiller, x, y, batch_size=8)
+    generator = ((x[i : i + 8], y[i : i + 8]) for i in range(0, 32, 8))
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    for got in (
+        logs_of(distiller, generator, steps_per_epoch=4),
+        logs_of(distiller, dataset.map(unranked)),
+    ):
+        assert got == pytest.approx(want, rel=1e-5)
+
+
 def test_class_weight_weighs_both_losses(batch, package):
     x, y = batch
     class_weight = {0: 0.5, 1: 1.0, 2: 3.0}

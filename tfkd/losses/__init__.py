@@ -14,7 +14,7 @@ from tfkd.losses.features import (
     RelationalKD,
     SimilarityPreserving,
 )
-from tfkd.losses.outputs import TASKS, logits_of, option_of, task_of
+from tfkd.losses.outputs import TASKS, logits_of, option_of, takes_numbers, task_of
 from tfkd.losses.pairing import pair_layers
 from tfkd.losses.soft import (
     DIST,
@@ -55,5 +55,6 @@ __all__ = [
     "option_of",
     "pair_layers",
     "resolve",
+    "takes_numbers",
     "task_of",
 ]

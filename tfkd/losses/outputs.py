@@ -86,8 +86,7 @@ def task_of(loss: Any) -> tuple[str | None, bool | None]:
         The task (one of `TASKS`, `None` where unknown) and whether the loss takes logits
         (`None` where the question does not arise or can't be answered).
     """
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    key = name.replace("_", "").lower()
+    key = _key(loss)
     if key in _REGRESSION or key.startswith("mean"):
         return "regression", None
     if key not in _CATEGORICAL | _BINARY:
@@ -97,6 +96,20 @@ def task_of(loss: Any) -> tuple[str | None, bool | None]:
         from_logits = loss.get_config().get("from_logits")
     # Keras's own default, for the name and for the bare function.
     return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
+
+
+def takes_numbers(loss: Any) -> bool:
+    """Tell whether a Keras loss takes class numbers, and not rows of classes.
+
+    Args:
+        loss: A Keras 3 or tf_keras loss: a name, a function or an object.
+    """
+    return _key(loss) == "sparsecategoricalcrossentropy"
+
+
+def _key(loss) -> str:
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return name.replace("_", "").lower()
 
 
 def option_of(loss: Any, name: str, default: Any = None) -> Any:
