@@ -42,7 +42,8 @@ class Balanced(soft.SoftLoss):
             outputs count only where it is right, its pull weakens where it is hardly better than
             chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
             the student is ahead of it by a tenth in accuracy (or R²). As far as the teacher is
-            not followed, the labels take its place: the value holds their cross-entropy, or half
+            not followed, and where it pulls a thousand times less than the labels (its answers
+            are constant), the labels take its place: the value holds their cross-entropy, or half
             the squared error, so that no example pulls less than it would with a good teacher.
 
     Raises:
@@ -113,6 +114,9 @@ class Balanced(soft.SoftLoss):
         counted = right if mask is None else mask if right is None else mask & right
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
+        # Next to nothing, such as the rounding of a constant: it is not to be made loud.
+        loud = tf.square(tf.math.divide_no_nan(_LOUDEST * pull, hard))
+        trust *= tf.where(hard > _LOUDEST * pull, loud, tf.ones_like(loud))
         scale = tf.stop_gradient(self.ratio * trust * tf.math.divide_no_nan(hard, pull))
         if known is not None:
             scale = tf.where(labels.elements, scale, tf.stop_gradient(trust))
@@ -314,6 +318,8 @@ class _Labels:
 
 #: Cohen's kappa, or R², from which a teacher is followed in full.
 _SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
+#: By how much a soft loss is enlarged at most; what pulls less than that is followed less.
+_LOUDEST = 1000.0
 #: How far in accuracy (or R²) the student has to be ahead for its teacher to be silent.
 _MARGIN = 0.1
 

@@ -186,6 +186,22 @@ def test_labels_of_yes_no_outputs_count_one_by_one():
     assert np.abs(taught - 1).min() > 1e-3
 
 
+@pytest.mark.parametrize("size", [1e-7, 1e-5])
+def test_next_to_nothing_is_not_made_loud(size):
+    teacher = tf.constant(size * np.eye(5, dtype="float32")[Y])  # right, and as good as constant
+    student = tf.Variable(S)
+    with tf.GradientTape() as tape:
+        soft = losses.default_for("categorical")(teacher, student, 1.0, tf.constant(Y))
+    labels = softmax(S.astype("float64"), -1) - np.eye(5)[Y]
+    assert soft.numpy().max() < 1000
+    gap = tape.gradient(soft, student).numpy() - labels
+    assert rms(gap) < 1.5 * rms(labels)
+    parts = [(losses.Balanced("dist"), tf.zeros_like(teacher)), (losses.Balanced("kl"), student)]
+    for loss, constant in parts:  # DIST of what does not vary, KL of the student's own answers
+        value = loss(constant, student, 1.0, tf.constant(Y))
+        assert np.all(value.numpy() < 1000), loss
+
+
 @pytest.mark.parametrize("knows", [1.0, 0.3, 0.0])
 def test_values_go_by_the_share_that_is_explained(knows):
     y = RNG.normal(size=(400, 1)).astype("float32")
