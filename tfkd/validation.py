@@ -488,7 +488,7 @@ def _assertion(holds, say):
     `tf.debugging.Assert` would put a second branch into the graph. What a branch holds is part of
     the graph that runs at each step, taken or not; a function that stays one is a single node.
     """
-    apart = tf.function(say, experimental_attributes={"_noinline": True})
+    apart = tf.function(say, autograph=False, experimental_attributes={"_noinline": True})
     text = tf.cond(holds, lambda: tf.constant(""), apart)
     return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
 
