@@ -1,7 +1,7 @@
 """Inputs and outputs of equal shapes come in the model's order, judged by values.
 
-The full matrix of formats, forms, Kerases and structures takes an hour; this is a part of it
-that holds one of each.
+The full matrix of formats, forms, Kerases and structures (`benchmarks/output_orders.py`) takes
+long; this is a part of it that holds one of each.
 """
 
 import keras
