@@ -118,10 +118,10 @@ class Result(Printed):
 
 
 def compress(
-    teacher: AnyModel | PathLike,
+    teacher: AnyModel,
     data: Data,
     *,
-    student: AnyModel | PathLike,
+    student: AnyModel,
     out: PathLike,
     recipe: Recipe | None = None,
     progress: Progress | None = None,

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfkd import graph, losses
 from tfkd.errors import InputError
 from tfkd.losses import soft as soft_losses
+from tfkd.losses.outputs import key_of
 from tfkd.model import binding
 from tfkd.outputs import OutputKind, output_kinds
 from tfkd.teachers import readable_activation
@@ -56,9 +57,7 @@ class Lesson:
     @property
     def per_label(self) -> bool:
         """Whether each value of an example has a label and a loss of its own."""
-        name = self.hard if isinstance(self.hard, str) else type(self.hard).__name__
-        name = getattr(self.hard, "__name__", name).replace("_", "").lower()
-        return name in _PER_LABEL
+        return key_of(self.hard) in _PER_LABEL
 
     @property
     def is_custom(self) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    student: AnyModel | PathLike,
+    student: AnyModel,
     teacher: AnyTeacher,
     data: Data,
     *,

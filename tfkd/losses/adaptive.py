@@ -117,12 +117,13 @@ class Balanced(soft.SoftLoss):
         # Next to nothing, such as the rounding of a constant: it is not to be made loud.
         loud = tf.square(tf.math.divide_no_nan(_LOUDEST * pull, hard))
         trust *= tf.where(hard > _LOUDEST * pull, loud, tf.ones_like(loud))
+        trust = tf.stop_gradient(trust)
         scale = tf.stop_gradient(self.ratio * trust * tf.math.divide_no_nan(hard, pull))
         if known is not None:
-            scale = tf.where(labels.elements, scale, tf.stop_gradient(trust))
+            scale = tf.where(labels.elements, scale, trust)
         if self.trusting:
             return scale * values
-        instead = labels.loss(student, 1.0 - tf.stop_gradient(trust), followed)
+        instead = labels.loss(student, 1.0 - trust, followed)
         return scale * values + self.ratio * instead
 
     def get_config(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tfkd.errors import InputError
 from tfkd.losses.outputs import Configured, checked_number
 
 if TYPE_CHECKING:
-    pass
+    from tfkd._typing import Shape
 
 _register = keras.saving.register_keras_serializable("tfkd")
 
@@ -56,12 +56,7 @@ class FeatureLoss(Configured):
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.weight = weight
 
-    def adapter(
-        self,
-        package: Any,
-        student_shape: tuple[int | None, ...],
-        teacher_shape: tuple[int | None, ...],
-    ) -> Any:
+    def adapter(self, package: Any, student_shape: Shape, teacher_shape: Shape) -> Any:
         """Return a layer that brings the student's feature to the teacher's width, or `None`.
 
         Args:
@@ -105,12 +100,7 @@ class Hint(FeatureLoss):
     features of equal width have none.
     """
 
-    def adapter(
-        self,
-        package: Any,
-        student_shape: tuple[int | None, ...],
-        teacher_shape: tuple[int | None, ...],
-    ) -> Any:
+    def adapter(self, package: Any, student_shape: Shape, teacher_shape: Shape) -> Any:
         """Return a `Dense` layer over the last axis where the widths differ."""
         if tuple(student_shape[1:-1]) != tuple(teacher_shape[1:-1]):
             self._refuse(
@@ -138,12 +128,7 @@ class AttentionTransfer(FeatureLoss):
     example (Zagoruyko and Komodakis 2017, https://arxiv.org/abs/1612.03928, with p = 2).
     """
 
-    def adapter(
-        self,
-        package: Any,
-        student_shape: tuple[int | None, ...],
-        teacher_shape: tuple[int | None, ...],
-    ) -> Any:
+    def adapter(self, package: Any, student_shape: Shape, teacher_shape: Shape) -> Any:
         """Check that both have the same positions; no weights are needed."""
         if len(student_shape) < 3 or tuple(student_shape[1:-1]) != tuple(teacher_shape[1:-1]):
             self._refuse(
@@ -216,12 +201,7 @@ class ChannelWise(FeatureLoss):
         super().__init__(student_layer, teacher_layer, weight)
         self.temperature = checked_number("temperature", temperature, positive=True)
 
-    def adapter(
-        self,
-        package: Any,
-        student_shape: tuple[int | None, ...],
-        teacher_shape: tuple[int | None, ...],
-    ) -> Any:
+    def adapter(self, package: Any, student_shape: Shape, teacher_shape: Shape) -> Any:
         """Return a `Dense` layer over the last axis where the widths differ."""
         sizes = tuple(student_shape[1:-1])
         single = None not in sizes and math.prod(sizes) == 1  # `()` too

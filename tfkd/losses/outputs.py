@@ -86,7 +86,7 @@ def task_of(loss: Any) -> tuple[str | None, bool | None]:
         The task (one of `TASKS`, `None` where unknown) and whether the loss takes logits
         (`None` where the question does not arise or can't be answered).
     """
-    key = _key(loss)
+    key = key_of(loss)
     if key in _REGRESSION or key.startswith("mean"):
         return "regression", None
     if key not in _CATEGORICAL | _BINARY:
@@ -104,10 +104,11 @@ def takes_numbers(loss: Any) -> bool:
     Args:
         loss: A Keras 3 or tf_keras loss: a name, a function or an object.
     """
-    return _key(loss) == "sparsecategoricalcrossentropy"
+    return key_of(loss) == "sparsecategoricalcrossentropy"
 
 
-def _key(loss) -> str:
+def key_of(loss: Any) -> str:
+    """Return the name of a Keras loss in one spelling, such as `"meansquarederror"`."""
     name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
     return name.replace("_", "").lower()
 

@@ -137,8 +137,6 @@ class Spiral(Printed):
             )
         return "\n".join(lines)
 
-    __str__ = describe
-
     def plot(self, path: PathLike, of: str | None = None) -> None:
         """Draw the validation score against what a model costs.
 

@@ -13,7 +13,7 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
-    from tfkd._typing import AnyModel, PathLike
+    from tfkd._typing import AnyModel
     from tfkd.export.artifact import TFLiteModel
 
 # What weights are stored as in a .tflite file; constants of other types are shapes and biases.
@@ -83,7 +83,7 @@ class Sparsity(Printed):
         return "\n".join([*aligned(lines), f"{self.bytes:,} bytes, {self.gzip_bytes:,} after gzip"])
 
 
-def sparsity(subject: AnyModel | TFLiteModel | PathLike) -> Sparsity:
+def sparsity(subject: AnyModel | TFLiteModel) -> Sparsity:
     """Count the zeros among the weights of a model or a `.tflite` file.
 
     Zeros make the compressed file smaller. They make nothing faster by themselves: kernels

@@ -89,7 +89,7 @@ def quantize_aware(
     return quantized
 
 
-def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> None:
+def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_keras.Model:
     """Set the ranges of a quantize-aware model from data, without training it.
 
     Choose it for post-training int8 of what the converter would leave float (layer
