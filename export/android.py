@@ -27,7 +27,7 @@ import numpy as np
 
 from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
-from tfkd.escaping import as_code, printable
+from tfkd.escaping import as_code, identifiers, printable
 from tfkd.files import staged_folder
 from tfkd.tables import Printed
 
@@ -46,7 +46,6 @@ from .model_metadata import (
     read_metadata,
     with_metadata,
 )
-from .tracing import identifiers
 
 if TYPE_CHECKING:
     from tfkd._typing import Arrays, PathLike

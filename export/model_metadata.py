@@ -20,10 +20,10 @@ import numpy as np
 
 from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
+from tfkd.escaping import identifiers
 
 from . import flatbuffer, repacking
 from .artifact import TensorInfo, TFLiteModel
-from .tracing import identifiers
 
 _ENTRY = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfkd import backends, graph, loading
 from tfkd.errors import InputError
+from tfkd.escaping import identifiers
 from tfkd.model import binding
 from tfkd.outputs import OutputKind, output_kinds
 
@@ -234,7 +235,7 @@ class _Signature(Reference):
 
     @property
     def input_names(self):
-        return tracing.identifiers(super().input_names)
+        return identifiers(super().input_names)
 
     def run(self, arrays, stacked=()):
         import tensorflow as tf
@@ -368,7 +369,7 @@ def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
 
 def _names(tensors) -> list[str]:
     """Return what `to_tflite` calls inputs or outputs."""
-    return tracing.identifiers([tensor.name for tensor in tensors])
+    return identifiers([tensor.name for tensor in tensors])
 
 
 def visible(file: TFLiteModel, which: str):

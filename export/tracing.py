@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import keyword
 import re
 
 import numpy as np
 
 from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.escaping import identifiers
 from tfkd.model import file_check, signatures
 from tfkd.quantization import lowering
 from tfkd.quantization.rules import moves
@@ -385,17 +385,3 @@ def _check_static(name, inputs):
             "be static: fix them with shapes={name: shape}, or, for a recurrent model over a "
             "sequence of any length, take recurrent='step'; float files for phones may be free."
         )
-
-
-def identifiers(names: list[str]) -> list[str]:
-    """Make names that are distinct and safe in every language that will read them."""
-    taken: list[str] = []
-    for name in names:
-        safe = re.sub(r"\W", "_", name.split("/")[-1]) or "tensor"
-        safe = f"t_{safe}" if safe[0].isdigit() or keyword.iskeyword(safe) else safe
-        candidate, number = safe, 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{safe}_{number}"
-        taken.append(candidate)
-    return taken

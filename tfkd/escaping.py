@@ -7,6 +7,7 @@ it through these functions; HTML is escaped by its own, on top.
 
 from __future__ import annotations
 
+import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -57,3 +58,17 @@ def as_code(text: str) -> str:
         return f"`{text}`"
     coded = re.sub(r"[^\w ]|_", lambda match: f"&#{ord(match[0])};", text)
     return f"<code>{coded}</code>"
+
+
+def identifiers(names: list[str]) -> list[str]:
+    """Make names that are distinct and safe in every language that will read them."""
+    taken: list[str] = []
+    for name in names:
+        safe = re.sub(r"\W", "_", name.split("/")[-1]) or "tensor"
+        safe = f"t_{safe}" if safe[0].isdigit() or keyword.iskeyword(safe) else safe
+        candidate, number = safe, 1
+        while candidate in taken:
+            number += 1
+            candidate = f"{safe}_{number}"
+        taken.append(candidate)
+    return taken
