@@ -11,7 +11,7 @@ import pathlib
 import statistics
 import tempfile
 
-from tfkd import demo
+from tfkd.compression import demo
 
 NAMES = (
     "teacher",

@@ -12,7 +12,8 @@ import json
 import keras
 import numpy as np
 from micro_nets import with_one_scale_a_dense_layer
-from tfkd.export import micro, to_tflite
+from tfkd.export import to_tflite
+from tfkd.export.micro import evaluation
 
 from tfkd.data import load_digits
 
@@ -75,7 +76,7 @@ def measure(net, seed: int, data) -> dict:
             "score": score(got),
             "error": float(np.sqrt(np.mean((got - want) ** 2)) / want.std()),
             "bytes": file.size,
-            "arena": micro.least_arena(file),
+            "arena": evaluation.least_arena(file),
         }
     return row
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 import tf_keras
 
 import tfkd
-from tfkd import cost
+from tfkd.model import cost
 from tfkd.model.examples import keys_at_once
 
 # Steps of a tenth of a second and more: shorter ones end on a tick of the scheduler (10 ms

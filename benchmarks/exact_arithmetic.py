@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from tfkd.export import flatbuffer
+from tfkd.export.tflite import schema
 
 _RELU, _RELU6 = 1, 3
 
@@ -22,9 +22,9 @@ class Exact:
     """
 
     def __init__(self, data: bytes):
-        self.model = flatbuffer.parse(data)
+        self.model = schema.parse(data)
         self.graph = self.model.subgraphs[0]
-        self.kinds = flatbuffer.op_names(self.model)
+        self.kinds = schema.op_names(self.model)
 
     def run(self, x) -> dict[int, np.ndarray]:
         """Return every result by the number of its tensor.
@@ -55,14 +55,14 @@ class Exact:
 
     def _constant(self, i, values):
         tensor = self.graph.tensors[i]
-        if not flatbuffer.is_constant(tensor, self.model):
+        if not schema.is_constant(tensor, self.model):
             return values[i]
         data = bytes(self.model.buffers[tensor.buffer].data)
-        return np.frombuffer(data, flatbuffer.dtype_of(tensor)).reshape(tensor.shape)
+        return np.frombuffer(data, schema.dtype_of(tensor)).reshape(tensor.shape)
 
     def _real(self, i, value):
         tensor = self.graph.tensors[i]
-        if flatbuffer.scale_of(tensor) is None:
+        if schema.scale_of(tensor) is None:
             return value
         held, shape = tensor.quantization, [1] * value.ndim
         if len(held.scale) > 1:
@@ -192,7 +192,7 @@ def compare(file, x) -> dict:
         values = {
             i: interpreter.get_tensor(i)
             for i in read
-            if not flatbuffer.is_constant(exact.graph.tensors[i], exact.model)
+            if not schema.is_constant(exact.graph.tensors[i], exact.model)
         }
         for op in exact.graph.operators:
             for i, due in zip(op.outputs, exact.results(op, values), strict=True):

@@ -22,8 +22,8 @@ import tf_keras
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "data"))
 import zoo
 
-from tfkd import graph
-from tfkd.teachers.sources import source_of
+from tfkd.distillation.teachers.sources import source_of
+from tfkd.model import graph
 
 PACKAGES = {"keras": keras, "tf_keras": tf_keras}
 APPLICATIONS = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "ResNet50")

@@ -22,7 +22,10 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from tfkd.export import TFLiteModel, micro, sandbox, to_tflite, tracing
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.conversion import tracing
+from tfkd.export.micro import evaluation
+from tfkd.export.runtime import worker as sandbox
 
 from tfkd.errors import ConversionError, WorkerError
 
@@ -148,19 +151,21 @@ def with_one_scale_a_dense_layer(model, x) -> TFLiteModel:
         return TFLiteModel(converter.convert())
 
 
-def runs(file: TFLiteModel, proof: micro.Proof, arena: int) -> bool:
+def runs(file: TFLiteModel, proof: evaluation.Proof, arena: int) -> bool:
     """Tell whether a file gives the golden answer in an arena, in a new process."""
     call, want = list(proof.golden_inputs), proof.golden_outputs
     with sandbox.Worker() as worker:
         try:
-            got, *_ = worker.call(micro._answer, file.data, arena, call, len(want), timeout=60.0)
+            got, *_ = worker.call(
+                evaluation._answer, file.data, arena, call, len(want), timeout=60.0
+            )
         except (ConversionError, WorkerError):
             return False
     return all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
 
 def row(name, file, x, y, samples) -> str:
-    proof = micro.prove(file, x, y, samples=samples)
+    proof = evaluation.prove(file, x, y, samples=samples)
     assert runs(file, proof, proof.arena_bytes), f"{name} does not run in {proof.arena_bytes}"
     assert not runs(file, proof, proof.arena_bytes - 1024), f"{name} runs in 1 KB less"
     size, arena = REFERENCES.get(name.split(",")[0], (None, None))

@@ -24,7 +24,7 @@ def one(name: str, amount: float) -> dict:
     from tfkd.export import to_tflite
 
     import tfkd
-    from tfkd import cost
+    from tfkd.model import cost
 
     keras.utils.set_random_seed(0)
     size = MODELS[name]

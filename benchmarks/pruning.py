@@ -28,7 +28,8 @@ import tf_keras
 from distiller_quality import spoken as load_spoken
 
 import tfkd
-from tfkd import loading, training
+from tfkd.compression import trainer as training
+from tfkd.loading import models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +177,7 @@ def batches(task: Task, data, seed: int):
 def teacher_of(task: Task, data, seed: int, path):
     """Train a teacher as the spiral trains students: SGD for the ResNets, Adam for the others."""
     if path is not None and path.exists():
-        return loading.load_model(path)
+        return models.load_model(path)
     package = tf_keras if task.augment else keras
     package.utils.set_random_seed(100 + seed)
     model = task.build()

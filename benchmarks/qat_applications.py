@@ -45,7 +45,7 @@ def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) 
     from tfkd.export import to_tflite
 
     import tfkd
-    from tfkd import backends
+    from tfkd.model import backends
 
     keras.utils.set_random_seed(0)
     size = MODELS[name]
@@ -106,12 +106,13 @@ def steps(qat, x) -> dict:
     import tempfile
 
     import tf_keras
-    from tfkd.export import TFLiteModel, conversion
+    from tfkd.export import TFLiteModel
+    from tfkd.export.conversion import to_tflite as conversion
 
-    from tfkd.quantization import frozen, parts
+    from tfkd.quantization import export_form, quantizers
 
-    plain = frozen.freeze(qat)
-    rounds = [layer for layer in plain.layers if isinstance(layer, parts.Rounding)]
+    plain = export_form.freeze(qat)
+    rounds = [layer for layer in plain.layers if isinstance(layer, quantizers.Rounding)]
     worst, compared, i = {}, 0, 0
     while i < len(rounds) - 1:
         for j in range(i + 1, min(i + 14, len(rounds))):
@@ -126,7 +127,7 @@ def steps(qat, x) -> dict:
         first = rounds[i]
         given = tf_keras.Model(plain.input, first.output).predict(x, verbose=0)
         inputs = tf_keras.Input(given.shape[1:])
-        stretch = tf_keras.Model(inputs, inner(parts.Rounding(first.low, first.high)(inputs)))
+        stretch = tf_keras.Model(inputs, inner(quantizers.Rounding(first.low, first.high)(inputs)))
         with tempfile.TemporaryDirectory() as folder:
             conversion._save(stretch, folder)
             file = TFLiteModel(conversion._convert(folder, "int8", None, ()))

@@ -18,7 +18,10 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
-from tfkd.export import TFLiteModel, artifact, micro, recurrent_forms, to_tflite, tracing
+from tfkd.export import TFLiteModel, recurrent_forms, to_tflite
+from tfkd.export.conversion import tracing
+from tfkd.export.micro import evaluation
+from tfkd.export.tflite import model as artifact
 
 from tfkd.errors import ConversionError, UnsupportedError
 
@@ -78,7 +81,7 @@ def without_reset(file, x):
 
 def arena(file) -> str:
     try:
-        return f"{micro.least_arena(file):,}"
+        return f"{evaluation.least_arena(file):,}"
     except ConversionError:
         return "–"
 

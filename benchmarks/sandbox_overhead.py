@@ -19,7 +19,9 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
-from tfkd.export import sandbox, to_tflite, tracing
+from tfkd.export import to_tflite
+from tfkd.export.conversion import tracing
+from tfkd.export.runtime import worker
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "data"))
 from tiny_models import cnn
@@ -67,7 +69,7 @@ def timed(owner, name, seconds):
 def parts_of(convert):
     """Return what tracing and the two calls of the worker take in one conversion."""
     seconds, start = {}, time.perf_counter()
-    with timed(tracing, "save_model", seconds), timed(sandbox.Worker, "call", seconds):
+    with timed(tracing, "save_model", seconds), timed(worker.Worker, "call", seconds):
         convert()
     return {**seconds, "all": time.perf_counter() - start}
 

@@ -13,171 +13,130 @@ import pytest
 import tfkd.export
 
 import tfkd
-from tfkd import backends
 from tfkd.errors import MissingDependencyError, TfkdError
+from tfkd.model import backends
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A file imports only from above it in its own list (DESIGN's order, and what was added).
-TFKD = [
-    "_version",
-    "_typing",
-    "escaping",
-    "errors",
-    "files",
-    "typed",
-    "sealed",
-    "tables",
-    "intervals",
-    "backends",
-    "graph",
-    "cost",
-    "translation",
-    "outputs",
-    "model",
-    "data",
-    "losses",
-    "taps",
-    "quantization",
-    "loading",
-    "teachers",
-    "teacher_outputs",
-    "cache_data",
-    "cache_store",
-    "teacher_cache",
-    "cache",
-    "lessons",
-    "validation",
-    "worth",
-    "objective",
-    "step",
-    "distiller",
-    "callbacks",
-    "training",
-    "pruning",
-    "comparison",
-    "compression",
-    "demo",
-    "console",
-    "bundling",
-    "commands",
-    "cli",
-    "__main__",
-]
-EXPORT = [
-    "answers",
-    "sandbox",
-    "metrics",
-    "flatbuffer",
-    "repacking",
-    "structures",
-    "interpreter",
-    "tracing",
-    "artifact",
-    "model_metadata",
-    "micro",
-    "micro_ops",
-    "firmware",
-    "boards",
-    "vela",
-    "training_ranges",
-    "calibration",
-    "recurrent",
-    "streaming",
-    "looping",
-    "converter",
-    "autopsy",
-    "conversion",
-    "litert_profiler",
-    "operators",
-    "layer_errors",
-    "references",
-    "verification",
-    "machine",
-    "uncertainty",
-    "timings",
-    "stopwatch",
-    "subjects",
-    "latency",
-    "adb",
-    "kotlin",
-    "android",
-    "pictures",
-    "report",
-]
-EXPORT_MAY_IMPORT = {
-    "_typing",
-    "escaping",
-    "typed",
-    "errors",
-    "files",
-    "tables",
-    "intervals",
-    "graph",
-    "outputs",
-    "model",
-    "cost",
-    "translation",
-    "data",
-    "quantization",
-    "loading",
-    "backends",
-    "_version",
-}
-# `teachers` opens `.tflite` teachers, with the one class that opens such files; `pruning` asks how
-# many bytes a file has and how long it takes; `comparison` scores, and draws intervals;
-# `quantization` calibrates with what `to_tflite` takes, which is read there.
-MAY_IMPORT_EXPORT = {
-    *("pruning", "comparison", "compression", "bundling", "commands", "teachers"),
-    "quantization",
+# A file imports from its own folder and from what stands above it here; so do folders lean one way.
+FLOORS = (
+    # what everything may use
+    *("_version", "_typing", "escaping", "intervals", "typed", "errors", "tables", "files"),
+    *("sealed", "data"),
+    # one way to read a model, to change it, to load it
+    *("model", "translation", "output_kind", "losses", "export.runtime", "export.tflite"),
+    *("quantization", "loading"),
+    # learning, and the way to a file that is checked, timed and told of
+    *("distillation", "export.micro", "export.conversion", "export.verification"),
+    *("export.latency", "export.android", "export.report"),
+    # what goes the whole road, and who asks for it
+    *("compression", "pruning", "comparison", "cli", "__main__"),
+)
+#: Lines that a file may have, and why some have more.
+_LONGEST = 400
+_LONG = {
+    "distillation/step.py": "fit, evaluate and the two steps of one class; scoring is to leave it",
+    "distillation/validation.py": "all that is checked of a pair and its data",
+    "distillation/worth.py": "scores, their intervals and what is said of them",
+    "distillation/cache/store.py": "one format of folder, written and read",
+    "distillation/teachers/teacher.py": "one class",
+    "output_kind/rules.py": "a table: a rule for each layer and operation",
+    "loading/file_check.py": "a table of what a file may hold, and the readers of three formats",
+    "losses/soft.py": "a loss a class",
+    "losses/features.py": "a loss a class",
+    "model/graph.py": "the one walk",
+    "translation/layers.py": "a table: the counterpart of each layer",
+    "translation/operations.py": "a table: the vocabulary of operations",
+    "pruning/structured/rules.py": "a table: a rule for each layer",
+    "pruning/iterative/spiral.py": "one function and its rounds",
+    "quantization/quantizers.py": "classes that tfmot asks for",
+    "cli/parser.py": "the parser",
+    "cli/commands.py": "a function a command",
+    "conversion/to_tflite.py": "the pipeline; the choice of recurrent forms is to leave it",
+    "conversion/converter.py": "what runs in the worker, in one file that it imports",
+    "conversion/recurrent/forms.py": "surgery on graphs and on bytes; to be parted",
+    "tflite/schema.py": "the reader and its checks",
+    "tflite/model.py": "one class",
+    "tflite/metadata.py": "one format, written and read",
+    "verification/verify.py": "one function, its references and its verdict",
+    "verification/layer_errors.py": "one function and its plan",
+    "latency/benchmark.py": "one function and its rounds",
+    "latency/operators.py": "a table: the work of each operator; the profiler is to leave it",
+    "latency/litert_profiler.py": "one C interface",
+    "latency/android_device.py": "one tool's output",
+    "micro/evaluation.py": "one function and the rules of its margins",
+    "micro/bundle.py": "one folder",
+    "android/bundle.py": "one folder",
+    "report/report.py": "one page",
+    "report/plots.py": "a picture a function",
 }
 
 
 def modules():
+    """Yield (path, full name, the package that its relative imports start from)."""
     for folder, package in ((ROOT / "tfkd", "tfkd"), (ROOT / "export", "tfkd.export")):
         for path in sorted(folder.rglob("*.py")):
-            parts = list(path.relative_to(folder).with_suffix("").parts)
-            if parts[-1] == "__init__":
-                parts.pop()
-            yield path, package, ".".join(parts)
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            is_package = parts[-1] == "__init__"
+            parts = parts[:-1] if is_package else parts
+            yield path, ".".join(parts), ".".join(parts if is_package else parts[:-1])
 
 
-MODULES = list(modules())
+MODULES = {name: (path, package) for path, name, package in modules()}
 
 
-def imports(path, package):
-    """Yield the full names of tfkd's modules that a file imports anywhere in it."""
+def imports(name):
+    """Return the full names of tfkd's modules that one imports, anywhere in it."""
+    path, package = MODULES[name]
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = package + (f".{node.module}" if node.module else "")
-            names = [base] if node.module else [f"{base}.{a.name}" for a in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names = [node.module]
-            if node.module in ("tfkd", "tfkd.export"):
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name for name in names if name == "tfkd" or name.startswith("tfkd."))
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (base, node.module) if part)
+            names = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {one if one in MODULES else base for one in names}
+    return {one for one in found & set(MODULES) if one not in ("tfkd", "tfkd.export", name)}
 
 
-@pytest.mark.parametrize(("path", "package", "module"), MODULES, ids=lambda v: str(v)[-30:])
-def test_a_file_imports_only_from_above_it(path, package, module):
-    room = module.split(".")[0]
-    for name in imports(path, package):
-        inside_export = name.startswith("tfkd.export")
-        target = name.removeprefix("tfkd.export.").removeprefix("tfkd.").split(".")[0]
-        if package == "tfkd" and inside_export:
-            assert room in MAY_IMPORT_EXPORT, f"{path.name} imports {name}"
-        elif package == "tfkd" and room:
-            assert room in TFKD, f"{path} has no place in the order"
-            if target != room:
-                assert TFKD.index(target) < TFKD.index(room), f"{path.name} imports {name}"
-        elif package == "tfkd.export" and not inside_export:
-            assert target in EXPORT_MAY_IMPORT, f"{path.name} imports {name}"
-        elif package == "tfkd.export" and room:
-            assert EXPORT.index(target) < EXPORT.index(room), f"{path.name} imports {name}"
+def floor_of(name) -> str:
+    """Return the folder of a module, or the module where it lies in none."""
+    parts = name.removeprefix("tfkd.").split(".")
+    return ".".join(parts[:2]) if parts[0] == "export" else parts[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"tfkd", "tfkd.export"}))
+def test_a_file_imports_from_its_folder_and_from_above(name):
+    own = floor_of(name)
+    assert own in FLOORS, f"{name} has no place in the order"
+    for target in imports(name):
+        other = floor_of(target)
+        assert FLOORS.index(other) <= FLOORS.index(own), f"{name} imports {target}"
+
+
+def test_no_folder_has_a_cycle():
+    graph = {name: imports(name) for name in MODULES}
+
+    def follow(name, path):
+        assert name not in path, f"cycle: {' -> '.join([*path, name])}"
+        if name not in clean:
+            for target in graph[name]:
+                follow(target, [*path, name])
+            clean.add(name)
+
+    clean: set[str] = set()
+    for name in graph:
+        follow(name, [])
+
+
+def test_long_files_have_a_reason():
+    long = set()
+    for path, name, _ in modules():
+        parts = name.split(".")[2 if ".export." in name else 1 :]
+        if len(path.read_text().splitlines()) > _LONGEST:
+            long.add("/".join(parts) + ".py")
+    assert long == set(_LONG), long ^ set(_LONG)
 
 
 def public():
@@ -218,9 +177,9 @@ def called(thing):
 
 @pytest.mark.parametrize("package", [tfkd, tfkd.export], ids=lambda package: package.__name__)
 def test_a_public_name_is_itself_whatever_was_imported_before(package):
-    for _, home, module in MODULES:
-        if module != "__main__":
-            importlib.import_module(f"{home}.{module}".rstrip("."))
+    for module in MODULES:
+        if module != "tfkd.__main__":
+            importlib.import_module(module)
     for name in package.__all__:
         scope: dict = {}
         exec(f"from {package.__name__} import {name}", scope)
@@ -234,8 +193,9 @@ def test_a_public_name_is_itself_whatever_was_imported_before(package):
         assert "not callable" not in called(thing), name
 
 
-@pytest.mark.parametrize(("path", "package", "module"), MODULES, ids=lambda v: str(v)[-30:])
-def test_every_module_says_what_it_is(path, package, module):
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_says_what_it_is(name):
+    path, _ = MODULES[name]
     assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
@@ -243,7 +203,7 @@ def test_every_package_is_installed():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
-    folders = {path.parent.relative_to(ROOT) for path, _, _ in MODULES}
+    folders = {path.parent.relative_to(ROOT) for path, _ in MODULES.values()}
     names = {".".join(folder.parts).replace("export", "tfkd.export", 1) for folder in folders}
     assert listed == names
 
@@ -305,10 +265,7 @@ def test_the_examples_in_docstrings_run():
     import doctest
 
     ran = 0
-    for _, package, module in MODULES:
-        name = f"{package}.{module}".rstrip(".")
-        if name == "tfkd.__main__":
-            continue
+    for name in set(MODULES) - {"tfkd.__main__"}:
         result = doctest.testmod(
             importlib.import_module(name), optionflags=doctest.IGNORE_EXCEPTION_DETAIL
         )

@@ -3,17 +3,18 @@
 from . import losses as losses
 from . import pruning as pruning
 from . import quantization as quantization
-from .cache import TeacherCache as TeacherCache
-from .cache import cache_teacher as cache_teacher
-from .callbacks import StopDistillation as StopDistillation
-from .callbacks import StudentCheckpoint as StudentCheckpoint
 from .comparison import compare as compare
-from .compression import Recipe as Recipe
-from .compression import compress as compress
+from .compression.compress import Recipe as Recipe
+from .compression.compress import compress as compress
 from .data import Data as Data
 from .data import Samples as Samples
 from .data import split as split
-from .distiller import Distiller as Distiller
+from .distillation.cache.cache_teacher import TeacherCache as TeacherCache
+from .distillation.cache.cache_teacher import cache_teacher as cache_teacher
+from .distillation.callbacks import StopDistillation as StopDistillation
+from .distillation.callbacks import StudentCheckpoint as StudentCheckpoint
+from .distillation.distiller import Distiller as Distiller
+from .distillation.teachers import Taught as Taught
 from .errors import ConversionError as ConversionError
 from .errors import InputError as InputError
 from .errors import MissingDependencyError as MissingDependencyError
@@ -30,7 +31,6 @@ from .pruning import strip_clustering as strip_clustering
 from .pruning import strip_pruning as strip_pruning
 from .quantization import quantize_aware as quantize_aware
 from .quantization import strip_quantization as strip_quantization
-from .teachers import Taught as Taught
 from .translation import translate as translate
 
 __version__: str

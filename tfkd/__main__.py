@@ -2,7 +2,7 @@
 
 import sys
 
-from tfkd.cli import main
+from tfkd.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ import copy
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import repacking
+from tfkd.export.tflite import writer
 
 INDICES = (-1, 0, 1, 2, 7, 10**4, 2**31 - 1, -(2**31))
 SIZES = (0, -1, 1, 2, 3, 5, 255, 2**16, 2**31 - 1)
@@ -29,7 +29,7 @@ def mutant(data, rng):
         try:
             for kind in kinds:
                 kind(model, rng)
-            return repacking.pack(model), " + ".join(kind.__name__ for kind in kinds)
+            return writer.pack(model), " + ".join(kind.__name__ for kind in kinds)
         except Exception:  # nothing there to change, or nothing that can be written: once more
             continue
 

@@ -2,7 +2,8 @@
 
 import warnings
 
-from tfkd.export import TFLiteModel, flatbuffer, repacking
+from tfkd.export import TFLiteModel
+from tfkd.export.tflite import schema, writer
 
 #: Names and keys in the declared order: sorted they come in another, and keys and names differ.
 INPUTS, OUTPUTS = ("z", "a"), ("second", "first")
@@ -57,10 +58,10 @@ def forms(values, names, keys=None):
 
 def reversed_ends(file):
     """Return the same file with inputs and outputs the other way round."""
-    model = flatbuffer.parse(file.data)
+    model = schema.parse(file.data)
     graph = model.subgraphs[0]
     graph.inputs, graph.outputs = list(graph.inputs)[::-1], list(graph.outputs)[::-1]
-    return TFLiteModel(repacking.pack(model))
+    return TFLiteModel(writer.pack(model))
 
 
 def drawn(rng, examples=24):

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from tfkd.export import adb
+from tfkd.export.latency import android_device
 
-from tfkd.cli import main
+from tfkd.cli.parser import main
 from tfkd.errors import InputError, UnsupportedError, WorkerError
 
 # Written in the tool's format, version by version; the numbers are ours.
@@ -196,11 +196,11 @@ ERROR: Benchmarking failed.
 
 
 def test_current_output():
-    assert adb.parse(CURRENT) == FIGURES
+    assert android_device.parse(CURRENT) == FIGURES
 
 
 def test_a_profile_gives_each_operation_of_the_timed_runs_once():
-    result = adb.parse(CURRENT + PROFILE)
+    result = android_device.parse(CURRENT + PROFILE)
     assert [tuple(row.values()) for row in result["ops"]] == [
         pytest.approx(row) for row in OPERATIONS
     ]
@@ -218,11 +218,11 @@ def test_a_profile_of_subgraphs_gives_the_primary_graph():
         f"{table.format(inner)}Subgraph (index: 1, name: body) Timings (microseconds): count=9 "
         "curr=500(all same)\n"
     )
-    assert [row["op"] for row in adb.parse(CURRENT + text)["ops"]] == ["WHILE"]
+    assert [row["op"] for row in android_device.parse(CURRENT + text)["ops"]] == ["WHILE"]
 
 
 def test_output_of_2019():
-    result = adb.parse(OLD)
+    result = android_device.parse(OLD)
     assert [tuple(row.values()) for row in result.pop("ops")] == [
         pytest.approx(("CONV_2D", "[M/Conv2d_0/Relu6]", 60957, 87754, 0.02066, 1)),
         pytest.approx(("SOFTMAX", "[M/Softmax]", 233, 230, 0.97934, 0)),
@@ -260,7 +260,7 @@ def with_runs(line, warm_up=None):
     ],
 )
 def test_equal_times_are_printed_as_one(line, std, percentile):
-    result = adb.parse(with_runs(line))
+    result = android_device.parse(with_runs(line))
     assert {result[name] for name in ("min", "max", "mean", "median")} == {1357602}
     assert (result["std"], result["p5"], result["p95"]) == (std, percentile, percentile)
     assert result["runs"] == int(line[6])
@@ -269,7 +269,7 @@ def test_equal_times_are_printed_as_one(line, std, percentile):
 def test_no_warm_up_and_a_deviation_that_overflowed():
     # The tool's variance of nearly equal times may come out below zero.
     line = "count=2 first=9 curr=8 min=8 max=9 avg=8.5 std=-9223372036854775808"
-    result = adb.parse(with_runs(line, warm_up="INFO: count=0"))
+    result = android_device.parse(with_runs(line, warm_up="INFO: count=0"))
     assert (result["warm_up_runs"], result["warm_up_us"], result["first_us"]) == (0, None, None)
     assert (result["mean"], result["std"]) == (8.5, None)
 
@@ -286,19 +286,21 @@ def test_no_warm_up_and_a_deviation_that_overflowed():
 def test_logcat(prefix):
     text = (CURRENT + PROFILE).replace("INFO: ", "")
     text = "".join(f"{prefix}{line}\n" for line in text.split("\n")[:-1])
-    assert adb.parse(text) == adb.parse(CURRENT + PROFILE)
+    assert android_device.parse(text) == android_device.parse(CURRENT + PROFILE)
 
 
 def test_line_ends_of_a_terminal_and_of_windows():
     for end in ("\r\n", "\r\r\n"):
-        assert adb.parse((CURRENT + PROFILE).replace("\n", end)) == adb.parse(CURRENT + PROFILE)
+        assert android_device.parse((CURRENT + PROFILE).replace("\n", end)) == android_device.parse(
+            CURRENT + PROFILE
+        )
 
 
 def test_memory_as_older_and_as_asked_for():
     delta = "INFO: Memory footprint delta from the start of the tool (MB): "
-    assert adb.parse(CURRENT.replace(delta, "Peak memory footprint (MB): ")) == FIGURES
+    assert android_device.parse(CURRENT.replace(delta, "Peak memory footprint (MB): ")) == FIGURES
     peak = "INFO: Overall peak memory footprint (MB) via periodic monitoring: 12.5\n"
-    assert adb.parse(CURRENT + peak) == {**FIGURES, "peak_memory_bytes": 13107200}
+    assert android_device.parse(CURRENT + peak) == {**FIGURES, "peak_memory_bytes": 13107200}
 
 
 @pytest.mark.parametrize(
@@ -316,8 +318,8 @@ def test_memory_as_older_and_as_asked_for():
 )
 def test_the_surest_line_about_delegates(line):
     # HEAD has the last of them, and "XNNPACK delegate created.", which says nothing.
-    assert adb.parse(f"{HEAD}VERBOSE: {line}\n{TIMES}")["delegate"] == line
-    assert adb.parse(TIMES)["delegate"] is None
+    assert android_device.parse(f"{HEAD}VERBOSE: {line}\n{TIMES}")["delegate"] == line
+    assert android_device.parse(TIMES)["delegate"] is None
 
 
 def test_what_the_gpu_leaves_to_the_cpu_is_no_failure():
@@ -326,7 +328,7 @@ def test_what_the_gpu_leaves_to_the_cpu_is_no_failure():
         "GATHER_ND: Operation is not supported.\n"
         "9 operations will run on the GPU, and the remaining 1 operations will run on the CPU.\n"
     )
-    assert adb.parse(text + CURRENT) == FIGURES
+    assert android_device.parse(text + CURRENT) == FIGURES
 
 
 @pytest.mark.parametrize(
@@ -351,29 +353,29 @@ def test_what_the_gpu_leaves_to_the_cpu_is_no_failure():
 )
 def test_a_tool_that_did_not_finish(text, message):
     with pytest.raises(WorkerError, match=message) as caught:
-        adb.parse(text)
+        android_device.parse(text)
     assert "\n" not in str(caught.value)
     assert caught.value.details == text
 
 
 def test_several_runs_in_one_text():
     with pytest.raises(InputError, match="4 lines of timings.*the output of one run"):
-        adb.parse(CURRENT * 2)
+        android_device.parse(CURRENT * 2)
 
 
 def test_a_profile_with_a_row_missing_is_refused():
     row = next(line for line in PROFILE.split("\n") if "QUANTIZE" in line)
     with pytest.raises(WorkerError, match="2 operations of 3"):
-        adb.parse(CURRENT + PROFILE.replace(row, "WARNING: linker: something else"))
+        android_device.parse(CURRENT + PROFILE.replace(row, "WARNING: linker: something else"))
 
 
 @pytest.mark.parametrize("text", [CURRENT + PROFILE, OLD], ids=["current", "old"])
 def test_half_an_output_gives_an_error_or_nothing_wrong(text):
-    whole = adb.parse(text)
+    whole = android_device.parse(text)
     outcomes = set()
     for end in range(len(text)):
         try:
-            result = adb.parse(text[:end])
+            result = android_device.parse(text[:end])
         except WorkerError:
             outcomes.add("error")
             continue
@@ -392,7 +394,7 @@ def test_commands_are_these():
     remote = [f"{folder}/{name}" for name in ("0-net.tflite", "1-net.tflite")]
     remote.append(f"{folder}/2-it_s__HOME__rm_-rf.tflite")
     options = "--num_threads=1 --num_runs=50 --min_secs=1 --max_secs=150 --use_xnnpack=true"
-    assert adb.commands(files) == [
+    assert android_device.commands(files) == [
         ["adb", "shell", f"mkdir -p {folder}"],
         ["adb", "push", "benchmark_model", f"{folder}/benchmark_model"],
         ["adb", "shell", f"chmod 755 {folder}/benchmark_model"],
@@ -410,7 +412,7 @@ def test_commands_are_these():
 
 
 def test_options_of_the_commands():
-    steps = adb.commands(
+    steps = android_device.commands(
         [pathlib.Path("m.tflite")],
         adb="/sdk/adb",
         tool=pathlib.Path("bin/tool"),
@@ -441,18 +443,18 @@ def test_options_of_the_commands():
             "rmdir '/data/my folder'",
         ],
     ]
-    builtin = adb.commands(["m.tflite"], engine="builtin")
+    builtin = android_device.commands(["m.tflite"], engine="builtin")
     assert builtin[4][-1].endswith("--use_xnnpack=false")
 
 
 def test_the_printed_lines_are_the_commands():
-    steps = adb.commands({"a": "my nets/it's.tflite"}, device_folder="/data/a b")
-    assert [shlex.split(line) for line in adb.as_shell(steps).split("\n")] == steps
+    steps = android_device.commands({"a": "my nets/it's.tflite"}, device_folder="/data/a b")
+    assert [shlex.split(line) for line in android_device.as_shell(steps).split("\n")] == steps
 
 
 def test_wrong_options_are_told_together():
     with pytest.raises(InputError) as caught:
-        adb.commands(
+        android_device.commands(
             ["m.tflite"],
             device_folder="tmp",
             threads=0,
@@ -468,7 +470,7 @@ def test_wrong_options_are_told_together():
     assert "min_seconds must be at least 0 and at most max_seconds, got 3 and 2" in message
     assert "device_folder must be an absolute path, got 'tmp'" in message
     with pytest.raises(InputError, match="no model to benchmark"):
-        adb.commands([])
+        android_device.commands([])
 
 
 # What a phone does that runs well; each test puts cases of its own in front.
@@ -516,7 +518,7 @@ class Phone:
         return paths
 
     def run(self, files, **options):
-        return adb.run(files, adb=str(self.adb), tool=self.tool, **options)
+        return android_device.run(files, adb=str(self.adb), tool=self.tool, **options)
 
     @property
     def calls(self):
@@ -539,7 +541,9 @@ def test_run_does_what_the_commands_say(phone):
     results = phone.run(files, threads=2, progress=lambda *stage: told.append(stage))
     assert results == {"a": FIGURES, "b": FIGURES}
     assert told == [("device", 0, 2), ("device", 1, 2), ("device", 2, 2)]
-    steps = adb.commands(files, adb=str(phone.adb), tool=phone.tool, threads=2, serial="R58")
+    steps = android_device.commands(
+        files, adb=str(phone.adb), tool=phone.tool, threads=2, serial="R58"
+    )
     assert phone.calls == [["devices"], *(step[1:] for step in steps)]
 
 
@@ -664,7 +668,7 @@ def test_one_of_several_devices(phone, monkeypatch):
 
 def test_what_is_missing_is_told_before_a_device_is_asked(phone):
     with pytest.raises(InputError) as caught:
-        adb.run(["none.tflite"], adb="no-such-adb", tool="no-such-tool")
+        android_device.run(["none.tflite"], adb="no-such-adb", tool="no-such-tool")
     message = str(caught.value)
     assert "no file 'none.tflite'" in message
     assert "no program 'no-such-adb'; it comes with the Android SDK platform-tools" in message
@@ -681,7 +685,7 @@ def test_an_adb_that_is_no_program(phone):
 
 
 def test_a_device_says_what_it_is(phone):
-    assert adb.device(str(phone.adb), "R58") == {
+    assert android_device.device(str(phone.adb), "R58") == {
         "model": "Pixel 8",
         "android": "15",
         "abi": "arm64-v8a",
@@ -689,14 +693,16 @@ def test_a_device_says_what_it_is(phone):
     assert {tuple(call[:2]) for call in phone.calls} == {("-s", "R58")}
     phone.says(cases="*getprop*) echo 'error: no devices/emulators found'; exit 1 ;;")
     with pytest.raises(WorkerError, match="status 1: error: no devices/emulators found"):
-        adb.device(str(phone.adb))
+        android_device.device(str(phone.adb))
 
 
 def test_the_results_are_in_the_form_of_those_of_this_machine(phone, files):
     path = files["int8"].save(phone.folder / "m.tflite")
     phone.says("R58", cases='*--graph=*-b.tflite*) echo "Failed to load"; exit 1 ;;')
     given = {"m": path, "b": files["int8"].save(phone.folder / "b.tflite")}
-    found, operations = adb.benchmark(given, adb=str(phone.adb), tool=phone.tool, engine="builtin")
+    found, operations = android_device.benchmark(
+        given, adb=str(phone.adb), tool=phone.tool, engine="builtin"
+    )
     (result,) = found
     assert (result.name, result.engine, result.model_bytes) == ("m", "builtin", path.stat().st_size)
     for name in ("median", "p95", "runs", "init_us", "first_us", "warm_up_runs"):
@@ -704,7 +710,7 @@ def test_the_results_are_in_the_form_of_those_of_this_machine(phone, files):
     assert result.ci95 is None and operations == {"m": FIGURES["ops"]}
     assert list(found.failures) == ["b"] and "Pixel 8, Android 15" in found.describe()
     with pytest.raises(WorkerError, match="Failed to load"):
-        adb.benchmark({"b": given["b"]}, adb=str(phone.adb), tool=phone.tool)
+        android_device.benchmark({"b": given["b"]}, adb=str(phone.adb), tool=phone.tool)
 
 
 def test_the_command_line_runs_it_or_says_how(phone, files, monkeypatch, capsys):
@@ -713,8 +719,8 @@ def test_the_command_line_runs_it_or_says_how(phone, files, monkeypatch, capsys)
     arguments = ["benchmark", "m.tflite", "--android", "--delegate", "gpu", "--threads", "4"]
     assert main(arguments) == 0
     out, err = capsys.readouterr()
-    steps = adb.commands(["m.tflite"], engine="gpu", threads=4)
-    assert out == adb.as_shell(steps) + "\n"
+    steps = android_device.commands(["m.tflite"], engine="gpu", threads=4)
+    assert out == android_device.as_shell(steps) + "\n"
     assert "not run: give --adb and --benchmark-model" in err and phone.calls == []
 
     arguments = ["benchmark", "m.tflite", "--android", "--adb", "./adb", "--benchmark-model"]

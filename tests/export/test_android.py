@@ -16,9 +16,12 @@ import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from tfkd.export import TFLiteModel, adb, android, repacking, to_tflite
-from tfkd.export.android import android_bundle
-from tfkd.export.kotlin import literal
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.android import bundle as android
+from tfkd.export.android.bundle import android_bundle
+from tfkd.export.android.kotlin import literal
+from tfkd.export.latency import android_device
+from tfkd.export.tflite import writer
 from two_ends import INPUTS, drawn, forms, reversed_ends, two_ended
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
@@ -175,9 +178,14 @@ def test_the_readme_has_the_figures_and_the_lines_to_copy(bundle, files, digits)
     for line in (*android.GRADLE["compiled_model"], *android.GRADLE["interpreter"]):
         assert f'implementation("{line}")' in page
     assert "November 2026" in page and 'noCompress += "tflite"' in page
-    commands = adb.as_shell(adb.commands(["digits.tflite", "digits_float16.tflite"]))
+    commands = android_device.as_shell(
+        android_device.commands(["digits.tflite", "digits_float16.tflite"])
+    )
     assert commands in page
-    assert adb.as_shell(adb.commands(["digits_float16.tflite"], engine="gpu")) in page
+    assert (
+        android_device.as_shell(android_device.commands(["digits_float16.tflite"], engine="gpu"))
+        in page
+    )
     image = files["int8"].inputs[0]
     scale = np.format_float_positional(np.float32(image.scale), unique=True)
     assert f"| int8 | {scale} | {image.zero_point} | mean 8.0, std 4.0 |" in page
@@ -284,7 +292,7 @@ def test_class_names_for_several_outputs(several, tmp_path, class_names, message
 def changed(file, change):
     model = schema.ModelT.InitFromPackedBuf(file.data, 0)
     change(model)
-    return TFLiteModel(repacking.pack(model))
+    return TFLiteModel(writer.pack(model))
 
 
 def test_a_file_without_a_signature_gets_one(files, digits, tmp_path):

@@ -10,10 +10,10 @@ import typing
 
 import numpy as np
 import pytest
-from tfkd.export import answers
+from tfkd.export.runtime import answers
 
 from tfkd.errors import ConversionError, InputError, WorkerError
-from tfkd.model.file_check import UnregisteredError
+from tfkd.loading.file_check import UnregisteredError
 
 
 @dataclasses.dataclass(frozen=True)

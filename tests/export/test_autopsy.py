@@ -3,7 +3,9 @@
 import keras
 import pytest
 import zoo
-from tfkd.export import autopsy, conversion, converter, to_tflite
+from tfkd.export import to_tflite
+from tfkd.export.conversion import converter, diagnosis
+from tfkd.export.conversion import to_tflite as conversion
 
 from tfkd.errors import ConversionError, WorkerError
 
@@ -24,7 +26,7 @@ ORDER = converter.Order("nowhere", "int8")
     ],
 )
 def test_causes(error, words):
-    told = autopsy.cause_of_death(error, "Converting x", ORDER, {})
+    told = diagnosis.cause_of_death(error, "Converting x", ORDER, {})
     with pytest.raises(ConversionError, match=words):
         raise told
 
@@ -41,9 +43,9 @@ def test_the_operation_that_kills_is_found():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conversion, "_try", keep)
         to_tflite(model, "int16x8", zoo.inputs_for(model))
-    kind, tensor = autopsy.fatal_op(made["file"].data)
+    kind, tensor = diagnosis.fatal_op(made["file"].data)
     assert kind == "SUB" and tensor.startswith("layer_normalization")
 
 
 def test_a_sound_file_has_no_such_operation(files):
-    assert autopsy.fatal_op(files["int8"].data) is None
+    assert diagnosis.fatal_op(files["int8"].data) is None

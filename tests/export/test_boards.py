@@ -5,8 +5,9 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tfkd.export import to_tflite, vela
-from tfkd.export.boards import BOARDS, Board, fits, parse_size
+from tfkd.export import to_tflite
+from tfkd.export.micro import vela
+from tfkd.export.micro.boards import BOARDS, Board, fits, parse_size
 
 from tfkd.errors import (
     ConversionError,

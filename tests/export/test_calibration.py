@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from tfkd.export import to_tflite
-from tfkd.export.calibration import representative_samples
 from tiny_models import cnn, crossentropy, dense
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
@@ -17,6 +16,7 @@ from tfkd import quantize_aware
 from tfkd.data import Samples, representative
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import binding
+from tfkd.quantization.representative_data import representative_samples
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
 Y = np.arange(40) % 3

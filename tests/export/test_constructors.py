@@ -15,14 +15,14 @@ from tfkd.export import (
     Report,
     TFLiteModel,
     Verification,
-    layer_errors,
     write_report,
 )
-from tfkd.export.report import columns, print_table, write_benchmark_page
+from tfkd.export.report.report import columns, print_table, write_benchmark_page
+from tfkd.export.verification import layer_errors
 
 import tfkd
 from tfkd.errors import InputError
-from tfkd.pruning.rounds import Measured, Round, Spiral
+from tfkd.pruning.iterative.result import Measured, Round, Spiral
 
 NOTHING = Latency("a", "xnnpack", 1, 1, 5, None, None, None, None, None)
 TIMES = Latency("b", "xnnpack", 1, 1, 5, 3.0, 3.0, None, 1.0, 5.0)

@@ -4,16 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfkd.export import (
-    TFLiteModel,
-    android_bundle,
-    benchmark,
-    conversion,
-    converter,
-    flatbuffer,
-    repacking,
-    to_tflite,
-)
+from tfkd.export import TFLiteModel, android_bundle, benchmark, to_tflite
+from tfkd.export.conversion import converter
+from tfkd.export.conversion import to_tflite as conversion
+from tfkd.export.tflite import schema, writer
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 
@@ -94,10 +88,10 @@ def test_a_bias_in_other_steps_is_an_error_of_the_file(package, rng):
     i = package.Input((8,))
     model = package.Model(i, layers.Dense(4, bias_initializer="ones")(i))
     file = to_tflite(model, "int8", rng.normal(size=(20, 8)).astype("float32"))
-    parsed = flatbuffer.parse(file.data)
-    (bias,) = [t for t in parsed.subgraphs[0].tensors if flatbuffer.dtype_of(t) == "int32"]
+    parsed = schema.parse(file.data)
+    (bias,) = [t for t in parsed.subgraphs[0].tensors if schema.dtype_of(t) == "int32"]
     bias.quantization.scale = np.asarray(bias.quantization.scale) * np.float32(1.01)
-    changed = TFLiteModel(repacking.pack(parsed))
+    changed = TFLiteModel(writer.pack(parsed))
     assert file.wrong_scales == () and len(changed.wrong_scales) == 1
     assert TFLiteModel(converter._with_biases_apart(changed.data)).wrong_scales == ()
 

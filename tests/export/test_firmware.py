@@ -11,18 +11,13 @@ import keras
 import numpy as np
 import pytest
 import zoo
-from tfkd.export import (
-    TFLiteModel,
-    firmware,
-    flatbuffer,
-    micro,
-    micro_bundle,
-    repacking,
-    sandbox,
-    to_tflite,
-)
-from tfkd.export.firmware import c_comment, c_string
-from tfkd.export.model_metadata import labels_of
+from tfkd.export import TFLiteModel, micro_bundle, to_tflite
+from tfkd.export.micro import bundle as firmware
+from tfkd.export.micro import evaluation
+from tfkd.export.micro.bundle import c_comment, c_string
+from tfkd.export.runtime import worker
+from tfkd.export.tflite import schema, writer
+from tfkd.export.tflite.metadata import labels_of
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 
@@ -97,7 +92,7 @@ def subjects(files, digits):
 
 def bundle_of(file, folder, name, classes=None, preprocessing=None, **options):
     """Make a bundle, with an arena of its own where tflite-micro is not installed."""
-    if not micro.is_installed():
+    if not evaluation.is_installed():
         options = {"arena_bytes": 20_000, **options}
     return micro_bundle(file, folder, name, classes, preprocessing, **options)
 
@@ -489,8 +484,8 @@ def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, mon
     def prove(*args):
         raise MissingDependencyError("tflite-micro is not here")
 
-    monkeypatch.setattr(micro, "prove", prove)
-    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    monkeypatch.setattr(evaluation, "prove", prove)
+    monkeypatch.setattr(evaluation, "is_installed", lambda: False)
     with pytest.raises(MissingDependencyError, match="tflite-micro is not here"):
         micro_bundle(files["int8"], tmp_path / "none", "net")
     assert not (tmp_path / "none").exists()
@@ -515,7 +510,7 @@ def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, mon
 def test_an_arena_that_is_given_must_be_enough(files, tmp_path):
     pytest.importorskip("tflite_micro")
     file = files["int8"]
-    least = micro.least_arena(file)
+    least = evaluation.least_arena(file)
     with pytest.raises(InputError, match=f"too small: the file needs {least:,} bytes"):
         micro_bundle(file, tmp_path / "net", "net", arena_bytes=least - 16)
     assert not any(tmp_path.iterdir())
@@ -612,7 +607,7 @@ def test_variables_are_refused(files, tmp_path, monkeypatch):
 
 
 def test_an_answer_that_is_no_number_is_refused(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    monkeypatch.setattr(evaluation, "is_installed", lambda: False)
     real = firmware._reference
 
     def spoiled(file, x):
@@ -662,10 +657,10 @@ def test_a_name_too_long_for_the_disk_is_told(files, tmp_path):
 
 def test_a_crash_on_the_file_is_told_and_leaves_nothing(files, tmp_path, monkeypatch):
     def dies(*args):
-        sandbox.shared().call(sandbox.os.abort)
+        worker.shared().call(worker.os.abort)
 
-    monkeypatch.setattr(micro, "prove", dies)
-    monkeypatch.setattr(micro, "is_installed", lambda: True)
+    monkeypatch.setattr(evaluation, "prove", dies)
+    monkeypatch.setattr(evaluation, "is_installed", lambda: True)
     with pytest.raises(Exception, match="SIGABRT"):
         micro_bundle(files["int8"], tmp_path / "out", "net")
     assert not any(tmp_path.iterdir())
@@ -689,11 +684,11 @@ def test_class_names_are_checked_in_linear_time(rng):
 
 
 def test_a_file_for_an_npu(files, digits, tmp_path):
-    model = flatbuffer.parse(files["int8"].data)
-    code = model.operatorCodes[flatbuffer.op_names(model).index("FULLY_CONNECTED")]
+    model = schema.parse(files["int8"].data)
+    code = model.operatorCodes[schema.op_names(model).index("FULLY_CONNECTED")]
     code.builtinCode, code.deprecatedBuiltinCode = 32, 32  # CUSTOM
     code.customCode = b"ethos-u"
-    file = TFLiteModel(repacking.pack(model))
+    file = TFLiteModel(writer.pack(model))
     with pytest.raises(InputError, match="Ethos-U, which only the chip runs: give arena_bytes"):
         micro_bundle(file, tmp_path / "net", "net")
     bundle = micro_bundle(file, tmp_path / "net", "net", x=digits, arena_bytes=9000)

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, artifact, micro, micro_bundle, sandbox, to_tflite, verify
-from tfkd.export.operators import operators, profile
+from tfkd.export import TFLiteModel, micro_bundle, to_tflite, verify
+from tfkd.export.latency.operators import operators, profile
+from tfkd.export.micro import evaluation
+from tfkd.export.runtime import worker as sandbox
+from tfkd.export.tflite import model as artifact
 from tflite_mutants import mutant
 from tiny_models import cnn, dense
 
 from tfkd.errors import ConversionError, InputError, TfkdError, WorkerError
-from tfkd.loading import load_model
+from tfkd.loading.models import load_model
 from tfkd.pruning import sparsity
 
 FILES, SAVED = 2000, 200
@@ -293,7 +296,7 @@ def children():
 def test_structural_mutants(structures, limited, monkeypatch, tmp_path):
     """Whatever a file's structure says, each call ends soon, by an answer or tfkd's own error."""
     first, _, last = MUTANTS.rpartition("-")
-    monkeypatch.setattr(micro, "_TRIAL_SECONDS", SECONDS)
+    monkeypatch.setattr(evaluation, "_TRIAL_SECONDS", SECONDS)
     counts, raw, slow, before = collections.Counter(), [], [], children()
     with sandbox.Worker(memory_bytes=CHILD_BYTES) as other:
         monkeypatch.setattr(sandbox, "Worker", lambda: Kept(other))

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, interpreter, sandbox, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.runtime import interpreter
+from tfkd.export.runtime import worker as sandbox
 from tiny_models import cnn
 
 from tfkd.errors import ConversionError, InputError, WorkerError
@@ -36,7 +38,7 @@ def runs(monkeypatch):
         found.append(args[-1])
         return result
 
-    monkeypatch.setattr("tfkd.export.artifact.call_interpreter", noted)
+    monkeypatch.setattr("tfkd.export.tflite.model.call_interpreter", noted)
     return found
 
 
@@ -154,7 +156,7 @@ def test_a_file_that_dies_of_another_batch_still_runs(nets, monkeypatch):
     file, x = nets["cnn", "int8"]
     want = file.predict(x)
     call = dies_when_resized(interpreter.call_interpreter)
-    monkeypatch.setattr("tfkd.export.artifact.call_interpreter", call)
+    monkeypatch.setattr("tfkd.export.tflite.model.call_interpreter", call)
     np.testing.assert_array_equal(file.predict(x), want)
 
 

@@ -8,11 +8,13 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tfkd.export import TFLiteModel, benchmark, machine, subjects, to_tflite
+from tfkd.export import TFLiteModel, benchmark, to_tflite
+from tfkd.export.latency import candidates
+from tfkd.export.runtime import host
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
-from tfkd import graph
 from tfkd.errors import InputError, TfkdError, WorkerError
+from tfkd.model import graph
 
 QUICK = {"min_seconds": 0.05, "processes": 2}
 ONCE = QUICK | {"processes": 1}  # TensorFlow is imported for seconds in each
@@ -153,19 +155,19 @@ def test_a_file_that_keeps_state_starts_from_zero_at_each_call(digits):
     (timing,) = benchmark({"lstm": file}, rows, **QUICK)
     assert timing.runs >= 50
     # In the worker's own code: the answer after any number of calls is that of the first.
-    from tfkd.export import stopwatch
+    from tfkd.export.latency import timed_calls
 
     opening = (file.data, file.first_call(rows), "xnnpack", 1, 1)
-    stopwatch.open_file("reset", *opening, True)
-    stopwatch.open_file("never reset", *opening, False)
+    timed_calls.open_file("reset", *opening, True)
+    timed_calls.open_file("never reset", *opening, False)
     answers = {}
     for key in ("reset", "never reset"):
-        interpreter = stopwatch._open[key].owner
+        interpreter = timed_calls._open[key].owner
         output = interpreter.get_output_details()[0]["index"]
         answers[key] = [interpreter.get_tensor(output).copy()]
-        stopwatch.turn(key, 20, 1e6)
+        timed_calls.turn(key, 20, 1e6)
         answers[key].append(interpreter.get_tensor(output).copy())
-        stopwatch.close(key)
+        timed_calls.close(key)
     np.testing.assert_array_equal(*answers["reset"])
     assert not np.array_equal(*answers["never reset"])
     with pytest.raises(InputError, match="with a state takes its own batch alone, 1; export it"):
@@ -186,7 +188,7 @@ def test_progress_goes_to_its_end(files):
 
 
 def test_what_speaks_against_a_measurement_is_told(files):
-    threads = 1 + machine.cores()
+    threads = 1 + host.cores()
     with _another_program():
         found = benchmark({"a": files["int8"]}, threads=threads, **QUICK)
     assert any(f"threads={threads} on" in text for text in found.warnings)
@@ -291,11 +293,11 @@ def test_equal_inputs_are_not_crossed(package, keyed, rng):
     flat = x[::-1] if keyed else x
     source, file = graph.walk(model), to_tflite(model)
     for form, given in forms(x, INPUTS, INPUT_KEYS if keyed else None).items():
-        got = subjects._keras_arrays(source, given, 3, 0)
+        got = candidates._keras_arrays(source, given, 3, 0)
         for values, due in zip(got, flat, strict=True):
             np.testing.assert_array_equal(values, due, err_msg=form)
     for form, given in forms(x, INPUTS).items():
-        for values, due in zip(subjects._arrays(file, given, 3, 0), x, strict=True):
+        for values, due in zip(candidates._arrays(file, given, 3, 0), x, strict=True):
             np.testing.assert_array_equal(values, due, err_msg=form)
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tf_keras
 import zoo
-from tfkd.export import micro, to_tflite
+from tfkd.export import to_tflite
+from tfkd.export.micro import evaluation
 
 from tfkd.errors import UnsupportedError
 
@@ -60,7 +61,7 @@ def test_on_a_microcontroller_it_is_the_choice_and_runs(series):
     got = file.predict(series, engine="tflm")
     assert np.abs(got - want).max() <= 4.01 * file.outputs[0].scale
     unrolled = to_tflite(model, "int8", series)
-    assert micro.least_arena(file) < 0.5 * micro.least_arena(unrolled)
+    assert evaluation.least_arena(file) < 0.5 * evaluation.least_arena(unrolled)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])

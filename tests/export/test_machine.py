@@ -5,11 +5,11 @@ import sys
 import time
 
 import pytest
-from tfkd.export import machine
+from tfkd.export.runtime import host
 
 
 def test_the_machine_is_described():
-    told = machine.describe()
+    told = host.describe()
     assert told["cpu"] and told["system"] and told["python"] == sys.version.split()[0]
     assert 1 <= told["cores"] <= 4096
     assert set(told) == {
@@ -20,13 +20,13 @@ def test_the_machine_is_described():
 
 
 def test_versions_of_what_is_installed_and_not():
-    told = machine.versions()
+    told = host.versions()
     assert told["numpy"].count(".") >= 2 and told["tensorflow"].startswith("2.")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's own counts")
 def test_another_program_is_seen():
-    others = machine.Others()
+    others = host.Others()
     program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         began, own = time.monotonic(), time.process_time()
@@ -42,17 +42,17 @@ def test_another_program_is_seen():
 def test_our_own_time_is_taken_off(monkeypatch):
     ticks = iter([(100.0, 1.0), (103.0, 1.5), (103.0, 1.0)])
     clock = iter([10.0, 12.0, 12.0])
-    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
-    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
-    others = machine.Others()
+    monkeypatch.setattr(host, "_ticks", lambda: next(ticks))
+    monkeypatch.setattr(host.time, "monotonic", lambda: next(clock))
+    others = host.Others()
     # Two cores for two seconds: 3 s of work, of which 2 were ours.
     assert others.since(2.0) == {"others": 0.5, "stolen": 0.25}
     assert others.since(5.0) == {"others": 0.0, "stolen": 0.0}
 
 
 def test_a_system_that_tells_nothing(monkeypatch):
-    monkeypatch.setattr(machine, "_read", lambda path: "")
-    monkeypatch.setattr(machine.sandbox, "sizes", lambda path, *names: [])
-    assert machine.Others().since(1.0) == {"others": None, "stolen": None}
-    told = machine.describe()
+    monkeypatch.setattr(host, "_read", lambda path: "")
+    monkeypatch.setattr(host.sandbox, "sizes", lambda path, *names: [])
+    assert host.Others().since(1.0) == {"others": None, "stolen": None}
+    told = host.describe()
     assert told["memory_bytes"] is None and told["governor"] is None and told["cpu"]

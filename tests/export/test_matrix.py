@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import zoo
-from tfkd.export import sandbox, to_tflite
+from tfkd.export import to_tflite
+from tfkd.export.runtime import worker as sandbox
 
 from tfkd.errors import ConversionError, TfkdError, WorkerError
 

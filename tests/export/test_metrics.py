@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from sklearn import metrics
-from tfkd.export.metrics import score, task_of
 
 from tfkd.errors import InputError
+from tfkd.model.metrics import score, task_of
 
 
 def the_four(y, answers, average):

@@ -10,12 +10,15 @@ import keras
 import numpy as np
 import pytest
 import zoo
-from tfkd.export import TFLiteModel, flatbuffer, micro, sandbox, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.micro import evaluation
+from tfkd.export.runtime import worker as sandbox
+from tfkd.export.tflite import schema
 from two_ends import INPUTS, OUTPUTS, drawn, forms, two_ended
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
 
-pytestmark = pytest.mark.skipif(not micro.is_installed(), reason="needs tflite-micro")
+pytestmark = pytest.mark.skipif(not evaluation.is_installed(), reason="needs tflite-micro")
 
 STEPS = 12
 # Uses nothing of ours: the runtime as its own documentation says, in a process of its own.
@@ -64,7 +67,7 @@ NAMES = ("int8", "float32", "fused", "step")
 
 @pytest.fixture(scope="module")
 def proofs(cases):
-    return {name: micro.prove(*case, samples=30) for name, case in cases.items()}
+    return {name: evaluation.prove(*case, samples=30) for name, case in cases.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +88,7 @@ def test_the_arena_is_enough_and_one_step_less_is_not(name, cases, proofs):
 
 
 def test_least_arena_is_the_same(cases, proofs):
-    assert micro.least_arena(cases["int8"][0]) == proofs["int8"].arena_bytes
+    assert evaluation.least_arena(cases["int8"][0]) == proofs["int8"].arena_bytes
 
 
 def test_head_and_tail_can_be_less_than_what_is_needed(proofs):
@@ -161,7 +164,7 @@ def test_parity_by_hand(cases, answered):
     tflm[2, 0], reference[2, 0] = -128, 127  # 255 steps: more than int8 can count
     tflm[3, 4] = reference[3, 4] = 3
     answered([tflm], [reference])
-    figures = micro._compare(file, x[:4], np.array([3, 2, 1, 4]), 4)
+    figures = evaluation._compare(file, x[:4], np.array([3, 2, 1, 4]), 4)
     assert figures["samples"] == 4 and figures["max_lsb"] == 255
     assert figures["max_abs_diff"] == pytest.approx(255 * file.outputs[0].scale)
     assert figures["argmax_agreement"] == 0.5  # of the third, 0 and the first of the others
@@ -171,7 +174,7 @@ def test_parity_by_hand(cases, answered):
 def test_examples_are_taken_from_everywhere(cases, answered):
     file, x, _ = cases["int8"]
     answered([np.zeros((5, 10), np.int8)], [np.zeros((5, 10), np.int8)])
-    figures = micro._compare(file, x[:101], None, 5)
+    figures = evaluation._compare(file, x[:101], None, 5)
     want = file.inputs[0].quantize(x[[0, 25, 50, 75, 100]])
     np.testing.assert_array_equal(answered.arrays[0], want)
     assert figures["samples"] == 5 and figures["argmax_agreement"] == 1.0
@@ -190,18 +193,18 @@ def test_a_sigmoid_is_a_probability_and_a_reconstruction_has_no_class(rng):
     p = next(values for values in got if values.shape[-1] == 1)
     reference = file.predict(x, engine="reference")
     q = next(values for values in reference if values.shape[-1] == 1)
-    proof = micro.prove(file, x, {sizes[1]: y})
+    proof = evaluation.prove(file, x, {sizes[1]: y})
     assert proof.metrics[f"{sizes[1]}.accuracy"] == np.mean((p[:, 0] > 0.5) == y)
     assert proof.argmax_agreement == np.mean((p > 0.5) == (q > 0.5))
     other = -x  # of another class everywhere, if these were classes
-    assert micro._same_class(x, other, None, x, False) is None
-    assert micro._same_class(x, other, None, None, False) == 0.0
+    assert evaluation._same_class(x, other, None, x, False) is None
+    assert evaluation._same_class(x, other, None, None, False) == 0.0
     labels = [y if info.name == sizes[1] else None for info in file.outputs]
-    assert micro.prove(file, x, labels).metrics == proof.metrics
+    assert evaluation.prove(file, x, labels).metrics == proof.metrics
     with pytest.raises(InputError, match="has 2 outputs .*give a list of 2 .* or a dict"):
-        micro.prove(file, x, y)
+        evaluation.prove(file, x, y)
     with pytest.raises(InputError, match="y has the unknown names 'other'"):
-        micro.prove(file, x, {"other": y})
+        evaluation.prove(file, x, {"other": y})
 
 
 def test_equal_inputs_and_outputs_are_not_crossed(rng):
@@ -216,25 +219,25 @@ def test_equal_inputs_and_outputs_are_not_crossed(rng):
     assert due["second.accuracy"] == 1.0 > due["first.accuracy"]
     inputs, labels = forms(x, INPUTS), forms(y, OUTPUTS)
     for form in inputs:
-        metrics = micro._compare(file, inputs[form], labels[form], 24)["metrics"]
+        metrics = evaluation._compare(file, inputs[form], labels[form], 24)["metrics"]
         assert {name: metrics[name] for name in due} == due, form
-    only = micro._compare(file, x, {"first": y[1]}, 24)["metrics"]
+    only = evaluation._compare(file, x, {"first": y[1]}, 24)["metrics"]
     assert only["first.accuracy"] == due["first.accuracy"]
     assert not any(name.startswith("second") for name in only)
 
 
 def test_lists_of_numbers_are_arrays_of_the_one_input(cases):
     file, x, y = cases["int8"]
-    due = micro._compare(file, x[:5], y[:5], 5)
+    due = evaluation._compare(file, x[:5], y[:5], 5)
     for given, labels in ((x[:5].tolist(), y[:5].tolist()), (list(x[:5]), {"logits": y[:5]})):
-        assert micro._compare(file, given, labels, 5) == due
-    np.testing.assert_array_equal(micro._only(file, x[:5].tolist()), x[:5])
+        assert evaluation._compare(file, given, labels, 5) == due
+    np.testing.assert_array_equal(evaluation._only(file, x[:5].tolist()), x[:5])
 
 
 def test_without_data_there_is_an_arena_and_a_golden_call(cases, proofs):
     for name in ("int8", "step"):
         file = cases[name][0]
-        proof, again = micro.prove(file), micro.prove(file)
+        proof, again = evaluation.prove(file), evaluation.prove(file)
         assert proof.arena_bytes == proofs[name].arena_bytes
         assert (proof.samples, proof.metrics) == (0, {})
         assert proof.max_lsb is proof.max_abs_diff is proof.argmax_agreement is None
@@ -262,8 +265,8 @@ def test_what_is_told(proofs):
 
 def test_the_margin_by_hand(cases):
     # The larger convolution: 3×3×8 = 72 bytes, up to 80, four times; sums of ten units.
-    assert micro.margin_for(cases["int8"][0]) == 1024 + 4 * 80 + 48  # 40, up to 48
-    assert micro.margin_for(cases["float32"][0]) == 1024
+    assert evaluation.margin_for(cases["int8"][0]) == 1024 + 4 * 80 + 48  # 40, up to 48
+    assert evaluation.margin_for(cases["float32"][0]) == 1024
 
 
 def test_the_margin_by_the_kernels_own_conditions(rng):
@@ -287,14 +290,16 @@ def test_the_margin_by_the_kernels_own_conditions(rng):
     outputs = [layer(inputs[shape]) for shape, layer, _ in branches]
     x = [rng.normal(size=(100, *shape)).astype("float32") for shape in inputs]
     file = to_tflite(keras.Model(list(inputs.values()), outputs), "int8", x)
-    model = flatbuffer.parse(file.data)
-    graph, names = model.subgraphs[0], flatbuffer.op_names(model)
+    model = schema.parse(file.data)
+    graph, names = model.subgraphs[0], schema.op_names(model)
     makers = {int(op.outputs[0]): op for op in graph.operators}
     for tensor, (shape, layer, wanted) in zip(graph.outputs, branches, strict=True):
         op = makers[int(tensor)]
-        scratch, kept = micro._CMSIS_NN[names[op.opcodeIndex]](micro._Operation(graph, op))
+        scratch, kept = evaluation._CMSIS_NN[names[op.opcodeIndex]](
+            evaluation._Operation(graph, op)
+        )
         assert (scratch, kept) == (wanted, 0), (shape, layer.name)
-    assert micro.margin_for(file) == 1024 + 4 * 2704 + 9 * 300 * 4
+    assert evaluation.margin_for(file) == 1024 + 4 * 2704 + 9 * 300 * 4
 
 
 @pytest.mark.parametrize("start", [16, 1488, 2000, 2016, 5008])
@@ -306,15 +311,17 @@ def test_the_search_finds_the_border_from_anywhere(start):
         assert size % 16 == 0
         return size >= 2000
 
-    assert micro._least(fits, start, 1 << 20) == 2000
+    assert evaluation._least(fits, start, 1 << 20) == 2000
     assert {1984, 2000} <= set(tried) and len(tried) < 40
 
 
 def test_the_search_is_not_taken_in_by_luck():
     """A size that happens to run below sizes that do not is no arena."""
-    assert micro._least(lambda size: size >= 2400 or size == 1504, 1504, 1 << 20) == 2400
-    assert micro._least(lambda size: size >= 2400 or 1504 <= size < 1600, 1504, 1 << 20) == 2400
-    assert micro._least(lambda size: False, 1504, 4096) == 4096  # known to fit
+    assert evaluation._least(lambda size: size >= 2400 or size == 1504, 1504, 1 << 20) == 2400
+    assert (
+        evaluation._least(lambda size: size >= 2400 or 1504 <= size < 1600, 1504, 1 << 20) == 2400
+    )
+    assert evaluation._least(lambda size: False, 1504, 4096) == 4096  # known to fit
 
 
 def test_a_file_that_dies_in_small_arenas_is_searched_through(cases, proofs, monkeypatch):
@@ -324,10 +331,10 @@ def test_a_file_that_dies_in_small_arenas_is_searched_through(cases, proofs, mon
     deadly = next((size for size, done in runs if done.returncode == -11), None)
     assert deadly, "this version of the runtime no longer dies: the test says nothing"
     with sandbox.Worker() as worker, pytest.raises(WorkerError, match="SIGSEGV"):
-        worker.call(micro._answer, file.data, deadly, list(proof.golden_inputs), 1)
-    search = micro._least
-    monkeypatch.setattr(micro, "_least", lambda fits, _, enough: search(fits, deadly, enough))
-    assert micro.least_arena(file) == proof.arena_bytes
+        worker.call(evaluation._answer, file.data, deadly, list(proof.golden_inputs), 1)
+    search = evaluation._least
+    monkeypatch.setattr(evaluation, "_least", lambda fits, _, enough: search(fits, deadly, enough))
+    assert evaluation.least_arena(file) == proof.arena_bytes
 
 
 class Fake:
@@ -355,37 +362,37 @@ class Fake:
 
 
 def test_a_death_after_a_refusal_is_tried_again(cases, monkeypatch):
-    monkeypatch.setattr(micro.sandbox, "Worker", Fake)
-    assert micro.least_arena(cases["int8"][0]) == 2000
+    monkeypatch.setattr(evaluation.sandbox, "Worker", Fake)
+    assert evaluation.least_arena(cases["int8"][0]) == 2000
     monkeypatch.setattr(Fake, "timed_out", True)
     with pytest.raises(WorkerError, match="too slow"):
-        micro.least_arena(cases["int8"][0])
+        evaluation.least_arena(cases["int8"][0])
 
 
 def test_float16_is_refused_in_the_runtimes_words(files):
     with pytest.raises(ConversionError) as caught:
-        micro.prove(files["float16"])
+        evaluation.prove(files["float16"])
     text = str(caught.value)
     assert text.startswith("TensorFlow Lite for Microcontrollers refuses this file: ")
     assert "DEQUANTIZE" in text and "convert to 'int8', 'int16x8' or 'float32'" in text
     with pytest.raises(ConversionError, match="Hybrid.*convert to 'int8'"):
-        micro.least_arena(files["dynamic"])
+        evaluation.least_arena(files["dynamic"])
 
 
 def test_what_does_not_fit_is_told(cases):
     file, x, y = cases["int8"]
     with pytest.raises(InputError, match="without the data"):
-        micro.prove(file, y=y)
+        evaluation.prove(file, y=y)
     with pytest.raises(InputError, match="at least 1, got 0"):
-        micro.prove(file, x, samples=0)
+        evaluation.prove(file, x, samples=0)
     with pytest.raises(InputError, match="5 examples but 4 labels"):
-        micro.prove(file, x[:5], y[:4])
+        evaluation.prove(file, x[:5], y[:4])
     with pytest.raises(InputError, match=r"arrays of shape .*8, 8, 1"):
-        micro.prove(file, x[:, :4])
+        evaluation.prove(file, x[:, :4])
 
 
 def test_without_the_runtime(cases, tmp_path, monkeypatch):
     (tmp_path / "tflite_micro.py").write_text("raise ImportError('taken away')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependencyError, match=r"taken away.*pip install 'tfkd\[micro\]'"):
-        micro.prove(cases["int8"][0])
+        evaluation.prove(cases["int8"][0])

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, flatbuffer, micro_ops, repacking, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.tflite import schema as flatbuffer
+from tfkd.export.tflite import tflm_kernels, writer
 
 from tfkd.errors import UnsupportedError
 
@@ -65,22 +67,22 @@ def dense():
 
 def refusal(file, *args):
     with pytest.raises(UnsupportedError) as caught:
-        micro_ops.check(file, *args)
+        tflm_kernels.check(file, *args)
     return str(caught.value)
 
 
 def test_the_methods_are_those_of_the_header():
     methods = set(re.findall(r"OP\((Add\w+)\)", HEADER.read_text()))
     assert len(methods) > 100
-    table = micro_ops.METHODS | micro_ops.CUSTOM_METHODS
+    table = tflm_kernels.METHODS | tflm_kernels.CUSTOM_METHODS
     assert set(table.values()) == methods
     assert len(set(table.values())) == len(table)
 
 
 def test_each_method_is_that_of_its_operator():
-    for name, method in micro_ops.METHODS.items():
+    for name, method in tflm_kernels.METHODS.items():
         assert method.lower() == "add" + name.replace("_", "").lower()
-    for name, method in micro_ops.CUSTOM_METHODS.items():
+    for name, method in tflm_kernels.CUSTOM_METHODS.items():
         plain = name.replace("_", "").replace("-", "").removeprefix("Signal").removeprefix("TFLite")
         assert method.lower() == "add" + plain.lower()
 
@@ -96,26 +98,26 @@ def test_the_irregular_names_are_right():
         "L2_POOL_2D": "AddL2Pool2D",
         "BATCH_TO_SPACE_ND": "AddBatchToSpaceNd",
     }
-    assert irregular.items() <= micro_ops.METHODS.items()
+    assert irregular.items() <= tflm_kernels.METHODS.items()
 
 
 def test_every_operator_is_in_the_schema():
-    assert set(micro_ops.METHODS) <= flatbuffer.op_names_known()
-    assert not set(micro_ops.CUSTOM_METHODS) & flatbuffer.op_names_known()
+    assert set(tflm_kernels.METHODS) <= flatbuffer.op_names_known()
+    assert not set(tflm_kernels.CUSTOM_METHODS) & flatbuffer.op_names_known()
 
 
 def test_the_installed_runtime_has_these_kernels_and_no_others():
     package = pytest.importorskip("tflite_micro")
     library = next(pathlib.Path(package.__file__).parent.rglob("_runtime*.so")).read_bytes()
     kernels = {name.decode() for name in re.findall(rb"\dRegister_([A-Z0-9_]+)Ev", library)}
-    assert kernels & flatbuffer.op_names_known() == set(micro_ops.METHODS)
+    assert kernels & flatbuffer.op_names_known() == set(tflm_kernels.METHODS)
 
 
 def test_a_file_gets_the_methods_of_its_operators(files):
     for name in ("float32", "int8", "int8_ptq"):
-        calls = micro_ops.resolver_calls(files[name])
+        calls = tflm_kernels.resolver_calls(files[name])
         assert len(calls) == len(files[name].ops) and calls == sorted(calls)
-        assert set(calls) == {micro_ops.METHODS[op] for op in files[name].ops}
+        assert set(calls) == {tflm_kernels.METHODS[op] for op in files[name].ops}
     assert "AddConv2D" in calls and "AddFullyConnected" in calls
 
 
@@ -123,7 +125,7 @@ def test_the_operators_of_a_loop_s_body_count():
     model = zoo.over_series(keras, lambda la, i: la.Dense(2)(la.GRU(6)(i)))
     series = np.random.default_rng(0).normal(size=(40, 12, 5)).astype("float32")
     file = to_tflite(model, "int8", series, recurrent="loop")
-    calls = micro_ops.resolver_calls(file)
+    calls = tflm_kernels.resolver_calls(file)
     assert {"AddWhile", "AddLess", "AddTanh"} <= set(calls) and len(calls) == len(file.ops)
 
 
@@ -152,8 +154,8 @@ def test_what_it_lacks_is_refused_with_a_way_out(dense, operator, instead):
 
 
 def test_no_replacement_is_offered_for_what_it_has():
-    assert not set(micro_ops._INSTEAD) & set(micro_ops.METHODS)
-    assert set(micro_ops._INSTEAD) <= flatbuffer.op_names_known()
+    assert not set(tflm_kernels._INSTEAD) & set(tflm_kernels.METHODS)
+    assert set(tflm_kernels._INSTEAD) <= flatbuffer.op_names_known()
 
 
 @pytest.mark.parametrize(
@@ -169,8 +171,8 @@ def test_foreign_operators_are_refused(dense, code, said):
 
 def test_its_own_custom_operators_are_not(dense):
     file = with_operator(dense, "CUSTOM", b"SignalPCAN")
-    assert micro_ops.resolver_calls(file) == ["AddPCAN"]
-    assert micro_ops.resolver_calls(with_operator(dense, "CUSTOM", b"ethos-u")) == ["AddEthosU"]
+    assert tflm_kernels.resolver_calls(file) == ["AddPCAN"]
+    assert tflm_kernels.resolver_calls(with_operator(dense, "CUSTOM", b"ethos-u")) == ["AddEthosU"]
 
 
 def test_what_its_own_operators_pass_to_each_other_may_be_of_any_type(dense):
@@ -187,7 +189,7 @@ def test_what_its_own_operators_pass_to_each_other_may_be_of_any_type(dense):
     graph.outputs = [len(graph.tensors) - 1]
     for signature in model.signatureDefs:
         signature.outputs[0].tensorIndex = len(graph.tensors) - 1
-    assert micro_ops.resolver_calls(TFLiteModel(repacking.pack(model))) == ["AddFilterBank"]
+    assert tflm_kernels.resolver_calls(TFLiteModel(writer.pack(model))) == ["AddFilterBank"]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_what_is_offered_instead_runs():
         ]
     )
     file = to_tflite(keras.Model(i, taken))
-    micro_ops.check(file)
+    tflm_kernels.check(file)
     pytest.importorskip("tflite_micro")
     x = tf.random.stateless_normal((20, 16), (0, 1)).numpy()
     np.testing.assert_allclose(file.predict(x, engine="tflm"), file.predict(x), atol=1e-5)

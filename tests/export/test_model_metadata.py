@@ -12,8 +12,9 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, repacking
-from tfkd.export.model_metadata import read_metadata, with_metadata
+from tfkd.export import TFLiteModel
+from tfkd.export.tflite import writer
+from tfkd.export.tflite.metadata import read_metadata, with_metadata
 
 from tfkd.errors import InputError
 
@@ -76,7 +77,7 @@ def entries(file):
 def changed(file, change):
     model = parsed(file)
     change(model)
-    return TFLiteModel(repacking.pack(model))
+    return TFLiteModel(writer.pack(model))
 
 
 def metadata(file):
@@ -271,7 +272,7 @@ def test_weights_behind_the_flatbuffer_are_not_moved(files):
 
 
 def test_a_file_too_large_for_a_flatbuffer_is_refused(files, monkeypatch):
-    monkeypatch.setattr("tfkd.export.model_metadata._LARGEST", files["int8"].size - 1)
+    monkeypatch.setattr("tfkd.export.tflite.metadata._LARGEST", files["int8"].size - 1)
     with pytest.raises(InputError, match="too large"):
         with_metadata(files["int8"], name="n")
 

@@ -19,24 +19,22 @@ from tfkd.export import (
     TFLiteModel,
     Verification,
     android_bundle,
-    firmware,
-    flatbuffer,
-    layer_errors,
-    micro,
     micro_bundle,
-    operators,
-    repacking,
     to_tflite,
-    vela,
-    verification,
     write_report,
 )
-from tfkd.export.report import print_table, write_benchmark_page
+from tfkd.export.latency import operators
+from tfkd.export.micro import bundle as firmware
+from tfkd.export.micro import evaluation, vela
+from tfkd.export.report.report import print_table, write_benchmark_page
+from tfkd.export.tflite import schema, writer
+from tfkd.export.verification import layer_errors, verify
 
 import tfkd
-from tfkd import cli, console, cost
+from tfkd.cli import console, parser
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.model.signatures import Signatures
+from tfkd.loading.signatures import Signatures
+from tfkd.model import cost
 from tfkd.quantization import LayerReport, QuantizationReport
 
 NASTY = "\x1b[2J\r\n\u202e\u2066\x9b|`*/<script>[red]$x_{$\\"
@@ -54,20 +52,20 @@ def file():
     """An int8 file in which everything that has a name has a hostile one."""
     layers = [keras.layers.Dense(6, "relu"), keras.layers.Dense(3)]
     plain = to_tflite(keras.Sequential([keras.Input((4,)), *layers]), "int8", X)
-    model = flatbuffer.parse(plain.data)
+    model = schema.parse(plain.data)
     for tensor in model.subgraphs[0].tensors:
-        tensor.name = (NASTY + flatbuffer.name_of(tensor)).encode()
+        tensor.name = (NASTY + schema.name_of(tensor)).encode()
     for signature in model.signatureDefs:
         signature.signatureKey = NASTY.encode()
         for entry in (*signature.inputs, *signature.outputs):
             entry.name = (NASTY + entry.name.decode()).encode()
-    return TFLiteModel(repacking.pack(model))
+    return TFLiteModel(writer.pack(model))
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
 def test_inspect(file, how, tmp_path, capsys):
     path = file.save(tmp_path / "m.tflite")
-    assert cli.main(["inspect", str(path), *how]) == 0
+    assert parser.main(["inspect", str(path), *how]) == 0
     printed = capsys.readouterr().out
     assert_tame(printed)
     if not how:
@@ -86,7 +84,7 @@ def test_errors(file):
 
 def tables():
     """Return what prints itself, each with the name in it."""
-    parity = verification.OutputParity(NASTY, 1.0, 0.0, 0.0, None, False, 0.9, 0.2)
+    parity = verify.OutputParity(NASTY, 1.0, 0.0, 0.0, None, False, 0.9, 0.2)
     latency = Latency(NASTY, "xnnpack", 1, 1, 5, 3.0, 3.0, 1.0, 1.0, 5.0)
     other = dataclasses.replace(latency, name="other")
     ratio = Ratio(NASTY, "xnnpack", 1, 1, "other", "other", 1.0, (0.9, 1.1))
@@ -172,7 +170,7 @@ def test_what_an_android_bundle_says(file, tmp_path):
 
 
 def test_what_a_micro_bundle_says(file, tmp_path, monkeypatch):
-    monkeypatch.setattr(micro, "is_installed", lambda: False)
+    monkeypatch.setattr(evaluation, "is_installed", lambda: False)
     bundle = micro_bundle(file, tmp_path / "m", "net", [NASTY, "b", "c"], NASTY, arena_bytes=9999)
     texts = {p.name: p.read_text() for p in (tmp_path / "m").iterdir()}
     assert_tame("".join(texts.values()) + bundle.describe())
@@ -202,5 +200,5 @@ def test_a_keras_layer_that_no_graph_can_name_is_told_of(tmp_path, capsys):
         to_tflite(model)
     assert_tame(str(error.value))
     model.save(tmp_path / "m.keras")
-    assert cli.main(["inspect", str(tmp_path / "m.keras")]) == 0
+    assert parser.main(["inspect", str(tmp_path / "m.keras")]) == 0
     assert_tame(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Work is counted as `tfkd.cost` counts it; times are those of the operators that stand there."""
+"""Work is counted as `tfkd.model.cost` counts it; times are those of its operators."""
 
 import ctypes
 import functools
@@ -14,18 +14,14 @@ import numpy as np
 import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, litert_profiler, sandbox, to_tflite
-from tfkd.export.litert_profiler import Step
-from tfkd.export.operators import Operator, _own, macs, operators, profile
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.latency import litert_profiler
+from tfkd.export.latency.litert_profiler import Step
+from tfkd.export.latency.operators import Operator, _own, macs, operators, profile
+from tfkd.export.runtime import worker as sandbox
 
-from tfkd import cost
-from tfkd.errors import (
-    InputError,
-    MissingDependencyError,
-    TfkdError,
-    UnsupportedError,
-    WorkerError,
-)
+from tfkd.errors import InputError, MissingDependencyError, TfkdError, UnsupportedError, WorkerError
+from tfkd.model import cost
 
 RELEASE = importlib.metadata.version("ai-edge-litert")
 profiled = pytest.mark.skipif(

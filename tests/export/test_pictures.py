@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from tfkd.export import pictures
-from tfkd.export.pictures import Point, front
-from tfkd.export.timings import Latency, Ratio
+from tfkd.export.latency.results import Latency, Ratio
+from tfkd.export.report import plots
+from tfkd.export.report.plots import Point, front
 
 from tfkd.escaping import printable
 
@@ -16,9 +16,9 @@ from tfkd.escaping import printable
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures behind the pictures, as they are made."""
-    figures, picture = [], pictures._picture
+    figures, picture = [], plots._picture
     monkeypatch.setattr(
-        pictures, "_picture", lambda figure, *rest: figures.append(figure) or picture(figure, *rest)
+        plots, "_picture", lambda figure, *rest: figures.append(figure) or picture(figure, *rest)
     )
     return figures
 
@@ -76,7 +76,7 @@ def test_a_trade_off_shows_intervals_and_the_front(drawn):
         Point("beaten", 500.0, 0.95, (450.0, 520.0), (0.92, 0.97)),
         Point("cheap", 50.0, 0.96, (48.0, 51.0), (0.93, 0.98)),
     ]
-    picture = pictures.trade_off(points, "accuracy", "latency", "time of one call, µs")
+    picture = plots.trade_off(points, "accuracy", "latency", "time of one call, µs")
     (axes,) = drawn[0].axes
     bars = {
         tuple(tuple(float(value) for value in end) for end in segment)
@@ -92,7 +92,7 @@ def test_a_trade_off_shows_intervals_and_the_front(drawn):
         assert any(end[1] == (point.cost, pytest.approx(high)) for end in bars)
         assert axes.get_xlim()[0] < point.cost_interval[0]
         assert axes.get_xlim()[1] > point.cost_interval[1]
-    assert lines(axes, pictures._GREY) == [[50.0, 400.0]]
+    assert lines(axes, plots._GREY) == [[50.0, 400.0]]
     faces = {bar[0].get_xdata()[0]: bar[0].get_markerfacecolor() for bar in axes.containers}
     assert faces[500.0] == "none" and "none" not in (faces[50.0], faces[400.0])
     assert axes.get_xlabel() == "time of one call, µs (logarithmic)"
@@ -105,7 +105,7 @@ def test_the_interval_of_a_score_is_drawn_once_a_model(drawn):
         Point("a", cost, 0.9, None, (0.85, 0.93), note)
         for cost, note in ((30.0, "1 thread"), (20.0, "2 threads"))
     ]
-    pictures.trade_off(points, "accuracy", "latency", "time of one call, µs")
+    plots.trade_off(points, "accuracy", "latency", "time of one call, µs")
     (axes,) = drawn[0].axes
     assert [len(bar[2]) for bar in axes.containers] == [1, 0]
     assert axes.containers[0][0].get_xdata() == [20.0]
@@ -115,26 +115,26 @@ def test_the_interval_of_a_score_is_drawn_once_a_model(drawn):
 
 def test_of_errors_less_is_better(drawn):
     points = [Point("a", 10.0, 2.0), Point("b", 20.0, 3.0), Point("c", 30.0, 1.0)]
-    picture = pictures.trade_off(points, "rmse", "size", "size, kB")
-    assert lines(drawn[0].axes[0], pictures._GREY) == [[10.0, 30.0]]
+    picture = plots.trade_off(points, "rmse", "size", "size, kB")
+    assert lines(drawn[0].axes[0], plots._GREY) == [[10.0, 30.0]]
     assert "Left and down is better" in picture.caption
     assert "interval" not in picture.caption and "times" not in picture.caption
 
 
 def test_what_is_empty_is_not_drawn():
-    assert pictures.trade_off([], "accuracy", "size", "size, kB") is None
-    assert pictures.call_times([]) is None
-    assert pictures.call_times([dataclasses.replace(latency(), median=None)]) is None
-    assert pictures.ratios([], "x") is None
-    assert pictures.training({"a": {"loss": [1.0]}}) is None
+    assert plots.trade_off([], "accuracy", "size", "size, kB") is None
+    assert plots.call_times([]) is None
+    assert plots.call_times([dataclasses.replace(latency(), median=None)]) is None
+    assert plots.ratios([], "x") is None
+    assert plots.training({"a": {"loss": [1.0]}}) is None
 
 
 def test_call_times_draw_median_interval_and_percentiles(drawn):
     results = [latency("a", 100.0), latency("b", 150.0, ci95=None, quantiles=None)]
-    pictures.call_times(results)
+    plots.call_times(results)
     times, hills = drawn[0].axes[:2]
     assert [text.get_text() for text in times.get_yticklabels()] == ["a", "b"]
-    first, second = (pictures._COLOURS[row] for row in (0, 1))
+    first, second = (plots._COLOURS[row] for row in (0, 1))
     assert lines(times, first) == [[results[0].p5, results[0].p95], [99.0, 102.0]]
     assert lines(times, second) == [[results[1].p5, results[1].p95]]
     assert lines(times, "white") == [[100.0], [150.0]]
@@ -143,7 +143,7 @@ def test_call_times_draw_median_interval_and_percentiles(drawn):
 
 
 def test_times_far_apart_are_on_a_logarithmic_axis(drawn):
-    pictures.call_times([latency("a", 10.0), latency("b", 400.0)])
+    plots.call_times([latency("a", 10.0), latency("b", 400.0)])
     times = drawn[0].axes[0]
     assert times.get_xscale() == "log" and "logarithmic" in times.get_xlabel()
     low, high = times.get_xlim()
@@ -152,26 +152,26 @@ def test_times_far_apart_are_on_a_logarithmic_axis(drawn):
 
 def test_a_heavy_tail_is_cut_and_told(drawn):
     quantiles = (*np.linspace(98, 102, 96), 130.0, 170.0, 200.0, 400.0, 2000.0)
-    picture = pictures.call_times([latency("a", quantiles=quantiles), latency("b", tail=1.02)])
+    picture = plots.call_times([latency("a", quantiles=quantiles), latency("b", tail=1.02)])
     hills = drawn[0].axes[1]
     assert hills.get_xlim() == (0.98, 1.6)
     # Of the percentiles, 170, 200, 400 and 2000 µs are above 160.
     assert "ends at 1.60: up to 4 % of a row's calls took longer" in picture.caption
-    whole = pictures.call_times([latency("b", tail=1.02)])
+    whole = plots.call_times([latency("b", tail=1.02)])
     assert "took longer" not in whole.caption
 
 
 def test_times_of_batches_are_by_the_example():
-    axis, (one, eight) = pictures.comparable([latency("a"), latency("b", 400.0, batch=8)])
+    axis, (one, eight) = plots.comparable([latency("a"), latency("b", 400.0, batch=8)])
     assert "example" in axis and one == latency("a")
     assert (eight.median, eight.ci95) == (50.0, (49.5, 51.0))
     assert eight.quantiles == pytest.approx(latency(median=50.0).quantiles)
-    assert pictures.comparable([latency("a")]) == ("time of one call, µs", [latency("a")])
+    assert plots.comparable([latency("a")]) == ("time of one call, µs", [latency("a")])
 
 
 def test_a_hill_has_the_modes_of_the_calls():
     calls = np.sort(np.r_[np.random.default_rng(0).normal(1.0, 0.01, 3000), np.full(1000, 1.2)])
-    places, heights = pictures._hill(np.percentile(calls, range(101)), 0.9, 1.3, 4000)
+    places, heights = plots._hill(np.percentile(calls, range(101)), 0.9, 1.3, 4000)
     inner = heights[1:-1]
     peaks = places[1:-1][(inner > heights[:-2]) & (inner > heights[2:]) & (inner > 0.1)]
     assert peaks == pytest.approx([1.0, 1.2], abs=0.01)
@@ -184,12 +184,12 @@ def test_ratios_are_drawn_around_one(drawn):
         Ratio("c", "xnnpack", 1, 1, "a", "a", 1.3, (1.2, 1.4)),
         Ratio("d", "xnnpack", 1, 1, "a", "a", 1.0, (0.97, 1.04)),
     ]
-    picture = pictures.ratios(compared, "x")
+    picture = plots.ratios(compared, "x")
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "time over that of a (logarithmic)"
     assert [1.0, 1.0] in [list(line.get_xdata()) for line in axes.get_lines()]
     # Blue is faster, orange slower, grey neither.
-    for ratio, colour in zip(compared, (*pictures._COLOURS[:2], pictures._GREY), strict=True):
+    for ratio, colour in zip(compared, (*plots._COLOURS[:2], plots._GREY), strict=True):
         assert lines(axes, colour) == [list(ratio.ci95), [ratio.ratio]]
         assert axes.get_xlim()[0] < ratio.ci95[0] and ratio.ci95[1] < axes.get_xlim()[1]
     beside = drawn[0].axes[0].child_axes[0].get_yticklabels()
@@ -204,7 +204,7 @@ def test_ratios_to_several_say_to_which(drawn):
         Ratio("b", "xnnpack", threads, 1, "b", against, 0.5, (0.4, 0.6))
         for threads, against in ((2, "itself, 1 thread"), (1, "itself, reference"))
     ]
-    pictures.ratios(compared, "x")
+    plots.ratios(compared, "x")
     assert drawn[0].axes[0].get_xlim()[1] > 1.0  # where all are faster the line at 1 shows too
     texts = [text.get_text().split("\n") for text in drawn[0].axes[0].get_yticklabels()]
     assert [text[-1] for text in texts] == ["over itself, 1 thread", "over itself, reference"]
@@ -213,7 +213,7 @@ def test_ratios_to_several_say_to_which(drawn):
 
 def test_a_figure_grows_with_its_rows(drawn):
     def height(rows):
-        pictures.call_times([latency(f"m{row // 4}", threads=1 + row % 4) for row in range(rows)])
+        plots.call_times([latency(f"m{row // 4}", threads=1 + row % 4) for row in range(rows)])
         return drawn[-1].get_size_inches()[1]
 
     # A row has two lines of 9 points, and room for the hill.
@@ -223,8 +223,8 @@ def test_a_figure_grows_with_its_rows(drawn):
 
 @pytest.mark.parametrize(("low", "high"), [(0.97, 1.04), (0.4, 2.1), (3.0, 900.0), (0.01, 5e6)])
 def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
-    _, axes = pictures.blank_figure(4, 3)
-    pictures._logarithmic(axes, low, high)
+    _, axes = plots.blank_figure(4, 3)
+    plots._logarithmic(axes, low, high)
     texts = [text.get_text() for text in axes.get_xticklabels()]
     assert 3 <= len(texts) <= 9
     for text, place in zip(texts, axes.get_xticks(), strict=True):
@@ -235,7 +235,7 @@ def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
 def test_long_names_are_short_and_told_apart():
     path = "/home/someone/experiments/run-%d/models/exported/student_int8_per_channel.tflite"
     names = [path % 1, path % 2, "short", "x" * 300, "a $formula$"]
-    labels = pictures._labels(names)
+    labels = plots._labels(names)
     assert list(labels) == names and len(set(labels.values())) == len(names)
     for text in labels.values():
         assert text.count("\n") <= 1 and max(map(len, text.split("\n"))) <= 30
@@ -245,11 +245,9 @@ def test_long_names_are_short_and_told_apart():
 
 def test_odd_names_are_drawn(drawn):
     names = ["_hidden", "$x$", "<&>", "\\frac{", "a\nb", "模型", "long " * 11]
-    pictures.trade_off(
-        [Point(n, 1.0 + i, 0.5) for i, n in enumerate(names)], "accuracy", "size", "kB"
-    )
+    plots.trade_off([Point(n, 1.0 + i, 0.5) for i, n in enumerate(names)], "accuracy", "size", "kB")
     legend = drawn[0].legends[0]
     texts = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()]
     shown = [printable(name) for name in names]
     assert texts[:-1] == shown[:-1] and texts[-1].replace("\n", "") == names[-1]
-    pictures.call_times([latency(name) for name in names])
+    plots.call_times([latency(name) for name in names])

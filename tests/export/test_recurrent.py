@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tfkd.export import TFLiteModel, conversion, recurrent, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.conversion import to_tflite as conversion
+from tfkd.export.conversion.recurrent import forms
 
 from tfkd.errors import UnsupportedError
 
@@ -113,7 +115,7 @@ def test_a_free_length_is_refused():
 def test_the_unrolled_form_computes_the_same(name, package, series):
     model = model_of(package, MODELS[name])
     want = model.predict(series, verbose=0)
-    got = recurrent.lower(model, "fused").predict(series, verbose=0)
+    got = forms.lower(model, "fused").predict(series, verbose=0)
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -134,7 +136,7 @@ def test_state_is_reset_before_each_example(series):
     file = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series, recurrent="fused")
     forwards = file.predict(series)
     np.testing.assert_array_equal(forwards, file.predict(series[::-1])[::-1])
-    from tfkd.export.artifact import open_interpreter
+    from tfkd.export.tflite.model import open_interpreter
 
     interpreter = open_interpreter(file.data, "xnnpack", 1)
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -181,5 +183,5 @@ def test_what_auto_says_of_the_steps_is_what_they_take(name):
     i = keras.Input((32, 4))
     model = keras.Model(i, getattr(keras.layers, name)(8)(i))
     unrolled, loop = (to_tflite(model, "int8", x, recurrent=f).size for f in ("unrolled", "loop"))
-    steps, size = recurrent.written_out(model)
+    steps, size = forms.written_out(model)
     assert steps == 32 and abs(unrolled - loop - size) < 0.18 * size

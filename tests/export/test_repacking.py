@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, repacking, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.tflite import writer
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def unaligned(data):
 
 @pytest.mark.parametrize("name", ["float32", "int8"])
 def test_what_is_packed_is_what_was_parsed(files, digits, name):
-    data = repacking.pack(files[name]._parsed)
+    data = writer.pack(files[name]._parsed)
     again = TFLiteModel(data)
     assert again.to_json() | {"sha256": 0, "bytes": 0, "gzip_bytes": 0} == (
         files[name].to_json() | {"sha256": 0, "bytes": 0, "gzip_bytes": 0}
@@ -48,4 +49,4 @@ def test_unrolled_files_have_short_names_and_their_layer_in_them(unrolled):
 
 
 def test_a_file_without_such_names_is_left_as_it_is(files):
-    assert repacking.with_short_names(files["int8"].data) is files["int8"].data
+    assert writer.with_short_names(files["int8"].data) is files["int8"].data

@@ -10,8 +10,8 @@ import re
 import pytest
 from rich.console import Console
 from tfkd.export import ModelEntry, Report, benchmark, verify, write_report
-from tfkd.export.report import columns, print_table, wilson, write_benchmark_page
-from tfkd.export.timings import Benchmark, Latency, Ratio
+from tfkd.export.latency.results import Benchmark, Latency, Ratio
+from tfkd.export.report.report import columns, print_table, wilson, write_benchmark_page
 
 from tfkd.errors import InputError
 

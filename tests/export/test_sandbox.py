@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import pytest
-from tfkd.export import sandbox
+from tfkd.export.runtime import worker as sandbox
 
 from tfkd import data
 from tfkd.errors import InputError, WorkerError

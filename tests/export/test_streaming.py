@@ -6,7 +6,7 @@ import pytest
 import tf_keras
 import zoo
 from tfkd.export import benchmark, to_tflite, verify
-from tfkd.export.interpreter import open_interpreter
+from tfkd.export.runtime.interpreter import open_interpreter
 
 from tfkd.data import Samples
 from tfkd.errors import InputError, UnsupportedError

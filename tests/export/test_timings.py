@@ -5,7 +5,7 @@ import io
 import json
 
 import pytest
-from tfkd.export.timings import Benchmark, Latency, Ratio
+from tfkd.export.latency.results import Benchmark, Latency, Ratio
 
 from tfkd.errors import InputError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 from tfkd.export import to_tflite, verify
-from tfkd.export.verification import score
+from tfkd.export.verification.verify import score
 from two_ends import (
     INPUT_KEYS,
     INPUTS,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from tfkd.cli import main
+from tfkd.cli.parser import main
 
 QUICK = ("--min-seconds", "0.05", "--processes", "2")
 

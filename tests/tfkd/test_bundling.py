@@ -6,12 +6,15 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from tfkd.export import micro, read_metadata
-from tfkd.export.artifact import TFLiteModel
+from tfkd.export import read_metadata
+from tfkd.export.micro import evaluation
+from tfkd.export.tflite.model import TFLiteModel
 
-from tfkd.cli import main
+from tfkd.cli.parser import main
 
-needs_tflm = pytest.mark.skipif(not micro.is_installed(), reason="tflite-micro is not installed")
+needs_tflm = pytest.mark.skipif(
+    not evaluation.is_installed(), reason="tflite-micro is not installed"
+)
 
 
 @pytest.fixture
@@ -70,7 +73,7 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
     ],
 )
 def test_bad_input_is_one_line_and_status_2(place, capsys, arguments, message):
-    if "--micro" in arguments and not micro.is_installed():
+    if "--micro" in arguments and not evaluation.is_installed():
         pytest.skip("tflite-micro is not installed")
     (place / "nine.txt").write_text("a\nb\nc\nd\ne\nf\ng\nh\ni\n")
     (place / "student_int8_micro").mkdir()

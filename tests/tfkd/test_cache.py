@@ -11,11 +11,20 @@ import pytest
 import tensorflow as tf
 from tiny_models import crossentropy, dense, predicted
 
-from tfkd import Distiller, Taught, cache_teacher, losses, teacher_cache
-from tfkd.cache import ask_once, names_of
+from tfkd import Distiller, Taught, cache_teacher, losses
+from tfkd.distillation.cache import teacher_cache
+from tfkd.distillation.cache.cache_teacher import ask_once, names_of
+from tfkd.distillation.teacher_outputs import (
+    TeacherOutputs,
+    TopK,
+    decode,
+    keep_top,
+    key_of,
+    parse,
+    spread,
+)
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys
-from tfkd.teacher_outputs import TeacherOutputs, TopK, decode, keep_top, key_of, parse, spread
 
 
 class Counting:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from tiny_models import dense, predicted
 
-from tfkd import TeacherCache, cache_store, cache_teacher, sealed
+from tfkd import TeacherCache, cache_teacher, sealed
+from tfkd.distillation.cache import store
 from tfkd.errors import InputError
 
 
@@ -117,7 +118,7 @@ def test_the_size_of_a_shard(data, tmp_path, monkeypatch):
     assert [one["rows"] for one in manifest["shards"]] == [20, 20, 10]
     cache_teacher(x, dense(keras), tmp_path / "b", batch_size=10)
     assert len(list((tmp_path / "b").glob("shard-*"))) == 1
-    monkeypatch.setattr(cache_store, "SECONDS", 0.0)  # a minute of work is over after every batch
+    monkeypatch.setattr(store, "SECONDS", 0.0)  # a minute of work is over after every batch
     cache_teacher(x, dense(keras), tmp_path / "c", batch_size=10)
     assert len(list((tmp_path / "c").glob("shard-*"))) == 5
 

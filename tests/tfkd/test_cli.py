@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from tfkd.export import micro
+from tfkd.export.micro import evaluation
 
-from tfkd.cli import main
+from tfkd.cli.parser import main
 from tfkd.files import write_atomically
 
 FILES = {
@@ -84,7 +84,7 @@ def test_what_the_system_refuses_is_one_line(kind, status, said, tmp_path, monke
         out.flush()
         return 0
 
-    monkeypatch.setattr("tfkd.commands.run", run)
+    monkeypatch.setattr("tfkd.cli.commands.run", run)
     with out:
         monkeypatch.setattr(sys, "stdout", out)
         assert main(["inspect", "f.tflite"]) == status
@@ -99,7 +99,7 @@ def test_what_the_system_refuses_is_one_line(kind, status, said, tmp_path, monke
 def test_a_missing_dependency_is_one_line_and_status_2(tmp_path):
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "from tfkd.cli import main\n"
+        "from tfkd.cli.parser import main\n"
         f"sys.exit(main(['demo', '--quiet', '--out', {str(tmp_path / 'out')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -142,7 +142,7 @@ def demo(tmp_path_factory):
 def test_the_demo_leaves_files_and_a_report(demo):
     folder, done = demo
     assert done.returncode == 0, done.stderr
-    bundle = {"student_int8_micro"} if micro.is_installed() else set()
+    bundle = {"student_int8_micro"} if evaluation.is_installed() else set()
     assert {p.name for p in folder.iterdir()} == FILES | bundle
     assert (
         json.loads(done.stdout)["models"]

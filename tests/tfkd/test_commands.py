@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tfkd.export import TFLiteModel, conversion, interpreter, recurrent, to_tflite
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.conversion import to_tflite as conversion
+from tfkd.export.conversion.recurrent import forms as recurrent
+from tfkd.export.runtime import interpreter
 from tiny_models import dense
 
-from tfkd import cli, commands, console
-from tfkd.cli import main
+from tfkd.cli import commands, console, parser
+from tfkd.cli.parser import main
 from tfkd.errors import ConversionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -82,9 +85,9 @@ def tfkd(place, monkeypatch, capsys):
 
 
 def test_the_choices_are_those_of_the_package():
-    assert cli.FORMATS == conversion.FORMATS
-    assert cli.RECURRENT == recurrent.FORMS
-    assert ("auto", *interpreter.ENGINES) == cli.ENGINES
+    assert parser.FORMATS == conversion.FORMATS
+    assert parser.RECURRENT == recurrent.FORMS
+    assert ("auto", *interpreter.ENGINES) == parser.ENGINES
 
 
 def test_export_writes_the_file_and_says_what_it_is(tfkd):

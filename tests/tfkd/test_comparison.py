@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import scipy.stats
 import tf_keras
-from tfkd.export import metrics, uncertainty
+from tfkd.export.latency import statistics
 
 import tfkd
 from tfkd import sealed
-from tfkd.cli import main
+from tfkd.cli.parser import main
 from tfkd.comparison import methods, runs, spelling, study
 from tfkd.comparison.store import Store
 from tfkd.comparison.students import Students
 from tfkd.errors import InputError, MissingDependencyError, UnsupportedError
+from tfkd.model import metrics
 
 TRUTH = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")
 QUICK = {"budget": {"epochs": 1, "batch_size": 45, "learning_rate": 0.3}, "seeds": 2}
@@ -346,10 +347,10 @@ def test_smoothed_labels_are_those_of_keras(data):
 
 def test_the_interval_of_a_mean_is_students():
     values = [0.3, -0.1, 0.4, 0.2]
-    mean, interval = uncertainty.mean(values)
+    mean, interval = statistics.mean(values)
     wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval()
     assert mean == pytest.approx(0.2) and interval == pytest.approx((wanted.low, wanted.high))
-    assert uncertainty.mean([0.5]) == (0.5, None)
+    assert statistics.mean([0.5]) == (0.5, None)
 
 
 # --- what is written --------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tfkd import cost
+from tfkd.model import cost
 
 
 @pytest.mark.parametrize(

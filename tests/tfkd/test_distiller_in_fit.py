@@ -337,7 +337,7 @@ def test_a_schedule_moves_alpha(batch, package):
 
 
 def test_tfmots_pruning_callback_reaches_the_wrappers(batch):
-    from tfkd import backends
+    from tfkd.model import backends
 
     sparsity = backends.tfmot().sparsity.keras
     schedule = sparsity.ConstantSparsity(0.5, begin_step=0, frequency=1)

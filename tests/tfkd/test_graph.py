@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfkd import graph
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import graph
 
 
 def nested(package):

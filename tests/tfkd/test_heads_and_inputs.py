@@ -15,9 +15,9 @@ from tfkd.export import to_tflite
 from tiny_models import crossentropy, predicted
 
 from tfkd import Distiller
+from tfkd.distillation.teachers import Teacher
 from tfkd.errors import InputError
 from tfkd.model import binding
-from tfkd.teachers import Teacher
 
 NAMES = ("species", "colour")
 

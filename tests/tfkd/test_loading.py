@@ -10,9 +10,11 @@ import pytest
 import tf_keras
 from tiny_models import cnn, dense, predicted
 
-from tfkd import backends, loading, translate
+from tfkd import translate
 from tfkd.errors import InputError
-from tfkd.quantization import parts  # noqa: F401  in another process `loading` does it
+from tfkd.loading import models as loading
+from tfkd.model import backends
+from tfkd.quantization import quantizers  # noqa: F401  in another process `loading` does it
 
 LEGACY = "ignore:You are saving your model as an HDF5 file:UserWarning"
 pytestmark = pytest.mark.filterwarnings(LEGACY)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfkd import graph
-from tfkd.outputs import activation_behind, output_activations, output_kinds
+from tfkd.model import graph
+from tfkd.output_kind import activation_behind, output_activations, output_kinds
 
 C = 3  # classes
 

@@ -8,7 +8,8 @@ from tfkd.export import to_tflite
 from tiny_models import predicted
 
 import tfkd
-from tfkd import backends, graph, translation
+from tfkd import translation
+from tfkd.model import backends, graph
 
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float64", "float16"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tfkd.errors import InputError
-from tfkd.taps import Tap
+from tfkd.model.feature_extractor import Tap
 
 
 def nested(package):

@@ -6,8 +6,9 @@ import pytest
 import tf_keras
 from translated import assert_same, kinds, needs_current_keras, settings, shake
 
-from tfkd import graph, translate
+from tfkd import translate
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import graph
 from tfkd.translation import custom_objects, register
 
 L = keras.layers

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from translated import assert_same, settings, shake
 
-from tfkd import graph, translate
+from tfkd import translate
+from tfkd.model import graph
 
 L, ops = keras.layers, keras.ops
 

@@ -10,8 +10,8 @@ from tiny_models import crossentropy, dense
 
 import tfkd
 from tfkd import Distiller, StudentCheckpoint, losses
+from tfkd.distillation.validation import rows_of
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.validation import rows_of
 
 
 def compiled(student, teacher, package, loss=None, eagerly=False, **kwargs):

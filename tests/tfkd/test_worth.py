@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import stats
 
 import tfkd
-from tfkd import lessons, validation, worth
+from tfkd.distillation import lessons, validation, worth
 from tfkd.errors import InputError, TeacherWarning
 
 RNG = np.random.default_rng(0)

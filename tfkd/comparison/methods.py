@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfkd.distiller import Distiller
+from tfkd.distillation.distiller import Distiller
 from tfkd.errors import InputError, raise_all
 from tfkd.losses import soft
 

@@ -12,16 +12,17 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from tfkd import teachers, training
 from tfkd.comparison.methods import Method
 from tfkd.comparison.store import Run
+from tfkd.compression import trainer as training
 from tfkd.data import Data, Samples
-from tfkd.distiller import Distiller
+from tfkd.distillation import teachers
+from tfkd.distillation.distiller import Distiller
+from tfkd.distillation.validation import first_line
 from tfkd.errors import InputError, TfkdError, raise_all
-from tfkd.export import metrics
-from tfkd.loading import SUFFIXES, load_model
-from tfkd.outputs import output_activations
-from tfkd.validation import first_line
+from tfkd.loading.models import SUFFIXES, load_model
+from tfkd.model import metrics
+from tfkd.output_kind import output_activations
 
 _BATCH = 256
 #: Metrics of which less is better.

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
-from tfkd import backends, graph, training
+from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import backends, graph
 
 
 class Students:
@@ -24,15 +25,15 @@ class Students:
         self.first, self._given = first, given
         self._initial: dict[int, Any] = {}
         self.example = self.copy(first)
-        self.package = training.package_of(self.example)
+        self.package = trainer.package_of(self.example)
 
     def copy(self, seed: int):
         """Return a student of a seed, to be trained."""
         if seed not in self._initial:
             self._initial[seed] = self._new(seed)
         initial = self._initial[seed]
-        training.package_of(initial).utils.set_random_seed(seed)
-        return training.copy_of(initial)
+        trainer.package_of(initial).utils.set_random_seed(seed)
+        return trainer.copy_of(initial)
 
     def _new(self, seed: int):
         if self.is_factory:
@@ -63,10 +64,10 @@ def _checked(student):
 
 def _drawn_anew(model, seed: int):
     """Return a copy with new random weights; layers that training leaves alone keep theirs."""
-    package = training.package_of(model)
+    package = trainer.package_of(model)
     package.utils.set_random_seed(seed)
     copy = package.models.clone_model(model)
-    training.copy_flags(model, copy)
+    trainer.copy_flags(model, copy)
     for layer, new in zip(model._flatten_layers(), copy._flatten_layers(), strict=True):
         if layer.weights and not layer.trainable_weights:
             new.set_weights(layer.get_weights())

@@ -18,10 +18,10 @@ from tfkd.comparison.search import optuna
 from tfkd.comparison.search import search as search_
 from tfkd.comparison.store import Run, Store
 from tfkd.comparison.students import Students
+from tfkd.compression.trainer import Progress
 from tfkd.data import Data, Samples
 from tfkd.errors import InputError, raise_all
-from tfkd.export import uncertainty
-from tfkd.training import Progress
+from tfkd.export.latency import statistics
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, PathLike
@@ -252,7 +252,7 @@ def _compared(runner: Runner, method: Method, runs, validation, test) -> Compare
             return None
         sign = -1 if runner.is_error else 1
         pairs = zip(scores[name], scores[methods_.ALONE], strict=True)
-        return Gain(*uncertainty.mean([sign * (ours - alone) for ours, alone in pairs]))
+        return Gain(*statistics.mean([sign * (ours - alone) for ours, alone in pairs]))
 
     scores = test.get(name)
     return Compared(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from tfkd import backends, graph
 from tfkd.errors import InputError
 from tfkd.losses.features import FeatureLoss, Hint
+from tfkd.model import backends, graph
 
 # How the class names of layers begin.
 _NOISE = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout", "DropPath", "StochasticDepth")

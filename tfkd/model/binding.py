@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfkd import graph
 from tfkd.errors import InputError
+from tfkd.model import graph
 
 _WRAPPED = re.compile(r"^(quant|prune_low_magnitude|cluster)_")
 _GENERATED = {"input", "input_layer", "keras_tensor", "output"}

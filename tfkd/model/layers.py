@@ -13,9 +13,8 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 
-from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.model import code
+from tfkd.model import backends, code, graph
 
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 _DROPPED = {"name", "trainable", "seed", "seed_generator"}

@@ -10,4 +10,4 @@ from .aware import quantize_aware as quantize_aware
 from .aware import strip_quantization as strip_quantization
 from .report import LayerReport as LayerReport
 from .report import QuantizationReport as QuantizationReport
-from .scheme import Scheme as Scheme
+from .tfmot_scheme import Scheme as Scheme

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfkd import backends, graph, translation
+from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import backends, graph
 from tfkd.quantization import table
-from tfkd.quantization.lowering import Lowering
 from tfkd.quantization.report import QuantizationReport
+from tfkd.quantization.rewriting import Lowering
 
 if TYPE_CHECKING:
     import tf_keras
@@ -111,8 +112,8 @@ def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_ker
         InputError: if `data` is empty or does not fit the inputs, or the model does not come
             from `quantize_aware`.
     """
-    from tfkd.export.calibration import representative_samples
-    from tfkd.quantization import parts
+    from tfkd.quantization import quantizers
+    from tfkd.quantization.representative_data import representative_samples
 
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
@@ -120,7 +121,7 @@ def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_ker
     rounders = [
         layer
         for layer in qat.layers
-        if isinstance(getattr(layer, "quantizer", None), parts.RangeRounding)
+        if isinstance(getattr(layer, "quantizer", None), quantizers.RangeRounding)
     ]
     if not rounders:
         raise InputError("The model does not come from quantize_aware.")
@@ -176,14 +177,14 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     Raises:
         InputError: if `qat` was not made from such a model.
     """
-    from tfkd.quantization import parts
+    from tfkd.quantization import quantizers
 
     lowering, names = _lowering(model, (), None, None, everything=True)
     lowering.run()
     held, floats = {}, {}
     for layer in qat.layers:
         # The layer that makes an output has its name, which the layer with the weights keeps.
-        if isinstance(layer, parts.LeftFloat):
+        if isinstance(layer, quantizers.LeftFloat):
             floats[layer.layer.name] = _all_weights(layer.layer)
         elif layer.weights and type(layer).__name__ != "QuantizeLayer":
             inner = layer.layer if _is_wrapper(layer) else layer
@@ -283,7 +284,7 @@ def unwrapped(wrapper, rounded: bool = False):
         wrapper: A tfmot wrapper whose configuration is tfkd's `RoundedWeights`.
         rounded: Whether the weights are to be those of the forward pass, on the int8 grid.
     """
-    from tfkd.quantization import parts
+    from tfkd.quantization import quantizers
 
     inner = wrapper.layer
     # The inner name may be that of an output.
@@ -295,7 +296,7 @@ def unwrapped(wrapper, rounded: bool = False):
         wrapper.quantize_config.weights, wrapper._weight_vars, strict=True
     ):
         value = quantizer(variable, False, weights=held) if rounded else variable
-        target = parts._owner(copy, path)[2]
+        target = quantizers._owner(copy, path)[2]
         values[id(target)] = np.asarray(value)
     # tfmot puts tensors where the layer's quantized variables were: the others are left.
     others = iter([w for w in inner.weights if id(w) not in quantized])
@@ -307,7 +308,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
 def _lowering(model, skip, per_layer, preserve, everything=False):
     """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
-    from tfkd.quantization import parts
+    from tfkd.quantization import quantizers
 
     translated, names_of = translation.counterparts(model, float32=True)
     source = graph.walk(translated)
@@ -333,6 +334,6 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         skip=skipped,
         configs=configs,
         preserve=preserve,
-        wrap=parts.QuantizeWrapperV2,
+        wrap=quantizers.QuantizeWrapperV2,
     )
     return lowering, names_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tfkd.quantization.lowering import REASONS, Rule
+from tfkd.quantization.rewriting import REASONS, Rule
 from tfkd.quantization.rules import (
     activations,
     arithmetic,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from tfkd import backends
+from tfkd.model import backends
 
 # Keras 3's name → tf_keras's name of the same function.
 _RENAMED = {"silu": "swish"}

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfkd import backends
 from tfkd.errors import UnsupportedError
+from tfkd.model import backends
 from tfkd.translation import activations, registry
 
 # Settings that change nothing that is computed, or that the other Keras works out itself:

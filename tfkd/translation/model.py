@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from tfkd import backends, graph
 from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import backends, graph
 from tfkd.translation import layers, operations, standard
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tfkd import backends
 from tfkd.errors import UnsupportedError
-from tfkd.graph import Tensor, leaves, map_structure
+from tfkd.model import backends
+from tfkd.model.graph import Tensor, leaves, map_structure
 
 
 @dataclasses.dataclass(frozen=True)

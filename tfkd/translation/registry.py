@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from tfkd import backends
 from tfkd.errors import InputError
+from tfkd.model import backends
 
 
 @dataclasses.dataclass(frozen=True)

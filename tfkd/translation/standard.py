@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfkd.graph import Tensor, leaves
+from tfkd.model.graph import Tensor, leaves
 from tfkd.translation.operations import Operation
 
 

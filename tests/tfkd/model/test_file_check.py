@@ -17,10 +17,9 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tiny_models import dense
 
 import tfkd
-from tfkd import loading
+from tfkd.distillation.teachers.sources import source_of
 from tfkd.errors import InputError
-from tfkd.model import file_check
-from tfkd.teachers.sources import source_of
+from tfkd.loading import file_check, models
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
 FILES = {f"{p.__name__}{s}": (p, s) for p in (keras, tf_keras) for s in (".keras", ".h5")}
@@ -74,7 +73,7 @@ def with_config(source, target, change):
 
 def told(path, **kwargs):
     with pytest.raises(InputError) as error:
-        loading.load_model(path, **kwargs)
+        models.load_model(path, **kwargs)
     assert "\n" not in str(error.value) and "can't be read: it" in str(error.value)
     return str(error.value)
 
@@ -271,7 +270,7 @@ def test_initializers_of_tensorflow_are_known(tmp_path):
     model = tf_keras.Sequential([tf_keras.Input((4,)), layer])
     for suffix in (".keras", ".h5"):
         model.save(tmp_path / f"m{suffix}")
-        again = loading.load_model(tmp_path / f"m{suffix}")
+        again = models.load_model(tmp_path / f"m{suffix}")
         np.testing.assert_array_equal(again(np.zeros((1, 4))), np.full((1, 3), 2.0))
 
 
@@ -302,7 +301,7 @@ def test_members_that_keras_does_not_write(name, data, reason, honest, tmp_path)
     data = data if data != b"zeros" else bytes(1 << 27)
     path = archive(tmp_path / "m.keras", [*members, (name, data)])
     with pytest.raises(InputError, match=reason):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 def test_a_size_that_is_not_there_is_refused_by_its_header(honest, tmp_path):
@@ -313,7 +312,7 @@ def test_a_size_that_is_not_there_is_refused_by_its_header(honest, tmp_path):
     data[entry + 24 : entry + 28] = (0xFFFFFFF0).to_bytes(4, "little")
     path.write_bytes(data)
     with pytest.raises(InputError, match="declare 4,294,9"):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 def linked(file, tmp_path):
@@ -354,7 +353,7 @@ def test_weights_that_lie_elsewhere_or_nowhere(kind, part, honest, tmp_path):
         members = sorted(p for p in (tmp_path / "parts").iterdir())
         archive(path, [(p.name, p.read_bytes()) for p in members])
     with pytest.raises(InputError, match="link to elsewhere|lie in another file|declare"):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 # Layers (of a package, on what shape) that become large when their numbers of units do.
@@ -394,11 +393,11 @@ def test_layers_that_weights_are_missing_for_are_not_made(kind, name, is_nested,
         model = package.Model(inputs, model(inputs))
     model.save(tmp_path / f"a{suffix}")
     np.testing.assert_equal(
-        loading.load_model(tmp_path / f"a{suffix}").get_weights(), model.get_weights()
+        models.load_model(tmp_path / f"a{suffix}").get_weights(), model.get_weights()
     )
     path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", grown)
     with pytest.raises(InputError, match="can't be read: its layers' weights declare [0-9,]{10,}"):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 @every_file
@@ -408,7 +407,7 @@ def test_states_that_come_from_a_size_alone_are_not_made(kind, tmp_path):
     inputs = package.layers.InputLayer(**{name: (2, 8, 3)})
     model = package.Sequential([inputs, package.layers.LSTM(10, stateful=True)])
     model.save(tmp_path / f"a{suffix}")
-    loading.load_model(tmp_path / f"a{suffix}")
+    models.load_model(tmp_path / f"a{suffix}")
 
     def change(config):
         config["config"]["layers"][0]["config"][name][0] = 10**9
@@ -416,7 +415,7 @@ def test_states_that_come_from_a_size_alone_are_not_made(kind, tmp_path):
 
     path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", change)
     with pytest.raises(InputError, match="its stateful layers declare 80,000,000,000 bytes"):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 @every_file
@@ -433,7 +432,7 @@ def test_a_stateful_layer_behind_images_has_small_states(kind, tmp_path):
         ]
     )
     model.save(tmp_path / f"a{suffix}")
-    assert loading.load_model(tmp_path / f"a{suffix}").count_params() == model.count_params()
+    assert models.load_model(tmp_path / f"a{suffix}").count_params() == model.count_params()
 
 
 @pytest.mark.parametrize("kind", sorted(FILES.keys() - {"keras.h5"}))  # it has no operations
@@ -448,7 +447,7 @@ def test_a_layer_on_constants_alone_is_not_called(kind, tmp_path):
     model = package.Model(inputs, package.layers.Dense(2)(outputs))
     model.save(tmp_path / f"a{suffix}")
     x = np.ones((3, 4), "float32")
-    again = loading.load_model(tmp_path / f"a{suffix}")
+    again = models.load_model(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(again(x), model(x))
 
     def change(config):
@@ -463,7 +462,7 @@ def test_a_layer_on_constants_alone_is_not_called(kind, tmp_path):
 
     path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", change)
     with pytest.raises(InputError, match="is called on no layer's output"):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 @every_file
@@ -483,7 +482,7 @@ def test_weights_that_no_file_holds_are_honest(kind, tmp_path):
     )
     for model in (plain, drawing):
         model.save(tmp_path / f"a{suffix}")
-        again = loading.load_model(tmp_path / f"a{suffix}")
+        again = models.load_model(tmp_path / f"a{suffix}")
         for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -509,7 +508,7 @@ def test_registered_classes_and_functions_are_known(module, tmp_path):
         for suffix in (".keras", ".h5", "")[: 2 if package is keras else 3]:
             path = tmp_path / f"{package.__name__}{suffix}"
             model.save(path)
-            again = loading.load_model(path)
+            again = models.load_model(path)
             np.testing.assert_array_equal(again(np.full((1, 4), 4.0)), np.full((1, 4), 8.0))
 
 
@@ -608,7 +607,7 @@ def test_a_savedmodel_that_writes_is_opened_by_trust_alone(where, tmp_path):
     with pytest.raises(InputError, match="its operation WriteFile"):
         tfkd.export.to_tflite(tmp_path / "m")
     assert not mark.exists()
-    with loading.trusting():
+    with models.trusting():
         source_of(tmp_path / "m", [])([tf.ones((1, 4))], None)
     assert mark.exists()
 
@@ -648,7 +647,7 @@ def escaping(graph):
 def test_sizes_and_places_of_a_savedmodel(change, reason, honest, tmp_path):
     path = changed(honest / "saved", tmp_path / "m", change)
     with pytest.raises(InputError, match=reason):
-        loading.load_model(path)
+        models.load_model(path)
 
 
 def test_a_savedmodel_of_two_files_is_refused(honest, tmp_path):
@@ -687,10 +686,10 @@ def test_a_saved_distiller_names_no_teacher_to_read(tmp_path):
 
 @pytest.mark.parametrize("more", [[], ["--trusted"]])
 def test_the_command_line_says_it_in_one_line(more, honest, tmp_path, capsys):
-    from tfkd import cli
+    from tfkd.cli import parser
 
     path = changed(honest / "saved", tmp_path / "m", lambda graph: in_graph(graph, "WriteFile"))
-    status = cli.main(["inspect", str(path), "--quiet", *more])
+    status = parser.main(["inspect", str(path), "--quiet", *more])
     errors = capsys.readouterr().err
     assert status == (0 if more else 2), errors
     assert more or ("its operation WriteFile" in errors and errors.count("\n") == 1)

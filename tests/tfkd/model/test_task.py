@@ -6,12 +6,12 @@ import pytest
 import tf_keras
 from sklearn import metrics
 from tfkd.export import to_tflite, verify
-from tfkd.export.metrics import score
 from tiny_models import predicted
 
-from tfkd import training
+from tfkd.compression import trainer as training
 from tfkd.data import Data, Samples
 from tfkd.errors import InputError
+from tfkd.model.metrics import score
 from tfkd.model.task import TASKS, canonical, reported, task_of
 
 N, K = 24, 3

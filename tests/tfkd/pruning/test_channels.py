@@ -12,9 +12,10 @@ from tiny_models import predicted
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
-from tfkd import cost, graph, training
+from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.pruning import blocks, channels, criteria, dependency, surgery
+from tfkd.model import cost, graph
+from tfkd.pruning.structured import blocks, channels, dependency, importance, surgery
 
 
 def _conv(layers, rng, x):
@@ -276,7 +277,9 @@ def test_taylor_scores_are_squared_first_order_changes():
     w, v, x = np.array([[1.0, 2.0]]), np.array([[3.0], [-0.5]]), np.array([[0.5]])
     model.set_weights([w, v])
     found = dependency.find(model)
-    given = criteria.scores(found, "taylor", (x, np.zeros((1, 1))), keras.losses.MeanSquaredError())
+    given = importance.scores(
+        found, "taylor", (x, np.zeros((1, 1))), keras.losses.MeanSquaredError()
+    )
     y = (x @ w @ v).item()
     products = [2 * y * x[0, 0] * w[0, j] * v[j, 0] for j in range(2)]  # of both weights
     expected = np.square(products) / np.mean(np.square(products))
@@ -290,7 +293,7 @@ def test_wide_layers_are_ranked_beside_narrow_ones(criterion):
     model = keras.Sequential([keras.Input((8,)), *layers, keras.layers.Dense(3)])
     rng = np.random.default_rng(0)
     found, data = dependency.find(model), (rng.normal(size=(64, 8)), rng.integers(0, 3, 64))
-    score = dict(zip(found.groups, criteria.scores(found, criterion, data), strict=True))
+    score = dict(zip(found.groups, importance.scores(found, criterion, data), strict=True))
     for layer in layers:
         groups = found.roots[found.counts[id(layer)]["units"]]
         assert len(groups) == layer.units
@@ -308,7 +311,7 @@ def test_the_loss_fits_output_and_labels(package):
         (1, "sigmoid", labels, "BinaryCrossentropy"),
         (2, None, x[:, :2], "MeanSquaredError"),
     ):
-        loss = training.loss_for(package, end or "linear", units, y)
+        loss = trainer.loss_for(package, end or "linear", units, y)
         assert type(loss).__name__ == kind
         ends = [layers.Dense(8, activation="relu"), layers.Dense(units, activation=end)]
         model = package.Sequential([package.Input((4,)), *ends])
@@ -483,7 +486,7 @@ def test_what_is_frozen_stays_so(package):
     assert not small.get_layer("both").forward_layer.trainable_weights
     assert not small.get_layer("attention")._query_dense.trainable_weights
     assert len(small.trainable_weights) == len(model.trainable_weights)
-    copy, x = training.copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
+    copy, x = trainer.copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
     assert len(copy.get_layer("both").trainable_weights) == 3
     np.testing.assert_array_equal(predicted(copy, x), predicted(small, x))
 
@@ -637,21 +640,21 @@ def test_taylor_takes_inputs_by_name():
     rng = np.random.default_rng(0)
     data = {"z": rng.normal(size=(16, 3)) * 9, "a": rng.normal(size=(16, 3))}
     found, y = dependency.find(model), rng.normal(size=(16, 1))
-    named = criteria.scores(found, "taylor", (data, y))
+    named = importance.scores(found, "taylor", (data, y))
     np.testing.assert_allclose(
-        named, criteria.scores(found, "taylor", ([data["z"], data["a"]], y)), rtol=1e-6
+        named, importance.scores(found, "taylor", ([data["z"], data["a"]], y)), rtol=1e-6
     )
     with pytest.raises(
         InputError, match="data has the unknown names 'b'; the inputs .* are 'z', 'a'"
     ):
-        criteria.scores(found, "taylor", ({"z": data["z"], "b": data["a"]}, y))
+        importance.scores(found, "taylor", ({"z": data["z"], "b": data["a"]}, y))
 
 
 @pytest.mark.parametrize("keyed", [False, True])
 def test_taylor_crosses_no_inputs(package, keyed, rng):
     model, x = two_ended(package, keyed), drawn(rng)
     for form, given in forms(x, INPUTS, INPUT_KEYS if keyed else None).items():
-        got = criteria._inputs(given, graph.walk(model))
+        got = importance._inputs(given, graph.walk(model))
         for values, due in zip(got, x[::-1] if keyed else x, strict=True):
             np.testing.assert_array_equal(values, due, err_msg=form)
 

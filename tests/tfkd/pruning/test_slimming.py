@@ -8,8 +8,8 @@ from tiny_models import cnn, crossentropy, predicted
 
 import tfkd
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.pruning import slimming
-from tfkd.pruning.slimming import Slimming
+from tfkd.pruning.structured import slimming
+from tfkd.pruning.structured.slimming import Slimming
 
 
 def flat(package):

@@ -13,8 +13,10 @@ import tf_keras
 import tfkd.export
 
 import tfkd
-from tfkd import cost, sealed, training
+from tfkd import sealed
+from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import cost
 
 QUICK = {"epochs": 1, "format": None, "learning_rate": 3e-3}
 
@@ -90,7 +92,7 @@ def test_rounds_lead_to_the_target(package, digits, trained, tmp_path):
 
 @pytest.fixture
 def nothing_is_learned(monkeypatch):
-    monkeypatch.setattr(training.Trainer, "fit", lambda *args, **kwargs: None)
+    monkeypatch.setattr(trainer.Trainer, "fit", lambda *args, **kwargs: None)
 
 
 @pytest.mark.usefixtures("nothing_is_learned")
@@ -167,7 +169,7 @@ def test_a_killed_run_goes_on_from_its_last_round(small, small_digits, tmp_path)
 
 
 def test_a_kill_before_the_first_round_is_told_of(small, small_digits, tmp_path, monkeypatch):
-    from tfkd.pruning import state
+    from tfkd.pruning.iterative import checkpoint
 
     arguments = {"target": {"macs": 0.8}, "rounds": 1, "folder": tmp_path, **QUICK}
     arguments |= {"distiller": {"soft_loss": tfkd.losses.DKD()}, "criterion": "l2"}
@@ -177,7 +179,7 @@ def test_a_kill_before_the_first_round_is_told_of(small, small_digits, tmp_path,
         raise Killed
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
-        patch.setattr(state.State, "save", killed)
+        patch.setattr(checkpoint.State, "save", killed)
         tfkd.spiral(small, small_digits, **arguments)
     assert (tmp_path / "round_01.keras").exists()
     arguments["distiller"] = {"soft_loss": tfkd.losses.DKD()}  # another object, the same settings
@@ -208,7 +210,7 @@ def test_a_kill_before_the_first_round_is_told_of(small, small_digits, tmp_path,
 
 
 def test_another_function_or_constant_is_another_run(small_digits, tmp_path):
-    from tfkd.pruning.state import State, of
+    from tfkd.pruning.iterative.checkpoint import State, of
 
     def run(offset, epsilon=1e-3):
         keras.utils.set_random_seed(0)
@@ -227,14 +229,14 @@ def test_another_function_or_constant_is_another_run(small_digits, tmp_path):
 
 
 def test_final_epochs_that_do_harm_are_left_out(small, small_digits, monkeypatch):
-    from tfkd.pruning import iteration
+    from tfkd.pruning.iterative import spiral
 
     def spoilt(lessons, student, epochs):
-        spoilt = training.copy_of(student)
+        spoilt = trainer.copy_of(student)
         spoilt.set_weights([np.zeros_like(weight) for weight in spoilt.get_weights()])
         return spoilt
 
-    monkeypatch.setattr(iteration, "_trained_on", spoilt)
+    monkeypatch.setattr(spiral, "_trained_on", spoilt)
     found = tfkd.spiral(
         small, small_digits, target={"macs": 0.8}, rounds=1, final_epochs=1, **QUICK
     )
@@ -433,13 +435,13 @@ def test_alternatives_have_the_same_budget(small, small_digits):
 
 def test_the_optimizer_is_the_one_named(package, small_digits, monkeypatch):
     model, seen = shallow(package), []
-    compiled = training.Trainer.compile
+    compiled = trainer.Trainer.compile
 
     def spied(self, given, student, *rest):
         compiled(self, given, student, *rest)
         seen.append(given.optimizer)
 
-    monkeypatch.setattr(training.Trainer, "compile", spied)
+    monkeypatch.setattr(trainer.Trainer, "compile", spied)
     tfkd.spiral(
         model, small_digits, target={"macs": 0.8}, step=0.5, round_to=2, optimizer="sgd",
         alternatives="scratch", **{**QUICK, "learning_rate": 0.05},

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import flatbuffer, to_tflite
+from tfkd.export import to_tflite
+from tfkd.export.tflite import schema
 from tiny_models import cnn, crossentropy, dense, predicted
 
 import tfkd
 from tfkd import (
     Distiller,
-    backends,
     cluster_weights,
     prune_weights,
     quantize_aware,
@@ -22,8 +22,9 @@ from tfkd import (
     strip_quantization,
 )
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import backends
 from tfkd.pruning import Sparsity, sparsity
-from tfkd.pruning.zeros import TensorSparsity
+from tfkd.pruning.unstructured.sparsity import TensorSparsity
 
 L = keras.layers
 
@@ -51,7 +52,7 @@ def trained(sparse, epochs=2, optimizer="adam", callbacks=()):
 def kernels(model):
     return {
         f"{path}/{weight.name.split('/')[-1].split(':')[0]}": weight.numpy()
-        for path, layer in tfkd.graph.walk(model).layers
+        for path, layer in tfkd.model.graph.walk(model).layers
         for weight in getattr(layer, "weights", ())
         if len(weight.shape) > 1 and "bias" not in weight.name
     }
@@ -521,15 +522,15 @@ def test_layers_that_can_not_be_clustered_are_named():
 
 def stored(file):
     """Return the weights in a file by name, as they are stored."""
-    model = flatbuffer.parse(file.data)
+    model = schema.parse(file.data)
     found = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
-            kind = flatbuffer.dtype_of(tensor)
-            if flatbuffer.is_constant(tensor, model) and kind in ("int8", "float32"):
+            kind = schema.dtype_of(tensor)
+            if schema.is_constant(tensor, model) and kind in ("int8", "float32"):
                 values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), kind)
                 if len(tensor.shape) > 1:
-                    found[flatbuffer.name_of(tensor)] = values.reshape(tensor.shape)
+                    found[schema.name_of(tensor)] = values.reshape(tensor.shape)
     return found
 
 
@@ -642,7 +643,9 @@ def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
     model = tf_keras.Sequential([tf_keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
     sparse = prune_weights(model, 0.5, schedule="constant")
     sparse.save(tmp_path / "sparse.keras")
-    code = f"import tfkd.loading; tfkd.loading.load_model({str(tmp_path / 'sparse.keras')!r})"
+    code = (
+        f"import tfkd.loading; tfkd.loading.models.load_model({str(tmp_path / 'sparse.keras')!r})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "save what strip_pruning or strip_clustering gives" in done.stderr
     with pytest.raises(UnsupportedError, match="PruneLowMagnitude"):

@@ -9,10 +9,11 @@ from tfkd.export import to_tflite
 from tiny_models import cnn, dense, predicted
 
 import tfkd.quantization
-from tfkd import backends, quantize_aware, strip_quantization
+from tfkd import quantize_aware, strip_quantization
 from tfkd.errors import ConversionError, InputError, UnsupportedError
-from tfkd.loading import load_model
-from tfkd.quantization import describe, frozen
+from tfkd.loading.models import load_model
+from tfkd.model import backends
+from tfkd.quantization import describe, export_form
 
 L = keras.layers
 
@@ -307,7 +308,7 @@ def test_pruned_and_clustered_weights_stay_so(preserve, rng):
     float_kernel = strip_quantization(kept, model).get_layer("middle").get_weights()[0]
     assert not np.allclose(float_kernel, kernel)  # it was trained
     rounded = {
-        name: frozen.freeze(qat).get_layer("quant_middle").get_weights()[0]
+        name: export_form.freeze(qat).get_layer("quant_middle").get_weights()[0]
         for name, qat in (("plain", plain), ("kept", kept))
     }
     if preserve == "sparsity":
@@ -364,7 +365,9 @@ def test_recurrent_weights_reach_the_file_bit_for_bit(name, rng):
                 continue  # an activation without memory yet
             stored.append(values * (scales[:, None] if scales.size > 1 else scales[0]))
     layer = next(
-        la for la in frozen.freeze(qat, ranges=False).layers if type(la).__name__ in name.split()
+        la
+        for la in export_form.freeze(qat, ranges=False).layers
+        if type(la).__name__ in name.split()
     )
     # Columns that the file keeps in tensors of their own.
     kept = {"GRU": [12], "SimpleRNN": []}.get(name, 4)
@@ -587,7 +590,7 @@ def test_a_saved_model_comes_back_from_a_keras_file(preserve, tmp_path, rng):
     qat.save(tmp_path / "qat.keras")
     again = load_model(tmp_path / "qat.keras")
     np.testing.assert_array_equal(predicted(again, x), predicted(qat, x))
-    assert frozen.float_layers(again) == frozen.float_layers(qat) == ["float_attention"]
+    assert export_form.float_layers(again) == export_form.float_layers(qat) == ["float_attention"]
     for a, b in zip(qat.weights, again.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     for a, b in zip(

@@ -14,7 +14,8 @@ from keras.src.applications import convnext
 from tfkd.export import to_tflite
 from tiny_models import predicted
 
-from tfkd import graph, quantize_aware, translate
+from tfkd import quantize_aware, translate
+from tfkd.model import graph
 from tfkd.quantization import table
 from tfkd.translation import operations
 

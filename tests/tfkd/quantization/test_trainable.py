@@ -9,7 +9,7 @@ from tiny_models import predicted
 
 from tfkd import Distiller, quantize_aware, strip_quantization
 from tfkd.errors import UnsupportedError
-from tfkd.loading import load_model
+from tfkd.loading.models import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:The teacher's:UserWarning")  # it is untrained
 

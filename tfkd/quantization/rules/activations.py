@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import SYMMETRIC_UNIT, UNIT, Rule, Value
-from tfkd.quantization.rules.steps import affine, function, hand_on, pair, relu
+from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
+from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
 
 def activation(low, function, value, name) -> Value:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from tfkd.quantization.lowering import Value
-from tfkd.quantization.rules.steps import affine, pair, relu
+from tfkd.quantization.rewriting import Value
+from tfkd.quantization.rules.primitives import affine, pair, relu
 
 
 def chain(layer_name):

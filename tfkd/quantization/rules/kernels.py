@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
+from tfkd.quantization.rewriting import Value
 from tfkd.quantization.rules.activations import activation
-from tfkd.quantization.rules.steps import check_channels_last
+from tfkd.quantization.rules.primitives import check_channels_last
 
 
 def kernel(attribute, channels):

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import BYTES, Value
-from tfkd.quantization.rules.steps import check_channels_last, hand_on
+from tfkd.quantization.rewriting import BYTES, Value
+from tfkd.quantization.rules.primitives import check_channels_last, hand_on
 from tfkd.translation import operations
 
 #: Layers whose result has the range of their input.

@@ -8,8 +8,8 @@ import math
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import BYTES, Value
-from tfkd.quantization.rules.steps import affine, depthwise
+from tfkd.quantization.rewriting import BYTES, Value
+from tfkd.quantization.rules.primitives import affine, depthwise
 
 
 def batch_norm(low, layer, x):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfkd.errors import UnsupportedError
-from tfkd.quantization.lowering import Value
+from tfkd.quantization.rewriting import Value
 
 _GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 

@@ -1,0 +1,442 @@
+"""The converter's side of `to_tflite`: what runs in the worker, and may die there."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import io
+import re
+from typing import Any
+
+import numpy as np
+from tfkd.export.conversion.recurrent import forms as recurrent
+from tfkd.export.conversion.recurrent import loop as looping
+from tfkd.export.conversion.recurrent import step
+from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
+from tfkd.export.tflite import schema, structures, writer
+from tfkd.export.tflite.model import STEP, TFLiteModel
+
+from tfkd.errors import ConversionError, MissingDependencyError
+
+# Numbers in a weight below which nothing is said of its width.
+_WORTH_NARROWING = 256
+# The largest number of float16, and the least that has all its digits.
+_LARGEST_HALF, _NORMAL = 65504.0, 2.0**-14
+# The error of weights, as a share of their size, above which float16 lost something; else it is
+# some 0.0003.
+_LOST_IN_HALF = 0.005
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What the converter is to make of a SavedModel.
+
+    Attributes:
+        folder: The SavedModel.
+        format: One of `conversion.FORMATS`.
+        samples: Representative data by input, `None` where ranges are in the graph.
+        float_io: Whether inputs and outputs of an integer file stay float32.
+        uint8_io: Whether those of an int8 file are uint8.
+        kept: Names of the layers to leave in floating point.
+        bits: For `"int4"`, other widths by layer name.
+        flex: Whether TensorFlow's own operators may stay.
+        custom: Whether unknown operators may stay.
+        batch: Examples a call, or `None`.
+        loop: How often to run the model, which is a step; `None` for one that is whole.
+        inputs: Their names in the declared order.
+        outputs: Likewise.
+        structures: The model's own structure of inputs and of outputs, where it is more than a
+            list, see `structures`.
+    """
+
+    folder: str
+    format: str
+    samples: dict[str, np.ndarray] | None = None
+    float_io: bool = False
+    uint8_io: bool = False
+    kept: tuple[str, ...] = ()
+    bits: dict[str, int] = dataclasses.field(default_factory=dict)
+    flex: bool = False
+    custom: bool = False
+    batch: int | None = 1
+    loop: int | None = None
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    structures: tuple[Any, Any] = (None, None)
+
+
+def convert(order: Order) -> tuple[bytes, list[str]]:
+    """Convert, and mend what the converter gets wrong.
+
+    Returns:
+        The file, and what there is to say of it.
+
+    Raises:
+        ConversionError: if the converter refuses.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(order.folder)
+    converter.allow_custom_ops = order.custom
+    ops = tf.lite.OpsSet
+    supported = [ops.TFLITE_BUILTINS]
+    if order.format not in ("float32", "int4"):
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if order.format == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if order.format in ("int8", "int16x8"):
+        if order.format == "int16x8":
+            supported = [ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+        elif order.samples is not None:
+            supported = [ops.TFLITE_BUILTINS_INT8]
+        if not order.float_io or order.loop:
+            io_type = tf.int16 if order.format == "int16x8" else _byte_type(order)
+            converter.inference_input_type = converter.inference_output_type = io_type
+        if order.samples is not None:
+            converter.representative_dataset = lambda: _examples(order)
+    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * order.flex
+    try:
+        with _quiet(), _resets_between_examples():
+            data = _leave_float(converter, order) if order.kept else converter.convert()
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"The converter refused the model: {_reason(error)}") from None
+    notes: list[str] = []
+    if order.format == "int4":
+        data, notes = _four_bits(data, order.bits)
+    if order.format == "int8":
+        data = _with_places_of_integers(data)
+    if order.format == "float16":
+        notes = _lost_in_half(data, order.folder)
+    data = _with_biases_apart(data)
+    data = writer.with_short_names(recurrent.with_cell_scales_mended(data))
+    data = step.with_state_scales_tied(data)
+    if order.loop:
+        data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
+    return _in_declared_order(data, order), notes
+
+
+def _with_places_of_integers(data: bytes) -> bytes:
+    """Let ARG_MAX and ARG_MIN read the integers that the converter turns into floats for them."""
+    model = schema.parse(data)
+    names = schema.op_names(model)
+    changed = False
+    for graph in model.subgraphs:
+        floats = {
+            int(op.outputs[0]): op
+            for op in graph.operators
+            if names[op.opcodeIndex] == "DEQUANTIZE"
+            and schema.dtype_of(graph.tensors[op.inputs[0]]) == "int8"
+        }
+        for op in graph.operators:
+            if names[op.opcodeIndex] in ("ARG_MAX", "ARG_MIN") and int(op.inputs[0]) in floats:
+                op.inputs = [floats[int(op.inputs[0])].inputs[0], *op.inputs[1:]]
+                changed = True
+        read = {int(i) for op in graph.operators for i in op.inputs} | set(map(int, graph.outputs))
+        unread = [id(op) for tensor, op in floats.items() if tensor not in read]
+        graph.operators = [op for op in graph.operators if id(op) not in unread]
+    return writer.pack(model) if changed else data
+
+
+def _with_biases_apart(data: bytes) -> bytes:
+    """Give each operation that shares its bias with others one in its own steps."""
+    model = schema.parse(data)
+    wrong = schema.wrong_biases(model)
+    for graph, op, place, scales in wrong:
+        shared = graph.tensors[op.inputs[place]]
+        if not schema.is_constant(shared, model):
+            continue
+        dtype = np.dtype(schema.dtype_of(shared))
+        steps = np.frombuffer(bytes(model.buffers[shared.buffer].data), dtype)
+        values = steps * np.asarray(shared.quantization.scale, np.float64)
+        steps, limits = np.rint(values / scales), np.iinfo(dtype)
+        if steps.min() < limits.min or steps.max() > limits.max:
+            continue  # the audit of the file says it
+        own = copy.deepcopy(shared)
+        own.name += b"/of/" + graph.tensors[op.outputs[0]].name
+        own.quantization.scale = scales.astype(np.float32)
+        own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        own.buffer = len(model.buffers)
+        buffer = copy.copy(model.buffers[shared.buffer])
+        buffer.data = np.frombuffer(steps.astype(dtype).tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors.append(own)
+        op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
+    return writer.pack(model) if wrong else data
+
+
+def _in_declared_order(data: bytes, order: Order) -> bytes:
+    """Put inputs and outputs in the model's order, in the graph and in its signature.
+
+    The converter's order is that of a hash table, and a signature's that of the sorted names.
+    """
+    model = schema.parse(data)
+    graph, changed = model.subgraphs[0], False
+    signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
+    forms = {}
+    for which, names, form in zip(
+        ("inputs", "outputs"), (order.inputs, order.outputs), order.structures, strict=True
+    ):
+        entries = [] if signature is None else getattr(signature, which)
+        by_name = {(entry.name or b"").decode(): entry for entry in entries}
+        # A loop has the names of the model, and not those of its step.
+        found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
+        found = [entry for entry in found if entry is not None]
+        wanted = [int(entry.tensorIndex) for entry in found]
+        given = [int(i) for i in getattr(graph, which)]
+        if sorted(wanted) == sorted(given) and (wanted, found) != (given, entries):
+            setattr(graph, which, wanted)
+            setattr(signature, which, found)
+            changed = True
+        if form is not None:
+            forms[which] = structures.filled(form, [entry.name.decode() for entry in found])
+    if forms:
+        structures.put(model, forms)
+        changed = True
+    return writer.pack(model) if changed else data
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep the converter's warnings and prints to itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _resets_between_examples():
+    """Let every calibration example start from a state of zero, as in use.
+
+    The calibrator runs fused LSTMs in the interpreter, where they keep their state from one
+    example to the next; preparing it anew resets it and keeps the ranges seen so far.
+    """
+    from tensorflow.lite.python.optimize import calibrator
+
+    feed = calibrator.Calibrator._feed_tensors
+
+    def feed_with_resets(self, examples, resize_input):
+        def prepared():
+            for i, example in enumerate(examples()):
+                if i:
+                    self._calibrator.Prepare()
+                yield example
+
+        return feed(self, prepared, resize_input)
+
+    calibrator.Calibrator._feed_tensors = feed_with_resets
+    try:
+        yield
+    finally:
+        calibrator.Calibrator._feed_tensors = feed
+
+
+def _examples(order):
+    count = len(next(iter(order.samples.values())))
+    batch = order.batch or 1
+    for start in range(0, count, batch):
+        rows = np.arange(start, start + batch) % count
+        yield {name: values[rows] for name, values in order.samples.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Return what matters of the converter's pages of text."""
+    text = str(error)
+    flex = re.search(r"Op types?: ([^\n]*)|TF Select ops: ([^\n]*)", text)
+    if flex and "Select" in text:
+        names = flex.group(1) or flex.group(2)
+        return (
+            f"TFLite has no operator for {names.strip()}. allow_flex=True keeps it as "
+            "TensorFlow's own, which runs on Android with the Flex delegate and on no "
+            "microcontroller; otherwise replace the layer."
+        )
+    if "TensorListReserve" in text or "element_shape to be static" in text:
+        return (
+            "it holds a recurrent loop over a free batch (TensorListReserve); give the Keras "
+            "model rather than a SavedModel's signature, or export that with a fixed batch."
+        )
+    found = re.search(r"error: (.+)", text)
+    return found.group(1) if found else (text.strip().splitlines() or [type(error).__name__])[0]
+
+
+def try_out(data: bytes, micro: bool) -> None:
+    """Run a file once on zeros, for a microcontroller on its own runtime too.
+
+    Raises:
+        ConversionError: if an interpreter refuses.
+    """
+    zeros = run_on_zeros(data)
+    if micro:
+        runner = open_runner(data, "tflm", 1, len(TFLiteModel(data).outputs))
+        runner.reset()
+        runner(zeros)
+
+
+def _leave_float(converter, order: Order) -> bytes:
+    """Quantize everything but the named layers, with calibrated ranges or those of the graph.
+
+    The converter's own switch for this is the deny list of its quantization debugger, which
+    goes by the names of the operations' results. It takes a float file with the ranges in it:
+    calibrated ones, or as QUANTIZE and DEQUANTIZE what the graph has as fake quantization.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    learned = order.samples is None
+    if learned:
+        converter.optimizations = []
+        converter.inference_input_type = converter.inference_output_type = tf.float32
+    else:
+        converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    results = _results_of(schema.parse(calibrated), order.kept, empty=learned)
+    denied = {name for names in results.values() for name in names}
+    io_type = tf.float32 if order.float_io and not order.loop else _byte_type(order)
+    return bytes(
+        mlir_quantize(
+            calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
+        )
+    )
+
+
+def _byte_type(order: Order):
+    import tensorflow as tf
+
+    return tf.uint8 if order.uint8_io else tf.int8
+
+
+def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
+    """Return the names of the results that layers' operations make.
+
+    Args:
+        model: The parsed file.
+        layers: Their scopes.
+        empty: Whether layers may have no operation: a Dropout that a pattern named.
+
+    Raises:
+        ConversionError: for a layer without an operation of its own.
+    """
+    scopes = {name: name for name in layers}
+    found: dict[str, list[str]] = {name: [] for name in layers}
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            # The last operation's result is named after the output, its weights after the layer;
+            # and of what was fused, any part counts.
+            tensors = [subgraph.tensors[i] for i in (*op.outputs, *op.inputs[1:]) if i >= 0]
+            parts = [part for t in tensors for part in schema.name_of(t).split(";")]
+            for layer in {schema.layer_in(part, scopes) for part in parts} - {None}:
+                found[layer] += [schema.name_of(subgraph.tensors[i]) for i in op.outputs]
+    for name, results in found.items():
+        if not results and not empty:
+            raise ConversionError(
+                f"The layer {name!r} has no operation of its own in the file; name the one before "
+                "or after it."
+            )
+    return found
+
+
+def _lost_in_half(data: bytes, folder: str) -> list[str]:
+    """Say which weights float16 cuts off, or has too few digits for.
+
+    The weights as they are in the file, batch normalization folded in, are compared with those
+    of a float32 file; that is made only where one of them may have lost something.
+    """
+    import tensorflow as tf
+
+    half = _constants(data, "float16")
+    if not any(map(_may_have_lost, half.values())):
+        return []
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.allow_custom_ops = True
+    converter.target_spec.supported_ops = [
+        tf.lite.OpsSet.TFLITE_BUILTINS,
+        tf.lite.OpsSet.SELECT_TF_OPS,
+    ]
+    with _quiet():
+        whole = _constants(converter.convert(), "float32")
+    notes = []
+    for key in half.keys() & whole.keys():
+        got, want = half[key].astype(np.float64), whole[key].astype(np.float64)
+        size = np.sqrt(np.mean(want**2))
+        if size == 0 or np.sqrt(np.mean((got - want) ** 2)) <= _LOST_IN_HALF * size:
+            continue
+        cut = np.count_nonzero(np.abs(want) > _LARGEST_HALF)
+        gone = np.count_nonzero((got == 0) & (want != 0))
+        facts = [f"{cut} are cut off at 65,504"] if cut else []
+        facts += [f"{gone} become 0"] if gone else []
+        notes.append(
+            f"float16 loses weights of {key[0]!r}: of {want.size} {' and '.join(facts) or 'most'}"
+            f"{'' if facts else ' are rounded to few digits'} (they reach "
+            f"{np.abs(want).max():.3g}); rescale the layer, or take float32"
+        )
+    return sorted(notes)
+
+
+def _may_have_lost(values: np.ndarray) -> bool:
+    values = np.abs(values.astype(np.float64))
+    return bool(values.max(initial=0.0) >= _LARGEST_HALF or np.sqrt(np.mean(values**2)) < _NORMAL)
+
+
+def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
+    """Return a file's weights by name, without the number at its end, and shape."""
+    model = schema.parse(data)
+    found: dict[tuple, list] = {}
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if schema.dtype_of(tensor) != dtype or not schema.is_constant(tensor, model):
+                continue
+            values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), dtype)
+            shape = tuple(map(int, tensor.shape if tensor.shape is not None else ()))
+            name = re.sub(r"\d+$", "", schema.name_of(tensor))
+            found.setdefault((name, shape), []).append(values)
+    return {key: values[0] for key, values in found.items() if len(values) == 1}
+
+
+def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
+    """Round weights to 4 bits per channel with ai-edge-quantizer; arithmetic stays float."""
+    try:
+        from ai_edge_quantizer import qtyping, quantizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"int4 files are made by ai-edge-quantizer, which could not be imported ({error}): "
+            "pip install 'tfkd[int4]'."
+        ) from error
+    made = quantizer.Quantizer(bytearray(data))
+    everything = qtyping.TFLOperationName.ALL_SUPPORTED
+    made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
+    for name, results in _results_of(schema.parse(data), bits).items():
+        for result in results:
+            pattern = f"^{re.escape(result)};?$"  # how the quantizer ends an operation's name
+            if bits[name] == 32:
+                made.update_quantization_recipe(
+                    regex=pattern,
+                    operation_name=everything,
+                    algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE,
+                )
+            else:
+                made.add_weight_only_config(
+                    regex=pattern, operation_name=everything, num_bits=bits[name]
+                )
+    try:
+        narrow = bytes(made.quantize().quantized_model)
+    except Exception as error:
+        raise ConversionError(
+            f"ai-edge-quantizer refused the model: {' '.join(str(error).split())[:300]}"
+        ) from None
+    model = schema.parse(narrow)
+    wide = {name: name for name, width in bits.items() if width == 32}
+    left = sorted(
+        schema.name_of(tensor)
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if schema.is_constant(tensor, model)
+        and schema.dtype_of(tensor) == "float32"
+        and tensor.shape is not None
+        and len(tensor.shape) > 1
+        and np.prod(tensor.shape) >= _WORTH_NARROWING
+        and schema.layer_in(schema.name_of(tensor), wide) is None
+    )
+    if not left:
+        return narrow, []
+    return narrow, [f"weights left in 32 bits, which int4 has no kernel for: {', '.join(left[:5])}"]

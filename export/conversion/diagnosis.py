@@ -1,0 +1,120 @@
+"""Why a child process died over a model: the operation, the cause known for it, the way out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from tfkd.export.conversion import converter
+from tfkd.export.runtime import worker as sandbox
+from tfkd.export.runtime.interpreter import run_on_zeros
+from tfkd.export.tflite import schema, writer
+
+from tfkd.errors import ConversionError, TfkdError, WorkerError
+
+_SECONDS = 300.0
+
+
+def cause_of_death(
+    error: WorkerError, what: str, order: converter.Order, scopes, data: bytes | None = None
+) -> ConversionError:
+    """Turn a death, a hang or exhausted memory into an error that helps.
+
+    Args:
+        error: What the sandbox saw.
+        what: What was being done.
+        order: What was to be converted.
+        scopes: The layers, as they begin the names of tensors.
+        data: The file, if it was made, and running it was fatal.
+    """
+    message = f"{what} failed: {error}"
+    if error.timed_out:
+        return ConversionError(f"{message} Give a larger timeout=, or fewer examples.")
+    if "out of memory" in str(error).lower():
+        return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
+    if error.signal is None:
+        return ConversionError(message)
+    if data is not None:
+        return ConversionError(f"{message} {_of_the_file(data, scopes)}")
+    loops = _loops(order, scopes) if order.samples is not None else ()
+    if loops:
+        return ConversionError(
+            f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
+            "calibrated: take recurrent='unrolled', 'loop' or 'step', or replace the layer that "
+            "hides the loop by a Keras LSTM, GRU or SimpleRNN."
+        )
+    return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
+
+
+def _loops(order, scopes) -> list[str]:
+    """Name the WHILE loops of what was to be calibrated."""
+    plain = dataclasses.replace(order, format="float32", samples=None, float_io=False, kept=())
+    try:
+        data, _ = sandbox.shared().call(converter.convert, plain, timeout=_SECONDS)
+    except TfkdError:
+        return []
+    model = schema.parse(data)
+    names = schema.op_names(model)
+    found = {}
+    for subgraph in model.subgraphs:
+        for op in subgraph.operators:
+            if names[op.opcodeIndex] == "WHILE":
+                tensor = schema.name_of(subgraph.tensors[op.outputs[0]])
+                found[repr(schema.layer_in(tensor, scopes) or tensor)] = True
+    return list(found)
+
+
+def _of_the_file(data: bytes, scopes) -> str:
+    found = fatal_op(data)
+    if found is None:
+        return "Which operation it was could not be found."
+    kind, tensor = found
+    layer = schema.layer_in(tensor, scopes)
+    where = f"of the layer {layer!r}" if layer else f"that makes {tensor!r}"
+    return (
+        f"The kernel of {kind} {where} ends the process: take another format, or, in int8, leave "
+        "the layer float with skip=."
+    )
+
+
+def fatal_op(data: bytes) -> tuple[str, str] | None:
+    """Find the operation whose kernel ends the process, by running ever longer beginnings.
+
+    Args:
+        data: A `.tflite` file.
+
+    Returns:
+        The operator's name and that of its result; `None` if no beginning is fatal.
+    """
+    model = schema.parse(data)
+    count = len(model.subgraphs[0].operators)
+    with sandbox.Worker() as worker:
+
+        def dies(length: int) -> bool:
+            try:
+                worker.call(_run_beginning, data, length, timeout=_SECONDS)
+            except WorkerError as error:
+                return error.signal is not None
+            except TfkdError:
+                pass
+            return False
+
+        if not dies(count):
+            return None
+        alive, dead = 0, count
+        while dead - alive > 1:
+            middle = (alive + dead) // 2
+            alive, dead = (alive, middle) if dies(middle) else (middle, dead)
+    op = model.subgraphs[0].operators[dead - 1]
+    name = schema.op_names(model)[op.opcodeIndex]
+    return name, schema.name_of(model.subgraphs[0].tensors[op.outputs[0]])
+
+
+def _run_beginning(data: bytes, length: int) -> None:
+    """Run the first operations of a file; in the worker."""
+    model = schema.parse(data)
+    subgraph = model.subgraphs[0]
+    subgraph.operators = subgraph.operators[:length]
+    subgraph.outputs = np.array(subgraph.operators[-1].outputs, np.int32)
+    model.signatureDefs = []
+    run_on_zeros(writer.pack(model))

@@ -1,0 +1,1 @@
+"""The forms in which recurrent layers go into a file."""

@@ -1,0 +1,349 @@
+"""The step form: a recurrent model that takes one step a call, its state outside.
+
+    x_t, state_in_0, ... ──► step model ──► y_t, state_out_0, ...
+
+One file serves sequences of any length, and holds a fraction of the unrolled form's operators.
+A state has the same scale where it goes in and where it comes out, so that the application
+copies bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tfkd.export.conversion.recurrent import forms
+from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
+
+from tfkd import translation
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import backends, graph
+
+# Layers that do to each step what they do to the sequence.
+_PER_STEP = frozenset(
+    [
+        "Activation",
+        "ActivityRegularization",
+        "AlphaDropout",
+        "Dense",
+        "Dropout",
+        "ELU",
+        "Embedding",
+        "GaussianDropout",
+        "GaussianNoise",
+        "LeakyReLU",
+        "ReLU",
+        "Rescaling",
+        "SpatialDropout1D",
+        "TimeDistributed",
+    ]
+)
+# Likewise, if they work along the last axis alone.
+_ALONG_LAST = frozenset(["BatchNormalization", "LayerNormalization", "Normalization", "Softmax"])
+# Likewise, if all they take are sequences.
+_MERGES = frozenset(["Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"])
+
+_CALIBRATION_STEPS = 500
+
+
+def step_model(model, samples=None):
+    """Return the step form of a recurrent model and representative data for it.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+        samples: Representative data (examples, steps, ...) per input, or `None`.
+
+    Returns:
+        A `tf_keras.Model`, in which sequences keep their axis of steps, of length one; a list
+        of arrays, one per input, or `None`; and the names of the outputs, which, as those of
+        the inputs, are what `TFLiteModel.states` reads.
+
+    Raises:
+        UnsupportedError: for a layer that needs more of the sequence than one step: naming it.
+    """
+    source = graph.walk(translation.translate(model))
+    moving = _sequences(source)
+    tf_keras = backends.tf_keras()
+    made, states_in, states_out = {}, [], []
+
+    def state(call, index, width):
+        if (id(call), index) not in made:
+            made[id(call), index] = tf_keras.Input((width,), name=f"{STATE_IN}{len(states_in)}")
+            states_in.append(made[id(call), index])
+        return made[id(call), index]
+
+    def apply(call, args, kwargs):
+        layer = call.layer
+        if id(layer) not in made:
+            if type(layer).__name__ in forms.RECURRENT:
+                made[id(layer)] = forms.unrolled(layer, layer.name, return_state=True)
+            else:
+                made[id(layer)] = type(layer).from_config(layer.get_config())
+        if type(layer).__name__ not in forms.RECURRENT:
+            return made[id(layer)](*args, **kwargs)
+        count = 2 if type(layer).__name__ == "LSTM" else 1
+        given = [state(call, i, layer.units) for i in range(count)]
+        result, *new = made[id(layer)](args[0], states=given)
+        states_out.extend(new)
+        return [result, *new] if layer.return_state else result
+
+    inputs = [
+        tf_keras.Input((1, *t.shape[2:]), name=STEP + t.name.split("/")[-1], dtype=t.dtype)
+        if t.index in moving
+        else tf_keras.Input(t.shape[1:], name=t.name.split("/")[-1], dtype=t.dtype)
+        for t in source.input_list
+    ]
+    outputs = list(graph.leaves(graph.replay(source, inputs, apply)))
+    named = {}
+    for tensor, value in zip(source.output_list, outputs, strict=True):
+        name = tensor.name.split("/")[-1]
+        named[_free(STEP + name if tensor.index in moving else name, named)] = value
+    for i, value in enumerate(states_out):
+        named[f"{STATE_OUT}{i}"] = forms.with_own_scale(value)
+    made_model = tf_keras.Model([*inputs, *states_in], list(named.values()), name=model.name)
+    for _, layer in source.layers:
+        if layer.weights:
+            made[id(layer)].set_weights(layer.get_weights())
+    if samples is not None:
+        samples = _step_samples(made_model, samples, [t.index in moving for t in source.input_list])
+    return made_model, samples, list(named)
+
+
+def data_shapes(model) -> tuple[list[tuple[int | None, ...]], bool]:
+    """Say what representative data for the step form looks like.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+
+    Returns:
+        One shape per input, and whether the data is to be read by `whole_sequences`: for a
+        model that keeps its state or takes a single step, for which a sequence may have any
+        number of steps, since the model does not say how many there are.
+    """
+    source = graph.walk(model)
+    moving, inputs = _sequence_inputs(source), source.input_list
+    short = any(t.shape[1] == 1 for t in inputs if t.index in moving)
+    if not short and not _is_stateful(source):
+        return [tensor.shape for tensor in inputs], False
+    shapes = [(None, None, *t.shape[2:]) if t.index in moving else t.shape for t in inputs]
+    return shapes, True
+
+
+def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str | None]:
+    """Return the sequences that data for a step or stateful model stands for.
+
+    Examples that are as long as the model's own input follow on one another in a stateful
+    model, as in its `predict`: row by row of its batch.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+        samples: What was read of the data, one array per input.
+        drawn: Whether the examples were drawn, so that none follows on another.
+
+    Returns:
+        One array (sequences, steps, ...) per input, and what there is to say of it.
+
+    Raises:
+        InputError: if the data can't tell what the states become.
+    """
+    source = graph.walk(model)
+    moving, inputs = _sequence_inputs(source), source.input_list
+    places = [i for i, tensor in enumerate(inputs) if tensor.index in moving]
+    wanted = (
+        "give whole sequences (examples, steps, ...) as representative_data: from single steps "
+        "and zero states the ranges of the states can't be told"
+    )
+    steps = samples[places[0]].shape[1]
+    if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
+        if steps < 2:
+            raise InputError(f"The step form of {model.name!r} runs on: {wanted}.")
+        return samples, None
+    if drawn or len(places) < len(inputs):
+        why = "these are drawn examples" if drawn else "it has other inputs, too"
+        raise InputError(
+            f"The model {model.name!r} keeps its state from call to call, and {why}: {wanted}."
+        )
+    batch = inputs[places[0]].shape[0] or 1
+    calls = len(samples[0]) // batch
+    if calls * steps < 2:
+        raise InputError(f"The model {model.name!r} keeps its state from call to call: {wanted}.")
+    sequences = []
+    for values in samples:
+        by_call = values[: calls * batch].reshape(calls, batch, *values.shape[1:])
+        by_row = np.moveaxis(by_call, 0, 1)
+        sequences.append(by_row.reshape(batch, calls * steps, *values.shape[2:]))
+    return sequences, (
+        f"calibrated on the data as {batch} x {calls * steps} steps in a row, since the model "
+        "keeps its state from call to call; give sequences (examples, steps, ...) if it is reset "
+        "in between"
+    )
+
+
+def _is_stateful(source) -> bool:
+    return any(getattr(c.layer, "stateful", False) for c in forms.recurrent_calls(source))
+
+
+def can_loop(model) -> bool:
+    """Tell whether a model has a step form, and no output that is given at every step."""
+    source = graph.walk(model)
+    try:
+        moving = _sequences(source)
+    except UnsupportedError:
+        return False
+    return not any(tensor.index in moving for tensor in source.output_list)
+
+
+def length(model) -> int | None:
+    """Return the number of steps of a model's sequences, `None` where it is free."""
+    source = graph.walk(model)
+    moving = _sequence_inputs(source)
+    return next(t.shape[1] for t in source.input_list if t.index in moving)
+
+
+def _free(name, taken):
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _sequences(source) -> set[int]:
+    """Return the tensors that have an axis of steps, having checked that steps stay apart."""
+    moving = _sequence_inputs(source)
+    for call in source.calls:
+        kind, layer = type(call.layer).__name__, call.layer
+        along = [tensor for tensor in call.inputs if tensor.index in moving]
+        if kind in forms.RECURRENT:
+            _check_recurrent(call, kind)
+            if layer.return_sequences:
+                moving.add(call.outputs[0].index)
+            continue
+        if not along:
+            continue
+        if not _is_per_step(call, kind, len(along)):
+            raise UnsupportedError(
+                f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
+                "the model has no step form; before the last recurrent layer only layers that "
+                "treat each step alone can stand (Dense, activations, normalization, Embedding)."
+            )
+        moving.update(tensor.index for tensor in call.outputs)
+    return moving
+
+
+def _sequence_inputs(source) -> set[int]:
+    """Return the inputs from which a recurrent layer's sequence comes."""
+    made_by = {tensor.index: call for call in source.calls for tensor in call.outputs}
+    found, waiting = set(), [call.inputs[0] for call in forms.recurrent_calls(source)]
+    seen = set()
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.index in seen:
+            continue
+        seen.add(tensor.index)
+        call = made_by.get(tensor.index)
+        if call is None:
+            found.add(tensor.index)
+        else:
+            waiting.extend(call.inputs)
+    return found
+
+
+def _check_recurrent(call, kind):
+    what, layer = f"The layer {call.name!r} ({kind})", call.layer
+    if kind == "Bidirectional" or layer.go_backwards:
+        raise UnsupportedError(
+            f"{what} reads the sequence from its end, so the model has no step form; take "
+            "recurrent='unrolled' or 'fused', or a layer that goes forwards."
+        )
+    if call.inputs[0].masked:
+        raise UnsupportedError(
+            f"{what} is given a mask (mask_zero=True or Masking), which the step form has no place "
+            "for; train without it, and feed no padding."
+        )
+    if len(call.inputs) > 1:
+        raise UnsupportedError(f"{what} starts from states that are computed elsewhere.")
+
+
+def _is_per_step(call, kind: str, along: int) -> bool:
+    if kind in _PER_STEP:
+        return True
+    if kind in _ALONG_LAST:
+        axis = call.layer.axis
+        axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+        last = len(call.inputs[0].shape) - 1
+        return all(one in (-1, last) for one in axes)
+    if kind in _MERGES:
+        axis = getattr(call.layer, "axis", -1)
+        last = len(call.inputs[0].shape) - 1
+        return along == len(call.inputs) and (kind != "Concatenate" or axis in (-1, last))
+    return False
+
+
+def _step_samples(model, samples, moving: list[bool]) -> list[np.ndarray]:
+    """Run the sequences step by step and draw from what goes in at each of them.
+
+    Every state's smallest and largest value is among the draw, the last state's included:
+    what comes out goes in, and has to fit.
+    """
+    import tensorflow as tf
+
+    count = len(samples[0])
+    steps = next(x.shape[1] for x, moves in zip(samples, moving, strict=True) if moves)
+    widths = [tensor.shape[-1] for tensor in model.inputs[len(samples) :]]
+    states = [np.zeros((count, width), "float32") for width in widths]
+    rows = [[] for _ in model.inputs]
+    run = tf.function(lambda feed: model(feed, training=False))
+    for step in range(steps + 1):
+        at = min(step, steps - 1)
+        feed = [x[:, at : at + 1] if moves else x for x, moves in zip(samples, moving, strict=True)]
+        for kept, value in zip(rows, [*feed, *states], strict=True):
+            kept.append(value)
+        if step < steps:
+            results = [value.numpy() for value in run([*map(tf.constant, [*feed, *states])])]
+            states = results[len(results) - len(states) :]
+    flat = [np.concatenate(values) for values in rows]
+    chosen = np.random.default_rng(0).permutation(len(flat[0]))[:_CALIBRATION_STEPS]
+    extremes = [
+        pick
+        for values in flat
+        for pick in (
+            int(values.reshape(len(values), -1).max(1).argmax()),
+            int(values.reshape(len(values), -1).min(1).argmin()),
+        )
+    ]
+    chosen = np.unique([*chosen, *extremes])
+    return [values[chosen] for values in flat]
+
+
+def with_state_scales_tied(data: bytes) -> bytes:
+    """Give each state that comes out of a step file the scale with which it goes in.
+
+    The operation that makes it has no other reader, and takes its scales from the file.
+
+    Args:
+        data: A `.tflite` file.
+
+    Returns:
+        The same, or a copy with other scales for the states that come out.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    tied = bytearray(data)
+    model = schema.Model.GetRootAs(tied, 0)
+    for i in range(model.SignatureDefsLength()):
+        signature = model.SignatureDefs(i)
+        subgraph = model.Subgraphs(signature.SubgraphIndex())
+
+        def named(count, entry):
+            entries = [entry(j) for j in range(count)]
+            return {one.Name().decode(): one.TensorIndex() for one in entries}
+
+        ins = named(signature.InputsLength(), signature.Inputs)
+        outs = named(signature.OutputsLength(), signature.Outputs)
+        for name, index in ins.items():
+            target = outs.get(STATE_OUT + name.removeprefix(STATE_IN))
+            if not name.startswith(STATE_IN) or target is None:
+                continue
+            given, made = (subgraph.Tensors(t).Quantization() for t in (index, target))
+            if given is None or made is None or not given.ScaleLength() or not made.ScaleLength():
+                continue
+            made.ScaleAsNumpy()[0] = given.ScaleAsNumpy()[0]  # views of the file
+            made.ZeroPointAsNumpy()[0] = given.ZeroPointAsNumpy()[0]
+    return bytes(tied)

@@ -1,0 +1,387 @@
+"""A model as the SavedModel that the converter reads: one signature, static shapes, plain names."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+
+import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.escaping import identifiers
+from tfkd.loading import file_check, signatures
+from tfkd.model import backends, graph
+from tfkd.quantization import rewriting
+from tfkd.quantization.rules import moves
+from tfkd.translation import operations
+
+
+def save_model(
+    model,
+    folder: str,
+    batch: int | None,
+    outputs=None,
+    dtypes=None,
+    shapes=None,
+    free: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Trace a Keras model and write it as a SavedModel.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+        folder: Where to write; an empty folder.
+        batch: Examples a call, or `None` to leave it free.
+        outputs: Names of the outputs, where they are not those of the layers.
+        dtypes: Of inputs by name, where they are not the model's.
+        shapes: One per input, with numbers for sizes that are free in the model.
+        free: Whether other sizes may stay free.
+
+    Returns:
+        The names of the inputs and of the outputs in the signature, in the graph's order.
+
+    Raises:
+        InputError: if an input's size is free beyond the batch and may not be, or for layers with
+            names that TensorFlow takes in no graph.
+    """
+    import tensorflow as tf
+
+    source = graph.walk(model)
+    _check_names(source)
+    sizes = filled([tensor.shape for tensor in source.input_list], shapes)
+    names = identifiers([tensor.name for tensor in source.input_list])
+    output_names = identifiers(outputs or [tensor.name for tensor in source.output_list])
+    if not free:
+        names_of = [tensor.name for tensor in source.input_list]
+        _check_static(model.name, list(zip(names_of, sizes, strict=True)))
+    specs = [
+        tf.TensorSpec((batch, *size[1:]), (dtypes or {}).get(t.name, t.dtype), name=name)
+        for name, t, size in zip(names, source.input_list, sizes, strict=True)
+    ]
+
+    def apply(call, args, kwargs):
+        # Keras 3 would number the names, and a number may be part of another layer's name.
+        with tf.name_scope(scope_of(call.name) + "/"):
+            return graph.call_layer(call, args, kwargs, training=False)
+
+    def forward(*tensors):
+        outputs = list(graph.leaves(graph.replay(source, tensors, apply)))
+        return dict(zip(output_names, outputs, strict=True))
+
+    module = tf.Module()
+    # tf_keras variables are TensorFlow's own; a Keras 3 one holds it as `value`.
+    module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
+    module.forward = tf.function(forward, input_signature=specs, autograph=False)
+    try:
+        with _plain_places():
+            tf.saved_model.save(module, folder, signatures=module.forward)
+    except AssertionError:  # a resource that is none of the model's weights
+        raise UnsupportedError(_untracked(source, module)) from None
+    return names, output_names
+
+
+@contextlib.contextmanager
+def _plain_places():
+    """Let Keras 3's argmax and argmin be TensorFlow's.
+
+    Its own tell -0.0 from 0.0 by bits, for which TFLite has no operator.
+    """
+    import tensorflow as tf
+
+    def of(function):
+        def places(x, axis=None, keepdims=False):
+            x = tf.convert_to_tensor(x)
+            whole = tf.reshape(x, [-1]) if axis is None else x
+            found = function(whole, 0 if axis is None else axis, output_type=tf.int32)
+            if not keepdims:
+                return found
+            if axis is None:
+                return tf.reshape(found, [1] * len(x.shape))
+            return tf.expand_dims(found, axis)
+
+        return places
+
+    module = backends.keras().src.backend.numpy
+    own = {name: getattr(module, name) for name in ("argmax", "argmin")}
+    for name in own:
+        setattr(module, name, of(getattr(tf.math, name)))
+    try:
+        yield
+    finally:
+        for name, function in own.items():
+            setattr(module, name, function)
+
+
+def _untracked(source, module) -> str:
+    """Say which layers hold a table or a state that no file carries."""
+    tracked = {id(variable.handle) for variable in module.weights}
+    found = {}
+    for resource, inside in module.forward.get_concrete_function().graph.captures:
+        if resource.dtype.name != "resource" or id(resource) in tracked:
+            continue
+        for op in inside.consumers():
+            for call in source.calls:
+                if op.name.startswith(scope_of(call.name) + "/"):
+                    found[call.name] = call.layer
+    stateful = [name for name, layer in found.items() if getattr(layer, "stateful", False)]
+    if stateful:
+        return (
+            f"The layers {', '.join(map(repr, stateful))} keep their state between batches "
+            "(stateful=True), which a .tflite file can't here; build the model with stateful=False."
+        )
+    named = [f"{name!r} ({type(layer).__name__})" for name, layer in found.items()]
+    return (
+        f"The model {source.name!r} holds a table or a variable that is none of its weights "
+        f"({', '.join(named) or 'no layer has it'}), which a .tflite file can't here. Look words "
+        "and numbers up in the application, and convert the model from the indices on."
+    )
+
+
+# Layers and operations that move numbers about and leave each as it is.
+_MOVING = frozenset({
+    "Concatenate", "Cropping1D", "ExpandDims", "Flatten", "GetItem", "Identity", "Permute",
+    "RepeatVector", "Reshape", "SlicingOpLambda", "Squeeze", "Transpose",
+})  # fmt: skip
+
+
+def integer_dtypes(model) -> dict[str, str]:
+    """Return the dtypes in which an integer file takes inputs, where the model's has no kernel.
+
+    Bytes that the model makes numbers of become int8 numbers of scale 1, and what a model
+    takes as float32 and looks up becomes int32.
+
+    Args:
+        model: A built Keras 3 or tf_keras model.
+
+    Returns:
+        Name of such an input → `"float32"` (which the converter quantizes) or `"int32"`.
+
+    Raises:
+        UnsupportedError: for indices that are computed in floating point.
+    """
+    source = graph.walk(model)
+    found = {source.input_list[i].name: "int32" for i in _index_inputs(source)}
+    for tensor in source.input_list:
+        if tensor.dtype in rewriting.BYTES and _becomes_a_number(source, tensor):
+            found[tensor.name] = "float32"
+    return found
+
+
+def _becomes_a_number(source, tensor) -> bool:
+    """Tell whether all that reads a tensor of bytes makes numbers of them."""
+
+    def makes_numbers(call) -> bool:
+        kind = type(call.layer).__name__
+        if moves.keeps_grid(call.layer) or kind in moves.IN_TRAINING:
+            return all(_becomes_a_number(source, output) for output in call.outputs)
+        if operations.name_of(call.layer) == "cast":
+            (made,) = call.outputs
+            return "float" in made.dtype or _becomes_a_number(source, made)
+        return kind in ("Rescaling", "Normalization", *moves.AUGMENTING)
+
+    readers = [call for call in source.calls if tensor in call.inputs]
+    return tensor not in source.output_list and all(map(makes_numbers, readers))
+
+
+def _index_inputs(source) -> set[int]:
+    """Return the places of float inputs that hold whole numbers: the indices of embeddings.
+
+    They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
+    """
+    outputs = {tensor.index for tensor in source.output_list}
+    readers: dict[int, list] = {}
+    for call in source.calls:
+        for tensor in call.inputs:
+            readers.setdefault(tensor.index, []).append(call)
+
+    def is_index(tensor) -> bool:
+        calls = readers.get(tensor.index, [])
+        return bool(calls) and tensor.index not in outputs and all(map(takes_index, calls))
+
+    def takes_index(call) -> bool:
+        if _makes_whole(call):
+            return True
+        return type(call.layer).__name__ in _MOVING and all(map(is_index, call.outputs))
+
+    found = {t.index for t in source.input_list if t.dtype.startswith("float") and is_index(t)}
+    places = {i for i, tensor in enumerate(source.input_list) if tensor.index in found}
+    for call in source.calls:
+        if type(call.layer).__name__ in _MOVING and found >= {t.index for t in call.inputs}:
+            found |= {tensor.index for tensor in call.outputs}
+        computed = [t for t in call.inputs if t.dtype.startswith("float") and t.index not in found]
+        if _makes_whole(call) and computed:
+            raise UnsupportedError(
+                f"The layer {call.name!r} ({type(call.layer).__name__}) reads whole numbers from "
+                f"{computed[0].name!r}, which is floating point and also read otherwise: an "
+                "integer file rounds it to 8 or 16 bits. Give the indices in an Input of their "
+                "own, with dtype='int32', or take a float format."
+            )
+    return places
+
+
+def _makes_whole(call) -> bool:
+    """Tell whether a call cuts its input down to whole numbers."""
+    if type(call.layer).__name__ == "Embedding":
+        return True
+    is_cast = operations.name_of(call.layer) == "cast"
+    return is_cast and any(tensor.dtype.startswith(("int", "uint")) for tensor in call.outputs)
+
+
+class SavedSignature:
+    """A SavedModel without layers: a signature is all that is known of it.
+
+    Args:
+        path: The folder.
+        key: Of the signature. Defaults to `serving_default`, or the only one there is.
+
+    Raises:
+        InputError: if it can't be read or has no such signature.
+    """
+
+    def __init__(self, path, key: str | None = None):
+        import tensorflow as tf
+
+        self.name = str(path)
+        file_check.check_signature(path, "model")
+        try:
+            self.loaded = tf.saved_model.load(self.name)
+            known = list(self.loaded.signatures)
+        except Exception as error:  # whatever a damaged folder makes TensorFlow raise
+            raise InputError(
+                f"{self.name!r} is no SavedModel with a 'serving_default' signature: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
+        if key is None:
+            key = known[0] if len(known) == 1 else "serving_default"
+        if key not in known:
+            raise InputError(
+                f"{self.name!r} has no signature {key!r}; "
+                + (
+                    f"there are {', '.join(map(repr, known))}: give signature= one of them."
+                    if known
+                    else "it has none, so nothing is known of what to call."
+                )
+            )
+        self.function = self.loaded.signatures[key]
+        #: What data is bound to; in the declared order where the folder tells it.
+        self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
+        if self.slots is None:
+            raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
+        self.inputs = self.slots.labels
+        path = self.name if key == "serving_default" else None  # whose order Keras has written
+        self.output_slots = signatures.outputs_of(self.function, path, "model")
+        self.outputs = self.output_slots.labels
+        #: That of the outputs: names without an order are a dict's.
+        self.structure = None if self.output_slots.ordered else dict.fromkeys(self.outputs)
+        self.specs = self.function.structured_input_signature[1]
+
+    def check_finite(self):
+        """Raise if a variable holds NaN or infinite values."""
+        for variable in self.function.variables:
+            if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+                raise InputError(f"The variable {variable.name!r} of {self.name!r} is not finite.")
+
+    @property
+    def tensors(self) -> list[tuple[str, tuple, str]]:
+        """Name, shape and dtype of every input."""
+        return [(n, tuple(self.specs[n].shape), self.specs[n].dtype.name) for n in self.inputs]
+
+    def save(
+        self, folder: str, batch: int | None, shapes=None, free: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Write it again for a given batch; see `save_model`."""
+        import tensorflow as tf
+
+        sizes = filled([shape for _, shape, _ in self.tensors], shapes)
+        if not free:
+            _check_static(self.name, list(zip(self.inputs, sizes, strict=True)))
+        names = identifiers(self.inputs)
+        specs = [
+            tf.TensorSpec((batch, *size[1:]), self.specs[n].dtype, name=safe)
+            for n, safe, size in zip(self.inputs, names, sizes, strict=True)
+        ]
+
+        def forward(*tensors):
+            return self.function(**dict(zip(self.inputs, tensors, strict=True)))
+
+        module = tf.Module()
+        module.loaded = self.loaded
+        module.forward = tf.function(forward, input_signature=specs, autograph=False)
+        tf.saved_model.save(module, folder, signatures=module.forward)
+        return names, self.outputs
+
+
+def declared_order(structure) -> list[int]:
+    """Return the places in flat order of a structure's leaves, in the declared order.
+
+    Args:
+        structure: Nested tuples, lists and dicts. Keras flattens a dict by its sorted keys.
+    """
+    count = itertools.count()
+
+    def visit(part):
+        if isinstance(part, dict):
+            places = {key: visit(part[key]) for key in sorted(part)}
+            return [place for key in part for place in places[key]]
+        if isinstance(part, (list, tuple)):
+            return [place for value in part for place in visit(value)]
+        return [next(count)]
+
+    return visit(structure)
+
+
+def permuted(names: list[str], places: list[int]) -> list[str]:
+    """Return names with the first of them in another order.
+
+    Args:
+        names: The names; a step model has more than the model it was made of.
+        places: Of the first ones, the place of each.
+    """
+    return [*(names[place] for place in places), *names[len(places) :]]
+
+
+def _check_names(source) -> None:
+    names = {call.layer.name for call in source.calls}
+    strange = sorted(name for name in names if not _SCOPE.fullmatch(name))
+    if strange:
+        raise InputError(
+            f"The model {source.name!r} has layers with names that TensorFlow takes in no graph: "
+            f"{', '.join(map(repr, strange[:3]))}; rename them with letters, digits, '_', '.' and "
+            "'-'."
+        )
+
+
+_SCOPE = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+
+
+def scope_of(layer: str) -> str:
+    """Return the beginning of the names of a layer's tensors in a file.
+
+    Args:
+        layer: Its path in the graph, `backbone/conv1`.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_./>-]", "_", layer)
+    return safe if safe[0].isalnum() else f"layer{safe}"
+
+
+def filled(shapes, fixed) -> list[tuple]:
+    """Return shapes with the numbers of others in the places that are free.
+
+    Args:
+        shapes: One per input; there may be more than in `fixed`, the states of a step.
+        fixed: One per input, or `None`.
+    """
+    shapes = [tuple(shape) for shape in shapes]
+    for i, other in enumerate(fixed or ()):
+        shapes[i] = tuple(b if a is None else a for a, b in zip(shapes[i], other, strict=True))
+    return shapes
+
+
+def _check_static(name, inputs):
+    free = [f"{input_name} {shape}" for input_name, shape in inputs if None in shape[1:]]
+    if free:
+        raise InputError(
+            f"The model {name!r} has inputs of free size ({', '.join(free)}); this file must "
+            "be static: fix them with shapes={name: shape}, or, for a recurrent model over a "
+            "sequence of any length, take recurrent='step'; float files for phones may be free."
+        )

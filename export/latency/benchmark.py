@@ -1,0 +1,416 @@
+"""`benchmark`: how long one call takes, with its uncertainty, each model in its own processes.
+
+The method is that of LiteRT's `benchmark_model` (warm-up of at least one run and half a second,
+then at least 50 runs and one second, timed around `invoke` alone), with three additions: the
+models take turns, so that a drift of the machine's speed hits all alike; each is measured in
+several processes, one after the other, since two processes of one file differ; and every figure
+that is compared has a confidence interval (`uncertainty`).
+
+    process 1:  open A, B · warm up · A B · B A · A B · ...  · close
+    process 2:  open A, B · warm up · A B · B A · ...
+
+A figure from this machine says little of a phone (see `adb`) or a microcontroller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tfkd.export.latency import candidates, statistics, timed_calls
+from tfkd.export.latency.candidates import Subject
+from tfkd.export.latency.results import Benchmark, Latency, Ratio
+from tfkd.export.runtime import host, worker
+from tfkd.export.runtime.interpreter import LITERT_ENGINES, check_engine
+
+from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
+
+__all__ = ["Benchmark", "Latency", "Ratio", "benchmark"]
+
+_TURN_SECONDS = 0.01
+_WARM_UP_SECONDS = 0.5
+# In the processes after the first only their own memory is cold, no longer the machine.
+_WARM_UP_AGAIN_SECONDS = 0.1
+_START_SECONDS = 120.0
+_GRACE_SECONDS = 5.0
+# What is told when it is exceeded: cores used by others or taken by the host, and half the
+# width of an interval.
+_BUSY, _STOLEN, _WIDE = 0.2, 0.05, 0.05
+
+
+def benchmark(
+    models: Mapping[str, Any] | Sequence[PathLike],
+    inputs: Arrays | None = None,
+    *,
+    threads: int | Sequence[int] = 1,
+    engine: str | Sequence[str] = "xnnpack",
+    batch: int | Sequence[int] | None = None,
+    baseline: str | None = None,
+    min_runs: int = 50,
+    min_seconds: float = 1.0,
+    max_seconds: float = 150.0,
+    processes: int = 5,
+    isolate: bool = True,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Benchmark:
+    """Measure the latency of models on this machine and compare them.
+
+    A file that keeps state is reset before each call, outside the clock. A Keras model runs as
+    a TensorFlow graph of its forward pass, which is faster than its `predict`. Give sequences of
+    `threads`, `engine` and `batch` to measure every combination.
+
+    Args:
+        models: A mapping from name to `TFLiteModel`, Keras model or path, or a list of paths
+            (`.tflite`, `.keras`, `.h5`, tf_keras SavedModel folder).
+        inputs: Real inputs, of shape (examples, ...), for every model, or a mapping from the
+            name of each model to its inputs. The first examples are fed. Defaults to random
+            numbers.
+        threads: Threads of the interpreter; of TensorFlow's operations for a Keras model.
+        engine: `"xnnpack"` or `"reference"`; has no meaning for Keras models.
+        batch: Examples a call. Defaults to what the file was made for; another one is a
+            multiple of that.
+        baseline: Name of the model that the others are compared with. Defaults to the first.
+        min_runs: Timed calls of each model, at least, over all processes.
+        min_seconds: Time in timed calls, about, likewise.
+        max_seconds: Time in timed calls at most, but for one call in each process; and what
+            opening a model with its first call, or a single turn, may take.
+        processes: In how many processes, one after the other, each model is measured. With one
+            the intervals can't tell how much processes differ, and are too narrow.
+        isolate: Whether each model has processes of its own. Otherwise all share one at a
+            time, which takes less memory; that of a model is not told then.
+        seed: Of random inputs and of the bootstrap.
+        progress: Called as `progress("benchmark", done, total)` while it works.
+
+    Returns:
+        A `Benchmark`: a sequence of one `Latency` per model and setting, with ratios. Models
+        that fail are in its `failures`, and a warning names them.
+
+    Raises:
+        TfkdError: if no model could be measured: the first one's error. An `InputError` for
+            an argument or a file that can't be taken, a `WorkerError` if the interpreter dies
+            or hangs.
+    """
+    threads, engines, batches = _sequence(threads), _sequence(engine), _sequence(batch)
+    for name in engines:
+        check_engine(name, LITERT_ENGINES)
+    _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes)
+    models = _named(models)
+    baseline = next(iter(models)) if baseline is None else baseline
+    if baseline not in models:
+        raise InputError(f"baseline must be one of {list(models)}, got {baseline!r}.")
+    settings = {
+        "min_runs": min_runs,
+        "min_seconds": min_seconds,
+        "max_seconds": max_seconds,
+        "processes": processes,
+        "isolate": isolate,
+        "seed": seed,
+        "inputs": "random" if inputs is None else "given",
+        "baseline": baseline,
+    }
+    failures: dict[str, TfkdError] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        found: list[Subject] = []
+        for name, model in models.items():
+            try:
+                given = _inputs_of(name, inputs, models)
+                settings_of_it = (threads, engines, batches)
+                one = candidates.of_model(name, model, given, *settings_of_it, seed, folder)
+                if not isolate and len(threads) > 1 and one[0].engine == "keras":
+                    raise InputError(
+                        "TensorFlow sets its threads once in a process: give isolate=True to "
+                        "measure a Keras model with several."
+                    )
+                found += one
+            except TfkdError as error:
+                failures[name] = _named_error(name, error)
+        before, others = host.describe(), host.Others()
+        session = _Session(found, min_runs, min_seconds, max_seconds, processes, isolate)
+        used = session.run(progress or (lambda stage, done, total: None))
+        meanwhile = others.since(used)
+    failures.update(session.failures(len(models) > 1 or len(found) > 1))
+    measured = [subject for subject in found if subject.error is None]
+    if not measured:
+        raise next(iter(failures.values()))
+    results = tuple(subject.result(seed) for subject in measured)
+    result = Benchmark(
+        results=results,
+        ratios=tuple(_ratios(measured, results, baseline, seed)),
+        failures=failures,
+        machine={**before, **meanwhile, "clock_us": session.clock_us},
+        versions=host.versions(),
+        settings=settings,
+        warnings=tuple(_warnings(results, before, meanwhile)),
+    )
+    for error in failures.values():
+        warnings.warn(f"Not measured: {error}", stacklevel=2)
+    return result
+
+
+class _Session:
+    """All subjects, process after process."""
+
+    def __init__(self, subjects, min_runs, min_seconds, max_seconds, processes, isolate):
+        self.subjects, self.isolate, self.processes = candidates, isolate, processes
+        for key, subject in enumerate(candidates):
+            subject.key = key
+        self.min_runs, self.min_seconds, self.max_seconds = min_runs, min_seconds, max_seconds
+        self.turns = 1
+        self.clock_us: float | None = None
+
+    @property
+    def alive(self) -> list[Subject]:
+        return [subject for subject in self.subjects if subject.error is None]
+
+    def failures(self, several: bool) -> dict[str, TfkdError]:
+        return {
+            subject.label if several else subject.name: subject.error
+            for subject in self.subjects
+            if subject.error is not None
+        }
+
+    def run(self, progress) -> float:
+        """Measure; return the seconds of processor time that our own processes took."""
+        used = 0.0
+        for process in range(self.processes):
+            began = os.times()
+            with contextlib.ExitStack() as stack:
+                self._open(stack, first=process == 0)
+                if process == 0:
+                    self._plan()
+                for turn in range(self.turns):
+                    for subject in self.alive[:: 1 if turn % 2 == 0 else -1]:
+                        self._turn(subject)
+                    done = process * self.turns + turn + 1
+                    progress("benchmark", done, self.processes * self.turns)
+                used += self._close()
+            ended = os.times()
+            used += ended.user - began.user + ended.system - began.system
+        return used
+
+    def _open(self, stack, first: bool):
+        """Open every model in a fresh process and warm it up."""
+        shared = None if self.isolate else stack.enter_context(worker.Worker())
+        for subject in self.alive:
+            subject.worker = shared or stack.enter_context(worker.Worker())
+            subject.worker.start()  # all import at the same time
+        for subject in self.alive:
+            call = functools.partial(self._call, subject)
+            clock = call(timed_calls.ready, subject.engine == "keras", timeout=_START_SECONDS)
+            function, *arguments = subject.opening
+            told = call(function, subject.key, *arguments) or {}
+            least = _WARM_UP_SECONDS if first else _WARM_UP_AGAIN_SECONDS
+            told |= call(timed_calls.warm_up, subject.key, least) or {}
+            if subject.error is None and told["runs"] < 1:
+                subject.error = WorkerError(
+                    f"{subject.name}: the child process gave no valid answer, a warm-up without "
+                    "a call."
+                )
+            if subject.error is None:
+                self.clock_us = clock
+                subject.told.append(told)
+                subject.times.append([])
+
+    def _plan(self):
+        """Set the turns of each process, the same for all, and the calls of a turn."""
+        calls = {subject: max(subject.told[0]["call_us"], 0.1) / 1e6 for subject in self.alive}
+        if not calls:
+            return
+        # One turn in all would have no interval.
+        least = 2 if self.processes == 1 else 1
+        self.turns = max(least, math.ceil(self.min_seconds / self.processes / _TURN_SECONDS))
+        for call in calls.values():
+            wanted = math.ceil(max(self.min_runs, self.min_seconds / call) / self.processes)
+            possible = int(self.max_seconds / call / self.processes)
+            self.turns = max(least, min(self.turns, wanted, possible))
+        for subject, call in calls.items():
+            wanted = max(self.min_runs, 1.1 * self.min_seconds / call)
+            wanted = min(wanted, self.max_seconds / call) / (self.processes * self.turns)
+            subject.count = max(1, math.ceil(wanted))
+
+    def _turn(self, subject):
+        call_us = subject.told[-1]["call_us"]
+        times = self._call(subject, timed_calls.turn, subject.key, subject.count, call_us)
+        if times is None:
+            return
+        if (times.dtype, times.shape) != (np.int64, (subject.count,)):
+            subject.error = WorkerError(
+                f"{subject.name}: the child process gave no valid answer, {times.dtype} "
+                f"{times.shape} in place of {subject.count} times."
+            )
+            return
+        subject.times[-1].append(times / 1e3)
+
+    def _close(self) -> float:
+        seconds = {}
+        for subject in self.alive:
+            told = self._call(subject, timed_calls.close, subject.key)
+            if told is None:
+                continue
+            seconds[subject.worker] = told.pop("processor_seconds")
+            if not self.isolate:  # it is that of all
+                told = dict.fromkeys(told)
+            subject.told[-1] |= told
+        return sum(seconds.values())
+
+    def _call(self, subject, function, *arguments, timeout=None):
+        """Run a step of one subject in its process; what goes wrong is its own failure."""
+        if subject.error is not None:
+            return None
+        limit = self.max_seconds + _GRACE_SECONDS if timeout is None else timeout
+        try:
+            return subject.worker.call(function, *arguments, timeout=limit)
+        except TfkdError as error:
+            subject.error = _named_error(subject.name, error)
+            if getattr(error, "timed_out", False):
+                subject.error = WorkerError(
+                    f"{subject.error} Opening it with its first call, or a turn, may take "
+                    f"max_seconds={self.max_seconds:g}.",
+                    timed_out=True,
+                )
+            if not self.isolate and not subject.worker.alive:
+                for other in self.alive:
+                    other.error = subject.error
+            return None
+
+
+def _ratios(subjects, results, baseline, seed):
+    """Compare with the baseline in the same setting, and with a model's own first setting."""
+    pairs = list(zip(candidates, results, strict=True))
+    for subject, result in pairs:
+        if subject.name != baseline:
+            of_baseline = [pair for pair in pairs if pair[0].name == baseline]
+            same = [
+                other
+                for other, its in of_baseline
+                if its.threads == result.threads
+                and ("keras" in (its.engine, result.engine) or its.engine == result.engine)
+            ]
+            same.sort(key=lambda other: other.batch != subject.batch)
+            for other in same[:1]:
+                by_example = f", batch {other.batch}, an example"
+                against = other.name + by_example * (other.batch != subject.batch)
+                yield _ratio(subject, other, against, seed)
+        first, first_result = next(pair for pair in pairs if pair[0].name == subject.name)
+        if first is not subject:
+            yield _ratio(subject, first, _difference(result, first_result), seed)
+
+
+def _ratio(subject, other, against, seed) -> Ratio:
+    ratio, ci95 = statistics.ratio(subject.turns / subject.batch, other.turns / other.batch, seed)
+    return Ratio(
+        name=subject.name,
+        engine=subject.engine,
+        threads=subject.threads,
+        batch=subject.batch,
+        baseline=other.name,
+        against=against,
+        ratio=ratio,
+        ci95=ci95,
+    )
+
+
+def _difference(result: Latency, first: Latency) -> str:
+    """Say what the first setting of a model has that this one has not."""
+    words = []
+    if first.engine != result.engine:
+        words.append(first.engine)
+    if first.threads != result.threads:
+        words.append(f"{first.threads} thread" + "s" * (first.threads > 1))
+    if first.batch != result.batch:
+        words.append(f"batch {first.batch}, an example")
+    return "itself, " + ", ".join(words)
+
+
+def _warnings(results, before, meanwhile):
+    cores = before["cores"]
+    most = max(result.threads for result in results)
+    if results[0].processes == 1:
+        yield "One process: the intervals miss that processes differ, and are too narrow."
+    if most > cores:
+        yield f"threads={most} on {cores} cores: threads wait for each other."
+    if (meanwhile["others"] or 0.0) > _BUSY:
+        yield (
+            f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; ratios bear "
+            "it better than times."
+        )
+    if (meanwhile["stolen"] or 0.0) > _STOLEN:
+        yield f"The host of this virtual machine kept {meanwhile['stolen']:g} cores to itself."
+    known = {
+        result.label: (result.ci95[1] - result.ci95[0]) / 2 / result.median for result in results
+    }
+    wide = [f"{label} to {width:.0%}" for label, width in known.items() if width > _WIDE]
+    if wide:
+        yield (
+            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise min_seconds, or "
+            "measure on a quieter machine."
+        )
+    moving = [result.label for result in results if not result.settled]
+    if moving:
+        yield f"The level had not settled when it was timed: {', '.join(moving)}."
+
+
+def _named(models) -> dict:
+    if not isinstance(models, dict):
+        paths = [os.fspath(path) for path in models]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        if twice:
+            raise InputError(
+                f"{', '.join(map(repr, twice))} given more than once; to compare a file with "
+                "itself give a mapping of two names."
+            )
+        models = dict(zip(paths, paths, strict=True))
+    if not models:
+        raise InputError("There is no model to benchmark.")
+    return models
+
+
+def _inputs_of(name, inputs, models):
+    if isinstance(inputs, dict) and set(models) <= set(inputs):
+        return inputs[name]
+    return inputs
+
+
+def _named_error(name, error: TfkdError) -> TfkdError:
+    context = f"Benchmarking {name!r} failed"
+    if isinstance(error, WorkerError):
+        return error.because(context)
+    return type(error)(f"{context}: {error}")
+
+
+def _sequence(value) -> tuple:
+    return tuple(value) if isinstance(value, (list, tuple, range)) else (value,)
+
+
+def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes):
+    problems = [
+        f"{name} must be an integer of at least {least}, got {value!r}"
+        for name, values, least in (
+            ("threads", threads, 1),
+            ("batch", [batch for batch in batches if batch is not None], 1),
+            ("min_runs", [min_runs], 2),
+            ("processes", [processes], 1),
+        )
+        for value in values
+        if not isinstance(value, int) or isinstance(value, bool) or value < least
+    ]
+    problems += [
+        f"{name} must be a number of seconds > 0, got {value!r}"
+        for name, value in (("min_seconds", min_seconds), ("max_seconds", max_seconds))
+        if not isinstance(value, (int, float)) or not 0 < value < math.inf
+    ]
+    problems += [
+        f"{name} is empty" for name, v in (("threads", threads), ("batch", batches)) if not v
+    ]
+    raise_all(problems)

@@ -1,0 +1,1 @@
+"""A firmware for microcontrollers."""

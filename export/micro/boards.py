@@ -1,0 +1,300 @@
+"""`fits`: does a model's file go into a board's flash, and its arena into the RAM?
+
+Makers count in kB and MB and mean 1,024 and 1,024² bytes; so do sizes here. The sizes in
+`BOARDS` are those of the makers' datasheets and product pages; how the RAM lies in the address
+space was checked against linker scripts and device trees (ESP-IDF, Zephyr, STM32Cube).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+import re
+
+from tfkd.errors import InputError, raise_all
+from tfkd.tables import Printed
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)(?:i?b)?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Board:
+    """What a development board has.
+
+    Attributes:
+        name: As its maker calls it.
+        chip: The microcontroller.
+        flash_bytes: All of its program memory; a bootloader's share is not taken off.
+        ram_bytes: The largest contiguous RAM, since an arena is one array.
+        ram: Which RAM that is, and what there is besides.
+        source: Where the figures are from.
+    """
+
+    name: str
+    chip: str
+    flash_bytes: int
+    ram_bytes: int
+    ram: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict(Printed):
+    """Whether one resource is enough.
+
+    Attributes:
+        resource: `"flash"` or `"ram"`.
+        needed_bytes: What the model takes of it, and what was reserved.
+        available_bytes: What there is.
+    """
+
+    resource: str
+    needed_bytes: int
+    available_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is enough; exactly enough is enough."""
+        return self.needed_bytes <= self.available_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left over; negative where it does not fit."""
+        return self.available_bytes - self.needed_bytes
+
+    def describe(self) -> str:
+        """Say it in a line."""
+        answer = "fits" if self.fits else "DOES NOT FIT"
+        left = f"{self.free_bytes:,} left" if self.fits else f"{-self.free_bytes:,} too many"
+        return (
+            f"{self.resource}: {answer}, {self.needed_bytes:,} of {self.available_bytes:,} bytes "
+            f"({left})"
+        )
+
+
+def _board(name, chip, flash, ram, which, source) -> Board:
+    return Board(name, chip, parse_size(flash), parse_size(ram), which, source)
+
+
+def fits(
+    file_bytes: int,
+    arena_bytes: int,
+    *,
+    flash: int | str | None = None,
+    ram: int | str | None = None,
+    board: str | Board | None = None,
+    reserve: int | str = 0,
+) -> list[Verdict]:
+    """Tell whether a model goes into flash and RAM.
+
+    The verdict is about the model alone: its file as a `const` array in flash, and its arena. A
+    firmware needs more: code of the runtime and its kernels (tens of kB of flash), stack, drivers
+    and buffers (some kB of RAM; with a radio or an RTOS tens). What is known of that goes into
+    `reserve`.
+
+    Args:
+        file_bytes: Of the `.tflite` file.
+        arena_bytes: Of the arena, with its margin: `Proof.arena_bytes + Proof.margin_bytes`.
+        flash: Bytes of flash, as a number or as text such as `"512k"` or `"1M"` (k = KB = KiB =
+            1,024 bytes, M = 1,024²).
+        ram: Bytes of contiguous RAM, likewise.
+        board: A name in `BOARDS`, or a `Board`; `flash` and `ram` replace its figures.
+        reserve: Bytes that the rest of the firmware takes of flash and of RAM, as for `flash`;
+            one size for both or a pair (flash, RAM). Defaults to 0.
+
+    Returns:
+        A `Verdict` for each resource whose size is known, flash first.
+
+    Raises:
+        InputError: for sizes that can't be read, an unknown board, or if no size is given.
+
+    Example:
+        >>> from tfkd.export.micro.boards import fits
+        >>> for verdict in fits(98_496, 58_000, flash="1M", ram="48k"):
+        ...     print(verdict.describe())
+        flash: fits, 98,496 of 1,048,576 bytes (950,080 left)
+        ram: DOES NOT FIT, 58,000 of 49,152 bytes (8,848 too many)
+    """
+    known = _find(board)
+    if flash is None and known is not None:
+        flash = known.flash_bytes
+    if ram is None and known is not None:
+        ram = known.ram_bytes
+    if flash is None and ram is None:
+        raise InputError(
+            f"Give flash=, ram= or board= (one of {', '.join(BOARDS)}): there is nothing to fit in."
+        )
+    pair = reserve if isinstance(reserve, (tuple, list)) else (reserve, reserve)
+    if len(pair) != 2:
+        raise InputError(f"reserve is a size or a pair (flash, RAM), got {len(pair)} of them.")
+    sizes, problems = [], []
+    for what, size in (
+        ("file_bytes", file_bytes),
+        ("arena_bytes", arena_bytes),
+        ("reserve", pair[0]),
+        ("reserve", pair[1]),
+        ("flash", 0 if flash is None else flash),
+        ("ram", 0 if ram is None else ram),
+    ):
+        try:
+            sizes.append(parse_size(size))
+        except InputError as error:
+            problems.append(f"{what}: {str(error).rstrip('.')}")
+    raise_all(problems)
+    file_size, arena, code, data, flash_size, ram_size = sizes
+    verdicts = []
+    if flash is not None:
+        verdicts.append(Verdict("flash", file_size + code, flash_size))
+    if ram is not None:
+        verdicts.append(Verdict("ram", arena + data, ram_size))
+    return verdicts
+
+
+def parse_size(size: int | str) -> int:
+    """Read a number of bytes.
+
+    Args:
+        size: A whole number, or text: digits, then nothing, `k` or `M`, in either case, with or
+            without `B` or `iB`; k is 1,024 and M 1,024², whichever way it is written. A fraction
+            of a byte is dropped.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        InputError: for anything else, a negative number included.
+
+    Example:
+        >>> parse_size("256k"), parse_size("1.5 MB"), parse_size(4096)
+        (262144, 1572864, 4096)
+    """
+    if isinstance(size, str):
+        found = _SIZE.fullmatch(size.strip())
+        if found:
+            return int(float(found.group(1)) * _UNITS[found.group(2).lower()])
+    elif not isinstance(size, bool):
+        try:
+            number = operator.index(size)
+        except TypeError:
+            number = -1
+        if number >= 0:
+            return number
+    raise InputError(
+        f"A size is a whole number of bytes or text such as '256k' or '1M', got {size!r}."
+    )
+
+
+def _find(board) -> Board | None:
+    if board is None or isinstance(board, Board):
+        return board
+    if str(board).lower() not in BOARDS:
+        raise InputError(
+            f"No board is called {board!r}; known are {', '.join(BOARDS)}. For another one give "
+            "flash= and ram=."
+        )
+    return BOARDS[str(board).lower()]
+
+
+#: Boards by a short name, in alphabetical order.
+BOARDS: dict[str, Board] = {
+    "b-l475e-iot01a": _board(
+        "B-L475E-IOT01A",
+        "STM32L475VG",
+        "1M",
+        "96k",
+        "SRAM1; the 32 kB of SRAM2 lie elsewhere",
+        "ST reference manual RM0351, system architecture",
+    ),
+    "esp32-devkitc": _board(
+        "ESP32-DevKitC (ESP32-WROOM-32E, 4 MB)",
+        "ESP32",
+        "4M",
+        "160k",
+        "what ESP-IDF can reserve statically of 320 kB DRAM; less with Bluetooth, and heap blocks "
+        "are no larger",
+        "Espressif ESP-IDF programming guide, 'Memory Types'",
+    ),
+    "esp32-s3-devkitc-1": _board(
+        "ESP32-S3-DevKitC-1 (N8)",
+        "ESP32-S3",
+        "8M",
+        341_760,
+        "ESP-IDF's segment for static data, which shares its memory with code in IRAM; the "
+        "external RAM of some modules not counted",
+        "Espressif ESP-IDF, components/esp_system/ld/esp32s3/memory.ld.in",
+    ),
+    "microbit-v2": _board(
+        "BBC micro:bit V2",
+        "nRF52833",
+        "512k",
+        "128k",
+        "all of it",
+        "Nordic nRF52833 product specification, memory",
+    ),
+    "nano-33-ble-sense": _board(
+        "Arduino Nano 33 BLE Sense",
+        "nRF52840",
+        "1M",
+        "256k",
+        "all of it",
+        "Arduino ABX00031 datasheet",
+    ),
+    "nrf5340-dk": _board(
+        "nRF5340 DK",
+        "nRF5340",
+        "1M",
+        "512k",
+        "that of the application core; the network core has 64 kB of its own",
+        "Nordic nRF5340 product specification, memory",
+    ),
+    "nucleo-h743zi2": _board(
+        "NUCLEO-H743ZI2",
+        "STM32H743ZI",
+        "2M",
+        "512k",
+        "AXI SRAM; 128 kB of DTCM, 288 kB of SRAM1 to 3 and 64 kB of SRAM4 lie elsewhere",
+        "ST reference manual RM0433, memory organization",
+    ),
+    "nucleo-l4r5zi": _board(
+        "NUCLEO-L4R5ZI",
+        "STM32L4R5ZI",
+        "2M",
+        "640k",
+        "SRAM1, 2 and 3, which follow each other (SRAM2 by its second address)",
+        "ST reference manual RM0432, embedded SRAM",
+    ),
+    "pico": _board(
+        "Raspberry Pi Pico",
+        "RP2040",
+        "2M",
+        "264k",
+        "all six banks, one address range",
+        "Raspberry Pi RP2040 datasheet, SRAM; Pico datasheet for the flash",
+    ),
+    "pico-2": _board(
+        "Raspberry Pi Pico 2",
+        "RP2350",
+        "4M",
+        "520k",
+        "all ten banks, one address range",
+        "Raspberry Pi RP2350 datasheet, SRAM; Pico 2 datasheet for the flash",
+    ),
+    "sparkfun-edge": _board(
+        "SparkFun Edge",
+        "Apollo3 Blue",
+        "1M",
+        "384k",
+        "64 kB of TCM and 320 kB of SRAM, which follow each other",
+        "Ambiq Apollo3 Blue datasheet, memory map",
+    ),
+    "stm32f746g-disco": _board(
+        "STM32F746G-DISCO",
+        "STM32F746NG",
+        "1M",
+        "320k",
+        "64 kB of DTCM, 240 kB of SRAM1 and 16 kB of SRAM2, which follow each other; the board's "
+        "SDRAM not counted",
+        "ST reference manual RM0385, memory organization",
+    ),
+}

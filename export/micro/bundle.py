@@ -1,0 +1,569 @@
+"""`micro_bundle`: a `.tflite` file as C++ that a microcontroller's project takes in, and proven.
+
+    file ─► operators checked ─► run on the host's TensorFlow Lite for Microcontrollers ─► folder
+
+The folder is written from the templates in `templates/micro`, complete or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import textwrap
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tfkd.export.micro import evaluation
+from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
+from tfkd.export.tflite import tflm_kernels
+from tfkd.export.tflite.metadata import from_data
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.export.tflite.schema import TensorInfo
+
+from tfkd import _version
+from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.escaping import in_markdown, printable
+from tfkd.files import staged_folder, write_atomically
+from tfkd.model import backends
+from tfkd.tables import Printed
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
+
+# The type in C++ of each type that a kernel takes, and its name in the tensor.
+_TYPES = {
+    "int8": ("int8_t", "kTfLiteInt8"),
+    "uint8": ("uint8_t", "kTfLiteUInt8"),
+    "int16": ("int16_t", "kTfLiteInt16"),
+    "uint16": ("uint16_t", "kTfLiteUInt16"),
+    "int32": ("int32_t", "kTfLiteInt32"),
+    "uint32": ("uint32_t", "kTfLiteUInt32"),
+    "float32": ("float", "kTfLiteFloat32"),
+    "bool": ("bool", "kTfLiteBool"),
+}
+_KEYWORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
+char32_t class compl concept const consteval constexpr constinit const_cast continue co_await
+co_return co_yield decltype default delete do double dynamic_cast else enum explicit export extern
+false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr
+operator or or_eq private protected public register reinterpret_cast requires return short signed
+sizeof static static_assert static_cast struct switch template this thread_local throw true try
+typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+"""
+# Two underscores, or one at an end that is joined to the next word, are the compiler's own.
+_NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
+# Kernels for a chip may round in another place than the portable ones. TFLM and the reference
+# kernels of TensorFlow Lite were seen up to 7 steps apart.
+_PROVEN_LSB, _UNPROVEN_LSB = 1, 8
+# Of the largest number in a float output.
+_FLOAT_TOLERANCE = 1e-4
+_REFERENCE_SECONDS = 60.0
+_COLUMNS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class MicroBundle(Printed):
+    """A bundle that has been written.
+
+    Attributes:
+        name: The name in its files and identifiers.
+        folder: Where it is.
+        files: Name of each file → its bytes.
+        ops: The methods by which the resolver gets its kernels.
+        arena_bytes: The size of the arena in the C++, margin included.
+        proof: What running the file showed, or `None` where that was not possible.
+    """
+
+    name: str
+    folder: pathlib.Path
+    files: dict[str, int]
+    ops: tuple[str, ...]
+    arena_bytes: int
+    proof: evaluation.Proof | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bundle as plain values, without the golden example."""
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "files": dict(self.files),
+            "ops": list(self.ops),
+            "arena_bytes": self.arena_bytes,
+            "proof": None if self.proof is None else self.proof.to_json(),
+        }
+
+    def describe(self) -> str:
+        """Say in a few lines what was written and what it rests on."""
+        lines = [
+            f"{self.name}: {len(self.files)} files in {self.folder}",
+            f"arena in the C++: {self.arena_bytes:,} bytes",
+            f"operators: {', '.join(self.ops)}",
+            *_evidence(self.proof, self.ops),
+        ]
+        return "\n".join(_wrapped(line, indent="  ") for line in lines)
+
+
+def micro_bundle(
+    model: TFLiteModel | PathLike,
+    out_dir: PathLike,
+    name: str,
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    preprocessing: Any = None,
+    *,
+    x: Arrays | None = None,
+    y: Arrays | None = None,
+    force: bool = False,
+    arena_bytes: int | None = None,
+) -> MicroBundle:
+    """Write a `.tflite` file as C++ for TensorFlow Lite for Microcontrollers, proven on the host.
+
+    The folder holds the file's bytes as an array, a resolver with its operators and no others,
+    shapes, scales and the arena's size as constants, a golden example, and a `main.cc` that runs
+    the example and checks the answer. Take it for the file that is to ship.
+
+    Args:
+        model: A `TFLiteModel` or the path of a `.tflite` file, best from
+            `to_tflite(..., micro=True)`.
+        out_dir: The folder to make. It is complete, or as it was before.
+        name: A C identifier; files and symbols begin with it (`g_NAME_model_data`).
+        class_names: One string per number of an output's last dimension.
+        preprocessing: What the application does to its data before: a text, or a dict of
+            numbers, lists of numbers and texts such as `{"scale": 1 / 255, "mean": [0.5]}`,
+            which become constants.
+        x: Examples to prove the file on, as for `TFLiteModel.predict`; without them it is run on
+            drawn numbers. Of a `tfkd.data.Data` the test split is taken, with its labels and
+            class names where none are given.
+        y: Their labels.
+        force: Whether files in `out_dir` may be replaced.
+        arena_bytes: The arena's size, instead of the least one found and a margin. With it a
+            bundle can be made where `tflite-micro` is not installed; it is then not proven. A
+            file for Arm's Ethos-U needs it, for only the chip runs that: Vela says how much.
+
+    Returns:
+        A `MicroBundle`.
+
+    Raises:
+        InputError: for a name, class names, preprocessing or arena that can't be, or a folder
+            that can't be written.
+        UnsupportedError: if the file has what microcontrollers' kernels do not.
+        ConversionError: if the file does not run there.
+        MissingDependencyError: if `tflite-micro` is not installed and no `arena_bytes` given.
+
+    Example:
+        >>> from tfkd.export import micro_bundle
+        >>> micro_bundle("student_int8.tflite", "bundle", "my-model")
+        Traceback (most recent call last):
+        ...
+        tfkd.errors.InputError: name='my-model' is no C identifier ...
+    """
+    notes = _preprocessing(preprocessing)
+    raise_all([*_flaws_of_name(name), *_flaws_of_arena(arena_bytes), *notes.flaws])
+    file = _file(model)
+    x, y, class_names = from_data(file, x, y, class_names)
+    if tflm_kernels.NPU in file.ops and arena_bytes is None:
+        raise InputError(
+            "The file has operators for Arm's Ethos-U, which only the chip runs: give arena_bytes. "
+            "Vela reports the SRAM used; add some for what is left on the processor."
+        )
+    calls = tflm_kernels.resolver_calls(file)
+    inputs, outputs = _tensors(file)
+    classes = _classes(class_names, outputs, {output for _, output in file.states})
+    with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
+        proof = None
+        if tflm_kernels.NPU in file.ops:
+            golden = evaluation._random_call(file) if x is None else file.first_call(x), None
+        elif arena_bytes is None or evaluation.is_installed():
+            proof = evaluation.prove(file, x, y)
+            golden = proof.golden_inputs, proof.golden_outputs
+        else:
+            golden = _reference(file, x)
+        arena = _arena(arena_bytes, proof)
+        content = {
+            "name": name,
+            "file": file,
+            "calls": calls,
+            "inputs": _with_golden(inputs, golden[0], proof),
+            "outputs": outputs if golden[1] is None else _with_golden(outputs, golden[1], proof),
+            "answered": golden[1] is not None,
+            "classes": classes,
+            "preprocessing": notes,
+            "states": _states(file),
+            "arena": arena,
+            "arena_basis": _arena_basis(arena, proof),
+            "evidence": _evidence(proof, calls),
+            "proven": proof is not None,
+            "version": _version.__version__,
+        }
+        sizes = {}
+        for target, text in _render(name, content).items():
+            data = text.encode()
+            write_atomically(folder / target, data)
+            sizes[target] = len(data)
+    out = pathlib.Path(out_dir).absolute()
+    return MicroBundle(name, out, sizes, tuple(calls), arena, proof)
+
+
+def _file(model) -> TFLiteModel:
+    if isinstance(model, (str, os.PathLike)):
+        model = TFLiteModel.load(model)
+    if isinstance(model, TFLiteModel):
+        return model
+    if backends.flavour(model) is not None:
+        raise InputError(
+            f"micro_bundle takes a .tflite file, got the Keras model {model.name!r}; call "
+            "to_tflite(model, 'int8', data, micro=True) first."
+        )
+    raise InputError(
+        "micro_bundle takes a TFLiteModel or the path of a .tflite file, got "
+        f"{type(model).__name__}."
+    )
+
+
+def clean_name(name: str) -> str:
+    """Return a name like it of which C identifiers and file names can be made."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    clean = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
+    clean = clean if clean[0].isalpha() else f"model_{clean}"
+    return clean + "_net" * (clean in _KEYWORDS.split())
+
+
+def check_name(name) -> None:
+    """Raise an `InputError` for a name that a bundle can't have."""
+    raise_all(_flaws_of_name(name))
+
+
+def _flaws_of_name(name):
+    if not isinstance(name, str):
+        yield f"name must be a C identifier, got {type(name).__name__}"
+    elif name in _KEYWORDS.split():
+        yield f"name={name!r} is a word of C++; {name + '_net'!r} would do"
+    elif not _NAME.fullmatch(name):
+        yield (
+            f"name={name!r} is no C identifier of letters, digits and single underscores inside; "
+            f"{clean_name(name)!r} would do"
+        )
+
+
+def _flaws_of_arena(size):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        yield f"arena_bytes must be a whole number of at least 1, got {size!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """An input or output as the templates take it."""
+
+    info: TensorInfo
+    golden: np.ndarray | None = None
+    tolerance: float = 0.0
+    unit: str = ""
+
+    @property
+    def type(self) -> str:
+        return _TYPES[self.info.dtype][0]
+
+    @property
+    def tag(self) -> str:
+        return _TYPES[self.info.dtype][1]
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.info.shape, dtype=np.int64))
+
+
+def _tensors(file: TFLiteModel):
+    flaws = []
+    for what, infos in (("input", file.inputs), ("output", file.outputs)):
+        for info in infos:
+            if info.dtype not in _TYPES:
+                flaws.append(f"the {what} {info.name!r} has {info.dtype}, which C++ does not")
+            elif info.free:
+                flaws.append(
+                    f"the {what} {info.name!r}, {info.sizes}, has a free size: fix it with "
+                    "to_tflite(..., shapes=)"
+                )
+            elif 0 in info.shape:
+                flaws.append(f"the {what} {info.name!r}, {list(info.shape)}, holds no numbers")
+    if "VAR_HANDLE" in file.ops:
+        flaws.append(
+            "the file keeps its state in variables (VAR_HANDLE), which the bundle's main.cc does "
+            "not set up: convert with recurrent='step' or without stateful=True"
+        )
+    raise_all(flaws, UnsupportedError)
+    return [_Tensor(info) for info in file.inputs], [_Tensor(info) for info in file.outputs]
+
+
+def _with_golden(tensors, golden, proof) -> list[_Tensor]:
+    lsb = _PROVEN_LSB if proof is not None else _UNPROVEN_LSB
+    done = []
+    for tensor, values in zip(tensors, golden, strict=True):
+        values = np.asarray(values)
+        if not np.isfinite(values).all():
+            raise ConversionError(
+                f"{tensor.info.name!r} of the golden example is NaN or infinite: the file does "
+                "not compute anything to check; look at its inputs' range."
+            )
+        if tensor.info.dtype == "float32":
+            tolerance, unit = _FLOAT_TOLERANCE * max(1.0, float(np.abs(values).max())), "absolute"
+        elif tensor.info.scale is None:
+            tolerance, unit = 0.0, "exact"
+        else:
+            tolerance, unit = float(lsb), "LSB"
+        done.append(_Tensor(tensor.info, values.reshape(-1), tolerance, unit))
+    return done
+
+
+@dataclasses.dataclass(frozen=True)
+class _Classes:
+    names: tuple[str, ...]
+    output: int
+
+
+def _classes(names, outputs, states) -> _Classes | None:
+    """Check class names and find the output that they name."""
+    if names is None:
+        return None
+    if not isinstance(names, (list, tuple, np.ndarray)):
+        raise InputError(f"class_names must be a list of strings, got {names!r}.")
+    names = list(names)
+    wrong = [name for name in names if not isinstance(name, str)]
+    flaws = [f"class_names must be strings, got {wrong[:3]}"] if wrong else []
+    twice = [] if wrong else sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        flaws.append(f"class_names has {twice[:3]} more than once")
+    bad = [name for name in names if isinstance(name, str) and not _is_text(name)]
+    if bad:
+        flaws.append(f"class_names has {bad[:3]}, which no C string can hold")
+    widths = [
+        (i, tensor.info.shape[-1] if tensor.info.shape else 1)
+        for i, tensor in enumerate(outputs)
+        if tensor.info.name not in states
+    ]
+    fitting = [i for i, width in widths if width == len(names)]
+    if not fitting:
+        known = ", ".join(f"{outputs[i].info.name!r} has {width}" for i, width in widths)
+        flaws.append(f"class_names has {len(names)} names, and the output {known} numbers")
+    raise_all(flaws, fix="Give one name per number of the output's last dimension.")
+    return _Classes(tuple(map(str, names)), fitting[0])
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+    name: str
+    type: str
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Preprocessing:
+    """What was said of preprocessing: lines of comment, constants, and what is wrong with it."""
+
+    lines: tuple[str, ...] = ()
+    constants: tuple[_Constant, ...] = ()
+    flaws: tuple[str, ...] = ()
+
+
+def _preprocessing(given) -> _Preprocessing:
+    if given is None:
+        return _Preprocessing()
+    if isinstance(given, str):
+        return _Preprocessing(tuple(given.splitlines()))
+    if not isinstance(given, dict):
+        kind = type(given).__name__
+        return _Preprocessing(flaws=(f"preprocessing must be a text or a dict, got {kind}",))
+    lines, constants, flaws = [], [], []
+    for key, value in given.items():
+        if isinstance(value, str):
+            lines.append(f"{key}: {value}")
+            continue
+        name = "".join(part[:1].upper() + part[1:] for part in str(key).split("_"))
+        try:
+            values = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            values = np.asarray(None)
+        if not re.fullmatch(r"[A-Za-z0-9]+", name):
+            flaws.append(f"preprocessing has the key {key!r}, which makes no C identifier")
+        elif name in {constant.name for constant in constants}:
+            flaws.append(f"preprocessing has two keys that both become kPreprocessing{name}")
+        elif values.dtype.kind not in "biuf" or values.ndim > 1 or not values.size:
+            flaws.append(f"preprocessing[{key!r}] must be a number, a list of numbers or a text")
+        else:
+            constant = _constant(name, values)
+            if constant is None:
+                flaws.append(f"preprocessing[{key!r}] has numbers that no float or int32_t holds")
+            else:
+                constants.append(constant)
+    return _Preprocessing(tuple(lines), tuple(constants), tuple(flaws))
+
+
+def _constant(name, values) -> _Constant | None:
+    if values.dtype.kind == "b":
+        return _Constant(name, "bool", values)
+    if values.dtype.kind in "iu":
+        limits = np.iinfo(np.int32)
+        fits = values.min() >= limits.min and values.max() <= limits.max
+        return _Constant(name, "int32_t", values.astype(np.int32)) if fits else None
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    return _Constant(name, "float", values) if np.isfinite(values).all() else None
+
+
+def _states(file: TFLiteModel) -> list[tuple[int, int, int]]:
+    """Return (output, input, bytes) of each state of a step file."""
+    names = [info.name for info in file.inputs], [info.name for info in file.outputs]
+    found = []
+    for source, target in file.states:
+        i, o = names[0].index(source), names[1].index(target)
+        info = file.inputs[i]
+        found.append((o, i, int(np.prod(info.shape)) * np.dtype(info.dtype).itemsize))
+    return found
+
+
+def _arena(given: int | None, proof) -> int:
+    """Return the size of the arena for the C++."""
+    if given is None:
+        return proof.arena_bytes + proof.margin_bytes
+    if proof is not None and given < proof.arena_bytes:
+        raise InputError(
+            f"arena_bytes={given:,} is too small: the file needs {proof.arena_bytes:,} bytes "
+            f"({proof.basis}). Leave arena_bytes out, or give at least "
+            f"{proof.arena_bytes + proof.margin_bytes:,}."
+        )
+    return given
+
+
+def _arena_basis(size: int, proof) -> str:
+    if proof is None:
+        return f"{size:,} bytes were given; whether they are enough was not proven here."
+    return (
+        f"{proof.arena_bytes:,} bytes are the least in which it runs ({proof.basis}); "
+        f"{size - proof.arena_bytes:,} more are for other kernels and versions."
+    )
+
+
+def _evidence(proof, calls) -> list[str]:
+    """Say in lines what running the file showed."""
+    if tflm_kernels.CUSTOM_METHODS[tflm_kernels.NPU] in calls:
+        return ["not proven here: only the chip runs the operators for Arm's Ethos-U."]
+    if proof is None:
+        return [
+            "not proven here: tflite-micro was not installed. The golden example's answer is that "
+            "of TensorFlow Lite's reference kernels."
+        ]
+    said = proof.describe().splitlines()
+    if not proof.samples:
+        said.append("nothing was compared: no data were given; the golden example is drawn numbers")
+    return said
+
+
+def _reference(file: TFLiteModel, x):
+    """Return the tensors of one call and what the reference kernels make of them."""
+    call = evaluation._random_call(file) if x is None else file.first_call(x)
+    answers = call_interpreter(
+        _run_once, file.data, call, len(file.outputs), timeout=_REFERENCE_SECONDS
+    )
+    return call, check_answers(answers, file.outputs)
+
+
+def _run_once(data, call, outputs) -> list[np.ndarray]:
+    """Run a file once in the reference kernels; in the worker."""
+    runner = open_runner(data, "reference", 1, outputs)
+    runner.reset()
+    return runner(call)
+
+
+_ABOUT = {
+    "model.h": "declares the array and its length",
+    "model.cc": "the .tflite file as an aligned array",
+    "ops.h": "a resolver with the operators that the file needs, and no others",
+    "config.h": "shapes, types, scales, zero points, names of classes, size of the arena",
+    "tensors.h": "from real numbers to tensors and back",
+    "golden.h": "declares the golden example, and how near an answer must be",
+    "golden.cc": "an example as tensors, and its answer",
+    "main.cc": "runs the golden example and checks the answer",
+    "README.md": "this page",
+}
+
+
+def _render(name: str, content: dict) -> dict[str, str]:
+    """Return the name and text of each file of the bundle."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfkd.export", "templates/micro"),
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        markdown=in_markdown,
+        text=c_string,
+        comment=c_comment,
+        number=lambda value: _literals(value)[0],
+        numbers=lambda values: _rows(_literals(values)),
+        bytes=lambda data: _rows([f"0x{byte:02x}" for byte in data]),
+        shown=printable,
+        wrapped=_wrapped,
+    )
+    alone = ("main.cc", "README.md")
+    targets = {part if part in alone else f"{name}_{part}": part for part in _ABOUT}
+    about = {target: _ABOUT[part] for target, part in targets.items()}
+    return {
+        target: environment.get_template(part).render(content, about=about)
+        for target, part in targets.items()
+    }
+
+
+def c_string(text: str) -> str:
+    """Return a C string literal that holds a text as UTF-8, whatever is in it.
+
+    Octal escapes end after three digits; `?` is escaped for the sake of trigraphs.
+    """
+    plain = set(range(32, 127)) - set(b'"\\?')
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+def c_comment(text: str) -> str:
+    """Return a text as lines of a `//` comment that it can't get out of."""
+    shown = re.sub(r"\?(?=\?)", "? ", printable(text))  # no trigraphs
+    lines = textwrap.wrap(shown, _COLUMNS - 5, break_on_hyphens=False) or [""]
+    # A backslash at the end would take the next line into the comment.
+    lines = [f"{line} ." if line.endswith("\\") else line for line in lines]
+    return "\n".join(f"// {line}".rstrip() for line in lines)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        printable(text), _COLUMNS, subsequent_indent=indent, break_on_hyphens=False
+    )
+
+
+def _literals(values) -> list[str]:
+    """Return numbers as C++ has them; of a float32, the shortest text that is read back as it."""
+    flat = np.asarray(values).reshape(-1)
+    if flat.dtype.kind == "f":
+        return [f"{value!s}f" for value in flat.astype(np.float32)]
+    if flat.dtype == bool:
+        return ["true" if value else "false" for value in flat]
+    return [f"{value}u" if flat.dtype.kind == "u" else f"{value}" for value in flat]
+
+
+def _rows(words: list[str]) -> str:
+    """Return the inside of an initializer, in lines."""
+    size = (_COLUMNS - 4) // (max(map(len, words)) + 2)
+    rows = (", ".join(words[i : i + size]) for i in range(0, len(words), size))
+    return ",\n".join(f"    {row}" for row in rows)

@@ -1,0 +1,545 @@
+"""What a file needs and answers on TensorFlow Lite for Microcontrollers, found by running it there.
+
+What runs here is its host build (PyPI `tflite-micro`, extra `micro`), always in a child process:
+with too small an arena some files end the process that runs them.
+
+    arena    head: activations, scratch   ->   <-   tail: records of the graph, kernels' own data
+             |------------------------- free while it plans -------------------------|
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import os
+import re
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tfkd.export.runtime import worker as sandbox
+from tfkd.export.runtime.interpreter import check_answers, open_runner
+from tfkd.export.tflite import schema
+from tfkd.export.tflite.model import TFLiteModel
+
+from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.escaping import in_lines
+from tfkd.model import metrics
+from tfkd.model import task as tasks
+from tfkd.tables import Printed
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays
+
+# No microcontroller holds as much.
+_MOST_BYTES = 256 << 20
+# Arenas are aligned to 16 bytes.
+_STEP = 16
+_TRIAL_SECONDS = 60.0
+# Arenas that are tried; a file whose answers are steady takes some 30.
+_MOST_TRIALS = 400
+# How far above the least arena every power of two is tried too.
+_CHECKED_BYTES = 1024
+# For what a 32-bit target, another version or another alignment may do otherwise.
+_LEAST_MARGIN = 1024
+# Channels that CMSIS-NN's depthwise kernel for Helium takes at a time (CH_IN_BLOCK_MVE).
+_HELIUM_CHANNELS = 124
+# Channels above which it runs a transposed convolution as a convolution of what is spread out
+# (REVERSE_TCOL_EFFICIENT_THRESHOLD).
+_REVERSED_ABOVE = 16
+
+
+def is_installed() -> bool:
+    """Tell whether the host build of TensorFlow Lite for Microcontrollers is there."""
+    return importlib.util.find_spec("tflite_micro") is not None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proof(Printed):
+    """What running a file on TensorFlow Lite for Microcontrollers showed; see `prove`.
+
+    Attributes:
+        arena_bytes: The least arena in which it runs, a multiple of 16: found by bisection on
+            the host build, and all larger ones that were tried did as well.
+        head_bytes: The part of an arena that is not persistent (activations, scratch buffers),
+            as the runtime's recording allocator reports it; `None` if it does not.
+        tail_bytes: The persistent part: records of the graph, what kernels keep, variables.
+            Head and tail together can be LESS than `arena_bytes`, since the runtime plans the
+            head with records that it puts into the same arena and then forgets.
+        margin_bytes: What to add on a target whose kernels are others, see `margin_for`: an
+            arena of `recommended_bytes` is where to start there.
+        basis: How `arena_bytes` was found.
+        samples: Examples on which the runtime and the reference kernels were compared.
+        max_lsb: Their largest difference, in steps of an output's scale, counted on the
+            integers; `None` without data or without integer outputs.
+        max_abs_diff: The same in the output's unit; `None` without data.
+        argmax_agreement: Share of examples (positions of a sequence) on which both pick the same
+            class, of several outputs the worst; `None` without data or for values.
+        metrics: What `metrics.score` says of the runtime's answers, for several outputs as
+            `"name.accuracy"`; empty without labels.
+        golden_inputs: The tensors of one call in the order and dtypes of the file: the first
+            example of the data (of a step file its first step, with a state of zero), without
+            data seeded random numbers.
+        golden_outputs: What the runtime answered to them, from a reset state.
+    """
+
+    arena_bytes: int
+    head_bytes: int | None
+    tail_bytes: int | None
+    margin_bytes: int
+    basis: str
+    samples: int
+    max_lsb: int | None
+    max_abs_diff: float | None
+    argmax_agreement: float | None
+    metrics: dict[str, float]
+    golden_inputs: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
+    golden_outputs: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
+
+    @property
+    def recommended_bytes(self) -> int:
+        """The arena to start with on a target: `arena_bytes` and the margin."""
+        return self.arena_bytes + self.margin_bytes
+
+    def describe(self) -> str:
+        """Say in a few lines what was found."""
+        split = ""
+        if self.head_bytes is not None and self.tail_bytes is not None:
+            split = f"; {self.head_bytes:,} head, {self.tail_bytes:,} tail"
+        lines = [
+            f"arena: {self.arena_bytes:,} bytes ({self.basis}{split}), "
+            f"{self.recommended_bytes:,} recommended"
+        ]
+        if self.samples:
+            parts = []
+            if self.max_abs_diff is not None:
+                parts.append(f"largest difference {self.max_abs_diff:.3g}")
+            if self.max_lsb is not None:
+                parts.append(f"{self.max_lsb} integer steps")
+            if self.argmax_agreement is not None:
+                parts.append(f"same class {self.argmax_agreement:.2%}")
+            lines.append(
+                f"against the reference kernels, {self.samples} examples: "
+                f"{', '.join(parts) or 'nothing was compared'}"
+            )
+        lines += [f"{name}: {value:.4g}" for name, value in self.metrics.items()]
+        return in_lines(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the golden tensors as plain values."""
+        names = [field.name for field in dataclasses.fields(self)]
+        values = {name: getattr(self, name) for name in names if not name.startswith("golden_")}
+        return {**values, "recommended_bytes": self.recommended_bytes}
+
+
+def prove(
+    file: TFLiteModel, x: Arrays | None = None, y: Arrays | None = None, *, samples: int = 1000
+) -> Proof:
+    """Run a file on TensorFlow Lite for Microcontrollers and tell what it needs and answers.
+
+    The kernels are the runtime's own reference kernels, compiled for this machine. A firmware
+    with optimized ones (CMSIS-NN, ESP-NN) may round differently: there the golden tensors tell.
+
+    Args:
+        file: The file.
+        x: Data to compare on, as for `TFLiteModel.predict`. `None`: nothing is compared.
+        y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the file's
+            order or a dict by name, `None` for what is not scored. A single output that a
+            sigmoid made is taken for a probability.
+        samples: How many examples are used at most, evenly spread over `x`.
+
+    Returns:
+        A `Proof`.
+
+    Raises:
+        MissingDependencyError: if tflite-micro is not installed.
+        ConversionError: if the runtime refuses the file, in its own words.
+        WorkerError: if it dies on the file in any arena, or a call takes a minute.
+        InputError: if `x` or `y` does not fit the file.
+    """
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, got {samples}.")
+    if x is None and y is not None:
+        raise InputError("Labels were given without the data that they are for: give x too.")
+    call = _random_call(file) if x is None else file.first_call(x)
+    trial = _search(file, call)
+    return Proof(
+        arena_bytes=trial.arena,
+        head_bytes=trial.head,
+        tail_bytes=trial.tail,
+        margin_bytes=margin_for(file),
+        basis="bisected on the 64-bit host build of tflite-micro "
+        + importlib.metadata.version("tflite-micro"),
+        golden_inputs=tuple(call),
+        golden_outputs=tuple(trial.answers),
+        **_compare(file, x, y, samples),
+    )
+
+
+def least_arena(file: TFLiteModel) -> int:
+    """Find the smallest arena in which a file runs, by bisection in a child process.
+
+    Too small an arena is refused, ends the process or spoils the answers; all count as too
+    small. The host is a 64-bit machine: pointers are twice as long there as on most
+    microcontrollers.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Bytes, a multiple of 16.
+
+    Raises:
+        MissingDependencyError: if tflite-micro is not installed.
+        ConversionError: if the runtime refuses the file in any arena, in its own words.
+        WorkerError: if it dies on the file in any arena, or a call takes a minute.
+    """
+    return _search(file, _random_call(file)).arena
+
+
+def margin_for(file: TFLiteModel) -> int:
+    """Return what to add to the least arena of the host build for a target.
+
+    A 32-bit target itself needs less than the host: records with pointers are shorter there.
+    But its optimized kernels ask for scratch buffers that the reference kernels do without. The
+    rule: 1 KB, the largest buffer that CMSIS-NN asks for any one operation (for its Cortex-M4/M7
+    and its Helium kernels, whichever is larger), and the sums of weights that its Helium kernels
+    may keep for every dense layer. Whether an operation needs a buffer depends on its type, its
+    shapes, strides and dilations; operations on floats need none. The buffer may well fit where
+    the host's arena has room at that time; then the margin is more than is needed. Other kernels
+    can take more: ESP-NN on an ESP32-S3 copies input and filter of a convolution. On the target,
+    `interpreter.arena_used_bytes()` tells.
+
+    Source: CMSIS-NN 7's `arm_*_get_buffer_size*` functions
+    (https://github.com/ARM-software/CMSIS-NN, Source), as the kernels in
+    `tensorflow/lite/micro/kernels/cmsis_nn` of https://github.com/tensorflow/tflite-micro
+    call them.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Bytes, a multiple of 16.
+    """
+    model = file._parsed
+    names = schema.op_names(model)
+    largest, kept = 0, 0
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            find = _CMSIS_NN.get(names[op.opcodeIndex])
+            if find is not None and op.builtinOptions is not None:
+                scratch, sums = find(_Operation(graph, op))
+                largest, kept = max(largest, scratch), kept + sums
+    return _round_up(_LEAST_MARGIN + largest + kept)
+
+
+class _Operation:
+    """Types and shapes of an operation, as CMSIS-NN's functions ask for them."""
+
+    def __init__(self, graph, op):
+        self.options = op.builtinOptions
+        tensors = [graph.tensors[i] if i >= 0 else None for i in (*op.inputs, *op.outputs[:1])]
+        self.types = [None if one is None else schema.dtype_of(one) for one in tensors]
+        self.shapes = [
+            () if one is None or one.shape is None else tuple(map(int, one.shape))
+            for one in tensors
+        ]
+        self.input, self.output = self.shapes[0], self.shapes[-1]
+        self.filter = self.shapes[1] if len(self.shapes) > 2 else ()
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        return self.options.strideH, self.options.strideW
+
+    @property
+    def is_dilated(self) -> bool:
+        return (self.options.dilationHFactor, self.options.dilationWFactor) != (1, 1)
+
+
+def _conv_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[0] not in ("int8", "int16"):
+        return 0, 0
+    column = math.prod(op.filter[1:])
+    if op.types[0] == "int16":  # four columns of the image, whole vectors of 16 bytes
+        return 4 * _round_up(2 * column), 0
+    # A field of 1×1 is never padded. In groups, it is a convolution like others.
+    if op.filter[1:3] == (1, 1) and not op.is_dilated and op.input[3] == op.filter[3]:
+        return 4 * op.input[3] * (op.strides == (1, 1)), 0
+    return 4 * _round_up(column), 0
+
+
+def _depthwise_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[0] != "int8":
+        return 0, 0
+    (batch, *_, given), (_, height, width, made) = op.input, op.filter
+    field, size = height * width, 0
+    if given == made and batch == 1 and not op.is_dilated:
+        size = field * max(2 * given, 4 * _HELIUM_CHANNELS)
+    if given == 1 and made > 1 and op.types[1] == "int8":
+        # Helium turns the filter round and convolves.
+        single = field == 1 and not op.is_dilated
+        columns = 4 * (op.strides == (1, 1)) if single else 4 * _round_up(field)
+        size = max(size, columns + field * made)
+    return size, 0
+
+
+def _transposed_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[2] != "int8":
+        return 0, 0
+    (_, _, width, channels), (made, *field, _) = op.shapes[2], op.filter
+    if max(op.strides) <= 2 and channels > _REVERSED_ABOVE:
+        return 4 * _round_up(math.prod(field) * channels) + math.prod(op.filter), 0
+    high, wide = (max(size, op.options.strideH) for size in field)
+    return 4 * made * high * ((width - 1) * op.options.strideW + wide), 0
+
+
+def _dense_scratch(op: _Operation) -> tuple[int, int]:
+    if op.types[:2] != ["int8", "int8"]:
+        return 0, 0
+    made, read = op.filter
+    if len(op.output) > 2 and read % 4 == 0:  # a convolution of 1×1, with a scale per channel
+        return 4 * read + 8 * made, 0
+    return 0, 4 * made
+
+
+def _pool_scratch(op: _Operation) -> tuple[int, int]:
+    return 4 * op.input[3] * (op.types[0] in ("int8", "int16")), 0
+
+
+def _matmul_scratch(op: _Operation) -> tuple[int, int]:
+    return 4 * op.output[-1] * (op.types[0] == "int8"), 0
+
+
+#: Operator → bytes that CMSIS-NN needs while it runs, and bytes that it may keep.
+_CMSIS_NN = {
+    "CONV_2D": _conv_scratch,
+    "DEPTHWISE_CONV_2D": _depthwise_scratch,
+    "TRANSPOSE_CONV": _transposed_scratch,
+    "FULLY_CONNECTED": _dense_scratch,
+    "AVERAGE_POOL_2D": _pool_scratch,
+    "BATCH_MATMUL": _matmul_scratch,
+}
+
+
+def _round_up(size: int) -> int:
+    return -(-size // _STEP) * _STEP
+
+
+def _random_call(file: TFLiteModel) -> list[np.ndarray]:
+    """Return tensors for one call: seeded numbers, zero for states and what may be an index."""
+    rng = np.random.default_rng(0)
+    states = {name for name, _ in file.states}
+    tensors = []
+    file._check_call(most=_MOST_BYTES)
+    for info in file.inputs:
+        if info.name in states:
+            values = info.quantize(np.zeros(info.shape, np.float32))
+        elif info.scale is not None:
+            limits = np.iinfo(info.dtype)
+            values = rng.integers(limits.min, limits.max, info.shape, info.dtype, endpoint=True)
+        elif info.dtype.startswith("float"):
+            values = rng.normal(size=info.shape).astype(info.dtype)
+        else:
+            values = np.zeros(info.shape, info.dtype)
+        tensors.append(values)
+    return tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    arena: int
+    head: int | None
+    tail: int | None
+    answers: list[np.ndarray]
+
+
+def _search(file: TFLiteModel, call) -> _Trial:
+    """Find the least arena in which a call is answered as in one that is large enough."""
+    file._check_dense()
+    outputs = len(file.outputs)
+    enough = 16 * _round_up(file.activation_bytes + file.size) + (1 << 20)
+    with sandbox.Worker() as worker:
+
+        def run(size):
+            answers, *sizes = worker.call(
+                _answer, file.data, size, call, outputs, timeout=_TRIAL_SECONDS
+            )
+            return check_answers(answers, file.outputs), *sizes
+
+        spoiled = False  # whether this process ran in too small an arena and went on
+        trials = 0
+
+        def fits(size):
+            nonlocal spoiled, trials
+            trials += 1
+            if trials > _MOST_TRIALS:
+                raise ConversionError(
+                    "TensorFlow Lite for Microcontrollers gives other answers from call to call, "
+                    f"in {_MOST_TRIALS} arenas: the file has it read what nothing has written. "
+                    "Convert the model again."
+                )
+            while True:
+                try:
+                    answers = run(size)[0]
+                except ConversionError:
+                    spoiled = True
+                    return False
+                except WorkerError as error:
+                    if error.timed_out:
+                        raise
+                    if not spoiled:
+                        return False
+                    spoiled = False  # it may have died of an earlier trial: once more in a new one
+                    continue
+                same = [a.tobytes() == b.tobytes() for a, b in zip(answers, want, strict=True)]
+                spoiled = spoiled or not all(same)
+                return all(same)
+
+        try:
+            want, head, tail = run(enough)
+        except ConversionError as error:
+            if not file.hybrid_ops:
+                raise
+            raise ConversionError(
+                f"{error}. The file multiplies floating-point numbers with narrower weights, as "
+                "float16 and dynamic files do, which microcontrollers' kernels do not: convert "
+                "to 'int8', 'int16x8' or 'float32'."
+            ) from None
+        except WorkerError as error:
+            raise error.because(
+                f"TensorFlow Lite for Microcontrollers in an arena of {enough:,} bytes"
+            ) from None
+        start = file.activation_bytes if head is None or tail is None else head + tail
+        return _Trial(_least(fits, _round_up(start), enough), head, tail, want)
+
+
+def _least(fits, start: int, enough: int) -> int:
+    """Return the least size that fits and above which no other tried size fails.
+
+    Args:
+        fits: Tells whether a size, a multiple of 16, is enough.
+        start: Where to look first; what the runtime reports is right for many files.
+        enough: A size that is known to fit.
+    """
+
+    def bracket(at):
+        """Return a size that does not fit and one that does, from strides of growing length."""
+        stride = _STEP
+        if fits(at):
+            while at > stride and fits(at - stride):
+                at, stride = at - stride, 2 * stride
+            return max(0, at - stride), at
+        while at + stride < enough and not fits(at + stride):
+            at, stride = at + stride, 2 * stride
+        return at, min(at + stride, enough)
+
+    small, large = bracket(start)
+    while True:
+        while large - small > _STEP:
+            middle = (small + large) // 2 // _STEP * _STEP
+            small, large = (small, middle) if fits(middle) else (middle, large)
+        strides = [_STEP << i for i in range((_CHECKED_BYTES // _STEP).bit_length())]
+        holes = [large + s for s in strides if large + s < enough and not fits(large + s)]
+        if not holes:
+            return large
+        small, large = bracket(max(holes))
+
+
+def _answer(
+    data: bytes, size: int, call, outputs: int
+) -> tuple[list[np.ndarray], int | None, int | None]:
+    """Answer one call in an arena, in the worker; return answers, bytes of head and of tail."""
+    runner = open_runner(data, "tflm", 1, outputs, arena_bytes=size)
+    runner.reset()
+    answers = runner(call)
+    return answers, *_head_and_tail(runner.interpreter)
+
+
+def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
+    """Return what an interpreter's recording allocator reports, which it can only print."""
+    with tempfile.TemporaryFile() as log:
+        kept = os.dup(2)
+        sys.stderr.flush()
+        os.dup2(log.fileno(), 2)
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    found = dict(re.findall(r"allocation (head|tail) (\d+) bytes", said))
+    return tuple(int(found[part]) if part in found else None for part in ("head", "tail"))
+
+
+def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
+    """Return the fields of a `Proof` that compare the runtime with the reference kernels."""
+    if x is None:
+        nothing = dict.fromkeys(("max_lsb", "max_abs_diff", "argmax_agreement"))
+        return {"samples": 0, "metrics": {}, **nothing}
+    arrays = file.input_arrays(x)
+    count = next(len(array) for array in arrays if array is not None)
+    rows = np.linspace(0, count - 1, min(samples, count)).round().astype(int)
+    labels = _labels(file, y, count)
+    arrays = [None if array is None else array[rows] for array in arrays]
+    file._check_outputs(len(rows))
+    results = zip(*(file._run(arrays, engine, 1) for engine in ("tflm", "reference")), strict=True)
+    x, hidden = _only(file, x), {output for _, output in file.states}
+    figures, scores = [], {}
+    for i, (info, (got, want)) in enumerate(zip(file.outputs, results, strict=True)):
+        if info.name in hidden:
+            continue
+        truth, given = (None if values is None else values[rows] for values in (labels[i], x))
+        sigmoid = file._activation(i) == "sigmoid"
+        steps = None if info.scale is None else int(np.abs(got.astype(np.int64) - want).max())
+        got, want = info.dequantize(got), info.dequantize(want)
+        difference = float(np.abs(got.astype(np.float64) - want).max())
+        figures.append((steps, difference, _same_class(got, want, truth, given, sigmoid)))
+        if truth is not None:
+            scored = metrics.score(got, truth, given, activation="sigmoid" if sigmoid else None)
+            alone = len(file.outputs) - len(hidden) == 1
+            scores |= scored if alone else {f"{info.name}.{k}": v for k, v in scored.items()}
+    lsb, differences, agreements = (
+        [value for value in column if value is not None] for column in zip(*figures, strict=True)
+    )
+    return {
+        "samples": len(rows),
+        "max_lsb": max(lsb, default=None),
+        "max_abs_diff": max(differences),
+        "argmax_agreement": min(agreements, default=None),
+        "metrics": scores,
+    }
+
+
+def _same_class(got, want, y, x, sigmoid: bool) -> float | None:
+    """Return on which share of the examples both answers are the same class."""
+    activation = "sigmoid" if sigmoid else None
+    if y is None:
+        task = tasks.without_labels(got.shape, x, activation)
+    else:
+        task = tasks.task_of(y, got.shape, x, activation)
+    if task == "categorical":
+        return float(np.mean(got.argmax(-1) == want.argmax(-1)))
+    threshold = sigmoid and task in ("binary", "multilabel")
+    return float(np.mean((got > 0.5) == (want > 0.5))) if threshold else None
+
+
+def _labels(file: TFLiteModel, y, count: int) -> list[np.ndarray | None]:
+    """Return labels, or `None`, for each output of the file, states included."""
+    slots, shown = file._slots("outputs"), file._visible("outputs")
+    given = [None] * len(slots) if y is None else slots.bind(y, "y", missing=True, arrays=True)
+    rest = iter(None if values is None else np.asarray(values) for values in given)
+    labels = [next(rest) if info in shown else None for info in file.outputs]
+    for values in labels:
+        if values is not None and len(values) != count:
+            raise InputError(f"There are {count} examples but {len(values)} labels.")
+    return labels
+
+
+def _only(file: TFLiteModel, x) -> np.ndarray | None:
+    """Return the data as an array if there is a single input for it."""
+    values = file._slots("inputs").bind(x, "x", extra=True, arrays=True)
+    return np.asarray(values[0]) if len(values) == 1 else None

@@ -1,0 +1,1 @@
+"""The evidence: tables, pictures and pages."""

@@ -1,0 +1,1 @@
+"""Where files run: in a child process, on this machine."""

@@ -1,0 +1,339 @@
+"""The child process in which converters and trial interpreters may die.
+
+A `Worker` is a Python process that runs functions of importable modules and sends back
+what they return, as data (`answers`): it may be a hostile file that answers. It is started as a
+fresh interpreter, not forked and not through `multiprocessing`, so the caller's `__main__` is
+never run a second time. A child that dies by a signal, hangs, or is killed for lack of memory
+becomes a `WorkerError` here.
+
+On Linux a child gets no more memory than the machine has, and is the first that the system
+ends when that runs out: what a file claims to need can't take its reader down.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import pathlib
+import pickle
+import selectors
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+from tfkd.export.runtime import answers
+
+from tfkd.errors import TfkdError, WorkerError
+
+_START = (
+    "import sys; sys.path[:] = {path!r}; from tfkd.export import sandbox; sandbox._serve({parent})"
+)
+_HEADER = struct.Struct("<Q")
+_OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
+# Bytes of an answer up to which nobody asks whether there is room for it.
+_LARGE = 64 << 20
+# What a process may reserve beyond what it ever touches: the stacks of its threads, mostly.
+_RESERVED, _RESERVED_PER_CORE = 4 << 30, 64 << 20
+
+
+class Worker:
+    """One child process that runs functions until it is closed.
+
+    State that a function keeps at module level stays for the next call, so a later call
+    can go on with an interpreter that an earlier one opened.
+
+    Use it as a context manager, or call `close`. It starts at the first call.
+
+    Args:
+        memory_bytes: How much a call may allocate beyond what the child holds already (Linux
+            only). Defaults to what the machine has free.
+    """
+
+    def __init__(self, memory_bytes: int | None = None):
+        self._memory = memory_bytes
+        self._process = None
+        self._errors, self._said = None, 0
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the child if it does not run; returns at once, while it still imports."""
+        if self.alive:
+            return
+        self.close()
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        path = [entry or os.getcwd() for entry in sys.path]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _START.format(path=path, parent=os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            # A Ctrl-C in the terminal is the parent's to handle; the child then sees
+            # the end of its input and leaves.
+            start_new_session=True,
+        )
+
+    def call(self, function, *args, timeout: float | None = None, **kwargs):
+        """Run `function(*args, **kwargs)` in the child and return its result.
+
+        Args:
+            function: A module-level function; it travels by name. It returns what `answers` can
+                pack, and what it is annotated to return is what is taken.
+            *args: Positional arguments, pickled.
+            timeout: Seconds after which the child is ended.
+            **kwargs: Keyword arguments, pickled.
+
+        Raises:
+            TfkdError: one that the function raised itself.
+            WorkerError: for any other exception in it, a death of the child, an answer that
+                it can't have given, or when its time or memory is up.
+        """
+        with self._lock:
+            self.start()
+            self._said = os.fstat(self._errors.fileno()).st_size
+            request = (function.__module__, function.__qualname__, args, kwargs, self._memory)
+            try:
+                data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+                _write(self._process.stdin, data)
+                return self._answer(function, timeout)
+            except TfkdError:
+                raise
+            except (BrokenPipeError, EOFError):
+                raise self._death() from None
+            except BaseException:
+                # Interrupted between question and answer: the child is out of step.
+                self._end()
+                raise
+
+    def close(self) -> None:
+        """End the child."""
+        self._end()
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
+
+    def _end(self):
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.kill()
+        process.wait()
+        with contextlib.suppress(OSError):  # what could not be written to a dead child
+            process.stdin.close()
+        process.stdout.close()
+
+    def _answer(self, function, timeout):
+        stream = self._process.stdout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+
+            def read(size):
+                parts = bytearray()
+                while len(parts) < size:
+                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                    if not selector.select(left):
+                        raise self._timeout(timeout)
+                    part = os.read(stream.fileno(), min(size - len(parts), 1 << 20))
+                    if not part:
+                        raise EOFError
+                    parts += part
+                return parts
+
+            size = _HEADER.unpack(read(_HEADER.size))[0]
+            free = free_bytes() if size > _LARGE else None
+            if free is not None and 2 * size > free:  # as it comes, and unpacked
+                self._end()
+                raise WorkerError(
+                    f"The child's answer has {size:,} bytes, too many for the {free:,} bytes of "
+                    "memory that are free here."
+                )
+            data = read(size)
+        try:
+            return answers.decode(data, function)
+        except TfkdError:
+            raise
+        except MemoryError:
+            raise WorkerError(f"Out of memory: the child's answer has {size:,} bytes.") from None
+        except Exception as error:  # a process that is damaged, or not ours any more
+            self._end()
+            raise WorkerError(f"The child process gave no valid answer ({error}).") from None
+
+    def _timeout(self, timeout):
+        self._end()
+        return WorkerError(
+            f"The child process did not answer within {timeout:g} s and was ended.",
+            timed_out=True,
+            details=self._last_words(),
+        )
+
+    def _death(self):
+        code = self._process.wait()
+        details = self._last_words()
+        self._end()
+        number = -code if code < 0 else None
+        if any(text in self._last_words(self._said) for text in _OUT_OF_MEMORY):
+            reason = f"ran out of memory (status {code})"
+        elif number is not None:
+            try:
+                reason = f"died by {signal.Signals(number).name}"
+            except ValueError:  # a real-time signal
+                reason = f"died by signal {number}"
+            if number == signal.SIGKILL:
+                reason += " (often the system running out of memory)"
+        else:
+            reason = f"ended with status {code}"
+        return WorkerError(f"The child process {reason}.", signal=number, details=details)
+
+    def _last_words(self, since: int = 0) -> str:
+        self._errors.seek(since)
+        return self._errors.read().decode(errors="replace")[-4000:]
+
+
+_shared = Worker()
+atexit.register(_shared.close)
+_of_the_parent = []
+
+
+def _leave_to_the_parent() -> None:
+    """After a fork: two processes can't both talk to one child."""
+    _of_the_parent.append((_shared._process, _shared._errors))
+    _shared.__init__()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
+def shared() -> Worker:
+    """Return the process-wide warm worker: TensorFlow is imported in it once."""
+    return _shared
+
+
+def free_bytes() -> int | None:
+    """Return how much memory this machine or container has free, `None` if it can't be told."""
+    found = sizes("/proc/meminfo", "MemAvailable", "SwapFree")
+    if not found:
+        return None
+    most = pathlib.Path("/sys/fs/cgroup/memory.max")
+    try:
+        return min(sum(found), int(most.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return sum(found)
+
+
+def sizes(path: str, *names: str) -> list[int]:
+    """Return bytes by name from one of the system's tables (Linux), those that are there."""
+    try:
+        lines = pathlib.Path(path).read_text().splitlines()
+    except OSError:
+        return []
+    table = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    return [int(table[name][0]) << 10 for name in names if name in table]
+
+
+@contextlib.contextmanager
+def _limited(memory_bytes: int | None):
+    """Refuse this process more memory than that, beyond what it holds; in the child."""
+    held, free = sizes("/proc/self/status", "VmData"), free_bytes()
+    if not held or free is None:
+        yield
+        return
+    import resource
+
+    more = memory_bytes
+    if more is None:
+        more = free + _RESERVED + _RESERVED_PER_CORE * (os.cpu_count() or 1)
+    # Of what a process maps, this counts what it can write to and has for itself. TensorFlow
+    # reserves gigabytes of addresses, which RLIMIT_AS would count.
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = held[0] + more
+    for other in (before, most):
+        limit = limit if other == resource.RLIM_INFINITY else min(limit, other)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+
+
+def _be_the_first_to_go() -> None:
+    """When memory runs out the system ends this process, not its parent; and leaves no core."""
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _serve(parent: int) -> None:
+    """Answer requests until the input ends; runs in the child."""
+    _be_the_first_to_go()
+    requests = os.fdopen(os.dup(0), "rb")
+    stream = os.fdopen(os.dup(1), "wb")
+    # Whatever prints to stdout, from Python or from C++, must not reach the answers.
+    os.dup2(2, 1)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    while True:
+        try:
+            module, name, args, kwargs, memory = _read(requests)
+        except EOFError:
+            return
+        _write(stream, _answer_to(module, name, args, kwargs, memory))
+
+
+def _answer_to(module, name, args, kwargs, memory) -> bytes:
+    try:
+        with _limited(memory):
+            function = importlib.import_module(module)
+            for part in name.split("."):
+                function = getattr(function, part)
+            return answers.encode(function(*args, **kwargs))
+    except TfkdError as error:
+        return answers.encode_error(error)
+    except MemoryError as error:
+        summary = f"The child process ran out of memory (MemoryError: {error})."
+        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
+    except Exception as error:
+        summary = f"{type(error).__name__}: {error}"
+        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent, even in the middle of a long call."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _write(stream, data: bytes):
+    stream.write(_HEADER.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _read(stream):
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise EOFError
+    return pickle.loads(stream.read(_HEADER.unpack(header)[0]))

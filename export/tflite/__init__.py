@@ -1,0 +1,1 @@
+"""A `.tflite` file: read, changed, described."""

@@ -1,0 +1,87 @@
+"""Writing a changed `.tflite` file, with the alignment that kernels rely on."""
+
+from __future__ import annotations
+
+import functools
+
+from tfkd.export.tflite import schema
+
+# The schema's `force_align` of a buffer's data, which the Python writer does not know of.
+_ALIGNMENT = 16
+# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
+_PARTS = 4
+
+
+@functools.cache
+def _builder_class():
+    import flatbuffers
+
+    class Aligned(flatbuffers.Builder):
+        """A builder that aligns every vector of bytes."""
+
+        def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
+            if element_size == 1:
+                alignment = max(alignment, _ALIGNMENT)
+            return super().StartVector(element_size, count, alignment)
+
+    return Aligned
+
+
+def pack(model) -> bytes:
+    """Return the file of a parsed model.
+
+    Args:
+        model: A `schema.ModelT`, as from `flatbuffer.parse`.
+    """
+    builder = _builder_class()(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def with_main(model, index: int) -> bytes:
+    """Return the file in which another subgraph is the main one; both change places.
+
+    Args:
+        model: A `schema.ModelT`, as from `flatbuffer.parse`; it is changed.
+        index: Of the subgraph.
+    """
+    places = {0: index, index: 0}
+    model.subgraphs[0], model.subgraphs[index] = model.subgraphs[index], model.subgraphs[0]
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            for options in (op.builtinOptions, getattr(op, "builtinOptions2", None)):
+                for name in [one for one in vars(options or object) if "ubgraphInd" in one]:
+                    given = getattr(options, name)
+                    if isinstance(given, int):
+                        setattr(options, name, places.get(given, given))
+    for signature in model.signatureDefs:
+        signature.subgraphIndex = places.get(signature.subgraphIndex, signature.subgraphIndex)
+    return pack(model)
+
+
+def with_short_names(data: bytes) -> bytes:
+    """Cut tensors' names that are joined of more than a few.
+
+    An unrolled layer over n steps has such names of n parts n times: a third of the file.
+
+    Args:
+        data: A `.tflite` file.
+
+    Returns:
+        The same bytes where there is no such name, else a file with shorter names.
+    """
+    model = schema.parse(data)
+    changed = False
+    for subgraph in model.subgraphs:
+        taken = {schema.name_of(tensor) for tensor in subgraph.tensors}
+        for tensor in subgraph.tensors:
+            first, *rest = schema.name_of(tensor).split(";")
+            if len(rest) < _PARTS:
+                continue
+            number, short = 0, first
+            while short in taken:
+                number += 1
+                short = f"{first}.{number}"
+            taken.add(short)
+            tensor.name, changed = short.encode(), True
+    return pack(model) if changed else data

@@ -1,0 +1,380 @@
+"""What a file is compared with: a Keras model, a SavedModel's signature, a file, a function.
+
+model ──of──► Reference: inputs, outputs, kinds;  bind(x) ─► arrays ─run─► flat list of outputs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from tfkd.export.conversion import to_tflite, tracing
+from tfkd.export.conversion.recurrent.forms import RECURRENT
+from tfkd.export.tflite import schema
+from tfkd.export.tflite.model import STEP, TFLiteModel
+
+from tfkd.errors import InputError
+from tfkd.escaping import identifiers
+from tfkd.loading import models
+from tfkd.model import backends, binding, graph
+from tfkd.output_kind import OutputKind, output_kinds
+
+# Examples that a function or signature of a free batch is given at a time.
+_BATCH = 32
+# Parts of the names of layers whose results are no logits.
+_FEATURES = ("Pooling", "Normalization", "Embedding")
+_KINDS = "a Keras 3 or tf_keras model, a TFLiteModel, a function, or the path of a model"
+
+
+class Reference:
+    """What a file is compared with.
+
+    Attributes:
+        inputs: What data is bound to.
+        outputs: What labels are bound to.
+        model: What layers can be compared with: a Keras model, the path of a SavedModel, a
+            `TFLiteModel`, or `None`.
+        signature: Of a SavedModel, the key that was named.
+        layers: Names of the layers, as far as they are known.
+        is_recurrent: Whether one of them is recurrent.
+    """
+
+    inputs: binding.Slots
+    outputs: binding.Slots
+    model: Any = None
+    signature: str | None = None
+    layers: tuple[str, ...] = ()
+    is_recurrent: bool = False
+
+    @property
+    def input_names(self) -> list[str]:
+        """What `to_tflite` calls the inputs."""
+        return [slot.name for slot in self.inputs.entries]
+
+    @property
+    def output_names(self) -> list[str]:
+        """What `to_tflite` calls the outputs."""
+        return [slot.name for slot in self.outputs.entries]
+
+    @property
+    def kinds(self) -> list[OutputKind]:
+        """What each output is, as far as that can be told."""
+        return [OutputKind(None, rank=len(slot.shape)) for slot in self.outputs.entries]
+
+    def bind(self, x, over_steps: bool = False) -> list[np.ndarray]:
+        """Return data as one array per input, in the flat order, checked.
+
+        Args:
+            x: Arrays (examples, ...), a list or dict of them.
+            over_steps: Whether an input of one step may be given sequences.
+
+        Raises:
+            InputError: for what does not fit.
+        """
+        arrays = []
+        values = self.inputs.bind(x, "x", arrays=True)
+        for slot, one in zip(self.inputs.entries, values, strict=True):
+            array, wanted = np.asarray(one), list(slot.shape[1:])
+            if over_steps and wanted[:1] == [1]:
+                wanted[0] = None
+            fits = array.ndim == len(slot.shape) and all(
+                want in (None, got) for want, got in zip(wanted, array.shape[1:], strict=True)
+            )
+            if not fits or len(array) == 0:
+                sizes = ", ".join("any" if n is None else str(n) for n in wanted)
+                raise InputError(
+                    f"Input {slot.label!r} takes arrays of shape (examples, {sizes}), at least "
+                    f"one example, got {array.shape}."
+                )
+            arrays.append(array)
+        _check_counts(arrays)
+        return arrays
+
+    def run(self, arrays: list[np.ndarray], stacked=()) -> list[np.ndarray]:
+        """Return the outputs (examples, ...) as a flat list; state is reset before each example.
+
+        Args:
+            arrays: As from `bind`.
+            stacked: For sequences that are given to a model of one step: whether each output is
+                wanted at every step; the others are those after the last one.
+        """
+        raise NotImplementedError
+
+
+def of(model, signature: str | None = None) -> Reference:
+    """Return what a file is compared with.
+
+    Args:
+        model: A Keras 3 or tf_keras model, a `TFLiteModel` of floats, a function of a batch, or
+            the path of a `.keras`, `.h5`, `.tflite` file or SavedModel.
+        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
+
+    Raises:
+        InputError: for anything else, or a path of nothing that can be read.
+    """
+    is_folder = isinstance(model, (str, os.PathLike)) and os.path.isdir(model)
+    if signature is not None and not is_folder:
+        raise InputError(
+            f"signature={signature!r} is for the path of a SavedModel, got "
+            f"{repr(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__}."
+        )
+    if isinstance(model, (str, os.PathLike)):
+        path = os.fspath(model)
+        if str(path).endswith(".tflite"):
+            model = TFLiteModel.load(path)
+        elif signature is not None or to_tflite.is_signature(path):
+            return _Signature(path, signature)
+        else:
+            model = models.load_model(path)
+    if isinstance(model, TFLiteModel):
+        return _File(model)
+    if backends.flavour(model) is not None and graph.has_graph(model):
+        return _Keras(model)
+    if callable(model):
+        return _Function(model)
+    raise InputError(f"Expected {_KINDS}, got {type(model).__name__}.")
+
+
+class _Keras(Reference):
+    def __init__(self, model):
+        self.model, self.source = model, graph.walk(model)
+        self.inputs = _as_in_files(binding.inputs_of(self.source), self.source.input_list)
+        self.outputs = _as_in_files(binding.outputs_of(model), self.source.output_list)
+        self.layers = tuple(name for name, _ in self.source.layers)
+        kinds = {type(layer).__name__ for _, layer in self.source.layers}
+        self.is_recurrent = not kinds.isdisjoint(RECURRENT)
+        self.stateful = list(_stateful(layer for _, layer in self.source.layers))
+
+    @property
+    def input_names(self):
+        return _names(self.source.input_list)
+
+    @property
+    def output_names(self):
+        return _names(self.source.output_list)
+
+    @property
+    def kinds(self):
+        return [
+            dataclasses.replace(kind, activation=None)
+            if kind.activation == "linear" and _is_feature(self.source.producer(tensor))
+            else kind
+            for kind, tensor in zip(output_kinds(self.model), self.source.output_list, strict=True)
+        ]
+
+    def run(self, arrays, stacked=()):
+        batch = self.source.input_list[0].shape[0]
+        if batch is None and not self.stateful:
+            given = graph.as_structured(self.source, arrays)
+            return list(graph.leaves(self.model.predict(given, verbose=0)))
+        with _states_kept(self.stateful):
+            return _in_batches(lambda part: self._fresh(part, stacked), arrays, batch or 1)
+
+    def _fresh(self, arrays, stacked):
+        """Run a batch from a state of zeros: sequences of a model of one step, step by step."""
+        for layer in self.stateful:
+            layer.reset_states()
+        moving = [
+            tensor.shape[1:2] == (1,) and array.shape[1] > 1
+            for tensor, array in zip(self.source.input_list, arrays, strict=True)
+        ]
+        if not any(moving):
+            return self._once(arrays)
+        steps = max(array.shape[1] for array, moves in zip(arrays, moving, strict=True) if moves)
+        results = [
+            self._once([a[:, t : t + 1] if m else a for a, m in zip(arrays, moving, strict=True)])
+            for t in range(steps)
+        ]
+        stacked = stacked or [False] * len(results[0])
+        return [
+            np.concatenate(values, axis=1) if every else values[-1]
+            for values, every in zip(zip(*results, strict=True), stacked, strict=True)
+        ]
+
+    def _once(self, arrays):
+        given = graph.as_structured(self.source, arrays)
+        return [np.asarray(one) for one in graph.leaves(self.model.predict_on_batch(given))]
+
+
+class _File(Reference):
+    def __init__(self, file):
+        self.file = self.model = file
+        scaled = any(
+            schema.scale_of(tensor) is not None
+            for part in file._parsed.subgraphs
+            for tensor in part.tensors
+        )
+        if scaled:
+            raise InputError(
+                "The reference file is quantized itself; give the float32 file, or the Keras "
+                "model that it was made from."
+            )
+        if file.states:
+            raise InputError("The reference file takes one step a call; give one of sequences.")
+        self.inputs, self.outputs = file._slots("inputs"), file._slots("outputs")
+
+    @property
+    def kinds(self):
+        return [
+            OutputKind(self.file._activation(i), rank=len(info.shape))
+            for i, info in enumerate(self.file.outputs)
+        ]
+
+    def run(self, arrays, stacked=()):
+        return self.file._predict(arrays)
+
+
+class _Signature(Reference):
+    def __init__(self, path, key=None):
+        self.model, self.signature = path, key
+        self.saved = tracing.SavedSignature(path, key)
+        self.inputs, self.outputs = self.saved.slots, self.saved.output_slots
+
+    @property
+    def input_names(self):
+        return identifiers(super().input_names)
+
+    def run(self, arrays, stacked=()):
+        import tensorflow as tf
+
+        specs = [self.saved.specs[slot.name] for slot in self.inputs.entries]
+
+        def run(part):
+            given = {
+                slot.name: tf.cast(values, spec.dtype)
+                for slot, spec, values in zip(self.inputs.entries, specs, part, strict=True)
+            }
+            results = self.saved.function(**given)
+            return [np.asarray(results[slot.name]) for slot in self.outputs.entries]
+
+        return _in_batches(run, arrays, specs[0].shape[0] or _BATCH)
+
+
+class _Function(Reference):
+    """A function of a batch, which is asked to know what it takes and gives."""
+
+    def __init__(self, function):
+        self.function = function
+        if backends.flavour(function) is not None:
+            self.function = lambda x: function(x, training=False)
+
+    def bind(self, x, over_steps=False):
+        structure = x
+        arrays = [np.asarray(one) for one in graph.leaves(x)]
+        if not arrays or any(one.ndim == 0 or len(one) == 0 for one in arrays):
+            raise InputError("x must hold arrays (examples, ...) of at least one example.")
+        _check_counts(arrays)
+        self.inputs = binding.slots_of_values(structure, "input", "function")
+
+        def run(part):
+            rest = iter(part)
+            given = _mapped(lambda _: next(rest), structure)
+            self.result = self.function(given)
+            return [np.asarray(one) for one in graph.leaves(self.result)]
+
+        self._run = run
+        first = run([one[:_BATCH] for one in arrays])
+        wrong = [one.shape for one in first if one.shape[:1] != (min(_BATCH, len(arrays[0])),)]
+        if wrong:
+            raise InputError(
+                f"The function gave outputs of shape {wrong[0]} for "
+                f"{min(_BATCH, len(arrays[0]))} examples; it must give one row for each."
+            )
+        self.outputs = binding.slots_of_values(self.result, "output", "function")
+        return arrays
+
+    def run(self, arrays, stacked=()):
+        return _in_batches(self._run, arrays, _BATCH, fill=False)
+
+
+def _is_feature(call: graph.Call | None) -> bool:
+    """Tell whether a layer gives features rather than logits: it pools, normalizes, looks up."""
+    if call is None:
+        return True  # an input
+    kind = type(getattr(call.layer, "layer", call.layer)).__name__
+    return kind in RECURRENT or any(word in kind for word in _FEATURES)
+
+
+def _mapped(function, structure):
+    """Map leaves in the order of `graph.leaves`, which sorts the keys of dicts."""
+    if isinstance(structure, dict):
+        done = {key: _mapped(function, structure[key]) for key in sorted(structure)}
+        return {key: done[key] for key in structure}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)([_mapped(function, one) for one in structure])
+    return function(structure)
+
+
+def _check_counts(arrays):
+    counts = {len(array) for array in arrays}
+    if len(counts) > 1:
+        raise InputError(f"The inputs have different numbers of examples: {sorted(counts)}.")
+
+
+def _in_batches(
+    run: Callable, arrays: list[np.ndarray], size: int, fill: bool = True
+) -> list[np.ndarray]:
+    """Return the outputs of all examples; the last batch is filled up with the first ones."""
+    count, parts = len(arrays[0]), []
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size)
+        rows = rows % count if fill else rows[rows < count]
+        left = min(size, count - start)
+        parts.append([values[:left] for values in run([array[rows] for array in arrays])])
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+def _stateful(layers) -> Iterator:
+    """Yield the layers that keep a state between calls, also inside of wrappers."""
+    for layer in layers:
+        if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
+            yield layer
+
+
+class _states_kept:  # noqa: N801  used as a function
+    """Give the caller's model its state back afterwards."""
+
+    def __init__(self, layers):
+        self.layers = layers
+
+    def _variables(self):
+        for layer in self.layers:
+            inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+            for one in [layer] if None in inner else inner:
+                states = getattr(one, "states", None)
+                yield from (v for v in graph.leaves(states or []) if hasattr(v, "assign"))
+
+    def __enter__(self):
+        self.kept = [(variable, np.asarray(variable).copy()) for variable in self._variables()]
+
+    def __exit__(self, *_):
+        for variable, value in self.kept:
+            variable.assign(value)
+
+
+def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
+    """Return inputs or outputs that are known by their names in a file too."""
+    entries = []
+    names = [slot.name for slot in slots.entries]
+    for slot, name in zip(slots.entries, _names(tensors), strict=True):
+        if names.count(slot.name) > 1:
+            # Two layers of one name inside nested models; the file numbers them.
+            slot = dataclasses.replace(slot, name=name)
+        entries.append(dataclasses.replace(slot, aliases=slot.aliases | {name} - {slot.name}))
+    return dataclasses.replace(slots, entries=tuple(entries))
+
+
+def _names(tensors) -> list[str]:
+    """Return what `to_tflite` calls inputs or outputs."""
+    return identifiers([tensor.name for tensor in tensors])
+
+
+def visible(file: TFLiteModel, which: str):
+    """Return (name, `TensorInfo`) of what is data: all but a step file's states."""
+    return [
+        (info.name.removeprefix(STEP) if file.states else info.name, info)
+        for info in file._visible(which)
+    ]

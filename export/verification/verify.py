@@ -1,0 +1,472 @@
+"""`verify`: does the file compute what the model did, and how well does it do the job?"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tfkd.export.conversion import to_tflite
+from tfkd.export.runtime.interpreter import ENGINES, check_engine
+from tfkd.export.tflite import schema
+from tfkd.export.tflite.model import STEP, TFLiteModel
+from tfkd.export.verification import references
+from tfkd.export.verification.layer_errors import LayerErrors, layer_errors
+
+from tfkd.errors import InputError
+from tfkd.escaping import printable
+from tfkd.model import backends, binding, metrics
+from tfkd.model import task as tasks
+from tfkd.model.metrics import score
+from tfkd.output_kind import OutputKind
+from tfkd.tables import Printed
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays, PathLike
+
+__all__ = ["OutputParity", "Verification", "score", "verify"]
+
+# The least agreement that passes, by what was done to the numbers.
+_LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
+# The largest mean difference that passes, as a share of how much the outputs vary from
+# example to example: a model that says the same of everything agrees with any file.
+_LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
+# What single precision rounds off, as a share of the value.
+_ROUNDING = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputParity(Printed):
+    """How one output of a file differs from its model's.
+
+    Attributes:
+        name: Of the output in the file.
+        argmax_agreement: Fraction on which both pick the same class; `None` for values.
+        max_abs_diff: Largest difference, in the output's unit.
+        mean_abs_diff: Mean of the same.
+        max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
+        relative_diff: Mean difference as a share of how much the output varies from example to
+            example (its standard deviation); of values that is the mean over the last axis, for
+            each may have a unit of its own. 1 where the model does not vary and the file differs.
+        passed: Whether the agreement reaches `threshold` and the difference is within
+            `allowed_relative`.
+        threshold: The least agreement that passes; `None` for values.
+        allowed: The mean difference, in the output's unit, that `allowed_relative` comes to.
+        allowed_relative: The largest `relative_diff` that passes.
+    """
+
+    name: str
+    argmax_agreement: float | None
+    max_abs_diff: float
+    mean_abs_diff: float
+    max_lsb: float | None
+    passed: bool
+    threshold: float | None
+    allowed: float
+    relative_diff: float = 0.0
+    allowed_relative: float = 0.0
+
+    def describe(self) -> str:
+        """Say in a line how the output differs."""
+        parts = []
+        if self.argmax_agreement is not None:
+            parts.append(
+                f"same class {self.argmax_agreement:.2%} (at least {self.threshold:.2%} wanted)"
+            )
+        parts.append(
+            f"mean difference {self.mean_abs_diff:.3g}, {self.relative_diff:.1%} of how much it "
+            f"varies (at most {self.allowed_relative:.0%} wanted)"
+        )
+        steps = "" if self.max_lsb is None else f" or {self.max_lsb:.1f} integer steps"
+        parts.append(f"largest {self.max_abs_diff:.3g}{steps}")
+        return printable(f"{self.name}: {', '.join(parts)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification(Printed):
+    """What comparing a file with its model showed; of several outputs, the worst of each.
+
+    Attributes:
+        engine: Kernels that ran the file.
+        samples: How many examples were compared.
+        argmax_agreement: Fraction on which both pick the same class; `None` for values.
+        max_abs_diff: Largest difference of an output, in the output's unit.
+        mean_abs_diff: Mean of the same.
+        max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
+        metrics: What `score` says of the file, for several outputs as `"name.accuracy"`;
+            empty without labels.
+        model_metrics: The same of the model.
+        passed: Whether every output's agreement reaches the threshold and its mean difference
+            is small against how much the output varies (a fifth for classes, a twentieth for
+            values).
+        threshold: The least agreement that passes; `None` for values.
+        outputs: The same figures for each output, in the model's order.
+        layers: The error of each layer, where it was asked for.
+    """
+
+    engine: str
+    samples: int
+    argmax_agreement: float | None
+    max_abs_diff: float
+    mean_abs_diff: float
+    max_lsb: float | None
+    metrics: dict[str, float]
+    model_metrics: dict[str, float]
+    passed: bool
+    threshold: float | None
+    outputs: tuple[OutputParity, ...] = ()
+    layers: LayerErrors | None = None
+
+    def describe(self) -> str:
+        """Say in a few lines how the file differs and what it is worth."""
+        verdict = "passed" if self.passed else "FAILED"
+        lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
+        lines += [output.describe() for output in self.outputs]
+        for name, value in self.metrics.items():
+            own = self.model_metrics.get(name)
+            beside = "" if own is None else f" (model {own:.4g})"
+            lines.append(printable(f"{name}: {value:.4g}{beside}"))
+        if self.layers is not None:
+            lines.append(self.layers.describe())
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        shallow = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            **shallow,
+            "outputs": [dataclasses.asdict(output) for output in self.outputs],
+            "layers": None if self.layers is None else self.layers.to_json(),
+        }
+
+
+def verify(
+    file: TFLiteModel | PathLike,
+    model: Any,
+    x: Arrays,
+    y: Arrays | None = None,
+    engine: str = "auto",
+    threshold: float | None = None,
+    layers: bool = False,
+    task: str | None = None,
+    signature: str | None = None,
+) -> Verification:
+    """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
+
+    Both run on the same examples; a file or a model that keeps state is reset before each. A
+    file that does not reach its threshold is warned of. Differences count in proportion to how
+    much the reference's outputs vary from example to example, whatever their unit.
+
+    Without labels an output is compared by its classes where it ends in a softmax or sigmoid.
+    Logits and values look alike where it ends in a plain dense layer or convolution: such an
+    output passes as either. All others, such as states and embeddings, are values.
+
+    Args:
+        file: A `TFLiteModel` or the path of a `.tflite` file.
+        model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
+            that model. Or a SavedModel's path, of which a signature is called; a float32
+            `.tflite` file; a function that takes a batch as `x` is given and returns an array
+            (examples, ...), or a list or dict of them.
+        x: Array of shape (examples, ...), or for several inputs a list of them in the
+            model's order or a dict by its own keys or its layers' names; real data, the test
+            split.
+        y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
+            model's order, with `None` for what is not scored, or a dict by its own keys or
+            its layers' names.
+        engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
+            kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
+            `"xnnpack"`; what a microcontroller will answer is told by `"tflm"`, or nearly by
+            `"reference"`: they differ from XNNPACK by rounding, up to whole classes.
+        threshold: Least agreement on the class that passes. Defaults to 0.995 for float
+            outputs, 0.98 for integer ones.
+        layers: Whether to measure also which layer loses how much; takes another conversion.
+        task: `"categorical"` (or `"classification"`), `"binary"`, `"multilabel"`, `"anomaly"`
+            or `"regression"`, where that does not follow from the model's outputs and the
+            labels, see `tfkd.model.task.task_of`. Of several labels an example the agreement is
+            that of each label by itself.
+        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
+
+    Returns:
+        A `Verification`.
+
+    Warns:
+        UserWarning: if an output does not reach what is wanted of it.
+
+    Raises:
+        InputError: for an unknown engine, data or labels that don't fit, outputs that don't
+            match the model's, or NaN.
+        WorkerError: if the interpreter dies on the file.
+    """
+    check_engine(engine, ("auto", *ENGINES))
+    engine = "xnnpack" if engine == "auto" else engine
+    task = None if task is None else tasks.canonical(task)
+    if not isinstance(file, TFLiteModel):
+        file = TFLiteModel.load(file)
+    reference = references.of(model, signature)
+    arrays = reference.bind(x, over_steps=bool(file.states))
+    infos = {which: references.visible(file, which) for which in ("inputs", "outputs")}
+    places = _matching(
+        "input",
+        reference.inputs,
+        reference.input_names,
+        [array.shape[1:] for array in arrays],
+        [(name, info.shape[1:]) for name, info in infos["inputs"]],
+    )
+    fed = [arrays[place] for place in places]
+    given = [None] * len(reference.outputs)
+    labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
+    stacked = _stacked(file, reference) if file.states else ()
+    # The reference first: it is the faster one to find that the labels don't fit.
+    want = [_finite("model", values) for values in reference.run(arrays, stacked)]
+    # An input that an output may be a reconstruction of.
+    only = np.asarray(arrays[0]) if len(arrays) == 1 else None
+    judges = [
+        _Judge(kind, values, labels_, only, task, threshold)
+        for kind, values, labels_ in zip(reference.kinds, want, labels, strict=True)
+    ]
+    model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
+    got = [_finite("file", values) for values in file._predict(fed, engine)]
+    order = _matching(
+        "output",
+        reference.outputs,
+        reference.output_names,
+        [values.shape[1:] for values in want],
+        [(name, v.shape[1:]) for (name, _), v in zip(infos["outputs"], got, strict=True)],
+    )
+    parities, scores = [None] * len(want), [None] * len(want)
+    for place, (name, info), values in zip(order, infos["outputs"], got, strict=True):
+        judge = judges[place]
+        parities[place] = judge.parity(name, values, want[place], info.scale)
+        scores[place] = judge.score(values)
+    names = [parity.name for parity in parities]
+    result = Verification(
+        engine=engine,
+        samples=len(want[0]),
+        metrics=_named(names, scores),
+        model_metrics=_named(names, model_scores),
+        outputs=tuple(parities),
+        layers=_layers(file, reference, fed) if layers else None,
+        **_worst(parities),
+    )
+    if not result.passed:
+        warnings.warn(_alarm(result), stacklevel=2)
+    return result
+
+
+class _Judge:
+    """Knows what one output of a model is about, and compares and scores it by that."""
+
+    def __init__(self, kind: OutputKind, want, y, x, task, threshold):
+        self.axis = kind.class_axis if not kind.is_last else None
+        want = self._classes_last(want)
+        self.y = None if y is None else np.asarray(y)
+        if self.y is not None and self.y.ndim == want.ndim:
+            self.y = self._classes_last(self.y)
+        self.x, self.activation = x, kind.activation
+        if task is not None:
+            self.task = task
+        elif self.y is not None and self.y.dtype.kind in "biuf" and self.y.size:
+            self.task = tasks.task_of(self.y, want.shape, x, kind.activation)
+        else:
+            self.task = tasks.without_labels(want.shape, x, kind.activation)
+        self.threshold = threshold
+        # Nobody said what it is: then free values may be logits, and bent ones are none.
+        guessed = task is None and self.y is None and self.task == "categorical"
+        if guessed and kind.activation not in ("softmax", "linear"):
+            self.task = "regression"
+        self.may_be_values = guessed and kind.activation == "linear" and threshold is None
+        self.logits = {"linear": True, "sigmoid": False}.get(kind.activation)
+
+    def _classes_last(self, values) -> np.ndarray:
+        return values if self.axis is None else np.moveaxis(values, self.axis, -1)
+
+    def score(self, values) -> dict[str, float]:
+        if self.y is None:
+            return {}
+        values = self._classes_last(values)
+        return metrics.score(values, self.y, self.x, task=self.task, activation=self.activation)
+
+    def parity(self, name, got, want, scale) -> OutputParity:
+        if got.shape != want.shape:
+            raise InputError(
+                f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
+                "it was not made from this model."
+            )
+        difference = np.abs(got.astype("float64") - want)
+        same = None
+        if self.task == "categorical":
+            same = self._classes_last(got).argmax(-1) == self._classes_last(want).argmax(-1)
+        elif self.task in ("binary", "multilabel") and self.logits is not None:
+            limit = 0.0 if self.logits else 0.5
+            same = (got > limit) == (want > limit)
+        kind = "values" if same is None else "classes"
+        agreement = threshold = None
+        if same is not None:
+            agreement, threshold = float(np.mean(same)), self.threshold
+            if threshold is None:
+                threshold = _LEAST_AGREEMENT["float" if scale is None else "int8"]
+        relative = _relative(difference, want, each=same is None)
+        passed = relative <= _LARGEST_DIFFERENCE[kind]
+        passed = passed and (agreement is None or agreement >= threshold)
+        if not passed and self.may_be_values:
+            passed = _relative(difference, want, each=True) <= _LARGEST_DIFFERENCE["values"]
+        mean = float(difference.mean())
+        return OutputParity(
+            name=name,
+            argmax_agreement=agreement,
+            max_abs_diff=float(difference.max()),
+            mean_abs_diff=mean,
+            max_lsb=None if scale is None else float(difference.max() / scale),
+            passed=passed,
+            threshold=threshold,
+            allowed=float(_LARGEST_DIFFERENCE[kind] * _spread(want).mean()),
+            relative_diff=relative,
+            allowed_relative=_LARGEST_DIFFERENCE[kind],
+        )
+
+
+def _spread(want) -> np.ndarray:
+    """Return how much each number varies from example to example; 0 for what rounding moves."""
+    spread = np.std(want, axis=0, dtype="float64")
+    size = np.abs(want).max(axis=0).astype("float64")
+    return np.where(spread > _ROUNDING * size, spread, 0.0)
+
+
+def _relative(difference, want, each: bool) -> float:
+    """Return the mean difference as a share of how much the outputs vary.
+
+    Args:
+        difference: Absolute differences (examples, ...).
+        want: What the model gives.
+        each: Whether the last axis holds values of several units, each related to its own.
+    """
+    size = np.abs(want).mean(axis=0, dtype="float64")
+    mean, spread, noise = difference.mean(axis=0), _spread(want), _ROUNDING * size
+    if each and mean.ndim:
+        axes = tuple(range(mean.ndim - 1))
+        mean, spread, noise = (values.mean(axis=axes) for values in (mean, spread, noise))
+    else:
+        mean, spread, noise = (np.atleast_1d(values.mean()) for values in (mean, spread, noise))
+    # What never varies can't be told from rounding: then only equality passes.
+    varies = spread > 0
+    shares = np.where(mean <= noise, 0.0, 1.0)
+    np.divide(mean, spread, out=shares, where=varies)
+    # No value counts for more than its share of the axis, however far it is off.
+    return float(np.minimum(shares, 1.0).mean() if len(shares) > 1 else shares.mean())
+
+
+def _stacked(file: TFLiteModel, reference) -> list[bool]:
+    """Return for each of the reference's outputs whether the step file gives it at every step."""
+    every = {info.name for info in file.outputs if info.name.startswith(STEP)}
+    return [STEP + name in every for name in reference.output_names]
+
+
+def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
+    """Return for each of the file's inputs or outputs its place in the reference's.
+
+    Args:
+        kind: `"input"` or `"output"`.
+        slots: The reference's.
+        names: What they are called in a file.
+        shapes: Their shapes without the batch.
+        theirs: (name, shape without the batch) of the file's.
+    """
+    if len(names) != len(theirs):
+        raise InputError(
+            f"The file has {len(theirs)} {kind}s, the model {len(names)}; it was not made from "
+            "this model."
+        )
+    if len(names) == 1:
+        return [0]
+    found = [name for name, _ in theirs]
+    for ours in (names, slots.labels):
+        if sorted(ours) == sorted(found):
+            return [ours.index(name) for name in found]
+    sizes = [tuple(shape) for _, shape in theirs]
+    shapes = [tuple(shape) for shape in shapes]
+    if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
+        return [shapes.index(size) for size in sizes]
+    if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
+        return list(range(len(names)))  # nobody chose a name: the declared order
+    raise InputError(
+        f"The file's {kind}s ({', '.join(found)}) can't be told to be the model's "
+        f"({', '.join(names)}): neither names nor shapes decide. Name them alike."
+    )
+
+
+def _finite(role, values) -> np.ndarray:
+    values = np.asarray(values)
+    if values.dtype.kind == "f":
+        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if bad.any():
+            raise InputError(
+                f"The {role}'s outputs are NaN or infinite on {bad.sum()} of {len(values)} "
+                "examples: there is nothing to compare."
+            )
+    return values
+
+
+def _named(names, scores) -> dict[str, float]:
+    if len(names) == 1:
+        return scores[0]
+    return {
+        f"{name}.{metric}": value
+        for name, values in zip(names, scores, strict=True)
+        for metric, value in values.items()
+    }
+
+
+def _worst(parities) -> dict[str, Any]:
+    """Return the overall figures: of each, the worst among the outputs."""
+    classes = [parity for parity in parities if parity.argmax_agreement is not None]
+    steps = [parity.max_lsb for parity in parities if parity.max_lsb is not None]
+    least = min(classes, key=lambda p: p.argmax_agreement - p.threshold, default=None)
+    return {
+        "argmax_agreement": None if least is None else least.argmax_agreement,
+        "threshold": None if least is None else least.threshold,
+        "max_abs_diff": max(parity.max_abs_diff for parity in parities),
+        "mean_abs_diff": max(parity.mean_abs_diff for parity in parities),
+        "max_lsb": max(steps, default=None),
+        "passed": all(parity.passed for parity in parities),
+    }
+
+
+def _layers(file, reference, fed) -> LayerErrors:
+    if "WHILE" in file.ops:
+        raise InputError(
+            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
+        )
+    if isinstance(reference.model, TFLiteModel):
+        return layer_errors(file, reference.model, fed, [])
+    if reference.model is None:
+        raise InputError("layers=True needs a model or a file to look into, and got a function.")
+    known = reference.layers
+    names = {name: name for name in known}
+    if backends.is_quantize_aware(reference.model):
+        # The lowering's own names; the float model's are what `skip` takes.
+        names = {name: name.removeprefix("quant_").removeprefix("round_") for name in names}
+    main = file._parsed.subgraphs[0]
+    results = {schema.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
+    like = {"int16": "int16x8", "int8": "int8"}
+    like = next((format for dtype, format in like.items() if dtype in results), "float32")
+    if any(info.free for info in file.inputs):
+        raise InputError("layers=True needs a file of fixed sizes: to_tflite(..., shapes=).")
+    shapes = {  # a file may fix what the model leaves free
+        slot.name: info.shape
+        for slot, info in zip(reference.inputs.entries, file.inputs, strict=False)
+        if slot.shape is not None and None in slot.shape[1:]
+    }
+    form = "unrolled" if reference.is_recurrent and not file.keeps_state else "auto"
+    batch, key = file.inputs[0].shape[0], reference.signature
+    twin = to_tflite.float_twin(reference.model, like, form, batch, shapes, key)
+    return layer_errors(file, twin, fed, names)
+
+
+def _alarm(result: Verification) -> str:
+    failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
+    if result.layers is None:
+        advice = "verify(..., layers=True) shows which layer loses it."
+    else:
+        advice = result.layers.suggestion()
+    return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"

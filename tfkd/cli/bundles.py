@@ -1,0 +1,126 @@
+"""`--micro` and `--android` of `tfkd export`: the folders that they write beside the file."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import shutil
+import sys
+
+from tfkd.errors import InputError, TfkdError
+
+
+class Bundles:
+    """What `--micro` and `--android` write beside the file, checked before it is made."""
+
+    def __init__(self, options, out: pathlib.Path):
+        self.options, self.written, self.verdicts = options, {}, []
+        kinds = [kind for kind in ("micro", "android") if getattr(options, kind)]
+        self.folders = {kind: out.with_name(f"{out.stem}_{kind}") for kind in kinds}
+        self.device = {key: getattr(options, key) for key in ("flash", "ram", "board")}
+        self.device = {key: value for key, value in self.device.items() if value is not None}
+        if not kinds and (options.name or options.classes or options.mean or options.std):
+            raise InputError("--name, --classes, --mean and --std are for --micro and --android.")
+        if kinds:
+            from tfkd.export.micro.bundle import check_name, clean_name
+
+            self.name = options.name or clean_name(out.stem)
+            check_name(self.name)
+        if self.device and "micro" not in kinds:
+            raise InputError("--flash, --ram and --board are for --micro.")
+        if self.device:
+            from tfkd.export.micro.boards import fits
+
+            fits(0, 0, **self.device)  # is it understood?
+        for name, folder in self.folders.items():
+            full = folder.is_dir() and any(folder.iterdir())
+            if folder.is_file() or (full and not options.force):
+                raise InputError(
+                    f"--{name} writes into {str(folder)!r}, which is there; name another --out, "
+                    "or replace its files with --force."
+                )
+        self.classes = _lines(options.classes) if options.classes else None
+        self.preprocessing = None
+        if options.mean or options.std:
+            self.preprocessing = {"mean": options.mean or [0.0], "std": options.std or [1.0]}
+            numbers = [*self.preprocessing["mean"], *self.preprocessing["std"]]
+            if min(self.preprocessing["std"]) <= 0 or not all(map(math.isfinite, numbers)):
+                raise InputError(f"--mean and --std must be finite, --std above 0, got {numbers}.")
+
+    def write(self, file, data, others):
+        """Write what was asked for, each complete or not at all.
+
+        Args:
+            file: The `.tflite` file.
+            data: What to prove it on, or `None`.
+            others: Further formats by name, for a phone's GPU.
+        """
+        was_there = {folder for folder in self.folders.values() if folder.exists()}
+        try:
+            self._write(file, data, others)
+        except BaseException as error:
+            for folder in set(self.folders.values()) - was_there:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, TfkdError):
+                raise InputError(f"The file is written, and no bundle: {error}") from error
+            raise
+
+    def _write(self, file, data, others):
+        x, y = (None, None) if data is None else (data.test.x, data.test.y)
+        if len(file.outputs) - len(file.states) != 1:
+            y = None  # an .npz file labels one output
+        if self.preprocessing is not None:
+            from tfkd.export.tflite.metadata import normalizations_of
+
+            normalizations_of(file, self.preprocessing)  # as many as there are channels?
+        if self.classes is None and data is not None:
+            from tfkd.export.tflite.metadata import class_names_for
+
+            self.classes = class_names_for(file, data)
+        for kind, folder in self.folders.items():
+            if kind == "micro":
+                from tfkd.export.micro.bundle import micro_bundle as bundle
+            else:
+                from tfkd.export.android.bundle import android_bundle as bundle
+            self.written[kind] = bundle(
+                file,
+                folder,
+                self.name,
+                class_names=self.classes,
+                preprocessing=self.preprocessing,
+                x=x,
+                y=y,
+                force=self.options.force,
+                **({"others": others} if kind == "android" else {}),
+            )
+        if self.device:
+            from tfkd.export.micro.boards import fits
+
+            arena = self.written["micro"].arena_bytes
+            self.verdicts = fits(file.size, arena, **self.device)
+
+    def to_json(self) -> dict:
+        """Return plain values of what was written."""
+        told = {kind: bundle.to_json() for kind, bundle in self.written.items()}
+        return told | ({"fits": [vars(one) for one in self.verdicts]} if self.verdicts else {})
+
+    def describe(self) -> str:
+        """Say what was written, and whether it fits."""
+        lines = [bundle.describe() for bundle in self.written.values()]
+        lines += [verdict.describe() for verdict in self.verdicts]
+        return "".join(f"{line}\n" for line in lines)
+
+    def status(self) -> int:
+        """Return the exit status, with a line on stderr for what does not fit."""
+        too_much = [verdict for verdict in self.verdicts if not verdict.fits]
+        if too_much:
+            told = "; ".join(verdict.describe() for verdict in too_much)
+            print(f"does not fit: {told}", file=sys.stderr)
+        return 1 if too_much else 0
+
+
+def _lines(path) -> list[str]:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the class names in {str(path)!r}: {error}.") from error

@@ -1,0 +1,571 @@
+"""What the commands of `tfkd` do; each takes its options and returns the exit status.
+
+Heavy packages are imported when a command needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import warnings
+
+from tfkd.cli import console
+from tfkd.cli.bundles import Bundles
+from tfkd.errors import InputError, TfkdError
+from tfkd.escaping import printable
+from tfkd.files import staged_folder, write_atomically
+from tfkd.loading import file_check
+
+
+def run(options) -> int:
+    """Do what the command line asks for and return its exit status.
+
+    Raises:
+        TfkdError: in the words of the command line.
+    """
+    commands = (demo, export, inspect, verify, benchmark, compare)
+    command = {command.__name__: command for command in commands}[options.run]
+    trusted = file_check.trusting(getattr(options, "trusted", False))
+    with console.warnings_collected() as told, trusted:
+        try:
+            status = command(options)
+        except TfkdError as error:
+            raise InputError(console.reworded(str(error))) from error
+    if not options.quiet:
+        for message in told:
+            message = printable(" ".join(message.split()))
+            print(f"warning: {console.reworded(message)}", file=sys.stderr)
+    return status
+
+
+def demo(options) -> int:
+    """`tfkd demo`."""
+    with staged_folder(options.out, force=options.force) as folder:
+        console.import_tensorflow()
+        from tfkd.compression import demo as road
+
+        with console.Progress(options.quiet) as progress:
+            result = road.run(folder, seed=options.seed, epochs=options.epochs, progress=progress)
+    if options.json:
+        console.print_json(result.report.to_json())
+    elif not options.quiet:
+        from rich.console import Console
+
+        from tfkd.export.report.report import print_table
+
+        print_table(result.report, Console())
+        print(f"Files and report.html are in {os.path.join(options.out, '')}")
+    failed = [m.name for m in result.report.models if m.parity and not m.parity["passed"]]
+    if failed:
+        print(f"verification failed: {', '.join(failed)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def export(options) -> int:
+    """`tfkd export`."""
+    from tfkd.loading import models
+
+    models.check(options.model, layers=False)
+    out = pathlib.Path(options.out or _default_name(options))
+    _check_target(out, [options.model, options.data], options.force)
+    bundles = Bundles(options, out)
+    layers = not os.path.isdir(options.model) or models.is_keras_saved_model(options.model)
+    layers = layers and options.signature is None
+    if options.engine != "auto" and not options.data:
+        raise InputError("--engine says what runs the file to verify it, which needs --data.")
+    shapes = _shapes_given(options.shape)
+    data = _load_data(options.data) if options.data else None
+    with console.working(options, "reading the model"):
+        console.import_tensorflow()
+        from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms, to_tflite
+
+        model = models.load_model(options.model) if layers else options.model
+        calibrated = needs_data(model, options.format)
+        if calibrated and data is None:
+            raise InputError(
+                f"{options.format} takes the range of every activation from examples: give --data "
+                "with an .npz file of x_train, y_train, x_test and y_test, preprocessed as in "
+                "training."
+            )
+        if data is not None:
+            _check_one_input(model, options.signature)
+            _check_sizes(data, shapes)
+    arguments = {
+        "batch": options.batch,
+        "float_io": options.float_io,
+        "uint8_io": options.uint8_io,
+        "shapes": shapes,
+        "signature": options.signature,
+        "skip": tuple(options.skip),
+        "micro": options.micro,
+        "allow_flex": options.allow_flex,
+        "allow_custom": options.allow_custom,
+        "timeout": float(options.timeout),
+    }
+    samples = data if calibrated else None
+    with console.working(options, "converting"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Converting ")  # it is in the file's notes
+        file = to_tflite(model, options.format, samples, recurrent=options.recurrent, **arguments)
+    forms, result = [], None
+    if options.recurrent == "auto" and layers:
+        with console.working(options, "comparing the forms of recurrence"):
+            forms = recurrent_forms(model, options.format, samples, **arguments)
+    if data is not None:
+        with console.working(options, "verifying"):
+            result = _verified(file, model, data, options)
+    others = {}
+    if options.android and options.format == "int8":  # beside it stands what a GPU would run
+        with console.working(options, "converting to float16"):
+            others = _float16(model, options)
+    file.save(out)
+    with console.working(options, "writing the bundles"):
+        bundles.write(file, data, others)
+    if options.json:
+        told = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
+        told["recurrent_forms"] = [vars(form) for form in forms]
+        told["verification"] = None if result is None else result.to_json()
+        console.print_json(told)
+    elif not options.quiet:
+        print(f"{out}\n{console.reworded(file.describe())}")
+        print(_table_of_forms(forms), end="")
+        if result is not None:
+            print(result.describe())
+        else:
+            print("not verified: --data was not given")
+        print(bundles.describe(), end="")
+    return max(_status(result), bundles.status())
+
+
+def _float16(model, options) -> dict:
+    """Return the same network for a GPU, or nothing, with a warning, where there is none."""
+    from tfkd.export.conversion.to_tflite import to_tflite
+
+    try:
+        arguments = {"recurrent": options.recurrent, "timeout": float(options.timeout)}
+        arguments |= {"shapes": _shapes_given(options.shape), "signature": options.signature}
+        return {"float16": to_tflite(model, "float16", batch=options.batch, **arguments)}
+    except TfkdError as error:
+        warnings.warn(f"No float16 file stands beside it: {error}", stacklevel=2)
+        return {}
+
+
+def inspect(options) -> int:
+    """`tfkd inspect`."""
+    from tfkd.loading import models
+
+    path = pathlib.Path(options.file)
+    if path.is_dir() and not models.is_keras_saved_model(path):
+        models.check(path, layers=False)
+        with console.working(options, "reading the signatures"):
+            console.import_tensorflow()
+            from tfkd.loading import signatures
+
+            told = signatures.listed(path)
+    elif path.suffix in models.SUFFIXES or path.is_dir():
+        models.check(path)
+        with console.working(options, "reading the model"):
+            console.import_tensorflow()
+            from tfkd.model import cost
+
+            told = cost.measure(models.load_model(path))
+    else:
+        from tfkd.export.tflite.model import TFLiteModel
+
+        told = TFLiteModel.load(path)
+    if options.json:
+        console.print_json({"path": str(path), **told.to_json()})
+    elif not options.quiet:
+        print(told.describe())
+    return 0
+
+
+def verify(options) -> int:
+    """`tfkd verify`."""
+    from tfkd.export.tflite.model import TFLiteModel
+    from tfkd.loading import models
+
+    file = TFLiteModel.load(options.file)
+    if not options.model.endswith(".tflite"):
+        models.check(options.model, layers=False)
+    data = _load_data(options.data)
+    with console.working(options, "reading the model"):
+        console.import_tensorflow()
+        from tfkd.export.conversion import to_tflite as conversion
+
+        model = options.model  # a signature or a float file, as it is
+        is_signature = options.signature is not None or conversion.is_signature(model)
+        if not model.endswith(".tflite") and not is_signature:
+            model = models.load_model(model)
+        _check_one_input(model, options.signature)
+    with console.working(options, "verifying"):
+        result = _verified(file, model, data, options)
+    if options.json:
+        console.print_json({"path": options.file, **result.to_json()})
+    elif not options.quiet:
+        print(console.reworded(result.describe()))
+    return _status(result)
+
+
+def benchmark(options) -> int:
+    """`tfkd benchmark`."""
+    _check_outputs(options)
+    if options.android:
+        return _on_android(options)
+    from tfkd.export.latency import benchmark as latency
+
+    data = _load_data(options.data) if options.data else None
+    if any(_is_keras(path) for path in options.files):
+        console.import_tensorflow()
+    with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+        found = latency.benchmark(
+            options.files,
+            None if data is None else data.test.x,
+            threads=options.threads,
+            engine=options.engine,
+            batch=options.batch,
+            baseline=options.baseline,
+            min_runs=options.min_runs,
+            min_seconds=options.min_seconds,
+            max_seconds=options.max_seconds,
+            processes=options.processes,
+            isolate=not options.no_isolate,
+            progress=progress,
+        )
+    scores = {} if data is None else _scores(options, found, data.test)
+    profiles = _profiles(options, found, data) if options.profile else {}
+    lines = [
+        f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in score.items())
+        for name, score in scores.items()
+    ]
+    lines += [f"\n{name}\n{profile.describe()}" for name, profile in profiles.items()]
+    of_operators = {name: profile.to_json() for name, profile in profiles.items()}
+    more = {"scores": scores, "profiles": of_operators}
+    return _told(found, options, more, lines, examples=data and len(data.test))
+
+
+def compare(options) -> int:
+    """`tfkd compare`."""
+    from tfkd.loading import models
+
+    models.check(options.student, "student")
+    if not os.path.exists(options.teacher):
+        raise InputError(f"There is no teacher at {options.teacher!r}.")
+    data = _load_data(options.data)
+    with console.working(options, "reading the models"):
+        console.import_tensorflow()
+        from tfkd import comparison
+
+        student = models.load_model(options.student, "student")
+    budget = {"epochs": options.epochs, "batch_size": options.batch_size}
+    try:
+        with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+            found = comparison.compare(
+                student,
+                options.teacher,
+                data,
+                methods=options.methods,
+                seeds=options.seeds,
+                budget={**budget, "learning_rate": options.learning_rate},
+                search=options.search,
+                metric=options.metric,
+                task=options.task,
+                folder=options.out,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        if options.out is None:
+            raise
+        print(
+            f"interrupted; the finished runs are in {os.path.join(options.out, '')}, and the same "
+            "command goes on from them",
+            file=sys.stderr,
+        )
+        return 130
+    reading = _reading(options)
+    if options.json:
+        console.print_json({**found.to_json(), "call": f"{reading}\n{found.call}"})
+    elif not options.quiet:
+        print(f"{found.describe().removesuffix(found.call)}{reading}\n{found.call}")
+        if options.out is not None:
+            print(f"\ncompare.json, compare.svg and student.keras are in {options.out}")
+    return 0
+
+
+def _reading(options) -> str:
+    """Return the Python that reads what a comparison was given."""
+    student, teacher, data = map(str, (options.student, options.teacher, options.data))
+    return (
+        "from tfkd.data import load_npz\n"
+        "from tfkd.loading.models import load_model\n\n"
+        f"student, teacher = load_model({student!r}), {teacher!r}\n"
+        f"data = load_npz({data!r})"
+    )
+
+
+def _on_android(options) -> int:
+    """Measure on a phone, or print how."""
+    from tfkd.export.latency import android_device
+
+    for name, values in (("threads", options.threads), ("batch", options.batch)):
+        if len(values) > 1:
+            raise InputError(f"--{name} takes one value with --android, got {values}.")
+    if options.batch != [None] or options.data:
+        raise InputError("benchmark_model feeds one random example: no --batch, no --data.")
+    arguments = {
+        "adb": options.adb or "adb",
+        "tool": options.benchmark_model or "benchmark_model",
+        "serial": options.serial,
+        "threads": options.threads[0],
+        "engine": options.delegate,
+        "min_runs": options.min_runs,
+        "min_seconds": options.min_seconds,
+        "max_seconds": options.max_seconds,
+        "profile": options.profile,
+    }
+    by_hand = android_device.as_shell(android_device.commands(options.files, **arguments))
+    if not (options.adb and options.benchmark_model):
+        if options.json or options.csv or options.html:
+            raise InputError(
+                "Nothing is measured, so nothing written: give --adb and --benchmark-model."
+            )
+        print(by_hand)
+        print("not run: give --adb and --benchmark-model, or type this", file=sys.stderr)
+        return 0
+    with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+        try:
+            arguments["timeout"] = 2 * options.max_seconds + 120
+            found, operations = android_device.benchmark(
+                options.files, progress=progress, **arguments
+            )
+        except TfkdError:
+            print(by_hand)
+            raise
+    lines = []
+    for name, steps in operations.items():
+        lines += [f"\n{name}"] * bool(steps)
+        lines += [
+            printable(f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}") for s in steps
+        ]
+    return _told(found, options, {"profiles": operations}, lines)
+
+
+def _told(found, options, more: dict, described=(), examples: int | None = None) -> int:
+    """Write and print what was measured; return the exit status."""
+    told = {**found.to_json(), **more}
+    if options.csv:
+        write_atomically(options.csv, found.to_csv().encode())
+    if options.html:
+        from tfkd.export.report.report import write_benchmark_page
+
+        scores = more.get("scores", {})
+        accuracies = {name: s["accuracy"] for name, s in scores.items() if "accuracy" in s}
+        write_benchmark_page(found, options.html, scores=accuracies or None, examples=examples)
+    if options.json == "-":
+        console.print_json(told)
+    elif options.json:
+        write_atomically(options.json, (console.as_json(told) + "\n").encode())
+    if options.json != "-" and not options.quiet:
+        print("\n".join([found.describe(), *described]))
+    return 2 if found.failures else 0
+
+
+def _check_outputs(options) -> None:
+    """Complain now of files that can't be written, or are what is read."""
+    output_kind = [
+        path for path in (options.json, options.csv, options.html) if path not in (None, "-")
+    ]
+    for path in map(pathlib.Path, output_kind):
+        if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
+            raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
+        _check_target(path, [*options.files, options.data], options.force)
+    if len({pathlib.Path(path).resolve() for path in output_kind}) < len(output_kind):
+        raise InputError("--json, --csv and --html must name different files.")
+
+
+def _scores(options, found, test) -> dict:
+    """Score what was measured on the test split."""
+    from tfkd import output_kind
+    from tfkd.export.tflite.model import TFLiteModel
+    from tfkd.loading import models
+    from tfkd.model import metrics
+
+    scores = {}
+    for name in dict.fromkeys(result.name for result in found):
+        try:
+            if _is_keras(name):
+                model = models.load_model(name)
+                scores[name] = metrics.score(
+                    model.predict(test.x, verbose=0),
+                    test.y,
+                    activation=output_kind.output_activations(model)[0],
+                )
+            else:
+                scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
+        except TfkdError as error:  # what was measured counts all the same
+            warnings.warn(f"{name} is not scored: {error}", stacklevel=2)
+    return scores
+
+
+def _is_keras(path: str) -> bool:
+    from tfkd.loading.models import SUFFIXES
+
+    return os.path.isdir(path) or (os.path.exists(path) and path.endswith(SUFFIXES))
+
+
+def _profiles(options, found, data) -> dict:
+    """Measure the time of each operator of the files."""
+    from tfkd.export.latency import operators
+    from tfkd.export.tflite.model import TFLiteModel
+
+    names = dict.fromkeys(result.name for result in found if result.engine != "keras")
+    inputs = None if data is None else data.test.x
+    found_profiles = {}
+    for name in names:
+        try:
+            file = TFLiteModel.load(name)
+            found_profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
+        except TfkdError as error:
+            warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
+    return found_profiles
+
+
+def _load_data(path):
+    from tfkd.data import load_npz
+
+    if not os.path.isfile(path):  # in fewer words than NumPy's
+        raise InputError(f"There is no file {str(path)!r} for --data.")
+    return load_npz(path)
+
+
+def _check_one_input(model, signature=None):
+    from tfkd.export.verification import references
+
+    names = references.of(model, signature).inputs.labels
+    if len(names) != 1:
+        raise InputError(
+            f"The model {getattr(model, 'name', model)!r} has {len(names)} inputs "
+            f"({', '.join(names)}), and an .npz file has data for one, x_train; do it in Python, "
+            "where tfkd.export.to_tflite and verify take one array for each."
+        )
+
+
+def _shapes_given(pairs) -> dict:
+    """Return the shapes of `--shape`, of which each input may have one."""
+    shapes = dict(pairs)
+    if len(shapes) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"--shape gives the input {twice!r} several shapes; give one.")
+    return shapes
+
+
+def _check_sizes(data, shapes):
+    """Raise where the data of the one input have other sizes than it is to have."""
+    for name, shape in shapes.items():
+        for split in ("train", "test"):
+            given = getattr(data, split).x.shape
+            if len(given) != len(shape) or any(
+                size not in (None, found) for size, found in zip(shape[1:], given[1:], strict=True)
+            ):
+                sizes = ", ".join("?" if size is None else str(size) for size in shape)
+                raise InputError(
+                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {given}: give "
+                    "data of these sizes."
+                )
+
+
+def _verified(file, model, data, options):
+    from tfkd.export.verification import references
+    from tfkd.export.verification.verify import verify
+
+    labels = data.test.y
+    output_kind = len(references.of(model, options.signature).outputs)
+    if output_kind != 1:
+        labels = None
+        warnings.warn(
+            f"Nothing is scored: y_test labels one output and the model has {output_kind}.",
+            stacklevel=2,
+        )
+    with warnings.catch_warnings():
+        # The exit status says it, and `_status`.
+        warnings.filterwarnings("ignore", "VERIFICATION FAILED")
+        return verify(
+            file,
+            model,
+            data.test.x,
+            labels,
+            engine=options.engine,
+            threshold=getattr(options, "threshold", None),
+            layers=getattr(options, "layers", False),
+            signature=options.signature,
+        )
+
+
+def _status(result) -> int:
+    if result is None or result.passed:
+        return 0
+    failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
+    advice = "" if result.layers else "; tfkd verify --layers shows which layer loses it"
+    print(f"verification failed: {failed}{advice}", file=sys.stderr)
+    return 1
+
+
+def _default_name(options) -> str:
+    from tfkd.loading.models import SUFFIXES
+
+    path = pathlib.Path(options.model).resolve()
+    name = path.stem if path.suffix in SUFFIXES else path.name
+    return f"{name}_{options.format}.tflite"
+
+
+def _check_target(out: pathlib.Path, inputs, force: bool):
+    """Complain now rather than after minutes of work."""
+    if out.is_dir():
+        raise InputError(f"{str(out)!r} is a folder; name a file.")
+    folder = out.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {str(folder)!r}.")
+    if out.exists():
+        for given in inputs:
+            if given and os.path.exists(given) and out.samefile(given):
+                raise InputError(f"{str(out)!r} is what is read; name another file.")
+        if not force:
+            raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
+
+
+def _table_of_forms(forms) -> str:
+    """Return what each form of recurrence costs, a line each, in 100 columns."""
+    if not forms:
+        return ""
+    rows = [("recurrence", "ops", "bytes", "activations", "arena", "µs", "")]
+    for form in forms:
+        numbers = (form.ops, form.bytes, form.activation_bytes, form.arena_bytes)
+        numbers += (None if form.latency_us is None else round(form.latency_us),)
+        remark = "keeps its state: reset it" if form.keeps_state else ""
+        if form.error:  # what is wrong, without what to do
+            remark = printable(console.reworded(form.error))
+            remark = re.split(r"[.:;] |, which|, so ", remark)[0].rstrip(".")
+        rows.append(
+            (
+                form.form + (" (taken)" if form.picked else ""),
+                *("–" if number is None else f"{number:,}" for number in numbers),
+                remark,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    lines = []
+    for first, *numbers, remark in rows:
+        line = first.ljust(widths[0])
+        line += "".join(f"  {n.rjust(w)}" for n, w in zip(numbers, widths[1:], strict=True))
+        room = 100 - len(line) - 2
+        remark = remark if len(remark) <= room else remark[: room - 1] + "…"
+        lines.append(f"{line}  {remark}".rstrip() + "\n")
+    return "".join(lines)

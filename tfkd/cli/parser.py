@@ -1,0 +1,573 @@
+"""The command line: what can be said. What is done stands in `commands`.
+
+Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
+traceback), 130 after Ctrl-C, 141 where the reader of the output left. Nothing heavy is
+imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import importlib
+import os
+import sys
+
+from tfkd import files
+from tfkd._version import __version__
+from tfkd.errors import TfkdError
+from tfkd.escaping import printable
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after the program's name. Defaults to those of the process.
+
+    Returns:
+        The exit status.
+    """
+    before = len(files.finished())
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_PLAINLY)
+    try:
+        try:
+            options = _parser().parse_args(arguments)
+            return importlib.import_module("tfkd.cli.commands").run(options)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk is an error like another
+    except TfkdError as error:
+        return _fail(str(error))
+    except ImportError as error:
+        return _fail(f"{error}; install tfkd with its dependencies: pip install tfkd")
+    except MemoryError:
+        return _fail("there is not enough memory for this")
+    except KeyboardInterrupt:
+        print(_interrupted(files.finished()[before:]), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        _discard_output()
+        return 141
+    except OSError as error:
+        _discard_output()
+        name = "" if error.filename is None else f": {str(error.filename)!r}"
+        return _fail(f"{error.strerror or error}{name}")
+
+
+def _fail(message: str) -> int:
+    with contextlib.suppress(OSError):
+        print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return 2
+
+
+def _interrupted(written) -> str:
+    names = [os.path.relpath(path) for path in dict.fromkeys(written)]
+    if not names:
+        return "interrupted; nothing was written"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"interrupted; whole and in place: {', '.join(names[:3])}{more}"
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go, which Python writes as it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_PLAIN = {
+    "×": "x", "µ": "u", "–": "-", "−": "-", "─": "-", "±": "+/-", "²": "2", "…": "...", "·": "*",
+    "→": "->", "≤": "<=", "≥": ">=", "“": '"', "”": '"', "’": "'",
+}  # fmt: skip
+
+
+def _plainly(error):
+    """Return what a terminal can show in the place of what it can't (see `codecs`)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+_PLAINLY = "tfkd.plainly"
+codecs.register_error(_PLAINLY, _plainly)
+
+
+# As in `tfkd.export`, which is too heavy to import for a spelling mistake.
+FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
+RECURRENT = ("auto", "fused", "unrolled", "loop", "step")
+ENGINES = ("auto", "xnnpack", "reference", "tflm")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line."""
+
+    def error(self, message):
+        raise SystemExit(_fail(f"{message} (see {self.prog} --help)"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tfkd", description="From a Keras teacher to a verified .tflite file.")
+    parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--json", action="store_true", help="print the report as JSON")
+    output.add_argument("--quiet", action="store_true", help="no progress, no table")
+
+    demo = commands.add_parser(
+        "demo",
+        parents=[output],
+        help="walk the whole road on scikit-learn's handwritten digits",
+        description="Train a teacher on 1,797 handwritten digits, distil it, go on with "
+        "quantization-aware training, and leave verified, benchmarked float32, float16 and int8 "
+        ".tflite files with a report. Nothing is downloaded; it takes one to two minutes.",
+    )
+    demo.add_argument(
+        "--out", default="tfkd-demo", metavar="DIR", help="folder to make (default: %(default)s)"
+    )
+    demo.add_argument("--force", action="store_true", help="replace files of the same name in DIR")
+    demo.add_argument(
+        "--seed",
+        type=_whole_number(0),
+        default=0,
+        metavar="N",
+        help="seed of split, weights and training (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--epochs",
+        type=_whole_number(1),
+        metavar="N",
+        help="epochs of teacher and student; quantization-aware training takes "
+        "a third (default: 40)",
+    )
+    demo.set_defaults(run="demo")
+    _add_export(commands, output)
+    _add_inspect(commands, output)
+    _add_verify(commands, output)
+    _add_benchmark(commands)
+    _add_compare(commands, output)
+    return parser
+
+
+def _add_export(commands, output):
+    export = commands.add_parser(
+        "export",
+        parents=[output],
+        help="convert a Keras model to a .tflite file and verify it",
+        description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
+        "is verified on its test split: exit status 1 if it does not compute what the model does; "
+        "it is written all the same.",
+    )
+    export.add_argument("model", metavar="MODEL", help=".keras, .h5 or SavedModel folder")
+    export.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="int8",
+        metavar="F",
+        help="float32, float16, dynamic, int8, int16x8 or int4 (default: %(default)s)",
+    )
+    export.add_argument(
+        "--data",
+        metavar="NPZ",
+        help="x_train, y_train, x_test, y_test: int8 and int16x8 read ranges from the first",
+    )
+    export.add_argument(
+        "--out", metavar="FILE", help="default: MODEL's name and the format, in this folder"
+    )
+    export.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    export.add_argument(
+        "--recurrent",
+        choices=RECURRENT,
+        default="auto",
+        metavar="FORM",
+        help="of LSTM, GRU, SimpleRNN: auto, fused, unrolled, loop or step (default: %(default)s)",
+    )
+    export.add_argument(
+        "--batch",
+        type=_whole_number(1),
+        default=1,
+        metavar="N",
+        help="examples a call (default: %(default)s)",
+    )
+    export.add_argument(
+        "--float-io", action="store_true", help="float32 input and output of an integer file"
+    )
+    export.add_argument(
+        "--uint8-io", action="store_true", help="uint8 input and output of an int8 file"
+    )
+    export.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="of a SavedModel: what to convert (default: serving_default; tfkd inspect lists them)",
+    )
+    export.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        type=_shape,
+        metavar="NAME=N,N",
+        help="sizes of an input that leaves some free, the batch first, as token_ids=1,128, "
+        "? for one that stays free; may be repeated",
+    )
+    export.add_argument(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="leave it float in an int8 file; may be repeated",
+    )
+    export.add_argument(
+        "--micro",
+        action="store_true",
+        help="refuse what microcontrollers can't run, try it on TensorFlow Lite for "
+        "Microcontrollers, and write FILE's C++ sources into a folder beside it, FILE_micro",
+    )
+    export.add_argument(
+        "--android",
+        action="store_true",
+        help="write FILE with its metadata, and Kotlin for it, into a folder beside it, "
+        "FILE_android",
+    )
+    export.add_argument(
+        "--allow-flex", action="store_true", help="keep operations that TFLite lacks as Flex"
+    )
+    export.add_argument(
+        "--allow-custom", action="store_true", help="keep unknown operations as custom ones"
+    )
+    export.add_argument(
+        "--timeout",
+        type=_whole_number(1),
+        default=900,
+        metavar="S",
+        help="seconds after which a conversion is ended (default: %(default)s)",
+    )
+    _add_engine(export)
+    bundle = export.add_argument_group("for --micro and --android")
+    bundle.add_argument("--name", help="in identifiers and file names (default: from FILE)")
+    bundle.add_argument("--classes", metavar="TXT", help="names of the classes, a line each")
+    numbers = {"type": float, "nargs": "+", "metavar": "X"}
+    bundle.add_argument(
+        "--mean",
+        **numbers,
+        help="the model takes (input - mean) / std: one number, or one a channel",
+    )
+    bundle.add_argument("--std", **numbers, help="likewise")
+    device = export.add_argument_group("does it fit? (with --micro; exit status 1 if not)")
+    device.add_argument("--flash", metavar="BYTES", help="for the file, such as 256k")
+    device.add_argument("--ram", metavar="BYTES", help="for the arena, such as 64k")
+    device.add_argument(
+        "--board", metavar="NAME", help="a board that tfkd.export.micro.boards knows"
+    )
+    _add_trusted(export)
+    export.set_defaults(run="export")
+
+
+def _add_inspect(commands, output):
+    inspect = commands.add_parser(
+        "inspect",
+        parents=[output],
+        help="say what a .tflite file or a Keras model is",
+        description="Of a .tflite file: operators, inputs and outputs, sizes, what is float, what "
+        "keeps state, signatures. Of a Keras model: parameters and multiply-accumulates of each "
+        "layer. Of a SavedModel without layers: its signatures. "
+        "Nothing in a .tflite, .keras or .h5 file is executed.",
+    )
+    inspect.add_argument("file", metavar="FILE", help=".tflite, .keras, .h5 or SavedModel folder")
+    _add_trusted(inspect)
+    inspect.set_defaults(run="inspect")
+
+
+def _add_verify(commands, output):
+    verify = commands.add_parser(
+        "verify",
+        parents=[output],
+        help="compare a .tflite file with the model it was made from",
+        description="Run both on the test split: do they agree, and how well does each do? "
+        "Exit status 1 if they don't agree.",
+    )
+    verify.add_argument("file", metavar="FILE", help=".tflite")
+    verify.add_argument(
+        "model",
+        metavar="MODEL",
+        help="what it was made from: .keras, .h5, SavedModel folder or float32 .tflite",
+    )
+    verify.add_argument(
+        "--data", metavar="NPZ", required=True, help="with x_train, y_train, x_test, y_test"
+    )
+    verify.add_argument(
+        "--threshold", type=_fraction, metavar="A", help="least agreement on the class, 0 to 1"
+    )
+    verify.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="of a SavedModel: what the file was made from (default: serving_default)",
+    )
+    verify.add_argument("--layers", action="store_true", help="show which layer loses how much")
+    _add_engine(verify)
+    _add_trusted(verify)
+    verify.set_defaults(run="verify")
+
+
+def _add_benchmark(commands):
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="measure the latency of models and compare them",
+        description="Measure how long a call takes, with its 95 % interval, and how many times as "
+        "long as the baseline each model takes. The models take turns, each in processes of its "
+        "own. With several --threads, --engine or --batch every combination is measured. A figure "
+        "from this machine says little of a phone: there --android runs LiteRT's benchmark_model.",
+    )
+    benchmark.add_argument(
+        "files", metavar="FILE", nargs="+", help=".tflite, .keras, .h5 or tf_keras SavedModel"
+    )
+    benchmark.add_argument(
+        "--baseline", metavar="FILE", help="what the others are compared with (default: the first)"
+    )
+    numbers = {"type": _whole_number(1), "nargs": "+", "metavar": "N"}
+    benchmark.add_argument(
+        "--threads", **numbers, default=[1], help="of the interpreter (default: 1)"
+    )
+    benchmark.add_argument(
+        "--engine",
+        choices=("xnnpack", "reference"),
+        nargs="+",
+        default=["xnnpack"],
+        metavar="E",
+        help="xnnpack (default), reference or both",
+    )
+    benchmark.add_argument(
+        "--batch", **numbers, default=[None], help="examples a call (default: the file's own)"
+    )
+    benchmark.add_argument(
+        "--data",
+        metavar="NPZ",
+        help="x_train, y_train, x_test, y_test: feed examples of the test split and score it",
+    )
+    benchmark.add_argument(
+        "--profile", action="store_true", help="show which operator takes how long in XNNPACK"
+    )
+    benchmark.add_argument(
+        "--min-runs",
+        type=_whole_number(2),
+        default=50,
+        metavar="N",
+        help="timed calls of each, at least (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--min-seconds",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="of timed calls of each, about (default: %(default)g)",
+    )
+    benchmark.add_argument(
+        "--max-seconds",
+        type=_seconds,
+        default=150.0,
+        metavar="S",
+        help="of timed calls of each at most, and for one call (default: %(default)g)",
+    )
+    benchmark.add_argument(
+        "--processes",
+        type=_whole_number(1),
+        default=5,
+        metavar="N",
+        help="in which each is measured, one after the other (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--no-isolate", action="store_true", help="one process for all of them at a time"
+    )
+    benchmark.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="OUT",
+        help="write JSON to OUT, or print it instead of the tables",
+    )
+    benchmark.add_argument("--csv", metavar="OUT", help="write a line per result to OUT")
+    benchmark.add_argument("--html", metavar="OUT", help="write a page with plots to OUT")
+    benchmark.add_argument(
+        "--force", action="store_true", help="replace OUT of --json, --csv and --html"
+    )
+    benchmark.add_argument("--quiet", action="store_true", help="no progress, no tables")
+    android = benchmark.add_argument_group("on a phone")
+    android.add_argument(
+        "--android",
+        action="store_true",
+        help="run benchmark_model over adb; without a device, print the commands for it",
+    )
+    android.add_argument("--adb", metavar="PATH", help="Android's adb")
+    android.add_argument(
+        "--benchmark-model", metavar="PATH", help="LiteRT's benchmark_model, built for the phone"
+    )
+    android.add_argument("--serial", metavar="ID", help="of the phone, where there are several")
+    android.add_argument(
+        "--delegate",
+        choices=("xnnpack", "builtin", "gpu"),
+        default="xnnpack",
+        metavar="D",
+        help="xnnpack, builtin (kernels without it) or gpu (default: %(default)s)",
+    )
+    _add_trusted(benchmark)
+    benchmark.set_defaults(run="benchmark")
+
+
+def _add_compare(commands, output):
+    compare = commands.add_parser(
+        "compare",
+        parents=[output],
+        help="find out which way of distilling helps on your data",
+        description="Train the same student without a teacher and in several ways under it, with "
+        "several seeds; choose the best on a tenth of the training data that is held out, and "
+        "report it on the test split, with 95 % intervals and the Python that repeats it. The "
+        "teacher is asked once about each example.",
+    )
+    compare.add_argument(
+        "teacher", metavar="TEACHER", help="A .keras, .h5 or .tflite file or a SavedModel folder."
+    )
+    compare.add_argument(
+        "--student",
+        metavar="MODEL",
+        required=True,
+        help="The untrained student: a .keras or .h5 file. The first seed starts from its weights, "
+        "the others draw new ones.",
+    )
+    compare.add_argument(
+        "--data",
+        metavar="NPZ",
+        required=True,
+        help="An .npz file with x_train, y_train, x_test and y_test.",
+    )
+    compare.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        help="What to compare with training alone: auto, a soft loss such as kl, dist or dkd, or "
+        "label_smoothing. An unknown name lists all of them. (default: auto, kl, standardized_kl, "
+        "dist, label_smoothing and others, where they fit)",
+    )
+    compare.add_argument(
+        "--seeds",
+        type=_whole_number(1),
+        default=3,
+        metavar="N",
+        help="Each method is trained with seeds 0 to N - 1. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--epochs",
+        type=_whole_number(1),
+        default=20,
+        metavar="N",
+        help="Every run trains for so many epochs. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--batch-size",
+        type=_whole_number(1),
+        default=32,
+        metavar="N",
+        help="Every step takes so many examples. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--learning-rate",
+        type=float,
+        default=3e-3,
+        metavar="X",
+        help="Adam starts with it and ends at zero, along a cosine. (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--search",
+        type=_whole_number(0),
+        default=0,
+        metavar="N",
+        help="Search method, alpha and temperature in N further runs with the first seed, by "
+        "Optuna (pip install 'tfkd[compare]'). (default: no search)",
+    )
+    compare.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="Choose by accuracy, precision, recall, f1, auc, rmse or mae. (default: accuracy for "
+        "classes, auc for several labels, rmse for values)",
+    )
+    compare.add_argument(
+        "--task",
+        metavar="NAME",
+        help="Say what labels are, categorical, binary, multilabel or regression, where they do "
+        "not show it.",
+    )
+    compare.add_argument(
+        "--out",
+        metavar="DIR",
+        help="Keep finished runs here, and at the end compare.json, compare.svg and student.keras. "
+        "The same command goes on after an interruption.",
+    )
+    _add_trusted(compare)
+    compare.set_defaults(run="compare")
+
+
+def _add_trusted(parser):
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="read a SavedModel whose graph reads or writes files or calls Python, too: they run",
+    )
+
+
+def _add_engine(parser):
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        metavar="E",
+        help="what runs the file: xnnpack, reference or tflm (default: auto, which is xnnpack)",
+    )
+
+
+def _shape(text: str) -> tuple[str, tuple[int | None, ...]]:
+    name, equals, sizes = text.rpartition("=")
+    parts = [part.strip() for part in sizes.split(",")]
+    if not (name and equals) or not all(
+        part == "?" or (part.isdecimal() and 0 < int(part) < 2**31) for part in parts
+    ):
+        raise argparse.ArgumentTypeError(
+            "must be an input's name and its sizes, the batch first, as token_ids=1,128, "
+            f"got {text!r}"
+        )
+    return name, tuple(None if part == "?" else int(part) for part in parts)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
+    return value
+
+
+def _whole_number(least: int):
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= 2**31 - 1:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least}, got {text!r}"
+            )
+        return value
+
+    return parse

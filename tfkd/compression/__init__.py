@@ -1,0 +1,1 @@
+"""The whole road: a teacher in, verified files and their report out."""

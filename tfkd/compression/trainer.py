@@ -1,0 +1,259 @@
+"""Fitting models of either Keras the same way on the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from tfkd import output_kind
+from tfkd.data import Data
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.model import backends
+from tfkd.model import task as tasks
+
+#: What a `Trainer` steps with; `"sgd"` has a Nesterov momentum of 0.9.
+OPTIMIZERS = ("adam", "sgd")
+#: `progress(stage, done, total)` is told how far a stage is.
+Progress = Callable[[str, int, int], None]
+
+
+class Trainer:
+    """Fits models of either Keras the same way on the same data.
+
+    A cosine decay to zero, and the loss that `loss_for` gives.
+
+    Args:
+        data: Split three ways; the test part is not looked at.
+        batch_size: Examples per step.
+        seed: Of everything random; set anew before each fit.
+        augment: Function from a batch of `x` to one of the same shape, in TensorFlow
+            operations, applied to the training part.
+        optimizer: One of `OPTIMIZERS`.
+        progress: Called as `progress(stage, epochs_done, epochs)`.
+        task: One of `tfkd.model.task.TASKS`, where it does not follow from labels and outputs.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        *,
+        batch_size: int = 32,
+        seed: int = 0,
+        augment: Callable | None = None,
+        optimizer: str = "adam",
+        progress: Progress | None = None,
+        task: str | None = None,
+    ):
+        self.data, self.batch_size, self.seed, self.augment = data, batch_size, seed, augment
+        self.optimizer = optimizer
+        self.progress = progress or (lambda stage, done, total: None)
+        self._task = None if task is None else tasks.canonical(task)
+        self.histories: dict[str, dict[str, list[float]]] = {}
+
+    def task(self, student) -> str:
+        """Return the task that a student's output and the labels are about."""
+        kind = output_kind.output_kinds(student)[0]
+        shape, y = _output_shape(student), self.data.train.y
+        activation = kind.activation if kind.is_last else None
+        return self._task or tasks.task_of(y, shape, activation=activation)
+
+    def fit(
+        self,
+        stage: str,
+        model,
+        student,
+        epochs: int,
+        learning_rate: float,
+        validate: bool = True,
+        **kwargs,
+    ) -> None:
+        """Train `model` (the student, or a Distiller around it) and keep its history.
+
+        Args:
+            stage: Name in `histories` and for `progress`.
+            model: What `fit` is called on.
+            student: The model that is trained.
+            epochs: Passes over the data.
+            learning_rate: At the start of the cosine.
+            validate: Whether each epoch ends with the validation part.
+            **kwargs: Passed on to `model.fit`.
+        """
+        keras.utils.set_random_seed(self.seed)
+        steps = epochs * -(-len(self.data.train) // self.batch_size)
+        self.compile(model, student, learning_rate, steps)
+        self.progress(stage, 0, epochs)
+        tick = package_of(student).callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
+        )
+        validation = (self.data.validation.x, self.data.validation.y) if validate else None
+        history = model.fit(
+            **self._batches(),
+            epochs=epochs,
+            validation_data=validation,
+            callbacks=[tick],
+            verbose=0,
+            **kwargs,
+        )
+        self.histories[stage] = {
+            name: [float(value) for value in values] for name, values in history.history.items()
+        }
+
+    def compile(self, model, student, learning_rate: float, steps: int) -> None:
+        """Compile `model` for a number of steps, as fits its student's output."""
+        package = package_of(student)
+        schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
+        kind = output_kind.output_kinds(student)[0]
+        activation = kind.activation if kind.is_last else None
+        shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
+        loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
+        metrics = [_metric(package, task, activation)]
+        if self.optimizer == "sgd":
+            optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        else:
+            optimizer = package.optimizers.Adam(schedule)
+        model.compile(optimizer, loss, metrics=metrics)
+        if model is student:  # a Distiller does so itself
+            # Slot variables made inside the step would have TensorFlow trace it twice.
+            optimizer.build(model.trainable_variables)
+
+    def _batches(self):
+        train = self.data.train
+        if self.augment is None:
+            return {"x": train.x, "y": train.y, "batch_size": self.batch_size}
+        import tensorflow as tf
+
+        examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
+        batches = examples.shuffle(len(train), seed=self.seed).batch(self.batch_size)
+        batches = batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)
+        return {"x": batches, "shuffle": False}  # as it is; Keras 3 warns of its own default
+
+
+def _output_shape(model) -> tuple[int | None, ...]:
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
+        raise InputError(
+            f"{model.name!r} must have one output of a known shape to be trained here; train it "
+            "in a Distiller or by its own fit."
+        )
+    return shape
+
+
+def _metric(package, task: str, activation: str | None):
+    """Return what is shown beside the loss: accuracy, or the mean absolute error of values."""
+    if task == "regression":
+        return "mae"
+    if task == "categorical":
+        return "accuracy"
+    threshold = 0.0 if activation == "linear" else 0.5
+
+    def accuracy(y_true, y_pred):
+        return package.metrics.binary_accuracy(y_true, y_pred, threshold=threshold)
+
+    return accuracy
+
+
+def is_classification(y, units: int | None = None, activation: str | None = None) -> bool:
+    """Tell whether labels are of classes or labels, and not values.
+
+    Args:
+        y: Labels (examples, ...).
+        units: Numbers an example the output has, if known: of a single one integers are
+            classes only if they are 0 and 1. `None`: integers, and rows of 0 and 1, are.
+        activation: What the output is known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
+
+    Returns:
+        Whether `tfkd.model.task.task_of` says anything but `"regression"`.
+    """
+    y = np.asarray(y)
+    if units is not None:
+        return tasks.task_of(y, _likely_shape(y, units), activation=activation) != "regression"
+    rows = y.ndim > 1 and y.shape[-1] > 1 and y.dtype.kind == "f"
+    return y.dtype.kind in "biu" or (rows and bool(((y == 0) | (y == 1)).all()))
+
+
+def _likely_shape(y: np.ndarray, units: int) -> tuple[int, ...]:
+    """Return the shape of outputs of so many numbers an example that labels are for."""
+    lead = y.shape[:-1] if y.ndim > 1 and y.shape[-1] in (1, units) else y.shape
+    return (*lead, units)
+
+
+def loss_for(
+    package,
+    activation: str | None,
+    units: int,
+    y,
+    *,
+    shape: tuple[int | None, ...] | None = None,
+    task: str | None = None,
+):
+    """Return the loss that fits a model's output and its labels.
+
+    Args:
+        package: The Keras of the model.
+        activation: Of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
+        units: Numbers an example the output has.
+        y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, values.
+        shape: Of the output with the batch, where it is known; it tells a class number per step
+            from a label per unit.
+        task: One of `tfkd.model.task.TASKS`, where it does not follow from the rest.
+
+    Returns:
+        Cross-entropy for classes (binary for a single unit and for several labels an example),
+        mean squared error for values.
+
+    Raises:
+        InputError: for classes and an output of which it can't be told what it is, class numbers
+            out of range, and labels that don't fit the output.
+    """
+    y = np.asarray(y)
+    shape = shape or _likely_shape(y, units)
+    task = tasks.canonical(task) if task else tasks.task_of(y, shape, activation=activation)
+    if task in ("regression", "anomaly"):
+        return package.losses.MeanSquaredError()
+    squash = "softmax" if task == "categorical" else "sigmoid"
+    if activation not in (squash, "linear"):
+        count = "1 number" if units == 1 else f"{units} classes"
+        count = f"{units} labels" if task == "multilabel" else count
+        raise InputError(
+            f"An output of {count} must end in {squash} or be logits, and this one's activation "
+            f"is {activation or 'not known'}: end the model in such a layer, or give a loss where "
+            "there is an argument for it."
+        )
+    logits = activation == "linear"
+    if task != "categorical":
+        return package.losses.BinaryCrossentropy(from_logits=logits)
+    if y.shape[1:] == tuple(shape[1:]):
+        return package.losses.CategoricalCrossentropy(from_logits=logits)
+    tasks.check_classes(y, units)
+    return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+
+def copy_flags(source, target) -> None:
+    """Set `trainable` in a layer or model, and in all that is in it, to what it is in another.
+
+    Raises:
+        UnsupportedError: if the two don't have the same parts.
+    """
+    before, after = list(source._flatten_layers()), list(target._flatten_layers())
+    if [type(one) for one in before] != [type(one) for one in after]:
+        raise UnsupportedError(
+            f"{source.name!r} ({type(source).__name__}) has other layers inside it when it is "
+            "built again from its configuration."
+        )
+    for one, other in zip(before, after, strict=True):  # outer ones set all that is in them
+        other.trainable = one.trainable
+
+
+def copy_of(model):
+    """Return a model of the same structure, weights and `trainable` flags."""
+    copy = package_of(model).models.clone_model(model)
+    copy_flags(model, copy)  # tf_keras orders weights by them
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def package_of(model):
+    """Return the Keras that a model belongs to."""
+    return backends.tf_keras() if backends.flavour(model) == "tf_keras" else keras

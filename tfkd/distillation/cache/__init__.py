@@ -1,0 +1,1 @@
+"""What the teacher said, kept, so that it runs once an example."""

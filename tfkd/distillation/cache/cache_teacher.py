@@ -1,0 +1,319 @@
+"""What the teacher said, kept, so that it runs once per example and not once per epoch.
+
+Answers are found again by the content of the example, not by its place: a dataset may be
+shuffled and batched anew after its teacher was asked, and an example that the teacher never
+saw (because the pipeline changes it at random) is an error, not a wrong answer.
+
+    dataset ──once──► keys (two 64-bit hashes of each x) + answers ──attach──► Taught(x, answers)
+
+With random augmentation the teacher is asked about the clean image, once, and the student
+sees another view of it in every epoch; seed the random part to repeat a run:
+
+    cache = tfkd.cache_teacher(dataset, teacher)
+
+    def view(taught, y):
+        return tfkd.Taught(augment(taught.x), taught.answers), y
+
+    distiller.fit(cache.attach(dataset).map(view), epochs=20)
+
+A teacher that should see the same augmented view as the student has to run in every step:
+leave the cache out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.distillation import teacher_outputs
+from tfkd.distillation.cache import store as cache_store
+from tfkd.distillation.cache.examples import Examples
+from tfkd.distillation.cache.store import About, Column, Store
+from tfkd.distillation.cache.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
+from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
+from tfkd.distillation.teachers import Teacher, fingerprint_of
+from tfkd.errors import InputError
+from tfkd.loading import file_check
+from tfkd.model.examples import show_signature, signature
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyTeacher, Arrays, Names, PathLike
+
+__all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
+_DTYPES = ("auto", "float16", "float32")
+
+
+def cache_teacher(
+    data: Arrays,
+    teacher: AnyTeacher | None,
+    path: PathLike | None = None,
+    *,
+    dtype: str = "auto",
+    top_k: int | None = None,
+    features: Names = (),
+    task: str | None = None,
+    from_logits: bool | None = None,
+    teacher_inputs: Callable | None = None,
+    batch_size: int = 256,
+    shard_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    trusted: bool = False,
+) -> TeacherCache:
+    """Ask a teacher about every example of a data set, once.
+
+    Choose it when several runs share a teacher, or the teacher is costly: later epochs
+    cost what the student alone does. `Distiller.fit(x, y, cache_teacher=True)` does the
+    same for one call of `fit`.
+
+    Args:
+        data: A finite, batched `tf.data.Dataset` or `keras.utils.PyDataset` (tf_keras:
+            `Sequence`) of `x` or `(x, y, ...)`, or arrays `x` of shape (examples, ...).
+        teacher: Whatever `Distiller` takes as a teacher (but an array).
+        path: A folder to keep the answers in; they are written in shards, and a run that
+            was killed goes on where it stopped. `None` keeps them in memory only.
+        dtype: `"float16"` (2 bytes an answer; three decimal digits), `"float32"`, or
+            `"auto"`: float16 but for regression, and where rounding would cost more than
+            1e-3 of the answers' standard deviation.
+        top_k: Keep only the k largest logits of each example and the mass of the others,
+            spread evenly over them: for thousands of classes. Softmax outputs only.
+        features: Names or paths of teacher layers to keep as well.
+        task: `"categorical"`, `"binary"` or `"regression"`. Defaults to what the teacher's
+            last layer says: softmax, sigmoid, or values that are kept as they are (logits).
+        from_logits: As `teacher_from_logits` of `Distiller`.
+        teacher_inputs: As in `Distiller`: from a batch of `x` to what the teacher takes.
+        batch_size: Examples at a time, for arrays.
+        shard_size: Examples a file of the folder, which is what a kill can lose. Defaults
+            to 4,096, or fewer after a minute of work.
+        progress: Called with the number of examples done.
+        trusted: As in `Distiller`.
+
+    Returns:
+        A `TeacherCache`; give it to `Distiller.fit(..., cache_teacher=cache)`.
+
+    Raises:
+        InputError: for empty or infinite data, data that changes from pass to pass, answers
+            that are not finite, or a folder that is damaged, or holds the answers of another
+            teacher, other data or other settings.
+    """
+    _check_dtype(dtype)
+    if shard_size is not None and not (type(shard_size) is int and shard_size >= 1):
+        raise InputError(f"shard_size must be a whole number of at least 1, got {shard_size!r}.")
+    if not isinstance(teacher, Teacher):
+        with file_check.trusting(trusted):
+            teacher = Teacher(teacher, from_logits, features, teacher_inputs)
+    tasks, shapes = _what_it_gives(teacher, task)
+    _check_top_k(top_k, tasks, shapes)
+    names = _names_of(teacher, len(shapes))
+    # A folder is bound to its teacher; in memory one that can't be hashed will do.
+    known = fingerprint_of(teacher) if path is None else teacher.fingerprint()
+    about = About(names, tasks, shapes, list(features), known)
+    settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
+    settings["from_logits"] = teacher.from_logits
+    examples = Examples(data, min(batch_size, shard_size or batch_size))
+    store = Store(about, dtype, path, settings | {"teacher": about.teacher}, shard_size)
+    if store.complete:
+        return _checked(examples, store)
+    asked = ["regression" if one is None else one for one in tasks]
+
+    def ask(x):
+        outputs, found = teacher.ask(x, asked, shapes)
+        if top_k is not None:
+            outputs = [teacher_outputs.keep_top(one, top_k) for one in outputs]
+        return outputs, found
+
+    return _collect(examples, ask, teacher.in_graph, store, progress)
+
+
+def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
+    """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
+
+    Args:
+        x: Arrays of shape (examples, ...), or a finite dataset.
+        ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
+            isn't asked), and a dict of features.
+        in_graph: Whether `ask` consists of TensorFlow operations.
+        tasks: One of `losses.TASKS` per output.
+        shapes: The outputs' shapes, batch included.
+        names: Their names; `output0`, `output1` ... by default.
+        dtype: As for `cache_teacher`.
+    """
+    _check_dtype(dtype)
+    names = [f"output{i}" for i in range(len(tasks))] if names is None else list(names)
+    about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
+    return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
+
+
+def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.ndarray]:
+    """Return a teacher's outputs, given as arrays, in the form a cache hands on.
+
+    Args:
+        arrays: Logits or values (examples, ...) per output; `None` for one that isn't asked.
+        names: The outputs' names; `output0`, `output1` ... by default.
+    """
+    names = [f"output{i}" for i in range(len(arrays))] if names is None else names
+    values = [None if one is None else np.asarray(one, np.float32) for one in arrays]
+    return TeacherOutputs(names, values).encode()
+
+
+def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCache:
+    """Ask about every example that the store does not hold yet."""
+
+    def encoded(x):
+        outputs, features = ask(x)
+        return TeacherOutputs(store.about.names, list(outputs), features).encode()
+
+    # A Python teacher is called outside any graph: it may run TensorFlow itself, and inside
+    # one it would wait for the thread that waits for it.
+    if in_graph:
+        encoded = _in_graph(encoded, examples)
+    before, done, seen = len(store.known), 0, set()
+    for x in examples:
+        _note_signature(store.about, signature(x))
+        keys = keys_of(x)
+        rows = store.fresh(keys)
+        if len(rows):
+            answers = {name: np.asarray(value) for name, value in encoded(x).items()}
+            _check_answers(answers, len(keys), done)
+            store.add(keys[rows], {name: Column(one[rows]) for name, one in answers.items()})
+        if before:
+            seen.update(keys[:, 0].tolist())
+        done += len(keys)
+        if progress is not None:
+            progress(done)
+    if done == 0:
+        raise InputError("The data holds no examples.")
+    again = keys_of(next(iter(examples)))
+    if any(store.known.get(key) != check for key, check in again.tolist()):
+        raise InputError(CHANGING)
+    if before and len(seen) < len(store.known):
+        raise _of_other_data(store, len(seen))
+    keys, columns = store.finish()
+    return TeacherCache(keys, columns, _of_what_is_there(store.about, columns))
+
+
+def _in_graph(ask, examples: Examples):
+    """Return a function of a batch as one graph, whatever the sizes of the batches."""
+    spec = examples.spec
+    if spec is None:
+        return tf.function(ask, reduce_retracing=True, autograph=False)
+    return tf.function(ask, autograph=False).get_concrete_function(spec)
+
+
+def _of_what_is_there(about: About, columns) -> About:
+    """Return what is known of the outputs that were asked, and the features."""
+    found = [teacher_outputs.parse(name) for name in columns]
+    heads = sorted({index for index, _, _ in found if index is not None})
+    return About(
+        *([given[i] for i in heads] for given in (about.names, about.tasks, about.shapes)),
+        [name for index, name, _ in found if index is None], about.teacher, about.signature,
+    )  # fmt: skip
+
+
+def _checked(examples, store: Store) -> TeacherCache:
+    """Return a complete store's cache, if it is of these examples."""
+    cache = TeacherCache(*store.load(), store.about)
+    seen: set[int] = set()
+    for x in examples:
+        keys = keys_of(x)
+        if cache.rows(keys) is None:
+            raise _of_other_data(store, None)
+        seen.update(keys[:, 0].tolist())
+    if len(seen) != cache.size:
+        raise _of_other_data(store, len(seen))
+    return cache
+
+
+def _of_other_data(store, given) -> InputError:
+    found = "others" if given is None else f"{given} different ones"
+    return InputError(
+        f"The cache in {str(store.path)!r} is of other data ({len(store.known)} examples, {found} "
+        "given); name another folder."
+    )
+
+
+def _note_signature(about: About, given: list) -> None:
+    """Keep what the inputs are; sizes that differ between batches are free."""
+    if not about.signature:
+        about.signature = given
+        return
+    if [one[:2] for one in about.signature] != [one[:2] for one in given]:
+        raise InputError(
+            f"The inputs change from {show_signature(about.signature)} to {show_signature(given)}; "
+            "give all batches the same structure and dtypes (a cache that was begun, too)."
+        )
+    about.signature = [
+        [place, dtype, cache_store.merged(ours, theirs)]
+        for (place, dtype, ours), (_, _, theirs) in zip(about.signature, given, strict=True)
+    ]
+
+
+def _check_answers(answers, count: int, done: int) -> None:
+    short = [f"{n} {v.shape}" for n, v in answers.items() if v.ndim < 1 or len(v) != count]
+    if short:
+        raise InputError(
+            f"The teacher gave {', '.join(short)} for a batch of {count}: it must give one answer "
+            "per example."
+        )
+    for name, value in answers.items():
+        broken = ~np.isfinite(value).reshape(count, -1).all(axis=1)
+        if broken.any():
+            raise InputError(
+                f"The teacher's answers are not all finite (in {name}: {broken.sum()} of the "
+                f"examples {done} to {done + count - 1}, the first is {done + broken.argmax()}): "
+                "check the teacher's weights and its inputs."
+            )
+
+
+def _check_dtype(dtype) -> None:
+    if dtype not in _DTYPES:
+        raise InputError(f"dtype must be 'auto', 'float16' or 'float32', got {dtype!r}.")
+
+
+def _check_top_k(top_k, tasks, shapes) -> None:
+    if top_k is None:
+        return
+    if any(task != "categorical" for task in tasks):
+        kinds = ", ".join("unknown (values or logits)" if t is None else t for t in tasks)
+        raise InputError(
+            f"top_k is for softmax outputs, and this teacher's are: {kinds}. Leave top_k out, or "
+            "say task='categorical' if they are logits of one class out of many."
+        )
+    least = min(shape[-1] for shape in shapes)
+    if not (type(top_k) is int and 1 <= top_k < least):
+        raise InputError(
+            f"top_k must be at least 1 and less than the {least} classes, got {top_k!r}."
+        )
+
+
+def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple]]:
+    """Return task and shape of each output."""
+    shapes = teacher.output_shapes
+    if shapes is None:
+        raise InputError(
+            "The shape of this teacher's outputs is not known before it is asked; "
+            "cache it with Distiller.fit(..., cache_teacher=True), where the student's is."
+        )
+    if task is not None:
+        if task not in ("categorical", "binary", "regression"):
+            raise InputError(f"task must be 'categorical', 'binary' or 'regression', got {task!r}.")
+        return [task] * len(shapes), shapes
+    if teacher.from_logits is True:
+        return [None] * len(shapes), shapes  # values kept as they are
+    names = {"softmax": "categorical", "sigmoid": "binary", "linear": None}
+    source = teacher.sources[0]
+    if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
+        raise InputError(
+            "Say task='categorical', 'binary' or 'regression' for this teacher (and from_logits=, "
+            "where its last layer does not tell): how its answers are kept depends on it."
+        )
+    return [names[one] for one in source.activations], shapes
+
+
+def _names_of(teacher: Teacher, count: int) -> list[str]:
+    """Return the outputs' names; `output0` for one that nobody named."""
+    slots = teacher.outputs.entries
+    names = [slot.label if slot.given else f"output{i}" for i, slot in enumerate(slots)]
+    return names if len(set(names)) == count else [f"output{i}" for i in range(count)]

@@ -1,0 +1,230 @@
+"""`TeacherCache`: a teacher's answers, found again by the bytes of an example."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.distillation import teacher_outputs
+from tfkd.distillation.cache import store
+from tfkd.distillation.cache.examples import Examples, inputs_of, mapped_sequence, sequence_kind
+from tfkd.distillation.cache.store import About, Column
+from tfkd.distillation.teachers import Taught
+from tfkd.errors import InputError
+from tfkd.model.examples import example_keys, keys_at_once, matches, show_signature, signature
+
+if TYPE_CHECKING:
+    from tfkd._typing import Arrays
+
+UNKNOWN = "The teacher was never asked about some examples of this data"
+CHANGING = (
+    f"{UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
+    "augment after it with attach(dataset).map(lambda taught, y: (Taught(augment(taught.x), "
+    "taught.answers), y)), shuffle after padded_batch, or train without the cache."
+)
+_AT_ONCE = 1024  # examples whose keys are computed together
+
+
+class TeacherCache:
+    """A teacher's answers by example, made by `cache_teacher` or opened by `load`.
+
+    Attributes:
+        size: Number of examples.
+        bytes_per_example: Memory that one example's answers and keys take.
+        outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
+            where they have none.
+        shapes: Their shapes, batch included; `None` for the batch and for free sizes.
+        tasks: One of `losses.TASKS` per output, `None` for one that is kept as it is.
+        features: Names of the features.
+        dtypes: Dtype of each answer, `"float16"` or `"float32"`, by output and feature.
+        teacher: Fingerprint of the teacher, or `None` where it can't be hashed.
+        signature: Place, dtype and shape without the batch of each input.
+    """
+
+    def __init__(self, keys: np.ndarray, columns: dict[str, Column], about: About):
+        order = np.argsort(keys[:, 0], kind="stable")
+        self._keys, self._checks = keys[order, 0], keys[order, 1]
+        self._columns = {name: one.take(order) for name, one in columns.items()}
+        self._about = about
+        self.outputs = list(about.names)
+        self.shapes = [(None, *shape[1:]) for shape in about.shapes]
+        self.tasks = list(about.tasks)
+        self.features = list(about.features)
+        self.teacher = about.teacher
+        self.signature = about.signature
+
+    @classmethod
+    def load(cls, path) -> TeacherCache:
+        """Open a folder that `cache_teacher` filled; no teacher is needed.
+
+        Args:
+            path: The folder.
+
+        Raises:
+            InputError: for a folder that holds no cache, is not complete, or is damaged.
+        """
+        path = pathlib.Path(path)
+        if not path.is_dir() or not (path / "manifest.json").exists():
+            raise InputError(
+                f"There is no cache in {str(path)!r}: give a folder that cache_teacher filled."
+            )
+        manifest = store.read_manifest(path)
+        missing = [one["file"] for one in manifest["shards"] if not (path / one["file"]).exists()]
+        if missing or not manifest["complete"] or not manifest["shards"]:
+            lost = f": {', '.join(missing)} is missing" if missing else ""
+            raise InputError(
+                f"The cache in {str(path)!r} is not complete{lost}; call cache_teacher with the "
+                "teacher and the data once more, which asks about what is missing."
+            )
+        keys, columns = store.join(store.read_shards(path, manifest, manifest["shards"]))
+        about = About(
+            *(manifest[n] for n in ("names", "tasks", "shapes", "features")),
+            manifest["teacher"], manifest["signature"],
+        )  # fmt: skip
+        return cls(keys, columns, about)
+
+    def __repr__(self):
+        return (
+            f"TeacherCache({self.size:,} examples, outputs {', '.join(self.outputs)}, "
+            f"{self.bytes_per_example:.0f} bytes an example)"
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of examples."""
+        return len(self._keys)
+
+    @property
+    def bytes_per_example(self) -> float:
+        """Memory that one example's answers and keys take."""
+        total = self._keys.nbytes + self._checks.nbytes
+        return (total + sum(one.nbytes for one in self._columns.values())) / max(1, self.size)
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """Dtype of each answer, by output and feature."""
+        found = {}
+        for key, column in self._columns.items():
+            _, name, part = teacher_outputs.parse(key)
+            if part in ("", "top"):
+                found[name] = column.values.dtype.name
+        return found
+
+    def attach(self, data: Any) -> tf.data.Dataset:
+        """Put the answers beside the inputs.
+
+        Args:
+            data: A batched `tf.data.Dataset` or a `keras.utils.PyDataset` (tf_keras:
+                `Sequence`) of `x`, `(x, y)` or `(x, y, sample_weight)`, or arrays `x` of
+                shape (examples, ...).
+
+        Returns:
+            The dataset with `Taught(x, answers)` in the place of `x`, of the same kind, or a
+            `Taught`; what `Distiller.fit` takes. Augment after it, on `taught.x` alone.
+
+        Raises:
+            InputError: for inputs of another dtype, shape or structure than the cache's, and
+                for examples the teacher was not asked about; from a dataset, when `fit`
+                reaches them.
+        """
+        if isinstance(data, tf.data.Dataset):
+            self._check(signature(inputs_of(data.element_spec)))
+            lookup = self._lookup()
+
+            @tf.autograph.experimental.do_not_convert
+            def add(*element):
+                return (Taught(element[0], lookup(element[0])), *element[1:])
+
+            return data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        if sequence_kind(data) is not None:
+
+            def change(item):
+                rest = item[1:] if type(item) is tuple else ()
+                x = inputs_of(item)
+                return (Taught(x, self._answers(x, CHANGING)), *rest)
+
+            return mapped_sequence(data, change)
+        return Taught(data, self._answers(data, f"{UNKNOWN}; make the cache from the same data."))
+
+    def covers(self, x: Arrays) -> bool:
+        """Tell whether the teacher was asked about every example.
+
+        Args:
+            x: Arrays of shape (examples, ...), nested or not.
+        """
+        return all(self.rows(keys) is not None for keys in map(keys_of, Examples(x, _AT_ONCE)))
+
+    def _check(self, given: list) -> None:
+        """Raise unless inputs have the cache's places, dtypes and shapes."""
+        if not matches(self.signature, given):
+            raise InputError(
+                f"The cache was made from {show_signature(self.signature)}, and this data is "
+                f"{show_signature(given)}: give both the same (examples are found by their bytes)."
+            )
+
+    def rows(self, keys: np.ndarray) -> np.ndarray | None:
+        """Return the row of each key, or `None` if one is not held."""
+        if not len(keys):
+            return np.zeros(0, np.int64)
+        rows = np.minimum(np.searchsorted(self._keys, keys[:, 0]), self.size - 1)
+        same = (self._keys[rows] == keys[:, 0]) & (self._checks[rows] == keys[:, 1])
+        return rows if same.all() else None
+
+    def _answers(self, x, unknown: str) -> dict[str, np.ndarray]:
+        found = []
+        for batch in Examples(x, _AT_ONCE):
+            self._check(signature(batch))
+            rows = self.rows(keys_of(batch))
+            if rows is None:
+                raise InputError(unknown)
+            found.append(rows)
+        rows = np.concatenate(found) if found else np.zeros(0, np.int64)
+        columns = {name: one.take(rows) for name, one in self._columns.items()}
+        if any(one.sizes is not None and len(one) for one in columns.values()):
+            raise InputError("These examples have answers of different shapes; give one batch.")
+        return {name: one.values for name, one in columns.items()}
+
+    def _lookup(self) -> Callable:
+        """Return a function from a batch to its answers, for `tf.data`."""
+        keys, checks = tf.constant(self._keys), tf.constant(self._checks)
+        gathers = {name: _gather(one) for name, one in self._columns.items()}
+
+        def lookup(x):
+            wanted = example_keys(x)
+            rows = tf.searchsorted(keys, wanted[:, 0], out_type=tf.int64)
+            rows = tf.minimum(rows, self.size - 1)
+            found = tf.stack([tf.gather(keys, rows), tf.gather(checks, rows)], 1)
+            known = tf.debugging.Assert(tf.reduce_all(found == wanted), [CHANGING])
+            with tf.control_dependencies([known]):
+                rows = tf.identity(rows)
+            return {name: gather(rows) for name, gather in gathers.items()}
+
+        return lookup
+
+
+def keys_of(x) -> np.ndarray:
+    """Return keys and checks of a batch: int64 (batch, 2)."""
+    return keys_at_once(x)
+
+
+def _gather(column: Column) -> Callable:
+    """Return a function from row numbers to the rows, in a graph."""
+    values = tf.constant(column.values)
+    if column.sizes is None:
+        return lambda rows: tf.gather(values, rows)
+    sizes, starts = tf.constant(column.sizes), tf.constant(column.starts)
+    shape = (None, *column.shape)
+
+    def gather(rows):
+        each = tf.gather(sizes, rows)
+        size = tf.reduce_max(each, 0)
+        with tf.control_dependencies([tf.debugging.assert_equal(each, size[None, :])]):
+            places = tf.gather(starts, rows)[:, None] + tf.range(tf.reduce_prod(size))
+        found = tf.reshape(tf.gather(values, places), tf.concat([[-1], size], 0))
+        return tf.ensure_shape(found, shape)
+
+    return gather

@@ -1,0 +1,142 @@
+"""Callbacks that know of a `Distiller`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import keras
+
+from tfkd.errors import InputError
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel
+
+
+class _ForBothKerases:
+    """What tf_keras's `fit` asks of a callback and Keras 3's callbacks do not have."""
+
+    def _implements_train_batch_hooks(self):
+        return False
+
+    def _implements_test_batch_hooks(self):
+        return False
+
+    def _implements_predict_batch_hooks(self):
+        return False
+
+
+class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
+    """Save the student alone, as Keras's `ModelCheckpoint` saves a model.
+
+    Choose it over `ModelCheckpoint` when what is kept is what will be exported: the file
+    loads as the student, without the distiller, its adapters or its optimizer. To resume
+    training after a kill use Keras's `BackupAndRestore` on the distiller itself. Serves
+    students of both Keras flavours.
+
+    Args:
+        filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted. That of a
+            quantize-aware student is read by `to_tflite` and `tfkd.loading.models.load_model`.
+        **kwargs: As for `keras.callbacks.ModelCheckpoint`: `monitor`, `save_best_only`,
+            `save_weights_only`, `mode`, ...
+
+    Example:
+        >>> import tfkd
+        >>> callback = tfkd.StudentCheckpoint("best.keras", save_best_only=True)
+    """
+
+    def set_model(self, model: AnyModel) -> None:
+        """Point the checkpoint at the distiller's student."""
+        super().set_model(model.student)
+
+    def _implements_train_batch_hooks(self):
+        return self.save_freq != "epoch"
+
+
+class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
+    """Let the teacher teach in the first part of training, and the labels alone after that.
+
+    Sets the distiller's `alpha` to 1 after a number of epochs, when a validation value stops
+    improving, or at whichever comes first. A small student that can't reach its teacher
+    profits from the teacher early and is held back by it late (Cho and Hariharan 2019, "On the
+    Efficacy of Knowledge Distillation", https://arxiv.org/abs/1910.01348). Feature losses stop
+    too. The teacher still runs in every step: `cache_teacher=True` saves that time. `alpha`
+    stays 1 after `fit`. Serves students of both Keras flavours.
+
+    For any other schedule move `alpha` or `temperature` in a callback of your own: both are
+    variables, and assigning a number traces nothing again.
+
+    Args:
+        after: Number of epochs with the teacher; `None` for as long as `monitor` improves.
+        monitor: Name of the value to watch, such as `"val_loss"`; `None` for none.
+        patience: Number of epochs without improvement after which distillation stops.
+        min_delta: Smallest change that counts as an improvement.
+        mode: `"min"`, `"max"`, or `"auto"` where Keras knows the direction, as for losses.
+        start_from_epoch: First epoch that is watched.
+
+    Attributes:
+        stopped_epoch: Number of the last epoch with the teacher, from 0; `None` before it ends.
+
+    Raises:
+        InputError: without `after` and `monitor`, for a negative number, or at the start of
+            training if no loss is compiled: labels alone would teach nothing.
+
+    Example:
+        >>> import tfkd
+        >>> callback = tfkd.StopDistillation(after=30, monitor="val_loss", patience=5)
+    """
+
+    def __init__(
+        self,
+        after: int | None = None,
+        monitor: str | None = None,
+        patience: int = 0,
+        min_delta: float = 0.0,
+        mode: Literal["auto", "min", "max"] = "auto",
+        start_from_epoch: int = 0,
+    ):
+        if after is None and monitor is None:
+            raise InputError(
+                "StopDistillation needs after=, a number of epochs, or monitor=, a name."
+            )
+        for name, value in (("after", after or 0), ("patience", patience)):
+            if value < 0:
+                raise InputError(f"{name} must be >= 0, got {value}.")
+        super().__init__(
+            monitor or "val_loss", min_delta=min_delta, patience=patience, mode=mode,
+            start_from_epoch=start_from_epoch,
+        )  # fmt: skip
+        self.after, self.watches = after, monitor is not None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Check that labels can take over."""
+        super().on_train_begin(logs)
+        self.stopped_epoch = None
+        if not self.model._objective().has_hard:
+            raise InputError(
+                "Once StopDistillation acts, labels teach alone, but no loss is compiled: give "
+                "compile(loss=...)."
+            )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop distillation if its number of epochs is over."""
+        del logs
+        if self.after is not None and epoch >= self.after:
+            self._stop(epoch - 1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop distillation if the watched value has stopped improving."""
+        if not self.watches or self.stopped_epoch is not None:
+            return
+        stops = self.model.stop_training  # of another callback
+        super().on_epoch_end(epoch, logs)
+        if self.stopped_epoch is not None:
+            self.model.stop_training = stops
+            self._stop(epoch)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Do nothing; training was not stopped."""
+
+    def _stop(self, epoch: int):
+        if self.stopped_epoch in (None, epoch):
+            self.stopped_epoch = epoch
+            self.model.alpha = 1.0

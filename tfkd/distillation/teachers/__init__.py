@@ -1,0 +1,38 @@
+"""Whatever can teach, as one thing: an object that answers for a batch with logits or values.
+
+    Keras 3 or tf_keras model, `.keras`, `.h5` ─► ModelSource ────┐
+    SavedModel folder ─────────────────────────► SavedSource ─────┤
+    function of tensors, layer, signature ─────► FunctionSource ──┤
+    callable of arrays ────────────────────────► PythonSource ────┤
+    `.tflite` ─────────────────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
+    array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
+
+`activations` tells logits from probabilities, `sources` opens what was given, `teacher`
+combines and asks.
+"""
+
+from tfkd.distillation.teachers.activations import readable_activation
+from tfkd.distillation.teachers.teacher import (
+    ArrayTeacher,
+    Taught,
+    Teacher,
+    carries_answers,
+    check_shape,
+    check_sizes,
+    fingerprint_of,
+    raise_untaught,
+)
+from tfkd.output_kind import output_activations
+
+__all__ = [
+    "ArrayTeacher",
+    "Taught",
+    "Teacher",
+    "carries_answers",
+    "check_shape",
+    "check_sizes",
+    "fingerprint_of",
+    "output_activations",
+    "raise_untaught",
+    "readable_activation",
+]

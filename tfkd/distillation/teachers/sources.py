@@ -1,0 +1,337 @@
+"""One class per kind of thing that can teach; each knows its inputs and outputs by name.
+
+A source is called with its inputs in flat order (or with a batch as it is, where it doesn't
+know them) and gives its outputs in flat order.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.errors import InputError
+from tfkd.loading import file_check, models, signatures
+from tfkd.model import backends, binding, feature_extractor, graph
+from tfkd.output_kind import OutputKind, output_kinds
+
+
+class Source:
+    """Base of the sources.
+
+    Attributes:
+        name: What a message calls it.
+        inputs: Its inputs; `None` where it takes a batch as it is.
+        outputs: Its outputs; `None` where they show only when it is called.
+        kinds: Of each output, as `output_kinds` gives them; `None` if unknown.
+        in_graph: Whether it runs in TensorFlow, so that XLA can compile it.
+        may_run_tensorflow: Whether it is Python code that may wait for TensorFlow's threads.
+        feature_shapes: Shape of each wanted feature.
+    """
+
+    name: str
+    inputs: binding.Slots | None = None
+    outputs: binding.Slots | None = None
+    kinds: list[OutputKind] | None = None
+    in_graph = True
+    may_run_tensorflow = False
+    feature_shapes: dict = {}  # noqa: RUF012
+
+    @property
+    def activations(self) -> list[str | None] | None:
+        """What each output is, classes along the last axis; `None` if unknown."""
+        if self.kinds is None:
+            return None
+        return [kind.activation if kind.is_last else None for kind in self.kinds]
+
+    def __call__(self, x, wanted: binding.Slots | None):
+        """Answer for a batch.
+
+        Args:
+            x: The inputs in flat order; a batch as it is where `inputs` is `None`.
+            wanted: The student's outputs, or `None` for the source's own.
+
+        Returns:
+            A list with a tensor for each wanted output, `None` for one that it doesn't
+            teach, and a dict from layer name to feature.
+
+        Raises:
+            InputError: where its outputs can't be bound to the wanted ones.
+        """
+        outputs, features = self.run(x)
+        given = binding.slots_of_values(outputs, "output", f"teacher {self.name!r}")
+        ours = self.outputs if self.outputs is not None else given
+        flat = list(graph.leaves(outputs))
+        if wanted is None:
+            return flat, features
+        return [None if i is None else flat[i] for i in wanted.match(ours)], features
+
+    def run(self, x):
+        """Return the outputs in the source's own structure, and features by layer."""
+        raise NotImplementedError
+
+    def identity(self):
+        """Return what decides the answers, for a fingerprint."""
+        raise NotImplementedError
+
+
+class ModelSource(Source):
+    """A Keras model of either flavour."""
+
+    def __init__(self, model, features):
+        self.model, self.name = model, model.name
+        self.tap = feature_extractor.Tap(model, features, "teacher")
+        self.feature_shapes = self.tap.shapes
+        self.inputs = self.tap.inputs
+        if self.inputs is not None:
+            self.outputs = binding.outputs_of(model, "teacher")
+            self.kinds = output_kinds(model)
+
+    def run(self, x):
+        """Return the outputs in the model's structure, and features by layer."""
+        if self.inputs is not None:
+            return self.tap.run(x, training=False)
+        return self.tap(x, training=False)
+
+    def identity(self):
+        """Return the model."""
+        return self.model
+
+
+class FunctionSource(Source):
+    """A function of tensors: a SavedModel's signature or endpoint, a `tf.function`, a layer."""
+
+    def __init__(self, function, name, loaded=None, path=None):
+        self.function, self.name = function, name
+        owner = f"teacher {name!r}"
+        self.inputs = signatures.inputs_of(loaded, function, owner)
+        self.outputs = signatures.outputs_of(function, path, owner)
+        self._dtypes = None
+        if self.inputs is not None:
+            specs = function.structured_input_signature[1]
+            self._dtypes = {name: spec.dtype for name, spec in specs.items()}
+
+    def run(self, x):
+        """Return the outputs in the order of `outputs`, or as the function gives them."""
+        if self._dtypes is not None:
+            names = [slot.name for slot in self.inputs.entries]
+            x = {n: tf.cast(value, self._dtypes[n]) for n, value in zip(names, x, strict=True)}
+            results = self._called(**x)
+        else:
+            results = self._called(x)
+        if self.outputs is not None and isinstance(results, Mapping):
+            results = [results[slot.name] for slot in self.outputs.entries]
+        return results, {}
+
+    def _called(self, *args, **kwargs):
+        try:
+            return self.function(*args, **kwargs)
+        except AssertionError as error:
+            if "variables which have been deleted" not in str(error):
+                raise
+            raise InputError(
+                f"The teacher {self.name!r} is a function of a SavedModel that nothing holds any "
+                "more: keep what tf.saved_model.load returned in a variable, or give that, or the "
+                "path."
+            ) from None
+
+    def identity(self):
+        """Return the function."""
+        return self.function
+
+
+class SavedSource(FunctionSource):
+    """A SavedModel's default signature."""
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        name = os.fspath(path)
+        file_check.check_signature(path, "teacher")
+        try:
+            self.loaded = tf.saved_model.load(name)
+            function = self.loaded.signatures["serving_default"]
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(
+                f"{name!r} is no SavedModel with a 'serving_default' signature: {error}"
+            ) from error
+        super().__init__(function, name, self.loaded, self.path)
+
+    def identity(self):
+        """Return the names and bytes of all files."""
+        files = sorted(p for p in self.path.rglob("*") if p.is_file())
+        return [(str(p.relative_to(self.path)), p.read_bytes()) for p in files]
+
+
+class PythonSource(Source):
+    """A function from NumPy arrays to NumPy arrays; XLA can't compile a step that calls it."""
+
+    in_graph = False
+    may_run_tensorflow = True
+
+    def __init__(self, function, name):
+        self.function, self.name = function, name
+        # Which of its outputs each wanted one is; known once it has run outside a graph.
+        self._order: list[int | None] | None = None
+
+    def __call__(self, x, wanted):
+        """Return the outputs that are wanted, and no features."""
+        wanted = self.outputs if wanted is None else wanted
+        flat = list(graph.leaves(x))
+        shapes = [slot.shape for slot in wanted.entries]
+        # In a graph the heads are fixed while it is traced.
+        order = None if tf.executing_eagerly() else self._order or list(range(len(shapes)))
+
+        def run(*arrays):
+            it = iter(arrays)
+            result = self.function(graph.map_structure(lambda _: next(it), x))
+            found, answers = self._fitting(result, wanted, len(arrays[0]))
+            if order not in (None, found):
+                raise InputError(
+                    f"The teacher {self.name!r} gave outputs of other names than for the first "
+                    f"examples, or not one for each of the student's ({', '.join(wanted.labels)})."
+                )
+            self._order = found
+            return answers
+
+        if tf.executing_eagerly():
+            results = _outside(run, [np.asarray(leaf) for leaf in flat])
+        else:
+            results = tf.numpy_function(run, flat, [tf.float32] * len(shapes), stateful=False)
+        results = results if isinstance(results, (list, tuple)) else [results]
+        for result, shape in zip(results, shapes, strict=True):
+            result.set_shape((None, *shape[1:]))
+        order = self._order if order is None else order
+        return [None if i is None else r for i, r in zip(order, results, strict=True)], {}
+
+    def _fitting(self, result, wanted, examples: int):
+        """Return which output each wanted one is, and the outputs; empty where there is none."""
+        ours = self.outputs
+        if ours is None:
+            ours = binding.slots_of_values(result, "output", f"teacher {self.name!r}")
+        answers = [np.asarray(answer, np.float32) for answer in graph.leaves(result)]
+        order = wanted.match(ours) if len(ours) == len(answers) else [None] * len(wanted)
+        shapes = [(examples, *slot.shape[1:]) for slot in wanted.entries]
+        fits = [i is None or _fits(answers[i].shape, s) for i, s in zip(order, shapes, strict=True)]
+        if not all(fits) or all(i is None for i in order):
+            raise InputError(
+                f"The teacher {self.name!r} gave {show_shapes(a.shape for a in answers)} for a "
+                f"batch of {examples}; the student gives {show_shapes(shapes)}."
+            )
+        empty = [np.zeros((0, *[size or 0 for size in shape[1:]]), np.float32) for shape in shapes]
+        return order, [empty[n] if i is None else answers[i] for n, i in enumerate(order)]
+
+    def identity(self):
+        """Return the function."""
+        return self.function
+
+
+class TFLiteSource(PythonSource):
+    """A `.tflite` file, run in a process of its own."""
+
+    may_run_tensorflow = False
+
+    def __init__(self, path):
+        from tfkd.export.tflite.model import TFLiteModel
+
+        self.file = TFLiteModel.load(path)
+        super().__init__(self._predict, str(path))
+        hidden = {name for pair in self.file.states for name in pair}
+        self.inputs, self.outputs = (
+            self._slots(kind, [info for info in infos if info.name not in hidden])
+            for kind, infos in (("input", self.file.inputs), ("output", self.file.outputs))
+        )
+
+    def identity(self):
+        """Return the file's bytes."""
+        return self.file.data
+
+    def _predict(self, x):
+        outputs = self.file._predict(x if len(self.inputs) > 1 else x[0])
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _slots(self, kind, infos) -> binding.Slots:
+        names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
+        shapes = [(None, *info.shape[1:]) for info in infos]
+        owner = f"teacher {self.name!r}"
+        # Other tools give a file's outputs an order of their own; numbers tell where they do.
+        ordered = signatures.in_order(names) == (names, True)
+        return binding.named(names, kind, owner, ordered=ordered, shapes=shapes)
+
+
+# What TensorFlow runs itself: `tf.function`s, SavedModels' signatures and endpoints.
+_FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.ConcreteFunction)
+
+
+def source_of(given, features) -> Source:
+    """Return the source for one thing that was given as a teacher.
+
+    Raises:
+        InputError: if it can't teach, or features are wanted that it can't show.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        given = _load(pathlib.Path(given))
+    if isinstance(given, Source):
+        source = given
+    elif backends.flavour(given) is not None and hasattr(given, "layers"):
+        return ModelSource(given, features)
+    elif isinstance(given, _FUNCTIONS) or backends.flavour(given) is not None:
+        source = FunctionSource(given, getattr(given, "name", type(given).__name__))
+    elif hasattr(given, "signatures") and "serving_default" in given.signatures:
+        name = type(given).__name__
+        source = FunctionSource(given.signatures["serving_default"], name, given)
+    elif callable(given):
+        source = PythonSource(given, getattr(given, "__qualname__", type(given).__name__))
+    else:
+        raise InputError(
+            "A teacher must be a Keras 3 or tf_keras model, the path of a .keras, .h5, SavedModel "
+            "or .tflite file, a callable, an array of outputs, or a list of these; "
+            f"got {type(given).__name__}."
+        )
+    if features:
+        raise InputError(
+            f"Feature losses need a Keras model as teacher; {source.name!r} shows its outputs only."
+        )
+    return source
+
+
+def _load(path: pathlib.Path):
+    """Open a teacher's file, with whichever Keras wrote it.
+
+    A SavedModel's graph runs, once its operations have been checked; nothing else in a file does.
+    """
+    if not path.exists():
+        raise InputError(f"There is no teacher at {str(path)!r}.")
+    if path.is_dir():
+        return SavedSource(path)
+    if path.suffix == ".tflite":
+        return TFLiteSource(path)
+    if path.suffix not in models.SUFFIXES:
+        raise InputError(
+            f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
+        )
+    return models.load_model(path, "teacher")
+
+
+def _outside(function, arrays: list) -> list:
+    """Call a function outside of the step that is running, as a graph does: in a thread of its own.
+
+    A step that runs eagerly is inside a replica, where Keras's `predict` may not be called.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
+
+
+def _fits(shape, wanted) -> bool:
+    return len(shape) == len(wanted) and all(
+        b in (None, a) for a, b in zip(shape, wanted, strict=True)
+    )
+
+
+def show_shapes(shapes) -> str:
+    """Return shapes as a message shows them."""
+    return ", ".join(str(tuple(shape)) for shape in shapes)

@@ -1,0 +1,591 @@
+"""What is checked of a pair, its settings and its data, before and while it trains.
+
+Checks inside the step are TensorFlow assertions: they stop it before it moves a weight, and
+`told` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfkd.distillation import lessons, teachers
+from tfkd.errors import InputError, TfkdError
+from tfkd.model import graph
+
+_PROBE = 2  # enough to see NaN and shapes; the teacher may be large
+#: What is said inside a graph stands between these in the text of TensorFlow's error.
+_MARK, _END = "tfkd says:", ":tfkd."
+#: What a callable teacher raises, as TensorFlow reports it.
+_FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
+#: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
+_TEMPERATURES = (1e-3, 1e3)
+
+
+def check_number(name: str, value) -> None:
+    """Raise unless alpha is in [0, 1], or the temperature a number that float32 can work with."""
+    if type(value).__module__.startswith("keras.src.distillation"):
+        raise InputError(
+            f"{name} is a {type(value).__name__} of keras.distillation: here the student comes "
+            "first, then the teacher, alpha and temperature; give losses with soft_loss= and "
+            "features=."
+        )
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if name == "alpha":
+        if not 0 <= number <= 1:
+            raise InputError(f"alpha must be in [0, 1], got {value!r}.")
+        return
+    low, high = _TEMPERATURES
+    if not 0 < number < np.inf:
+        raise InputError(f"temperature must be a number > 0, got {value!r}.")
+    if not low <= number <= high:
+        raise InputError(
+            f"temperature must be a number > 0 from {low:g} to {high:g}, got {value!r}: outside, "
+            "float32 can't hold the softened probabilities times T²; usual are 1 to 20."
+        )
+
+
+def check_not_shared(student, models) -> None:
+    """Raise where training the student would change its teacher.
+
+    A frozen part may be shared: nothing trains it.
+
+    Raises:
+        InputError: naming the shared layers, and how to copy.
+    """
+    ours = _moving(student)
+    for model in models:
+        if model is student:
+            raise InputError(
+                f"The student {student.name!r} is its own teacher: what it learns would change "
+                f"what it is taught. {_COPY}"
+            )
+        theirs = {id(variable) for variable in model.weights}
+        shared = sorted({name for key, name in ours.items() if key in theirs})
+        if shared:
+            raise InputError(
+                f"The student {student.name!r} shares layers that are trained with its teacher "
+                f"{model.name!r} ({', '.join(map(repr, shared))}): training would change the "
+                f"teacher. {_COPY} Or freeze what they share (layer.trainable = False)."
+            )
+
+
+_COPY = (
+    "For self-distillation teach with a copy: teacher = keras.models.clone_model(model); "
+    "teacher.set_weights(model.get_weights())."
+)
+
+
+def _moving(model) -> dict[int, str]:
+    """Return the ids of the variables that a step may change, with their layers' names."""
+    if not model.built:
+        return {}
+    found = {id(variable): model.name for variable in model.trainable_weights}
+    for layer in model._flatten_layers():
+        if hasattr(layer, "layers"):
+            continue
+        # Statistics of batch normalization move while it is trained.
+        moves = type(layer).__name__.endswith("BatchNormalization") and layer.trainable
+        found |= {id(v): layer.name for v in (layer.weights if moves else layer.trainable_weights)}
+    return found
+
+
+def check_first_examples(x, y, objective, ask) -> None:
+    """Look at the first examples, and at all labels of arrays, before the first step.
+
+    Args:
+        x: As `fit` got it; a generator can't be looked into.
+        y: As `fit` got it.
+        objective: The `objective.Objective` of the student.
+        ask: What the teacher says of a batch, as `Teacher.ask`; `None` if it needn't be asked.
+
+    Raises:
+        InputError: for no data, labels that don't fit the outputs, or a teacher that can't
+            take the examples or whose answers are not finite.
+    """
+    few, labels = first_examples(x, y)
+    if few is None:
+        return
+    if labels is None:
+        needy = [type(one.soft).__name__ for one in objective.lessons
+                 if one.soft is not None and one.soft.needs_labels]  # fmt: skip
+        if needy:
+            raise InputError(f"{', '.join(needy)} needs labels y; choose another soft_loss.")
+    else:
+        for label, lesson in zip(bound_labels(labels, objective), objective.lessons, strict=True):
+            if label is not None and lesson.reads_labels and not lesson.is_custom:
+                check_labels(np.asarray(label), lesson)
+    if isinstance(few, teachers.Taught) or ask is None:
+        return
+    try:
+        answers, features = ask(few)
+    except (InputError, MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # whatever the teacher's code raises of inputs that aren't its own
+        raise InputError(
+            f"The teacher can't take the first examples, of shape {_shapes(few)} "
+            f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
+            "them with teacher_inputs=function."
+        ) from error
+    names = [lesson.name for lesson in objective.lessons]
+    for name, value in [*zip(names, answers, strict=True), *features.items()]:
+        if value is not None and not np.isfinite(np.asarray(value)).all():
+            raise InputError(
+                f"The teacher's answers for {name!r} hold NaN or infinite values in the first "
+                "examples; check its weights and its inputs."
+            )
+
+
+def bound_labels(y, objective) -> list:
+    """Return the labels of each output, `None` where it has none.
+
+    Args:
+        y: Labels in any form that binds to the outputs.
+        objective: The `objective.Objective` of the student.
+
+    Raises:
+        InputError: for labels that no name or order binds, or a missing one.
+    """
+    outputs = objective.outputs
+    if len(outputs) == 1 and not isinstance(y, dict):
+        return (
+            [next(iter(graph.leaves(y)))] if isinstance(y, (list, tuple)) and len(y) == 1 else [y]
+        )
+    labels = outputs.bind(y, "labels (y)", missing=True)
+    lacking = [
+        lesson.name
+        for lesson, metrics, label in zip(objective.lessons, objective.metrics, labels, strict=True)
+        if label is None and (lesson.reads_labels or metrics)
+    ]
+    if lacking:
+        raise InputError(
+            f"There are no labels for {', '.join(map(repr, lacking))}, which have a loss or a "
+            f"metric that reads them; the outputs of the {outputs.owner} are "
+            f"{', '.join(map(repr, outputs.labels))}: give labels "
+            "for each, or no loss and metric."
+        )
+    return labels
+
+
+def first_examples(x, y, count: int = _PROBE):
+    """Return the first examples and their labels; `(None, None)` for a generator.
+
+    Labels of arrays come whole: they are cheap to read, and the one that is out of range is
+    rarely the first.
+
+    Raises:
+        InputError: for no examples, or different numbers of them.
+    """
+    if isinstance(x, tf.data.Dataset):
+        for element in x.take(1):
+            return _cut(element, lambda leaf: rows_of(leaf, slice(count)))
+        raise InputError("The dataset is empty.")
+    if is_data_set(x):
+        if len(x) == 0:
+            raise InputError("The data holds no examples.")
+        return _cut(x[0], lambda leaf: np.asarray(leaf)[:count])
+    leaves = list(graph.leaves(x))
+    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
+        return None, None
+    labels = [] if y is None else [leaf for leaf in graph.leaves(y) if hasattr(leaf, "__len__")]
+    lengths = {leaf.shape[0] for leaf in leaves} | {len(leaf) for leaf in labels}
+    if 0 in lengths:
+        raise InputError("The data holds no examples.")
+    if len(lengths) > 1:
+        raise InputError(f"x and y have different numbers of examples: {sorted(lengths)}.")
+
+    def few(leaf):
+        first = rows_of(leaf, slice(count))
+        if isinstance(first, tf.SparseTensor):
+            return first
+        return tf.convert_to_tensor(first.toarray() if hasattr(first, "toarray") else first)
+
+    return graph.map_structure(few, x), y
+
+
+def labelled_sample(x, y, count: int):
+    """Return examples from all over the data, their labels, and the examples of a batch.
+
+    Arrays give rows at equal distances, since they may be sorted by class, and no size of a
+    batch; data sets give their first batches. All are `None` where there are no labels, or
+    the data can't be looked into.
+
+    Args:
+        x: As `fit` got it.
+        y: As `fit` got it.
+        count: How many examples, at most.
+    """
+    if y is not None and not is_data_set(x):
+        leaves = list(graph.leaves(x))
+        if not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
+            return None, None, None
+        count = _fewer(leaves, count)
+        step = max(1, leaves[0].shape[0] // count)
+        rows = lambda leaf: rows_of(leaf, slice(0, count * step, step))  # noqa: E731
+        few, labels = first_examples(
+            graph.map_structure(rows, x),
+            graph.map_structure(lambda leaf: None if leaf is None else rows(np.asarray(leaf)), y),
+            count,
+        )
+        return graph.map_structure(_as_keras_feeds, few), labels, None
+    if not is_data_set(x):
+        return None, None, None
+    batches, held, size = [], 0, None
+    for element in _elements(x):
+        size = size or int(next(graph.leaves(element)).shape[0])
+        few, labels = _cut(element, lambda leaf, left=count - held: rows_of(leaf, slice(left)))
+        if labels is None:
+            return None, None, None
+        if not batches and (most := _fewer(list(graph.leaves(few)), count)) < count:
+            count = most
+            few, labels = _cut((few, labels), lambda leaf, most=most: rows_of(leaf, slice(most)))
+        if batches and not _can_follow(batches[0], (few, labels)):
+            break
+        batches.append((few, labels))
+        held += int(next(graph.leaves(few)).shape[0])
+        if held >= count or len(batches) == _BATCHES:
+            break
+    if not batches:
+        return None, None, None
+    if len(batches) > 1:
+        batches = [tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)]
+    return (*batches[0], size)
+
+
+def rows_of(leaf, chosen: slice):
+    """Return rows of an array or tensor; of a sparse tensor too, which can't be indexed."""
+    if not isinstance(leaf, tf.SparseTensor):
+        return leaf[chosen]
+    numbers = range(*chosen.indices(int(leaf.shape[0])))
+    place = tf.math.floordiv(leaf.indices[:, :1] - numbers.start, numbers.step)
+    exact = tf.equal(place * numbers.step + numbers.start, leaf.indices[:, :1])
+    kept = (exact & (place >= 0) & (place < len(numbers)))[:, 0]
+    indices = tf.concat([place, leaf.indices[:, 1:]], axis=1)
+    shape = tf.concat([[len(numbers)], leaf.dense_shape[1:]], axis=0)
+    return tf.SparseTensor(indices[kept], leaf.values[kept], shape)
+
+
+#: Bytes of a sample, at most: a row may be a video.
+_BYTES = 2**28
+
+
+def _fewer(leaves: list, count: int) -> int:
+    """Return how many examples a sample may have, for what each takes."""
+    size = sum(bytes_of_example(leaf) for leaf in leaves if hasattr(leaf, "shape"))
+    return max(1, min(count, _BYTES // max(size, 1)))
+
+
+def bytes_of_example(leaf) -> int:
+    """Return about how much one row of an array or tensor takes; of ragged ones the mean."""
+    if hasattr(leaf, "flat_values"):
+        rows = max(int(leaf.nrows()), 1)
+        return math.prod(leaf.flat_values.shape.as_list()) * 4 // rows
+    return math.prod(int(size) for size in leaf.shape[1:]) * 4
+
+
+def _as_keras_feeds(leaf):
+    """Return a tensor of arrays as `fit` hands it on: floats in Keras's own dtype."""
+    dtype = keras.config.floatx()
+    return tf.cast(leaf, dtype) if leaf.dtype.is_floating and leaf.dtype.name != dtype else leaf
+
+
+#: Batches of a data set that are looked into for a sample, at most: reading them takes time.
+_BATCHES = 16
+
+
+def _elements(x):
+    if isinstance(x, tf.data.Dataset):
+        yield from x.take(_BATCHES)
+    else:
+        yield from (x[i] for i in range(min(len(x), _BATCHES)))
+
+
+def _can_follow(first, other) -> bool:
+    """Tell whether two batches make one longer one."""
+    pairs = zip(graph.leaves(first), graph.leaves(other), strict=True)
+    return all(
+        isinstance(a, (np.ndarray, tf.Tensor))
+        and isinstance(b, (np.ndarray, tf.Tensor))
+        and a.shape[1:] == b.shape[1:]
+        for a, b in pairs
+    )
+
+
+def is_data_set(x) -> bool:
+    """Tell whether data comes in batches that can be looked into: no generator, no arrays."""
+    if isinstance(x, tf.data.Dataset):
+        return True
+    # keras.utils.PyDataset, tf_keras.utils.Sequence
+    return hasattr(x, "__getitem__") and (
+        hasattr(x, "num_batches") or (hasattr(x, "__len__") and hasattr(x, "on_epoch_end"))
+    )
+
+
+def _cut(element, cut):
+    parts = element if isinstance(element, tuple) else (element,)
+    if isinstance(element, teachers.Taught):
+        parts = (element,)
+    few = [graph.map_structure(cut, part) for part in parts[:2]]
+    return few[0], few[1] if len(few) > 1 else None
+
+
+def check_labels(y: np.ndarray, lesson: lessons.Lesson) -> None:
+    """Raise for labels that don't fit their output, naming the first row.
+
+    Args:
+        y: Labels (examples, ...).
+        lesson: How the output learns.
+
+    Raises:
+        InputError: for shapes that would broadcast, and labels that are NaN, negative,
+            fractional or too large.
+    """
+    _check_shape(y, lesson)
+    if y.dtype.kind not in "biuf" or not y.size:
+        return
+    for bad, what in _problems(y, lesson, np):
+        wrong = np.asarray(bad)
+        if wrong.any():
+            row = int(np.argwhere(wrong.reshape(len(y), -1).any(1))[0, 0])
+            value = y[row][wrong[row]] if y.ndim > 1 else y[row : row + 1]
+            raise InputError(f"{what} (row {row}: {np.ravel(value)[0]:g}){_way_out(lesson)}.")
+
+
+def _check_shape(y, lesson):
+    shape, rows, name = lesson.shape, y.shape[1:], lesson.name
+    if _are_numbers(y.shape, lesson):
+        return
+    wanted = tuple(shape[1:])
+    known = tuple(w if w is not None else r for w, r in zip(wanted, rows, strict=False))
+    squeezed = wanted[-1:] == (1,) and rows == known[: len(wanted) - 1]
+    if (rows != known and not squeezed) or (len(rows) != len(wanted) and not squeezed):
+        raise InputError(
+            f"The labels have the shape {y.shape}, but the output {name!r} gives {tuple(shape)}; "
+            "they would broadcast."
+        )
+
+
+def _are_numbers(shape, lesson) -> bool:
+    """Tell whether labels of a shape are class numbers and not rows of classes."""
+    if lesson.task != "categorical":
+        return False
+    if len(shape) < len(lesson.shape):
+        return True
+    return shape[-1] == 1 and lesson.shape[-1] != 1
+
+
+def _problems(y, lesson, np_or_tf):
+    """Yield pairs (which labels are wrong, what is wrong with them)."""
+    isnan = tf.math.is_nan if np_or_tf is tf else np.isnan
+    isinf = tf.math.is_inf if np_or_tf is tf else np.isinf
+    floating = y.dtype.is_floating if np_or_tf is tf else y.dtype.kind == "f"
+    missing = _missing(y, lesson, isnan, floating)
+    there = lambda bad: bad if missing is None else bad & ~missing  # noqa: E731
+    name, classes = lesson.name, lesson.classes
+    if floating:
+        bad = there(isnan(y) | isinf(y))
+        yield bad, f"Labels of the output {name!r} are NaN or infinite"
+    if lesson.task == "categorical" and _are_numbers(tuple(y.shape), lesson):
+        if floating:
+            floor = tf.floor(y) if np_or_tf is tf else np.floor(y)
+            yield (
+                there(y != floor),
+                (f"Labels of the output {name!r} are class numbers with a fraction"),
+            )
+        yield (
+            there(y < 0),
+            (
+                f"Labels of the output {name!r} are negative, and it has {classes} classes (0 to "
+                f"{classes - 1})"
+            ),
+        )
+        large = there(y >= classes)
+        yield (
+            large,
+            (
+                f"The labels go {_how_far(y, large)}, but the output {name!r} has "
+                f"{classes} classes (0 to {classes - 1})"
+            ),
+        )
+    elif lesson.task == "categorical":
+        yield there(y < 0), f"Labels of the output {name!r} are negative shares of a class"
+    elif lesson.task == "binary":
+        yield (
+            there((y < 0) | (y > 1)),
+            (f"Labels of the yes/no output {name!r} must be from 0 to 1"),
+        )
+
+
+def _missing(y, lesson, isnan, floating):
+    """Return which labels stand for a missing one; `None` where none can."""
+    missing = None
+    for value in (lesson.unlabeled, lesson.ignored):
+        if value is None:
+            continue
+        if value != value:
+            found = isnan(y) if floating else None
+        else:
+            found = y == value if isinstance(y, np.ndarray) else lessons.is_value(y, value)
+        if found is not None:
+            missing = found if missing is None else missing | found
+    return missing
+
+
+def _how_far(y, large) -> str:
+    if isinstance(y, np.ndarray):
+        return f"up to {int(y[large].max()) if np.any(large) else 0}"
+    return "past the last class"
+
+
+def _way_out(lesson) -> str:
+    if lesson.unlabeled is None and lesson.ignored is None:
+        return "; mend them, or name the value of missing labels with unlabeled="
+    return ""
+
+
+def assert_labels(y, lesson: lessons.Lesson) -> list:
+    """Return assertions that a batch's labels fit, for inside a step.
+
+    Args:
+        y: Labels of a batch, as the pipeline gave them.
+        lesson: How the output learns.
+    """
+    y = tf.convert_to_tensor(y)
+    if y.dtype == tf.bool or not (y.dtype.is_floating or y.dtype.is_integer):
+        return []
+    if y.dtype == tf.uint64:
+        y = tf.minimum(y, tf.constant(tf.int64.max, tf.uint64))  # no label turns negative
+    if y.dtype.is_integer:
+        y = tf.cast(y, tf.int64)
+    bads = [bad for bad, _ in _problems(y, lesson, tf)]
+    if not bads:
+        return []
+
+    def say():
+        bads, texts = zip(*_problems(y, lesson, tf), strict=True)
+        first = tf.argmax(tf.cast(tf.stack([tf.reduce_any(bad) for bad in bads]), tf.int32))
+        bad = tf.stack(bads)[first]
+        row = tf.reduce_min(tf.where(bad)[:, 0])
+        where = tf.strings.format(" (row {} of the batch: {})", (row, tf.boolean_mask(y, bad)[0]))
+        said = tf.constant(texts)[first]
+        return tf.strings.join([f"{_MARK} ", said, where, f"{_way_out(lesson)}.{_END}"])
+
+    wrong = functools.reduce(tf.logical_or, bads)
+    return [_assertion(tf.logical_not(tf.reduce_any(wrong)), say)]
+
+
+def _assertion(holds, say):
+    """Return an assertion whose message is made only where it fails.
+
+    `tf.debugging.Assert` would put a second branch into the graph. What a branch holds is part of
+    the graph that runs at each step, taken or not; a function that stays one is a single node.
+    """
+    apart = tf.function(say, autograph=False, experimental_attributes={"_noinline": True})
+    text = tf.cond(holds, lambda: tf.constant(""), apart)
+    return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
+
+
+def assert_finite(loss, **values):
+    """Return an assertion that a loss is finite, which says what else is not.
+
+    Args:
+        loss: Scalar.
+        **values: What the loss is made of, by name: nested tensors.
+    """
+
+    def broken(leaf):
+        leaf = leaf.values if isinstance(leaf, tf.SparseTensor) else leaf
+        return tf.logical_not(tf.reduce_all(tf.math.is_finite(tf.cast(leaf, tf.float32))))
+
+    def state(name, nested):
+        floats = [leaf for leaf in graph.leaves(nested) if _is_float(leaf)]
+        wrong = tf.reduce_any(tf.stack(list(map(broken, floats)))) if floats else tf.constant(False)
+        rows = "" if name.startswith("weights") else _broken_rows(floats)
+        return tf.where(wrong, tf.strings.join([f" {name}", rows, ";"]), "")
+
+    def say():
+        found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
+        said = f"{_MARK} The loss is NaN or infinite. Not finite are:"
+        return tf.strings.join(
+            [
+                said,
+                found,
+                f" the step was not taken. Mend what comes in; where only the student "
+                f"is not finite, lower the learning rate or set the optimizer's clipnorm.{_END}",
+            ]
+        )
+
+    return _assertion(tf.math.is_finite(loss), say)
+
+
+def _broken_rows(leaves):
+    """Return which rows of a batch are not finite, in words; nothing where there are no rows."""
+    dense = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) and leaf.shape.rank]
+    if len({leaf.shape[0] for leaf in dense}) != 1:
+        return ""
+    finite = [
+        tf.reduce_all(tf.math.is_finite(leaf), axis=list(range(1, leaf.shape.rank)))
+        for leaf in dense
+    ]
+    bad = tf.logical_not(tf.reduce_all(tf.stack(finite), axis=0))
+    first = tf.reduce_min(tf.where(bad))
+    said = " in {} of {} rows of the batch (the first is {})"
+    return tf.strings.format(said, (tf.math.count_nonzero(bad), tf.size(bad), first))
+
+
+@contextlib.contextmanager
+def told(translate=()):
+    """Turn TensorFlow's errors of assertions made here into `InputError`, and free our own.
+
+    In tf_keras's step our own errors come wrapped, with the code of the step in their text.
+
+    Args:
+        translate: Further pairs (text in TensorFlow's message, what to raise with).
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        text = str(error)
+        for mark, message in translate:
+            if mark in text:
+                raise InputError(message) from None
+        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL) or _FROM_PYTHON.search(text)
+        if found is None:
+            raise
+        raise InputError(found[1].replace("\\'", "'")) from None
+    except tf.errors.UnknownError as error:
+        found = _FROM_PYTHON.search(str(error))
+        if found is None:
+            raise
+        raise InputError(found[1]) from None
+    except TfkdError:
+        raise
+    except Exception as error:
+        cause = error
+        while cause is not None and not isinstance(cause, TfkdError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def _shapes(x) -> str:
+    return ", ".join(str(tuple(leaf.shape)) for leaf in graph.leaves(x))
+
+
+def _is_float(leaf) -> bool:
+    return hasattr(leaf, "dtype") and tf.as_dtype(leaf.dtype).is_floating
+
+
+def first_line(error) -> str:
+    """Return what an error says, in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,431 @@
+"""What a teacher is worth: its score on labelled examples, and the student's on the same.
+
+sample, answers ─► score ─► Score ─► complaint: no better than chance, classes crossed, ...
+                              └─────► difference between two, with its interval
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfkd.distillation import lessons, teachers, validation
+from tfkd.errors import InputError
+from tfkd.intervals import wilson
+from tfkd.model import graph
+
+#: Labelled examples that a teacher is asked about before the first step, at most.
+EXAMPLES = 256
+#: Numbers in all answers together, at most: a score of pixels needs fewer images.
+NUMBERS = 2**24
+#: Fewer elements than this say nothing.
+_ENOUGH = 10
+#: Standard errors above chance that count as better than chance (one-sided, 1 %).
+_Z = 2.33
+#: Above this agreement by chance nearly all labels are of one class, and say nothing either.
+_ONE_CLASS = 0.98
+_BINS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How well answers fit labels.
+
+    Attributes:
+        name: The output's name.
+        metric: `"accuracy"` (of labels, where an example has several) or `"r2"`, the share of
+            the variance of values that is explained.
+        value: The score, as a fraction.
+        interval: Its 95 % interval (Wilson's, for accuracies), or `None` for values.
+        chance: What answers of the same frequencies get that have nothing to do with the
+            examples; 0 for values, 1 where their labels are all equal.
+        standard_errors: How many standard errors the score lies above chance; `None` for values.
+        calibration: Expected calibration error over 15 bins of confidence, or `None`.
+        count: Labelled elements: examples, steps, pixels or labels.
+        crossed: Pairs (label, answer) of classes that the answers swap.
+        hits: Boolean (count,), or the squared errors of values: for paired differences.
+    """
+
+    name: str
+    metric: str
+    value: float
+    interval: tuple[float, float] | None
+    chance: float
+    standard_errors: float | None
+    calibration: float | None
+    count: int
+    crossed: tuple[tuple[int, int], ...] = ()
+    hits: Any = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def beats_chance(self) -> bool | None:
+        """Whether the answers know anything of the labels; `None` where these don't show it."""
+        if self.count < _ENOUGH or self.chance > _ONE_CLASS:
+            return None
+        return self.value > 0 if self.standard_errors is None else self.standard_errors > _Z
+
+    def __str__(self):
+        if self.metric == "r2":
+            return f"R² {self.value:.3f} ({self.count} examples; the mean of the labels gets 0)"
+        low, high = self.interval
+        calibration = "" if self.calibration is None else f", calibration {self.calibration:.3f}"
+        return (
+            f"accuracy {self.value:.3f} ({self.count} labels, 95 % interval {low:.3f} to "
+            f"{high:.3f}; chance {self.chance:.3f}{calibration})"
+        )
+
+
+def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
+    """Hold logits or values against labels.
+
+    Args:
+        answers: Array (examples, ...) of logits, or values for regression, in the output's shape.
+        y: Labels as `fit` takes them.
+        lesson: How the output learns.
+        mask: Boolean array of the answers' leading axes: the elements that count, or `None`.
+
+    Returns:
+        The `Score`, or `None` where nothing is labelled or the labels are the user's own kind.
+    """
+    if y is None or lesson.is_custom:
+        return None
+    labels = lessons.labels_of(y, lesson)
+    answers, y = np.asarray(answers, "float64"), np.asarray(labels.y)
+    known = labels.present if labels.present is not None else labels.known
+    known = _both(None if known is None else np.asarray(known), mask)
+    if lesson.task == "categorical":
+        return _classes(answers, y, known, lesson)
+    y = y.reshape(answers.shape).astype("float64")
+    counts = np.isfinite(y)
+    if known is not None:
+        counts &= np.broadcast_to(_expanded(known, y.ndim), y.shape)
+    if not counts.all():
+        answers, y = answers[counts], y[counts]
+    if not y.size:
+        return None
+    return _yes_no(answers, y, lesson) if lesson.task == "binary" else _values(answers, y, lesson)
+
+
+def _both(known, mask):
+    """Return what is labelled and not masked, or `None` for all."""
+    if known is None or mask is None:
+        return mask if known is None else known
+    rank = max(known.ndim, mask.ndim)
+    return _expanded(known, rank) & _expanded(mask, rank)
+
+
+def _expanded(array, rank: int):
+    return array.reshape(array.shape + (1,) * (rank - array.ndim))
+
+
+def _classes(answers, y, known, lesson) -> Score | None:
+    answers = np.moveaxis(answers, lesson.axis, -1)
+    if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
+        y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
+    elements, classes = answers.shape[:-1], answers.shape[-1]
+    y, answers = y.reshape(-1), answers.reshape(-1, classes)
+    counts = (y >= 0) & (y < classes)  # others are an error, which the step tells
+    if known is not None:
+        counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
+    y, answers = y[counts], answers[counts]
+    if not y.size:
+        return None
+    y, said = y.astype(int), answers.argmax(-1)
+    table = np.zeros((classes, classes))
+    np.add.at(table, (y, said), 1)
+    chance = float(table.sum(0) @ table.sum(1)) / len(y) ** 2
+    p = np.exp(answers - answers.max(-1, keepdims=True))
+    confidence = p.max(-1) / p.sum(-1)
+    return _accuracy(lesson, said == y, chance, confidence, _crossed(table))
+
+
+def _yes_no(answers, y, lesson) -> Score:
+    says, is_yes = answers > 0, y > 0.5
+    if says.ndim == 1:
+        says, is_yes = says[:, None], is_yes[:, None]
+    says, is_yes = says.reshape(-1, says.shape[-1]), is_yes.reshape(-1, is_yes.shape[-1])
+    said, true = says.mean(0), is_yes.mean(0)
+    chance = float((said * true + (1 - said) * (1 - true)).mean())
+    confidence = 1 / (1 + np.exp(-np.abs(answers))).reshape(-1)
+    return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, ())
+
+
+def _values(answers, y, lesson) -> Score:
+    square = np.square(answers - y)
+    spread = float(np.square(y - y.mean(0)).mean())
+    value = 1 - float(square.mean()) / spread if spread else 0.0
+    chance = 0.0 if spread else 1.0  # the mean of equal labels is never wrong
+    hits = square.reshape(-1)
+    return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits)
+
+
+def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
+    count, value = len(hits), float(hits.mean())
+    error = math.sqrt(max(chance * (1 - chance), 1e-12) / count)
+    return Score(
+        lesson.name, "accuracy", value, wilson(value, count), chance, (value - chance) / error,
+        _calibration_error(hits, confidence), count, crossed, hits,
+    )  # fmt: skip
+
+
+def _calibration_error(hits, confidence) -> float:
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    gaps = np.bincount(bins, hits, _BINS) - np.bincount(bins, confidence, _BINS)
+    return float(np.abs(gaps).sum() / counts.sum())
+
+
+def _crossed(table) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of classes that answers exchange: each label mostly gets the other's."""
+    seen = table.sum(1)
+    mostly = table.argmax(1)
+    clear = (seen >= 3) & (table.max(1) > 0.6 * np.maximum(seen, 1))
+    moved = [int(c) for c in np.flatnonzero(clear & (mostly != np.arange(len(table))))]
+    targets = {int(mostly[c]) for c in moved}
+    # A permutation among themselves: every one of them is also what another one gets.
+    if len(moved) < 2 or targets != set(moved):
+        return ()
+    return tuple((c, int(mostly[c])) for c in moved)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Labelled examples that teacher and student are scored on.
+
+    Attributes:
+        x: The examples, as `fit` got them.
+        labels: The labels of each output, or `None`.
+        lessons: How each output learns.
+        part: What they are of: `"validation"` or `"training"`.
+        at_once: Examples that a model is called with at once, at most.
+        masks: Boolean array of each output, the elements that count, or `None`.
+    """
+
+    x: Any
+    labels: list
+    lessons: tuple[lessons.Lesson, ...]
+    part: str
+    at_once: int = 128
+    masks: list | None = None
+
+    def scores(self, answers_of: Callable, who: str) -> list[Score | None]:
+        """Return a score per output; `None` where there is nothing to score.
+
+        Args:
+            answers_of: From a batch of examples to logits or values per output.
+            who: Who answers, for errors.
+
+        Raises:
+            NotFiniteError: if answers are not finite.
+        """
+        batches = [answers_of(batch) for batch in self.batches()]
+        scores = []
+        for i, (lesson, y) in enumerate(zip(self.lessons, self.labels, strict=True)):
+            if y is None or lesson.hard is None or batches[0][i] is None:
+                scores.append(None)
+                continue
+            answers = np.concatenate([np.asarray(batch[i], "float32") for batch in batches])
+            broken = ~np.isfinite(answers).reshape(len(answers), -1).all(1)
+            if broken.any():
+                raise NotFiniteError(
+                    f"The {who} gives NaN or infinite values for {broken.sum()} of {len(broken)} "
+                    f"{self.part} examples ({lesson.name!r}, the first is number "
+                    f"{broken.argmax()} of these); check its weights and its inputs."
+                )
+            scores.append(score(answers, y, lesson, self.masks[i] if self.masks else None))
+        return scores
+
+    def batches(self) -> Iterator:
+        """Yield the examples, as many at once as a model can be expected to take."""
+        leaves = [leaf for leaf in graph.leaves(self.x) if hasattr(leaf, "shape")]
+        size = sum(map(validation.bytes_of_example, leaves))
+        step = max(1, min(self.at_once, _BYTES // max(size, 1)))
+        for start in range(0, int(leaves[0].shape[0]), step):
+            rows = slice(start, start + step)
+            yield graph.map_structure(lambda leaf, r=rows: validation.rows_of(leaf, r), self.x)
+
+    def of_finite_inputs(self) -> Sample | None:
+        """Return the examples whose inputs are finite: the step tells of the others itself."""
+        inputs = self.x.x if isinstance(self.x, teachers.Taught) else self.x
+        finite = None
+        for leaf in graph.leaves(inputs):
+            if isinstance(leaf, (np.ndarray, tf.Tensor)) and tf.as_dtype(leaf.dtype).is_floating:
+                rows = np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1)
+                finite = rows if finite is None else finite & rows
+        if finite is None or finite.all():
+            return self
+        rows = lambda leaf: None if leaf is None else np.asarray(leaf)[finite]  # noqa: E731
+        labels = [rows(y) for y in self.labels]
+        few = dataclasses.replace(self, x=graph.map_structure(rows, self.x), labels=labels)
+        return few if finite.any() else None
+
+    def cut(self) -> Sample | None:
+        """Return as many of the examples as have few enough answers; `None` for none."""
+        numbers = 0
+        for lesson, y in zip(self.lessons, self.labels, strict=True):
+            if y is None or lesson.hard is None:
+                continue
+            shape = np.shape(y)
+            in_rows = len(shape) == len(lesson.shape) and shape[lesson.axis] == lesson.classes
+            more = lesson.classes if lesson.task == "categorical" and not in_rows else 1
+            numbers += math.prod(shape[1:]) * (more or 1)
+        count = NUMBERS // max(numbers, 1)
+        if count >= int(next(graph.leaves(self.x)).shape[0]):
+            return self
+        if not count:
+            return None
+        chosen = slice(count)
+        first = lambda leaf: None if leaf is None else validation.rows_of(leaf, chosen)  # noqa: E731
+        return dataclasses.replace(
+            self, x=graph.map_structure(first, self.x), labels=[first(y) for y in self.labels]
+        )
+
+
+class NotFiniteError(InputError):
+    """Answers that are NaN or infinite: no score, and nothing to learn from."""
+
+
+#: Bytes that a model is called with at once.
+_BYTES = 2**24
+
+
+def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:
+    """Return what is wrong with a teacher, in a sentence or two; empty if nothing is.
+
+    Args:
+        teacher: Its score.
+        part: What it was scored on: "validation" or "training".
+        baseline: The score of the student trained without it, on the same, if known.
+    """
+    said = f"The teacher's {teacher.name!r} scores {teacher} on {part} examples"
+    if teacher.crossed:
+        pairs = ", ".join(f"{label} as {answer}" for label, answer in teacher.crossed)
+        return (
+            f"{said}, and takes classes for each other (labels {pairs}): its classes seem to be "
+            "in another order than the labels'. Reorder them before you distil."
+        )
+    if teacher.beats_chance is False:
+        return (
+            f"{said}: no better than chance. A student can't learn from it; check its weights, "
+            "its preprocessing (teacher_inputs=) and the order of its classes."
+        )
+    if baseline is not None and baseline.value > teacher.value:
+        return (
+            f"{said}; the student trained without it scores {baseline.value:.3f} there. Such a "
+            "teacher may hold the student back: tfkd.compare measures what it is worth."
+        )
+    return ""
+
+
+def conclusion(student: Score, teacher: Score | None, baseline: Score | None, part: str) -> str:
+    """Return the line that ends a training: with the teacher, without it, and the difference.
+
+    Args:
+        student: The student's score.
+        teacher: The teacher's, on the same.
+        baseline: That of the student trained without a teacher, on the same, if known.
+        part: What they were scored on: "validation" or "training".
+    """
+    said = f"Student on {part} examples: {student.metric} {student.value:.3f}"
+    said += "" if teacher is None else f", teacher {teacher.value:.3f}"
+    if student.beats_chance is False:
+        said += ". The student is no better than chance: it is too small, or trained too briefly"
+    if baseline is None:
+        return (
+            f"{said}. What the teacher is worth shows beside the same student trained without it: "
+            "fit(baseline=model), tfkd.compare."
+        )
+    gap, interval = difference(student, baseline)
+    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_between(interval)})"
+    if interval is None or interval[1] >= 0:
+        return said
+    return f"{said}. The teacher made the student worse: keep the other"
+
+
+@dataclasses.dataclass(frozen=True)
+class Worth:
+    """What a teacher was worth: the same student with it and without it, on the same examples.
+
+    Attributes:
+        teacher: The teacher's score.
+        alone: The score of the student that learned from labels alone.
+        taught: That of the student that learned from the teacher too.
+        part: Of what the examples are.
+    """
+
+    teacher: Score
+    alone: Score
+    taught: Score
+    part: str = "validation"
+
+    @property
+    def helps(self) -> bool:
+        """Whether the taught student is at least as good as the other."""
+        return self.taught.value >= self.alone.value
+
+    @property
+    def harms(self) -> bool:
+        """Whether the taught student is worse by more than the interval of the difference."""
+        interval = difference(self.taught, self.alone)[1]
+        return interval is not None and interval[1] < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        gap, interval = difference(self.taught, self.alone)
+        return {
+            "metric": self.taught.metric,
+            "part": self.part,
+            "examples": self.taught.count,
+            "teacher": self.teacher.value,
+            "teacher_calibration_error": self.teacher.calibration,
+            "chance": self.teacher.chance,
+            "alone": self.alone.value,
+            "taught": self.taught.value,
+            "difference": gap,
+            "ci95": None if interval is None else list(interval),
+            "kept": "taught" if self.helps else "alone",
+            "summary": str(self),
+        }
+
+    def __str__(self):
+        gap, interval = difference(self.taught, self.alone)
+        kept = "with" if self.helps else "without"
+        return (
+            f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
+            f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
+            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_between(interval)}). "
+            f"Kept is the student trained {kept} the teacher."
+        )
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return "one label gives no interval"
+    return f"95 % {interval[0]:+.3f} to {interval[1]:+.3f}"
+
+
+def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | None]:
+    """Return one score minus another on the same elements, and its 95 % interval.
+
+    One element gives no interval: it is `None`.
+
+    Paired: what both have right or wrong alike does not widen the interval.
+
+    Args:
+        one: A score.
+        other: Another, of the same elements in the same order.
+    """
+    gaps = np.asarray(one.hits, "float64") - np.asarray(other.hits, "float64")
+    value = one.value - other.value
+    if len(gaps) < 2:
+        return value, None
+    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
+    if one.metric == "r2":
+        total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
+        error = error / total if total else 0.0
+    return value, (value - 1.96 * error, value + 1.96 * error)

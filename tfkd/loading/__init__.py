@@ -1,0 +1,1 @@
+"""A saved model: checked as data, then read by the Keras that wrote it."""

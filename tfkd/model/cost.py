@@ -1,0 +1,204 @@
+"""What a model costs: parameters, multiply-accumulates and bytes, per layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from tfkd.model import graph
+from tfkd.tables import Printed, aligned
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs for one example.
+
+    Attributes:
+        name: Path of the layer in the model.
+        kind: Its class name.
+        parameters: Number of weights, trained or not. Zero at a shared layer's later calls.
+        macs: Multiply-accumulate operations for one example, or `None` where the size of
+            the work is not known (a free spatial size, a layer without a rule).
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    macs: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCost(Printed):
+    """What a model costs, layer by layer.
+
+    Attributes:
+        layers: One `LayerCost` per call of a layer.
+    """
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates for one example; `None` if a layer's are not known."""
+        macs = [layer.macs for layer in self.layers]
+        return None if None in macs else sum(macs)
+
+    @property
+    def float32_bytes(self) -> int:
+        """Bytes of the weights as float32."""
+        return 4 * self.parameters
+
+    def to_json(self) -> dict:
+        """Return the figures as plain values."""
+        layers = [dataclasses.asdict(layer) for layer in self.layers]
+        return {
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "float32_bytes": self.float32_bytes,
+            "layers": layers,
+        }
+
+    def describe(self) -> str:
+        """Return a table as text: a line per layer, and the sums."""
+        rows = [("layer", "class", "parameters", "MACs")]
+        for one in (*self.layers, LayerCost("all", "", self.parameters, self.macs)):
+            macs = "unknown" if one.macs is None else f"{one.macs:,}"
+            rows.append((one.name, one.kind, f"{one.parameters:,}", macs))
+        return "\n".join(aligned(rows, left=2))
+
+
+def measure(model) -> ModelCost:
+    """Count parameters and multiply-accumulates of a model.
+
+    Only kernels count as MACs (convolutions, dense and recurrent layers), as is usual in
+    the field (MLPerf Tiny, tf.profiler's FLOPs divided by two); element-wise work is zero.
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras.
+
+    Returns:
+        A `ModelCost`.
+
+    Example:
+        >>> import keras
+        >>> from tfkd import cost
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> cost.measure(model).parameters, cost.measure(model).macs
+        (36, 32)
+    """
+    return count(graph.walk(model))
+
+
+def count(walked: graph.Graph, shape_of: Callable | None = None) -> ModelCost:
+    """Count what a graph would cost if its weights had other shapes.
+
+    Args:
+        walked: The walk of a model.
+        shape_of: Weight → its shape, as a tuple; defaults to the shape it has. It must not
+            change what a spatial axis or a sequence holds.
+
+    Returns:
+        A `ModelCost`.
+    """
+    shape_of = shape_of or (lambda weight: tuple(weight.shape))
+    layers, seen = [], set()
+    for call in walked.calls:
+        layer = call.layer
+        inner = getattr(layer, "layer", layer) if "Quantize" in type(layer).__name__ else layer
+        weights = list(getattr(inner, "weights", ()))
+        if inner is not layer:
+            # A tfmot wrapper adds ranges and step counters of its own, and takes the kernels
+            # it quantizes away from the layer inside.
+            weights += [weight for weight, *_ in getattr(layer, "_weight_vars", [])]
+        if id(layer) in seen or type(layer).__name__ == "QuantizeLayer":
+            weights = []
+        seen.add(id(layer))
+        layers.append(
+            LayerCost(
+                call.name,
+                type(inner).__name__,
+                sum(math.prod(shape_of(weight)) for weight in weights),
+                _macs(inner, call, shape_of),
+            )
+        )
+    return ModelCost(tuple(layers))
+
+
+def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
+    kind = type(layer).__name__
+    inputs, outputs = [tensor.shape for tensor in call.inputs], call.outputs[0].shape
+    if kind in _KERNEL_ONCE_PER_OUTPUT:
+        kernels = [_kernel(layer, name) for name in _KERNEL_ONCE_PER_OUTPUT[kind]]
+        positions = _positions(outputs, layer)
+    elif kind in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"):
+        kernels, positions = [layer.kernel], _positions(inputs[0], layer)
+    elif kind == "Dense":
+        kernels, positions = [layer.kernel], _product(outputs[1:-1])
+    elif kind == "TimeDistributed" and type(layer.layer).__name__ == "Dense":
+        kernels, positions = [layer.layer.kernel], _product(outputs[1:-1])
+    elif kind in _RECURRENT:
+        kernels, positions = _recurrent_kernels(layer), inputs[0][1]
+    elif kind == "Bidirectional" and type(layer.forward_layer).__name__ in _RECURRENT:
+        both = (layer.forward_layer, layer.backward_layer)
+        kernels = [kernel for one in both for kernel in _recurrent_kernels(one)]
+        positions = inputs[0][1]
+    elif kind == "MultiHeadAttention":
+        return _attention(layer, inputs, shape_of)
+    elif kind in ("Bidirectional", "TimeDistributed", "EinsumDense"):
+        return None
+    else:
+        return 0
+    once = sum(math.prod(shape_of(kernel)) for kernel in kernels)
+    return None if positions is None else positions * once
+
+
+def _attention(layer, inputs, shape_of) -> int | None:
+    """Four projections, the scores of each pair of positions, and their weighted sums."""
+    if len(inputs[0]) != 3 or any(shape[1] is None for shape in inputs):
+        return None
+    query, key, value, output = (
+        shape_of(getattr(layer, f"_{name}_dense").kernel)
+        for name in ("query", "key", "value", "output")
+    )
+    queries, keys = inputs[0][1], inputs[-1][1]
+    return (
+        queries * (math.prod(query) + math.prod(output))
+        + keys * (math.prod(key) + math.prod(value))
+        + queries * keys * (math.prod(query[1:]) + math.prod(value[1:]))
+    )
+
+
+_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
+
+
+def _recurrent_kernels(layer) -> list:
+    return [layer.cell.kernel, layer.cell.recurrent_kernel]
+
+
+# Layers that apply each weight of these kernels once per output position.
+_KERNEL_ONCE_PER_OUTPUT = {
+    **{f"Conv{n}D": ("kernel",) for n in (1, 2, 3)},
+    **{f"DepthwiseConv{n}D": ("depthwise_kernel",) for n in (1, 2)},
+    **{f"SeparableConv{n}D": ("depthwise_kernel", "pointwise_kernel") for n in (1, 2)},
+}
+
+
+def _kernel(owner, name: str):
+    # Keras 3 keeps a depthwise kernel as `kernel`; tf_keras names it in full.
+    weight = getattr(owner, name, None)
+    return owner.kernel if weight is None else weight
+
+
+def _positions(shape, layer) -> int | None:
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return _product(shape[1:-1] if last else shape[2:])
+
+
+def _product(sizes) -> int | None:
+    return None if None in sizes else math.prod(sizes)

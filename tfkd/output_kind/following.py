@@ -1,0 +1,132 @@
+"""Following what tensors are through a graph, from the inputs to the outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfkd.errors import UnsupportedError
+from tfkd.model import graph
+from tfkd.output_kind import rules
+from tfkd.output_kind.kinds import Kind, Value
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputKind:
+    """What one output of a model is.
+
+    Attributes:
+        activation: `"softmax"` (probabilities that sum to 1 along `class_axis`), `"sigmoid"`
+            (each a probability by itself), `"linear"` (free values, so logits where classes
+            are wanted), or `None`: it can't be told.
+        class_axis: Of a softmax, counted from 0 with the batch; `None` otherwise.
+        rank: Number of axes of the output with the batch; `None` where it is not known.
+    """
+
+    activation: str | None
+    class_axis: int | None = None
+    rank: int | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the classes, if there are any, are along the last axis."""
+        return self.class_axis is None or self.class_axis + 1 == self.rank
+
+
+def output_kinds(model) -> list[OutputKind]:
+    """Tell what each output of a model is, followed through everything that keeps it so.
+
+    An average of softmaxes, a slice of them or one with moved axes holds probabilities still;
+    a sum of softmaxes and logits holds neither, and what a layer of the user's own makes can't
+    be known.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+
+    Returns:
+        An `OutputKind` per output, flattened as Keras does; of unknown kind for a subclassed
+        model and for one with a `call` of its own, whose graph is not what runs.
+
+    Raises:
+        InputError: if `model` is no Keras model, or a Sequential that is not built.
+
+    Example:
+        >>> import keras
+        >>> x = keras.Input((4,))
+        >>> p, q = (keras.layers.Dense(3, activation="softmax")(x) for _ in range(2))
+        >>> output_kinds(keras.Model(x, [(p + q) / 2, p + q]))[0].activation
+        'softmax'
+    """
+    try:
+        source = graph.walk(model)
+    except (UnsupportedError, ValueError):  # the second from tensors of unknown rank
+        return [OutputKind(None)] * len(getattr(model, "outputs", None) or [None])
+    kinds = follow(source)
+    return [_told(kinds.get(tensor.index), tensor) for tensor in source.output_list]
+
+
+def output_activations(model) -> list[str | None]:
+    """Tell what each output of a model is, classes along the last axis.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+
+    Returns:
+        Per output `"softmax"`, `"sigmoid"` or `"linear"`; `None` where it can't be told, or
+        where the classes of a softmax are not along the last axis (see `output_kinds`).
+    """
+    return [kind.activation if kind.is_last else None for kind in output_kinds(model)]
+
+
+def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
+    """Return what one output of a graph is, as `output_activations` does."""
+    kind = _told(follow(source).get(tensor.index), tensor)
+    return kind.activation if kind.is_last else None
+
+
+def follow(source: graph.Graph, given=()) -> dict[int, Kind | None]:
+    """Return the kind of every tensor of a graph that a call makes.
+
+    One pass over the calls, so that a deep graph needs no deep stack.
+
+    Args:
+        source: The graph.
+        given: Kinds of the inputs, flat, where they are known.
+    """
+    inputs = source.input_list
+    kinds = dict(zip((tensor.index for tensor in inputs), given, strict=False))
+    for call in source.calls:
+        kind = _kind_of(call, kinds)
+        kinds.update((tensor.index, kind) for tensor in call.outputs)
+    return kinds
+
+
+def _kind_of(call: graph.Call, kinds) -> Kind | None:
+    def seen(leaf):
+        if isinstance(leaf, graph.Tensor):
+            return Value(kinds.get(leaf.index), leaf.shape)
+        return leaf
+
+    args, kwargs = graph.map_structure(seen, call.args), graph.map_structure(seen, call.kwargs)
+    values = tuple(leaf for leaf in graph.leaves((args, kwargs)) if isinstance(leaf, Value))
+    if not call.outputs:
+        return None
+    return rules.kind_of_call(
+        rules.Site(call.layer, values, call.outputs[0].shape, args, kwargs), _inside
+    )
+
+
+def _inside(model, values: list[Value]) -> list[Kind | None]:
+    """Follow a model that a layer applies, given what it is applied to."""
+    try:
+        source = graph.walk(model)
+    except (UnsupportedError, ValueError):
+        return [None]
+    kinds = follow(source, [value.kind for value in values])
+    return [kinds.get(tensor.index) for tensor in source.output_list]
+
+
+def _told(kind: Kind | None, tensor: graph.Tensor) -> OutputKind:
+    rank = len(tensor.shape)
+    if kind is None or kind.name == "values" or not kind.is_whole:
+        return OutputKind(None, rank=rank)
+    return OutputKind(kind.name, kind.axis, rank)

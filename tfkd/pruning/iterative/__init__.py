@@ -1,0 +1,1 @@
+"""Prune a little, distil, and go on from the student."""

@@ -1,0 +1,53 @@
+"""What a model takes on the device: the bytes of the file that it becomes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from tfkd.errors import InputError
+from tfkd.model import graph
+
+#: What a weight takes in a file of each format.
+BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "dynamic": 1, "int8": 1}
+
+
+def file_bytes(model, format: str = "int8") -> int:
+    """Return the bytes of the `.tflite` file that a model becomes.
+
+    Calibrated on a little noise where the format calls for data: the size does not depend on it.
+
+    Args:
+        model: A Keras 3 or tf_keras model.
+        format: `"float32"`, `"float16"`, `"dynamic"` or `"int8"`.
+
+    Raises:
+        InputError: for another format.
+        TfkdError: as `tfkd.export.to_tflite` raises.
+    """
+    from tfkd.export import to_tflite
+
+    check_format(format)
+    noise = _noise(graph.walk(model)) if format == "int8" else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that its ranges come from little data
+        return to_tflite(model, format, noise).size
+
+
+def check_format(format: str) -> None:
+    """Raise an `InputError` for a format of which the size can't be told ahead."""
+    if format not in BYTES_PER_WEIGHT:
+        raise InputError(f"format must be one of {tuple(BYTES_PER_WEIGHT)}, got {format!r}.")
+
+
+def _noise(walked: graph.Graph, count: int = 4):
+    """Return examples that a model can be run on: noise, and zeros where it takes integers."""
+    random = np.random.default_rng(0)
+
+    def drawn(tensor: graph.Tensor):
+        shape = (count, *[size or 1 for size in tensor.shape[1:]])
+        noise = random.normal(size=shape) if "float" in tensor.dtype else np.zeros(shape)
+        return noise.astype(tensor.dtype)
+
+    return graph.map_structure(drawn, walked.inputs)

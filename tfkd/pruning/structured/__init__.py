@@ -1,0 +1,1 @@
+"""Whole channels, blocks and heads go; the model becomes smaller and faster."""

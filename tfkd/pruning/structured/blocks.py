@@ -1,0 +1,163 @@
+"""Whole residual blocks: which a model has, which add nothing, and the model without them.
+
+    x ──┬───────────── Add ──        without the block:   x ──
+        └─ the block ──┘
+
+A block is what reaches an Add by one of its inputs and nothing else, where the shapes without it
+are what they were: one that adds nothing goes without loss (layer pruning).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfkd.model import graph
+from tfkd.pruning.structured import rules
+
+# Layers that make zeros of zeros.
+_ZERO_TO_ZERO = (
+    *("ReLU", "LeakyReLU", "PReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
+    *("SpatialDropout3D", "Identity", "Flatten", "Reshape", "Permute"),
+    *(f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)),
+    *(f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)),
+    *("Relu", "Relu6", "LeakyRelu", "Silu", "Gelu", "Tanh"),
+)
+_ZERO_AT_ZERO = ("linear", "relu", "relu6", "tanh", "silu", "swish", "gelu", "elu", "selu")
+_LINEAR = (
+    *("Dense", "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose"),
+    *("Conv3DTranspose", "DepthwiseConv1D", "DepthwiseConv2D"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """What reaches an Add by one of its inputs and nothing else.
+
+    Attributes:
+        add: The call of the Add.
+        position: Which of its inputs.
+        calls: The calls that go with the block, in order; at least one has weights.
+    """
+
+    add: graph.Call
+    position: int
+    calls: tuple[graph.Call, ...]
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers with weights."""
+        return tuple(call.name for call in self.calls if getattr(call.layer, "weights", ()))
+
+
+def find(walked: graph.Graph) -> list[Block]:
+    """Return the blocks of a model, in the order of their Adds."""
+    readers: dict[int, list[graph.Call | None]] = {}
+    for call in walked.calls:
+        for tensor in call.inputs:
+            readers.setdefault(tensor.index, []).append(call)
+    for tensor in walked.output_list:
+        readers.setdefault(tensor.index, []).append(None)
+    found = []
+    for add in walked.calls:
+        if rules.kind_of(add.layer) != "Add" or len(add.inputs) < 2:
+            continue
+        for position in range(len(add.inputs)):
+            block = Block(add, position, _only_for(walked, add, position, readers))
+            left = [one for i, one in enumerate(add.inputs) if i != position]
+            same = any(one.shape == add.outputs[0].shape for one in left)  # nothing is spread out
+            if block.layers and same:
+                found.append(block)
+    return found
+
+
+def _only_for(walked, add, position, readers) -> tuple[graph.Call, ...]:
+    """Return the calls whose results reach nothing but one input of an Add."""
+    inside: dict[int, graph.Call] = {}
+    for call in reversed(walked.calls):  # readers come after what they read
+        of_call = [one for tensor in call.outputs for one in readers.get(tensor.index, [])]
+        makes_it = add.inputs[position] in call.outputs
+        if (makes_it and len(of_call) == 1) or (
+            of_call and all(one is not None and id(one) in inside for one in of_call)
+        ):
+            inside[id(call)] = call
+    return tuple(reversed(inside.values()))
+
+
+def without(walked: graph.Graph, block: Block) -> graph.Graph:
+    """Return the graph without a block; an Add of one input is left out."""
+    left = [one for i, one in enumerate(block.add.inputs) if i != block.position]
+    gone = [*block.calls, *([block.add] if len(left) == 1 else [])]
+    replaced = {block.add.outputs[0].index: left[0]} if len(left) == 1 else {}
+
+    def fill(leaf):
+        return replaced.get(leaf.index, leaf) if isinstance(leaf, graph.Tensor) else leaf
+
+    calls = []
+    for call in walked.calls:
+        if any(call is one for one in gone):
+            continue
+        args, kwargs = ((left,), {}) if call is block.add else (call.args, call.kwargs)
+        args, kwargs = graph.map_structure(fill, args), graph.map_structure(fill, kwargs)
+        calls.append(dataclasses.replace(call, args=args, kwargs=kwargs))
+    return dataclasses.replace(
+        walked, calls=tuple(calls), outputs=graph.map_structure(fill, walked.outputs)
+    )
+
+
+def without_nil(walked: graph.Graph, kept=()) -> tuple[graph.Graph, list[Block]]:
+    """Take away the blocks that add nothing, whatever the input.
+
+    Args:
+        walked: The walk of a model.
+        kept: Layers that stay, and with them the blocks they are in.
+
+    Returns:
+        The graph that is left, and the blocks that went.
+    """
+    gone = []
+    while True:
+        makers = {tensor.index: call for call in walked.calls for tensor in call.outputs}
+        nil = [
+            block
+            for block in find(walked)
+            if _is_zero(block.add.inputs[block.position], makers)
+            and not any(call.layer is one for call in block.calls for one in kept)
+        ]
+        if not nil:
+            return walked, gone
+        gone.append(nil[0])
+        walked = without(walked, nil[0])
+
+
+def _is_zero(tensor: graph.Tensor, makers) -> bool:
+    """Tell whether a tensor is zero for every input, as its layers' weights show."""
+    call = makers.get(tensor.index)
+    if call is None or not call.inputs:
+        return False
+    layer, kind = call.layer, rules.kind_of(call.layer)
+
+    def zero(weight):
+        return weight is None or not np.asarray(weight).any()
+
+    if kind in _ZERO_TO_ZERO:
+        shifted = getattr(layer, "threshold", 0)  # of a ReLU
+        return not shifted and _is_zero(call.inputs[0], makers)
+    if kind == "Add":
+        terms = list(graph.leaves((call.args, call.kwargs)))
+        return all(isinstance(one, graph.Tensor) and _is_zero(one, makers) for one in terms)
+    if kind == "Multiply":
+        return any(_is_zero(one, makers) for one in call.inputs)
+    if kind == "BatchNormalization":
+        return layer.gamma is not None and zero(layer.gamma) and zero(layer.beta)
+    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+    if activation not in _ZERO_AT_ZERO:
+        return False
+    if kind == "Activation":
+        return _is_zero(call.inputs[0], makers)
+    if kind in _LINEAR:
+        given = _is_zero(call.inputs[0], makers)
+        kernel = next(w for w in layer.weights if len(w.shape) > 1)
+        return zero(layer.bias) and (given or zero(kernel))
+    return False

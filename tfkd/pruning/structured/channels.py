@@ -1,0 +1,286 @@
+"""`prune_channels`: a smaller dense model, without the channels that matter least."""
+
+from __future__ import annotations
+
+import numbers
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import cost, graph
+from tfkd.pruning.iterative import file_size
+from tfkd.pruning.structured import blocks as residual_blocks
+from tfkd.pruning.structured import dependency, importance, surgery
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, Criterion, Format, Names
+
+_OF = ("channels", "macs", "parameters", "bytes")
+
+
+def prune_channels(
+    model: AnyModel,
+    amount: float | None = None,
+    *,
+    of: str = "channels",
+    to: int | None = None,
+    criterion: Criterion = "l1",
+    scope: Literal["global", "layer"] = "global",
+    round_to: int = 8,
+    keep: Names = (),
+    blocks: bool = True,
+    data: tuple[Any, Any] | None = None,
+    loss: Any = None,
+    format: Format = "int8",
+    seed: int = 0,
+) -> AnyModel:
+    """Return a smaller model without the channels that matter least.
+
+    Whole channels, filters, units and attention heads go, with all that hangs on them
+    (`dependency`), so the result is an ordinary dense model that is faster everywhere. Choose
+    it before distillation: the student starts from the teacher's weights. Train it afterwards.
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
+        amount: Which part goes at least, in (0, 1): of the channels that may go (those that go
+            together count as one), or of all multiply-accumulates, parameters or bytes.
+        of: `"channels"`, `"macs"`, `"parameters"` or `"bytes"` (of the `.tflite` file), what
+            `amount` or `to` counts.
+        to: Multiply-accumulates, parameters or bytes that may be left, in the place of `amount`.
+        criterion: By what channels are ranked, see `criteria.scores`: `"l1"`, `"l2"`,
+            `"bn_scale"`, `"taylor"`, `"random"` or a function.
+        scope: `"global"` ranks all channels together, `"layer"` each set of coupled layers by
+            itself and takes the same part of each.
+        round_to: What the number of channels of each layer is a multiple of, where it had as
+            many: 8 suits most kernels. Heads are not rounded.
+        keep: Names, or regular expressions that match whole names, of layers whose channels
+            stay.
+        blocks: Whether residual blocks go as a whole that add nothing, for any input: those
+            whose last weights are zero, as after `Slimming`.
+        data: `(x, y)`, for `criterion="taylor"`.
+        loss: A Keras loss, likewise.
+        format: Of the file whose bytes count, as for `to_tflite`.
+        seed: For `criterion="random"`.
+
+    Returns:
+        A Functional model of the same Keras, uncompiled, with the weights that are left.
+        `tfkd_whole` holds the layers that were left whole, by name, and why.
+
+    Raises:
+        InputError: for an amount outside (0, 1), a target that can't be reached (the floor is
+            told), a pattern that matches no layer, a criterion without data.
+        UnsupportedError: for a subclassed model, or one in which nothing can be pruned.
+
+    Example:
+        >>> import keras, tfkd
+        >>> layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(2)]
+        >>> model = keras.Sequential([keras.Input((8,)), *layers])
+        >>> small = tfkd.prune_channels(model, 0.5)
+        >>> [layer.units for layer in small.layers[1:]]
+        [8, 2]
+    """
+    _check(amount, of, to, scope, round_to)
+    importance.check(criterion, data)
+    walked = graph.walk(model)
+    before, kept = cost.count(walked), _kept_layers(walked, keep)
+    nil = []
+    if blocks:
+        walked, nil = residual_blocks.without_nil(walked, kept)
+    found = dependency.of_graph(walked)
+    ranking = _Ranking(found, _groups_of(found, kept), round_to)
+    ranking.order(importance.scores(found, criterion, data, loss, seed), scope)
+    if of == "bytes":
+        groups = _fewest_bytes(model, found, ranking, amount, to, format)
+    else:
+
+        def left(gone):
+            return len(ranking.ordered) - len(gone) if of == "channels" else _left(found, of, gone)
+
+        whole = left([]) if of == "channels" else _known(before, of)
+        most = to if to is not None else (1 - amount) * whole
+        groups = _fewest(ranking, left, most, of)
+    small = surgery.without(found, groups)
+    small.tfkd_whole = dict(found.whole)
+    small.tfkd_blocks = tuple(block.layers for block in nil)
+    return small
+
+
+class _Ranking:
+    """The groups in the order in which they go, and what must be left of each layer."""
+
+    def __init__(self, found: dependency.Dependencies, kept: set[int], round_to: int):
+        self.found, self.round_to = found, round_to
+        self.groups = np.array([group for group in found.groups if group not in kept], int)
+        if not len(self.groups):
+            raise UnsupportedError(
+                "No channel of this model can go: "
+                + (found.reasons or "all are outputs, or kept")
+                + "."
+            )
+        # Of each layer, the group of each of its channels, and what their number is rounded to.
+        self.layers = [
+            (
+                found.roots[labels],
+                round_to if name != "num_heads" and len(labels) >= round_to else 1,
+            )
+            for sizes in found.counts.values()
+            for name, labels in sizes.items()
+        ]
+
+    def order(self, scores: np.ndarray, scope: str) -> None:
+        """Rank the groups, the least important first."""
+        by_group = dict(zip(self.found.groups.tolist(), scores, strict=True))
+        self.groups = np.array([g for g in self.groups.tolist() if np.isfinite(by_group[g])], int)
+        self.score = np.full(len(self.found.roots), np.inf)
+        self.score[self.groups] = [by_group[group] for group in self.groups.tolist()]
+        rank = self.score
+        if scope == "layer":
+            rank = np.full(len(self.found.roots), np.inf)
+            for together in self._coupled():
+                ranked = sorted(together, key=lambda group: (self.score[group], group))
+                rank[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
+        self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
+        if not len(self.ordered):
+            raise InputError(
+                "The criterion says nothing of the channels that may go; take criterion='l1'."
+            )
+
+    def _coupled(self) -> list[set[int]]:
+        """Return the sets of groups that meet in a layer, directly or by way of others."""
+        sets: list[set[int]] = [{group} for group in self.groups.tolist()]
+        for layer, _ in self.layers:
+            here = set(layer.tolist())
+            touched = [one for one in sets if one & here]
+            if touched:
+                sets = [one for one in sets if not one & here] + [set().union(*touched)]
+        return sets
+
+    def first(self, count: int) -> list[int]:
+        """Return the first groups, without those that would leave a layer too little."""
+        gone = np.zeros(len(self.found.roots), bool)
+        gone[self.ordered[:count]] = True
+        changed = True
+        while changed:
+            changed = False
+            for layer, step in self.layers:
+                left = int((~gone[layer]).sum())
+                wanted = min(len(layer), max(step, -(-left // step) * step))
+                if left >= wanted:
+                    continue
+                there = np.unique(layer[gone[layer]])
+                back = list(there[np.lexsort((there, self.score[there]))])
+                while left < wanted:
+                    group = back.pop()
+                    gone[group] = False
+                    left += int((layer == group).sum())
+                changed = True
+        return np.flatnonzero(gone).tolist()
+
+
+def _left(found: dependency.Dependencies, of: str, groups) -> float:
+    """Return how many multiply-accumulates or parameters a model has without groups."""
+    gone = np.zeros(len(found.roots), bool)
+    gone[list(groups)] = True
+    gone = gone[found.roots]
+
+    def shape_of(variable):
+        shape = list(variable.shape)
+        for axis, labels in found.axes.get(id(variable), {}).items():
+            shape[axis] = int((~gone[labels]).sum())
+        return tuple(shape)
+
+    return _known(cost.count(found.graph, shape_of), of)
+
+
+def _known(measured: cost.ModelCost, of: str) -> int:
+    unknown = [f"{layer.name!r} ({layer.kind})" for layer in measured.layers if layer.macs is None]
+    if of == "macs" and unknown:
+        raise UnsupportedError(
+            f"The multiply-accumulates of {', '.join(unknown)} are not known; give of='channels' "
+            "or of='parameters'."
+        )
+    return getattr(measured, of)
+
+
+def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
+    """Return the fewest groups without which the cost is at most `most`."""
+    everything = ranking.first(len(ranking.ordered))
+    floor, most_of_all = cost_of(everything), cost_of([])
+    most += 1e-6 * most_of_all  # (1 - amount) * whole is not quite what it should be
+    if floor > most:
+        hint = " A smaller round_to leaves less." if ranking.round_to > 1 else ""
+        raise InputError(
+            f"At most {most:,.0f} {of} can't be reached: with the least that each layer must have "
+            f"there are {floor:,.0f} of {most_of_all:,.0f}.{hint}"
+        )
+    low, high = 0, len(ranking.ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if cost_of(ranking.first(middle)) <= most:
+            high = middle
+        else:
+            low = middle + 1
+    return ranking.first(low)
+
+
+def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
+    """Return the fewest groups without which the file is small enough.
+
+    The size of a file is predicted from the number of parameters, and the prediction mended
+    by the files that are made: usually two.
+    """
+    whole = file_size.file_bytes(model, format)
+    most = to if to is not None else (1 - amount) * whole
+    each = file_size.BYTES_PER_WEIGHT[format]
+
+    def of_weights(groups):
+        return each * _left(found, "parameters", groups)
+
+    beside = whole - of_weights([])
+    while True:
+        groups = _fewest(
+            ranking,
+            lambda gone, beside=beside: beside + of_weights(gone),
+            most,
+            f"bytes of {format}",
+        )
+        actual = file_size.file_bytes(surgery.without(found, groups), format)
+        if actual <= most:
+            return groups
+        beside = actual - of_weights(groups)
+
+
+def _kept_layers(walked: graph.Graph, keep) -> list:
+    """Return the layers that the user keeps."""
+    layers = dict(walked.layers)
+    names = {path: {path, layer.name} for path, layer in layers.items()}
+    return [layers[path] for path in graph.matching(names, keep, "keep")]
+
+
+def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
+    """Return the groups in the outputs of layers."""
+    groups: set[int] = set()
+    for layer in layers:
+        inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+        for one in (layer, getattr(layer, "layer", None), *inner):
+            for labels in found.counts.get(id(one), {}).values():
+                groups |= set(found.roots[labels].tolist())
+    return groups
+
+
+def _check(amount, of, to, scope, round_to):
+    problems = []
+    if of not in _OF:
+        problems.append(f"of must be one of {_OF}, got {of!r}")
+    if scope not in ("global", "layer"):
+        problems.append(f"scope must be 'global' or 'layer', got {scope!r}")
+    if not isinstance(round_to, int) or round_to < 1:
+        problems.append(f"round_to must be an integer of at least 1, got {round_to!r}")
+    if (amount is None) == (to is None):
+        problems.append("give either amount or to")
+    elif to is None and not (isinstance(amount, numbers.Real) and 0 < amount < 1):
+        problems.append(f"amount must lie between 0 and 1, got {amount!r}")
+    elif to is not None and (of == "channels" or not isinstance(to, numbers.Real) or to <= 0):
+        problems.append(f"to is a number of macs, parameters or bytes > 0, got {to!r} of {of}")
+    raise_all(problems)

@@ -1,0 +1,106 @@
+"""A model without some of its channels: smaller layers, the weights that are left carried over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.compression import trainer
+from tfkd.errors import UnsupportedError
+from tfkd.model import backends, graph
+from tfkd.pruning.structured import rules
+from tfkd.pruning.structured.dependency import Dependencies
+
+
+def without(found: Dependencies, groups) -> object:
+    """Build the model that is left when groups of channels are taken away.
+
+    Args:
+        found: Of the model.
+        groups: Numbers of the groups that go.
+
+    Returns:
+        A new Functional model of the same Keras; layers of nested models stand in it by
+        themselves, with the name of their path.
+
+    Raises:
+        UnsupportedError: if a layer can't be built from its configuration.
+    """
+    gone = np.zeros(len(found.roots), bool)
+    gone[np.asarray(groups, int)] = True
+    gone = gone[found.roots]
+    package = backends.keras() if found.graph.flavour == "keras" else backends.tf_keras()
+    made: dict[int, object] = {}
+    names = {tensor.name for tensor in found.graph.input_list}
+
+    def apply(call: graph.Call, args, kwargs):
+        if not isinstance(call.layer, package.layers.Layer):
+            return call.layer(*args, **kwargs)  # an operation of Keras 3
+        if id(call.layer) not in made:
+            name = call.name.replace("/", "_")
+            while name in names:  # a/b of a nested model, beside a_b
+                name += "_"
+            names.add(name)
+            made[id(call.layer)] = _smaller(call.layer, call.name, name, found, gone)
+        return made[id(call.layer)](*args, **kwargs)
+
+    model = graph.rebuild(found.graph, package, apply)
+    for _, layer in found.graph.layers:
+        if id(layer) in made:
+            _carry_over(layer, made[id(layer)], found, gone)
+    return model
+
+
+def _smaller(layer, path: str, name: str, found: Dependencies, gone):
+    config = layer.get_config()
+    kind = rules.kind_of(layer)
+    if kind == "Bidirectional":
+        for key, inner in (
+            ("layer", layer.forward_layer),
+            ("backward_layer", layer.backward_layer),
+        ):
+            if config.get(key):
+                _resize_inner(config[key], inner, found, gone)
+    elif kind == "TimeDistributed":
+        _resize_inner(config["layer"], layer.layer, found, gone)
+    else:
+        _resize(config, layer, found, gone)
+    if id(layer) in found.shapes:
+        *rest, _ = layer.target_shape
+        left = int((~gone[found.shapes[id(layer)]]).sum())
+        config["target_shape"] = (*rest, left)
+    config["name"] = name
+    try:
+        new = type(layer).from_config(config)
+    except (TypeError, ValueError, KeyError) as error:
+        raise UnsupportedError(
+            f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
+            f"configuration: {error}"
+        ) from error
+    return new
+
+
+def _resize_inner(saved: dict, layer, found: Dependencies, gone):
+    saved.pop("build_config", None)  # it holds the old shapes
+    _resize(saved["config"], layer, found, gone)
+
+
+def _resize(config: dict, layer, found: Dependencies, gone):
+    for key, labels in found.counts.get(id(layer), {}).items():
+        left = int((~gone[labels]).sum())
+        config[key] = (left,) if key == "output_shape" else left
+    for key in ("query_shape", "key_shape", "value_shape"):  # a tf_keras attention's old ones
+        if config.get(key) is not None:
+            kernel = getattr(layer, f"_{key.split('_')[0]}_dense").kernel
+            left = int((~gone[found.axes[id(kernel)][0]]).sum())
+            config[key] = [*list(config[key])[:-1], left]
+
+
+def _carry_over(old, new, found: Dependencies, gone):
+    trainer.copy_flags(old, new)
+    values = []
+    for variable in old.weights:
+        value = variable.numpy()
+        for axis, labels in found.axes.get(id(variable), {}).items():
+            value = np.compress(~gone[labels], value, axis % value.ndim)
+        values.append(value)
+    new.set_weights(values)

@@ -1,0 +1,1 @@
+"""Single weights become zero, or few values; the compressed file becomes smaller."""

@@ -1,0 +1,182 @@
+"""`cluster_weights`: a model that trains with a few different values in each kernel."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import backends
+from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import AnyModel, Names
+
+_INITS = {
+    "kmeans++": "KMEANS_PLUS_PLUS",
+    "density": "DENSITY_BASED",
+    "linear": "LINEAR",
+    "random": "RANDOM",
+}
+
+
+def cluster_weights(
+    model: AnyModel, clusters: int = 16, *, skip: Names = (), init: str = "kmeans++"
+) -> tf_keras.Model:
+    """Return a copy of a model in which each kernel has a few different values.
+
+    Choose it for a smaller download or flash image where zeros cost too much accuracy: few
+    different values compress too. They make nothing faster. tfmot's wrappers train the values
+    and which weight has which (Han et al. 2016, https://arxiv.org/abs/1510.00149). Train the
+    result, then `strip_clustering`; and for int8 `quantize_aware(stripped,
+    preserve="clusters")`. The int8 file rounds each output channel with a scale of its own, so
+    that each channel, not each kernel, then has at most so many values.
+
+    Args:
+        model: A built and trained Functional or Sequential model, Keras 3 or tf_keras; it is
+            not changed. A Keras 3 model is translated first (see `translate`).
+        clusters: Different values in each kernel, at most; at least 2, and 3 for a kernel with
+            zeros.
+        skip: Names, or regular expressions that match whole names, of layers left as they are.
+        init: Where the values start: `"kmeans++"`, `"density"` (as many weights each),
+            `"linear"` (evenly spaced) or `"random"`.
+
+    Returns:
+        A `tf_keras.Model`, uncompiled. `tfkd_whole` holds the layers that are not clustered, by
+        name, and why.
+
+    Raises:
+        InputError: for fewer than two clusters, an unknown init, or a pattern that matches no
+            layer.
+        UnsupportedError: for a subclassed model, one in which nothing can be clustered, or two
+            clusters and a kernel with zeros.
+
+    Example:
+        >>> import keras, numpy as np, tfkd
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> clustered = tfkd.cluster_weights(model, 4)
+        >>> len(np.unique(tfkd.strip_clustering(clustered, model).get_weights()[0])) <= 4
+        True
+    """
+    problems = []
+    if type(clusters) is not int or clusters < 2:
+        problems.append(f"clusters must be an integer of at least 2, got {clusters!r}")
+    if init not in _INITS:
+        problems.append(f"init must be one of {tuple(_INITS)}, got {init!r}")
+    raise_all(problems)
+    tfmot = backends.tfmot()
+    centroids = tfmot.clustering.keras.CentroidInitialization[_INITS[init]]
+    from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import (
+        ClusteringRegistry,
+    )
+
+    def rule(layer, calls):
+        kind = type(layer).__name__
+        if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
+            return None
+        found = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
+        if not layer.trainable or is_frozen(layer, [weight for _, weight in found]):
+            return "it is frozen"
+        if not found:
+            return f"tfmot leaves the kernels of {kind} as they are"
+        least = min(int(np.prod(weight.shape)) for _, weight in found)
+        if least <= clusters:
+            return f"it has a kernel of {least} weights"
+        whole = [int(np.count_nonzero(weight)) for _, weight in found]
+        sizes = [int(np.prod(weight.shape)) for _, weight in found]
+        pruned = whole != sizes and min(whole) > 0
+        if pruned and min(whole) < clusters:
+            return f"it has a kernel of {min(whole)} weights that are not zero"
+        if pruned and clusters == 2:
+            raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
+        return wrapper(hasattr(layer, "cell") or kind == "Bidirectional")(
+            layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name
+        )
+
+    return wrapped(model, skip, rule)
+
+
+def strip_clustering(clustered: tf_keras.Model, model: AnyModel) -> AnyModel:
+    """Return a copy of a model with the few values that `cluster_weights` led to.
+
+    Args:
+        clustered: A model made by `cluster_weights(model)`, trained since.
+        model: The model it was made from, Keras 3 or tf_keras; it is not changed.
+
+    Returns:
+        A model of the same class, structure and Keras as `model`.
+
+    Raises:
+        InputError: if `clustered` was not made from such a model.
+    """
+    if not any(hasattr(layer, "cluster_centroids") for layer in clustered.layers):
+        raise InputError(f"The model {clustered.name!r} does not come from cluster_weights.")
+    return carried_back(clustered, model, unwrapped)
+
+
+def unwrapped(layer):
+    """Return a layer like the one in a wrapper, with clustered weights; others as they are."""
+    if not hasattr(layer, "cluster_centroids"):
+        return layer
+    layer.update_clustered_weights_associations()  # as every forward pass does
+    values = layer.layer.get_weights()
+    # tfmot has put tensors where the clustered variables were.
+    for position, name in sorted(layer.position_original_weights.items()):
+        values.insert(position, np.asarray(layer.get_weight_from_layer(name)))
+    plain = type(layer.layer).from_config(layer.layer.get_config())
+    plain.build(layer.build_input_shape)
+    plain.set_weights(values)
+    return plain
+
+
+@functools.cache
+def wrapper(recurrent: bool = False):
+    """Return the wrapper of a clustered layer: tfmot's, which does not hand `training` on."""
+    backends.tfmot()
+    import tensorflow as tf
+    from tensorflow_model_optimization.python.core.clustering.keras import cluster_wrapper
+
+    kind = "ClusterWeightsRNN" if recurrent else "ClusterWeights"
+
+    class Clustered(getattr(cluster_wrapper, kind)):
+        """A layer whose kernels have few values, and its zeros where it had some.
+
+        tfmot's keeps no note of the zeros in a file, and trains what is frozen.
+        """
+
+        def build(self, input_shape):
+            super().build(input_shape)
+            for name in self.sparsity_masks:
+                weight = self.original_clusterable_weights[name]
+                mask = self.add_weight(f"sparsity_{name}", weight.shape, trainable=False)
+                mask.assign(np.asarray(weight) != 0)
+                self.sparsity_masks[name] = mask
+
+        def update_clustered_weights_associations(self):
+            for name in self.sparsity_masks:
+                # In a file that was read the values are others than those of `build`.
+                self.zero_idx[name] = tf.argmin(tf.abs(self.cluster_centroids[name]), axis=-1)
+            super().update_clustered_weights_associations()
+
+        @property
+        def trainable_weights(self):
+            return super().trainable_weights if self.trainable else []
+
+        @property
+        def non_trainable_weights(self):
+            frozen = [] if self.trainable else self._trainable_weights
+            return super().non_trainable_weights + frozen
+
+        def call(self, inputs, *args, training=None, **kwargs):
+            self.update_clustered_weights_associations()
+            return called(self.layer, inputs, args, kwargs)
+
+        def compute_mask(self, inputs, mask=None):
+            return self.layer.compute_mask(inputs, mask)
+
+    Clustered.__name__ = Clustered.__qualname__ = kind
+    return backends.tf_keras().utils.register_keras_serializable("tfkd", kind)(Clustered)

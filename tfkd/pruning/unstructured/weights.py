@@ -1,0 +1,365 @@
+"""`prune_weights`: a model that trains with more and more of its weights at zero.
+
+    model ──prune_weights──► sparse ──fit, or a Distiller's──► strip_pruning ──► model with zeros
+
+tfmot chooses the weights and masks them. Its wrapper counts the steps here, so that no callback
+is needed in `fit`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import backends
+from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
+
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import AnyModel, Names
+
+_SCHEDULES = ("polynomial", "constant")
+_EXPONENT = 3
+
+
+def prune_weights(
+    model: AnyModel,
+    amount: float | None = None,
+    *,
+    steps: int | None = None,
+    schedule: str | None = None,
+    start: float = 0.0,
+    frequency: int | None = None,
+    pattern: tuple[int, int] | str | Mapping[str, tuple[int, int]] | None = None,
+    threshold: float | None = None,
+    skip: Names = (),
+) -> tf_keras.Model:
+    """Return a copy of a model in which training sets the smallest weights to zero.
+
+    Choose it for a smaller download or flash image: zeros compress. They make nothing faster by
+    themselves, since kernels multiply with them as with other numbers; `prune_channels` makes
+    models faster. Magnitude pruning with tfmot's masks: each kernel loses its own smallest
+    weights (Zhu & Gupta 2017, https://arxiv.org/abs/1710.01878). Train the result with `fit`, or
+    under a teacher with `Distiller(sparse, teacher).fit`; no callback is needed. Then
+    `strip_pruning`; and for int8 `quantize_aware(stripped, preserve="sparsity")`.
+
+    Kernels of dense, convolutional and recurrent layers and embeddings are pruned; biases and
+    depthwise kernels are not, nor layers that are frozen (`trainable=False`).
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
+            changed. A Keras 3 model is translated first (see `translate`).
+        amount: Which part of each kernel is to be zero, in (0, 1). Defaults to 0.5; for an m:n
+            pattern it is m/n.
+        steps: The optimizer step at which a polynomial schedule reaches `amount`; about half
+            to three quarters of those you train, so that what is left can recover.
+        schedule: `"polynomial"` goes from `start` to `amount`, fast at first, and then leaves
+            the mask as it is; `"constant"` masks the full amount from the first step on.
+            Defaults to `"polynomial"`; an m:n pattern knows `"constant"` alone.
+        start: Which part is zero at first in a polynomial schedule, in [0, amount).
+        frequency: Steps from one choice of weights to the next. Defaults to 100, or to a
+            tenth of `steps` if that is less.
+        pattern: `None` for single weights; `(m, n)` or `"m:n"` for m zeros among every n
+            weights that follow each other along the input channels (fewer in what is left at
+            the end of a row), chosen once, in the first step; `{"block": (rows, columns)}` for
+            blocks of a kernel (inputs, outputs) that are zero as one, ranked by their mean size.
+        threshold: In the place of `amount`: what part of a layer's weights is smaller in size
+            than this is that layer's amount.
+        skip: Names, or regular expressions that match whole names, of layers left dense.
+
+    Returns:
+        A `tf_keras.Model`, uncompiled, with the weights of `model`. `tfkd_whole` holds the
+        layers whose weights are not pruned, by name, and why.
+
+    Raises:
+        InputError: for an amount outside (0, 1), a polynomial schedule without steps, settings
+            that don't go together, or a pattern that matches no layer.
+        UnsupportedError: for a subclassed model, one in which nothing can be pruned, and naming
+            every layer that tfmot can't give the pattern.
+
+    Example:
+        >>> import keras, numpy as np, tfkd
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+        >>> sparse = tfkd.prune_weights(model, 0.75, schedule="constant")
+        >>> sparse.compile("sgd", "mse")
+        >>> history = sparse.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
+        >>> int(np.sum(tfkd.strip_pruning(sparse, model).get_weights()[0] == 0))
+        24
+    """
+    zeros, block = _pattern(pattern)
+    if schedule is None:
+        schedule = "constant" if zeros else "polynomial"
+    _check(amount, steps, schedule, start, frequency, zeros, block, threshold)
+    if amount is None:
+        amount = zeros[0] / zeros[1] if zeros else 0.5
+    amount = float(amount)
+    if frequency is None:
+        frequency = 100 if steps is None else min(100, max(1, steps // 10))
+
+    def rule(layer, calls: int):
+        if type(layer).__name__ == "MultiHeadAttention":
+            return "tfmot's wrapper can't build or call attention"
+        weights = kernels(layer)
+        if not weights:
+            kind = type(layer).__name__
+            return None if weights is None else f"tfmot leaves the kernels of {kind} dense"
+        if is_frozen(layer, weights):
+            return "it is frozen"
+        part = amount
+        if zeros and (reason := _too_narrow(weights, zeros[1])):
+            return reason
+        if zeros or block:
+            _check_fit(layer, weights, block)
+        if threshold is not None:
+            values = np.concatenate([np.ravel(weight) for weight in weights])
+            part = float(np.mean(np.abs(values) < threshold))
+            if part == 0:
+                return f"no weight of it is smaller than {threshold:g}"
+            if part == 1:
+                raise UnsupportedError(f"has no weight of the size {threshold:g} or more")
+        return wrapper()(
+            layer,
+            calls,
+            pruning_schedule=_schedule(schedule, part, steps, start, frequency, calls),
+            block_size=block or (1, 1),
+            sparsity_m_by_n=zeros,
+        )
+
+    return wrapped(model, skip, rule)
+
+
+def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
+    """Return a copy of a model with the weights and zeros that `prune_weights` led to.
+
+    Args:
+        sparse: A model made by `prune_weights(model)`, trained since.
+        model: The model it was made from, Keras 3 or tf_keras; it is not changed.
+
+    Returns:
+        A model of the same class, structure and Keras as `model`. What is masked is exactly
+        zero, whatever the optimizer did to it in the last step.
+
+    Raises:
+        InputError: if `sparse` was not made from such a model, or was not trained for the
+            steps of its schedule, so that it has fewer zeros than were asked for.
+    """
+    pruned = [layer for layer in sparse.layers if isinstance(layer, wrapper())]
+    if not pruned:
+        raise InputError(f"The model {sparse.name!r} does not come from prune_weights.")
+    for layer in pruned:
+        step, last, calls = int(layer.pruning_step.numpy()), _last_step(layer), layer.calls
+        if step < last and layer.trainable:
+            raise InputError(
+                f"The model was trained for {step // calls} of the {last // calls} steps after "
+                f"which {layer.name!r} has the zeros asked for; train it on, or give "
+                "prune_weights fewer steps."
+            )
+
+    def masked(layer):
+        if not isinstance(layer, wrapper()):
+            return layer
+        for weight, mask, _ in layer.pruning_vars:
+            # As every forward pass does, but without zeros of two signs, which compress worse.
+            weight.assign(np.where(mask.numpy(), weight.numpy(), 0))
+        return layer.layer
+
+    return carried_back(sparse, model, masked)
+
+
+def _last_step(layer) -> int:
+    """Return the count at which a wrapped layer has the zeros that were asked for."""
+    if layer.sparsity_m_by_n:
+        return 1
+    settings = layer.pruning_schedule.get_config()["config"]
+    return settings["end_step"] if settings["end_step"] > 0 else settings["begin_step"]
+
+
+def kernels(layer) -> list | None:
+    """Return the weights of a tf_keras layer that tfmot prunes, or `None` without a rule."""
+    if hasattr(layer, "get_prunable_weights"):  # a layer of the user's, made for tfmot
+        return layer.get_prunable_weights()
+    return _known_kernels(layer)
+
+
+def _known_kernels(layer) -> list | None:
+    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import (
+        PruneRegistry,
+    )
+
+    if PruneRegistry.supports(layer):
+        return PruneRegistry.make_prunable(layer).get_prunable_weights()
+    inner = {
+        "TimeDistributed": ("layer",),
+        "Bidirectional": ("forward_layer", "backward_layer"),
+    }.get(type(layer).__name__, ())
+    found = [kernels(getattr(layer, name)) for name in inner]
+    return None if not found or None in found else [weight for one in found for weight in one]
+
+
+@functools.cache
+def wrapper():
+    """Return the wrapper of a pruned layer, tfmot's with a count of its own.
+
+    tfmot's raises in `fit` unless a callback has set its count to 0, forgets an m:n pattern
+    when it is saved, has a name of its own in the place of the layer's, and calls its layer so
+    that activity regularizers are lost.
+    """
+    backends.tfmot()
+    from tensorflow_model_optimization.python.core.keras import utils
+    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+
+    tf_keras = backends.tf_keras()
+
+    @tf_keras.utils.register_keras_serializable(package="tfkd")
+    class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
+        """A layer whose kernels are masked; tfmot's own callback may be there too.
+
+        Args:
+            layer: The layer.
+            calls: How often it is called in a step; `pruning_step` counts calls.
+            **kwargs: As for tfmot's.
+        """
+
+        def __init__(self, layer, calls=1, **kwargs):
+            if not hasattr(layer, "get_prunable_weights"):
+                layer.get_prunable_weights = functools.partial(_known_kernels, layer)
+            super().__init__(layer, **kwargs)
+            self._name = layer.name
+            self.calls = calls
+
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.pruning_step.assign(0)
+
+        def add_weight(self, name=None, *args, **kwargs):
+            # The masks of a recurrent layer's two kernels: .h5 files need two names.
+            same = sum(f"/{name}" in weight.name for weight in self._non_trainable_weights)
+            return super().add_weight(f"{name}_{same}" if same else name, *args, **kwargs)
+
+        def call(self, inputs, *args, training=None, **kwargs):
+            if training is None:
+                training = tf_keras.backend.learning_phase()
+
+            def renew():
+                self.pruning_step.assign_add(1)
+                return self.pruning_obj.conditional_mask_update()
+
+            if self.trainable:  # what is frozen meanwhile keeps the zeros that it has
+                utils.smart_cond(training, renew, lambda: None)
+            self.pruning_obj.weight_mask_op()
+            return called(self.layer, inputs, args, kwargs)
+
+        def compute_mask(self, inputs, mask=None):
+            return self.layer.compute_mask(inputs, mask)
+
+        def get_config(self):
+            own = {"calls": self.calls, "sparsity_m_by_n": self.sparsity_m_by_n}
+            return {**super().get_config(), **own}
+
+    return PruneLowMagnitude
+
+
+def _schedule(name: str, amount, steps, start, frequency, calls: int):
+    """Return tfmot's schedule; it counts calls, of which a shared layer has several a step."""
+    known = backends.tfmot().sparsity.keras
+    if name == "constant":
+        return known.ConstantSparsity(amount, calls, frequency=frequency * calls)
+    # tfmot renews masks at begin, begin + frequency, ... and so may never come to the end.
+    begin = steps - (steps - 1) // frequency * frequency
+    return known.PolynomialDecay(
+        min(start, amount), amount, begin * calls, steps * calls, _EXPONENT, frequency * calls
+    )
+
+
+def _pattern(given) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Return (m, n) and the block's size, one of them or both `None`."""
+    if given is None:
+        return None, None
+    block = isinstance(given, dict)
+    pair = given.get("block") if block and set(given) == {"block"} else given
+    if isinstance(pair, str):
+        pair = [int(part) if part.strip().isdigit() else part for part in pair.split(":")]
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(type(n) is int for n in pair):
+        first, second = pair
+        if block and first >= 1 and second >= 1 and first * second > 1:
+            return None, (first, second)
+        if not block and 0 < first < second:
+            return (first, second), None
+    raise InputError(
+        f"pattern must be (m, n) or 'm:n' with 0 < m < n, {{'block': (rows, columns)}} or None, "
+        f"got {given!r}."
+    )
+
+
+def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
+    problems = []
+    number = (int, float, np.number)
+    if amount is not None and not (isinstance(amount, number) and 0 < amount < 1):
+        problems.append(f"amount must lie between 0 and 1, got {amount!r}")
+    elif amount is not None and zeros and abs(amount - zeros[0] / zeros[1]) > 1e-9:
+        problems.append(f"the pattern {zeros[0]}:{zeros[1]} has an amount of its own; leave it out")
+    if schedule not in _SCHEDULES:
+        problems.append(f"schedule must be one of {_SCHEDULES}, got {schedule!r}")
+    if threshold is not None and not (isinstance(threshold, number) and 0 < threshold < np.inf):
+        problems.append(f"threshold must be a number > 0, got {threshold!r}")
+    if threshold is not None and (amount is not None or zeros or block):
+        problems.append("threshold stands in the place of amount and goes with no pattern")
+    whole = [None if n is None else type(n) is int and n >= 1 for n in (steps, frequency)]
+    if whole[0] is False or whole[1] is False:
+        problems.append(
+            f"steps and frequency must be integers of at least 1, got {steps!r} and {frequency!r}"
+        )
+    elif zeros and (schedule == "polynomial" or steps or start or frequency):
+        problems.append(
+            "tfmot chooses the weights of an m:n pattern once, in the first step: leave out steps, "
+            "start and frequency, and schedule or make it 'constant'"
+        )
+    elif schedule == "constant" and (steps or start):
+        problems.append("steps and start belong to schedule='polynomial'")
+    elif schedule == "polynomial" and not zeros:
+        if steps is None:
+            problems.append(
+                "a polynomial schedule needs steps, the optimizer step by which the amount is "
+                "reached, for example half of epochs * batches; or give schedule='constant'"
+            )
+        elif steps <= (frequency or 1):
+            problems.append(
+                f"steps must be more than frequency and than 1, got {steps} and {frequency}"
+            )
+    most = 0.5 if amount is None else amount
+    in_range = isinstance(start, number) and 0 <= start < 1
+    if not in_range or (start and threshold is None and isinstance(most, number) and start >= most):
+        problems.append(f"start must lie in [0, amount), got {start!r}")
+    raise_all(problems)
+
+
+def _too_narrow(weights, n: int) -> str | None:
+    """Say why a layer has no room for an m:n pattern."""
+    inputs = [weight.shape[-2] for weight in weights]
+    if max(inputs) < n:
+        return f"it has {max(inputs)} input channels, and the pattern's groups have {n}"
+    return None
+
+
+def _check_fit(layer, weights, block) -> None:
+    """Raise where tfmot gives a layer no pattern, or another one than it says."""
+    kind = type(getattr(layer, "layer", layer)).__name__
+    ranks = {len(weight.shape) for weight in weights}
+    if block:
+        if ranks != {2}:
+            raise UnsupportedError("has no matrix as its kernel, and tfmot has blocks of matrices")
+        for weight in weights:
+            if any(size <= side for size, side in zip(weight.shape, block, strict=True)):
+                raise UnsupportedError(
+                    f"has a kernel of {'×'.join(map(str, weight.shape))}, and tfmot takes two "
+                    f"blocks of {block[0]}×{block[1]} or more each way"
+                )
+    elif kind in ("Embedding", "Conv2DTranspose") or "LocallyConnected" in kind:
+        raise UnsupportedError("gets tfmot's m:n groups along another axis than its inputs")
+    elif not ranks <= {2, 4}:
+        raise UnsupportedError("has a kernel for which tfmot knows no m:n groups")

@@ -1,0 +1,133 @@
+"""A copy of a model in which tfmot's wrappers stand for layers, and the way back."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+from tfkd import translation
+from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.model import backends, graph
+from tfkd.translation import layers as translated_layers
+
+_WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
+
+
+def wrapped(model, skip, rule):
+    """Return a tf_keras copy of a model in which wrappers stand for some of its layers.
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras.
+        skip: Names and regular expressions of layers to leave as they are.
+        rule: From a layer and how often it is called to its wrapper; to a reason for leaving
+            it whole; or to `None` where there is no rule. It may raise `UnsupportedError`.
+
+    Returns:
+        The model, with `tfkd_whole`.
+
+    Raises:
+        UnsupportedError: with all that `rule` raised, or if nothing is wrapped.
+    """
+    backends.tfmot()
+    if backends.is_quantize_aware(model):
+        raise InputError("The model is quantize-aware; prune or cluster before quantize_aware.")
+    if any(type(layer).__name__ in _WRAPPERS for layer in getattr(model, "layers", ())):
+        raise InputError("The model is pruned or clustered already; strip it first.")
+    other = translation.other_precision(model)
+    if other:
+        warnings.warn(other, stacklevel=3)
+    translated, names_of = translation.counterparts(model, float32=True)
+    source = graph.walk(translated)
+    skipped = graph.matching(translation.aliases(model, source, names_of), skip, "skip")
+    calls = Counter(id(call.layer) for call in source.calls)
+    made, whole, problems = {}, {}, []
+    for name, layer in source.layers:
+        if not any(len(weight.shape) > 1 for weight in layer.weights):
+            continue
+        kind = type(layer).__name__
+        if name in skipped:
+            whole[name] = "left out by skip"
+            continue
+        try:
+            found = rule(layer, calls[id(layer)])
+        except UnsupportedError as error:
+            problems.append(f"layer {name!r} ({kind}) {error}")
+            continue
+        if found is None:
+            whole[name] = f"{kind} has no rule in tfmot"
+        elif isinstance(found, str):
+            whole[name] = found
+        else:
+            made[id(layer)] = found
+    raise_all(problems, UnsupportedError, fix="Leave them out with skip=[...].")
+    if not made:
+        reasons = "; ".join(f"{name}: {why}" for name, why in whole.items())
+        raise UnsupportedError(
+            f"Nothing of this model can be pruned or clustered: {reasons or 'it has no kernels'}."
+        )
+    return _rebuilt(source, made, whole)
+
+
+def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
+    copies = dict(made)
+
+    def apply(call, args, kwargs):
+        layer = call.layer
+        if id(layer) not in copies:
+            copies[id(layer)] = type(layer).from_config(layer.get_config())
+        return copies[id(layer)](*args, **kwargs)
+
+    rebuilt = graph.rebuild(source, backends.tf_keras(), apply)
+    for _, layer in source.layers:
+        if id(layer) not in made:
+            translated_layers.copy_state(layer, copies[id(layer)])
+    rebuilt.tfkd_whole = whole
+    return rebuilt
+
+
+def carried_back(trained, model, plain):
+    """Return a copy of a model with the weights of what `wrapped` made of it.
+
+    Args:
+        trained: The model with wrappers.
+        model: What it was made from.
+        plain: From a layer of `trained` to one without its wrapper.
+
+    Raises:
+        InputError: if `trained` was not made from `model`.
+    """
+    _, names_of = translation.counterparts(model, float32=True)
+    held = {layer.name: layer for layer in trained.layers}
+    package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
+    stripped = package.models.clone_model(model)
+    copies = dict(graph.walk(stripped).layers)
+    for path, layer in graph.walk(model).layers:
+        if not getattr(layer, "weights", ()):
+            continue
+        name = names_of[id(layer)]
+        if name not in held:
+            raise InputError(
+                f"The model {trained.name!r} has no layer {name!r}: it was not made from this "
+                "model."
+            )
+        try:
+            translated_layers.copy_state(plain(held[name]), copies[path])
+        except (UnsupportedError, ValueError) as error:
+            raise InputError(
+                f"The layer {path!r} is another one in {trained.name!r} ({error}): that was not "
+                "made from this model."
+            ) from error
+    return stripped
+
+
+def is_frozen(layer, weights) -> bool:
+    """Tell whether any of these weights of a layer does not train."""
+    trained = {id(weight) for weight in layer.trainable_weights}
+    return not trained.issuperset(map(id, weights))
+
+
+def called(layer, inputs, args, kwargs):
+    """Call a wrapped layer with what its wrapper was called with."""
+    if not layer._expects_mask_arg:
+        kwargs.pop("mask", None)
+    return layer(inputs, *args, **kwargs)

@@ -1,0 +1,170 @@
+"""The form of a quantize-aware model that the TFLite converter gets.
+
+Training is over: weights become constants on the int8 grid, ranges stop moving, and
+tfmot's wrappers are gone, so that the converter folds batch normalization into any layer
+and finds a scale per channel in the weights themselves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.errors import InputError
+from tfkd.model import backends, graph
+from tfkd.quantization.aware import _is_wrapper, unwrapped
+from tfkd.quantization.rules import moves
+from tfkd.translation import operations
+
+_PLACES = ("argmax", "argmin")
+_RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
+
+
+def is_ours(model) -> bool:
+    """Tell whether a quantize-aware model was made by tfkd's scheme."""
+    return any(
+        type(getattr(layer, name, None)).__module__ == "tfkd.quantization.quantizers"
+        for layer in model.layers
+        for name in ("quantize_config", "quantizer")
+    )
+
+
+def needs_calibration(model) -> bool:
+    """Tell whether the file's ranges must come from data: it has rounded recurrent layers.
+
+    Their gates and their state have no learned ranges.
+    """
+    left = set(float_layers(model))
+    rounded = (layer for layer in model.layers if layer.name not in left)
+    return any(type(getattr(la, "layer", la)).__name__ in _RECURRENT for la in rounded)
+
+
+def float_layers(model) -> list[str]:
+    """Return the names of the layers that `quantize_aware(skip=...)` left out."""
+    from tfkd.quantization import quantizers
+
+    return [layer.name for layer in model.layers if isinstance(layer, quantizers.LeftFloat)]
+
+
+def freeze(model, *, ranges: bool = True):
+    """Return a plain tf_keras model that computes what a quantize-aware one does.
+
+    Args:
+        model: A model made by `quantize_aware`; it is not changed.
+        ranges: Whether to keep the rounding of activations. Without it, only the weights
+            are rounded, and the converter reads the ranges from data.
+
+    Returns:
+        A `tf_keras.Model` without wrappers.
+
+    Raises:
+        InputError: if the model was never trained, so that its ranges are not known.
+    """
+    from tfkd.quantization import quantizers
+
+    tfmot = backends.tfmot()
+    source = graph.walk(model)
+    roundings = (quantizers.RangeRounding, quantizers.FixedRounding)
+    made = {}
+    unseen = []
+    grids = {}  # index of a rounded tensor → its range
+
+    def layer_for(layer):
+        if id(layer) in made:
+            return made[id(layer)]
+        config = type(getattr(layer, "quantize_config", None)).__name__
+        if config == "RoundedWeights":
+            new = unwrapped(layer, rounded=True)
+        elif (
+            isinstance(layer, quantizers.quantize_layer.QuantizeLayer)
+            and type(layer.quantizer) in roundings
+        ):
+            new = None
+            if ranges:
+                low, high = _range(layer, unseen)
+                new = quantizers.Rounding(low, high, name=layer.name)
+        elif isinstance(layer, quantizers.LeftFloat):
+            inner = layer.layer
+            new = type(inner).from_config({**inner.get_config(), "name": layer.name})
+        else:
+            with tfmot.quantization.keras.quantize_scope():
+                new = type(layer).from_config(layer.get_config())
+        made[id(layer)] = new
+        return new
+
+    def apply(call, args, kwargs):
+        layer = layer_for(call.layer)
+        grid = grids.get(call.inputs[0].index)
+        is_left = isinstance(call.layer, quantizers.LeftFloat)
+        if layer is None:
+            return args[0]
+        if grid and operations.name_of(layer) in _PLACES:
+            # The converter undoes the rounding of an output that such an operation reads.
+            args, kwargs = graph.map_structure(_again(grid), (args, kwargs))
+        result = layer(*args, **kwargs)
+        if isinstance(layer, quantizers.Rounding):
+            grid = layer.low, layer.high
+        elif ranges and _is_wrapper(call.layer) and type(layer).__name__ == "Embedding":
+            # The rows are on a grid, which the converter finds at the output only.
+            step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
+            grid = -128.0 * step, 127.0 * step
+            result = quantizers.Rounding(*grid)(result)
+        elif grid and not is_left and moves.keeps_grid(layer):
+            # Said again behind each such layer: the converter takes the range of the reader
+            # for what is not said, and refuses two readers with ranges of their own.
+            result = graph.map_structure(_again(grid), result)
+        elif not moves.is_identity(layer):
+            grid = None
+        if grid:
+            grids.update((tensor.index, grid) for tensor in call.outputs)
+        return result
+
+    frozen = graph.rebuild(source, backends.tf_keras(), apply)
+    if unseen:
+        raise InputError(
+            f"The quantize-aware model {model.name!r} has not been trained: the ranges of "
+            f"{len(unseen)} activations ({', '.join(unseen[:3])}, ...) were never seen. Train it "
+            "for at least an epoch."
+        )
+    for _, layer in source.layers:
+        new = made[id(layer)]
+        if new is not None and not _is_wrapper(layer) and new.weights:
+            held = layer.layer if isinstance(layer, quantizers.LeftFloat) else layer
+            new.set_weights(held.get_weights())
+    for variable in frozen.weights:
+        _make_uneven(variable)
+    frozen.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
+    return frozen
+
+
+def _make_uneven(variable):
+    """Change the last number of a bias of equal ones by a millionth of it.
+
+    The converter keeps equal numbers as one, and rounds that by the scale of the first channel.
+    """
+    values = variable.numpy()
+    if values.ndim == 1 and values.size > 1 and values[0] and (values == values[0]).all():
+        values[-1] *= 1.0 + 1e-6
+        variable.assign(values)
+
+
+def _again(grid):
+    """Return what rounds the tensors among its leaves once more over their range."""
+    from tfkd.quantization import quantizers
+
+    return lambda leaf: (
+        quantizers.Rounding(*grid)(leaf) if hasattr(leaf, "_keras_history") else leaf
+    )
+
+
+def _range(layer, unseen) -> tuple[float, float]:
+    from tfkd.quantization import quantizers
+
+    held = layer.quantizer_vars
+    if isinstance(layer.quantizer, quantizers.FixedRounding):
+        ends = layer.quantizer.low, layer.quantizer.high
+    else:
+        if not float(np.asarray(held["seen"])):
+            unseen.append(layer.name)
+        ends = held["min_var"], held["max_var"]
+    low, high = quantizers.on_grid(*(np.asarray(end, "float32") for end in ends))
+    return float(low), float(high)

@@ -1,0 +1,396 @@
+"""Rewrites a float graph into the one that is trained with rounding.
+
+Every value is rounded once, as late as the int8 file will: a convolution, the batch
+normalization after it and the ReLU after that are one operation there and one rounding
+here. So a rule hands its result on unrounded, and whoever can't fuse with it asks for
+`rounded(value)`.
+
+    Graph ──rule per call (table.py)──► Values ──► tf_keras model of wrapped layers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from tfkd.errors import UnsupportedError, raise_all
+from tfkd.model import backends, graph
+from tfkd.quantization.report import LayerReport
+from tfkd.translation import layers as translated
+from tfkd.translation import operations
+
+# Ranges that TFLite's int8 kernels prescribe for sigmoid and softmax, and for tanh
+# (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
+UNIT = (0.0, 255.0 / 256.0)
+SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
+
+#: Layers whose loop over time ends the converter's process in every integer format.
+LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
+
+_ATTENTION = (
+    "computes with products of activations, which calibration rounds well enough: a small model "
+    "was 2.3 % of its outputs' spread off after to_tflite(model, 'int8', data), 1.6 % with skip="
+)
+#: Why a layer class has no rule, where there is more to say than that.
+REASONS = {
+    **dict.fromkeys(
+        LOOPS,
+        "its loop over time has no integer form; unrolled, skip= and post-training int8 work",
+    ),
+    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention"), _ATTENTION),
+    "Lambda": "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
+    "there are rules, or take a layer of the table",
+}
+
+#: The values of 8-bit inputs: in the file, a scale of 1 holds them exactly.
+BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
+
+
+@dataclasses.dataclass
+class Value:
+    """A tensor of the graph that is being built.
+
+    Attributes:
+        tensor: The symbolic tensor, perhaps not rounded.
+        name: Of the layer it comes from, for the name of its rounding.
+        kind: What it comes from, and so what fuses with it: `"linear"` (a convolution or
+            dense layer: batch normalization and ReLU do), `"sum"` (batch normalization or
+            arithmetic: ReLU does), `"relu"`, `"input"` (of the model),
+            `"joined"` (a concatenation) or `"other"`.
+        uses: How many calls, and outputs of the model, read it.
+        rounded: The tensor after rounding, once somebody asked for it.
+        fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.
+    """
+
+    tensor: Any
+    name: str
+    kind: str = "other"
+    uses: int = 1
+    rounded: Any = None
+    fixed: tuple[float, float] | None = None
+
+    def fuses(self, *kinds: str) -> bool:
+        """Tell whether the only reader of this value may become one operation with it."""
+        return self.kind in kinds and self.uses == 1 and self.rounded is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a source layer's weights are kept in the model that is trained.
+
+    Attributes:
+        layers: Names of the layers that hold them.
+        back: From their weights (one list per layer) to the source layer's own.
+    """
+
+    layers: tuple[str, ...]
+    back: Callable[..., list]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How one layer class is treated.
+
+    Attributes:
+        how: In words, for the documentation.
+        lower: `(lowering, layer, *values) → Value or list of Values`.
+    """
+
+    how: str
+    lower: Callable
+
+
+class Lowering:
+    """One rewriting of one model; rules build with it.
+
+    Args:
+        source: The graph of a float tf_keras model that nobody else uses.
+        rule_of: Class of a layer → its rule, or `None`.
+        skip: Names of the layers to leave in floating point.
+        configs: Name of a layer → the tfmot `QuantizeConfig` to use for it as it is.
+        preserve: See `WeightRounding`.
+        wrap: `(layer, config) → layer`: tfmot's wrapper, or a note for its scheme.
+    """
+
+    def __init__(self, source: graph.Graph, rule_of, *, skip=(), configs=(), preserve=None, wrap):
+        from tfkd.quantization import quantizers
+
+        self.parts = quantizers
+        self.layers = backends.tf_keras().layers
+        self.source = source
+        self.rule_of = rule_of
+        self.skip = set(skip)
+        self.configs = dict(configs)
+        self.preserve = preserve
+        self.wrap = wrap
+        self.origins: dict[str, Origin] = {}
+        self.report: dict[str, LayerReport] = {}
+        self._names: set[str] = set()
+        self._output_names: set[str] = set()
+        self._made: dict[tuple[int, str], Any] = {}
+        self.layer = self.call = None
+        #: `training=` of the source's call, where that is fixed there.
+        self.mode: dict[str, bool] = {}
+
+    def run(self):
+        """Build the model.
+
+        Returns:
+            A `tf_keras.Model` with the inputs and outputs of the source.
+
+        Raises:
+            UnsupportedError: naming every layer without a rule, and why.
+        """
+        tf_keras = backends.tf_keras()
+        self._check()
+        uses = self._count_uses()
+        # A layer keeps its name where it stays one layer, so those names are taken.
+        self._names = {tensor.name for tensor in self.source.input_list}
+        inputs = graph.symbolic_inputs(self.source, tf_keras)
+        values = {
+            t.index: Value(tensor, t.name, "input", uses=uses.get(t.index, 0))
+            for t, tensor in zip(self.source.input_list, inputs, strict=True)
+        }
+        problems = []
+        for call in self.source.calls:
+            given = [values[t.index] for t in call.inputs]
+            try:
+                results = self._apply(call, given)
+            except UnsupportedError as error:
+                problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
+                # Whatever else is wrong with the model shall be told with it.
+                results = self._values(self._called(call.layer, call, given))
+            for tensor, value in zip(call.outputs, results, strict=True):
+                # A rule may hand its input on: another value, with readers of its own.
+                values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        outputs = graph.map_structure(
+            lambda t: self._output(values[t.index], t.name), self.source.outputs
+        )
+        structure = graph.as_structured(self.source, inputs)
+        return tf_keras.Model(structure, outputs, name=self.source.name)
+
+    def _output(self, value: Value, name: str):
+        """Return an output of the model, under its old name: rounded, unless a probability.
+
+        The file rounds probabilities to 1/256. Losses take their logarithm, and a true class
+        that is rounded to zero has no gradient left.
+        """
+        probability = value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None
+        tensor = value.tensor if probability else self.rounded(value)
+        # A wrapper bears another name than its layer, whose name is then free in the model.
+        wrappers = (self.parts.quantize_wrapper.QuantizeWrapper, self.parts.LeftFloat)
+        wrapped = {la.layer.name for la in self._made.values() if isinstance(la, wrappers)}
+        layer = tensor._keras_history.layer
+        taken = (self._names - wrapped) | self._output_names
+        if layer.name in taken and name not in taken:
+            layer._name = name
+            self._output_names.add(name)
+        return tensor
+
+    def _check(self):
+        loops, problems = False, []
+        for path, layer in self.source.layers:
+            kind = type(layer).__name__
+            if self.rule_of(layer) or layer.name in self.configs:
+                continue
+            loops = loops or is_loop(layer)
+            if is_loop(layer) or layer.name not in self.skip:
+                why = f": {REASONS[kind]}" if kind in REASONS else ""
+                what = operations.described(layer)
+                problems.append(f"layer {path!r} ({what}) has no rule for 8 bits{why}")
+        problems += [
+            f"layer {path!r} computes in {policy.compute_dtype} under the policy {policy.name!r}, "
+            "but rounding is simulated in float32"
+            for path, layer in self.source.layers
+            if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
+        ]
+        raise_all(problems, UnsupportedError, fix=NO_LOOPS if loops else _WAY_OUT)
+
+    def _count_uses(self) -> dict[int, int]:
+        uses: dict[int, int] = {}
+        read = [t for call in self.source.calls for t in call.inputs] + self.source.output_list
+        for tensor in read:
+            uses[tensor.index] = uses.get(tensor.index, 0) + 1
+        return uses
+
+    def _apply(self, call, given):
+        self.call = call
+        layer = self.layer = call.layer
+        fixed = call.kwargs.get("training")
+        self.mode = {} if fixed is None else {"training": fixed}
+        if layer.name in self.configs:
+            wrapped = self.made("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
+            self.note("int8", "by the given QuantizeConfig")
+            return self._values(self._called(wrapped, call, given))
+        if layer.name in self.skip:
+            self.note("float", "left out by skip")
+            kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
+            result = self._called(kept, call, given)
+            kept.layer.set_weights(layer.get_weights())  # some are built by their first call
+            return self._values(result)
+        if not operations.is_operation(layer):
+            self._one_argument(call)
+        results = self.rule_of(layer)(self, layer, *given)
+        if layer.name not in self.report:
+            self.note("int8", "")
+        return results if isinstance(results, list) else [results]
+
+    def _called(self, layer, call, given):
+        """Call a layer as the source was called, on rounded tensors."""
+        known = {t.index: self.rounded(v) for t, v in zip(call.inputs, given, strict=True)}
+
+        def fill(leaf):
+            return known[leaf.index] if _is_tensor(leaf) else leaf
+
+        args, kwargs = graph.map_structure(fill, (call.args, call.kwargs))
+        return layer(*args, **kwargs)
+
+    def _one_argument(self, call):
+        """Refuse calls with more than one positional argument: masks, initial states."""
+        tensors = [t for t in graph.leaves((call.args[1:], call.kwargs)) if _is_tensor(t)]
+        if tensors:
+            raise UnsupportedError(
+                "is called with further tensors (a mask, an initial state), which 8 bits have "
+                "no rule for"
+            )
+
+    @staticmethod
+    def unpacked(tensors):
+        """Return a list of tensors as a layer takes them: one alone, or the list."""
+        return tensors[0] if len(tensors) == 1 else tensors
+
+    @staticmethod
+    def tensors(result):
+        """Return the tensors that a layer gave, as a list."""
+        return list(graph.leaves(result))
+
+    def _values(self, result):
+        return [Value(t, self.layer.name) for t in self.tensors(result)]
+
+    # What rules build with.
+
+    def rounded(self, value: Value):
+        """Return the value's tensor on its int8 grid."""
+        if value.rounded is None:
+            tensor, fixed = value.tensor, value.fixed
+            if tensor.dtype.name in BYTES:
+                tensor, fixed = self.parts.as_float(tensor), BYTES[tensor.dtype.name]
+            if not tensor.dtype.is_floating:
+                value.rounded = tensor
+            else:
+                quantizer = (
+                    self.parts.FixedRounding(*fixed) if fixed else self.parts.RangeRounding()
+                )
+                layer = self.parts.QuantizeLayer(quantizer, name=self.name(f"round_{value.name}"))
+                value.rounded = layer(tensor)
+        return value.rounded
+
+    def moved(self, value: Value, layer) -> Value:
+        """Return what a layer makes that moves numbers and computes none: no new rounding."""
+        tensor = layer(self.rounded(value))
+        return Value(tensor, value.name, rounded=tensor)
+
+    def operated(self, *values: Value):
+        """Return what the source call, an operation, makes of values: a list of tensors."""
+        copy = self.made("", lambda: operations.twin(self.layer))
+        translated.renamed(copy, self.name(self.layer.name))
+        return self.tensors(self._called(copy, self.call, values))
+
+    def copy(self, layer_class=None, name: str | None = None, **changes):
+        """Return a new layer like the source layer, built and with its weights.
+
+        Args:
+            layer_class: Another class; then only the settings in `changes` are used, and
+                the weights are the caller's business.
+            name: Of the new layer. Defaults to the source layer's.
+            **changes: Settings that differ.
+        """
+        layer = self.layer
+        name = self.name(name or layer.name)
+        if layer_class is not None:
+            return layer_class(name=name, trainable=layer.trainable, **changes)
+        copy = type(layer).from_config({**layer.get_config(), "name": name, **changes})
+        if copy.trainable != layer.trainable:
+            copy.trainable = layer.trainable  # and all that is in it
+        if layer.weights:
+            _build(copy, layer.get_input_shape_at(0))
+            if copy.weights:
+                copy.set_weights(layer.get_weights())
+            self.origins[layer.name] = Origin((name,), lambda weights: weights)
+        return copy
+
+    def weighted(self, layer, weights, key: str = ""):
+        """Return a built layer wrapped so that its weights are rounded.
+
+        Args:
+            layer: A function that makes the layer, called once however often it is used.
+            weights: As `RoundedWeights` takes them.
+            key: Which of the several layers made from one source layer this is.
+        """
+
+        def make():
+            return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve))
+
+        return self.made(key, make)
+
+    def plain(self, **changes):
+        """Return the source layer's copy, not wrapped; the same one in every call of it."""
+        copy = self.made("", lambda: self.copy(**changes))
+        return functools.partial(copy, **self.mode) if self.mode else copy
+
+    def made(self, key: str, make):
+        """Return the layer made for (source layer, key): shared layers stay shared."""
+        place = (id(self.layer), key)
+        if place not in self._made:
+            self._made[place] = make()
+        return self._made[place]
+
+    def name(self, wanted: str) -> str:
+        """Return a name that no layer has yet."""
+        name, number = wanted, 1
+        while name in self._names:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._names.add(name)
+        return name
+
+    def note(self, how: str, detail: str):
+        """Say in the report what became of the source layer."""
+        layer = self.layer
+        self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
+
+    def keep_weights(self, layers, back):
+        """Say how to get the source layer's weights back from those of other layers."""
+        self.origins[self.layer.name] = Origin(tuple(layers), back)
+
+
+#: The way out for models with `LOOPS`.
+NO_LOOPS = (
+    "Build it with unroll=True, to which the same weights go, and leave it out by skip= or export "
+    "it with to_tflite(model, 'int8', representative_data=...); or export to 'float32', 'float16' "
+    "or 'dynamic', which hold the loop."
+)
+_WAY_OUT = (
+    "Replace these layers, leave them in floating point with skip=[...], or export without "
+    "quantization-aware training: to_tflite(model, 'int8', representative_data=...)."
+)
+
+
+def is_loop(layer) -> bool:
+    """Tell whether a layer is one of `LOOPS`, and not unrolled."""
+    return type(layer).__name__ in LOOPS and not getattr(layer, "unroll", False)
+
+
+def _is_tensor(leaf) -> bool:
+    return isinstance(leaf, graph.Tensor)
+
+
+def _build(layer, shape):
+    """Build a layer, its variables named as if the model had built it."""
+    import tensorflow as tf
+
+    with tf.name_scope(layer.name):
+        layer.build(shape)

@@ -1,0 +1,120 @@
+"""What several rules are made of: multiply, add, compare, each rounded."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.errors import UnsupportedError
+from tfkd.quantization.rewriting import BYTES, Value
+
+
+def check_channels_last(layer):
+    """Refuse what has no int8 kernel."""
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise UnsupportedError("data_format='channels_first' has no int8 kernel; use channels_last")
+
+
+def _check_numbers(x):
+    dtype = x.tensor.dtype
+    if not dtype.is_floating and dtype.name not in BYTES:
+        raise UnsupportedError(
+            f"computes with {dtype.name} values, which 8 bits don't hold; give the Input layer "
+            "dtype='uint8', 'int8' or 'float32'"
+        )
+
+
+def depthwise(low, x, scale, offset, trainable=False, key="affine"):
+    """Multiply (and shift) each channel: a depthwise convolution with 1x1 kernels."""
+    layers, layer = low.layers, low.layer
+    _check_numbers(x)
+    shape = x.tensor.shape
+    rank, channels = len(shape), shape[-1]
+    if channels is None or rank not in (2, 3, 4):
+        raise UnsupportedError(f"has an input of shape {tuple(shape)}; int8 needs rank 2 to 4")
+
+    def make():
+        one_d = rank < 4
+        made = low.copy(
+            layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
+            f"{layer.name}_{key}",
+            kernel_size=1,
+            use_bias=offset is not None,
+        )
+        made.build((None, *[None] * (1 if one_d else 2), channels))
+        kernel = np.reshape(scale, [1] * (1 if one_d else 2) + [channels, 1])
+        made.set_weights([kernel] if offset is None else [kernel, np.reshape(offset, [channels])])
+        made.trainable = trainable
+        return made
+
+    axes = (2, 3) if rank == 4 else (1, 2)
+    wrapped = low.weighted(make, [("depthwise_kernel", axes, None)], key)
+    tensor = low.rounded(x)
+    if rank == 2:
+        tensor = layers.Reshape((1, channels), name=low.name(f"{layer.name}_row"))(tensor)
+    tensor = wrapped(tensor)
+    if rank == 2:
+        tensor = layers.Reshape((channels,), name=low.name(f"{layer.name}_flat"))(tensor)
+    return tensor
+
+
+def affine(low, x, scale, offset, key="affine"):
+    """Return scale * x + offset, both scalars or one per channel, neither trained."""
+    _check_numbers(x)
+    scale, offset = np.asarray(scale, "float32"), np.asarray(offset, "float32")
+    channels = x.tensor.shape[-1]
+    name = low.layer.name
+    if scale.size == 1 and offset.size == 1 and (scale.item() == 1.0 or offset.item() == 0.0):
+        if scale.item() == 1.0 and offset.item() == 0.0:
+            return hand_on(low, x)
+        rescaling = low.made(
+            key,
+            lambda: low.layers.Rescaling(
+                scale.item(), offset.item(), name=low.name(f"{name}_{key}")
+            ),
+        )
+        return Value(rescaling(low.rounded(x)), name, "sum")
+    if scale.size not in (1, channels) or offset.size not in (1, channels):
+        raise UnsupportedError(
+            f"scales of shape {scale.shape} and {offset.shape} do not go by the last axis"
+        )
+    tensor = depthwise(
+        low,
+        x,
+        np.broadcast_to(scale.ravel(), [channels]),
+        np.broadcast_to(offset.ravel(), [channels]),
+        key=key,
+    )
+    return Value(tensor, name, "sum")
+
+
+def pair(low, layer_name, name, a, b):
+    """Apply a layer of two inputs to rounded ones."""
+    made = low.made(name, lambda: getattr(low.layers, layer_name)(name=low.name(name)))
+    return Value(made([low.rounded(a), low.rounded(b)]), name, "sum")
+
+
+def relu(low, name, value, limit=None):
+    """ReLU, fused into what it follows where that works."""
+    tensor = value.tensor if value.fuses("linear", "sum") else low.rounded(value)
+    made = low.made(f"relu {name}", lambda: low.layers.ReLU(limit, name=low.name(f"{name}_relu")))
+    return Value(made(tensor), name, "relu")
+
+
+def function(function, fixed=None):
+    """A function that TFLite has an int8 kernel for: rounded before and after."""
+
+    def lower(low, name, value):
+        made = low.made(
+            f"{function} {name}",
+            lambda: low.layers.Activation(function, name=low.name(f"{name}_activation")),
+        )
+        return Value(made(low.rounded(value)), name, fixed=fixed)
+
+    return lower
+
+
+def hand_on(low, value):
+    """Return a value for a second name; rounded first where the first name has readers too."""
+    if value.uses > 1:
+        low.rounded(value)
+    return value
