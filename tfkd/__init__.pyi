@@ -4,8 +4,8 @@ from . import losses as losses
 from . import pruning as pruning
 from . import quantization as quantization
 from .comparison import compare as compare
-from .compression.compress import Recipe as Recipe
-from .compression.compress import compress as compress
+from .compression.pipeline import Recipe as Recipe
+from .compression.pipeline import compress as compress
 from .data import Data as Data
 from .data import Samples as Samples
 from .data import split as split

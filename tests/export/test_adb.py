@@ -551,7 +551,7 @@ def test_the_measured_file_may_ask_for_nothing_on_standard_input(phone):
     # adb's shell reads it, and would wait for a terminal or eat the caller's script.
     phone.says("R58", cases="*--graph=*) cat >&2; cat output ;;")
     code = (
-        "import sys; from tfkd.export import adb\n"
+        "import sys; from tfkd.export.latency import android_device as adb\n"
         "adb.run([sys.argv[1]], adb=sys.argv[2], tool=sys.argv[3]); print(sys.stdin.read())"
     )
     (path,) = phone.files("a").values()

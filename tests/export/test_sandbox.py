@@ -80,7 +80,7 @@ def test_a_hang_ends_with_its_time(worker):
 def test_the_callers_main_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "print('once')\nfrom tfkd.export import sandbox\nprint(sandbox.shared().call(abs, -5))\n"
+        "print('once')\nfrom tfkd.export.runtime import worker as sandbox\nprint(sandbox.shared().call(abs, -5))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["once", "5"], done.stderr
@@ -88,7 +88,7 @@ def test_the_callers_main_is_not_run_again(tmp_path):
 
 def test_the_child_leaves_with_its_parent(tmp_path):
     script = (
-        "import os, time; from tfkd.export import sandbox;"
+        "import os, time; from tfkd.export.runtime import worker as sandbox;"
         "print(sandbox.shared().call(os.getpid), flush=True);"
         "os.kill(os.getpid(), 9)"
     )
@@ -182,7 +182,7 @@ def test_a_child_that_a_file_took_over_can_run_nothing_here(worker, tmp_path):
     assert worker.call(abs, -1) == 1
 
 
-_TAKEN = "from tfkd.export import answers; answers"
+_TAKEN = "from tfkd.export.runtime import answers; answers"
 
 
 def test_a_child_that_died_unseen_is_an_error(worker, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_child_that_died_unseen_is_an_error(worker, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_gets_a_child_of_its_own():
     script = (
-        "import os; from tfkd.export import sandbox\n"
+        "import os; from tfkd.export.runtime import worker as sandbox\n"
         "ask = sandbox.shared().call\n"
         "child = ask(os.getpid)\n"
         "fork = os.fork()\n"

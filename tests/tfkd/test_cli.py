@@ -204,8 +204,8 @@ def test_a_seed_repeats(demo, tmp_path):
     ]
     code = (  # how fast its files are has been measured
         "import functools, sys\n"
-        "from tfkd import cli\n"
-        "from tfkd.export import latency\n"
+        "from tfkd.cli import parser as cli\n"
+        "from tfkd.export.latency import benchmark as latency\n"
         "quick = functools.partial(latency.benchmark, min_seconds=0.05, processes=1)\n"
         "latency.benchmark = quick\n"
         f"sys.exit(cli.main({arguments!r}))"

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import tfkd
-from tfkd.compression import compress
+from tfkd.compression import pipeline
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import TeacherWarning
 
-RECIPE = compress.Recipe(
+RECIPE = pipeline.Recipe(
     alpha=0.05, temperature=1.0, epochs=4, qat_epochs=1, batch_size=16, learning_rate=0.03
 )
 
@@ -34,10 +34,10 @@ def test_the_better_student_is_kept(data, helps):
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
     trainer = Trainer(data, batch_size=16)
     if helps:
-        models, worth = compress._train(trainer, teacher, dense(), RECIPE)
+        models, worth = pipeline._train(trainer, teacher, dense(), RECIPE)
     else:
         with pytest.warns(TeacherWarning) as caught:
-            models, worth = compress._train(trainer, teacher, dense(), RECIPE)
+            models, worth = pipeline._train(trainer, teacher, dense(), RECIPE)
         said = "\n".join(str(warning.message) for warning in caught)
         assert "Kept is the student trained without the teacher" in said
         assert "takes classes for each other (labels 0 as 2, 1 as 0, 2 as 1)" in said

@@ -98,7 +98,7 @@ def test_translated_models_with_lent_activations_come_back_in_another_process(tm
             want[str(saved(model, tmp_path / f"{name}{suffix}"))] = predicted(model, x)
     code = (
         "import sys, numpy as np\n"
-        "from tfkd import loading\n"
+        "from tfkd.loading import models as loading\n"
         f"x = np.linspace(-4, 4, 8, dtype='float32').reshape(2, 4)\n"
         f"got = {{p: loading.load_model(p).predict(x, verbose=0) for p in {list(want)!r}}}\n"
         f"np.savez({str(tmp_path / 'got.npz')!r}, *got.values())"
@@ -224,7 +224,7 @@ def test_a_savedmodel_without_layers_is_known_without_tensorflow(tmp_path):
     loading.check(tmp_path / "m", layers=False)
     assert not loading.is_keras_saved_model(tmp_path / "m")
     code = (
-        "import sys; from tfkd import loading\n"
+        "import sys; from tfkd.loading import models as loading\n"
         f"loading.check({str(tmp_path / 'm')!r}, layers=False)\n"
         "print({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules))"
     )

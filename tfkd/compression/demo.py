@@ -6,11 +6,11 @@ import dataclasses
 
 import keras
 
-from tfkd.compression import compress
+from tfkd.compression import pipeline
 from tfkd.data import load_digits
 
 
-def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> compress.Result:
+def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipeline.Result:
     """Walk the whole road on scikit-learn's digits.
 
     Args:
@@ -23,14 +23,14 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> comp
     Returns:
         The `Result` of `compression.compress`.
     """
-    recipe = compress.Recipe(seed=seed)
+    recipe = pipeline.Recipe(seed=seed)
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs, qat_epochs=max(1, epochs // 3))
     data = load_digits(seed)
     keras.utils.set_random_seed(seed)
     model = teacher()
-    history = compress.fit_teacher(model, data, recipe, progress)
-    return compress.compress(
+    history = pipeline.fit_teacher(model, data, recipe, progress)
+    return pipeline.compress(
         model,
         data,
         student=student(),

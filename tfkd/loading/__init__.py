@@ -1,1 +1,5 @@
 """A saved model: checked as data, then read by the Keras that wrote it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

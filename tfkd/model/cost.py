@@ -87,7 +87,7 @@ def measure(model) -> ModelCost:
 
     Example:
         >>> import keras
-        >>> from tfkd import cost
+        >>> from tfkd.model import cost
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
         >>> cost.measure(model).parameters, cost.measure(model).macs
         (36, 32)
