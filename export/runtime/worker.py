@@ -32,7 +32,10 @@ from tfkd.export.runtime import answers
 
 from tfkd.errors import TfkdError, WorkerError
 
-_START = "import sys; sys.path[:] = {path!r}; from tfkd.export.runtime import worker; worker._serve({parent})"
+_START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from tfkd.export.runtime import worker; worker._serve({parent})"
+)
 _HEADER = struct.Struct("<Q")
 _OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
 # Bytes of an answer up to which nobody asks whether there is room for it.

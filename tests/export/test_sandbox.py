@@ -80,7 +80,8 @@ def test_a_hang_ends_with_its_time(worker):
 def test_the_callers_main_is_not_run_again(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "print('once')\nfrom tfkd.export.runtime import worker as sandbox\nprint(sandbox.shared().call(abs, -5))\n"
+        "print('once')\nfrom tfkd.export.runtime import worker\n"
+        "print(worker.shared().call(abs, -5))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.split() == ["once", "5"], done.stderr
