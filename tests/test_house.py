@@ -5,33 +5,19 @@ import configparser
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
 import keras
 import pytest
 import tfkd.export
+from floors import FLOORS, ROOT, modules
 
 import tfkd
 from tfkd.errors import MissingDependencyError, TfkdError
 from tfkd.model import backends
 
-ROOT = pathlib.Path(__file__).parent.parent
-
-# A file imports from its own folder and from what stands above it here; so do folders lean one way.
-FLOORS = (
-    # what everything may use
-    *("_version", "_typing", "escaping", "intervals", "typed", "errors", "tables", "files"),
-    *("sealed", "data"),
-    # one way to read a model, to change it, to load it
-    *("model", "translation", "output_kind", "losses", "export.runtime", "export.tflite"),
-    *("quantization", "loading"),
-    # learning, and the way to a file that is checked, timed and told of
-    *("distillation", "export.micro", "export.conversion", "export.verification"),
-    *("export.latency", "export.android", "export.report"),
-    # what goes the whole road, and who asks for it
-    *("compression", "pruning", "comparison", "cli", "__main__"),
-)
 #: Lines that a file may have, and why some have more.
 _LONGEST = 400
 _LONG = {
@@ -70,16 +56,6 @@ _LONG = {
     "report/report.py": "one page",
     "report/plots.py": "a picture a function",
 }
-
-
-def modules():
-    """Yield (path, full name, the package that its relative imports start from)."""
-    for folder, package in ((ROOT / "tfkd", "tfkd"), (ROOT / "export", "tfkd.export")):
-        for path in sorted(folder.rglob("*.py")):
-            parts = [package, *path.relative_to(folder).with_suffix("").parts]
-            is_package = parts[-1] == "__init__"
-            parts = parts[:-1] if is_package else parts
-            yield path, ".".join(parts), ".".join(parts if is_package else parts[:-1])
 
 
 MODULES = {name: (path, package) for path, name, package in modules()}
@@ -197,6 +173,15 @@ def test_a_public_name_is_itself_whatever_was_imported_before(package):
 def test_every_module_says_what_it_is(name):
     path, _ = MODULES[name]
     assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_a_folder_that_lists_its_files_lists_them_all():
+    for path, name, package in modules():
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        listed = set(re.findall(r"^(\w+)\.py  ", said, re.MULTILINE))
+        if name == package and listed:
+            listed |= set(re.findall(r"`(\w+)\.py`", said))
+            assert listed == {one.stem for one in path.parent.glob("*.py")} - {"__init__"}, name
 
 
 def test_every_package_is_installed():

@@ -1,1 +1,5 @@
-"""An app for Android."""
+"""An app for Android.
+
+bundle.py   `android_bundle`: the file, its metadata, code and commands
+kotlin.py   the code
+"""

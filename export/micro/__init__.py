@@ -1,1 +1,7 @@
-"""A firmware for microcontrollers."""
+"""A firmware for microcontrollers.
+
+bundle.py       `micro_bundle`: the file as C++
+evaluation.py   what a file needs and answers on TFLM's host build: `prove`
+boards.py       does it fit?
+vela.py         Arm's compiler for NPUs
+"""

@@ -1,1 +1,5 @@
-"""The evidence: tables, pictures and pages."""
+"""The evidence: tables, pictures and pages.
+
+report.py   JSON, a page, a terminal table
+plots.py    the pictures
+"""

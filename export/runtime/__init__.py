@@ -1,1 +1,7 @@
-"""Where files run: in a child process, on this machine."""
+"""Where files run: in a child process, on this machine.
+
+worker.py        the child in which converters and interpreters may die
+answers.py       what comes back from it: data, and never code
+interpreter.py   the one place that opens an interpreter: LiteRT's and TFLM's
+host.py          the machine, the packages, and what else ran
+"""

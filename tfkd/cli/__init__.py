@@ -1,1 +1,7 @@
-"""What is typed, and what it does."""
+"""What is typed, and what it does.
+
+parser.py     commands, options and their help
+commands.py   what each command does
+bundles.py    `--micro` and `--android` of `tfkd export`
+console.py    messages, progress and JSON
+"""

@@ -1,1 +1,6 @@
-"""The whole road: a teacher in, verified files and their report out."""
+"""The whole road: a teacher in, verified files and their report out.
+
+pipeline.py   `compress`, its `Recipe` and its result
+trainer.py    models of either Keras, fitted the same way on the same data
+demo.py       the road on handwritten digits
+"""

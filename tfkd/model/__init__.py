@@ -1,1 +1,11 @@
-"""What a model, an example and a function are: how they are told apart, and bound to names."""
+"""What a model of either Keras is: its graph, names, identity, cost and task.
+
+backends.py            where Keras, tf_keras and tfmot are imported, late
+graph.py               the one walk over a Functional or Sequential graph
+binding.py             the one rule that binds given values to inputs and outputs
+feature_extractor.py   what named layers give, in one forward pass
+fingerprint.py         what tells one thing from another (`code.py`, `layers.py`, `examples.py`)
+task.py                what outputs and labels are about
+metrics.py             what outputs are worth against labels
+cost.py                parameters, multiply-accumulates and bytes
+"""

@@ -1,12 +1,15 @@
 """Quantization-aware training through tensorflow-model-optimization.
 
-aware.py      `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
-table.py      THE table: how each layer class is rounded or rewritten
-lowering.py   builds the model that is trained, a rule per call
-parts.py      quantizers and configurations on tfmot's extension points
-scheme.py     the same as a tfmot `QuantizeScheme`
-frozen.py     the form that the converter gets
-report.py     what became of each layer
+aware.py                 `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
+table.py                 THE table: how each layer class is rounded or rewritten
+rewriting.py             builds the model that is trained, a rule per call
+rules/                   the rules
+quantizers.py            quantizers and configurations on tfmot's extension points
+tfmot_scheme.py          the same as a tfmot `QuantizeScheme`
+export_form.py           the form that the converter gets
+representative_data.py   whatever holds examples, as arrays that calibrate ranges
+distribution_shift.py    are these data like those that the model was trained on?
+report.py                what became of each layer
 """
 
 import lazy_loader

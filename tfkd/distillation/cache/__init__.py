@@ -1,1 +1,7 @@
-"""What the teacher said, kept, so that it runs once an example."""
+"""What the teacher said, kept, so that it runs once an example.
+
+cache_teacher.py   `cache_teacher`: every example is asked about once
+examples.py        the inputs of a data set, a batch at a time
+store.py           answers in memory and in a folder of shards
+teacher_cache.py   `TeacherCache`: answers found again by the bytes of an example
+"""
