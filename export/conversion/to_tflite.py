@@ -144,7 +144,7 @@ def to_tflite(
     """
     skip = (skip,) if isinstance(skip, str) else tuple(skip)
     request = _Request(
-        format, batch, forms, float_io, skip, bits or {}, micro, allow_flex, allow_custom,
+        format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom,
         dict(shapes or {}), uint8_io, signature,
     )  # fmt: skip
     with file_check.trusting(trusted):
@@ -185,7 +185,7 @@ class _Request:
 
     format: str
     batch: int | None
-    forms: str
+    recurrent: str
     float_io: bool
     skip: tuple[str, ...]
     bits: dict[str, int]
@@ -510,7 +510,7 @@ _SHORT, _LONG = 32, 512
 
 
 def _pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
-    """Choose the form of recurrence, see `recurrent.choose`; return it and a note.
+    """Choose the form of recurrence, see `forms.choose`; return it and a note.
 
     In integers: on a microcontroller the smallest; elsewhere, where XNNPACK has no kernel for the
     fused LSTM, steps that are written out, or a loop if they are many.
@@ -789,7 +789,7 @@ def float_twin(
     request = _Request(
         like,
         batch,
-        forms,
+        recurrent,
         False,
         (),
         {},

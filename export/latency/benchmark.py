@@ -162,8 +162,8 @@ class _Session:
     """All subjects, process after process."""
 
     def __init__(self, subjects, min_runs, min_seconds, max_seconds, processes, isolate):
-        self.subjects, self.isolate, self.processes = candidates, isolate, processes
-        for key, subject in enumerate(candidates):
+        self.subjects, self.isolate, self.processes = subjects, isolate, processes
+        for key, subject in enumerate(subjects):
             subject.key = key
         self.min_runs, self.min_seconds, self.max_seconds = min_runs, min_seconds, max_seconds
         self.turns = 1
@@ -287,7 +287,7 @@ class _Session:
 
 def _ratios(subjects, results, baseline, seed):
     """Compare with the baseline in the same setting, and with a model's own first setting."""
-    pairs = list(zip(candidates, results, strict=True))
+    pairs = list(zip(subjects, results, strict=True))
     for subject, result in pairs:
         if subject.name != baseline:
             of_baseline = [pair for pair in pairs if pair[0].name == baseline]

@@ -375,14 +375,14 @@ def _told(found, options, more: dict, described=(), examples: int | None = None)
 
 def _check_outputs(options) -> None:
     """Complain now of files that can't be written, or are what is read."""
-    output_kind = [
+    outputs = [
         path for path in (options.json, options.csv, options.html) if path not in (None, "-")
     ]
-    for path in map(pathlib.Path, output_kind):
+    for path in map(pathlib.Path, outputs):
         if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
             raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
         _check_target(path, [*options.files, options.data], options.force)
-    if len({pathlib.Path(path).resolve() for path in output_kind}) < len(output_kind):
+    if len({pathlib.Path(path).resolve() for path in outputs}) < len(outputs):
         raise InputError("--json, --csv and --html must name different files.")
 
 
@@ -483,11 +483,11 @@ def _verified(file, model, data, options):
     from tfkd.export.verification.verify import verify
 
     labels = data.test.y
-    output_kind = len(references.of(model, options.signature).outputs)
-    if output_kind != 1:
+    outputs = len(references.of(model, options.signature).outputs)
+    if outputs != 1:
         labels = None
         warnings.warn(
-            f"Nothing is scored: y_test labels one output and the model has {output_kind}.",
+            f"Nothing is scored: y_test labels one output and the model has {outputs}.",
             stacklevel=2,
         )
     with warnings.catch_warnings():
