@@ -175,6 +175,13 @@ def test_every_module_says_what_it_is(name):
     assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
+@pytest.mark.parametrize(("old", "new"), [("parts", "quantizers"), ("frozen", "export_form")])
+def test_a_name_of_before_is_served_with_the_new_one(old, new):
+    with pytest.warns(DeprecationWarning, match=f"is tfkd.quantization.{new} now"):
+        module = getattr(tfkd.quantization, old)
+    assert module.__name__ == f"tfkd.quantization.{new}"
+
+
 def test_a_folder_that_lists_its_files_lists_them_all():
     for path, name, package in modules():
         said = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -11,7 +11,17 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 # A file imports from its own folder and from what stands above it here; so do folders lean one way.
 FLOORS = (
     # what everything may use
-    *("_version", "_typing", "escaping", "intervals", "typed", "errors", "tables", "files"),
+    *(
+        "_version",
+        "_typing",
+        "_renamed",
+        "escaping",
+        "intervals",
+        "typed",
+        "errors",
+        "tables",
+        "files",
+    ),
     *("sealed", "data"),
     # one way to read a model, to change it, to load it
     *("model", "translation", "output_kind", "losses", "export.runtime", "export.tflite"),

@@ -14,4 +14,11 @@ report.py                what became of each layer
 
 import lazy_loader
 
+from tfkd._renamed import with_old_names
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = with_old_names(
+    __name__,
+    __getattr__,
+    {"frozen": f"{__name__}.export_form", "parts": f"{__name__}.quantizers"},
+)

@@ -1,8 +1,6 @@
 """The public names of `tfkd.quantization`, for type checkers, editors and `__init__.py`."""
 
 from . import aware as aware
-from . import frozen as frozen
-from . import parts as parts
 from . import table as table
 from .aware import calibrate as calibrate
 from .aware import describe as describe
