@@ -13,7 +13,7 @@ from tfkd.distillation.teachers import readable_activation
 from tfkd.errors import InputError
 from tfkd.losses import soft as soft_losses
 from tfkd.losses.outputs import key_of
-from tfkd.model import binding
+from tfkd.model import binding, graph
 from tfkd.output_kind import OutputKind, output_kinds
 
 #: Losses that are a mean over the last axis of what each element costs: a label an element.
