@@ -21,7 +21,7 @@ from tfkd.export.tflite.metadata import labels_of
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 
-STUB = pathlib.Path(__file__).parent.parent / "data/tflm_stub"
+STUB = pathlib.Path(__file__).parents[2] / "data/tflm_stub"
 STRICT = (
     *("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion"),
     *("-Wshadow", "-Werror", "-fno-exceptions", "-fno-rtti"),

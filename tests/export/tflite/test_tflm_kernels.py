@@ -17,7 +17,7 @@ from tfkd.export.tflite import tflm_kernels, writer
 from tfkd.errors import UnsupportedError
 
 HEADER = (
-    pathlib.Path(__file__).parent.parent
+    pathlib.Path(__file__).parents[2]
     / "data/tflm_stub/tensorflow/lite/micro/micro_mutable_op_resolver.h"
 )
 layers, ops = keras.layers, keras.ops

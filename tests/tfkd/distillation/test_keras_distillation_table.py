@@ -16,7 +16,7 @@ from tiny_models import crossentropy
 import tfkd
 
 L = keras.layers
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "keras-distillation.md"
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "keras-distillation.md"
 TESTS = {
     "TestLogitsDistillation": {"test_logits_distillation_basic"},
     "TestFeatureDistillation": {"test_feature_distillation_basic"},

@@ -128,7 +128,7 @@ def test_05_sample_weights_and_regularizers_count(kind, data):
     assert got == pytest.approx(want, rel=1e-4)
 
 
-# 06, two replicas: tests/tfkd/test_distiller_lasting.py, in a process of its own.
+# 06, two replicas: test_distiller_lasting.py, in a process of its own.
 
 
 def test_07_save_load_fit(kind, data, tmp_path):
@@ -295,7 +295,7 @@ def test_13_tf_keras_students(kind, data):
     assert distiller.fit(*data, verbose=0).history
 
 
-# 14, tests that assert values: tests/tfkd/losses and tests/tfkd/test_distiller.py.
+# 14, tests that assert values: tests/tfkd/losses and test_distiller.py.
 
 
 def test_a_sound_loss_of_theirs_is_taken_and_an_unsound_one_refused(data):
