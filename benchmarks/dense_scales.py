@@ -12,10 +12,10 @@ import json
 import keras
 import numpy as np
 from micro_nets import with_one_scale_a_dense_layer
-from tfkd.export import to_tflite
-from tfkd.export.micro import evaluation
 
 from tfkd.data import load_digits
+from tfkd.export import to_tflite
+from tfkd.export.micro import evaluation
 
 L = keras.layers
 

@@ -17,9 +17,9 @@ import numpy as np
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from tf_keras import layers
-from tfkd.export import to_tflite
 
 import tfkd
+from tfkd.export import to_tflite
 
 _SIZE, _FILTERS = 64, 18
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
 from tfkd.export.tflite import schema
 
 _RELU, _RELU6 = 1, 3

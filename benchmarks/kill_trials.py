@@ -109,10 +109,10 @@ def given(folder: pathlib.Path) -> None:
     """Write the models and the data that jobs read."""
     import keras
     import numpy as np
-    from tfkd.export import to_tflite
     from tiny_models import cnn, crossentropy
 
     from tfkd.data import load_digits
+    from tfkd.export import to_tflite
 
     digits = load_digits(seed=0)
     keras.utils.set_random_seed(0)

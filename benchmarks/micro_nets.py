@@ -22,12 +22,12 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfkd.errors import ConversionError, WorkerError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.conversion import tracing
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime import worker as sandbox
-
-from tfkd.errors import ConversionError, WorkerError
 
 EXAMPLES = 256
 #: Of MLPerf Tiny's int8 files: bytes, and the least arena on the host build.

@@ -25,9 +25,9 @@ import keras
 import numpy as np
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
-from tfkd.export import TFLiteModel, to_tflite
 
 import tfkd
+from tfkd.export import TFLiteModel, to_tflite
 
 NAMES = ("zeta", "beta", "omega", "alpha")
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")

@@ -21,9 +21,9 @@ from qat_applications import MODELS
 def one(name: str, amount: float) -> dict:
     """Prune one model; return what was seen."""
     import keras
-    from tfkd.export import to_tflite
 
     import tfkd
+    from tfkd.export import to_tflite
     from tfkd.model import cost
 
     keras.utils.set_random_seed(0)

@@ -13,10 +13,10 @@ import statistics
 import keras
 import numpy as np
 import tf_keras
-from tfkd.export import to_tflite
 
 import tfkd
 from tfkd import data as tfkd_data
+from tfkd.export import to_tflite
 
 EPOCHS, QAT_EPOCHS, BATCH = 12, 4, 32
 ROWS = {

@@ -24,10 +24,10 @@ import keras
 import numpy as np
 import tf_keras
 from distiller_quality import shown, spoken
-from tfkd.export import to_tflite
 
 import tfkd
 from tfkd import data as tfkd_data
+from tfkd.export import to_tflite
 
 L = keras.layers
 

@@ -42,9 +42,9 @@ MODELS = {
 def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) -> dict:
     """Run one model; return what was seen."""
     import keras
-    from tfkd.export import to_tflite
 
     import tfkd
+    from tfkd.export import to_tflite
     from tfkd.model import backends
 
     keras.utils.set_random_seed(0)
@@ -106,9 +106,9 @@ def steps(qat, x) -> dict:
     import tempfile
 
     import tf_keras
+
     from tfkd.export import TFLiteModel
     from tfkd.export.conversion import to_tflite as conversion
-
     from tfkd.quantization import export_form, quantizers
 
     plain = export_form.freeze(qat)

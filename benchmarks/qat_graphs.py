@@ -24,9 +24,9 @@ def one(seed: int, exact: bool = False) -> dict:
     """Run one graph; return what was seen."""
     import tf_keras
     from random_graphs import graph_of, images_of
-    from tfkd.export import to_tflite
 
     import tfkd
+    from tfkd.export import to_tflite
 
     x = images_of(seed)
     seen = {"seed": seed}

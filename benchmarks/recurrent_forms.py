@@ -18,12 +18,12 @@ import tempfile
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tfkd.errors import ConversionError, UnsupportedError
 from tfkd.export import TFLiteModel, recurrent_forms, to_tflite
 from tfkd.export.conversion import tracing
 from tfkd.export.micro import evaluation
 from tfkd.export.tflite import model as artifact
-
-from tfkd.errors import ConversionError, UnsupportedError
 
 STEPS = 29
 FORMATS = ("float32", "int8", "int16x8")

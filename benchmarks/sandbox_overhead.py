@@ -19,6 +19,7 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+
 from tfkd.export import to_tflite
 from tfkd.export.conversion import tracing
 from tfkd.export.runtime import worker

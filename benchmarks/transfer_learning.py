@@ -34,9 +34,9 @@ def model_of(package, x):
 def run(package, size: int, epochs: int) -> dict:
     """Train and convert; return what moved and how far the file is from the trained model."""
     import tf_keras
-    from tfkd.export import to_tflite
 
     import tfkd
+    from tfkd.export import to_tflite
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, size, size, 3)).astype("float32")

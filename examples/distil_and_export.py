@@ -7,10 +7,10 @@ import sys
 
 import keras
 import tf_keras
-from tfkd.export import benchmark, to_tflite, verify
 
 import tfkd
 from tfkd.data import load_digits
+from tfkd.export import benchmark, to_tflite, verify
 
 
 def classifier(width):

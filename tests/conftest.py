@@ -11,11 +11,11 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import to_tflite
 from tiny_models import cnn, crossentropy
 
 from tfkd import Distiller, quantize_aware
 from tfkd.data import load_digits
+from tfkd.export import to_tflite
 
 # Traces make many objects that live: looking through them for garbage took 5 % of the time.
 gc.freeze()

@@ -11,10 +11,10 @@ import sys
 
 import keras
 import pytest
-import tfkd.export
 from floors import FLOORS, ROOT, modules
 
 import tfkd
+import tfkd.export
 from tfkd.errors import MissingDependencyError, TfkdError
 from tfkd.model import backends
 

@@ -24,6 +24,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd._version import __version__
+from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.escaping import as_code, identifiers, printable
 from tfkd.export.android.kotlin import TYPES, Kotlin, class_name, rendered
 from tfkd.export.latency import android_device
 from tfkd.export.tflite import schema as flatbuffer
@@ -41,10 +45,6 @@ from tfkd.export.tflite.metadata import (
     with_metadata,
 )
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd._version import __version__
-from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
-from tfkd.escaping import as_code, identifiers, printable
 from tfkd.files import staged_folder
 from tfkd.model import metrics
 from tfkd.tables import Printed

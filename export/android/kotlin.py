@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from tfkd.export.templating import environment
 from tfkd.export.tflite.metadata import data_inputs, data_outputs, label_files_of
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
@@ -229,16 +231,9 @@ def rendered(template: str, content: dict[str, Any]) -> bytes:
         template: Its file name.
         content: What it refers to.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfkd.export", "templates/android"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
+    text = (
+        environment("android", keep_trailing_newline=True).get_template(template).render(**content)
     )
-    text = environment.get_template(template).render(**content)
     return re.sub(r"\n{3,}", "\n\n", text).encode()
 
 

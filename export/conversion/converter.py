@@ -10,14 +10,14 @@ import re
 from typing import Any
 
 import numpy as np
+
+from tfkd.errors import ConversionError, MissingDependencyError
 from tfkd.export.conversion.recurrent import forms as recurrent
 from tfkd.export.conversion.recurrent import loop as looping
 from tfkd.export.conversion.recurrent import step
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema, structures, writer
 from tfkd.export.tflite.model import STEP, TFLiteModel
-
-from tfkd.errors import ConversionError, MissingDependencyError
 
 # Numbers in a weight below which nothing is said of its width.
 _WORTH_NARROWING = 256

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+
+from tfkd.errors import ConversionError, TfkdError, WorkerError
 from tfkd.export.conversion import converter
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import run_on_zeros
 from tfkd.export.tflite import schema, writer
-
-from tfkd.errors import ConversionError, TfkdError, WorkerError
 
 _SECONDS = 300.0
 

@@ -15,13 +15,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tfkd.export.conversion import converter, diagnosis, tracing
-from tfkd.export.conversion.recurrent import forms, step
-from tfkd.export.micro import evaluation as micro_runtime
-from tfkd.export.runtime import interpreter, worker
-from tfkd.export.tflite import model as artifact
-from tfkd.export.tflite import schema, structures, tflm_kernels, writer
-from tfkd.export.tflite.model import TFLiteModel
 
 from tfkd import translation
 from tfkd.data import Data, Samples
@@ -33,6 +26,13 @@ from tfkd.errors import (
     WorkerError,
     raise_all,
 )
+from tfkd.export.conversion import converter, diagnosis, tracing
+from tfkd.export.conversion.recurrent import forms, step
+from tfkd.export.micro import evaluation as micro_runtime
+from tfkd.export.runtime import interpreter, worker
+from tfkd.export.tflite import model as artifact
+from tfkd.export.tflite import schema, structures, tflm_kernels, writer
+from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import file_check, models
 from tfkd.model import backends, graph
 from tfkd.quantization import export_form, rewriting

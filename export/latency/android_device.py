@@ -23,11 +23,10 @@ import shutil
 import signal
 import subprocess
 
+from tfkd.errors import InputError, TfkdError, UnsupportedError, WorkerError, raise_all
 from tfkd.export.latency.results import Benchmark, Latency
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import InputError, TfkdError, UnsupportedError, WorkerError, raise_all
 
 #: What runs the model on the device, and the tool's flag for it.
 ENGINES = {

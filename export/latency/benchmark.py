@@ -24,13 +24,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
 from tfkd.export.latency import candidates, statistics, timed_calls
 from tfkd.export.latency.candidates import Subject
 from tfkd.export.latency.results import Benchmark, Latency, Ratio
 from tfkd.export.runtime import host, worker
 from tfkd.export.runtime.interpreter import LITERT_ENGINES, check_engine
-
-from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
 
 if TYPE_CHECKING:
     from tfkd._typing import Arrays, PathLike

@@ -7,12 +7,12 @@ import pathlib
 import tempfile
 
 import numpy as np
+
+from tfkd.errors import InputError, TfkdError
 from tfkd.export.latency import operators, statistics, timed_calls
 from tfkd.export.latency.results import Latency
 from tfkd.export.runtime import worker
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import InputError, TfkdError
 from tfkd.model import backends, binding, graph
 
 
@@ -132,7 +132,6 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
 
 def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
     from tfkd.export.conversion import tracing
-
     from tfkd.model import cost
 
     if backends.flavour(model) is None:

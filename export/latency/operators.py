@@ -14,14 +14,14 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.escaping import printable
 from tfkd.export.latency import litert_profiler
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import check_engine
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import InputError, UnsupportedError, WorkerError
-from tfkd.escaping import printable
 from tfkd.tables import Printed
 
 # Of its kernel (input 1), the dimensions that are summed up for each number of a result.

@@ -9,10 +9,10 @@ import time
 import typing
 
 import numpy as np
-from tfkd.export.runtime import worker
-from tfkd.export.runtime.interpreter import open_interpreter
 
 from tfkd.errors import ConversionError
+from tfkd.export.runtime import worker
+from tfkd.export.runtime.interpreter import open_interpreter
 
 # Seconds of calls that decide how long one takes and whether the level has settled.
 _CHUNK_SECONDS = 0.02

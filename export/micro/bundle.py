@@ -2,7 +2,7 @@
 
     file ─► operators checked ─► run on the host's TensorFlow Lite for Microcontrollers ─► folder
 
-The folder is written from the templates in `templates/micro`, complete or not at all.
+The folder is written from the templates in `templates/`, complete or not at all.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tfkd.export.micro import evaluation
-from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
-from tfkd.export.tflite import tflm_kernels
-from tfkd.export.tflite.metadata import from_data
-from tfkd.export.tflite.model import TFLiteModel
-from tfkd.export.tflite.schema import TensorInfo
 
 from tfkd import _version
 from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
 from tfkd.escaping import in_markdown, printable
+from tfkd.export.micro import evaluation
+from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
+from tfkd.export.templating import environment
+from tfkd.export.tflite import tflm_kernels
+from tfkd.export.tflite.metadata import from_data
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.export.tflite.schema import TensorInfo
 from tfkd.files import staged_folder, write_atomically
 from tfkd.model import backends
 from tfkd.tables import Printed
@@ -499,17 +500,8 @@ _ABOUT = {
 
 def _render(name: str, content: dict) -> dict[str, str]:
     """Return the name and text of each file of the bundle."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfkd.export", "templates/micro"),
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(
+    files = environment("micro", keep_trailing_newline=True)
+    files.filters.update(
         markdown=in_markdown,
         text=c_string,
         comment=c_comment,
@@ -523,7 +515,7 @@ def _render(name: str, content: dict) -> dict[str, str]:
     targets = {part if part in alone else f"{name}_{part}": part for part in _ABOUT}
     about = {target: _ABOUT[part] for target, part in targets.items()}
     return {
-        target: environment.get_template(part).render(content, about=about)
+        target: files.get_template(part).render(content, about=about)
         for target, part in targets.items()
     }
 

@@ -20,13 +20,13 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.escaping import in_lines
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import check_answers, open_runner
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import ConversionError, InputError, WorkerError
-from tfkd.escaping import in_lines
 from tfkd.model import metrics
 from tfkd.model import task as tasks
 from tfkd.tables import Printed

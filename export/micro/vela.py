@@ -18,8 +18,6 @@ import subprocess
 import sys
 import tempfile
 
-from tfkd.export.tflite.model import TFLiteModel
-
 from tfkd.errors import (
     ConversionError,
     InputError,
@@ -28,6 +26,7 @@ from tfkd.errors import (
     WorkerError,
 )
 from tfkd.escaping import in_lines
+from tfkd.export.tflite.model import TFLiteModel
 from tfkd.tables import Printed
 
 #: The NPUs that Vela 5 compiles for, by the number of multiply-accumulate units.

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tfkd.export.latency.results import Latency, Ratio
 
 from tfkd.escaping import printable
+from tfkd.export.latency.results import Latency, Ratio
 
 # Told apart by the colour-blind too, and in print; the markers go round in another rhythm.
 _COLOURS = ("#0b6e99", "#c2571a", "#3c7a3b", "#7b3f98", "#8c6d1f", "#9c2a4a")

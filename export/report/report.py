@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd.escaping import printable
 from tfkd.export.latency.results import Benchmark, Latency
 from tfkd.export.report import plots
 from tfkd.export.report.plots import Picture, Point
 from tfkd.export.runtime import host as machine
+from tfkd.export.templating import environment
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import Verification
-
-from tfkd.escaping import printable
 from tfkd.files import write_atomically
 from tfkd.intervals import wilson
 from tfkd.tables import Printed
@@ -332,18 +333,13 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
 
 
 def _render(template: str, **content) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tfkd.export", "templates"),
+    pages = environment(
+        "report",
         autoescape=True,
         # Markup is what the macros wrote, with line ends of their own.
         finalize=lambda value: printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template(template).render(**content)
+    return pages.get_template(template).render(**content)
 
 
 def _table(shown: list[tuple[str, list[str]]]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import tempfile
 import time
 
 import numpy as np
-from tfkd.export.runtime import worker
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
+from tfkd.export.runtime import worker
 
 #: LiteRT's kernels, with and without XNNPACK.
 LITERT_ENGINES = ("xnnpack", "reference")

@@ -28,9 +28,8 @@ import threading
 import time
 import traceback
 
-from tfkd.export.runtime import answers
-
 from tfkd.errors import TfkdError, WorkerError
+from tfkd.export.runtime import answers
 
 _START = (
     "import sys; sys.path[:] = {path!r}; "

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tfkd.export.tflite import schema as flatbuffer
-from tfkd.export.tflite import writer
-from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
 from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.escaping import identifiers
+from tfkd.export.tflite import schema as flatbuffer
+from tfkd.export.tflite import writer
+from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
 _ENTRY = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"

@@ -16,13 +16,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.escaping import in_lines
 from tfkd.export.runtime import interpreter, worker
 from tfkd.export.runtime.interpreter import ENGINES, call_interpreter, open_interpreter
 from tfkd.export.tflite import schema, structures, writer
 from tfkd.export.tflite.schema import TensorInfo
-
-from tfkd.errors import InputError, UnsupportedError, WorkerError
-from tfkd.escaping import in_lines
 from tfkd.files import write_atomically
 from tfkd.model import binding, metrics
 from tfkd.tables import Printed

@@ -6,10 +6,9 @@ is there; whether the kernel takes a file's types and shapes, only running the f
 
 from __future__ import annotations
 
+from tfkd.errors import UnsupportedError, raise_all
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import UnsupportedError, raise_all
 
 #: Builtin operator → the method of `tflite::MicroMutableOpResolver` that adds its kernel.
 METHODS = {

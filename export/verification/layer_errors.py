@@ -26,13 +26,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from tfkd.errors import InputError, WorkerError
+from tfkd.escaping import printable
 from tfkd.export.conversion import tracing
 from tfkd.export.runtime.interpreter import call_interpreter, open_interpreter
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.errors import InputError, WorkerError
-from tfkd.escaping import printable
 from tfkd.tables import Printed, aligned
 
 _SECONDS = 900.0

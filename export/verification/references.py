@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from tfkd.errors import InputError
+from tfkd.escaping import identifiers
 from tfkd.export.conversion import to_tflite, tracing
 from tfkd.export.conversion.recurrent.forms import RECURRENT
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
-
-from tfkd.errors import InputError
-from tfkd.escaping import identifiers
 from tfkd.loading import models
 from tfkd.model import backends, binding, graph
 from tfkd.output_kind import OutputKind, output_kinds

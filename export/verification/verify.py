@@ -7,15 +7,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfkd.errors import InputError
+from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite
 from tfkd.export.runtime.interpreter import ENGINES, check_engine
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
 from tfkd.export.verification import references
 from tfkd.export.verification.layer_errors import LayerErrors, layer_errors
-
-from tfkd.errors import InputError
-from tfkd.escaping import printable
 from tfkd.model import backends, binding, metrics
 from tfkd.model import task as tasks
 from tfkd.model.metrics import score

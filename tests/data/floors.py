@@ -22,7 +22,7 @@ FLOORS = (
         "tables",
         "files",
     ),
-    *("sealed", "data"),
+    *("sealed", "data", "export.templating"),
     # one way to read a model, to change it, to load it
     *("model", "translation", "output_kind", "losses", "export.runtime", "export.tflite"),
     *("quantization", "loading"),

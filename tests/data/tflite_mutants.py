@@ -8,6 +8,7 @@ import copy
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+
 from tfkd.export.tflite import writer
 
 INDICES = (-1, 0, 1, 2, 7, 10**4, 2**31 - 1, -(2**31))

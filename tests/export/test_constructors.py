@@ -6,6 +6,9 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+
+import tfkd
+from tfkd.errors import InputError
 from tfkd.export import (
     Benchmark,
     Latency,
@@ -19,9 +22,6 @@ from tfkd.export import (
 )
 from tfkd.export.report.report import columns, print_table, write_benchmark_page
 from tfkd.export.verification import layer_errors
-
-import tfkd
-from tfkd.errors import InputError
 from tfkd.pruning.iterative.result import Measured, Round, Spiral
 
 NOTHING = Latency("a", "xnnpack", 1, 1, 5, None, None, None, None, None)

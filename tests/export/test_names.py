@@ -8,6 +8,10 @@ import keras
 import numpy as np
 import pytest
 from rich.console import Console
+
+import tfkd
+from tfkd.cli import console, parser
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import (
     Benchmark,
     Latency,
@@ -29,10 +33,6 @@ from tfkd.export.micro import evaluation, vela
 from tfkd.export.report.report import print_table, write_benchmark_page
 from tfkd.export.tflite import schema, writer
 from tfkd.export.verification import layer_errors, verify
-
-import tfkd
-from tfkd.cli import console, parser
-from tfkd.errors import InputError, UnsupportedError
 from tfkd.loading.signatures import Signatures
 from tfkd.model import cost
 from tfkd.quantization import LayerReport, QuantizationReport

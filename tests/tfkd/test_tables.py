@@ -6,9 +6,9 @@ import inspect
 import pathlib
 
 import pytest
-import tfkd.export
 
 import tfkd
+import tfkd.export
 from tfkd.tables import Printed, aligned
 
 #: What a call hands back and prints no table: settings, parts of a result, data.

@@ -4,9 +4,9 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from tfkd.export import TFLiteModel, benchmark, micro_bundle, to_tflite, verify
 
 import tfkd
+from tfkd.export import TFLiteModel, benchmark, micro_bundle, to_tflite, verify
 
 
 def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> pathlib.Path:

@@ -6,10 +6,10 @@ mypy warns of an ignored error that is none: so a mistake that it misses fails t
 from typing import Any
 
 import numpy as np
-import tfkd.export
-from tfkd.export import TFLiteModel, benchmark, to_tflite, verify
 
 import tfkd
+import tfkd.export
+from tfkd.export import TFLiteModel, benchmark, to_tflite, verify
 
 
 def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel) -> None:

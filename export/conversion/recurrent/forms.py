@@ -22,10 +22,10 @@ import functools
 import types
 
 import numpy as np
-from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 
 from tfkd import translation
 from tfkd.errors import UnsupportedError
+from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 from tfkd.model import backends, graph
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})

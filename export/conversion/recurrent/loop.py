@@ -17,11 +17,11 @@ from __future__ import annotations
 import copy
 
 import numpy as np
+
+from tfkd.errors import UnsupportedError
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP, TFLiteModel
-
-from tfkd.errors import UnsupportedError
 
 
 def looped(file: TFLiteModel, steps: int, float_io: bool = False) -> bytes:

@@ -10,11 +10,11 @@ copies bytes.
 from __future__ import annotations
 
 import numpy as np
-from tfkd.export.conversion.recurrent import forms
-from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 
 from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.export.conversion.recurrent import forms
+from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
 
 # Layers that do to each step what they do to the sequence.

@@ -16,15 +16,15 @@ import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from two_ends import INPUTS, drawn, forms, reversed_ends, two_ended
+
+from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.android import bundle as android
 from tfkd.export.android.bundle import android_bundle
 from tfkd.export.android.kotlin import literal
 from tfkd.export.latency import android_device
 from tfkd.export.tflite import writer
-from two_ends import INPUTS, drawn, forms, reversed_ends, two_ended
-
-from tfkd.errors import ConversionError, InputError, UnsupportedError
 
 DIGITS = ["zero", "one", "two", "drei", "四", "cinq", "шесть", "🙂", "eight's", 'n"ine$']
 RAW = {"mean": [8.0], "std": [4.0]}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tfkd.export import to_tflite
 from tiny_models import cnn, crossentropy, dense
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples, representative
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.export import to_tflite
 from tfkd.model import binding
 from tfkd.quantization.representative_data import representative_samples
 

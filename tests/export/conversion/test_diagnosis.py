@@ -3,11 +3,11 @@
 import keras
 import pytest
 import zoo
+
+from tfkd.errors import ConversionError, WorkerError
 from tfkd.export import to_tflite
 from tfkd.export.conversion import converter, diagnosis
 from tfkd.export.conversion import to_tflite as conversion
-
-from tfkd.errors import ConversionError, WorkerError
 
 ORDER = converter.Order("nowhere", "int8")
 

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import zoo
-from tfkd.export import to_tflite
-from tfkd.export.runtime import worker as sandbox
 
 from tfkd.errors import ConversionError, TfkdError, WorkerError
+from tfkd.export import to_tflite
+from tfkd.export.runtime import worker as sandbox
 
 # Largest mean difference from the Keras model that passes, as a share of the outputs' spread.
 # The nets are small and hardly trained: nothing averages the rounding out. Of 4-bit weights

@@ -6,13 +6,13 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import zoo
-from tfkd.export import TFLiteModel, to_tflite, verify
-from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms
 from two_ends import INPUTS, drawn, plain, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples
 from tfkd.errors import ConversionError, InputError, UnsupportedError
+from tfkd.export import TFLiteModel, to_tflite, verify
+from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms
 from tfkd.loading import signatures
 
 

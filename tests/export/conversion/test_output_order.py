@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+
 from tfkd.export import to_tflite, verify
 
 # Declared in another order than names and keys sort in.

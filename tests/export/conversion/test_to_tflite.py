@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import TFLiteModel, android_bundle, benchmark, to_tflite
 from tfkd.export.conversion import converter
 from tfkd.export.conversion import to_tflite as conversion
 from tfkd.export.tflite import schema, writer
-
-from tfkd.errors import ConversionError, InputError, UnsupportedError
 
 # Largest mean difference from the Keras model, as a fraction of the outputs' spread.
 BOUNDS = {"float32": 1e-5, "float16": 2e-3, "dynamic": 0.05, "int8": 0.08, "int8_ptq": 0.08}

@@ -8,10 +8,10 @@ import subprocess
 import sys
 
 import pytest
-from tfkd.export.latency import android_device
 
 from tfkd.cli.parser import main
 from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.export.latency import android_device
 
 # Written in the tool's format, version by version; the numbers are ours.
 HEAD = """\

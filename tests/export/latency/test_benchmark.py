@@ -8,12 +8,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tfkd.export import TFLiteModel, benchmark, to_tflite
-from tfkd.export.latency import candidates
-from tfkd.export.runtime import host
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 from tfkd.errors import InputError, TfkdError, WorkerError
+from tfkd.export import TFLiteModel, benchmark, to_tflite
+from tfkd.export.latency import candidates
+from tfkd.export.runtime import host
 from tfkd.model import graph
 
 QUICK = {"min_seconds": 0.05, "processes": 2}

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
+
+from tfkd.errors import InputError, MissingDependencyError, TfkdError, UnsupportedError, WorkerError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.latency import litert_profiler
 from tfkd.export.latency.litert_profiler import Step
 from tfkd.export.latency.operators import Operator, _own, macs, operators, profile
 from tfkd.export.runtime import worker as sandbox
-
-from tfkd.errors import InputError, MissingDependencyError, TfkdError, UnsupportedError, WorkerError
 from tfkd.model import cost
 
 RELEASE = importlib.metadata.version("ai-edge-litert")

@@ -5,9 +5,9 @@ import io
 import json
 
 import pytest
-from tfkd.export.latency.results import Benchmark, Latency, Ratio
 
 from tfkd.errors import InputError
+from tfkd.export.latency.results import Benchmark, Latency, Ratio
 
 
 def latency(name, median=100.0, **more):

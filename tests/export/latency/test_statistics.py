@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tfkd.export.latency import statistics
 
 

@@ -5,9 +5,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from tfkd.export import to_tflite
-from tfkd.export.micro import vela
-from tfkd.export.micro.boards import BOARDS, Board, fits, parse_size
 
 from tfkd.errors import (
     ConversionError,
@@ -16,6 +13,9 @@ from tfkd.errors import (
     UnsupportedError,
     WorkerError,
 )
+from tfkd.export import to_tflite
+from tfkd.export.micro import vela
+from tfkd.export.micro.boards import BOARDS, Board, fits, parse_size
 
 SIZES = {
     "262144": 262_144,

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 import zoo
+
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 from tfkd.export import TFLiteModel, micro_bundle, to_tflite
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation
@@ -18,8 +20,6 @@ from tfkd.export.micro.bundle import c_comment, c_string
 from tfkd.export.runtime import worker
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.metadata import labels_of
-
-from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 
 STUB = pathlib.Path(__file__).parents[2] / "data/tflm_stub"
 STRICT = (

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 import zoo
+from two_ends import INPUTS, OUTPUTS, drawn, forms, two_ended
+
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.tflite import schema
-from two_ends import INPUTS, OUTPUTS, drawn, forms, two_ended
-
-from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
 
 pytestmark = pytest.mark.skipif(not evaluation.is_installed(), reason="needs tflite-micro")
 

@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
+
+from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
 from tfkd.export.report import plots
 from tfkd.export.report.plots import Point, front
-
-from tfkd.escaping import printable
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import re
 
 import pytest
 from rich.console import Console
+
+from tfkd.errors import InputError
 from tfkd.export import ModelEntry, Report, benchmark, verify, write_report
 from tfkd.export.latency.results import Benchmark, Latency, Ratio
 from tfkd.export.report.report import columns, print_table, wilson, write_benchmark_page
-
-from tfkd.errors import InputError
 
 SCHEMA_OF_TIMES = {
     *("median", "mean", "std", "p5", "p50", "p90", "p95", "p99", "min", "max"),

@@ -10,9 +10,9 @@ import typing
 
 import numpy as np
 import pytest
-from tfkd.export.runtime import answers
 
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.export.runtime import answers
 from tfkd.loading.file_check import UnregisteredError
 
 

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 import zoo
 from ai_edge_litert import schema_py_generated as schema
-from tfkd.export import TFLiteModel, to_tflite
-from tfkd.export.runtime import interpreter
-from tfkd.export.runtime import worker as sandbox
 from tiny_models import cnn
 
 from tfkd.errors import ConversionError, InputError, WorkerError
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.runtime import interpreter
+from tfkd.export.runtime import worker as sandbox
 
 ENGINES = interpreter.LITERT_ENGINES
 

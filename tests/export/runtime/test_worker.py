@@ -13,10 +13,10 @@ import time
 
 import numpy as np
 import pytest
-from tfkd.export.runtime import worker as sandbox
 
 from tfkd import data
 from tfkd.errors import InputError, WorkerError
+from tfkd.export.runtime import worker as sandbox
 
 
 @pytest.fixture(scope="module")

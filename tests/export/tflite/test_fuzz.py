@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
+from tflite_mutants import mutant
+from tiny_models import cnn, dense
+
+from tfkd.errors import ConversionError, InputError, TfkdError, WorkerError
 from tfkd.export import TFLiteModel, micro_bundle, to_tflite, verify
 from tfkd.export.latency.operators import operators, profile
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.tflite import model as artifact
-from tflite_mutants import mutant
-from tiny_models import cnn, dense
-
-from tfkd.errors import ConversionError, InputError, TfkdError, WorkerError
 from tfkd.loading.models import load_model
 from tfkd.pruning import sparsity
 

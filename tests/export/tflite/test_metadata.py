@@ -12,11 +12,11 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
+from tfkd.errors import InputError
 from tfkd.export import TFLiteModel
 from tfkd.export.tflite import writer
 from tfkd.export.tflite.metadata import read_metadata, with_metadata
-
-from tfkd.errors import InputError
 
 DIGITS = ["zero", "one", "two", "drei", "四", "cinq", "шесть", "🙂", "eight's", 'n"ine\\']
 

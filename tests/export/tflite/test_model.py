@@ -8,10 +8,6 @@ import pytest
 import tf_keras
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from tfkd.export import TFLiteModel, to_tflite, with_metadata
-from tfkd.export.tflite import model as artifact
-from tfkd.export.tflite import schema as flatbuffer
-from tfkd.export.tflite.model import TensorInfo
 from two_ends import (
     INPUT_KEYS,
     INPUTS,
@@ -25,6 +21,10 @@ from two_ends import (
 )
 
 from tfkd.errors import InputError
+from tfkd.export import TFLiteModel, to_tflite, with_metadata
+from tfkd.export.tflite import model as artifact
+from tfkd.export.tflite import schema as flatbuffer
+from tfkd.export.tflite.model import TensorInfo
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "int8"])

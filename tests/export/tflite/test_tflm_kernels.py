@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 import zoo
 from ai_edge_litert import schema_py_generated as schema
+
+from tfkd.errors import UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import tflm_kernels, writer
-
-from tfkd.errors import UnsupportedError
 
 HEADER = (
     pathlib.Path(__file__).parents[2]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import zoo
 from ai_edge_litert import schema_py_generated as schema
+
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.tflite import writer
 

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import to_tflite
-from tfkd.export.conversion.to_tflite import float_twin
-from tfkd.export.verification.layer_errors import LayerError, LayerErrors, layer_errors
 from two_ends import INPUTS, OUTPUTS, drawn, forms, reversed_ends, two_ended
 
 from tfkd import translation
 from tfkd.errors import InputError
+from tfkd.export import to_tflite
+from tfkd.export.conversion.to_tflite import float_twin
+from tfkd.export.verification.layer_errors import LayerError, LayerErrors, layer_errors
 from tfkd.model import graph
 
 # Keras's own names on purpose: Keras 3 numbers them once more while it is traced.

@@ -6,8 +6,6 @@ import keras
 import numpy as np
 import pytest
 from sklearn import metrics
-from tfkd.export import to_tflite, verify
-from tfkd.export.verification.verify import score
 from two_ends import (
     INPUT_KEYS,
     INPUTS,
@@ -21,6 +19,8 @@ from two_ends import (
 )
 
 from tfkd.errors import InputError
+from tfkd.export import to_tflite, verify
+from tfkd.export.verification.verify import score
 
 L = keras.layers
 

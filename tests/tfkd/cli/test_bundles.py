@@ -6,11 +6,11 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+
+from tfkd.cli.parser import main
 from tfkd.export import read_metadata
 from tfkd.export.micro import evaluation
 from tfkd.export.tflite.model import TFLiteModel
-
-from tfkd.cli.parser import main
 
 needs_tflm = pytest.mark.skipif(
     not evaluation.is_installed(), reason="tflite-micro is not installed"

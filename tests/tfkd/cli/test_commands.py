@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from tfkd.export import TFLiteModel, to_tflite
-from tfkd.export.conversion import to_tflite as conversion
-from tfkd.export.conversion.recurrent import forms as recurrent
-from tfkd.export.runtime import interpreter
 from tiny_models import dense
 
 from tfkd.cli import commands, console, parser
 from tfkd.cli.parser import main
 from tfkd.errors import ConversionError
+from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export.conversion import to_tflite as conversion
+from tfkd.export.conversion.recurrent import forms as recurrent
+from tfkd.export.runtime import interpreter
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 

@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from tfkd.export.micro import evaluation
 
 from tfkd.cli.parser import main
+from tfkd.export.micro import evaluation
 from tfkd.files import write_atomically
 
 FILES = {

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import tf_keras
-from tfkd.export.latency import statistics
 
 import tfkd
 from tfkd import sealed
@@ -20,6 +19,7 @@ from tfkd.comparison import methods, runs, spelling, study
 from tfkd.comparison.store import Store
 from tfkd.comparison.students import Students
 from tfkd.errors import InputError, MissingDependencyError, UnsupportedError
+from tfkd.export.latency import statistics
 from tfkd.model import metrics
 
 TRUTH = np.random.default_rng(1).normal(size=(4, 3)).astype("float32")

@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from scipy.special import log_softmax, rel_entr, softmax
-from tfkd.export import to_tflite
 from tiny_models import crossentropy, predicted
 
 from tfkd import Distiller
 from tfkd.distillation.teachers import Teacher
 from tfkd.errors import InputError
+from tfkd.export import to_tflite
 from tfkd.model import binding
 
 NAMES = ("species", "colour")

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import to_tflite
 from tiny_models import predicted
 
 import tfkd
 from tfkd import translation
+from tfkd.export import to_tflite
 from tfkd.model import backends, graph
 
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float64", "float16"]

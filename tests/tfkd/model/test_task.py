@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tf_keras
 from sklearn import metrics
-from tfkd.export import to_tflite, verify
 from tiny_models import predicted
 
 from tfkd.compression import trainer as training
 from tfkd.data import Data, Samples
 from tfkd.errors import InputError
+from tfkd.export import to_tflite, verify
 from tfkd.model.metrics import score
 from tfkd.model.task import TASKS, canonical, reported, task_of
 

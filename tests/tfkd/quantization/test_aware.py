@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
-from tfkd.export import to_tflite
 from tiny_models import cnn, dense, predicted
 
 import tfkd.quantization
 from tfkd import quantize_aware, strip_quantization
 from tfkd.errors import ConversionError, InputError, UnsupportedError
+from tfkd.export import to_tflite
 from tfkd.loading.models import load_model
 from tfkd.model import backends
 from tfkd.quantization import describe, export_form

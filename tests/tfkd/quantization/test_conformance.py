@@ -11,10 +11,10 @@ import pytest
 import tf_keras
 from keras import ops
 from keras.src.applications import convnext
-from tfkd.export import to_tflite
 from tiny_models import predicted
 
 from tfkd import quantize_aware, translate
+from tfkd.export import to_tflite
 from tfkd.model import graph
 from tfkd.quantization import table
 from tfkd.translation import operations

@@ -6,10 +6,10 @@
 import numpy as np
 import pytest
 from random_graphs import graph_of, images_of
-from tfkd.export import to_tflite
 from tiny_models import predicted
 
 from tfkd import quantize_aware
+from tfkd.export import to_tflite
 
 # Steps of an output, on the reference kernels. An average pool is not rounded in training, and a
 # head's step may be a fraction of the step of what it reads.

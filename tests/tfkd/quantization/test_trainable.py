@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import to_tflite
 from tiny_models import predicted
 
 from tfkd import Distiller, quantize_aware, strip_quantization
 from tfkd.errors import UnsupportedError
+from tfkd.export import to_tflite
 from tfkd.loading.models import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:The teacher's:UserWarning")  # it is untrained

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+
+from tfkd.errors import UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.conversion import to_tflite as conversion
 from tfkd.export.conversion.recurrent import forms
-
-from tfkd.errors import UnsupportedError
 
 SHAPE = (5, 4)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tf_keras
 import zoo
-from tfkd.export import to_tflite
-from tfkd.export.micro import evaluation
 
 from tfkd.errors import UnsupportedError
+from tfkd.export import to_tflite
+from tfkd.export.micro import evaluation
 
 STEPS = 12
 BUILDS = {

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tf_keras
 import zoo
-from tfkd.export import benchmark, to_tflite, verify
-from tfkd.export.runtime.interpreter import open_interpreter
 
 from tfkd.data import Samples
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.export import benchmark, to_tflite, verify
+from tfkd.export.runtime.interpreter import open_interpreter
 
 STEPS, FEATURES = 12, 5
 

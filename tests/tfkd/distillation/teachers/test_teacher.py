@@ -9,11 +9,11 @@ import pytest
 import tf_keras
 from scipy.special import rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
-from tfkd.export import to_tflite
 from tiny_models import crossentropy, dense, predicted
 
 from tfkd import Distiller
 from tfkd.errors import InputError
+from tfkd.export import to_tflite
 
 
 @pytest.fixture

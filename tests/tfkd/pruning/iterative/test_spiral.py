@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-import tfkd.export
 
 import tfkd
+import tfkd.export
 from tfkd import sealed
 from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tf_keras
 from keras.src.applications import efficientnet
-from tfkd.export import to_tflite
 from tiny_models import predicted
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
 from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.export import to_tflite
 from tfkd.model import cost, graph
 from tfkd.pruning.structured import blocks, channels, dependency, importance, surgery
 

@@ -7,8 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
-from tfkd.export import to_tflite
-from tfkd.export.tflite import schema
 from tiny_models import cnn, crossentropy, dense, predicted
 
 import tfkd
@@ -22,6 +20,8 @@ from tfkd import (
     strip_quantization,
 )
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.export import to_tflite
+from tfkd.export.tflite import schema
 from tfkd.model import backends
 from tfkd.pruning import Sparsity, sparsity
 from tfkd.pruning.unstructured.sparsity import TensorSparsity
