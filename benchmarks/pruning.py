@@ -198,10 +198,8 @@ def scratch(task: Task, data, found, seed: int):
     package = training.package_of(found.model)
     package.utils.set_random_seed(seed)
     model = package.models.clone_model(found.model)
-    trainer = training.Trainer(
-        data, batch_size=task.batch_size, seed=seed, augment=task.augment,
-        optimizer=task.spiral.get("optimizer", "adam"),
-    )  # fmt: skip
+    how = {"optimizer": task.spiral.get("optimizer", "adam"), "augment": task.augment}
+    trainer = training.Trainer(data, tfkd.Training(batch_size=task.batch_size, seed=seed, **how))
     epochs = task.teacher_epochs + found.epochs
     trainer.fit("scratch", model, model, epochs, task.rate, validate=False)
     right = model.predict(data.test.x, batch_size=256, verbose=0).argmax(-1) == data.test.y

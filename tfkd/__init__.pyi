@@ -6,6 +6,8 @@ from . import quantization as quantization
 from .comparison import compare as compare
 from .compression.pipeline import Recipe as Recipe
 from .compression.pipeline import compress as compress
+from .compression.settings import Target as Target
+from .compression.settings import Training as Training
 from .data import Data as Data
 from .data import Samples as Samples
 from .data import split as split

@@ -32,6 +32,23 @@ Criterion: TypeAlias = (
 )
 
 
+class TrainingOptions(TypedDict, total=False):
+    """The attributes of `Training`, as keywords."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    optimizer: Literal["adam", "sgd"]
+    augment: Callable[[Any], Any] | None
+    seed: int
+
+
+class SpiralOptions(TrainingOptions, total=False):
+    """What `spiral` takes beside its named arguments."""
+
+    max_drop: float | None
+
+
 class ModelOptions(TypedDict, total=False):
     """What every Keras model takes."""
 

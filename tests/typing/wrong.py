@@ -12,7 +12,7 @@ import tfkd.export
 from tfkd.export import TFLiteModel, benchmark, to_tflite, verify
 
 
-def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel) -> None:
+def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel, data: tfkd.Data) -> None:
     """Misspell, forget and mix up."""
     tfkd.no_such_name  # type: ignore[attr-defined]  # noqa: B018
     tfkd.export.no_such_name  # type: ignore[attr-defined]  # noqa: B018
@@ -27,6 +27,9 @@ def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel) -> None:
     verify(file, model)  # type: ignore[call-arg]
     benchmark({"a": file}, threads="two")  # type: ignore[arg-type]
     file.predct(x)  # type: ignore[attr-defined]
+    tfkd.spiral(model, data, epoch=3)  # type: ignore[call-arg]
+    tfkd.spiral(model, data, optimizer="lion")  # type: ignore[arg-type]
+    tfkd.Target(flops=0.5)  # type: ignore[call-arg]
     tfkd.Data(x)  # type: ignore[call-arg, arg-type]
     tfkd.losses.DKD(weight=2.0)  # type: ignore[call-arg]
     steps: str = verify(file, model, x).mean_abs_diff  # type: ignore[assignment]

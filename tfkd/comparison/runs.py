@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import numbers
 import os
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfkd.comparison.methods import Method
 from tfkd.comparison.store import Run
-from tfkd.compression import trainer as training
+from tfkd.compression.settings import Training
+from tfkd.compression.trainer import Trainer
 from tfkd.data import Data, Samples
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -30,52 +31,34 @@ ERRORS = ("rmse", "mae")
 _METRICS = {"categorical": "accuracy", "binary": "accuracy", "multilabel": "auc"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """What every run may spend.
+#: What of `Training` a comparison is given; it chooses the seeds itself, and code that repeats a
+#: run can't spell out an augmentation.
+SPENT = ("epochs", "batch_size", "learning_rate", "optimizer")
 
-    Attributes:
-        epochs: Passes over the training part.
-        batch_size: Examples per step.
-        learning_rate: At the start of a cosine decay to zero.
-        optimizer: One of `training.OPTIMIZERS`.
+
+def budget_of(given: int | Mapping[str, Any] | Training) -> Training:
+    """Return what every run may spend.
+
+    Args:
+        given: A number of epochs, or some of `SPENT`: 20 epochs, 32 examples a step, a learning
+            rate of 3e-3 at the start, and Adam, where nothing else is said.
+
+    Raises:
+        InputError: for other attributes, and for values out of range.
     """
-
-    epochs: int = 20
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    optimizer: str = "adam"
-
-    def __post_init__(self):
-        problems = [
-            f"budget: {name} must be a whole number of at least 1, got {getattr(self, name)!r}"
-            for name in ("epochs", "batch_size")
-            if not is_whole(getattr(self, name), 1)
-        ]
-        if not (isinstance(self.learning_rate, numbers.Real) and self.learning_rate > 0):
-            problems.append(f"budget: learning_rate must be > 0, got {self.learning_rate!r}")
-        if self.optimizer not in training.OPTIMIZERS:
-            problems.append(
-                f"budget: optimizer must be one of {training.OPTIMIZERS}, got {self.optimizer!r}"
-            )
-        raise_all(problems)
-
-    @classmethod
-    def of(cls, given) -> Budget:
-        """Return the budget of a number of epochs, or of a dict with some of the attributes."""
-        if not isinstance(given, Mapping):
-            return given if isinstance(given, cls) else cls(epochs=given)
-        known = [field.name for field in dataclasses.fields(cls)]
-        raise_all(
-            [f"budget has no {name!r}" for name in given if name not in known],
-            fix=f"It may hold {', '.join(known)}.",
-        )
-        return cls(**given)
-
-
-def is_whole(value, least: int) -> bool:
-    """Tell whether a value is an integer, no bool, of at least so much."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+    if isinstance(given, Training):
+        plain = Training()
+        given = {name: to for name, to in vars(given).items() if to != getattr(plain, name)}
+    elif not isinstance(given, Mapping):
+        given = {"epochs": given}
+    raise_all(
+        [f"budget has no {name!r}" for name in given if name not in SPENT],
+        fix=f"It may hold {', '.join(SPENT)}.",
+    )
+    try:
+        return Training(**{"epochs": 20, "learning_rate": 3e-3, **given})
+    except InputError as error:
+        raise InputError(f"budget: {error}") from error
 
 
 class Runner:
@@ -203,6 +186,11 @@ class Runner:
         return student.loss
 
     @property
+    def spent(self) -> dict[str, Any]:
+        """What a run may spend, as plain values."""
+        return {name: getattr(self.budget, name) for name in SPENT}
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of a run."""
         return self.budget.epochs * -(-len(self.data.train) // self.budget.batch_size)
@@ -239,12 +227,10 @@ class Runner:
                      method.label_smoothing)  # fmt: skip
         return dataclasses.replace(self.data, train=Samples(self.data.train.x, y))
 
-    def _trainer(self, data, task=None, seed=0, progress=None) -> training.Trainer:
-        return training.Trainer(
+    def _trainer(self, data, task=None, seed=0, progress=None) -> Trainer:
+        return Trainer(
             data,
-            batch_size=self.budget.batch_size,
-            seed=seed,
-            optimizer=self.budget.optimizer,
+            dataclasses.replace(self.budget, seed=seed),
             progress=progress,
             task=task or getattr(self, "task", None),
         )

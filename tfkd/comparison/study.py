@@ -5,7 +5,6 @@ checks ─► teacher asked once ─► methods × seeds (─► search) ─► 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,12 @@ from tfkd.comparison import methods as methods_
 from tfkd.comparison import spelling
 from tfkd.comparison.methods import Method
 from tfkd.comparison.result import Compared, Comparison, Gain
-from tfkd.comparison.runs import Budget, Runner, is_whole
+from tfkd.comparison.runs import Runner, budget_of
 from tfkd.comparison.search import optuna
 from tfkd.comparison.search import search as search_
 from tfkd.comparison.store import Run, Store
 from tfkd.comparison.students import Students
+from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress
 from tfkd.data import Data, Samples
 from tfkd.errors import InputError, raise_all
@@ -34,7 +34,7 @@ def compare(
     *,
     methods: Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str | None = None,
     seeds: int | Sequence[int] = 3,
-    budget: int | Mapping[str, Any] = 20,
+    budget: int | Mapping[str, Any] | Training = 20,
     search: int = 0,
     metric: str | None = None,
     task: str | None = None,
@@ -65,9 +65,8 @@ def compare(
             dist and label_smoothing, and for other tasks binary_kl, mse and teacher_bounded; those
             that don't fit the task are left out. `"alone"` is always there.
         seeds: How many seeds (0, 1, ...), or which. With fewer than two there are no intervals.
-        budget: Epochs of each run, or a dict with `epochs` (20), `batch_size` (32),
-            `learning_rate` (0.003, at the start of a cosine decay) and `optimizer` (`"adam"` or
-            `"sgd"`, with a Nesterov momentum of 0.9).
+        budget: Epochs of each run, or a `Training` or a dict with some of its `epochs` (20),
+            `batch_size` (32), `learning_rate` (0.003) and `optimizer` (`"adam"`).
         search: Trials of an Optuna search over method, alpha and temperature, on the validation
             score of the first seed; its best is trained with all seeds and joins the comparison.
             Needs the extra `compare`.
@@ -114,7 +113,7 @@ def compare(
         students,
         teacher,
         data,
-        Budget.of(budget),
+        budget_of(budget),
         task,
         metric,
         {name: value for name, value in options.items() if value is not None},
@@ -183,7 +182,7 @@ def _identity(student, runner: Runner, data: Data, options) -> dict:
         "student": [student],
         "teacher": [runner.fingerprint()],
         "data": parts,
-        "budget": dataclasses.asdict(runner.budget),
+        "budget": runner.spent,
         "task": runner.task,
         "metric": runner.metric,
         "first_seed": runner.students.first,
@@ -230,7 +229,7 @@ def _reported(runner: Runner, chosen, runs, left_out, seeds, trials) -> Comparis
         higher_is_better=not runner.is_error,
         task=runner.task,
         seeds=seeds,
-        budget=dataclasses.asdict(runner.budget),
+        budget=runner.spent,
         data={
             "name": runner.data.name,
             "train": len(runner.data.train),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tfkd.compression.settings import Training
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, Samples, representative
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Worth
-from tfkd.errors import InputError, TeacherWarning, TfkdError, raise_all
+from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
@@ -38,55 +39,45 @@ _FORMATS = ("float32", "float16", "dynamic", "int8")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Training):
     """How `compress` trains; every number that shapes the result.
+
+    Beside what it adds, it has the attributes of `Training`: `epochs` (40) and `learning_rate`
+    (3e-3) of the student, and of the same student without a teacher; `batch_size`, `optimizer`,
+    `augment` and `seed`.
 
     Attributes:
         alpha: Weight of the hard loss, in [0, 1], while the float student is distilled; `None`
             for the default of `Distiller`, which quantization-aware training always takes.
         temperature: Softening of both distributions, > 0, likewise.
-        epochs: Epochs of the student, and of the same student without a teacher.
-        learning_rate: Of Adam, at the start of a cosine decay to zero.
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
-        qat_learning_rate: Likewise; small, since the weights are trained already.
-        batch_size: Examples per step.
+        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says; small, since
+            the weights are trained already.
         formats: Which files to make out of float32, float16, dynamic and int8.
         threads: Threads of the interpreter in the benchmark.
-        seed: Seed of everything random.
     """
 
     alpha: float | None = None
     temperature: float | None = None
+    _: dataclasses.KW_ONLY
     epochs: int = 40
     learning_rate: float = 3e-3
     qat_epochs: int = 15
     qat_learning_rate: float = 3e-4
-    batch_size: int = 32
     formats: tuple[str, ...] = ("float32", "float16", "int8")
     threads: int = 1
-    seed: int = 0
 
-    def __post_init__(self):
-        problems = [
-            f"{name} must be an integer of at least 1, got {getattr(self, name)!r}"
-            for name in ("epochs", "qat_epochs", "batch_size", "threads")
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1
-        ]
-        problems += [
-            f"{name} must be a number > 0, got {getattr(self, name)!r}"
-            for name in ("learning_rate", "qat_learning_rate")
-            if not getattr(self, name) > 0
-        ]
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        problems += self._out_of_range(("qat_epochs", "threads"), ("qat_learning_rate",))
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
         if self.temperature is not None and not self.temperature > 0:
             problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            problems.append(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
         formats = self.formats
         if isinstance(formats, str) or not formats or not set(formats) <= set(_FORMATS):
             problems.append(f"formats must be some of {_FORMATS}, got {formats!r}")
-        raise_all(problems)
+        return problems
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -163,9 +154,7 @@ def compress(
     progress = progress or (lambda stage, done, total: None)
     with staged_folder(out, force=force) as folder:
         keras.utils.set_random_seed(recipe.seed)
-        trainer = Trainer(
-            data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress, task=task
-        )
+        trainer = Trainer(data, recipe, progress=progress, task=task)
         task = trainer.task(student)
         trained, worth = _train(trainer, teacher, student, recipe)
         models = {"teacher": teacher, **trained}
@@ -198,7 +187,7 @@ def compress(
             },
             models=tuple(entries),
             training={"teacher": teacher_history or {}, **trainer.histories},
-            settings=dataclasses.asdict(recipe),
+            settings=recipe.to_json(),
             benchmark=timings,
             teaching=worth.to_json(),
         )
@@ -227,7 +216,8 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
         student = copy_of(alone)
     qat = quantize_aware(student)
     learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
-    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, recipe.qat_learning_rate)
+    how = {"learning_rate": recipe.qat_learning_rate, "optimizer": "adam"}
+    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, **how)
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 
@@ -311,13 +301,13 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
     Args:
         model: A Keras 3 model; it is trained in place.
         data: Split three ways.
-        recipe: `epochs`, `learning_rate`, `batch_size` and `seed` are used.
+        recipe: Its attributes of `Training` are used.
         progress: As for `compress`; the stage is `"teacher"`.
 
     Returns:
         The history: metric name → a value per epoch.
     """
-    trainer = Trainer(data, batch_size=recipe.batch_size, seed=recipe.seed, progress=progress)
+    trainer = Trainer(data, recipe, progress=progress)
     trainer.fit("teacher", model, model, recipe.epochs, recipe.learning_rate)
     return trainer.histories["teacher"]
 

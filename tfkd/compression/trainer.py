@@ -8,13 +8,12 @@ import keras
 import numpy as np
 
 from tfkd import output_kind
+from tfkd.compression.settings import Optimizer, Training
 from tfkd.data import Data
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends
 from tfkd.model import task as tasks
 
-#: What a `Trainer` steps with; `"sgd"` has a Nesterov momentum of 0.9.
-OPTIMIZERS = ("adam", "sgd")
 #: `progress(stage, done, total)` is told how far a stage is.
 Progress = Callable[[str, int, int], None]
 
@@ -26,11 +25,7 @@ class Trainer:
 
     Args:
         data: Split three ways; the test part is not looked at.
-        batch_size: Examples per step.
-        seed: Of everything random; set anew before each fit.
-        augment: Function from a batch of `x` to one of the same shape, in TensorFlow
-            operations, applied to the training part.
-        optimizer: One of `OPTIMIZERS`.
+        training: Batch size, optimizer, augmentation and seed, which is set anew before each fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
         task: One of `tfkd.model.task.TASKS`, where it does not follow from labels and outputs.
     """
@@ -38,16 +33,12 @@ class Trainer:
     def __init__(
         self,
         data: Data,
+        training: Training | None = None,
         *,
-        batch_size: int = 32,
-        seed: int = 0,
-        augment: Callable | None = None,
-        optimizer: str = "adam",
         progress: Progress | None = None,
         task: str | None = None,
     ):
-        self.data, self.batch_size, self.seed, self.augment = data, batch_size, seed, augment
-        self.optimizer = optimizer
+        self.data, self.training = data, training or Training()
         self.progress = progress or (lambda stage, done, total: None)
         self._task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -67,6 +58,7 @@ class Trainer:
         epochs: int,
         learning_rate: float,
         validate: bool = True,
+        optimizer: Optimizer | None = None,
         **kwargs,
     ) -> None:
         """Train `model` (the student, or a Distiller around it) and keep its history.
@@ -78,11 +70,12 @@ class Trainer:
             epochs: Passes over the data.
             learning_rate: At the start of the cosine.
             validate: Whether each epoch ends with the validation part.
+            optimizer: In the place of that of `training`.
             **kwargs: Passed on to `model.fit`.
         """
-        keras.utils.set_random_seed(self.seed)
-        steps = epochs * -(-len(self.data.train) // self.batch_size)
-        self.compile(model, student, learning_rate, steps)
+        keras.utils.set_random_seed(self.training.seed)
+        steps = epochs * -(-len(self.data.train) // self.training.batch_size)
+        self.compile(model, student, learning_rate, steps, optimizer)
         self.progress(stage, 0, epochs)
         tick = package_of(student).callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
@@ -100,7 +93,14 @@ class Trainer:
             name: [float(value) for value in values] for name, values in history.history.items()
         }
 
-    def compile(self, model, student, learning_rate: float, steps: int) -> None:
+    def compile(
+        self,
+        model,
+        student,
+        learning_rate: float,
+        steps: int,
+        optimizer: Optimizer | None = None,
+    ) -> None:
         """Compile `model` for a number of steps, as fits its student's output."""
         package = package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
@@ -109,24 +109,25 @@ class Trainer:
         shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
         metrics = [_metric(package, task, activation)]
-        if self.optimizer == "sgd":
-            optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+        if (optimizer or self.training.optimizer) == "sgd":
+            stepper = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
-            optimizer = package.optimizers.Adam(schedule)
-        model.compile(optimizer, loss, metrics=metrics)
+            stepper = package.optimizers.Adam(schedule)
+        model.compile(stepper, loss, metrics=metrics)
         if model is student:  # a Distiller does so itself
             # Slot variables made inside the step would have TensorFlow trace it twice.
-            optimizer.build(model.trainable_variables)
+            stepper.build(model.trainable_variables)
 
     def _batches(self):
-        train = self.data.train
-        if self.augment is None:
-            return {"x": train.x, "y": train.y, "batch_size": self.batch_size}
+        train, augment = self.data.train, self.training.augment
+        batch_size, seed = self.training.batch_size, self.training.seed
+        if augment is None:
+            return {"x": train.x, "y": train.y, "batch_size": batch_size}
         import tensorflow as tf
 
         examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
-        batches = examples.shuffle(len(train), seed=self.seed).batch(self.batch_size)
-        batches = batches.map(lambda x, y: (self.augment(x), y)).prefetch(2)
+        batches = examples.shuffle(len(train), seed=seed).batch(batch_size)
+        batches = batches.map(lambda x, y: (augment(x), y)).prefetch(2)
         return {"x": batches, "shuffle": False}  # as it is; Keras 3 warns of its own default
 
 

@@ -139,7 +139,7 @@ def test_the_teacher_stands_beside(real):
 @pytest.fixture(scope="module")
 def runner(data):
     students = Students(linear(), 0)
-    budget = runs.Budget.of(QUICK["budget"])
+    budget = runs.budget_of(QUICK["budget"])
     runner = runs.Runner(students, knowing(), data, budget, None, None, {}, Store(), None)
     runner.check([methods.named("kl")])
     runner.prepare(True)
@@ -554,7 +554,7 @@ def part_without_labels(data):
         ({"budget": 0}, "budget: epochs must be a whole number of at least 1, got 0"),
         ({"budget": 1.5}, "budget: epochs must be"),
         ({"budget": {"steps": 3}}, "budget has no 'steps'. It may hold epochs, batch_size"),
-        ({"budget": {"learning_rate": 0}}, "learning_rate must be > 0"),
+        ({"budget": {"learning_rate": 0}}, "learning_rate must be a number > 0"),
         ({"budget": {"optimizer": "lion"}}, "optimizer must be one of"),
         ({"search": -1}, "search must be a number of trials"),
         ({"metric": "rmse"}, "can't be scored by 'rmse': its labels allow accuracy, precision"),

@@ -6,6 +6,7 @@ import pytest
 
 import tfkd
 from tfkd.compression import pipeline
+from tfkd.compression.settings import Training
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import TeacherWarning
 
@@ -32,7 +33,7 @@ def test_the_better_student_is_kept(data, helps):
     keras.utils.set_random_seed(0)
     kernel = 10 * np.eye(5, 3, dtype="float32")
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
-    trainer = Trainer(data, batch_size=16)
+    trainer = Trainer(data, Training(batch_size=16))
     if helps:
         models, worth = pipeline._train(trainer, teacher, dense(), RECIPE)
     else:

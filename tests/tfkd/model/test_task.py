@@ -8,6 +8,7 @@ from sklearn import metrics
 from tiny_models import predicted
 
 from tfkd.compression import trainer as training
+from tfkd.compression.settings import Training
 from tfkd.data import Data, Samples
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
@@ -145,7 +146,7 @@ def test_several_labels_are_trained_as_such(package, activation, dtype, rng):
     model = _model(package, activation)
     before = predicted(model, x).astype(float)
     p = before if activation else 1 / (1 + np.exp(-before))
-    trainer = training.Trainer(Data("labels", part, part, part), batch_size=64)
+    trainer = training.Trainer(Data("labels", part, part, part), Training(batch_size=64))
     trainer.fit("student", model, model, 1, 0.0)
     history = trainer.histories["student"]
     assert trainer.task(model) == "multilabel"
@@ -160,7 +161,7 @@ def test_two_classes_as_logits_are_right_above_zero(package, rng):
     y = (x.sum(1) > 0.3).astype("int64")
     part, model = Samples(x, y), _model(package, None, 1)
     logits = predicted(model, x)[:, 0]
-    trainer = training.Trainer(Data("two", part, part, part), batch_size=64)
+    trainer = training.Trainer(Data("two", part, part, part), Training(batch_size=64))
     trainer.fit("student", model, model, 1, 0.0)
     assert trainer.histories["student"]["accuracy"][0] == pytest.approx(np.mean((logits > 0) == y))
 

@@ -6,14 +6,16 @@ original ─► prune ─► distil ─► measure ─► keep, or step back ─
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tfkd.compression import trainer as training
+from tfkd.compression.settings import Target, Training, is_drop, is_whole
+from tfkd.compression.trainer import Progress, Trainer, copy_of, package_of
 from tfkd.data import Data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -22,12 +24,14 @@ from tfkd.model import backends, cost, graph
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.iterative.checkpoint import State, of
 from tfkd.pruning.iterative.evaluation import Yardstick
-from tfkd.pruning.iterative.result import MEASURES, Measured, Round, Spiral
+from tfkd.pruning.iterative.result import Measured, Round, Spiral
 from tfkd.pruning.structured import importance
 from tfkd.pruning.structured.channels import prune_channels
 
 if TYPE_CHECKING:
-    from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike
+    from typing_extensions import Unpack
+
+    from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike, SpiralOptions
 
 #: What may stand beside: pruned once and distilled; the same model from scratch, with and
 #: without the teacher; the original, trained on for as long.
@@ -38,11 +42,10 @@ def spiral(
     model: AnyModel,
     data: Data,
     *,
-    target: Mapping[str, float] | None = None,
-    max_drop: float | None = None,
+    target: Target | Mapping[str, float] | None = None,
+    training: Training | None = None,
     step: float = 0.2,
     rounds: int = 20,
-    epochs: int = 4,
     final_epochs: int = 0,
     teach: Literal["original", "last", "both"] = "original",
     teacher: AnyTeacher | None = None,
@@ -51,15 +54,11 @@ def spiral(
     scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
     keep: Names = (),
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    batch_size: int = 32,
-    augment: Callable | None = None,
     format: Format | None = "int8",
     alternatives: Sequence[str] | str | bool = (),
     folder: PathLike | None = None,
-    seed: int = 0,
-    progress: training.Progress | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[SpiralOptions],
 ) -> Spiral:
     """Make a model smaller round by round: prune a little, distil, go on from the student.
 
@@ -72,39 +71,33 @@ def spiral(
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
         data: Split three ways. Trained on `train`, choices made on `validation`; `test` is
             looked at when everything is done.
-        target: Where to end: `"macs"`, `"parameters"`, `"bytes"` (of the file) or `"latency"`
-            → a part of the original's below 1, or a number (of µs for latency). All of them
-            must be met.
-        max_drop: How much worse the validation score may become, in accuracy, or as a part of
-            the RMSE. A round that is worse is stepped back from, and half as much pruned. With
-            no target it goes as far as this allows.
+        target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
+            round that is worse is stepped back from, and half as much pruned; with a `drop` alone
+            it goes as far as that allows.
+        training: How each round trains: 4 epochs and a learning rate of 1e-3 where it says
+            nothing else.
         step: Which part of the costs goes in a round, in (0, 1).
         rounds: How many at most, steps back included.
-        epochs: Of distillation, a round.
         final_epochs: Further ones at the end, kept if they do no harm on validation.
         teach: `"original"`, `"last"` (the student of the round before) or `"both"`, which are
             then asked once an example in each round.
         teacher: What teaches in the place of the original: whatever `Distiller` takes.
         distiller: Arguments of `Distiller`, such as `{"alpha": 0.1, "temperature": 4.0}`.
-        criterion: As for `prune_channels`; `scope`, `round_to` and `keep` likewise.
-        scope: See there.
-        round_to: See there.
-        keep: See there.
-        optimizer: `"adam"`, or `"sgd"` with a Nesterov momentum of 0.9: take what the model was
-            trained with, and its learning rate.
-        learning_rate: At the start of each round's cosine decay.
-        batch_size: Examples per step.
-        augment: Function from a batch of `x` to another, in TensorFlow operations. The teacher
-            then sees what the student sees, and runs in every step; without it, it runs once
-            an example.
+        criterion: Which channels matter least: `"l1"`, `"l2"`, `"bn_scale"`, `"taylor"`,
+            `"random"` or a function, as `prune_channels` takes it.
+        scope: Whether channels are compared in the whole model (`"global"`) or in each layer.
+        round_to: A multiple that the channels of each layer are kept to, where it has as many.
+        keep: Names of layers that keep all their channels.
         format: Of the files whose bytes and latency are measured: `"int8"` (calibrated),
             `"float32"`, `"float16"` or `"dynamic"`; `None` for no files.
         alternatives: Which of `ALTERNATIVES` to train for as many epochs, or `True` for all.
         folder: Where the state is kept after each round, and at the end `student.keras`,
             `spiral.json` and `spiral.svg`. A run that was killed goes on from its last round
             when it is called again with the same arguments.
-        seed: Of everything random.
         progress: Called as `progress(stage, done, total)`.
+        **options: Attributes of `training` given by themselves (`epochs=`, `learning_rate=`,
+            `batch_size=`, `optimizer=`, `augment=`, `seed=`), and `max_drop=` for the `drop` of
+            the target.
 
     Returns:
         A `Spiral`; print it for the table of its rounds.
@@ -128,36 +121,31 @@ def spiral(
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
-    target, distiller = {} if target is None else target, {} if distiller is None else distiller
-    _check(locals())
+    distiller = {} if distiller is None else distiller
+    goal, how = _check(locals())
     importance.check(criterion, (data.train.x, data.train.y))
-    trainer = training.Trainer(
-        data, batch_size=batch_size, seed=seed, augment=augment, optimizer=optimizer,
-        progress=progress,
-    )  # fmt: skip
+    trainer = Trainer(data, how, progress=progress)
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep}
-    pruning |= {"format": format or "int8", "seed": seed}
+    pruning |= {"format": format or "int8", "seed": how.seed}
     if criterion == "taylor":
-        pruning["data"] = _some(data.train, seed)
-    yardstick = Yardstick(model, data, format, "latency" in target)
-    lessons = _Lessons(trainer, model, teacher, teach, dict(distiller), learning_rate)
-    wanted = {name: _absolute(name, value, yardstick.original) for name, value in target.items()}
+        pruning["data"] = _some(data.train, how.seed)
+    yardstick = Yardstick(model, data, format, "latency" in goal.costs)
+    lessons = _Lessons(trainer, model, teacher, teach, dict(distiller))
+    wanted = {name: _absolute(name, to, yardstick.original) for name, to in goal.costs.items()}
     settings = {
-        "target": dict(target), "max_drop": max_drop, "step": step, "epochs": epochs,
+        "target": goal.costs, "max_drop": goal.drop, "step": step,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
-        "optimizer": optimizer, "learning_rate": learning_rate, "batch_size": batch_size,
-        "augment": augment, "format": format, "seed": seed, "distiller": dict(distiller),
-        "teacher": teacher,
+        "format": format, "distiller": dict(distiller), "teacher": teacher, **vars(how),
     }  # fmt: skip
     state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
     for name in wanted if not state.started else ():
         if name != "latency" and getattr(yardstick.original, name) > wanted[name]:
             prune_channels(model, of=name, to=wanted[name], **pruning)  # can it be reached?
     state.begin()
-    floor = yardstick.floor(max_drop)
+    floor = yardstick.floor(goal.drop)
     walk = _Walk(state, yardstick, lessons, pruning, wanted, floor)
-    stopped = walk.run(model, step, rounds, epochs)
-    current, total = walk.current, epochs * len(walk.rounds)
+    stopped = walk.run(model, step, rounds, how.epochs)
+    current, total = walk.current, how.epochs * len(walk.rounds)
     if final_epochs and current is not model:
         total += final_epochs
         further = state.once(
@@ -259,7 +247,7 @@ class _Walk:
         if self.rounds:
             self.lessons.train(stage, student, self.current, epochs)
             return student, None
-        alone = training.copy_of(student)
+        alone = copy_of(student)
         self.lessons.teach(stage, student, self.current, epochs)
         self.lessons.alone(f"{stage} without teacher", alone, epochs)
         taught, untaught = (self.yardstick.score(one, "validation") for one in (student, alone))
@@ -277,19 +265,20 @@ class _Walk:
 class _Lessons:
     """Who teaches a student, and for how long."""
 
-    def __init__(self, trainer, model, teacher, teach, settings, learning_rate):
-        self.trainer, self.settings, self.rate = trainer, settings, learning_rate
+    def __init__(self, trainer, model, teacher, teach, settings):
+        self.trainer, self.settings = trainer, settings
+        self.rate, augment = trainer.training.learning_rate, trainer.training.augment
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
         self.helps = True  # until the first round shows that it doesn't
-        student = training.copy_of(model)  # a model can't be its own teacher
+        student = copy_of(model)  # a model can't be its own teacher
         try:  # does the teacher fit, and do the settings?
             self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
-        trainer.compile(self.probe, student, learning_rate, 1)
+        trainer.compile(self.probe, student, self.rate, 1)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
-        if self.holds_answers and trainer.augment is not None:
+        if self.holds_answers and augment is not None:
             raise InputError(
                 "A teacher that is an array has no answers for augmented examples: give the model, "
                 "or leave augment out."
@@ -305,7 +294,7 @@ class _Lessons:
         """Distil, `last` being the student of the round before."""
         distiller = Distiller(student, self._given(last), **self.settings)
         how = {"validate": False}
-        if self.trainer.augment is None and not self.holds_answers:
+        if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 self.cache = self.cache or self.probe.ask_teacher(self.trainer.data.train.x)
@@ -325,7 +314,7 @@ class _Lessons:
 
 
 def _trained_on(lessons, student, epochs):
-    student = training.copy_of(student)
+    student = copy_of(student)
     lessons.train("final", student, student, epochs)
     return student
 
@@ -334,13 +323,13 @@ def _alternative(name, lessons, final, epochs, pruning):
     """Return what stands beside the spiral, trained for as many epochs."""
     model, stage = lessons.model, name.replace("_", " ")
     if name == "original_trained_on":
-        student = training.copy_of(model)
+        student = copy_of(model)
     elif name == "one_shot":
         measured = cost.measure(final)
         of = "parameters" if measured.macs is None else "macs"
         student = prune_channels(model, of=of, to=getattr(measured, of), **pruning)
     else:
-        package = training.package_of(final)
+        package = package_of(final)
         package.utils.set_random_seed(pruning["seed"])
         student = package.models.clone_model(final)
     if name == "one_shot":
@@ -368,43 +357,46 @@ def _some(samples, seed: int, count: int = 512):
     return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
 
 
-def _check(given: dict):
-    raise_all(
-        f"{name} must be a dict, got {given[name]!r}"
-        for name in ("target", "distiller")
-        if not isinstance(given[name], Mapping)
-    )
+def _check(given: dict) -> tuple[Target, Training]:
+    """Return where to end and how to train, when all arguments are right."""
     problems = []
-    if not given["target"] and given["max_drop"] is None:
+
+    def read(of, *args, **kwargs):
+        try:
+            return of(*args, **kwargs)
+        except InputError as error:
+            problems.append(str(error).removesuffix("."))
+            return None
+
+    options = dict(given["options"])
+    max_drop = options.pop("max_drop", None)
+    how = read(Training.of, given["training"], options, epochs=4, learning_rate=1e-3)
+    goal = read(Target.of, given["target"])
+    if max_drop is not None and not is_drop(max_drop):
+        problems.append(f"max_drop must be a number >= 0, got {max_drop!r}")
+    elif max_drop is not None and goal is not None:
+        if goal.drop is not None:
+            problems.append("give max_drop or a target with drop, not both")
+        goal = dataclasses.replace(goal, drop=max_drop)
+    if goal == Target():
         problems.append("give target, max_drop or both")
-    for name, value in given["target"].items():
-        if name not in MEASURES:
-            problems.append(f"target must be of {tuple(MEASURES)}, got {name!r}")
-        elif not (isinstance(value, numbers.Real) and value > 0):
-            problems.append(f"target[{name!r}] must be a number > 0, got {value!r}")
-    if given["format"] is None and {"bytes", "latency"} & set(given["target"]):
+    costs = goal.costs if goal is not None else {}
+    if given["format"] is None and {"bytes", "latency"} & set(costs):
         problems.append("a target of bytes or latency needs a format")
+    if not isinstance(given["distiller"], Mapping):
+        problems.append(f"distiller must be a dict, got {given['distiller']!r}")
     if given["format"] is not None:
         try:
             file_size.check_format(given["format"])
         except TfkdError as error:
             problems.append(str(error).removesuffix("."))
-    drop, rate = given["max_drop"], given["learning_rate"]
-    if drop is not None and not (isinstance(drop, numbers.Real) and drop >= 0):
-        problems.append(f"max_drop must be a number >= 0, got {drop!r}")
-    if not (isinstance(rate, numbers.Real) and rate > 0):
-        problems.append(f"learning_rate must be a number > 0, got {rate!r}")
     if not (isinstance(given["step"], numbers.Real) and 0 < given["step"] < 1):
         problems.append(f"step must lie between 0 and 1, got {given['step']!r}")
-    for name, least in (("rounds", 1), ("epochs", 1), ("final_epochs", 0), ("batch_size", 1)):
-        if not isinstance(given[name], int) or given[name] < least:
+    for name, least in (("rounds", 1), ("final_epochs", 0)):
+        if not is_whole(given[name], least):
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
     if given["teach"] == "last" and given["teacher"] is not None:
         problems.append("with teach='last' a teacher is never asked: leave it out, or teach='both'")
-    if given["optimizer"] not in training.OPTIMIZERS:
-        problems.append(
-            f"optimizer must be one of {training.OPTIMIZERS}, got {given['optimizer']!r}"
-        )
     if given["teach"] not in ("original", "last", "both"):
         problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
     for name in given["alternatives"]:
@@ -420,3 +412,4 @@ def _check(given: dict):
             "spiral goes by one score, and this model has several outputs: prune with "
             "prune_channels and train with Distiller."
         )
+    return goal, how

@@ -459,7 +459,7 @@ def test_bad_input(trained, digits, small_digits):
         tfkd.spiral(
             trained, digits, max_drop=0.1, step=1.5, rounds=0, teach="me", alternatives=["none"]
         )
-    with pytest.raises(InputError, match="target must be a dict, got 0.5"):
+    with pytest.raises(InputError, match="target must be a tfkd.Target or a dict, got 0.5"):
         tfkd.spiral(trained, digits, target=0.5)
     with pytest.raises(InputError, match="max_drop must.*learning_rate must.*never asked"):
         tfkd.spiral(trained, digits, max_drop="1%", learning_rate=-1, teach="last", teacher=trained)

@@ -1,0 +1,197 @@
+"""How to train and where to end: what `compress`, `spiral` and `compare` are given alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
+
+from tfkd.errors import InputError, raise_all
+
+Optimizer = Literal["adam", "sgd"]
+#: What trains here: Adam, or SGD with a Nesterov momentum of 0.9.
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained: with a cosine decay of the learning rate to zero.
+
+    Take what the model was trained with. Where Adam and SGD differ, the wrong one costs more
+    than any choice of distillation.
+
+    Attributes:
+        epochs: Passes over the training part, a stage; `None` for what the caller takes.
+        learning_rate: At the start of the decay; `None` for what the caller takes.
+        batch_size: Examples per step.
+        optimizer: `"adam"`, or `"sgd"` with a Nesterov momentum of 0.9.
+        augment: Function from a batch of `x` to one of the same shape, in TensorFlow operations.
+            The teacher then sees what the student sees, and runs in every step; without it, it
+            runs once an example.
+        seed: Of everything random.
+
+    Raises:
+        InputError: for values out of range, all at once.
+
+    Example:
+        >>> Training(epochs=30, optimizer="sgd", learning_rate=0.1)
+        Training(epochs=30, learning_rate=0.1, batch_size=32, optimizer='sgd', augment=None, seed=0)
+    """
+
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int = 32
+    optimizer: Optimizer = "adam"
+    augment: Callable[[Any], Any] | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        raise_all(self._problems())
+
+    def _problems(self) -> list[str]:
+        problems = self._out_of_range(("epochs", "batch_size"), ("learning_rate",))
+        if self.optimizer not in OPTIMIZERS:
+            problems.append(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.augment is not None and not callable(self.augment):
+            problems.append(f"augment must be a function of a batch of x, got {self.augment!r}")
+        if not is_whole(self.seed, 0) or self.seed >= 2**32:
+            problems.append(f"seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+        return problems
+
+    def _out_of_range(self, counts: Iterable[str], numbers: Iterable[str]) -> list[str]:
+        """Return what is wrong with counts of at least 1, and with numbers above zero."""
+        checks = [
+            (name, is_whole(getattr(self, name), 1), "whole number of at least 1")
+            for name in counts
+        ]
+        checks += [(name, is_above_zero(getattr(self, name)), "number > 0") for name in numbers]
+        may_lack = {field.name for field in dataclasses.fields(self) if field.default is None}
+        return [
+            f"{name} must be a {what}, got {value!r}"
+            for name, is_right, what in checks
+            for value in [getattr(self, name)]
+            if not is_right and not (value is None and name in may_lack)
+        ]
+
+    @classmethod
+    def of(cls, training: Training | None, options: Mapping[str, Any], **defaults: Any) -> Training:
+        """Return one `Training` from what a caller was given.
+
+        Args:
+            training: The object, if it was given.
+            options: Its attributes given by themselves. Only one of the two may be given.
+            **defaults: What stands for an attribute that is `None`, or was not given.
+
+        Raises:
+            InputError: for both, or values out of range.
+            TypeError: for options that are no attribute.
+        """
+        unknown = [name for name in options if name not in cls.__dataclass_fields__]
+        if unknown:
+            raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
+        if training is not None and options:
+            names = ", ".join(f"{name}=" for name in options)
+            raise InputError(f"Give {names} in training, or by itself without training, not both.")
+        if not isinstance(training, (Training, type(None))):
+            raise InputError(f"training must be a tfkd.Training, got {training!r}.")
+        made = cls(**{**defaults, **options}) if training is None else training
+        missing = {name: to for name, to in defaults.items() if getattr(made, name) is None}
+        return dataclasses.replace(made, **missing) if missing else made
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes as plain values; a function as its name."""
+        return {
+            field.name: getattr(value, "__qualname__", repr(value)) if callable(value) else value
+            for field in dataclasses.fields(self)
+            for value in [getattr(self, field.name)]
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """How small a model is to become, and what that may cost.
+
+    A number below 1 is a part of the original's. All that is given has to be met.
+
+    Attributes:
+        macs: Multiply-accumulates of one example.
+        parameters: Values in weights.
+        bytes: Of the file.
+        latency: Of one call in the interpreter, in µs.
+        drop: How much worse the validation score may become: in accuracy, or as a part of the
+            RMSE.
+
+    Raises:
+        InputError: for values out of range, all at once.
+
+    Example:
+        >>> Target(macs=0.5, drop=0.01).costs
+        {'macs': 0.5}
+    """
+
+    macs: float | None = None
+    parameters: float | None = None
+    bytes: float | None = None
+    latency: float | None = None
+    drop: float | None = None
+
+    def __post_init__(self):
+        problems = [
+            f"target[{name!r}] must be a number > 0, got {value!r}"
+            for name, value in self.costs.items()
+            if not is_above_zero(value)
+        ]
+        if self.drop is not None and not is_drop(self.drop):
+            problems.append(f"drop must be a number >= 0, got {self.drop!r}")
+        raise_all(problems)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What has to be met, by name, without `drop`."""
+        named = {name: getattr(self, name) for name in COSTS}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @classmethod
+    def of(cls, given: Target | Mapping[str, float] | None) -> Target:
+        """Return a target from one, or from a mapping with some of its attributes.
+
+        Raises:
+            InputError: for anything else.
+        """
+        if given is None or isinstance(given, cls):
+            return given or cls()
+        if not isinstance(given, Mapping):
+            raise InputError(f"target must be a tfkd.Target or a dict, got {given!r}.")
+        known = [field.name for field in dataclasses.fields(cls)]
+        problems = [
+            f"target must be of {tuple(known)}, got {name!r}" for name in given if name not in known
+        ]
+        made = None
+        try:
+            made = cls(**{name: given[name] for name in known if name in given})
+        except InputError as error:
+            problems.append(str(error).removesuffix("."))
+        raise_all(problems)
+        return made
+
+
+#: What a target can be of.
+COSTS = ("macs", "parameters", "bytes", "latency")
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Tell whether a value is an integer, no bool, of at least so much."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
+def is_above_zero(value: Any) -> bool:
+    """Tell whether a value is a finite number above zero, no bool."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0
+
+
+def is_drop(value: Any) -> bool:
+    """Tell whether a value is what a score may drop by: zero, or a finite number above it."""
+    return is_above_zero(value) or (value == 0 and not isinstance(value, bool))
