@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
+
+import flatbuffers
 
 from tfkd.export.tflite import schema
 
@@ -12,19 +14,25 @@ _ALIGNMENT = 16
 _PARTS = 4
 
 
-@functools.cache
-def _builder_class():
-    import flatbuffers
+class _AlignedBuilder(flatbuffers.Builder):
+    """A builder that aligns every vector of bytes."""
 
-    class Aligned(flatbuffers.Builder):
-        """A builder that aligns every vector of bytes."""
+    def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
+        if element_size == 1:
+            alignment = max(alignment, _ALIGNMENT)
+        return super().StartVector(element_size, count, alignment)
 
-        def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
-            if element_size == 1:
-                alignment = max(alignment, _ALIGNMENT)
-            return super().StartVector(element_size, count, alignment)
 
-    return Aligned
+def finished(write: Callable[[flatbuffers.Builder], int], identifier: bytes) -> bytes:
+    """Return a finished flatbuffer.
+
+    Args:
+        write: Writes the root table with the builder that it is given; returns its place.
+        identifier: The four bytes that say what the flatbuffer holds.
+    """
+    builder = _AlignedBuilder(1024)
+    builder.Finish(write(builder), identifier)
+    return bytes(builder.Output())
 
 
 def pack(model) -> bytes:
@@ -33,9 +41,7 @@ def pack(model) -> bytes:
     Args:
         model: A `schema.ModelT`, as from `flatbuffer.parse`.
     """
-    builder = _builder_class()(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return finished(model.Pack, b"TFL3")
 
 
 def with_main(model, index: int) -> bytes:
