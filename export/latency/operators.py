@@ -22,7 +22,7 @@ from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import check_engine
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.tables import Printed
+from tfkd.tables import Printed, aligned
 
 # Of its kernel (input 1), the dimensions that are summed up for each number of a result.
 _SUMMED = {
@@ -227,17 +227,12 @@ class Profile(Printed):
             us = sum(row.us for row in self.rows) - sum(row.us for row in shown)
             lines.append((f"{len(self.rows) - len(shown)} others", "", f"{us:,.1f}", *[""] * 4))
         lines.append(("rest", "", f"{self.rest_us:,.1f}", *[""] * 4))
-        lines = [tuple(map(printable, line)) for line in lines]
-        sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
             f"{self.total_us:,.1f} µs a call; {self.engine}, {self.threads} "
             f"thread{'s' if self.threads > 1 else ''}, {self.runs} runs, "
-            f"ai-edge-litert {self.release}"
+            f"ai-edge-litert {self.release}",
+            *aligned(lines, left=2),
         ]
-        for line in lines:
-            cells = [cell.ljust(size) for cell, size in zip(line[:2], sizes, strict=False)]
-            cells += [cell.rjust(size) for cell, size in zip(line[2:], sizes[2:], strict=True)]
-            text.append("  ".join(cells).rstrip())
         if self.engine == "xnnpack" and self.rest_us > self.total_us / 2:
             text.append(
                 "XNNPACK counts whole microseconds and drops the rest: most rows are too short.\n"

@@ -18,6 +18,7 @@ from tfkd.errors import InputError, TfkdError
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
 from tfkd.loading import file_check
+from tfkd.tables import aligned
 
 
 def run(options) -> int:
@@ -346,10 +347,8 @@ def _on_android(options) -> int:
             raise
     lines = []
     for name, steps in operations.items():
-        lines += [f"\n{name}"] * bool(steps)
-        lines += [
-            printable(f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}") for s in steps
-        ]
+        rows = [(f"{s['us'] * s['calls']:,.1f} µs", s["op"], s["name"]) for s in steps]
+        lines += [f"\n{name}", *aligned(rows, left=(1, 2))] if rows else []
     return _told(found, options, {"profiles": operations}, lines)
 
 
@@ -560,12 +559,5 @@ def _table_of_forms(forms) -> str:
                 remark,
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(6)]
-    lines = []
-    for first, *numbers, remark in rows:
-        line = first.ljust(widths[0])
-        line += "".join(f"  {n.rjust(w)}" for n, w in zip(numbers, widths[1:], strict=True))
-        room = 100 - len(line) - 2
-        remark = remark if len(remark) <= room else remark[: room - 1] + "…"
-        lines.append(f"{line}  {remark}".rstrip() + "\n")
-    return "".join(lines)
+    lines = aligned(rows, left=(0, len(rows[0]) - 1))
+    return "".join(f"{line if len(line) <= 100 else line[:99] + '…'}\n" for line in lines)
