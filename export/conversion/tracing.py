@@ -179,8 +179,9 @@ def _becomes_a_number(source, tensor) -> bool:
             return "float" in made.dtype or _becomes_a_number(source, made)
         return kind in ("Rescaling", "Normalization", *moves.AUGMENTING)
 
-    readers = [call for call in source.calls if tensor in call.inputs]
-    return tensor not in source.output_list and all(map(makes_numbers, readers))
+    if tensor in source.output_list:
+        return False
+    return all(map(makes_numbers, source.consumers(tensor)))
 
 
 def _index_inputs(source) -> set[int]:
@@ -189,13 +190,9 @@ def _index_inputs(source) -> set[int]:
     They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
     """
     outputs = {tensor.index for tensor in source.output_list}
-    readers: dict[int, list] = {}
-    for call in source.calls:
-        for tensor in call.inputs:
-            readers.setdefault(tensor.index, []).append(call)
 
     def is_index(tensor) -> bool:
-        calls = readers.get(tensor.index, [])
+        calls = source.consumers(tensor)
         return bool(calls) and tensor.index not in outputs and all(map(takes_index, calls))
 
     def takes_index(call) -> bool:

@@ -509,7 +509,7 @@ class _Counter:
     def _turns(self, graph, op) -> int | None:
         """Tell how often a WHILE runs whose counters start, grow and end by constants."""
         condition, body = (self.model.subgraphs[number] for number in _inside(op))
-        made_by = {int(i): one for one in condition.operators for i in one.outputs}
+        made_by = schema.producers(condition)
         counters = [int(i) for i in condition.inputs]
         turns, waiting = [], [int(i) for i in condition.outputs]
         while waiting:

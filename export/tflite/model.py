@@ -443,10 +443,10 @@ class TFLiteModel(Printed):
             output: Its place in `outputs`.
         """
         names, main = schema.op_names(self._parsed), self._parsed.subgraphs[0]
-        makers = {int(i): op for op in main.operators for i in op.outputs}
+        made_by = schema.producers(main)
         tensor = int(main.outputs[output])
-        while tensor in makers:
-            op = makers[tensor]
+        while tensor in made_by:
+            op = made_by[tensor]
             kind = names[op.opcodeIndex]
             if kind in ("QUANTIZE", "DEQUANTIZE"):
                 tensor = int(op.inputs[0])

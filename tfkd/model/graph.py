@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -85,6 +86,11 @@ class Graph:
     calls: tuple[Call, ...]
 
     @property
+    def package(self):
+        """The Keras of the layers: the module `keras` or `tf_keras`."""
+        return backends.package(self.flavour)
+
+    @property
     def input_list(self) -> list[Tensor]:
         """The inputs, flattened."""
         return list(leaves(self.inputs))
@@ -104,10 +110,23 @@ class Graph:
 
     def producer(self, tensor: Tensor) -> Call | None:
         """Return the call that makes `tensor`, or `None` for an input."""
+        return self._producers.get(tensor.index)
+
+    def consumers(self, tensor: Tensor) -> list[Call]:
+        """Return the calls that read `tensor`, in order; one that reads it twice, twice."""
+        return self._consumers.get(tensor.index, [])
+
+    @functools.cached_property
+    def _producers(self) -> dict[int, Call]:
+        return {tensor.index: call for call in self.calls for tensor in call.outputs}
+
+    @functools.cached_property
+    def _consumers(self) -> dict[int, list[Call]]:
+        found: dict[int, list[Call]] = {}
         for call in self.calls:
-            if tensor in call.outputs:
-                return call
-        return None
+            for tensor in call.inputs:
+                found.setdefault(tensor.index, []).append(call)
+        return found
 
 
 def walk(model, ignore_call: bool = False) -> Graph:
@@ -231,7 +250,7 @@ class _Walker:
 
     def __init__(self, flavour: str):
         self.flavour = flavour
-        self.package = backends.keras() if flavour == "keras" else backends.tf_keras()
+        self.package = backends.package(flavour)
         self.calls: list[Call] = []
         self.count = 0
 

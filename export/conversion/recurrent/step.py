@@ -229,7 +229,6 @@ def _sequences(source) -> set[int]:
 
 def _sequence_inputs(source) -> set[int]:
     """Return the inputs from which a recurrent layer's sequence comes."""
-    made_by = {tensor.index: call for call in source.calls for tensor in call.outputs}
     found, waiting = set(), [call.inputs[0] for call in forms.recurrent_calls(source)]
     seen = set()
     while waiting:
@@ -237,7 +236,7 @@ def _sequence_inputs(source) -> set[int]:
         if tensor.index in seen:
             continue
         seen.add(tensor.index)
-        call = made_by.get(tensor.index)
+        call = source.producer(tensor)
         if call is None:
             found.add(tensor.index)
         else:

@@ -340,7 +340,7 @@ def _alternative(name, lessons, final, epochs, pruning):
         of = "parameters" if measured.macs is None else "macs"
         student = prune_channels(model, of=of, to=getattr(measured, of), **pruning)
     else:
-        package = training.package_of(final)
+        package = backends.package_of(final)
         package.utils.set_random_seed(pruning["seed"])
         student = package.models.clone_model(final)
     if name == "one_shot":
