@@ -266,16 +266,14 @@ class _Source:
         self.name = given.name
         _check_finite(given)
         source = graph.walk(given)
-        known = source.layers
         self.shapes = _shapes_of([(t.name, t.shape) for t in source.input_list], request)
         self.declared = tuple(map(tracing.declared_order, (source.inputs, source.outputs)))
         self.structures = structures.of(source.inputs), structures.of(source.outputs)
-        names = {path: {path, layer.name} for path, layer in known}
-        skip = graph.matching(names, request.skip, "skip")
+        skip = source.matching(request.skip, "skip")
         bits = {
             path: width
             for pattern, width in request.bits.items()
-            for path in graph.matching(names, pattern, "bits")
+            for path in source.matching(pattern, "bits")
         }
         self.other_precision = translation.other_precision(given)
         if self.other_precision:
