@@ -28,7 +28,7 @@ from tfkd.model import backends, binding, feature_extractor, graph
 from tfkd.model.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from tfkd._typing import AnyModel, AnyTeacher, Arrays, ModelOptions
 
@@ -528,6 +528,24 @@ class Step:
             "teacher_feature_shapes": self._aside.feature_shapes,
             **settings,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Rebuild a distiller from `get_config`'s result."""
+        config = dict(config)
+        for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
+            config.pop(name, None)
+        shapes = config.pop("teacher_feature_shapes", None)
+        unpack = keras.saving.deserialize_keras_object
+        for name in ("soft_loss", "student_inputs", "teacher_inputs"):
+            if isinstance(config.get(name), dict):
+                config[name] = unpack(config[name])
+        student = cls._keras.saving.deserialize_keras_object(config.pop("student"))
+        distiller = cls(student, **config)
+        if shapes:
+            # Before the weights are read: the teacher, whose widths they have, comes later.
+            distiller._build_adapters({name: tuple(shape) for name, shape in shapes.items()})
+        return distiller
 
     def _teacher(self):
         if self._aside.teacher is None:
