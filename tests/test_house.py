@@ -46,7 +46,6 @@ _LONG = {
     "verification/verify.py": "one function, its references and its verdict",
     "verification/layer_errors.py": "one function and its plan",
     "latency/benchmark.py": "one function and its rounds",
-    "latency/operators.py": "a table: the work of each operator; the profiler is to leave it",
     "latency/litert_profiler.py": "one C interface",
     "latency/android_device.py": "one tool's output",
     "micro/evaluation.py": "one function and the rules of its margins",

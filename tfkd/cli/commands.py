@@ -417,7 +417,7 @@ def _is_keras(path: str) -> bool:
 
 def _profiles(options, found, data) -> dict:
     """Measure the time of each operator of the files."""
-    from tfkd.export.latency import operators
+    from tfkd.export.latency import profiler
     from tfkd.export.tflite.model import TFLiteModel
 
     names = dict.fromkeys(result.name for result in found if result.engine != "keras")
@@ -426,7 +426,7 @@ def _profiles(options, found, data) -> dict:
     for name in names:
         try:
             file = TFLiteModel.load(name)
-            found_profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
+            found_profiles[name] = profiler.profile(file, inputs, threads=options.threads[0])
         except TfkdError as error:
             warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
     return found_profiles
