@@ -6,12 +6,8 @@ from collections.abc import Callable
 
 import flatbuffers
 
-from tfkd.export.tflite import schema
-
 # The schema's `force_align` of a buffer's data, which the Python writer does not know of.
 _ALIGNMENT = 16
-# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
-_PARTS = 4
 
 
 class _AlignedBuilder(flatbuffers.Builder):
@@ -63,31 +59,3 @@ def with_main(model, index: int) -> bytes:
     for signature in model.signatureDefs:
         signature.subgraphIndex = places.get(signature.subgraphIndex, signature.subgraphIndex)
     return pack(model)
-
-
-def with_short_names(data: bytes) -> bytes:
-    """Cut tensors' names that are joined of more than a few.
-
-    An unrolled layer over n steps has such names of n parts n times: a third of the file.
-
-    Args:
-        data: A `.tflite` file.
-
-    Returns:
-        The same bytes where there is no such name, else a file with shorter names.
-    """
-    model = schema.parse(data)
-    changed = False
-    for subgraph in model.subgraphs:
-        taken = {schema.name_of(tensor) for tensor in subgraph.tensors}
-        for tensor in subgraph.tensors:
-            first, *rest = schema.name_of(tensor).split(";")
-            if len(rest) < _PARTS:
-                continue
-            number, short = 0, first
-            while short in taken:
-                number += 1
-                short = f"{first}.{number}"
-            taken.add(short)
-            tensor.name, changed = short.encode(), True
-    return pack(model) if changed else data

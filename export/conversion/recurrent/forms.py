@@ -25,7 +25,6 @@ import numpy as np
 
 from tfkd import translation
 from tfkd.errors import UnsupportedError
-from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 from tfkd.model import backends, graph
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
@@ -475,37 +474,6 @@ def with_own_scale(tensor):
     ones = np.ones(tensor.shape[-1], np.float32)
     ones[0] = np.nextafter(ones[0], np.float32(0.0))
     return tensor * tf.constant(ones)
-
-
-def with_cell_scales_mended(data: bytes) -> bytes:
-    """Give the cells of fused int8 LSTMs at least the scale that their kernel can count in.
-
-    No number in the file depends on it: a cell starts at zero, and the interpreter derives
-    the gates' multipliers from the scales when it loads the file.
-
-    Args:
-        data: A `.tflite` file.
-
-    Returns:
-        The same, or a copy with other scales for the cells' states.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    mended = bytearray(data)
-    model = schema.Model.GetRootAs(mended, 0)
-    for i in range(model.SubgraphsLength()):
-        subgraph = model.Subgraphs(i)
-        for j in range(subgraph.OperatorsLength()):
-            operator = subgraph.Operators(j)
-            code = model.OperatorCodes(operator.OpcodeIndex())
-            kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            if kind != schema.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM:
-                continue
-            quantization = subgraph.Tensors(operator.Inputs(LSTM_CELL)).Quantization()
-            if quantization is not None and quantization.ScaleLength() == 1:
-                scale = quantization.ScaleAsNumpy()  # a view of the file
-                scale[0] = max(scale[0], LEAST_CELL_SCALE)
-    return bytes(mended)
 
 
 def _has_kernel(layer) -> bool:
