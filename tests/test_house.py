@@ -39,7 +39,6 @@ _LONG = {
     "cli/commands.py": "a function a command",
     "conversion/to_tflite.py": "the pipeline; the choice of recurrent forms is to leave it",
     "conversion/converter.py": "what runs in the worker, in one file that it imports",
-    "conversion/recurrent/forms.py": "surgery on graphs and on bytes; to be parted",
     "tflite/schema.py": "the reader and its checks",
     "tflite/model.py": "one class",
     "tflite/metadata.py": "one format, written and read",

@@ -1,6 +1,7 @@
 """The forms in which recurrent layers go into a file.
 
-forms.py   fused and unrolled
-step.py    one time step a call, the state outside
-loop.py    the step as the body of a loop of integers
+forms.py      fused and unrolled
+unrolled.py   a layer as straight-line code
+step.py       one time step a call, the state outside
+loop.py       the step as the body of a loop of integers
 """

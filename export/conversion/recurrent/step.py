@@ -59,6 +59,8 @@ def step_model(model, samples=None):
     Raises:
         UnsupportedError: for a layer that needs more of the sequence than one step: naming it.
     """
+    from tfkd.export.conversion.recurrent.unrolled import Unrolled
+
     source = graph.walk(translation.translate(model))
     moving = _sequences(source)
     tf_keras = backends.tf_keras()
@@ -74,7 +76,7 @@ def step_model(model, samples=None):
         layer = call.layer
         if id(layer) not in made:
             if type(layer).__name__ in forms.RECURRENT:
-                made[id(layer)] = forms.unrolled(layer, layer.name, return_state=True)
+                made[id(layer)] = Unrolled(layer, layer.name, return_state=True)
             else:
                 made[id(layer)] = type(layer).from_config(layer.get_config())
         if type(layer).__name__ not in forms.RECURRENT:
