@@ -2,8 +2,8 @@
 
 from .android.bundle import AndroidBundle as AndroidBundle
 from .android.bundle import android_bundle as android_bundle
-from .conversion.to_tflite import RecurrentForm as RecurrentForm
-from .conversion.to_tflite import recurrent_forms as recurrent_forms
+from .conversion.form_costs import RecurrentForm as RecurrentForm
+from .conversion.form_costs import recurrent_forms as recurrent_forms
 from .conversion.to_tflite import to_tflite as to_tflite
 from .latency.benchmark import benchmark as benchmark
 from .latency.profiler import Profile as Profile

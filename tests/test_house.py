@@ -37,8 +37,6 @@ _LONG = {
     "quantization/quantizers.py": "classes that tfmot asks for",
     "cli/parser.py": "the parser",
     "cli/commands.py": "a function a command",
-    "conversion/to_tflite.py": "the pipeline; the choice of recurrent forms is to leave it",
-    "conversion/converter.py": "what runs in the worker, in one file that it imports",
     "tflite/schema.py": "the reader and its checks",
     "tflite/model.py": "one class",
     "tflite/metadata.py": "one format, written and read",

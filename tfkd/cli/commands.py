@@ -82,7 +82,9 @@ def export(options) -> int:
     data = _load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):
         console.import_tensorflow()
-        from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms, to_tflite
+        from tfkd.export.conversion.form_costs import recurrent_forms
+        from tfkd.export.conversion.plan import needs_data
+        from tfkd.export.conversion.to_tflite import to_tflite
 
         model = models.load_model(options.model) if layers else options.model
         calibrated = needs_data(model, options.format)
@@ -195,11 +197,11 @@ def verify(options) -> int:
     data = _load_data(options.data)
     with console.working(options, "reading the model"):
         console.import_tensorflow()
-        from tfkd.export.conversion import to_tflite as conversion
+        from tfkd.export.conversion.plan import is_signature
 
         model = options.model  # a signature or a float file, as it is
-        is_signature = options.signature is not None or conversion.is_signature(model)
-        if not model.endswith(".tflite") and not is_signature:
+        named = options.signature is not None or is_signature(model)
+        if not model.endswith(".tflite") and not named:
             model = models.load_model(model)
         _check_one_input(model, options.signature)
     with console.working(options, "verifying"):

@@ -21,46 +21,10 @@ import dataclasses
 
 import numpy as np
 
-from tfkd import translation
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends, graph
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
-#: How recurrent layers can stand in a file; see `to_tflite`.
-FORMS = ("auto", "fused", "unrolled", "loop", "step")
-
-# What "auto" takes: for LSTMs with a fused kernel, and for everything else. Where an integer file
-# is not for a microcontroller, see `conversion`.
-_PICKED = {"int8": ("fused", "unrolled"), "int16x8": ("unrolled",) * 2, "int4": ("loop",) * 2}
-_PICKED_FLOAT = ("fused", "loop")
-
-_REFUSED = {
-    ("int16x8", "fused"): "the fused kernel has no 16-bit form in the converter",
-    ("int4", "fused"): "ai-edge-quantizer leaves the fused kernel's weights in 32 bits",
-}
-
-
-#: Bytes of one step written out in an integer file, by layer: operators and their scales, about;
-#: weights are shared. Measured for 8 to 64 units over 32 to 150 steps: within a sixth.
-STEP_BYTES = {"LSTM": 2400, "GRU": 2100, "SimpleRNN": 600}
-
-
-def written_out(model) -> tuple[int, int]:
-    """Return how many steps a model's recurrent layers come to when unrolled, and their bytes.
-
-    Args:
-        model: A built Keras 3 or tf_keras model; of a free length, one step is counted.
-    """
-    steps = size = 0
-    for call in recurrent_calls(graph.walk(model)):
-        ways = [call.layer]
-        if type(call.layer).__name__ == "Bidirectional":
-            ways = [call.layer.forward_layer, call.layer.backward_layer]
-        for layer in ways:
-            count = call.inputs[0].shape[1] or 1
-            steps += count
-            size += count * STEP_BYTES.get(type(layer).__name__, max(STEP_BYTES.values()))
-    return steps, size
 
 
 def recurrent_calls(source) -> list:
@@ -68,71 +32,7 @@ def recurrent_calls(source) -> list:
     return [call for call in source.calls if type(call.layer).__name__ in RECURRENT]
 
 
-def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[str]]]:
-    """Decide on the form of a model's recurrent layers.
-
-    Args:
-        model: A built Keras 3 or tf_keras model.
-        format: Of the file.
-        wanted: One of `FORMS`.
-
-    Returns:
-        The form, `None` for a model without recurrent layers, and under `"auto"` which layers
-        take which: `"fused"` then means where a layer has the kernel.
-
-    Raises:
-        UnsupportedError: if the form does not exist for the format or for a layer.
-    """
-    calls = recurrent_calls(graph.walk(model))
-    if not calls:
-        if wanted != "auto":
-            raise UnsupportedError(
-                f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
-                "(LSTM, GRU, SimpleRNN, Bidirectional)."
-            )
-        return None, {}
-    if wanted != "step":
-        for call in calls:
-            _check_stateless(call)
-    if wanted != "auto":
-        if (format, wanted) in _REFUSED:
-            others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
-            raise UnsupportedError(
-                f"recurrent={wanted!r} does not go with {format}: {_REFUSED[format, wanted]}. "
-                f"Take one of {others}."
-            )
-        for call in calls:
-            if wanted == "fused" and not _has_kernel(call.layer):
-                raise UnsupportedError(
-                    f"The layer {call.name!r} ({type(call.layer).__name__}) has no fused kernel: "
-                    "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
-                    "'step' or 'auto'."
-                )
-        return wanted, {}
-    fused, others = _PICKED.get(format, _PICKED_FLOAT)
-    takes: dict[str, list[str]] = {}
-    for call in calls:
-        plain = _has_kernel(call.layer) and not _is_special(call)
-        if format == "dynamic" and plain:
-            plain = _is_narrowed(call)
-        takes.setdefault(fused if plain else others, []).append(call.name)
-    return "fused" if "fused" in takes else others, takes
-
-
-#: A weight of fewer numbers stays as it is in a dynamic-range file (the converter's own limit).
-LEAST_NARROWED = 1024
-
-
-def _is_narrowed(call) -> bool:
-    """Tell whether the fused kernel's weights get 8 bits in a dynamic-range file.
-
-    Either all of them do or none; the converter looks at each gate's matrix alone.
-    """
-    layer = getattr(call.layer, "forward_layer", call.layer)
-    return layer.units * min(layer.units, call.inputs[0].shape[-1]) >= LEAST_NARROWED
-
-
-def _is_special(call) -> bool:
+def is_special(call) -> bool:
     """Tell whether a call needs more than a sequence of a length: a mask or states, for example."""
     return (
         bool(call.inputs[0].masked)
@@ -146,7 +46,7 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
     """Return a tf_keras model of the same function whose recurrence has the wanted form.
 
     Args:
-        model: A built Keras 3 or tf_keras model; it is not changed.
+        model: A built tf_keras model, its nested models inlined; all of it becomes trainable.
         form: `"fused"`, where a layer has the kernel, or `"unrolled"`.
         loops: Whether layers without the kernel stay loops; otherwise they are unrolled.
         integer: Whether for an integer file, in which kernels tie scales together.
@@ -158,9 +58,8 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
         UnsupportedError: for what that form can't carry: a free number of steps, a mask,
             states from elsewhere or kept between batches.
     """
-    copy = translation.translate(model)
-    copy.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
-    source = graph.walk(copy)
+    model.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
+    source = graph.walk(model)
     tied = integer and any(type(layer).__name__ in _TYING for _, layer in source.layers)
     made = {}
 
@@ -168,7 +67,7 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
         layer = call.layer
         if id(layer) not in made:
             stays = type(layer).__name__ not in RECURRENT
-            if not stays and loops and (_is_special(call) or not _is_fused_call(call, form)):
+            if not stays and loops and (is_special(call) or not _is_fused_call(call, form)):
                 stays = True
             if stays:
                 made[id(layer)] = type(layer).from_config(layer.get_config())
@@ -211,7 +110,7 @@ def with_shapes(model, shapes):
 
 def _is_fused_call(call, form: str) -> bool:
     returns_states = type(call.layer).__name__ == "Bidirectional" and call.layer.return_state
-    return form == "fused" and _has_kernel(call.layer) and not returns_states
+    return form == "fused" and has_kernel(call.layer) and not returns_states
 
 
 def _check_plain(call):
@@ -233,10 +132,10 @@ def _check_plain(call):
             f"{what} starts from states that are computed elsewhere, which only recurrent='loop' "
             "in a float format carries."
         )
-    _check_stateless(call)
+    check_stateless(call)
 
 
-def _check_stateless(call):
+def check_stateless(call):
     """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
         kind = type(call.layer).__name__
@@ -264,7 +163,7 @@ class _OneWay:
     """A recurrent layer, fused or unrolled."""
 
     def __init__(self, layer, fused: bool, tied: bool, in_order: bool = False):
-        fused = fused and _has_kernel(layer)
+        fused = fused and has_kernel(layer)
         if fused:
             self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
         else:
@@ -332,10 +231,10 @@ def with_own_scale(tensor):
     return tensor * tf.constant(ones)
 
 
-def _has_kernel(layer) -> bool:
+def has_kernel(layer) -> bool:
     """Tell whether the converter has the fused kernel for a layer, of either Keras."""
     if type(layer).__name__ == "Bidirectional":
-        return all(_has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
+        return all(has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
     if type(layer).__name__ != "LSTM":
         return False
     names = [getattr(f, "__name__", "") for f in (layer.activation, layer.recurrent_activation)]

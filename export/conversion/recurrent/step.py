@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
@@ -48,7 +47,7 @@ def step_model(model, samples=None):
     """Return the step form of a recurrent model and representative data for it.
 
     Args:
-        model: A built Keras 3 or tf_keras model.
+        model: A built tf_keras model, its nested models inlined.
         samples: Representative data (examples, steps, ...) per input, or `None`.
 
     Returns:
@@ -61,7 +60,7 @@ def step_model(model, samples=None):
     """
     from tfkd.export.conversion.recurrent.unrolled import Unrolled
 
-    source = graph.walk(translation.translate(model))
+    source = graph.walk(model)
     moving = _sequences(source)
     tf_keras = backends.tf_keras()
     made, states_in, states_out = {}, [], []
