@@ -2,12 +2,12 @@
 
 from .android.bundle import AndroidBundle as AndroidBundle
 from .android.bundle import android_bundle as android_bundle
-from .conversion.to_tflite import RecurrentForm as RecurrentForm
-from .conversion.to_tflite import recurrent_forms as recurrent_forms
+from .conversion.form_costs import RecurrentForm as RecurrentForm
+from .conversion.form_costs import recurrent_forms as recurrent_forms
 from .conversion.to_tflite import to_tflite as to_tflite
 from .latency.benchmark import benchmark as benchmark
-from .latency.operators import Profile as Profile
-from .latency.operators import profile as profile
+from .latency.profiler import Profile as Profile
+from .latency.profiler import profile as profile
 from .latency.results import Benchmark as Benchmark
 from .latency.results import Latency as Latency
 from .latency.results import Ratio as Ratio

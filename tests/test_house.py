@@ -21,7 +21,7 @@ from tfkd.model import backends
 #: Lines that a file may have, and why some have more.
 _LONGEST = 400
 _LONG = {
-    "distillation/step.py": "fit, evaluate and the two steps of one class; scoring is to leave it",
+    "distillation/step.py": "fit, evaluate and the two steps of one class",
     "distillation/validation.py": "all that is checked of a pair and its data",
     "distillation/worth.py": "scores, their intervals and what is said of them",
     "distillation/cache/store.py": "one format of folder, written and read",
@@ -37,16 +37,12 @@ _LONG = {
     "quantization/quantizers.py": "classes that tfmot asks for",
     "cli/parser.py": "the parser",
     "cli/commands.py": "a function a command",
-    "conversion/to_tflite.py": "the pipeline; the choice of recurrent forms is to leave it",
-    "conversion/converter.py": "what runs in the worker, in one file that it imports",
-    "conversion/recurrent/forms.py": "surgery on graphs and on bytes; to be parted",
     "tflite/schema.py": "the reader and its checks",
     "tflite/model.py": "one class",
     "tflite/metadata.py": "one format, written and read",
     "verification/verify.py": "one function, its references and its verdict",
     "verification/layer_errors.py": "one function and its plan",
     "latency/benchmark.py": "one function and its rounds",
-    "latency/operators.py": "a table: the work of each operator; the profiler is to leave it",
     "latency/litert_profiler.py": "one C interface",
     "latency/android_device.py": "one tool's output",
     "micro/evaluation.py": "one function and the rules of its margins",

@@ -5,19 +5,14 @@ The checksum tells damage, not malice: what a file says is data, whoever wrote i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
 
+from tfkd import hashing
 from tfkd.errors import InputError
 from tfkd.files import write_atomically
 
 _CHECKSUM = "blake2b"
-
-
-def checksum(data: bytes) -> str:
-    """Return what other bytes would not give: 64 hexadecimal digits."""
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
 
 
 def as_kept(content):
@@ -72,4 +67,4 @@ def read(path, format: str, fix: str) -> dict:
 
 
 def _of(content: dict) -> str:
-    return checksum(json.dumps(content, sort_keys=True).encode())
+    return hashing.checksum(json.dumps(content, sort_keys=True).encode())

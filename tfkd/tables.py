@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Collection
 from typing import Any
 
 from tfkd.escaping import printable
@@ -30,18 +31,20 @@ class Printed:
         return f"<pre>{html.escape(self.describe())}</pre>"
 
 
-def aligned(rows, left: int = 1) -> list[str]:
+def aligned(rows, left: int | Collection[int] = 1) -> list[str]:
     """Return a line of text per row, its cells two spaces apart.
 
     Args:
         rows: Tuples of text, all of one length, the header first.
-        left: How many columns start at the same place; the others, numbers, end there.
+        left: The columns, or the number of first columns, whose cells start at the same place;
+            the others, numbers, end there.
     """
+    left = range(left) if isinstance(left, int) else left
     rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
+            cell.ljust(width) if i in left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

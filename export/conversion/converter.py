@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import io
 import re
@@ -12,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError
-from tfkd.export.conversion.recurrent import forms as recurrent
+from tfkd.export.conversion import repairs
 from tfkd.export.conversion.recurrent import loop as looping
-from tfkd.export.conversion.recurrent import step
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
-from tfkd.export.tflite import schema, structures, writer
-from tfkd.export.tflite.model import STEP, TFLiteModel
+from tfkd.export.tflite import schema
+from tfkd.export.tflite.model import TFLiteModel
 
 # Numbers in a weight below which nothing is said of its width.
 _WORTH_NARROWING = 256
@@ -106,96 +104,12 @@ def convert(order: Order) -> tuple[bytes, list[str]]:
     notes: list[str] = []
     if order.format == "int4":
         data, notes = _four_bits(data, order.bits)
-    if order.format == "int8":
-        data = _with_places_of_integers(data)
     if order.format == "float16":
         notes = _lost_in_half(data, order.folder)
-    data = _with_biases_apart(data)
-    data = writer.with_short_names(recurrent.with_cell_scales_mended(data))
-    data = step.with_state_scales_tied(data)
     if order.loop:
-        data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
-    return _in_declared_order(data, order), notes
-
-
-def _with_places_of_integers(data: bytes) -> bytes:
-    """Let ARG_MAX and ARG_MIN read the integers that the converter turns into floats for them."""
-    model = schema.parse(data)
-    names = schema.op_names(model)
-    changed = False
-    for graph in model.subgraphs:
-        floats = {
-            int(op.outputs[0]): op
-            for op in graph.operators
-            if names[op.opcodeIndex] == "DEQUANTIZE"
-            and schema.dtype_of(graph.tensors[op.inputs[0]]) == "int8"
-        }
-        for op in graph.operators:
-            if names[op.opcodeIndex] in ("ARG_MAX", "ARG_MIN") and int(op.inputs[0]) in floats:
-                op.inputs = [floats[int(op.inputs[0])].inputs[0], *op.inputs[1:]]
-                changed = True
-        read = {int(i) for op in graph.operators for i in op.inputs} | set(map(int, graph.outputs))
-        unread = [id(op) for tensor, op in floats.items() if tensor not in read]
-        graph.operators = [op for op in graph.operators if id(op) not in unread]
-    return writer.pack(model) if changed else data
-
-
-def _with_biases_apart(data: bytes) -> bytes:
-    """Give each operation that shares its bias with others one in its own steps."""
-    model = schema.parse(data)
-    wrong = schema.wrong_biases(model)
-    for graph, op, place, scales in wrong:
-        shared = graph.tensors[op.inputs[place]]
-        if not schema.is_constant(shared, model):
-            continue
-        dtype = np.dtype(schema.dtype_of(shared))
-        steps = np.frombuffer(bytes(model.buffers[shared.buffer].data), dtype)
-        values = steps * np.asarray(shared.quantization.scale, np.float64)
-        steps, limits = np.rint(values / scales), np.iinfo(dtype)
-        if steps.min() < limits.min or steps.max() > limits.max:
-            continue  # the audit of the file says it
-        own = copy.deepcopy(shared)
-        own.name += b"/of/" + graph.tensors[op.outputs[0]].name
-        own.quantization.scale = scales.astype(np.float32)
-        own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
-        own.buffer = len(model.buffers)
-        buffer = copy.copy(model.buffers[shared.buffer])
-        buffer.data = np.frombuffer(steps.astype(dtype).tobytes(), np.uint8)
-        model.buffers.append(buffer)
-        graph.tensors.append(own)
-        op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
-    return writer.pack(model) if wrong else data
-
-
-def _in_declared_order(data: bytes, order: Order) -> bytes:
-    """Put inputs and outputs in the model's order, in the graph and in its signature.
-
-    The converter's order is that of a hash table, and a signature's that of the sorted names.
-    """
-    model = schema.parse(data)
-    graph, changed = model.subgraphs[0], False
-    signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
-    forms = {}
-    for which, names, form in zip(
-        ("inputs", "outputs"), (order.inputs, order.outputs), order.structures, strict=True
-    ):
-        entries = [] if signature is None else getattr(signature, which)
-        by_name = {(entry.name or b"").decode(): entry for entry in entries}
-        # A loop has the names of the model, and not those of its step.
-        found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
-        found = [entry for entry in found if entry is not None]
-        wanted = [int(entry.tensorIndex) for entry in found]
-        given = [int(i) for i in getattr(graph, which)]
-        if sorted(wanted) == sorted(given) and (wanted, found) != (given, entries):
-            setattr(graph, which, wanted)
-            setattr(signature, which, found)
-            changed = True
-        if form is not None:
-            forms[which] = structures.filled(form, [entry.name.decode() for entry in found])
-    if forms:
-        structures.put(model, forms)
-        changed = True
-    return writer.pack(model) if changed else data
+        step = TFLiteModel(repairs.repaired(data))
+        data = looping.looped(step, order.loop, order.float_io)
+    return repairs.repaired(data, order.inputs, order.outputs, order.structures), notes
 
 
 @contextlib.contextmanager

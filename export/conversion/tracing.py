@@ -10,7 +10,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.escaping import identifiers
-from tfkd.loading import file_check, signatures
+from tfkd.loading import signatures
 from tfkd.model import backends, graph
 from tfkd.quantization import rewriting
 from tfkd.quantization.rules import moves
@@ -179,8 +179,9 @@ def _becomes_a_number(source, tensor) -> bool:
             return "float" in made.dtype or _becomes_a_number(source, made)
         return kind in ("Rescaling", "Normalization", *moves.AUGMENTING)
 
-    readers = [call for call in source.calls if tensor in call.inputs]
-    return tensor not in source.output_list and all(map(makes_numbers, readers))
+    if tensor in source.output_list:
+        return False
+    return all(map(makes_numbers, source.consumers(tensor)))
 
 
 def _index_inputs(source) -> set[int]:
@@ -189,13 +190,9 @@ def _index_inputs(source) -> set[int]:
     They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
     """
     outputs = {tensor.index for tensor in source.output_list}
-    readers: dict[int, list] = {}
-    for call in source.calls:
-        for tensor in call.inputs:
-            readers.setdefault(tensor.index, []).append(call)
 
     def is_index(tensor) -> bool:
-        calls = readers.get(tensor.index, [])
+        calls = source.consumers(tensor)
         return bool(calls) and tensor.index not in outputs and all(map(takes_index, calls))
 
     def takes_index(call) -> bool:
@@ -239,30 +236,8 @@ class SavedSignature:
     """
 
     def __init__(self, path, key: str | None = None):
-        import tensorflow as tf
-
         self.name = str(path)
-        file_check.check_signature(path, "model")
-        try:
-            self.loaded = tf.saved_model.load(self.name)
-            known = list(self.loaded.signatures)
-        except Exception as error:  # whatever a damaged folder makes TensorFlow raise
-            raise InputError(
-                f"{self.name!r} is no SavedModel with a 'serving_default' signature: "
-                f"{' '.join(str(error).split())[:300]}"
-            ) from error
-        if key is None:
-            key = known[0] if len(known) == 1 else "serving_default"
-        if key not in known:
-            raise InputError(
-                f"{self.name!r} has no signature {key!r}; "
-                + (
-                    f"there are {', '.join(map(repr, known))}: give signature= one of them."
-                    if known
-                    else "it has none, so nothing is known of what to call."
-                )
-            )
-        self.function = self.loaded.signatures[key]
+        self.loaded, self.function, key = signatures.opened(path, "model", key)
         #: What data is bound to; in the declared order where the folder tells it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:

@@ -5,7 +5,8 @@ candidates.py        the models to measure
 timed_calls.py       what runs in a benchmark's processes
 statistics.py        intervals from processes and turns
 results.py           times, ratios and their tables
-operators.py         work and time of each operator: `profile`
+operators.py         the work of each operator
+profiler.py          the time of each operator: `profile`
 litert_profiler.py   LiteRT's profiler, through its C interface
 android_device.py    LiteRT's own tool on a phone
 """

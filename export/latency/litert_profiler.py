@@ -15,15 +15,13 @@ import dataclasses
 import functools
 import importlib.metadata
 import math
-import os
 import pathlib
-import sys
-import tempfile
 import time
 
 import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError, UnsupportedError, WorkerError
+from tfkd.export.runtime import native_stderr
 
 #: Releases of ai-edge-litert whose C functions are known.
 RELEASES = ("2.1.6", "2.2.0", "2.3.0")
@@ -167,22 +165,14 @@ class _RefusalError(Exception):
 @contextlib.contextmanager
 def _refusal(engine):
     """Turn a refusal into an error with the library's words, which it says on stderr only."""
-    with tempfile.TemporaryFile() as log:
-        kept = os.dup(2)
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
+    with native_stderr.captured() as said:
         try:
             yield
         except _RefusalError as refused:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").splitlines()
-            words = [line.split("ERROR: ", 1)[1] for line in lines if "ERROR: " in line]
+            words = [line.split("ERROR: ", 1)[1] for line in said() if "ERROR: " in line]
             reason = "; ".join([*words, str(refused)])
             kind = UnsupportedError if refused.status == _UNSUPPORTED else ConversionError
             raise kind(f"LiteRT's profiler ({engine}) refuses this file: {reason}.") from None
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 class _Library:

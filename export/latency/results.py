@@ -11,7 +11,7 @@ from typing import Any
 
 from tfkd.errors import TfkdError
 from tfkd.escaping import printable
-from tfkd.tables import Printed
+from tfkd.tables import Printed, aligned
 
 SCHEMA = "tfkd.benchmark/1"
 
@@ -286,7 +286,7 @@ class Benchmark(Printed):
 
     def describe(self) -> str:
         """Return tables of the times and the comparisons, the machine, and what to mind."""
-        lines = [_aligned(self._rows(), left=(0, 1))] if self.results else []
+        lines = [_table(self._rows(), left=2)] if self.results else []
         if self.ratios:
             rows = [("", "", "time over that of", "ratio (95 %)", "")]
             rows += [
@@ -299,7 +299,7 @@ class Benchmark(Printed):
                 )
                 for ratio in self.ratios
             ]
-            lines.append(_aligned(rows, left=(0, 1, 2, 4)))
+            lines.append(_table(rows, left=(0, 1, 2, 4)))
         failures = (printable(f"{name}: {error}") for name, error in self.failures.items())
         lines.append("".join(f"{failure}\n" for failure in failures))
         if self.machine:
@@ -344,15 +344,5 @@ def _setting(one: Latency | Ratio) -> str:
     return " ".join(words + ([f"batch {one.batch}"] if one.batch > 1 else []))
 
 
-def _aligned(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> str:
-    """Return rows as lines with their columns under each other."""
-    rows = [tuple(map(printable, row)) for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = (
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join(cells).rstrip() + "\n")
-    return "".join(lines)
+def _table(rows: list[tuple[str, ...]], left: int | tuple[int, ...]) -> str:
+    return "".join(f"{line}\n" for line in aligned(rows, left))

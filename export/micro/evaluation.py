@@ -13,16 +13,14 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import math
-import os
 import re
-import sys
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfkd.errors import ConversionError, InputError, WorkerError
 from tfkd.escaping import in_lines
+from tfkd.export.runtime import native_stderr
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import check_answers, open_runner
 from tfkd.export.tflite import schema
@@ -460,18 +458,9 @@ def _answer(
 
 def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
     """Return what an interpreter's recording allocator reports, which it can only print."""
-    with tempfile.TemporaryFile() as log:
-        kept = os.dup(2)
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
-        try:
-            interpreter.print_allocations()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        log.seek(0)
-        said = log.read().decode(errors="replace")
-    found = dict(re.findall(r"allocation (head|tail) (\d+) bytes", said))
+    with native_stderr.captured() as said:
+        interpreter.print_allocations()
+        found = dict(re.findall(r"allocation (head|tail) (\d+) bytes", "\n".join(said())))
     return tuple(int(found[part]) if part in found else None for part in ("head", "tail"))
 
 

@@ -7,15 +7,12 @@ inputs and outputs, is run over the sequence from a state of zero.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import tempfile
 import time
 
 import numpy as np
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
-from tfkd.export.runtime import worker
+from tfkd.export.runtime import native_stderr, worker
 
 #: LiteRT's kernels, with and without XNNPACK.
 LITERT_ENGINES = ("xnnpack", "reference")
@@ -207,22 +204,14 @@ class _TFLM:
 @contextlib.contextmanager
 def _micro_refusal():
     """Turn the runtime's exception, whose cause stands on stderr only, into one that says it."""
-    with tempfile.TemporaryFile() as log:
-        kept = os.dup(2)
-        sys.stderr.flush()
-        os.dup2(log.fileno(), 2)
+    with native_stderr.captured() as said:
         try:
             yield
         except (RuntimeError, ValueError, IndexError) as error:
-            log.seek(0)
-            said = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
-            reason = "; ".join(line for line in said if line) or str(error)
+            reason = "; ".join(said()) or str(error)
             raise ConversionError(
                 f"TensorFlow Lite for Microcontrollers refuses this file: {reason}"
             ) from None
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def open_runner(

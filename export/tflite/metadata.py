@@ -584,11 +584,7 @@ def _slots(table: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _packed(content: dict) -> bytes:
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(_write(builder, "ModelMetadata", content), _IDENTIFIER)
-    return bytes(builder.Output())
+    return writer.finished(lambda builder: _write(builder, "ModelMetadata", content), _IDENTIFIER)
 
 
 def _write(builder, kind: str, value) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gzip
-import hashlib
 import math
 import pathlib
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfkd import hashing
 from tfkd.errors import InputError, UnsupportedError, WorkerError
 from tfkd.escaping import in_lines
 from tfkd.export.runtime import interpreter, worker
@@ -139,7 +139,7 @@ class TFLiteModel(Printed):
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the bytes, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
+        return hashing.sha256(self.data)
 
     @functools.cached_property
     def ops(self) -> dict[str, int]:
@@ -443,10 +443,10 @@ class TFLiteModel(Printed):
             output: Its place in `outputs`.
         """
         names, main = schema.op_names(self._parsed), self._parsed.subgraphs[0]
-        makers = {int(i): op for op in main.operators for i in op.outputs}
+        made_by = schema.producers(main)
         tensor = int(main.outputs[output])
-        while tensor in makers:
-            op = makers[tensor]
+        while tensor in made_by:
+            op = made_by[tensor]
             kind = names[op.opcodeIndex]
             if kind in ("QUANTIZE", "DEQUANTIZE"):
                 tensor = int(op.inputs[0])

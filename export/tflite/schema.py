@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -435,6 +436,11 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
         zero_point=int(quantization.zeroPoint[0]) if scaled else None,
         free=tuple(i for i, size in enumerate(signature) if i and size < 0),
     )
+
+
+def producers(graph) -> dict[int, Any]:
+    """Return the operator that makes each tensor of a subgraph, by the tensor's number."""
+    return {int(i): op for op in graph.operators for i in op.outputs}
 
 
 def touched(graph) -> set[int]:

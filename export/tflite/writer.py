@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 
-from tfkd.export.tflite import schema
+import flatbuffers
 
 # The schema's `force_align` of a buffer's data, which the Python writer does not know of.
 _ALIGNMENT = 16
-# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
-_PARTS = 4
 
 
-@functools.cache
-def _builder_class():
-    import flatbuffers
+class _AlignedBuilder(flatbuffers.Builder):
+    """A builder that aligns every vector of bytes."""
 
-    class Aligned(flatbuffers.Builder):
-        """A builder that aligns every vector of bytes."""
+    def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
+        if element_size == 1:
+            alignment = max(alignment, _ALIGNMENT)
+        return super().StartVector(element_size, count, alignment)
 
-        def StartVector(self, element_size, count, alignment):  # noqa: N802  its name there
-            if element_size == 1:
-                alignment = max(alignment, _ALIGNMENT)
-            return super().StartVector(element_size, count, alignment)
 
-    return Aligned
+def finished(write: Callable[[flatbuffers.Builder], int], identifier: bytes) -> bytes:
+    """Return a finished flatbuffer.
+
+    Args:
+        write: Writes the root table with the builder that it is given; returns its place.
+        identifier: The four bytes that say what the flatbuffer holds.
+    """
+    builder = _AlignedBuilder(1024)
+    builder.Finish(write(builder), identifier)
+    return bytes(builder.Output())
 
 
 def pack(model) -> bytes:
@@ -33,9 +37,7 @@ def pack(model) -> bytes:
     Args:
         model: A `schema.ModelT`, as from `flatbuffer.parse`.
     """
-    builder = _builder_class()(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return finished(model.Pack, b"TFL3")
 
 
 def with_main(model, index: int) -> bytes:
@@ -57,31 +59,3 @@ def with_main(model, index: int) -> bytes:
     for signature in model.signatureDefs:
         signature.subgraphIndex = places.get(signature.subgraphIndex, signature.subgraphIndex)
     return pack(model)
-
-
-def with_short_names(data: bytes) -> bytes:
-    """Cut tensors' names that are joined of more than a few.
-
-    An unrolled layer over n steps has such names of n parts n times: a third of the file.
-
-    Args:
-        data: A `.tflite` file.
-
-    Returns:
-        The same bytes where there is no such name, else a file with shorter names.
-    """
-    model = schema.parse(data)
-    changed = False
-    for subgraph in model.subgraphs:
-        taken = {schema.name_of(tensor) for tensor in subgraph.tensors}
-        for tensor in subgraph.tensors:
-            first, *rest = schema.name_of(tensor).split(";")
-            if len(rest) < _PARTS:
-                continue
-            number, short = 0, first
-            while short in taken:
-                number += 1
-                short = f"{first}.{number}"
-            taken.add(short)
-            tensor.name, changed = short.encode(), True
-    return pack(model) if changed else data

@@ -31,7 +31,7 @@ from tfkd.errors import InputError, WorkerError
 from tfkd.escaping import printable
 from tfkd.export.conversion import tracing
 from tfkd.export.runtime.interpreter import call_interpreter, open_interpreter
-from tfkd.export.tflite import schema
+from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.tables import Printed, aligned
 
@@ -397,8 +397,6 @@ def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[i
         The file, and tensor → the input that stands for it where it is read. Results keep
         their numbers and are outputs.
     """
-    import flatbuffers
-
     model = schema.parse(data)
     graph = model.subgraphs[0]
     given: dict[int, int] = {}
@@ -415,9 +413,7 @@ def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[i
     graph.inputs = [*left, *given.values()]
     graph.outputs = [i for i in plan.made_by if i in measured]
     model.signatureDefs = None
-    builder = flatbuffers.Builder(len(data) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), given
+    return writer.pack(model), given
 
 
 def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.ndarray]]:

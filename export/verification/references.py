@@ -14,7 +14,7 @@ import numpy as np
 
 from tfkd.errors import InputError
 from tfkd.escaping import identifiers
-from tfkd.export.conversion import to_tflite, tracing
+from tfkd.export.conversion import plan, tracing
 from tfkd.export.conversion.recurrent.forms import RECURRENT
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
@@ -125,7 +125,7 @@ def of(model, signature: str | None = None) -> Reference:
         path = os.fspath(model)
         if str(path).endswith(".tflite"):
             model = TFLiteModel.load(path)
-        elif signature is not None or to_tflite.is_signature(path):
+        elif signature is not None or plan.is_signature(path):
             return _Signature(path, signature)
         else:
             model = models.load_model(path)

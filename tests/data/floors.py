@@ -21,6 +21,7 @@ FLOORS = (
         "errors",
         "tables",
         "files",
+        "hashing",
     ),
     *("sealed", "data", "export.templating"),
     # one way to read a model, to change it, to load it

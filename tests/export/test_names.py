@@ -27,7 +27,7 @@ from tfkd.export import (
     to_tflite,
     write_report,
 )
-from tfkd.export.latency import operators
+from tfkd.export.latency import operators, profiler
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation, vela
 from tfkd.export.report.report import print_table, write_benchmark_page
@@ -103,7 +103,7 @@ def tables():
         "layers": layer_errors.LayerErrors((error,), 1, 1, 1),
         "tensors": layer_errors.LayerErrors((unknown,), 1, 1, 1),
         "profile": Profile("xnnpack", 1, 1, 1.0, "2.3.0", (
-            operators.Row(NASTY, op, 1, 1.0, 1.0, 1, None),
+            profiler.Row(NASTY, op, 1, 1.0, 1.0, 1, None),
         )),
         "proof": Proof(*arguments),
         "vela": vela.VelaEstimate(

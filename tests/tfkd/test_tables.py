@@ -32,6 +32,13 @@ def test_a_result_prints_its_table_and_is_plain_values():
     assert repr(count).endswith("Count(name='<a>', count=3)")
 
 
+def test_columns_start_or_end_at_the_same_place():
+    rows = [("a", "b", "c"), ("wide", "9", "remark"), ("\x1b", "10", "")]
+    assert aligned(rows) == ["a      b       c", "wide   9  remark", "\\x1b  10"]
+    assert aligned(rows, left=3) == ["a     b   c", "wide  9   remark", "\\x1b  10"]
+    assert aligned(rows, left=(0, 2)) == ["a      b  c", "wide   9  remark", "\\x1b  10"]
+
+
 @pytest.mark.parametrize("package", [tfkd, tfkd.export, tfkd.pruning, tfkd.quantization])
 def test_every_public_data_class_prints_itself_or_is_no_result(package):
     for name in set(package.__all__) - SILENT:

@@ -18,6 +18,7 @@ from tfkd.errors import InputError, TfkdError
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
 from tfkd.loading import file_check
+from tfkd.tables import aligned
 
 
 def run(options) -> int:
@@ -81,7 +82,9 @@ def export(options) -> int:
     data = _load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):
         console.import_tensorflow()
-        from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms, to_tflite
+        from tfkd.export.conversion.form_costs import recurrent_forms
+        from tfkd.export.conversion.plan import needs_data
+        from tfkd.export.conversion.to_tflite import to_tflite
 
         model = models.load_model(options.model) if layers else options.model
         calibrated = needs_data(model, options.format)
@@ -194,11 +197,11 @@ def verify(options) -> int:
     data = _load_data(options.data)
     with console.working(options, "reading the model"):
         console.import_tensorflow()
-        from tfkd.export.conversion import to_tflite as conversion
+        from tfkd.export.conversion.plan import is_signature
 
         model = options.model  # a signature or a float file, as it is
-        is_signature = options.signature is not None or conversion.is_signature(model)
-        if not model.endswith(".tflite") and not is_signature:
+        named = options.signature is not None or is_signature(model)
+        if not model.endswith(".tflite") and not named:
             model = models.load_model(model)
         _check_one_input(model, options.signature)
     with console.working(options, "verifying"):
@@ -346,10 +349,8 @@ def _on_android(options) -> int:
             raise
     lines = []
     for name, steps in operations.items():
-        lines += [f"\n{name}"] * bool(steps)
-        lines += [
-            printable(f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}") for s in steps
-        ]
+        rows = [(f"{s['us'] * s['calls']:,.1f} µs", s["op"], s["name"]) for s in steps]
+        lines += [f"\n{name}", *aligned(rows, left=(1, 2))] if rows else []
     return _told(found, options, {"profiles": operations}, lines)
 
 
@@ -418,7 +419,7 @@ def _is_keras(path: str) -> bool:
 
 def _profiles(options, found, data) -> dict:
     """Measure the time of each operator of the files."""
-    from tfkd.export.latency import operators
+    from tfkd.export.latency import profiler
     from tfkd.export.tflite.model import TFLiteModel
 
     names = dict.fromkeys(result.name for result in found if result.engine != "keras")
@@ -427,7 +428,7 @@ def _profiles(options, found, data) -> dict:
     for name in names:
         try:
             file = TFLiteModel.load(name)
-            found_profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
+            found_profiles[name] = profiler.profile(file, inputs, threads=options.threads[0])
         except TfkdError as error:
             warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
     return found_profiles
@@ -560,12 +561,5 @@ def _table_of_forms(forms) -> str:
                 remark,
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(6)]
-    lines = []
-    for first, *numbers, remark in rows:
-        line = first.ljust(widths[0])
-        line += "".join(f"  {n.rjust(w)}" for n, w in zip(numbers, widths[1:], strict=True))
-        room = 100 - len(line) - 2
-        remark = remark if len(remark) <= room else remark[: room - 1] + "…"
-        lines.append(f"{line}  {remark}".rstrip() + "\n")
-    return "".join(lines)
+    lines = aligned(rows, left=(0, len(rows[0]) - 1))
+    return "".join(f"{line if len(line) <= 100 else line[:99] + '…'}\n" for line in lines)

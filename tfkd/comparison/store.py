@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 
-from tfkd import sealed
+from tfkd import hashing, sealed
 from tfkd.comparison.methods import Method
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
@@ -118,7 +118,7 @@ class Store:
             stream = io.BytesIO()
             np.savez(stream, *weights)
             write_atomically(self._path(key), stream.getvalue())
-            run = dataclasses.replace(run, blake2b=sealed.checksum(stream.getvalue()))
+            run = dataclasses.replace(run, blake2b=hashing.checksum(stream.getvalue()))
         self._runs[key] = run
         if self.folder is not None:
             self._write()
@@ -133,7 +133,7 @@ class Store:
             return self._weights[key]
         try:
             data = self._path(key).read_bytes()
-            if sealed.checksum(data) != self._runs[key].blake2b:
+            if hashing.checksum(data) != self._runs[key].blake2b:
                 raise ValueError("its bytes are not those that were written")
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 return [archive[f"arr_{i}"] for i in range(len(archive.files))]

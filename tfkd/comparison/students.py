@@ -25,14 +25,14 @@ class Students:
         self.first, self._given = first, given
         self._initial: dict[int, Any] = {}
         self.example = self.copy(first)
-        self.package = trainer.package_of(self.example)
+        self.package = backends.package_of(self.example)
 
     def copy(self, seed: int):
         """Return a student of a seed, to be trained."""
         if seed not in self._initial:
             self._initial[seed] = self._new(seed)
         initial = self._initial[seed]
-        trainer.package_of(initial).utils.set_random_seed(seed)
+        backends.package_of(initial).utils.set_random_seed(seed)
         return trainer.copy_of(initial)
 
     def _new(self, seed: int):
@@ -64,7 +64,7 @@ def _checked(student):
 
 def _drawn_anew(model, seed: int):
     """Return a copy with new random weights; layers that training leaves alone keep theirs."""
-    package = trainer.package_of(model)
+    package = backends.package_of(model)
     package.utils.set_random_seed(seed)
     copy = package.models.clone_model(model)
     trainer.copy_flags(model, copy)

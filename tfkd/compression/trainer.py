@@ -77,7 +77,7 @@ class Trainer:
         steps = epochs * -(-len(self.data.train) // self.training.batch_size)
         self.compile(model, student, learning_rate, steps, optimizer)
         self.progress(stage, 0, epochs)
-        tick = package_of(student).callbacks.LambdaCallback(
+        tick = backends.package_of(student).callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
         )
         validation = (self.data.validation.x, self.data.validation.y) if validate else None
@@ -102,7 +102,7 @@ class Trainer:
         optimizer: Optimizer | None = None,
     ) -> None:
         """Compile `model` for a number of steps, as fits its student's output."""
-        package = package_of(student)
+        package = backends.package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
@@ -249,12 +249,7 @@ def copy_flags(source, target) -> None:
 
 def copy_of(model):
     """Return a model of the same structure, weights and `trainable` flags."""
-    copy = package_of(model).models.clone_model(model)
+    copy = backends.package_of(model).models.clone_model(model)
     copy_flags(model, copy)  # tf_keras orders weights by them
     copy.set_weights(model.get_weights())
     return copy
-
-
-def package_of(model):
-    """Return the Keras that a model belongs to."""
-    return backends.tf_keras() if backends.flavour(model) == "tf_keras" else keras

@@ -6,7 +6,6 @@ included; `Distiller(student, ...)` gives the class that fits the student.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import warnings
 from typing import TYPE_CHECKING
@@ -104,7 +103,9 @@ class Distiller(Step, keras.Model):
         def __new__(cls, student=None, *args, **kwargs):
             """Give the class that fits the student's Keras."""
             if backends.flavour(student) == "tf_keras":
-                return _tf_keras_distiller()(student, *args, **kwargs)
+                from tfkd.distillation import tf_keras_distiller  # which imports tf_keras
+
+                return tf_keras_distiller.Distiller(student, *args, **kwargs)
             if backends.flavour(student) is None or not hasattr(student, "layers"):
                 raise InputError(
                     "The student must be a Keras 3 or tf_keras model, got "
@@ -113,11 +114,6 @@ class Distiller(Step, keras.Model):
             return super().__new__(cls, student, *args, **kwargs)
 
         __new__.__signature__ = inspect.signature(Step.__init__)
-
-    @classmethod
-    def from_config(cls, config):
-        """Rebuild a distiller from `get_config`'s result."""
-        return _from_config(config, keras, Distiller)
 
     def make_train_function(self, force=False):
         """Build the optimizer, then make what `fit` calls for each step."""
@@ -142,55 +138,3 @@ class Distiller(Step, keras.Model):
 
 
 keras.saving.register_keras_serializable("tfkd", "Distiller")(Distiller)
-
-
-@functools.cache
-def _tf_keras_distiller():
-    """Return the tf_keras twin of `Distiller`, made when first needed."""
-    tf_keras = backends.tf_keras()
-
-    @tf_keras.saving.register_keras_serializable("tfkd", "Distiller")
-    class TfKerasDistiller(Step, tf_keras.Model):
-        __doc__ = Distiller.__doc__
-        _keras = tf_keras
-
-        @classmethod
-        def from_config(cls, config):
-            return _from_config(config, tf_keras, cls)
-
-        def make_train_function(self, force=False):
-            build = getattr(self.optimizer, "build", None)  # which legacy optimizers have not
-            if build is not None and self.trainable_variables:
-                # Slot variables made inside the step would have TensorFlow trace it twice.
-                build(self.trainable_variables)
-            return super().make_train_function(force)
-
-        def _total_loss(self, x, y, y_pred, sample_weight, training):
-            del training
-            return self.compute_loss(x, y, y_pred, sample_weight)
-
-        def _apply(self, loss, tape):
-            if not self.trainable_variables:
-                warnings.warn("The model does not have any trainable weights.", stacklevel=2)
-                return
-            self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-
-    TfKerasDistiller.__name__ = TfKerasDistiller.__qualname__ = "Distiller"
-    return TfKerasDistiller
-
-
-def _from_config(config, package, distiller_class):
-    config = dict(config)
-    for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
-        config.pop(name, None)
-    shapes = config.pop("teacher_feature_shapes", None)
-    unpack = keras.saving.deserialize_keras_object
-    for name in ("soft_loss", "student_inputs", "teacher_inputs"):
-        if isinstance(config.get(name), dict):
-            config[name] = unpack(config[name])
-    student = package.saving.deserialize_keras_object(config.pop("student"))
-    distiller = distiller_class(student, **config)
-    if shapes:
-        # Before the weights are read: the teacher, whose widths they have, comes later.
-        distiller._build_adapters({name: tuple(shape) for name, shape in shapes.items()})
-    return distiller

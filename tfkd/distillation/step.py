@@ -5,8 +5,6 @@ data ─► answers of the teacher, outputs of the student ─► objective ─�
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,16 +17,16 @@ from tfkd import losses
 from tfkd.distillation import lessons, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.objective import Objective
+from tfkd.distillation.scoring import Scores, Scoring, tolerated
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.loading import file_check
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
 from tfkd.model import backends, binding, feature_extractor, graph
-from tfkd.model.fingerprint import fingerprint
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from tfkd._typing import AnyModel, AnyTeacher, Arrays, ModelOptions
 
@@ -335,7 +333,8 @@ class Step:
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
-        baseline = None if baseline is None else self._alike(baseline)
+        scoring = self._scoring()
+        baseline = None if baseline is None else scoring.alike(baseline)
         if self._aside.teacher is not None:
             validation.check_not_shared(self.student, self._aside.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
@@ -354,18 +353,18 @@ class Step:
             del kwargs["sample_weight"]
         talks = kwargs.get("verbose", "auto") not in (0, False)
         sample, batch_size = None, kwargs.get("batch_size") or 32
-        with _scoring("teacher", raises=True):
-            sample = self._score_teacher(x, y, held_out, batch_size)
+        with tolerated("teacher", raises=True):
+            sample = scoring.score_teacher(x, y, held_out, batch_size)
         if sample is not None and baseline is not None:
-            self._score_baseline(sample, baseline)
-        self._talk_of_teacher(sample, talks)
+            scoring.score_baseline(sample, baseline)
+        scoring.talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
         with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
         if sample is not None:
-            with _scoring("student"):
-                self._score_student(sample, talks)
+            with tolerated("student"):
+                scoring.score_student(sample, talks)
         return history
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -443,11 +442,11 @@ class Step:
         Returns:
             A `worth.Score` per output; `None` for one without labels or a hard loss.
         """
-        objective = self._objective()
+        objective, scoring = self._objective(), self._scoring()
         sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
         if isinstance(who, str):
-            return sample.scores(self._answers_of(who), who)
-        return sample.scores(self._answers_of(self._alike(who)), who.name)
+            return sample.scores(scoring.answers_of(who), who)
+        return sample.scores(scoring.answers_of(scoring.alike(who)), who.name)
 
     @property
     def metrics(self):
@@ -459,12 +458,12 @@ class Step:
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:
         """The teacher's score per output on labelled examples, from the last `fit`."""
-        return self._aside.teacher_scores
+        return self._aside.scores.teacher
 
     @property
     def student_scores(self) -> list[worth.Score | None] | None:
         """The student's score per output after the last `fit`, on the same examples."""
-        return self._aside.student_scores
+        return self._aside.scores.student
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
@@ -528,6 +527,24 @@ class Step:
             "teacher_feature_shapes": self._aside.feature_shapes,
             **settings,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Rebuild a distiller from `get_config`'s result."""
+        config = dict(config)
+        for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
+            config.pop(name, None)
+        shapes = config.pop("teacher_feature_shapes", None)
+        unpack = keras.saving.deserialize_keras_object
+        for name in ("soft_loss", "student_inputs", "teacher_inputs"):
+            if isinstance(config.get(name), dict):
+                config[name] = unpack(config[name])
+        student = cls._keras.saving.deserialize_keras_object(config.pop("student"))
+        distiller = cls(student, **config)
+        if shapes:
+            # Before the weights are read: the teacher, whose widths they have, comes later.
+            distiller._build_adapters({name: tuple(shape) for name, shape in shapes.items()})
+        return distiller
 
     def _teacher(self):
         if self._aside.teacher is None:
@@ -627,166 +644,11 @@ class Step:
         objective.check_cache(cache_teacher, layers, self._aside.teacher)
         return cache_teacher.attach(x)
 
-    def _score_teacher(self, x, y, held_out, batch_size) -> worth.Sample | None:
-        """Score the teacher on labelled examples."""
-        objective, aside = self._objective(), self._aside
-        aside.teacher_scores = aside.student_scores = aside.baseline_scores = None
-        if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
-            return None
-        sample = None
-        if isinstance(aside.teacher, teachers.Teacher) and held_out is not None:
-            sample = self._sample(held_out, None, "validation", batch_size)
-        if sample is None and (aside.teacher is not None or teachers.carries_answers(x)):
-            sample = self._sample(x, y, "training", batch_size)
-        if sample is None:
-            return None
-        key = self._key_of_scores(sample)
-        scores = aside.kept_scores.get(key)
-        if scores is None:
-            scores = sample.scores(self._answers_of("teacher"), "teacher")
-        aside.kept_scores = {} if key is None else {key: scores}
-        aside.teacher_scores = scores
-        return sample
-
-    def _score_baseline(self, sample, baseline: teachers.Teacher) -> None:
-        """Score the baseline on the examples that the teacher was scored on."""
-        try:
-            self._aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
-        except InputError:
-            raise
-        except Exception as error:  # whatever the model raises of inputs that aren't its own
-            raise InputError(
-                f"The baseline can't take the student's examples ({validation.first_line(error)}); "
-                "give the same student, trained without a teacher."
-            ) from error
-
-    def _key_of_scores(self, sample) -> tuple | None:
-        """Return what tells one score of the teacher from another, or `None` where nothing can.
-
-        A teacher that was not trained since is not asked again by every `fit` of a loop.
-        """
-        if isinstance(sample.x, teachers.Taught):
-            return None  # the answers are there
-        try:
-            asked = fingerprint((sample.x, sample.labels, sample.masks))
-            return self._objective(), asked, self._aside.teacher.fingerprint()
-        except InputError:
-            return None
-
-    def _talk_of_teacher(self, sample, talks) -> None:
-        """Warn where a teacher can't help, and tell its score."""
-        aside = self._aside
-        for i, found in enumerate(aside.teacher_scores or ()):
-            if found is None:
-                continue
-            other = aside.baseline_scores[i] if aside.baseline_scores else None
-            wrong = worth.complaint(found, sample.part, other)
-            if wrong:
-                warnings.warn(wrong, TeacherWarning, stacklevel=3)
-            elif talks:
-                print(f"Teacher on {sample.part} examples: {found}")
-
-    def _score_student(self, sample, talks) -> None:
-        """Score the student on the examples that its teacher was scored on."""
-        aside = self._aside
-        aside.student_scores = sample.scores(self._answers_of("student"), "student")
-        for i, found in enumerate(aside.student_scores):
-            if found is None or not talks:
-                continue
-            other = aside.baseline_scores[i] if aside.baseline_scores else None
-            print(worth.conclusion(found, aside.teacher_scores[i], other, sample.part))
-
-    def _sample(self, x, y, part: str, batch_size: int) -> worth.Sample | None:
-        if part == "validation" and type(x) in (list, tuple):
-            x, y = (*x, None)[:2]
-        few, labels, size = validation.labelled_sample(x, y, worth.EXAMPLES)
-        if few is None or labels is None:
-            return None
-        objective = self._objective()
-        labels = validation.bound_labels(labels, objective)
-        if any(isinstance(label, tf.RaggedTensor) for label in labels):
-            return None
-        # No more at once than a step takes, so that they fit where that does.
-        sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size).cut()
-        sample = None if sample is None else sample.of_finite_inputs()
-        if sample is None or not self._may_mask():
-            return sample
-        found = []
-        for batch in sample.batches():
-            outputs = graph.leaves(self(_inputs(batch), training=False))
-            found.append([getattr(output, "_keras_mask", None) for output in outputs])
-        masks = [
-            None if any(one is None for one in given) else np.concatenate(given)
-            for given in zip(*found, strict=True)
-        ]
-        return dataclasses.replace(sample, masks=masks)
-
-    def _may_mask(self) -> bool:
-        """Tell whether an output of the student may say which of its elements are padding."""
-        walked = self._student_tap.graph
-        return walked is None or any(one.masked is not False for one in walked.output_list)
-
-    def _is_for_one_batch_size(self) -> bool:
-        """Tell whether the student takes batches of its own size alone, as stateful ones do."""
-        inputs = self._student_tap.inputs
-        return inputs is not None and any(
-            slot.shape is not None and slot.shape[0] is not None for slot in inputs.entries
-        )
-
-    def _answers_of(self, who):
-        """Return a function from a batch to somebody's logits or values, per output.
-
-        Args:
-            who: `"student"`, `"teacher"`, or what `_alike` gave.
-        """
-        objective = self._objective()
-
-        def answers(x):
-            if who == "teacher":
-                if isinstance(x, teachers.Taught):
-                    return objective.answers_in(x.answers)[0]
-                return self._ask(x)[0]
-            x = _inputs(x)
-            if who != "student":
-                tasks = [lesson.task for lesson in objective.lessons]
-                return who.ask(x, tasks, objective.shapes, objective.outputs, objective.axes)[0]
-            return [
-                losses.logits_of(output, lesson.activation)
-                for output, lesson in zip(
-                    graph.leaves(self(x, training=False)), objective.lessons, strict=True
-                )
-            ]
-
-        return answers
-
-    def _alike(self, model) -> teachers.Teacher:
-        """Return a model with the student's outputs as one that can be asked for them.
-
-        Logits and probabilities are told apart by its own graph, which need not end as the
-        student's does; where that doesn't show, it gives what the student gives.
-
-        Raises:
-            InputError: if it is no model, or its outputs are not the student's.
-        """
-        objective, prepare = self._objective(), self._settings["student_inputs"]
-        tasks = [lesson.task for lesson in objective.lessons]
-        inputs = self._student_tap.inputs if prepare is None else None
-        linear = all(
-            lesson.activation == "linear"
-            for lesson in objective.lessons
-            if lesson.task != "regression"
-        )
-        try:
-            other = teachers.Teacher(model, None, (), prepare, inputs)
-            other.check_shapes(objective.outputs)
-            with contextlib.suppress(InputError):
-                other.check(tasks, objective.outputs, objective.axes)
-                return other
-            other.from_logits = linear
-            other.check(tasks, objective.outputs, objective.axes)
-        except InputError as error:
-            raise InputError(f"This is no model with the student's outputs. {error}") from None
-        return other
+    def _scoring(self) -> Scoring:
+        return Scoring(
+            self._objective(), lambda x: self(x, training=False), self._ask, self._aside.teacher,
+            self._student_tap, self._settings["student_inputs"], self._aside.scores,
+        )  # fmt: skip
 
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
         """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""
@@ -923,40 +785,9 @@ class _Aside:
     hides = False  # the losses that evaluate doesn't report
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
-    teacher_scores = student_scores = baseline_scores = None
 
     def __init__(self):
-        self.kept_scores: dict[tuple, list] = {}  # of the last fit, by what was asked of whom
-
-
-@contextlib.contextmanager
-def _scoring(who: str, raises: bool = False):
-    """Let training go on where somebody can't be scored: no score is needed for it.
-
-    Args:
-        who: Who is scored.
-        raises: Whether answers that are not finite are an error.
-    """
-    try:
-        with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
-            yield
-    except worth.NotFiniteError as error:
-        if raises:
-            raise
-        warnings.warn(str(error), TeacherWarning, stacklevel=4)
-    except InputError:  # as training itself will say, where it matters there
-        return
-    except Exception as error:  # whatever a model or the user's data raises
-        warnings.warn(
-            f"The {who} could not be scored ({type(error).__name__}: "
-            f"{validation.first_line(error)}); training does without.",
-            TeacherWarning,
-            stacklevel=4,
-        )
-
-
-def _inputs(x):
-    return x.x if isinstance(x, teachers.Taught) else x
+        self.scores = Scores()
 
 
 _FIT_ARGUMENTS = (

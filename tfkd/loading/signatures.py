@@ -15,10 +15,55 @@ from collections.abc import Iterable, Mapping
 
 from tfkd.errors import InputError
 from tfkd.escaping import in_lines
+from tfkd.loading import file_check
 from tfkd.model import binding, graph
 from tfkd.tables import Printed
 
 _NUMBERED = re.compile(r"^(?P<base>.*?)_?(?P<number>\d*)$", re.DOTALL)
+
+_DEFAULT = "serving_default"
+
+
+def opened(path, what: str, key: str | None = None, choose: str = "give signature= one of them"):
+    """Load a SavedModel, checked before, for one of its signatures.
+
+    Args:
+        path: The folder.
+        what: What to call it in a message.
+        key: Of the signature. Defaults to `serving_default`, or the only one there is.
+        choose: What to do where there are several others, for a message.
+
+    Returns:
+        What TensorFlow loaded, which keeps the signature's variables alive, the signature, and
+        its key.
+
+    Raises:
+        InputError: if it can't be read, may act outside the model, or has no such signature.
+    """
+    import tensorflow as tf
+
+    file_check.check_signature(path, what)
+    name = str(path)
+    try:
+        loaded = tf.saved_model.load(name)
+        known = list(loaded.signatures)
+    except Exception as error:  # whatever a damaged folder makes TensorFlow raise
+        raise InputError(
+            f"{name!r} is no SavedModel with a {_DEFAULT!r} signature: "
+            f"{' '.join(str(error).split())[:300]}"
+        ) from error
+    if key is None:
+        key = known[0] if len(known) == 1 else _DEFAULT
+    if key not in known:
+        raise InputError(
+            f"{name!r} has no signature {key!r}; "
+            + (
+                f"there are {', '.join(map(repr, known))}: {choose}."
+                if known
+                else "it has none, so nothing is known of what to call."
+            )
+        )
+    return loaded, loaded.signatures[key], key
 
 
 def inputs_of(loaded, function, owner: str) -> binding.Slots | None:

@@ -79,9 +79,8 @@ def pair_layers(
 def _stages(model) -> dict[tuple[int | None, ...], str]:
     """Return the layer that stands for each resolution, in the order of the graph."""
     walked = graph.walk(model, ignore_call=True)
-    producers = {tensor.index: call for call in walked.calls for tensor in call.outputs}
     names = [call.name for call in walked.calls]
-    left_out = _heads(walked, producers) | {name for name in names if names.count(name) > 1}
+    left_out = _heads(walked) | {name for name in names if names.count(name) > 1}
     activated: dict[tuple, str] = {}
     linear: dict[tuple, str] = {}
     learned: set[int] = set()  # tensors behind weights
@@ -97,7 +96,7 @@ def _stages(model) -> dict[tuple[int | None, ...], str]:
             or not _is_map(call.outputs)
         ):
             continue
-        stage = activated if _is_activated(call, producers) else linear
+        stage = activated if _is_activated(walked, call) else linear
         stage[call.outputs[0].shape[1:-1]] = call.name
     found = linear | activated
     return dict(sorted(found.items(), key=lambda item: names.index(item[1])))
@@ -112,23 +111,23 @@ def _is_map(outputs: tuple[graph.Tensor, ...]) -> bool:
     return len(sizes) == 1 if None in sizes else math.prod(sizes) > 1
 
 
-def _heads(walked: graph.Graph, producers: dict[int, graph.Call]) -> set[str]:
+def _heads(walked: graph.Graph) -> set[str]:
     """Return the layers that give the outputs, and those that only squash or arrange these."""
     found = set()
     for tensor in walked.output_list:
-        call = producers.get(tensor.index)
+        call = walked.producer(tensor)
         while call is not None:
             found.add(call.name)
             if not _kind(call).startswith(_AFTER_HEAD):
                 break
-            call = producers.get(call.inputs[0].index)
+            call = walked.producer(call.inputs[0])
     return found
 
 
-def _is_activated(call: graph.Call, producers: dict[int, graph.Call]) -> bool:
+def _is_activated(walked: graph.Graph, call: graph.Call | None) -> bool:
     """Tell whether a feature is anything but a linear layer's, normalized or not."""
     while call is not None and _kind(call).startswith((*_NORMALIZING, *_NOISE, *_ARRANGING)):
-        call = producers.get(call.inputs[0].index)
+        call = walked.producer(call.inputs[0])
     if call is None or not _kind(call).startswith(_LINEAR):
         return True
     function = getattr(_inner(call.layer), "activation", None)

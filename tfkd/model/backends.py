@@ -171,6 +171,23 @@ def is_quantize_aware(model) -> bool:
     return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
 
 
+def package(flavour: str):
+    """Return the Keras of a flavour: the module `keras` or `tf_keras`."""
+    return {"keras": keras, "tf_keras": tf_keras}[flavour]()
+
+
+def package_of(model):
+    """Return the Keras that a model or layer belongs to: the module `keras` or `tf_keras`.
+
+    Raises:
+        InputError: if it belongs to neither.
+    """
+    found = flavour(model)
+    if found is None:
+        raise InputError(f"Expected a Keras 3 or tf_keras model, got {type(model).__name__}.")
+    return package(found)
+
+
 def flavour(model) -> str | None:
     """Say which Keras a model or layer belongs to.
 

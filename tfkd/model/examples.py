@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 
 import numpy as np
 import tensorflow as tf
 
+from tfkd import hashing
 from tfkd.errors import InputError
 
 _SALT = b"tfkd:2nd"  # in front of every row of the check: eight bytes
@@ -58,7 +58,7 @@ def _keys_of(tensors: list[tuple[str, tf.Tensor]]):
     for place, tensor in tensors:
         shape = tf.shape(tensor, tf.int64)
         flat = tf.reshape(tensor, tf.stack([shape[0], tf.reduce_prod(shape[1:])]))
-        head = hashlib.blake2b(f"{place} {tensor.dtype.name}".encode(), digest_size=8).digest()
+        head = hashing.digest(f"{place} {tensor.dtype.name}".encode(), size=8)
         sizes = tf.reshape(tf.bitcast(shape[1:], tf.uint8), [-1])
         front = _for_each_row(tf.concat([_bytes_of(head), sizes], 0), shape[0])
         if tensor.dtype == tf.string:

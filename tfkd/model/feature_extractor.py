@@ -8,7 +8,6 @@ its own is called, and its named layers are listened to meanwhile.
 from __future__ import annotations
 
 import contextlib
-import difflib
 
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import binding, graph
@@ -40,7 +39,7 @@ class Tap:
         self.graph = self._walked()
         if self.graph is not None and not graph.overrides_call(model):
             self.inputs = binding.inputs_of(self.graph, role)
-        self._wanted = {name: self._find(name, role) for name in self.names}
+        self._wanted = {name: self.graph.call_named(name, role) for name in self.names}
         self._arranging = self._arranging_calls()
 
     @property
@@ -142,22 +141,3 @@ class Tap:
             for layer in layers.values():
                 with contextlib.suppress(AttributeError):
                     object.__delattr__(layer, "call")
-
-    def _find(self, name, role) -> graph.Call:
-        calls = [c for c in self.graph.calls if name in (c.name, c.layer.name)]
-        exact = [c for c in calls if c.name == name]
-        calls = exact or calls
-        if not calls:
-            known = [call.name for call in self.graph.calls]
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
-            raise InputError(
-                f"The {role} {self.model.name!r} has no layer {name!r}; the nearest are "
-                f"{', '.join(map(repr, near))}."
-            )
-        if len(calls) > 1 or len(calls[0].outputs) > 1:
-            paths = ", ".join(repr(call.name) for call in calls)
-            raise InputError(
-                f"The {role}'s layer {name!r} has several outputs or is called several times "
-                f"({paths}); name one that is called once."
-            )
-        return calls[0]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
-import hashlib
 import io
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfkd import hashing
 from tfkd.errors import InputError
 from tfkd.model import code, layers
 from tfkd.model.examples import example_keys
@@ -111,13 +111,13 @@ class _Hasher:
         """Return 32 bytes that stand for a value."""
         plain = _plain(value)
         if plain is not None:
-            return _blake([type(value).__name__.encode(), plain])
+            return hashing.digest_of([type(value).__name__.encode(), plain])
         if id(value) in self._done:
             return self._done[id(value)][1]
         depth = len(self._open)
         if id(value) in self._open:  # a function that calls itself, an object that holds itself
             self._reaches = min(self._reaches, self._open[id(value)])
-            return _blake([b"circle", str(depth - self._open[id(value)]).encode()])
+            return hashing.digest_of([b"circle", str(depth - self._open[id(value)]).encode()])
         outer, self._reaches = self._reaches, depth
         self._open[id(value)] = depth
         try:
@@ -134,13 +134,13 @@ class _Hasher:
     def _composed(self, value) -> bytes:
         tag, parts = self._parts(value)
         if isinstance(parts, bytes):
-            return _blake([tag.encode(), parts])
+            return hashing.digest_of([tag.encode(), parts])
         if isinstance(parts, Mapping):
             pairs = (self.digest(name) + self.digest(one) for name, one in parts.items())
-            return _blake([tag.encode(), *sorted(pairs)])
+            return hashing.digest_of([tag.encode(), *sorted(pairs)])
         if isinstance(parts, Set):
-            return _blake([tag.encode(), *sorted(map(self.digest, parts))])
-        return _blake([tag.encode(), *map(self.digest, parts)])
+            return hashing.digest_of([tag.encode(), *sorted(map(self.digest, parts))])
+        return hashing.digest_of([tag.encode(), *map(self.digest, parts)])
 
     def _parts(self, value) -> tuple[str, Any]:
         """Return a name for the kind of a value, and the bytes or values that it consists of."""
@@ -226,7 +226,7 @@ class _Hasher:
         if array.dtype.hasobject:
             return [*head, array.reshape(-1).tolist()]
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        return [*head, hashlib.blake2b(data.data, digest_size=32).digest()]
+        return [*head, hashing.digest(data.data)]
 
     def _refusal(self, value, why: str) -> InputError:
         what = f"{_kind(value)!r} ({type(value).__module__}.{type(value).__qualname__})"
@@ -261,12 +261,3 @@ def _slots(kind: type) -> list[str]:
     found = vars(kind).get("__slots__", ())
     found = (found,) if isinstance(found, str) else found
     return [name for name in found if name not in ("__dict__", "__weakref__")]
-
-
-def _blake(parts) -> bytes:
-    """Hash byte strings one after another, each with its length in front."""
-    found = hashlib.blake2b(digest_size=32)
-    for part in parts:
-        found.update(len(part).to_bytes(8, "little"))
-        found.update(part)
-    return found.digest()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -85,6 +86,11 @@ class Graph:
     calls: tuple[Call, ...]
 
     @property
+    def package(self):
+        """The Keras of the layers: the module `keras` or `tf_keras`."""
+        return backends.package(self.flavour)
+
+    @property
     def input_list(self) -> list[Tensor]:
         """The inputs, flattened."""
         return list(leaves(self.inputs))
@@ -102,12 +108,56 @@ class Graph:
             seen.setdefault(id(call.layer), (call.name, call.layer))
         return list(seen.values())
 
+    def matching(self, patterns, argument: str) -> list[str]:
+        """Return the paths of the layers that the user named, see `matching`."""
+        names = {path: {path, layer.name} for path, layer in self.layers}
+        return matching(names, patterns, argument)
+
+    def call_named(self, name: str, owner: str) -> Call:
+        """Return the one call of the layer with a path or a name, which has one output.
+
+        Args:
+            name: The path of the layer, or its name where no layer has that path.
+            owner: What to call the model's role in a message: `"student"`, `"model"`.
+
+        Raises:
+            InputError: if there is no such layer (naming the nearest), or it is called several
+                times or has several outputs.
+        """
+        calls = [call for call in self.calls if call.name == name]
+        calls = calls or [call for call in self.calls if call.layer.name == name]
+        if not calls:
+            raise InputError(
+                f"The {owner} {self.name!r} has no layer {name!r}; the nearest are "
+                f"{_nearest(name, [call.name for call in self.calls])}."
+            )
+        if len(calls) > 1 or len(calls[0].outputs) > 1:
+            paths = ", ".join(repr(call.name) for call in calls)
+            raise InputError(
+                f"The {owner}'s layer {name!r} has several outputs or is called several times "
+                f"({paths}); name one that is called once."
+            )
+        return calls[0]
+
     def producer(self, tensor: Tensor) -> Call | None:
         """Return the call that makes `tensor`, or `None` for an input."""
+        return self._producers.get(tensor.index)
+
+    def consumers(self, tensor: Tensor) -> list[Call]:
+        """Return the calls that read `tensor`, in order; one that reads it twice, twice."""
+        return self._consumers.get(tensor.index, [])
+
+    @functools.cached_property
+    def _producers(self) -> dict[int, Call]:
+        return {tensor.index: call for call in self.calls for tensor in call.outputs}
+
+    @functools.cached_property
+    def _consumers(self) -> dict[int, list[Call]]:
+        found: dict[int, list[Call]] = {}
         for call in self.calls:
-            if tensor in call.outputs:
-                return call
-        return None
+            for tensor in call.inputs:
+                found.setdefault(tensor.index, []).append(call)
+        return found
 
 
 def walk(model, ignore_call: bool = False) -> Graph:
@@ -231,7 +281,7 @@ class _Walker:
 
     def __init__(self, flavour: str):
         self.flavour = flavour
-        self.package = backends.keras() if flavour == "keras" else backends.tf_keras()
+        self.package = backends.package(flavour)
         self.calls: list[Call] = []
         self.count = 0
 
@@ -480,11 +530,16 @@ def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
                 f"{argument}= {pattern!r} is no regular expression: {error}."
             ) from None
         if not known:
-            every = list(dict.fromkeys(alias for one in names.values() for alias in sorted(one)))
-            near = difflib.get_close_matches(pattern, every, 3, 0.3) or list(names)[:3]
+            every = [alias for one in names.values() for alias in sorted(one)]
             raise InputError(
                 f"{argument}= {pattern!r} matches no layer; the nearest names are "
-                f"{', '.join(map(repr, near))}."
+                f"{_nearest(pattern, every)}."
             )
         found += sorted(known)
     return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    known = list(dict.fromkeys(known))
+    near = difflib.get_close_matches(name, known, 3, 0.3) or known[:3]
+    return ", ".join(map(repr, near))

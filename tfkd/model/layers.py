@@ -187,7 +187,7 @@ def _attributes(layer) -> dict:
 
 @functools.cache
 def _base_names(flavour: str | None) -> frozenset[str]:
-    package = backends.tf_keras() if flavour == "tf_keras" else backends.keras()
+    package = backends.package(flavour or "keras")
     found = {*vars(package.layers.Layer()), *vars(package.Model()), "history"}
     found = found.union(*map(code.names_set_by, package.Model.__mro__))
     return frozenset(found - {"activation", "constraint", "regularizer"})  # of other objects

@@ -202,8 +202,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             f"The quantize-aware model has no layer {missing[0]!r}: it was "
             "not made from this model."
         )
-    package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
-    stripped = package.models.clone_model(model)
+    stripped = backends.package_of(model).models.clone_model(model)
     layers, copies = (graph.walk(one).layers for one in (model, stripped))
     for (_, layer), (path, copy) in zip(layers, copies, strict=True):
         trained = weights.get(names.get(id(layer)))

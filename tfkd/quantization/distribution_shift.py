@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 
 from tfkd.errors import InputError
-from tfkd.model import backends, graph
+from tfkd.model import graph
 
 _PROBED = 64  # examples whose statistics are compared with the model's
 _CHUNK = 8
@@ -82,7 +82,7 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
 
 def _witnesses(source: graph.Graph) -> dict:
     """Return, for each input, the first layer behind it that remembers, by its id."""
-    package = backends.keras() if source.flavour == "keras" else backends.tf_keras()
+    package = source.package
     origins = {tensor.index: {tensor.index} for tensor in source.input_list}
     unheard, found = set(origins), {}
     for call in source.calls:

@@ -89,8 +89,8 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
     Raises:
         UnsupportedError: saying what the target has no word for.
     """
-    package, kind = _package(to), type(layer).__name__
-    if isinstance(layer, _package(backends.flavour(layer)).Model):
+    package, kind = backends.package(to), type(layer).__name__
+    if isinstance(layer, backends.package_of(layer).Model):
         return translate(layer, to)
     if getattr(layer, "quantization_mode", None):
         raise UnsupportedError(
@@ -119,7 +119,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
 
 def standard(kind: str, settings: dict, to: str):
     """Return a standard layer from its class name and settings in Keras 3's words."""
-    target = getattr(_package(to).layers, kind)
+    target = getattr(backends.package(to).layers, kind)
     settings = {_word(kind, key, to): value for key, value in settings.items()}
     if "activation" in settings and to == "tf_keras":
         settings["activation"] = _function_for(settings["activation"], None, to)
@@ -156,7 +156,7 @@ def copy_state(source, target) -> None:
     Raises:
         UnsupportedError: if the two have different weights.
     """
-    if isinstance(source, _package(backends.flavour(source)).Model):
+    if isinstance(source, backends.package_of(source).Model):
         return  # copied when it was translated
     pairs = list(zip(_inner(source), _inner(target), strict=True))
     ours, theirs = (
@@ -187,10 +187,6 @@ def _cast(values, variable):
     return values.astype(getattr(variable.dtype, "as_numpy_dtype", wanted))
 
 
-def _package(flavour: str):
-    return {"keras": backends.keras, "tf_keras": backends.tf_keras}[flavour]()
-
-
 def _is_of_applications(layer) -> bool:
     """Tell whether a layer's class comes with `applications`, where both have the same."""
     return type(layer).__module__.split(".")[1:-1] == ["src", "applications"]
@@ -205,8 +201,8 @@ def _target_class(layer, to: str):
     source = backends.flavour(layer)
     if kind in _DIFFERENT:
         raise UnsupportedError(f"{kind} {_DIFFERENT[kind]}")
-    if type(layer) is getattr(_package(source).layers, kind, None):
-        target = getattr(_package(to).layers, kind, None)
+    if type(layer) is getattr(backends.package(source).layers, kind, None):
+        target = getattr(backends.package(to).layers, kind, None)
         if target is None:
             raise UnsupportedError(f"{to} has no {kind}")
         return target
@@ -357,9 +353,9 @@ def _function_for(value, held, to: str):
 
 def _object_for(held, module: str, to: str):
     """Return a regularizer or constraint of the target."""
-    source = getattr(_package(_flavour_of(held)), module) if _flavour_of(held) else None
+    source = getattr(backends.package(_flavour_of(held)), module) if _flavour_of(held) else None
     kind = type(held).__name__
-    target = getattr(getattr(_package(to), module), kind, None)
+    target = getattr(getattr(backends.package(to), module), kind, None)
     if source is None or target is None or type(held) is not getattr(source, kind, None):
         return held  # a callable of the user's, which either Keras takes
     return target(**_plain(held.get_config()))

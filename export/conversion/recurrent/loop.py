@@ -68,7 +68,7 @@ class _Loop:
 
     def _part(self):
         """Tell what a step needs from what comes after the last one."""
-        made_by = {int(i): op for op in self.source.operators for i in op.outputs}
+        made_by = flatbuffer.producers(self.source)
         needed, waiting = set(), [out for _, out in self.states]
         while waiting:
             op = made_by.get(waiting.pop())

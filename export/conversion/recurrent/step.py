@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
@@ -48,7 +47,7 @@ def step_model(model, samples=None):
     """Return the step form of a recurrent model and representative data for it.
 
     Args:
-        model: A built Keras 3 or tf_keras model.
+        model: A built tf_keras model, its nested models inlined.
         samples: Representative data (examples, steps, ...) per input, or `None`.
 
     Returns:
@@ -59,7 +58,9 @@ def step_model(model, samples=None):
     Raises:
         UnsupportedError: for a layer that needs more of the sequence than one step: naming it.
     """
-    source = graph.walk(translation.translate(model))
+    from tfkd.export.conversion.recurrent.unrolled import Unrolled
+
+    source = graph.walk(model)
     moving = _sequences(source)
     tf_keras = backends.tf_keras()
     made, states_in, states_out = {}, [], []
@@ -74,7 +75,7 @@ def step_model(model, samples=None):
         layer = call.layer
         if id(layer) not in made:
             if type(layer).__name__ in forms.RECURRENT:
-                made[id(layer)] = forms.unrolled(layer, layer.name, return_state=True)
+                made[id(layer)] = Unrolled(layer, layer.name, return_state=True)
             else:
                 made[id(layer)] = type(layer).from_config(layer.get_config())
         if type(layer).__name__ not in forms.RECURRENT:
@@ -229,7 +230,6 @@ def _sequences(source) -> set[int]:
 
 def _sequence_inputs(source) -> set[int]:
     """Return the inputs from which a recurrent layer's sequence comes."""
-    made_by = {tensor.index: call for call in source.calls for tensor in call.outputs}
     found, waiting = set(), [call.inputs[0] for call in forms.recurrent_calls(source)]
     seen = set()
     while waiting:
@@ -237,7 +237,7 @@ def _sequence_inputs(source) -> set[int]:
         if tensor.index in seen:
             continue
         seen.add(tensor.index)
-        call = made_by.get(tensor.index)
+        call = source.producer(tensor)
         if call is None:
             found.add(tensor.index)
         else:
@@ -310,40 +310,3 @@ def _step_samples(model, samples, moving: list[bool]) -> list[np.ndarray]:
     ]
     chosen = np.unique([*chosen, *extremes])
     return [values[chosen] for values in flat]
-
-
-def with_state_scales_tied(data: bytes) -> bytes:
-    """Give each state that comes out of a step file the scale with which it goes in.
-
-    The operation that makes it has no other reader, and takes its scales from the file.
-
-    Args:
-        data: A `.tflite` file.
-
-    Returns:
-        The same, or a copy with other scales for the states that come out.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    tied = bytearray(data)
-    model = schema.Model.GetRootAs(tied, 0)
-    for i in range(model.SignatureDefsLength()):
-        signature = model.SignatureDefs(i)
-        subgraph = model.Subgraphs(signature.SubgraphIndex())
-
-        def named(count, entry):
-            entries = [entry(j) for j in range(count)]
-            return {one.Name().decode(): one.TensorIndex() for one in entries}
-
-        ins = named(signature.InputsLength(), signature.Inputs)
-        outs = named(signature.OutputsLength(), signature.Outputs)
-        for name, index in ins.items():
-            target = outs.get(STATE_OUT + name.removeprefix(STATE_IN))
-            if not name.startswith(STATE_IN) or target is None:
-                continue
-            given, made = (subgraph.Tensors(t).Quantization() for t in (index, target))
-            if given is None or made is None or not given.ScaleLength() or not made.ScaleLength():
-                continue
-            made.ScaleAsNumpy()[0] = given.ScaleAsNumpy()[0]  # views of the file
-            made.ZeroPointAsNumpy()[0] = given.ZeroPointAsNumpy()[0]
-    return bytes(tied)

@@ -12,7 +12,8 @@ from tfkd import quantize_aware
 from tfkd.data import Samples
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite, verify
-from tfkd.export.conversion.to_tflite import needs_data, recurrent_forms
+from tfkd.export.conversion.form_costs import recurrent_forms
+from tfkd.export.conversion.plan import needs_data
 from tfkd.loading import signatures
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import TFLiteModel, android_bundle, benchmark, to_tflite
-from tfkd.export.conversion import converter
+from tfkd.export.conversion import repairs
 from tfkd.export.conversion import to_tflite as conversion
 from tfkd.export.tflite import schema, writer
 
@@ -93,7 +93,7 @@ def test_a_bias_in_other_steps_is_an_error_of_the_file(package, rng):
     bias.quantization.scale = np.asarray(bias.quantization.scale) * np.float32(1.01)
     changed = TFLiteModel(writer.pack(parsed))
     assert file.wrong_scales == () and len(changed.wrong_scales) == 1
-    assert TFLiteModel(converter._with_biases_apart(changed.data)).wrong_scales == ()
+    assert TFLiteModel(repairs.repaired(changed.data)).wrong_scales == ()
 
 
 def test_several_inputs_and_outputs_by_name():

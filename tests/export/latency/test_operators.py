@@ -19,7 +19,8 @@ from tfkd.errors import InputError, MissingDependencyError, TfkdError, Unsupport
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.latency import litert_profiler
 from tfkd.export.latency.litert_profiler import Step
-from tfkd.export.latency.operators import Operator, _own, macs, operators, profile
+from tfkd.export.latency.operators import Operator, macs, operators
+from tfkd.export.latency.profiler import _own, profile
 from tfkd.export.runtime import worker as sandbox
 from tfkd.model import cost
 

@@ -19,7 +19,8 @@ from tiny_models import cnn, dense
 
 from tfkd.errors import ConversionError, InputError, TfkdError, WorkerError
 from tfkd.export import TFLiteModel, micro_bundle, to_tflite, verify
-from tfkd.export.latency.operators import operators, profile
+from tfkd.export.latency.operators import operators
+from tfkd.export.latency.profiler import profile
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.tflite import model as artifact

@@ -47,7 +47,3 @@ def test_unrolled_files_have_short_names_and_their_layer_in_them(unrolled):
     assert unaligned(file.data) == []
     want = model.predict(x, verbose=0)
     assert np.abs(file.predict(x) - want).mean() <= 0.05 * want.std()
-
-
-def test_a_file_without_such_names_is_left_as_it_is(files):
-    assert writer.with_short_names(files["int8"].data) is files["int8"].data

@@ -17,9 +17,10 @@ from tiny_models import dense
 from tfkd.cli import commands, console, parser
 from tfkd.cli.parser import main
 from tfkd.errors import ConversionError
-from tfkd.export import TFLiteModel, to_tflite
+from tfkd.export import RecurrentForm, TFLiteModel, to_tflite
+from tfkd.export.conversion import formats
 from tfkd.export.conversion import to_tflite as conversion
-from tfkd.export.conversion.recurrent import forms as recurrent
+from tfkd.export.conversion.recurrent import choice
 from tfkd.export.runtime import interpreter
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -85,8 +86,8 @@ def tfkd(place, monkeypatch, capsys):
 
 
 def test_the_choices_are_those_of_the_package():
-    assert parser.FORMATS == conversion.FORMATS
-    assert parser.RECURRENT == recurrent.FORMS
+    assert parser.FORMATS == formats.FORMATS
+    assert parser.RECURRENT == choice.FORMS
     assert ("auto", *interpreter.ENGINES) == parser.ENGINES
 
 
@@ -238,9 +239,9 @@ def _is_head(line):
 def test_the_table_of_forms_stays_in_a_hundred_columns():
     long = "Converting 'm' to int8 left 9 tensors in floating point (" + 30 * "name, " + "...)"
     forms = [
-        conversion.RecurrentForm("fused", True, 3, 123456789, 45678, 123456, True),
-        conversion.RecurrentForm("loop", False, error=long),
-        conversion.RecurrentForm(
+        RecurrentForm("fused", True, 3, 123456789, 45678, 123456, True),
+        RecurrentForm("loop", False, error=long),
+        RecurrentForm(
             "step", False, error="The layer 'x' reads from its end, so the model has none; take it."
         ),
     ]

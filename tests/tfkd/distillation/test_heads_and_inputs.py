@@ -338,6 +338,29 @@ def test_functions_of_tensors_teach(endpoint, data, package, tmp_path):
         assert got["soft_loss"] == pytest.approx(want, rel=2e-3)
 
 
+@pytest.mark.parametrize("keys", [("only",), ("one", "two")])
+def test_the_only_signature_of_a_folder_teaches_whatever_its_name(keys, data, tmp_path):
+    x, y = data
+    module = tf.Module()
+    module.twice = tf.function(
+        lambda x: {"y": 2.0 * x}, input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")]
+    )
+    tf.saved_model.save(module, tmp_path, dict.fromkeys(keys, module.twice))
+    student = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+
+    def losses():
+        return fit(
+            student, str(tmp_path), x, y["species"], keras, crossentropy(keras),
+            teacher_from_logits=True,
+        )  # fmt: skip
+
+    if len(keys) == 1:
+        assert losses()["soft_loss"] == pytest.approx(kl(2 * x, predicted(student, x)), rel=1e-4)
+    else:
+        with pytest.raises(InputError, match="no signature 'serving_default'; there are .*teacher"):
+            losses()
+
+
 def test_an_unsorted_dict_of_outputs_is_saved_and_goes_on(data, package, tmp_path):
     x, y = data
     distiller = Distiller(heads(package, "dict"), heads(keras, "dict", seed=1))

@@ -24,6 +24,20 @@ def test_nested_models_are_inlined_and_shared_layers_stay_shared(package):
     assert [t.name for t in walked.input_list] == ["x"]
 
 
+def test_producers_and_consumers_of_tensors(package):
+    x = package.Input((4,), name="x")
+    doubled = package.layers.Add(name="doubled")([x, x])
+    model = package.Model(x, [doubled, package.layers.Dense(2, name="out")(doubled)])
+    walked = graph.walk(model)
+    assert walked.package is package
+    add, dense = walked.calls
+    (given,), (middle, last) = walked.input_list, walked.output_list
+    assert walked.producer(given) is None
+    assert walked.producer(middle) is add and walked.producer(last) is dense
+    assert walked.consumers(given) == [add, add]
+    assert walked.consumers(middle) == [dense] and walked.consumers(last) == []
+
+
 def test_every_call_comes_after_what_it_needs(package):
     walked = graph.walk(nested(package))
     known = set(walked.input_list)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tfkd import sealed
+from tfkd import hashing, sealed
 from tfkd.distillation.teacher_outputs import parse
 from tfkd.errors import InputError
 from tfkd.files import write_atomically
@@ -235,7 +235,7 @@ class Store:
         file = f"shard-{self._next:05d}.npz"
         self._next += 1
         write_atomically(self.path / file, data)
-        self._shards.append({"file": file, "rows": len(keys), "blake2b": sealed.checksum(data)})
+        self._shards.append({"file": file, "rows": len(keys), "blake2b": hashing.checksum(data)})
         self._write_manifest()
 
     def _narrowed(self, name: str, column: Column) -> Column:
@@ -374,7 +374,7 @@ def read_shards(path, manifest, shards) -> list[tuple[np.ndarray, dict[str, Colu
 
 def _read_shard(file, entry, shapes) -> tuple[np.ndarray, dict[str, Column]]:
     data = file.read_bytes()
-    if sealed.checksum(data) != entry["blake2b"]:
+    if hashing.checksum(data) != entry["blake2b"]:
         raise ValueError("its bytes are not those that were written (another checksum)")
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         names = stored["names"].tolist()

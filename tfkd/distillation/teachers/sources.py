@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.errors import InputError
-from tfkd.loading import file_check, models, signatures
+from tfkd.loading import models, signatures
 from tfkd.model import backends, binding, feature_extractor, graph
 from tfkd.output_kind import OutputKind, output_kinds
 
@@ -146,20 +146,14 @@ class FunctionSource(Source):
 
 
 class SavedSource(FunctionSource):
-    """A SavedModel's default signature."""
+    """A SavedModel's default signature, or the only one it has."""
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        name = os.fspath(path)
-        file_check.check_signature(path, "teacher")
-        try:
-            self.loaded = tf.saved_model.load(name)
-            function = self.loaded.signatures["serving_default"]
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(
-                f"{name!r} is no SavedModel with a 'serving_default' signature: {error}"
-            ) from error
-        super().__init__(function, name, self.loaded, self.path)
+        self.loaded, function, _ = signatures.opened(
+            path, "teacher", choose="give the function of one of them as the teacher"
+        )
+        super().__init__(function, os.fspath(path), self.loaded, self.path)
 
     def identity(self):
         """Return the names and bytes of all files."""

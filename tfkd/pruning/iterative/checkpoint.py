@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from tfkd import sealed
+from tfkd import hashing, sealed
 from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
@@ -131,13 +131,13 @@ class State:
     def _write(self, name: str, model) -> None:
         partial, file = self.folder / f".{name}.keras", f"{name}.keras"
         model.save(partial)
-        self.held.files[file] = sealed.checksum(partial.read_bytes())
+        self.held.files[file] = hashing.checksum(partial.read_bytes())
         os.replace(partial, self.folder / file)
 
     def _read(self, name: str):
         file = self.folder / f"{name}.keras"
         try:
-            if sealed.checksum(file.read_bytes()) != self.held.files.get(file.name):
+            if hashing.checksum(file.read_bytes()) != self.held.files.get(file.name):
                 raise InputError(f"The model {str(file)!r} is not the one that was written.")
             return models.load_model(file, "student of a spiral")
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
-from tfkd.compression.trainer import Progress, Trainer, copy_of, package_of
+from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -329,7 +329,7 @@ def _alternative(name, lessons, final, epochs, pruning):
         of = "parameters" if measured.macs is None else "macs"
         student = prune_channels(model, of=of, to=getattr(measured, of), **pruning)
     else:
-        package = package_of(final)
+        package = backends.package_of(final)
         package.utils.set_random_seed(pruning["seed"])
         student = package.models.clone_model(final)
     if name == "one_shot":

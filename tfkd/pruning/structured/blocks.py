@@ -53,18 +53,12 @@ class Block:
 
 def find(walked: graph.Graph) -> list[Block]:
     """Return the blocks of a model, in the order of their Adds."""
-    readers: dict[int, list[graph.Call | None]] = {}
-    for call in walked.calls:
-        for tensor in call.inputs:
-            readers.setdefault(tensor.index, []).append(call)
-    for tensor in walked.output_list:
-        readers.setdefault(tensor.index, []).append(None)
     found = []
     for add in walked.calls:
         if rules.kind_of(add.layer) != "Add" or len(add.inputs) < 2:
             continue
         for position in range(len(add.inputs)):
-            block = Block(add, position, _only_for(walked, add, position, readers))
+            block = Block(add, position, _only_for(walked, add, position))
             left = [one for i, one in enumerate(add.inputs) if i != position]
             same = any(one.shape == add.outputs[0].shape for one in left)  # nothing is spread out
             if block.layers and same:
@@ -72,15 +66,16 @@ def find(walked: graph.Graph) -> list[Block]:
     return found
 
 
-def _only_for(walked, add, position, readers) -> tuple[graph.Call, ...]:
+def _only_for(walked, add, position) -> tuple[graph.Call, ...]:
     """Return the calls whose results reach nothing but one input of an Add."""
     inside: dict[int, graph.Call] = {}
-    for call in reversed(walked.calls):  # readers come after what they read
-        of_call = [one for tensor in call.outputs for one in readers.get(tensor.index, [])]
+    outputs = {tensor.index for tensor in walked.output_list}
+    for call in reversed(walked.calls):  # what reads comes after what it reads
+        of_call = [one for tensor in call.outputs for one in walked.consumers(tensor)]
+        if not of_call or any(tensor.index in outputs for tensor in call.outputs):
+            continue
         makes_it = add.inputs[position] in call.outputs
-        if (makes_it and len(of_call) == 1) or (
-            of_call and all(one is not None and id(one) in inside for one in of_call)
-        ):
+        if (makes_it and len(of_call) == 1) or all(id(one) in inside for one in of_call):
             inside[id(call)] = call
     return tuple(reversed(inside.values()))
 
@@ -118,11 +113,10 @@ def without_nil(walked: graph.Graph, kept=()) -> tuple[graph.Graph, list[Block]]
     """
     gone = []
     while True:
-        makers = {tensor.index: call for call in walked.calls for tensor in call.outputs}
         nil = [
             block
             for block in find(walked)
-            if _is_zero(block.add.inputs[block.position], makers)
+            if _is_zero(walked, block.add.inputs[block.position])
             and not any(call.layer is one for call in block.calls for one in kept)
         ]
         if not nil:
@@ -131,9 +125,9 @@ def without_nil(walked: graph.Graph, kept=()) -> tuple[graph.Graph, list[Block]]
         walked = without(walked, nil[0])
 
 
-def _is_zero(tensor: graph.Tensor, makers) -> bool:
+def _is_zero(walked: graph.Graph, tensor: graph.Tensor) -> bool:
     """Tell whether a tensor is zero for every input, as its layers' weights show."""
-    call = makers.get(tensor.index)
+    call = walked.producer(tensor)
     if call is None or not call.inputs:
         return False
     layer, kind = call.layer, rules.kind_of(call.layer)
@@ -143,21 +137,21 @@ def _is_zero(tensor: graph.Tensor, makers) -> bool:
 
     if kind in _ZERO_TO_ZERO:
         shifted = getattr(layer, "threshold", 0)  # of a ReLU
-        return not shifted and _is_zero(call.inputs[0], makers)
+        return not shifted and _is_zero(walked, call.inputs[0])
     if kind == "Add":
         terms = list(graph.leaves((call.args, call.kwargs)))
-        return all(isinstance(one, graph.Tensor) and _is_zero(one, makers) for one in terms)
+        return all(isinstance(one, graph.Tensor) and _is_zero(walked, one) for one in terms)
     if kind == "Multiply":
-        return any(_is_zero(one, makers) for one in call.inputs)
+        return any(_is_zero(walked, one) for one in call.inputs)
     if kind == "BatchNormalization":
         return layer.gamma is not None and zero(layer.gamma) and zero(layer.beta)
     activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
     if activation not in _ZERO_AT_ZERO:
         return False
     if kind == "Activation":
-        return _is_zero(call.inputs[0], makers)
+        return _is_zero(walked, call.inputs[0])
     if kind in _LINEAR:
-        given = _is_zero(call.inputs[0], makers)
+        given = _is_zero(walked, call.inputs[0])
         kernel = next(w for w in layer.weights if len(w.shape) > 1)
         return zero(layer.bias) and (given or zero(kernel))
     return False

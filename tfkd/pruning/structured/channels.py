@@ -254,8 +254,7 @@ def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
 def _kept_layers(walked: graph.Graph, keep) -> list:
     """Return the layers that the user keeps."""
     layers = dict(walked.layers)
-    names = {path: {path, layer.name} for path, layer in layers.items()}
-    return [layers[path] for path in graph.matching(names, keep, "keep")]
+    return [layers[path] for path in walked.matching(keep, "keep")]
 
 
 def _groups_of(found: dependency.Dependencies, layers) -> set[int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfkd.compression import trainer
 from tfkd.errors import InputError
-from tfkd.model import backends, binding, graph
+from tfkd.model import binding, graph
 from tfkd.output_kind import activation_behind
 from tfkd.pruning.structured import rules
 from tfkd.pruning.structured.dependency import Dependencies
@@ -162,9 +162,8 @@ def _inputs(x, walked: graph.Graph) -> list[np.ndarray]:
 
 def _loss(walked: graph.Graph, y):
     """Return the loss that fits the model's one output."""
-    package = backends.keras() if walked.flavour == "keras" else backends.tf_keras()
     if len(walked.output_list) > 1:
         raise InputError("The loss of a model with several outputs can't be told: give loss=.")
     output = walked.output_list[0]
     activation = activation_behind(walked, output)
-    return trainer.loss_for(package, activation, output.shape[-1], y, shape=output.shape)
+    return trainer.loss_for(walked.package, activation, output.shape[-1], y, shape=output.shape)

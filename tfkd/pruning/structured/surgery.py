@@ -6,7 +6,7 @@ import numpy as np
 
 from tfkd.compression import trainer
 from tfkd.errors import UnsupportedError
-from tfkd.model import backends, graph
+from tfkd.model import graph
 from tfkd.pruning.structured import rules
 from tfkd.pruning.structured.dependency import Dependencies
 
@@ -28,7 +28,7 @@ def without(found: Dependencies, groups) -> object:
     gone = np.zeros(len(found.roots), bool)
     gone[np.asarray(groups, int)] = True
     gone = gone[found.roots]
-    package = backends.keras() if found.graph.flavour == "keras" else backends.tf_keras()
+    package = found.graph.package
     made: dict[int, object] = {}
     names = {tensor.name for tensor in found.graph.input_list}
 

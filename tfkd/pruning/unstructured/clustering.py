@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends
-from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
+from tfkd.pruning.unstructured.wrapping import carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
     import tf_keras
@@ -74,6 +73,8 @@ def cluster_weights(
         ClusteringRegistry,
     )
 
+    from tfkd.pruning.unstructured import tfmot_layers
+
     def rule(layer, calls):
         kind = type(layer).__name__
         if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
@@ -93,9 +94,9 @@ def cluster_weights(
             return f"it has a kernel of {min(whole)} weights that are not zero"
         if pruned and clusters == 2:
             raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
-        return wrapper(hasattr(layer, "cell") or kind == "Bidirectional")(
-            layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name
-        )
+        recurrent = hasattr(layer, "cell") or kind == "Bidirectional"
+        wrapper = tfmot_layers.ClusterWeightsRNN if recurrent else tfmot_layers.ClusterWeights
+        return wrapper(layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name)
 
     return wrapped(model, skip, rule)
 
@@ -131,52 +132,3 @@ def unwrapped(layer):
     plain.build(layer.build_input_shape)
     plain.set_weights(values)
     return plain
-
-
-@functools.cache
-def wrapper(recurrent: bool = False):
-    """Return the wrapper of a clustered layer: tfmot's, which does not hand `training` on."""
-    backends.tfmot()
-    import tensorflow as tf
-    from tensorflow_model_optimization.python.core.clustering.keras import cluster_wrapper
-
-    kind = "ClusterWeightsRNN" if recurrent else "ClusterWeights"
-
-    class Clustered(getattr(cluster_wrapper, kind)):
-        """A layer whose kernels have few values, and its zeros where it had some.
-
-        tfmot's keeps no note of the zeros in a file, and trains what is frozen.
-        """
-
-        def build(self, input_shape):
-            super().build(input_shape)
-            for name in self.sparsity_masks:
-                weight = self.original_clusterable_weights[name]
-                mask = self.add_weight(f"sparsity_{name}", weight.shape, trainable=False)
-                mask.assign(np.asarray(weight) != 0)
-                self.sparsity_masks[name] = mask
-
-        def update_clustered_weights_associations(self):
-            for name in self.sparsity_masks:
-                # In a file that was read the values are others than those of `build`.
-                self.zero_idx[name] = tf.argmin(tf.abs(self.cluster_centroids[name]), axis=-1)
-            super().update_clustered_weights_associations()
-
-        @property
-        def trainable_weights(self):
-            return super().trainable_weights if self.trainable else []
-
-        @property
-        def non_trainable_weights(self):
-            frozen = [] if self.trainable else self._trainable_weights
-            return super().non_trainable_weights + frozen
-
-        def call(self, inputs, *args, training=None, **kwargs):
-            self.update_clustered_weights_associations()
-            return called(self.layer, inputs, args, kwargs)
-
-        def compute_mask(self, inputs, mask=None):
-            return self.layer.compute_mask(inputs, mask)
-
-    Clustered.__name__ = Clustered.__qualname__ = kind
-    return backends.tf_keras().utils.register_keras_serializable("tfkd", kind)(Clustered)

@@ -8,7 +8,6 @@ is needed in `fit`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends
-from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
+from tfkd.pruning.unstructured.wrapping import carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
     import tf_keras
@@ -91,6 +90,8 @@ def prune_weights(
         >>> int(np.sum(tfkd.strip_pruning(sparse, model).get_weights()[0] == 0))
         24
     """
+    from tfkd.pruning.unstructured import tfmot_layers
+
     zeros, block = _pattern(pattern)
     if schedule is None:
         schedule = "constant" if zeros else "polynomial"
@@ -104,7 +105,7 @@ def prune_weights(
     def rule(layer, calls: int):
         if type(layer).__name__ == "MultiHeadAttention":
             return "tfmot's wrapper can't build or call attention"
-        weights = kernels(layer)
+        weights = tfmot_layers.kernels(layer)
         if not weights:
             kind = type(layer).__name__
             return None if weights is None else f"tfmot leaves the kernels of {kind} dense"
@@ -122,7 +123,7 @@ def prune_weights(
                 return f"no weight of it is smaller than {threshold:g}"
             if part == 1:
                 raise UnsupportedError(f"has no weight of the size {threshold:g} or more")
-        return wrapper()(
+        return tfmot_layers.PruneLowMagnitude(
             layer,
             calls,
             pruning_schedule=_schedule(schedule, part, steps, start, frequency, calls),
@@ -148,7 +149,9 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
         InputError: if `sparse` was not made from such a model, or was not trained for the
             steps of its schedule, so that it has fewer zeros than were asked for.
     """
-    pruned = [layer for layer in sparse.layers if isinstance(layer, wrapper())]
+    from tfkd.pruning.unstructured import tfmot_layers
+
+    pruned = [layer for layer in sparse.layers if isinstance(layer, tfmot_layers.PruneLowMagnitude)]
     if not pruned:
         raise InputError(f"The model {sparse.name!r} does not come from prune_weights.")
     for layer in pruned:
@@ -161,7 +164,7 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
             )
 
     def masked(layer):
-        if not isinstance(layer, wrapper()):
+        if not isinstance(layer, tfmot_layers.PruneLowMagnitude):
             return layer
         for weight, mask, _ in layer.pruning_vars:
             # As every forward pass does, but without zeros of two signs, which compress worse.
@@ -177,91 +180,6 @@ def _last_step(layer) -> int:
         return 1
     settings = layer.pruning_schedule.get_config()["config"]
     return settings["end_step"] if settings["end_step"] > 0 else settings["begin_step"]
-
-
-def kernels(layer) -> list | None:
-    """Return the weights of a tf_keras layer that tfmot prunes, or `None` without a rule."""
-    if hasattr(layer, "get_prunable_weights"):  # a layer of the user's, made for tfmot
-        return layer.get_prunable_weights()
-    return _known_kernels(layer)
-
-
-def _known_kernels(layer) -> list | None:
-    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import (
-        PruneRegistry,
-    )
-
-    if PruneRegistry.supports(layer):
-        return PruneRegistry.make_prunable(layer).get_prunable_weights()
-    inner = {
-        "TimeDistributed": ("layer",),
-        "Bidirectional": ("forward_layer", "backward_layer"),
-    }.get(type(layer).__name__, ())
-    found = [kernels(getattr(layer, name)) for name in inner]
-    return None if not found or None in found else [weight for one in found for weight in one]
-
-
-@functools.cache
-def wrapper():
-    """Return the wrapper of a pruned layer, tfmot's with a count of its own.
-
-    tfmot's raises in `fit` unless a callback has set its count to 0, forgets an m:n pattern
-    when it is saved, has a name of its own in the place of the layer's, and calls its layer so
-    that activity regularizers are lost.
-    """
-    backends.tfmot()
-    from tensorflow_model_optimization.python.core.keras import utils
-    from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
-
-    tf_keras = backends.tf_keras()
-
-    @tf_keras.utils.register_keras_serializable(package="tfkd")
-    class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
-        """A layer whose kernels are masked; tfmot's own callback may be there too.
-
-        Args:
-            layer: The layer.
-            calls: How often it is called in a step; `pruning_step` counts calls.
-            **kwargs: As for tfmot's.
-        """
-
-        def __init__(self, layer, calls=1, **kwargs):
-            if not hasattr(layer, "get_prunable_weights"):
-                layer.get_prunable_weights = functools.partial(_known_kernels, layer)
-            super().__init__(layer, **kwargs)
-            self._name = layer.name
-            self.calls = calls
-
-        def build(self, input_shape):
-            super().build(input_shape)
-            self.pruning_step.assign(0)
-
-        def add_weight(self, name=None, *args, **kwargs):
-            # The masks of a recurrent layer's two kernels: .h5 files need two names.
-            same = sum(f"/{name}" in weight.name for weight in self._non_trainable_weights)
-            return super().add_weight(f"{name}_{same}" if same else name, *args, **kwargs)
-
-        def call(self, inputs, *args, training=None, **kwargs):
-            if training is None:
-                training = tf_keras.backend.learning_phase()
-
-            def renew():
-                self.pruning_step.assign_add(1)
-                return self.pruning_obj.conditional_mask_update()
-
-            if self.trainable:  # what is frozen meanwhile keeps the zeros that it has
-                utils.smart_cond(training, renew, lambda: None)
-            self.pruning_obj.weight_mask_op()
-            return called(self.layer, inputs, args, kwargs)
-
-        def compute_mask(self, inputs, mask=None):
-            return self.layer.compute_mask(inputs, mask)
-
-        def get_config(self):
-            own = {"calls": self.calls, "sparsity_m_by_n": self.sparsity_m_by_n}
-            return {**super().get_config(), **own}
-
-    return PruneLowMagnitude
 
 
 def _schedule(name: str, amount, steps, start, frequency, calls: int):

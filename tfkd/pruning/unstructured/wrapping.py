@@ -98,8 +98,7 @@ def carried_back(trained, model, plain):
     """
     _, names_of = translation.counterparts(model, float32=True)
     held = {layer.name: layer for layer in trained.layers}
-    package = backends.keras() if backends.flavour(model) == "keras" else backends.tf_keras()
-    stripped = package.models.clone_model(model)
+    stripped = backends.package_of(model).models.clone_model(model)
     copies = dict(graph.walk(stripped).layers)
     for path, layer in graph.walk(model).layers:
         if not getattr(layer, "weights", ()):

@@ -100,7 +100,7 @@ def embedding(low, layer, x):
 def _are_tokens(low) -> bool:
     """Tell whether the current call reads an input that nothing but embeddings reads."""
     (tensor,) = low.call.inputs
-    readers = [call.layer for call in low.source.calls if tensor in call.inputs]
+    readers = [call.layer for call in low.source.consumers(tensor)]
     return tensor in low.source.input_list and all(
         type(layer).__name__ == "Embedding" for layer in readers
     )

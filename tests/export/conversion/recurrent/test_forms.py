@@ -8,8 +8,8 @@ import tf_keras
 
 from tfkd.errors import UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite
-from tfkd.export.conversion import to_tflite as conversion
-from tfkd.export.conversion.recurrent import forms
+from tfkd.export.conversion.recurrent import choice, forms
+from tfkd.translation import translate
 
 SHAPE = (5, 4)
 
@@ -115,7 +115,7 @@ def test_a_free_length_is_refused():
 def test_the_unrolled_form_computes_the_same(name, package, series):
     model = model_of(package, MODELS[name])
     want = model.predict(series, verbose=0)
-    got = forms.lower(model, "fused").predict(series, verbose=0)
+    got = forms.lower(translate(model), "fused").predict(series, verbose=0)
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -151,7 +151,7 @@ def test_state_is_reset_before_each_example(series):
 
 def _picked(build, steps, format="int8", micro=False):
     i = keras.Input((steps, 4))
-    return conversion._pick(keras.Model(i, build(keras.layers, i)), format, "auto", micro)
+    return choice.pick(keras.Model(i, build(keras.layers, i)), format, "auto", micro)
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_what_auto_says_of_the_steps_is_what_they_take(name):
     i = keras.Input((32, 4))
     model = keras.Model(i, getattr(keras.layers, name)(8)(i))
     unrolled, loop = (to_tflite(model, "int8", x, recurrent=f).size for f in ("unrolled", "loop"))
-    steps, size = forms.written_out(model)
+    steps, size = choice.written_out(model)
     assert steps == 32 and abs(unrolled - loop - size) < 0.18 * size

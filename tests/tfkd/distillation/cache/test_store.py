@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tiny_models import dense, predicted
 
-from tfkd import TeacherCache, cache_teacher, sealed
+from tfkd import TeacherCache, cache_teacher, hashing, sealed
 from tfkd.distillation.cache import store
 from tfkd.errors import InputError
 
@@ -159,7 +159,7 @@ def with_arrays(change, rows=None):
         )
         shard(folder).write_bytes(buffer.getvalue())
         held = manifest_of(folder)
-        held["shards"][1]["blake2b"] = sealed.checksum(buffer.getvalue())
+        held["shards"][1]["blake2b"] = hashing.checksum(buffer.getvalue())
         if rows is not None:
             held["shards"][1]["rows"] = rows
         put(folder, held)

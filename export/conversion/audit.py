@@ -1,0 +1,148 @@
+"""Is a file what was asked for, and does it run?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.errors import ConversionError, UnsupportedError, WorkerError
+from tfkd.export.conversion import converter, diagnosis
+from tfkd.export.conversion.formats import INTEGER
+from tfkd.export.conversion.lowering import Lowered
+from tfkd.export.runtime import interpreter, worker
+from tfkd.export.tflite import schema, tflm_kernels, writer
+from tfkd.export.tflite.model import TFLiteModel
+
+# Sizes at which a file is tried whose inputs leave some free.
+_TRIED = tuple(2**n for n in range(9))
+
+
+def try_out(file: TFLiteModel, source: Lowered, order, timeout: float) -> list[str]:
+    """Run a file once, one with free sizes at several, and return what there is to say of it."""
+    if any(info.free for info in file.inputs):
+        return [_try_sizes(file, source, timeout)]
+    what = f"The first run of {source.name!r} in {order.format}"
+    try:
+        worker.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
+    except WorkerError as error:
+        raise diagnosis.cause_of_death(error, what, order, source.scopes, file.data) from error
+    return []
+
+
+def _try_sizes(file: TFLiteModel, source: Lowered, timeout: float) -> str:
+    ran, reason = [], None
+    for size in _TRIED:
+        shapes = [
+            tuple(size if i in info.free else n for i, n in enumerate(info.shape))
+            for info in file.inputs
+        ]
+        try:
+            worker.shared().call(interpreter.run_on_zeros, file.data, shapes, timeout=timeout)
+            ran.append(str(size))
+        except (ConversionError, WorkerError) as error:
+            reason = reason or error
+    free = ", ".join(f"{i.name} [{', '.join(map(str, i.sizes))}]" for i in file.inputs if i.free)
+    if not ran:
+        raise ConversionError(
+            f"The file of {source.name!r} with free sizes ({free}) runs at none of the sizes "
+            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with shapes=. The first error: {reason}"
+        )
+    return (
+        f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
+        f"{', '.join(ran)}; resize the inputs before a call, or fix them with shapes="
+    )
+
+
+def check(file: TFLiteModel, source: Lowered):
+    """Raise if a file is not what was asked for."""
+    request = source.request
+    what = f"Converting {source.name!r} to {request.format}"
+    if file.wrong_scales:
+        raise ConversionError(
+            f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
+            "computes something else. For an LSTM, recurrent='unrolled' avoids it."
+        )
+    if file.flex_ops and not request.flex:
+        raise ConversionError(
+            f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
+            "layers, or allow_flex=True for a file that needs the Flex delegate."
+        )
+    if file.custom_ops and not request.custom:
+        raise ConversionError(
+            f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
+            "replace the layers, or allow_custom=True if your application brings them."
+        )
+    if request.format in INTEGER and not source.kept:
+        left = _left_float(file, request.float_io)
+        unread = [info.name for info in _unread(file) if info.dtype == "float32"]
+        if unread and not request.float_io:
+            raise UnsupportedError(
+                f"{what}: nothing reads the input {', '.join(map(repr, unread))}, so there is no "
+                "scale for it. Build the model without it, or give float_io=True."
+            )
+        if left:
+            layers = {schema.layer_in(name, source.scopes) for name in left} - {None}
+            where = f"of {', '.join(map(repr, sorted(layers)))} " if layers else ""
+            raise ConversionError(
+                f"{what} left {len(left)} tensors {where}in floating point "
+                f"({', '.join(left[:3])}); use format='dynamic' if that is acceptable, name the "
+                "layers in skip= (int8), or replace them."
+            )
+    if request.micro:
+        tflm_kernels.check(file, source.scopes)
+
+
+def larger_than_float(file: TFLiteModel) -> list[str]:
+    """Say if an integer file is larger than the float32 one of its operators would be.
+
+    Weights take a quarter of the bytes, and scales are added: of a model with few weights they
+    are more than that saves.
+    """
+    if 4 * file.weight_bytes >= file.size:
+        return []  # what they save is more than all the rest
+    model = schema.parse(file.data)
+    for part in model.subgraphs:
+        for tensor in part.tensors:
+            buffer = model.buffers[tensor.buffer]
+            if schema.is_constant(tensor, model) and schema.dtype_of(tensor) == "int8":
+                buffer.data = np.zeros(4 * len(buffer.data), np.uint8)
+            tensor.quantization = None
+    size = len(writer.pack(model))
+    if size >= file.size:
+        return []
+    return [
+        f"this file of {file.size:,} bytes is larger than the float32 one of its operators, about "
+        f"{size:,}: its scales take more than its weights save"
+    ]
+
+
+def _unread(file: TFLiteModel):
+    """Return the inputs that no operation reads."""
+    main = file._parsed.subgraphs[0]
+    read = {int(i) for op in main.operators for i in op.inputs} | set(map(int, main.outputs))
+    return [info for info, i in zip(file.inputs, main.inputs, strict=True) if int(i) not in read]
+
+
+def _left_float(file: TFLiteModel, float_io: bool) -> list[str]:
+    """Return the float tensors of an integer file that do not belong to its float ends."""
+    if not float_io:
+        return list(file.float_tensors)
+    model = file._parsed
+    names = schema.op_names(model)
+    inner = []
+    for subgraph in model.subgraphs:
+        ends = set()
+        if subgraph is model.subgraphs[0]:
+            ends |= {int(i) for i in subgraph.inputs} - {
+                int(i) for op in subgraph.operators for i in op.inputs
+            }
+        for op in subgraph.operators:
+            if names[op.opcodeIndex] == "QUANTIZE":
+                ends |= set(map(int, op.inputs)) & set(map(int, subgraph.inputs))
+            if names[op.opcodeIndex] == "DEQUANTIZE":
+                ends |= set(map(int, op.outputs)) & set(map(int, subgraph.outputs))
+        inner += [
+            schema.name_of(subgraph.tensors[i])
+            for i in sorted(schema.touched(subgraph) - ends)
+            if schema.dtype_of(subgraph.tensors[i]).startswith("float")
+        ]
+    return inner

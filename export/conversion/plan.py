@@ -1,0 +1,273 @@
+"""The first stage of a conversion: the model is read and checked, and its data with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from tfkd import translation
+from tfkd.data import Data, Samples
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.export.conversion import tracing
+from tfkd.export.conversion.formats import INTEGER
+from tfkd.export.conversion.recurrent import step
+from tfkd.export.conversion.request import Request, shapes_of
+from tfkd.export.tflite import structures
+from tfkd.loading import models
+from tfkd.model import backends, graph
+from tfkd.quantization import export_form
+from tfkd.quantization import representative_data as calibration
+
+# Data from which examples are drawn, so that none follows on another.
+_DRAWN = (Data, Samples)
+
+
+class Working:
+    """A model on its way into the converter: translated once, the names of its layers followed.
+
+    Args:
+        model: The caller's, which is not changed.
+
+    Attributes:
+        model: What became of it.
+        is_own: Whether that is a copy, which a stage may change.
+        names: Path of a layer in the given model → its name now; empty while nothing changed.
+    """
+
+    def __init__(self, model):
+        self.model, self.is_own = model, False
+        self.names: dict[str, str] = {}
+
+    @property
+    def flavour(self) -> str:
+        """The Keras that the model is of now."""
+        return backends.flavour(self.model)
+
+    def translate(self, to: str, *, float32: bool = False, copied: bool = False) -> None:
+        """Go on in another Keras.
+
+        Args:
+            to: `"keras"` or `"tf_keras"`.
+            float32: Whether what computes in another precision is to compute in float32.
+            copied: Whether a model of that Keras is copied if it is the caller's.
+
+        Raises:
+            UnsupportedError: for what has no counterpart.
+        """
+        if self.flavour == to and not float32 and (self.is_own or not copied):
+            return
+        layers = graph.walk(self.model).layers
+        self.model, names = translation.counterparts(self.model, to, float32)
+        self.is_own = True
+        now = {path: names[id(one)] for path, one in layers if id(one) in names}
+        before = self.names or {path: path for path in now}
+        self.names = {path: now[name] for path, name in before.items() if name in now}
+
+    def replace(self, model) -> None:
+        """Go on with a copy of the same layers, names and paths."""
+        self.model, self.is_own = model, True
+
+    def name_of(self, path: str) -> str:
+        """Return the name that a layer of the given model has now."""
+        return self.names.get(path, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is converted, read and checked.
+
+    Attributes:
+        request: What was asked for.
+        name: Of the model.
+        working: The model; `None` for a signature.
+        signature: A SavedModel of which only a signature is known, or `None`.
+        shapes: Of the inputs, with what `shapes=` fixes; `None` if it fixes nothing.
+        declared: Places of inputs and of outputs, flattened by Keras, in the declared order.
+        structures: The model's own structures of inputs and outputs.
+        skip: Paths of the layers to leave in floating point.
+        bits: Other widths, by path.
+        samples: Representative data, an array per input; `None` where none are needed.
+        twin: Whether only the operations matter, and not their numbers: nothing is calibrated.
+        warning: What the caller is to be warned of, or `None`.
+        notes: What there is to say of the file.
+    """
+
+    request: Request
+    name: str
+    working: Working | None
+    signature: tracing.SavedSignature | None
+    shapes: list[tuple] | None
+    declared: tuple[list[int], list[int]]
+    structures: tuple[Any, Any]
+    skip: tuple[str, ...] = ()
+    bits: dict[str, int] = dataclasses.field(default_factory=dict)
+    samples: list[np.ndarray] | None = None
+    twin: bool = False
+    warning: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def plan(given, request: Request, data, twin: bool = False) -> Plan:
+    """Read what is to be converted, and hold the request and the data against it.
+
+    Args:
+        given: As `to_tflite` takes it.
+        request: What was asked for.
+        data: Representative data, or `None`.
+        twin: See `Plan`.
+
+    Raises:
+        InputError, UnsupportedError: as `to_tflite`.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        given = _read(pathlib.Path(given), request.signature)
+    elif request.signature is not None:
+        raise InputError(
+            f"signature={request.signature!r} is for the path of a SavedModel, got "
+            f"{type(given).__name__}."
+        )
+    if isinstance(given, tracing.SavedSignature):
+        return _of_signature(given, request, data, twin)
+    if backends.flavour(given) is None or not hasattr(given, "layers"):
+        raise InputError(
+            "Expected a Keras 3 or tf_keras model, or the path of a .keras, .h5 or SavedModel, "
+            f"got {type(given).__name__}."
+        )
+    _check_finite(given)
+    source = graph.walk(given)
+    shapes = shapes_of([(t.name, t.shape) for t in source.input_list], request)
+    skip = source.matching(request.skip, "skip")
+    bits = {
+        path: width
+        for pattern, width in request.bits.items()
+        for path in source.matching(pattern, "bits")
+    }
+    working, warning = Working(given), translation.other_precision(given)
+    if warning:
+        working.translate(working.flavour, float32=True)
+    if backends.is_quantize_aware(given):
+        _check_aware(request)
+    wanted = needs_data(working.model, request.format)
+    samples, notes = _samples(working.model, request, shapes, data, wanted, twin)
+    return Plan(
+        request=request,
+        name=given.name,
+        working=working,
+        signature=None,
+        shapes=shapes,
+        declared=tuple(map(tracing.declared_order, (source.inputs, source.outputs))),
+        structures=(structures.of(source.inputs), structures.of(source.outputs)),
+        skip=tuple(skip),
+        bits=bits,
+        samples=samples,
+        twin=twin,
+        warning=warning,
+        notes=(*([warning] if warning else []), *notes),
+    )
+
+
+def _read(path: pathlib.Path, key: str | None):
+    if not path.exists():
+        raise InputError(f"There is no model at {str(path)!r}.")
+    if is_signature(path) or (key is not None and path.is_dir()):
+        return tracing.SavedSignature(path, key)
+    if key is not None:
+        raise InputError(f"{str(path)!r} has no signatures; signature= is for SavedModels.")
+    return models.load_model(path)
+
+
+def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
+    signature.check_finite()
+    shapes = shapes_of([(name, shape) for name, shape, _ in signature.tensors], request)
+    if request.recurrent not in ("auto", "loop"):
+        raise UnsupportedError(
+            f"The SavedModel {signature.name!r} is a signature without layers, so "
+            f"recurrent={request.recurrent!r} finds none; give the Keras model."
+        )
+    if request.skip or request.bits:
+        raise UnsupportedError(
+            "skip= and bits= need the Keras model: a SavedModel names no layers."
+        )
+    wanted = request.format in INTEGER
+    samples, notes = _samples(signature, request, shapes, data, wanted, twin)
+    return Plan(
+        request=request,
+        name=signature.name,
+        working=None,
+        signature=signature,
+        shapes=shapes,
+        declared=([], []),  # the signature's own order
+        structures=(None, signature.structure),
+        samples=samples,
+        twin=twin,
+        notes=tuple(notes),
+    )
+
+
+def _check_aware(request: Request):
+    if request.format != "int8":
+        raise InputError(
+            "A quantize-aware model is trained for int8; strip_quantization gives the float "
+            f"model to convert to {request.format}."
+        )
+    if request.skip:
+        raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
+
+
+def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
+    """Return representative data as arrays or `None`, and what there is to say of it."""
+    format = request.format
+    if data is None:
+        if wanted and not twin:
+            raise InputError(
+                f"{format} needs representative_data: 100 to 500 examples from the training "
+                "data, preprocessed as in training."
+            )
+        return None, []
+    if not wanted:
+        why = "this model has learned its ranges" if format == "int8" else f"{format} needs none"
+        return None, [f"representative_data was not used: {why}"]
+    in_order = False
+    if request.recurrent == "step" and backends.flavour(model) is not None:
+        shapes, in_order = step.data_shapes(model)
+    samples = calibration.representative_samples(model, data, shapes=shapes, in_order=in_order)
+    if not in_order:
+        return samples, []
+    samples, note = step.whole_sequences(model, samples, isinstance(data, _DRAWN))
+    return samples, [note] if note else []
+
+
+def is_signature(path) -> bool:
+    """Tell whether a path is a SavedModel of which only the signature is known."""
+    path = pathlib.Path(path)
+    return path.is_dir() and not models.is_keras_saved_model(path)
+
+
+def needs_data(model, format: str) -> bool:
+    """Tell whether `to_tflite` wants representative data for a model in a format.
+
+    Args:
+        model: A Keras model, or the path of a SavedModel's signature.
+        format: One of `FORMATS`.
+    """
+    if format not in INTEGER:
+        return False
+    aware = backends.flavour(model) is not None and backends.is_quantize_aware(model)
+    return not aware or export_form.needs_calibration(model)
+
+
+def _check_finite(model):
+    bad = [
+        weight.name
+        for weight in model.weights
+        if not np.isfinite(np.asarray(weight, dtype="float32")).all()
+    ]
+    if bad:
+        raise InputError(
+            f"The model {model.name!r} has weights that are not finite ({', '.join(bad[:5])}); "
+            "training diverged: lower the learning rate and train again."
+        )

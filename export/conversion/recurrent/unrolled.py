@@ -1,0 +1,139 @@
+"""A recurrent layer as straight-line code.
+
+Importing this module imports tf_keras: do it inside functions only.
+"""
+
+from __future__ import annotations
+
+import types
+
+import tensorflow as tf
+
+from tfkd.model import backends
+
+tf_keras = backends.tf_keras()
+
+_SETTINGS = (
+    "units",
+    "activation",
+    "recurrent_activation",
+    "go_backwards",
+    "return_sequences",
+    "return_state",
+    "reset_after",
+    "in_order",
+)
+
+
+class Unrolled(tf_keras.layers.Layer):
+    """A recurrent layer as straight-line code, for files without loops.
+
+    The input's projection is one operation for all steps, gates that share a function
+    are computed together, and the first step leaves out what is zero. Weights are those
+    of the Keras layer, in its order.
+
+    Args:
+        layer: The built tf_keras LSTM, GRU or SimpleRNN.
+        name: Of the new layer.
+        **settings: What to change of the layer's own: `return_state`, `return_sequences`; and
+            `in_order`, whether what is read from the end comes out from the beginning.
+    """
+
+    def __init__(self, layer, name, **settings):
+        super().__init__(name=name)
+        # Not the layer itself: its weights would count as this one's.
+        self.source = types.SimpleNamespace(
+            **{name: getattr(layer, name, None) for name in _SETTINGS} | settings,
+            kind=type(layer).__name__,
+            shapes={w.name.split("/")[-1].split(":")[0]: w.shape for w in layer.weights},
+        )
+        self.step = {"GRU": self._gru, "LSTM": self._lstm, "SimpleRNN": self._simple}[
+            type(layer).__name__
+        ]
+
+    def build(self, shape):
+        """Make the weights of the layer."""
+        for name, of_shape in self.source.shapes.items():
+            setattr(self, name, self.add_weight(name, shape=of_shape))
+        super().build(shape)
+
+    def call(self, x, states=None):
+        """Return what the layer does: (batch, units), or a list with the states.
+
+        Args:
+            x: (batch, steps, features).
+            states: To start from, (batch, units) each; zeros if left out.
+        """
+        layer, units = self.source, self.source.units
+        recurrent_bias = None
+        bias = getattr(self, "bias", None)
+        if bias is not None and len(bias.shape) == 2:  # GRU with reset_after
+            bias, recurrent_bias = tf.unstack(bias)
+            # The gates' two biases are added anyway; the candidate's is gated.
+            gates = 2 * units
+            bias = bias + tf.concat([recurrent_bias[:gates], tf.zeros(units)], 0)
+            recurrent_bias = recurrent_bias[gates:]
+        groups = self._groups(units)
+        kernels = tf.split(tf.convert_to_tensor(self.kernel), groups, 1)
+        recurrent = tf.split(tf.convert_to_tensor(self.recurrent_kernel), groups, 1)
+        biases = [None] * len(groups) if bias is None else tf.split(bias, groups)
+        projected = []
+        for kernel, one in zip(kernels, biases, strict=True):
+            whole = tf.tensordot(x, kernel, 1)
+            projected.append(tf.unstack(whole if one is None else whole + one, axis=1))
+        steps = list(zip(*projected, strict=True))
+        outputs = []
+        for inputs in reversed(steps) if layer.go_backwards else steps:
+            states = self.step(inputs, states, recurrent, recurrent_bias)
+            outputs.append(states[0])
+        result = outputs[-1]
+        if layer.return_sequences:
+            backwards = layer.go_backwards and layer.in_order
+            result = tf.stack(outputs[::-1] if backwards else outputs, 1)
+        return [result, *states] if layer.return_state else result
+
+    def _groups(self, units):
+        """Return the widths of the columns that are computed together."""
+        return {"GRU": [2 * units, units], "LSTM": [4 * units], "SimpleRNN": [units]}[
+            self.source.kind
+        ]
+
+    def _part(self, x, i):
+        """Return one gate. Splitting leaves gates that nobody reads, without a range."""
+        return x[:, i * self.source.units : (i + 1) * self.source.units]
+
+    def _simple(self, inputs, states, recurrent, _):
+        total = inputs[0] if states is None else inputs[0] + states[0] @ recurrent[0]
+        return (self.source.activation(total),)
+
+    def _lstm(self, inputs, states, recurrent, _):
+        layer = self.source
+        if states is None:
+            write, new, read = (self._part(inputs[0], i) for i in (0, 2, 3))
+        else:
+            total = inputs[0] + states[0] @ recurrent[0]
+            write, keep, new, read = tf.split(total, 4, 1)
+        cell = layer.recurrent_activation(write) * layer.activation(new)
+        if states is not None:
+            cell = layer.recurrent_activation(keep) * states[1] + cell
+        return layer.recurrent_activation(read) * layer.activation(cell), cell
+
+    def _gru(self, inputs, states, recurrent, recurrent_bias):
+        layer, (gates, candidate) = self.source, inputs
+        if states is None:
+            update = layer.recurrent_activation(self._part(gates, 0))
+            if recurrent_bias is not None:
+                reset = layer.recurrent_activation(self._part(gates, 1))
+                candidate = candidate + reset * recurrent_bias
+            new = layer.activation(candidate)
+            return (new - update * new,)
+        (state,) = states
+        gates = layer.recurrent_activation(gates + state @ recurrent[0])
+        update, reset = tf.split(gates, 2, 1)
+        if layer.reset_after:
+            inner = state @ recurrent[1]
+            inner = reset * (inner if recurrent_bias is None else inner + recurrent_bias)
+        else:
+            inner = (reset * state) @ recurrent[1]
+        new = layer.activation(candidate + inner)
+        return (new + update * (state - new),)

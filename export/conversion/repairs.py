@@ -1,0 +1,183 @@
+"""What the converter gets wrong, mended in the bytes that it made.
+
+    bytes ──parse──► model ──each repair──► changed? ──pack──► bytes
+
+Every repair takes the parsed file, changes it, and says whether it did.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from tfkd.export.tflite import schema, structures, writer
+from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
+from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
+
+# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
+_PARTS = 4
+
+
+def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None)) -> bytes:
+    """Return a file without what is known to be wrong with it.
+
+    Args:
+        data: A `.tflite` file.
+        inputs: Their names in the declared order.
+        outputs: Likewise.
+        structure: The model's own structure of inputs and of outputs, where it is more than a
+            list, see `structures`.
+
+    Returns:
+        The same bytes where nothing is wrong, else a new file.
+    """
+    model = schema.parse(data)
+    changed = [
+        give_places_integers(model),
+        part_biases(model),
+        mend_cell_scales(model),
+        shorten_names(model),
+        tie_state_scales(model),
+        put_in_declared_order(model, inputs, outputs, structure),
+    ]
+    return writer.pack(model) if any(changed) else data
+
+
+def give_places_integers(model) -> bool:
+    """Let ARG_MAX and ARG_MIN read the integers that the converter turns into floats for them."""
+    names = schema.op_names(model)
+    changed = False
+    for graph in model.subgraphs:
+        floats = {
+            int(op.outputs[0]): op
+            for op in graph.operators
+            if names[op.opcodeIndex] == "DEQUANTIZE"
+            and schema.dtype_of(graph.tensors[op.inputs[0]]) == "int8"
+        }
+        for op in graph.operators:
+            if names[op.opcodeIndex] in ("ARG_MAX", "ARG_MIN") and int(op.inputs[0]) in floats:
+                op.inputs = [floats[int(op.inputs[0])].inputs[0], *op.inputs[1:]]
+                changed = True
+        read = {int(i) for op in graph.operators for i in op.inputs} | set(map(int, graph.outputs))
+        unread = [id(op) for tensor, op in floats.items() if tensor not in read]
+        graph.operators = [op for op in graph.operators if id(op) not in unread]
+    return changed
+
+
+def part_biases(model) -> bool:
+    """Give each operation that shares its bias with others one in its own steps."""
+    wrong = schema.wrong_biases(model)
+    for graph, op, place, scales in wrong:
+        shared = graph.tensors[op.inputs[place]]
+        if not schema.is_constant(shared, model):
+            continue
+        dtype = np.dtype(schema.dtype_of(shared))
+        steps = np.frombuffer(bytes(model.buffers[shared.buffer].data), dtype)
+        values = steps * np.asarray(shared.quantization.scale, np.float64)
+        steps, limits = np.rint(values / scales), np.iinfo(dtype)
+        if steps.min() < limits.min or steps.max() > limits.max:
+            continue  # the audit of the file says it
+        own = copy.deepcopy(shared)
+        own.name += b"/of/" + graph.tensors[op.outputs[0]].name
+        own.quantization.scale = scales.astype(np.float32)
+        own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        own.buffer = len(model.buffers)
+        buffer = copy.copy(model.buffers[shared.buffer])
+        buffer.data = np.frombuffer(steps.astype(dtype).tobytes(), np.uint8)
+        model.buffers.append(buffer)
+        graph.tensors.append(own)
+        op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
+    return bool(wrong)
+
+
+def mend_cell_scales(model) -> bool:
+    """Give the cells of fused int8 LSTMs at least the scale that their kernel can count in.
+
+    No number in the file depends on it: a cell starts at zero, and the interpreter derives
+    the gates' multipliers from the scales when it loads the file.
+    """
+    names, changed = schema.op_names(model), False
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            if names[op.opcodeIndex] != "UNIDIRECTIONAL_SEQUENCE_LSTM":
+                continue
+            quantization = graph.tensors[op.inputs[LSTM_CELL]].quantization
+            scales = None if quantization is None else quantization.scale
+            if scales is not None and len(scales) == 1 and scales[0] < LEAST_CELL_SCALE:
+                quantization.scale = np.asarray([LEAST_CELL_SCALE], np.float32)
+                changed = True
+    return changed
+
+
+def tie_state_scales(model) -> bool:
+    """Give each state that comes out of a step file the scale with which it goes in.
+
+    The operation that makes it has no other reader, and takes its scales from the file.
+    """
+    changed = False
+    for signature in model.signatureDefs or ():
+        tensors = model.subgraphs[signature.subgraphIndex].tensors
+        ins, outs = (
+            {(entry.name or b"").decode(): int(entry.tensorIndex) for entry in entries}
+            for entries in (signature.inputs, signature.outputs)
+        )
+        for name, index in ins.items():
+            target = outs.get(STATE_OUT + name.removeprefix(STATE_IN))
+            if not name.startswith(STATE_IN) or target is None:
+                continue
+            given, made = (tensors[i].quantization for i in (index, target))
+            if any(one is None or one.scale is None or not len(one.scale) for one in (given, made)):
+                continue
+            made.scale, made.zeroPoint = given.scale.copy(), given.zeroPoint.copy()
+            changed = True
+    return changed
+
+
+def shorten_names(model) -> bool:
+    """Cut tensors' names that are joined of more than a few.
+
+    An unrolled layer over n steps has such names of n parts n times: a third of the file.
+    """
+    changed = False
+    for subgraph in model.subgraphs:
+        taken = {schema.name_of(tensor) for tensor in subgraph.tensors}
+        for tensor in subgraph.tensors:
+            first, *rest = schema.name_of(tensor).split(";")
+            if len(rest) < _PARTS:
+                continue
+            number, short = 0, first
+            while short in taken:
+                number += 1
+                short = f"{first}.{number}"
+            taken.add(short)
+            tensor.name, changed = short.encode(), True
+    return changed
+
+
+def put_in_declared_order(model, inputs, outputs, structure) -> bool:
+    """Put inputs and outputs in the model's order, in the graph and in its signature.
+
+    The converter's order is that of a hash table, and a signature's that of the sorted names.
+    """
+    graph, changed = model.subgraphs[0], False
+    signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
+    forms = {}
+    for which, names, form in zip(("inputs", "outputs"), (inputs, outputs), structure, strict=True):
+        entries = [] if signature is None else getattr(signature, which)
+        by_name = {(entry.name or b"").decode(): entry for entry in entries}
+        # A loop has the names of the model, and not those of its step.
+        found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
+        found = [entry for entry in found if entry is not None]
+        wanted = [int(entry.tensorIndex) for entry in found]
+        given = [int(i) for i in getattr(graph, which)]
+        if sorted(wanted) == sorted(given) and (wanted, found) != (given, entries):
+            setattr(graph, which, wanted)
+            setattr(signature, which, found)
+            changed = True
+        if form is not None:
+            forms[which] = structures.filled(form, [entry.name.decode() for entry in found])
+    if forms:
+        structures.put(model, forms)
+        changed = True
+    return changed

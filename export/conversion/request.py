@@ -1,0 +1,112 @@
+"""What `to_tflite` is asked for, checked before anything is done."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfkd.errors import InputError, MissingDependencyError
+from tfkd.export.conversion import tracing
+from tfkd.export.conversion.formats import FORMATS, INTEGER
+from tfkd.export.conversion.recurrent import choice
+from tfkd.export.micro import evaluation as micro_runtime
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The arguments of `to_tflite`, checked."""
+
+    format: str
+    batch: int | None
+    recurrent: str
+    float_io: bool
+    skip: tuple[str, ...]
+    bits: dict[str, int]
+    micro: bool
+    flex: bool
+    custom: bool
+    shapes: dict[str, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
+    uint8_io: bool = False
+    signature: str | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether sizes of inputs may stay free."""
+        return self.format in ("float32", "float16", "dynamic") and not self.micro
+
+    def __post_init__(self):
+        if self.format not in FORMATS:
+            raise InputError(f"format must be one of {FORMATS}, got {self.format!r}.")
+        if self.recurrent not in choice.FORMS:
+            raise InputError(f"recurrent must be one of {choice.FORMS}, got {self.recurrent!r}.")
+        if self.batch is not None and (not isinstance(self.batch, int) or self.batch < 1):
+            raise InputError(f"batch must be a whole number of at least 1, got {self.batch!r}.")
+        if self.float_io and self.format not in INTEGER:
+            raise InputError(
+                f"float_io is for integer files; {self.format} has float inputs anyway."
+            )
+        if self.uint8_io and (self.format != "int8" or self.float_io):
+            raise InputError(
+                "uint8_io is for int8 files, and not with float_io; "
+                f"{'both were given' if self.float_io else f'{self.format} has no such ends'}."
+            )
+        if self.uint8_io and self.recurrent in ("step", "loop"):
+            raise InputError(f"uint8_io does not go with recurrent={self.recurrent!r}.")
+        if self.skip and self.format != "int8":
+            raise InputError(f"skip= leaves layers of an int8 file float, not of {self.format}.")
+        if self.bits and self.format != "int4":
+            raise InputError(f"bits= goes with format='int4', not {self.format!r}.")
+        for name, width in self.bits.items():
+            if width not in (4, 8, 32):
+                raise InputError(f"bits= takes 4, 8 or 32 for {name!r}, got {width!r}.")
+        if self.micro and self.format in ("float16", "dynamic", "int4"):
+            raise InputError(
+                f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
+                "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
+            )
+        if self.micro and (self.flex or self.custom):
+            raise InputError("micro=True goes with TFLite's own operators only.")
+        if self.micro and not micro_runtime.is_installed():
+            raise MissingDependencyError(
+                "micro=True tries the file on TensorFlow Lite for Microcontrollers, which is not "
+                "installed; its wheel is for Linux x86-64: pip install 'tfkd[micro]'."
+            )
+
+
+def shapes_of(inputs, request: Request) -> list[tuple] | None:
+    """Return the inputs' shapes with what `shapes=` fixes, or `None` if it fixes nothing."""
+    if not request.shapes:
+        return None
+    names = [name.split("/")[-1] for name, _ in inputs]
+    unknown = [name for name in request.shapes if name not in names]
+    if unknown:
+        raise InputError(
+            f"shapes= names the input {unknown[0]!r}, which the model has not; it has "
+            f"{', '.join(map(repr, names))}."
+        )
+    found = []
+    for name, (_, shape) in zip(names, inputs, strict=True):
+        given = request.shapes.get(name)
+        if given is None:
+            found.append(tuple(shape))
+            continue
+        sizes = tuple(given) if isinstance(given, (tuple, list)) else None
+        fits = sizes is not None and len(sizes) == len(shape)
+        fits = fits and all(
+            one is None or (isinstance(one, (int, np.integer)) and one > 0) for one in sizes
+        )
+        if not fits or not all(
+            None in pair or pair[0] == pair[1] for pair in zip(sizes[1:], shape[1:], strict=True)
+        ):
+            raise InputError(
+                f"shapes= must give {name!r} a size for each of {tuple(shape)}, the batch first, "
+                f"and change no fixed one; got {given!r}."
+            )
+        if sizes[0] not in (None, request.batch):
+            raise InputError(
+                f"shapes= gives {name!r} a batch of {sizes[0]}, and batch= is {request.batch}: "
+                "give the same in both."
+            )
+        found.append((shape[0], *tracing.filled([shape], [sizes])[0][1:]))
+    return found

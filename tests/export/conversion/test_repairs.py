@@ -1,0 +1,68 @@
+"""Repairs of what the converter gets wrong, on files that have it."""
+
+import numpy as np
+
+from tfkd.export import TFLiteModel
+from tfkd.export.conversion import repairs
+from tfkd.export.tflite import schema, writer
+from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
+
+
+def test_a_file_with_nothing_to_repair_is_left_as_it_is(files):
+    data = files["int8"].data
+    assert repairs.repaired(data) is data
+    inputs, outputs = (
+        [i.name for i in part] for part in (files["int8"].inputs, files["int8"].outputs)
+    )
+    assert repairs.repaired(data, inputs, outputs) is data
+
+
+def test_a_bytes_object_is_parsed_once_and_packed_at_most_once(files, monkeypatch):
+    calls = []
+
+    def counted(name, function):
+        def call(*args):
+            calls.append(name)
+            return function(*args)
+
+        return call
+
+    parsed = schema.parse(files["int8"].data)
+    parsed.subgraphs[0].tensors[0].name = b"a;b;c;d;e;f"
+    data = writer.pack(parsed)
+    monkeypatch.setattr(schema, "parse", counted("parse", schema.parse))
+    monkeypatch.setattr(writer, "pack", counted("pack", writer.pack))
+    assert repairs.repaired(data) != data
+    assert calls == ["parse", "pack"]
+    assert TFLiteModel(repairs.repaired(data))._parsed.subgraphs[0].tensors[0].name == b"a"
+
+
+class Cell:
+    """A graph of one fused LSTM whose cell has a scale."""
+
+    def __init__(self, scale):
+        quantization = schema_object("QuantizationParameters", scale=np.float32([scale]))
+        self.tensor = schema_object("Tensor", quantization=quantization)
+        inputs = np.zeros(LSTM_CELL + 1, int)
+        operator = schema_object("Operator", opcodeIndex=0, inputs=inputs)
+        graph = schema_object("SubGraph", tensors=[self.tensor], operators=[operator])
+        code = schema_object("OperatorCode", builtinCode=44, deprecatedBuiltinCode=44)
+        self.model = schema_object("Model", subgraphs=[graph], operatorCodes=[code])
+
+
+def schema_object(kind, **values):
+    from ai_edge_litert import schema_py_generated
+
+    made = getattr(schema_py_generated, f"{kind}T")()
+    for name, value in values.items():
+        assert hasattr(made, name)
+        setattr(made, name, value)
+    return made
+
+
+def test_cells_get_the_least_scale_of_their_kernel_and_larger_ones_stay():
+    small, large = Cell(LEAST_CELL_SCALE / 8), Cell(LEAST_CELL_SCALE * 8)
+    assert repairs.mend_cell_scales(small.model)
+    assert small.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE)
+    assert not repairs.mend_cell_scales(large.model)
+    assert large.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE * 8)
