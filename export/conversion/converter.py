@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import importlib
 import io
 import re
 from typing import Any
 
 import numpy as np
 
-from tfkd.errors import ConversionError, MissingDependencyError
+from tfkd.errors import ConversionError, MissingDependencyError, argument
 from tfkd.export.conversion.recurrent import forms as recurrent
 from tfkd.export.conversion.recurrent import loop as looping
 from tfkd.export.conversion.recurrent import step
@@ -247,8 +248,8 @@ def _reason(error: Exception) -> str:
     if flex and "Select" in text:
         names = flex.group(1) or flex.group(2)
         return (
-            f"TFLite has no operator for {names.strip()}. allow_flex=True keeps it as "
-            "TensorFlow's own, which runs on Android with the Flex delegate and on no "
+            f"TFLite has no operator for {names.strip()}. {argument('allow_flex', True)} keeps it "
+            "as TensorFlow's own, which runs on Android with the Flex delegate and on no "
             "microcontroller; otherwise replace the layer."
         )
     if "TensorListReserve" in text or "element_shape to be static" in text:
@@ -393,15 +394,28 @@ def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
     return {key: values[0] for key, values in found.items() if len(values) == 1}
 
 
+def _quantizer():
+    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of what it was before.
+
+    Until 0.10 the package was called ai-edge-quantizer.
+    """
+    failures = []
+    for package in ("litert_quantizer", "ai_edge_quantizer"):
+        try:
+            return tuple(
+                importlib.import_module(f"{package}.{name}") for name in ("qtyping", "quantizer")
+            )
+        except ImportError as error:
+            failures.append(str(error))
+    raise MissingDependencyError(
+        f"int4 files are made by litert-quantizer, which could not be imported ({failures[0]}), "
+        f"nor could its predecessor ai-edge-quantizer ({failures[1]}): pip install 'tfkd[int4]'."
+    )
+
+
 def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
-    """Round weights to 4 bits per channel with ai-edge-quantizer; arithmetic stays float."""
-    try:
-        from ai_edge_quantizer import qtyping, quantizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"int4 files are made by ai-edge-quantizer, which could not be imported ({error}): "
-            "pip install 'tfkd[int4]'."
-        ) from error
+    """Round weights to 4 bits per channel with litert-quantizer; arithmetic stays float."""
+    qtyping, quantizer = _quantizer()
     made = quantizer.Quantizer(bytearray(data))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
@@ -422,7 +436,7 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
         narrow = bytes(made.quantize().quantized_model)
     except Exception as error:
         raise ConversionError(
-            f"ai-edge-quantizer refused the model: {' '.join(str(error).split())[:300]}"
+            f"The 4-bit quantizer refused the model: {' '.join(str(error).split())[:300]}"
         ) from None
     model = schema.parse(narrow)
     wide = {name: name for name, width in bits.items() if width == 32}

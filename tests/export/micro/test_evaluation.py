@@ -394,5 +394,16 @@ def test_what_does_not_fit_is_told(cases):
 def test_without_the_runtime(cases, tmp_path, monkeypatch):
     (tmp_path / "tflite_micro.py").write_text("raise ImportError('taken away')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingDependencyError, match=r"taken away.*pip install 'tfkd\[micro\]'"):
+    with pytest.raises(
+        MissingDependencyError, match=r"taken away.*pip install --upgrade 'tfkd\[micro\]'"
+    ):
+        evaluation.prove(cases["int8"][0])
+
+
+def test_a_runtime_of_another_interface_is_one_error(cases, tmp_path, monkeypatch):
+    folder = tmp_path / "tflite_micro" / "python" / "tflite_micro"
+    folder.mkdir(parents=True)
+    (folder / "runtime.py").write_text("class Other: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependencyError, match="no attribute 'Interpreter'.*that tfkd is"):
         evaluation.prove(cases["int8"][0])
