@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, argument, raise_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +95,8 @@ def split(
     everything = Samples(np.asarray(x), np.asarray(y))
     if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
         raise InputError(
-            f"test={test} and validation={validation} must be fractions > 0 that leave some "
-            "examples to train on."
+            f"{argument('test', test)} and {argument('validation', validation)} must be fractions "
+            "> 0 that leave some examples to train on."
         )
     try:
         rest_x, test_x, rest_y, test_y = train_test_split(

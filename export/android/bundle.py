@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfkd._version import __version__
-from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
 from tfkd.escaping import as_code, identifiers, printable
 from tfkd.export.android.kotlin import TYPES, Kotlin, class_name, rendered
 from tfkd.export.latency import android_device
@@ -329,7 +329,7 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
         if info.free:
             raise InputError(
                 f"The input {info.name!r}, {info.sizes}, has a free size, for which the Kotlin "
-                "code has no array: fix it with to_tflite(..., shapes=)."
+                f"code has no array: fix it with {argument('shapes', of='to_tflite')}."
             )
     first = formats[""]
     for key, file in formats.items():

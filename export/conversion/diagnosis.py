@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.errors import ConversionError, TfkdError, WorkerError
+from tfkd.errors import ConversionError, TfkdError, WorkerError, argument
 from tfkd.export.conversion import converter
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import run_on_zeros
@@ -29,7 +29,7 @@ def cause_of_death(
     """
     message = f"{what} failed: {error}"
     if error.timed_out:
-        return ConversionError(f"{message} Give a larger timeout=, or fewer examples.")
+        return ConversionError(f"{message} Give a larger {argument('timeout')}, or fewer examples.")
     if "out of memory" in str(error).lower():
         return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
     if error.signal is None:
@@ -40,8 +40,8 @@ def cause_of_death(
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
-            "calibrated: take recurrent='unrolled', 'loop' or 'step', or replace the layer that "
-            "hides the loop by a Keras LSTM, GRU or SimpleRNN."
+            f"calibrated: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
+            "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN."
         )
     return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
 
@@ -73,7 +73,7 @@ def _of_the_file(data: bytes, scopes) -> str:
     where = f"of the layer {layer!r}" if layer else f"that makes {tensor!r}"
     return (
         f"The kernel of {kind} {where} ends the process: take another format, or, in int8, leave "
-        "the layer float with skip=."
+        f"the layer float with {argument('skip')}."
     )
 
 

@@ -24,6 +24,7 @@ from tfkd.errors import (
     MissingDependencyError,
     UnsupportedError,
     WorkerError,
+    argument,
     raise_all,
 )
 from tfkd.export.conversion import converter, diagnosis, tracing
@@ -210,33 +211,45 @@ class _Request:
             raise InputError(f"batch must be a whole number of at least 1, got {self.batch!r}.")
         if self.float_io and self.format not in _INTEGER:
             raise InputError(
-                f"float_io is for integer files; {self.format} has float inputs anyway."
+                f"{argument('float_io', alone=True)} is for integer files; {self.format} has "
+                "float inputs anyway."
             )
         if self.uint8_io and (self.format != "int8" or self.float_io):
             raise InputError(
-                "uint8_io is for int8 files, and not with float_io; "
-                f"{'both were given' if self.float_io else f'{self.format} has no such ends'}."
+                f"{argument('uint8_io', alone=True)} is for int8 files, and not with "
+                f"{argument('float_io', alone=True)}; "
+                f"{'both were given' if self.float_io else f'not for {self.format}'}."
             )
         if self.uint8_io and self.recurrent in ("step", "loop"):
-            raise InputError(f"uint8_io does not go with recurrent={self.recurrent!r}.")
+            raise InputError(
+                f"{argument('uint8_io', alone=True)} does not go with "
+                f"{argument('recurrent', self.recurrent)}."
+            )
         if self.skip and self.format != "int8":
-            raise InputError(f"skip= leaves layers of an int8 file float, not of {self.format}.")
+            raise InputError(
+                f"{argument('skip')} leaves layers of an int8 file float, not of {self.format}."
+            )
         if self.bits and self.format != "int4":
-            raise InputError(f"bits= goes with format='int4', not {self.format!r}.")
+            raise InputError(
+                f"{argument('bits')} goes with {argument('format', 'int4')}, not {self.format!r}."
+            )
         for name, width in self.bits.items():
             if width not in (4, 8, 32):
-                raise InputError(f"bits= takes 4, 8 or 32 for {name!r}, got {width!r}.")
+                raise InputError(
+                    f"{argument('bits')} takes 4, 8 or 32 for {name!r}, got {width!r}."
+                )
         if self.micro and self.format in ("float16", "dynamic", "int4"):
             raise InputError(
                 f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
                 "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
             )
         if self.micro and (self.flex or self.custom):
-            raise InputError("micro=True goes with TFLite's own operators only.")
+            raise InputError(f"{argument('micro', True)} goes with TFLite's own operators only.")
         if self.micro and not micro_runtime.is_installed():
             raise MissingDependencyError(
-                "micro=True tries the file on TensorFlow Lite for Microcontrollers, which is not "
-                "installed; its wheel is for Linux x86-64: pip install 'tfkd[micro]'."
+                f"{argument('micro', True)} tries the file on TensorFlow Lite for "
+                "Microcontrollers, which is not installed; its wheels are nightly builds for "
+                "Linux x86-64: pip install 'tfkd[micro]'."
             )
 
 
@@ -252,7 +265,7 @@ class _Source:
             given = self._read(pathlib.Path(given))
         elif request.signature is not None:
             raise InputError(
-                f"signature={request.signature!r} is for the path of a SavedModel, got "
+                f"{argument('signature', request.signature)} is for the path of a SavedModel, got "
                 f"{type(given).__name__}."
             )
         if self.signature is not None:
@@ -296,7 +309,9 @@ class _Source:
             self.signature = tracing.SavedSignature(path, key)
             return None
         if key is not None:
-            raise InputError(f"{str(path)!r} has no signatures; signature= is for SavedModels.")
+            raise InputError(
+                f"{str(path)!r} has no signatures; {argument('signature')} is for SavedModels."
+            )
         return models.load_model(path)
 
     def _take_signature(self, data):
@@ -307,11 +322,12 @@ class _Source:
         if request.recurrent not in ("auto", "loop"):
             raise UnsupportedError(
                 f"The SavedModel {signature.name!r} is a signature without layers, so "
-                f"recurrent={request.recurrent!r} finds none; give the Keras model."
+                f"{argument('recurrent', request.recurrent)} finds none; give the Keras model."
             )
         if request.skip or request.bits:
             raise UnsupportedError(
-                "skip= and bits= need the Keras model: a SavedModel names no layers."
+                f"{argument('skip')} and {argument('bits')} need the Keras model: a SavedModel "
+                "names no layers."
             )
         self.bits, self.declared = {}, ([], [])  # the signature's own order
         self.structures = None, signature.structure
@@ -328,7 +344,11 @@ class _Source:
                 f"model to convert to {format}."
             )
         if aware and self.request.skip:
-            raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
+            skip = argument("skip", like="...", of="quantize_aware")
+            raise InputError(
+                f"The model is quantize-aware: its float layers are chosen with {skip}, before "
+                "training."
+            )
         samples = self._data(model, data, calibrated)
         if export_form.is_ours(model):
             self.kept = tuple(export_form.float_layers(model))
@@ -340,14 +360,14 @@ class _Source:
         if data is None:
             if wanted and not self.twin:
                 raise InputError(
-                    f"{format} needs representative_data: 100 to 500 examples from the training "
-                    "data, preprocessed as in training."
+                    f"{format} needs {argument('representative_data', alone=True)}: 100 to 500 "
+                    "examples from the training data, preprocessed as in training."
                 )
             return None
         if not wanted:
             why = "this model has learned its ranges" if format == "int8" else None
             why = why or f"{format} needs none"
-            self.notes.append(f"representative_data was not used: {why}")
+            self.notes.append(f"{argument('representative_data', alone=True)} was not used: {why}")
             return None
         shapes, in_order = self.shapes, False
         if self.signature is None and self.request.recurrent == "step":
@@ -371,7 +391,9 @@ class _Source:
         learned = integer and self.kept and self.samples is None
         if learned and form == "fused" and request.recurrent == "auto":
             # Left float; its kernel's state would be given a scale, as if it were not.
-            form, note = "unrolled", "recurrent='auto' took unrolled for what skip= left float"
+            form = "unrolled"
+            auto, skip = argument("recurrent", "auto"), argument("skip")
+            note = f"{auto} took the unrolled form for the layers that {skip} leaves in float"
         self.notes += [note] if note else []
         if form is None:
             if integer:
@@ -392,7 +414,8 @@ class _Source:
             if self.loop is None:
                 raise UnsupportedError(
                     f"The model {self.name!r} runs over a free number of steps: fix it with "
-                    "shapes={name: shape}, or take recurrent='step'."
+                    f"{argument('shapes', like='{name: shape}')}, or take "
+                    f"{argument('recurrent', 'step')}."
                 )
         if form in ("step", "loop"):
             made = step.step_model(self.model, self.samples)
@@ -466,8 +489,9 @@ class _Source:
         stepwise = self.loop is not None or self.outputs is not None
         if self.request.uint8_io and stepwise:
             raise InputError(
-                "uint8_io does not go with the loop that recurrent='auto' took: give "
-                "recurrent='unrolled' or 'fused'."
+                f"{argument('uint8_io', alone=True)} does not go with the loop that "
+                f"{argument('recurrent', 'auto')} took: give {argument('recurrent', 'unrolled')} "
+                "or 'fused'."
             )
         return self.request.uint8_io
 
@@ -501,7 +525,7 @@ def _check_loops(model):
         for path, layer in graph.walk(model).layers
         if rewriting.is_loop(layer)
     ]
-    raise_all(problems, UnsupportedError, fix=rewriting.NO_LOOPS)
+    raise_all(problems, UnsupportedError, fix=rewriting.no_loops())
 
 
 # Steps up to which "auto" writes recurrence out in an integer file for a phone: some 70 kB. And
@@ -524,7 +548,8 @@ def _pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return (
         form,
-        f"recurrent='auto' took {told}; {costs}recurrent_forms() shows what the others cost",
+        f"{argument('recurrent', 'auto')} took {told}; {costs}recurrent_forms() in Python "
+        "shows what the others cost",
     )
 
 
@@ -599,7 +624,7 @@ def _shapes_of(inputs, request: _Request) -> list[tuple] | None:
     unknown = [name for name in request.shapes if name not in names]
     if unknown:
         raise InputError(
-            f"shapes= names the input {unknown[0]!r}, which the model has not; it has "
+            f"{argument('shapes')} names the input {unknown[0]!r}, which the model has not; it has "
             f"{', '.join(map(repr, names))}."
         )
     found = []
@@ -617,13 +642,13 @@ def _shapes_of(inputs, request: _Request) -> list[tuple] | None:
             None in pair or pair[0] == pair[1] for pair in zip(sizes[1:], shape[1:], strict=True)
         ):
             raise InputError(
-                f"shapes= must give {name!r} a size for each of {tuple(shape)}, the batch first, "
-                f"and change no fixed one; got {given!r}."
+                f"{argument('shapes')} must give {name!r} a size for each of {tuple(shape)}, the "
+                f"batch first, and change no fixed one; got {given!r}."
             )
         if sizes[0] not in (None, request.batch):
             raise InputError(
-                f"shapes= gives {name!r} a batch of {sizes[0]}, and batch= is {request.batch}: "
-                "give the same in both."
+                f"{argument('shapes')} gives {name!r} a batch of {sizes[0]}, and "
+                f"{argument('batch')} is {request.batch}: give the same in both."
             )
         found.append((shape[0], *tracing.filled([shape], [sizes])[0][1:]))
     return found
@@ -661,11 +686,12 @@ def _try_sizes(file: TFLiteModel, source: _Source, timeout: float) -> str:
     if not ran:
         raise ConversionError(
             f"The file of {source.name!r} with free sizes ({free}) runs at none of the sizes "
-            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with shapes=. The first error: {reason}"
+            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with {argument('shapes')}. The first "
+            f"error: {reason}"
         )
     return (
         f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
-        f"{', '.join(ran)}; resize the inputs before a call, or fix them with shapes="
+        f"{', '.join(ran)}; resize the inputs before a call, or fix them with {argument('shapes')}"
     )
 
 
@@ -676,17 +702,18 @@ def _audit(file: TFLiteModel, source: _Source):
     if file.wrong_scales:
         raise ConversionError(
             f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
-            "computes something else. For an LSTM, recurrent='unrolled' avoids it."
+            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids it."
         )
     if file.flex_ops and not request.flex:
         raise ConversionError(
             f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
-            "layers, or allow_flex=True for a file that needs the Flex delegate."
+            f"layers, or {argument('allow_flex', True)} for a file that needs the Flex delegate."
         )
     if file.custom_ops and not request.custom:
         raise ConversionError(
             f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
-            "replace the layers, or allow_custom=True if your application brings them."
+            f"replace the layers, or {argument('allow_custom', True)} if your application brings "
+            "them."
         )
     if request.format in _INTEGER and not source.kept:
         left = _left_float(file, request.float_io)
@@ -694,15 +721,15 @@ def _audit(file: TFLiteModel, source: _Source):
         if unread and not request.float_io:
             raise UnsupportedError(
                 f"{what}: nothing reads the input {', '.join(map(repr, unread))}, so there is no "
-                "scale for it. Build the model without it, or give float_io=True."
+                f"scale for it. Build the model without it, or give {argument('float_io', True)}."
             )
         if left:
             layers = {schema.layer_in(name, source.scopes) for name in left} - {None}
             where = f"of {', '.join(map(repr, sorted(layers)))} " if layers else ""
             raise ConversionError(
                 f"{what} left {len(left)} tensors {where}in floating point "
-                f"({', '.join(left[:3])}); use format='dynamic' if that is acceptable, name the "
-                "layers in skip= (int8), or replace them."
+                f"({', '.join(left[:3])}); use {argument('format', 'dynamic')} if that is "
+                f"acceptable, name the layers in {argument('skip')} (int8), or replace them."
             )
     if request.micro:
         tflm_kernels.check(file, source.scopes)

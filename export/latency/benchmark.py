@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
+from tfkd.errors import InputError, TfkdError, WorkerError, argument, raise_all
 from tfkd.export.latency import candidates, statistics, timed_calls
 from tfkd.export.latency.candidates import Subject
 from tfkd.export.latency.results import Benchmark, Latency, Ratio
@@ -129,8 +129,8 @@ def benchmark(
                 one = candidates.of_model(name, model, given, *settings_of_it, seed, folder)
                 if not isolate and len(threads) > 1 and one[0].engine == "keras":
                     raise InputError(
-                        "TensorFlow sets its threads once in a process: give isolate=True to "
-                        "measure a Keras model with several."
+                        "TensorFlow sets its threads once in a process: give "
+                        f"{argument('isolate', True)} to measure a Keras model with several."
                     )
                 found += one
             except TfkdError as error:
@@ -276,7 +276,7 @@ class _Session:
             if getattr(error, "timed_out", False):
                 subject.error = WorkerError(
                     f"{subject.error} Opening it with its first call, or a turn, may take "
-                    f"max_seconds={self.max_seconds:g}.",
+                    f"{argument('max_seconds', self.max_seconds)}.",
                     timed_out=True,
                 )
             if not self.isolate and not subject.worker.alive:
@@ -339,7 +339,7 @@ def _warnings(results, before, meanwhile):
     if results[0].processes == 1:
         yield "One process: the intervals miss that processes differ, and are too narrow."
     if most > cores:
-        yield f"threads={most} on {cores} cores: threads wait for each other."
+        yield f"{most} threads on {cores} cores wait for each other."
     if (meanwhile["others"] or 0.0) > _BUSY:
         yield (
             f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; ratios bear "
@@ -353,8 +353,8 @@ def _warnings(results, before, meanwhile):
     wide = [f"{label} to {width:.0%}" for label, width in known.items() if width > _WIDE]
     if wide:
         yield (
-            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise min_seconds, or "
-            "measure on a quieter machine."
+            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise "
+            f"{argument('min_seconds', alone=True)}, or measure on a quieter machine."
         )
     moving = [result.label for result in results if not result.settled]
     if moving:
@@ -395,7 +395,7 @@ def _sequence(value) -> tuple:
 
 def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes):
     problems = [
-        f"{name} must be an integer of at least {least}, got {value!r}"
+        f"{argument(name, alone=True)} must be an integer of at least {least}, got {value!r}"
         for name, values, least in (
             ("threads", threads, 1),
             ("batch", [batch for batch in batches if batch is not None], 1),
@@ -406,7 +406,7 @@ def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, process
         if not isinstance(value, int) or isinstance(value, bool) or value < least
     ]
     problems += [
-        f"{name} must be a number of seconds > 0, got {value!r}"
+        f"{argument(name, alone=True)} must be a number of seconds > 0, got {value!r}"
         for name, value in (("min_seconds", min_seconds), ("max_seconds", max_seconds))
         if not isinstance(value, (int, float)) or not 0 < value < math.inf
     ]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.errors import InputError, UnsupportedError, WorkerError, argument
 from tfkd.escaping import printable
 from tfkd.export.latency import litert_profiler
 from tfkd.export.runtime import worker as sandbox
@@ -241,7 +241,7 @@ class Profile(Printed):
         if self.engine == "xnnpack" and self.rest_us > self.total_us / 2:
             text.append(
                 "XNNPACK counts whole microseconds and drops the rest: most rows are too short.\n"
-                "engine='builtin' has finer times, of other kernels."
+                f"{argument('engine', 'builtin')} has finer times, of other kernels."
             )
         return "\n".join(text)
 
@@ -298,8 +298,8 @@ def profile(
     _check(file)
     if engine == "reference":
         raise InputError(
-            "LiteRT's profiler has no reference kernels; take engine='builtin', TensorFlow "
-            "Lite's own without XNNPACK, or engine='xnnpack'."
+            f"LiteRT's profiler has no reference kernels; take {argument('engine', 'builtin')}, "
+            f"TensorFlow Lite's own without XNNPACK, or {argument('engine', 'xnnpack')}."
         )
     check_engine(engine, litert_profiler.ENGINES)
     for name, value in (("threads", threads), ("runs", 1 if runs is None else runs)):

@@ -11,7 +11,7 @@ import dataclasses
 import operator
 import re
 
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, argument, raise_all
 from tfkd.tables import Printed
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
@@ -123,7 +123,8 @@ def fits(
         ram = known.ram_bytes
     if flash is None and ram is None:
         raise InputError(
-            f"Give flash=, ram= or board= (one of {', '.join(BOARDS)}): there is nothing to fit in."
+            f"Give {argument('flash')}, {argument('ram')} or {argument('board')} (one of "
+            f"{', '.join(BOARDS)}): there is nothing to fit in."
         )
     pair = reserve if isinstance(reserve, (tuple, list)) else (reserve, reserve)
     if len(pair) != 2:
@@ -191,7 +192,7 @@ def _find(board) -> Board | None:
     if str(board).lower() not in BOARDS:
         raise InputError(
             f"No board is called {board!r}; known are {', '.join(BOARDS)}. For another one give "
-            "flash= and ram=."
+            f"{argument('flash')} and {argument('ram')}."
         )
     return BOARDS[str(board).lower()]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite
 from tfkd.export.runtime.interpreter import ENGINES, check_engine
@@ -435,12 +435,15 @@ def _worst(parities) -> dict[str, Any]:
 def _layers(file, reference, fed) -> LayerErrors:
     if "WHILE" in file.ops:
         raise InputError(
-            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
+            f"{argument('layers', True)} can't look into a loop: compare the form "
+            f"{argument('recurrent', 'unrolled')} of the file."
         )
     if isinstance(reference.model, TFLiteModel):
         return layer_errors(file, reference.model, fed, [])
     if reference.model is None:
-        raise InputError("layers=True needs a model or a file to look into, and got a function.")
+        raise InputError(
+            f"{argument('layers', True)} needs a model or a file to look into, and got a function."
+        )
     known = reference.layers
     names = {name: name for name in known}
     if backends.is_quantize_aware(reference.model):
@@ -451,7 +454,10 @@ def _layers(file, reference, fed) -> LayerErrors:
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
     if any(info.free for info in file.inputs):
-        raise InputError("layers=True needs a file of fixed sizes: to_tflite(..., shapes=).")
+        raise InputError(
+            f"{argument('layers', True)} needs a file of fixed sizes: "
+            f"{argument('shapes', of='to_tflite')}."
+        )
     shapes = {  # a file may fix what the model leaves free
         slot.name: info.shape
         for slot, info in zip(reference.inputs.entries, file.inputs, strict=False)
@@ -466,7 +472,7 @@ def _layers(file, reference, fed) -> LayerErrors:
 def _alarm(result: Verification) -> str:
     failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
     if result.layers is None:
-        advice = "verify(..., layers=True) shows which layer loses it."
+        advice = f"{argument('layers', True, of='verify')} shows which layer loses it."
     else:
         advice = result.layers.suggestion()
     return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"

@@ -14,7 +14,7 @@ import warnings
 
 from tfkd.cli import console
 from tfkd.cli.bundles import Bundles
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, spelled
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
 from tfkd.loading import file_check
@@ -29,15 +29,12 @@ def run(options) -> int:
     commands = (demo, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
-    with console.warnings_collected() as told, trusted:
-        try:
-            status = command(options)
-        except TfkdError as error:
-            raise InputError(console.reworded(str(error))) from error
+    with console.warnings_collected() as told, trusted, spelled(options.spelling):
+        status = command(options)
     if not options.quiet:
         for message in told:
             message = printable(" ".join(message.split()))
-            print(f"warning: {console.reworded(message)}", file=sys.stderr)
+            print(f"warning: {message}", file=sys.stderr)
     return status
 
 
@@ -130,7 +127,7 @@ def export(options) -> int:
         told["verification"] = None if result is None else result.to_json()
         console.print_json(told)
     elif not options.quiet:
-        print(f"{out}\n{console.reworded(file.describe())}")
+        print(f"{out}\n{file.describe()}")
         print(_table_of_forms(forms), end="")
         if result is not None:
             print(result.describe())
@@ -206,7 +203,7 @@ def verify(options) -> int:
     if options.json:
         console.print_json({"path": options.file, **result.to_json()})
     elif not options.quiet:
-        print(console.reworded(result.describe()))
+        print(result.describe())
     return _status(result)
 
 
@@ -214,7 +211,8 @@ def benchmark(options) -> int:
     """`tfkd benchmark`."""
     _check_outputs(options)
     if options.android:
-        return _on_android(options)
+        with spelled(options.spelling.with_option("engine", "delegate")):
+            return _on_android(options)
     from tfkd.export.latency import benchmark as latency
 
     data = _load_data(options.data) if options.data else None
@@ -551,7 +549,7 @@ def _table_of_forms(forms) -> str:
         numbers += (None if form.latency_us is None else round(form.latency_us),)
         remark = "keeps its state: reset it" if form.keeps_state else ""
         if form.error:  # what is wrong, without what to do
-            remark = printable(console.reworded(form.error))
+            remark = printable(form.error)
             remark = re.split(r"[.:;] |, which|, so ", remark)[0].rstrip(".")
         rows.append(
             (

@@ -7,8 +7,6 @@ import json
 import logging
 import math
 import os
-import re
-import shlex
 import sys
 import warnings
 
@@ -32,42 +30,6 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# What is an argument in Python and an option here.
-_ARGUMENT = re.compile(
-    r"(?<![\w(])(format|recurrent|skip|micro|float_io|allow_flex|allow_custom|batch|timeout"
-    r"|max_seconds|engine)=(?:True\b|'([^']*)'|(\d+(?:\.\d+)?)|(?=[\s.,;]|$))"
-)
-_SKIP_LIST = re.compile(r"to_tflite\(\.\.\., skip=\[([^\]]*)\]\)")
-
-
-def reworded(text: str) -> str:
-    """Return a message of the Python functions in the words of the command line.
-
-    Example:
-        >>> reworded("take recurrent='step', or allow_flex=True for a file with Flex")
-        'take --recurrent step, or --allow-flex for a file with Flex'
-    """
-
-    def option(match):
-        name = "--" + match[1].replace("_", "-")
-        value = match[2] if match[3] is None else match[3]
-        return name if value is None else f"{name} {value}"
-
-    def skips(match):
-        return " ".join(f"--skip {shlex.quote(name)}" for name in re.findall('"(.*?)"', match[1]))
-
-    text = _ARGUMENT.sub(option, _SKIP_LIST.sub(skips, text))
-    for name in ("float_io", "min_seconds"):
-        text = re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), text)
-    text = text.replace("representative_data", "x_train")
-    text = re.sub(r"to_tflite\(\.\.\., shapes=\)|shapes=\{name: shape\}", "--shape NAME=N,N", text)
-    text = text.replace("shapes=", "--shape")
-    text = text.replace(
-        "before loading.", "before loading: in Python, since the command line imports no module."
-    )
-    return text.replace("recurrent_forms() shows", "the table below shows")
 
 
 @contextlib.contextmanager

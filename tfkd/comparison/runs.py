@@ -19,7 +19,7 @@ from tfkd.data import Data, Samples
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.validation import first_line
-from tfkd.errors import InputError, TfkdError, raise_all
+from tfkd.errors import InputError, TfkdError, argument, raise_all
 from tfkd.loading.models import SUFFIXES, load_model
 from tfkd.model import metrics
 from tfkd.output_kind import output_activations
@@ -48,12 +48,16 @@ class Budget:
 
     def __post_init__(self):
         problems = [
-            f"budget: {name} must be a whole number of at least 1, got {getattr(self, name)!r}"
+            f"budget: {argument(name, alone=True)} must be a whole number of at least 1, got "
+            f"{getattr(self, name)!r}"
             for name in ("epochs", "batch_size")
             if not is_whole(getattr(self, name), 1)
         ]
         if not (isinstance(self.learning_rate, numbers.Real) and self.learning_rate > 0):
-            problems.append(f"budget: learning_rate must be > 0, got {self.learning_rate!r}")
+            problems.append(
+                f"budget: {argument('learning_rate', alone=True)} must be > 0, got "
+                f"{self.learning_rate!r}"
+            )
         if self.optimizer not in training.OPTIMIZERS:
             problems.append(
                 f"budget: optimizer must be one of {training.OPTIMIZERS}, got {self.optimizer!r}"
@@ -99,7 +103,9 @@ class Runner:
         self.progress = progress or (lambda stage, done, total: None)
         self.task = self._trainer(data, task).task(students.example)
         if self.task == "anomaly":
-            raise InputError("compare scores no anomaly detectors; give task='regression'.")
+            raise InputError(
+                f"compare scores no anomaly detectors; give {argument('task', 'regression')}."
+            )
         self.activation = output_activations(students.example)[0]
         self.metric = metric or _METRICS.get(self.task, "rmse")
         self.is_error = self.metric in ERRORS
@@ -265,8 +271,9 @@ class Runner:
         except Exception as error:  # whatever the teacher's code raises of inputs it can't take
             shape = np.shape(getattr(self.data, part).x)
             raise InputError(
-                f"The teacher can't take data.{part}.x, of shape {shape} ({first_line(error)}); if "
-                "it takes other inputs than the student, give teacher_inputs=function."
+                f"The teacher can't take data.{part}.x, of shape {shape} ({first_line(error)}); "
+                "if it takes other inputs than the student, give "
+                f"{argument('teacher_inputs', like='function')}."
             ) from error
 
     def _scored(self, outputs, y, activation) -> float:

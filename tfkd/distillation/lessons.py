@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfkd import losses
 from tfkd.distillation.teachers import readable_activation
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses import soft as soft_losses
 from tfkd.losses.outputs import key_of
 from tfkd.model import binding, graph
@@ -153,9 +153,9 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     ):
         gives = "logits" if activation == "linear" else "probabilities"
         raise InputError(
-            f"The loss is set to from_logits={loss_from_logits}, but the student "
+            f"The loss is set to {argument('from_logits', loss_from_logits)}, but the student "
             f"{student!r} gives {gives}; pass the loss object with "
-            f"from_logits={not loss_from_logits}."
+            f"{argument('from_logits', not loss_from_logits)}."
         )
     class_weights = getattr(chosen, "class_weights", None)
     if class_weights is not None and len(class_weights) != shape[axis]:

@@ -19,7 +19,7 @@ from tfkd import losses
 from tfkd.distillation import lessons, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.objective import Objective
-from tfkd.errors import InputError, TeacherWarning
+from tfkd.errors import InputError, TeacherWarning, argument
 from tfkd.loading import file_check
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
@@ -327,7 +327,7 @@ class Step:
         ):
             raise InputError(
                 "tf_keras looks up class_weight for missing labels too, and finds none; with "
-                "unlabeled= give sample_weight instead."
+                f"{argument('unlabeled')} give sample_weight instead."
             )
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         if ends_on_nan != self._aside.ends_on_nan:
@@ -549,8 +549,8 @@ class Step:
             return
         if self._aside.jit_compile is True:
             raise InputError(
-                "jit_compile=True needs a teacher that runs in TensorFlow and no unlabeled=; leave "
-                "jit_compile out, or cache the teacher."
+                f"{argument('jit_compile', True)} needs a teacher that runs in TensorFlow and no "
+                f"{argument('unlabeled')}; leave jit_compile out, or cache the teacher."
             )
         self.jit_compile = False
         self.train_function = None

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.distillation import lessons, teachers
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.model import graph
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
@@ -33,8 +33,8 @@ def check_number(name: str, value) -> None:
     if type(value).__module__.startswith("keras.src.distillation"):
         raise InputError(
             f"{name} is a {type(value).__name__} of keras.distillation: here the student comes "
-            "first, then the teacher, alpha and temperature; give losses with soft_loss= and "
-            "features=."
+            "first, then the teacher, alpha and temperature; give losses with "
+            f"{argument('soft_loss')} and {argument('features')}."
         )
     try:
         number = float(value)
@@ -134,7 +134,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
             f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
-            "them with teacher_inputs=function."
+            f"them with {argument('teacher_inputs', like='function')}."
         ) from error
     names = [lesson.name for lesson in objective.lessons]
     for name, value in [*zip(names, answers, strict=True), *features.items()]:
@@ -448,7 +448,7 @@ def _how_far(y, large) -> str:
 
 def _way_out(lesson) -> str:
     if lesson.unlabeled is None and lesson.ignored is None:
-        return "; mend them, or name the value of missing labels with unlabeled="
+        return f"; mend them, or name the value of missing labels with {argument('unlabeled')}"
     return ""
 
 

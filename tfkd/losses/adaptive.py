@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses import soft
 from tfkd.losses.outputs import checked_number
 from tfkd.losses.weighted import WeightedSum
@@ -177,8 +177,8 @@ def default_for(task: str | None, name: str = "adaptive") -> soft.SoftLoss:
     if task is None:
         raise InputError(
             "The task can't be told from the compiled loss; name the soft loss, for example "
-            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
-            "output that is not to learn from the teacher."
+            f"{argument('soft_loss', 'kl')} (classes), 'binary_kl' (yes/no) or 'mse' (values), or "
+            "None for an output that is not to learn from the teacher."
         )
     if name == "hinton":
         return soft.get(_HINTON[task])

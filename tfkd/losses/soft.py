@@ -34,7 +34,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses.outputs import TASKS, Configured
 
 _register = keras.saving.register_keras_serializable("tfkd")
@@ -375,8 +375,8 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
     brought = float(soft_loss.temperature)
     if temperature not in (None, brought):
         raise InputError(
-            f"The LogitsDistillation has temperature={brought:g}, and the distiller is given "
-            f"{temperature!r}; say it once."
+            f"The LogitsDistillation has {argument('temperature', brought)}, and the distiller is "
+            f"given {temperature!r}; say it once."
         )
     return brought
 
@@ -404,8 +404,8 @@ def _from_keras_distillation(loss) -> SoftLoss:
     name = getattr(loss.loss, "__name__", inner)
     raise InputError(
         f"keras.distillation.LogitsDistillation with loss {name!r} runs that loss on raw logits "
-        "(no softmax, no T²) and so does not compute it; use soft_loss='kl', or give it the "
-        "object keras.losses.KLDivergence()."
+        f"(no softmax, no T²) and so does not compute it; use {argument('soft_loss', 'kl')}, or "
+        "give it the object keras.losses.KLDivergence()."
     )
 
 

@@ -24,7 +24,7 @@ import types
 import numpy as np
 
 from tfkd import translation
-from tfkd.errors import UnsupportedError
+from tfkd.errors import UnsupportedError, argument
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 from tfkd.model import backends, graph
 
@@ -39,7 +39,7 @@ _PICKED_FLOAT = ("fused", "loop")
 
 _REFUSED = {
     ("int16x8", "fused"): "the fused kernel has no 16-bit form in the converter",
-    ("int4", "fused"): "ai-edge-quantizer leaves the fused kernel's weights in 32 bits",
+    ("int4", "fused"): "litert-quantizer leaves the fused kernel's weights in 32 bits",
 }
 
 
@@ -90,8 +90,8 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
     if not calls:
         if wanted != "auto":
             raise UnsupportedError(
-                f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
-                "(LSTM, GRU, SimpleRNN, Bidirectional)."
+                f"{argument('recurrent', wanted)}, but the model {model.name!r} has no recurrent "
+                "layer (LSTM, GRU, SimpleRNN, Bidirectional)."
             )
         return None, {}
     if wanted != "step":
@@ -101,8 +101,8 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
         if (format, wanted) in _REFUSED:
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
             raise UnsupportedError(
-                f"recurrent={wanted!r} does not go with {format}: {_REFUSED[format, wanted]}. "
-                f"Take one of {others}."
+                f"{argument('recurrent', wanted)} does not go with {format}: "
+                f"{_REFUSED[format, wanted]}. Take one of {others}."
             )
         for call in calls:
             if wanted == "fused" and not _has_kernel(call.layer):
@@ -224,17 +224,18 @@ def _check_plain(call):
     if call.inputs[0].shape[1] is None:
         raise UnsupportedError(
             f"{what} runs over a free number of steps, which this form can't; fix it with "
-            "shapes={name: shape}, or take recurrent='step'."
+            f"{argument('shapes', like='{name: shape}')}, or take {argument('recurrent', 'step')}."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
-            f"{what} is given a mask (mask_zero=True or Masking), which only recurrent='loop' in "
-            "a float format carries; for integers train without the mask."
+            f"{what} is given a mask (mask_zero=True or Masking), which only "
+            f"{argument('recurrent', 'loop')} in a float format carries; for integers train "
+            "without the mask."
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
-            f"{what} starts from states that are computed elsewhere, which only recurrent='loop' "
-            "in a float format carries."
+            f"{what} starts from states that are computed elsewhere, which only "
+            f"{argument('recurrent', 'loop')} in a float format carries."
         )
     _check_stateless(call)
 
@@ -243,7 +244,7 @@ def _check_stateless(call):
     """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
         kind = type(call.layer).__name__
-        way = "recurrent='step' makes the state an input and an output"
+        way = f"{argument('recurrent', 'step')} makes the state an input and an output"
         if kind == "Bidirectional":
             way = "build the model with stateful=False"
         raise UnsupportedError(
@@ -436,7 +437,7 @@ class _BothWays:
         if layer.return_state:
             raise UnsupportedError(
                 f"The layer {name!r} (Bidirectional) returns its states, which only "
-                "recurrent='loop' in a float format carries."
+                f"{argument('recurrent', 'loop')} in a float format carries."
             )
         self.directions = [
             _OneWay(layer.forward_layer, fused, tied),

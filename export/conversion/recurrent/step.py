@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd import translation
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
@@ -148,8 +148,9 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
     moving, inputs = _sequence_inputs(source), source.input_list
     places = [i for i, tensor in enumerate(inputs) if tensor.index in moving]
     wanted = (
-        "give whole sequences (examples, steps, ...) as representative_data: from single steps "
-        "and zero states the ranges of the states can't be told"
+        "give whole sequences (examples, steps, ...) as "
+        f"{argument('representative_data', alone=True)}: from single steps and zero states the "
+        "ranges of the states can't be told"
     )
     steps = samples[places[0]].shape[1]
     if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
@@ -250,7 +251,7 @@ def _check_recurrent(call, kind):
     if kind == "Bidirectional" or layer.go_backwards:
         raise UnsupportedError(
             f"{what} reads the sequence from its end, so the model has no step form; take "
-            "recurrent='unrolled' or 'fused', or a layer that goes forwards."
+            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that goes forwards."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(

@@ -16,7 +16,7 @@ from tiny_models import dense
 
 from tfkd.cli import commands, console, parser
 from tfkd.cli.parser import main
-from tfkd.errors import ConversionError
+from tfkd.errors import ConversionError, argument
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.conversion import to_tflite as conversion
 from tfkd.export.conversion.recurrent import forms as recurrent
@@ -435,7 +435,7 @@ def test_an_unregistered_class_sends_to_python(tfkd, tmp_path):
     keras.Sequential([keras.Input((4,)), Stranger()]).save(tmp_path / "m.keras")
     status, _, err = tfkd("inspect", tmp_path / "m.keras")
     assert status == 2 and "class 'Stranger', which is not registered" in err
-    assert err.endswith("before loading: in Python, since the command line imports no module.\n")
+    assert err.endswith("(the command line imports no module: do it in Python).\n")
 
 
 def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
@@ -451,30 +451,13 @@ def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
 def test_a_conversion_that_fails_is_one_line_and_status_2(tfkd, monkeypatch):
     def failing(*args, **kwargs):
         assert kwargs["timeout"] == 7.0
-        raise ConversionError("It failed. Give a larger timeout=, or recurrent='step'.")
+        larger, step = argument("timeout"), argument("recurrent", "step")
+        raise ConversionError(f"It failed. Give a larger {larger}, or {step}.")
 
     monkeypatch.setattr(conversion, "to_tflite", failing)
     status, out, err = tfkd("export", "student.keras", "--format", "float32", "--timeout", "7")
     assert (status, out, tfkd.written) == (2, "", set())
     assert err == "error: It failed. Give a larger --timeout, or --recurrent step.\n"
-
-
-@pytest.mark.parametrize(
-    ("python", "option"),
-    [
-        ("take recurrent='unrolled' or 'step'", "take --recurrent unrolled or 'step'"),
-        ("or allow_flex=True for it", "or --allow-flex for it"),
-        ("leave the layer float with skip=.", "leave the layer float with --skip."),
-        ("told so in quantize_aware(skip=...)", "told so in quantize_aware(skip=...)"),
-        ("quantize_aware(..., skip=['a'])", "quantize_aware(..., skip=['a'])"),
-        ('leave it with to_tflite(..., skip=["a", "b c"])', "leave it with --skip a --skip 'b c'"),
-        ("(mask_zero=True or Masking)", "(mask_zero=True or Masking)"),
-        ("float_io is for integer files", "--float-io is for integer files"),
-        ("Values of representative_data", "Values of x_train"),
-    ],
-)
-def test_messages_speak_of_options(python, option):
-    assert console.reworded(python) == option
 
 
 def test_json_has_no_nan(capsys):

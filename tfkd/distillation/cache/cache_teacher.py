@@ -35,7 +35,7 @@ from tfkd.distillation.cache.store import About, Column, Store
 from tfkd.distillation.cache.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
 from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.distillation.teachers import Teacher, fingerprint_of
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.loading import file_check
 from tfkd.model.examples import show_signature, signature
 
@@ -279,7 +279,7 @@ def _check_top_k(top_k, tasks, shapes) -> None:
         kinds = ", ".join("unknown (values or logits)" if t is None else t for t in tasks)
         raise InputError(
             f"top_k is for softmax outputs, and this teacher's are: {kinds}. Leave top_k out, or "
-            "say task='categorical' if they are logits of one class out of many."
+            f"say {argument('task', 'categorical')} if they are logits of one class out of many."
         )
     least = min(shape[-1] for shape in shapes)
     if not (type(top_k) is int and 1 <= top_k < least):
@@ -294,7 +294,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     if shapes is None:
         raise InputError(
             "The shape of this teacher's outputs is not known before it is asked; "
-            "cache it with Distiller.fit(..., cache_teacher=True), where the student's is."
+            f"cache it with {argument('cache_teacher', True, of='fit')}, where the student's is."
         )
     if task is not None:
         if task not in ("categorical", "binary", "regression"):
@@ -306,8 +306,9 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     source = teacher.sources[0]
     if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
         raise InputError(
-            "Say task='categorical', 'binary' or 'regression' for this teacher (and from_logits=, "
-            "where its last layer does not tell): how its answers are kept depends on it."
+            f"Say {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
+            f"(and {argument('from_logits')}, where its last layer does not tell): how its "
+            "answers are kept depends on it."
         )
     return [names[one] for one in source.activations], shapes
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfkd import losses
 from tfkd.distillation.teachers.activations import readable_activation
 from tfkd.distillation.teachers.sources import source_of
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import binding, fingerprint, graph
 
 
@@ -91,7 +91,8 @@ class Teacher:
         if unsafe and cores == 1:
             raise InputError(
                 f"On a single core a callable teacher ({', '.join(unsafe)}) that runs TensorFlow "
-                "would hang the training step; use fit(..., cache_teacher=True), or give the model."
+                f"would hang the training step; use {argument('cache_teacher', True, of='fit')}, "
+                "or give the model."
             )
 
     @property
@@ -154,7 +155,8 @@ class Teacher:
                 raise InputError(
                     f"The teacher {source.name!r} takes inputs of shape {tuple(theirs)}, the "
                     f"{self._student.owner} {tuple(ours)}: say how x becomes the teacher's input "
-                    "with teacher_inputs=function (or the student's with student_inputs=)."
+                    f"with {argument('teacher_inputs', like='function')} (or the student's with "
+                    f"{argument('student_inputs')})."
                 )
 
     def check(self, tasks: list[str | None], wanted: binding.Slots, axes: list[int]) -> None:
@@ -258,8 +260,8 @@ class Teacher:
             raise InputError(
                 f"The {theirs.owner} takes the inputs {', '.join(map(repr, theirs.labels))}, the "
                 f"{self._student.owner} {', '.join(map(repr, self._student.labels))}: give x as a "
-                "dict with all these names, or teacher_inputs=, a function from x to the "
-                "teacher's inputs."
+                f"dict with all these names, or {argument('teacher_inputs')}, a function from x "
+                "to the teacher's inputs."
             )
         return [flat[i] for i in order]
 
@@ -382,7 +384,7 @@ def raise_untaught(taught, tasks, wanted: binding.Slots, names, theirs) -> None:
         raise InputError(
             f"The teacher {', '.join(map(repr, names))} has {known}, and the {wanted.owner} has "
             f"{lacking} beside others: give the outputs the same names, or let it learn from "
-            f"labels alone with soft_loss={{{missing[0]!r}: None}}."
+            f"labels alone with {argument('soft_loss', {missing[0]: None})}."
         )
 
 

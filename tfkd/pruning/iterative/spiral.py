@@ -17,7 +17,7 @@ from tfkd.compression import trainer as training
 from tfkd.data import Data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
+from tfkd.errors import InputError, TfkdError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, cost, graph
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.iterative.checkpoint import State, of
@@ -400,7 +400,10 @@ def _check(given: dict):
         if not isinstance(given[name], int) or given[name] < least:
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
     if given["teach"] == "last" and given["teacher"] is not None:
-        problems.append("with teach='last' a teacher is never asked: leave it out, or teach='both'")
+        problems.append(
+            f"with {argument('teach', 'last')} a teacher is never asked: leave it out, or "
+            f"{argument('teach', 'both')}"
+        )
     if given["optimizer"] not in training.OPTIMIZERS:
         problems.append(
             f"optimizer must be one of {training.OPTIMIZERS}, got {given['optimizer']!r}"

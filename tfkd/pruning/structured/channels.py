@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import cost, graph
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.structured import blocks as residual_blocks
@@ -143,7 +143,8 @@ class _Ranking:
         self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
         if not len(self.ordered):
             raise InputError(
-                "The criterion says nothing of the channels that may go; take criterion='l1'."
+                "The criterion says nothing of the channels that may go; take "
+                f"{argument('criterion', 'l1')}."
             )
 
     def _coupled(self) -> list[set[int]]:
@@ -197,8 +198,8 @@ def _known(measured: cost.ModelCost, of: str) -> int:
     unknown = [f"{layer.name!r} ({layer.kind})" for layer in measured.layers if layer.macs is None]
     if of == "macs" and unknown:
         raise UnsupportedError(
-            f"The multiply-accumulates of {', '.join(unknown)} are not known; give of='channels' "
-            "or of='parameters'."
+            f"The multiply-accumulates of {', '.join(unknown)} are not known; give "
+            f"{argument('of', 'channels')} or {argument('of', 'parameters')}."
         )
     return getattr(measured, of)
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
 from tfkd.pruning.structured import dependency, importance, rules
 
@@ -199,12 +199,12 @@ def _slices(found: dependency.Dependencies, model, of: str):
         raise UnsupportedError(f"No channel of the model {model.name!r} can go: {reasons}.")
     if not slices:
         what, way = {
-            "bn_scale": ("scales of batch normalization", "take of='kernels'"),
+            "bn_scale": ("scales of batch normalization", f"take {argument('of', 'kernels')}"),
             "kernels": ("kernels", "make its layers trainable"),
         }[of]
         raise InputError(
-            f"of={of!r} shrinks the trainable {what} of channels that can go, and the model "
-            f"{model.name!r} has none; {way}."
+            f"{argument('of', of)} shrinks the trainable {what} of channels that can go, and the "
+            f"model {model.name!r} has none; {way}."
         )
     return slices, followers
 

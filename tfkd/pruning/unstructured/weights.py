@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
 from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
 
@@ -320,12 +320,13 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
             "start and frequency, and schedule or make it 'constant'"
         )
     elif schedule == "constant" and (steps or start):
-        problems.append("steps and start belong to schedule='polynomial'")
+        problems.append(f"steps and start belong to {argument('schedule', 'polynomial')}")
     elif schedule == "polynomial" and not zeros:
         if steps is None:
             problems.append(
                 "a polynomial schedule needs steps, the optimizer step by which the amount is "
-                "reached, for example half of epochs * batches; or give schedule='constant'"
+                "reached, for example half of epochs * batches; or give "
+                f"{argument('schedule', 'constant')}"
             )
         elif steps <= (frequency or 1):
             problems.append(
