@@ -30,7 +30,7 @@ _LOST_IN_HALF = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class ConversionJob:
     """What the converter is to make of a SavedModel.
 
     Attributes:
@@ -67,56 +67,56 @@ class Order:
     structures: tuple[Any, Any] = (None, None)
 
 
-def convert(order: Order) -> tuple[bytes, list[str]]:
+def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     """Convert, and mend what the converter gets wrong.
 
     Returns:
-        The file, and what there is to say of it.
+        The file, and notes about it.
 
     Raises:
         ConversionError: if the converter refuses.
     """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(order.folder)
-    converter.allow_custom_ops = order.custom
+    converter = tf.lite.TFLiteConverter.from_saved_model(job.folder)
+    converter.allow_custom_ops = job.custom
     ops = tf.lite.OpsSet
     supported = [ops.TFLITE_BUILTINS]
-    if order.format not in ("float32", "int4"):
+    if job.format not in ("float32", "int4"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if order.format == "float16":
+    if job.format == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if order.format in ("int8", "int16x8"):
-        if order.format == "int16x8":
+    if job.format in ("int8", "int16x8"):
+        if job.format == "int16x8":
             supported = [ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
-        elif order.samples is not None:
+        elif job.samples is not None:
             supported = [ops.TFLITE_BUILTINS_INT8]
-        if not order.float_io or order.loop:
-            io_type = tf.int16 if order.format == "int16x8" else _byte_type(order)
+        if not job.float_io or job.loop:
+            io_type = tf.int16 if job.format == "int16x8" else _byte_type(job)
             converter.inference_input_type = converter.inference_output_type = io_type
-        if order.samples is not None:
-            converter.representative_dataset = lambda: _examples(order)
-    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * order.flex
+        if job.samples is not None:
+            converter.representative_dataset = lambda: _examples(job)
+    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * job.flex
     try:
         with _quiet(), _resets_between_examples():
-            data = _leave_float(converter, order) if order.kept else converter.convert()
+            data = _leave_float(converter, job) if job.kept else converter.convert()
     except ConversionError:
         raise
     except Exception as error:
         raise ConversionError(f"The converter refused the model: {_reason(error)}") from None
     notes: list[str] = []
-    if order.format == "int4":
-        data, notes = _four_bits(data, order.bits)
-    if order.format == "int8":
+    if job.format == "int4":
+        data, notes = _four_bits(data, job.bits)
+    if job.format == "int8":
         data = _with_places_of_integers(data)
-    if order.format == "float16":
-        notes = _lost_in_half(data, order.folder)
+    if job.format == "float16":
+        notes = _lost_in_half(data, job.folder)
     data = _with_biases_apart(data)
     data = writer.with_short_names(recurrent.with_cell_scales_mended(data))
     data = step.with_state_scales_tied(data)
-    if order.loop:
-        data = looping.looped(TFLiteModel(data), order.loop, order.float_io)
-    return _in_declared_order(data, order), notes
+    if job.loop:
+        data = looping.looped(TFLiteModel(data), job.loop, job.float_io)
+    return _in_declared_order(data, job), notes
 
 
 def _with_places_of_integers(data: bytes) -> bytes:
@@ -168,7 +168,7 @@ def _with_biases_apart(data: bytes) -> bytes:
     return writer.pack(model) if wrong else data
 
 
-def _in_declared_order(data: bytes, order: Order) -> bytes:
+def _in_declared_order(data: bytes, job: ConversionJob) -> bytes:
     """Put inputs and outputs in the model's order, in the graph and in its signature.
 
     The converter's order is that of a hash table, and a signature's that of the sorted names.
@@ -178,7 +178,7 @@ def _in_declared_order(data: bytes, order: Order) -> bytes:
     signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
     forms = {}
     for which, names, form in zip(
-        ("inputs", "outputs"), (order.inputs, order.outputs), order.structures, strict=True
+        ("inputs", "outputs"), (job.inputs, job.outputs), job.structures, strict=True
     ):
         entries = [] if signature is None else getattr(signature, which)
         by_name = {(entry.name or b"").decode(): entry for entry in entries}
@@ -233,12 +233,12 @@ def _resets_between_examples():
         calibrator.Calibrator._feed_tensors = feed
 
 
-def _examples(order):
-    count = len(next(iter(order.samples.values())))
-    batch = order.batch or 1
+def _examples(job):
+    count = len(next(iter(job.samples.values())))
+    batch = job.batch or 1
     for start in range(0, count, batch):
         rows = np.arange(start, start + batch) % count
-        yield {name: values[rows] for name, values in order.samples.items()}
+        yield {name: values[rows] for name, values in job.samples.items()}
 
 
 def _reason(error: Exception) -> str:
@@ -274,7 +274,7 @@ def try_out(data: bytes, micro: bool) -> None:
         runner(zeros)
 
 
-def _leave_float(converter, order: Order) -> bytes:
+def _leave_float(converter, job: ConversionJob) -> bytes:
     """Quantize everything but the named layers, with calibrated ranges or those of the graph.
 
     The converter's own switch for this is the deny list of its quantization debugger, which
@@ -284,16 +284,16 @@ def _leave_float(converter, order: Order) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    learned = order.samples is None
+    learned = job.samples is None
     if learned:
         converter.optimizations = []
         converter.inference_input_type = converter.inference_output_type = tf.float32
     else:
         converter._experimental_calibrate_only = True
     calibrated = converter.convert()
-    results = _results_of(schema.parse(calibrated), order.kept, empty=learned)
+    results = _results_of(schema.parse(calibrated), job.kept, empty=learned)
     denied = {name for names in results.values() for name in names}
-    io_type = tf.float32 if order.float_io and not order.loop else _byte_type(order)
+    io_type = tf.float32 if job.float_io and not job.loop else _byte_type(job)
     return bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
@@ -301,10 +301,10 @@ def _leave_float(converter, order: Order) -> bytes:
     )
 
 
-def _byte_type(order: Order):
+def _byte_type(job: ConversionJob):
     import tensorflow as tf
 
-    return tf.uint8 if order.uint8_io else tf.int8
+    return tf.uint8 if job.uint8_io else tf.int8
 
 
 def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:

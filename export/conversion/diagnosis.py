@@ -16,14 +16,14 @@ _SECONDS = 300.0
 
 
 def cause_of_death(
-    error: WorkerError, what: str, order: converter.Order, scopes, data: bytes | None = None
+    error: WorkerError, what: str, job: converter.ConversionJob, scopes, data: bytes | None = None
 ) -> ConversionError:
     """Turn a death, a hang or exhausted memory into an error that helps.
 
     Args:
         error: What the sandbox saw.
         what: What was being done.
-        order: What was to be converted.
+        job: What was to be converted.
         scopes: The layers, as they begin the names of tensors.
         data: The file, if it was made, and running it was fatal.
     """
@@ -36,7 +36,7 @@ def cause_of_death(
         return ConversionError(message)
     if data is not None:
         return ConversionError(f"{message} {_of_the_file(data, scopes)}")
-    loops = _loops(order, scopes) if order.samples is not None else ()
+    loops = _loops(job, scopes) if job.samples is not None else ()
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
@@ -46,9 +46,9 @@ def cause_of_death(
     return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
 
 
-def _loops(order, scopes) -> list[str]:
+def _loops(job, scopes) -> list[str]:
     """Name the WHILE loops of what was to be calibrated."""
-    plain = dataclasses.replace(order, format="float32", samples=None, float_io=False, kept=())
+    plain = dataclasses.replace(job, format="float32", samples=None, float_io=False, kept=())
     try:
         data, _ = sandbox.shared().call(converter.convert, plain, timeout=_SECONDS)
     except TfkdError:

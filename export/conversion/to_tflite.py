@@ -103,7 +103,7 @@ def to_tflite(
             the file's `notes` say what, `recurrent_forms` measures what the others cost.
         float_io: Keep input and output of an integer file in float32.
         uint8_io: Give input and output of an int8 file the type uint8, as cameras and older
-            applications have it; a QUANTIZE operator stands behind each.
+            applications have it; a QUANTIZE operator converts each.
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
             file, or regular expressions that match whole ones. Of a quantize-aware model,
             `quantize_aware(skip=...)` has them.
@@ -154,18 +154,18 @@ def to_tflite(
         warnings.warn(source.other_precision, stacklevel=2)
     worker.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        order = source.order(folder)
+        job = source.job(folder)
         what = f"Converting {source.name!r} to {format}"
         try:
-            data, notes = worker.shared().call(converter.convert, order, timeout=timeout)
+            data, notes = worker.shared().call(converter.convert, job, timeout=timeout)
         except WorkerError as error:
-            raise diagnosis.cause_of_death(error, what, order, source.scopes) from error
+            raise diagnosis.cause_of_death(error, what, job, source.scopes) from error
         file = TFLiteModel(data)
         _audit(file, source)
         if file.flex_ops or file.custom_ops:
             notes.append("not run: no interpreter here has its operators")
         else:
-            notes += _try(file, source, order, timeout)
+            notes += _try(file, source, job, timeout)
     if format in _NARROW and not file.hybrid_ops:
         notes.append(
             f"no weight got fewer than 32 bits: in {format} those of fewer than "
@@ -441,7 +441,7 @@ class _Source:
         before = self.renamed or {path: path for path in now}
         self.renamed = {path: now[name] for path, name in before.items() if name in now}
 
-    def order(self, folder: str) -> converter.Order:
+    def job(self, folder: str) -> converter.ConversionJob:
         """Write the SavedModel and return what to do with it."""
         request = self.request
         if self.signature is not None:
@@ -468,7 +468,7 @@ class _Source:
                 self.notes.append(f"the input {held} holds indices and is int32, not 8 or 16 bits")
         samples = None if self.samples is None else dict(zip(names, self.samples, strict=True))
         ins, outs = self.declared
-        return converter.Order(
+        return converter.ConversionJob(
             folder=folder,
             format=request.format,
             samples=samples,
@@ -658,15 +658,15 @@ def _shapes_of(inputs, request: _Request) -> list[tuple] | None:
 _TRIED = tuple(2**n for n in range(9))
 
 
-def _try(file: TFLiteModel, source: _Source, order, timeout: float) -> list[str]:
-    """Run a file once, one with free sizes at several, and return what there is to say of it."""
+def _try(file: TFLiteModel, source: _Source, job, timeout: float) -> list[str]:
+    """Run a file once, one with free sizes at several, and return notes about it."""
     if any(info.free for info in file.inputs):
         return [_try_sizes(file, source, timeout)]
-    what = f"The first run of {source.name!r} in {order.format}"
+    what = f"The first run of {source.name!r} in {job.format}"
     try:
         worker.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
     except WorkerError as error:
-        raise diagnosis.cause_of_death(error, what, order, source.scopes, file.data) from error
+        raise diagnosis.cause_of_death(error, what, job, source.scopes, file.data) from error
     return []
 
 
@@ -828,8 +828,8 @@ def float_twin(
     )
     source = _Source(model, request, None, twin=True)
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        order = dataclasses.replace(source.order(folder), format="float32", kept=())
-        data, _ = worker.shared().call(converter.convert, order, timeout=_TWIN_SECONDS)
+        job = dataclasses.replace(source.job(folder), format="float32", kept=())
+        data, _ = worker.shared().call(converter.convert, job, timeout=_TWIN_SECONDS)
     return TFLiteModel(data)
 
 

@@ -284,7 +284,7 @@ def run(
     """
     files = _by_name(files)
     progress = progress or (lambda stage, done, total: None)
-    commands(files, **options)  # a wrong option is told before a device is looked for
+    commands(files, **options)  # a wrong option is an error before a device is looked for
     problems = [
         f"there is no file {path!r} to measure"
         for path in files.values()

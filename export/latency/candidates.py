@@ -16,7 +16,7 @@ from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends, binding, graph
 
 
-class Subject:
+class Candidate:
     """A model in one setting: how it is opened, and what was measured so far."""
 
     key: int  # by which its process knows it
@@ -88,7 +88,7 @@ class Subject:
         )
 
 
-def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> list[Subject]:
+def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> list[Candidate]:
     """Return a model in every setting, its inputs checked.
 
     Args:
@@ -116,7 +116,7 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
                 for count in threads:
                     opening = (timed_calls.open_file, model.data, arrays, engine, count, times)
                     found.append(
-                        Subject(
+                        Candidate(
                             name,
                             engine,
                             count,
@@ -146,7 +146,7 @@ def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
         arrays = _keras_arrays(graph.walk(model), inputs, batch, seed)
         arrays = dict(zip(names, arrays, strict=True))
         found += [
-            Subject(
+            Candidate(
                 name,
                 "keras",
                 count,

@@ -98,7 +98,7 @@ class Step:
     """What the profiler tells of one operator.
 
     Attributes:
-        graph: Index of the graph that it stands in.
+        graph: Index of the graph that it belongs to.
         tag: The operator, or the delegate's name for one of its own.
         index: Its place in that graph; `None` for a delegate's own.
         calls: How often a run calls it: more than once in a loop.

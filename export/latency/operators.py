@@ -146,7 +146,7 @@ class Row:
     Attributes:
         op: The operator, or XNNPACK's name for one of its own.
         operator: Which of the file's it is; `None` for one of XNNPACK's that stands for no
-            kernel, or where it can't be told for which.
+            kernel, or for an unknown one.
         calls: How often a call of the file runs it: more than once in a loop.
         us: Microseconds, all calls together. XNNPACK counts whole ones and drops the rest.
         share: Of the whole call, or of all rows together where profiling makes those longer.
@@ -489,7 +489,7 @@ class _Counter:
         return self.model.buffers[graph.tensors[index].buffer].data
 
     def _doubtful(self, number: int) -> set[int]:
-        """Find the tensors whose size at run time need not be the one that stands in the file.
+        """Find the tensors whose size at run time may differ from the one in the file.
 
         The converter writes 1 for a size that is free. That is right for a free batch, and for
         what follows from it alone.

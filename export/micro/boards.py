@@ -95,7 +95,8 @@ def fits(
 
     Args:
         file_bytes: Of the `.tflite` file.
-        arena_bytes: Of the arena, with its margin: `Proof.arena_bytes + Proof.margin_bytes`.
+        arena_bytes: Of the arena with its margin, `arena_bytes + margin_bytes` of a
+            `MicroEvaluation`.
         flash: Bytes of flash, as a number or as text such as `"512k"` or `"1M"` (k = KB = KiB =
             1,024 bytes, M = 1,024²).
         ram: Bytes of contiguous RAM, likewise.

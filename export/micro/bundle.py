@@ -85,7 +85,7 @@ class MicroBundle(Printed):
     files: dict[str, int]
     ops: tuple[str, ...]
     arena_bytes: int
-    proof: evaluation.Proof | None
+    proof: evaluation.MicroEvaluation | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the bundle as plain values, without the golden example."""
@@ -179,7 +179,7 @@ def micro_bundle(
         if tflm_kernels.NPU in file.ops:
             golden = evaluation._random_call(file) if x is None else file.first_call(x), None
         elif arena_bytes is None or evaluation.is_installed():
-            proof = evaluation.prove(file, x, y)
+            proof = evaluation.evaluate_on_tflm(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
         else:
             golden = _reference(file, x)

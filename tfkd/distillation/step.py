@@ -116,10 +116,10 @@ class Step:
             )  # fmt: skip
         mean = self._keras.metrics.Mean
         self._trackers = {name: mean(name=name) for name in ("loss", "hard_loss", "soft_loss")}
-        self._aside = _Aside()
+        self._untracked = _Untracked()
         self._adapters = []
         if self._student_tap.inputs is not None:
-            self._aside.outputs = binding.outputs_of(student, "student")
+            self._untracked.outputs = binding.outputs_of(student, "student")
         with file_check.trusting(trusted):
             self.teacher = teacher
         self.built = True
@@ -137,11 +137,11 @@ class Step:
     @property
     def teacher(self) -> Any:
         """What teaches, as it was given; `None` after loading, until it is set again."""
-        return self._aside.given
+        return self._untracked.given
 
     @teacher.setter
     def teacher(self, given: Any) -> None:
-        settings, aside = self._settings, self._aside
+        settings, aside = self._settings, self._untracked
         aside.given, aside.teacher, aside.objective = given, None, None
         # A step that was traced with another teacher would go on asking that one.
         self.train_function = self.test_function = None
@@ -211,7 +211,7 @@ class Step:
             self._keras.__name__, optimizer=optimizer, loss=loss, metrics=metrics,
             weighted_metrics=kwargs.get("weighted_metrics"),
         )  # fmt: skip
-        aside = self._aside
+        aside = self._untracked
         aside.objective = None
         aside.loss, aside.loss_weights = loss, loss_weights
         aside.jit_compile = kwargs.get("jit_compile")
@@ -226,7 +226,7 @@ class Step:
 
     def _compile_outputs(self, **kwargs):
         """Hand Keras losses and metrics in the order of the outputs, and their names."""
-        aside, outputs = self._aside, self._aside.outputs
+        aside, outputs = self._untracked, self._untracked.outputs
         losses_ = lessons.per_output(aside.loss, outputs, "loss")
         weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
         several = len(outputs) > 1
@@ -255,7 +255,7 @@ class Step:
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded distiller as it was compiled before it was saved."""
         config = self._keras.saving.deserialize_keras_object(config)
-        outputs = self._aside.outputs
+        outputs = self._untracked.outputs
         if outputs is not None and not outputs.ordered:
             # Keras was given lists in the flat order; as a caller's they could be another.
             for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
@@ -267,11 +267,11 @@ class Step:
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the student's outputs."""
-        if isinstance(inputs, teachers.Taught):
+        if isinstance(inputs, teachers.TeacherBatch):
             inputs = inputs.x
         if self._settings["student_inputs"] is not None:
             inputs = self._settings["student_inputs"](inputs)
-        outputs, self._aside.features = self._student_tap(inputs, training)
+        outputs, self._untracked.features = self._student_tap(inputs, training)
         return outputs
 
     def fit(
@@ -287,7 +287,7 @@ class Step:
         """Train the student; takes what `keras.Model.fit` takes.
 
         Args:
-            x: As for Keras, or a `tfkd.distillation.teachers.Taught` from `TeacherCache.attach`.
+            x: As for Keras, or a `TeacherBatch` from `TeacherCache.attach`.
             y: Labels; `None` (with `x` arrays) trains on the teacher alone. For several
                 outputs a list in their order, or a dict by the student's keys or layer names.
             *args: Passed on to Keras.
@@ -330,14 +330,14 @@ class Step:
                 f"{argument('unlabeled')} give sample_weight instead."
             )
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
-        if ends_on_nan != self._aside.ends_on_nan:
-            self._aside.ends_on_nan = ends_on_nan
+        if ends_on_nan != self._untracked.ends_on_nan:
+            self._untracked.ends_on_nan = ends_on_nan
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
         baseline = None if baseline is None else self._alike(baseline)
-        if self._aside.teacher is not None:
-            validation.check_not_shared(self.student, self._aside.teacher.models)
+        if self._untracked.teacher is not None:
+            validation.check_not_shared(self.student, self._untracked.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
         asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(x, y, objective, self._ask if asked else None)
@@ -399,14 +399,14 @@ class Step:
             (validation.is_data_set(x) and len(_element_parts(x)) > 1) or hasattr(x, "__next__")
         )
         # Keras sums metrics over replicas where its names are those of the step's.
-        self._aside.hides = not self._evaluates_teacher(labelled)
+        self._untracked.hides = not self._evaluates_teacher(labelled)
         try:
             with validation.told():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
-            self._aside.hides = False
+            self._untracked.hides = False
 
-    def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
+    def cache_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Ask the teacher about every example, once, for more than one call of `fit`.
 
         Args:
@@ -424,10 +424,20 @@ class Step:
             raise InputError("A teacher that is an array holds its answers; call fit as it is.")
         self._build_student(x, None)
         objective = self._objective()
-        return cache.ask_once(
+        return cache.cache_answers(
             x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
             objective.outputs.labels, dtype=dtype,
         )  # fmt: skip
+
+    def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
+        """Do what `cache_teacher` does; its old name, served until tfkd 0.3."""
+        warnings.warn(
+            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name goes with tfkd "
+            "0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.cache_teacher(x, dtype)
 
     def score(
         self, x: Any, y: Any, who: Any = "student", part: str = "validation"
@@ -452,19 +462,19 @@ class Step:
     @property
     def metrics(self):
         """The three losses and the compiled metrics; `loss` is what is minimised."""
-        ours = list(self._trackers.values())[: 1 if self._aside.hides else None]
+        ours = list(self._trackers.values())[: 1 if self._untracked.hides else None]
         compiled = [m for m in super().metrics if m.name not in self._trackers]
         return [ours[0], *compiled, *ours[1:]]
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:
         """The teacher's score per output on labelled examples, from the last `fit`."""
-        return self._aside.teacher_scores
+        return self._untracked.teacher_scores
 
     @property
     def student_scores(self) -> list[worth.Score | None] | None:
         """The student's score per output after the last `fit`, on the same examples."""
-        return self._aside.student_scores
+        return self._untracked.student_scores
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
@@ -495,7 +505,7 @@ class Step:
         with_teacher = self._evaluates_teacher(labelled=y is not None)
         if with_teacher:
             x, answers, features = self._lesson(x)
-        elif isinstance(x, teachers.Taught):
+        elif isinstance(x, teachers.TeacherBatch):
             x = x.x
         batch = objective.batch(y, sample_weight, checked=not self._is_jitted)
         y_pred = self(x, training=False)
@@ -525,17 +535,17 @@ class Step:
             "alpha": float(tf.convert_to_tensor(self._alpha)),
             "temperature": float(tf.convert_to_tensor(self._temperature)),
             "features": [pack(one) for one in self._features],
-            "teacher_feature_shapes": self._aside.feature_shapes,
+            "teacher_feature_shapes": self._untracked.feature_shapes,
             **settings,
         }
 
     def _teacher(self):
-        if self._aside.teacher is None:
+        if self._untracked.teacher is None:
             raise InputError(
                 "This distiller has no teacher (a saved one does not hold it): set "
                 "distiller.teacher = teacher."
             )
-        return self._aside.teacher
+        return self._untracked.teacher
 
     def _check_compiled(self, method: str):
         if getattr(self, "optimizer", None) is None:
@@ -547,7 +557,7 @@ class Step:
             return
         if teacher_in_graph and self._settings["unlabeled"] is None:
             return
-        if self._aside.jit_compile is True:
+        if self._untracked.jit_compile is True:
             raise InputError(
                 f"{argument('jit_compile', True)} needs a teacher that runs in TensorFlow and no "
                 f"{argument('unlabeled')}; leave jit_compile out, or cache the teacher."
@@ -556,7 +566,7 @@ class Step:
         self.train_function = None
 
     def _objective(self) -> Objective:
-        aside = self._aside
+        aside = self._untracked
         if aside.objective is None:
             aside.objective = Objective(
                 self.student, aside.outputs, aside.loss, aside.loss_weights, self._settings
@@ -569,7 +579,7 @@ class Step:
 
     def _build_student(self, x, y):
         """Show a student without a graph the first examples: its outputs are known then."""
-        aside = self._aside
+        aside = self._untracked
         if aside.outputs is not None:
             return
         few, _ = validation.first_examples(x, y, count=1)
@@ -596,7 +606,7 @@ class Step:
         """Make the adapters' weights; kept if a teacher of the same widths comes again."""
         if self._adapters or not self._features:
             return
-        self._aside.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
+        self._untracked.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
         student_shapes = self._student_tap.shapes
         for one in self._features:
             shape = student_shapes[one.student_layer]
@@ -618,18 +628,18 @@ class Step:
         objective = self._objective()
         if isinstance(teacher, teachers.ArrayTeacher):
             answers = teacher.beside(x, objective.tasks, objective.outputs)
-            return teachers.Taught(x, cache.encode_arrays(answers, objective.outputs.labels))
+            return teachers.TeacherBatch(x, cache.encode_arrays(answers, objective.outputs.labels))
         if cache_teacher is False:
             return x
         if cache_teacher is True:
-            return self.ask_teacher(x, dtype).attach(x)
+            return self.cache_teacher(x, dtype).attach(x)
         layers = [one.teacher_layer for one in self._features]
-        objective.check_cache(cache_teacher, layers, self._aside.teacher)
+        objective.check_cache(cache_teacher, layers, self._untracked.teacher)
         return cache_teacher.attach(x)
 
     def _score_teacher(self, x, y, held_out, batch_size) -> worth.Sample | None:
         """Score the teacher on labelled examples."""
-        objective, aside = self._objective(), self._aside
+        objective, aside = self._objective(), self._untracked
         aside.teacher_scores = aside.student_scores = aside.baseline_scores = None
         if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
             return None
@@ -651,7 +661,7 @@ class Step:
     def _score_baseline(self, sample, baseline: teachers.Teacher) -> None:
         """Score the baseline on the examples that the teacher was scored on."""
         try:
-            self._aside.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
+            self._untracked.baseline_scores = sample.scores(self._answers_of(baseline), "baseline")
         except InputError:
             raise
         except Exception as error:  # whatever the model raises of inputs that aren't its own
@@ -665,17 +675,17 @@ class Step:
 
         A teacher that was not trained since is not asked again by every `fit` of a loop.
         """
-        if isinstance(sample.x, teachers.Taught):
+        if isinstance(sample.x, teachers.TeacherBatch):
             return None  # the answers are there
         try:
             asked = fingerprint((sample.x, sample.labels, sample.masks))
-            return self._objective(), asked, self._aside.teacher.fingerprint()
+            return self._objective(), asked, self._untracked.teacher.fingerprint()
         except InputError:
             return None
 
     def _talk_of_teacher(self, sample, talks) -> None:
         """Warn where a teacher can't help, and tell its score."""
-        aside = self._aside
+        aside = self._untracked
         for i, found in enumerate(aside.teacher_scores or ()):
             if found is None:
                 continue
@@ -688,7 +698,7 @@ class Step:
 
     def _score_student(self, sample, talks) -> None:
         """Score the student on the examples that its teacher was scored on."""
-        aside = self._aside
+        aside = self._untracked
         aside.student_scores = sample.scores(self._answers_of("student"), "student")
         for i, found in enumerate(aside.student_scores):
             if found is None or not talks:
@@ -743,7 +753,7 @@ class Step:
 
         def answers(x):
             if who == "teacher":
-                if isinstance(x, teachers.Taught):
+                if isinstance(x, teachers.TeacherBatch):
                     return objective.answers_in(x.answers)[0]
                 return self._ask(x)[0]
             x = _inputs(x)
@@ -794,7 +804,7 @@ class Step:
         if given is None:
             return
         objective = self._objective()
-        arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.Taught)
+        arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.TeacherBatch)
         if arrays:
             x, y, weight = (*given, None, None)[:3]
             if y is not None:
@@ -810,11 +820,11 @@ class Step:
         if not asks or teachers.carries_answers(x):
             return
         if isinstance(cache_teacher, cache.TeacherCache) and (
-            self._aside.teacher is None or (arrays and cache_teacher.covers(x))
+            self._untracked.teacher is None or (arrays and cache_teacher.covers(x))
         ):
             attached = cache_teacher.attach(x)
         elif cache_teacher is True and isinstance(self._teacher(), teachers.Teacher):
-            attached = self.ask_teacher(x, dtype).attach(x)
+            attached = self.cache_teacher(x, dtype).attach(x)
         else:
             if isinstance(self._teacher(), teachers.ArrayTeacher):
                 self._teacher().ask(x, None)  # raises: it answers for the training rows only
@@ -827,7 +837,7 @@ class Step:
 
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""
-        if isinstance(x, teachers.Taught):
+        if isinstance(x, teachers.TeacherBatch):
             return (x.x, *self._objective().answers_in(x.answers))
         return (x, *self._ask(x))
 
@@ -837,7 +847,7 @@ class Step:
 
     def _assertions(self, loss, **values) -> list:
         """Return what has to hold before a step moves a weight."""
-        if self._is_jitted or self._aside.ends_on_nan:
+        if self._is_jitted or self._untracked.ends_on_nan:
             return []
         values["weights_of_the_student"] = self.student.trainable_weights
         return [validation.assert_finite(loss, **values)]
@@ -859,7 +869,7 @@ class Step:
         """Return the sum over outputs and features of weighted means over the batch."""
         objective = self._objective()
         total = objective.soft(answers, batch, y_pred, self._temperature)
-        ours, self._aside.features = self._aside.features, None
+        ours, self._untracked.features = self._untracked.features, None
         values = []
         for one, adapter in zip(self._features, self._adapters, strict=True):
             feature = ours[one.student_layer]
@@ -912,7 +922,7 @@ class Step:
             )
 
 
-class _Aside:
+class _Untracked:
     """What a distiller holds that Keras must neither track, save nor train."""
 
     given = teacher = objective = features = loss = loss_weights = feature_shapes = jit_compile = (
@@ -956,7 +966,7 @@ def _scoring(who: str, raises: bool = False):
 
 
 def _inputs(x):
-    return x.x if isinstance(x, teachers.Taught) else x
+    return x.x if isinstance(x, teachers.TeacherBatch) else x
 
 
 _FIT_ARGUMENTS = (

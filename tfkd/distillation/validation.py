@@ -124,7 +124,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         for label, lesson in zip(bound_labels(labels, objective), objective.lessons, strict=True):
             if label is not None and lesson.reads_labels and not lesson.is_custom:
                 check_labels(np.asarray(label), lesson)
-    if isinstance(few, teachers.Taught) or ask is None:
+    if isinstance(few, teachers.TeacherBatch) or ask is None:
         return
     try:
         answers, features = ask(few)
@@ -332,7 +332,7 @@ def is_data_set(x) -> bool:
 
 def _cut(element, cut):
     parts = element if isinstance(element, tuple) else (element,)
-    if isinstance(element, teachers.Taught):
+    if isinstance(element, teachers.TeacherBatch):
         parts = (element,)
     few = [graph.map_structure(cut, part) for part in parts[:2]]
     return few[0], few[1] if len(few) > 1 else None

@@ -251,7 +251,7 @@ class Sample:
 
     def of_finite_inputs(self) -> Sample | None:
         """Return the examples whose inputs are finite: the step tells of the others itself."""
-        inputs = self.x.x if isinstance(self.x, teachers.Taught) else self.x
+        inputs = self.x.x if isinstance(self.x, teachers.TeacherBatch) else self.x
         finite = None
         for leaf in graph.leaves(inputs):
             if isinstance(leaf, (np.ndarray, tf.Tensor)) and tf.as_dtype(leaf.dtype).is_floating:

@@ -29,7 +29,7 @@ from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 from tfkd.model import backends, graph
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
-#: How recurrent layers can stand in a file; see `to_tflite`.
+#: The forms that recurrent layers can take in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
 
 # What "auto" takes: for LSTMs with a fused kernel, and for everything else. Where an integer file

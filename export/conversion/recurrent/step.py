@@ -139,7 +139,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
         drawn: Whether the examples were drawn, so that none follows on another.
 
     Returns:
-        One array (sequences, steps, ...) per input, and what there is to say of it.
+        One array (sequences, steps, ...) per input, and a note about them.
 
     Raises:
         InputError: if the data can't tell what the states become.
@@ -150,7 +150,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
     wanted = (
         "give whole sequences (examples, steps, ...) as "
         f"{argument('representative_data', alone=True)}: from single steps and zero states the "
-        "ranges of the states can't be told"
+        "ranges of the states are unknown"
     )
     steps = samples[places[0]].shape[1]
     if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
@@ -221,8 +221,8 @@ def _sequences(source) -> set[int]:
         if not _is_per_step(call, kind, len(along)):
             raise UnsupportedError(
                 f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
-                "the model has no step form; before the last recurrent layer only layers that "
-                "treat each step alone can stand (Dense, activations, normalization, Embedding)."
+                "the model has no step form; before the last recurrent layer it may have only "
+                "layers that treat each step alone (Dense, activations, normalization, Embedding)."
             )
         moving.update(tensor.index for tensor in call.outputs)
     return moving

@@ -4,7 +4,8 @@ Answers are found again by the content of the example, not by its place: a datas
 shuffled and batched anew after its teacher was asked, and an example that the teacher never
 saw (because the pipeline changes it at random) is an error, not a wrong answer.
 
-    dataset ──once──► keys (two 64-bit hashes of each x) + answers ──attach──► Taught(x, answers)
+    dataset ──once──► keys (two 64-bit hashes of each x) + answers
+            ──attach──► TeacherBatch(x, answers)
 
 With random augmentation the teacher is asked about the clean image, once, and the student
 sees another view of it in every epoch; seed the random part to repeat a run:
@@ -12,7 +13,7 @@ sees another view of it in every epoch; seed the random part to repeat a run:
     cache = tfkd.cache_teacher(dataset, teacher)
 
     def view(taught, y):
-        return tfkd.Taught(augment(taught.x), taught.answers), y
+        return tfkd.TeacherBatch(augment(taught.x), taught.answers), y
 
     distiller.fit(cache.attach(dataset).map(view), epochs=20)
 
@@ -42,7 +43,15 @@ from tfkd.model.examples import show_signature, signature
 if TYPE_CHECKING:
     from tfkd._typing import AnyTeacher, Arrays, Names, PathLike
 
-__all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
+__all__ = [
+    "CHANGING",
+    "UNKNOWN",
+    "TeacherCache",
+    "cache_answers",
+    "cache_teacher",
+    "decode",
+    "names_of",
+]
 _DTYPES = ("auto", "float16", "float32")
 
 
@@ -127,7 +136,7 @@ def cache_teacher(
     return _collect(examples, ask, teacher.in_graph, store, progress)
 
 
-def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
+def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
@@ -135,7 +144,7 @@ def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> Teach
         ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
             isn't asked), and a dict of features.
         in_graph: Whether `ask` consists of TensorFlow operations.
-        tasks: One of `losses.TASKS` per output.
+        tasks: One of `losses.SOFT_TASKS` per output.
         shapes: The outputs' shapes, batch included.
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.

@@ -308,7 +308,7 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
     if threshold is not None and not (isinstance(threshold, number) and 0 < threshold < np.inf):
         problems.append(f"threshold must be a number > 0, got {threshold!r}")
     if threshold is not None and (amount is not None or zeros or block):
-        problems.append("threshold stands in the place of amount and goes with no pattern")
+        problems.append("threshold replaces amount and can't be combined with a pattern")
     whole = [None if n is None else type(n) is int and n >= 1 for n in (steps, frequency)]
     if whole[0] is False or whole[1] is False:
         problems.append(
