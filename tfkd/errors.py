@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from tfkd.escaping import printable
 
 #: Writes an argument: its name, its value, the function that takes it, a value to put in, and
-#: whether the name stands alone; all as in `argument`.
+#: whether to write the name alone; all as in `argument`.
 Spelling = Callable[[str, object, str, str, bool], str]
 
 

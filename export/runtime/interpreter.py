@@ -209,7 +209,7 @@ class _TFLM:
 
 @contextlib.contextmanager
 def _micro_refusal():
-    """Turn the runtime's exception, whose cause stands on stderr only, into one that says it."""
+    """Turn the runtime's exception, whose cause is on stderr only, into one that says it."""
     with tempfile.TemporaryFile() as log:
         kept = os.dup(2)
         sys.stderr.flush()

@@ -231,7 +231,7 @@ def shared() -> Worker:
 
 
 def free_bytes() -> int | None:
-    """Return how much memory this machine or container has free, `None` if it can't be told."""
+    """Return how much memory this machine or container has free, `None` if unknown."""
     found = sizes("/proc/meminfo", "MemAvailable", "SwapFree")
     if not found:
         return None

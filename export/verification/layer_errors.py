@@ -367,7 +367,7 @@ def _matched(ours: _Plan, theirs: _Plan) -> dict[int, int]:
 
     By name; then by the name without the number that the converter puts behind names that
     are taken, where that leaves one pair; then by position, where all operations of both files
-    are the same in the same order and the pairs found by name stand at the same positions.
+    are the same in the same order and the pairs found by name have the same positions.
     """
     pairs: dict[int, int] = {}
     for form in (lambda name: name, lambda name: re.sub(r"\d+(?=;|$)", "", name)):

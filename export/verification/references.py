@@ -61,7 +61,7 @@ class Reference:
 
     @property
     def kinds(self) -> list[OutputKind]:
-        """What each output is, as far as that can be told."""
+        """The kind of each output, as far as it is known."""
         return [OutputKind(None, rank=len(slot.shape)) for slot in self.outputs.entries]
 
     def bind(self, x, over_steps: bool = False) -> list[np.ndarray]:

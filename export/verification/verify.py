@@ -176,7 +176,7 @@ def verify(
             its layers' names.
         engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
             kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
-            `"xnnpack"`; what a microcontroller will answer is told by `"tflm"`, or nearly by
+            `"xnnpack"`; a microcontroller answers as `"tflm"` does, and nearly as
             `"reference"`: they differ from XNNPACK by rounding, up to whole classes.
         threshold: Least agreement on the class that passes. Defaults to 0.995 for float
             outputs, 0.98 for integer ones.
@@ -348,7 +348,7 @@ def _relative(difference, want, each: bool) -> float:
         mean, spread, noise = (values.mean(axis=axes) for values in (mean, spread, noise))
     else:
         mean, spread, noise = (np.atleast_1d(values.mean()) for values in (mean, spread, noise))
-    # What never varies can't be told from rounding: then only equality passes.
+    # An output that never varies can't be distinguished from rounding: only equality passes.
     varies = spread > 0
     shares = np.where(mean <= noise, 0.0, 1.0)
     np.divide(mean, spread, out=shares, where=varies)
@@ -390,8 +390,8 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
         return list(range(len(names)))  # nobody chose a name: the declared order
     raise InputError(
-        f"The file's {kind}s ({', '.join(found)}) can't be told to be the model's "
-        f"({', '.join(names)}): neither names nor shapes decide. Name them alike."
+        f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
+        f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."
     )
 
 

@@ -115,7 +115,7 @@ def export(options) -> int:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
     others = {}
-    if options.android and options.format == "int8":  # beside it stands what a GPU would run
+    if options.android and options.format == "int8":  # a GPU runs this one
         with console.working(options, "converting to float16"):
             others = _float16(model, options)
     file.save(out)
@@ -146,7 +146,7 @@ def _float16(model, options) -> dict:
         arguments |= {"shapes": _shapes_given(options.shape), "signature": options.signature}
         return {"float16": to_tflite(model, "float16", batch=options.batch, **arguments)}
     except TfkdError as error:
-        warnings.warn(f"No float16 file stands beside it: {error}", stacklevel=2)
+        warnings.warn(f"There is no float16 file for the GPU: {error}", stacklevel=2)
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The command line: what can be said. What is done stands in `commands`.
+"""The command line: its commands and options. `commands` does the work.
 
 Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
 traceback), 130 after Ctrl-C, 141 where the reader of the output left. Nothing heavy is

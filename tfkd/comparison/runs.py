@@ -135,7 +135,7 @@ class Runner:
         """Ask the teacher about the training part, once, if there is a run that needs it."""
         if not pending or self.holds_answers or self._cache is not None:
             return
-        self._cache = self._asked(lambda: self._probe.ask_teacher(self.data.train.x), "train")
+        self._cache = self._asked(lambda: self._probe.cache_teacher(self.data.train.x), "train")
 
     def run(self, method: Method, seed: int, stage: str, before: int, total: int) -> Run:
         """Return what came out of a method and a seed, trained now or before.

@@ -15,7 +15,7 @@ from tfkd.model import task as tasks
 
 #: What a `Trainer` steps with; `"sgd"` has a Nesterov momentum of 0.9.
 OPTIMIZERS = ("adam", "sgd")
-#: `progress(stage, done, total)` is told how far a stage is.
+#: Called as `progress(stage, done, total)` while a stage runs.
 Progress = Callable[[str, int, int], None]
 
 
@@ -204,8 +204,8 @@ def loss_for(
         mean squared error for values.
 
     Raises:
-        InputError: for classes and an output of which it can't be told what it is, class numbers
-            out of range, and labels that don't fit the output.
+        InputError: for classes and an output of unknown kind, class numbers out of range,
+            and labels that don't fit the output.
     """
     y = np.asarray(y)
     shape = shape or _likely_shape(y, units)

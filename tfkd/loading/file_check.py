@@ -647,7 +647,7 @@ def _parsed(file):
 
 
 def _operations(graph) -> dict[str, str]:
-    """Return operations that a model may not have, each with where it stands first."""
+    """Return operations that a model may not have, each with its first place."""
     functions = {f.signature.name: list(f.node_def) for f in graph.graph_def.library.function}
     nodes = {node.name: node for node in graph.graph_def.node}
     found: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Are data like those a model was trained on? Layers that keep statistics remember.
 
 Batch normalization, Normalization and the ranges of quantize-aware training are compared with
-what a few examples give there: data that were preprocessed otherwise stand out.
+what a few examples give there: data with other preprocessing differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BEYOND = 10.0  # ratio of ranges
 
 
 def far_values(source: graph.Graph, arrays) -> list[str]:
-    """Return what layers that remember their training say of the values that reach them.
+    """Return the layers whose values are far from those that they had in training.
 
     Args:
         source: The model's graph; a model with state between batches says nothing.

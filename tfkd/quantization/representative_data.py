@@ -245,7 +245,7 @@ def _is_array(values) -> bool:
 def _as_array(values) -> np.ndarray:
     try:
         return np.asarray(values)
-    except Exception as error:  # ragged lists, sparse tensors: whatever NumPy is told
+    except Exception as error:  # ragged lists, sparse tensors
         raise InputError(
             f"{_named()} holds {type(values).__name__}, which is no array: {error}"
         ) from error

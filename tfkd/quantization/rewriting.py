@@ -160,7 +160,7 @@ class Lowering:
                 results = self._apply(call, given)
             except UnsupportedError as error:
                 problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
-                # Whatever else is wrong with the model shall be told with it.
+                # The same error is to list whatever else is wrong with the model.
                 results = self._values(self._called(call.layer, call, given))
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.

@@ -104,7 +104,7 @@ def test_a_quantize_aware_model_has_no_float16_twin(place, qat, capsys):
     with pytest.warns(UserWarning, match="HDF5"):
         qat.save(place / "qat.h5")
     assert main(["export", "qat.h5", "--android"]) == 0
-    assert "warning: No float16 file stands beside it" in capsys.readouterr().err
+    assert "warning: There is no float16 file for the GPU" in capsys.readouterr().err
     files = {path.name for path in (place / "qat_int8_android").glob("*.tflite")}
     assert files == {"qat_int8.tflite"}
 
