@@ -624,8 +624,8 @@ def _shapes_of(inputs, request: _Request) -> list[tuple] | None:
     unknown = [name for name in request.shapes if name not in names]
     if unknown:
         raise InputError(
-            f"{argument('shapes')} names the input {unknown[0]!r}, which the model has not; it has "
-            f"{', '.join(map(repr, names))}."
+            f"{argument('shapes')} names the input {unknown[0]!r}, which the model does not have; "
+            f"it has {', '.join(map(repr, names))}."
         )
     found = []
     for name, (_, shape) in zip(names, inputs, strict=True):

@@ -466,8 +466,8 @@ def _ready_device(adb: str, serial: str | None) -> str:
     serial = serial or os.environ.get("ANDROID_SERIAL")
     if not states:
         raise InputError(
-            "No Android device answers adb; connect one with USB debugging allowed and look "
-            "whether `adb devices` lists it."
+            "No Android device answers adb; connect one with USB debugging allowed and check "
+            "that `adb devices` lists it."
         )
     if serial is None and len(states) > 1:
         raise InputError(f"Several Android devices answer adb; give the serial of one of {known}.")

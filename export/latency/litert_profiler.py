@@ -446,5 +446,5 @@ def _text(address: int) -> str:
 def nonsense(what: str) -> WorkerError:
     """Return the error for what no profiler that works can tell."""
     return WorkerError(
-        f"LiteRT's profiler told of {what}, which can't be; `benchmark` times whole calls."
+        f"LiteRT's profiler reported {what}, which is impossible; `benchmark` times whole calls."
     )

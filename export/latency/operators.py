@@ -311,8 +311,8 @@ def profile(
     free = [i for i in main.inputs if any(place > 0 for place in _free(main.tensors[i]))]
     if free:
         raise UnsupportedError(
-            f"The input {schema.name_of(main.tensors[free[0]])!r} has a free size, so a call "
-            "of this file is no certain work; convert the model with fixed sizes."
+            f"The input {schema.name_of(main.tensors[free[0]])!r} has a free size, so the "
+            "work of a call is not fixed; convert the model with fixed sizes."
         )
     arguments = (
         file.data,

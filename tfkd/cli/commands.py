@@ -29,10 +29,10 @@ def run(options) -> int:
     commands = (demo, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
-    with console.warnings_collected() as told, trusted, spelled(options.spelling):
+    with console.warnings_collected() as messages, trusted, spelled(options.spelling):
         status = command(options)
     if not options.quiet:
-        for message in told:
+        for message in messages:
             message = printable(" ".join(message.split()))
             print(f"warning: {message}", file=sys.stderr)
     return status
@@ -122,10 +122,10 @@ def export(options) -> int:
     with console.working(options, "writing the bundles"):
         bundles.write(file, data, others)
     if options.json:
-        told = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
-        told["recurrent_forms"] = [vars(form) for form in forms]
-        told["verification"] = None if result is None else result.to_json()
-        console.print_json(told)
+        report = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
+        report["recurrent_forms"] = [vars(form) for form in forms]
+        report["verification"] = None if result is None else result.to_json()
+        console.print_json(report)
     elif not options.quiet:
         print(f"{out}\n{file.describe()}")
         print(_table_of_forms(forms), end="")
@@ -161,22 +161,22 @@ def inspect(options) -> int:
             console.import_tensorflow()
             from tfkd.loading import signatures
 
-            told = signatures.listed(path)
+            description = signatures.listed(path)
     elif path.suffix in models.SUFFIXES or path.is_dir():
         models.check(path)
         with console.working(options, "reading the model"):
             console.import_tensorflow()
             from tfkd.model import cost
 
-            told = cost.measure(models.load_model(path))
+            description = cost.measure(models.load_model(path))
     else:
         from tfkd.export.tflite.model import TFLiteModel
 
-        told = TFLiteModel.load(path)
+        description = TFLiteModel.load(path)
     if options.json:
-        console.print_json({"path": str(path), **told.to_json()})
+        console.print_json({"path": str(path), **description.to_json()})
     elif not options.quiet:
-        print(told.describe())
+        print(description.describe())
     return 0
 
 
@@ -219,7 +219,7 @@ def benchmark(options) -> int:
     if any(_is_keras(path) for path in options.files):
         console.import_tensorflow()
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
-        found = latency.benchmark(
+        results = latency.benchmark(
             options.files,
             None if data is None else data.test.x,
             threads=options.threads,
@@ -233,8 +233,8 @@ def benchmark(options) -> int:
             isolate=not options.no_isolate,
             progress=progress,
         )
-    scores = {} if data is None else _scores(options, found, data.test)
-    profiles = _profiles(options, found, data) if options.profile else {}
+    scores = {} if data is None else _scores(options, results, data.test)
+    profiles = _profiles(options, results, data) if options.profile else {}
     lines = [
         f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in score.items())
         for name, score in scores.items()
@@ -242,7 +242,7 @@ def benchmark(options) -> int:
     lines += [f"\n{name}\n{profile.describe()}" for name, profile in profiles.items()]
     of_operators = {name: profile.to_json() for name, profile in profiles.items()}
     more = {"scores": scores, "profiles": of_operators}
-    return _told(found, options, more, lines, examples=data and len(data.test))
+    return _written(results, options, more, lines, examples=data and len(data.test))
 
 
 def compare(options) -> int:
@@ -261,7 +261,7 @@ def compare(options) -> int:
     budget = {"epochs": options.epochs, "batch_size": options.batch_size}
     try:
         with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
-            found = comparison.compare(
+            result = comparison.compare(
                 student,
                 options.teacher,
                 data,
@@ -285,9 +285,9 @@ def compare(options) -> int:
         return 130
     reading = _reading(options)
     if options.json:
-        console.print_json({**found.to_json(), "call": f"{reading}\n{found.call}"})
+        console.print_json({**result.to_json(), "call": f"{reading}\n{result.call}"})
     elif not options.quiet:
-        print(f"{found.describe().removesuffix(found.call)}{reading}\n{found.call}")
+        print(f"{result.describe().removesuffix(result.call)}{reading}\n{result.call}")
         if options.out is not None:
             print(f"\ncompare.json, compare.svg and student.keras are in {options.out}")
     return 0
@@ -336,7 +336,7 @@ def _on_android(options) -> int:
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
         try:
             arguments["timeout"] = 2 * options.max_seconds + 120
-            found, operations = android_device.benchmark(
+            results, operations = android_device.benchmark(
                 options.files, progress=progress, **arguments
             )
         except TfkdError:
@@ -348,27 +348,27 @@ def _on_android(options) -> int:
         lines += [
             printable(f"{s['us'] * s['calls']:12,.1f} µs  {s['op']}  {s['name']}") for s in steps
         ]
-    return _told(found, options, {"profiles": operations}, lines)
+    return _written(results, options, {"profiles": operations}, lines)
 
 
-def _told(found, options, more: dict, described=(), examples: int | None = None) -> int:
+def _written(results, options, more: dict, described=(), examples: int | None = None) -> int:
     """Write and print what was measured; return the exit status."""
-    told = {**found.to_json(), **more}
+    report = {**results.to_json(), **more}
     if options.csv:
-        write_atomically(options.csv, found.to_csv().encode())
+        write_atomically(options.csv, results.to_csv().encode())
     if options.html:
         from tfkd.export.report.report import write_benchmark_page
 
         scores = more.get("scores", {})
         accuracies = {name: s["accuracy"] for name, s in scores.items() if "accuracy" in s}
-        write_benchmark_page(found, options.html, scores=accuracies or None, examples=examples)
+        write_benchmark_page(results, options.html, scores=accuracies or None, examples=examples)
     if options.json == "-":
-        console.print_json(told)
+        console.print_json(report)
     elif options.json:
-        write_atomically(options.json, (console.as_json(told) + "\n").encode())
+        write_atomically(options.json, (console.as_json(report) + "\n").encode())
     if options.json != "-" and not options.quiet:
-        print("\n".join([found.describe(), *described]))
-    return 2 if found.failures else 0
+        print("\n".join([results.describe(), *described]))
+    return 2 if results.failures else 0
 
 
 def _check_outputs(options) -> None:
@@ -384,7 +384,7 @@ def _check_outputs(options) -> None:
         raise InputError("--json, --csv and --html must name different files.")
 
 
-def _scores(options, found, test) -> dict:
+def _scores(options, results, test) -> dict:
     """Score what was measured on the test split."""
     from tfkd import output_kind
     from tfkd.export.tflite.model import TFLiteModel
@@ -392,7 +392,7 @@ def _scores(options, found, test) -> dict:
     from tfkd.model import metrics
 
     scores = {}
-    for name in dict.fromkeys(result.name for result in found):
+    for name in dict.fromkeys(result.name for result in results):
         try:
             if _is_keras(name):
                 model = models.load_model(name)
@@ -414,21 +414,21 @@ def _is_keras(path: str) -> bool:
     return os.path.isdir(path) or (os.path.exists(path) and path.endswith(SUFFIXES))
 
 
-def _profiles(options, found, data) -> dict:
+def _profiles(options, results, data) -> dict:
     """Measure the time of each operator of the files."""
     from tfkd.export.latency import operators
     from tfkd.export.tflite.model import TFLiteModel
 
-    names = dict.fromkeys(result.name for result in found if result.engine != "keras")
+    names = dict.fromkeys(result.name for result in results if result.engine != "keras")
     inputs = None if data is None else data.test.x
-    found_profiles = {}
+    profiles = {}
     for name in names:
         try:
             file = TFLiteModel.load(name)
-            found_profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
+            profiles[name] = operators.profile(file, inputs, threads=options.threads[0])
         except TfkdError as error:
             warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
-    return found_profiles
+    return profiles
 
 
 def _load_data(path):
@@ -465,13 +465,14 @@ def _check_sizes(data, shapes):
     """Raise where the data of the one input have other sizes than it is to have."""
     for name, shape in shapes.items():
         for split in ("train", "test"):
-            given = getattr(data, split).x.shape
-            if len(given) != len(shape) or any(
-                size not in (None, found) for size, found in zip(shape[1:], given[1:], strict=True)
+            actual = getattr(data, split).x.shape
+            if len(actual) != len(shape) or any(
+                size not in (None, length)
+                for size, length in zip(shape[1:], actual[1:], strict=True)
             ):
                 sizes = ", ".join("?" if size is None else str(size) for size in shape)
                 raise InputError(
-                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {given}: give "
+                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {actual}: give "
                     "data of these sizes."
                 )
 
@@ -528,8 +529,8 @@ def _check_target(out: pathlib.Path, inputs, force: bool):
     if not folder.is_dir():
         raise InputError(f"There is no folder {str(folder)!r}.")
     if out.exists():
-        for given in inputs:
-            if given and os.path.exists(given) and out.samefile(given):
+        for path in inputs:
+            if path and os.path.exists(path) and out.samefile(path):
                 raise InputError(f"{str(out)!r} is what is read; name another file.")
         if not force:
             raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")

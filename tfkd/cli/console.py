@@ -13,42 +13,42 @@ import warnings
 from tfkd.escaping import printable
 
 
-def print_json(told) -> None:
+def print_json(value) -> None:
     """Print plain values as JSON."""
-    print(as_json(told))
+    print(as_json(value))
 
 
-def as_json(told) -> str:
+def as_json(value) -> str:
     """Return plain values as JSON."""
-    return json.dumps(plain(told), indent=2, allow_nan=False)
+    return json.dumps(plain(value), indent=2, allow_nan=False)
 
 
 def plain(value):
     """Return the same for JSON, which has neither NaN nor infinity."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager
 def warnings_collected():
     """Give the list of what tfkd warns of, each once; what other packages do stays unsaid."""
-    told = []
+    messages = []
 
     def collect(message, category, filename, lineno, file=None, line=None):
         frame = sys._getframe(1)
         while frame.f_back and frame.f_globals.get("__name__") in ("warnings", "_py_warnings"):
             frame = frame.f_back
         own = frame.f_globals.get("__name__", "").split(".")[0] == "tfkd"
-        if own and category is UserWarning and str(message) not in told:
-            told.append(str(message))
+        if own and category is UserWarning and str(message) not in messages:
+            messages.append(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = collect
-        yield told
+        yield messages
 
 
 @contextlib.contextmanager

@@ -52,14 +52,14 @@ class _Option:
             return self.text if bool(value) != self.negated else f"no {self.text}"
         values = value if isinstance(value, (list, tuple)) else [value]
         if isinstance(value, dict) or not all(
-            isinstance(one, (str, int, float)) and (self.choices is None or one in self.choices)
-            for one in values
+            isinstance(item, (str, int, float)) and (self.choices is None or item in self.choices)
+            for item in values
         ):
             return None
-        quoted = [shlex.quote(str(one)) for one in values]
+        quoted = [shlex.quote(str(item)) for item in values]
         if self.many:
             return f"{self.text} {' '.join(quoted)}"
-        return " ".join(f"{self.text} {one}" for one in quoted)
+        return " ".join(f"{self.text} {item}" for item in quoted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Spelling:
         if isinstance(option, _Option):
             text = option.typed(value, like)
         if text is None:
-            given = name if value is ... else f"{name} {value!r}"
-            return f"{given} of {of} (in Python)" if of else f"{given} (in Python)"
+            python = name if value is ... else f"{name} {value!r}"
+            return f"{python} of {of} (in Python)" if of else f"{python} (in Python)"
         return text if command == self.command else text.replace("--", f"tfkd {command} --", 1)
 
     def with_option(self, name: str, option: str) -> Spelling:
@@ -101,14 +101,14 @@ def set_spellings(parsers: dict[str, argparse.ArgumentParser]) -> None:
 def _options_of(command: str, parser) -> dict[str, _Option | str]:
     actions = [action for action in parser._actions if action.option_strings]
     by_text = {action.option_strings[-1]: _option(action) for action in actions}
-    found: dict[str, _Option | str] = {
+    options: dict[str, _Option | str] = {
         action.dest: by_text[action.option_strings[-1]] for action in actions
     }
     for name, text in _OTHERWISE.get(command, {}).items():
-        found[name] = by_text.get(text, text)
+        options[name] = by_text.get(text, text)
         if text.startswith("--no-"):
-            found[name] = dataclasses.replace(by_text[text], negated=True)
-    return found
+            options[name] = dataclasses.replace(by_text[text], negated=True)
+    return options
 
 
 def _option(action: argparse.Action) -> _Option:

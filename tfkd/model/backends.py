@@ -113,8 +113,8 @@ def check_flavour(student: str, **objects) -> None:
         for one in _flattened(value):
             if _belongs_to(one, other):
                 raise InputError(
-                    f"{argument(name)} is a {other} object ({type(one).__name__}), but the student is a "
-                    f"{student} model; pass its name, or {student}'s own class."
+                    f"{argument(name)} is a {other} object ({type(one).__name__}), but the "
+                    f"student is a {student} model; pass its name, or {student}'s own class."
                 )
 
 

@@ -223,8 +223,9 @@ def _check_plain(call):
     what = f"The layer {name!r} ({kind})"
     if call.inputs[0].shape[1] is None:
         raise UnsupportedError(
-            f"{what} runs over a free number of steps, which this form can't; fix it with "
-            f"{argument('shapes', like='{name: shape}')}, or take {argument('recurrent', 'step')}."
+            f"{what} runs over a free number of steps, which this form does not support; fix it "
+            f"with {argument('shapes', like='{name: shape}')}, or take "
+            f"{argument('recurrent', 'step')}."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(

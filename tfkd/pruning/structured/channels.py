@@ -148,7 +148,7 @@ class _Ranking:
         self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
         if not len(self.ordered):
             raise InputError(
-                "The criterion says nothing of the channels that may go; take "
+                "The criterion gives no finite score to a channel that may go; take "
                 f"{argument('criterion', 'l1')}."
             )
 
