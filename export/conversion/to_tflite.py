@@ -217,8 +217,8 @@ class _Request:
         if self.uint8_io and (self.format != "int8" or self.float_io):
             raise InputError(
                 f"{argument('uint8_io', alone=True)} is for int8 files, and not with "
-                f"{argument('float_io', alone=True)}; "
-                f"{'both were given' if self.float_io else f'not for {self.format}'}."
+                f"{argument('float_io', alone=True)}; got "
+                f"{'both' if self.float_io else self.format}."
             )
         if self.uint8_io and self.recurrent in ("step", "loop"):
             raise InputError(

@@ -436,7 +436,7 @@ def _layers(file, reference, fed) -> LayerErrors:
     if "WHILE" in file.ops:
         raise InputError(
             f"{argument('layers', True)} can't look into a loop: compare the form "
-            f"{argument('recurrent', 'unrolled')} of the file."
+            f"{argument('recurrent', 'unrolled', of='to_tflite')} of the file."
         )
     if isinstance(reference.model, TFLiteModel):
         return layer_errors(file, reference.model, fed, [])

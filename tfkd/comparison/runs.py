@@ -271,8 +271,8 @@ class Runner:
         except Exception as error:  # whatever the teacher's code raises of inputs it can't take
             shape = np.shape(getattr(self.data, part).x)
             raise InputError(
-                f"The teacher can't take data.{part}.x, of shape {shape} ({first_line(error)}); "
-                "if it takes other inputs than the student, give "
+                f"The teacher can't take the {part} examples, of shape {shape} "
+                f"({first_line(error)}); if it takes other inputs than the student, give "
                 f"{argument('teacher_inputs', like='function')}."
             ) from error
 
@@ -288,7 +288,7 @@ class Runner:
                 few = student.predict_on_batch(samples.x[:2])
             except Exception as error:  # whatever Keras raises of inputs that don't fit
                 raise InputError(
-                    f"The student can't take data.{part}.x, of shape {np.shape(samples.x)} "
+                    f"The student can't take the {part} examples, of shape {np.shape(samples.x)} "
                     f"({first_line(error)})."
                 ) from error
             outputs = np.zeros((len(samples), *few.shape[1:]), "float32")

@@ -588,4 +588,5 @@ def _is_float(leaf) -> bool:
 
 def first_line(error) -> str:
     """Return what an error says, in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
+    return " ".join(plain.split())[:200] or type(error).__name__

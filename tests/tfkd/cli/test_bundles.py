@@ -114,7 +114,7 @@ def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, 
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
     (place / "few.txt").write_text("a\nb\n")
     assert main(["export", *arguments, "--classes", "few.txt"]) == 2
-    assert "The file is written, and no bundle" in capsys.readouterr().err
+    assert "The file is written, but no bundle" in capsys.readouterr().err
     made = {path.name for path in place.iterdir()}
     assert "student_int8.tflite" in made and not {
         n for n in made if n.endswith(("_micro", "_android"))

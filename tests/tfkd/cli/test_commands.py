@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -379,7 +380,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--shape other=1,8,8,1", "--shape names the input 'other', which the model"),
         (EXPORT + "--shape pixels=1,9,8,1", "--shape must give 'pixels' a size for each of"),
         (EXPORT + "--shape a=1 --shape a=2", "--shape gives the input 'a' several shapes"),
-        ("verify student.tflite student.keras --data digits.npz --signature a", "signature='a' is"),
+        ("verify student.tflite student.keras --data digits.npz --signature a", "--signature a is"),
         (EXPORT + "--batch 0", "--batch: must be a whole number of at least 1, got '0'"),
         (EXPORT + "--out {empty}", "is a folder; name a file."),
         (EXPORT + "--out none/x.tflite", "There is no folder"),
@@ -388,6 +389,12 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--out student.keras --force", "'student.keras' is what is read"),
         (INT8 + "--data digits.npz --out digits.npz --force", "'digits.npz' is what is read"),
         (EXPORT + "--float-io", "--float-io is for integer files"),
+        (
+            EXPORT + "--uint8-io",
+            "--uint8-io is for int8 files, and not with --float-io; got float32",
+        ),
+        (INT8 + "--data digits.npz --skip (", "--skip '(' is no regular expression"),
+        (EXPORT + "--signature a", "'student.keras' has no signatures; --signature is for Saved"),
         (EXPORT + "--skip logits", "--skip leaves layers of an int8 file float"),
         (
             EXPORT + "--recurrent fused",
@@ -401,7 +408,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (INT8 + "--data none.npz", "none.npz has no array 'x_train'; "),
         (INT8 + "--data broken.npz", "Cannot read 'broken.npz' as .npz"),
         (INT8 + "--data text.txt", "Cannot read 'text.txt' as .npz"),
-        (INT8 + "--data shape.npz", "x_train for input 'pixels' must have the shape"),
+        (INT8 + "--data shape.npz", "x_train of --data for input 'pixels' must have"),
         (INT8 + "--data digits.npz --skip nothing", "--skip 'nothing' matches no layer; the"),
         (INT8 + "--data labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
         ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), and an .npz file has"),
@@ -425,7 +432,10 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(tfkd, line, m
     assert (status, out, tfkd.written) == (2, "", set())
     assert err.startswith("error: ") and err.count("\n") == 1
     assert message in err
-    assert not {"representative_data", "allow_flex", "=True"} & set(err.split())
+    # NumPy's own, that makes such a file, is Python for everybody.
+    assert (
+        not re.search(r"(?<![\w.-])[a-z]\w*=(?!\.\.\.)", err) and "representative_data" not in err
+    )
 
 
 def test_an_unregistered_class_sends_to_python(tfkd, tmp_path):
