@@ -165,7 +165,7 @@ def runs(file: TFLiteModel, proof: evaluation.Proof, arena: int) -> bool:
 
 
 def row(name, file, x, y, samples) -> str:
-    proof = evaluation.prove(file, x, y, samples=samples)
+    proof = evaluation.evaluate_on_tflm(file, x, y, samples=samples)
     assert runs(file, proof, proof.arena_bytes), f"{name} does not run in {proof.arena_bytes}"
     assert not runs(file, proof, proof.arena_bytes - 1024), f"{name} runs in 1 KB less"
     size, arena = REFERENCES.get(name.split(",")[0], (None, None))

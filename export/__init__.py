@@ -6,4 +6,14 @@ never its weights.
 
 import lazy_loader
 
+from tfkd._renamed import with_old_names
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = with_old_names(
+    __name__,
+    __getattr__,
+    {
+        "Proof": f"{__name__}.micro.evaluation:MicroEvaluation",
+        "prove": f"{__name__}.micro.evaluation:evaluate_on_tflm",
+    },
+)

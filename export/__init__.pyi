@@ -14,8 +14,8 @@ from .latency.results import Ratio as Ratio
 from .micro.boards import fits as fits
 from .micro.bundle import MicroBundle as MicroBundle
 from .micro.bundle import micro_bundle as micro_bundle
-from .micro.evaluation import Proof as Proof
-from .micro.evaluation import prove as prove
+from .micro.evaluation import MicroEvaluation as MicroEvaluation
+from .micro.evaluation import evaluate_on_tflm as evaluate_on_tflm
 from .micro.vela import vela_estimate as vela_estimate
 from .report.report import ModelEntry as ModelEntry
 from .report.report import Report as Report

@@ -170,6 +170,26 @@ def test_every_module_says_what_it_is(name):
     assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
+#: Idioms of another language; what to write instead: "unknown", "is in", "notes about".
+_FOREIGN = re.compile(
+    r"\b(can't|cannot|could not|is|are|was|were|be) told\b(?! apart)|\bwhat it is made of\b"
+    r"|\bstands? (beside|behind|in|on|at|there|alone)\b|\bto say of\b|\bsays? nothing of\b"
+)
+
+
+def test_the_prose_is_plain_english():
+    texts = [path for path, _, _ in modules()]
+    texts += [path for path in (ROOT / "export").rglob("templates/*") if path.is_file()]
+    texts += [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]
+    foreign = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in texts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if _FOREIGN.search(line)
+    ]
+    assert not foreign, "\n".join(foreign)
+
+
 @pytest.mark.parametrize(("old", "new"), [("parts", "quantizers"), ("frozen", "export_form")])
 def test_a_name_of_before_is_served_with_the_new_one(old, new):
     with pytest.warns(DeprecationWarning, match=f"is tfkd.quantization.{new} now"):

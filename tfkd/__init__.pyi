@@ -16,7 +16,7 @@ from .distillation.cache.cache_teacher import cache_teacher as cache_teacher
 from .distillation.callbacks import StopDistillation as StopDistillation
 from .distillation.callbacks import StudentCheckpoint as StudentCheckpoint
 from .distillation.distiller import Distiller as Distiller
-from .distillation.teachers import Taught as Taught
+from .distillation.teachers import TeacherBatch as TeacherBatch
 from .errors import ConversionError as ConversionError
 from .errors import InputError as InputError
 from .errors import MissingDependencyError as MissingDependencyError

@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
+import pkgutil
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from tfkd.errors import InputError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_UNTIL = "goes with tfkd 0.3."
 
 
 def with_old_names(
-    package: str, current: Callable[[str], Any], old: dict[str, str]
+    package: str, current: Callable[[str], Any] | None, old: dict[str, str]
 ) -> Callable[[str], Any]:
     """Return a package's `__getattr__` that knows its old names too.
 
     Args:
         package: The package's `__name__`.
-        current: Its `__getattr__` for the names of today.
-        old: Old name → full name of the module that it is now.
+        current: Its `__getattr__` for the names of today, `None` if it has none.
+        old: Old name → the module that it is now, or `module:name` of what it is now.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         if name not in old:
+            if current is None:
+                raise AttributeError(f"module {package!r} has no attribute {name!r}")
             return current(name)
+        now = old[name].replace(":", ".")
         warnings.warn(
-            f"{package}.{name} is {old[name]} now; the old name goes with tfkd 0.3.",
+            f"{package}.{name} is {now} now; the old name {_UNTIL}",
             DeprecationWarning,
             stacklevel=2,
         )
-        return importlib.import_module(old[name])
+        return pkgutil.resolve_name(old[name])
 
     return __getattr__
+
+
+def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Return a decorator that lets a function take old names of its keyword arguments.
+
+    Args:
+        **old: Old name → the name of today.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            for name in old.keys() & kwargs.keys():
+                now = old[name]
+                if now in kwargs:
+                    raise InputError(
+                        f"{name} is the old name of {now}, and both were given: give {now} alone."
+                    )
+                warnings.warn(
+                    f"{function.__name__}({name}=...) is {now}=... now; the old name {_UNTIL}",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[now] = kwargs.pop(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate

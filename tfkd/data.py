@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, argument, raise_all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +88,15 @@ def split(
 
     Raises:
         InputError: for empty data, fractions that leave nothing to train on, or a class
-            with too few examples to stand in each part.
+            with too few examples for each part.
     """
     from sklearn.model_selection import train_test_split
 
     everything = Samples(np.asarray(x), np.asarray(y))
     if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
         raise InputError(
-            f"test={test} and validation={validation} must be fractions > 0 that leave some "
-            "examples to train on."
+            f"{argument('test', test)} and {argument('validation', validation)} must be fractions "
+            "> 0 that leave some examples to train on."
         )
     try:
         rest_x, test_x, rest_y, test_y = train_test_split(
@@ -151,7 +151,7 @@ def load_digits(seed: int = 0) -> Data:
 def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
 
-    An array `class_names` of texts may stand beside them, one per class in label order. Pickled
+    It may also hold an array `class_names` of texts, one per class in label order. Pickled
     objects in the file are refused, so reading it runs nothing.
 
     Args:
@@ -177,7 +177,7 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
             names = archive["class_names"] if "class_names" in archive else np.empty(0, "U1")
     except InputError:
         raise
-    except Exception as error:  # whatever NumPy or zipfile say of bytes that are no such file
+    except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
         raise InputError(f"Cannot read {str(path)!r} as .npz: {error}") from error
     raise_all(
         f"{name} in {path.name} must be an array of numbers or texts, got "

@@ -1,14 +1,66 @@
-"""The one family of exceptions that tfkd raises on purpose.
+"""The one family of exceptions that tfkd raises on purpose, and how they name arguments.
 
 Every message says what was given, what is allowed and what to do next, in one
-line, so that the command line can print it as it is.
+line, so that the command line can print it as it is. A message names an argument with
+`argument`, which writes it as the caller does: `float_io=True` in Python and `--float-io`
+on the command line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterable, Iterator
 
 from tfkd.escaping import printable
+
+#: Writes an argument: its name, its value, the function that takes it, a value to put in, and
+#: whether to write the name alone; all as in `argument`.
+Spelling = Callable[[str, object, str, str, bool], str]
+
+
+def _in_python(name: str, value: object, of: str, like: str, alone: bool) -> str:
+    text = name if alone else f"{name}={like if value is ... else repr(value)}"
+    return f"{of}(..., {text})" if of else text
+
+
+_spelling: contextvars.ContextVar[Spelling] = contextvars.ContextVar(
+    "tfkd_spelling", default=_in_python
+)
+
+
+def argument(
+    name: str, value: object = ..., *, of: str = "", like: str = "", alone: bool = False
+) -> str:
+    """Name an argument in a message, as the caller of tfkd writes it.
+
+    Args:
+        name: The argument's name in Python.
+        value: The value to give it. Defaults to no value.
+        of: The function that takes the argument, where the caller called another one.
+        like: What to put in the place of a value, such as `"{name: shape}"`; in Python only.
+        alone: Whether Python shows the name without `=`.
+
+    Example:
+        >>> f"take {argument('recurrent', 'step')} or {argument('shapes', of='to_tflite')}"
+        "take recurrent='step' or to_tflite(..., shapes=)"
+    """
+    return _spelling.get()(name, value, of, like, alone)
+
+
+def spelling() -> Spelling:
+    """Return how messages name arguments here, for a child process."""
+    return _spelling.get()
+
+
+@contextlib.contextmanager
+def spelled(spelling: Spelling) -> Iterator[None]:
+    """Let messages that are made in this context name arguments in another way."""
+    token = _spelling.set(spelling)
+    try:
+        yield
+    finally:
+        _spelling.reset(token)
 
 
 class TfkdError(Exception):

@@ -7,7 +7,7 @@
              README.md             sizes, scores, Gradle lines, commands for a phone
 
 The Kotlin files quantize, dequantize, normalize, look labels up and carry or reset the state, all
-with the numbers and names of the file they stand beside.
+with the numbers and names of their `.tflite` file.
 
 References: https://developers.google.com/edge/litert/next/android_kotlin (CompiledModel),
 https://ai.google.dev/edge/litert/android/gpu (the Interpreter's GPU delegate).
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfkd._version import __version__
-from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
 from tfkd.escaping import as_code, identifiers, printable
 from tfkd.export.android.kotlin import TYPES, Kotlin, class_name, rendered
 from tfkd.export.latency import android_device
@@ -175,7 +175,7 @@ def android_bundle(
         preprocessing: What the app must do to raw data, as for `with_metadata`; the Kotlin
             files do it. Without it they take data as the model was trained on.
         others: Further formats of the same network by name, such as `{"float16": file}`. Each
-            gets files of its own and stands beside the first in the README: float16 is for
+            gets files of its own and a place in the README: float16 is for
             the GPU, int8 for the CPU.
         x: Test data, as for `TFLiteModel.predict`; a few examples of it are what the files
             are tried on. Defaults to numbers drawn from a seed. Of a `tfkd.data.Data` the test
@@ -329,7 +329,7 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
         if info.free:
             raise InputError(
                 f"The input {info.name!r}, {info.sizes}, has a free size, for which the Kotlin "
-                "code has no array: fix it with to_tflite(..., shapes=)."
+                f"code has no array: fix it with {argument('shapes', of='to_tflite')}."
             )
     first = formats[""]
     for key, file in formats.items():

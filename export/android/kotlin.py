@@ -1,6 +1,6 @@
 """The Kotlin files that run one `.tflite` file, with its own names and numbers in them.
 
-The templates know LiteRT's two interfaces; this says what stands in the gaps. Quantizing and
+The templates know LiteRT's two interfaces; this fills their gaps. Quantizing and
 dequantizing are those of `TensorInfo`, to the last bit.
 """
 
@@ -183,7 +183,7 @@ class Kotlin:
         }
 
     def _label_lists(self) -> list[dict[str, Any]]:
-        """Return what the templates say of each output that has class names."""
+        """Return what the templates need for each output that has class names."""
         files, lists = label_files_of(self.labels), []
         for info, output in zip(data_outputs(self.model), self._outputs, strict=True):
             if info.name not in self.labels:

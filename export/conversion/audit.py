@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd.errors import ConversionError, UnsupportedError, WorkerError
+from tfkd.errors import ConversionError, UnsupportedError, WorkerError, argument
 from tfkd.export.conversion import converter, diagnosis
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.lowering import Lowered
@@ -16,15 +16,15 @@ from tfkd.export.tflite.model import TFLiteModel
 _TRIED = tuple(2**n for n in range(9))
 
 
-def try_out(file: TFLiteModel, source: Lowered, order, timeout: float) -> list[str]:
+def try_out(file: TFLiteModel, source: Lowered, job, timeout: float) -> list[str]:
     """Run a file once, one with free sizes at several, and return what there is to say of it."""
     if any(info.free for info in file.inputs):
         return [_try_sizes(file, source, timeout)]
-    what = f"The first run of {source.name!r} in {order.format}"
+    what = f"The first run of {source.name!r} in {job.format}"
     try:
         worker.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
     except WorkerError as error:
-        raise diagnosis.cause_of_death(error, what, order, source.scopes, file.data) from error
+        raise diagnosis.cause_of_death(error, what, job, source.scopes, file.data) from error
     return []
 
 
@@ -44,11 +44,12 @@ def _try_sizes(file: TFLiteModel, source: Lowered, timeout: float) -> str:
     if not ran:
         raise ConversionError(
             f"The file of {source.name!r} with free sizes ({free}) runs at none of the sizes "
-            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with shapes=. The first error: {reason}"
+            f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with {argument('shapes')}. The first "
+            f"error: {reason}"
         )
     return (
         f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
-        f"{', '.join(ran)}; resize the inputs before a call, or fix them with shapes="
+        f"{', '.join(ran)}; resize the inputs before a call, or fix them with {argument('shapes')}"
     )
 
 
@@ -59,17 +60,18 @@ def check(file: TFLiteModel, source: Lowered):
     if file.wrong_scales:
         raise ConversionError(
             f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
-            "computes something else. For an LSTM, recurrent='unrolled' avoids it."
+            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids it."
         )
     if file.flex_ops and not request.flex:
         raise ConversionError(
             f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
-            "layers, or allow_flex=True for a file that needs the Flex delegate."
+            f"layers, or {argument('allow_flex', True)} for a file that needs the Flex delegate."
         )
     if file.custom_ops and not request.custom:
         raise ConversionError(
             f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
-            "replace the layers, or allow_custom=True if your application brings them."
+            f"replace the layers, or {argument('allow_custom', True)} if your application brings "
+            "them."
         )
     if request.format in INTEGER and not source.kept:
         left = _left_float(file, request.float_io)
@@ -77,15 +79,15 @@ def check(file: TFLiteModel, source: Lowered):
         if unread and not request.float_io:
             raise UnsupportedError(
                 f"{what}: nothing reads the input {', '.join(map(repr, unread))}, so there is no "
-                "scale for it. Build the model without it, or give float_io=True."
+                f"scale for it. Build the model without it, or give {argument('float_io', True)}."
             )
         if left:
             layers = {schema.layer_in(name, source.scopes) for name in left} - {None}
             where = f"of {', '.join(map(repr, sorted(layers)))} " if layers else ""
             raise ConversionError(
                 f"{what} left {len(left)} tensors {where}in floating point "
-                f"({', '.join(left[:3])}); use format='dynamic' if that is acceptable, name the "
-                "layers in skip= (int8), or replace them."
+                f"({', '.join(left[:3])}); use {argument('format', 'dynamic')} if that is "
+                f"acceptable, name the layers in {argument('skip')} (int8), or replace them."
             )
     if request.micro:
         tflm_kernels.check(file, source.scopes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import re
 from typing import Any
 
 import numpy as np
 
-from tfkd.errors import ConversionError, MissingDependencyError
+from tfkd.errors import ConversionError, MissingDependencyError, argument
 from tfkd.export.conversion import repairs
 from tfkd.export.conversion.recurrent import loop as looping
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
@@ -27,7 +28,7 @@ _LOST_IN_HALF = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class ConversionJob:
     """What the converter is to make of a SavedModel.
 
     Attributes:
@@ -64,52 +65,52 @@ class Order:
     structures: tuple[Any, Any] = (None, None)
 
 
-def convert(order: Order) -> tuple[bytes, list[str]]:
+def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     """Convert, and mend what the converter gets wrong.
 
     Returns:
-        The file, and what there is to say of it.
+        The file, and notes about it.
 
     Raises:
         ConversionError: if the converter refuses.
     """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(order.folder)
-    converter.allow_custom_ops = order.custom
+    converter = tf.lite.TFLiteConverter.from_saved_model(job.folder)
+    converter.allow_custom_ops = job.custom
     ops = tf.lite.OpsSet
     supported = [ops.TFLITE_BUILTINS]
-    if order.format not in ("float32", "int4"):
+    if job.format not in ("float32", "int4"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if order.format == "float16":
+    if job.format == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if order.format in ("int8", "int16x8"):
-        if order.format == "int16x8":
+    if job.format in ("int8", "int16x8"):
+        if job.format == "int16x8":
             supported = [ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
-        elif order.samples is not None:
+        elif job.samples is not None:
             supported = [ops.TFLITE_BUILTINS_INT8]
-        if not order.float_io or order.loop:
-            io_type = tf.int16 if order.format == "int16x8" else _byte_type(order)
+        if not job.float_io or job.loop:
+            io_type = tf.int16 if job.format == "int16x8" else _byte_type(job)
             converter.inference_input_type = converter.inference_output_type = io_type
-        if order.samples is not None:
-            converter.representative_dataset = lambda: _examples(order)
-    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * order.flex
+        if job.samples is not None:
+            converter.representative_dataset = lambda: _examples(job)
+    converter.target_spec.supported_ops = supported + [ops.SELECT_TF_OPS] * job.flex
     try:
         with _quiet(), _resets_between_examples():
-            data = _leave_float(converter, order) if order.kept else converter.convert()
+            data = _leave_float(converter, job) if job.kept else converter.convert()
     except ConversionError:
         raise
     except Exception as error:
         raise ConversionError(f"The converter refused the model: {_reason(error)}") from None
     notes: list[str] = []
-    if order.format == "int4":
-        data, notes = _four_bits(data, order.bits)
-    if order.format == "float16":
-        notes = _lost_in_half(data, order.folder)
-    if order.loop:
+    if job.format == "int4":
+        data, notes = _four_bits(data, job.bits)
+    if job.format == "float16":
+        notes = _lost_in_half(data, job.folder)
+    if job.loop:
         step = TFLiteModel(repairs.repaired(data))
-        data = looping.looped(step, order.loop, order.float_io)
-    return repairs.repaired(data, order.inputs, order.outputs, order.structures), notes
+        data = looping.looped(step, job.loop, job.float_io)
+    return repairs.repaired(data, job.inputs, job.outputs, job.structures), notes
 
 
 @contextlib.contextmanager
@@ -146,12 +147,12 @@ def _resets_between_examples():
         calibrator.Calibrator._feed_tensors = feed
 
 
-def _examples(order):
-    count = len(next(iter(order.samples.values())))
-    batch = order.batch or 1
+def _examples(job):
+    count = len(next(iter(job.samples.values())))
+    batch = job.batch or 1
     for start in range(0, count, batch):
         rows = np.arange(start, start + batch) % count
-        yield {name: values[rows] for name, values in order.samples.items()}
+        yield {name: values[rows] for name, values in job.samples.items()}
 
 
 def _reason(error: Exception) -> str:
@@ -161,8 +162,8 @@ def _reason(error: Exception) -> str:
     if flex and "Select" in text:
         names = flex.group(1) or flex.group(2)
         return (
-            f"TFLite has no operator for {names.strip()}. allow_flex=True keeps it as "
-            "TensorFlow's own, which runs on Android with the Flex delegate and on no "
+            f"TFLite has no operator for {names.strip()}. {argument('allow_flex', True)} keeps it "
+            "as TensorFlow's own, which runs on Android with the Flex delegate and on no "
             "microcontroller; otherwise replace the layer."
         )
     if "TensorListReserve" in text or "element_shape to be static" in text:
@@ -187,7 +188,7 @@ def try_out(data: bytes, micro: bool) -> None:
         runner(zeros)
 
 
-def _leave_float(converter, order: Order) -> bytes:
+def _leave_float(converter, job: ConversionJob) -> bytes:
     """Quantize everything but the named layers, with calibrated ranges or those of the graph.
 
     The converter's own switch for this is the deny list of its quantization debugger, which
@@ -197,16 +198,16 @@ def _leave_float(converter, order: Order) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    learned = order.samples is None
+    learned = job.samples is None
     if learned:
         converter.optimizations = []
         converter.inference_input_type = converter.inference_output_type = tf.float32
     else:
         converter._experimental_calibrate_only = True
     calibrated = converter.convert()
-    results = _results_of(schema.parse(calibrated), order.kept, empty=learned)
+    results = _results_of(schema.parse(calibrated), job.kept, empty=learned)
     denied = {name for names in results.values() for name in names}
-    io_type = tf.float32 if order.float_io and not order.loop else _byte_type(order)
+    io_type = tf.float32 if job.float_io and not job.loop else _byte_type(job)
     return bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
@@ -214,10 +215,10 @@ def _leave_float(converter, order: Order) -> bytes:
     )
 
 
-def _byte_type(order: Order):
+def _byte_type(job: ConversionJob):
     import tensorflow as tf
 
-    return tf.uint8 if order.uint8_io else tf.int8
+    return tf.uint8 if job.uint8_io else tf.int8
 
 
 def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
@@ -307,15 +308,28 @@ def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
     return {key: values[0] for key, values in found.items() if len(values) == 1}
 
 
+def _quantizer():
+    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of what it was before.
+
+    Until 0.10 the package was called ai-edge-quantizer.
+    """
+    failures = []
+    for package in ("litert_quantizer", "ai_edge_quantizer"):
+        try:
+            return tuple(
+                importlib.import_module(f"{package}.{name}") for name in ("qtyping", "quantizer")
+            )
+        except ImportError as error:
+            failures.append(str(error))
+    raise MissingDependencyError(
+        f"int4 files are made by litert-quantizer, which could not be imported ({failures[0]}), "
+        f"nor could its predecessor ai-edge-quantizer ({failures[1]}): pip install 'tfkd[int4]'."
+    )
+
+
 def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
-    """Round weights to 4 bits per channel with ai-edge-quantizer; arithmetic stays float."""
-    try:
-        from ai_edge_quantizer import qtyping, quantizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"int4 files are made by ai-edge-quantizer, which could not be imported ({error}): "
-            "pip install 'tfkd[int4]'."
-        ) from error
+    """Round weights to 4 bits per channel with litert-quantizer; arithmetic stays float."""
+    qtyping, quantizer = _quantizer()
     made = quantizer.Quantizer(bytearray(data))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
@@ -336,7 +350,7 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
         narrow = bytes(made.quantize().quantized_model)
     except Exception as error:
         raise ConversionError(
-            f"ai-edge-quantizer refused the model: {' '.join(str(error).split())[:300]}"
+            f"The 4-bit quantizer refused the model: {' '.join(str(error).split())[:300]}"
         ) from None
     model = schema.parse(narrow)
     wide = {name: name for name, width in bits.items() if width == 32}

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.errors import ConversionError, TfkdError, WorkerError
+from tfkd.errors import ConversionError, TfkdError, WorkerError, argument
 from tfkd.export.conversion import converter
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import run_on_zeros
@@ -16,39 +16,39 @@ _SECONDS = 300.0
 
 
 def cause_of_death(
-    error: WorkerError, what: str, order: converter.Order, scopes, data: bytes | None = None
+    error: WorkerError, what: str, job: converter.ConversionJob, scopes, data: bytes | None = None
 ) -> ConversionError:
     """Turn a death, a hang or exhausted memory into an error that helps.
 
     Args:
         error: What the sandbox saw.
         what: What was being done.
-        order: What was to be converted.
+        job: What was to be converted.
         scopes: The layers, as they begin the names of tensors.
         data: The file, if it was made, and running it was fatal.
     """
     message = f"{what} failed: {error}"
     if error.timed_out:
-        return ConversionError(f"{message} Give a larger timeout=, or fewer examples.")
+        return ConversionError(f"{message} Give a larger {argument('timeout')}, or fewer examples.")
     if "out of memory" in str(error).lower():
         return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
     if error.signal is None:
         return ConversionError(message)
     if data is not None:
         return ConversionError(f"{message} {_of_the_file(data, scopes)}")
-    loops = _loops(order, scopes) if order.samples is not None else ()
+    loops = _loops(job, scopes) if job.samples is not None else ()
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
-            "calibrated: take recurrent='unrolled', 'loop' or 'step', or replace the layer that "
-            "hides the loop by a Keras LSTM, GRU or SimpleRNN."
+            f"calibrated: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
+            "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN."
         )
     return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
 
 
-def _loops(order, scopes) -> list[str]:
+def _loops(job, scopes) -> list[str]:
     """Name the WHILE loops of what was to be calibrated."""
-    plain = dataclasses.replace(order, format="float32", samples=None, float_io=False, kept=())
+    plain = dataclasses.replace(job, format="float32", samples=None, float_io=False, kept=())
     try:
         data, _ = sandbox.shared().call(converter.convert, plain, timeout=_SECONDS)
     except TfkdError:
@@ -73,7 +73,7 @@ def _of_the_file(data: bytes, scopes) -> str:
     where = f"of the layer {layer!r}" if layer else f"that makes {tensor!r}"
     return (
         f"The kernel of {kind} {where} ends the process: take another format, or, in int8, leave "
-        "the layer float with skip=."
+        f"the layer float with {argument('skip')}."
     )
 
 

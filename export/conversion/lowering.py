@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.export.conversion import converter, tracing
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.plan import Plan, Working, needs_data
@@ -85,8 +85,9 @@ def lower(plan: Plan) -> Lowered:
     samples, outputs, loop = _in_form(form, plan, working)
     if request.uint8_io and outputs is not None:
         raise InputError(
-            "uint8_io does not go with the loop that recurrent='auto' took: give "
-            "recurrent='unrolled' or 'fused'."
+            f"{argument('uint8_io', alone=True)} does not go with the loop that "
+            f"{argument('recurrent', 'auto')} took: give {argument('recurrent', 'unrolled')} "
+            "or 'fused'."
         )
     given = {name: path for path, name in working.names.items()}
     return Lowered(
@@ -112,7 +113,7 @@ def _check_loops(model):
         for path, layer in graph.walk(model).layers
         if rewriting.is_loop(layer)
     ]
-    raise_all(problems, UnsupportedError, fix=rewriting.NO_LOOPS)
+    raise_all(problems, UnsupportedError, fix=rewriting.no_loops())
 
 
 def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str | None]:
@@ -129,7 +130,9 @@ def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str 
     )
     if learned and form == "fused" and request.recurrent == "auto":
         # Left float; its kernel's state would be given a scale, as if it were not.
-        form, note = "unrolled", "recurrent='auto' took unrolled for what skip= left float"
+        form = "unrolled"
+        auto, skip = argument("recurrent", "auto"), argument("skip")
+        note = f"{auto} took the unrolled form for the layers that {skip} leaves in float"
     if form is not None and request.batch is None and form != "step":
         raise UnsupportedError(
             f"The model {plan.name!r} has recurrent layers, which need a fixed batch: give a "
@@ -165,7 +168,8 @@ def _in_form(form: str | None, plan: Plan, working: Working):
         if steps is None:
             raise UnsupportedError(
                 f"The model {plan.name!r} runs over a free number of steps: fix it with "
-                "shapes={name: shape}, or take recurrent='step'."
+                f"{argument('shapes', like='{name: shape}')}, or take "
+                f"{argument('recurrent', 'step')}."
             )
     model, samples, outputs = step.step_model(working.model, plan.samples)
     working.replace(model)
@@ -181,7 +185,7 @@ def _to_tf_keras(working: Working, copied: bool = False) -> None:
         working.translate("tf_keras", copied=copied)
 
 
-def trace(source: Lowered, folder: str) -> tuple[converter.Order, list[str]]:
+def trace(source: Lowered, folder: str) -> tuple[converter.ConversionJob, list[str]]:
     """Write the SavedModel; return what to do with it, and what there is to say of it.
 
     Args:
@@ -204,7 +208,7 @@ def trace(source: Lowered, folder: str) -> tuple[converter.Order, list[str]]:
             held = ", ".join(map(repr, indices))
             notes.append(f"the input {held} holds indices and is int32, not 8 or 16 bits")
     ins, outs = plan.declared
-    order = converter.Order(
+    job = converter.ConversionJob(
         folder=folder,
         format=request.format,
         samples=None if samples is None else dict(zip(names, samples, strict=True)),
@@ -220,7 +224,7 @@ def trace(source: Lowered, folder: str) -> tuple[converter.Order, list[str]]:
         outputs=tuple(tracing.permuted(outputs, outs)),
         structures=plan.structures,
     )
-    return order, notes
+    return job, notes
 
 
 def _retyped(model, samples, dtypes: dict[str, str]) -> list[np.ndarray] | None:

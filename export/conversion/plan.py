@@ -11,7 +11,7 @@ import numpy as np
 
 from tfkd import translation
 from tfkd.data import Data, Samples
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion import tracing
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.recurrent import step
@@ -127,7 +127,7 @@ def plan(given, request: Request, data, twin: bool = False) -> Plan:
         given = _read(pathlib.Path(given), request.signature)
     elif request.signature is not None:
         raise InputError(
-            f"signature={request.signature!r} is for the path of a SavedModel, got "
+            f"{argument('signature', request.signature)} is for the path of a SavedModel, got "
             f"{type(given).__name__}."
         )
     if isinstance(given, tracing.SavedSignature):
@@ -176,7 +176,9 @@ def _read(path: pathlib.Path, key: str | None):
     if is_signature(path) or (key is not None and path.is_dir()):
         return tracing.SavedSignature(path, key)
     if key is not None:
-        raise InputError(f"{str(path)!r} has no signatures; signature= is for SavedModels.")
+        raise InputError(
+            f"{str(path)!r} has no signatures; {argument('signature')} is for SavedModels."
+        )
     return models.load_model(path)
 
 
@@ -186,11 +188,12 @@ def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
     if request.recurrent not in ("auto", "loop"):
         raise UnsupportedError(
             f"The SavedModel {signature.name!r} is a signature without layers, so "
-            f"recurrent={request.recurrent!r} finds none; give the Keras model."
+            f"{argument('recurrent', request.recurrent)} finds none; give the Keras model."
         )
     if request.skip or request.bits:
         raise UnsupportedError(
-            "skip= and bits= need the Keras model: a SavedModel names no layers."
+            f"{argument('skip')} and {argument('bits')} need the Keras model: a SavedModel names "
+            "no layers."
         )
     wanted = request.format in INTEGER
     samples, notes = _samples(signature, request, shapes, data, wanted, twin)
@@ -215,7 +218,11 @@ def _check_aware(request: Request):
             f"model to convert to {request.format}."
         )
     if request.skip:
-        raise InputError("A quantize-aware model is told so in quantize_aware(skip=...).")
+        skip = argument("skip", like="...", of="quantize_aware")
+        raise InputError(
+            f"The model is quantize-aware: its float layers are chosen with {skip}, before "
+            "training."
+        )
 
 
 def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
@@ -224,13 +231,13 @@ def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
     if data is None:
         if wanted and not twin:
             raise InputError(
-                f"{format} needs representative_data: 100 to 500 examples from the training "
-                "data, preprocessed as in training."
+                f"{format} needs {argument('representative_data', alone=True)}: 100 to 500 "
+                "examples from the training data, preprocessed as in training."
             )
         return None, []
     if not wanted:
         why = "this model has learned its ranges" if format == "int8" else f"{format} needs none"
-        return None, [f"representative_data was not used: {why}"]
+        return None, [f"{argument('representative_data', alone=True)} was not used: {why}"]
     in_order = False
     if request.recurrent == "step" and backends.flavour(model) is not None:
         shapes, in_order = step.data_shapes(model)

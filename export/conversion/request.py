@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.errors import InputError, MissingDependencyError
+from tfkd.errors import InputError, MissingDependencyError, argument
 from tfkd.export.conversion import tracing
 from tfkd.export.conversion.formats import FORMATS, INTEGER
 from tfkd.export.conversion.recurrent import choice
@@ -44,33 +44,45 @@ class Request:
             raise InputError(f"batch must be a whole number of at least 1, got {self.batch!r}.")
         if self.float_io and self.format not in INTEGER:
             raise InputError(
-                f"float_io is for integer files; {self.format} has float inputs anyway."
+                f"{argument('float_io', alone=True)} is for integer files; {self.format} has "
+                "float inputs anyway."
             )
         if self.uint8_io and (self.format != "int8" or self.float_io):
             raise InputError(
-                "uint8_io is for int8 files, and not with float_io; "
-                f"{'both were given' if self.float_io else f'{self.format} has no such ends'}."
+                f"{argument('uint8_io', alone=True)} is for int8 files, and not with "
+                f"{argument('float_io', alone=True)}; got "
+                f"{'both' if self.float_io else self.format}."
             )
         if self.uint8_io and self.recurrent in ("step", "loop"):
-            raise InputError(f"uint8_io does not go with recurrent={self.recurrent!r}.")
+            raise InputError(
+                f"{argument('uint8_io', alone=True)} does not go with "
+                f"{argument('recurrent', self.recurrent)}."
+            )
         if self.skip and self.format != "int8":
-            raise InputError(f"skip= leaves layers of an int8 file float, not of {self.format}.")
+            raise InputError(
+                f"{argument('skip')} leaves layers of an int8 file float, not of {self.format}."
+            )
         if self.bits and self.format != "int4":
-            raise InputError(f"bits= goes with format='int4', not {self.format!r}.")
+            raise InputError(
+                f"{argument('bits')} goes with {argument('format', 'int4')}, not {self.format!r}."
+            )
         for name, width in self.bits.items():
             if width not in (4, 8, 32):
-                raise InputError(f"bits= takes 4, 8 or 32 for {name!r}, got {width!r}.")
+                raise InputError(
+                    f"{argument('bits')} takes 4, 8 or 32 for {name!r}, got {width!r}."
+                )
         if self.micro and self.format in ("float16", "dynamic", "int4"):
             raise InputError(
                 f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
                 "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
             )
         if self.micro and (self.flex or self.custom):
-            raise InputError("micro=True goes with TFLite's own operators only.")
+            raise InputError(f"{argument('micro', True)} goes with TFLite's own operators only.")
         if self.micro and not micro_runtime.is_installed():
             raise MissingDependencyError(
-                "micro=True tries the file on TensorFlow Lite for Microcontrollers, which is not "
-                "installed; its wheel is for Linux x86-64: pip install 'tfkd[micro]'."
+                f"{argument('micro', True)} tries the file on TensorFlow Lite for "
+                "Microcontrollers, which is not installed; its wheels are nightly builds for "
+                "Linux x86-64: pip install 'tfkd[micro]'."
             )
 
 
@@ -82,8 +94,8 @@ def shapes_of(inputs, request: Request) -> list[tuple] | None:
     unknown = [name for name in request.shapes if name not in names]
     if unknown:
         raise InputError(
-            f"shapes= names the input {unknown[0]!r}, which the model has not; it has "
-            f"{', '.join(map(repr, names))}."
+            f"{argument('shapes')} names the input {unknown[0]!r}, which the model does not have; "
+            f"it has {', '.join(map(repr, names))}."
         )
     found = []
     for name, (_, shape) in zip(names, inputs, strict=True):
@@ -100,13 +112,13 @@ def shapes_of(inputs, request: Request) -> list[tuple] | None:
             None in pair or pair[0] == pair[1] for pair in zip(sizes[1:], shape[1:], strict=True)
         ):
             raise InputError(
-                f"shapes= must give {name!r} a size for each of {tuple(shape)}, the batch first, "
-                f"and change no fixed one; got {given!r}."
+                f"{argument('shapes')} must give {name!r} a size for each of {tuple(shape)}, the "
+                f"batch first, and change no fixed one; got {given!r}."
             )
         if sizes[0] not in (None, request.batch):
             raise InputError(
-                f"shapes= gives {name!r} a batch of {sizes[0]}, and batch= is {request.batch}: "
-                "give the same in both."
+                f"{argument('shapes')} gives {name!r} a batch of {sizes[0]}, and "
+                f"{argument('batch')} is {request.batch}: give the same in both."
             )
         found.append((shape[0], *tracing.filled([shape], [sizes])[0][1:]))
     return found

@@ -78,7 +78,7 @@ def to_tflite(
             the file's `notes` say what, `recurrent_forms` measures what the others cost.
         float_io: Keep input and output of an integer file in float32.
         uint8_io: Give input and output of an int8 file the type uint8, as cameras and older
-            applications have it; a QUANTIZE operator stands behind each.
+            applications have it; a QUANTIZE operator converts each.
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
             file, or regular expressions that match whole ones. Of a quantize-aware model,
             `quantize_aware(skip=...)` has them.
@@ -129,18 +129,18 @@ def to_tflite(
         warnings.warn(source.plan.warning, stacklevel=2)
     worker.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        order, notes = trace(source, folder)
+        job, notes = trace(source, folder)
         what = f"Converting {source.name!r} to {format}"
         try:
-            data, more = worker.shared().call(converter.convert, order, timeout=timeout)
+            data, more = worker.shared().call(converter.convert, job, timeout=timeout)
         except WorkerError as error:
-            raise diagnosis.cause_of_death(error, what, order, source.scopes) from error
+            raise diagnosis.cause_of_death(error, what, job, source.scopes) from error
         file = TFLiteModel(data)
         audit.check(file, source)
         if file.flex_ops or file.custom_ops:
             more.append("not run: no interpreter here has its operators")
         else:
-            more += audit.try_out(file, source, order, timeout)
+            more += audit.try_out(file, source, job, timeout)
     if format in _NARROW and not file.hybrid_ops:
         more.append(
             f"no weight got fewer than 32 bits: in {format} those of fewer than "
@@ -191,7 +191,7 @@ def float_twin(
     )
     source = lower(plan(model, request, None, twin=True))
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
-        order, _ = trace(source, folder)
-        order = dataclasses.replace(order, format="float32", kept=())
-        data, _ = worker.shared().call(converter.convert, order, timeout=_TWIN_SECONDS)
+        job, _ = trace(source, folder)
+        job = dataclasses.replace(job, format="float32", kept=())
+        data, _ = worker.shared().call(converter.convert, job, timeout=_TWIN_SECONDS)
     return TFLiteModel(data)

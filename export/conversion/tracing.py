@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.escaping import identifiers
 from tfkd.loading import signatures
 from tfkd.model import backends, graph
@@ -356,7 +356,8 @@ def _check_static(name, inputs):
     free = [f"{input_name} {shape}" for input_name, shape in inputs if None in shape[1:]]
     if free:
         raise InputError(
-            f"The model {name!r} has inputs of free size ({', '.join(free)}); this file must "
-            "be static: fix them with shapes={name: shape}, or, for a recurrent model over a "
-            "sequence of any length, take recurrent='step'; float files for phones may be free."
+            f"The model {name!r} has inputs of free size ({', '.join(free)}); this file must be "
+            f"static: fix them with {argument('shapes', like='{name: shape}')}, or, for a "
+            "recurrent model over a sequence of any length, take "
+            f"{argument('recurrent', 'step')}; float files for phones may be free."
         )

@@ -23,7 +23,7 @@ import shutil
 import signal
 import subprocess
 
-from tfkd.errors import InputError, TfkdError, UnsupportedError, WorkerError, raise_all
+from tfkd.errors import InputError, TfkdError, UnsupportedError, WorkerError, argument, raise_all
 from tfkd.export.latency.results import Benchmark, Latency
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
@@ -284,7 +284,7 @@ def run(
     """
     files = _by_name(files)
     progress = progress or (lambda stage, done, total: None)
-    commands(files, **options)  # a wrong option is told before a device is looked for
+    commands(files, **options)  # a wrong option is an error before a device is looked for
     problems = [
         f"there is no file {path!r} to measure"
         for path in files.values()
@@ -427,16 +427,18 @@ def device(adb: str = "adb", serial: str | None = None) -> dict[str, str]:
 
 def _check(device_folder, threads, engine, min_runs, min_seconds, max_seconds) -> None:
     problems = [
-        f"{name} must be an integer of at least 1, got {value!r}"
+        f"{argument(name, alone=True)} must be an integer of at least 1, got {value!r}"
         for name, value in (("threads", threads), ("min_runs", min_runs))
         if not isinstance(value, int) or value < 1
     ]
     if engine not in ENGINES:
-        problems.append(f"engine must be one of {tuple(ENGINES)}, got {engine!r}")
+        problems.append(
+            f"{argument('engine', alone=True)} must be one of {tuple(ENGINES)}, got {engine!r}"
+        )
     if not 0 <= min_seconds <= max_seconds:
         problems.append(
-            "min_seconds must be at least 0 and at most max_seconds, "
-            f"got {min_seconds!r} and {max_seconds!r}"
+            f"{argument('min_seconds', alone=True)} must be at least 0 and at most "
+            f"{argument('max_seconds', alone=True)}, got {min_seconds!r} and {max_seconds!r}"
         )
     if not device_folder.startswith("/"):
         problems.append(f"device_folder must be an absolute path, got {device_folder!r}")
@@ -464,8 +466,8 @@ def _ready_device(adb: str, serial: str | None) -> str:
     serial = serial or os.environ.get("ANDROID_SERIAL")
     if not states:
         raise InputError(
-            "No Android device answers adb; connect one with USB debugging allowed and look "
-            "whether `adb devices` lists it."
+            "No Android device answers adb; connect one with USB debugging allowed and check "
+            "that `adb devices` lists it."
         )
     if serial is None and len(states) > 1:
         raise InputError(f"Several Android devices answer adb; give the serial of one of {known}.")
@@ -485,7 +487,7 @@ def _measured(command: list[str], timeout: float, gpu: bool) -> dict:
     if gpu and _NOT_DELEGATED.search(result["delegate"] or ""):
         raise UnsupportedError(
             f"The GPU did not run this model, the times are the CPU's ({result['delegate']}); "
-            "measure it with engine='xnnpack'."
+            f"measure it with {argument('engine', 'xnnpack')}."
         )
     return result
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError, WorkerError, raise_all
+from tfkd.errors import InputError, TfkdError, WorkerError, argument, raise_all
 from tfkd.export.latency import candidates, statistics, timed_calls
-from tfkd.export.latency.candidates import Subject
+from tfkd.export.latency.candidates import Candidate
 from tfkd.export.latency.results import Benchmark, Latency, Ratio
 from tfkd.export.runtime import host, worker
 from tfkd.export.runtime.interpreter import LITERT_ENGINES, check_engine
@@ -43,8 +43,8 @@ _WARM_UP_SECONDS = 0.5
 _WARM_UP_AGAIN_SECONDS = 0.1
 _START_SECONDS = 120.0
 _GRACE_SECONDS = 5.0
-# What is told when it is exceeded: cores used by others or taken by the host, and half the
-# width of an interval.
+# Limits whose excess is a warning: cores used by others or taken by the host, and half the width
+# of an interval.
 _BUSY, _STOLEN, _WIDE = 0.2, 0.05, 0.05
 
 
@@ -121,7 +121,7 @@ def benchmark(
     }
     failures: dict[str, TfkdError] = {}
     with tempfile.TemporaryDirectory() as folder:
-        found: list[Subject] = []
+        found: list[Candidate] = []
         for name, model in models.items():
             try:
                 given = _inputs_of(name, inputs, models)
@@ -129,8 +129,8 @@ def benchmark(
                 one = candidates.of_model(name, model, given, *settings_of_it, seed, folder)
                 if not isolate and len(threads) > 1 and one[0].engine == "keras":
                     raise InputError(
-                        "TensorFlow sets its threads once in a process: give isolate=True to "
-                        "measure a Keras model with several."
+                        "TensorFlow sets its threads once in a process: give "
+                        f"{argument('isolate', True)} to measure a Keras model with several."
                     )
                 found += one
             except TfkdError as error:
@@ -140,10 +140,10 @@ def benchmark(
         used = session.run(progress or (lambda stage, done, total: None))
         meanwhile = others.since(used)
     failures.update(session.failures(len(models) > 1 or len(found) > 1))
-    measured = [subject for subject in found if subject.error is None]
+    measured = [candidate for candidate in found if candidate.error is None]
     if not measured:
         raise next(iter(failures.values()))
-    results = tuple(subject.result(seed) for subject in measured)
+    results = tuple(candidate.result(seed) for candidate in measured)
     result = Benchmark(
         results=results,
         ratios=tuple(_ratios(measured, results, baseline, seed)),
@@ -159,25 +159,25 @@ def benchmark(
 
 
 class _Session:
-    """All subjects, process after process."""
+    """All candidates, process after process."""
 
-    def __init__(self, subjects, min_runs, min_seconds, max_seconds, processes, isolate):
-        self.subjects, self.isolate, self.processes = subjects, isolate, processes
-        for key, subject in enumerate(subjects):
-            subject.key = key
+    def __init__(self, candidates, min_runs, min_seconds, max_seconds, processes, isolate):
+        self.candidates, self.isolate, self.processes = candidates, isolate, processes
+        for key, candidate in enumerate(candidates):
+            candidate.key = key
         self.min_runs, self.min_seconds, self.max_seconds = min_runs, min_seconds, max_seconds
         self.turns = 1
         self.clock_us: float | None = None
 
     @property
-    def alive(self) -> list[Subject]:
-        return [subject for subject in self.subjects if subject.error is None]
+    def alive(self) -> list[Candidate]:
+        return [candidate for candidate in self.candidates if candidate.error is None]
 
     def failures(self, several: bool) -> dict[str, TfkdError]:
         return {
-            subject.label if several else subject.name: subject.error
-            for subject in self.subjects
-            if subject.error is not None
+            candidate.label if several else candidate.name: candidate.error
+            for candidate in self.candidates
+            if candidate.error is not None
         }
 
     def run(self, progress) -> float:
@@ -190,8 +190,8 @@ class _Session:
                 if process == 0:
                     self._plan()
                 for turn in range(self.turns):
-                    for subject in self.alive[:: 1 if turn % 2 == 0 else -1]:
-                        self._turn(subject)
+                    for candidate in self.alive[:: 1 if turn % 2 == 0 else -1]:
+                        self._turn(candidate)
                     done = process * self.turns + turn + 1
                     progress("benchmark", done, self.processes * self.turns)
                 used += self._close()
@@ -202,29 +202,31 @@ class _Session:
     def _open(self, stack, first: bool):
         """Open every model in a fresh process and warm it up."""
         shared = None if self.isolate else stack.enter_context(worker.Worker())
-        for subject in self.alive:
-            subject.worker = shared or stack.enter_context(worker.Worker())
-            subject.worker.start()  # all import at the same time
-        for subject in self.alive:
-            call = functools.partial(self._call, subject)
-            clock = call(timed_calls.ready, subject.engine == "keras", timeout=_START_SECONDS)
-            function, *arguments = subject.opening
-            told = call(function, subject.key, *arguments) or {}
+        for candidate in self.alive:
+            candidate.worker = shared or stack.enter_context(worker.Worker())
+            candidate.worker.start()  # all import at the same time
+        for candidate in self.alive:
+            call = functools.partial(self._call, candidate)
+            clock = call(timed_calls.ready, candidate.engine == "keras", timeout=_START_SECONDS)
+            function, *arguments = candidate.opening
+            told = call(function, candidate.key, *arguments) or {}
             least = _WARM_UP_SECONDS if first else _WARM_UP_AGAIN_SECONDS
-            told |= call(timed_calls.warm_up, subject.key, least) or {}
-            if subject.error is None and told["runs"] < 1:
-                subject.error = WorkerError(
-                    f"{subject.name}: the child process gave no valid answer, a warm-up without "
+            told |= call(timed_calls.warm_up, candidate.key, least) or {}
+            if candidate.error is None and told["runs"] < 1:
+                candidate.error = WorkerError(
+                    f"{candidate.name}: the child process gave no valid answer, a warm-up without "
                     "a call."
                 )
-            if subject.error is None:
+            if candidate.error is None:
                 self.clock_us = clock
-                subject.told.append(told)
-                subject.times.append([])
+                candidate.told.append(told)
+                candidate.times.append([])
 
     def _plan(self):
         """Set the turns of each process, the same for all, and the calls of a turn."""
-        calls = {subject: max(subject.told[0]["call_us"], 0.1) / 1e6 for subject in self.alive}
+        calls = {
+            candidate: max(candidate.told[0]["call_us"], 0.1) / 1e6 for candidate in self.alive
+        }
         if not calls:
             return
         # One turn in all would have no interval.
@@ -234,62 +236,62 @@ class _Session:
             wanted = math.ceil(max(self.min_runs, self.min_seconds / call) / self.processes)
             possible = int(self.max_seconds / call / self.processes)
             self.turns = max(least, min(self.turns, wanted, possible))
-        for subject, call in calls.items():
+        for candidate, call in calls.items():
             wanted = max(self.min_runs, 1.1 * self.min_seconds / call)
             wanted = min(wanted, self.max_seconds / call) / (self.processes * self.turns)
-            subject.count = max(1, math.ceil(wanted))
+            candidate.count = max(1, math.ceil(wanted))
 
-    def _turn(self, subject):
-        call_us = subject.told[-1]["call_us"]
-        times = self._call(subject, timed_calls.turn, subject.key, subject.count, call_us)
+    def _turn(self, candidate):
+        call_us = candidate.told[-1]["call_us"]
+        times = self._call(candidate, timed_calls.turn, candidate.key, candidate.count, call_us)
         if times is None:
             return
-        if (times.dtype, times.shape) != (np.int64, (subject.count,)):
-            subject.error = WorkerError(
-                f"{subject.name}: the child process gave no valid answer, {times.dtype} "
-                f"{times.shape} in place of {subject.count} times."
+        if (times.dtype, times.shape) != (np.int64, (candidate.count,)):
+            candidate.error = WorkerError(
+                f"{candidate.name}: the child process gave no valid answer, {times.dtype} "
+                f"{times.shape} in place of {candidate.count} times."
             )
             return
-        subject.times[-1].append(times / 1e3)
+        candidate.times[-1].append(times / 1e3)
 
     def _close(self) -> float:
         seconds = {}
-        for subject in self.alive:
-            told = self._call(subject, timed_calls.close, subject.key)
+        for candidate in self.alive:
+            told = self._call(candidate, timed_calls.close, candidate.key)
             if told is None:
                 continue
-            seconds[subject.worker] = told.pop("processor_seconds")
+            seconds[candidate.worker] = told.pop("processor_seconds")
             if not self.isolate:  # it is that of all
                 told = dict.fromkeys(told)
-            subject.told[-1] |= told
+            candidate.told[-1] |= told
         return sum(seconds.values())
 
-    def _call(self, subject, function, *arguments, timeout=None):
-        """Run a step of one subject in its process; what goes wrong is its own failure."""
-        if subject.error is not None:
+    def _call(self, candidate, function, *arguments, timeout=None):
+        """Run a step of one candidate in its process; what goes wrong is its own failure."""
+        if candidate.error is not None:
             return None
         limit = self.max_seconds + _GRACE_SECONDS if timeout is None else timeout
         try:
-            return subject.worker.call(function, *arguments, timeout=limit)
+            return candidate.worker.call(function, *arguments, timeout=limit)
         except TfkdError as error:
-            subject.error = _named_error(subject.name, error)
+            candidate.error = _named_error(candidate.name, error)
             if getattr(error, "timed_out", False):
-                subject.error = WorkerError(
-                    f"{subject.error} Opening it with its first call, or a turn, may take "
-                    f"max_seconds={self.max_seconds:g}.",
+                candidate.error = WorkerError(
+                    f"{candidate.error} Opening it with its first call, or a turn, may take "
+                    f"{argument('max_seconds', self.max_seconds)}.",
                     timed_out=True,
                 )
-            if not self.isolate and not subject.worker.alive:
+            if not self.isolate and not candidate.worker.alive:
                 for other in self.alive:
-                    other.error = subject.error
+                    other.error = candidate.error
             return None
 
 
-def _ratios(subjects, results, baseline, seed):
+def _ratios(candidates, results, baseline, seed):
     """Compare with the baseline in the same setting, and with a model's own first setting."""
-    pairs = list(zip(subjects, results, strict=True))
-    for subject, result in pairs:
-        if subject.name != baseline:
+    pairs = list(zip(candidates, results, strict=True))
+    for candidate, result in pairs:
+        if candidate.name != baseline:
             of_baseline = [pair for pair in pairs if pair[0].name == baseline]
             same = [
                 other
@@ -297,23 +299,25 @@ def _ratios(subjects, results, baseline, seed):
                 if its.threads == result.threads
                 and ("keras" in (its.engine, result.engine) or its.engine == result.engine)
             ]
-            same.sort(key=lambda other: other.batch != subject.batch)
+            same.sort(key=lambda other: other.batch != candidate.batch)
             for other in same[:1]:
                 by_example = f", batch {other.batch}, an example"
-                against = other.name + by_example * (other.batch != subject.batch)
-                yield _ratio(subject, other, against, seed)
-        first, first_result = next(pair for pair in pairs if pair[0].name == subject.name)
-        if first is not subject:
-            yield _ratio(subject, first, _difference(result, first_result), seed)
+                against = other.name + by_example * (other.batch != candidate.batch)
+                yield _ratio(candidate, other, against, seed)
+        first, first_result = next(pair for pair in pairs if pair[0].name == candidate.name)
+        if first is not candidate:
+            yield _ratio(candidate, first, _difference(result, first_result), seed)
 
 
-def _ratio(subject, other, against, seed) -> Ratio:
-    ratio, ci95 = statistics.ratio(subject.turns / subject.batch, other.turns / other.batch, seed)
+def _ratio(candidate, other, against, seed) -> Ratio:
+    ratio, ci95 = statistics.ratio(
+        candidate.turns / candidate.batch, other.turns / other.batch, seed
+    )
     return Ratio(
-        name=subject.name,
-        engine=subject.engine,
-        threads=subject.threads,
-        batch=subject.batch,
+        name=candidate.name,
+        engine=candidate.engine,
+        threads=candidate.threads,
+        batch=candidate.batch,
         baseline=other.name,
         against=against,
         ratio=ratio,
@@ -339,7 +343,7 @@ def _warnings(results, before, meanwhile):
     if results[0].processes == 1:
         yield "One process: the intervals miss that processes differ, and are too narrow."
     if most > cores:
-        yield f"threads={most} on {cores} cores: threads wait for each other."
+        yield f"{most} threads on {cores} cores wait for each other."
     if (meanwhile["others"] or 0.0) > _BUSY:
         yield (
             f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; ratios bear "
@@ -353,8 +357,8 @@ def _warnings(results, before, meanwhile):
     wide = [f"{label} to {width:.0%}" for label, width in known.items() if width > _WIDE]
     if wide:
         yield (
-            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise min_seconds, or "
-            "measure on a quieter machine."
+            f"Medians known no better than {_WIDE:.0%}: {', '.join(wide)}; raise "
+            f"{argument('min_seconds', alone=True)}, or measure on a quieter machine."
         )
     moving = [result.label for result in results if not result.settled]
     if moving:
@@ -395,7 +399,7 @@ def _sequence(value) -> tuple:
 
 def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, processes):
     problems = [
-        f"{name} must be an integer of at least {least}, got {value!r}"
+        f"{argument(name, alone=True)} must be an integer of at least {least}, got {value!r}"
         for name, values, least in (
             ("threads", threads, 1),
             ("batch", [batch for batch in batches if batch is not None], 1),
@@ -406,7 +410,7 @@ def _check_numbers(threads, batches, min_runs, min_seconds, max_seconds, process
         if not isinstance(value, int) or isinstance(value, bool) or value < least
     ]
     problems += [
-        f"{name} must be a number of seconds > 0, got {value!r}"
+        f"{argument(name, alone=True)} must be a number of seconds > 0, got {value!r}"
         for name, value in (("min_seconds", min_seconds), ("max_seconds", max_seconds))
         if not isinstance(value, (int, float)) or not 0 < value < math.inf
     ]

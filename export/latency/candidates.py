@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.export.latency import operators, statistics, timed_calls
 from tfkd.export.latency.results import Latency
 from tfkd.export.runtime import worker
@@ -16,7 +16,7 @@ from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends, binding, graph
 
 
-class Subject:
+class Candidate:
     """A model in one setting: how it is opened, and what was measured so far."""
 
     key: int  # by which its process knows it
@@ -33,7 +33,7 @@ class Subject:
     @property
     def label(self) -> str:
         """Name and setting."""
-        return f"{self.name} ({self.engine}, threads={self.threads}, batch={self.batch})"
+        return f"{self.name} ({self.engine}, threads {self.threads}, batch {self.batch})"
 
     @property
     def turns(self) -> np.ndarray:
@@ -88,7 +88,7 @@ class Subject:
         )
 
 
-def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> list[Subject]:
+def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> list[Candidate]:
     """Return a model in every setting, its inputs checked.
 
     Args:
@@ -116,7 +116,7 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
                 for count in threads:
                     opening = (timed_calls.open_file, model.data, arrays, engine, count, times)
                     found.append(
-                        Subject(
+                        Candidate(
                             name,
                             engine,
                             count,
@@ -146,7 +146,7 @@ def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
         arrays = _keras_arrays(graph.walk(model), inputs, batch, seed)
         arrays = dict(zip(names, arrays, strict=True))
         found += [
-            Subject(
+            Candidate(
                 name,
                 "keras",
                 count,
@@ -181,11 +181,12 @@ def _times(file: TFLiteModel, batch: int | None) -> int:
     if batch % own:
         raise InputError(
             f"batch must be a multiple of the file's own, {own}, got {batch}; export it with "
-            f"batch={batch}."
+            f"{argument('batch', batch, of='to_tflite')}."
         )
     if file.keeps_state or file.states:
         raise InputError(
-            f"A file with a state takes its own batch alone, {own}; export it with batch={batch}."
+            f"A file with a state takes its own batch alone, {own}; export it with "
+            f"{argument('batch', batch, of='to_tflite')}."
         )
     return batch // own
 
@@ -197,7 +198,8 @@ def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
     free = [info.name for info in file.inputs if info.free]
     if free:
         raise InputError(
-            f"The input {free[0]!r} has a free size: give inputs= of the size to be measured."
+            f"The input {free[0]!r} has a free size: give {argument('inputs')} of the size to be "
+            "measured."
         )
     file._check_call(times)
     rng = np.random.default_rng(seed)

@@ -96,7 +96,7 @@ class Step:
     """What the profiler tells of one operator.
 
     Attributes:
-        graph: Index of the graph that it stands in.
+        graph: Index of the graph that it belongs to.
         tag: The operator, or the delegate's name for one of its own.
         index: Its place in that graph; `None` for a delegate's own.
         calls: How often a run calls it: more than once in a loop.
@@ -436,5 +436,5 @@ def _text(address: int) -> str:
 def nonsense(what: str) -> WorkerError:
     """Return the error for what no profiler that works can tell."""
     return WorkerError(
-        f"LiteRT's profiler told of {what}, which can't be; `benchmark` times whole calls."
+        f"LiteRT's profiler reported {what}, which is impossible; `benchmark` times whole calls."
     )

@@ -197,7 +197,7 @@ class Counter:
         return self.model.buffers[graph.tensors[index].buffer].data
 
     def _doubtful(self, number: int) -> set[int]:
-        """Find the tensors whose size at run time need not be the one that stands in the file.
+        """Find the tensors whose size at run time may differ from the one in the file.
 
         The converter writes 1 for a size that is free. That is right for a free batch, and for
         what follows from it alone.

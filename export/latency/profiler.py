@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.errors import InputError, UnsupportedError, WorkerError, argument
 from tfkd.escaping import printable
 from tfkd.export.latency import litert_profiler, operators
 from tfkd.export.runtime import worker as sandbox
@@ -40,7 +40,7 @@ class Row:
     Attributes:
         op: The operator, or XNNPACK's name for one of its own.
         operator: Which of the file's it is; `None` for one of XNNPACK's that stands for no
-            kernel, or where it can't be told for which.
+            kernel, or for an unknown one.
         calls: How often a call of the file runs it: more than once in a loop.
         us: Microseconds, all calls together. XNNPACK counts whole ones and drops the rest.
         share: Of the whole call, or of all rows together where profiling makes those longer.
@@ -130,7 +130,7 @@ class Profile(Printed):
         if self.engine == "xnnpack" and self.rest_us > self.total_us / 2:
             text.append(
                 "XNNPACK counts whole microseconds and drops the rest: most rows are too short.\n"
-                "engine='builtin' has finer times, of other kernels."
+                f"{argument('engine', 'builtin')} has finer times, of other kernels."
             )
         return "\n".join(text)
 
@@ -187,8 +187,8 @@ def profile(
     operators.check_file(file)
     if engine == "reference":
         raise InputError(
-            "LiteRT's profiler has no reference kernels; take engine='builtin', TensorFlow "
-            "Lite's own without XNNPACK, or engine='xnnpack'."
+            f"LiteRT's profiler has no reference kernels; take {argument('engine', 'builtin')}, "
+            f"TensorFlow Lite's own without XNNPACK, or {argument('engine', 'xnnpack')}."
         )
     check_engine(engine, litert_profiler.ENGINES)
     for name, value in (("threads", threads), ("runs", 1 if runs is None else runs)):
@@ -202,8 +202,8 @@ def profile(
     ]
     if free:
         raise UnsupportedError(
-            f"The input {schema.name_of(main.tensors[free[0]])!r} has a free size, so a call "
-            "of this file is no certain work; convert the model with fixed sizes."
+            f"The input {schema.name_of(main.tensors[free[0]])!r} has a free size, so the "
+            "work of a call is not fixed; convert the model with fixed sizes."
         )
     arguments = (
         file.data,

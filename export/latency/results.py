@@ -46,7 +46,7 @@ class Latency:
         processes: In how many processes it was measured, one after the other.
         settled: Whether the level had settled when the clock was started.
         model_bytes: Size of the file, of a Keras model's weights.
-        macs: Multiply-accumulates of one call, `None` where they can't be told.
+        macs: Multiply-accumulates of one call, `None` where unknown.
         init_footprint_bytes: Memory that opening took.
         overall_footprint_bytes: Memory taken until the end.
         peak_rss_bytes: Largest resident memory of a process that ran only this model, the

@@ -10,7 +10,7 @@ import typing
 
 import numpy as np
 
-from tfkd.errors import ConversionError
+from tfkd.errors import ConversionError, argument
 from tfkd.export.runtime import worker
 from tfkd.export.runtime.interpreter import open_interpreter
 
@@ -218,7 +218,8 @@ def _check_rows(interpreter, rows: int) -> None:
     if any(not shape or shape[0] != rows for shape in shapes):
         raise ConversionError(
             f"The file has its batch built in: given {rows} examples it makes outputs of shape "
-            f"{', '.join(map(str, shapes))}; export it with batch={rows}."
+            f"{', '.join(map(str, shapes))}; export it with "
+            f"{argument('batch', rows, of='to_tflite')}."
         )
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import operator
 import re
 
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, argument, raise_all
 from tfkd.tables import Printed
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
@@ -95,7 +95,8 @@ def fits(
 
     Args:
         file_bytes: Of the `.tflite` file.
-        arena_bytes: Of the arena, with its margin: `Proof.arena_bytes + Proof.margin_bytes`.
+        arena_bytes: Of the arena with its margin, `arena_bytes + margin_bytes` of a
+            `MicroEvaluation`.
         flash: Bytes of flash, as a number or as text such as `"512k"` or `"1M"` (k = KB = KiB =
             1,024 bytes, M = 1,024²).
         ram: Bytes of contiguous RAM, likewise.
@@ -123,7 +124,8 @@ def fits(
         ram = known.ram_bytes
     if flash is None and ram is None:
         raise InputError(
-            f"Give flash=, ram= or board= (one of {', '.join(BOARDS)}): there is nothing to fit in."
+            f"Give {argument('flash')}, {argument('ram')} or {argument('board')} (one of "
+            f"{', '.join(BOARDS)}): there is nothing to fit in."
         )
     pair = reserve if isinstance(reserve, (tuple, list)) else (reserve, reserve)
     if len(pair) != 2:
@@ -191,7 +193,7 @@ def _find(board) -> Board | None:
     if str(board).lower() not in BOARDS:
         raise InputError(
             f"No board is called {board!r}; known are {', '.join(BOARDS)}. For another one give "
-            "flash= and ram=."
+            f"{argument('flash')} and {argument('ram')}."
         )
     return BOARDS[str(board).lower()]
 

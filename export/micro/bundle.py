@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfkd import _version
-from tfkd.errors import ConversionError, InputError, UnsupportedError, raise_all
+from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
 from tfkd.escaping import in_markdown, printable
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
@@ -85,7 +85,7 @@ class MicroBundle(Printed):
     files: dict[str, int]
     ops: tuple[str, ...]
     arena_bytes: int
-    proof: evaluation.Proof | None
+    proof: evaluation.MicroEvaluation | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the bundle as plain values, without the golden example."""
@@ -179,7 +179,7 @@ def micro_bundle(
         if tflm_kernels.NPU in file.ops:
             golden = evaluation._random_call(file) if x is None else file.first_call(x), None
         elif arena_bytes is None or evaluation.is_installed():
-            proof = evaluation.prove(file, x, y)
+            proof = evaluation.evaluate_on_tflm(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
         else:
             golden = _reference(file, x)
@@ -217,7 +217,7 @@ def _file(model) -> TFLiteModel:
     if backends.flavour(model) is not None:
         raise InputError(
             f"micro_bundle takes a .tflite file, got the Keras model {model.name!r}; call "
-            "to_tflite(model, 'int8', data, micro=True) first."
+            f"to_tflite(model, 'int8', data, {argument('micro', True)}) first."
         )
     raise InputError(
         "micro_bundle takes a TFLiteModel or the path of a .tflite file, got "
@@ -242,11 +242,11 @@ def _flaws_of_name(name):
     if not isinstance(name, str):
         yield f"name must be a C identifier, got {type(name).__name__}"
     elif name in _KEYWORDS.split():
-        yield f"name={name!r} is a word of C++; {name + '_net'!r} would do"
+        yield f"{argument('name', name)} is a word of C++; {name + '_net'!r} would do"
     elif not _NAME.fullmatch(name):
         yield (
-            f"name={name!r} is no C identifier of letters, digits and single underscores inside; "
-            f"{clean_name(name)!r} would do"
+            f"{argument('name', name)} is no C identifier of letters, digits and single "
+            f"underscores inside; {clean_name(name)!r} would do"
         )
 
 
@@ -286,14 +286,14 @@ def _tensors(file: TFLiteModel):
             elif info.free:
                 flaws.append(
                     f"the {what} {info.name!r}, {info.sizes}, has a free size: fix it with "
-                    "to_tflite(..., shapes=)"
+                    f"{argument('shapes', of='to_tflite')}"
                 )
             elif 0 in info.shape:
                 flaws.append(f"the {what} {info.name!r}, {list(info.shape)}, holds no numbers")
     if "VAR_HANDLE" in file.ops:
         flaws.append(
             "the file keeps its state in variables (VAR_HANDLE), which the bundle's main.cc does "
-            "not set up: convert with recurrent='step' or without stateful=True"
+            f"not set up: convert with {argument('recurrent', 'step')} or without stateful=True"
         )
     raise_all(flaws, UnsupportedError)
     return [_Tensor(info) for info in file.inputs], [_Tensor(info) for info in file.outputs]
@@ -330,16 +330,22 @@ def _classes(names, outputs, states) -> _Classes | None:
     if names is None:
         return None
     if not isinstance(names, (list, tuple, np.ndarray)):
-        raise InputError(f"class_names must be a list of strings, got {names!r}.")
+        raise InputError(
+            f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}."
+        )
     names = list(names)
     wrong = [name for name in names if not isinstance(name, str)]
-    flaws = [f"class_names must be strings, got {wrong[:3]}"] if wrong else []
+    flaws = (
+        [f"{argument('class_names', alone=True)} must be strings, got {wrong[:3]}"] if wrong else []
+    )
     twice = [] if wrong else sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        flaws.append(f"class_names has {twice[:3]} more than once")
+        flaws.append(f"{argument('class_names', alone=True)} has {twice[:3]} more than once")
     bad = [name for name in names if isinstance(name, str) and not _is_text(name)]
     if bad:
-        flaws.append(f"class_names has {bad[:3]}, which no C string can hold")
+        flaws.append(
+            f"{argument('class_names', alone=True)} has {bad[:3]}, which no C string can hold"
+        )
     widths = [
         (i, tensor.info.shape[-1] if tensor.info.shape else 1)
         for i, tensor in enumerate(outputs)
@@ -348,7 +354,10 @@ def _classes(names, outputs, states) -> _Classes | None:
     fitting = [i for i, width in widths if width == len(names)]
     if not fitting:
         known = ", ".join(f"{outputs[i].info.name!r} has {width}" for i, width in widths)
-        flaws.append(f"class_names has {len(names)} names, and the output {known} numbers")
+        flaws.append(
+            f"{argument('class_names', alone=True)} has {len(names)} names, and the output "
+            f"{known} numbers"
+        )
     raise_all(flaws, fix="Give one name per number of the output's last dimension.")
     return _Classes(tuple(map(str, names)), fitting[0])
 
@@ -383,7 +392,9 @@ def _preprocessing(given) -> _Preprocessing:
         return _Preprocessing(tuple(given.splitlines()))
     if not isinstance(given, dict):
         kind = type(given).__name__
-        return _Preprocessing(flaws=(f"preprocessing must be a text or a dict, got {kind}",))
+        return _Preprocessing(
+            flaws=(f"{argument('preprocessing', alone=True)} must be a text or a dict, got {kind}",)
+        )
     lines, constants, flaws = [], [], []
     for key, value in given.items():
         if isinstance(value, str):
@@ -395,15 +406,27 @@ def _preprocessing(given) -> _Preprocessing:
         except ValueError:  # rows of different lengths
             values = np.asarray(None)
         if not re.fullmatch(r"[A-Za-z0-9]+", name):
-            flaws.append(f"preprocessing has the key {key!r}, which makes no C identifier")
+            flaws.append(
+                f"{argument('preprocessing', alone=True)} has the key {key!r}, which makes no C "
+                "identifier"
+            )
         elif name in {constant.name for constant in constants}:
-            flaws.append(f"preprocessing has two keys that both become kPreprocessing{name}")
+            flaws.append(
+                f"{argument('preprocessing', alone=True)} has two keys that both become "
+                f"kPreprocessing{name}"
+            )
         elif values.dtype.kind not in "biuf" or values.ndim > 1 or not values.size:
-            flaws.append(f"preprocessing[{key!r}] must be a number, a list of numbers or a text")
+            flaws.append(
+                f"{argument('preprocessing', alone=True)}[{key!r}] must be a number, a list of "
+                "numbers or a text"
+            )
         else:
             constant = _constant(name, values)
             if constant is None:
-                flaws.append(f"preprocessing[{key!r}] has numbers that no float or int32_t holds")
+                flaws.append(
+                    f"{argument('preprocessing', alone=True)}[{key!r}] has numbers that no float "
+                    "or int32_t holds"
+                )
             else:
                 constants.append(constant)
     return _Preprocessing(tuple(lines), tuple(constants), tuple(flaws))
@@ -438,8 +461,8 @@ def _arena(given: int | None, proof) -> int:
         return proof.arena_bytes + proof.margin_bytes
     if proof is not None and given < proof.arena_bytes:
         raise InputError(
-            f"arena_bytes={given:,} is too small: the file needs {proof.arena_bytes:,} bytes "
-            f"({proof.basis}). Leave arena_bytes out, or give at least "
+            f"{argument('arena_bytes', given)} is too small: the file needs {proof.arena_bytes:,} "
+            f"bytes ({proof.basis}). Leave arena_bytes out, or give at least "
             f"{proof.arena_bytes + proof.margin_bytes:,}."
         )
     return given

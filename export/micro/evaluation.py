@@ -56,8 +56,8 @@ def is_installed() -> bool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Proof(Printed):
-    """What running a file on TensorFlow Lite for Microcontrollers showed; see `prove`.
+class MicroEvaluation(Printed):
+    """What running a file on TensorFlow Lite for Microcontrollers showed; see `evaluate_on_tflm`.
 
     Attributes:
         arena_bytes: The least arena in which it runs, a multiple of 16: found by bisection on
@@ -133,9 +133,9 @@ class Proof(Printed):
         return {**values, "recommended_bytes": self.recommended_bytes}
 
 
-def prove(
+def evaluate_on_tflm(
     file: TFLiteModel, x: Arrays | None = None, y: Arrays | None = None, *, samples: int = 1000
-) -> Proof:
+) -> MicroEvaluation:
     """Run a file on TensorFlow Lite for Microcontrollers and tell what it needs and answers.
 
     The kernels are the runtime's own reference kernels, compiled for this machine. A firmware
@@ -150,7 +150,7 @@ def prove(
         samples: How many examples are used at most, evenly spread over `x`.
 
     Returns:
-        A `Proof`.
+        A `MicroEvaluation`.
 
     Raises:
         MissingDependencyError: if tflite-micro is not installed.
@@ -164,7 +164,7 @@ def prove(
         raise InputError("Labels were given without the data that they are for: give x too.")
     call = _random_call(file) if x is None else file.first_call(x)
     trial = _search(file, call)
-    return Proof(
+    return MicroEvaluation(
         arena_bytes=trial.arena,
         head_bytes=trial.head,
         tail_bytes=trial.tail,
@@ -465,7 +465,7 @@ def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
 
 
 def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
-    """Return the fields of a `Proof` that compare the runtime with the reference kernels."""
+    """Return the fields of the result that compare the runtime with the reference kernels."""
     if x is None:
         nothing = dict.fromkeys(("max_lsb", "max_abs_diff", "argmax_agreement"))
         return {"samples": 0, "metrics": {}, **nothing}

@@ -111,8 +111,8 @@ def vela_estimate(
 
     When to use it: to see, before there is a board, whether a net's operators run on the NPU at
     all, and to compare nets. Vela models the NPU's cycles and the bandwidth of its memories; Arm
-    calls the figures an estimate, and a chip's own clock and memories can be told only by its
-    own configuration.
+    calls the figures an estimate, and only a chip's own
+    configuration gives its clock and memories.
 
     Args:
         file: The file; int8 or int16x8, since the NPU does not count in floats.
@@ -237,7 +237,7 @@ def _read_row(path: pathlib.Path) -> dict[str, str]:
 
 
 def _figures(row: dict[str, str]) -> dict:
-    """Return a summary's figures; memory stands there in KiB, time in seconds."""
+    """Return a summary's figures; its memory is in KiB, its time in seconds."""
     try:
         kib = {
             name: float(row[f"{name}_memory_used"])

@@ -474,7 +474,7 @@ def _picture(figure, title: str, caption: str) -> Picture:
 
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "tfkd"}), warnings.catch_warnings():
-        # A name in letters that the font has not got: it stands in the tables.
+        # A name in letters that the font does not have: the tables show it.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

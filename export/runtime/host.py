@@ -24,7 +24,7 @@ _FREQUENCY = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
 
 def describe() -> dict[str, Any]:
-    """Return processor, cores, governor, memory, system and load; `None` where it can't be told."""
+    """Return processor, cores, governor, memory, system and load; `None` where unknown."""
     cpu = platform.processor() or platform.machine()
     for line in _read("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, WorkerError, argument
 from tfkd.export.runtime import native_stderr, worker
 
 #: LiteRT's kernels, with and without XNNPACK.
@@ -184,13 +184,16 @@ class _TFLM:
     def __init__(self, data, outputs, arena_bytes):
         try:
             from tflite_micro.python.tflite_micro import runtime
-        except ImportError as error:
+
+            make = runtime.Interpreter.from_bytes
+        except (ImportError, AttributeError) as error:  # absent, damaged, or another interface
             raise MissingDependencyError(
-                f"TensorFlow Lite for Microcontrollers could not be imported ({error}); its wheel "
-                "is for Linux x86-64: pip install 'tfkd[micro]'."
+                f"TensorFlow Lite for Microcontrollers could not be imported ({error}). Its wheels "
+                "are nightly builds for Linux x86-64; install one that tfkd is tested with: "
+                "pip install --upgrade 'tfkd[micro]'."
             ) from error
         with _micro_refusal():
-            self.interpreter = runtime.Interpreter.from_bytes(data, arena_size=arena_bytes)
+            self.interpreter = make(data, arena_size=arena_bytes)
         self.reset, self.outputs = self.interpreter.reset, outputs
 
     def __call__(self, arrays):
@@ -203,7 +206,7 @@ class _TFLM:
 
 @contextlib.contextmanager
 def _micro_refusal():
-    """Turn the runtime's exception, whose cause stands on stderr only, into one that says it."""
+    """Turn the runtime's exception, whose cause is on stderr only, into one that says it."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -238,7 +241,7 @@ def open_runner(
     if engine == "tflm" and shapes is not None:
         raise InputError(
             "TensorFlow Lite for Microcontrollers runs no file of free sizes: fix them with "
-            "to_tflite(..., shapes=)."
+            f"{argument('shapes', of='to_tflite')}."
         )
     if engine == "tflm":
         return _TFLM(data, outputs, arena_bytes or 4 * len(data) + _ARENA_BYTES)

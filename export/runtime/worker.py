@@ -28,7 +28,7 @@ import threading
 import time
 import traceback
 
-from tfkd.errors import TfkdError, WorkerError
+from tfkd.errors import TfkdError, WorkerError, spelled, spelling
 from tfkd.export.runtime import answers
 
 _START = (
@@ -110,7 +110,8 @@ class Worker:
         with self._lock:
             self.start()
             self._said = os.fstat(self._errors.fileno()).st_size
-            request = (function.__module__, function.__qualname__, args, kwargs, self._memory)
+            name = (function.__module__, function.__qualname__)
+            request = (*name, args, kwargs, self._memory, spelling())
             try:
                 data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
                 _write(self._process.stdin, data)
@@ -230,7 +231,7 @@ def shared() -> Worker:
 
 
 def free_bytes() -> int | None:
-    """Return how much memory this machine or container has free, `None` if it can't be told."""
+    """Return how much memory this machine or container has free, `None` if unknown."""
     found = sizes("/proc/meminfo", "MemAvailable", "SwapFree")
     if not found:
         return None
@@ -296,10 +297,11 @@ def _serve(parent: int) -> None:
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     while True:
         try:
-            module, name, args, kwargs, memory = _read(requests)
+            *request, words = _read(requests)
         except EOFError:
             return
-        _write(stream, _answer_to(module, name, args, kwargs, memory))
+        with spelled(words):  # errors name arguments as the parent's caller writes them
+            _write(stream, _answer_to(*request))
 
 
 def _answer_to(module, name, args, kwargs, memory) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.data import Data
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, argument, raise_all
 from tfkd.escaping import identifiers
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
@@ -271,8 +271,8 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     else:
         if len(outputs) > 1:
             raise InputError(
-                f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give class_names as "
-                "a dict by output name."
+                f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give "
+                f"{argument('class_names', alone=True)} as a dict by output name."
             )
         class_names = {next(iter(outputs)): class_names}
     problems, labels = [], {}
@@ -280,7 +280,9 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
         if output not in outputs:
             problems.append(f"there is no output {output!r}; there are {', '.join(outputs)}")
         elif isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
-            problems.append(f"class_names must be a list of strings, got {names!r}")
+            problems.append(
+                f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}"
+            )
         else:
             labels[output] = tuple(names)
             problems += _label_problems(labels[output], outputs[output])
@@ -341,14 +343,14 @@ def normalizations_of(
     inputs = {info.name: info for info in data_inputs(file)}
     if not isinstance(preprocessing, Mapping) or not preprocessing:
         raise InputError(
-            "preprocessing must be {'mean': ..., 'std': ...} or {'scale': ..., 'offset': ...}, "
-            f"got {preprocessing!r}."
+            f"{argument('preprocessing', alone=True)} must be {{'mean': ..., 'std': ...}} or "
+            f"{{'scale': ..., 'offset': ...}}, got {preprocessing!r}."
         )
     if set(preprocessing) <= set().union(*_KEYS):
         if len(inputs) > 1:
             raise InputError(
-                f"The file has {len(inputs)} inputs ({', '.join(inputs)}): give preprocessing as "
-                "a dict by input name."
+                f"The file has {len(inputs)} inputs ({', '.join(inputs)}): give "
+                f"{argument('preprocessing', alone=True)} as a dict by input name."
             )
         preprocessing = dict.fromkeys(inputs, preprocessing)
     problems, made = [], {}
@@ -360,7 +362,7 @@ def normalizations_of(
         try:
             made[name] = _mean_and_std(info, given)
         except (TypeError, ValueError) as error:
-            problems.append(f"the preprocessing of {name!r} {error}")
+            problems.append(f"the {argument('preprocessing', alone=True)} of {name!r} {error}")
     raise_all(problems)
     return made
 

@@ -54,7 +54,7 @@ class TFLiteModel(Printed):
 
     Args:
         data: The file's bytes.
-        notes: What `to_tflite` has to say of how the file was made; not part of the file.
+        notes: Remarks of `to_tflite` on how it made the file; not part of the file.
 
     Raises:
         InputError: if the bytes are not a TFLite flatbuffer.

@@ -404,7 +404,7 @@ def size_of(tensor) -> int | None:
 
 
 def is_constant(tensor, model) -> bool:
-    """Tell whether a tensor's values stand in the file."""
+    """Tell whether the file holds a tensor's values."""
     data = model.buffers[tensor.buffer].data if tensor.buffer > 0 else None
     return data is not None and (len(data) > 0 or 0 in _shape_of(tensor))
 

@@ -188,7 +188,7 @@ def check(file: TFLiteModel, layers: dict[str, str] | None = None) -> None:
     Args:
         file: The file.
         layers: How the names of a layer's tensors begin (see `tracing.scope_of`) → what to call
-            the layer; without it the names in the file are told.
+            the layer; without it messages use the names in the file.
 
     Raises:
         UnsupportedError: naming the layers, and what to take instead.

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfkd.errors import InputError, WorkerError
+from tfkd.errors import InputError, WorkerError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import tracing
 from tfkd.export.runtime.interpreter import call_interpreter, open_interpreter
@@ -134,8 +134,8 @@ class LayerErrors(Printed, Sequence):
         if row.saturated > _CLIPPED:
             return (
                 f"{finding}: {row.saturated:.0%} of its values are clipped; give "
-                "representative_data, or for a quantize-aware model training data, that looks "
-                "like these examples."
+                f"{argument('representative_data', alone=True)}, or for a quantize-aware model "
+                "training data, that looks like these examples."
             )
         if row.op == "INPUT" and row.scale is not None:
             return (
@@ -156,10 +156,11 @@ class LayerErrors(Printed, Sequence):
                 f": a step of its output is {row.scale:.3g}, too coarse for the channels with "
                 "small values"
             )
-        listed = ", ".join(f'"{name}"' for name in map(printable, skip))
+        listed = list(map(printable, skip))
         return (
-            f"{finding}{why}; leave it float with to_tflite(..., skip=[{listed}]) or train with "
-            f"quantize_aware(..., skip=[{listed}])."
+            f"{finding}{why}; leave it float with "
+            f"{argument('skip', listed, of='to_tflite')} or train with "
+            f"{argument('skip', listed, of='quantize_aware')}."
         )
 
     def describe(self) -> str:
@@ -366,7 +367,7 @@ def _matched(ours: _Plan, theirs: _Plan) -> dict[int, int]:
 
     By name; then by the name without the number that the converter puts behind names that
     are taken, where that leaves one pair; then by position, where all operations of both files
-    are the same in the same order and the pairs found by name stand at the same positions.
+    are the same in the same order and the pairs found by name have the same positions.
     """
     pairs: dict[int, int] = {}
     for form in (lambda name: name, lambda name: re.sub(r"\d+(?=;|$)", "", name)):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.escaping import identifiers
 from tfkd.export.conversion import plan, tracing
 from tfkd.export.conversion.recurrent.forms import RECURRENT
@@ -61,7 +61,7 @@ class Reference:
 
     @property
     def kinds(self) -> list[OutputKind]:
-        """What each output is, as far as that can be told."""
+        """The kind of each output, as far as it is known."""
         return [OutputKind(None, rank=len(slot.shape)) for slot in self.outputs.entries]
 
     def bind(self, x, over_steps: bool = False) -> list[np.ndarray]:
@@ -118,7 +118,7 @@ def of(model, signature: str | None = None) -> Reference:
     is_folder = isinstance(model, (str, os.PathLike)) and os.path.isdir(model)
     if signature is not None and not is_folder:
         raise InputError(
-            f"signature={signature!r} is for the path of a SavedModel, got "
+            f"{argument('signature', signature)} is for the path of a SavedModel, got "
             f"{repr(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__}."
         )
     if isinstance(model, (str, os.PathLike)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite
 from tfkd.export.runtime.interpreter import ENGINES, check_engine
@@ -176,7 +176,7 @@ def verify(
             its layers' names.
         engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
             kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
-            `"xnnpack"`; what a microcontroller will answer is told by `"tflm"`, or nearly by
+            `"xnnpack"`; a microcontroller answers as `"tflm"` does, and nearly as
             `"reference"`: they differ from XNNPACK by rounding, up to whole classes.
         threshold: Least agreement on the class that passes. Defaults to 0.995 for float
             outputs, 0.98 for integer ones.
@@ -348,7 +348,7 @@ def _relative(difference, want, each: bool) -> float:
         mean, spread, noise = (values.mean(axis=axes) for values in (mean, spread, noise))
     else:
         mean, spread, noise = (np.atleast_1d(values.mean()) for values in (mean, spread, noise))
-    # What never varies can't be told from rounding: then only equality passes.
+    # An output that never varies can't be distinguished from rounding: only equality passes.
     varies = spread > 0
     shares = np.where(mean <= noise, 0.0, 1.0)
     np.divide(mean, spread, out=shares, where=varies)
@@ -390,8 +390,8 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
         return list(range(len(names)))  # nobody chose a name: the declared order
     raise InputError(
-        f"The file's {kind}s ({', '.join(found)}) can't be told to be the model's "
-        f"({', '.join(names)}): neither names nor shapes decide. Name them alike."
+        f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
+        f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."
     )
 
 
@@ -435,12 +435,15 @@ def _worst(parities) -> dict[str, Any]:
 def _layers(file, reference, fed) -> LayerErrors:
     if "WHILE" in file.ops:
         raise InputError(
-            "layers=True can't look into a loop: compare the form recurrent='unrolled' of the file."
+            f"{argument('layers', True)} can't look into a loop: compare the form "
+            f"{argument('recurrent', 'unrolled', of='to_tflite')} of the file."
         )
     if isinstance(reference.model, TFLiteModel):
         return layer_errors(file, reference.model, fed, [])
     if reference.model is None:
-        raise InputError("layers=True needs a model or a file to look into, and got a function.")
+        raise InputError(
+            f"{argument('layers', True)} needs a model or a file to look into, and got a function."
+        )
     known = reference.layers
     names = {name: name for name in known}
     if backends.is_quantize_aware(reference.model):
@@ -451,7 +454,10 @@ def _layers(file, reference, fed) -> LayerErrors:
     like = {"int16": "int16x8", "int8": "int8"}
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
     if any(info.free for info in file.inputs):
-        raise InputError("layers=True needs a file of fixed sizes: to_tflite(..., shapes=).")
+        raise InputError(
+            f"{argument('layers', True)} needs a file of fixed sizes: "
+            f"{argument('shapes', of='to_tflite')}."
+        )
     shapes = {  # a file may fix what the model leaves free
         slot.name: info.shape
         for slot, info in zip(reference.inputs.entries, file.inputs, strict=False)
@@ -466,7 +472,7 @@ def _layers(file, reference, fed) -> LayerErrors:
 def _alarm(result: Verification) -> str:
     failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
     if result.layers is None:
-        advice = "verify(..., layers=True) shows which layer loses it."
+        advice = f"{argument('layers', True, of='verify')} shows which layer loses it."
     else:
         advice = result.layers.suggestion()
     return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"

@@ -14,11 +14,11 @@ FLOORS = (
     *(
         "_version",
         "_typing",
-        "_renamed",
         "escaping",
         "intervals",
         "typed",
         "errors",
+        "_renamed",
         "tables",
         "files",
         "hashing",

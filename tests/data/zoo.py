@@ -1,6 +1,9 @@
 """One tiny model of each kind that people convert, in either Keras, with inputs for it."""
 
+import importlib.util
+
 import numpy as np
+import pytest
 
 STEPS, FEATURES = 6, 8
 # A weight of fewer than 1,024 numbers stays as it is in dynamic-range files.
@@ -200,3 +203,9 @@ def convert_plainly(folder, samples, format):
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
     return converter.convert()
+
+
+def needs_quantizer():
+    """Skip the test where the package that makes int4 files is not installed."""
+    if not any(map(importlib.util.find_spec, ("litert_quantizer", "ai_edge_quantizer"))):
+        pytest.skip("litert-quantizer is not installed")

@@ -12,9 +12,9 @@ from tfkd.errors import InputError
 from tfkd.export import (
     Benchmark,
     Latency,
+    MicroEvaluation,
     ModelEntry,
     Profile,
-    Proof,
     Report,
     TFLiteModel,
     Verification,
@@ -81,7 +81,7 @@ def test_a_benchmark(benchmark, tmp_path):
 
 
 def test_results_without_what_was_not_measured():
-    proof = Proof(10, None, None, 1, "found", 3, None, None, None, {}, (), ())
+    proof = MicroEvaluation(10, None, None, 1, "found", 3, None, None, None, {}, (), ())
     assert "3 examples: nothing was compared" in proof.describe()
     scores = {"accuracy": 0.5}
     result = Verification("xnnpack", 1, None, 0.0, 0.0, None, scores, {}, True, None)

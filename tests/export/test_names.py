@@ -15,9 +15,9 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import (
     Benchmark,
     Latency,
+    MicroEvaluation,
     ModelEntry,
     Profile,
-    Proof,
     Ratio,
     Report,
     TFLiteModel,
@@ -105,7 +105,7 @@ def tables():
         "profile": Profile("xnnpack", 1, 1, 1.0, "2.3.0", (
             profiler.Row(NASTY, op, 1, 1.0, 1.0, 1, None),
         )),
-        "proof": Proof(*arguments),
+        "proof": MicroEvaluation(*arguments),
         "vela": vela.VelaEstimate(
             *("ethos-u55-128", "a", "b", 2, {NASTY: 1}, (NASTY,), 1, 1, None, None, 1.0, 1, NASTY)
         ),

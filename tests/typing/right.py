@@ -15,7 +15,7 @@ def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> p
     distiller = tfkd.Distiller(student, teacher, alpha=0.5, soft_loss="dist", name="first")
     distiller.compile("adam", "sparse_categorical_crossentropy")
     distiller.fit(data.train.x, data.train.y, epochs=2)
-    small = tfkd.prune_channels(student, 0.5, of="macs", scope="layer", keep=["head"])
+    small = tfkd.prune_channels(student, 0.5, metric="macs", scope="layer", skip=["head"])
     tfkd.Distiller(small, [teacher, "other.keras"], features=[tfkd.losses.Hint("a", "b")])
     qat = tfkd.quantize_aware(small, skip="head", preserve="sparsity")
     file: TFLiteModel = to_tflite(qat, "int8", recurrent="step")

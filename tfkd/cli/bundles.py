@@ -52,7 +52,7 @@ class Bundles:
 
         Args:
             file: The `.tflite` file.
-            data: What to prove it on, or `None`.
+            data: What to evaluate it on, or `None`.
             others: Further formats by name, for a phone's GPU.
         """
         was_there = {folder for folder in self.folders.values() if folder.exists()}
@@ -62,7 +62,7 @@ class Bundles:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, TfkdError):
-                raise InputError(f"The file is written, and no bundle: {error}") from error
+                raise InputError(f"The file is written, but no bundle: {error}") from error
             raise
 
     def _write(self, file, data, others):
@@ -101,8 +101,10 @@ class Bundles:
 
     def to_json(self) -> dict:
         """Return plain values of what was written."""
-        told = {kind: bundle.to_json() for kind, bundle in self.written.items()}
-        return told | ({"fits": [vars(one) for one in self.verdicts]} if self.verdicts else {})
+        report = {kind: bundle.to_json() for kind, bundle in self.written.items()}
+        if self.verdicts:
+            report["fits"] = [vars(verdict) for verdict in self.verdicts]
+        return report
 
     def describe(self) -> str:
         """Say what was written, and whether it fits."""
@@ -114,8 +116,8 @@ class Bundles:
         """Return the exit status, with a line on stderr for what does not fit."""
         too_much = [verdict for verdict in self.verdicts if not verdict.fits]
         if too_much:
-            told = "; ".join(verdict.describe() for verdict in too_much)
-            print(f"does not fit: {told}", file=sys.stderr)
+            verdicts = "; ".join(verdict.describe() for verdict in too_much)
+            print(f"does not fit: {verdicts}", file=sys.stderr)
         return 1 if too_much else 0
 
 

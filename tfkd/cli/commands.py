@@ -14,7 +14,7 @@ import warnings
 
 from tfkd.cli import console
 from tfkd.cli.bundles import Bundles
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, spelled
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
 from tfkd.loading import file_check
@@ -30,15 +30,12 @@ def run(options) -> int:
     commands = (demo, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
-    with console.warnings_collected() as told, trusted:
-        try:
-            status = command(options)
-        except TfkdError as error:
-            raise InputError(console.reworded(str(error))) from error
+    with console.warnings_collected() as messages, trusted, spelled(options.spelling):
+        status = command(options)
     if not options.quiet:
-        for message in told:
+        for message in messages:
             message = printable(" ".join(message.split()))
-            print(f"warning: {console.reworded(message)}", file=sys.stderr)
+            print(f"warning: {message}", file=sys.stderr)
     return status
 
 
@@ -121,19 +118,19 @@ def export(options) -> int:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
     others = {}
-    if options.android and options.format == "int8":  # beside it stands what a GPU would run
+    if options.android and options.format == "int8":  # a GPU runs this one
         with console.working(options, "converting to float16"):
             others = _float16(model, options)
     file.save(out)
     with console.working(options, "writing the bundles"):
         bundles.write(file, data, others)
     if options.json:
-        told = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
-        told["recurrent_forms"] = [vars(form) for form in forms]
-        told["verification"] = None if result is None else result.to_json()
-        console.print_json(told)
+        report = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
+        report["recurrent_forms"] = [vars(form) for form in forms]
+        report["verification"] = None if result is None else result.to_json()
+        console.print_json(report)
     elif not options.quiet:
-        print(f"{out}\n{console.reworded(file.describe())}")
+        print(f"{out}\n{file.describe()}")
         print(_table_of_forms(forms), end="")
         if result is not None:
             print(result.describe())
@@ -152,7 +149,7 @@ def _float16(model, options) -> dict:
         arguments |= {"shapes": _shapes_given(options.shape), "signature": options.signature}
         return {"float16": to_tflite(model, "float16", batch=options.batch, **arguments)}
     except TfkdError as error:
-        warnings.warn(f"No float16 file stands beside it: {error}", stacklevel=2)
+        warnings.warn(f"There is no float16 file for the GPU: {error}", stacklevel=2)
         return {}
 
 
@@ -167,22 +164,22 @@ def inspect(options) -> int:
             console.import_tensorflow()
             from tfkd.loading import signatures
 
-            told = signatures.listed(path)
+            description = signatures.listed(path)
     elif path.suffix in models.SUFFIXES or path.is_dir():
         models.check(path)
         with console.working(options, "reading the model"):
             console.import_tensorflow()
             from tfkd.model import cost
 
-            told = cost.measure(models.load_model(path))
+            description = cost.measure(models.load_model(path))
     else:
         from tfkd.export.tflite.model import TFLiteModel
 
-        told = TFLiteModel.load(path)
+        description = TFLiteModel.load(path)
     if options.json:
-        console.print_json({"path": str(path), **told.to_json()})
+        console.print_json({"path": str(path), **description.to_json()})
     elif not options.quiet:
-        print(told.describe())
+        print(description.describe())
     return 0
 
 
@@ -209,7 +206,7 @@ def verify(options) -> int:
     if options.json:
         console.print_json({"path": options.file, **result.to_json()})
     elif not options.quiet:
-        print(console.reworded(result.describe()))
+        print(result.describe())
     return _status(result)
 
 
@@ -217,14 +214,15 @@ def benchmark(options) -> int:
     """`tfkd benchmark`."""
     _check_outputs(options)
     if options.android:
-        return _on_android(options)
+        with spelled(options.spelling.with_option("engine", "delegate")):
+            return _on_android(options)
     from tfkd.export.latency import benchmark as latency
 
     data = _load_data(options.data) if options.data else None
     if any(_is_keras(path) for path in options.files):
         console.import_tensorflow()
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
-        found = latency.benchmark(
+        results = latency.benchmark(
             options.files,
             None if data is None else data.test.x,
             threads=options.threads,
@@ -238,8 +236,8 @@ def benchmark(options) -> int:
             isolate=not options.no_isolate,
             progress=progress,
         )
-    scores = {} if data is None else _scores(options, found, data.test)
-    profiles = _profiles(options, found, data) if options.profile else {}
+    scores = {} if data is None else _scores(options, results, data.test)
+    profiles = _profiles(options, results, data) if options.profile else {}
     lines = [
         f"{name}: " + ", ".join(f"{metric} {value:.4g}" for metric, value in score.items())
         for name, score in scores.items()
@@ -247,7 +245,7 @@ def benchmark(options) -> int:
     lines += [f"\n{name}\n{profile.describe()}" for name, profile in profiles.items()]
     of_operators = {name: profile.to_json() for name, profile in profiles.items()}
     more = {"scores": scores, "profiles": of_operators}
-    return _told(found, options, more, lines, examples=data and len(data.test))
+    return _written(results, options, more, lines, examples=data and len(data.test))
 
 
 def compare(options) -> int:
@@ -266,7 +264,7 @@ def compare(options) -> int:
     budget = {"epochs": options.epochs, "batch_size": options.batch_size}
     try:
         with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
-            found = comparison.compare(
+            result = comparison.compare(
                 student,
                 options.teacher,
                 data,
@@ -290,9 +288,9 @@ def compare(options) -> int:
         return 130
     reading = _reading(options)
     if options.json:
-        console.print_json({**found.to_json(), "call": f"{reading}\n{found.call}"})
+        console.print_json({**result.to_json(), "call": f"{reading}\n{result.call}"})
     elif not options.quiet:
-        print(f"{found.describe().removesuffix(found.call)}{reading}\n{found.call}")
+        print(f"{result.describe().removesuffix(result.call)}{reading}\n{result.call}")
         if options.out is not None:
             print(f"\ncompare.json, compare.svg and student.keras are in {options.out}")
     return 0
@@ -341,7 +339,7 @@ def _on_android(options) -> int:
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
         try:
             arguments["timeout"] = 2 * options.max_seconds + 120
-            found, operations = android_device.benchmark(
+            results, operations = android_device.benchmark(
                 options.files, progress=progress, **arguments
             )
         except TfkdError:
@@ -351,27 +349,27 @@ def _on_android(options) -> int:
     for name, steps in operations.items():
         rows = [(f"{s['us'] * s['calls']:,.1f} µs", s["op"], s["name"]) for s in steps]
         lines += [f"\n{name}", *aligned(rows, left=(1, 2))] if rows else []
-    return _told(found, options, {"profiles": operations}, lines)
+    return _written(results, options, {"profiles": operations}, lines)
 
 
-def _told(found, options, more: dict, described=(), examples: int | None = None) -> int:
+def _written(results, options, more: dict, described=(), examples: int | None = None) -> int:
     """Write and print what was measured; return the exit status."""
-    told = {**found.to_json(), **more}
+    report = {**results.to_json(), **more}
     if options.csv:
-        write_atomically(options.csv, found.to_csv().encode())
+        write_atomically(options.csv, results.to_csv().encode())
     if options.html:
         from tfkd.export.report.report import write_benchmark_page
 
         scores = more.get("scores", {})
         accuracies = {name: s["accuracy"] for name, s in scores.items() if "accuracy" in s}
-        write_benchmark_page(found, options.html, scores=accuracies or None, examples=examples)
+        write_benchmark_page(results, options.html, scores=accuracies or None, examples=examples)
     if options.json == "-":
-        console.print_json(told)
+        console.print_json(report)
     elif options.json:
-        write_atomically(options.json, (console.as_json(told) + "\n").encode())
+        write_atomically(options.json, (console.as_json(report) + "\n").encode())
     if options.json != "-" and not options.quiet:
-        print("\n".join([found.describe(), *described]))
-    return 2 if found.failures else 0
+        print("\n".join([results.describe(), *described]))
+    return 2 if results.failures else 0
 
 
 def _check_outputs(options) -> None:
@@ -387,7 +385,7 @@ def _check_outputs(options) -> None:
         raise InputError("--json, --csv and --html must name different files.")
 
 
-def _scores(options, found, test) -> dict:
+def _scores(options, results, test) -> dict:
     """Score what was measured on the test split."""
     from tfkd import output_kind
     from tfkd.export.tflite.model import TFLiteModel
@@ -395,7 +393,7 @@ def _scores(options, found, test) -> dict:
     from tfkd.model import metrics
 
     scores = {}
-    for name in dict.fromkeys(result.name for result in found):
+    for name in dict.fromkeys(result.name for result in results):
         try:
             if _is_keras(name):
                 model = models.load_model(name)
@@ -417,21 +415,21 @@ def _is_keras(path: str) -> bool:
     return os.path.isdir(path) or (os.path.exists(path) and path.endswith(SUFFIXES))
 
 
-def _profiles(options, found, data) -> dict:
+def _profiles(options, results, data) -> dict:
     """Measure the time of each operator of the files."""
     from tfkd.export.latency import profiler
     from tfkd.export.tflite.model import TFLiteModel
 
-    names = dict.fromkeys(result.name for result in found if result.engine != "keras")
+    names = dict.fromkeys(result.name for result in results if result.engine != "keras")
     inputs = None if data is None else data.test.x
-    found_profiles = {}
+    profiles = {}
     for name in names:
         try:
             file = TFLiteModel.load(name)
-            found_profiles[name] = profiler.profile(file, inputs, threads=options.threads[0])
+            profiles[name] = profiler.profile(file, inputs, threads=options.threads[0])
         except TfkdError as error:
             warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
-    return found_profiles
+    return profiles
 
 
 def _load_data(path):
@@ -468,13 +466,14 @@ def _check_sizes(data, shapes):
     """Raise where the data of the one input have other sizes than it is to have."""
     for name, shape in shapes.items():
         for split in ("train", "test"):
-            given = getattr(data, split).x.shape
-            if len(given) != len(shape) or any(
-                size not in (None, found) for size, found in zip(shape[1:], given[1:], strict=True)
+            actual = getattr(data, split).x.shape
+            if len(actual) != len(shape) or any(
+                size not in (None, length)
+                for size, length in zip(shape[1:], actual[1:], strict=True)
             ):
                 sizes = ", ".join("?" if size is None else str(size) for size in shape)
                 raise InputError(
-                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {given}: give "
+                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {actual}: give "
                     "data of these sizes."
                 )
 
@@ -531,8 +530,8 @@ def _check_target(out: pathlib.Path, inputs, force: bool):
     if not folder.is_dir():
         raise InputError(f"There is no folder {str(folder)!r}.")
     if out.exists():
-        for given in inputs:
-            if given and os.path.exists(given) and out.samefile(given):
+        for path in inputs:
+            if path and os.path.exists(path) and out.samefile(path):
                 raise InputError(f"{str(out)!r} is what is read; name another file.")
         if not force:
             raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")
@@ -552,7 +551,7 @@ def _table_of_forms(forms) -> str:
         numbers += (None if form.latency_us is None else round(form.latency_us),)
         remark = "keeps its state: reset it" if form.keeps_state else ""
         if form.error:  # what is wrong, without what to do
-            remark = printable(console.reworded(form.error))
+            remark = printable(form.error)
             remark = re.split(r"[.:;] |, which|, so ", remark)[0].rstrip(".")
         rows.append(
             (

@@ -7,86 +7,48 @@ import json
 import logging
 import math
 import os
-import re
-import shlex
 import sys
 import warnings
 
 from tfkd.escaping import printable
 
 
-def print_json(told) -> None:
+def print_json(value) -> None:
     """Print plain values as JSON."""
-    print(as_json(told))
+    print(as_json(value))
 
 
-def as_json(told) -> str:
+def as_json(value) -> str:
     """Return plain values as JSON."""
-    return json.dumps(plain(told), indent=2, allow_nan=False)
+    return json.dumps(plain(value), indent=2, allow_nan=False)
 
 
 def plain(value):
     """Return the same for JSON, which has neither NaN nor infinity."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-# What is an argument in Python and an option here.
-_ARGUMENT = re.compile(
-    r"(?<![\w(])(format|recurrent|skip|micro|float_io|allow_flex|allow_custom|batch|timeout"
-    r"|max_seconds|engine)=(?:True\b|'([^']*)'|(\d+(?:\.\d+)?)|(?=[\s.,;]|$))"
-)
-_SKIP_LIST = re.compile(r"to_tflite\(\.\.\., skip=\[([^\]]*)\]\)")
-
-
-def reworded(text: str) -> str:
-    """Return a message of the Python functions in the words of the command line.
-
-    Example:
-        >>> reworded("take recurrent='step', or allow_flex=True for a file with Flex")
-        'take --recurrent step, or --allow-flex for a file with Flex'
-    """
-
-    def option(match):
-        name = "--" + match[1].replace("_", "-")
-        value = match[2] if match[3] is None else match[3]
-        return name if value is None else f"{name} {value}"
-
-    def skips(match):
-        return " ".join(f"--skip {shlex.quote(name)}" for name in re.findall('"(.*?)"', match[1]))
-
-    text = _ARGUMENT.sub(option, _SKIP_LIST.sub(skips, text))
-    for name in ("float_io", "min_seconds"):
-        text = re.sub(rf"\b{name}\b", "--" + name.replace("_", "-"), text)
-    text = text.replace("representative_data", "x_train")
-    text = re.sub(r"to_tflite\(\.\.\., shapes=\)|shapes=\{name: shape\}", "--shape NAME=N,N", text)
-    text = text.replace("shapes=", "--shape")
-    text = text.replace(
-        "before loading.", "before loading: in Python, since the command line imports no module."
-    )
-    return text.replace("recurrent_forms() shows", "the table below shows")
 
 
 @contextlib.contextmanager
 def warnings_collected():
     """Give the list of what tfkd warns of, each once; what other packages do stays unsaid."""
-    told = []
+    messages = []
 
     def collect(message, category, filename, lineno, file=None, line=None):
         frame = sys._getframe(1)
         while frame.f_back and frame.f_globals.get("__name__") in ("warnings", "_py_warnings"):
             frame = frame.f_back
         own = frame.f_globals.get("__name__", "").split(".")[0] == "tfkd"
-        if own and category is UserWarning and str(message) not in told:
-            told.append(str(message))
+        if own and category is UserWarning and str(message) not in messages:
+            messages.append(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = collect
-        yield told
+        yield messages
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The command line: what can be said. What is done stands in `commands`.
+"""The command line: its commands and options. `commands` does the work.
 
 Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
 traceback), 130 after Ctrl-C, 141 where the reader of the output left. Nothing heavy is
@@ -16,6 +16,7 @@ import sys
 
 from tfkd import files
 from tfkd._version import __version__
+from tfkd.cli.options import set_spellings
 from tfkd.errors import TfkdError
 from tfkd.escaping import printable
 
@@ -114,34 +115,38 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     output = argparse.ArgumentParser(add_help=False)
-    output.add_argument("--json", action="store_true", help="print the report as JSON")
-    output.add_argument("--quiet", action="store_true", help="no progress, no table")
+    output.add_argument("--json", action="store_true", help="Print the report as JSON.")
+    output.add_argument("--quiet", action="store_true", help="Print no progress and no table.")
 
     demo = commands.add_parser(
         "demo",
         parents=[output],
-        help="walk the whole road on scikit-learn's handwritten digits",
-        description="Train a teacher on 1,797 handwritten digits, distil it, go on with "
-        "quantization-aware training, and leave verified, benchmarked float32, float16 and int8 "
-        ".tflite files with a report. Nothing is downloaded; it takes one to two minutes.",
+        help="Run the whole pipeline on scikit-learn's handwritten digits.",
+        description="Train a teacher on 1,797 handwritten digits, distil it into a student, "
+        "continue with quantization-aware training, and write verified and benchmarked float32, "
+        "float16 and int8 .tflite files with a report. Nothing is downloaded. The demo takes "
+        "one to two minutes.",
     )
     demo.add_argument(
-        "--out", default="tfkd-demo", metavar="DIR", help="folder to make (default: %(default)s)"
+        "--out",
+        default="tfkd-demo",
+        metavar="DIR",
+        help="Write into this folder. (default: %(default)s)",
     )
-    demo.add_argument("--force", action="store_true", help="replace files of the same name in DIR")
+    demo.add_argument("--force", action="store_true", help="Replace files of the same name in DIR.")
     demo.add_argument(
         "--seed",
         type=_whole_number(0),
         default=0,
         metavar="N",
-        help="seed of split, weights and training (default: %(default)s)",
+        help="Seed the split, the weights and the training. (default: %(default)s)",
     )
     demo.add_argument(
         "--epochs",
         type=_whole_number(1),
         metavar="N",
-        help="epochs of teacher and student; quantization-aware training takes "
-        "a third (default: 40)",
+        help="Train teacher and student for N epochs, and the quantization-aware student for a "
+        "third of that. (default: 40)",
     )
     demo.set_defaults(run="demo")
     _add_export(commands, output)
@@ -149,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(commands, output)
     _add_benchmark(commands)
     _add_compare(commands, output)
+    set_spellings(commands.choices)
     return parser
 
 
@@ -156,52 +162,61 @@ def _add_export(commands, output):
     export = commands.add_parser(
         "export",
         parents=[output],
-        help="convert a Keras model to a .tflite file and verify it",
+        help="Convert a Keras model to a .tflite file and verify it.",
         description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
-        "is verified on its test split: exit status 1 if it does not compute what the model does; "
-        "it is written all the same.",
+        "is verified on the test split. The exit status is 1 if it does not compute what the model "
+        "computes; the file is written in any case.",
     )
-    export.add_argument("model", metavar="MODEL", help=".keras, .h5 or SavedModel folder")
+    export.add_argument(
+        "model", metavar="MODEL", help="A .keras or .h5 file or a SavedModel folder."
+    )
     export.add_argument(
         "--format",
         choices=FORMATS,
         default="int8",
         metavar="F",
-        help="float32, float16, dynamic, int8, int16x8 or int4 (default: %(default)s)",
+        help="Choose float32, float16, dynamic, int8, int16x8 or int4. (default: %(default)s)",
     )
     export.add_argument(
         "--data",
         metavar="NPZ",
-        help="x_train, y_train, x_test, y_test: int8 and int16x8 read ranges from the first",
+        help="An .npz file with x_train, y_train, x_test and y_test. The formats int8 and int16x8 "
+        "take the ranges of activations from x_train.",
     )
     export.add_argument(
-        "--out", metavar="FILE", help="default: MODEL's name and the format, in this folder"
+        "--out",
+        metavar="FILE",
+        help="Write this file. (default: MODEL's name and the format, in the current folder)",
     )
-    export.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    export.add_argument("--force", action="store_true", help="Replace FILE if it exists.")
     export.add_argument(
         "--recurrent",
         choices=RECURRENT,
         default="auto",
         metavar="FORM",
-        help="of LSTM, GRU, SimpleRNN: auto, fused, unrolled, loop or step (default: %(default)s)",
+        help="Convert LSTM, GRU and SimpleRNN to this form: auto, fused, unrolled, loop or step. "
+        "(default: %(default)s)",
     )
     export.add_argument(
         "--batch",
         type=_whole_number(1),
         default=1,
         metavar="N",
-        help="examples a call (default: %(default)s)",
+        help="Fix the number of examples in a call. (default: %(default)s)",
     )
     export.add_argument(
-        "--float-io", action="store_true", help="float32 input and output of an integer file"
+        "--float-io",
+        action="store_true",
+        help="Keep the input and output of an integer file in float32.",
     )
     export.add_argument(
-        "--uint8-io", action="store_true", help="uint8 input and output of an int8 file"
+        "--uint8-io", action="store_true", help="Make the input and output of an int8 file uint8."
     )
     export.add_argument(
         "--signature",
         metavar="NAME",
-        help="of a SavedModel: what to convert (default: serving_default; tfkd inspect lists them)",
+        help="Convert this signature of a SavedModel. tfkd inspect lists them. (default: "
+        "serving_default)",
     )
     export.add_argument(
         "--shape",
@@ -209,57 +224,64 @@ def _add_export(commands, output):
         default=[],
         type=_shape,
         metavar="NAME=N,N",
-        help="sizes of an input that leaves some free, the batch first, as token_ids=1,128, "
-        "? for one that stays free; may be repeated",
+        help="Fix the free sizes of an input, the batch first, as in token_ids=1,128. A ? leaves a "
+        "size free. May be repeated.",
     )
     export.add_argument(
         "--skip",
         action="append",
         default=[],
         metavar="LAYER",
-        help="leave it float in an int8 file; may be repeated",
+        help="Leave this layer in float in an int8 file. May be repeated.",
     )
     export.add_argument(
         "--micro",
         action="store_true",
-        help="refuse what microcontrollers can't run, try it on TensorFlow Lite for "
-        "Microcontrollers, and write FILE's C++ sources into a folder beside it, FILE_micro",
+        help="Refuse operators that microcontrollers can't run, try the file on TensorFlow Lite "
+        "for Microcontrollers, and write its C++ sources into the folder FILE_micro.",
     )
     export.add_argument(
         "--android",
         action="store_true",
-        help="write FILE with its metadata, and Kotlin for it, into a folder beside it, "
-        "FILE_android",
+        help="Write FILE with its metadata, and Kotlin code for it, into the folder FILE_android.",
     )
     export.add_argument(
-        "--allow-flex", action="store_true", help="keep operations that TFLite lacks as Flex"
+        "--allow-flex",
+        action="store_true",
+        help="Keep operations that TFLite lacks as TensorFlow's own (Flex).",
     )
     export.add_argument(
-        "--allow-custom", action="store_true", help="keep unknown operations as custom ones"
+        "--allow-custom", action="store_true", help="Keep unknown operations as custom operators."
     )
     export.add_argument(
         "--timeout",
         type=_whole_number(1),
         default=900,
         metavar="S",
-        help="seconds after which a conversion is ended (default: %(default)s)",
+        help="End a conversion after so many seconds. (default: %(default)s)",
     )
     _add_engine(export)
-    bundle = export.add_argument_group("for --micro and --android")
-    bundle.add_argument("--name", help="in identifiers and file names (default: from FILE)")
-    bundle.add_argument("--classes", metavar="TXT", help="names of the classes, a line each")
+    bundle = export.add_argument_group("with --micro or --android")
+    bundle.add_argument(
+        "--name", help="Use this name in identifiers and file names. (default: from FILE)"
+    )
+    bundle.add_argument(
+        "--classes", metavar="TXT", help="Read the names of the classes, one per line."
+    )
     numbers = {"type": float, "nargs": "+", "metavar": "X"}
     bundle.add_argument(
         "--mean",
         **numbers,
-        help="the model takes (input - mean) / std: one number, or one a channel",
+        help="State that the model takes (input - mean) / std, with one number or one per channel.",
     )
-    bundle.add_argument("--std", **numbers, help="likewise")
-    device = export.add_argument_group("does it fit? (with --micro; exit status 1 if not)")
-    device.add_argument("--flash", metavar="BYTES", help="for the file, such as 256k")
-    device.add_argument("--ram", metavar="BYTES", help="for the arena, such as 64k")
+    bundle.add_argument("--std", **numbers, help="State the std of that formula.")
+    device = export.add_argument_group(
+        "with --micro: the exit status is 1 if the model does not fit"
+    )
+    device.add_argument("--flash", metavar="BYTES", help="Flash for the file, such as 256k.")
+    device.add_argument("--ram", metavar="BYTES", help="RAM for the arena, such as 64k.")
     device.add_argument(
-        "--board", metavar="NAME", help="a board that tfkd.export.micro.boards knows"
+        "--board", metavar="NAME", help="Take both from a board. An unknown name lists the boards."
     )
     _add_trusted(export)
     export.set_defaults(run="export")
@@ -269,13 +291,15 @@ def _add_inspect(commands, output):
     inspect = commands.add_parser(
         "inspect",
         parents=[output],
-        help="say what a .tflite file or a Keras model is",
-        description="Of a .tflite file: operators, inputs and outputs, sizes, what is float, what "
-        "keeps state, signatures. Of a Keras model: parameters and multiply-accumulates of each "
-        "layer. Of a SavedModel without layers: its signatures. "
-        "Nothing in a .tflite, .keras or .h5 file is executed.",
+        help="Describe a .tflite file or a Keras model.",
+        description="List the operators, inputs, outputs, sizes, float tensors, state and "
+        "signatures of a .tflite file; the parameters and multiply-accumulates of each layer "
+        "of a Keras model; or the signatures of a SavedModel without layers. Nothing in a .tflite, "
+        ".keras or .h5 file is executed.",
     )
-    inspect.add_argument("file", metavar="FILE", help=".tflite, .keras, .h5 or SavedModel folder")
+    inspect.add_argument(
+        "file", metavar="FILE", help="A .tflite, .keras or .h5 file or a SavedModel folder."
+    )
     _add_trusted(inspect)
     inspect.set_defaults(run="inspect")
 
@@ -284,28 +308,35 @@ def _add_verify(commands, output):
     verify = commands.add_parser(
         "verify",
         parents=[output],
-        help="compare a .tflite file with the model it was made from",
-        description="Run both on the test split: do they agree, and how well does each do? "
-        "Exit status 1 if they don't agree.",
+        help="Compare a .tflite file with the model that it was made from.",
+        description="Run both on the test split, compare their outputs and score each. The exit "
+        "status is 1 if they do not agree.",
     )
-    verify.add_argument("file", metavar="FILE", help=".tflite")
+    verify.add_argument("file", metavar="FILE", help="A .tflite file.")
     verify.add_argument(
         "model",
         metavar="MODEL",
-        help="what it was made from: .keras, .h5, SavedModel folder or float32 .tflite",
+        help="The model that it was made from: a .keras, .h5 or float32 .tflite file or a "
+        "SavedModel folder.",
     )
     verify.add_argument(
-        "--data", metavar="NPZ", required=True, help="with x_train, y_train, x_test, y_test"
+        "--data",
+        metavar="NPZ",
+        required=True,
+        help="An .npz file with x_train, y_train, x_test and y_test.",
     )
     verify.add_argument(
-        "--threshold", type=_fraction, metavar="A", help="least agreement on the class, 0 to 1"
+        "--threshold",
+        type=_fraction,
+        metavar="A",
+        help="Require that the classes agree on this share of the examples, 0 to 1.",
     )
     verify.add_argument(
         "--signature",
         metavar="NAME",
-        help="of a SavedModel: what the file was made from (default: serving_default)",
+        help="Compare with this signature of a SavedModel. (default: serving_default)",
     )
-    verify.add_argument("--layers", action="store_true", help="show which layer loses how much")
+    verify.add_argument("--layers", action="store_true", help="Show how much each layer loses.")
     _add_engine(verify)
     _add_trusted(verify)
     verify.set_defaults(run="verify")
@@ -314,21 +345,27 @@ def _add_verify(commands, output):
 def _add_benchmark(commands):
     benchmark = commands.add_parser(
         "benchmark",
-        help="measure the latency of models and compare them",
-        description="Measure how long a call takes, with its 95 % interval, and how many times as "
-        "long as the baseline each model takes. The models take turns, each in processes of its "
-        "own. With several --threads, --engine or --batch every combination is measured. A figure "
-        "from this machine says little of a phone: there --android runs LiteRT's benchmark_model.",
+        help="Measure the latency of models and compare them.",
+        description="Measure how long a call takes, with a 95 % interval, and the ratio of each "
+        "model to the baseline. The models take turns, each in its own processes. With several "
+        "values of --threads, --engine or --batch every combination is measured. Figures from this "
+        "machine do not predict a phone: --android runs LiteRT's benchmark_model on one.",
     )
     benchmark.add_argument(
-        "files", metavar="FILE", nargs="+", help=".tflite, .keras, .h5 or tf_keras SavedModel"
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="A .tflite, .keras or .h5 file or a tf_keras SavedModel.",
     )
     benchmark.add_argument(
-        "--baseline", metavar="FILE", help="what the others are compared with (default: the first)"
+        "--baseline", metavar="FILE", help="Compare the others with this file. (default: the first)"
     )
     numbers = {"type": _whole_number(1), "nargs": "+", "metavar": "N"}
     benchmark.add_argument(
-        "--threads", **numbers, default=[1], help="of the interpreter (default: 1)"
+        "--threads",
+        **numbers,
+        default=[1],
+        help="Give the interpreter so many threads. (default: 1)",
     )
     benchmark.add_argument(
         "--engine",
@@ -336,80 +373,92 @@ def _add_benchmark(commands):
         nargs="+",
         default=["xnnpack"],
         metavar="E",
-        help="xnnpack (default), reference or both",
+        help="Run the files with xnnpack, reference or both. (default: xnnpack)",
     )
     benchmark.add_argument(
-        "--batch", **numbers, default=[None], help="examples a call (default: the file's own)"
+        "--batch",
+        **numbers,
+        default=[None],
+        help="Take so many examples per call. (default: the file's own number)",
     )
     benchmark.add_argument(
         "--data",
         metavar="NPZ",
-        help="x_train, y_train, x_test, y_test: feed examples of the test split and score it",
+        help="An .npz file with x_train, y_train, x_test and y_test. Examples of the test split "
+        "are fed and scored.",
     )
     benchmark.add_argument(
-        "--profile", action="store_true", help="show which operator takes how long in XNNPACK"
+        "--profile", action="store_true", help="Show the time of each operator in XNNPACK."
     )
     benchmark.add_argument(
         "--min-runs",
         type=_whole_number(2),
         default=50,
         metavar="N",
-        help="timed calls of each, at least (default: %(default)s)",
+        help="Time at least so many calls of each model. (default: %(default)s)",
     )
     benchmark.add_argument(
         "--min-seconds",
         type=_seconds,
         default=1.0,
         metavar="S",
-        help="of timed calls of each, about (default: %(default)g)",
+        help="Time each model for about so many seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--max-seconds",
         type=_seconds,
         default=150.0,
         metavar="S",
-        help="of timed calls of each at most, and for one call (default: %(default)g)",
+        help="Time each model, and one call, for at most so many seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--processes",
         type=_whole_number(1),
         default=5,
         metavar="N",
-        help="in which each is measured, one after the other (default: %(default)s)",
+        help="Measure each model in so many processes, one after the other. (default: %(default)s)",
     )
     benchmark.add_argument(
-        "--no-isolate", action="store_true", help="one process for all of them at a time"
+        "--no-isolate", action="store_true", help="Measure all models in one process at a time."
     )
     benchmark.add_argument(
         "--json",
         nargs="?",
         const="-",
         metavar="OUT",
-        help="write JSON to OUT, or print it instead of the tables",
+        help="Write JSON to OUT, or print it instead of the tables.",
     )
-    benchmark.add_argument("--csv", metavar="OUT", help="write a line per result to OUT")
-    benchmark.add_argument("--html", metavar="OUT", help="write a page with plots to OUT")
+    benchmark.add_argument("--csv", metavar="OUT", help="Write one line per result to OUT.")
+    benchmark.add_argument("--html", metavar="OUT", help="Write a page with plots to OUT.")
     benchmark.add_argument(
-        "--force", action="store_true", help="replace OUT of --json, --csv and --html"
+        "--force", action="store_true", help="Replace OUT of --json, --csv and --html."
     )
-    benchmark.add_argument("--quiet", action="store_true", help="no progress, no tables")
+    benchmark.add_argument("--quiet", action="store_true", help="Print no progress and no tables.")
     android = benchmark.add_argument_group("on a phone")
     android.add_argument(
         "--android",
         action="store_true",
-        help="run benchmark_model over adb; without a device, print the commands for it",
+        help="Run benchmark_model over adb. Without --adb and --benchmark-model, print the "
+        "commands.",
     )
-    android.add_argument("--adb", metavar="PATH", help="Android's adb")
+    android.add_argument("--adb", metavar="PATH", help="The path of Android's adb.")
     android.add_argument(
-        "--benchmark-model", metavar="PATH", help="LiteRT's benchmark_model, built for the phone"
+        "--benchmark-model",
+        metavar="PATH",
+        help="The path of LiteRT's benchmark_model, built for the phone.",
     )
-    android.add_argument("--serial", metavar="ID", help="of the phone, where there are several")
+    android.add_argument(
+        "--serial",
+        metavar="ID",
+        help="The serial number of the phone, where several are connected.",
+    )
     android.add_argument(
         "--delegate",
         choices=("xnnpack", "builtin", "gpu"),
         default="xnnpack",
         metavar="D",
-        help="xnnpack, builtin (kernels without it) or gpu (default: %(default)s)",
+        help="Run with xnnpack, builtin (TensorFlow Lite's own kernels) or gpu. (default: "
+        "%(default)s)",
     )
     _add_trusted(benchmark)
     benchmark.set_defaults(run="benchmark")
@@ -419,7 +468,7 @@ def _add_compare(commands, output):
     compare = commands.add_parser(
         "compare",
         parents=[output],
-        help="find out which way of distilling helps on your data",
+        help="Find out which way of distilling helps on your data.",
         description="Train the same student without a teacher and in several ways under it, with "
         "several seeds; choose the best on a tenth of the training data that is held out, and "
         "report it on the test split, with 95 % intervals and the Python that repeats it. The "
@@ -511,7 +560,8 @@ def _add_trusted(parser):
     parser.add_argument(
         "--trusted",
         action="store_true",
-        help="read a SavedModel whose graph reads or writes files or calls Python, too: they run",
+        help="Also read a SavedModel whose graph reads or writes files or calls Python. This code "
+        "runs.",
     )
 
 
@@ -521,7 +571,7 @@ def _add_engine(parser):
         choices=ENGINES,
         default="auto",
         metavar="E",
-        help="what runs the file: xnnpack, reference or tflm (default: auto, which is xnnpack)",
+        help="Run the file with xnnpack, reference or tflm. (default: auto, which is xnnpack)",
     )
 
 

@@ -123,8 +123,8 @@ def _given(given) -> list[Method]:
     names = list(dict.fromkeys(map(str, given)))
     raise_all(
         [f"methods: there is no {name!r}" for name in names if name not in KNOWN],
-        fix=f"Known are {', '.join(KNOWN)}; for another one give a dict of name → Distiller "
-        "arguments.",
+        fix=f"Known are {', '.join(KNOWN)}. In Python a dict of name → Distiller "
+        "arguments adds others.",
     )
     return [named(name) for name in names]
 

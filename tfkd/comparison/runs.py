@@ -20,7 +20,7 @@ from tfkd.data import Data, Samples
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.validation import first_line
-from tfkd.errors import InputError, TfkdError, raise_all
+from tfkd.errors import InputError, TfkdError, argument, raise_all
 from tfkd.loading.models import SUFFIXES, load_model
 from tfkd.model import metrics
 from tfkd.output_kind import output_activations
@@ -82,7 +82,9 @@ class Runner:
         self.progress = progress or (lambda stage, done, total: None)
         self.task = self._trainer(data, task).task(students.example)
         if self.task == "anomaly":
-            raise InputError("compare scores no anomaly detectors; give task='regression'.")
+            raise InputError(
+                f"compare scores no anomaly detectors; give {argument('task', 'regression')}."
+            )
         self.activation = output_activations(students.example)[0]
         self.metric = metric or _METRICS.get(self.task, "rmse")
         self.is_error = self.metric in ERRORS
@@ -112,7 +114,7 @@ class Runner:
         """Ask the teacher about the training part, once, if there is a run that needs it."""
         if not pending or self.holds_answers or self._cache is not None:
             return
-        self._cache = self._asked(lambda: self._probe.ask_teacher(self.data.train.x), "train")
+        self._cache = self._asked(lambda: self._probe.cache_teacher(self.data.train.x), "train")
 
     def run(self, method: Method, seed: int, stage: str, before: int, total: int) -> Run:
         """Return what came out of a method and a seed, trained now or before.
@@ -251,8 +253,9 @@ class Runner:
         except Exception as error:  # whatever the teacher's code raises of inputs it can't take
             shape = np.shape(getattr(self.data, part).x)
             raise InputError(
-                f"The teacher can't take data.{part}.x, of shape {shape} ({first_line(error)}); if "
-                "it takes other inputs than the student, give teacher_inputs=function."
+                f"The teacher can't take the {part} examples, of shape {shape} "
+                f"({first_line(error)}); if it takes other inputs than the student, give "
+                f"{argument('teacher_inputs', like='function')}."
             ) from error
 
     def _scored(self, outputs, y, activation) -> float:
@@ -267,7 +270,7 @@ class Runner:
                 few = student.predict_on_batch(samples.x[:2])
             except Exception as error:  # whatever Keras raises of inputs that don't fit
                 raise InputError(
-                    f"The student can't take data.{part}.x, of shape {np.shape(samples.x)} "
+                    f"The student can't take the {part} examples, of shape {np.shape(samples.x)} "
                     f"({first_line(error)})."
                 ) from error
             outputs = np.zeros((len(samples), *few.shape[1:]), "float32")

@@ -191,7 +191,7 @@ def _identity(student, runner: Runner, data: Data, options) -> dict:
 
 
 def _all_runs(runner: Runner, chosen, seeds, left_out) -> dict[str, list[Run]]:
-    """Return the runs of each method whose runs all went well; say of others why not."""
+    """Return the runs of each method whose runs all succeeded; warn about the others."""
     runs: dict[str, list[Run]] = {one.name: [] for one in chosen}
     for done, seed in enumerate(seeds):
         for method in chosen:

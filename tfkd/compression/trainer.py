@@ -14,7 +14,7 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends
 from tfkd.model import task as tasks
 
-#: `progress(stage, done, total)` is told how far a stage is.
+#: Called as `progress(stage, done, total)` while a stage runs.
 Progress = Callable[[str, int, int], None]
 
 
@@ -205,8 +205,8 @@ def loss_for(
         mean squared error for values.
 
     Raises:
-        InputError: for classes and an output of which it can't be told what it is, class numbers
-            out of range, and labels that don't fit the output.
+        InputError: for classes and an output of unknown kind, class numbers out of range,
+            and labels that don't fit the output.
     """
     y = np.asarray(y)
     shape = shape or _likely_shape(y, units)

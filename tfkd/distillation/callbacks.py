@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel
@@ -96,7 +96,8 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
     ):
         if after is None and monitor is None:
             raise InputError(
-                "StopDistillation needs after=, a number of epochs, or monitor=, a name."
+                f"StopDistillation needs {argument('after')}, a number of epochs, or "
+                f"{argument('monitor')}, a name."
             )
         for name, value in (("after", after or 0), ("patience", patience)):
             if value < 0:

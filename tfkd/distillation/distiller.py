@@ -58,7 +58,8 @@ class Distiller(Step, keras.Model):
             output) of these. It counts every element that is not masked, labelled or not.
         features: `tfkd.losses.FeatureLoss` objects, or `"auto"` for a `Hint` at each resolution
             (`tfkd.losses.pair_layers`); both models then still run once a step.
-        from_logits: Whether the student's outputs are logits, where it can't be told.
+        from_logits: Whether the student's outputs are logits. Needed where its graph does not
+            show it.
         teacher_from_logits: The same for the teacher.
         student_inputs: Callable from a batch of `x` to what the student takes, in TensorFlow
             operations; `evaluate` and `predict` apply it too.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfkd import losses
 from tfkd.distillation.teachers import readable_activation
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses import soft as soft_losses
 from tfkd.losses.outputs import key_of
 from tfkd.model import binding, graph
@@ -28,7 +28,7 @@ class Lesson:
     Attributes:
         name: The output's name.
         shape: Its shape, batch included.
-        task: One of `losses.TASKS`.
+        task: One of `losses.SOFT_TASKS`.
         activation: `"linear"`, `"softmax"` or `"sigmoid"`: how the output becomes logits.
         axis: The axis of the classes, counted from the front; the compiled loss says which.
         soft: The soft loss, or `None` where the output learns from labels alone.
@@ -62,7 +62,7 @@ class Lesson:
     @property
     def is_custom(self) -> bool:
         """Whether the compiled loss is the user's own, with labels as it wants them."""
-        return self.hard is not None and losses.task_of(self.hard)[0] is None
+        return self.hard is not None and losses.task_of_loss(self.hard)[0] is None
 
     @property
     def reads_labels(self) -> bool:
@@ -121,7 +121,7 @@ def _soft_of(outputs: binding.Slots, given) -> list:
 
 def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, outputs) -> Lesson:
     name, shape = slot.label, slot.shape
-    task, loss_from_logits = losses.task_of(hard) if hard is not None else (None, None)
+    task, loss_from_logits = losses.task_of_loss(hard) if hard is not None else (None, None)
     alone = wanted is _ALONE
     chosen = None if alone else soft_losses.get(wanted)
     axis = len(shape) - 1
@@ -153,9 +153,9 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     ):
         gives = "logits" if activation == "linear" else "probabilities"
         raise InputError(
-            f"The loss is set to from_logits={loss_from_logits}, but the student "
+            f"The loss is set to {argument('from_logits', loss_from_logits)}, but the student "
             f"{student!r} gives {gives}; pass the loss object with "
-            f"from_logits={not loss_from_logits}."
+            f"{argument('from_logits', not loss_from_logits)}."
         )
     class_weights = getattr(chosen, "class_weights", None)
     if class_weights is not None and len(class_weights) != shape[axis]:

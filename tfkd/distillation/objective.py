@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfkd import losses
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.distillation.cache import cache_teacher
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import binding, graph
 
 
@@ -258,7 +258,7 @@ class Objective:
         if lacking:
             raise InputError(
                 f"The cache holds no features of {', '.join(map(repr, lacking))}; make it with "
-                f"features={layers}."
+                f"{argument('features', layers)}."
             )
         own = teachers.fingerprint_of(teacher)
         if None not in (own, held.teacher) and own != held.teacher:

@@ -100,7 +100,7 @@ class Scoring:
 
         A teacher that was not trained since is not asked again by every `fit` of a loop.
         """
-        if isinstance(sample.x, teachers.Taught):
+        if isinstance(sample.x, teachers.TeacherBatch):
             return None  # the answers are there
         try:
             asked = fingerprint((sample.x, sample.labels, sample.masks))
@@ -178,7 +178,7 @@ class Scoring:
 
         def answers(x):
             if who == "teacher":
-                if isinstance(x, teachers.Taught):
+                if isinstance(x, teachers.TeacherBatch):
                     return objective.answers_in(x.answers)[0]
                 return self.ask(x)[0]
             x = _inputs(x)
@@ -251,4 +251,4 @@ def tolerated(who: str, raises: bool = False):
 
 
 def _inputs(x):
-    return x.x if isinstance(x, teachers.Taught) else x
+    return x.x if isinstance(x, teachers.TeacherBatch) else x

@@ -18,7 +18,7 @@ from tfkd.distillation import lessons, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.objective import Objective
 from tfkd.distillation.scoring import Scores, Scoring, tolerated
-from tfkd.errors import InputError, TeacherWarning
+from tfkd.errors import InputError, TeacherWarning, argument
 from tfkd.loading import file_check
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
@@ -114,10 +114,10 @@ class Step:
             )  # fmt: skip
         mean = self._keras.metrics.Mean
         self._trackers = {name: mean(name=name) for name in ("loss", "hard_loss", "soft_loss")}
-        self._aside = _Aside()
+        self._untracked = _Untracked()
         self._adapters = []
         if self._student_tap.inputs is not None:
-            self._aside.outputs = binding.outputs_of(student, "student")
+            self._untracked.outputs = binding.outputs_of(student, "student")
         with file_check.trusting(trusted):
             self.teacher = teacher
         self.built = True
@@ -135,12 +135,12 @@ class Step:
     @property
     def teacher(self) -> Any:
         """What teaches, as it was given; `None` after loading, until it is set again."""
-        return self._aside.given
+        return self._untracked.given
 
     @teacher.setter
     def teacher(self, given: Any) -> None:
-        settings, aside = self._settings, self._aside
-        aside.given, aside.teacher, aside.objective = given, None, None
+        settings, untracked = self._settings, self._untracked
+        untracked.given, untracked.teacher, untracked.objective = given, None, None
         # A step that was traced with another teacher would go on asking that one.
         self.train_function = self.test_function = None
         if given is None:
@@ -149,18 +149,18 @@ class Step:
         if _is_array(given):
             if names:
                 raise InputError("Feature losses need a Keras model as teacher, not an array.")
-            aside.teacher = teachers.ArrayTeacher(given, settings["teacher_from_logits"])
+            untracked.teacher = teachers.ArrayTeacher(given, settings["teacher_from_logits"])
         else:
             same_x = settings["student_inputs"] is None
-            aside.teacher = teachers.Teacher(
+            untracked.teacher = teachers.Teacher(
                 given, settings["teacher_from_logits"], names, settings["teacher_inputs"],
                 student=self._student_tap.inputs if same_x else None,
             )  # fmt: skip
-        validation.check_not_shared(self.student, aside.teacher.models)
-        self._build_adapters(aside.teacher.feature_shapes)
-        aside.teacher.check_inputs()
-        if aside.outputs is not None:
-            aside.teacher.check_shapes(aside.outputs)
+        validation.check_not_shared(self.student, untracked.teacher.models)
+        self._build_adapters(untracked.teacher.feature_shapes)
+        untracked.teacher.check_inputs()
+        if untracked.outputs is not None:
+            untracked.teacher.check_shapes(untracked.outputs)
 
     @property
     def alpha(self) -> Any:
@@ -209,24 +209,24 @@ class Step:
             self._keras.__name__, optimizer=optimizer, loss=loss, metrics=metrics,
             weighted_metrics=kwargs.get("weighted_metrics"),
         )  # fmt: skip
-        aside = self._aside
-        aside.objective = None
-        aside.loss, aside.loss_weights = loss, loss_weights
-        aside.jit_compile = kwargs.get("jit_compile")
-        if aside.outputs is None:
+        untracked = self._untracked
+        untracked.objective = None
+        untracked.loss, untracked.loss_weights = loss, loss_weights
+        untracked.jit_compile = kwargs.get("jit_compile")
+        if untracked.outputs is None:
             # What belongs to which output shows when the student has seen data.
-            aside.compiled = {"optimizer": optimizer, **kwargs}
+            untracked.compiled = {"optimizer": optimizer, **kwargs}
             super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs)
             return
-        if aside.teacher is not None:
+        if untracked.teacher is not None:
             self._objective()
         self._compile_outputs(optimizer=optimizer, **kwargs)
 
     def _compile_outputs(self, **kwargs):
         """Hand Keras losses and metrics in the order of the outputs, and their names."""
-        aside, outputs = self._aside, self._aside.outputs
-        losses_ = lessons.per_output(aside.loss, outputs, "loss")
-        weights = lessons.per_output(aside.loss_weights, outputs, "loss_weights")
+        untracked, outputs = self._untracked, self._untracked.outputs
+        losses_ = lessons.per_output(untracked.loss, outputs, "loss")
+        weights = lessons.per_output(untracked.loss_weights, outputs, "loss_weights")
         several = len(outputs) > 1
         measured = [[] for _ in outputs.entries]
         for name in ("metrics", "weighted_metrics"):
@@ -241,19 +241,21 @@ class Step:
             # The names that plain Keras gives the losses and metrics of this student.
             by_key = self._keras is keras and all(slot.key for slot in outputs.entries)
             self.output_names = [s.key if by_key else s.name for s in outputs.entries]
-        kwargs["loss_weights"] = aside.loss_weights
-        if (several and aside.loss_weights is not None) or isinstance(aside.loss_weights, dict):
+        kwargs["loss_weights"] = untracked.loss_weights
+        if (several and untracked.loss_weights is not None) or isinstance(
+            untracked.loss_weights, dict
+        ):
             kwargs["loss_weights"] = [1.0 if w is None else float(w) for w in weights]
         loss = None
         if any(one is not None for one in losses_):
             loss = losses_ if several else losses_[0]
         super().compile(loss=loss, **kwargs)
-        aside.metrics = measured
+        untracked.metrics = measured
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded distiller as it was compiled before it was saved."""
         config = self._keras.saving.deserialize_keras_object(config)
-        outputs = self._aside.outputs
+        outputs = self._untracked.outputs
         if outputs is not None and not outputs.ordered:
             # Keras was given lists in the flat order; as a caller's they could be another.
             for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
@@ -265,11 +267,11 @@ class Step:
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the student's outputs."""
-        if isinstance(inputs, teachers.Taught):
+        if isinstance(inputs, teachers.TeacherBatch):
             inputs = inputs.x
         if self._settings["student_inputs"] is not None:
             inputs = self._settings["student_inputs"](inputs)
-        outputs, self._aside.features = self._student_tap(inputs, training)
+        outputs, self._untracked.features = self._student_tap(inputs, training)
         return outputs
 
     def fit(
@@ -285,7 +287,7 @@ class Step:
         """Train the student; takes what `keras.Model.fit` takes.
 
         Args:
-            x: As for Keras, or a `tfkd.distillation.teachers.Taught` from `TeacherCache.attach`.
+            x: As for Keras, or a `TeacherBatch` from `TeacherCache.attach`.
             y: Labels; `None` (with `x` arrays) trains on the teacher alone. For several
                 outputs a list in their order, or a dict by the student's keys or layer names.
             *args: Passed on to Keras.
@@ -325,18 +327,18 @@ class Step:
         ):
             raise InputError(
                 "tf_keras looks up class_weight for missing labels too, and finds none; with "
-                "unlabeled= give sample_weight instead."
+                f"{argument('unlabeled')} give sample_weight instead."
             )
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
-        if ends_on_nan != self._aside.ends_on_nan:
-            self._aside.ends_on_nan = ends_on_nan
+        if ends_on_nan != self._untracked.ends_on_nan:
+            self._untracked.ends_on_nan = ends_on_nan
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
         scoring = self._scoring()
         baseline = None if baseline is None else scoring.alike(baseline)
-        if self._aside.teacher is not None:
-            validation.check_not_shared(self.student, self._aside.teacher.models)
+        if self._untracked.teacher is not None:
+            validation.check_not_shared(self.student, self._untracked.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
         asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(x, y, objective, self._ask if asked else None)
@@ -398,14 +400,14 @@ class Step:
             (validation.is_data_set(x) and len(_element_parts(x)) > 1) or hasattr(x, "__next__")
         )
         # Keras sums metrics over replicas where its names are those of the step's.
-        self._aside.hides = not self._evaluates_teacher(labelled)
+        self._untracked.hides = not self._evaluates_teacher(labelled)
         try:
             with validation.told():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
-            self._aside.hides = False
+            self._untracked.hides = False
 
-    def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
+    def cache_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Ask the teacher about every example, once, for more than one call of `fit`.
 
         Args:
@@ -423,10 +425,20 @@ class Step:
             raise InputError("A teacher that is an array holds its answers; call fit as it is.")
         self._build_student(x, None)
         objective = self._objective()
-        return cache.ask_once(
+        return cache.cache_answers(
             x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
             objective.outputs.labels, dtype=dtype,
         )  # fmt: skip
+
+    def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
+        """Do what `cache_teacher` does; its old name, served until tfkd 0.3."""
+        warnings.warn(
+            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name goes with tfkd "
+            "0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.cache_teacher(x, dtype)
 
     def score(
         self, x: Any, y: Any, who: Any = "student", part: str = "validation"
@@ -451,19 +463,19 @@ class Step:
     @property
     def metrics(self):
         """The three losses and the compiled metrics; `loss` is what is minimised."""
-        ours = list(self._trackers.values())[: 1 if self._aside.hides else None]
+        ours = list(self._trackers.values())[: 1 if self._untracked.hides else None]
         compiled = [m for m in super().metrics if m.name not in self._trackers]
         return [ours[0], *compiled, *ours[1:]]
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:
         """The teacher's score per output on labelled examples, from the last `fit`."""
-        return self._aside.scores.teacher
+        return self._untracked.scores.teacher
 
     @property
     def student_scores(self) -> list[worth.Score | None] | None:
         """The student's score per output after the last `fit`, on the same examples."""
-        return self._aside.scores.student
+        return self._untracked.scores.student
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Run one optimizer step on `L = alpha · hard + (1 − alpha) · soft (+ regularizers)`."""
@@ -494,7 +506,7 @@ class Step:
         with_teacher = self._evaluates_teacher(labelled=y is not None)
         if with_teacher:
             x, answers, features = self._lesson(x)
-        elif isinstance(x, teachers.Taught):
+        elif isinstance(x, teachers.TeacherBatch):
             x = x.x
         batch = objective.batch(y, sample_weight, checked=not self._is_jitted)
         y_pred = self(x, training=False)
@@ -524,7 +536,7 @@ class Step:
             "alpha": float(tf.convert_to_tensor(self._alpha)),
             "temperature": float(tf.convert_to_tensor(self._temperature)),
             "features": [pack(one) for one in self._features],
-            "teacher_feature_shapes": self._aside.feature_shapes,
+            "teacher_feature_shapes": self._untracked.feature_shapes,
             **settings,
         }
 
@@ -547,12 +559,12 @@ class Step:
         return distiller
 
     def _teacher(self):
-        if self._aside.teacher is None:
+        if self._untracked.teacher is None:
             raise InputError(
                 "This distiller has no teacher (a saved one does not hold it): set "
                 "distiller.teacher = teacher."
             )
-        return self._aside.teacher
+        return self._untracked.teacher
 
     def _check_compiled(self, method: str):
         if getattr(self, "optimizer", None) is None:
@@ -564,30 +576,36 @@ class Step:
             return
         if teacher_in_graph and self._settings["unlabeled"] is None:
             return
-        if self._aside.jit_compile is True:
+        if self._untracked.jit_compile is True:
             raise InputError(
-                "jit_compile=True needs a teacher that runs in TensorFlow and no unlabeled=; leave "
-                "jit_compile out, or cache the teacher."
+                f"{argument('jit_compile', True)} needs a teacher that runs in TensorFlow and no "
+                f"{argument('unlabeled')}; leave jit_compile out, or cache the teacher."
             )
         self.jit_compile = False
         self.train_function = None
 
     def _objective(self) -> Objective:
-        aside = self._aside
-        if aside.objective is None:
-            aside.objective = Objective(
-                self.student, aside.outputs, aside.loss, aside.loss_weights, self._settings
+        untracked = self._untracked
+        if untracked.objective is None:
+            untracked.objective = Objective(
+                self.student,
+                untracked.outputs,
+                untracked.loss,
+                untracked.loss_weights,
+                self._settings,
             )
-            if aside.teacher is not None:
-                aside.teacher.check(aside.objective.tasks, aside.outputs, aside.objective.axes)
-        if aside.metrics is not None:
-            aside.objective.metrics = aside.metrics
-        return aside.objective
+            if untracked.teacher is not None:
+                untracked.teacher.check(
+                    untracked.objective.tasks, untracked.outputs, untracked.objective.axes
+                )
+        if untracked.metrics is not None:
+            untracked.objective.metrics = untracked.metrics
+        return untracked.objective
 
     def _build_student(self, x, y):
         """Show a student without a graph the first examples: its outputs are known then."""
-        aside = self._aside
-        if aside.outputs is not None:
+        untracked = self._untracked
+        if untracked.outputs is not None:
             return
         few, _ = validation.first_examples(x, y, count=1)
         if few is None:
@@ -599,21 +617,21 @@ class Step:
         values = self(few, training=False)
         if graph.has_graph(self.student):  # a Sequential, which this has built
             self._student_tap = feature_extractor.Tap(self.student, (), "student")
-            aside.outputs = binding.outputs_of(self.student, "student")
+            untracked.outputs = binding.outputs_of(self.student, "student")
         else:
             owner = f"student {self.student.name!r}"
-            aside.outputs = binding.slots_of_values(values, "output", owner)
-        if aside.teacher is not None:
-            aside.teacher.check_shapes(aside.outputs)
-        if aside.compiled is not None:
+            untracked.outputs = binding.slots_of_values(values, "output", owner)
+        if untracked.teacher is not None:
+            untracked.teacher.check_shapes(untracked.outputs)
+        if untracked.compiled is not None:
             self._objective()
-            self._compile_outputs(**aside.compiled)
+            self._compile_outputs(**untracked.compiled)
 
     def _build_adapters(self, teacher_shapes):
         """Make the adapters' weights; kept if a teacher of the same widths comes again."""
         if self._adapters or not self._features:
             return
-        self._aside.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
+        self._untracked.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
         student_shapes = self._student_tap.shapes
         for one in self._features:
             shape = student_shapes[one.student_layer]
@@ -635,19 +653,20 @@ class Step:
         objective = self._objective()
         if isinstance(teacher, teachers.ArrayTeacher):
             answers = teacher.beside(x, objective.tasks, objective.outputs)
-            return teachers.Taught(x, cache.encode_arrays(answers, objective.outputs.labels))
+            return teachers.TeacherBatch(x, cache.encode_arrays(answers, objective.outputs.labels))
         if cache_teacher is False:
             return x
         if cache_teacher is True:
-            return self.ask_teacher(x, dtype).attach(x)
+            return self.cache_teacher(x, dtype).attach(x)
         layers = [one.teacher_layer for one in self._features]
-        objective.check_cache(cache_teacher, layers, self._aside.teacher)
+        objective.check_cache(cache_teacher, layers, self._untracked.teacher)
         return cache_teacher.attach(x)
 
     def _scoring(self) -> Scoring:
         return Scoring(
-            self._objective(), lambda x: self(x, training=False), self._ask, self._aside.teacher,
-            self._student_tap, self._settings["student_inputs"], self._aside.scores,
+            self._objective(), lambda x: self(x, training=False), self._ask,
+            self._untracked.teacher, self._student_tap, self._settings["student_inputs"],
+            self._untracked.scores,
         )  # fmt: skip
 
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
@@ -656,7 +675,7 @@ class Step:
         if given is None:
             return
         objective = self._objective()
-        arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.Taught)
+        arrays = isinstance(given, (list, tuple)) and not isinstance(given, teachers.TeacherBatch)
         if arrays:
             x, y, weight = (*given, None, None)[:3]
             if y is not None:
@@ -672,11 +691,11 @@ class Step:
         if not asks or teachers.carries_answers(x):
             return
         if isinstance(cache_teacher, cache.TeacherCache) and (
-            self._aside.teacher is None or (arrays and cache_teacher.covers(x))
+            self._untracked.teacher is None or (arrays and cache_teacher.covers(x))
         ):
             attached = cache_teacher.attach(x)
         elif cache_teacher is True and isinstance(self._teacher(), teachers.Teacher):
-            attached = self.ask_teacher(x, dtype).attach(x)
+            attached = self.cache_teacher(x, dtype).attach(x)
         else:
             if isinstance(self._teacher(), teachers.ArrayTeacher):
                 self._teacher().ask(x, None)  # raises: it answers for the training rows only
@@ -689,7 +708,7 @@ class Step:
 
     def _lesson(self, x):
         """Return the inputs, the teacher's answers and its features."""
-        if isinstance(x, teachers.Taught):
+        if isinstance(x, teachers.TeacherBatch):
             return (x.x, *self._objective().answers_in(x.answers))
         return (x, *self._ask(x))
 
@@ -699,7 +718,7 @@ class Step:
 
     def _assertions(self, loss, **values) -> list:
         """Return what has to hold before a step moves a weight."""
-        if self._is_jitted or self._aside.ends_on_nan:
+        if self._is_jitted or self._untracked.ends_on_nan:
             return []
         values["weights_of_the_student"] = self.student.trainable_weights
         return [validation.assert_finite(loss, **values)]
@@ -721,7 +740,7 @@ class Step:
         """Return the sum over outputs and features of weighted means over the batch."""
         objective = self._objective()
         total = objective.soft(answers, batch, y_pred, self._temperature)
-        ours, self._aside.features = self._aside.features, None
+        ours, self._untracked.features = self._untracked.features, None
         values = []
         for one, adapter in zip(self._features, self._adapters, strict=True):
             feature = ours[one.student_layer]
@@ -774,7 +793,7 @@ class Step:
             )
 
 
-class _Aside:
+class _Untracked:
     """What a distiller holds that Keras must neither track, save nor train."""
 
     given = teacher = objective = features = loss = loss_weights = feature_shapes = jit_compile = (

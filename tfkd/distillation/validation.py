@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.distillation import lessons, teachers
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.model import graph
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
@@ -33,8 +33,8 @@ def check_number(name: str, value) -> None:
     if type(value).__module__.startswith("keras.src.distillation"):
         raise InputError(
             f"{name} is a {type(value).__name__} of keras.distillation: here the student comes "
-            "first, then the teacher, alpha and temperature; give losses with soft_loss= and "
-            "features=."
+            "first, then the teacher, alpha and temperature; give losses with "
+            f"{argument('soft_loss')} and {argument('features')}."
         )
     try:
         number = float(value)
@@ -124,7 +124,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         for label, lesson in zip(bound_labels(labels, objective), objective.lessons, strict=True):
             if label is not None and lesson.reads_labels and not lesson.is_custom:
                 check_labels(np.asarray(label), lesson)
-    if isinstance(few, teachers.Taught) or ask is None:
+    if isinstance(few, teachers.TeacherBatch) or ask is None:
         return
     try:
         answers, features = ask(few)
@@ -134,7 +134,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
             f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
-            "them with teacher_inputs=function."
+            f"them with {argument('teacher_inputs', like='function')}."
         ) from error
     names = [lesson.name for lesson in objective.lessons]
     for name, value in [*zip(names, answers, strict=True), *features.items()]:
@@ -332,7 +332,7 @@ def is_data_set(x) -> bool:
 
 def _cut(element, cut):
     parts = element if isinstance(element, tuple) else (element,)
-    if isinstance(element, teachers.Taught):
+    if isinstance(element, teachers.TeacherBatch):
         parts = (element,)
     few = [graph.map_structure(cut, part) for part in parts[:2]]
     return few[0], few[1] if len(few) > 1 else None
@@ -448,7 +448,7 @@ def _how_far(y, large) -> str:
 
 def _way_out(lesson) -> str:
     if lesson.unlabeled is None and lesson.ignored is None:
-        return "; mend them, or name the value of missing labels with unlabeled="
+        return f"; mend them, or name the value of missing labels with {argument('unlabeled')}"
     return ""
 
 
@@ -588,4 +588,5 @@ def _is_float(leaf) -> bool:
 
 def first_line(error) -> str:
     """Return what an error says, in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
+    return " ".join(plain.split())[:200] or type(error).__name__

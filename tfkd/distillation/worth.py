@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.distillation import lessons, teachers, validation
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.intervals import wilson
 from tfkd.model import graph
 
@@ -251,7 +251,7 @@ class Sample:
 
     def of_finite_inputs(self) -> Sample | None:
         """Return the examples whose inputs are finite: the step tells of the others itself."""
-        inputs = self.x.x if isinstance(self.x, teachers.Taught) else self.x
+        inputs = self.x.x if isinstance(self.x, teachers.TeacherBatch) else self.x
         finite = None
         for leaf in graph.leaves(inputs):
             if isinstance(leaf, (np.ndarray, tf.Tensor)) and tf.as_dtype(leaf.dtype).is_floating:
@@ -312,7 +312,7 @@ def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:
     if teacher.beats_chance is False:
         return (
             f"{said}: no better than chance. A student can't learn from it; check its weights, "
-            "its preprocessing (teacher_inputs=) and the order of its classes."
+            f"its preprocessing ({argument('teacher_inputs')}) and the order of its classes."
         )
     if baseline is not None and baseline.value > teacher.value:
         return (
@@ -337,8 +337,8 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
         said += ". The student is no better than chance: it is too small, or trained too briefly"
     if baseline is None:
         return (
-            f"{said}. What the teacher is worth shows beside the same student trained without it: "
-            "fit(baseline=model), tfkd.compare."
+            f"{said}. To see what the teacher is worth, train the same student without it: "
+            f"{argument('baseline', like='model', of='fit')}, or tfkd.compare."
         )
     gap, interval = difference(student, baseline)
     said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_between(interval)})"

@@ -21,7 +21,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 LAMBDA = (
     "it has a Lambda layer, and the code in it is not run; put built-in layers or a registered "
@@ -39,9 +39,7 @@ class UnregisteredError(InputError):
 
     def __init__(self, name: str, package: str):
         super().__init__(
-            f"it uses the class {name[:80]!r}, which is not registered; import the module that "
-            f"defines it and decorate it with @{package}.saving.register_keras_serializable() "
-            "before loading."
+            f"it uses the class {name[:80]!r}, which is not registered; {registering(package)}."
         )
         self.name = name
 
@@ -583,7 +581,6 @@ _OUTSIDE = re.compile(
 )
 # What saves and restores a SavedModel's variables; the functions of a model have none of it.
 _CHECKPOINT = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
-_REACTION = "If you know where it is from and what it does, read it with trusted=True (--trusted)."
 
 
 def check_saved_model(path) -> int:
@@ -613,7 +610,8 @@ def check_saved_model(path) -> int:
             name, where = min(found.items())
             raise InputError(
                 f"its operation {name[:80]} ({where[:80]!r}) may read, write or run what is "
-                f"outside the model. {_REACTION}"
+                "outside the model. If you know where it is from and what it does, read it with "
+                f"{argument('trusted', True)}."
             )
         _check_variables(graph, present)
         for asset in graph.asset_file_def:
@@ -649,7 +647,7 @@ def _parsed(file):
 
 
 def _operations(graph) -> dict[str, str]:
-    """Return operations that a model may not have, each with where it stands first."""
+    """Return operations that a model may not have, each with its first place."""
     functions = {f.signature.name: list(f.node_def) for f in graph.graph_def.library.function}
     nodes = {node.name: node for node in graph.graph_def.node}
     found: dict[str, str] = {}
@@ -771,3 +769,11 @@ def check_metadata(path, package) -> None:
             config = json.loads(node.metadata)
             config.pop("training_config", None)  # nothing is compiled
             check_config(config, package, root=False, revived=True)
+
+
+def registering(package: str) -> str:
+    """Say how a class becomes known to a Keras before a file that uses it is loaded."""
+    return (
+        f"decorate it with @{package}.saving.register_keras_serializable() and import its module "
+        "before loading the file (the command line imports no module: do it in Python)"
+    )

@@ -220,9 +220,8 @@ def _reason(error: Exception, path) -> str:
         if missing:
             package = "keras" if _is_keras_3(path) else "tf_keras"
             return (
-                f"it uses the class {missing!r}, which is not registered; import the module that "
-                f"defines it and decorate it with @{package}.saving.register_keras_serializable() "
-                "before loading."
+                f"it uses the class {missing!r}, which is not registered; "
+                f"{file_check.registering(package)}."
             )
     # What Keras says last, after a configuration of many lines.
     text = text.rsplit("Exception encountered: ")[-1]

@@ -1,10 +1,11 @@
-"""What the student is told of the teacher: losses on answers and losses on features.
+"""What the student learns from the teacher: losses on outputs and losses on features.
 
 `soft` compares outputs, and `weighted` adds several such losses up; `features` compares what
 named layers give, `pairing` finds these layers, `balance` weighs them; `outputs` finds out
 what an output means and turns probabilities back into logits.
 """
 
+from tfkd._renamed import with_old_names
 from tfkd.losses.adaptive import Balanced, default_for, resolve
 from tfkd.losses.features import (
     AttentionTransfer,
@@ -14,7 +15,13 @@ from tfkd.losses.features import (
     RelationalKD,
     SimilarityPreserving,
 )
-from tfkd.losses.outputs import TASKS, logits_of, option_of, takes_numbers, task_of
+from tfkd.losses.outputs import (
+    SOFT_TASKS,
+    logits_of,
+    option_of,
+    takes_numbers,
+    task_of_loss,
+)
 from tfkd.losses.pairing import pair_layers
 from tfkd.losses.soft import (
     DIST,
@@ -33,7 +40,7 @@ from tfkd.losses.weighted import WeightedSum
 __all__ = [
     "DIST",
     "DKD",
-    "TASKS",
+    "SOFT_TASKS",
     "AttentionTransfer",
     "Balanced",
     "BinaryKLDivergence",
@@ -56,5 +63,11 @@ __all__ = [
     "pair_layers",
     "resolve",
     "takes_numbers",
-    "task_of",
+    "task_of_loss",
 ]
+
+__getattr__ = with_old_names(
+    __name__,
+    None,
+    {"TASKS": f"{__name__}:SOFT_TASKS", "task_of": f"{__name__}:task_of_loss"},
+)

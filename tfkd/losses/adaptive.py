@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses import soft
 from tfkd.losses.outputs import checked_number
 from tfkd.losses.weighted import WeightedSum
@@ -168,17 +168,17 @@ def default_for(task: str | None, name: str = "adaptive") -> soft.SoftLoss:
     for values the squared distance, balanced likewise.
 
     Args:
-        task: One of `losses.TASKS`.
+        task: One of `losses.SOFT_TASKS`.
         name: `"adaptive"` or `"hinton"`.
 
     Raises:
-        InputError: if the task could not be told.
+        InputError: if the compiled loss does not show the task.
     """
     if task is None:
         raise InputError(
-            "The task can't be told from the compiled loss; name the soft loss, for example "
-            "soft_loss='kl' (classes), 'binary_kl' (yes/no) or 'mse' (values), or None for an "
-            "output that is not to learn from the teacher."
+            "The compiled loss does not show the task; name the soft loss, for example "
+            f"{argument('soft_loss', 'kl')} (classes), 'binary_kl' (yes/no) or 'mse' (values), or "
+            "None for an output that is not to learn from the teacher."
         )
     if name == "hinton":
         return soft.get(_HINTON[task])
@@ -192,7 +192,7 @@ class _Labels:
     """The labels of a batch: what they pull at, and who is right.
 
     Args:
-        task: One of `losses.TASKS`.
+        task: One of `losses.SOFT_TASKS`.
         y: Labels in the form that `fit` takes.
         student: The student's outputs (..., classes).
         mask: Which elements count, or `None`.

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.losses.features import FeatureLoss
 
 #: Length of the feature losses' gradient at a layer, with the soft loss's as 1.
@@ -90,8 +90,9 @@ def _gradients(losses, values, reference, features, tape):
     layers = [features[loss.student_layer] for loss, _ in auto]
     if not tf.is_tensor(reference):
         raise InputError(
-            "weight='auto' compares a feature loss with the soft or the hard loss, and there is "
-            "neither: give weight= a number, or compile(loss=...)."
+            f"{argument('weight', 'auto')} compares a feature loss with the soft or the hard "
+            f"loss, and there is neither: give {argument('weight')} a number, or "
+            "compile(loss=...)."
         )
     pulls = tape.gradient(reference, layers, output_gradients=tf.constant(_SCALE))
     own = [
@@ -101,9 +102,10 @@ def _gradients(losses, values, reference, features, tape):
     for (loss, _), pull, gradient in zip(auto, pulls, own, strict=True):
         if pull is None or gradient is None:
             raise InputError(
-                f"{type(loss).__name__} of {loss.student_layer!r} has weight='auto', which "
-                "compares it with the soft (or hard) loss at that layer, but no trained weight "
-                "before the layer gets a gradient of both. Give weight= a number."
+                f"{type(loss).__name__} of {loss.student_layer!r} has "
+                f"{argument('weight', 'auto')}, which compares it with the soft (or hard) loss at "
+                "that layer, but no trained weight before the layer gets a gradient of both. "
+                f"Give {argument('weight')} a number."
             )
     return tf.stack([
         tf.stack([_mean_square(gradient) for gradient in gradients]) for gradients in (pulls, own)

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from tfkd.errors import InputError
 
-#: What an output means, and with it what a soft loss compares.
-TASKS = ("categorical", "binary", "regression")
+#: The tasks (of `tfkd.model.task.TASKS`) that soft losses tell apart: each of several labels is
+#: binary, and reconstructions are values.
+SOFT_TASKS = ("categorical", "binary", "regression")
 
 
 def logits_of(outputs: tf.Tensor, activation: str) -> tf.Tensor:
@@ -76,14 +77,14 @@ _BINARY = {"binarycrossentropy", "binaryfocalcrossentropy"}
 _REGRESSION = {"mse", "mae", "mape", "msle", "huber", "logcosh"}
 
 
-def task_of(loss: Any) -> tuple[str | None, bool | None]:
+def task_of_loss(loss: Any) -> tuple[str | None, bool | None]:
     """Tell what kind of output a Keras loss is made for.
 
     Args:
         loss: A Keras 3 or tf_keras loss: a name, a function or an object.
 
     Returns:
-        The task (one of `TASKS`, `None` where unknown) and whether the loss takes logits
+        The task (one of `SOFT_TASKS`, `None` where unknown) and whether the loss takes logits
         (`None` where the question does not arise or can't be answered).
     """
     key = key_of(loss)

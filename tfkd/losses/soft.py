@@ -34,8 +34,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.errors import InputError
-from tfkd.losses.outputs import TASKS, Configured
+from tfkd.errors import InputError, argument
+from tfkd.losses.outputs import SOFT_TASKS, Configured
 
 _register = keras.saving.register_keras_serializable("tfkd")
 
@@ -47,7 +47,7 @@ class SoftLoss(Configured):
     as attributes of the same names, from which `get_config` takes them.
 
     Attributes:
-        tasks: The tasks (out of `TASKS`) whose outputs it can compare.
+        tasks: The tasks (out of `SOFT_TASKS`) whose outputs it can compare.
         needs_labels: Whether it reads `y`. Elements without a label then don't count.
         mixes_elements: Whether an element's value depends on other elements. It is then
             called with `mask` too, a boolean tensor (...) or `None`: the elements that count.
@@ -375,8 +375,8 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
     brought = float(soft_loss.temperature)
     if temperature not in (None, brought):
         raise InputError(
-            f"The LogitsDistillation has temperature={brought:g}, and the distiller is given "
-            f"{temperature!r}; say it once."
+            f"The LogitsDistillation has {argument('temperature', brought)}, and the distiller is "
+            f"given {temperature!r}; say it once."
         )
     return brought
 
@@ -385,14 +385,14 @@ def check_task(loss: SoftLoss, task: str | None) -> str:
     """Return the task that a soft loss will work on.
 
     Raises:
-        InputError: if it is made for another task, or for several and none was told.
+        InputError: if it is made for another task, or for several and none was given.
     """
     if task is None and len(loss.tasks) == 1:
         return loss.tasks[0]
     if task not in loss.tasks:
         raise InputError(
             f"soft_loss {type(loss).__name__} is for {' or '.join(loss.tasks)} outputs, but the "
-            f"compiled loss is for {task or 'unknown'} ones (of {', '.join(TASKS)})."
+            f"compiled loss is for {task or 'unknown'} ones (of {', '.join(SOFT_TASKS)})."
         )
     return task
 
@@ -404,8 +404,8 @@ def _from_keras_distillation(loss) -> SoftLoss:
     name = getattr(loss.loss, "__name__", inner)
     raise InputError(
         f"keras.distillation.LogitsDistillation with loss {name!r} runs that loss on raw logits "
-        "(no softmax, no T²) and so does not compute it; use soft_loss='kl', or give it the "
-        "object keras.losses.KLDivergence()."
+        f"(no softmax, no T²) and so does not compute it; use {argument('soft_loss', 'kl')}, or "
+        "give it the object keras.losses.KLDivergence()."
     )
 
 

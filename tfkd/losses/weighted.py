@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfkd.errors import InputError
-from tfkd.losses.outputs import TASKS, checked_number
+from tfkd.losses.outputs import SOFT_TASKS, checked_number
 from tfkd.losses.soft import SoftLoss, get, temperature_of
 
 
@@ -59,7 +59,7 @@ class WeightedSum(SoftLoss):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that all parts have in common."""
-        return tuple(t for t in TASKS if all(t in loss.tasks for loss, _, _ in self.losses))
+        return tuple(t for t in SOFT_TASKS if all(t in loss.tasks for loss, _, _ in self.losses))
 
     @property
     def needs_labels(self) -> bool:

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-from tfkd.errors import InputError, MissingDependencyError
+from tfkd.errors import InputError, MissingDependencyError, argument
 
 _LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
 _lock = threading.Lock()
@@ -113,8 +113,8 @@ def check_flavour(student: str, **objects) -> None:
         for one in _flattened(value):
             if _belongs_to(one, other):
                 raise InputError(
-                    f"{name}= is a {other} object ({type(one).__name__}), but the student is a "
-                    f"{student} model; pass its name, or {student}'s own class."
+                    f"{argument(name)} is a {other} object ({type(one).__name__}), but the "
+                    f"student is a {student} model; pass its name, or {student}'s own class."
                 )
 
 

@@ -1,6 +1,6 @@
 """What a function or a class computes, as values that can be hashed.
 
-Code in installed libraries (the standard library, site-packages, tfkd itself) is told by
+Code in installed libraries (the standard library, site-packages, tfkd itself) is identified by
 its qualified name; a user's own by its bytecode and everything that the bytecode reads.
 """
 

@@ -34,8 +34,8 @@ __all__ = ["example_keys", "fingerprint", "identity"]
 def fingerprint(value) -> str:
     """Return a hash of everything in a value that decides a result.
 
-    Two values with the same fingerprint compute the same, in this process or another; what
-    can't be told from another is refused, never guessed.
+    Two values with the same fingerprint compute the same, in this process or another. Values
+    that have no such fingerprint are refused.
 
     Args:
         value: Plain values, containers, paths (as text), arrays, tensors, variables, dtypes,
@@ -232,7 +232,7 @@ class _Hasher:
         what = f"{_kind(value)!r} ({type(value).__module__}.{type(value).__qualname__})"
         inside = f" in {self.root!r}" if self.root != _kind(value) else ""
         return InputError(
-            f"{what}{inside} can't be told from another one in another process: {why}. Use plain "
+            f"{what}{inside} could not be recognized in another process: {why}. Use plain "
             "values, arrays, models and functions of these, or keep nothing in a folder."
         )
 

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends
 
 
@@ -504,13 +504,13 @@ def _mask_sources(mask) -> set[int]:
     return set().union(*map(_mask_sources, joined))
 
 
-def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
+def matching(names: dict[str, set[str]], patterns, keyword: str) -> list[str]:
     """Return the layers whose name the user gave.
 
     Args:
         names: Name of a layer → what it may be called.
         patterns: A name, or a regular expression that matches one wholly, or several.
-        argument: What the user gave them as, for the message.
+        keyword: The argument that the user gave them as, for the message.
 
     Raises:
         InputError: for a pattern that is none, or matches no layer.
@@ -527,12 +527,12 @@ def matching(names: dict[str, set[str]], patterns, argument: str) -> list[str]:
             }
         except (re.error, TypeError) as error:
             raise InputError(
-                f"{argument}= {pattern!r} is no regular expression: {error}."
+                f"{argument(keyword)} {pattern!r} is no regular expression: {error}."
             ) from None
         if not known:
             every = [alias for one in names.values() for alias in sorted(one)]
             raise InputError(
-                f"{argument}= {pattern!r} matches no layer; the nearest names are "
+                f"{argument(keyword)} {pattern!r} matches no layer; the nearest names are "
                 f"{_nearest(pattern, every)}."
             )
         found += sorted(known)

@@ -48,7 +48,7 @@ def layer_parts(layer, digest: Callable) -> dict:
     if hasattr(layer, "layers"):
         if not layer.built:
             raise InputError(
-                f"The model {layer.name!r} has no weights yet, and can't be told from another: "
+                f"The model {layer.name!r} has no weights yet, so it has no fingerprint: "
                 "call it on a batch first."
             )
         found = _graph(layer, digest)
@@ -115,8 +115,8 @@ def _by_config(model):
         config = settings_of(model)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise InputError(
-            f"The graph of the model {model.name!r} can't be told from another's, for a layer in "
-            f"it has no configuration: {error} Give that layer a get_config()."
+            f"The graph of the model {model.name!r} has no fingerprint, because a layer in it has "
+            f"no configuration: {error} Give that layer a get_config()."
         ) from error
     numbers = {layer.name: f"layer {i}" for i, layer in enumerate(model.layers)}
 

@@ -9,9 +9,6 @@ import numpy as np
 from tfkd.errors import InputError
 from tfkd.model import task as tasks
 
-#: What outputs and labels can be about; `task_of` tells which.
-TASKS = tasks.TASKS
-
 
 def score(
     outputs: np.ndarray,
@@ -47,8 +44,9 @@ def score(
         logits: Of a binary or multilabel output, whether it is a logit (class 1 above 0) or a
             probability (above 0.5). Defaults to what `activation` says. `None` for both: not
             known, and nothing that depends on it is given.
-        task: One of `TASKS` (or `"classification"`, the same as `"categorical"`), where it does
-            not follow from labels and outputs, see `tfkd.model.task.task_of`.
+        task: One of `tfkd.model.task.TASKS` (or `"classification"`, the same as
+            `"categorical"`), where it does not follow from labels and outputs, see
+            `tfkd.model.task.task_of`.
         activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
 
     Returns:
@@ -80,30 +78,6 @@ def score(
         return _anomaly(outputs, y, x)
     error = outputs.astype(np.float64) - _as(outputs, y)
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt(np.square(error).mean()))}
-
-
-def task_of(
-    outputs: np.ndarray,
-    y: np.ndarray,
-    x: np.ndarray | None = None,
-    activation: str | None = None,
-) -> str:
-    """Tell what outputs and labels are about, in the words of reports.
-
-    Args:
-        outputs: Array of shape (n, ...).
-        y: Labels of shape (n, ...).
-        x: The input, where the outputs may be its reconstruction.
-        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
-
-    Returns:
-        As `tfkd.model.task.task_of`, with `"classification"` for `"categorical"`.
-
-    Raises:
-        InputError: for labels that do not fit the outputs.
-    """
-    task = tasks.task_of(y, np.shape(outputs), x, activation)
-    return "classification" if task == "categorical" else task
 
 
 def _numbers(what: str, values) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 #: Canonical names: one of several classes, one of two (a single output), any of several labels,
 #: values, and an input that is reconstructed badly.
@@ -104,7 +104,8 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
     if activation == "linear" and _off_by(y).max() <= 1e-5 and y.min() >= 0:
         raise InputError(
             "The labels are rows that sum to 1, and the output may be logits or values: say "
-            "task='categorical' for soft labels of classes or task='regression' for values."
+            f"{argument('task', 'categorical')} for soft labels of classes or "
+            f"{argument('task', 'regression')} for values."
         )
     return "regression"
 

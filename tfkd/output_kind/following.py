@@ -17,7 +17,7 @@ class OutputKind:
     Attributes:
         activation: `"softmax"` (probabilities that sum to 1 along `class_axis`), `"sigmoid"`
             (each a probability by itself), `"linear"` (free values, so logits where classes
-            are wanted), or `None`: it can't be told.
+            are wanted), or `None`: unknown.
         class_axis: Of a softmax, counted from 0 with the batch; `None` otherwise.
         rank: Number of axes of the output with the batch; `None` where it is not known.
     """
@@ -71,7 +71,7 @@ def output_activations(model) -> list[str | None]:
         model: A Keras 3 or tf_keras model.
 
     Returns:
-        Per output `"softmax"`, `"sigmoid"` or `"linear"`; `None` where it can't be told, or
+        Per output `"softmax"`, `"sigmoid"` or `"linear"`; `None` where that is unknown, or
         where the classes of a softmax are not along the last axis (see `output_kinds`).
     """
     return [kind.activation if kind.is_last else None for kind in output_kinds(model)]

@@ -137,7 +137,7 @@ def joined(values: list[Value], axis: int) -> Kind | None:
         and math.isclose(kind.mass, first.mass, rel_tol=1e-6)
         for kind in kinds
     )
-    # [1 - p, p] sums to 1: whether it is a softmax or two labels, can't be told.
+    # [1 - p, p] sums to 1: it may be a softmax or two labels.
     return first if same and axis != first.axis else None
 
 

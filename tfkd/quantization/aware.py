@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tfkd import translation
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph
 from tfkd.quantization import table
 from tfkd.quantization.report import QuantizationReport
@@ -322,7 +322,8 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
         if not isinstance(config, backends.tfmot().quantization.keras.QuantizeConfig):
             raise InputError(
                 f"per_layer[{pattern!r}] must be a tfmot.quantization.keras.QuantizeConfig, got "
-                f"{type(config).__name__}; to leave layers in floating point use skip=."
+                f"{type(config).__name__}; to leave layers in floating point use "
+                f"{argument('skip')}."
             )
         configs.update(dict.fromkeys(graph.matching(names, [pattern], "per_layer"), config))
     if everything:

@@ -1,7 +1,7 @@
 """Are data like those a model was trained on? Layers that keep statistics remember.
 
 Batch normalization, Normalization and the ranges of quantize-aware training are compared with
-what a few examples give there: data that were preprocessed otherwise stand out.
+what a few examples give there: data with other preprocessing differ.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import graph
 
 _PROBED = 64  # examples whose statistics are compared with the model's
@@ -24,7 +24,7 @@ _BEYOND = 10.0  # ratio of ranges
 
 
 def far_values(source: graph.Graph, arrays) -> list[str]:
-    """Return what layers that remember their training say of the values that reach them.
+    """Return the layers whose values are far from those that they had in training.
 
     Args:
         source: The model's graph; a model with state between batches says nothing.
@@ -66,15 +66,17 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
             reached = graph.replay(first_part, part, apply)
         except tf.errors.InvalidArgumentError as error:  # numbers beyond an Embedding's
             raise InputError(
-                f"The model {source.name!r} can't run on representative_data: "
+                f"The model {source.name!r} can't run on "
+                f"{argument('representative_data', alone=True)}: "
                 f"{' '.join(str(error).split())[:300]}"
             ) from error
         for (_, call), x in zip(heard, reached, strict=True):
             witnesses[id(call.layer)].see(np.asarray(x, dtype="float64"))
     said = [witness.verdict() for witness in witnesses.values()]
     return [
-        f"Values of representative_data are far from those in training: at the layer {message}. "
-        "Preprocess representative_data as in training, and draw it from all of the training data."
+        f"Values of {argument('representative_data', alone=True)} are far from those in training: "
+        f"at the layer {message}. Preprocess {argument('representative_data', alone=True)} as in "
+        "training, and draw it from all of the training data."
         for message in said
         if message
     ]

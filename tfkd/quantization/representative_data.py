@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from tfkd.data import Data, Samples, is_one_hot, representative
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends, binding, graph
 from tfkd.quantization import distribution_shift
 
@@ -145,13 +145,13 @@ class _Reader:
                 break
         if not batches:
             raise InputError(
-                "representative_data is empty, or was used up before; give 100 to 500 examples."
+                f"{_named()} is empty, or was used up before; give 100 to 500 examples."
             )
         for tensor, values in zip(self.tensors, zip(*batches, strict=True), strict=True):
             sizes = sorted({x.shape[1:] for x in values})
             if len(sizes) > 1:
                 raise InputError(
-                    f"representative_data for input {tensor.name!r} holds examples of the shapes "
+                    f"{_named()} for input {tensor.name!r} holds examples of the shapes "
                     f"{sizes[0]} and {sizes[1]}; pad or cut them to one."
                 )
         return [np.concatenate(values) for values in zip(*batches, strict=True)]
@@ -165,7 +165,7 @@ class _Reader:
             return element  # one array per input
         if len(element) > 3:
             raise InputError(
-                "The elements of representative_data must be x, (x,), (x, y) or (x, y, weights), "
+                f"The elements of {_named()} must be x, (x,), (x, y) or (x, y, weights), "
                 f"got {len(element)} parts; put several inputs into a dict by name."
             )
         return element[0]
@@ -179,13 +179,13 @@ class _Reader:
         """
         if isinstance(x, (list, tuple)):
             if given and self._is_x_and_y(x):
-                raise InputError("representative_data looks like (x, y); give x alone.")
+                raise InputError(f"{_named()} looks like (x, y); give x alone.")
             if len(self.tensors) == 1 != len(x) and not self._is_examples(x):
                 raise InputError(
                     f"The model {self.name!r} takes 1 inputs, got data for {len(x)}; give one "
                     "array of examples."
                 )
-        return self.slots.bind(x, "representative_data", arrays=True)
+        return self.slots.bind(x, _named(), arrays=True)
 
     def _is_examples(self, parts) -> bool:
         """Tell whether a list for the one input is of examples, and not of several arrays."""
@@ -208,20 +208,20 @@ class _Reader:
 
     def _check(self, arrays):
         for tensor, values in zip(self.tensors, arrays, strict=True):
-            what = f"representative_data for input {tensor.name!r}"
+            what = f"{_named()} for input {tensor.name!r}"
             if not _fits(tensor, values.shape):
                 raise InputError(
                     f"{what} must have the shape {(None, *tensor.shape[1:])}, got "
                     f"{values.shape}{_advice(tensor, values)}."
                 )
             if len(values) == 0:
-                raise InputError("representative_data is empty; give 100 to 500 examples.")
+                raise InputError(f"{_named()} is empty; give 100 to 500 examples.")
             _check_dtype(tensor, values, what)
         lengths = {tensor.name: len(x) for tensor, x in zip(self.tensors, arrays, strict=True)}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} for {name!r}" for name, count in lengths.items())
             raise InputError(
-                f"representative_data has different numbers of examples ({counts}); the same row "
+                f"{_named()} has different numbers of examples ({counts}); the same row "
                 "of every input must be one example."
             )
 
@@ -229,13 +229,13 @@ class _Reader:
 def _elements(data):
     """Return an iterator over whatever holds batches."""
     if isinstance(data, (str, bytes)):
-        raise InputError(f"representative_data can't be text ({data[:40]!r}); give {_WANTED}.")
+        raise InputError(f"{_named()} can't be text ({data[:40]!r}); give {_WANTED}.")
     if isinstance(data, Iterable):
         return iter(data)
     if hasattr(data, "__getitem__"):  # a PyDataset of an older Keras
         count = data.num_batches if hasattr(data, "num_batches") else len(data)
         return (data[i] for i in (itertools.count() if count is None else range(count)))
-    raise InputError(f"representative_data can't be {type(data).__name__}; give {_WANTED}.")
+    raise InputError(f"{_named()} can't be {type(data).__name__}; give {_WANTED}.")
 
 
 def _is_array(values) -> bool:
@@ -245,9 +245,9 @@ def _is_array(values) -> bool:
 def _as_array(values) -> np.ndarray:
     try:
         return np.asarray(values)
-    except Exception as error:  # ragged lists, sparse tensors: whatever NumPy is told
+    except Exception as error:  # ragged lists, sparse tensors
         raise InputError(
-            f"representative_data holds {type(values).__name__}, which is no array: {error}"
+            f"{_named()} holds {type(values).__name__}, which is no array: {error}"
         ) from error
 
 
@@ -279,11 +279,9 @@ def _check_dtype(tensor, values, what: str):
 
 def _cast(tensor, values: np.ndarray) -> np.ndarray:
     """Return the values in the input's dtype, if all of them have a place there."""
-    what = f"representative_data for input {tensor.name!r}"
+    what = f"{_named()} for input {tensor.name!r}"
     if values.dtype.kind not in "biu" and not np.isfinite(values).all():
-        raise InputError(
-            "representative_data holds NaN or infinite values; leave these examples out."
-        )
+        raise InputError(f"{_named()} holds NaN or infinite values; leave these examples out.")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(tensor.dtype)
     whole = cast.dtype.kind in "biu"
@@ -307,12 +305,16 @@ def _warn_of_little(tensors, arrays):
     count = len(arrays[0])
     if count < _FEW:
         _warn(
-            f"The ranges come from {count} examples of representative_data; give 100 to 500, or "
+            f"The ranges come from {count} examples of {_named()}; give 100 to 500, or "
             "values beyond theirs will be cut off."
         )
     for tensor, values in zip(tensors, arrays, strict=True):
         if count > 1 and (values == values[:1]).all():
             _warn(
-                f"All {count} examples of representative_data for input {tensor.name!r} are "
+                f"All {count} examples of {_named()} for input {tensor.name!r} are "
                 "equal; give different ones, drawn from the training data."
             )
+
+
+def _named() -> str:
+    return argument("representative_data", alone=True)

@@ -15,7 +15,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tfkd.errors import UnsupportedError, raise_all
+from tfkd.errors import UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph
 from tfkd.quantization.report import LayerReport
 from tfkd.translation import layers as translated
@@ -160,12 +160,12 @@ class Lowering:
                 results = self._apply(call, given)
             except UnsupportedError as error:
                 problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
-                # Whatever else is wrong with the model shall be told with it.
+                # The same error is to list whatever else is wrong with the model.
                 results = self._values(self._called(call.layer, call, given))
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
-        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        raise_all(problems, UnsupportedError, fix=_way_out())
         outputs = graph.map_structure(
             lambda t: self._output(values[t.index], t.name), self.source.outputs
         )
@@ -207,7 +207,7 @@ class Lowering:
             for path, layer in self.source.layers
             if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
         ]
-        raise_all(problems, UnsupportedError, fix=NO_LOOPS if loops else _WAY_OUT)
+        raise_all(problems, UnsupportedError, fix=no_loops() if loops else _way_out())
 
     def _count_uses(self) -> dict[int, int]:
         uses: dict[int, int] = {}
@@ -367,16 +367,22 @@ class Lowering:
         self.origins[self.layer.name] = Origin(tuple(layers), back)
 
 
-#: The way out for models with `LOOPS`.
-NO_LOOPS = (
-    "Build it with unroll=True, to which the same weights go, and leave it out by skip= or export "
-    "it with to_tflite(model, 'int8', representative_data=...); or export to 'float32', 'float16' "
-    "or 'dynamic', which hold the loop."
-)
-_WAY_OUT = (
-    "Replace these layers, leave them in floating point with skip=[...], or export without "
-    "quantization-aware training: to_tflite(model, 'int8', representative_data=...)."
-)
+def no_loops() -> str:
+    """Return what to do with a model that has `LOOPS`."""
+    return (
+        "Build it with unroll=True, to which the same weights go, and leave it in float with "
+        f"{argument('skip', of='quantize_aware')} or export it with "
+        f"{argument('representative_data', like='...', of='to_tflite')}; or export to 'float32', "
+        "'float16' or 'dynamic', which hold the loop."
+    )
+
+
+def _way_out() -> str:
+    return (
+        "Replace these layers, leave them in floating point with "
+        f"{argument('skip', like='[...]')}, or export without quantization-aware training: "
+        f"{argument('representative_data', like='...', of='to_tflite')}."
+    )
 
 
 def is_loop(layer) -> bool:

@@ -56,7 +56,7 @@ class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
             configs=configs,
             wrap=quantizers.QuantizeWrapperV2,
         )
-        return lowering.run(), {}  # wrapped already, which tfmot lets stand
+        return lowering.run(), {}  # wrapped already, which tfmot accepts
 
 
 class _Registry(quantize_registry.QuantizeRegistry):

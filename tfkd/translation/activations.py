@@ -78,7 +78,7 @@ def _missing_in_tf_keras() -> frozenset[str]:
 
 @functools.cache
 def _lent(name: str, to: str):
-    """Make the function that stands in the target for one it does not have."""
+    """Make the function that the target uses for one it does not have."""
     if to == "tf_keras":
         original = getattr(backends.keras().activations, name)
         register = backends.tf_keras().saving.register_keras_serializable

@@ -72,7 +72,7 @@ _WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 _SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
 
 
-#: Floating-point types, and policies, in the place of which a float32 copy can stand.
+#: Floating-point types and policies that a float32 copy can replace.
 OTHER_FLOATS = frozenset({"float16", "bfloat16", "float64", "mixed_float16", "mixed_bfloat16"})
 
 

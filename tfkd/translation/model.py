@@ -98,8 +98,8 @@ def other_precision(model) -> str | None:
     if not kinds:
         return None
     return (
-        f"The model {model.name!r} computes in {', '.join(sorted(kinds))}: a float32 copy with the "
-        "same weights stands in its place."
+        f"The model {model.name!r} computes in {', '.join(sorted(kinds))}: it is replaced by a "
+        "float32 copy with the same weights."
     )
 
 
@@ -122,7 +122,7 @@ def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[st
 
 
 class _Translator:
-    """Makes every layer before any is called, so that all problems are told at once."""
+    """Makes every layer before any is called, so that one error lists all problems."""
 
     def __init__(self, source: graph.Graph, to: str, float32: bool = False):
         self.source, self.to, self.float32 = source, to, float32

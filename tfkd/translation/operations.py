@@ -41,7 +41,7 @@ class _Entry:
     Attributes:
         symbols: TensorFlow's names for it; the first is the one that is called.
         arguments: `keras.ops` parameter → TensorFlow's parameter. One that is not listed
-            must stand at its default.
+            must have its default value.
         promotes: Whether `keras.ops` brings all operands to the result's dtype first.
         required: Parameters whose `None` means something else in TensorFlow.
         fixed: TensorFlow's arguments that make it give what `keras.ops` gives.
@@ -352,7 +352,7 @@ def _function(name: str, arguments: dict, to: str):
 
 
 def _sizes(arguments):
-    """Return how TensorFlow is told where to split: in how many parts, or the size of each."""
+    """Return TensorFlow's argument for where to split: how many parts, or the size of each."""
     at = arguments["indices_or_sections"]
     if isinstance(at, int):
         return at

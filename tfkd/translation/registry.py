@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import backends
 
 
@@ -71,7 +71,8 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
     taken = [given.__name__ for given in classes.values() if given in _pairs]
     if taken and not overwrite:
         raise InputError(
-            f"{' and '.join(taken)} is registered already; pass overwrite=True to replace that."
+            f"{' and '.join(taken)} is registered already; pass {argument('overwrite', True)} to "
+            "replace that."
         )
     for given in classes.values():
         for old in _pairs[given].classes.values() if given in _pairs else ():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tfkd.errors import UnsupportedError
+from tfkd.errors import UnsupportedError, argument
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.recurrent import forms, step
 from tfkd.model import graph
 
-#: How recurrent layers can stand in a file; see `to_tflite`.
+#: The forms that recurrent layers can take in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
 
 # What "auto" takes: for LSTMs with a fused kernel, and for everything else. Where an integer file
@@ -17,7 +17,7 @@ _PICKED_FLOAT = ("fused", "loop")
 
 _REFUSED = {
     ("int16x8", "fused"): "the fused kernel has no 16-bit form in the converter",
-    ("int4", "fused"): "ai-edge-quantizer leaves the fused kernel's weights in 32 bits",
+    ("int4", "fused"): "litert-quantizer leaves the fused kernel's weights in 32 bits",
 }
 
 
@@ -63,8 +63,8 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
     if not calls:
         if wanted != "auto":
             raise UnsupportedError(
-                f"recurrent={wanted!r}, but the model {model.name!r} has no recurrent layer "
-                "(LSTM, GRU, SimpleRNN, Bidirectional)."
+                f"{argument('recurrent', wanted)}, but the model {model.name!r} has no recurrent "
+                "layer (LSTM, GRU, SimpleRNN, Bidirectional)."
             )
         return None, {}
     if wanted != "step":
@@ -74,8 +74,8 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
         if (format, wanted) in _REFUSED:
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
             raise UnsupportedError(
-                f"recurrent={wanted!r} does not go with {format}: {_REFUSED[format, wanted]}. "
-                f"Take one of {others}."
+                f"{argument('recurrent', wanted)} does not go with {format}: "
+                f"{_REFUSED[format, wanted]}. Take one of {others}."
             )
         for call in calls:
             if wanted == "fused" and not forms.has_kernel(call.layer):
@@ -128,7 +128,8 @@ def pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return (
         form,
-        f"recurrent='auto' took {told}; {costs}recurrent_forms() shows what the others cost",
+        f"{argument('recurrent', 'auto')} took {told}; {costs}recurrent_forms() in Python "
+        "shows what the others cost",
     )
 
 

@@ -21,7 +21,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.errors import UnsupportedError
+from tfkd.errors import UnsupportedError, argument
 from tfkd.model import backends, graph
 
 RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
@@ -119,18 +119,20 @@ def _check_plain(call):
     what = f"The layer {name!r} ({kind})"
     if call.inputs[0].shape[1] is None:
         raise UnsupportedError(
-            f"{what} runs over a free number of steps, which this form can't; fix it with "
-            "shapes={name: shape}, or take recurrent='step'."
+            f"{what} runs over a free number of steps, which this form does not support; fix it "
+            f"with {argument('shapes', like='{name: shape}')}, or take "
+            f"{argument('recurrent', 'step')}."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
-            f"{what} is given a mask (mask_zero=True or Masking), which only recurrent='loop' in "
-            "a float format carries; for integers train without the mask."
+            f"{what} is given a mask (mask_zero=True or Masking), which only "
+            f"{argument('recurrent', 'loop')} in a float format carries; for integers train "
+            "without the mask."
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
-            f"{what} starts from states that are computed elsewhere, which only recurrent='loop' "
-            "in a float format carries."
+            f"{what} starts from states that are computed elsewhere, which only "
+            f"{argument('recurrent', 'loop')} in a float format carries."
         )
     check_stateless(call)
 
@@ -139,7 +141,7 @@ def check_stateless(call):
     """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
         kind = type(call.layer).__name__
-        way = "recurrent='step' makes the state an input and an output"
+        way = f"{argument('recurrent', 'step')} makes the state an input and an output"
         if kind == "Bidirectional":
             way = "build the model with stateful=False"
         raise UnsupportedError(
@@ -190,7 +192,7 @@ class _BothWays:
         if layer.return_state:
             raise UnsupportedError(
                 f"The layer {name!r} (Bidirectional) returns its states, which only "
-                "recurrent='loop' in a float format carries."
+                f"{argument('recurrent', 'loop')} in a float format carries."
             )
         self.directions = [
             _OneWay(layer.forward_layer, fused, tied),

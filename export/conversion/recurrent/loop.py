@@ -18,7 +18,7 @@ import copy
 
 import numpy as np
 
-from tfkd.errors import UnsupportedError
+from tfkd.errors import UnsupportedError, argument
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP, TFLiteModel
@@ -60,7 +60,7 @@ class _Loop:
         if stacked:
             raise UnsupportedError(
                 f"The output {stacked[0].removeprefix(STEP)!r} is given at every step, which "
-                "recurrent='loop' can't in integers; take 'unrolled' or 'step'."
+                f"{argument('recurrent', 'loop')} can't in integers; take 'unrolled' or 'step'."
             )
         self.indices: dict[str, int] = {}
         self.codes = {name: i for i, name in enumerate(flatbuffer.op_names(self.model))}

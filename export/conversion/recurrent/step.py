@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
@@ -140,7 +140,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
         drawn: Whether the examples were drawn, so that none follows on another.
 
     Returns:
-        One array (sequences, steps, ...) per input, and what there is to say of it.
+        One array (sequences, steps, ...) per input, and a note about them.
 
     Raises:
         InputError: if the data can't tell what the states become.
@@ -149,8 +149,9 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
     moving, inputs = _sequence_inputs(source), source.input_list
     places = [i for i, tensor in enumerate(inputs) if tensor.index in moving]
     wanted = (
-        "give whole sequences (examples, steps, ...) as representative_data: from single steps "
-        "and zero states the ranges of the states can't be told"
+        "give whole sequences (examples, steps, ...) as "
+        f"{argument('representative_data', alone=True)}: from single steps and zero states the "
+        "ranges of the states are unknown"
     )
     steps = samples[places[0]].shape[1]
     if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
@@ -221,8 +222,8 @@ def _sequences(source) -> set[int]:
         if not _is_per_step(call, kind, len(along)):
             raise UnsupportedError(
                 f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
-                "the model has no step form; before the last recurrent layer only layers that "
-                "treat each step alone can stand (Dense, activations, normalization, Embedding)."
+                "the model has no step form; before the last recurrent layer it may have only "
+                "layers that treat each step alone (Dense, activations, normalization, Embedding)."
             )
         moving.update(tensor.index for tensor in call.outputs)
     return moving
@@ -250,7 +251,7 @@ def _check_recurrent(call, kind):
     if kind == "Bidirectional" or layer.go_backwards:
         raise UnsupportedError(
             f"{what} reads the sequence from its end, so the model has no step form; take "
-            "recurrent='unrolled' or 'fused', or a layer that goes forwards."
+            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that goes forwards."
         )
     if call.inputs[0].masked:
         raise UnsupportedError(

@@ -63,7 +63,7 @@ constexpr {{ constant.type }} kPreprocessing{{ constant.name }} = {{ constant.va
 {% elif states %}
 // One step of a sequence a call; the state goes in and comes out, and the interpreter keeps none.
 {% else %}
-// Each call stands alone.
+// Each call is independent of the others.
 {% endif %}
 // Set every input before every call: the arena may keep other numbers in its place afterwards.
 constexpr bool kKeepsState = {{ "true" if file.keeps_state else "false" }};

@@ -9,7 +9,7 @@ from tfkd.export import to_tflite
 from tfkd.export.conversion import converter, diagnosis
 from tfkd.export.conversion import to_tflite as conversion
 
-ORDER = converter.Order("nowhere", "int8")
+JOB = converter.ConversionJob("nowhere", "int8")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ ORDER = converter.Order("nowhere", "int8")
     ],
 )
 def test_causes(error, words):
-    told = diagnosis.cause_of_death(error, "Converting x", ORDER, {})
+    told = diagnosis.cause_of_death(error, "Converting x", JOB, {})
     with pytest.raises(ConversionError, match=words):
         raise told
 

@@ -66,7 +66,7 @@ def cells():
 @pytest.mark.parametrize(("name", "package", "format"), list(cells()))
 def test_cell(models, name, package, format):
     if format == "int4":
-        pytest.importorskip("ai_edge_quantizer")
+        zoo.needs_quantizer()
     model, x, wanted = models(package, name)
     kind, _, rest = format.partition(",")
     calibrated = kind in ("int8", "int16x8")

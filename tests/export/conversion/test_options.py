@@ -1,5 +1,7 @@
 """What `to_tflite` can be asked for beside a format, and what it refuses."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from two_ends import INPUTS, drawn, plain, two_ended
 
 from tfkd import quantize_aware
 from tfkd.data import Samples
-from tfkd.errors import ConversionError, InputError, UnsupportedError
+from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite, verify
+from tfkd.export.conversion import converter
 from tfkd.export.conversion.form_costs import recurrent_forms
 from tfkd.export.conversion.plan import needs_data
 from tfkd.loading import signatures
@@ -77,7 +80,7 @@ def test_skip_leaves_the_named_layers_float(cnn):
 
 
 def test_bits_of_single_layers(cnn):
-    pytest.importorskip("ai_edge_quantizer")
+    zoo.needs_quantizer()
     model, x = cnn
     head = model.layers[-1].name
     narrow = to_tflite(model, "int4")
@@ -86,6 +89,27 @@ def test_bits_of_single_layers(cnn):
     assert mixed.weight_bytes - narrow.weight_bytes == pytest.approx(weights / 2, rel=0.05)
     assert wide.weight_bytes - mixed.weight_bytes == pytest.approx(weights * 3, rel=0.05)
     assert close(narrow, model, x, 0.5)
+
+
+@pytest.mark.parametrize("package", ["litert_quantizer", "ai_edge_quantizer"])
+def test_the_4_bit_quantizer_under_either_name(cnn, package, monkeypatch):
+    """The same package: its name until 0.10, and since."""
+    pytest.importorskip(package)
+    for other in {"litert_quantizer", "ai_edge_quantizer"} - {package}:
+        monkeypatch.setitem(sys.modules, other, None)
+    model, x = cnn
+    data = converter._four_bits(to_tflite(model, "float32").data, {})[0]
+    narrow = TFLiteModel(data)
+    assert narrow.weight_bytes < to_tflite(model, "float32").weight_bytes / 4
+    assert close(narrow, model, x, 0.5)
+
+
+def test_without_a_4_bit_quantizer_the_new_name_is_given(monkeypatch):
+    for package in ("litert_quantizer", "ai_edge_quantizer"):
+        monkeypatch.setitem(sys.modules, package, None)
+    message = r"made by litert-quantizer.*predecessor.*pip install 'tfkd\[int4\]'"
+    with pytest.raises(MissingDependencyError, match=message):
+        converter._quantizer()
 
 
 def test_dynamic_says_when_it_narrows_nothing():

@@ -141,7 +141,7 @@ def test_bad_models(qat):
     with pytest.raises(InputError, match=r"free size.*shapes=\{name: shape\}"):
         to_tflite(free, "int8", np.random.default_rng(0).random((12, 4, 3)))
     for wrong, words in (
-        ({"y": (1, 4, 3)}, "names the input 'y', which the model has not; it has 'x'"),
+        ({"y": (1, 4, 3)}, "names the input 'y', which the model does not have; it has 'x'"),
         ({"x": (4, 3)}, "size for each of"),
         ({"x": (1, 4, 2)}, "change no fixed one"),
         ({"x": (1, 0, 3)}, "size for each of"),

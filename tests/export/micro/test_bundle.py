@@ -444,7 +444,7 @@ def test_the_folder_holds_what_the_readme_says(bundles, subjects):
             assert max(map(len, text.splitlines())) <= 100, target
     for name, said in (("words", "interpreter.Reset()"), ("stream", "CarryStates(interpreter)")):
         assert said in (bundles[name].folder / "README.md").read_text()
-    assert "stands alone" in (bundles["digits"].folder / "README.md").read_text()
+    assert "independent of the others" in (bundles["digits"].folder / "README.md").read_text()
 
 
 def test_the_resolver_has_the_operators_and_no_others(bundles, subjects):
@@ -481,10 +481,10 @@ def contents(folder):
 
 
 def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, monkeypatch):
-    def prove(*args):
+    def refuses(*args):
         raise MissingDependencyError("tflite-micro is not here")
 
-    monkeypatch.setattr(evaluation, "prove", prove)
+    monkeypatch.setattr(evaluation, "evaluate_on_tflm", refuses)
     monkeypatch.setattr(evaluation, "is_installed", lambda: False)
     with pytest.raises(MissingDependencyError, match="tflite-micro is not here"):
         micro_bundle(files["int8"], tmp_path / "none", "net")
@@ -659,7 +659,7 @@ def test_a_crash_on_the_file_is_told_and_leaves_nothing(files, tmp_path, monkeyp
     def dies(*args):
         worker.shared().call(worker.os.abort)
 
-    monkeypatch.setattr(evaluation, "prove", dies)
+    monkeypatch.setattr(evaluation, "evaluate_on_tflm", dies)
     monkeypatch.setattr(evaluation, "is_installed", lambda: True)
     with pytest.raises(Exception, match="SIGABRT"):
         micro_bundle(files["int8"], tmp_path / "out", "net")

@@ -67,7 +67,7 @@ NAMES = ("int8", "float32", "fused", "step")
 
 @pytest.fixture(scope="module")
 def proofs(cases):
-    return {name: evaluation.prove(*case, samples=30) for name, case in cases.items()}
+    return {name: evaluation.evaluate_on_tflm(*case, samples=30) for name, case in cases.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -193,18 +193,18 @@ def test_a_sigmoid_is_a_probability_and_a_reconstruction_has_no_class(rng):
     p = next(values for values in got if values.shape[-1] == 1)
     reference = file.predict(x, engine="reference")
     q = next(values for values in reference if values.shape[-1] == 1)
-    proof = evaluation.prove(file, x, {sizes[1]: y})
+    proof = evaluation.evaluate_on_tflm(file, x, {sizes[1]: y})
     assert proof.metrics[f"{sizes[1]}.accuracy"] == np.mean((p[:, 0] > 0.5) == y)
     assert proof.argmax_agreement == np.mean((p > 0.5) == (q > 0.5))
     other = -x  # of another class everywhere, if these were classes
     assert evaluation._same_class(x, other, None, x, False) is None
     assert evaluation._same_class(x, other, None, None, False) == 0.0
     labels = [y if info.name == sizes[1] else None for info in file.outputs]
-    assert evaluation.prove(file, x, labels).metrics == proof.metrics
+    assert evaluation.evaluate_on_tflm(file, x, labels).metrics == proof.metrics
     with pytest.raises(InputError, match="has 2 outputs .*give a list of 2 .* or a dict"):
-        evaluation.prove(file, x, y)
+        evaluation.evaluate_on_tflm(file, x, y)
     with pytest.raises(InputError, match="y has the unknown names 'other'"):
-        evaluation.prove(file, x, {"other": y})
+        evaluation.evaluate_on_tflm(file, x, {"other": y})
 
 
 def test_equal_inputs_and_outputs_are_not_crossed(rng):
@@ -237,7 +237,7 @@ def test_lists_of_numbers_are_arrays_of_the_one_input(cases):
 def test_without_data_there_is_an_arena_and_a_golden_call(cases, proofs):
     for name in ("int8", "step"):
         file = cases[name][0]
-        proof, again = evaluation.prove(file), evaluation.prove(file)
+        proof, again = evaluation.evaluate_on_tflm(file), evaluation.evaluate_on_tflm(file)
         assert proof.arena_bytes == proofs[name].arena_bytes
         assert (proof.samples, proof.metrics) == (0, {})
         assert proof.max_lsb is proof.max_abs_diff is proof.argmax_agreement is None
@@ -371,7 +371,7 @@ def test_a_death_after_a_refusal_is_tried_again(cases, monkeypatch):
 
 def test_float16_is_refused_in_the_runtimes_words(files):
     with pytest.raises(ConversionError) as caught:
-        evaluation.prove(files["float16"])
+        evaluation.evaluate_on_tflm(files["float16"])
     text = str(caught.value)
     assert text.startswith("TensorFlow Lite for Microcontrollers refuses this file: ")
     assert "DEQUANTIZE" in text and "convert to 'int8', 'int16x8' or 'float32'" in text
@@ -382,17 +382,28 @@ def test_float16_is_refused_in_the_runtimes_words(files):
 def test_what_does_not_fit_is_told(cases):
     file, x, y = cases["int8"]
     with pytest.raises(InputError, match="without the data"):
-        evaluation.prove(file, y=y)
+        evaluation.evaluate_on_tflm(file, y=y)
     with pytest.raises(InputError, match="at least 1, got 0"):
-        evaluation.prove(file, x, samples=0)
+        evaluation.evaluate_on_tflm(file, x, samples=0)
     with pytest.raises(InputError, match="5 examples but 4 labels"):
-        evaluation.prove(file, x[:5], y[:4])
+        evaluation.evaluate_on_tflm(file, x[:5], y[:4])
     with pytest.raises(InputError, match=r"arrays of shape .*8, 8, 1"):
-        evaluation.prove(file, x[:, :4])
+        evaluation.evaluate_on_tflm(file, x[:, :4])
 
 
 def test_without_the_runtime(cases, tmp_path, monkeypatch):
     (tmp_path / "tflite_micro.py").write_text("raise ImportError('taken away')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingDependencyError, match=r"taken away.*pip install 'tfkd\[micro\]'"):
-        evaluation.prove(cases["int8"][0])
+    with pytest.raises(
+        MissingDependencyError, match=r"taken away.*pip install --upgrade 'tfkd\[micro\]'"
+    ):
+        evaluation.evaluate_on_tflm(cases["int8"][0])
+
+
+def test_a_runtime_of_another_interface_is_one_error(cases, tmp_path, monkeypatch):
+    folder = tmp_path / "tflite_micro" / "python" / "tflite_micro"
+    folder.mkdir(parents=True)
+    (folder / "runtime.py").write_text("class Other: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingDependencyError, match="no attribute 'Interpreter'.*that tfkd is"):
+        evaluation.evaluate_on_tflm(cases["int8"][0])

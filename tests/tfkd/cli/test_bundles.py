@@ -104,7 +104,7 @@ def test_a_quantize_aware_model_has_no_float16_twin(place, qat, capsys):
     with pytest.warns(UserWarning, match="HDF5"):
         qat.save(place / "qat.h5")
     assert main(["export", "qat.h5", "--android"]) == 0
-    assert "warning: No float16 file stands beside it" in capsys.readouterr().err
+    assert "warning: There is no float16 file for the GPU" in capsys.readouterr().err
     files = {path.name for path in (place / "qat_int8_android").glob("*.tflite")}
     assert files == {"qat_int8.tflite"}
 
@@ -114,7 +114,7 @@ def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, 
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
     (place / "few.txt").write_text("a\nb\n")
     assert main(["export", *arguments, "--classes", "few.txt"]) == 2
-    assert "The file is written, and no bundle" in capsys.readouterr().err
+    assert "The file is written, but no bundle" in capsys.readouterr().err
     made = {path.name for path in place.iterdir()}
     assert "student_int8.tflite" in made and not {
         n for n in made if n.endswith(("_micro", "_android"))

@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from tiny_models import dense
 
 from tfkd.cli import commands, console, parser
 from tfkd.cli.parser import main
-from tfkd.errors import ConversionError
+from tfkd.errors import ConversionError, argument
 from tfkd.export import RecurrentForm, TFLiteModel, to_tflite
 from tfkd.export.conversion import formats
 from tfkd.export.conversion import to_tflite as conversion
@@ -380,7 +381,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--shape other=1,8,8,1", "--shape names the input 'other', which the model"),
         (EXPORT + "--shape pixels=1,9,8,1", "--shape must give 'pixels' a size for each of"),
         (EXPORT + "--shape a=1 --shape a=2", "--shape gives the input 'a' several shapes"),
-        ("verify student.tflite student.keras --data digits.npz --signature a", "signature='a' is"),
+        ("verify student.tflite student.keras --data digits.npz --signature a", "--signature a is"),
         (EXPORT + "--batch 0", "--batch: must be a whole number of at least 1, got '0'"),
         (EXPORT + "--out {empty}", "is a folder; name a file."),
         (EXPORT + "--out none/x.tflite", "There is no folder"),
@@ -389,6 +390,12 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--out student.keras --force", "'student.keras' is what is read"),
         (INT8 + "--data digits.npz --out digits.npz --force", "'digits.npz' is what is read"),
         (EXPORT + "--float-io", "--float-io is for integer files"),
+        (
+            EXPORT + "--uint8-io",
+            "--uint8-io is for int8 files, and not with --float-io; got float32",
+        ),
+        (INT8 + "--data digits.npz --skip (", "--skip '(' is no regular expression"),
+        (EXPORT + "--signature a", "'student.keras' has no signatures; --signature is for Saved"),
         (EXPORT + "--skip logits", "--skip leaves layers of an int8 file float"),
         (
             EXPORT + "--recurrent fused",
@@ -402,7 +409,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (INT8 + "--data none.npz", "none.npz has no array 'x_train'; "),
         (INT8 + "--data broken.npz", "Cannot read 'broken.npz' as .npz"),
         (INT8 + "--data text.txt", "Cannot read 'text.txt' as .npz"),
-        (INT8 + "--data shape.npz", "x_train for input 'pixels' must have the shape"),
+        (INT8 + "--data shape.npz", "x_train of --data for input 'pixels' must have"),
         (INT8 + "--data digits.npz --skip nothing", "--skip 'nothing' matches no layer; the"),
         (INT8 + "--data labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
         ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), and an .npz file has"),
@@ -426,7 +433,10 @@ def test_bad_input_is_one_line_and_status_2_and_nothing_is_written(tfkd, line, m
     assert (status, out, tfkd.written) == (2, "", set())
     assert err.startswith("error: ") and err.count("\n") == 1
     assert message in err
-    assert not {"representative_data", "allow_flex", "=True"} & set(err.split())
+    # NumPy's own, that makes such a file, is Python for everybody.
+    assert (
+        not re.search(r"(?<![\w.-])[a-z]\w*=(?!\.\.\.)", err) and "representative_data" not in err
+    )
 
 
 def test_an_unregistered_class_sends_to_python(tfkd, tmp_path):
@@ -436,7 +446,7 @@ def test_an_unregistered_class_sends_to_python(tfkd, tmp_path):
     keras.Sequential([keras.Input((4,)), Stranger()]).save(tmp_path / "m.keras")
     status, _, err = tfkd("inspect", tmp_path / "m.keras")
     assert status == 2 and "class 'Stranger', which is not registered" in err
-    assert err.endswith("before loading: in Python, since the command line imports no module.\n")
+    assert err.endswith("(the command line imports no module: do it in Python).\n")
 
 
 def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
@@ -452,30 +462,13 @@ def test_ctrl_c_is_status_130_and_nothing_is_written(tfkd, monkeypatch):
 def test_a_conversion_that_fails_is_one_line_and_status_2(tfkd, monkeypatch):
     def failing(*args, **kwargs):
         assert kwargs["timeout"] == 7.0
-        raise ConversionError("It failed. Give a larger timeout=, or recurrent='step'.")
+        larger, step = argument("timeout"), argument("recurrent", "step")
+        raise ConversionError(f"It failed. Give a larger {larger}, or {step}.")
 
     monkeypatch.setattr(conversion, "to_tflite", failing)
     status, out, err = tfkd("export", "student.keras", "--format", "float32", "--timeout", "7")
     assert (status, out, tfkd.written) == (2, "", set())
     assert err == "error: It failed. Give a larger --timeout, or --recurrent step.\n"
-
-
-@pytest.mark.parametrize(
-    ("python", "option"),
-    [
-        ("take recurrent='unrolled' or 'step'", "take --recurrent unrolled or 'step'"),
-        ("or allow_flex=True for it", "or --allow-flex for it"),
-        ("leave the layer float with skip=.", "leave the layer float with --skip."),
-        ("told so in quantize_aware(skip=...)", "told so in quantize_aware(skip=...)"),
-        ("quantize_aware(..., skip=['a'])", "quantize_aware(..., skip=['a'])"),
-        ('leave it with to_tflite(..., skip=["a", "b c"])', "leave it with --skip a --skip 'b c'"),
-        ("(mask_zero=True or Masking)", "(mask_zero=True or Masking)"),
-        ("float_io is for integer files", "--float-io is for integer files"),
-        ("Values of representative_data", "Values of x_train"),
-    ],
-)
-def test_messages_speak_of_options(python, option):
-    assert console.reworded(python) == option
 
 
 def test_json_has_no_nan(capsys):

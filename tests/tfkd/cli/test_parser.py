@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tfkd.cli import parser
 from tfkd.cli.parser import main
 from tfkd.export.micro import evaluation
 from tfkd.files import write_atomically
@@ -106,6 +107,21 @@ def test_a_missing_dependency_is_one_line_and_status_2(tmp_path):
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*sklearn.*pip install.*\n", done.stderr), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_is_in_whole_sentences():
+    (commands,) = (one for one in parser._parser()._actions if one.dest == "==SUPPRESS==")
+    texts = [one.help for one in commands._choices_actions]
+    texts += [one.description for one in commands.choices.values()]
+    texts += [
+        one.help
+        for command in commands.choices.values()
+        for one in command._actions
+        if one.dest != "help"
+    ]
+    assert len(texts) > 80
+    odd = [text for text in texts if not (text[0].isupper() and text.rstrip()[-1] in ".)")]
+    assert not odd
 
 
 def test_help_is_quick_and_imports_no_tensorflow():

@@ -569,7 +569,7 @@ def part_without_labels(data):
         (
             {"data": lambda d: tfkd.Data("d", d.train, tfkd.Samples(
                 d.validation.x[:, :3], d.validation.y), d.test)},
-            r"can't take data.validation.x, of shape \(40, 3\)",
+            r"can't take the validation examples, of shape \(40, 3\)",
         ),
         ({"student": "student.keras"}, "The student must be a Keras 3 or tf_keras model"),
         ({"student": lambda: None}, "The student must be a Keras 3 or tf_keras model"),
@@ -592,7 +592,9 @@ def test_a_teacher_that_breaks_is_one_line(trained, data):
     def broken(x):
         raise RuntimeError("no\nluck")
 
-    with pytest.raises(InputError, match=r"can't take data.train.x, of shape \(90, 4\) .*no luck"):
+    with pytest.raises(
+        InputError, match=r"can't take the train examples, of shape \(90, 4\) .*no luck"
+    ):
         tfkd.compare(linear(), broken, data, methods=["kl"], teacher_from_logits=True, **QUICK)
     assert not trained.done
 

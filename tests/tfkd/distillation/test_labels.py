@@ -19,7 +19,7 @@ def logs_of(distiller, *args, **kwargs):
 def compiled(student, teacher, package, loss=None, metrics=None, eagerly=True, **kwargs):
     """Return a distiller; where nothing depends on a traced step, one that needs no trace."""
     loss = crossentropy(package) if loss is None else loss
-    if losses.task_of(loss)[0] == "categorical":
+    if losses.task_of_loss(loss)[0] == "categorical":
         kwargs.setdefault("soft_loss", "kl")
     distiller = Distiller(student, teacher, temperature=1.0, **kwargs)
     distiller.compile(package.optimizers.SGD(0.0), loss, metrics=metrics, run_eagerly=eagerly)

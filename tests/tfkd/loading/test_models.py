@@ -157,7 +157,7 @@ def test_an_unregistered_class_is_named_with_the_way_out(package, suffix, tmp_pa
         return
     told = message(unknown)
     assert "uses the class 'Stranger', which is not registered" in told
-    assert f"@{package.__name__}.saving.register_keras_serializable() before loading" in told
+    assert f"@{package.__name__}.saving.register_keras_serializable() and import" in told
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -45,15 +45,15 @@ def test_logits_inside_a_graph_are_exact_where_probabilities_have_underflowed(th
     ],
 )
 def test_task_of_a_name(name, want):
-    assert losses.task_of(name) == want
+    assert losses.task_of_loss(name) == want
 
 
 def test_task_of_objects_and_functions(package):
     objects = package.losses
-    assert losses.task_of(objects.SparseCategoricalCrossentropy(from_logits=True)) == (
+    assert losses.task_of_loss(objects.SparseCategoricalCrossentropy(from_logits=True)) == (
         "categorical",
         True,
     )
-    assert losses.task_of(objects.BinaryCrossentropy()) == ("binary", False)
-    assert losses.task_of(objects.Huber()) == ("regression", None)
-    assert losses.task_of(objects.categorical_crossentropy) == ("categorical", False)
+    assert losses.task_of_loss(objects.BinaryCrossentropy()) == ("binary", False)
+    assert losses.task_of_loss(objects.Huber()) == ("regression", None)
+    assert losses.task_of_loss(objects.categorical_crossentropy) == ("categorical", False)

@@ -290,7 +290,7 @@ def test_names_and_mistakes():
         losses.get("kullback")
     with pytest.raises(InputError, match="class_weights must be numbers > 0"):
         losses.KLDivergence(class_weights=[1.0, -1.0])
-    with pytest.raises(InputError, match="can't be told"):
+    with pytest.raises(InputError, match="does not show the task"):
         losses.default_for(None)
 
 

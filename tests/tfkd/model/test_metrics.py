@@ -5,7 +5,8 @@ import pytest
 from sklearn import metrics
 
 from tfkd.errors import InputError
-from tfkd.model.metrics import score, task_of
+from tfkd.model.metrics import score
+from tfkd.model.task import task_of
 
 
 def the_four(y, answers, average):
@@ -167,7 +168,7 @@ def test_what_does_not_fit_is_refused(rng):
 
 def test_the_task_is_told_from_shapes(rng):
     x = rng.normal(size=(4, 5))
-    assert task_of(x, np.array([0, 1, 0, 1]), x) == "anomaly"
-    assert task_of(x, np.array([0, 1, 0, 1])) == "classification"
-    assert task_of(x, np.array([0, 1, 2, 1]), x) == "classification"
-    assert task_of(x, x, x) == "regression"
+    assert task_of(np.array([0, 1, 0, 1]), x.shape, x) == "anomaly"
+    assert task_of(np.array([0, 1, 0, 1]), x.shape) == "categorical"
+    assert task_of(np.array([0, 1, 2, 1]), x.shape, x) == "categorical"
+    assert task_of(x, x.shape, x) == "regression"

@@ -4,7 +4,8 @@ Answers are found again by the content of the example, not by its place: a datas
 shuffled and batched anew after its teacher was asked, and an example that the teacher never
 saw (because the pipeline changes it at random) is an error, not a wrong answer.
 
-    dataset ──once──► keys (two 64-bit hashes of each x) + answers ──attach──► Taught(x, answers)
+    dataset ──once──► keys (two 64-bit hashes of each x) + answers
+            ──attach──► TeacherBatch(x, answers)
 
 With random augmentation the teacher is asked about the clean image, once, and the student
 sees another view of it in every epoch; seed the random part to repeat a run:
@@ -12,7 +13,7 @@ sees another view of it in every epoch; seed the random part to repeat a run:
     cache = tfkd.cache_teacher(dataset, teacher)
 
     def view(taught, y):
-        return tfkd.Taught(augment(taught.x), taught.answers), y
+        return tfkd.TeacherBatch(augment(taught.x), taught.answers), y
 
     distiller.fit(cache.attach(dataset).map(view), epochs=20)
 
@@ -35,14 +36,22 @@ from tfkd.distillation.cache.store import About, Column, Store
 from tfkd.distillation.cache.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
 from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.distillation.teachers import Teacher, fingerprint_of
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.loading import file_check
 from tfkd.model.examples import show_signature, signature
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyTeacher, Arrays, Names, PathLike
 
-__all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
+__all__ = [
+    "CHANGING",
+    "UNKNOWN",
+    "TeacherCache",
+    "cache_answers",
+    "cache_teacher",
+    "decode",
+    "names_of",
+]
 _DTYPES = ("auto", "float16", "float32")
 
 
@@ -127,7 +136,7 @@ def cache_teacher(
     return _collect(examples, ask, teacher.in_graph, store, progress)
 
 
-def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
+def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
@@ -135,7 +144,7 @@ def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> Teach
         ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
             isn't asked), and a dict of features.
         in_graph: Whether `ask` consists of TensorFlow operations.
-        tasks: One of `losses.TASKS` per output.
+        tasks: One of `losses.SOFT_TASKS` per output.
         shapes: The outputs' shapes, batch included.
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.
@@ -279,7 +288,7 @@ def _check_top_k(top_k, tasks, shapes) -> None:
         kinds = ", ".join("unknown (values or logits)" if t is None else t for t in tasks)
         raise InputError(
             f"top_k is for softmax outputs, and this teacher's are: {kinds}. Leave top_k out, or "
-            "say task='categorical' if they are logits of one class out of many."
+            f"say {argument('task', 'categorical')} if they are logits of one class out of many."
         )
     least = min(shape[-1] for shape in shapes)
     if not (type(top_k) is int and 1 <= top_k < least):
@@ -294,7 +303,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     if shapes is None:
         raise InputError(
             "The shape of this teacher's outputs is not known before it is asked; "
-            "cache it with Distiller.fit(..., cache_teacher=True), where the student's is."
+            f"cache it with {argument('cache_teacher', True, of='fit')}, where the student's is."
         )
     if task is not None:
         if task not in ("categorical", "binary", "regression"):
@@ -306,8 +315,9 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     source = teacher.sources[0]
     if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
         raise InputError(
-            "Say task='categorical', 'binary' or 'regression' for this teacher (and from_logits=, "
-            "where its last layer does not tell): how its answers are kept depends on it."
+            f"Say {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
+            f"(and {argument('from_logits')}, where its last layer does not tell): how its "
+            "answers are kept depends on it."
         )
     return [names[one] for one in source.activations], shapes
 

@@ -111,7 +111,7 @@ class About:
 
     Attributes:
         names: The outputs' names, in declared order.
-        tasks: One of `losses.TASKS` per output, or `None` where they are kept as they are.
+        tasks: One of `losses.SOFT_TASKS` per output, or `None` where they are kept as they are.
         shapes: The outputs' shapes, batch included, `None` where a size is free.
         features: Names of the features.
         teacher: Its fingerprint, or `None` where it can't be hashed.
@@ -366,7 +366,7 @@ def read_shards(path, manifest, shards) -> list[tuple[np.ndarray, dict[str, Colu
             if len(set(keys)) < len(keys) or not seen.isdisjoint(keys):
                 raise ValueError("it holds an example twice, or one that another shard holds")
             seen.update(keys)
-        # Whatever NumPy or zipfile say of bytes that are not what they should be.
+        # Whatever NumPy or zipfile raise for damaged bytes.
         except Exception as error:
             raise InputError(f"{str(file)!r} is damaged: {error}. {_ASK_AGAIN}") from error
     return parts

@@ -13,7 +13,7 @@ from tfkd.distillation import teacher_outputs
 from tfkd.distillation.cache import store
 from tfkd.distillation.cache.examples import Examples, inputs_of, mapped_sequence, sequence_kind
 from tfkd.distillation.cache.store import About, Column
-from tfkd.distillation.teachers import Taught
+from tfkd.distillation.teachers import TeacherBatch
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys, keys_at_once, matches, show_signature, signature
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNKNOWN = "The teacher was never asked about some examples of this data"
 CHANGING = (
     f"{UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
-    "augment after it with attach(dataset).map(lambda taught, y: (Taught(augment(taught.x), "
+    "augment after it with attach(dataset).map(lambda taught, y: (TeacherBatch(augment(taught.x), "
     "taught.answers), y)), shuffle after padded_batch, or train without the cache."
 )
 _AT_ONCE = 1024  # examples whose keys are computed together
@@ -38,7 +38,7 @@ class TeacherCache:
         outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
             where they have none.
         shapes: Their shapes, batch included; `None` for the batch and for free sizes.
-        tasks: One of `losses.TASKS` per output, `None` for one that is kept as it is.
+        tasks: One of `losses.SOFT_TASKS` per output, `None` for one that is kept as it is.
         features: Names of the features.
         dtypes: Dtype of each answer, `"float16"` or `"float32"`, by output and feature.
         teacher: Fingerprint of the teacher, or `None` where it can't be hashed.
@@ -123,8 +123,8 @@ class TeacherCache:
                 shape (examples, ...).
 
         Returns:
-            The dataset with `Taught(x, answers)` in the place of `x`, of the same kind, or a
-            `Taught`; what `Distiller.fit` takes. Augment after it, on `taught.x` alone.
+            The dataset with `TeacherBatch(x, answers)` in the place of `x`, of the same kind, or a
+            `TeacherBatch`; what `Distiller.fit` takes. Augment after it, on `taught.x` alone.
 
         Raises:
             InputError: for inputs of another dtype, shape or structure than the cache's, and
@@ -137,7 +137,7 @@ class TeacherCache:
 
             @tf.autograph.experimental.do_not_convert
             def add(*element):
-                return (Taught(element[0], lookup(element[0])), *element[1:])
+                return (TeacherBatch(element[0], lookup(element[0])), *element[1:])
 
             return data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         if sequence_kind(data) is not None:
@@ -145,10 +145,12 @@ class TeacherCache:
             def change(item):
                 rest = item[1:] if type(item) is tuple else ()
                 x = inputs_of(item)
-                return (Taught(x, self._answers(x, CHANGING)), *rest)
+                return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
 
             return mapped_sequence(data, change)
-        return Taught(data, self._answers(data, f"{UNKNOWN}; make the cache from the same data."))
+        return TeacherBatch(
+            data, self._answers(data, f"{UNKNOWN}; make the cache from the same data.")
+        )
 
     def covers(self, x: Arrays) -> bool:
         """Tell whether the teacher was asked about every example.

@@ -11,11 +11,12 @@
 combines and asks.
 """
 
+from tfkd._renamed import with_old_names
 from tfkd.distillation.teachers.activations import readable_activation
 from tfkd.distillation.teachers.teacher import (
     ArrayTeacher,
-    Taught,
     Teacher,
+    TeacherBatch,
     carries_answers,
     check_shape,
     check_sizes,
@@ -26,8 +27,8 @@ from tfkd.output_kind import output_activations
 
 __all__ = [
     "ArrayTeacher",
-    "Taught",
     "Teacher",
+    "TeacherBatch",
     "carries_answers",
     "check_shape",
     "check_sizes",
@@ -36,3 +37,5 @@ __all__ = [
     "raise_untaught",
     "readable_activation",
 ]
+
+__getattr__ = with_old_names(__name__, None, {"Taught": f"{__name__}.teacher:TeacherBatch"})

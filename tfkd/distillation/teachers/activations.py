@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 
 def readable_activation(
@@ -14,28 +14,29 @@ def readable_activation(
         role: `"teacher"` or `"student"`, for the message.
         name: What to call it in the message.
         seen: What `outputs.output_activations` saw.
-        task: One of `losses.TASKS`.
+        task: One of `losses.SOFT_TASKS`.
         from_logits: What the caller says, or `None`.
 
     Raises:
-        InputError: where it can't be told, or the caller contradicts what was seen.
+        InputError: where the graph does not show it, or shows the opposite of what was given.
     """
     if task == "regression":
         return "linear"
     squash = {"categorical": "softmax", "binary": "sigmoid"}[task]
-    argument = "from_logits" if role == "student" else "teacher_from_logits"
+    setting = "from_logits" if role == "student" else "teacher_from_logits"
     if from_logits is None:
         if seen in ("linear", squash):
             return seen
         raise InputError(
-            f"Whether the {role} {name!r} gives logits or probabilities can't be told from "
-            f"its graph ({seen or 'unknown'} output, {task} task); say {argument}=True for "
-            f"logits or {argument}=False for {squash} probabilities."
+            f"The graph of the {role} {name!r} does not show whether it gives logits or "
+            f"probabilities ({seen or 'unknown'} output, {task} task); say "
+            f"{argument(setting, True)} for logits or {argument(setting, False)} for {squash} "
+            "probabilities."
         )
     said = "linear" if from_logits else squash
     if seen in ("linear", squash) and seen != said:
         raise InputError(
-            f"{argument}={from_logits} contradicts the {role} {name!r}, whose output is "
-            f"{seen}; leave {argument} out."
+            f"{argument(setting, from_logits)} contradicts the {role} {name!r}, whose output is "
+            f"{seen}; leave it out."
         )
     return said

@@ -12,11 +12,11 @@ import tensorflow as tf
 from tfkd import losses
 from tfkd.distillation.teachers.activations import readable_activation
 from tfkd.distillation.teachers.sources import source_of
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import binding, fingerprint, graph
 
 
-class Taught(NamedTuple):
+class TeacherBatch(NamedTuple):
     """A batch of inputs with the teacher's answers beside it, as a cache hands them on.
 
     Attributes:
@@ -32,8 +32,8 @@ def carries_answers(x) -> bool:
     """Tell whether training data holds the teacher's answers already."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
-        x = spec[0] if isinstance(spec, tuple) and not isinstance(spec, Taught) else spec
-    return isinstance(x, Taught)
+        x = spec[0] if isinstance(spec, tuple) and not isinstance(spec, TeacherBatch) else spec
+    return isinstance(x, TeacherBatch)
 
 
 class Teacher:
@@ -48,7 +48,7 @@ class Teacher:
             NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
             Several are averaged: their probabilities for classification, their values for
             regression.
-        from_logits: Whether the outputs are logits, where that can't be told.
+        from_logits: Whether the outputs are logits. Needed where the graph does not show it.
         features: Names or paths of layers whose outputs are wanted as well.
         inputs: Callable from a batch of `x` to what the teacher takes (another resolution
             or preprocessing), or `None`.
@@ -91,7 +91,8 @@ class Teacher:
         if unsafe and cores == 1:
             raise InputError(
                 f"On a single core a callable teacher ({', '.join(unsafe)}) that runs TensorFlow "
-                "would hang the training step; use fit(..., cache_teacher=True), or give the model."
+                f"would hang the training step; use {argument('cache_teacher', True, of='fit')}, "
+                "or give the model."
             )
 
     @property
@@ -154,14 +155,15 @@ class Teacher:
                 raise InputError(
                     f"The teacher {source.name!r} takes inputs of shape {tuple(theirs)}, the "
                     f"{self._student.owner} {tuple(ours)}: say how x becomes the teacher's input "
-                    "with teacher_inputs=function (or the student's with student_inputs=)."
+                    f"with {argument('teacher_inputs', like='function')} (or the student's with "
+                    f"{argument('student_inputs')})."
                 )
 
     def check(self, tasks: list[str | None], wanted: binding.Slots, axes: list[int]) -> None:
         """Raise unless every source's outputs can be read for these tasks.
 
         Args:
-            tasks: One of `losses.TASKS` per output of the student; `None` for one that learns
+            tasks: One of `losses.SOFT_TASKS` per output of the student; `None` for one that learns
                 from labels alone.
             wanted: The student's outputs.
             axes: Class axis of each, counted from the front.
@@ -185,7 +187,7 @@ class Teacher:
 
         Args:
             x: A batch of inputs.
-            tasks: One of `losses.TASKS` per wanted output; `None` for one that isn't asked.
+            tasks: One of `losses.SOFT_TASKS` per wanted output; `None` for one that isn't asked.
             shapes: Shapes of the wanted outputs; only needed where `wanted` is `None` and
                 the teacher doesn't know its own.
             wanted: The student's outputs; `None` for the teacher's own, in its own order.
@@ -235,8 +237,8 @@ class Teacher:
         """Return a hash of what teaches: its sources, and what becomes of their inputs.
 
         Raises:
-            InputError: for a callable or another thing that can't be told from another in
-                another process.
+            InputError: for a callable or another object that another process could not
+                recognize.
         """
         identities = [source.identity() for source in self.sources]
         return fingerprint.fingerprint([self.inputs, identities])
@@ -258,8 +260,8 @@ class Teacher:
             raise InputError(
                 f"The {theirs.owner} takes the inputs {', '.join(map(repr, theirs.labels))}, the "
                 f"{self._student.owner} {', '.join(map(repr, self._student.labels))}: give x as a "
-                "dict with all these names, or teacher_inputs=, a function from x to the "
-                "teacher's inputs."
+                f"dict with all these names, or {argument('teacher_inputs')}, a function from x "
+                "to the teacher's inputs."
             )
         return [flat[i] for i in order]
 
@@ -352,7 +354,7 @@ class ArrayTeacher:
 
 
 def fingerprint_of(teacher) -> str | None:
-    """Return a teacher's fingerprint, or `None` where it can't be told from another."""
+    """Return a teacher's fingerprint, or `None` where it has none."""
     if not isinstance(teacher, Teacher):
         return None
     try:
@@ -382,7 +384,7 @@ def raise_untaught(taught, tasks, wanted: binding.Slots, names, theirs) -> None:
         raise InputError(
             f"The teacher {', '.join(map(repr, names))} has {known}, and the {wanted.owner} has "
             f"{lacking} beside others: give the outputs the same names, or let it learn from "
-            f"labels alone with soft_loss={{{missing[0]!r}: None}}."
+            f"labels alone with {argument('soft_loss', {missing[0]: None})}."
         )
 
 

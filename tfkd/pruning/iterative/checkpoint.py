@@ -25,7 +25,7 @@ _FIX = "name another folder, or delete this one and begin again"
 
 @dataclasses.dataclass
 class _Held:
-    """What stands in the file.
+    """The content of the file.
 
     Attributes:
         format: `FORMAT`.

@@ -12,7 +12,7 @@ from tfkd.output_kind import output_activations
 from tfkd.pruning.iterative.result import Measured
 
 
-class Yardstick:
+class Evaluator:
     """Measures students against the original."""
 
     def __init__(self, model, data, format, latency: bool):

@@ -36,7 +36,7 @@ def file_bytes(model, format: str = "int8") -> int:
 
 
 def check_format(format: str) -> None:
-    """Raise an `InputError` for a format of which the size can't be told ahead."""
+    """Raise an `InputError` for a format whose size can't be predicted."""
     if format not in BYTES_PER_WEIGHT:
         raise InputError(f"format must be one of {tuple(BYTES_PER_WEIGHT)}, got {format!r}.")
 

@@ -1,4 +1,4 @@
-"""What `spiral` did: a line for each round, what stands beside, a table and a picture."""
+"""What `spiral` did: its rounds, the alternatives, a table and a picture."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Spiral(Printed):
         reached: Whether the target was met, and the floor held.
         stopped: Why it ended, in words.
         epochs: How many epochs all rounds took together, those of steps back included.
-        alternatives: Name → `Measured` of what stands beside, trained for as many epochs.
-        models: Name → the model, of these.
+        alternatives: Name → `Measured` of the alternatives, trained for as many epochs.
+        models: Name → model of each alternative.
     """
 
     model: Any

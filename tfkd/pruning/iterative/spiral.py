@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.errors import InputError, TfkdError, UnsupportedError, raise_all
+from tfkd.errors import InputError, TfkdError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, cost, graph
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.iterative.checkpoint import State, of
-from tfkd.pruning.iterative.evaluation import Yardstick
+from tfkd.pruning.iterative.evaluation import Evaluator
 from tfkd.pruning.iterative.result import Measured, Round, Spiral
 from tfkd.pruning.structured import importance
 from tfkd.pruning.structured.channels import prune_channels
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
     from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike, SpiralOptions
 
-#: What may stand beside: pruned once and distilled; the same model from scratch, with and
-#: without the teacher; the original, trained on for as long.
+#: What the result can be compared with: the model pruned once and distilled; the same model from
+#: scratch, with and without the teacher; the original, trained further for as long.
 ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
 
 
+@with_old_keywords(keep="skip")
 def spiral(
     model: AnyModel,
     data: Data,
@@ -53,7 +55,7 @@ def spiral(
     criterion: Criterion = "l1",
     scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
-    keep: Names = (),
+    skip: Names = (),
     format: Format | None = "int8",
     alternatives: Sequence[str] | str | bool = (),
     folder: PathLike | None = None,
@@ -87,7 +89,7 @@ def spiral(
             `"random"` or a function, as `prune_channels` takes it.
         scope: Whether channels are compared in the whole model (`"global"`) or in each layer.
         round_to: A multiple that the channels of each layer are kept to, where it has as many.
-        keep: Names of layers that keep all their channels.
+        skip: Names of layers that keep all their channels.
         format: Of the files whose bytes and latency are measured: `"int8"` (calibrated),
             `"float32"`, `"float16"` or `"dynamic"`; `None` for no files.
         alternatives: Which of `ALTERNATIVES` to train for as many epochs, or `True` for all.
@@ -117,7 +119,7 @@ def spiral(
         >>> small.final.macs <= small.original.macs / 2
         True
     """
-    keep = [keep] if isinstance(keep, str) else list(keep)
+    skip = [skip] if isinstance(skip, str) else list(skip)
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
@@ -125,25 +127,25 @@ def spiral(
     goal, how = _check(locals())
     importance.check(criterion, (data.train.x, data.train.y))
     trainer = Trainer(data, how, progress=progress)
-    pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep}
+    pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
     if criterion == "taylor":
         pruning["data"] = _some(data.train, how.seed)
-    yardstick = Yardstick(model, data, format, "latency" in goal.costs)
+    evaluator = Evaluator(model, data, format, "latency" in goal.costs)
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller))
-    wanted = {name: _absolute(name, to, yardstick.original) for name, to in goal.costs.items()}
+    wanted = {name: _absolute(name, to, evaluator.original) for name, to in goal.costs.items()}
     settings = {
         "target": goal.costs, "max_drop": goal.drop, "step": step,
-        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": keep,
+        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": skip,
         "format": format, "distiller": dict(distiller), "teacher": teacher, **vars(how),
     }  # fmt: skip
     state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
     for name in wanted if not state.started else ():
-        if name != "latency" and getattr(yardstick.original, name) > wanted[name]:
-            prune_channels(model, of=name, to=wanted[name], **pruning)  # can it be reached?
+        if name != "latency" and getattr(evaluator.original, name) > wanted[name]:
+            prune_channels(model, metric=name, target=wanted[name], **pruning)  # can it be reached?
     state.begin()
-    floor = yardstick.floor(goal.drop)
-    walk = _Walk(state, yardstick, lessons, pruning, wanted, floor)
+    floor = evaluator.floor(goal.drop)
+    walk = _Walk(state, evaluator, lessons, pruning, wanted, floor)
     stopped = walk.run(model, step, rounds, how.epochs)
     current, total = walk.current, how.epochs * len(walk.rounds)
     if final_epochs and current is not model:
@@ -151,14 +153,14 @@ def spiral(
         further = state.once(
             "final", len(walk.rounds), total, lambda: _trained_on(lessons, current, final_epochs)
         )
-        if yardstick.better(further, current):
+        if evaluator.better(further, current):
             current = further
         else:
             stopped += "; the final epochs made it worse and were left out"
     if alternatives and not total:
-        alternatives, stopped = (), f"{stopped}; without training nothing stands beside it"
+        alternatives, stopped = (), f"{stopped}; without training there are no alternatives"
     timed = {"latency": format is not None, "test": True}
-    final = yardstick.measure(current, **timed)
+    final = evaluator.measure(current, **timed)
     models, beside = {}, {}
     for name in alternatives:
         models[name] = state.once(
@@ -167,14 +169,14 @@ def spiral(
             total,
             lambda name=name: _alternative(name, lessons, current, total, pruning),
         )
-        beside[name] = yardstick.measure(models[name], **timed)
-    reached = not yardstick.unmet(final, wanted) and yardstick.holds(final.validation, floor)
+        beside[name] = evaluator.measure(models[name], **timed)
+    reached = not evaluator.unmet(final, wanted) and evaluator.holds(final.validation, floor)
     made = Spiral(
         model=current,
-        original=yardstick.measure(model, **timed),
+        original=evaluator.measure(model, **timed),
         final=final,
         rounds=tuple(walk.rounds),
-        metric=yardstick.metric,
+        metric=evaluator.metric,
         target=wanted,
         floor=floor,
         reached=reached,
@@ -190,8 +192,8 @@ def spiral(
 class _Walk:
     """The rounds: from what is kept, prune, distil, measure, keep or step back."""
 
-    def __init__(self, state, yardstick, lessons, pruning, wanted, floor):
-        self.state, self.yardstick, self.lessons = state, yardstick, lessons
+    def __init__(self, state, evaluator, lessons, pruning, wanted, floor):
+        self.state, self.evaluator, self.lessons = state, evaluator, lessons
         self.pruning, self.wanted, self.floor = pruning, wanted, floor
         self.rounds: list[Round] = []
 
@@ -201,14 +203,14 @@ class _Walk:
         self.lessons.helps = all(one.taught for one in self.rounds)
         least = step / 8
         at = next((one.measured for one in reversed(self.rounds) if one.kept), None)
-        at = at or self.yardstick.original
+        at = at or self.evaluator.original
         harmful = set()  # sizes of students that were stepped back from
         for one in self.rounds:
             step = one.step if one.kept else one.step / 2
             size = one.measured.parameters, one.measured.macs
             harmful = set() if one.kept else harmful | {size}
         while True:
-            unmet = self.yardstick.unmet(at, self.wanted)
+            unmet = self.evaluator.unmet(at, self.wanted)
             if self.wanted and not unmet:
                 return "the target is met"
             if len(self.rounds) >= most:
@@ -227,11 +229,11 @@ class _Walk:
             if size in harmful:  # the same channels: it would be the same round again
                 step /= 2
                 continue
-            before = self.yardstick.score(student, "validation")
+            before = self.evaluator.score(student, "validation")
             number = len(self.rounds) + 1
             student, other = self._trained(f"round {number}", student, epochs)
-            measured = self.yardstick.measure(student, latency="latency" in self.wanted)
-            kept = self.yardstick.holds(measured.validation, self.floor)
+            measured = self.evaluator.measure(student, latency="latency" in self.wanted)
+            kept = self.evaluator.holds(measured.validation, self.floor)
             seconds = time.perf_counter() - start
             taught = self.lessons.helps
             self.rounds.append(Round(number, step, measured, kept, before, seconds, other, taught))
@@ -250,16 +252,16 @@ class _Walk:
         alone = copy_of(student)
         self.lessons.teach(stage, student, self.current, epochs)
         self.lessons.alone(f"{stage} without teacher", alone, epochs)
-        taught, untaught = (self.yardstick.score(one, "validation") for one in (student, alone))
-        self.lessons.helps = self.yardstick.holds(taught, untaught)
+        taught, untaught = (self.evaluator.score(one, "validation") for one in (student, alone))
+        self.lessons.helps = self.evaluator.holds(taught, untaught)
         return (student, untaught) if self.lessons.helps else (alone, taught)
 
     def _pruned(self, at: Measured, unmet: list[str], step: float):
         """Return the student with so much less of what its target is of."""
-        of = next((name for name in unmet if name != "latency"), None)
-        of = of or ("macs" if at.macs is not None else "parameters")
-        to = max((1 - step) * getattr(at, of), self.wanted.get(of, 1))
-        return prune_channels(self.current, of=of, to=int(to), **self.pruning)
+        metric = next((name for name in unmet if name != "latency"), None)
+        metric = metric or ("macs" if at.macs is not None else "parameters")
+        target = max((1 - step) * getattr(at, metric), self.wanted.get(metric, 1))
+        return prune_channels(self.current, metric=metric, target=int(target), **self.pruning)
 
 
 class _Lessons:
@@ -297,7 +299,7 @@ class _Lessons:
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
-                self.cache = self.cache or self.probe.ask_teacher(self.trainer.data.train.x)
+                self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
                 how["cache_teacher"] = self.cache
         self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
 
@@ -320,14 +322,15 @@ def _trained_on(lessons, student, epochs):
 
 
 def _alternative(name, lessons, final, epochs, pruning):
-    """Return what stands beside the spiral, trained for as many epochs."""
+    """Return an alternative to the spiral, trained for as many epochs."""
     model, stage = lessons.model, name.replace("_", " ")
     if name == "original_trained_on":
         student = copy_of(model)
     elif name == "one_shot":
         measured = cost.measure(final)
-        of = "parameters" if measured.macs is None else "macs"
-        student = prune_channels(model, of=of, to=getattr(measured, of), **pruning)
+        metric = "parameters" if measured.macs is None else "macs"
+        target = getattr(measured, metric)
+        student = prune_channels(model, metric=metric, target=target, **pruning)
     else:
         package = backends.package_of(final)
         package.utils.set_random_seed(pruning["seed"])
@@ -396,7 +399,10 @@ def _check(given: dict) -> tuple[Target, Training]:
         if not is_whole(given[name], least):
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
     if given["teach"] == "last" and given["teacher"] is not None:
-        problems.append("with teach='last' a teacher is never asked: leave it out, or teach='both'")
+        problems.append(
+            f"with {argument('teach', 'last')} a teacher is never asked: leave it out, or "
+            f"{argument('teach', 'both')}"
+        )
     if given["teach"] not in ("original", "last", "both"):
         problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
     for name in given["alternatives"]:

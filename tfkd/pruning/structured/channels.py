@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd._renamed import with_old_keywords
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import cost, graph
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.structured import blocks as residual_blocks
@@ -16,19 +17,20 @@ from tfkd.pruning.structured import dependency, importance, surgery
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, Criterion, Format, Names
 
-_OF = ("channels", "macs", "parameters", "bytes")
+_METRICS = ("channels", "macs", "parameters", "bytes")
 
 
+@with_old_keywords(of="metric", to="target", keep="skip")
 def prune_channels(
     model: AnyModel,
     amount: float | None = None,
     *,
-    of: str = "channels",
-    to: int | None = None,
+    metric: Literal["channels", "macs", "parameters", "bytes"] = "channels",
+    target: int | None = None,
     criterion: Criterion = "l1",
     scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
-    keep: Names = (),
+    skip: Names = (),
     blocks: bool = True,
     data: tuple[Any, Any] | None = None,
     loss: Any = None,
@@ -45,17 +47,18 @@ def prune_channels(
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
         amount: Which part goes at least, in (0, 1): of the channels that may go (those that go
             together count as one), or of all multiply-accumulates, parameters or bytes.
-        of: `"channels"`, `"macs"`, `"parameters"` or `"bytes"` (of the `.tflite` file), what
-            `amount` or `to` counts.
-        to: Multiply-accumulates, parameters or bytes that may be left, in the place of `amount`.
+        metric: What `amount` or `target` counts: `"channels"`, `"macs"`, `"parameters"` or
+            `"bytes"` (of the `.tflite` file).
+        target: The multiply-accumulates, parameters or bytes that may be left, in place of
+            `amount`.
         criterion: By what channels are ranked, see `criteria.scores`: `"l1"`, `"l2"`,
             `"bn_scale"`, `"taylor"`, `"random"` or a function.
         scope: `"global"` ranks all channels together, `"layer"` each set of coupled layers by
             itself and takes the same part of each.
         round_to: What the number of channels of each layer is a multiple of, where it had as
             many: 8 suits most kernels. Heads are not rounded.
-        keep: Names, or regular expressions that match whole names, of layers whose channels
-            stay.
+        skip: Names of layers that keep all their channels, or regular expressions that match
+            whole names.
         blocks: Whether residual blocks go as a whole that add nothing, for any input: those
             whose last weights are zero, as after `Slimming`.
         data: `(x, y)`, for `criterion="taylor"`.
@@ -80,26 +83,28 @@ def prune_channels(
         >>> [layer.units for layer in small.layers[1:]]
         [8, 2]
     """
-    _check(amount, of, to, scope, round_to)
+    _check(amount, metric, target, scope, round_to)
     importance.check(criterion, data)
     walked = graph.walk(model)
-    before, kept = cost.count(walked), _kept_layers(walked, keep)
+    before, kept = cost.count(walked), _kept_layers(walked, skip)
     nil = []
     if blocks:
         walked, nil = residual_blocks.without_nil(walked, kept)
     found = dependency.of_graph(walked)
     ranking = _Ranking(found, _groups_of(found, kept), round_to)
     ranking.order(importance.scores(found, criterion, data, loss, seed), scope)
-    if of == "bytes":
-        groups = _fewest_bytes(model, found, ranking, amount, to, format)
+    if metric == "bytes":
+        groups = _fewest_bytes(model, found, ranking, amount, target, format)
     else:
 
         def left(gone):
-            return len(ranking.ordered) - len(gone) if of == "channels" else _left(found, of, gone)
+            if metric == "channels":
+                return len(ranking.ordered) - len(gone)
+            return _left(found, metric, gone)
 
-        whole = left([]) if of == "channels" else _known(before, of)
-        most = to if to is not None else (1 - amount) * whole
-        groups = _fewest(ranking, left, most, of)
+        whole = left([]) if metric == "channels" else _known(before, metric)
+        most = target if target is not None else (1 - amount) * whole
+        groups = _fewest(ranking, left, most, metric)
     small = surgery.without(found, groups)
     small.tfkd_whole = dict(found.whole)
     small.tfkd_blocks = tuple(block.layers for block in nil)
@@ -143,7 +148,8 @@ class _Ranking:
         self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
         if not len(self.ordered):
             raise InputError(
-                "The criterion says nothing of the channels that may go; take criterion='l1'."
+                "The criterion gives no finite score to a channel that may go; take "
+                f"{argument('criterion', 'l1')}."
             )
 
     def _coupled(self) -> list[set[int]]:
@@ -178,7 +184,7 @@ class _Ranking:
         return np.flatnonzero(gone).tolist()
 
 
-def _left(found: dependency.Dependencies, of: str, groups) -> float:
+def _left(found: dependency.Dependencies, metric: str, groups) -> float:
     """Return how many multiply-accumulates or parameters a model has without groups."""
     gone = np.zeros(len(found.roots), bool)
     gone[list(groups)] = True
@@ -190,20 +196,20 @@ def _left(found: dependency.Dependencies, of: str, groups) -> float:
             shape[axis] = int((~gone[labels]).sum())
         return tuple(shape)
 
-    return _known(cost.count(found.graph, shape_of), of)
+    return _known(cost.count(found.graph, shape_of), metric)
 
 
-def _known(measured: cost.ModelCost, of: str) -> int:
+def _known(measured: cost.ModelCost, metric: str) -> int:
     unknown = [f"{layer.name!r} ({layer.kind})" for layer in measured.layers if layer.macs is None]
-    if of == "macs" and unknown:
+    if metric == "macs" and unknown:
         raise UnsupportedError(
-            f"The multiply-accumulates of {', '.join(unknown)} are not known; give of='channels' "
-            "or of='parameters'."
+            f"The multiply-accumulates of {', '.join(unknown)} are not known; give "
+            f"{argument('metric', 'channels')} or {argument('metric', 'parameters')}."
         )
-    return getattr(measured, of)
+    return getattr(measured, metric)
 
 
-def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
+def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
     """Return the fewest groups without which the cost is at most `most`."""
     everything = ranking.first(len(ranking.ordered))
     floor, most_of_all = cost_of(everything), cost_of([])
@@ -211,8 +217,8 @@ def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
     if floor > most:
         hint = " A smaller round_to leaves less." if ranking.round_to > 1 else ""
         raise InputError(
-            f"At most {most:,.0f} {of} can't be reached: with the least that each layer must have "
-            f"there are {floor:,.0f} of {most_of_all:,.0f}.{hint}"
+            f"At most {most:,.0f} {metric} can't be reached: with the least that each layer must "
+            f"have there are {floor:,.0f} of {most_of_all:,.0f}.{hint}"
         )
     low, high = 0, len(ranking.ordered)
     while low < high:
@@ -224,14 +230,14 @@ def _fewest(ranking: _Ranking, cost_of, most: float, of: str) -> list[int]:
     return ranking.first(low)
 
 
-def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
+def _fewest_bytes(model, found, ranking, amount, target, format) -> list[int]:
     """Return the fewest groups without which the file is small enough.
 
     The size of a file is predicted from the number of parameters, and the prediction mended
     by the files that are made: usually two.
     """
     whole = file_size.file_bytes(model, format)
-    most = to if to is not None else (1 - amount) * whole
+    most = target if target is not None else (1 - amount) * whole
     each = file_size.BYTES_PER_WEIGHT[format]
 
     def of_weights(groups):
@@ -251,10 +257,10 @@ def _fewest_bytes(model, found, ranking, amount, to, format) -> list[int]:
         beside = actual - of_weights(groups)
 
 
-def _kept_layers(walked: graph.Graph, keep) -> list:
-    """Return the layers that the user keeps."""
+def _kept_layers(walked: graph.Graph, skip) -> list:
+    """Return the layers that the user leaves alone."""
     layers = dict(walked.layers)
-    return [layers[path] for path in walked.matching(keep, "keep")]
+    return [layers[path] for path in walked.matching(skip, "skip")]
 
 
 def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
@@ -268,18 +274,23 @@ def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
     return groups
 
 
-def _check(amount, of, to, scope, round_to):
+def _check(amount, metric, target, scope, round_to):
     problems = []
-    if of not in _OF:
-        problems.append(f"of must be one of {_OF}, got {of!r}")
+    if metric not in _METRICS:
+        problems.append(f"metric must be one of {_METRICS}, got {metric!r}")
     if scope not in ("global", "layer"):
         problems.append(f"scope must be 'global' or 'layer', got {scope!r}")
     if not isinstance(round_to, int) or round_to < 1:
         problems.append(f"round_to must be an integer of at least 1, got {round_to!r}")
-    if (amount is None) == (to is None):
-        problems.append("give either amount or to")
-    elif to is None and not (isinstance(amount, numbers.Real) and 0 < amount < 1):
+    if (amount is None) == (target is None):
+        problems.append("give either amount or target")
+    elif target is None and not (isinstance(amount, numbers.Real) and 0 < amount < 1):
         problems.append(f"amount must lie between 0 and 1, got {amount!r}")
-    elif to is not None and (of == "channels" or not isinstance(to, numbers.Real) or to <= 0):
-        problems.append(f"to is a number of macs, parameters or bytes > 0, got {to!r} of {of}")
+    elif target is not None and (
+        metric == "channels" or not isinstance(target, numbers.Real) or target <= 0
+    ):
+        problems.append(
+            "target must be a number of macs, parameters or bytes > 0, with metric one of these, "
+            f"got target {target!r} and metric {metric!r}"
+        )
     raise_all(problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd.compression import trainer
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.model import binding, graph
 from tfkd.output_kind import activation_behind
 from tfkd.pruning.structured import rules
@@ -65,7 +65,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
     if not count.any():
         raise InputError(
             "bn_scale ranks by the scales of batch normalization, and this model has none; take "
-            "criterion='l1'."
+            f"{argument('criterion', 'l1')}."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(count > 0, total / count, np.inf)[groups]
@@ -107,7 +107,10 @@ def check(criterion, data) -> None:
         raise InputError(f"criterion must be a function or one of {CRITERIA}, got {criterion!r}.")
     pair = isinstance(data, (tuple, list)) and len(data) == 2 and data[1] is not None
     if criterion == "taylor" and not pair:
-        raise InputError("criterion='taylor' follows the gradients on data: give data=(x, y).")
+        raise InputError(
+            f"{argument('criterion', 'taylor')} follows the gradients on data: give "
+            f"{argument('data', like='(x, y)')}."
+        )
 
 
 def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
@@ -163,7 +166,9 @@ def _inputs(x, walked: graph.Graph) -> list[np.ndarray]:
 def _loss(walked: graph.Graph, y):
     """Return the loss that fits the model's one output."""
     if len(walked.output_list) > 1:
-        raise InputError("The loss of a model with several outputs can't be told: give loss=.")
+        raise InputError(
+            f"A model with several outputs has no usual loss: give {argument('loss')}."
+        )
     output = walked.output_list[0]
     activation = activation_behind(walked, output)
     return trainer.loss_for(walked.package, activation, output.shape[-1], y, shape=output.shape)

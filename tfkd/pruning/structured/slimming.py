@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
 from tfkd.pruning.structured import dependency, importance, rules
 
@@ -114,7 +114,7 @@ class Slimming(keras.callbacks.Callback):
                 f"The model {model.name!r} is quantize-aware; slim and prune it before "
                 "quantize_aware, whose ranges hold for the channels that there are."
             )
-        # Loss scaling's own count of steps stands still in the first releases of Keras 3.
+        # Loss scaling does not count its own steps in the first releases of Keras 3.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if getattr(optimizer, "use_ema", False):
             raise InputError(
@@ -199,12 +199,12 @@ def _slices(found: dependency.Dependencies, model, of: str):
         raise UnsupportedError(f"No channel of the model {model.name!r} can go: {reasons}.")
     if not slices:
         what, way = {
-            "bn_scale": ("scales of batch normalization", "take of='kernels'"),
+            "bn_scale": ("scales of batch normalization", f"take {argument('of', 'kernels')}"),
             "kernels": ("kernels", "make its layers trainable"),
         }[of]
         raise InputError(
-            f"of={of!r} shrinks the trainable {what} of channels that can go, and the model "
-            f"{model.name!r} has none; {way}."
+            f"{argument('of', of)} shrinks the trainable {what} of channels that can go, and the "
+            f"model {model.name!r} has none; {way}."
         )
     return slices, followers
 
@@ -251,7 +251,7 @@ def _step(
     weights = np.concatenate([np.full(len(one.groups), one.size) for one in slices])
     roots = np.sqrt(np.bincount(own, weights, len(present) + 1)[:-1])
     lengths = tf.constant(strength * roots, tf.float32)
-    # Followers read from the table of who is alive, which stands behind that of the factors.
+    # Followers read from the table of who is alive, which follows that of the factors.
     reads = np.concatenate([own, numbers(followers) + len(present) + 1])
     alive = tf.Variable(tf.ones(len(present), tf.bool), trainable=False)
     most = max(1, int(amount * len(present) + 1e-9))

@@ -19,8 +19,8 @@ def without(found: Dependencies, groups) -> object:
         groups: Numbers of the groups that go.
 
     Returns:
-        A new Functional model of the same Keras; layers of nested models stand in it by
-        themselves, with the name of their path.
+        A new Functional model of the same Keras; it contains the layers of nested
+        models directly, named by their path.
 
     Raises:
         UnsupportedError: if a layer can't be built from its configuration.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
 from tfkd.pruning.unstructured.wrapping import carried_back, is_frozen, wrapped
 
@@ -226,7 +226,7 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
     if threshold is not None and not (isinstance(threshold, number) and 0 < threshold < np.inf):
         problems.append(f"threshold must be a number > 0, got {threshold!r}")
     if threshold is not None and (amount is not None or zeros or block):
-        problems.append("threshold stands in the place of amount and goes with no pattern")
+        problems.append("threshold replaces amount and can't be combined with a pattern")
     whole = [None if n is None else type(n) is int and n >= 1 for n in (steps, frequency)]
     if whole[0] is False or whole[1] is False:
         problems.append(
@@ -238,12 +238,13 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
             "start and frequency, and schedule or make it 'constant'"
         )
     elif schedule == "constant" and (steps or start):
-        problems.append("steps and start belong to schedule='polynomial'")
+        problems.append(f"steps and start belong to {argument('schedule', 'polynomial')}")
     elif schedule == "polynomial" and not zeros:
         if steps is None:
             problems.append(
                 "a polynomial schedule needs steps, the optimizer step by which the amount is "
-                "reached, for example half of epochs * batches; or give schedule='constant'"
+                "reached, for example half of epochs * batches; or give "
+                f"{argument('schedule', 'constant')}"
             )
         elif steps <= (frequency or 1):
             problems.append(

@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 
 from tfkd import translation
-from tfkd.errors import InputError, UnsupportedError, raise_all
+from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph
 from tfkd.translation import layers as translated_layers
 
@@ -59,7 +59,9 @@ def wrapped(model, skip, rule):
             whole[name] = found
         else:
             made[id(layer)] = found
-    raise_all(problems, UnsupportedError, fix="Leave them out with skip=[...].")
+    raise_all(
+        problems, UnsupportedError, fix=f"Leave them out with {argument('skip', like='[...]')}."
+    )
     if not made:
         reasons = "; ".join(f"{name}: {why}" for name, why in whole.items())
         raise UnsupportedError(

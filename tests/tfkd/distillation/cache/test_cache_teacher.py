@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 from tiny_models import crossentropy, dense, predicted
 
-from tfkd import Distiller, Taught, cache_teacher, losses
+from tfkd import Distiller, TeacherBatch, cache_teacher, losses
 from tfkd.distillation.cache import teacher_cache
-from tfkd.distillation.cache.cache_teacher import ask_once, names_of
+from tfkd.distillation.cache.cache_teacher import cache_answers, names_of
 from tfkd.distillation.teacher_outputs import (
     TeacherOutputs,
     TopK,
@@ -176,7 +176,7 @@ def test_augmenting_before_the_cache_is_refused_and_after_it_works(data, package
     with pytest.raises(InputError, match="changes them from pass to pass"):
         distiller.fit(dataset.map(noise), cache_teacher=True, verbose=0)
     cache = cache_teacher(dataset, teacher)
-    late = cache.attach(dataset).map(lambda t, y: (Taught(noise(t.x, y)[0], t.answers), y))
+    late = cache.attach(dataset).map(lambda t, y: (TeacherBatch(noise(t.x, y)[0], t.answers), y))
     assert np.isfinite(soft(distiller, late)[0])
     # A cache of the clean data, given for noisy data, is found out in the first epoch.
     with pytest.raises(InputError, match="changes them from pass to pass"):
@@ -476,6 +476,6 @@ def test_the_time_does_not_grow_with_the_square(rng):
     for rows in (40_000, 320_000):
         x = rng.normal(size=(rows, 2)).astype("float32")
         start = time.process_time()
-        ask_once(x, ask, False, ["regression"], [(None, 2)])
+        cache_answers(x, ask, False, ["regression"], [(None, 2)])
         seconds.append(time.process_time() - start)
     assert seconds[1] < 24 * seconds[0]  # 8 times the work; the square is 64 times

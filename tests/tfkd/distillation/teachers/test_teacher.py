@@ -200,7 +200,7 @@ def test_the_writer_is_read_from_the_file_not_guessed(tmp_path):
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert json.loads(archive.read("metadata.json"))["keras_version"].startswith("2.")
     distiller = Distiller(dense(keras), tmp_path / "m.keras")
-    assert isinstance(distiller._aside.teacher.sources[0].model, tf_keras.Model)
+    assert isinstance(distiller._untracked.teacher.sources[0].model, tf_keras.Model)
 
 
 def test_wrong_shapes_and_nan(data, package):

@@ -250,7 +250,7 @@ def test_a_target_that_is_met_already(small, small_digits):
         alternatives="one_shot", **QUICK,
     )  # fmt: skip
     assert found.reached and found.model is small and found.rounds == ()
-    assert "nothing stands beside" in found.stopped and found.alternatives == {}
+    assert "there are no alternatives" in found.stopped and found.alternatives == {}
 
 
 def test_answers_in_place_of_a_teacher(small, small_digits):

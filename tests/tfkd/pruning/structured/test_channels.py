@@ -215,7 +215,7 @@ def test_the_work_of_recurrent_layers_is_known_too(package):
         ]
     )
     whole = cost.measure(model)
-    small = tfkd.prune_channels(model, 0.5, of="macs", round_to=1)
+    small = tfkd.prune_channels(model, 0.5, metric="macs", round_to=1)
     assert 0.35 * whole.macs < cost.measure(small).macs <= 0.5 * whole.macs
     found = dependency.find(model)
     groups = found.groups[:3]
@@ -324,23 +324,23 @@ def test_the_loss_fits_output_and_labels(package):
 
 def test_targets_are_met_and_not_by_much(trained):
     whole = cost.measure(trained)
-    half = tfkd.prune_channels(trained, 0.5, of="macs", round_to=1)
+    half = tfkd.prune_channels(trained, 0.5, metric="macs", round_to=1)
     assert 0.42 * whole.macs < cost.measure(half).macs <= 0.5 * whole.macs
-    small = tfkd.prune_channels(trained, of="parameters", to=3000, round_to=1)
+    small = tfkd.prune_channels(trained, metric="parameters", target=3000, round_to=1)
     assert 2500 < cost.measure(small).parameters <= 3000
     with pytest.raises(
         InputError, match=r"At most 10 macs can't .* there are [\d,]+ of .* round_to"
     ):
-        tfkd.prune_channels(trained, of="macs", to=10)
+        tfkd.prune_channels(trained, metric="macs", target=10)
 
 
 def test_a_file_of_so_many_bytes(trained, digits):
     examples = digits.train.x[:50]
     most = int(0.6 * to_tflite(trained, "int8", examples).size)
-    small = tfkd.prune_channels(trained, of="bytes", to=most, round_to=1)
+    small = tfkd.prune_channels(trained, metric="bytes", target=most, round_to=1)
     assert 0.85 * most < to_tflite(small, "int8", examples).size <= most
     with pytest.raises(InputError, match="At most 900 bytes of int8 can't be reached"):
-        tfkd.prune_channels(trained, of="bytes", to=900)
+        tfkd.prune_channels(trained, metric="bytes", target=900)
 
 
 def test_blocks_that_add_nothing_go_whole(package):
@@ -368,7 +368,7 @@ def test_blocks_that_add_nothing_go_whole(package):
     small = surgery.without(dependency.of_graph(walked), [])
     x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
     close(model, small, x)
-    pruned = tfkd.prune_channels(model, 0.2, keep="wide3", round_to=1)
+    pruned = tfkd.prune_channels(model, 0.2, skip="wide3", round_to=1)
     assert pruned.tfkd_blocks == (("wide0", "thin0", "norm0"),)
     assert "wide3" in [layer.name for layer in pruned.layers]
     whole = tfkd.prune_channels(model, 0.2, blocks=False, round_to=1)
@@ -402,20 +402,20 @@ def test_attention_heads(package):
     exact = cost.measure(small)
     for what in ("macs", "parameters"):
         assert channels._left(found, what, groups) == getattr(exact, what)
-    half = tfkd.prune_channels(model, 0.4, of="macs", round_to=1)
+    half = tfkd.prune_channels(model, 0.4, metric="macs", round_to=1)
     assert cost.measure(half).macs <= 0.6 * cost.measure(model).macs
 
 
 def test_rounding_and_keeping(trained):
     small = tfkd.prune_channels(trained, 0.5, round_to=8)
     assert {width % 8 for width in widths(small).values()} == {0}
-    small = tfkd.prune_channels(trained, 0.3, keep=["inner", "la.*"], round_to=1)
+    small = tfkd.prune_channels(trained, 0.3, skip=["inner", "la.*"], round_to=1)
     assert widths(small)["inner"] == 16 and widths(small)["last"] == 24
     assert widths(small)["stem"] < 16
 
 
 def test_the_result_distils_quantizes_and_converts(trained, digits):
-    small = tfkd.prune_channels(trained, 0.5, of="macs", round_to=1)
+    small = tfkd.prune_channels(trained, 0.5, metric="macs", round_to=1)
     distiller = tfkd.Distiller(small, trained)
     distiller.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(True))
     distiller.fit(digits.train.x, digits.train.y, epochs=4, batch_size=32, verbose=0)
@@ -663,26 +663,26 @@ def test_bad_input(trained):
     for amount in (0, 1, 1.5, -0.1, "half"):
         with pytest.raises(InputError, match="amount must lie between 0 and 1"):
             tfkd.prune_channels(trained, amount)
-    with pytest.raises(InputError, match="either amount or to"):
+    with pytest.raises(InputError, match="either amount or target"):
         tfkd.prune_channels(trained)
     with pytest.raises(InputError, match="criterion must be a function or one of"):
         tfkd.prune_channels(trained, 0.5, criterion="l3")
     with pytest.raises(InputError, match="give data="):
         tfkd.prune_channels(trained, 0.5, criterion="taylor")
     with pytest.raises(InputError, match="'steam' matches no layer; the nearest names are 'stem'"):
-        tfkd.prune_channels(trained, 0.5, keep="steam")
-    with pytest.raises(InputError, match="of must be.*; scope must be.*; round_to must"):
-        tfkd.prune_channels(trained, 0.5, of="layers", scope="model", round_to=0)
+        tfkd.prune_channels(trained, 0.5, skip="steam")
+    with pytest.raises(InputError, match="metric must be.*; scope must be.*; round_to must"):
+        tfkd.prune_channels(trained, 0.5, metric="layers", scope="model", round_to=0)
     with pytest.raises(InputError, match="number of macs, parameters or bytes"):
-        tfkd.prune_channels(trained, to=3)
+        tfkd.prune_channels(trained, target=3)
     with pytest.raises(InputError, match="must return [0-9]+ finite scores"):
         tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
     with pytest.raises(InputError, match="format must be one of"):
-        tfkd.prune_channels(trained, 0.5, of="bytes", format="int7")
-    with pytest.raises(InputError, match="keep= .* is no regular expression"):
-        tfkd.prune_channels(trained, 0.5, keep="(")
-    with pytest.raises(InputError, match="to is a number of"):
-        tfkd.prune_channels(trained, of="macs", to="4k")
+        tfkd.prune_channels(trained, 0.5, metric="bytes", format="int7")
+    with pytest.raises(InputError, match="skip= .* is no regular expression"):
+        tfkd.prune_channels(trained, 0.5, skip="(")
+    with pytest.raises(InputError, match="target must be a number of"):
+        tfkd.prune_channels(trained, metric="macs", target="4k")
     broken = keras.models.clone_model(trained)
     kernel = broken.get_layer("inner").kernel
     kernel.assign(np.full(kernel.shape, np.nan))
@@ -716,7 +716,7 @@ def test_bad_input(trained):
 def test_networks_of_keras_applications(build):
     model = build(weights=None, input_shape=(64, 64, 3), classes=10)
     whole = cost.measure(model)
-    small = tfkd.prune_channels(model, 0.5, of="macs")
+    small = tfkd.prune_channels(model, 0.5, metric="macs")
     assert cost.measure(small).macs <= 0.5 * whole.macs
     x = np.random.default_rng(0).random((2, 64, 64, 3)).astype("float32")
     file = to_tflite(small)

@@ -1,0 +1,87 @@
+"""Public names of before: served with a DeprecationWarning that says the name of today."""
+
+import importlib
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd.errors import InputError
+
+#: Until tfkd 0.3.
+NAMES = {
+    "tfkd.Taught": "tfkd.distillation.teachers.TeacherBatch",
+    "tfkd.distillation.teachers.Taught": "tfkd.distillation.teachers.teacher.TeacherBatch",
+    "tfkd.export.Proof": "tfkd.export.micro.evaluation.MicroEvaluation",
+    "tfkd.export.prove": "tfkd.export.micro.evaluation.evaluate_on_tflm",
+    "tfkd.losses.TASKS": "tfkd.losses.SOFT_TASKS",
+    "tfkd.losses.task_of": "tfkd.losses.task_of_loss",
+    "tfkd.quantization.frozen": "tfkd.quantization.export_form",
+    "tfkd.quantization.parts": "tfkd.quantization.quantizers",
+}
+KEYWORDS = [
+    ({"amount": 0.5, "of": "macs"}, {"amount": 0.5, "metric": "macs"}),
+    ({"metric": "parameters", "to": 40}, {"metric": "parameters", "target": 40}),
+    ({"amount": 0.5, "keep": "head"}, {"amount": 0.5, "skip": "head"}),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    layers = [keras.layers.Dense(16, activation="relu", name="body"), keras.layers.Dense(2)]
+    return keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(8, name="head")])
+
+
+@pytest.mark.parametrize(("old", "new"), NAMES.items())
+def test_an_old_name_is_the_new_thing(old, new):
+    package, _, name = old.rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"^{old} is {new} now; .* tfkd 0.3"):
+        thing = getattr(importlib.import_module(package), name)
+    assert thing is pkgutil.resolve_name(new)
+
+
+@pytest.mark.parametrize("package", ["tfkd", "tfkd.export", "tfkd.losses", "tfkd.quantization"])
+def test_a_name_that_never_was_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = importlib.import_module(package).no_such_name
+
+
+@pytest.mark.parametrize(("old", "new"), KEYWORDS, ids=["of", "to", "keep"])
+def test_an_old_keyword_does_what_the_new_one_does(model, old, new):
+    old, new = dict(old), dict(new)
+    (gone,) = set(old) - set(new)
+    with pytest.warns(
+        DeprecationWarning, match=rf"^prune_channels\({gone}=\.\.\.\) is \w+="
+    ) as log:
+        before = tfkd.prune_channels(model, round_to=1, **old)
+    assert [one.filename for one in log] == [__file__]
+    today = tfkd.prune_channels(model, round_to=1, **new)
+    x = np.ones((3, 4), "float32")
+    assert before.count_params() == today.count_params() < model.count_params()
+    np.testing.assert_array_equal(before(x), today(x))
+
+
+def test_both_keywords_at_once_are_refused(model):
+    with pytest.raises(InputError, match="of is the old name of metric, and both were given"):
+        tfkd.prune_channels(model, 0.5, of="macs", metric="bytes")
+
+
+def test_the_old_keyword_of_spiral():
+    with (
+        pytest.warns(DeprecationWarning, match=r"^spiral\(keep=\.\.\.\) is skip="),
+        pytest.raises(InputError, match="step must lie between 0 and 1"),
+    ):
+        tfkd.spiral(None, None, keep="head", target={"macs": 0.5}, step=3)
+
+
+def test_the_old_method_of_a_distiller(model):
+    distiller = tfkd.Distiller(keras.models.clone_model(model), model, soft_loss="mse")
+    distiller.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    with pytest.warns(DeprecationWarning, match="is Distiller.cache_teacher now"):
+        cache = distiller.ask_teacher(x)
+    np.testing.assert_array_equal(
+        cache.attach(x).answers[0], distiller.cache_teacher(x).attach(x).answers[0]
+    )
