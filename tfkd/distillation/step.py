@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import losses
-from tfkd.distillation import lessons, teachers, validation, worth
+from tfkd.distillation import assertions, lessons, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.objective import Objective
 from tfkd.distillation.scoring import Scores, Scoring, tolerated
@@ -359,7 +359,7 @@ class Step:
             scoring.score_baseline(sample, baseline)
         scoring.talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
-        with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
+        with assertions.told():
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
         if sample is not None:
@@ -400,7 +400,7 @@ class Step:
         # Keras sums metrics over replicas where its names are those of the step's.
         self._aside.hides = not self._evaluates_teacher(labelled)
         try:
-            with validation.told():
+            with assertions.told():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
             self._aside.hides = False

@@ -32,7 +32,7 @@ from tfkd.distillation import teacher_outputs
 from tfkd.distillation.cache import store as cache_store
 from tfkd.distillation.cache.examples import Examples
 from tfkd.distillation.cache.store import About, Column, Store
-from tfkd.distillation.cache.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
+from tfkd.distillation.cache.teacher_cache import CHANGING, TeacherCache, keys_of
 from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.distillation.teachers import Teacher, fingerprint_of
 from tfkd.errors import InputError
@@ -42,7 +42,7 @@ from tfkd.model.examples import show_signature, signature
 if TYPE_CHECKING:
     from tfkd._typing import AnyTeacher, Arrays, Names, PathLike
 
-__all__ = ["CHANGING", "UNKNOWN", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
+__all__ = ["CHANGING", "TeacherCache", "ask_once", "cache_teacher", "decode", "names_of"]
 _DTYPES = ("auto", "float16", "float32")
 
 
@@ -141,7 +141,7 @@ def ask_once(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> Teach
         dtype: As for `cache_teacher`.
     """
     _check_dtype(dtype)
-    names = [f"output{i}" for i in range(len(tasks))] if names is None else list(names)
+    names = teacher_outputs.unnamed(len(tasks)) if names is None else list(names)
     about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
     return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
 
@@ -153,7 +153,7 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
         arrays: Logits or values (examples, ...) per output; `None` for one that isn't asked.
         names: The outputs' names; `output0`, `output1` ... by default.
     """
-    names = [f"output{i}" for i in range(len(arrays))] if names is None else names
+    names = teacher_outputs.unnamed(len(arrays)) if names is None else names
     values = [None if one is None else np.asarray(one, np.float32) for one in arrays]
     return TeacherOutputs(names, values).encode()
 
@@ -315,5 +315,6 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
 def _names_of(teacher: Teacher, count: int) -> list[str]:
     """Return the outputs' names; `output0` for one that nobody named."""
     slots = teacher.outputs.entries
-    names = [slot.label if slot.given else f"output{i}" for i, slot in enumerate(slots)]
-    return names if len(set(names)) == count else [f"output{i}" for i in range(count)]
+    others = teacher_outputs.unnamed(count)
+    names = [slot.label if slot.given else other for slot, other in zip(slots, others, strict=True)]
+    return names if len(set(names)) == count else others
