@@ -96,6 +96,7 @@ class WorkerError(TfkdError, RuntimeError):
     Attributes:
         signal: Number of the signal that ended the child, or `None`.
         timed_out: Whether the child was ended because its time was up.
+        out_of_memory: Whether it ran out of memory, as far as can be seen.
         details: The child's traceback or last words, for a log.
     """
 
@@ -105,25 +106,29 @@ class WorkerError(TfkdError, RuntimeError):
         *,
         signal: int | None = None,
         timed_out: bool = False,
+        out_of_memory: bool = False,
         details: str = "",
     ):
         super().__init__(message)
         self.signal = signal
         self.timed_out = timed_out
+        self.out_of_memory = out_of_memory
         self.details = details
 
     def because(self, context: str) -> WorkerError:
         """Return the same error with what was being done in front of its message."""
-        return _rebuild_worker_error(
-            f"{context}: {self}", self.signal, self.timed_out, self.details
-        )
+        return _rebuild_worker_error(f"{context}: {self}", self._attributes())
 
     def __reduce__(self):
-        return _rebuild_worker_error, (str(self), self.signal, self.timed_out, self.details)
+        return _rebuild_worker_error, (str(self), self._attributes())
+
+    def _attributes(self) -> dict[str, object]:
+        names = ("signal", "timed_out", "out_of_memory", "details")
+        return {name: getattr(self, name) for name in names}
 
 
-def _rebuild_worker_error(message, signal, timed_out, details):
-    return WorkerError(message, signal=signal, timed_out=timed_out, details=details)
+def _rebuild_worker_error(message, attributes):
+    return WorkerError(message, **attributes)
 
 
 def raise_all(problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = ""):

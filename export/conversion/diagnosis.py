@@ -30,7 +30,7 @@ def cause_of_death(
     message = f"{what} failed: {error}"
     if error.timed_out:
         return ConversionError(f"{message} Give a larger {argument('timeout')}, or fewer examples.")
-    if "out of memory" in str(error).lower():
+    if error.out_of_memory:
         return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
     if error.signal is None:
         return ConversionError(message)

@@ -59,6 +59,7 @@ def encode_error(error: TfkdError) -> bytes:
     }
     if isinstance(error, WorkerError):
         told |= {"signal": error.signal, "timed_out": error.timed_out}
+        told |= {"out_of_memory": error.out_of_memory}
         told |= {"details": error.details[-_MOST_TEXT:]}
     return _packed({"error": told})
 
@@ -179,11 +180,14 @@ def _unpacked(data: bytearray) -> dict:
     return found
 
 
-def _error(kind, text, signal=None, timed_out=False, details="") -> TfkdError:
+def _error(kind, text, signal=None, timed_out=False, out_of_memory=False, details="") -> TfkdError:
     if kind not in _KINDS or not isinstance(text, str) or not isinstance(details, str):
         raise ValueError("it holds an error of which nothing is known")
     if _KINDS[kind] is not WorkerError:
         return _KINDS[kind](text)
-    if not (signal is None or type(signal) is int) or type(timed_out) is not bool:
+    known = (signal is None or type(signal) is int) and type(timed_out) is bool
+    if not known or type(out_of_memory) is not bool:
         raise ValueError("it holds an error of which nothing is known")
-    return WorkerError(text, signal=signal, timed_out=timed_out, details=details)
+    return WorkerError(
+        text, signal=signal, timed_out=timed_out, out_of_memory=out_of_memory, details=details
+    )

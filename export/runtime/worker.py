@@ -174,7 +174,9 @@ class Worker:
         except TfkdError:
             raise
         except MemoryError:
-            raise WorkerError(f"Out of memory: the child's answer has {size:,} bytes.") from None
+            raise WorkerError(
+                f"Out of memory: the child's answer has {size:,} bytes.", out_of_memory=True
+            ) from None
         except Exception as error:  # a process that is damaged, or not ours any more
             self._end()
             raise WorkerError(f"The child process gave no valid answer ({error}).") from None
@@ -192,7 +194,8 @@ class Worker:
         details = self._last_words()
         self._end()
         number = -code if code < 0 else None
-        if any(text in self._last_words(self._said) for text in _OUT_OF_MEMORY):
+        out_of_memory = _is_out_of_memory(self._last_words(self._said))
+        if out_of_memory:
             reason = f"ran out of memory (status {code})"
         elif number is not None:
             try:
@@ -201,9 +204,15 @@ class Worker:
                 reason = f"died by signal {number}"
             if number == signal.SIGKILL:
                 reason += " (often the system running out of memory)"
+                out_of_memory = True
         else:
             reason = f"ended with status {code}"
-        return WorkerError(f"The child process {reason}.", signal=number, details=details)
+        return WorkerError(
+            f"The child process {reason}.",
+            signal=number,
+            out_of_memory=out_of_memory,
+            details=details,
+        )
 
     def _last_words(self, since: int = 0) -> str:
         self._errors.seek(since)
@@ -315,10 +324,17 @@ def _answer_to(module, name, args, kwargs, memory) -> bytes:
         return answers.encode_error(error)
     except MemoryError as error:
         summary = f"The child process ran out of memory (MemoryError: {error})."
-        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
+        return answers.encode_error(
+            WorkerError(summary, out_of_memory=True, details=traceback.format_exc())
+        )
     except Exception as error:
         summary = f"{type(error).__name__}: {error}"
-        return answers.encode_error(WorkerError(summary, details=traceback.format_exc()))
+        told = {"details": traceback.format_exc(), "out_of_memory": _is_out_of_memory(summary)}
+        return answers.encode_error(WorkerError(summary, **told))
+
+
+def _is_out_of_memory(said: str) -> bool:
+    return any(text in said for text in _OUT_OF_MEMORY)
 
 
 def _leave_with(parent: int) -> None:

@@ -7,6 +7,7 @@ scoring.py             the teacher's and the student's scores around it
 lessons.py             how each output learns
 objective.py           labels, answers and outputs of a batch become the two losses
 validation.py          what is checked of a pair, its settings and its data
+assertions.py          checks inside graphs that speak in our words
 worth.py               what a teacher is worth: scores and their intervals
 callbacks.py           `StudentCheckpoint`, `StopDistillation`
 teachers/              whatever can teach

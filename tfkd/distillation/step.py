@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import losses
-from tfkd.distillation import lessons, teachers, validation, worth
+from tfkd.distillation import assertions, lessons, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.objective import Objective
 from tfkd.distillation.scoring import Scores, Scoring, tolerated
@@ -241,7 +241,7 @@ class Step:
             # The names that plain Keras gives the losses and metrics of this student.
             by_key = self._keras is keras and all(slot.key for slot in outputs.entries)
             self.output_names = [s.key if by_key else s.name for s in outputs.entries]
-        kwargs["loss_weights"] = untracked.loss_weights
+        kwargs["loss_weights"] = loss_weights = untracked.loss_weights
         if (several and untracked.loss_weights is not None) or isinstance(
             untracked.loss_weights, dict
         ):
@@ -361,7 +361,7 @@ class Step:
             scoring.score_baseline(sample, baseline)
         scoring.talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
-        with validation.told([(cache.UNKNOWN, cache.CHANGING)]):
+        with assertions.told():
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
         if sample is not None:
@@ -402,7 +402,7 @@ class Step:
         # Keras sums metrics over replicas where its names are those of the step's.
         self._untracked.hides = not self._evaluates_teacher(labelled)
         try:
-            with validation.told():
+            with assertions.told():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
             self._untracked.hides = False

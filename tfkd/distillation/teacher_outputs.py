@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-_FEATURE = "feature"
+_FEATURE, _OUTPUT = "feature", "output"
 _PARTS = ("top", "indices", "rest")
 
 
@@ -86,9 +86,14 @@ class TeacherOutputs:
         return cls(names, values, features)
 
 
+def unnamed(count: int) -> list[str]:
+    """Return what outputs are called that have no names."""
+    return [f"{_OUTPUT}{i}" for i in range(count)]
+
+
 def key_of(index: int, name: str, part: str = "") -> str:
     """Return the key of an output, or of a part of it: `"top"`, `"indices"` or `"rest"`."""
-    head = name if name == f"output{index}" else f"{index}:{_quoted(name)}"
+    head = name if name == f"{_OUTPUT}{index}" else f"{index}:{_quoted(name)}"
     return f"{head}:{part}" if part else head
 
 
@@ -97,8 +102,8 @@ def parse(key: str) -> tuple[int | None, str, str]:
     first, *rest = key.split(":")
     if first == _FEATURE:
         return None, _unquoted(rest[0]), ""
-    if first.startswith("output"):
-        return int(first.removeprefix("output")), first, rest[0] if rest else ""
+    if first.startswith(_OUTPUT):
+        return int(first.removeprefix(_OUTPUT)), first, rest[0] if rest else ""
     return int(first), _unquoted(rest[0]), rest[1] if len(rest) > 1 else ""
 
 

@@ -1,12 +1,11 @@
 """What is checked of a pair, its settings and its data, before and while it trains.
 
 Checks inside the step are TensorFlow assertions: they stop it before it moves a weight, and
-`told` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
+`assertions.told` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import re
@@ -15,15 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfkd.distillation import lessons, teachers
-from tfkd.errors import InputError, TfkdError, argument
+from tfkd.distillation import assertions, lessons, teachers
+from tfkd.errors import InputError, argument
 from tfkd.model import graph
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
-#: What is said inside a graph stands between these in the text of TensorFlow's error.
-_MARK, _END = "tfkd says:", ":tfkd."
-#: What a callable teacher raises, as TensorFlow reports it.
-_FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
 #: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
 _TEMPERATURES = (1e-3, 1e3)
 
@@ -477,21 +472,10 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
         row = tf.reduce_min(tf.where(bad)[:, 0])
         where = tf.strings.format(" (row {} of the batch: {})", (row, tf.boolean_mask(y, bad)[0]))
         said = tf.constant(texts)[first]
-        return tf.strings.join([f"{_MARK} ", said, where, f"{_way_out(lesson)}.{_END}"])
+        return assertions.marked(said, where, f"{_way_out(lesson)}.")
 
     wrong = functools.reduce(tf.logical_or, bads)
-    return [_assertion(tf.logical_not(tf.reduce_any(wrong)), say)]
-
-
-def _assertion(holds, say):
-    """Return an assertion whose message is made only where it fails.
-
-    `tf.debugging.Assert` would put a second branch into the graph. What a branch holds is part of
-    the graph that runs at each step, taken or not; a function that stays one is a single node.
-    """
-    apart = tf.function(say, autograph=False, experimental_attributes={"_noinline": True})
-    text = tf.cond(holds, lambda: tf.constant(""), apart)
-    return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
+    return [assertions.assertion(tf.logical_not(tf.reduce_any(wrong)), say)]
 
 
 def assert_finite(loss, **values):
@@ -514,17 +498,14 @@ def assert_finite(loss, **values):
 
     def say():
         found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
-        said = f"{_MARK} The loss is NaN or infinite. Not finite are:"
-        return tf.strings.join(
-            [
-                said,
-                found,
-                f" the step was not taken. Mend what comes in; where only the student "
-                f"is not finite, lower the learning rate or set the optimizer's clipnorm.{_END}",
-            ]
+        return assertions.marked(
+            "The loss is NaN or infinite. Not finite are:",
+            found,
+            " the step was not taken. Mend what comes in; where only the student is not finite, "
+            "lower the learning rate or set the optimizer's clipnorm.",
         )
 
-    return _assertion(tf.math.is_finite(loss), say)
+    return assertions.assertion(tf.math.is_finite(loss), say)
 
 
 def _broken_rows(leaves):
@@ -540,42 +521,6 @@ def _broken_rows(leaves):
     first = tf.reduce_min(tf.where(bad))
     said = " in {} of {} rows of the batch (the first is {})"
     return tf.strings.format(said, (tf.math.count_nonzero(bad), tf.size(bad), first))
-
-
-@contextlib.contextmanager
-def told(translate=()):
-    """Turn TensorFlow's errors of assertions made here into `InputError`, and free our own.
-
-    In tf_keras's step our own errors come wrapped, with the code of the step in their text.
-
-    Args:
-        translate: Further pairs (text in TensorFlow's message, what to raise with).
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        text = str(error)
-        for mark, message in translate:
-            if mark in text:
-                raise InputError(message) from None
-        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL) or _FROM_PYTHON.search(text)
-        if found is None:
-            raise
-        raise InputError(found[1].replace("\\'", "'")) from None
-    except tf.errors.UnknownError as error:
-        found = _FROM_PYTHON.search(str(error))
-        if found is None:
-            raise
-        raise InputError(found[1]) from None
-    except TfkdError:
-        raise
-    except Exception as error:
-        cause = error
-        while cause is not None and not isinstance(cause, TfkdError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise cause from None
 
 
 def _shapes(x) -> str:

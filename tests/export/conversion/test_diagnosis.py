@@ -16,9 +16,9 @@ JOB = converter.ConversionJob("nowhere", "int8")
     ("error", "words"),
     [
         (WorkerError("It did not answer within 3 s.", timed_out=True), "larger timeout="),
-        (WorkerError("The child process ran out of memory (status 1)."), "fewer examples"),
+        (WorkerError("It ran out (status 1).", out_of_memory=True), "fewer examples"),
         (
-            WorkerError("died by SIGKILL (often the system running out of memory)", signal=9),
+            WorkerError("died by SIGKILL", signal=9, out_of_memory=True),
             "fewer examples",
         ),
         (WorkerError("TypeError: no"), "Converting x failed: TypeError: no$"),

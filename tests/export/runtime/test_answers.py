@@ -79,7 +79,7 @@ def test_what_is_no_data_does_not_travel(value):
 
 
 def test_errors_travel_as_what_they_are():
-    worker = WorkerError("died", signal=11, timed_out=False, details="Traceback")
+    worker = WorkerError("died", signal=11, out_of_memory=True, details="Traceback")
     for error in (InputError("bad"), ConversionError("refused"), worker):
         with pytest.raises(type(error), match=str(error)) as got:
             answers.decode(bytearray(answers.encode_error(error)))

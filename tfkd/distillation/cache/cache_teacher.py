@@ -33,7 +33,7 @@ from tfkd.distillation import teacher_outputs
 from tfkd.distillation.cache import store as cache_store
 from tfkd.distillation.cache.examples import Examples
 from tfkd.distillation.cache.store import About, Column, Store
-from tfkd.distillation.cache.teacher_cache import CHANGING, UNKNOWN, TeacherCache, keys_of
+from tfkd.distillation.cache.teacher_cache import CHANGING, TeacherCache, keys_of
 from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.distillation.teachers import Teacher, fingerprint_of
 from tfkd.errors import InputError, argument
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGING",
-    "UNKNOWN",
     "TeacherCache",
     "cache_answers",
     "cache_teacher",
@@ -150,7 +149,7 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
         dtype: As for `cache_teacher`.
     """
     _check_dtype(dtype)
-    names = [f"output{i}" for i in range(len(tasks))] if names is None else list(names)
+    names = teacher_outputs.unnamed(len(tasks)) if names is None else list(names)
     about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
     return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
 
@@ -162,7 +161,7 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
         arrays: Logits or values (examples, ...) per output; `None` for one that isn't asked.
         names: The outputs' names; `output0`, `output1` ... by default.
     """
-    names = [f"output{i}" for i in range(len(arrays))] if names is None else names
+    names = teacher_outputs.unnamed(len(arrays)) if names is None else names
     values = [None if one is None else np.asarray(one, np.float32) for one in arrays]
     return TeacherOutputs(names, values).encode()
 
@@ -325,5 +324,6 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
 def _names_of(teacher: Teacher, count: int) -> list[str]:
     """Return the outputs' names; `output0` for one that nobody named."""
     slots = teacher.outputs.entries
-    names = [slot.label if slot.given else f"output{i}" for i, slot in enumerate(slots)]
-    return names if len(set(names)) == count else [f"output{i}" for i in range(count)]
+    others = teacher_outputs.unnamed(count)
+    names = [slot.label if slot.given else other for slot, other in zip(slots, others, strict=True)]
+    return names if len(set(names)) == count else others

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfkd.distillation import teacher_outputs
+from tfkd.distillation import assertions, teacher_outputs
 from tfkd.distillation.cache import store
 from tfkd.distillation.cache.examples import Examples, inputs_of, mapped_sequence, sequence_kind
 from tfkd.distillation.cache.store import About, Column
@@ -20,9 +20,9 @@ from tfkd.model.examples import example_keys, keys_at_once, matches, show_signat
 if TYPE_CHECKING:
     from tfkd._typing import Arrays
 
-UNKNOWN = "The teacher was never asked about some examples of this data"
+_UNKNOWN = "The teacher was never asked about some examples of this data"
 CHANGING = (
-    f"{UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
+    f"{_UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
     "augment after it with attach(dataset).map(lambda taught, y: (TeacherBatch(augment(taught.x), "
     "taught.answers), y)), shuffle after padded_batch, or train without the cache."
 )
@@ -149,7 +149,7 @@ class TeacherCache:
 
             return mapped_sequence(data, change)
         return TeacherBatch(
-            data, self._answers(data, f"{UNKNOWN}; make the cache from the same data.")
+            data, self._answers(data, f"{_UNKNOWN}; make the cache from the same data.")
         )
 
     def covers(self, x: Arrays) -> bool:
@@ -200,7 +200,9 @@ class TeacherCache:
             rows = tf.searchsorted(keys, wanted[:, 0], out_type=tf.int64)
             rows = tf.minimum(rows, self.size - 1)
             found = tf.stack([tf.gather(keys, rows), tf.gather(checks, rows)], 1)
-            known = tf.debugging.Assert(tf.reduce_all(found == wanted), [CHANGING])
+            known = tf.debugging.Assert(
+                tf.reduce_all(found == wanted), [assertions.marked(CHANGING)]
+            )
             with tf.control_dependencies([known]):
                 rows = tf.identity(rows)
             return {name: gather(rows) for name, gather in gathers.items()}

@@ -644,7 +644,8 @@ def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
     sparse = prune_weights(model, 0.5, schedule="constant")
     sparse.save(tmp_path / "sparse.keras")
     code = (
-        f"import tfkd.loading; tfkd.loading.models.load_model({str(tmp_path / 'sparse.keras')!r})"
+        "from tfkd.loading.models import load_model\n"
+        f"load_model({str(tmp_path / 'sparse.keras')!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "save what strip_pruning or strip_clustering gives" in done.stderr

@@ -1,0 +1,74 @@
+"""Assertions inside graphs whose messages come out as `InputError`.
+
+marked(message) ──► TensorFlow's assertion ──fails──► its error ──told()──► InputError(message)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import tensorflow as tf
+
+from tfkd.errors import InputError, TfkdError
+
+#: What is said inside a graph stands between these in the text of TensorFlow's error.
+_MARK, _END = "tfkd says:", ":tfkd."
+#: What a callable teacher raises, as TensorFlow reports it.
+_FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
+
+
+def marked(*parts):
+    """Return a message for an assertion, so that `told` finds it in TensorFlow's error.
+
+    Args:
+        *parts: Its text: strings and scalar string tensors.
+    """
+    if all(isinstance(part, str) for part in parts):
+        return f"{_MARK} {''.join(parts)}{_END}"
+    return tf.strings.join([f"{_MARK} ", *parts, _END])
+
+
+def assertion(holds, say):
+    """Return an assertion whose message is made only where it fails.
+
+    `tf.debugging.Assert` would put a second branch into the graph. What a branch holds is part of
+    the graph that runs at each step, taken or not; a function that stays one is a single node.
+
+    Args:
+        holds: Scalar boolean tensor.
+        say: Returns what `marked` gave.
+    """
+    apart = tf.function(say, autograph=False, experimental_attributes={"_noinline": True})
+    text = tf.cond(holds, lambda: tf.constant(""), apart)
+    return tf.raw_ops.Assert(condition=holds, data=[text], summarize=1000)
+
+
+@contextlib.contextmanager
+def told():
+    """Turn TensorFlow's errors of marked assertions into `InputError`, and free our own errors.
+
+    In tf_keras's step our own errors come wrapped, with the code of the step in their text.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        text = str(error)
+        found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL) or _FROM_PYTHON.search(text)
+        if found is None:
+            raise
+        raise InputError(found[1].replace("\\'", "'")) from None
+    except tf.errors.UnknownError as error:
+        found = _FROM_PYTHON.search(str(error))
+        if found is None:
+            raise
+        raise InputError(found[1]) from None
+    except TfkdError:
+        raise
+    except Exception as error:
+        cause = error
+        while cause is not None and not isinstance(cause, TfkdError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
