@@ -35,6 +35,7 @@ from tfkd.export.tflite import schema, structures, tflm_kernels, writer
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import file_check, models
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import kind_of
 from tfkd.quantization import export_form, rewriting
 from tfkd.quantization import representative_data as calibration
 
@@ -497,7 +498,7 @@ class _Source:
 def _check_loops(model):
     """Raise for layers that would end the converter when it is calibrated."""
     problems = [
-        f"layer {path!r} ({type(layer).__name__}): {rewriting.REASONS[type(layer).__name__]}"
+        f"layer {path!r} ({type(layer).__name__}): {rewriting.REASONS[kind_of(layer)]}"
         for path, layer in graph.walk(model).layers
         if rewriting.is_loop(layer)
     ]

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfkd.distillation import lessons, teachers
 from tfkd.errors import InputError, TfkdError
 from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
 #: What is said inside a graph stands between these in the text of TensorFlow's error.
@@ -94,7 +95,7 @@ def _moving(model) -> dict[int, str]:
         if hasattr(layer, "layers"):
             continue
         # Statistics of batch normalization move while it is trained.
-        moves = type(layer).__name__.endswith("BatchNormalization") and layer.trainable
+        moves = (kind_of(layer) or "").endswith("BatchNormalization") and layer.trainable
         found |= {id(v): layer.name for v in (layer.weights if moves else layer.trainable_weights)}
     return found
 

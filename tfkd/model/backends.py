@@ -14,6 +14,7 @@ import sys
 import threading
 
 from tfkd.errors import InputError, MissingDependencyError
+from tfkd.model.layer_kinds import QUANTIZING, kind_of
 
 _LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
 _lock = threading.Lock()
@@ -167,8 +168,8 @@ def _flattened(value):
 
 def is_quantize_aware(model) -> bool:
     """Tell whether a model has tfmot's layers: made by `quantize_aware`, or by tfmot."""
-    kinds = {type(layer).__name__ for layer in getattr(model, "layers", ())}
-    return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
+    kinds = {kind_of(layer) for layer in getattr(model, "layers", ())}
+    return bool(kinds & {*QUANTIZING, "QuantizeLayer"})
 
 
 def flavour(model) -> str | None:

@@ -27,8 +27,8 @@ from tfkd import translation
 from tfkd.errors import UnsupportedError
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import RECURRENT, kind_of, remade
 
-RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 #: How recurrent layers can stand in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
 
@@ -57,18 +57,18 @@ def written_out(model) -> tuple[int, int]:
     steps = size = 0
     for call in recurrent_calls(graph.walk(model)):
         ways = [call.layer]
-        if type(call.layer).__name__ == "Bidirectional":
+        if call.kind == "Bidirectional":
             ways = [call.layer.forward_layer, call.layer.backward_layer]
         for layer in ways:
             count = call.inputs[0].shape[1] or 1
             steps += count
-            size += count * STEP_BYTES.get(type(layer).__name__, max(STEP_BYTES.values()))
+            size += count * STEP_BYTES.get(kind_of(layer), max(STEP_BYTES.values()))
     return steps, size
 
 
 def recurrent_calls(source) -> list:
     """Return a graph's calls of recurrent layers."""
-    return [call for call in source.calls if type(call.layer).__name__ in RECURRENT]
+    return [call for call in source.calls if call.kind in RECURRENT]
 
 
 def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[str]]]:
@@ -164,13 +164,13 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
     copy = translation.translate(model)
     copy.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
     source = graph.walk(copy)
-    tied = integer and any(type(layer).__name__ in _TYING for _, layer in source.layers)
+    tied = integer and any(call.kind in _TYING for call in source.calls)
     made = {}
 
     def apply(call, args, kwargs):
         layer = call.layer
         if id(layer) not in made:
-            stays = type(layer).__name__ not in RECURRENT
+            stays = call.kind not in RECURRENT
             if not stays and loops and (_is_special(call) or not _is_fused_call(call, form)):
                 stays = True
             if stays:
@@ -213,7 +213,7 @@ def with_shapes(model, shapes):
 
 
 def _is_fused_call(call, form: str) -> bool:
-    returns_states = type(call.layer).__name__ == "Bidirectional" and call.layer.return_state
+    returns_states = call.kind == "Bidirectional" and call.layer.return_state
     return form == "fused" and _has_kernel(call.layer) and not returns_states
 
 
@@ -242,7 +242,7 @@ def _check_plain(call):
 def _check_stateless(call):
     """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
-        kind = type(call.layer).__name__
+        kind = call.kind
         way = "recurrent='step' makes the state an input and an output"
         if kind == "Bidirectional":
             way = "build the model with stateful=False"
@@ -258,7 +258,7 @@ _TYING = frozenset({"Concatenate", "Bidirectional", "Maximum", "Minimum"})
 
 def _form_of(layer, name: str, fused: bool, tied: bool):
     """Return what stands for a recurrent layer: something to call, with `set_weights`."""
-    if type(layer).__name__ == "Bidirectional":
+    if kind_of(layer) == "Bidirectional":
         return _BothWays(layer, name, fused, tied)
     return _OneWay(layer, fused, tied)
 
@@ -269,7 +269,7 @@ class _OneWay:
     def __init__(self, layer, fused: bool, tied: bool, in_order: bool = False):
         fused = fused and _has_kernel(layer)
         if fused:
-            self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
+            self.layer = remade(layer, unroll=False)
         else:
             self.layer = unrolled(layer, layer.name, in_order=in_order)
         self.own_scale = fused and tied
@@ -333,11 +333,11 @@ def _unrolled_class():
             # Not the layer itself: its weights would count as this one's.
             self.source = types.SimpleNamespace(
                 **{name: getattr(layer, name, None) for name in _SETTINGS} | settings,
-                kind=type(layer).__name__,
+                kind=kind_of(layer),
                 shapes={w.name.split("/")[-1].split(":")[0]: w.shape for w in layer.weights},
             )
             self.step = {"GRU": self._gru, "LSTM": self._lstm, "SimpleRNN": self._simple}[
-                type(layer).__name__
+                kind_of(layer)
             ]
 
         def build(self, shape):
@@ -510,9 +510,9 @@ def with_cell_scales_mended(data: bytes) -> bytes:
 
 def _has_kernel(layer) -> bool:
     """Tell whether the converter has the fused kernel for a layer, of either Keras."""
-    if type(layer).__name__ == "Bidirectional":
+    if kind_of(layer) == "Bidirectional":
         return all(_has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
-    if type(layer).__name__ != "LSTM":
+    if kind_of(layer) != "LSTM":
         return False
     names = [getattr(f, "__name__", "") for f in (layer.activation, layer.recurrent_activation)]
     return names == ["tanh", "sigmoid"] and layer.use_bias

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tfkd.model import graph
+from tfkd.model.layer_kinds import LIBRARIES, kind_of
 from tfkd.pruning.structured.labels import Whole, of_last, on_last
 
 # Activations in which a channel that goes changes the others, and those in which it does not.
@@ -21,7 +22,6 @@ _ELEMENTWISE = (
     *("sigmoid", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "tanh", "mish"),
     *("softplus", "softsign", "exponential", "log_sigmoid", "tanh_shrink", "sparse_plus"),
 )
-_LIBRARIES = ("keras", "tf_keras", "tensorflow", "tfkd")
 
 
 def of_call(call: graph.Call) -> Callable:
@@ -33,20 +33,6 @@ def of_call(call: graph.Call) -> Callable:
     if not hasattr(call.layer, "add_weight") and kind not in _OPERATIONS:
         return _unknown
     return _RULES.get(kind, _unknown)
-
-
-def kind_of(layer) -> str | None:
-    """Return the name of the library's class that says what a layer does.
-
-    Returns:
-        `None` if the user's own class does: it may do anything.
-    """
-    for kind in type(layer).__mro__:
-        if kind.__module__.split(".")[0] in _LIBRARIES:
-            return kind.__name__
-        if {"call", "build", "__call__"} & set(vars(kind)):
-            return None
-    return None
 
 
 def mixing_activation(layer) -> str | None:
@@ -64,7 +50,7 @@ def mixing_activation(layer) -> str | None:
             name = getattr(function, "__name__", type(function).__name__)
             if name in _MIXING:
                 return name
-            library = getattr(function, "__module__", "").split(".")[0] in _LIBRARIES
+            library = getattr(function, "__module__", "").split(".")[0] in LIBRARIES
             if name not in _ELEMENTWISE or not library:
                 raise Whole(f"its activation {name} is not known to treat each channel by itself")
     return None

@@ -7,7 +7,7 @@ import numpy as np
 from tfkd.compression import trainer
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends, graph
-from tfkd.pruning.structured import rules
+from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured.dependency import Dependencies
 
 
@@ -52,7 +52,7 @@ def without(found: Dependencies, groups) -> object:
 
 def _smaller(layer, path: str, name: str, found: Dependencies, gone):
     config = layer.get_config()
-    kind = rules.kind_of(layer)
+    kind = kind_of(layer)
     if kind == "Bidirectional":
         for key, inner in (
             ("layer", layer.forward_layer),

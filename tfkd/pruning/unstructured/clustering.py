@@ -9,6 +9,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends
+from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
@@ -75,14 +76,13 @@ def cluster_weights(
     )
 
     def rule(layer, calls):
-        kind = type(layer).__name__
-        if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
+        if not ClusteringRegistry.supports(layer) or kind_of(layer) == "MultiHeadAttention":
             return None
         found = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
         if not layer.trainable or is_frozen(layer, [weight for _, weight in found]):
             return "it is frozen"
         if not found:
-            return f"tfmot leaves the kernels of {kind} as they are"
+            return f"tfmot leaves the kernels of {type(layer).__name__} as they are"
         least = min(int(np.prod(weight.shape)) for _, weight in found)
         if least <= clusters:
             return f"it has a kernel of {least} weights"
@@ -93,7 +93,7 @@ def cluster_weights(
             return f"it has a kernel of {min(whole)} weights that are not zero"
         if pruned and clusters == 2:
             raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
-        return wrapper(hasattr(layer, "cell") or kind == "Bidirectional")(
+        return wrapper(hasattr(layer, "cell") or kind_of(layer) == "Bidirectional")(
             layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends
+from tfkd.model.layer_kinds import inner, kind_of
 from tfkd.pruning.unstructured.wrapping import called, carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
@@ -102,12 +103,13 @@ def prune_weights(
         frequency = 100 if steps is None else min(100, max(1, steps // 10))
 
     def rule(layer, calls: int):
-        if type(layer).__name__ == "MultiHeadAttention":
+        if kind_of(layer) == "MultiHeadAttention":
             return "tfmot's wrapper can't build or call attention"
         weights = kernels(layer)
         if not weights:
-            kind = type(layer).__name__
-            return None if weights is None else f"tfmot leaves the kernels of {kind} dense"
+            if weights is None:
+                return None
+            return f"tfmot leaves the kernels of {type(layer).__name__} dense"
         if is_frozen(layer, weights):
             return "it is frozen"
         part = amount
@@ -196,7 +198,7 @@ def _known_kernels(layer) -> list | None:
     inner = {
         "TimeDistributed": ("layer",),
         "Bidirectional": ("forward_layer", "backward_layer"),
-    }.get(type(layer).__name__, ())
+    }.get(kind_of(layer), ())
     found = [kernels(getattr(layer, name)) for name in inner]
     return None if not found or None in found else [weight for one in found for weight in one]
 
@@ -348,7 +350,7 @@ def _too_narrow(weights, n: int) -> str | None:
 
 def _check_fit(layer, weights, block) -> None:
     """Raise where tfmot gives a layer no pattern, or another one than it says."""
-    kind = type(getattr(layer, "layer", layer)).__name__
+    kind = kind_of(inner(layer)) or ""
     ranks = {len(weight.shape) for weight in weights}
     if block:
         if ranks != {2}:
