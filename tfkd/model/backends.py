@@ -59,6 +59,12 @@ def tf_keras():
     return tf_keras
 
 
+def layer_classes() -> tuple[type, ...]:
+    """Return the class `Layer` of each Keras that is imported."""
+    imported = (sys.modules.get(name) for name in ("keras", "tf_keras"))
+    return tuple(package.layers.Layer for package in imported if package is not None)
+
+
 def tfmot():
     """Return `tensorflow_model_optimization`, leaving the process as it was.
 

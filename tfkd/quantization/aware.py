@@ -11,7 +11,7 @@ import numpy as np
 
 from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, raise_all
-from tfkd.model import backends, graph
+from tfkd.model import backends, graph, reports
 from tfkd.model.layer_kinds import QUANTIZING, kind_of
 from tfkd.quantization import table
 from tfkd.quantization.report import QuantizationReport
@@ -87,7 +87,7 @@ def quantize_aware(
             layer.trainable = False
     quantized._trainable = model.trainable  # of the model alone; its layers have their own
     order = [layer.name for _, layer in lowering.source.layers]
-    quantized.tfkd_report = QuantizationReport(tuple(lowering.report[name] for name in order))
+    reports.keep(quantized, QuantizationReport(tuple(lowering.report[name] for name in order)))
     return quantized
 
 
@@ -156,7 +156,7 @@ def describe(qat: tf_keras.Model) -> QuantizationReport:
     Raises:
         InputError: if the model does not come from `quantize_aware`.
     """
-    found = getattr(qat, "tfkd_report", None)
+    found = reports.find(qat, QuantizationReport)
     if found is None:
         raise InputError("The model does not come from quantize_aware in this process.")
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import cost, graph
+from tfkd.pruning import report
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.structured import blocks as residual_blocks
 from tfkd.pruning.structured import dependency, importance, surgery
@@ -65,7 +66,7 @@ def prune_channels(
 
     Returns:
         A Functional model of the same Keras, uncompiled, with the weights that are left.
-        `tfkd_whole` holds the layers that were left whole, by name, and why.
+        `tfkd.pruning.describe` says which layers kept all their channels, and why.
 
     Raises:
         InputError: for an amount outside (0, 1), a target that can't be reached (the floor is
@@ -101,8 +102,10 @@ def prune_channels(
         most = to if to is not None else (1 - amount) * whole
         groups = _fewest(ranking, left, most, of)
     small = surgery.without(found, groups)
-    small.tfkd_whole = dict(found.whole)
-    small.tfkd_blocks = tuple(block.layers for block in nil)
+    report.keep(
+        small,
+        report.PruningReport(dict(found.not_pruned), tuple(block.layers for block in nil)),
+    )
     return small
 
 

@@ -47,8 +47,8 @@ def cluster_weights(
             `"linear"` (evenly spaced) or `"random"`.
 
     Returns:
-        A `tf_keras.Model`, uncompiled. `tfkd_whole` holds the layers that are not clustered, by
-        name, and why.
+        A `tf_keras.Model`, uncompiled. `tfkd.pruning.describe` says which layers are not
+        clustered, and why.
 
     Raises:
         InputError: for fewer than two clusters, an unknown init, or a pattern that matches no

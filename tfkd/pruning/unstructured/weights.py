@@ -74,8 +74,8 @@ def prune_weights(
         skip: Names, or regular expressions that match whole names, of layers left dense.
 
     Returns:
-        A `tf_keras.Model`, uncompiled, with the weights of `model`. `tfkd_whole` holds the
-        layers whose weights are not pruned, by name, and why.
+        A `tf_keras.Model`, uncompiled, with the weights of `model`.
+        `tfkd.pruning.describe` says which layers are not pruned, and why.
 
     Raises:
         InputError: for an amount outside (0, 1), a polynomial schedule without steps, settings

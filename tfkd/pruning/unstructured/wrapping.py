@@ -9,6 +9,7 @@ from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import SPARSIFYING, kind_of
+from tfkd.pruning import report
 from tfkd.translation import layers as translated_layers
 
 
@@ -22,7 +23,7 @@ def wrapped(model, skip, rule):
             it whole; or to `None` where there is no rule. It may raise `UnsupportedError`.
 
     Returns:
-        The model, with `tfkd_whole`.
+        The model, of which a `PruningReport` is kept.
 
     Raises:
         UnsupportedError: with all that `rule` raised, or if nothing is wrapped.
@@ -79,7 +80,7 @@ def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
     for _, layer in source.layers:
         if id(layer) not in made:
             translated_layers.copy_state(layer, copies[id(layer)])
-    rebuilt.tfkd_whole = whole
+    report.keep(rebuilt, report.PruningReport(whole))
     return rebuilt
 
 
