@@ -49,7 +49,7 @@ def one(name: str, amount: float) -> dict:
         "seconds": seconds,
         "parameters": after.parameters / before.parameters,
         "macs": None if before.macs is None else after.macs / before.macs,
-        "whole": len(small.tfkd_whole),
+        "whole": len(tfkd.pruning.describe(small).not_pruned),
         "finite": bool(np.isfinite(outputs).all()),
         "spread": spread,
         "translated_difference": float(np.abs(translated - outputs).max() / spread),

@@ -32,7 +32,6 @@ _LONG = {
     "model/graph.py": "the one walk",
     "translation/layers.py": "a table: the counterpart of each layer",
     "translation/operations.py": "a table: the vocabulary of operations",
-    "pruning/structured/rules.py": "a table: a rule for each layer",
     "pruning/iterative/spiral.py": "one function and its rounds",
     "quantization/quantizers.py": "classes that tfmot asks for",
     "cli/parser.py": "the parser",
@@ -204,6 +203,43 @@ def test_a_folder_that_lists_its_files_lists_them_all():
         if name == package and listed:
             listed |= set(re.findall(r"`(\w+)\.py`", said))
             assert listed == {one.stem for one in path.parent.glob("*.py")} - {"__init__"}, name
+
+
+#: Modules that compare the names of the classes of other things than layers.
+_NO_LAYERS = {
+    "tfkd.export.conversion.recurrent.loop": "options of operators",
+    "tfkd.export.micro.bundle": "what a user gave",
+    "tfkd.export.tflite.schema": "options of operators",
+    "tfkd.losses.features": "losses of keras.distillation",
+    "tfkd.losses.soft": "losses of keras.distillation",
+    "tfkd.model.fingerprint": "the values of a class's attributes",
+    "tfkd.model.layers": "metrics",
+    "tfkd.translation.layers": "regularizers and constraints",
+    "tfkd.translation.model": "tensors",
+    "tfkd.translation.operations": "operations by the names that Keras derives",
+}
+
+
+def test_the_kind_of_a_layer_is_asked_of_layer_kinds():
+    """The name of its class takes a user's class for a library's, and misses subclasses."""
+    found = set()
+    for name, (path, _) in MODULES.items():
+        tree = ast.parse(path.read_text())
+        for parent in ast.walk(tree):
+            for node in ast.iter_child_nodes(parent):
+                is_name = re.fullmatch(r"type\(.*\)\.__name__", ast.unparse(node), re.DOTALL)
+                if is_name and _decides(parent):
+                    found.add(name)
+    assert found == set(_NO_LAYERS), found ^ set(_NO_LAYERS)
+
+
+def _decides(parent):
+    """Tell whether something is compared or looked up there, and not only shown."""
+    if isinstance(parent, ast.Call):
+        return isinstance(parent.func, ast.Attribute) and parent.func.attr == "get"
+    if isinstance(parent, ast.Assign):
+        return ast.unparse(parent.targets[0]) in ("kind", "kinds")
+    return isinstance(parent, (ast.Compare, ast.Attribute, ast.SetComp))
 
 
 def test_every_package_is_installed():

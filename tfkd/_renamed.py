@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from tfkd.errors import InputError
@@ -40,6 +40,37 @@ def with_old_names(
         return pkgutil.resolve_name(old[name])
 
     return __getattr__
+
+
+class OldDict(dict):  # type: ignore[type-arg]
+    """A dictionary where it was before: reading it warns with its place of today.
+
+    Args:
+        values: What is in it.
+        advice: Where it is now.
+    """
+
+    def __init__(self, values: Mapping[Any, Any], advice: str):
+        super().__init__(values)
+        self._advice = advice
+
+
+def _warning(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def read(self: OldDict, *args: Any) -> Any:
+        warnings.warn(
+            f"{self._advice}; the old name goes with tfkd 0.3.", DeprecationWarning, stacklevel=2
+        )
+        return method(self, *args)
+
+    return read
+
+
+for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__eq__", "__repr__"):
+    setattr(OldDict, _name, _warning(_name))
+for _name in ("get", "items", "keys", "values"):
+    setattr(OldDict, _name, _warning(_name))
 
 
 def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:

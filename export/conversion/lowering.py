@@ -20,6 +20,7 @@ from tfkd.export.conversion.recurrent import choice, forms, step
 from tfkd.export.conversion.request import Request
 from tfkd.export.tflite import model as artifact
 from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of
 from tfkd.quantization import export_form, rewriting
 
 
@@ -109,7 +110,7 @@ def lower(plan: Plan) -> Lowered:
 def _check_loops(model):
     """Raise for layers that would end the converter when it is calibrated."""
     problems = [
-        f"layer {path!r} ({type(layer).__name__}): {rewriting.REASONS[type(layer).__name__]}"
+        f"layer {path!r} ({type(layer).__name__}): {rewriting.REASONS[kind_of(layer)]}"
         for path, layer in graph.walk(model).layers
         if rewriting.is_loop(layer)
     ]

@@ -171,7 +171,7 @@ def _becomes_a_number(source, tensor) -> bool:
     """Tell whether all that reads a tensor of bytes makes numbers of them."""
 
     def makes_numbers(call) -> bool:
-        kind = type(call.layer).__name__
+        kind = call.kind
         if moves.keeps_grid(call.layer) or kind in moves.IN_TRAINING:
             return all(_becomes_a_number(source, output) for output in call.outputs)
         if operations.name_of(call.layer) == "cast":
@@ -198,12 +198,12 @@ def _index_inputs(source) -> set[int]:
     def takes_index(call) -> bool:
         if _makes_whole(call):
             return True
-        return type(call.layer).__name__ in _MOVING and all(map(is_index, call.outputs))
+        return call.kind in _MOVING and all(map(is_index, call.outputs))
 
     found = {t.index for t in source.input_list if t.dtype.startswith("float") and is_index(t)}
     places = {i for i, tensor in enumerate(source.input_list) if tensor.index in found}
     for call in source.calls:
-        if type(call.layer).__name__ in _MOVING and found >= {t.index for t in call.inputs}:
+        if call.kind in _MOVING and found >= {t.index for t in call.inputs}:
             found |= {tensor.index for tensor in call.outputs}
         computed = [t for t in call.inputs if t.dtype.startswith("float") and t.index not in found]
         if _makes_whole(call) and computed:
@@ -218,7 +218,7 @@ def _index_inputs(source) -> set[int]:
 
 def _makes_whole(call) -> bool:
     """Tell whether a call cuts its input down to whole numbers."""
-    if type(call.layer).__name__ == "Embedding":
+    if call.kind == "Embedding":
         return True
     is_cast = operations.name_of(call.layer) == "cast"
     return is_cast and any(tensor.dtype.startswith(("int", "uint")) for tensor in call.outputs)

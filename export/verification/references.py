@@ -15,11 +15,11 @@ import numpy as np
 from tfkd.errors import InputError, argument
 from tfkd.escaping import identifiers
 from tfkd.export.conversion import plan, tracing
-from tfkd.export.conversion.recurrent.forms import RECURRENT
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
 from tfkd.loading import models
 from tfkd.model import backends, binding, graph
+from tfkd.model.layer_kinds import RECURRENT, inner, kind_of
 from tfkd.output_kind import OutputKind, output_kinds
 
 # Examples that a function or signature of a free batch is given at a time.
@@ -144,8 +144,7 @@ class _Keras(Reference):
         self.inputs = _as_in_files(binding.inputs_of(self.source), self.source.input_list)
         self.outputs = _as_in_files(binding.outputs_of(model), self.source.output_list)
         self.layers = tuple(name for name, _ in self.source.layers)
-        kinds = {type(layer).__name__ for _, layer in self.source.layers}
-        self.is_recurrent = not kinds.isdisjoint(RECURRENT)
+        self.is_recurrent = any(call.kind in RECURRENT for call in self.source.calls)
         self.stateful = list(_stateful(layer for _, layer in self.source.layers))
 
     @property
@@ -294,7 +293,7 @@ def _is_feature(call: graph.Call | None) -> bool:
     """Tell whether a layer gives features rather than logits: it pools, normalizes, looks up."""
     if call is None:
         return True  # an input
-    kind = type(getattr(call.layer, "layer", call.layer)).__name__
+    kind = kind_of(inner(call.layer)) or ""
     return kind in RECURRENT or any(word in kind for word in _FEATURES)
 
 

@@ -242,9 +242,7 @@ class Step:
             by_key = self._keras is keras and all(slot.key for slot in outputs.entries)
             self.output_names = [s.key if by_key else s.name for s in outputs.entries]
         kwargs["loss_weights"] = loss_weights = untracked.loss_weights
-        if (several and untracked.loss_weights is not None) or isinstance(
-            untracked.loss_weights, dict
-        ):
+        if (several and loss_weights is not None) or isinstance(loss_weights, dict):
             kwargs["loss_weights"] = [1.0 if w is None else float(w) for w in weights]
         loss = None
         if any(one is not None for one in losses_):

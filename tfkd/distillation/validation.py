@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfkd.distillation import assertions, lessons, teachers
 from tfkd.errors import InputError, argument
 from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
 #: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
@@ -89,7 +90,7 @@ def _moving(model) -> dict[int, str]:
         if hasattr(layer, "layers"):
             continue
         # Statistics of batch normalization move while it is trained.
-        moves = type(layer).__name__.endswith("BatchNormalization") and layer.trainable
+        moves = (kind_of(layer) or "").endswith("BatchNormalization") and layer.trainable
         found |= {id(v): layer.name for v in (layer.weights if moves else layer.trainable_weights)}
     return found
 

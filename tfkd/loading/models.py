@@ -13,10 +13,10 @@ from tfkd import translation
 from tfkd.errors import InputError
 from tfkd.loading import file_check
 from tfkd.model import backends
+from tfkd.model.layer_kinds import SPARSIFYING
 
 trusting = file_check.trusting
 _HDF5 = (".h5", ".hdf5")
-_WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
 SUFFIXES = (".keras", *_HDF5)
 
 
@@ -212,7 +212,7 @@ def _reason(error: Exception, path) -> str:
         else:  # a registered class that asks for another one
             missing = _UNREGISTERED.search(text)
             missing = missing and missing[1]
-        if missing and missing.split(">")[-1] in _WRAPPERS:
+        if missing and missing.split(">")[-1] in SPARSIFYING:
             return (
                 "it holds the wrappers of prune_weights or cluster_weights; save what "
                 "strip_pruning or strip_clustering gives."

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tfkd.errors import InputError
 from tfkd.losses.features import FeatureLoss, Hint
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import inner, kind_of
 
 # How the class names of layers begin.
 _NOISE = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout", "DropPath", "StochasticDepth")
@@ -130,20 +131,15 @@ def _is_activated(walked: graph.Graph, call: graph.Call | None) -> bool:
         call = walked.producer(call.inputs[0])
     if call is None or not _kind(call).startswith(_LINEAR):
         return True
-    function = getattr(_inner(call.layer), "activation", None)
+    function = getattr(inner(call.layer), "activation", None)
     while hasattr(function, "activation"):  # tfmot's wrapper
         function = function.activation
     name = getattr(function, "__name__", type(function).__name__)
     return name not in ("linear", "NoneType", "NoOpActivation")
 
 
-def _inner(layer):
-    """Return the layer in a wrapper such as `TimeDistributed` or tfmot's, or the layer."""
-    return getattr(layer, "layer", layer)
-
-
 def _kind(call: graph.Call) -> str:
-    return type(_inner(call.layer)).__name__
+    return kind_of(inner(call.layer)) or ""
 
 
 def _listed(stages: dict[tuple[int | None, ...], str]) -> str:

@@ -2,10 +2,12 @@
 
 backends.py            where Keras, tf_keras and tfmot are imported, late
 graph.py               the one walk over a Functional or Sequential graph
+layer_kinds.py         which kind of layer is it
 binding.py             the one rule that binds given values to inputs and outputs
 feature_extractor.py   what named layers give, in one forward pass
 fingerprint.py         what tells one thing from another (`code.py`, `layers.py`, `examples.py`)
 task.py                what outputs and labels are about
 metrics.py             what outputs are worth against labels
+reports.py             what is told of a model that tfkd made, kept beside it
 cost.py                parameters, multiply-accumulates and bytes
 """

@@ -14,6 +14,7 @@ import sys
 import threading
 
 from tfkd.errors import InputError, MissingDependencyError, argument
+from tfkd.model.layer_kinds import QUANTIZING, kind_of
 
 _LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
 _lock = threading.Lock()
@@ -56,6 +57,12 @@ def tf_keras():
             "TensorFlow's, for example `pip install 'tf_keras==2.21.*'`."
         ) from error
     return tf_keras
+
+
+def layer_classes() -> tuple[type, ...]:
+    """Return the class `Layer` of each Keras that is imported."""
+    imported = (sys.modules.get(name) for name in ("keras", "tf_keras"))
+    return tuple(package.layers.Layer for package in imported if package is not None)
 
 
 def tfmot():
@@ -167,8 +174,8 @@ def _flattened(value):
 
 def is_quantize_aware(model) -> bool:
     """Tell whether a model has tfmot's layers: made by `quantize_aware`, or by tfmot."""
-    kinds = {type(layer).__name__ for layer in getattr(model, "layers", ())}
-    return bool(kinds & {"QuantizeWrapperV2", "QuantizeLayer"})
+    kinds = {kind_of(layer) for layer in getattr(model, "layers", ())}
+    return bool(kinds & {*QUANTIZING, "QuantizeLayer"})
 
 
 def package(flavour: str):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 
 from tfkd.model import graph
+from tfkd.model.layer_kinds import CELLS_IN_TIME, QUANTIZING, SPARSIFYING, inner, kind_of
 from tfkd.tables import Printed, aligned
 
 
@@ -110,28 +111,30 @@ def count(walked: graph.Graph, shape_of: Callable | None = None) -> ModelCost:
     layers, seen = [], set()
     for call in walked.calls:
         layer = call.layer
-        inner = getattr(layer, "layer", layer) if "Quantize" in type(layer).__name__ else layer
-        weights = list(getattr(inner, "weights", ()))
-        if inner is not layer:
-            # A tfmot wrapper adds ranges and step counters of its own, and takes the kernels
-            # it quantizes away from the layer inside.
+        held = inner(layer) if call.kind in _AROUND else layer
+        weights = list(getattr(held, "weights", ()))
+        if held is not layer:
+            # A tfmot wrapper adds ranges, masks and counters of its own, and takes the kernels
+            # it rounds or clusters away from the layer inside.
+            taken = getattr(layer, "original_clusterable_weights", {})
             weights += [weight for weight, *_ in getattr(layer, "_weight_vars", [])]
-        if id(layer) in seen or type(layer).__name__ == "QuantizeLayer":
+            weights += taken.values()
+        if id(layer) in seen or call.kind == "QuantizeLayer":
             weights = []
         seen.add(id(layer))
         layers.append(
             LayerCost(
                 call.name,
-                type(inner).__name__,
+                type(held).__name__,
                 sum(math.prod(shape_of(weight)) for weight in weights),
-                _macs(inner, call, shape_of),
+                _macs(held, call, shape_of),
             )
         )
     return ModelCost(tuple(layers))
 
 
 def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
-    kind = type(layer).__name__
+    kind = kind_of(layer)
     inputs, outputs = [tensor.shape for tensor in call.inputs], call.outputs[0].shape
     if kind in _KERNEL_ONCE_PER_OUTPUT:
         kernels = [_kernel(layer, name) for name in _KERNEL_ONCE_PER_OUTPUT[kind]]
@@ -140,11 +143,11 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
         kernels, positions = [layer.kernel], _positions(inputs[0], layer)
     elif kind == "Dense":
         kernels, positions = [layer.kernel], _product(outputs[1:-1])
-    elif kind == "TimeDistributed" and type(layer.layer).__name__ == "Dense":
+    elif kind == "TimeDistributed" and kind_of(layer.layer) == "Dense":
         kernels, positions = [layer.layer.kernel], _product(outputs[1:-1])
-    elif kind in _RECURRENT:
+    elif kind in CELLS_IN_TIME:
         kernels, positions = _recurrent_kernels(layer), inputs[0][1]
-    elif kind == "Bidirectional" and type(layer.forward_layer).__name__ in _RECURRENT:
+    elif kind == "Bidirectional" and kind_of(layer.forward_layer) in CELLS_IN_TIME:
         both = (layer.forward_layer, layer.backward_layer)
         kernels = [kernel for one in both for kernel in _recurrent_kernels(one)]
         positions = inputs[0][1]
@@ -152,6 +155,8 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
         return _attention(layer, inputs, shape_of)
     elif kind in ("Bidirectional", "TimeDistributed", "EinsumDense"):
         return None
+    elif kind is None and any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
+        return None  # a user's own: what it does with its kernels is not known
     else:
         return 0
     once = sum(math.prod(shape_of(kernel)) for kernel in kernels)
@@ -174,12 +179,12 @@ def _attention(layer, inputs, shape_of) -> int | None:
     )
 
 
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
-
-
 def _recurrent_kernels(layer) -> list:
     return [layer.cell.kernel, layer.cell.recurrent_kernel]
 
+
+# Layers around one layer that compute what it computes.
+_AROUND = QUANTIZING | SPARSIFYING | {"LeftFloat"}
 
 # Layers that apply each weight of these kernels once per output position.
 _KERNEL_ONCE_PER_OUTPUT = {

@@ -105,7 +105,7 @@ class Tap:
             return found
         for tensor in self.graph.output_list:
             call = self.graph.producer(tensor)
-            while call is not None and type(call.layer).__name__ in _ARRANGING:
+            while call is not None and call.kind in _ARRANGING:
                 found.add(call.name)
                 call = self.graph.producer(call.inputs[0])
         return found

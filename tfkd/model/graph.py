@@ -19,6 +19,7 @@ from typing import Any
 
 from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends
+from tfkd.model.layer_kinds import kind_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Call:
     args: tuple
     kwargs: dict[str, Any]
     outputs: tuple[Tensor, ...]
+
+    @property
+    def kind(self) -> str | None:
+        """Of what kind the layer is, such as `"Dense"`; `None` for one of the user's own."""
+        return kind_of(self.layer)
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -498,7 +504,7 @@ def _mask_sources(mask) -> set[int]:
     Keras 3 joins several by "or", tf_keras by "and": then the mask is part of the graph.
     """
     operation, index = mask._keras_history[:2]
-    if type(operation).__name__ != "LogicalOr":
+    if kind_of(operation) != "LogicalOr":
         return {id(mask)}
     joined = operation._inbound_nodes[index].arguments.keras_tensors
     return set().union(*map(_mask_sources, joined))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, code, graph
+from tfkd.model.layer_kinds import kind_of
 
 _TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
 _DROPPED = {"name", "trainable", "seed", "seed_generator"}
@@ -139,7 +140,7 @@ def _config(layer):
         if code.library_name(type(layer)) is not None:
             raise
         return None  # a user's class: its code and attributes are hashed
-    if type(layer).__name__ == "Lambda":
+    if kind_of(layer) == "Lambda":
         functions = ("function", "module", "output_shape", "mask", "function_type")
         config = {name: v for name, v in config.items() if not name.startswith(functions)}
     return clean({name: v for name, v in config.items() if name not in _DROPPED})

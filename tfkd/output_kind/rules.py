@@ -7,6 +7,7 @@ it has. Operations are read in the vocabulary of `keras.ops`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -16,11 +17,10 @@ import numpy as np
 
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends
+from tfkd.model.layer_kinds import CELLS_IN_TIME, LIBRARIES, QUANTIZING, SPARSIFYING, kind_of
 from tfkd.output_kind import kinds
 from tfkd.output_kind.kinds import LINEAR, SIGMOID, VALUES, Kind, Value
 from tfkd.translation import operations
-
-_LIBRARIES = ("keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfkd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def kind_of_call(site: Site, inner: Callable[[Any, list[Value]], list[Kind | Non
     if operations.is_operation(site.layer):
         return _of_operation(site)
     name = library_class(site.layer)
-    if name in _WRAPPERS:
+    if name in _AROUND:
         return kind_of_call(dataclasses.replace(site, layer=site.layer.layer), inner)
     if name == "TimeDistributed":
         return _every_step(site, inner)
@@ -65,21 +65,11 @@ def kind_of_call(site: Site, inner: Callable[[Any, list[Value]], list[Kind | Non
     return None if rule is None or not site.values else rule(site)
 
 
-def library_class(layer) -> str | None:
-    """Return the name of the library's class whose `call` a layer runs, `None` for the user's."""
-    for kind in type(layer).__mro__:
-        if kind.__module__.split(".")[0] in _LIBRARIES:
-            return kind.__name__
-        if {"call", "__call__"} & set(vars(kind)):
-            return None
-    return None
-
+#: The kind of a layer, whatever its weights are: the outputs are of no other kind for them.
+library_class = functools.partial(kind_of, any_weights=True)
 
 # Layers around one layer that compute what it computes.
-_WRAPPERS = frozenset(
-    {"QuantizeWrapper", "QuantizeWrapperV2", "PruneLowMagnitude", "SpectralNormalization"}
-    | {"ClusterWeights", "ClusterWeightsRNN", "Clustered", "QuantizeAnnotate"}
-)
+_AROUND = QUANTIZING | SPARSIFYING | {"SpectralNormalization", "QuantizeAnnotate"}
 
 
 def _every_step(site: Site, inner) -> Kind | None:
@@ -117,7 +107,7 @@ def _activated(function, rank: int) -> Kind | None:
         name, axis = library_class(function), getattr(function, "axis", -1)
         name = {"Softmax": "softmax", "ReLU": "relu", "LeakyReLU": "relu"}.get(name)
     else:
-        own = (getattr(function, "__module__", None) or "").split(".")[0] in _LIBRARIES
+        own = (getattr(function, "__module__", None) or "").split(".")[0] in LIBRARIES
         name, axis = (getattr(function, "__name__", None) if own else None), -1
     if name in ("softmax", "softmax_v2"):  # tf.nn.softmax has the second name
         return kinds.softmax(axis, rank)
@@ -159,7 +149,7 @@ def _bidirectional(site: Site) -> Kind | None:
     merge, rank = site.layer.merge_mode, len(site.shape)
     kind = None
     rule = _LAYERS.get(library_class(site.layer.forward_layer))
-    if rule is not None and library_class(site.layer.forward_layer) in _RECURRENT:
+    if rule is not None and library_class(site.layer.forward_layer) in CELLS_IN_TIME:
         kind = rule(dataclasses.replace(site, layer=site.layer.forward_layer))
     value = Value(kind, site.shape)
     if merge == "concat":
@@ -312,7 +302,6 @@ def _sized(*names: str) -> list[str]:
     return [f"{name}{size}D" for name in names for size in (1, 2, 3)]
 
 
-_RECURRENT = ("SimpleRNN", "LSTM", "GRU")
 _LAYERS: dict[str | None, Callable[[Site], Kind | None]] = {
     **dict.fromkeys(
         ["Dense", "EinsumDense", "SimpleRNN"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
-from tfkd.model import backends, graph
+from tfkd.model import backends, graph, reports
+from tfkd.model.layer_kinds import QUANTIZING, kind_of
 from tfkd.quantization import table
 from tfkd.quantization.report import QuantizationReport
 from tfkd.quantization.rewriting import Lowering
@@ -82,11 +83,11 @@ def quantize_aware(
             if isinstance(quantizer, lowering.parts.WeightRounding):
                 quantizer.fix(weight, variables)
     for layer in quantized.layers:
-        if freeze_batch_norm and type(layer).__name__ == "BatchNormalization":
+        if freeze_batch_norm and kind_of(layer) == "BatchNormalization":
             layer.trainable = False
     quantized._trainable = model.trainable  # of the model alone; its layers have their own
     order = [layer.name for _, layer in lowering.source.layers]
-    quantized.tfkd_report = QuantizationReport(tuple(lowering.report[name] for name in order))
+    reports.keep(quantized, QuantizationReport(tuple(lowering.report[name] for name in order)))
     return quantized
 
 
@@ -155,7 +156,7 @@ def describe(qat: tf_keras.Model) -> QuantizationReport:
     Raises:
         InputError: if the model does not come from `quantize_aware`.
     """
-    found = getattr(qat, "tfkd_report", None)
+    found = reports.find(qat, QuantizationReport)
     if found is None:
         raise InputError("The model does not come from quantize_aware in this process.")
     return found
@@ -186,7 +187,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         # The layer that makes an output has its name, which the layer with the weights keeps.
         if isinstance(layer, quantizers.LeftFloat):
             floats[layer.layer.name] = _all_weights(layer.layer)
-        elif layer.weights and type(layer).__name__ != "QuantizeLayer":
+        elif layer.weights and kind_of(layer) != "QuantizeLayer":
             inner = layer.layer if _is_wrapper(layer) else layer
             held[inner.name] = _all_weights(layer)
     missing, weights = [], {}
@@ -246,7 +247,7 @@ def _frozen_from_outside(model) -> list:
             own = layer.trainable_weights
             if own and trained.isdisjoint(map(id, own)):
                 found.append(layer)
-                if type(layer).__name__ == "BatchNormalization":
+                if kind_of(layer) == "BatchNormalization":
                     problems.append(
                         f"layer {path!r} is in a frozen model, and still learns its "
                         "moving statistics"
@@ -256,7 +257,7 @@ def _frozen_from_outside(model) -> list:
 
 
 def _is_wrapper(layer) -> bool:
-    return type(layer).__name__ == "QuantizeWrapperV2"
+    return kind_of(layer) in QUANTIZING
 
 
 def _all_weights(layer) -> list[np.ndarray]:

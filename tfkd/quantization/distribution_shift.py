@@ -97,7 +97,7 @@ def _witnesses(source: graph.Graph) -> dict:
         is_normalization = isinstance(call.layer, package.layers.Normalization)
         if is_normalization or hasattr(call.layer, "moving_variance"):
             witness = _Moments.of(call)
-        elif type(call.layer).__name__ == "QuantizeLayer":
+        elif call.kind == "QuantizeLayer":
             witness = _Range.of(call)
         if witness is not None:
             found[id(call.layer)] = witness

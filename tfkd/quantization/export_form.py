@@ -11,12 +11,12 @@ import numpy as np
 
 from tfkd.errors import InputError
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import RECURRENT, inner, kind_of
 from tfkd.quantization.aware import _is_wrapper, unwrapped
 from tfkd.quantization.rules import moves
 from tfkd.translation import operations
 
 _PLACES = ("argmax", "argmin")
-_RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
 
 
 def is_ours(model) -> bool:
@@ -35,7 +35,7 @@ def needs_calibration(model) -> bool:
     """
     left = set(float_layers(model))
     rounded = (layer for layer in model.layers if layer.name not in left)
-    return any(type(getattr(la, "layer", la)).__name__ in _RECURRENT for la in rounded)
+    return any(kind_of(inner(layer)) in RECURRENT for layer in rounded)
 
 
 def float_layers(model) -> list[str]:
@@ -83,8 +83,8 @@ def freeze(model, *, ranges: bool = True):
                 low, high = _range(layer, unseen)
                 new = quantizers.Rounding(low, high, name=layer.name)
         elif isinstance(layer, quantizers.LeftFloat):
-            inner = layer.layer
-            new = type(inner).from_config({**inner.get_config(), "name": layer.name})
+            held = layer.layer
+            new = type(held).from_config({**held.get_config(), "name": layer.name})
         else:
             with tfmot.quantization.keras.quantize_scope():
                 new = type(layer).from_config(layer.get_config())
@@ -103,7 +103,7 @@ def freeze(model, *, ranges: bool = True):
         result = layer(*args, **kwargs)
         if isinstance(layer, quantizers.Rounding):
             grid = layer.low, layer.high
-        elif ranges and _is_wrapper(call.layer) and type(layer).__name__ == "Embedding":
+        elif ranges and _is_wrapper(call.layer) and kind_of(layer) == "Embedding":
             # The rows are on a grid, which the converter finds at the output only.
             step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
             grid = -128.0 * step, 127.0 * step

@@ -17,6 +17,7 @@ from typing import Any
 
 from tfkd.errors import UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import kind_of, remade
 from tfkd.quantization.report import LayerReport
 from tfkd.translation import layers as translated
 from tfkd.translation import operations
@@ -193,7 +194,7 @@ class Lowering:
     def _check(self):
         loops, problems = False, []
         for path, layer in self.source.layers:
-            kind = type(layer).__name__
+            kind = kind_of(layer)
             if self.rule_of(layer) or layer.name in self.configs:
                 continue
             loops = loops or is_loop(layer)
@@ -312,7 +313,7 @@ class Lowering:
         name = self.name(name or layer.name)
         if layer_class is not None:
             return layer_class(name=name, trainable=layer.trainable, **changes)
-        copy = type(layer).from_config({**layer.get_config(), "name": name, **changes})
+        copy = remade(layer, name=name, **changes)
         if copy.trainable != layer.trainable:
             copy.trainable = layer.trainable  # and all that is in it
         if layer.weights:
@@ -387,7 +388,7 @@ def _way_out() -> str:
 
 def is_loop(layer) -> bool:
     """Tell whether a layer is one of `LOOPS`, and not unrolled."""
-    return type(layer).__name__ in LOOPS and not getattr(layer, "unroll", False)
+    return kind_of(layer) in LOOPS and not getattr(layer, "unroll", False)
 
 
 def _is_tensor(leaf) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tfkd.model.layer_kinds import kind_of
 from tfkd.quantization.rewriting import REASONS, Rule
 from tfkd.quantization.rules import (
     activations,
@@ -117,18 +118,11 @@ OPERATIONS: dict[str, Rule] = {
 
 def rule_of(layer) -> Callable | None:
     """Return the function for a tf_keras layer or operation, or `None` if the table has no rule."""
-    kind = type(layer).__name__
     if operations.is_operation(layer):
         rule = OPERATIONS.get(operations.name_of(layer))
         return rule and rule.lower
-    if kind in RULES and _is_genuine(layer):
-        return RULES[kind].lower
-    return None
-
-
-def _is_genuine(layer) -> bool:
-    """Tell a layer of tf_keras (or of tfkd) from somebody's own class of the same name."""
-    return type(layer).__module__.split(".")[0] in ("tf_keras", "tfkd")
+    rule = RULES.get(kind_of(layer) or "")
+    return rule and rule.lower
 
 
 def markdown() -> str:

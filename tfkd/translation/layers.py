@@ -12,6 +12,7 @@ import numpy as np
 
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends
+from tfkd.model.layer_kinds import class_of, is_of_library, kind_of
 from tfkd.translation import activations, registry
 
 # Settings that change nothing that is computed, or that the other Keras works out itself:
@@ -89,7 +90,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
     Raises:
         UnsupportedError: saying what the target has no word for.
     """
-    package, kind = backends.package(to), type(layer).__name__
+    package, kind = backends.package(to), kind_of(layer)
     if isinstance(layer, backends.package_of(layer).Model):
         return translate(layer, to)
     if getattr(layer, "quantization_mode", None):
@@ -199,9 +200,13 @@ def _target_class(layer, to: str):
     if pair is not None:
         return pair.classes[to]
     source = backends.flavour(layer)
-    if kind in _DIFFERENT:
-        raise UnsupportedError(f"{kind} {_DIFFERENT[kind]}")
-    if type(layer) is getattr(backends.package(source).layers, kind, None):
+    standard_kind = kind_of(layer)
+    if standard_kind in _DIFFERENT:
+        raise UnsupportedError(f"{standard_kind} {_DIFFERENT[standard_kind]}")
+    if standard_kind and _library_class(layer) is getattr(
+        backends.package(source).layers, standard_kind, None
+    ):
+        kind = standard_kind
         target = getattr(backends.package(to).layers, kind, None)
         if target is None:
             raise UnsupportedError(f"{to} has no {kind}")
@@ -213,6 +218,11 @@ def _target_class(layer, to: str):
     raise UnsupportedError(
         f"the custom class {kind} is not known to {to}; tell it with tfkd.translation.register(...)"
     )
+
+
+def _library_class(layer) -> type | None:
+    """Return the library's class that a layer's own computes the same as, if there is one."""
+    return class_of(layer, is_of_library)
 
 
 def _policy(layer, float32: bool) -> str:
@@ -243,8 +253,13 @@ def _policy_name(held) -> str | None:
 
 def _settings(layer, name: str, target, to: str, translate, float32: bool) -> dict:
     """Return what to call the target's class with."""
-    kind, source = type(layer).__name__, backends.flavour(layer)
-    config = {**layer.get_config(), "name": name, "dtype": _policy(layer, float32)}
+    kind, source = kind_of(layer), backends.flavour(layer)
+    # A subclass that computes what its base does may have other settings.
+    config = {
+        **_library_class(layer).get_config(layer),
+        "name": name,
+        "dtype": _policy(layer, float32),
+    }
     if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
         config.pop("dtype")  # of their inputs, and each Keras has its own
     if kind in _WITH_VOCABULARY:
@@ -299,7 +314,7 @@ def _word(kind: str, key: str, to: str) -> str:
 
 def _value(layer, key: str, value, to: str):
     """Return one setting's value as the target takes it."""
-    kind = type(layer).__name__
+    kind = kind_of(layer)
     if key.endswith("activation") and value is not None:
         return _function_for(value, getattr(layer, key, None), to)
     if key.endswith(("_regularizer", "_constraint")) and value is not None:
@@ -315,7 +330,7 @@ def _value(layer, key: str, value, to: str):
 def _axis(layer, value):
     """Write axes as Keras 3 does: a number where it is one, counted from the last."""
     axes = list(value) if isinstance(value, (list, tuple)) else [value]
-    if len(axes) > 1 and type(layer).__name__ == "BatchNormalization":
+    if len(axes) > 1 and kind_of(layer) == "BatchNormalization":
         raise UnsupportedError("keras BatchNormalization has no list of axes")
     shape = getattr(layer, "_build_input_shape", None)
     if shape is not None and max(axes) == len(shape) - 1:  # building made them positive
@@ -369,13 +384,13 @@ def _flavour_of(held) -> str | None:
 
 def _regularizes_activity(layer) -> bool:
     """Tell whether a layer has an activity regularizer that its own settings don't make."""
-    made = type(layer).__name__ == "ActivityRegularization"
+    made = kind_of(layer) == "ActivityRegularization"
     return getattr(layer, "activity_regularizer", None) is not None and not made
 
 
 def _inner_settings(layer, to: str, translate, float32: bool) -> dict:
     """Return the settings that are layers, as layers of the target."""
-    kind, inner = type(layer).__name__, {}
+    kind, inner = kind_of(layer), {}
     for key, attribute in _INNER.get(kind, {}).items():
         held = getattr(layer, attribute)
         if key == "backward_layer" and _mirrors(layer.forward_layer, held):
@@ -405,7 +420,7 @@ def _mirrors(forward, backward) -> bool:
 def _inner(layer) -> list:
     """List the layers inside a wrapper."""
     found = []
-    for attribute in _INNER.get(type(layer).__name__, {}).values():
+    for attribute in _INNER.get(kind_of(layer), {}).values():
         held = getattr(layer, attribute)
         found += held if isinstance(held, (list, tuple)) else [held]
     return found

@@ -277,7 +277,7 @@ def _told(path: str, problems: list[str]):
 def _check_training(call: graph.Call) -> None:
     """Raise where `training` is fixed: Keras 3 replaces it by what the model is called with."""
     fixed = call.kwargs.get("training")
-    frozen = type(call.layer).__name__ == "BatchNormalization" and not call.layer.trainable
+    frozen = call.kind == "BatchNormalization" and not call.layer.trainable
     if fixed is not None and not (frozen and not fixed):
         raise UnsupportedError(
             f"it is called with training={fixed}, which a Keras 3 model does not keep; call it "

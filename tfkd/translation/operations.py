@@ -19,6 +19,7 @@ import numpy as np
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends
 from tfkd.model.graph import Tensor, leaves, map_structure
+from tfkd.model.layer_kinds import kind_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +211,7 @@ _BY_CLASS = {"TrueDivide": "divide", "Resize": "image.resize", "Amax": "max", "A
 
 def is_operation(layer) -> bool:
     """Tell whether what a call calls is an operation and not a layer."""
-    return backends.flavour(layer) is None or type(layer).__name__ in (
+    return backends.flavour(layer) is None or kind_of(layer) in (
         "TFOpLambda",
         "SlicingOpLambda",
     )

@@ -6,6 +6,7 @@ from tfkd.errors import UnsupportedError, argument
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.recurrent import forms, step
 from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of
 
 #: The forms that recurrent layers can take in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
@@ -35,12 +36,12 @@ def written_out(model) -> tuple[int, int]:
     steps = size = 0
     for call in forms.recurrent_calls(graph.walk(model)):
         ways = [call.layer]
-        if type(call.layer).__name__ == "Bidirectional":
+        if call.kind == "Bidirectional":
             ways = [call.layer.forward_layer, call.layer.backward_layer]
         for layer in ways:
             count = call.inputs[0].shape[1] or 1
             steps += count
-            size += count * STEP_BYTES.get(type(layer).__name__, max(STEP_BYTES.values()))
+            size += count * STEP_BYTES.get(kind_of(layer), max(STEP_BYTES.values()))
     return steps, size
 
 

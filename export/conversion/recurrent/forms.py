@@ -23,13 +23,12 @@ import numpy as np
 
 from tfkd.errors import UnsupportedError, argument
 from tfkd.model import backends, graph
-
-RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional"})
+from tfkd.model.layer_kinds import RECURRENT, kind_of, remade
 
 
 def recurrent_calls(source) -> list:
     """Return a graph's calls of recurrent layers."""
-    return [call for call in source.calls if type(call.layer).__name__ in RECURRENT]
+    return [call for call in source.calls if call.kind in RECURRENT]
 
 
 def is_special(call) -> bool:
@@ -60,13 +59,13 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
     """
     model.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
     source = graph.walk(model)
-    tied = integer and any(type(layer).__name__ in _TYING for _, layer in source.layers)
+    tied = integer and any(call.kind in _TYING for call in source.calls)
     made = {}
 
     def apply(call, args, kwargs):
         layer = call.layer
         if id(layer) not in made:
-            stays = type(layer).__name__ not in RECURRENT
+            stays = call.kind not in RECURRENT
             if not stays and loops and (is_special(call) or not _is_fused_call(call, form)):
                 stays = True
             if stays:
@@ -109,7 +108,7 @@ def with_shapes(model, shapes):
 
 
 def _is_fused_call(call, form: str) -> bool:
-    returns_states = type(call.layer).__name__ == "Bidirectional" and call.layer.return_state
+    returns_states = call.kind == "Bidirectional" and call.layer.return_state
     return form == "fused" and has_kernel(call.layer) and not returns_states
 
 
@@ -140,7 +139,7 @@ def _check_plain(call):
 def check_stateless(call):
     """Raise for a layer whose state lasts from one call to the next."""
     if getattr(call.layer, "stateful", False):
-        kind = type(call.layer).__name__
+        kind = call.kind
         way = f"{argument('recurrent', 'step')} makes the state an input and an output"
         if kind == "Bidirectional":
             way = "build the model with stateful=False"
@@ -156,7 +155,7 @@ _TYING = frozenset({"Concatenate", "Bidirectional", "Maximum", "Minimum"})
 
 def _form_of(layer, name: str, fused: bool, tied: bool):
     """Return what stands for a recurrent layer: something to call, with `set_weights`."""
-    if type(layer).__name__ == "Bidirectional":
+    if kind_of(layer) == "Bidirectional":
         return _BothWays(layer, name, fused, tied)
     return _OneWay(layer, fused, tied)
 
@@ -167,7 +166,7 @@ class _OneWay:
     def __init__(self, layer, fused: bool, tied: bool, in_order: bool = False):
         fused = fused and has_kernel(layer)
         if fused:
-            self.layer = type(layer).from_config({**layer.get_config(), "unroll": False})
+            self.layer = remade(layer, unroll=False)
         else:
             from tfkd.export.conversion.recurrent.unrolled import Unrolled
 
@@ -235,9 +234,9 @@ def with_own_scale(tensor):
 
 def has_kernel(layer) -> bool:
     """Tell whether the converter has the fused kernel for a layer, of either Keras."""
-    if type(layer).__name__ == "Bidirectional":
+    if kind_of(layer) == "Bidirectional":
         return all(has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
-    if type(layer).__name__ != "LSTM":
+    if kind_of(layer) != "LSTM":
         return False
     names = [getattr(f, "__name__", "") for f in (layer.activation, layer.recurrent_activation)]
     return names == ["tanh", "sigmoid"] and layer.use_bias

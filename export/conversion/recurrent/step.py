@@ -15,6 +15,7 @@ from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import RECURRENT
 
 # Layers that do to each step what they do to the sequence.
 _PER_STEP = frozenset(
@@ -74,13 +75,13 @@ def step_model(model, samples=None):
     def apply(call, args, kwargs):
         layer = call.layer
         if id(layer) not in made:
-            if type(layer).__name__ in forms.RECURRENT:
+            if call.kind in RECURRENT:
                 made[id(layer)] = Unrolled(layer, layer.name, return_state=True)
             else:
                 made[id(layer)] = type(layer).from_config(layer.get_config())
-        if type(layer).__name__ not in forms.RECURRENT:
+        if call.kind not in RECURRENT:
             return made[id(layer)](*args, **kwargs)
-        count = 2 if type(layer).__name__ == "LSTM" else 1
+        count = 2 if call.kind == "LSTM" else 1
         given = [state(call, i, layer.units) for i in range(count)]
         result, *new = made[id(layer)](args[0], states=given)
         states_out.extend(new)
@@ -210,9 +211,9 @@ def _sequences(source) -> set[int]:
     """Return the tensors that have an axis of steps, having checked that steps stay apart."""
     moving = _sequence_inputs(source)
     for call in source.calls:
-        kind, layer = type(call.layer).__name__, call.layer
+        kind, layer = call.kind, call.layer
         along = [tensor for tensor in call.inputs if tensor.index in moving]
-        if kind in forms.RECURRENT:
+        if kind in RECURRENT:
             _check_recurrent(call, kind)
             if layer.return_sequences:
                 moving.add(call.outputs[0].index)

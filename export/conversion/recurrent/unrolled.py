@@ -10,6 +10,7 @@ import types
 import tensorflow as tf
 
 from tfkd.model import backends
+from tfkd.model.layer_kinds import kind_of
 
 tf_keras = backends.tf_keras()
 
@@ -44,11 +45,11 @@ class Unrolled(tf_keras.layers.Layer):
         # Not the layer itself: its weights would count as this one's.
         self.source = types.SimpleNamespace(
             **{name: getattr(layer, name, None) for name in _SETTINGS} | settings,
-            kind=type(layer).__name__,
+            kind=kind_of(layer),
             shapes={w.name.split("/")[-1].split(":")[0]: w.shape for w in layer.weights},
         )
         self.step = {"GRU": self._gru, "LSTM": self._lstm, "SimpleRNN": self._simple}[
-            type(layer).__name__
+            kind_of(layer)
         ]
 
     def build(self, shape):

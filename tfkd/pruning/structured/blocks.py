@@ -14,7 +14,7 @@ import dataclasses
 import numpy as np
 
 from tfkd.model import graph
-from tfkd.pruning.structured import rules
+from tfkd.model.layer_kinds import kind_of
 
 # Layers that make zeros of zeros.
 _ZERO_TO_ZERO = (
@@ -55,7 +55,7 @@ def find(walked: graph.Graph) -> list[Block]:
     """Return the blocks of a model, in the order of their Adds."""
     found = []
     for add in walked.calls:
-        if rules.kind_of(add.layer) != "Add" or len(add.inputs) < 2:
+        if kind_of(add.layer) != "Add" or len(add.inputs) < 2:
             continue
         for position in range(len(add.inputs)):
             block = Block(add, position, _only_for(walked, add, position))
@@ -130,7 +130,7 @@ def _is_zero(walked: graph.Graph, tensor: graph.Tensor) -> bool:
     call = walked.producer(tensor)
     if call is None or not call.inputs:
         return False
-    layer, kind = call.layer, rules.kind_of(call.layer)
+    layer, kind = call.layer, kind_of(call.layer)
 
     def zero(weight):
         return weight is None or not np.asarray(weight).any()

@@ -10,6 +10,7 @@ import numpy as np
 from tfkd._renamed import with_old_keywords
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import cost, graph
+from tfkd.pruning import report
 from tfkd.pruning.iterative import file_size
 from tfkd.pruning.structured import blocks as residual_blocks
 from tfkd.pruning.structured import dependency, importance, surgery
@@ -68,7 +69,7 @@ def prune_channels(
 
     Returns:
         A Functional model of the same Keras, uncompiled, with the weights that are left.
-        `tfkd_whole` holds the layers that were left whole, by name, and why.
+        `tfkd.pruning.describe` says which layers kept all their channels, and why.
 
     Raises:
         InputError: for an amount outside (0, 1), a target that can't be reached (the floor is
@@ -106,8 +107,10 @@ def prune_channels(
         most = target if target is not None else (1 - amount) * whole
         groups = _fewest(ranking, left, most, metric)
     small = surgery.without(found, groups)
-    small.tfkd_whole = dict(found.whole)
-    small.tfkd_blocks = tuple(block.layers for block in nil)
+    report.keep(
+        small,
+        report.PruningReport(dict(found.not_pruned), tuple(block.layers for block in nil)),
+    )
     return small
 
 

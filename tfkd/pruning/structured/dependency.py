@@ -12,7 +12,7 @@ numbers.
 
 Each axis of each weight that goes with channels has a label per slice; to prune is to take away
 the slices of a group. What is not understood is left whole: its inputs and outputs are bound to
-the group that stays, and it is named in `whole`. `rules` has what each layer does to labels.
+the group that stays, and it is named in `not_pruned`. `rules` has what each layer does to labels.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import dataclasses
 import numpy as np
 
 from tfkd.model import graph
-from tfkd.pruning.structured import rules
-from tfkd.pruning.structured.labels import KEPT, Register, Whole, kept
+from tfkd.pruning.structured import registry, rules
+from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable, kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Dependencies:
             that number counts}.
         shapes: Id of a Reshape → labels of its result, flat and without the batch.
         roots: Label → group. Labels of one group go together; group 0 stays.
-        whole: Names of the layers that are left whole, and why.
+        tensors: Index of a tensor → its labels.
+        not_pruned: Names of the layers that keep all their channels, and why.
     """
 
     graph: graph.Graph
@@ -45,12 +46,13 @@ class Dependencies:
     counts: dict[int, dict[str, np.ndarray]]
     shapes: dict[int, np.ndarray]
     roots: np.ndarray
-    whole: dict[str, str]
+    tensors: dict[int, np.ndarray]
+    not_pruned: dict[str, str]
 
     @property
     def reasons(self) -> str:
-        """What is left whole and why, in words."""
-        return "; ".join(f"{name}: {why}" for name, why in self.whole.items())
+        """What keeps all its channels and why, in words."""
+        return "; ".join(f"{name}: {why}" for name, why in self.not_pruned.items())
 
     @property
     def groups(self) -> np.ndarray:
@@ -80,39 +82,61 @@ def find(model) -> Dependencies:
 
 def of_graph(walked: graph.Graph) -> Dependencies:
     """Find the groups of a walk, as `find` does of a model."""
-    register, whole = Register(), {}
-    tensors = register.tensors
+    channels, not_pruned = Channels(), {}
+    tensors = channels.tensors
     for tensor in walked.input_list:
         tensors[tensor.index] = kept(tensor.shape)
     for call in walked.calls:
         inputs = [tensors[tensor.index] for tensor in call.inputs]
         try:
             mixing = rules.mixing_activation(call.layer)
-            made = rules.of_call(call)(register, call, inputs)
-            _check_weights(call.layer, register)
+            made = _follow(channels, call, inputs)
             if mixing:
-                register.keep(made)
+                for labels in made:
+                    channels.keep(labels)
                 if not set(call.outputs) & set(walked.output_list):
-                    whole.setdefault(call.name, f"its {mixing} sees all channels at once")
-        except Whole as reason:
-            whole.setdefault(call.name, str(reason))
-            for labels in (*inputs, *register.of_layer(call.layer)):
-                register.keep(labels)
-            made = kept(call.outputs[0].shape)
-        for tensor in call.outputs:
-            same = len(tensor.shape) == len(call.outputs[0].shape)
-            tensors[tensor.index] = made if same else kept(tensor.shape)
-            if not same:
-                register.keep(made)
+                    not_pruned.setdefault(call.name, f"its {mixing} sees all channels at once")
+        except NotPrunable as reason:
+            not_pruned.setdefault(call.name, str(reason))
+            for labels in (*inputs, *channels.of_layer(call.layer)):
+                channels.keep(labels)
+            made = [kept(tensor.shape) for tensor in call.outputs]
+        for tensor, labels in zip(call.outputs, made, strict=True):
+            tensors[tensor.index] = labels
     for tensor in walked.output_list:
-        register.keep(tensors[tensor.index])
+        channels.keep(tensors[tensor.index])
     return Dependencies(
-        walked, register.axes, register.counts, register.shapes, register.groups(), whole
+        walked,
+        channels.axes,
+        channels.counts,
+        channels.shapes,
+        channels.groups(),
+        tensors,
+        not_pruned,
     )
 
 
-def _check_weights(layer, register: Register) -> None:
+def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
+    """Return the labels of a call's outputs, by a rule of the user's own or the table's."""
+    leaves = graph.leaves((call.args, call.kwargs))
+    if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
+        raise NotPrunable("it is given an array, which has channels that would have to go too")
+    own = registry.rule_of(call.layer)
+    if own is not None:
+        return registry.follow(own, channels, call, inputs)
+    labels = rules.of_call(call)(channels, call, inputs)
+    _check_weights(call.layer, channels)
+    made = []
+    for tensor in call.outputs:
+        same = len(tensor.shape) == len(call.outputs[0].shape)
+        made.append(labels if same else kept(tensor.shape))
+        if not same:
+            channels.keep(labels)
+    return made
+
+
+def _check_weights(layer, channels: Channels) -> None:
     """Leave a layer whole that has more weights than its rule knows (adapters, statistics)."""
     for weight in getattr(layer, "weights", ()):
-        if id(weight) not in register.axes and max(weight.shape, default=1) > 1:
-            raise Whole(f"its weight {weight.name!r} has no rule")
+        if id(weight) not in channels.axes and max(weight.shape, default=1) > 1:
+            raise NotPrunable(f"its weight {weight.name!r} has no rule")

@@ -7,8 +7,8 @@ import numpy as np
 from tfkd.compression import trainer
 from tfkd.errors import InputError, argument
 from tfkd.model import binding, graph
+from tfkd.model.layer_kinds import kind_of
 from tfkd.output_kind import activation_behind
-from tfkd.pruning.structured import rules
 from tfkd.pruning.structured.dependency import Dependencies
 
 #: What `prune_channels` can rank by.
@@ -84,7 +84,7 @@ def _of_slices(criterion, layer, name, variable, axis, values, changes):
             )
         return given
     if criterion == "bn_scale":
-        is_scale = rules.kind_of(layer) == "BatchNormalization" and variable is layer.gamma
+        is_scale = kind_of(layer) == "BatchNormalization" and variable is layer.gamma
         return np.abs(values) if is_scale else None
     if not is_kernel(variable):
         return None

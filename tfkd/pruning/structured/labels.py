@@ -6,18 +6,28 @@ has no channels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from tfkd.model import graph
 
 #: The label, and the group, of everything that must stay.
 KEPT = 0
 
 
-class Whole(Exception):  # noqa: N818  not an error: a decision
-    """Raised by a rule that can't reason about a call."""
+class NotPrunable(Exception):  # noqa: N818  not an error: a decision
+    """Raised by a pruning rule for a call that it can't reason about; its text says why.
+
+    The layer then keeps all its channels, and so do the layers that it reads from.
+    """
 
 
-class Register:
-    """What the rules have said so far.
+class Channels:
+    """The channels of a model as far as the pruning rules have told of them.
+
+    Each channel has a label, a number. An array of labels has an axis for each axis of a tensor
+    but the batch, of size 1 where the axis has no channels.
 
     Attributes:
         axes: Id of a variable → {axis: label of each slice}.
@@ -26,7 +36,7 @@ class Register:
         tensors: Index of a tensor → its labels.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.axes: dict[int, dict[int, np.ndarray]] = {}
         self.counts: dict[int, dict[str, np.ndarray]] = {}
         self.shapes: dict[int, np.ndarray] = {}
@@ -34,39 +44,89 @@ class Register:
         self._parents = [KEPT]
 
     def new(self, count: int) -> np.ndarray:
-        """Return labels that nothing has yet."""
+        """Return the labels of new channels, flat."""
         labels = np.arange(len(self._parents), len(self._parents) + count)
         self._parents.extend(int(label) for label in labels)
         return labels
 
-    def bind(self, some: np.ndarray, others) -> None:
-        """Put labels at the same place into one group."""
+    def of_input(self, call: graph.Call, position: int = 0) -> np.ndarray:
+        """Return the labels of the last axis of one of a call's inputs, flat.
+
+        Args:
+            call: A call of a layer.
+            position: Of the input among all tensors that the call is given.
+
+        Raises:
+            NotPrunable: if the channels are not on the last axis, or its size is free.
+        """
+        tensor = call.inputs[position]
+        return of_last(self.tensors[tensor.index], tensor.shape[-1])
+
+    def as_output(self, call: graph.Call, labels: np.ndarray, position: int = 0) -> np.ndarray:
+        """Return flat labels as those of the last axis of one of a call's outputs."""
+        return on_last(np.asarray(labels), len(call.outputs[position].shape))
+
+    def bind(self, some: np.ndarray, others: np.ndarray | int) -> None:
+        """Say that labels at the same place go together; the arrays are broadcast."""
         pairs = np.stack(np.broadcast_arrays(some, others)).reshape(2, -1)
         for a, b in np.unique(pairs, axis=1).T:
             a, b = self._root(int(a)), self._root(int(b))
             self._parents[max(a, b)] = min(a, b)
 
     def keep(self, labels: np.ndarray) -> None:
-        """Say that labels must stay."""
+        """Say that channels must stay."""
         self.bind(labels, KEPT)
 
-    def slices(self, variable, axis: int, labels: np.ndarray) -> None:
-        """Say which channel each slice of a weight belongs to; of `None` nothing is said."""
+    def slices(self, variable: Any, axis: int, labels: np.ndarray) -> None:
+        """Say which channel each slice of a weight along an axis belongs to.
+
+        Args:
+            variable: A weight of the layer; of `None` nothing is said.
+            axis: An axis of it.
+            labels: One for each slice, or one for all.
+
+        Raises:
+            ValueError: for another axis, or another number of labels.
+        """
         if variable is None:
             return
-        labels = np.broadcast_to(labels, (variable.shape[axis],))
+        shape = tuple(variable.shape)
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"the weight {variable.name!r} of shape {shape} has no axis {axis}")
+        if np.shape(labels) not in ((), (1,), (shape[axis],)):
+            raise ValueError(
+                f"axis {axis} of the weight {variable.name!r} of shape {shape} takes "
+                f"{shape[axis]} labels, got an array of shape {np.shape(labels)}"
+            )
+        labels = np.broadcast_to(labels, (shape[axis],))
         known = self.axes.setdefault(id(variable), {})
         if axis in known:  # a layer that is called again
             self.bind(known[axis], labels)
         else:
             known[axis] = np.array(labels)
 
-    def counted(self, layer, name: str, count: int | None = None) -> np.ndarray:
-        """Return the labels of what a number in a layer's configuration counts, at each call."""
+    def whole(self, variable: Any) -> None:
+        """Say that a weight has no axis that goes with channels."""
+        self.axes.setdefault(id(variable), {})
+
+    def counted(self, layer: Any, name: str, count: int | None = None) -> np.ndarray:
+        """Return the labels of what a number in a layer's configuration counts.
+
+        They are the same at each call of the layer, new at the first.
+
+        Args:
+            layer: The layer.
+            name: Of the number, such as `"units"`; the smaller layer is built with less.
+            count: The number; defaults to the layer's attribute of that name.
+        """
         own = self.counts.setdefault(id(layer), {})
         if name not in own:
             own[name] = self.new(getattr(layer, name) if count is None else count)
         return own[name]
+
+    def __len__(self) -> int:
+        """Return how many labels there are."""
+        return len(self._parents)
 
     def of_layer(self, layer) -> list[np.ndarray]:
         """Return what an earlier call of a layer, or half a rule, said of it."""
@@ -101,13 +161,13 @@ def of_last(labels: np.ndarray, size: int | None) -> np.ndarray:
     """Return the labels of the last axis, flat, if all other axes agree on them.
 
     Raises:
-        Whole: if they don't, or the size is free.
+        NotPrunable: if they don't, or the size is free.
     """
     if any(length != 1 for length in labels.shape[:-1]):  # of a reshape
         flat = labels.reshape(-1, labels.shape[-1])
         if (flat != flat[0]).any():
-            raise Whole("its channels are not on the last axis")
+            raise NotPrunable("its channels are not on the last axis")
         labels = flat[0]
     if size is None:
-        raise Whole("its input has a free size")
+        raise NotPrunable("its input has a free size")
     return np.broadcast_to(labels.reshape(-1), (size,))

@@ -1,7 +1,7 @@
-"""What each layer does to labels: `rule(register, call, labels of its inputs) → of its output`.
+"""What each layer does to labels: `rule(channels, call, labels of its inputs) → of its output`.
 
 A rule says which channel each slice of the layer's weights belongs to, and binds the labels that
-must go together; one that can't reason about a call raises `Whole`. Only the libraries' own
+must go together; one that can't reason about a call raises `NotPrunable`. Only the libraries' own
 classes have rules: a class of the user's own may do anything.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from tfkd.model import graph
-from tfkd.pruning.structured.labels import Whole, of_last, on_last
+from tfkd.model.layer_kinds import LIBRARIES, kind_of
+from tfkd.pruning.structured.labels import NotPrunable, of_last
 
 # Activations in which a channel that goes changes the others, and those in which it does not.
 _MIXING = ("softmax", "log_softmax", "sparsemax")
@@ -21,39 +22,21 @@ _ELEMENTWISE = (
     *("sigmoid", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "tanh", "mish"),
     *("softplus", "softsign", "exponential", "log_sigmoid", "tanh_shrink", "sparse_plus"),
 )
-_LIBRARIES = ("keras", "tf_keras", "tensorflow", "tfkd")
 
 
 def of_call(call: graph.Call) -> Callable:
     """Return the rule of a call; `_unknown` if there is none."""
-    leaves = graph.leaves((call.args, call.kwargs))
-    if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
-        return _unknown  # an array in the graph has channels that would have to go too
-    kind = kind_of(call.layer)
+    kind = call.kind
     if not hasattr(call.layer, "add_weight") and kind not in _OPERATIONS:
         return _unknown
-    return _RULES.get(kind, _unknown)
-
-
-def kind_of(layer) -> str | None:
-    """Return the name of the library's class that says what a layer does.
-
-    Returns:
-        `None` if the user's own class does: it may do anything.
-    """
-    for kind in type(layer).__mro__:
-        if kind.__module__.split(".")[0] in _LIBRARIES:
-            return kind.__name__
-        if {"call", "build", "__call__"} & set(vars(kind)):
-            return None
-    return None
+    return STANDARD.get(kind, _unknown)
 
 
 def mixing_activation(layer) -> str | None:
     """Return the activation of a layer that mixes channels, if one does.
 
     Raises:
-        Whole: if it has one that is not known.
+        NotPrunable: if it has one that is not known.
     """
     inner = [getattr(layer, n, None) for n in ("layer", "forward_layer", "backward_layer")]
     for one in (layer, *inner):
@@ -64,220 +47,222 @@ def mixing_activation(layer) -> str | None:
             name = getattr(function, "__name__", type(function).__name__)
             if name in _MIXING:
                 return name
-            library = getattr(function, "__module__", "").split(".")[0] in _LIBRARIES
+            library = getattr(function, "__module__", "").split(".")[0] in LIBRARIES
             if name not in _ELEMENTWISE or not library:
-                raise Whole(f"its activation {name} is not known to treat each channel by itself")
+                raise NotPrunable(
+                    f"its activation {name} is not known to treat each channel by itself"
+                )
     return None
 
 
-def _unknown(register, call, inputs):
+def _unknown(channels, call, inputs):
     """Leave it whole."""
-    raise Whole(f"{type(call.layer).__name__} has no rule")
+    raise NotPrunable(f"{type(call.layer).__name__} has no rule")
 
 
-def _same(register, call, inputs):
+def _same(channels, call, inputs):
     """Element by element: the labels stay where they are."""
     return inputs[0]
 
 
-def _dropout(register, call, inputs):
+def _dropout(channels, call, inputs):
     shape = getattr(call.layer, "noise_shape", None)
     if shape is not None:
         *others, _ = inputs[0].shape  # the last axis has channels whatever its size is
         for noise, size in zip(reversed(tuple(shape)), (2, *reversed(others)), strict=False):
             if noise not in (None, 1) and size > 1:
-                raise Whole("its noise_shape counts channels")
+                raise NotPrunable("its noise_shape counts channels")
     return inputs[0]
 
 
-def _softmax(register, call, inputs):
-    raise Whole("softmax sees all channels at once")
+def _softmax(channels, call, inputs):
+    raise NotPrunable("softmax sees all channels at once")
 
 
-def _rescaling(register, call, inputs):
+def _rescaling(channels, call, inputs):
     if np.ndim(call.layer.scale) or np.ndim(call.layer.offset):
-        raise Whole("it has a number for each channel")
+        raise NotPrunable("it has a number for each channel")
     return inputs[0]
 
 
-def _convolution(register, call, inputs):
+def _convolution(channels, call, inputs):
     layer = call.layer
     _check_last(layer)
-    given = _given(call, inputs)
+    given = channels.of_input(call)
     groups = getattr(layer, "groups", 1)
     if 1 < groups == layer.filters == len(given):  # depthwise by another name
-        register.counts[id(layer)] = {"filters": given, "groups": given}
-        register.slices(layer.kernel, -1, given)
-        register.slices(layer.bias, 0, given)
-        return _made(call, given)
-    out = register.counted(layer, "filters")
+        channels.counts[id(layer)] = {"filters": given, "groups": given}
+        channels.slices(layer.kernel, -1, given)
+        channels.slices(layer.bias, 0, given)
+        return channels.as_output(call, given)
+    out = channels.counted(layer, "filters")
     if groups > 1:
         if layer.kernel.shape[-2] == 1:
-            raise Whole("each of its groups has one channel")
+            raise NotPrunable("each of its groups has one channel")
         # The same channel of every group goes, so that the groups stay alike.
         for labels in (given, out):
             rows = labels.reshape(groups, -1)
-            register.bind(rows, rows[0])
+            channels.bind(rows, rows[0])
         given = given[: layer.kernel.shape[-2]]
     transposed = "Transpose" in kind_of(layer)
-    register.slices(layer.kernel, -2 if not transposed else -1, given)
-    register.slices(layer.kernel, -1 if not transposed else -2, out)
-    register.slices(layer.bias, 0, out)
-    return _made(call, out)
+    channels.slices(layer.kernel, -2 if not transposed else -1, given)
+    channels.slices(layer.kernel, -1 if not transposed else -2, out)
+    channels.slices(layer.bias, 0, out)
+    return channels.as_output(call, out)
 
 
-def _depthwise(register, call, inputs):
+def _depthwise(channels, call, inputs):
     layer = call.layer
     _check_last(layer)
-    given = _given(call, inputs)
+    given = channels.of_input(call)
     out = np.repeat(given, layer.depth_multiplier)
-    register.slices(_depthwise_kernel(layer), -2, given)
-    register.slices(layer.bias, 0, out)
-    return _made(call, out)
+    channels.slices(_depthwise_kernel(layer), -2, given)
+    channels.slices(layer.bias, 0, out)
+    return channels.as_output(call, out)
 
 
-def _separable(register, call, inputs):
+def _separable(channels, call, inputs):
     layer = call.layer
     _check_last(layer)
-    given = _given(call, inputs)
-    out = register.counted(layer, "filters")
-    register.slices(layer.depthwise_kernel, -2, given)
-    register.slices(layer.pointwise_kernel, -2, np.repeat(given, layer.depth_multiplier))
-    register.slices(layer.pointwise_kernel, -1, out)
-    register.slices(layer.bias, 0, out)
-    return _made(call, out)
+    given = channels.of_input(call)
+    out = channels.counted(layer, "filters")
+    channels.slices(layer.depthwise_kernel, -2, given)
+    channels.slices(layer.pointwise_kernel, -2, np.repeat(given, layer.depth_multiplier))
+    channels.slices(layer.pointwise_kernel, -1, out)
+    channels.slices(layer.bias, 0, out)
+    return channels.as_output(call, out)
 
 
-def _dense(register, call, inputs):
-    return _dense_weights(register, call.layer, call, inputs)
+def _dense(channels, call, inputs):
+    return _dense_weights(channels, call.layer, call, inputs)
 
 
-def _dense_weights(register, layer, call, inputs):
+def _dense_weights(channels, layer, call, inputs):
     if getattr(layer, "lora_enabled", False):
-        raise Whole("it has low-rank adapters")
-    given = _given(call, inputs)
-    out = register.counted(layer, "units")
-    register.slices(layer.kernel, 0, given)
-    register.slices(layer.kernel, 1, out)
-    register.slices(layer.bias, 0, out)
-    return _made(call, out)
+        raise NotPrunable("it has low-rank adapters")
+    given = channels.of_input(call)
+    out = channels.counted(layer, "units")
+    channels.slices(layer.kernel, 0, given)
+    channels.slices(layer.kernel, 1, out)
+    channels.slices(layer.bias, 0, out)
+    return channels.as_output(call, out)
 
 
-def _embedding(register, call, inputs):
-    out = register.counted(call.layer, "output_dim")
-    register.slices(call.layer.embeddings, 1, out)
-    return _made(call, out)
+def _embedding(channels, call, inputs):
+    out = channels.counted(call.layer, "output_dim")
+    channels.slices(call.layer.embeddings, 1, out)
+    return channels.as_output(call, out)
 
 
-def _batch_normalization(register, call, inputs):
+def _batch_normalization(channels, call, inputs):
     layer, tensor = call.layer, call.inputs[0]
     axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
     if axis not in (-1, len(tensor.shape) - 1):
-        raise Whole("it does not normalize the last axis")
-    given = _given(call, inputs)
+        raise NotPrunable("it does not normalize the last axis")
+    given = channels.of_input(call)
     for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-        register.slices(getattr(layer, name), 0, given)
+        channels.slices(getattr(layer, name), 0, given)
     return inputs[0]
 
 
-def _prelu(register, call, inputs):
+def _prelu(channels, call, inputs):
     alpha = call.layer.alpha
     if alpha.shape[-1] > 1:
-        given = _given(call, inputs)
-        register.slices(alpha, len(alpha.shape) - 1, given)
+        given = channels.of_input(call)
+        channels.slices(alpha, len(alpha.shape) - 1, given)
     return inputs[0]
 
 
-def _attention(register, call, inputs):
+def _attention(channels, call, inputs):
     """Heads go by themselves (Michel et al. 2019); so do inputs and outputs."""
     layer = call.layer
     if len(call.outputs) > 1:
-        raise Whole("its scores are an output")
+        raise NotPrunable("its scores are an output")
     given = dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
     given = {name: one for name, one in given.items() if isinstance(one, graph.Tensor)}
     if getattr(layer, "_use_gate", False) or set(given) - {"query", "value", "key"}:
-        raise Whole("it has a gate, or a mask that is computed")
+        raise NotPrunable("it has a gate, or a mask that is computed")
     projection = layer._output_dense
     if len(projection.kernel.shape) != 3:
-        raise Whole("its output has several axes")
+        raise NotPrunable("its output has several axes")
     given.setdefault("key", given["value"])
-    heads = register.counted(layer, "num_heads", projection.kernel.shape[0])
+    heads = channels.counted(layer, "num_heads", projection.kernel.shape[0])
     for name, tensor in given.items():
         inner = getattr(layer, f"_{name}_dense")
-        labels = of_last(register.tensors[tensor.index], tensor.shape[-1])
-        register.slices(inner.kernel, 0, labels)
-        register.slices(inner.kernel, 1, heads)
-        register.slices(inner.bias, 0, heads)
-    out = register.counted(layer, "output_shape", projection.kernel.shape[-1])
-    register.slices(projection.kernel, 0, heads)
-    register.slices(projection.kernel, 2, out)
-    register.slices(projection.bias, 0, out)
-    return _made(call, out)
+        labels = of_last(channels.tensors[tensor.index], tensor.shape[-1])
+        channels.slices(inner.kernel, 0, labels)
+        channels.slices(inner.kernel, 1, heads)
+        channels.slices(inner.bias, 0, heads)
+    out = channels.counted(layer, "output_shape", projection.kernel.shape[-1])
+    channels.slices(projection.kernel, 0, heads)
+    channels.slices(projection.kernel, 2, out)
+    channels.slices(projection.bias, 0, out)
+    return channels.as_output(call, out)
 
 
-def _recurrent(register, call, inputs):
+def _recurrent(channels, call, inputs):
     if len(inputs) > 1 or call.layer.return_state:
-        raise Whole("its state is an input or an output")
-    out = _recurrent_weights(register, call.layer, call, inputs)
-    return _made(call, out)
+        raise NotPrunable("its state is an input or an output")
+    out = _recurrent_weights(channels, call.layer, call, inputs)
+    return channels.as_output(call, out)
 
 
-def _recurrent_weights(register, layer, call, inputs):
+def _recurrent_weights(channels, layer, call, inputs):
     gates = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}.get(kind_of(layer))
     if gates is None:
-        raise Whole(f"{type(layer).__name__} has no rule")
-    given = _given(call, inputs)
-    out = register.counted(layer, "units")
+        raise NotPrunable(f"{type(layer).__name__} has no rule")
+    given = channels.of_input(call)
+    out = channels.counted(layer, "units")
     of_gates = np.tile(out, gates)
     cell = layer.cell
-    register.slices(cell.kernel, 0, given)
-    register.slices(cell.kernel, 1, of_gates)
-    register.slices(cell.recurrent_kernel, 0, out)
-    register.slices(cell.recurrent_kernel, 1, of_gates)
+    channels.slices(cell.kernel, 0, given)
+    channels.slices(cell.kernel, 1, of_gates)
+    channels.slices(cell.recurrent_kernel, 0, out)
+    channels.slices(cell.recurrent_kernel, 1, of_gates)
     if cell.bias is not None:
-        register.slices(cell.bias, len(cell.bias.shape) - 1, of_gates)
+        channels.slices(cell.bias, len(cell.bias.shape) - 1, of_gates)
     return out
 
 
-def _bidirectional(register, call, inputs):
+def _bidirectional(channels, call, inputs):
     layer = call.layer
     if len(inputs) > 1 or layer.forward_layer.return_state:
-        raise Whole("its state is an input or an output")
+        raise NotPrunable("its state is an input or an output")
     parts = [
-        _recurrent_weights(register, one, call, inputs)
+        _recurrent_weights(channels, one, call, inputs)
         for one in (layer.forward_layer, layer.backward_layer)
     ]
     if layer.merge_mode == "concat":
         out = np.concatenate(parts)
     elif layer.merge_mode in ("sum", "mul", "ave"):
-        register.bind(*parts)
+        channels.bind(*parts)
         out = parts[0]
     else:
-        raise Whole("its two directions are outputs of their own")
+        raise NotPrunable("its two directions are outputs of their own")
     # Both directions are built from one configuration.
     if layer.forward_layer.units == layer.backward_layer.units:
-        register.bind(*parts)
-    return _made(call, out)
+        channels.bind(*parts)
+    return channels.as_output(call, out)
 
 
-def _time_distributed(register, call, inputs):
+def _time_distributed(channels, call, inputs):
     inner = call.layer.layer
     if kind_of(inner) != "Dense":
-        raise Whole(f"TimeDistributed of {type(inner).__name__} has no rule")
-    return _dense_weights(register, inner, call, inputs)
+        raise NotPrunable(f"TimeDistributed of {type(inner).__name__} has no rule")
+    return _dense_weights(channels, inner, call, inputs)
 
 
-def _spatial(register, call, inputs):
+def _spatial(channels, call, inputs):
     """Padding, cropping, pooling, resizing: the channels are what they were."""
     _check_last(call.layer)
-    return _made(call, _given(call, inputs))
+    return channels.as_output(call, channels.of_input(call))
 
 
-def _reshape(register, call, inputs):
+def _reshape(channels, call, inputs):
     """Flatten, Reshape, Permute, RepeatVector: the labels move as the numbers do."""
     tensor, result = call.inputs[0], call.outputs[0]
     if None in tensor.shape[1:] or None in result.shape[1:]:
-        raise Whole("a size is free")
+        raise NotPrunable("a size is free")
     _check_last(call.layer)
     full = np.broadcast_to(inputs[0], tensor.shape[1:])
     kind = kind_of(call.layer)
@@ -289,41 +274,41 @@ def _reshape(register, call, inputs):
     if full.ndim > 1:
         # What is taken away must leave a box: a channel goes at every place of it.
         rows = full.reshape(-1, full.shape[-1])
-        register.bind(rows, rows[0])
-        full = _made(call, rows[0])
+        channels.bind(rows, rows[0])
+        full = channels.as_output(call, rows[0])
     if kind == "Reshape":
         labels = full.reshape(-1)
-        register.bind(register.shapes.setdefault(id(call.layer), labels), labels)
+        channels.bind(channels.shapes.setdefault(id(call.layer), labels), labels)
     return full
 
 
-def _merge(register, call, inputs):
+def _merge(channels, call, inputs):
     """Add, Multiply and their like: what meets goes together."""
     shapes = [tensor.shape[1:] for tensor in call.inputs]
     result = call.outputs[0].shape[1:]
     full = []
     for labels, shape in zip(inputs, shapes, strict=True):
         if len(shape) != len(result):
-            raise Whole("its inputs have different ranks")
+            raise NotPrunable("its inputs have different ranks")
         if shape[-1] == result[-1]:
             full.append(labels)
         else:  # one number that meets every channel belongs to none of them
-            register.keep(labels)
+            channels.keep(labels)
     for labels in full[1:]:
-        register.bind(full[0], labels)
+        channels.bind(full[0], labels)
     return np.broadcast_arrays(*full)[0]
 
 
-def _concatenate(register, call, inputs):
+def _concatenate(channels, call, inputs):
     rank = len(call.outputs[0].shape)
     axis = call.layer.axis % rank - 1
     if axis < 0:
-        raise Whole("it joins examples")
+        raise NotPrunable("it joins examples")
     full = []
     for labels, tensor in zip(inputs, call.inputs, strict=True):
         shape = list(labels.shape)
         if tensor.shape[axis + 1] is None:
-            raise Whole("a size is free")
+            raise NotPrunable("a size is free")
         shape[axis] = tensor.shape[axis + 1]
         full.append(np.broadcast_to(labels, shape))
     others = [max(one.shape[i] for one in full) for i in range(rank - 1)]
@@ -333,23 +318,13 @@ def _concatenate(register, call, inputs):
     joined = np.concatenate(full, axis)
     if joined.size > joined.shape[axis]:  # channels on another axis: what is joined matches
         rows = np.moveaxis(joined, axis, 0)
-        register.bind(rows, rows[0])
+        channels.bind(rows, rows[0])
     return joined
-
-
-def _given(call, inputs):
-    """Return the labels of the channels that a layer is given."""
-    return of_last(inputs[0], call.inputs[0].shape[-1])
-
-
-def _made(call, labels):
-    """Return the labels of channels as those of what a call gives."""
-    return on_last(labels, len(call.outputs[0].shape))
 
 
 def _check_last(layer):
     if getattr(layer, "data_format", "channels_last") not in (None, "channels_last"):
-        raise Whole("its channels are not on the last axis")
+        raise NotPrunable("its channels are not on the last axis")
 
 
 def _depthwise_kernel(layer):
@@ -369,7 +344,7 @@ _ACTIVATIONS = (
 )
 _OPERATIONS = {"Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Softmax"}
 _OPERATIONS |= set(_ACTIVATIONS)
-_RULES = {
+STANDARD = {
     **_named(_depthwise, "DepthwiseConv1D", "DepthwiseConv2D"),
     **_named(_separable, "SeparableConv1D", "SeparableConv2D"),
     **_named(

@@ -20,7 +20,8 @@ import tensorflow as tf
 
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
-from tfkd.pruning.structured import dependency, importance, rules
+from tfkd.model.layer_kinds import kind_of
+from tfkd.pruning.structured import dependency, importance
 
 _OF = ("bn_scale", "kernels")
 
@@ -191,7 +192,7 @@ def _slices(found: dependency.Dependencies, model, of: str):
     for _, layer in found.graph.layers:
         if of == "kernels":
             slices += take(filter(importance.is_kernel, getattr(layer, "weights", ())))
-        elif rules.kind_of(layer) == "BatchNormalization" and layer.gamma is not None:
+        elif kind_of(layer) == "BatchNormalization" and layer.gamma is not None:
             slices += take([layer.gamma])
             followers += take([layer.beta])
     if not len(found.groups):

@@ -7,8 +7,9 @@ import numpy as np
 from tfkd.compression import trainer
 from tfkd.errors import UnsupportedError
 from tfkd.model import graph
-from tfkd.pruning.structured import rules
+from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured.dependency import Dependencies
+from tfkd.translation import layers
 
 
 def without(found: Dependencies, groups) -> object:
@@ -41,18 +42,43 @@ def without(found: Dependencies, groups) -> object:
                 name += "_"
             names.add(name)
             made[id(call.layer)] = _smaller(call.layer, call.name, name, found, gone)
-        return made[id(call.layer)](*args, **kwargs)
+        smaller = made[id(call.layer)]
+        try:
+            result = smaller(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise UnsupportedError(
+                f"The layer {call.name!r} ({type(call.layer).__name__}) refuses the channels that "
+                f"are left of its input: {layers.reason(error)}"
+            ) from error
+        _check_outputs(call, result, found, gone)
+        return result
 
     model = graph.rebuild(found.graph, package, apply)
-    for _, layer in found.graph.layers:
+    for path, layer in found.graph.layers:
         if id(layer) in made:
-            _carry_over(layer, made[id(layer)], found, gone)
+            _carry_over(path, layer, made[id(layer)], found, gone)
     return model
+
+
+def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
+    """Raise for a layer that does not make what its rule says."""
+    for tensor, made in zip(call.outputs, graph.leaves(result), strict=True):
+        labels = found.tensors[tensor.index]
+        stays = np.broadcast_to(~gone[labels], labels.shape)
+        for axis, size in enumerate(tensor.shape[1:]):
+            if labels.shape[axis] == size:
+                size = int(stays.any(tuple(i for i in range(labels.ndim) if i != axis)).sum())
+            if size not in (None, made.shape[axis + 1]) and made.shape[axis + 1] is not None:
+                raise UnsupportedError(
+                    f"The layer {call.name!r} ({type(call.layer).__name__}) makes an output of "
+                    f"shape {tuple(made.shape)} of what its pruning rule leaves, where the rule's "
+                    f"labels say {size} for axis {axis + 1}."
+                )
 
 
 def _smaller(layer, path: str, name: str, found: Dependencies, gone):
     config = layer.get_config()
-    kind = rules.kind_of(layer)
+    kind = kind_of(layer)
     if kind == "Bidirectional":
         for key, inner in (
             ("layer", layer.forward_layer),
@@ -95,7 +121,7 @@ def _resize(config: dict, layer, found: Dependencies, gone):
             config[key] = [*list(config[key])[:-1], left]
 
 
-def _carry_over(old, new, found: Dependencies, gone):
+def _carry_over(path: str, old, new, found: Dependencies, gone):
     trainer.copy_flags(old, new)
     values = []
     for variable in old.weights:
@@ -103,4 +129,11 @@ def _carry_over(old, new, found: Dependencies, gone):
         for axis, labels in found.axes.get(id(variable), {}).items():
             value = np.compress(~gone[labels], value, axis % value.ndim)
         values.append(value)
+    shapes = [list(value.shape) for value in values]
+    built = [list(weight.shape) for weight in new.weights]
+    if shapes != built:
+        raise UnsupportedError(
+            f"The layer {path!r} ({type(old).__name__}) has weights of the shapes {built} when it "
+            f"is built with the channels that are left, where its pruning rule leaves {shapes}."
+        )
     new.set_weights(values)

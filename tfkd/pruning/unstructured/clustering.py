@@ -8,6 +8,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends
+from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.unstructured.wrapping import carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def cluster_weights(
             `"linear"` (evenly spaced) or `"random"`.
 
     Returns:
-        A `tf_keras.Model`, uncompiled. `tfkd_whole` holds the layers that are not clustered, by
-        name, and why.
+        A `tf_keras.Model`, uncompiled. `tfkd.pruning.describe` says which layers are not
+        clustered, and why.
 
     Raises:
         InputError: for fewer than two clusters, an unknown init, or a pattern that matches no
@@ -76,14 +77,13 @@ def cluster_weights(
     from tfkd.pruning.unstructured import tfmot_layers
 
     def rule(layer, calls):
-        kind = type(layer).__name__
-        if not ClusteringRegistry.supports(layer) or kind == "MultiHeadAttention":
+        if not ClusteringRegistry.supports(layer) or kind_of(layer) == "MultiHeadAttention":
             return None
         found = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
         if not layer.trainable or is_frozen(layer, [weight for _, weight in found]):
             return "it is frozen"
         if not found:
-            return f"tfmot leaves the kernels of {kind} as they are"
+            return f"tfmot leaves the kernels of {type(layer).__name__} as they are"
         least = min(int(np.prod(weight.shape)) for _, weight in found)
         if least <= clusters:
             return f"it has a kernel of {least} weights"
@@ -94,7 +94,7 @@ def cluster_weights(
             return f"it has a kernel of {min(whole)} weights that are not zero"
         if pruned and clusters == 2:
             raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
-        recurrent = hasattr(layer, "cell") or kind == "Bidirectional"
+        recurrent = hasattr(layer, "cell") or kind_of(layer) == "Bidirectional"
         wrapper = tfmot_layers.ClusterWeightsRNN if recurrent else tfmot_layers.ClusterWeights
         return wrapper(layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name)
 

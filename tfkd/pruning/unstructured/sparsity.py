@@ -10,6 +10,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import QUANTIZING, kind_of
 from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
@@ -144,13 +145,13 @@ def _weights(layer) -> list[tuple[str, np.ndarray]]:
     if hasattr(layer, "pruning_vars"):
         masks = {id(weight): mask.numpy() for weight, mask, _ in layer.pruning_vars}
         layer = layer.layer
-    if type(layer).__name__ == "QuantizeWrapperV2":
+    if kind_of(layer) in QUANTIZING:
         rounded = [
             (weight, np.asarray(quantizer(weight, False, weights=held)))
             for weight, quantizer, held in layer._weight_vars
         ]
         layer = layer.layer
-    elif type(layer).__name__ == "QuantizeLayer":
+    elif kind_of(layer) == "QuantizeLayer":
         return []
     taken = {id(weight) for weight, _ in rounded}
     plain = [weight for weight in getattr(layer, "weights", ()) if id(weight) not in taken]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.model import backends
+from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.unstructured.wrapping import called
 
 tf_keras = backends.tf_keras()
@@ -42,7 +43,7 @@ def _known_kernels(layer) -> list | None:
     inner = {
         "TimeDistributed": ("layer",),
         "Bidirectional": ("forward_layer", "backward_layer"),
-    }.get(type(layer).__name__, ())
+    }.get(kind_of(layer), ())
     found = [kernels(getattr(layer, name)) for name in inner]
     return None if not found or None in found else [weight for one in found for weight in one]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
+from tfkd.model.layer_kinds import inner, kind_of
 from tfkd.pruning.unstructured.wrapping import carried_back, is_frozen, wrapped
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def prune_weights(
         skip: Names, or regular expressions that match whole names, of layers left dense.
 
     Returns:
-        A `tf_keras.Model`, uncompiled, with the weights of `model`. `tfkd_whole` holds the
-        layers whose weights are not pruned, by name, and why.
+        A `tf_keras.Model`, uncompiled, with the weights of `model`.
+        `tfkd.pruning.describe` says which layers are not pruned, and why.
 
     Raises:
         InputError: for an amount outside (0, 1), a polynomial schedule without steps, settings
@@ -103,12 +104,13 @@ def prune_weights(
         frequency = 100 if steps is None else min(100, max(1, steps // 10))
 
     def rule(layer, calls: int):
-        if type(layer).__name__ == "MultiHeadAttention":
+        if kind_of(layer) == "MultiHeadAttention":
             return "tfmot's wrapper can't build or call attention"
         weights = tfmot_layers.kernels(layer)
         if not weights:
-            kind = type(layer).__name__
-            return None if weights is None else f"tfmot leaves the kernels of {kind} dense"
+            if weights is None:
+                return None
+            return f"tfmot leaves the kernels of {type(layer).__name__} dense"
         if is_frozen(layer, weights):
             return "it is frozen"
         part = amount
@@ -267,7 +269,7 @@ def _too_narrow(weights, n: int) -> str | None:
 
 def _check_fit(layer, weights, block) -> None:
     """Raise where tfmot gives a layer no pattern, or another one than it says."""
-    kind = type(getattr(layer, "layer", layer)).__name__
+    kind = kind_of(inner(layer)) or ""
     ranks = {len(weight.shape) for weight in weights}
     if block:
         if ranks != {2}:

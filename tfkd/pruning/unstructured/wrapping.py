@@ -8,9 +8,9 @@ from collections import Counter
 from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import SPARSIFYING, kind_of
+from tfkd.pruning import report
 from tfkd.translation import layers as translated_layers
-
-_WRAPPERS = ("PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA")
 
 
 def wrapped(model, skip, rule):
@@ -23,7 +23,7 @@ def wrapped(model, skip, rule):
             it whole; or to `None` where there is no rule. It may raise `UnsupportedError`.
 
     Returns:
-        The model, with `tfkd_whole`.
+        The model, of which a `PruningReport` is kept.
 
     Raises:
         UnsupportedError: with all that `rule` raised, or if nothing is wrapped.
@@ -31,7 +31,7 @@ def wrapped(model, skip, rule):
     backends.tfmot()
     if backends.is_quantize_aware(model):
         raise InputError("The model is quantize-aware; prune or cluster before quantize_aware.")
-    if any(type(layer).__name__ in _WRAPPERS for layer in getattr(model, "layers", ())):
+    if any(kind_of(layer) in SPARSIFYING for layer in getattr(model, "layers", ())):
         raise InputError("The model is pruned or clustered already; strip it first.")
     other = translation.other_precision(model)
     if other:
@@ -44,17 +44,16 @@ def wrapped(model, skip, rule):
     for name, layer in source.layers:
         if not any(len(weight.shape) > 1 for weight in layer.weights):
             continue
-        kind = type(layer).__name__
         if name in skipped:
             whole[name] = "left out by skip"
             continue
         try:
             found = rule(layer, calls[id(layer)])
         except UnsupportedError as error:
-            problems.append(f"layer {name!r} ({kind}) {error}")
+            problems.append(f"layer {name!r} ({type(layer).__name__}) {error}")
             continue
         if found is None:
-            whole[name] = f"{kind} has no rule in tfmot"
+            whole[name] = f"{type(layer).__name__} has no rule in tfmot"
         elif isinstance(found, str):
             whole[name] = found
         else:
@@ -83,7 +82,7 @@ def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
     for _, layer in source.layers:
         if id(layer) not in made:
             translated_layers.copy_state(layer, copies[id(layer)])
-    rebuilt.tfkd_whole = whole
+    report.keep(rebuilt, report.PruningReport(whole))
     return rebuilt
 
 

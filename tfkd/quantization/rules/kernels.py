@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfkd.errors import UnsupportedError
+from tfkd.model.layer_kinds import kind_of, remade
 from tfkd.quantization.rewriting import Value
 from tfkd.quantization.rules.activations import activation
 from tfkd.quantization.rules.primitives import check_channels_last
@@ -24,7 +25,7 @@ def kernel(attribute, channels):
 def separable(low, layer, x):
     """Two convolutions, since the file rounds between them."""
     check_channels_last(layer)
-    one_d = type(layer).__name__ == "SeparableConv1D"
+    one_d = kind_of(layer) == "SeparableConv1D"
     layers = low.layers
     shared = {"data_format": layer.data_format, "activation": "linear"}
     depthwise_kernel, *rest = layer.get_weights()
@@ -102,22 +103,20 @@ def _are_tokens(low) -> bool:
     (tensor,) = low.call.inputs
     readers = [call.layer for call in low.source.consumers(tensor)]
     return tensor in low.source.input_list and all(
-        type(layer).__name__ == "Embedding" for layer in readers
+        kind_of(layer) == "Embedding" for layer in readers
     )
 
 
 def time_distributed(low, layer, x):
     """A dense layer over the last axis needs no loop over time."""
     inner = layer.layer
-    if type(inner).__name__ != "Dense":
+    if kind_of(inner) != "Dense":
         raise UnsupportedError(
             f"TimeDistributed({type(inner).__name__}) has no rule, only TimeDistributed(Dense)"
         )
 
     def dense():
-        made = type(inner).from_config(
-            {**inner.get_config(), "name": low.name(layer.name), "activation": "linear"}
-        )
+        made = remade(inner, name=low.name(layer.name), activation="linear")
         made.trainable = layer.trainable and inner.trainable
         made.build(layer.get_input_shape_at(0))
         made.set_weights(inner.get_weights())

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from tfkd.errors import UnsupportedError
+from tfkd.model.layer_kinds import kind_of
 from tfkd.quantization.rewriting import BYTES, Value
 from tfkd.quantization.rules.primitives import check_channels_last, hand_on
 from tfkd.translation import operations
@@ -61,12 +62,12 @@ def keeps_grid(layer) -> bool:
     """Tell whether what a layer makes lies on the grid of its input, by the kernel's doing."""
     if operations.is_operation(layer):
         return operations.name_of(layer) in MOVING_OPERATIONS
-    return type(layer).__name__ in (*MOVING, *POOLING, "UpSampling2D")
+    return kind_of(layer) in (*MOVING, *POOLING, "UpSampling2D")
 
 
 def is_identity(layer) -> bool:
     """Tell whether a layer does nothing in the file."""
-    return type(layer).__name__ in IN_TRAINING
+    return kind_of(layer) in IN_TRAINING
 
 
 def moves(low, layer, x):
@@ -110,7 +111,7 @@ def repeats(low, layer, x):
     """UpSampling1D and RepeatVector as UpSampling2D: one RESIZE instead of SPLITs or a TILE."""
     layers, name = low.layers, layer.name
     shape = x.tensor.shape
-    times = layer.n if type(layer).__name__ == "RepeatVector" else layer.size
+    times = layer.n if kind_of(layer) == "RepeatVector" else layer.size
     rows = 1 if len(shape) == 2 else shape[1]
     if rows is None:
         raise UnsupportedError("has an input of free length; give the Input layer a fixed one")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tfkd.errors import UnsupportedError
+from tfkd.model.layer_kinds import CELLS_IN_TIME, kind_of
 from tfkd.quantization.rewriting import Value
-
-_GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 
 
 def recurrent(low, layer, x):
@@ -22,12 +21,11 @@ def recurrent(low, layer, x):
 
 
 def _cells(layer):
-    kind = type(layer).__name__
-    if kind != "Bidirectional":
+    if kind_of(layer) != "Bidirectional":
         _check_recurrent(layer)
         return [("cell", layer.cell)]
     for inner in (layer.forward_layer, layer.backward_layer):
-        if type(inner).__name__ not in _GATES:
+        if kind_of(inner) not in CELLS_IN_TIME:
             raise UnsupportedError(f"Bidirectional({type(inner).__name__}) has no rule")
         _check_recurrent(inner)
     return [
@@ -43,6 +41,6 @@ def _check_recurrent(layer):
 
 def _gate_scales(cell):
     """Return (channels, blocks): the file keeps an LSTM's gates as tensors of their own."""
-    if type(cell).__name__ == "LSTMCell":
+    if kind_of(cell) == "LSTMCell":
         return (1,), (-1, 4, cell.units)
     return (1,), None

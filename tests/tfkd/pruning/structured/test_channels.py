@@ -15,6 +15,7 @@ from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import to_tflite
 from tfkd.model import cost, graph
+from tfkd.pruning import describe
 from tfkd.pruning.structured import blocks, channels, dependency, importance, surgery
 
 
@@ -177,7 +178,7 @@ def test_dead_channels_of_sequences_too(package, seed):
     for weight in model.weights:
         weight.assign(rng.normal(0, 0.8, weight.shape))
     found = dependency.find(model)
-    assert not found.whole
+    assert not found.not_pruned
     groups = rng.choice(found.groups, len(found.groups) // 3, replace=False)
     for labels in (one for sizes in found.counts.values() for one in sizes.values()):
         here = found.roots[labels]
@@ -369,10 +370,10 @@ def test_blocks_that_add_nothing_go_whole(package):
     x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
     close(model, small, x)
     pruned = tfkd.prune_channels(model, 0.2, skip="wide3", round_to=1)
-    assert pruned.tfkd_blocks == (("wide0", "thin0", "norm0"),)
+    assert describe(pruned).blocks == (("wide0", "thin0", "norm0"),)
     assert "wide3" in [layer.name for layer in pruned.layers]
     whole = tfkd.prune_channels(model, 0.2, blocks=False, round_to=1)
-    assert whole.tfkd_blocks == () and "wide0" in [layer.name for layer in whole.layers]
+    assert describe(whole).blocks == () and "wide0" in [layer.name for layer in whole.layers]
 
 
 def test_attention_heads(package):
@@ -388,7 +389,7 @@ def test_attention_heads(package):
     for weight in model.weights:
         weight.assign(rng.normal(0, 0.4, weight.shape))
     found = dependency.find(model)
-    assert not found.whole
+    assert not found.not_pruned
     heads = found.roots[found.counts[id(model.get_layer("self"))]["num_heads"]]
     streams = found.roots[found.counts[id(model.get_layer("in"))]["units"]]
     groups = [*heads[:2], *streams[3:5]]
@@ -451,7 +452,7 @@ def test_what_is_not_understood_is_left_whole_and_named(package):
     x = layers.Dense(7, name="free")(x)
     model = package.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
     small = tfkd.prune_channels(model, 0.5, round_to=1)
-    assert set(small.tfkd_whole) == {"norm", "gate"}
+    assert set(describe(small).not_pruned) == {"norm", "gate"}
     assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 3, 2]
 
 
@@ -464,7 +465,7 @@ def test_noise_that_counts_channels_is_left_whole(package):
     x = layers.Permute((2, 1))(layers.Dropout(0.5, noise_shape=(None, 4, 1), name="turned")(x))
     model = package.Model(inputs, layers.Dense(2)(x))
     small = tfkd.prune_channels(model, 0.5, round_to=1)
-    assert set(small.tfkd_whole) == {"same_steps", "turned"}
+    assert set(describe(small).not_pruned) == {"same_steps", "turned"}
     assert [layer.units for layer in small.layers if hasattr(layer, "units")] == [8, 4, 4, 2]
     small(np.ones((2, 6, 8), "float32"), training=True)
 
@@ -506,7 +507,7 @@ def test_a_subclass_that_changes_nothing_has_the_rule_of_its_class(package):
     x = renamed("Bidirectional")(layers.GRU(3))(x)
     model = package.Model(inputs, layers.Dense(2)(x))
     found = dependency.find(model)
-    assert not found.whole
+    assert not found.not_pruned
     groups = found.groups[::2]
     kill(found, groups)
     close(model, surgery.without(found, groups), np.ones((2, 4, 4, 3), "float32"))
@@ -557,7 +558,7 @@ def test_what_mixes_channels_is_left_whole_and_named(kind):
     for weight in model.weights:
         weight.assign(rng.normal(0, 0.5, weight.shape))
     found = dependency.find(model)
-    assert list(found.whole) == [mixing.name]
+    assert list(found.not_pruned) == [mixing.name]
     groups = found.groups[::2]
     kill(found, groups)
     close(model, surgery.without(found, groups), rng.normal(size=(3, 5, 4)).astype("float32"))
@@ -623,7 +624,9 @@ def test_names_that_would_meet_and_weights_without_a_rule(package):
         adapted.enable_lora(2)
         small = tfkd.prune_channels(model, 0.5, round_to=1)
         assert small.get_layer("plain").units == 3
-        assert {"adapted"} < set(small.tfkd_whole) and len(small.tfkd_whole) == 2
+        assert {"adapted"} < set(describe(small).not_pruned) and len(
+            describe(small).not_pruned
+        ) == 2
 
 
 def test_own_classes_that_change_nothing_are_what_they_come_from():

@@ -23,7 +23,7 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import to_tflite
 from tfkd.export.tflite import schema
 from tfkd.model import backends
-from tfkd.pruning import Sparsity, sparsity
+from tfkd.pruning import Sparsity, describe, sparsity
 from tfkd.pruning.unstructured.sparsity import TensorSparsity
 
 L = keras.layers
@@ -122,7 +122,7 @@ def test_the_smallest_weights_of_each_kernel_are_zero_after_stripping(package, b
     assert type(stripped) is type(model)
     inner = slice(build is not sequential, None)  # Keras 3 gives a nameless input a new name
     assert [la.name for la in stripped.layers][inner] == [la.name for la in model.layers][inner]
-    assert sparse.tfkd_whole == {}
+    assert describe(sparse).not_pruned == {}
     for name, kernel in kernels(stripped).items():
         assert np.sum(kernel == 0) == wanted_zeros(kernel.size, 0.75), name
     x, _ = data_for(model)
@@ -224,7 +224,9 @@ def test_a_layer_called_twice_counts_its_steps_once():
 
 def test_layers_without_a_rule_are_named(package):
     sparse = prune_weights(images(package), steps=6)
-    assert sparse.tfkd_whole == {"depthwise": "tfmot leaves the kernels of DepthwiseConv2D dense"}
+    assert describe(sparse).not_pruned == {
+        "depthwise": "tfmot leaves the kernels of DepthwiseConv2D dense"
+    }
     x = keras.Input((6, 4))
     y = L.Conv1DTranspose(4, 2, name="up")(x)
     y = L.MultiHeadAttention(2, 2, name="attention")(y, y)
@@ -242,7 +244,7 @@ def test_m_of_n_are_zero_along_the_inputs(package, pattern):
     m, n = map(int, pattern.split(":")) if isinstance(pattern, str) else pattern
     model = images(package)
     sparse = trained(prune_weights(model, pattern=pattern), epochs=1)
-    assert sparse.tfkd_whole["first"] == (
+    assert describe(sparse).not_pruned["first"] == (
         f"it has 1 input channels, and the pattern's groups have {n}"
     )
     stripped = kernels(strip_pruning(sparse, model))
@@ -315,7 +317,7 @@ def test_a_threshold_takes_what_is_smaller_than_it():
     first.kernel.assign(np.linspace(-1, 1, 30).reshape(5, 6))
     second.kernel.assign(np.full((6, 3), 0.5))
     sparse = prune_weights(model, threshold=0.25, schedule="constant")
-    assert sparse.tfkd_whole == {second.name: "no weight of it is smaller than 0.25"}
+    assert describe(sparse).not_pruned == {second.name: "no weight of it is smaller than 0.25"}
     trained(sparse, epochs=1)
     kernel = strip_pruning(sparse, model).layers[0].kernel.numpy()
     np.testing.assert_array_equal(kernel == 0, np.abs(first.kernel.numpy()) < 0.25)
@@ -416,7 +418,7 @@ def test_kernels_have_few_values_after_stripping(package, build):
     trained(clustered)
     stripped = strip_clustering(clustered, model)
     assert type(stripped) is type(model)
-    assert set(clustered.tfkd_whole) == ({"each"} if build is nested else set())
+    assert set(describe(clustered).not_pruned) == ({"each"} if build is nested else set())
     for name, count in few(stripped).items():
         assert count <= 4 or "each/" in name, name
     x, _ = data_for(model)
@@ -442,7 +444,7 @@ def test_the_values_may_start_in_any_of_tfmots_ways(init):
     clustered = cluster_weights(model, 4, init=init, skip=model.layers[1].name)
     counts = list(few(strip_clustering(clustered, model)).values())
     assert counts[0] <= 4 < counts[1]
-    assert clustered.tfkd_whole == {model.layers[1].name: "left out by skip"}
+    assert describe(clustered).not_pruned == {model.layers[1].name: "left out by skip"}
 
 
 def test_frozen_layers_are_not_pruned(package):
@@ -495,7 +497,7 @@ def test_clusters_keep_the_zeros_of_pruning_up_to_the_int8_file(package, tmp_pat
             assert name == "frozen/kernel" or len(np.unique(kernel)) <= 5
 
     clustered = fitted(cluster_weights(model, 5))
-    assert clustered.tfkd_whole == {"frozen": "it is frozen"}
+    assert describe(clustered).not_pruned == {"frozen": "it is frozen"}
     stripped = strip_clustering(clustered, model)
     check(stripped)
     before, after = kernels(strip_clustering(cluster_weights(model, 5), model)), kernels(stripped)

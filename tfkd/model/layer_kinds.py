@@ -1,0 +1,115 @@
+"""Which kind of layer is it: the library's class whose computation a layer runs.
+
+A subclass of a library's layer is of its base's kind as long as it leaves alone what the base
+computes with. One that overrides `call`, or anything else that the base's `call` may use, is a
+kind of its own: `None`, for nothing is known of it. So is a user's class that only has the name
+of a library's.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+LIBRARIES = frozenset({"keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfkd"})
+
+#: Layers with a loop over time, and the one that runs such a layer both ways.
+CELLS_IN_TIME = ("LSTM", "GRU", "SimpleRNN")
+RECURRENT = frozenset({*CELLS_IN_TIME, "Bidirectional"})
+
+#: tfmot's layers around one layer, by what they are for.
+QUANTIZING = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
+SPARSIFYING = frozenset(
+    {"PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA"}
+)
+
+# What a subclass may define without changing what its base computes from its weights.
+_HARMLESS = frozenset({
+    "build_from_config", "compute_output_shape", "compute_output_spec", "from_config",
+    "get_build_config", "get_config", "load_own_variables", "save_own_variables",
+})  # fmt: skip
+# Of Python's own methods, those that decide what a call, or an attribute, is.
+_DECISIVE = frozenset({"__call__", "__getattribute__", "__getattr__"})
+
+
+def kind_of(layer: Any, *, any_weights: bool = False) -> str | None:
+    """Return the name of the library's class that says what a layer computes.
+
+    Args:
+        layer: A layer, model, operation or cell of either Keras.
+        any_weights: Whether a class counts that makes its weights in a `build` of its own.
+
+    Returns:
+        For example `"Dense"`; `None` if a user's own class says it.
+    """
+    found = class_of(layer, is_of_library, any_weights)
+    return None if found is None else found.__name__
+
+
+def class_of(
+    layer: Any, is_known: Callable[[type], bool], any_weights: bool = False
+) -> type | None:
+    """Return the class that says what a layer computes, if it is a known one.
+
+    Args:
+        layer: As in `kind_of`.
+        is_known: Whether a class is known.
+        any_weights: As in `kind_of`.
+
+    Returns:
+        The first known class among the layer's own and its bases; `None` if there is none, or a
+        class before it overrides what it computes with.
+    """
+    own = {"call"} & set(getattr(layer, "__dict__", ()))
+    for kind in type(layer).__mro__:
+        if is_known(kind):
+            return None if own and not own.isdisjoint(_names_in(kind)) else kind
+        own |= set(filter(_is_decisive, vars(kind)))
+        own -= {"build"} if any_weights else set()
+    return None
+
+
+def is_of_library(kind: type) -> bool:
+    """Tell whether a class comes from Keras, TensorFlow, tfmot or tfkd."""
+    return kind.__module__.split(".")[0] in LIBRARIES
+
+
+def remade(layer: Any, **changes: Any) -> Any:
+    """Return a new, unbuilt layer that computes what a layer does, with other settings.
+
+    A subclass that computes what its base does comes back as that: its own constructor may have
+    a say in the settings.
+
+    Args:
+        layer: A layer of either Keras, with a `get_config()`.
+        **changes: Settings that differ.
+    """
+    kind = class_of(layer, is_of_library) or type(layer)
+    return kind.from_config({**kind.get_config(layer), **changes})
+
+
+def inner(layer: Any) -> Any:
+    """Return the layer in a wrapper such as `TimeDistributed` or tfmot's, or the layer."""
+    return getattr(layer, "layer", layer)
+
+
+def _is_decisive(name: str) -> bool:
+    if name.startswith("__") and name.endswith("__"):
+        return name in _DECISIVE
+    return name not in _HARMLESS
+
+
+@functools.lru_cache(maxsize=64)
+def _names_in(kind: type) -> frozenset[str]:
+    """Return the names that a class has, or reads or sets in its methods."""
+    found = set(dir(kind))
+    for base in kind.__mro__:
+        for value in vars(base).values():
+            if isinstance(value, (classmethod, staticmethod)):
+                value = value.__func__
+            for function in (value, getattr(value, "fget", None)):
+                if isinstance(function, types.FunctionType):
+                    found |= set(function.__code__.co_names)
+    return frozenset(found)

@@ -1,0 +1,22 @@
+"""What tfkd has to tell of the models that it made, kept beside them and not in them."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, TypeVar
+
+_Report = TypeVar("_Report")
+_kept: weakref.WeakKeyDictionary[Any, dict[type, Any]] = weakref.WeakKeyDictionary()
+
+
+def keep(model: Any, report: Any) -> None:
+    """Keep a report of a model for as long as the model lives; one of each class."""
+    _kept.setdefault(model, {})[type(report)] = report
+
+
+def find(model: Any, kind: type[_Report]) -> _Report | None:
+    """Return the report of a class that is kept of a model, `None` if there is none."""
+    try:
+        return _kept.get(model, {}).get(kind)
+    except TypeError:  # what can't be kept
+        return None

@@ -1,0 +1,186 @@
+"""Pruning rules of the user's own, by the class of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tfkd.errors import InputError, TfkdError
+from tfkd.model import backends
+from tfkd.model.graph import Call as Call
+from tfkd.model.layer_kinds import class_of, is_of_library
+from tfkd.pruning.structured import rules
+from tfkd.pruning.structured.labels import Channels, NotPrunable
+
+
+class PruningRule(Protocol):
+    """What a layer does to channels: a function that `register` takes.
+
+    It tells `channels` which channel each slice of the layer's weights belongs to, and which
+    numbers in its configuration count channels, and returns the labels of the output.
+    """
+
+    def __call__(
+        self, channels: Channels, call: Call, inputs: Sequence[np.ndarray], /
+    ) -> np.ndarray | Sequence[np.ndarray]:
+        """Follow the channels through one call of a layer.
+
+        Args:
+            channels: What is known of the model's channels, and where to tell more.
+            call: The call: its `layer`, `inputs` and `outputs` with their shapes.
+            inputs: Labels of each input: integers, with an axis for each axis of the tensor but
+                the batch, of size 1 where the axis has no channels.
+
+        Returns:
+            Labels of the output likewise, or a list of such, one per output.
+
+        Raises:
+            NotPrunable: if the layer must stay as it is.
+        """
+        ...
+
+
+_rules: dict[type, PruningRule] = {}
+
+
+def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> None:
+    """Tell `prune_channels` what a layer class of your own does to channels.
+
+    Choose it when a model uses a layer that `describe` says has no rule: without one, the layer
+    and those that it reads from keep all their channels. `spiral`, `Slimming` and `compress` use
+    the rule too. The layer must be built from `get_config()`, in which the numbers are that
+    `channels.counted` names. Criteria rank by weights whose names end in `kernel`, and by
+    `embeddings`.
+
+    Args:
+        layer_class: A subclass of `keras.layers.Layer` or `tf_keras.layers.Layer`. Subclasses
+            of it that override nothing that it computes with have the rule too.
+        rule: See `PruningRule`.
+        replace: Whether to replace the rule that the class has. Defaults to `False`.
+
+    Raises:
+        InputError: if the class is no layer class or has a rule already, or the rule can't be
+            called.
+
+    Example:
+        >>> import keras, tfkd
+        >>> class Projection(keras.layers.Layer):
+        ...     def __init__(self, units, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.units = units
+        ...     def build(self, shape):
+        ...         self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        ...     def call(self, x):
+        ...         return keras.ops.matmul(x, self.kernel)
+        ...     def get_config(self):
+        ...         return {**super().get_config(), "units": self.units}
+        >>> def follow(channels, call, inputs):
+        ...     units = channels.counted(call.layer, "units")
+        ...     channels.slices(call.layer.kernel, 0, channels.of_input(call))
+        ...     channels.slices(call.layer.kernel, 1, units)
+        ...     return channels.as_output(call, units)
+        >>> tfkd.pruning.register(Projection, follow)
+        >>> layers = [keras.Input((8,)), Projection(16), keras.layers.Dense(2)]
+        >>> small = tfkd.prune_channels(keras.Sequential(layers), 0.5)
+        >>> small.layers[1].units
+        8
+    """
+    bases = backends.layer_classes()
+    if not (isinstance(layer_class, type) and issubclass(layer_class, bases)):
+        raise InputError(
+            "layer_class must be a subclass of keras.layers.Layer or tf_keras.layers.Layer, got "
+            f"{layer_class!r}."
+        )
+    if not callable(rule):
+        raise InputError(f"rule must be a function (see PruningRule), got {rule!r}.")
+    standard = is_of_library(layer_class) and layer_class.__name__ in rules.STANDARD
+    if (layer_class in _rules or standard) and not replace:
+        raise InputError(
+            f"{layer_class.__name__} has a pruning rule already; pass replace=True to replace it."
+        )
+    _rules[layer_class] = rule
+
+
+def rule_of(layer: Any) -> PruningRule | None:
+    """Return the rule that is registered for a layer's class, if there is one."""
+    found = class_of(layer, lambda kind: kind in _rules or is_of_library(kind))
+    return None if found is None else _rules.get(found)
+
+
+def follow(
+    rule: PruningRule, channels: Channels, call: Call, inputs: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Call a registered rule, and check what it says.
+
+    Returns:
+        The labels of each output.
+
+    Raises:
+        InputError: if it fails, or what it says is incomplete or has other shapes.
+        NotPrunable: as the rule says.
+    """
+    layer = call.layer
+    who = f"The pruning rule of {type(layer).__name__}, at the layer {call.name!r},"
+    try:
+        result = rule(channels, call, inputs)
+    except (NotPrunable, TfkdError):
+        raise
+    except Exception as error:
+        raise InputError(f"{who} failed with {type(error).__name__}: {error}.") from error
+    made = list(result) if isinstance(result, (list, tuple)) else [result]
+    if len(made) != len(call.outputs):
+        raise InputError(
+            f"{who} returned {len(made)} arrays of labels, but the layer has "
+            f"{len(call.outputs)} outputs; return a list with an array for each."
+        )
+    for labels, tensor in zip(made, call.outputs, strict=True):
+        _check_labels(who, labels, tensor.shape, channels)
+    _check_counts(who, layer, channels)
+    missing = [
+        f"{weight.name!r} of shape {tuple(weight.shape)}"
+        for weight in layer.weights
+        if id(weight) not in channels.axes and max(weight.shape, default=1) > 1
+    ]
+    if missing:
+        raise InputError(
+            f"{who} says nothing of the weights {', '.join(missing)}; call channels.slices(weight, "
+            "axis, labels) for each axis that goes with channels, or channels.whole(weight)."
+        )
+    return [np.asarray(labels) for labels in made]
+
+
+def _check_labels(who: str, labels: Any, shape: tuple, channels: Channels) -> None:
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        what = f"dtype {labels.dtype}" if isinstance(labels, np.ndarray) else repr(labels)
+        raise InputError(
+            f"{who} must return an array of integers, the labels of its output, got {what}; "
+            "channels.as_output(call, labels) makes it from flat labels."
+        )
+    fits = labels.ndim == len(shape) - 1 and all(
+        got in (1, size) for got, size in zip(labels.shape, shape[1:], strict=True)
+    )
+    if not fits:
+        raise InputError(
+            f"{who} returned labels of shape {labels.shape} for an output of shape {shape}: they "
+            "have an axis for each but the batch, of its size or of size 1; "
+            "channels.as_output(call, labels) makes them from flat labels."
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < len(channels):
+        raise InputError(
+            f"{who} returned labels that no channel has; take those of its inputs, "
+            "channels.new(count) or channels.counted(layer, name)."
+        )
+
+
+def _check_counts(who: str, layer: Any, channels: Channels) -> None:
+    config = layer.get_config() if channels.counts.get(id(layer)) else {}
+    for name, labels in channels.counts.get(id(layer), {}).items():
+        value = config.get(name)
+        if isinstance(value, bool) or value != len(labels):
+            raise InputError(
+                f"{who} counts {len(labels)} channels by {name!r}, for which the layer's "
+                f"get_config() has {value!r}; give the number there, so that a smaller layer can "
+                "be built."
+            )
