@@ -44,14 +44,16 @@ def modules():
             yield path, ".".join(parts), ".".join(parts if is_package else parts[:-1])
 
 
-def print_tree():
-    """Print the folders, each with the first sentence of its docstring."""
+def tree() -> str:
+    """Return the folders in order, a line each, with the first sentence of its docstring."""
+    lines = []
     paths = {name: path for path, name, _ in modules()}
     for floor in FLOORS:
         path = paths[f"tfkd.{floor}"]
         said = ast.get_docstring(ast.parse(path.read_text())).partition("\n")[0]
-        print(f"{floor + ('/' if path.name == '__init__.py' else '.py'):22} {said}")
+        lines.append(f"{floor + ('/' if path.name == '__init__.py' else '.py'):22} {said}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    print_tree()
+    print(tree())
