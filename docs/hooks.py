@@ -5,7 +5,7 @@ A page holds a marker where something comes from the code, so that it can't be o
     <!-- public names of tfkd.pruning -->    the reference of each, by mkdocstrings
     <!-- table of public names -->           one row for each, with a link
     <!-- table of layers -->                 how quantization-aware training rounds each layer
-    <!-- tree of folders -->                 the folders in order, each with its sentence
+    <!-- table of folders -->                the folders in order, each with its sentence
 
 README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site too.
 """
@@ -30,7 +30,7 @@ TOP_LEVEL = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
-MARKER = re.compile(r"^<!-- (public names|table|tree) of ([\w. ]+) -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (public names|table) of ([\w. ]+) -->$", re.MULTILINE)
 #: `export/` is installed as `tfkd.export`.
 FOLDERS = {"tfkd": ROOT / "tfkd", "tfkd.export": ROOT / "export"}
 
@@ -115,12 +115,13 @@ def _table_of_layers() -> str:
     return table.markdown()
 
 
-def _tree() -> str:
+def _table_of_folders() -> str:
     path = ROOT / "tests" / "data" / "floors.py"
     spec = importlib.util.spec_from_file_location("floors", path)
     floors = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(floors)
-    return "```text\n" + floors.tree() + "\n```"
+    rows = [f"| `{folder}` | {sentence} |" for folder, sentence in floors.sentences()]
+    return "\n".join(["| folder or file | what it is |", "|---|---|", *rows])
 
 
 @functools.cache
@@ -139,7 +140,7 @@ def _generated(match: re.Match) -> str:
     kind, of = match.groups()
     if kind == "public names":
         return _references(of)
-    return {"public names": _table_of_names, "layers": _table_of_layers, "folders": _tree}[of]()
+    return {"public names": _table_of_names, "layers": _table_of_layers, "folders": _table_of_folders}[of]()
 
 
 def expand(markdown: str) -> str:
