@@ -15,7 +15,7 @@ from tfkd.tables import Printed, aligned
 
 SCHEMA = "tfkd.benchmark/1"
 
-# Two runs of one file may differ by that much (measured, see benchmarks/RESULTS.md).
+# Two runs of one file may differ by that much (measured, see docs/results/latency.md).
 _SAME = 0.01
 
 

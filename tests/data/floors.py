@@ -45,14 +45,15 @@ def modules():
             yield path, ".".join(parts), ".".join(parts if is_package else parts[:-1])
 
 
-def print_tree():
-    """Print the folders, each with the first sentence of its docstring."""
+def sentences():
+    """Yield each folder (or file) in order, with the first sentence of its docstring."""
     paths = {name: path for path, name, _ in modules()}
     for floor in FLOORS:
         path = paths[f"tfkd.{floor}"]
         said = ast.get_docstring(ast.parse(path.read_text())).partition("\n")[0]
-        print(f"{floor + ('/' if path.name == '__init__.py' else '.py'):22} {said}")
+        yield floor + ("/" if path.name == "__init__.py" else ".py"), said
 
 
 if __name__ == "__main__":
-    print_tree()
+    for folder, sentence in sentences():
+        print(f"{folder:22} {sentence}")

@@ -25,7 +25,7 @@ class Distiller(Step, keras.Model):
     is recognised and turned back into them. By default the soft loss is scaled in every batch
     so that the teacher pulls at the logits as hard as the labels do, and for classes it asks
     for the pattern of the teacher's logits and not for their size (`losses.Balanced`, measured
-    in benchmarks/RESULTS.md); ``soft_loss="kl"`` is Hinton's ``T² · KL(teacher ‖ student)``
+    in docs/results/distillation.md); ``soft_loss="kl"`` is Hinton's ``T² · KL(teacher ‖ student)``
     (2015, https://arxiv.org/abs/1503.02531). Regularizers and `add_loss` terms are added in
     full.
 

@@ -1,0 +1,44 @@
+"""What MkDocs asks of this repository while it builds the site: see `hooks` in mkdocs.yml.
+
+README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site too.
+"""
+
+import pathlib
+
+import generated
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File
+
+ROOT = pathlib.Path(__file__).parent.parent
+TOP_LEVEL = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+
+
+def _top_level_page(name: str) -> str:
+    """Return a file of the top level with its links as they are from inside `docs/`."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+    for other, page in TOP_LEVEL.items():
+        text = text.replace(f"]({other}", f"]({page}")
+    return text
+
+
+@event_priority(100)  # before mkdocstrings reads its options
+def on_config(config):
+    """Tell mkdocstrings where the package is."""
+    config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [generated.installed()]
+    return config
+
+
+def on_files(files, config):
+    """Add the pages that are files of the top level."""
+    for name, page in TOP_LEVEL.items():
+        files.append(File.generated(config, page, content=_top_level_page(name)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Expand the markers of a page."""
+    return generated.expand(markdown)

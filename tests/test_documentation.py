@@ -1,0 +1,166 @@
+"""What the documentation says, held against the code: names, arguments, paths, options."""
+
+import ast
+import contextlib
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+import shlex
+
+import numpy as np
+import pytest
+from floors import ROOT
+
+import tfkd
+import tfkd.data
+import tfkd.export
+from tfkd.cli import parser
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+#: Modules of packages that the documentation shows code of.
+MODULES = ("keras", "tf_keras", "tfkd")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def blocks(page, *languages):
+    """Return the code blocks of a page in some languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    return [code for language, code in found if language in languages]
+
+
+def inline(page):
+    """Return what stands between single backticks on a page."""
+    outside = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
+
+
+def resolve(path):
+    """Return what a dotted name is, or raise AttributeError."""
+    parts = path.split(".")
+    thing = importlib.import_module(parts[0])
+    for i, part in enumerate(parts[1:], 2):
+        if inspect.ismodule(thing) and not hasattr(thing, part):
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(".".join(parts[:i]))
+        thing = getattr(thing, part)
+    return thing
+
+
+def test_the_reference_has_every_public_name_once():
+    """The pages are made from the stubs; this asks the packages themselves."""
+    generated = load(DOCS / "generated.py")
+    pages = [page for page in (DOCS / "api").glob("*.md") if page.stem != "index"]
+    text = "\n".join(generated.expand(page.read_text("utf-8")) for page in pages)
+    said = re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
+    said += re.findall(r"^# .*\{ #(tfkd\.\w+) \}$", text, re.MULTILINE)
+
+    packages = [tfkd, tfkd.export]
+    for found in pkgutil.iter_modules(tfkd.__path__):
+        if found.ispkg and found.name != "export":
+            packages.append(importlib.import_module(f"tfkd.{found.name}"))
+    names = {}
+    for package in packages:
+        for name in getattr(package, "__all__", ()):
+            names.setdefault(id(getattr(package, name)), set()).add(f"{package.__name__}.{name}")
+    assert len(names) > 80
+    for same in names.values():
+        assert len(same & set(said)) == 1, f"{same}: give the folder a page in docs/api"
+    assert len(said) == len(names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_names_are_those_of_the_code(page):
+    written = re.findall(r"\btfkd(?:\.[A-Za-z_]\w*)+", "\n".join(inline(page)))
+    for name in written:
+        if name not in ("tfkd.report", "tfkd.benchmark"):  # schemas
+            resolve(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_paths_exist(page):
+    pattern = r"(?<![\w/.-])(?:tfkd|export|tests|docs|benchmarks|examples)/[\w./-]*"
+    for code in (*inline(page), *blocks(page, "bash")):
+        for path in re.findall(pattern, code):
+            assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_take_the_options_shown(page, capsys):
+    commands = [code for code in inline(page) if re.match(r"(tfkd|python) \S+ ", code)]
+    for block in blocks(page, "bash"):
+        commands += [line for line in block.splitlines() if line.startswith(("tfkd ", "python "))]
+    for command in commands:
+        program, name, *words = shlex.split(command, comments=True)
+        if program == "tfkd":
+            with pytest.raises(SystemExit):
+                parser.main([name, "--help"])
+            known = capsys.readouterr().out
+        elif name.endswith(".py"):
+            known = (ROOT / name).read_text("utf-8")
+        else:
+            continue
+        for option in words:
+            if option.startswith("--"):
+                assert re.search(rf"{option}\b", known), f"{command}: no {option}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_calls_have_the_arguments_that_functions_take(page):
+    for code in blocks(page, "python"):
+        tree = ast.parse(code)
+        places = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "tfkd":
+                for alias in node.names:
+                    places[alias.name] = f"{node.module}.{alias.name}"
+                    resolve(places[alias.name])
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            if not re.fullmatch(r"[\w.]+", name):  # a method of what another call returns
+                continue
+            head, dot, rest = name.partition(".")
+            name = places.get(head, head) + dot + rest
+            if name.split(".")[0] not in MODULES:
+                continue
+            signature = inspect.signature(resolve(name))
+            keywords = {word.arg: None for word in node.keywords if word.arg}
+            if not any(isinstance(argument, ast.Starred) for argument in node.args):
+                signature.bind(*node.args, **keywords)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys, digits):
+    few = {
+        part: tfkd.Samples(whole.x[:200], whole.y[:200])
+        for part in ("train", "validation", "test")
+        for whole in [getattr(digits, part)]
+    }
+    small = tfkd.Data(**few, name=digits.name)
+    monkeypatch.setattr(tfkd.data, "load_digits", lambda: small)
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(ROOT / "README.md", "python")
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    file = tfkd.export.TFLiteModel.load(pathlib.Path("student_int8.tflite"))
+    assert file.integer_only
+    want = scope["qat"].predict(small.test.x, verbose=0)
+    assert (file.predict(small.test.x).argmax(-1) == want.argmax(-1)).mean() > 0.97
+    printed = capsys.readouterr().out
+    assert "same class" in printed and "µs" in printed
+    assert np.isfinite(scope["distiller"].history.history["loss"]).all()
