@@ -151,7 +151,7 @@ def with_one_scale_a_dense_layer(model, x) -> TFLiteModel:
         return TFLiteModel(converter.convert())
 
 
-def runs(file: TFLiteModel, proof: evaluation.Proof, arena: int) -> bool:
+def runs(file: TFLiteModel, proof: evaluation.MicroEvaluation, arena: int) -> bool:
     """Tell whether a file gives the golden answer in an arena, in a new process."""
     call, want = list(proof.golden_inputs), proof.golden_outputs
     with sandbox.Worker() as worker:
