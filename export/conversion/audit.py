@@ -17,7 +17,7 @@ _TRIED = tuple(2**n for n in range(9))
 
 
 def try_out(file: TFLiteModel, source: Lowered, job, timeout: float) -> list[str]:
-    """Run a file once, one with free sizes at several, and return what there is to say of it."""
+    """Run a file once, one with free sizes at several, and return notes about it."""
     if any(info.free for info in file.inputs):
         return [_try_sizes(file, source, timeout)]
     what = f"The first run of {source.name!r} in {job.format}"

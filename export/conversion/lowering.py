@@ -37,7 +37,7 @@ class Lowered:
         scopes: How the names of a layer's tensors begin → its path in the given model.
         outputs: Names of the outputs of a step, or `None`.
         loop: How often the step is run in the file, or `None`.
-        notes: What there is to say of the file, the plan's included.
+        notes: Notes about the file, the plan's included.
     """
 
     plan: Plan
@@ -187,7 +187,7 @@ def _to_tf_keras(working: Working, copied: bool = False) -> None:
 
 
 def trace(source: Lowered, folder: str) -> tuple[converter.ConversionJob, list[str]]:
-    """Write the SavedModel; return what to do with it, and what there is to say of it.
+    """Write the SavedModel; return the job for the converter, and notes about it.
 
     Args:
         source: What is traced.

@@ -93,7 +93,7 @@ class Plan:
         samples: Representative data, an array per input; `None` where none are needed.
         twin: Whether only the operations matter, and not their numbers: nothing is calibrated.
         warning: What the caller is to be warned of, or `None`.
-        notes: What there is to say of the file.
+        notes: Notes about the file.
     """
 
     request: Request
@@ -226,7 +226,7 @@ def _check_aware(request: Request):
 
 
 def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
-    """Return representative data as arrays or `None`, and what there is to say of it."""
+    """Return representative data as arrays or `None`, and notes about it."""
     format = request.format
     if data is None:
         if wanted and not twin:

@@ -22,6 +22,8 @@ def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel, data: tfkd.Data)
     tfkd.quantize_aware(model, ["head"])  # type: ignore[call-arg]
     tfkd.quantize_aware(model, preserve="zeros")  # type: ignore[arg-type]
     tfkd.prune_channels(model, 0.5, scope="everything")  # type: ignore[arg-type]
+    tfkd.prune_channels(model, 0.5, metric="layers")  # type: ignore[arg-type]
+    tfkd.prune_channels(model, 0.5, of="macs")  # type: ignore[call-arg]
     to_tflite(model, "int7")  # type: ignore[arg-type]
     to_tflite(model, "int8", recurrent="rolled")  # type: ignore[arg-type]
     verify(file, model)  # type: ignore[call-arg]

@@ -13,7 +13,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 from tfkd.escaping import in_lines
 from tfkd.loading import file_check
 from tfkd.model import binding, graph
@@ -24,7 +24,7 @@ _NUMBERED = re.compile(r"^(?P<base>.*?)_?(?P<number>\d*)$", re.DOTALL)
 _DEFAULT = "serving_default"
 
 
-def opened(path, what: str, key: str | None = None, choose: str = "give signature= one of them"):
+def opened(path, what: str, key: str | None = None, choose: str = ""):
     """Load a SavedModel, checked before, for one of its signatures.
 
     Args:
@@ -32,6 +32,7 @@ def opened(path, what: str, key: str | None = None, choose: str = "give signatur
         what: What to call it in a message.
         key: Of the signature. Defaults to `serving_default`, or the only one there is.
         choose: What to do where there are several others, for a message.
+            Defaults to giving `signature` one of them.
 
     Returns:
         What TensorFlow loaded, which keeps the signature's variables alive, the signature, and
@@ -55,6 +56,7 @@ def opened(path, what: str, key: str | None = None, choose: str = "give signatur
     if key is None:
         key = known[0] if len(known) == 1 else _DEFAULT
     if key not in known:
+        choose = choose or f"give {argument('signature')} one of them"
         raise InputError(
             f"{name!r} has no signature {key!r}; "
             + (

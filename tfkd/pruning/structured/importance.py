@@ -35,8 +35,8 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
         seed: For `"random"`.
 
     Returns:
-        A score for each of `found.groups`, in their order; `inf` for groups that the criterion
-        says nothing of, which then stay.
+        A score for each of `found.groups`, in their order; `inf` for groups without a
+        score, which stay.
 
     Raises:
         InputError: for an unknown criterion, missing data, or a model without batch normalization.
