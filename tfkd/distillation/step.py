@@ -5,6 +5,7 @@ data ─► answers of the teacher, outputs of the student ─► objective ─�
 
 from __future__ import annotations
 
+import concurrent.futures
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -248,7 +249,7 @@ class Step:
         if any(one is not None for one in losses_):
             loss = losses_ if several else losses_[0]
         super().compile(loss=loss, **kwargs)
-        untracked.metrics = measured
+        untracked.metrics, untracked.has_built_metrics = measured, not any(measured)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile a loaded distiller as it was compiled before it was saved."""
@@ -757,7 +758,34 @@ class Step:
     def _logs(self, x, batch, y_pred):
         if batch.labels is None:
             return {name: tracker.result() for name, tracker in self._trackers.items()}
-        return self.compute_metrics(x, *self._objective().metric_terms(batch, y_pred))
+        terms = self._objective().metric_terms(batch, y_pred)
+        self._build_metrics(*terms)
+        return self.compute_metrics(x, *terms)
+
+    def _build_metrics(self, y, y_pred, weight):
+        """Make the metrics' variables; made in a trace, they would have TensorFlow repeat it."""
+        if (
+            self._untracked.has_built_metrics
+            or tf.executing_eagerly()
+            or tf.distribute.has_strategy()
+        ):
+            return
+        self._untracked.has_built_metrics = True
+
+        def build():
+            zeros = keras.tree.map_structure(_zeros_like, (y, y_pred, weight))
+            self.compute_metrics(None, *zeros)
+
+        def reset():
+            for metric in self.metrics:
+                if metric.name not in self._trackers:
+                    metric.reset_state()
+
+        # A trace ends at its thread. Unlike in `tf.init_scope`, variables are nobody's there.
+        with concurrent.futures.ThreadPoolExecutor(1) as outside:
+            # What a metric raises of zeros is lost: the step itself is where it raises.
+            outside.submit(build).exception()
+            outside.submit(reset).result()
 
     def _track(self, x, **values):
         batch = tf.shape(next(graph.leaves(x)))[0]
@@ -802,9 +830,17 @@ class _Untracked:
     hides = False  # the losses that evaluate doesn't report
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
+    has_built_metrics = False
 
     def __init__(self):
         self.scores = Scores()
+
+
+def _zeros_like(value):
+    """Return zeros of a traced tensor's shape and dtype, two along a free axis."""
+    if value is None:
+        return None
+    return tf.zeros([2 if size is None else size for size in value.shape], value.dtype)
 
 
 _FIT_ARGUMENTS = (

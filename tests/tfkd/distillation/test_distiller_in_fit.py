@@ -293,13 +293,28 @@ def test_nothing_is_retraced_per_step(batch, package):
                 traces.append(1)
             return inputs
 
+    def no_zeros(y_true, y_pred):
+        tf.debugging.assert_none_equal(y_pred, 0.0)
+        return y_pred[:, 0]
+
     student = package.Sequential([package.Input((4,)), Counted(), package.layers.Dense(3)])
-    distiller = compiled(student, dense(keras), package)
+    distiller = Distiller(student, dense(keras))
+    metrics = ["accuracy", no_zeros, package.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), metrics=metrics)
     traces.clear()
-    distiller.fit(x, y, batch_size=8, epochs=1, verbose=0)
-    assert len(traces) == 1  # and not twice for the optimizer's variables
-    distiller.fit(x, y, batch_size=8, epochs=3, verbose=0)
+    first = distiller.fit(x, y, batch_size=8, epochs=1, verbose=0).history
+    assert len(traces) == 1  # and not twice for the variables of the optimizer and the metrics
+    later = distiller.fit(x, y, batch_size=8, epochs=3, verbose=0).history
     assert len(traces) == 1
+    ranked = predicted(student, x).argsort(-1)
+    top2 = (ranked[:, 1:] == y[:, None]).any(-1).mean()
+    for value in (*first["top2"], *later["top2"]):
+        assert value == pytest.approx(top2)
+    assert first["accuracy"] == pytest.approx([(ranked[:, -1] == y).mean()])
+    assert first["no_zeros"] == pytest.approx([predicted(student, x)[:, 0].mean()], abs=1e-6)
+    distiller.compile("sgd", crossentropy(package), metrics=["accuracy"])
+    distiller.evaluate(x, y, batch_size=8, verbose=0)
+    assert len(traces) == 2
 
 
 @pytest.mark.parametrize("half", ["student", "teacher", "both"])
