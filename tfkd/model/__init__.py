@@ -8,6 +8,6 @@ feature_extractor.py   what named layers give, in one forward pass
 fingerprint.py         what tells one thing from another (`code.py`, `layers.py`, `examples.py`)
 task.py                what outputs and labels are about
 metrics.py             what outputs are worth against labels
-reports.py             what is told of a model that tfkd made, kept beside it
+reports.py             what tfkd reports of a model that it made, kept beside it
 cost.py                parameters, multiply-accumulates and bytes
 """
