@@ -80,6 +80,12 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
     _pairs.update(dict.fromkeys(classes.values(), pair))
 
 
+def pair_of(layer_class: type) -> tuple[type, ...]:
+    """Return a class and the one that stands for it in the other Keras, where that is known."""
+    pair = _pairs.get(layer_class)
+    return (layer_class,) if pair is None else tuple(pair.classes.values())
+
+
 def registered(layer) -> Pair | None:
     """Return the pair that the layer's own class is registered in."""
     return _pairs.get(type(layer))
