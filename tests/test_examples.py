@@ -29,3 +29,10 @@ def test_prune_and_distil(tmp_path, capsys):
     assert found.reached and found.final.macs < 0.25 * found.original.macs
     assert "one shot" in capsys.readouterr().out
     assert {"student.keras", "spiral.svg"} <= {p.name for p in (tmp_path / "here").iterdir()}
+
+
+def test_own_layers(capsys):
+    small, lost, file, steps = load("own_layers").main()
+    assert small.get_layer("own").units == 16 and lost < 1e-5
+    assert file.integer_only and steps <= 1.001
+    assert "32 units, 16 left" in capsys.readouterr().out

@@ -1,12 +1,49 @@
 """Uses of the public names that a type checker must pass. Checked by mypy, never run."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import tfkd
+import tfkd.pruning
+import tfkd.quantization
 from tfkd.export import TFLiteModel, benchmark, micro_bundle, to_tflite, verify
+
+
+class Projection:
+    """Stands for a layer class of a user's own."""
+
+    kernel: Any
+
+
+def follow(
+    channels: tfkd.pruning.Channels, call: tfkd.pruning.Call, inputs: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Follow the channels through a layer."""
+    if len(call.outputs[0].shape) > 2:
+        raise tfkd.pruning.NotPrunable("it has steps")
+    units = channels.counted(call.layer, "units")
+    channels.slices(call.layer.kernel, 0, channels.of_input(call))
+    return channels.as_output(call, units)
+
+
+def round_it(
+    net: tfkd.quantization.Rewriter, layer: Any, *values: tfkd.quantization.Value
+) -> tfkd.quantization.Value:
+    """Round a layer."""
+    return tfkd.quantization.Value(net.rounded(values[0]), layer.name, "linear")
+
+
+def register_rules(small: Any) -> list[str]:
+    """Register rules of one's own, and read what was not pruned."""
+    tfkd.pruning.register(Projection, follow)
+    tfkd.quantization.register(Projection, round_it, replace=True)
+    rule: tfkd.quantization.QuantizationRule = round_it
+    other: tfkd.pruning.PruningRule = follow
+    print(rule, other)
+    return sorted(tfkd.pruning.describe(small).not_pruned)
 
 
 def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> pathlib.Path:

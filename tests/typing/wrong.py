@@ -9,6 +9,8 @@ import numpy as np
 
 import tfkd
 import tfkd.export
+import tfkd.pruning
+import tfkd.quantization
 from tfkd.export import TFLiteModel, benchmark, to_tflite, verify
 
 
@@ -36,3 +38,10 @@ def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel, data: tfkd.Data)
     tfkd.losses.DKD(weight=2.0)  # type: ignore[call-arg]
     steps: str = verify(file, model, x).mean_abs_diff  # type: ignore[assignment]
     print(steps)
+    tfkd.pruning.register(int, follow_two, overwrite=True)  # type: ignore[arg-type, call-arg]
+    tfkd.quantization.register("Dense", follow_two)  # type: ignore[arg-type]
+    tfkd.pruning.describe(model).pruned  # type: ignore[attr-defined]  # noqa: B018
+
+
+def follow_two(channels: tfkd.pruning.Channels, call: int) -> None:
+    """Take too little, and return nothing."""

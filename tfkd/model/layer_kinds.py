@@ -30,6 +30,8 @@ _HARMLESS = frozenset({
     "build_from_config", "compute_output_shape", "compute_output_spec", "from_config",
     "get_build_config", "get_config", "load_own_variables", "save_own_variables",
 })  # fmt: skip
+# tf_keras's layers around TensorFlow's functions, which set `call` in each of them.
+_SETS_CALL = frozenset({"TFOpLambda", "ClassMethod"})
 # Of Python's own methods, those that decide what a call, or an attribute, is.
 _DECISIVE = frozenset({"__call__", "__getattribute__", "__getattr__"})
 
@@ -63,6 +65,8 @@ def class_of(
         class before it overrides what it computes with.
     """
     own = {"call"} & set(getattr(layer, "__dict__", ()))
+    if own and any(kind.__name__ in _SETS_CALL for kind in type(layer).__mro__):
+        own = set()
     for kind in type(layer).__mro__:
         if is_known(kind):
             return None if own and not own.isdisjoint(_names_in(kind)) else kind

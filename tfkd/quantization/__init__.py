@@ -2,6 +2,7 @@
 
 aware.py                 `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
 table.py                 THE table: how each layer class is rounded or rewritten
+registry.py              `register`: rules of the user's own
 rewriting.py             builds the model that is trained, a rule per call
 rules/                   the rules
 quantizers.py            quantizers and configurations on tfmot's extension points

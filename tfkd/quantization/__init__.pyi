@@ -6,6 +6,10 @@ from .aware import calibrate as calibrate
 from .aware import describe as describe
 from .aware import quantize_aware as quantize_aware
 from .aware import strip_quantization as strip_quantization
+from .registry import QuantizationRule as QuantizationRule
+from .registry import register as register
 from .report import LayerReport as LayerReport
 from .report import QuantizationReport as QuantizationReport
+from .rewriting import Rewriter as Rewriter
+from .rewriting import Value as Value
 from .tfmot_scheme import Scheme as Scheme

@@ -13,9 +13,9 @@ from tfkd import translation
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends, graph, reports
 from tfkd.model.layer_kinds import QUANTIZING, kind_of
-from tfkd.quantization import table
+from tfkd.quantization import registry
 from tfkd.quantization.report import QuantizationReport
-from tfkd.quantization.rewriting import Lowering
+from tfkd.quantization.rewriting import Rewriter
 
 if TYPE_CHECKING:
     import tf_keras
@@ -74,20 +74,20 @@ def quantize_aware(
     if preserve not in (None, "sparsity", "clusters"):
         raise InputError(f"preserve must be 'sparsity', 'clusters' or None, got {preserve!r}.")
     other = translation.other_precision(model)
-    lowering, _ = _lowering(model, skip, per_layer, preserve)
+    rewriter, _ = _rewriter(model, skip, per_layer, preserve)
     if other:
         warnings.warn(other, stacklevel=2)
-    quantized = lowering.run()
+    quantized = rewriter.run()
     for wrapper in quantized.layers:
         for weight, quantizer, variables in getattr(wrapper, "_weight_vars", ()):
-            if isinstance(quantizer, lowering.parts.WeightRounding):
+            if isinstance(quantizer, rewriter.parts.WeightRounding):
                 quantizer.fix(weight, variables)
     for layer in quantized.layers:
         if freeze_batch_norm and kind_of(layer) == "BatchNormalization":
             layer.trainable = False
     quantized._trainable = model.trainable  # of the model alone; its layers have their own
-    order = [layer.name for _, layer in lowering.source.layers]
-    reports.keep(quantized, QuantizationReport(tuple(lowering.report[name] for name in order)))
+    order = [layer.name for _, layer in rewriter.source.layers]
+    reports.keep(quantized, QuantizationReport(tuple(rewriter.report[name] for name in order)))
     return quantized
 
 
@@ -180,8 +180,8 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """
     from tfkd.quantization import quantizers
 
-    lowering, names = _lowering(model, (), None, None, everything=True)
-    lowering.run()
+    rewriter, names = _rewriter(model, (), None, None, everything=True)
+    rewriter.run()
     held, floats = {}, {}
     for layer in qat.layers:
         # The layer that makes an output has its name, which the layer with the weights keeps.
@@ -191,7 +191,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             inner = layer.layer if _is_wrapper(layer) else layer
             held[inner.name] = _all_weights(layer)
     missing, weights = [], {}
-    for name, origin in lowering.origins.items():
+    for name, origin in rewriter.origins.items():
         if name in floats:
             weights[name] = floats[name]
             continue
@@ -306,8 +306,8 @@ def unwrapped(wrapper, rounded: bool = False):
     return copy
 
 
-def _lowering(model, skip, per_layer, preserve, everything=False):
-    """Return the `Lowering` of a model, and its layers' names by the ids of `model`'s layers."""
+def _rewriter(model, skip, per_layer, preserve, everything=False):
+    """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers."""
     from tfkd.quantization import quantizers
 
     translated, names_of = translation.counterparts(model, float32=True)
@@ -328,13 +328,13 @@ def _lowering(model, skip, per_layer, preserve, everything=False):
             )
         configs.update(dict.fromkeys(graph.matching(names, [pattern], "per_layer"), config))
     if everything:
-        skipped = [la.name for _, la in source.layers if table.rule_of(la) is None]
-    lowering = Lowering(
+        skipped = [la.name for _, la in source.layers if registry.rule_of(la) is None]
+    rewriter = Rewriter(
         source,
-        table.rule_of,
+        registry.rule_of,
         skip=skipped,
         configs=configs,
         preserve=preserve,
         wrap=quantizers.QuantizeWrapperV2,
     )
-    return lowering, names_of
+    return rewriter, names_of

@@ -96,14 +96,14 @@ class Rule:
 
     Attributes:
         how: In words, for the documentation.
-        lower: `(lowering, layer, *values) → Value or list of Values`.
+        apply: `(rewriter, layer, *values) → Value or list of Values`.
     """
 
     how: str
-    lower: Callable
+    apply: Callable
 
 
-class Lowering:
+class Rewriter:
     """One rewriting of one model; rules build with it.
 
     Args:

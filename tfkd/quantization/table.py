@@ -78,11 +78,11 @@ RULES: dict[str, Rule] = {
     "ReLU": Rule("fused into the operation before it", activations.relu_layer),
     "LeakyReLU": Rule(
         "output rounded",
-        lambda low, layer, x: activations.leaky(float(layer.alpha))(low, layer.name, x),
+        lambda net, layer, x: activations.leaky(float(layer.alpha))(net, layer.name, x),
     ),
     "ELU": Rule(
         "rewritten with exp; the converter keeps ELU in float",
-        lambda low, layer, x: activations.elu(low, layer.name, x, alpha=float(layer.alpha)),
+        lambda net, layer, x: activations.elu(net, layer.name, x, alpha=float(layer.alpha)),
     ),
     "Softmax": Rule("output in [0, 1) by 1/256", activations.softmax_layer),
     "UpSampling2D": Rule("moves values", moves.upsampling),
@@ -120,9 +120,9 @@ def rule_of(layer) -> Callable | None:
     """Return the function for a tf_keras layer or operation, or `None` if the table has no rule."""
     if operations.is_operation(layer):
         rule = OPERATIONS.get(operations.name_of(layer))
-        return rule and rule.lower
+        return rule and rule.apply
     rule = RULES.get(kind_of(layer) or "")
-    return rule and rule.lower
+    return rule and rule.apply
 
 
 def markdown() -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from tfkd.model import backends, graph
-from tfkd.quantization import quantizers, table
-from tfkd.quantization.rewriting import Lowering
+from tfkd.quantization import quantizers, registry
+from tfkd.quantization.rewriting import Rewriter
 
 _tfmot = backends.tfmot()
 
@@ -49,20 +49,20 @@ class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
             for name, held in layer_quantize_map.items()
             if held.get("quantize_config") is not None
         }
-        lowering = Lowering(
+        rewriter = Rewriter(
             source,
-            table.rule_of,
+            registry.rule_of,
             skip=[name for name in names if name not in layer_quantize_map],
             configs=configs,
             wrap=quantizers.QuantizeWrapperV2,
         )
-        return lowering.run(), {}  # wrapped already, which tfmot accepts
+        return rewriter.run(), {}  # wrapped already, which tfmot accepts
 
 
 class _Registry(quantize_registry.QuantizeRegistry):
     def supports(self, layer):
         """Tell whether the table has the layer's class."""
-        return table.rule_of(layer) is not None
+        return registry.rule_of(layer) is not None
 
     def get_quantize_config(self, layer):
         """Return nothing to do: the layout transform has said everything."""

@@ -12,13 +12,14 @@
 
 from tfkd.translation.activations import custom_objects
 from tfkd.translation.model import aliases, counterparts, other_precision, translate
-from tfkd.translation.registry import register
+from tfkd.translation.registry import pair_of, register
 
 __all__ = [
     "aliases",
     "counterparts",
     "custom_objects",
     "other_precision",
+    "pair_of",
     "register",
     "translate",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 from tfkd.errors import InputError, argument
 from tfkd.model import backends
@@ -26,7 +28,15 @@ class Pair:
 _pairs: dict[type, Pair] = {}
 
 
-def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, overwrite=False):
+def register(
+    keras_class: type,
+    tf_keras_class: type,
+    to_tf_keras: Callable[[Any], Any] | None = None,
+    to_keras: Callable[[Any], Any] | None = None,
+    *,
+    replace: bool = False,
+    overwrite: bool | None = None,
+) -> None:
     """Tell `translate` how to carry a custom layer.
 
     Choose it when a model uses a layer class of your own: write the class for the other
@@ -39,12 +49,12 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
         to_tf_keras: Function from a layer of `keras_class` to a new, unbuilt layer of
             `tf_keras_class`. Defaults to `tf_keras_class.from_config(layer.get_config())`.
         to_keras: The same the other way.
-        overwrite: Whether to replace what either class is registered for. Defaults to
-            `False`.
+        replace: Whether to replace what either class is registered for. Defaults to `False`.
+        overwrite: What `replace` was called before.
 
     Raises:
         InputError: if a class is not a layer of the Keras it stands for, or is registered
-            already and `overwrite` is false.
+            already and `replace` is false.
 
     Example:
         >>> import keras, tf_keras
@@ -60,6 +70,13 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
         >>> type(translate(model).layers[-1]).__name__
         'OldDouble'
     """
+    if overwrite is not None:
+        warnings.warn(
+            "overwrite= is replace= now; the old name goes with tfkd 0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        replace = replace or overwrite
     packages = {"keras": backends.keras(), "tf_keras": backends.tf_keras()}
     classes = {"keras": keras_class, "tf_keras": tf_keras_class}
     for flavour, given in classes.items():
@@ -69,7 +86,7 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
                 f"{flavour}_class must be a subclass of {flavour}.layers.Layer, got {given!r}."
             )
     taken = [given.__name__ for given in classes.values() if given in _pairs]
-    if taken and not overwrite:
+    if taken and not replace:
         raise InputError(
             f"{' and '.join(taken)} is registered already; pass {argument('overwrite', True)} to "
             "replace that."
@@ -79,6 +96,12 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
             _pairs.pop(old, None)
     pair = Pair(classes, {"keras": to_keras, "tf_keras": to_tf_keras})
     _pairs.update(dict.fromkeys(classes.values(), pair))
+
+
+def pair_of(layer_class: type) -> tuple[type, ...]:
+    """Return a class and the one that stands for it in the other Keras, where that is known."""
+    pair = _pairs.get(layer_class)
+    return (layer_class,) if pair is None else tuple(pair.classes.values())
 
 
 def registered(layer) -> Pair | None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 
 import tfkd
 from tfkd.model import cost, graph
@@ -103,6 +105,12 @@ def test_every_standard_layer_is_of_its_own_kind(package):
     }.items():
         given = (2,) if name in ("Dense", "LSTM", "GRU", "SimpleRNN") else given
         assert kind_of(getattr(layers, name)(*given)) == name
+
+
+def test_operations_of_tf_keras_are_of_their_own_kinds():
+    x = tf_keras.Input((4,))
+    walked = graph.walk(tf_keras.Model(x, tf.nn.relu(x * 2.0)[:, :2]))
+    assert [call.kind for call in walked.calls] == ["TFOpLambda", "TFOpLambda", "SlicingOpLambda"]
 
 
 def _model(package, layer):

@@ -241,15 +241,23 @@ def test_custom_layers_by_class_and_by_functions(rng):
     assert_same(model, old, given)
     assert_same(model, back, given)
 
-    with pytest.raises(InputError, match="Scaled is registered already; pass overwrite=True"):
+    with pytest.raises(InputError, match="Scaled is registered already; pass replace=True"):
         register(Scaled, Halved)
     register(
         Scaled,
         Halved,
         to_tf_keras=lambda layer: Halved(layer.by),
         to_keras=lambda layer: Scaled(layer.by),
-        overwrite=True,
+        replace=True,
     )
+    with pytest.warns(DeprecationWarning, match="overwrite= is replace= now"):
+        register(
+            Scaled,
+            Halved,
+            lambda layer: Halved(layer.by),
+            lambda layer: Scaled(layer.by),
+            overwrite=True,
+        )
     old = translate(model)
     assert (kinds(old), old.layers[-1].name) == (["Halved"], "mine")
     assert_same(model, translate(old, to="keras"), given)

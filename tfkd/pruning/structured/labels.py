@@ -124,10 +124,6 @@ class Channels:
             own[name] = self.new(getattr(layer, name) if count is None else count)
         return own[name]
 
-    def __len__(self) -> int:
-        """Return how many labels there are."""
-        return len(self._parents)
-
     def of_layer(self, layer) -> list[np.ndarray]:
         """Return what an earlier call of a layer, or half a rule, said of it."""
         axes = [self.axes.get(id(weight), {}) for weight in getattr(layer, "weights", ())]

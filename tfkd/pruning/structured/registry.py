@@ -12,7 +12,7 @@ from tfkd.model import backends
 from tfkd.model.graph import Call as Call
 from tfkd.model.layer_kinds import class_of, is_of_library
 from tfkd.pruning.structured import rules
-from tfkd.pruning.structured.labels import Channels, NotPrunable
+from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable
 
 
 class PruningRule(Protocol):
@@ -136,8 +136,14 @@ def follow(
             f"{len(call.outputs)} outputs; return a list with an array for each."
         )
     for labels, tensor in zip(made, call.outputs, strict=True):
-        _check_labels(who, labels, tensor.shape, channels)
+        _check_labels(who, labels, tensor.shape)
     _check_counts(who, layer, channels)
+    known = {KEPT}.union(*map(np.ravel, [*inputs, *channels.of_layer(layer)]))
+    if not known.issuperset(np.concatenate([*map(np.ravel, made)])):
+        raise InputError(
+            f"{who} returned labels that neither its inputs have nor, by channels.slices, its "
+            "weights: nothing of the layer would go with these channels."
+        )
     missing = [
         f"{weight.name!r} of shape {tuple(weight.shape)}"
         for weight in layer.weights
@@ -151,7 +157,7 @@ def follow(
     return [np.asarray(labels) for labels in made]
 
 
-def _check_labels(who: str, labels: Any, shape: tuple, channels: Channels) -> None:
+def _check_labels(who: str, labels: Any, shape: tuple[int | None, ...]) -> None:
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         what = f"dtype {labels.dtype}" if isinstance(labels, np.ndarray) else repr(labels)
         raise InputError(
@@ -166,11 +172,6 @@ def _check_labels(who: str, labels: Any, shape: tuple, channels: Channels) -> No
             f"{who} returned labels of shape {labels.shape} for an output of shape {shape}: they "
             "have an axis for each but the batch, of its size or of size 1; "
             "channels.as_output(call, labels) makes them from flat labels."
-        )
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(channels):
-        raise InputError(
-            f"{who} returned labels that no channel has; take those of its inputs, "
-            "channels.new(count) or channels.counted(layer, name)."
         )
 
 

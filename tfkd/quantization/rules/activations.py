@@ -9,14 +9,14 @@ from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
 from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
 
-def activation(low, function, value, name) -> Value:
+def activation(net, function, value, name) -> Value:
     """Apply an activation function as an operation of its own, or fused where that works."""
     kind = _function_name(function)
     if kind not in ACTIVATIONS:
         raise UnsupportedError(
             f"the activation {kind!r} has no rule; the table has {', '.join(sorted(ACTIVATIONS))}"
         )
-    return ACTIVATIONS[kind].lower(low, name, value)
+    return ACTIVATIONS[kind].apply(net, name, value)
 
 
 def _function_name(function) -> str:
@@ -25,77 +25,77 @@ def _function_name(function) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
-def _swish(low, name, value):
-    gate = function("sigmoid", UNIT)(low, f"{name}_gate", value)
-    return pair(low, "Multiply", f"{name}_swish", value, gate)
+def _swish(net, name, value):
+    gate = function("sigmoid", UNIT)(net, f"{name}_gate", value)
+    return pair(net, "Multiply", f"{name}_swish", value, gate)
 
 
-def _hard_silu(low, name, value):
-    return function(low.parts.hard_silu)(low, name, value)
+def _hard_silu(net, name, value):
+    return function(net.parts.hard_silu)(net, name, value)
 
 
-def _hard_sigmoid(low, name, value):
+def _hard_sigmoid(net, name, value):
     """relu6(x + 3) / 6."""
-    shifted = affine(low, value, 1.0, 3.0, key=f"{name}_shift")
-    return affine(low, relu(low, f"{name}_clip", shifted, 6.0), 1 / 6, 0.0, key=f"{name}_scale")
+    shifted = affine(net, value, 1.0, 3.0, key=f"{name}_shift")
+    return affine(net, relu(net, f"{name}_clip", shifted, 6.0), 1 / 6, 0.0, key=f"{name}_scale")
 
 
-def elu(low, name, value, alpha=1.0, scale=1.0):
+def elu(net, name, value, alpha=1.0, scale=1.0):
     """relu(x) + alpha (exp(-relu(-x)) - 1): the converter keeps its ELU in float."""
     positive = relu(
-        low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value))
+        net, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=net.rounded(value))
     )
-    minus = affine(low, value, -1.0, 0.0, key=f"{name}_minus")
-    depth = affine(low, relu(low, f"{name}_negative", minus), -1.0, 0.0, key=f"{name}_depth")
-    power = function("exponential")(low, f"{name}_exp", depth)
-    scaled = affine(low, power, alpha * scale, 0.0, key=f"{name}_alpha")
-    tail = affine(low, scaled, 1.0, -alpha * scale, key=f"{name}_tail")
-    head = positive if scale == 1.0 else affine(low, positive, scale, 0.0, key=f"{name}_head")
-    return pair(low, "Add", f"{name}_elu", head, tail)
+    minus = affine(net, value, -1.0, 0.0, key=f"{name}_minus")
+    depth = affine(net, relu(net, f"{name}_negative", minus), -1.0, 0.0, key=f"{name}_depth")
+    power = function("exponential")(net, f"{name}_exp", depth)
+    scaled = affine(net, power, alpha * scale, 0.0, key=f"{name}_alpha")
+    tail = affine(net, scaled, 1.0, -alpha * scale, key=f"{name}_tail")
+    head = positive if scale == 1.0 else affine(net, positive, scale, 0.0, key=f"{name}_head")
+    return pair(net, "Add", f"{name}_elu", head, tail)
 
 
-def _selu(low, name, value):
+def _selu(net, name, value):
     # Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
-    return elu(low, name, value, alpha=1.6732632423543772, scale=1.0507009873554805)
+    return elu(net, name, value, alpha=1.6732632423543772, scale=1.0507009873554805)
 
 
-def _softplus(low, name, value):
+def _softplus(net, name, value):
     """relu(x) + log(1 + exp(-|x|)): exp(x) itself has no range that eight bits hold."""
     positive = relu(
-        low, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=low.rounded(value))
+        net, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=net.rounded(value))
     )
-    twice = affine(low, positive, 2.0, 0.0, key=f"{name}_twice")
-    minus = pair(low, "Subtract", f"{name}_minus", value, twice)
-    power = function("exponential")(low, f"{name}_exp", minus)
-    above = affine(low, power, 1.0, 1.0, key=f"{name}_above")
-    rest = function(low.parts.logarithm)(low, f"{name}_log", above)
-    return pair(low, "Add", f"{name}_softplus", positive, rest)
+    twice = affine(net, positive, 2.0, 0.0, key=f"{name}_twice")
+    minus = pair(net, "Subtract", f"{name}_minus", value, twice)
+    power = function("exponential")(net, f"{name}_exp", minus)
+    above = affine(net, power, 1.0, 1.0, key=f"{name}_above")
+    rest = function(net.parts.logarithm)(net, f"{name}_log", above)
+    return pair(net, "Add", f"{name}_softplus", positive, rest)
 
 
-def _mish(low, name, value):
-    low.rounded(value)
-    gate = function("tanh", SYMMETRIC_UNIT)(low, f"{name}_gate", _softplus(low, name, value))
-    return pair(low, "Multiply", f"{name}_mish", value, gate)
+def _mish(net, name, value):
+    net.rounded(value)
+    gate = function("tanh", SYMMETRIC_UNIT)(net, f"{name}_gate", _softplus(net, name, value))
+    return pair(net, "Multiply", f"{name}_mish", value, gate)
 
 
 def leaky(slope):
     """Leaky ReLU with a slope."""
 
-    def lower(low, name, value):
-        made = low.made(
-            f"leaky {name}", lambda: low.layers.LeakyReLU(slope, name=low.name(f"{name}_leaky"))
+    def apply(net, name, value):
+        made = net.made(
+            f"leaky {name}", lambda: net.layers.LeakyReLU(slope, name=net.name(f"{name}_leaky"))
         )
-        return Value(made(low.rounded(value)), name)
+        return Value(made(net.rounded(value)), name)
 
-    return lower
+    return apply
 
 
-def activation_layer(low, layer, x):
+def activation_layer(net, layer, x):
     """An activation as a layer of its own."""
-    return activation(low, layer.activation, x, layer.name)
+    return activation(net, layer.activation, x, layer.name)
 
 
-def relu_layer(low, layer, x):
+def relu_layer(net, layer, x):
     """ReLU with its settings."""
     limit = None if layer.max_value is None else float(layer.max_value)
     if float(layer.threshold):
@@ -103,24 +103,24 @@ def relu_layer(low, layer, x):
     if float(layer.negative_slope):
         if limit is not None:
             raise UnsupportedError("ReLU with both a slope and a maximum has no int8 kernel")
-        return leaky(float(layer.negative_slope))(low, layer.name, x)
+        return leaky(float(layer.negative_slope))(net, layer.name, x)
     if limit in (None, 6.0):
-        return relu(low, layer.name, x, limit)
+        return relu(net, layer.name, x, limit)
     # There is no kernel for another limit, but the rounding's range clips just as well.
-    return dataclasses.replace(relu(low, layer.name, x), fixed=(0.0, limit))
+    return dataclasses.replace(relu(net, layer.name, x), fixed=(0.0, limit))
 
 
-def softmax_layer(low, layer, x):
+def softmax_layer(net, layer, x):
     """Softmax over the last axis."""
     if layer.axis not in (-1, len(x.tensor.shape) - 1):
         raise UnsupportedError("softmax over another axis than the last has no int8 kernel")
-    return function("softmax", UNIT)(low, layer.name, x)
+    return function("softmax", UNIT)(net, layer.name, x)
 
 
 ACTIVATIONS: dict[str, Rule] = {
-    "linear": Rule("nothing", lambda low, name, value: hand_on(low, value)),
+    "linear": Rule("nothing", lambda net, name, value: hand_on(net, value)),
     "relu": Rule("fused into the operation before it", relu),
-    "relu6": Rule("fused into the operation before it", lambda low, n, v: relu(low, n, v, 6.0)),
+    "relu6": Rule("fused into the operation before it", lambda net, n, v: relu(net, n, v, 6.0)),
     "sigmoid": Rule("output in [0, 1) by 1/256", function("sigmoid", UNIT)),
     "tanh": Rule("output in [-1, 1) by 1/128", function("tanh", SYMMETRIC_UNIT)),
     "softmax": Rule("output in [0, 1) by 1/256", function("softmax", UNIT)),

@@ -12,27 +12,27 @@ from tfkd.quantization.rules.primitives import check_channels_last
 def kernel(attribute, channels):
     """A layer with one kernel, of which the axes `channels` have a scale per index."""
 
-    def lower(low, layer, x):
+    def apply(net, layer, x):
         check_channels_last(layer)
-        wrapped = low.weighted(lambda: low.copy(activation="linear"), [(attribute, channels, None)])
-        low.note("int8", f"{attribute} per channel")
-        value = Value(wrapped(low.rounded(x)), layer.name, "linear")
-        return activation(low, layer.activation, value, layer.name)
+        wrapped = net.weighted(lambda: net.copy(activation="linear"), [(attribute, channels, None)])
+        net.note("int8", f"{attribute} per channel")
+        value = Value(wrapped(net.rounded(x)), layer.name, "linear")
+        return activation(net, layer.activation, value, layer.name)
 
-    return lower
+    return apply
 
 
-def separable(low, layer, x):
+def separable(net, layer, x):
     """Two convolutions, since the file rounds between them."""
     check_channels_last(layer)
     one_d = kind_of(layer) == "SeparableConv1D"
-    layers = low.layers
+    layers = net.layers
     shared = {"data_format": layer.data_format, "activation": "linear"}
     depthwise_kernel, *rest = layer.get_weights()
     axes = (1, 2) if one_d else (2, 3)
 
     def depthwise():
-        made = low.copy(
+        made = net.copy(
             layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
             f"{layer.name}_depthwise",
             kernel_size=layer.kernel_size,
@@ -50,7 +50,7 @@ def separable(low, layer, x):
         return made
 
     def pointwise():
-        made = low.copy(
+        made = net.copy(
             layers.Conv1D if one_d else layers.Conv2D,
             f"{layer.name}_pointwise",
             filters=layer.filters,
@@ -68,46 +68,46 @@ def separable(low, layer, x):
         made.set_weights(rest)
         return made
 
-    first = low.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise")
-    middle = Value(first(low.rounded(x)), f"{layer.name}_depthwise", "linear")
-    second = low.weighted(pointwise, [("kernel", (-1,), None)], "pointwise")
-    low.keep_weights([_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two])
-    low.note("rewritten", "as a depthwise and a pointwise convolution, each rounded")
-    value = Value(second(low.rounded(middle)), layer.name, "linear")
-    return activation(low, layer.activation, value, layer.name)
+    first = net.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise")
+    middle = Value(first(net.rounded(x)), f"{layer.name}_depthwise", "linear")
+    second = net.weighted(pointwise, [("kernel", (-1,), None)], "pointwise")
+    net.keep_weights([_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two])
+    net.note("rewritten", "as a depthwise and a pointwise convolution, each rounded")
+    value = Value(second(net.rounded(middle)), layer.name, "linear")
+    return activation(net, layer.activation, value, layer.name)
 
 
 def _inner_name(wrapper):
     return getattr(wrapper, "layer", wrapper).name
 
 
-def embedding(low, layer, x):
+def embedding(net, layer, x):
     """Rows of a table: what is looked up is on its grid already."""
     if layer.mask_zero:
         raise UnsupportedError(
             "mask_zero=True: int8 files carry no masks; pad to a fixed length and set it False"
         )
-    if x.tensor.dtype.is_floating and not _are_tokens(low):
+    if x.tensor.dtype.is_floating and not _are_tokens(net):
         raise UnsupportedError(
             "looks up floating-point values that are computed, or that other layers read too; "
             "give it an Input(dtype='int32') of its own"
         )
-    wrapped = low.weighted(low.copy, [("embeddings", (), None)])
-    low.note("int8", "embeddings per tensor")
+    wrapped = net.weighted(net.copy, [("embeddings", (), None)])
+    net.note("int8", "embeddings per tensor")
     tensor = wrapped(x.tensor)
     return Value(tensor, layer.name, rounded=tensor)
 
 
-def _are_tokens(low) -> bool:
+def _are_tokens(net) -> bool:
     """Tell whether the current call reads an input that nothing but embeddings reads."""
-    (tensor,) = low.call.inputs
-    readers = [call.layer for call in low.source.consumers(tensor)]
-    return tensor in low.source.input_list and all(
+    (tensor,) = net.call.inputs
+    readers = [call.layer for call in net.source.consumers(tensor)]
+    return tensor in net.source.input_list and all(
         kind_of(layer) == "Embedding" for layer in readers
     )
 
 
-def time_distributed(low, layer, x):
+def time_distributed(net, layer, x):
     """A dense layer over the last axis needs no loop over time."""
     inner = layer.layer
     if kind_of(inner) != "Dense":
@@ -116,21 +116,21 @@ def time_distributed(low, layer, x):
         )
 
     def dense():
-        made = remade(inner, name=low.name(layer.name), activation="linear")
+        made = remade(inner, name=net.name(layer.name), activation="linear")
         made.trainable = layer.trainable and inner.trainable
         made.build(layer.get_input_shape_at(0))
         made.set_weights(inner.get_weights())
-        low.keep_weights([made.name], lambda weights: weights)
+        net.keep_weights([made.name], lambda weights: weights)
         return made
 
-    wrapped = low.weighted(dense, [("kernel", (1,), None)])
-    low.note("rewritten", "as a dense layer over the last axis, kernel per channel")
-    value = Value(wrapped(low.rounded(x)), layer.name, "linear")
-    return activation(low, inner.activation, value, layer.name)
+    wrapped = net.weighted(dense, [("kernel", (1,), None)])
+    net.note("rewritten", "as a dense layer over the last axis, kernel per channel")
+    value = Value(wrapped(net.rounded(x)), layer.name, "linear")
+    return activation(net, inner.activation, value, layer.name)
 
 
-def prelu(low, layer, x):
+def prelu(net, layer, x):
     """The kernel has one scale for all slopes."""
-    wrapped = low.weighted(low.copy, [("alpha", (), None)])
-    low.note("int8", "alpha per tensor")
-    return Value(wrapped(low.rounded(x)), layer.name)
+    wrapped = net.weighted(net.copy, [("alpha", (), None)])
+    net.note("int8", "alpha per tensor")
+    return Value(wrapped(net.rounded(x)), layer.name)

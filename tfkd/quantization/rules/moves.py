@@ -70,90 +70,90 @@ def is_identity(layer) -> bool:
     return kind_of(layer) in IN_TRAINING
 
 
-def moves(low, layer, x):
+def moves(net, layer, x):
     """Moves numbers: what comes out lies on the grid of what goes in."""
     check_channels_last(layer)
-    low.note("int8", "moves rounded values; no rounding of its own")
-    return low.moved(x, low.plain())
+    net.note("int8", "moves rounded values; no rounding of its own")
+    return net.moved(x, net.plain())
 
 
-def moving_operation(low, layer, *values):
+def moving_operation(net, layer, *values):
     """Slices, splits and the like: every result lies on the grid of what goes in."""
     if len(values) != 1:
         raise UnsupportedError("takes its places or sizes from another tensor; only fixed ones do")
-    low.note("int8", "moves rounded values; no rounding of its own")
-    return [Value(tensor, values[0].name, rounded=tensor) for tensor in low.operated(*values)]
+    net.note("int8", "moves rounded values; no rounding of its own")
+    return [Value(tensor, values[0].name, rounded=tensor) for tensor in net.operated(*values)]
 
 
-def flip(low, layer, x):
+def flip(net, layer, x):
     """A slice of negative strides: the converter gives REVERSE_V2 two scales."""
     rank = len(x.tensor.shape)
-    axes = {axis % rank for axis in np.atleast_1d(low.call.kwargs.get("axis", low.call.args[-1]))}
-    low.note("rewritten", "as a slice of negative strides; moves rounded values")
-    tensor = low.rounded(x)[tuple(slice(None, None, -1 if a in axes else 1) for a in range(rank))]
+    axes = {axis % rank for axis in np.atleast_1d(net.call.kwargs.get("axis", net.call.args[-1]))}
+    net.note("rewritten", "as a slice of negative strides; moves rounded values")
+    tensor = net.rounded(x)[tuple(slice(None, None, -1 if a in axes else 1) for a in range(rank))]
     return Value(tensor, x.name, rounded=tensor)
 
 
-def pools(low, layer, x):
+def pools(net, layer, x):
     """Averages in the scale of its input, as the kernel does."""
     check_channels_last(layer)
-    low.note("int8", "in the scale of its input, as the kernel does")
-    return low.moved(x, low.plain())
+    net.note("int8", "in the scale of its input, as the kernel does")
+    return net.moved(x, net.plain())
 
 
-def global_average(low, layer, x):
+def global_average(net, layer, x):
     """A mean, which has a scale of its own."""
     check_channels_last(layer)
-    return Value(low.plain()(low.rounded(x)), layer.name)
+    return Value(net.plain()(net.rounded(x)), layer.name)
 
 
-def repeats(low, layer, x):
+def repeats(net, layer, x):
     """UpSampling1D and RepeatVector as UpSampling2D: one RESIZE instead of SPLITs or a TILE."""
-    layers, name = low.layers, layer.name
+    layers, name = net.layers, layer.name
     shape = x.tensor.shape
     times = layer.n if kind_of(layer) == "RepeatVector" else layer.size
     rows = 1 if len(shape) == 2 else shape[1]
     if rows is None:
         raise UnsupportedError("has an input of free length; give the Input layer a fixed one")
-    tensor = layers.Reshape((rows, 1, shape[-1]), name=low.name(f"{name}_rows"))(low.rounded(x))
-    tensor = layers.UpSampling2D((times, 1), name=low.name(f"{name}_repeat"))(tensor)
-    tensor = layers.Reshape((rows * times, shape[-1]), name=low.name(name))(tensor)
-    low.note("rewritten", "as UpSampling2D; moves rounded values")
+    tensor = layers.Reshape((rows, 1, shape[-1]), name=net.name(f"{name}_rows"))(net.rounded(x))
+    tensor = layers.UpSampling2D((times, 1), name=net.name(f"{name}_repeat"))(tensor)
+    tensor = layers.Reshape((rows * times, shape[-1]), name=net.name(name))(tensor)
+    net.note("rewritten", "as UpSampling2D; moves rounded values")
     return Value(tensor, name, rounded=tensor)
 
 
-def upsampling(low, layer, x):
+def upsampling(net, layer, x):
     """Repeats or interpolates."""
     check_channels_last(layer)
     if layer.interpolation not in ("nearest", "bilinear"):
         raise UnsupportedError(f"interpolation={layer.interpolation!r} has no int8 kernel")
-    return moves(low, layer, x)
+    return moves(net, layer, x)
 
 
-def only_in_training(low, layer, x):
+def only_in_training(net, layer, x):
     """Does nothing in the file."""
-    low.note("int8", "acts in training only")
-    return low.moved(x, low.plain())
+    net.note("int8", "acts in training only")
+    return net.moved(x, net.plain())
 
 
-def before_rounding(low, layer, x):
+def before_rounding(net, layer, x):
     """Random augmentation at the input: the file's input is what comes out of it."""
-    low.note("int8", "acts in training only")
-    value = hand_on(low, x)
+    net.note("int8", "acts in training only")
+    value = hand_on(net, x)
     if value.rounded is not None:
-        return low.moved(value, low.plain())
+        return net.moved(value, net.plain())
     fixed = BYTES.get(value.tensor.dtype.name, value.fixed)
-    return dataclasses.replace(value, tensor=low.plain()(value.tensor), fixed=fixed)
+    return dataclasses.replace(value, tensor=net.plain()(value.tensor), fixed=fixed)
 
 
-def cast(low, layer, x):
+def cast(net, layer, x):
     """To float, what rounding does with bytes anyway."""
-    if low.call.outputs[0].dtype != "float32" or not (
+    if net.call.outputs[0].dtype != "float32" or not (
         x.tensor.dtype.is_floating or x.tensor.dtype.name in BYTES
     ):
         raise UnsupportedError(
-            f"casts {x.tensor.dtype.name} to {low.call.outputs[0].dtype}; 8-bit files cast inputs "
+            f"casts {x.tensor.dtype.name} to {net.call.outputs[0].dtype}; 8-bit files cast inputs "
             "of bytes to float32 only"
         )
-    low.note("int8", "nothing")
-    return hand_on(low, x)
+    net.note("int8", "nothing")
+    return hand_on(net, x)

@@ -12,7 +12,7 @@ from tfkd.quantization.rewriting import BYTES, Value
 from tfkd.quantization.rules.primitives import affine, depthwise
 
 
-def batch_norm(low, layer, x):
+def batch_norm(net, layer, x):
     """Part of the layer before it, or of one that is put before it."""
     rank = len(x.tensor.shape)
     axes = [
@@ -23,18 +23,18 @@ def batch_norm(low, layer, x):
             f"normalizes axis {layer.axis}; int8 kernels have scales for the last"
         )
     if x.fuses("linear"):
-        low.note("int8", "folded into the layer before it at export")
+        net.note("int8", "folded into the layer before it at export")
         tensor = x.tensor
     else:
-        low.note("rewritten", "behind a depthwise 1x1 convolution of ones, which takes it up")
-        tensor = depthwise(low, x, np.ones(x.tensor.shape[-1]), None)
-    return Value(low.plain()(tensor), layer.name, "sum")
+        net.note("rewritten", "behind a depthwise 1x1 convolution of ones, which takes it up")
+        tensor = depthwise(net, x, np.ones(x.tensor.shape[-1]), None)
+    return Value(net.plain()(tensor), layer.name, "sum")
 
 
-def rescaling(low, layer, x):
+def rescaling(net, layer, x):
     """A multiplication and an addition by constants."""
-    low.note("rewritten", "as one multiplication, addition or depthwise 1x1 convolution")
-    value = affine(low, x, layer.scale, layer.offset)
+    net.note("rewritten", "as one multiplication, addition or depthwise 1x1 convolution")
+    value = affine(net, x, layer.scale, layer.offset)
     if x.tensor.dtype.name not in BYTES:
         return value
     # No training has to find what bytes become, and the scale takes them one to one.
@@ -42,7 +42,7 @@ def rescaling(low, layer, x):
     return dataclasses.replace(value, fixed=(min(0.0, ends.min()), max(0.0, ends.max())))
 
 
-def normalization(low, layer, x):
+def normalization(net, layer, x):
     """An affine map with the statistics that `adapt` found."""
     if layer.mean is None:
         raise UnsupportedError("is not adapted; call adapt() first")
@@ -50,36 +50,36 @@ def normalization(low, layer, x):
     if any(axis % rank != rank - 1 for axis in layer._keep_axis):
         raise UnsupportedError("normalizes another axis than the last")
     mean, deviation = np.asarray(layer.mean), np.maximum(np.sqrt(layer.variance), 1e-7)
-    low.note("rewritten", "as a depthwise 1x1 convolution with fixed weights")
-    low.keep_weights([], lambda: layer.get_weights())
+    net.note("rewritten", "as a depthwise 1x1 convolution with fixed weights")
+    net.keep_weights([], lambda: layer.get_weights())
     if layer.invert:
-        return affine(low, x, deviation, mean)
-    return affine(low, x, 1.0 / deviation, -mean / deviation)
+        return affine(net, x, deviation, mean)
+    return affine(net, x, 1.0 / deviation, -mean / deviation)
 
 
-def layer_scale(low, layer, x):
+def layer_scale(net, layer, x):
     """A trained factor per channel."""
     (gamma,) = layer.get_weights()
-    low.note("rewritten", "as a depthwise 1x1 convolution")
-    tensor = depthwise(low, x, gamma, None, trainable=layer.trainable)
-    low.keep_weights(
+    net.note("rewritten", "as a depthwise 1x1 convolution")
+    tensor = depthwise(net, x, gamma, None, trainable=layer.trainable)
+    net.keep_weights(
         [f"{layer.name}_affine"], lambda weights: [np.reshape(weights[0], gamma.shape)]
     )
     return Value(tensor, layer.name, "sum")
 
 
-def layer_norm(low, layer, x):
+def layer_norm(net, layer, x):
     """Mean → centre → variance → inverse root → scale, each step rounded."""
     rank = len(x.tensor.shape)
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if [a % rank for a in axes] != [rank - 1]:
         raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
-    normal = _normalized(low, layer, x, low.parts.LastAxisMean)
-    low.note("rewritten", "as mean, variance, inverse root and products, each rounded")
-    return _scaled(low, layer, normal)
+    normal = _normalized(net, layer, x, net.parts.LastAxisMean)
+    net.note("rewritten", "as mean, variance, inverse root and products, each rounded")
+    return _scaled(net, layer, normal)
 
 
-def group_norm(low, layer, x):
+def group_norm(net, layer, x):
     """Layer normalization of each group of channels, which are made an axis of their own."""
     rank = len(x.tensor.shape)
     *places, channels = x.tensor.shape[1:]
@@ -91,37 +91,37 @@ def group_norm(low, layer, x):
             f"has an input of shape {tuple(x.tensor.shape)}; give it a fixed one"
         )
     name, groups = layer.name, layer.groups
-    grouped = low.layers.Reshape(
-        (math.prod(places), groups, channels // groups), name=low.name(f"{name}_groups")
+    grouped = net.layers.Reshape(
+        (math.prod(places), groups, channels // groups), name=net.name(f"{name}_groups")
     )
-    normal = _normalized(low, layer, low.moved(x, grouped), low.parts.GroupMean)
-    whole = low.layers.Reshape((*places, channels), name=low.name(f"{name}_whole"))
-    low.note("rewritten", "as mean, variance, inverse root and products of groups, each rounded")
-    return _scaled(low, layer, low.moved(normal, whole))
+    normal = _normalized(net, layer, net.moved(x, grouped), net.parts.GroupMean)
+    whole = net.layers.Reshape((*places, channels), name=net.name(f"{name}_whole"))
+    net.note("rewritten", "as mean, variance, inverse root and products of groups, each rounded")
+    return _scaled(net, layer, net.moved(normal, whole))
 
 
-def _normalized(low, layer, x, mean):
+def _normalized(net, layer, x, mean):
     """Return (x - mean) / sqrt(variance + epsilon), each step rounded but the last."""
-    layers, parts = low.layers, low.parts
+    layers, parts = net.layers, net.parts
 
     def step(key, make, *tensors, kind="other"):
-        made = low.made(key, lambda: make(name=low.name(f"{layer.name}_{key}")))
-        return Value(made(low.unpacked(tensors)), f"{layer.name}_{key}", kind)
+        made = net.made(key, lambda: make(name=net.name(f"{layer.name}_{key}")))
+        return Value(made(net.unpacked(tensors)), f"{layer.name}_{key}", kind)
 
-    centre = step("mean", mean, low.rounded(x))
-    centred = step("centred", layers.Subtract, low.rounded(x), low.rounded(centre))
-    d = low.rounded(centred)
-    variance = step("variance", mean, low.rounded(step("square", layers.Multiply, d, d)))
+    centre = step("mean", mean, net.rounded(x))
+    centred = step("centred", layers.Subtract, net.rounded(x), net.rounded(centre))
+    d = net.rounded(centred)
+    variance = step("variance", mean, net.rounded(step("square", layers.Multiply, d, d)))
     shifted = step(
         "epsilon",
         lambda name: layers.Rescaling(1.0, float(layer.epsilon), name=name),
-        low.rounded(variance),
+        net.rounded(variance),
     )
-    root = step("inverse", parts.InverseRoot, low.rounded(shifted))
-    return step("normal", layers.Multiply, d, low.rounded(root))
+    root = step("inverse", parts.InverseRoot, net.rounded(shifted))
+    return step("normal", layers.Multiply, d, net.rounded(root))
 
 
-def _scaled(low, layer, normal):
+def _scaled(net, layer, normal):
     """Multiply by gamma and add beta, where the layer has them."""
     weights = dict(
         zip(
@@ -134,7 +134,7 @@ def _scaled(low, layer, normal):
         return dataclasses.replace(normal, name=layer.name)
     channels = normal.tensor.shape[-1]
     tensor = depthwise(
-        low,
+        net,
         normal,
         weights.get("gamma", np.ones(channels)),
         weights.get("beta"),
@@ -142,7 +142,7 @@ def _scaled(low, layer, normal):
     )
     shapes = [w.shape for w in layer.get_weights()]
     first = 0 if "gamma" in weights else 1
-    low.keep_weights(
+    net.keep_weights(
         [f"{layer.name}_affine"],
         lambda held: [np.reshape(w, s) for w, s in zip(held[first:], shapes, strict=True)],
     )

@@ -23,9 +23,9 @@ def _check_numbers(x):
         )
 
 
-def depthwise(low, x, scale, offset, trainable=False, key="affine"):
+def depthwise(net, x, scale, offset, trainable=False, key="affine"):
     """Multiply (and shift) each channel: a depthwise convolution with 1x1 kernels."""
-    layers, layer = low.layers, low.layer
+    layers, layer = net.layers, net.layer
     _check_numbers(x)
     shape = x.tensor.shape
     rank, channels = len(shape), shape[-1]
@@ -34,7 +34,7 @@ def depthwise(low, x, scale, offset, trainable=False, key="affine"):
 
     def make():
         one_d = rank < 4
-        made = low.copy(
+        made = net.copy(
             layers.DepthwiseConv1D if one_d else layers.DepthwiseConv2D,
             f"{layer.name}_{key}",
             kernel_size=1,
@@ -47,38 +47,38 @@ def depthwise(low, x, scale, offset, trainable=False, key="affine"):
         return made
 
     axes = (2, 3) if rank == 4 else (1, 2)
-    wrapped = low.weighted(make, [("depthwise_kernel", axes, None)], key)
-    tensor = low.rounded(x)
+    wrapped = net.weighted(make, [("depthwise_kernel", axes, None)], key)
+    tensor = net.rounded(x)
     if rank == 2:
-        tensor = layers.Reshape((1, channels), name=low.name(f"{layer.name}_row"))(tensor)
+        tensor = layers.Reshape((1, channels), name=net.name(f"{layer.name}_row"))(tensor)
     tensor = wrapped(tensor)
     if rank == 2:
-        tensor = layers.Reshape((channels,), name=low.name(f"{layer.name}_flat"))(tensor)
+        tensor = layers.Reshape((channels,), name=net.name(f"{layer.name}_flat"))(tensor)
     return tensor
 
 
-def affine(low, x, scale, offset, key="affine"):
+def affine(net, x, scale, offset, key="affine"):
     """Return scale * x + offset, both scalars or one per channel, neither trained."""
     _check_numbers(x)
     scale, offset = np.asarray(scale, "float32"), np.asarray(offset, "float32")
     channels = x.tensor.shape[-1]
-    name = low.layer.name
+    name = net.layer.name
     if scale.size == 1 and offset.size == 1 and (scale.item() == 1.0 or offset.item() == 0.0):
         if scale.item() == 1.0 and offset.item() == 0.0:
-            return hand_on(low, x)
-        rescaling = low.made(
+            return hand_on(net, x)
+        rescaling = net.made(
             key,
-            lambda: low.layers.Rescaling(
-                scale.item(), offset.item(), name=low.name(f"{name}_{key}")
+            lambda: net.layers.Rescaling(
+                scale.item(), offset.item(), name=net.name(f"{name}_{key}")
             ),
         )
-        return Value(rescaling(low.rounded(x)), name, "sum")
+        return Value(rescaling(net.rounded(x)), name, "sum")
     if scale.size not in (1, channels) or offset.size not in (1, channels):
         raise UnsupportedError(
             f"scales of shape {scale.shape} and {offset.shape} do not go by the last axis"
         )
     tensor = depthwise(
-        low,
+        net,
         x,
         np.broadcast_to(scale.ravel(), [channels]),
         np.broadcast_to(offset.ravel(), [channels]),
@@ -87,34 +87,34 @@ def affine(low, x, scale, offset, key="affine"):
     return Value(tensor, name, "sum")
 
 
-def pair(low, layer_name, name, a, b):
+def pair(net, layer_name, name, a, b):
     """Apply a layer of two inputs to rounded ones."""
-    made = low.made(name, lambda: getattr(low.layers, layer_name)(name=low.name(name)))
-    return Value(made([low.rounded(a), low.rounded(b)]), name, "sum")
+    made = net.made(name, lambda: getattr(net.layers, layer_name)(name=net.name(name)))
+    return Value(made([net.rounded(a), net.rounded(b)]), name, "sum")
 
 
-def relu(low, name, value, limit=None):
+def relu(net, name, value, limit=None):
     """ReLU, fused into what it follows where that works."""
-    tensor = value.tensor if value.fuses("linear", "sum") else low.rounded(value)
-    made = low.made(f"relu {name}", lambda: low.layers.ReLU(limit, name=low.name(f"{name}_relu")))
+    tensor = value.tensor if value.fuses("linear", "sum") else net.rounded(value)
+    made = net.made(f"relu {name}", lambda: net.layers.ReLU(limit, name=net.name(f"{name}_relu")))
     return Value(made(tensor), name, "relu")
 
 
 def function(function, fixed=None):
     """A function that TFLite has an int8 kernel for: rounded before and after."""
 
-    def lower(low, name, value):
-        made = low.made(
+    def apply(net, name, value):
+        made = net.made(
             f"{function} {name}",
-            lambda: low.layers.Activation(function, name=low.name(f"{name}_activation")),
+            lambda: net.layers.Activation(function, name=net.name(f"{name}_activation")),
         )
-        return Value(made(low.rounded(value)), name, fixed=fixed)
+        return Value(made(net.rounded(value)), name, fixed=fixed)
 
-    return lower
+    return apply
 
 
-def hand_on(low, value):
+def hand_on(net, value):
     """Return a value for a second name; rounded first where the first name has readers too."""
     if value.uses > 1:
-        low.rounded(value)
+        net.rounded(value)
     return value

@@ -7,17 +7,17 @@ from tfkd.model.layer_kinds import CELLS_IN_TIME, kind_of
 from tfkd.quantization.rewriting import Value
 
 
-def recurrent(low, layer, x):
+def recurrent(net, layer, x):
     """Rounds the kernels of the layer, or of both directions."""
     cells = _cells(layer)
     weights = []
     for path, cell in cells:
         for name in ("kernel", "recurrent_kernel"):
             weights.append((f"{path}.{name}", *_gate_scales(cell)))
-    wrapped = low.weighted(low.copy, weights)
-    low.note("int8", "kernels rounded; gates and state by calibration at export")
-    outputs = wrapped(low.rounded(x), **low.mode)
-    return [Value(t, layer.name) for t in low.tensors(outputs)]
+    wrapped = net.weighted(net.copy, weights)
+    net.note("int8", "kernels rounded; gates and state by calibration at export")
+    outputs = wrapped(net.rounded(x), **net.mode)
+    return [Value(t, layer.name) for t in net.tensors(outputs)]
 
 
 def _cells(layer):

@@ -122,6 +122,10 @@ def _wrong_rules():
     def unheard_of(channels, call, inputs):
         return follow(channels, call, inputs) + 10_000
 
+    def unconnected(channels, call, inputs):
+        follow(channels, call, inputs)
+        return channels.as_output(call, channels.new(16))
+
     def two(channels, call, inputs):
         return [follow(channels, call, inputs)] * 2
 
@@ -148,7 +152,8 @@ def _wrong_rules():
         nothing: "must return an array of integers, .* got None",
         flat: r"labels of shape \(2, 16\) for an output of shape \(None, 16\)",
         real: "array of integers, .* got dtype float64",
-        unheard_of: "labels that no channel has",
+        unheard_of: "labels that neither its inputs have",
+        unconnected: "labels that neither its inputs have",
         two: "2 arrays of labels, but the layer has 1 outputs",
         no_gain: r"says nothing of the weights '.*gain.*' of shape \(16,\)",
         other_axis: r"axis 0 of the weight '.*' of shape \(12, 16\) takes 12 labels",
@@ -185,13 +190,15 @@ def test_a_rule_that_forgets_an_axis_does_not_pass(package):
 def test_a_rule_that_mixes_up_its_output_does_not_pass(package):
     own = projection(package)
 
-    def mixed_up(channels, call, inputs):
-        follow(channels, call, inputs)
-        return channels.as_output(call, channels.new(16))
+    def keeps(channels, call, inputs):
+        units = follow(channels, call, inputs)
+        return np.where(np.arange(16) < 8, units, 0)
 
-    register(own, mixed_up)
+    register(own, keeps)
+    model = model_of(package, own)
+    without_rows(model, "own", slice(8, 16))  # of which the rule says that they stay
     with pytest.raises(tfkd.UnsupportedError, match="'own' .* makes an output of shape"):
-        tfkd.prune_channels(model_of(package, own), 0.5, round_to=1)
+        tfkd.prune_channels(model, 0.5, round_to=1)
 
 
 def test_a_weight_without_channels_is_said_to_be_whole(package, rng):

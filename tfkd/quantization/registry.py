@@ -1,0 +1,153 @@
+"""Quantization rules of the user's own, by the class of a layer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from tfkd import translation
+from tfkd.errors import InputError, TfkdError
+from tfkd.model import backends
+from tfkd.model.layer_kinds import class_of, is_of_library
+from tfkd.quantization import table
+from tfkd.quantization.rewriting import Rewriter, Value
+
+
+class QuantizationRule(Protocol):
+    """How a layer is trained with 8-bit rounding: a function that `register` takes.
+
+    It builds what stands for the layer in the model that is trained. The rules of tfkd in
+    `tfkd.quantization.rules` are such functions, and its `primitives` (`affine`, `pair`, `relu`,
+    `function`, `depthwise`) are there for others.
+    """
+
+    def __call__(self, net: Rewriter, layer: Any, /, *values: Value) -> Value | Sequence[Value]:
+        """Build what stands for one call of a layer.
+
+        Args:
+            net: The model that is built. `net.rounded(value)` is an input's tensor on the int8
+                grid; `net.copy()` the layer again, with its weights; `net.weighted(net.copy,
+                [("kernel", (1,), None)])` the same with its kernel rounded, a scale for each
+                index of axis 1; `net.layers` the layers of tf_keras; `net.name(name)` a free name.
+            layer: The layer, of tf_keras.
+            *values: What it is called with.
+
+        Returns:
+            A `Value(tensor, layer.name)`, or a list of such, one per output. The tensor is not
+            rounded yet: that happens where it is read, after what fuses with it (`kind`).
+
+        Raises:
+            UnsupportedError: if this layer can't be rounded; the text says why.
+        """
+        ...
+
+
+_rules: dict[type, QuantizationRule] = {}
+
+
+def register(layer_class: type, rule: QuantizationRule, *, replace: bool = False) -> None:
+    """Tell `quantize_aware` how a layer class of your own is trained with 8-bit rounding.
+
+    Choose it when `quantize_aware` says that a class of yours has no rule. Every tensor that the
+    int8 file stores must be rounded: a layer whose `call` is one operation with a kernel, and a
+    bias, can stay as it is with its kernel rounded; one of several operations is built from
+    several layers. `to_tflite` then finds all ranges in the model.
+
+    Args:
+        layer_class: A subclass of `tf_keras.layers.Layer`, or one of `keras.layers.Layer` whose
+            counterpart `tfkd.translation.register` names: rules work on tf_keras's layers.
+            Subclasses that override nothing that it computes with have the rule too.
+        rule: See `QuantizationRule`.
+        replace: Whether to replace the rule that the class has. Defaults to `False`.
+
+    Raises:
+        InputError: if the class is no layer class or has a rule already, or the rule can't be
+            called.
+
+    Example:
+        >>> import tf_keras, tfkd
+        >>> class Projection(tf_keras.layers.Layer):
+        ...     def __init__(self, units, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.units = units
+        ...     def build(self, shape):
+        ...         self.kernel = self.add_weight("kernel", (shape[-1], self.units))
+        ...     def call(self, x):
+        ...         return x @ self.kernel
+        ...     def get_config(self):
+        ...         return {**super().get_config(), "units": self.units}
+        >>> def per_unit(net, layer, x):
+        ...     rounded = net.weighted(net.copy, [("kernel", (1,), None)])
+        ...     return tfkd.quantization.Value(rounded(net.rounded(x)), layer.name, "linear")
+        >>> tfkd.quantization.register(Projection, per_unit)
+        >>> model = tf_keras.Sequential([tf_keras.Input((8,)), Projection(4, name="own")])
+        >>> print(tfkd.quantization.describe(tfkd.quantize_aware(model)))
+        layer  class       how
+        own    Projection  int8
+    """
+    bases = backends.layer_classes()
+    if not (isinstance(layer_class, type) and issubclass(layer_class, bases)):
+        raise InputError(
+            "layer_class must be a subclass of tf_keras.layers.Layer or keras.layers.Layer, got "
+            f"{layer_class!r}."
+        )
+    if not callable(rule):
+        raise InputError(f"rule must be a function (see QuantizationRule), got {rule!r}.")
+    standard = is_of_library(layer_class) and layer_class.__name__ in table.RULES
+    others = [one for one in translation.pair_of(layer_class) if one in _rules]
+    if (others or standard) and not replace:
+        raise InputError(
+            f"{layer_class.__name__} has a quantization rule already; pass replace=True to "
+            "replace it."
+        )
+    for one in others:
+        del _rules[one]
+    _rules[layer_class] = rule
+
+
+def rule_of(layer: Any) -> Callable[..., Any] | None:
+    """Return the rule for a tf_keras layer or operation: a registered one, or the table's."""
+    kind = class_of(layer, lambda kind: _registered(kind) is not None or is_of_library(kind))
+    own = None if kind is None else _registered(kind)
+    return table.rule_of(layer) if own is None else functools.partial(_follow, own)
+
+
+def _registered(kind: type) -> QuantizationRule | None:
+    return next((_rules[one] for one in translation.pair_of(kind) if one in _rules), None)
+
+
+def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -> list[Value]:
+    """Call a registered rule, and check what it returns."""
+    call = net.call
+    who = f"The quantization rule of {type(layer).__name__}, at the layer {call.name!r},"
+    try:
+        result = rule(net, layer, *values)
+    except TfkdError:
+        raise
+    except Exception as error:
+        raise InputError(f"{who} failed with {type(error).__name__}: {error}.") from error
+    made = list(result) if isinstance(result, (list, tuple)) else [result]
+    if not all(isinstance(value, Value) for value in made):
+        raise InputError(
+            f"{who} must return a tfkd.quantization.Value(tensor, layer.name), or a list of such, "
+            f"got {result!r}."
+        )
+    if len(made) != len(call.outputs):
+        raise InputError(
+            f"{who} returned {len(made)} values, but the layer has {len(call.outputs)} outputs; "
+            "return a list with a Value for each."
+        )
+    for value, wanted in zip(made, call.outputs, strict=True):
+        shape, dtype = tuple(value.tensor.shape), value.tensor.dtype.name
+        if shape != wanted.shape or dtype != wanted.dtype:
+            raise InputError(
+                f"{who} returned a tensor of shape {shape} and dtype {dtype} for an output of "
+                f"shape {wanted.shape} and dtype {wanted.dtype}."
+            )
+    if layer.weights and layer.name not in net.origins:
+        raise InputError(
+            f"{who} does not say where the layer's weights are, without which strip_quantization "
+            "loses them; build with net.copy(), or call net.keep_weights(names, back)."
+        )
+    return made
