@@ -278,7 +278,7 @@ _ONE_WAY = {
     "columns are aligned": (r"\.[lr]just\(", ["tables.py"]),
     "a nearest name is looked for": (r"get_close_matches", ["model/graph.py"]),
     "a flavour becomes a package": (
-        r"backends\.(keras|tf_keras)\(\) if|if .* else backends\.(keras|tf_keras)\(\)",
+        r"backends\.(keras|tf_keras)\(\) if|else backends\.(keras|tf_keras)\(\)|[\"']: backends\.",
         [],
     ),
     "producers of tensors are listed": (

@@ -60,10 +60,9 @@ def register(keras_class, tf_keras_class, to_tf_keras=None, to_keras=None, *, ov
         >>> type(translate(model).layers[-1]).__name__
         'OldDouble'
     """
-    packages = {"keras": backends.keras(), "tf_keras": backends.tf_keras()}
     classes = {"keras": keras_class, "tf_keras": tf_keras_class}
     for flavour, given in classes.items():
-        base = packages[flavour].layers.Layer
+        base = backends.package(flavour).layers.Layer
         if not isinstance(given, type) or not issubclass(given, base):
             raise InputError(
                 f"{flavour}_class must be a subclass of {flavour}.layers.Layer, got {given!r}."
