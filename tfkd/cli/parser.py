@@ -217,7 +217,8 @@ def _add_export(commands, output):
         action="append",
         default=[],
         metavar="LAYER",
-        help="leave it float in an int8 file; may be repeated",
+        help="leave it float in an int8 file: a layer's name or path, or a regular expression "
+        "that matches the whole of it; may be repeated",
     )
     export.add_argument(
         "--micro",
