@@ -30,6 +30,7 @@ from distiller_quality import spoken as load_spoken
 import tfkd
 from tfkd.compression import trainer as training
 from tfkd.loading import models
+from tfkd.model import backends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +196,7 @@ def teacher_of(task: Task, data, seed: int, path):
 
 def scratch(task: Task, data, found, seed: int):
     """Train the spiral's student from scratch, for the epochs of its teacher and its own."""
-    package = training.package_of(found.model)
+    package = backends.package_of(found.model)
     package.utils.set_random_seed(seed)
     model = package.models.clone_model(found.model)
     trainer = training.Trainer(
@@ -210,7 +211,7 @@ def scratch(task: Task, data, found, seed: int):
 
 def slimmed(task: Task, data, model, epochs: int, seed: int):
     """Train on under `Slimming`, so strong that a scale of 1 gets to zero just at the end."""
-    package = training.package_of(model)
+    package = backends.package_of(model)
     package.utils.set_random_seed(seed)
     copy = training.copy_of(model)
     steps = epochs * -(-len(data.train) // task.batch_size)
