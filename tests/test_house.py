@@ -315,3 +315,70 @@ def test_the_examples_in_docstrings_run():
         assert result.failed == 0, name
         ran += result.attempted
     assert ran >= 15
+
+
+#: What is done in one way: a pattern, and the files that may hold it, the first of them the way.
+_ONE_WAY = {
+    "flatbuffers are written": (r"flatbuffers\.Builder|\.Finish\(", ["tflite/writer.py"]),
+    "bytes are hashed": (r"\bhashlib\b", ["hashing.py"]),
+    "native stderr is read": (
+        r"os\.dup2?\(\w+\.fileno\(\), 2\)|os\.dup\(2\)",
+        ["runtime/native_stderr.py"],
+    ),
+    "SavedModels are opened": (
+        r"saved_model\.load\(",
+        # The second is timed; it opens what tfkd itself has written.
+        ["loading/signatures.py", "latency/timed_calls.py"],
+    ),
+    "templates are filled in": (r"jinja2\.Environment\(", ["templating.py"]),
+    "columns are aligned": (r"\.[lr]just\(", ["tables.py"]),
+    "a nearest name is looked for": (r"get_close_matches", ["model/graph.py"]),
+    "a flavour becomes a package": (
+        r"backends\.(keras|tf_keras)\(\) if|else backends\.(keras|tf_keras)\(\)|[\"']: backends\.",
+        [],
+    ),
+    "producers of tensors are listed": (
+        r"\{(tensor\.index|int\(\w+\)): \w+ for \w+ in [\w.]+ for \w+ in \w+\.outputs",
+        ["model/graph.py", "tflite/schema.py"],
+    ),
+    "assertions speak in our words": (r"tfkd says:", ["distillation/assertions.py"]),
+    "outputs without names get one": (r"f['\"]output\{", []),
+}
+
+
+def without_docstrings(path) -> str:
+    """Return a file's code, docstrings and comments left out."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+@pytest.fixture(scope="module")
+def code():
+    return {
+        str(path.relative_to(ROOT)).partition("/")[2]: without_docstrings(path)
+        for path, _ in MODULES.values()
+    }
+
+
+@pytest.mark.parametrize("what", _ONE_WAY)
+def test_there_is_one_way(what, code):
+    pattern, allowed = _ONE_WAY[what]
+    found = {name for name, text in code.items() if re.search(pattern, text)}
+    assert found <= set(allowed), f"{what} in another way, too: {found - set(allowed)}"
+    assert found >= set(allowed), "the pattern finds nothing any more"
+
+
+def test_classes_are_made_at_the_top_of_a_module():
+    """Not inside functions, in order to import late: a module of its own can be imported late."""
+    found = set()
+    for path, _ in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                inner = [one for one in ast.walk(node) if isinstance(one, ast.ClassDef)]
+                found |= {f"{path.name}: {one.name}" for one in inner}
+    assert found == set()

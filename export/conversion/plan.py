@@ -18,7 +18,7 @@ from tfkd.export.conversion.recurrent import step
 from tfkd.export.conversion.request import Request, shapes_of
 from tfkd.export.tflite import structures
 from tfkd.loading import models
-from tfkd.model import backends, graph
+from tfkd.model import backends, binding, graph
 from tfkd.quantization import export_form
 from tfkd.quantization import representative_data as calibration
 
@@ -139,7 +139,7 @@ def plan(given, request: Request, data, twin: bool = False) -> Plan:
         )
     _check_finite(given)
     source = graph.walk(given)
-    shapes = shapes_of([(t.name, t.shape) for t in source.input_list], request)
+    shapes = shapes_of(binding.inputs_of(source), request)
     skip = source.matching(request.skip, "skip")
     bits = {
         path: width
@@ -184,7 +184,7 @@ def _read(path: pathlib.Path, key: str | None):
 
 def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
     signature.check_finite()
-    shapes = shapes_of([(name, shape) for name, shape, _ in signature.tensors], request)
+    shapes = shapes_of(signature.slots, request)
     if request.recurrent not in ("auto", "loop"):
         raise UnsupportedError(
             f"The SavedModel {signature.name!r} is a signature without layers, so "

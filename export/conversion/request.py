@@ -11,6 +11,7 @@ from tfkd.export.conversion import tracing
 from tfkd.export.conversion.formats import FORMATS, INTEGER
 from tfkd.export.conversion.recurrent import choice
 from tfkd.export.micro import evaluation as micro_runtime
+from tfkd.model import binding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,20 +87,14 @@ class Request:
             )
 
 
-def shapes_of(inputs, request: Request) -> list[tuple] | None:
+def shapes_of(inputs: binding.Slots, request: Request) -> list[tuple] | None:
     """Return the inputs' shapes with what `shapes=` fixes, or `None` if it fixes nothing."""
     if not request.shapes:
         return None
-    names = [name.split("/")[-1] for name, _ in inputs]
-    unknown = [name for name in request.shapes if name not in names]
-    if unknown:
-        raise InputError(
-            f"{argument('shapes')} names the input {unknown[0]!r}, which the model does not have; "
-            f"it has {', '.join(map(repr, names))}."
-        )
     found = []
-    for name, (_, shape) in zip(names, inputs, strict=True):
-        given = request.shapes.get(name)
+    bound = inputs.bind(request.shapes, argument("shapes"), missing=True)
+    for slot, given in zip(inputs.entries, bound, strict=True):
+        name, shape = slot.label, slot.shape
         if given is None:
             found.append(tuple(shape))
             continue

@@ -265,21 +265,21 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     if class_names is None:
         return {}
     outputs = {info.name: info for info in data_outputs(file)}
-    if isinstance(class_names, Mapping):
-        keys = {slot.key: slot.name for slot in file._slots("outputs").entries}
-        class_names = {keys.get(key, key): names for key, names in class_names.items()}
-    else:
+    if not isinstance(class_names, Mapping):
         if len(outputs) > 1:
             raise InputError(
                 f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give "
                 f"{argument('class_names', alone=True)} as a dict by output name."
             )
         class_names = {next(iter(outputs)): class_names}
+    given = file._slots("outputs").bind(
+        class_names, argument("class_names", alone=True), missing=True
+    )
     problems, labels = [], {}
-    for output, names in class_names.items():
-        if output not in outputs:
-            problems.append(f"there is no output {output!r}; there are {', '.join(outputs)}")
-        elif isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
+    for output, names in zip(outputs, given, strict=True):
+        if names is None:
+            continue
+        if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
             problems.append(
                 f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}"
             )
@@ -354,11 +354,10 @@ def normalizations_of(
             )
         preprocessing = dict.fromkeys(inputs, preprocessing)
     problems, made = [], {}
-    for name, given in preprocessing.items():
-        if name not in inputs:
-            problems.append(f"there is no input {name!r}; there are {', '.join(inputs)}")
+    bound = file._slots("inputs").bind(preprocessing, "preprocessing", missing=True)
+    for (name, info), given in zip(inputs.items(), bound, strict=True):
+        if given is None:
             continue
-        info = inputs[name]
         try:
             made[name] = _mean_and_std(info, given)
         except (TypeError, ValueError) as error:

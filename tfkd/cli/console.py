@@ -11,6 +11,7 @@ import sys
 import warnings
 
 from tfkd.escaping import printable
+from tfkd.export.runtime import native_stderr
 
 
 def print_json(value) -> None:
@@ -70,15 +71,9 @@ def import_tensorflow() -> None:
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # The first lines are written by C++ before any log level is read.
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
+    with native_stderr.captured():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 class Progress:

@@ -232,7 +232,8 @@ def _add_export(commands, output):
         action="append",
         default=[],
         metavar="LAYER",
-        help="Leave this layer in float in an int8 file. May be repeated.",
+        help="Leave this layer in float in an int8 file: its name or path, or a regular expression "
+        "that matches the whole of it. May be repeated.",
     )
     export.add_argument(
         "--micro",

@@ -44,10 +44,11 @@ def quantize_aware(
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
             changed. A Keras 3 model is translated first (see `translate`).
-        skip: Names, or regular expressions that match whole names, of layers to leave in
-            floating point.
-        per_layer: Name or regular expression → a `tfmot.quantization.keras.QuantizeConfig`
-            to use for these layers in the place of the table's rule.
+        skip: Names or paths (`backbone/conv1`) of layers to leave in floating point, or regular
+            expressions that match whole ones.
+        per_layer: Name, path or regular expression likewise → a
+            `tfmot.quantization.keras.QuantizeConfig` to use for these layers in the place of the
+            table's rule.
         preserve: `"sparsity"` keeps weights at zero that are zero (after pruning),
             `"clusters"` keeps weights equal that are equal, and zeros zero (after clustering,
             of pruned weights too). tfmot calls

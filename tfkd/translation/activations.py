@@ -32,7 +32,7 @@ def counterpart(name: str, to: str):
     Returns:
         A name that the target knows, or a function registered with it.
     """
-    package = {"keras": backends.keras, "tf_keras": backends.tf_keras}[to]()
+    package = backends.package(to)
     source = {"keras": "tf_keras", "tf_keras": "keras"}[to]
     for original, lent in _LENT[source].items():
         if name == lent:

@@ -128,7 +128,7 @@ class _Translator:
         self.source, self.to, self.float32 = source, to, float32
         if float32:
             self.source = _in_float32(source)
-        self.package = {"keras": backends.keras, "tf_keras": backends.tf_keras}[to]()
+        self.package = backends.package(to)
         self.taken = {tensor.name for tensor in source.input_list}
         self.layers: dict[int, Any] = {}
 

@@ -77,10 +77,9 @@ def register(
             stacklevel=2,
         )
         replace = replace or overwrite
-    packages = {"keras": backends.keras(), "tf_keras": backends.tf_keras()}
     classes = {"keras": keras_class, "tf_keras": tf_keras_class}
     for flavour, given in classes.items():
-        base = packages[flavour].layers.Layer
+        base = backends.package(flavour).layers.Layer
         if not isinstance(given, type) or not issubclass(given, base):
             raise InputError(
                 f"{flavour}_class must be a subclass of {flavour}.layers.Layer, got {given!r}."

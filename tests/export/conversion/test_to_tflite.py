@@ -141,7 +141,7 @@ def test_bad_models(qat):
     with pytest.raises(InputError, match=r"free size.*shapes=\{name: shape\}"):
         to_tflite(free, "int8", np.random.default_rng(0).random((12, 4, 3)))
     for wrong, words in (
-        ({"y": (1, 4, 3)}, "names the input 'y', which the model does not have; it has 'x'"),
+        ({"y": (1, 4, 3)}, "shapes= has the unknown names 'y'; the inputs of the model .* are 'x'"),
         ({"x": (4, 3)}, "size for each of"),
         ({"x": (1, 4, 2)}, "change no fixed one"),
         ({"x": (1, 0, 3)}, "size for each of"),
@@ -153,6 +153,16 @@ def test_bad_models(qat):
     broken.set_weights([np.full((6, 3), np.nan), np.zeros(3)])
     with pytest.raises(InputError, match="not finite"):
         to_tflite(broken)
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+@pytest.mark.parametrize("names", [("first", "second"), ("b", "a")])
+def test_shapes_go_by_the_keys_of_the_model_or_by_the_names_of_its_inputs(names):
+    a, b = keras.Input((None, 3), name="a"), keras.Input((None, 3), name="b")
+    pooled = keras.layers.GlobalMaxPooling1D()
+    model = keras.Model({"second": a, "first": b}, keras.layers.Add()([pooled(a), pooled(b)]))
+    file = to_tflite(model, shapes=dict(zip(names, [(1, 5, 3), (1, 4, 3)], strict=True)))
+    assert {i.name: i.shape for i in file.inputs} == {"a": (1, 4, 3), "b": (1, 5, 3)}
 
 
 def test_what_kills_the_converter_is_an_error():

@@ -214,7 +214,7 @@ def test_a_baseline_is_read_as_its_own_outputs_say(data, given):
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     distiller.compile("adam", loss, run_eagerly=True)
     distiller.fit(x, y, batch_size=240, verbose=0, baseline=baseline)
-    assert [one.value for one in distiller._untracked.baseline_scores] == [1.0]
+    assert [one.value for one in distiller._untracked.scores.baseline] == [1.0]
     assert distiller.score(x, y, baseline)[0].value == 1.0
 
 

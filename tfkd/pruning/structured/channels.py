@@ -58,8 +58,8 @@ def prune_channels(
             itself and takes the same part of each.
         round_to: What the number of channels of each layer is a multiple of, where it had as
             many: 8 suits most kernels. Heads are not rounded.
-        skip: Names of layers that keep all their channels, or regular expressions that match
-            whole names.
+        skip: Names or paths (`backbone/conv1`) of layers whose channels stay, or regular
+            expressions that match whole ones.
         blocks: Whether residual blocks go as a whole that add nothing, for any input: those
             whose last weights are zero, as after `Slimming`.
         data: `(x, y)`, for `criterion="taylor"`.

@@ -41,7 +41,8 @@ def cluster_weights(
             not changed. A Keras 3 model is translated first (see `translate`).
         clusters: Different values in each kernel, at most; at least 2, and 3 for a kernel with
             zeros.
-        skip: Names, or regular expressions that match whole names, of layers left as they are.
+        skip: Names or paths (`backbone/conv1`) of layers left as they are, or regular expressions
+            that match whole ones.
         init: Where the values start: `"kmeans++"`, `"density"` (as many weights each),
             `"linear"` (evenly spaced) or `"random"`.
 

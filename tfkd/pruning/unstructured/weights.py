@@ -70,7 +70,8 @@ def prune_weights(
             blocks of a kernel (inputs, outputs) that are zero as one, ranked by their mean size.
         threshold: In the place of `amount`: what part of a layer's weights is smaller in size
             than this is that layer's amount.
-        skip: Names, or regular expressions that match whole names, of layers left dense.
+        skip: Names or paths (`backbone/conv1`) of layers left dense, or regular expressions that
+            match whole ones.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`.
