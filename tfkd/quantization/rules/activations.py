@@ -8,6 +8,9 @@ from tfkd.errors import UnsupportedError
 from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
 from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
+#: Of ReLU and its like.
+FUSED = "fused into the operation before it, where that takes one; elsewhere output rounded"
+
 
 def activation(low, function, value, name) -> Value:
     """Apply an activation function as an operation of its own, or fused where that works."""
@@ -119,8 +122,8 @@ def softmax_layer(low, layer, x):
 
 ACTIVATIONS: dict[str, Rule] = {
     "linear": Rule("nothing", lambda low, name, value: hand_on(low, value)),
-    "relu": Rule("fused into the operation before it", relu),
-    "relu6": Rule("fused into the operation before it", lambda low, n, v: relu(low, n, v, 6.0)),
+    "relu": Rule(FUSED, relu),
+    "relu6": Rule(FUSED, lambda low, n, v: relu(low, n, v, 6.0)),
     "sigmoid": Rule("output in [0, 1) by 1/256", function("sigmoid", UNIT)),
     "tanh": Rule("output in [-1, 1) by 1/128", function("tanh", SYMMETRIC_UNIT)),
     "softmax": Rule("output in [0, 1) by 1/256", function("softmax", UNIT)),
