@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
     ),
     "Dot": Rule("output rounded", arithmetic.dot),
     "Activation": Rule("see the activations", activations.activation_layer),
-    "ReLU": Rule("fused into the operation before it", activations.relu_layer),
+    "ReLU": Rule(activations.FUSED, activations.relu_layer),
     "LeakyReLU": Rule(
         "output rounded",
         lambda net, layer, x: activations.leaky(float(layer.alpha))(net, layer.name, x),

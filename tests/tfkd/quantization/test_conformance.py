@@ -11,6 +11,7 @@ import pytest
 import tf_keras
 from keras import ops
 from keras.src.applications import convnext
+from table_words import WORDS, disagreements
 from tiny_models import predicted
 
 from tfkd import quantize_aware, translate
@@ -246,6 +247,31 @@ def test_every_rule_has_a_case():
     assert set(table.ACTIVATIONS) - functions - {"silu"} == set()  # Keras 3's name of swish
 
 
+def rows_of(model):
+    """Return the words of each row of the table that a model has a layer of."""
+    rows = {}
+    for _, layer in graph.walk(translate(model)).layers:
+        function = getattr(getattr(layer, "activation", None), "__name__", None)
+        for rules, key in (
+            (table.RULES, type(layer).__name__),
+            (table.OPERATIONS, operations.name_of(layer)),
+            (table.ACTIVATIONS, function),
+        ):
+            if key in rules:
+                rows[key] = rules[key].how
+    return rows
+
+
+def test_the_words_of_every_row_are_held_against_files():
+    rows = table.RULES | table.OPERATIONS | table.ACTIVATIONS
+    unsaid = {name for name, rule in rows.items() if not any(w in rule.how for w in WORDS)}
+    assert unsaid == {
+        *("LSTM", "GRU", "SimpleRNN", "Bidirectional"),  # compared in test_aware.py
+        *("argmax", "argmin"),  # likewise
+        *("Activation", "linear"),  # refer to other rows, and say nothing
+    }
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_layer(name, rng):
     tf_keras.utils.set_random_seed(0)  # dropout, and the order of examples
@@ -277,6 +303,8 @@ def test_layer(name, rng):
 
     file = to_tflite(qat, "int8")
     assert file.integer_only
+    for row, how in rows_of(model).items():
+        assert not disagreements(how, file), row
     want = predicted(qat, x)
     lsb = np.abs(file.predict(x, engine="reference") - want).max() / file.outputs[0].scale
     assert lsb <= bound + 0.01

@@ -8,6 +8,9 @@ from tfkd.errors import UnsupportedError
 from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
 from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
+#: Of ReLU and its like.
+FUSED = "fused into the operation before it, where that takes one; elsewhere output rounded"
+
 
 def activation(net, function, value, name) -> Value:
     """Apply an activation function as an operation of its own, or fused where that works."""
@@ -119,8 +122,8 @@ def softmax_layer(net, layer, x):
 
 ACTIVATIONS: dict[str, Rule] = {
     "linear": Rule("nothing", lambda net, name, value: hand_on(net, value)),
-    "relu": Rule("fused into the operation before it", relu),
-    "relu6": Rule("fused into the operation before it", lambda net, n, v: relu(net, n, v, 6.0)),
+    "relu": Rule(FUSED, relu),
+    "relu6": Rule(FUSED, lambda net, n, v: relu(net, n, v, 6.0)),
     "sigmoid": Rule("output in [0, 1) by 1/256", function("sigmoid", UNIT)),
     "tanh": Rule("output in [-1, 1) by 1/128", function("tanh", SYMMETRIC_UNIT)),
     "softmax": Rule("output in [0, 1) by 1/256", function("softmax", UNIT)),
