@@ -22,10 +22,10 @@ from tfkd.export import to_tflite
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
 
-#: Files of pure functions. Those of their tests that ask for no trained model are marked `fast`.
+#: Files that train and convert next to nothing. Those of their tests that ask for no trained
+#: model are marked `fast`.
 FAST = (
     "export/latency/test_results.py",
-    "export/micro/test_boards.py",
     "export/report/test_plots.py",
     "export/runtime/test_answers.py",
     "export/test_constructors.py",
