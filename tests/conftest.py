@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tiny models: a second thread costs more than it gives, also in the processes that tests start.
@@ -20,6 +21,40 @@ from tfkd.export import to_tflite
 # Traces make many objects that live: looking through them for garbage took 5 % of the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
+
+#: Files that train and convert next to nothing. Those of their tests that ask for no trained
+#: model are marked `fast`.
+FAST = (
+    "export/latency/test_results.py",
+    "export/report/test_plots.py",
+    "export/runtime/test_answers.py",
+    "export/test_constructors.py",
+    "export/test_names.py",
+    "tfkd/losses/test_adaptive.py",
+    "tfkd/losses/test_outputs.py",
+    "tfkd/losses/test_weighted.py",
+    "tfkd/model/test_cost.py",
+    "tfkd/model/test_feature_extractor.py",
+    "tfkd/model/test_graph.py",
+    "tfkd/model/test_metrics.py",
+    "tfkd/quantization/test_table.py",
+    "tfkd/test_data.py",
+    "tfkd/test_escaping.py",
+    "tfkd/test_files.py",
+    "tfkd/test_tables.py",
+    "tfkd/translation/test_translation_operations.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the fast tests, a minute in all."""
+    folder = pathlib.Path(__file__).parent
+    files = {folder / name for name in FAST}
+    if missing := [str(file) for file in files if not file.exists()]:
+        raise pytest.UsageError(f"tests/conftest.py: FAST names files that moved: {missing}")
+    for item in items:
+        if item.path in files and not {"student", "teacher", "qat"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.fast)
 
 
 @pytest.fixture(params=["keras", "tf_keras"])

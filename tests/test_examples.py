@@ -25,7 +25,7 @@ def test_distil_and_export(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_prune_and_distil(tmp_path, capsys):
-    found = load("prune_and_distil").main(tmp_path / "here", epochs=8, format=None)
+    found = load("prune_and_distil").main(tmp_path / "here", epochs=6, format=None, step=0.5)
     assert found.reached and found.final.macs < 0.25 * found.original.macs
     assert "one shot" in capsys.readouterr().out
     assert {"student.keras", "spiral.svg"} <= {p.name for p in (tmp_path / "here").iterdir()}

@@ -262,6 +262,7 @@ def test_importing_tfkd_imports_nothing_heavy():
     assert python(f"import tfkd, tfkd.export, sys; print({heavy} & set(sys.modules))") == "set()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import tensorflow as tf; tf.keras.layers.Dense;"])
 def test_tf_keras_and_the_environment_stay_the_users(before):
     out = python(
@@ -274,6 +275,7 @@ def test_tf_keras_and_the_environment_stay_the_users(before):
     assert out == "True None"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", "import tensorflow_model_optimization"])
 def test_a_user_who_chose_legacy_keras_keeps_it(before):
     out = python(
@@ -287,6 +289,7 @@ def test_a_user_who_chose_legacy_keras_keeps_it(before):
     assert out == "True 1"
 
 
+@pytest.mark.slow
 def test_a_user_who_imported_tfmot_first_keeps_what_that_did():
     out = python(
         "import os, tensorflow_model_optimization, tensorflow as tf\n"
@@ -304,6 +307,7 @@ def test_another_backend_is_refused_in_one_sentence(monkeypatch):
         backends.keras()
 
 
+@pytest.mark.slow
 def test_the_examples_in_docstrings_run():
     import doctest
 

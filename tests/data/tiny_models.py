@@ -2,6 +2,13 @@
 
 import keras
 import numpy as np
+import pytest
+
+#: What `keras.distillation` gets wrong. Looked at up to 3.15: a later Keras may have mended it.
+FAILS_IN_KERAS = pytest.mark.xfail(
+    strict=tuple(map(int, keras.__version__.split(".")[:2])) <= (3, 15),
+    reason="keras.distillation up to 3.15",
+)
 
 
 def cnn(package, width=8, name="student", activation=None):

@@ -2,6 +2,8 @@
 
 import warnings
 
+from tiny_models import predicted
+
 from tfkd.export import TFLiteModel
 from tfkd.export.tflite import schema, writer
 
@@ -72,5 +74,5 @@ def drawn(rng, examples=24):
 def plain(model, x, keyed=False):
     """Return what Keras itself answers, in the declared order of the outputs."""
     given = dict(zip(INPUT_KEYS, x, strict=True)) if keyed else x
-    answers = model.predict(given, verbose=0)
+    answers = predicted(model, given)
     return [answers[key] for key in OUTPUT_KEYS] if keyed else list(answers)

@@ -108,7 +108,7 @@ class Trainer:
         activation = kind.activation if kind.is_last else None
         shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
-        metrics = [_metric(package, task, activation)]
+        metrics = [_metric(package, task, activation, loss)]
         if (optimizer or self.training.optimizer) == "sgd":
             stepper = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
@@ -141,18 +141,20 @@ def _output_shape(model) -> tuple[int | None, ...]:
     return shape
 
 
-def _metric(package, task: str, activation: str | None):
-    """Return what is shown beside the loss: accuracy, or the mean absolute error of values."""
+def _metric(package, task: str, activation: str | None, loss):
+    """Return what is shown beside the loss: accuracy, or the mean absolute error of values.
+
+    Metrics and not their names: variables made inside the step would have TensorFlow trace it
+    twice.
+    """
+    metrics = package.metrics
     if task == "regression":
-        return "mae"
+        return metrics.MeanAbsoluteError(name="mae")
     if task == "categorical":
-        return "accuracy"
-    threshold = 0.0 if activation == "linear" else 0.5
-
-    def accuracy(y_true, y_pred):
-        return package.metrics.binary_accuracy(y_true, y_pred, threshold=threshold)
-
-    return accuracy
+        numbers = isinstance(loss, package.losses.SparseCategoricalCrossentropy)
+        kind = metrics.SparseCategoricalAccuracy if numbers else metrics.CategoricalAccuracy
+        return kind(name="accuracy")
+    return metrics.BinaryAccuracy("accuracy", threshold=0.0 if activation == "linear" else 0.5)
 
 
 def is_classification(y, units: int | None = None, activation: str | None = None) -> bool:

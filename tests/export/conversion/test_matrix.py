@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import zoo
+from tiny_models import predicted
 
 from tfkd.errors import ConversionError, TfkdError, WorkerError
 from tfkd.export import to_tflite
@@ -43,7 +44,7 @@ def models():
         if (package, name) not in made:
             model = zoo.build(PACKAGES[package], name)
             x = zoo.inputs_for(model)
-            want = model.predict(x, verbose=0)
+            want = predicted(model, x)
             made[package, name] = model, x, want if isinstance(want, list) else [want]
         return made[package, name]
 
@@ -128,6 +129,7 @@ def test_the_plain_converter_dies_of_it(models, package, name, forking, tmp_path
         assert forking.call(died, folder, x[:8], format, timeout=120) is not None
 
 
+@pytest.mark.slow
 def test_its_death_is_an_error_by_which_signal(models, tmp_path):
     model, x, _ = models("tf_keras", "gru")
     folder = saved(model, x, tmp_path)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import tf_keras
 from ai_edge_litert.interpreter import Interpreter
+from tiny_models import predicted
 
 from tfkd.export import to_tflite, verify
+from tfkd.export.tflite import schema
 
 # Declared in another order than names and keys sort in.
 NAMES = ("zeta", "beta", "omega", "alpha")
@@ -76,13 +78,13 @@ def test_outputs_of_one_shape(package, structure, recurrent, format, form, rng):
     file = to_tflite(model, format, given, recurrent=form)
     levels = [int(np.round(one.mean() / 3)) for one in answers(file, x)[:4]]
     assert levels == [0, 1, 2, 3]
-    signature = file._parsed.signatureDefs[0]
+    signature = schema.parse(file.data).signatureDefs[0]
     named = [entry.name.decode().removeprefix("step_") for entry in signature.outputs[:4]]
     assert tuple(named) == NAMES
     assert [entry.tensorIndex for entry in signature.outputs] == list(
-        file._parsed.subgraphs[0].outputs
+        schema.parse(file.data).subgraphs[0].outputs
     )
-    found, due = file.predict(x[:5]), model.predict(x[:5], verbose=0)
+    found, due = file.predict(x[:5]), predicted(model, x[:5])
     if structure == "dict":
         assert list(found) == [f"k_{name}" for name in NAMES]
     elif structure == "nested":
@@ -101,7 +103,7 @@ def test_outputs_of_a_saved_model(structure, tmp_path, rng):
     # The signature of a dict has names and no order: they sort.
     by_name = [level for _, level in sorted(zip(NAMES, range(4), strict=True))]
     assert levels == ([0, 1, 2, 3] if structure == "list" else by_name)
-    found, due = file.predict(x), model.predict(x, verbose=0)
+    found, due = file.predict(x), predicted(model, x)
     assert type(found) is type(due) and len(found) == 4
     for key in due if structure == "dict" else range(4):
         np.testing.assert_allclose(found[key], due[key], atol=1e-5)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_models import predicted
 
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import TFLiteModel, android_bundle, benchmark, to_tflite
@@ -48,7 +49,7 @@ def test_tf_keras_models_and_softmax_outputs(package):
     file = to_tflite(model, "int8", x)
     assert file.integer_only
     assert file.inputs[0].name == "some_input"
-    np.testing.assert_allclose(file.predict(x), model.predict(x, verbose=0), atol=0.02)
+    np.testing.assert_allclose(file.predict(x), predicted(model, x), atol=0.02)
 
 
 @pytest.mark.parametrize("format", ["int8", "int16x8"])
@@ -79,7 +80,7 @@ def test_equal_biases_are_rounded_in_the_steps_of_each_reader(kind, format, pack
     file = to_tflite(model, format, x)
     assert file.wrong_scales == ()
     bound = 0.03 if format == "int8" else 0.01
-    for got, want in zip(file.predict(x), model.predict(x, verbose=0), strict=True):
+    for got, want in zip(file.predict(x), predicted(model, x), strict=True):
         assert np.sqrt(np.mean((got - want) ** 2)) < bound * want.std()
 
 
@@ -104,7 +105,7 @@ def test_several_inputs_and_outputs_by_name():
     )
     file = to_tflite(model)
     x = {"a": np.ones((4, 2), "float32"), "b": np.full((4, 3), 2.0, "float32")}
-    want = model.predict([x["b"], x["a"]], verbose=0)
+    want = predicted(model, [x["b"], x["a"]])
     got = dict(zip([info.name for info in file.outputs], file.predict(x), strict=True))
     for output, values in zip(model.outputs, want, strict=True):
         np.testing.assert_allclose(got[output._keras_history[0].name], values, rtol=1e-5)
@@ -216,7 +217,7 @@ def test_float_files_stay_free_where_the_model_is(build, rng):
     name = file.inputs[0].name
     for size in sizes:
         data = rng.integers(0, 20, (6, *size)).astype(x.dtype)
-        want = model.predict(data, verbose=0)
+        want = predicted(model, data)
         for engine in ("xnnpack", "reference"):
             got = file.predict(data, engine=engine)
             assert np.abs(got - want).max() < 1e-4 * max(1.0, np.abs(want).max())
@@ -241,7 +242,7 @@ def test_shapes_fix_the_length_of_an_integer_file(cell, package, rng):
     x = rng.normal(size=(60, 7, 4)).astype("float32")
     file = to_tflite(model, "int8", x, shapes={"series": (1, 7, 4)})
     assert file.inputs[0].shape == (1, 7, 4) and file.integer_only
-    want = model.predict(x, verbose=0)
+    want = predicted(model, x)
     assert np.abs(file.predict(x) - want).mean() < 0.05 * want.std()
     assert model.inputs[0].shape[1] is None
 
@@ -289,7 +290,7 @@ def test_indices_in_a_float_input_are_whole_numbers_in_an_integer_file(name, pac
     file = to_tflite(model, "int8", x)
     assert file.integer_only and file.inputs[0].dtype == "int32"
     assert "'words' holds indices" in file.notes[0]
-    want = model.predict(x, verbose=0)
+    want = predicted(model, x)
     assert np.abs(file.predict(x) - want).mean() < 0.03 * want.std()
 
 

@@ -86,6 +86,7 @@ def test_a_list_of_paths(files, tmp_path):
     assert dataclasses.asdict(timing)["engine"] == "xnnpack"
 
 
+@pytest.mark.slow
 def test_every_setting_is_measured_and_compared(files, digits):
     found = benchmark(
         {"a": files["float32"], "b": files["int8"]},
@@ -123,6 +124,7 @@ def test_every_setting_is_measured_and_compared(files, digits):
     assert "batch 4" in found.describe()
 
 
+@pytest.mark.slow
 def test_a_keras_model_beside_its_file(files, student, qat, digits):
     found = benchmark(
         {"keras": student, "tf_keras": qat, "file": files["float32"]},

@@ -303,7 +303,7 @@ def test_the_table_and_its_figures(files, digits):
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_threads_are_used_and_a_free_batch_is_one_example():
     file = converted("cnn", batch=None)
-    indices = [int(i) for i in file._parsed.subgraphs[0].inputs]
+    indices = [int(i) for i in schema.ModelT.InitFromPackedBuf(file.data, 0).subgraphs[0].inputs]
     counts = []
     with sandbox.Worker() as worker:
         for threads in (1, 3):

@@ -215,6 +215,7 @@ def outcome(data, model, x):
         return "ended the child", str(error)
 
 
+@pytest.mark.slow
 def test_damaged_tflite_files(whole, limited):
     resource = pytest.importorskip("resource")
     rng, counts, longest = np.random.default_rng(0), collections.Counter(), 0.0
@@ -294,6 +295,7 @@ def children():
     return set(found)
 
 
+@pytest.mark.slow
 def test_structural_mutants(structures, limited, monkeypatch, tmp_path):
     """Whatever a file's structure says, each call ends soon, by an answer or tfkd's own error."""
     first, _, last = MUTANTS.rpartition("-")

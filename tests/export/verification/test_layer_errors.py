@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from tiny_models import predicted
 from two_ends import INPUTS, OUTPUTS, drawn, forms, reversed_ends, two_ended
 
 from tfkd import translation
@@ -106,9 +107,7 @@ def file_results(file, tensor, x):
 
 
 def rmse(file, model, x):
-    return float(
-        np.sqrt(np.mean((file.predict(x, "reference") - model.predict(x, verbose=0)) ** 2))
-    )
+    return float(np.sqrt(np.mean((file.predict(x, "reference") - predicted(model, x)) ** 2)))
 
 
 def test_figures_are_what_numpy_says(pixels):
@@ -128,7 +127,7 @@ def test_figures_are_what_numpy_says(pixels):
     # The float values of everything between them from Keras, and what an operation adds to
     # what it was given from the next layer itself.
     inner = keras.Model(model.inputs, [model.get_layer(name).output for name in NAMES])
-    want = dict(zip(NAMES, inner.predict(x, verbose=0), strict=True))
+    want = dict(zip(NAMES, predicted(inner, x), strict=True))
     square = (file.predict(x, "reference") - want["dense"]) ** 2
     assert table[-1].rmse == pytest.approx(np.sqrt(square.mean()), rel=1e-3)
     assert table[-1].relative_error == pytest.approx(lost(square, want["dense"]), rel=1e-3)

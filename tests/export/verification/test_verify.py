@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from sklearn import metrics
+from tiny_models import predicted
 from two_ends import (
     INPUT_KEYS,
     INPUTS,
@@ -82,7 +83,7 @@ def test_a_model_that_says_the_same_of_everything_proves_nothing(digits):
 def test_regression_and_models_and_files_by_their_paths(rng, tmp_path):
     x = rng.normal(size=(64, 4)).astype("float32")
     model = keras.Sequential([keras.Input((4,)), L.Dense(1)])
-    y = model.predict(x, verbose=0) + 0.5
+    y = predicted(model, x) + 0.5
     path = to_tflite(model).save(tmp_path / "m.tflite")
     model.save(tmp_path / "m.keras")
     result = verify(path, tmp_path / "m.keras", x, y)
@@ -95,7 +96,7 @@ def test_one_output_for_two_classes(rng, activation):
     keras.utils.set_random_seed(0)  # two of 80 near the threshold are too many
     x = rng.normal(size=(80, 4)).astype("float32")
     model = keras.Sequential([keras.Input((4,)), L.Dense(1, activation=activation, name="d")])
-    want = model.predict(x, verbose=0)
+    want = predicted(model, x)
     y = (want[:, 0] + rng.normal(size=80) * 0.3 > np.median(want)).astype(int)
     result = verify(to_tflite(model, "int8", x), model, x, y)
     auc = metrics.roc_auc_score(y, want[:, 0])
@@ -116,13 +117,13 @@ def test_outputs_of_the_inputs_shape(rng):
     coder = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(6)])
     y = rng.integers(0, 2, 60)
     result = verify(to_tflite(coder), coder, x, y)
-    errors = ((coder.predict(x, verbose=0) - x) ** 2).mean(1)
+    errors = ((predicted(coder, x) - x) ** 2).mean(1)
     assert result.metrics == pytest.approx({"auc": metrics.roc_auc_score(y, errors)})
     assert result.argmax_agreement is None
     assert verify(to_tflite(coder), coder, x).argmax_agreement is None
     classifier = keras.Sequential([keras.Input((6,)), L.Dense(6, activation="softmax")])
     result = verify(to_tflite(classifier), classifier, x, y)
-    answers = classifier.predict(x, verbose=0).argmax(-1)
+    answers = predicted(classifier, x).argmax(-1)
     assert result.model_metrics["accuracy"] == metrics.accuracy_score(y, answers)
     assert set(verify(to_tflite(coder), coder, x, y, task="classification").metrics) > {"f1"}
 
@@ -150,7 +151,7 @@ def test_outputs_are_compared_with_their_own(heads):
     result = verify(file, model, x, y)
     assert result.passed and [one.name for one in result.outputs] == ["zebra", "ape", "mouse"]
     assert result.max_abs_diff < 1e-5 and result.outputs[2].argmax_agreement is None
-    want = dict(zip(["zebra", "ape", "mouse"], model.predict(x, verbose=0), strict=True))
+    want = dict(zip(["zebra", "ape", "mouse"], predicted(model, x), strict=True))
     assert result.metrics["zebra.accuracy"] == np.mean(want["zebra"].argmax(-1) == y["zebra"])
     mae = np.abs(want["mouse"][:, 0] - y["mouse"]).mean()
     assert result.metrics["mouse.mae"] == pytest.approx(mae, rel=1e-4)
@@ -197,7 +198,7 @@ def test_names_as_the_file_has_them(rng):
 
     model = keras.Model(x, [part("one")(x), part("two")(x)])
     file, data = to_tflite(model), rng.normal(size=(20, 4)).astype("float32")
-    y = [values.argmax(-1) for values in model.predict(data, verbose=0)]
+    y = [values.argmax(-1) for values in predicted(model, data)]
     names = [info.name for info in file.outputs]
     assert names == ["my_head", "my_head_2"]
     for given in (
@@ -215,7 +216,7 @@ def test_one_tensor_as_two_outputs(package, rng):
     model = package.Model(x, [twice, package.layers.Dense(3, name="c")(x), twice])
     file, data = to_tflite(model), rng.normal(size=(20, 4)).astype("float32")
     assert sorted(info.name for info in file.outputs) == ["c", "d", "d_2"]
-    result = verify(file, model, data, {"d": model.predict(data, verbose=0)[0].argmax(-1)})
+    result = verify(file, model, data, {"d": predicted(model, data)[0].argmax(-1)})
     assert result.passed and result.metrics["d.accuracy"] == 1.0
 
 
@@ -239,7 +240,7 @@ def test_structures_with_names_of_their_own(rng):
     outputs = {"t": L.Dense(2, name="late")(x), "s": L.Dense(2, name="soon")(x)}
     model = keras.Model(parts, outputs)
     data = {key: rng.normal(size=(20, 2)).astype("float32") for key in parts}
-    want = model.predict(data, verbose=0)
+    want = predicted(model, data)
     y = rng.integers(0, 2, 20)
     for key in ("t", "late"):
         result = verify(to_tflite(model), model, data, {key: y})
@@ -309,7 +310,7 @@ def test_differences_are_those_of_the_unit(unit, rng):
         (output,) = result.outputs
         assert not result.passed
         assert output.relative_diff == pytest.approx((1 - wrong) * 0.8, rel=0.15)
-        assert output.allowed == pytest.approx(0.05 * model.predict(x, verbose=0).std(), rel=1e-4)
+        assert output.allowed == pytest.approx(0.05 * predicted(model, x).std(), rel=1e-4)
 
 
 def test_each_value_counts_in_its_own_unit(rng):
@@ -352,7 +353,7 @@ def test_other_references(kind, rng, tmp_path):
     outputs = [L.Dense(3, name="b")(inputs), L.Dense(3, name="a")(inputs)]
     model = keras.Model(inputs, outputs)
     file, x = to_tflite(model, batch=None), rng.normal(size=(45, 4)).astype("float32")
-    y = [values.argmax(-1) for values in model.predict(x, verbose=0)]
+    y = [values.argmax(-1) for values in predicted(model, x)]
 
     class Own(keras.Model):
         def call(self, x, training=False):

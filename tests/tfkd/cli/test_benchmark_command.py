@@ -57,6 +57,7 @@ def test_data_are_fed_and_scored(place, capsys):
     assert told["profiles"]["a.tflite"]["rows"]
 
 
+@pytest.mark.slow
 def test_a_keras_model_is_scored_beside_its_file(place, student, capsys):
     student.save(place / "m.keras")
     arguments = ["m.keras", "a.tflite", "--data", "digits.npz", "--json", *QUICK]

@@ -216,6 +216,7 @@ def test_an_export_that_fails_to_verify_is_written_and_says_so(tfkd, hopeless, h
         assert out == ""
 
 
+@pytest.mark.slow
 def test_export_tells_what_the_forms_of_recurrence_cost(tfkd, tmp_path):
     layers = [keras.Input((3, 2)), keras.layers.GRU(2, name="gru"), keras.layers.Dense(2)]
     keras.Sequential(layers).save(tmp_path / "gru.keras")
@@ -476,6 +477,7 @@ def test_json_has_no_nan(capsys):
     assert json.loads(capsys.readouterr().out) == {"a": [None, [1.5, None]], "b": None, "c": 3}
 
 
+@pytest.mark.slow
 def test_a_process_prints_the_json_and_nothing_else(place, tmp_path):
     """TensorFlow writes to the file descriptors, which the tests above don't see."""
     command = [sys.executable, "-m", "tfkd", "export", "student.keras", "--data", "digits.npz"]

@@ -178,6 +178,7 @@ def test_dicts_by_name_for_a_list_of_outputs_give_keras_own_history(compiled, da
         assert got[name] == pytest.approx(value, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_labels_in_every_form(data, package):
     x, y = data
     loss = {name: crossentropy(package) for name in NAMES}

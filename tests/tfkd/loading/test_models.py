@@ -60,6 +60,7 @@ def test_a_model_comes_back_equal_and_in_its_keras(package, suffix, tmp_path, rn
     np.testing.assert_allclose(again(x), model(x), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_quantize_aware_model_comes_back(qat, digits, tmp_path):
     want = predicted(qat, digits.test.x)
     for path in (tmp_path / "qat.keras", tmp_path / "qat.h5", tmp_path / "saved"):

@@ -64,6 +64,7 @@ def branches(package):
     return package.Model(i, layers.Dense(2, name="head")(layers.Flatten()(x)))
 
 
+@pytest.mark.slow
 def test_frozen_layers_of_every_kind_keep_their_weights_to_the_bit(package, rng):
     model = branches(package)
     for layer in model.layers[:-1]:

@@ -63,7 +63,7 @@ SHALLOW = {
     "NASNetMobile": functools.partial(
         nasnet.NASNet,
         penultimate_filters=1056,
-        num_blocks=2,
+        num_blocks=1,
         stem_block_filters=32,
         skip_reduction=False,
         default_size=224,

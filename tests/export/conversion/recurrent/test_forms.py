@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tiny_models import predicted
 
 from tfkd.errors import UnsupportedError
 from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.conversion.recurrent import choice, forms
+from tfkd.export.tflite import schema
 from tfkd.translation import translate
 
 SHAPE = (5, 4)
@@ -66,10 +68,11 @@ def test_int8_computes_what_keras_does(name, package, series):
     assert file.integer_only and file.wrong_scales == ()
     assert file.keeps_state == fused
     assert ("UNIDIRECTIONAL_SEQUENCE_LSTM" in file.ops) == fused
-    want = model.predict(series, verbose=0)
+    want = predicted(model, series)
     assert np.abs(file.predict(series) - want).mean() < 0.03 * want.std()
 
 
+@pytest.mark.slow
 def test_the_converter_tears_scales_apart_and_it_is_seen(series):
     """Without our detour the file of a bidirectional LSTM is wrong: the test shows both."""
     model = model_of(tf_keras, MODELS["both ways, sequences"])
@@ -84,7 +87,7 @@ def test_the_converter_tears_scales_apart_and_it_is_seen(series):
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
     plain = TFLiteModel(converter.convert())
-    want = model.predict(series, verbose=0)
+    want = predicted(model, series)
     error = np.abs(plain.predict(series) - want).mean() / want.std()
     assert plain.wrong_scales and error > 0.08
 
@@ -93,14 +96,14 @@ def test_a_small_cell_is_not_noise(series):
     """A cell below 0.5 gets steps of 2⁻¹⁶ from the converter, and its kernel has no tanh."""
     model = model_of(keras, MODELS["stacked"])
     file = to_tflite(model, "int8", series, recurrent="fused")
-    graph = file._parsed.subgraphs[0]
+    graph = schema.parse(file.data).subgraphs[0]
     cells = [
         float(graph.tensors[op.inputs[19]].quantization.scale[0])
         for op in graph.operators
         if len(op.inputs) == 24
     ]
     assert len(cells) == 2 and min(cells) == 2.0**-15  # the second was 2⁻¹⁶
-    want = model.predict(series, verbose=0)
+    want = predicted(model, series)
     assert np.abs(file.predict(series) - want).mean() < 0.03 * want.std()
 
 
@@ -114,8 +117,8 @@ def test_a_free_length_is_refused():
 @pytest.mark.parametrize("name", [name for name in MODELS if "GRU" in name or "RNN" in name])
 def test_the_unrolled_form_computes_the_same(name, package, series):
     model = model_of(package, MODELS[name])
-    want = model.predict(series, verbose=0)
-    got = forms.lower(translate(model), "fused").predict(series, verbose=0)
+    want = predicted(model, series)
+    got = predicted(forms.lower(translate(model), "fused"), series)
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tf_keras
 import zoo
+from tiny_models import predicted
 
 from tfkd.data import Samples
 from tfkd.errors import InputError, UnsupportedError
@@ -44,7 +45,7 @@ def test_a_step_file_over_a_sequence_is_the_model(name, format, series):
         pytest.skip("layer normalization has no 16-bit form")
     data = series if format.startswith("int") else None
     file = to_tflite(model, format, data, recurrent="step")
-    want = model.predict(series, verbose=0)
+    want = predicted(model, series)
     for engine in ("xnnpack", "reference"):
         got = file.predict(series, engine=engine)
         assert got.shape == want.shape
@@ -90,7 +91,7 @@ def test_any_length(series):
     file = to_tflite(model, "int8", series, recurrent="step")
     long = np.random.default_rng(3).normal(size=(20, 40, FEATURES)).astype("float32")
     for x in (series[:, :1], series, long):
-        want = model.predict(x, verbose=0)
+        want = predicted(model, x)
         assert np.abs(file.predict(x) - want).mean() <= 0.05 * want.std()
 
 
@@ -100,7 +101,7 @@ def test_a_sequence_of_numbers_and_a_single_input(rng):
     y = la.LSTM(6)(la.Embedding(20, 4)(words))
     model = keras.Model([words, facts], la.Dense(2)(la.Concatenate()([y, facts])))
     x = {"words": rng.integers(0, 20, (40, STEPS)), "f": rng.normal(size=(40, 4))}
-    want = model.predict(x, verbose=0)
+    want = predicted(model, x)
     file = to_tflite(model, "int8", x, recurrent="step")
     named = {"step_words": x["words"], "f": x["f"]}
     assert np.abs(file.predict(named) - want).mean() <= 0.05 * want.std()
@@ -113,7 +114,7 @@ def test_stateful_layers(series):
     with pytest.raises(UnsupportedError, match=r"stateful=True.*recurrent='step'"):
         to_tflite(model, "int8", series)
     file = to_tflite(model, "float32", recurrent="step")
-    want = model.predict(series[:1], verbose=0)
+    want = predicted(model, series[:1])
     np.testing.assert_allclose(file.predict(series[:1]), want, atol=1e-5)
 
 

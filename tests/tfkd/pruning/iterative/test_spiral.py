@@ -66,6 +66,7 @@ def small_digits(digits):
     return dataclasses.replace(digits, train=few)
 
 
+@pytest.mark.slow
 def test_rounds_lead_to_the_target(package, digits, trained, tmp_path):
     model = trained if package is keras else train(package, digits)
     before = [weight.numpy() for weight in model.weights]
@@ -126,11 +127,12 @@ def test_rounds_that_would_prune_the_same_channels_are_not_repeated(trained, sma
     assert not any(one.kept for one in found.rounds)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_round(small, small_digits, tmp_path):
-    arguments = {"target": {"parameters": 0.4}, "step": 0.3, "round_to": 2, **QUICK}
+    arguments = {"target": {"parameters": 0.4}, "step": 0.5, "round_to": 2, **QUICK}
     arguments |= {"final_epochs": 1, "alternatives": ("one_shot",)}
     whole = tfkd.spiral(small, small_digits, **arguments)
-    assert len(whole.rounds) >= 3
+    assert len(whole.rounds) == 2
 
     def run(until=None):
         stages = []
@@ -148,7 +150,7 @@ def test_a_killed_run_goes_on_from_its_last_round(small, small_digits, tmp_path)
         return made, list(dict.fromkeys(stages))
 
     assert run("round 2") == (None, ["round 1", "round 1 without teacher"])
-    assert run("final") == (None, [f"round {i}" for i in range(2, len(whole.rounds) + 1)])
+    assert run("final") == (None, ["round 2"])
     assert run("one shot") == (None, ["final"])
     made, stages = run()
     assert stages == ["one shot"]
@@ -354,6 +356,7 @@ def test_what_is_augmented_is_seen_by_teacher_and_student(small, small_digits):
     assert sum(x.tobytes() in known for batch in seen for x in batch) >= 200
 
 
+@pytest.mark.slow
 def test_regression_with_a_recurrent_model():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6, 3)).astype("float32")
@@ -373,6 +376,7 @@ def test_regression_with_a_recurrent_model():
     assert found.reached and found.model.layers[1].units in (4, 8)
 
 
+@pytest.mark.slow
 def test_bytes_and_latency_of_files(trained, small_digits, monkeypatch):
     runs = []
 
@@ -392,7 +396,7 @@ def test_bytes_and_latency_of_files(trained, small_digits, monkeypatch):
 
     monkeypatch.setattr(tfkd.export, "benchmark", clock, raising=False)
     found = tfkd.spiral(
-        trained, small_digits, target={"bytes": 0.75, "latency": 0.7}, step=0.25, round_to=2,
+        trained, small_digits, target={"bytes": 0.75, "latency": 0.7}, step=0.4, round_to=2,
         **{**QUICK, "format": "int8"},
     )  # fmt: skip
     assert found.reached and found.final.bytes <= 0.75 * found.original.bytes
@@ -412,6 +416,7 @@ def test_bytes_and_latency_of_files(trained, small_digits, monkeypatch):
     assert len(converted) == 1 + len(found.rounds)  # each model once, the final one too
 
 
+@pytest.mark.slow
 def test_alternatives_have_the_same_budget(small, small_digits):
     done = []
     found = tfkd.spiral(

@@ -223,6 +223,7 @@ def test_a_strength_too_large_leaves_what_was_asked_and_one_of_each_layer(packag
                 assert (new != 0).any() and (new[new != 0] == old[new != 0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["bn_scale", "kernels"])
 def test_momentum_does_not_let_a_layer_go_empty(package, digits, of):
     for seed in range(4):

@@ -447,6 +447,7 @@ def test_the_values_may_start_in_any_of_tfmots_ways(init):
     assert describe(clustered).not_pruned == {model.layers[1].name: "left out by skip"}
 
 
+@pytest.mark.slow
 def test_frozen_layers_are_not_pruned(package):
     """Alone, in a nested model, in part; and what is frozen only once it is wrapped."""
     layers = package.layers
@@ -640,6 +641,7 @@ def test_few_values_survive_quantization_into_the_int8_file(teacher, digits, den
     assert distinct["clusters"] <= 8 < distinct[None]
 
 
+@pytest.mark.slow
 def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
     layers = tf_keras.layers
     model = tf_keras.Sequential([tf_keras.Input((8,)), layers.Dense(4), layers.Dense(2)])

@@ -1,0 +1,42 @@
+"""A `Trainer` compiles what fits the labels, and its step is traced once."""
+
+import numpy as np
+import pytest
+from tiny_models import dense, predicted
+
+import tfkd
+from tfkd.compression.trainer import Trainer
+
+NUMBERS = np.arange(60) % 3
+# Labels, units of the output, and the metric beside the loss, of outputs as NumPy has it.
+TASKS = {
+    "class numbers": (NUMBERS, 3, "accuracy", lambda y, out: (out.argmax(-1) == y).mean()),
+    "one-hot rows": (
+        np.eye(3, dtype="float32")[NUMBERS],
+        3,
+        "accuracy",
+        lambda y, out: (out.argmax(-1) == y.argmax(-1)).mean(),
+    ),
+    "two classes": (NUMBERS % 2, 1, "accuracy", lambda y, out: ((out[:, 0] > 0) == y).mean()),
+    "values": (NUMBERS / 7, 1, "mae", lambda y, out: np.abs(out[:, 0] - y).mean()),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_metric_is_numpys_and_the_step_is_traced_once(task, package, rng):
+    y, units, metric, want = TASKS[task]
+    x = rng.normal(size=(60, 4)).astype("float32")
+    data = tfkd.split(x, y, stratify=False)
+    model, traces = dense(package, units), []
+    step = model.train_step
+
+    def counted(batch):
+        traces.append(1)
+        return step(batch)
+
+    model.train_step = counted
+    trainer = Trainer(data, batch_size=8)
+    trainer.fit("student", model, model, epochs=1, learning_rate=0.0, validate=False)
+    (value,) = trainer.histories["student"][metric]
+    assert value == pytest.approx(want(data.train.y, predicted(model, data.train.x)), rel=1e-5)
+    assert len(traces) == 1
