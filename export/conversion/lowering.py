@@ -21,7 +21,7 @@ from tfkd.export.conversion.request import Request
 from tfkd.export.tflite import model as artifact
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
-from tfkd.quantization import export_form, rewriting
+from tfkd.quantization import export_form, rewriting, without_rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,11 @@ def lower(plan: Plan) -> Lowered:
 def _check_loops(model):
     """Raise for layers that would end the converter when it is calibrated."""
     problems = [
-        f"layer {path!r} ({type(layer).__name__}): {rewriting.REASONS[kind_of(layer)]}"
+        f"layer {path!r} ({type(layer).__name__}): {without_rule.REASONS[kind_of(layer)]}"
         for path, layer in graph.walk(model).layers
-        if rewriting.is_loop(layer)
+        if without_rule.is_loop(layer)
     ]
-    raise_all(problems, UnsupportedError, fix=rewriting.no_loops())
+    raise_all(problems, UnsupportedError, fix=without_rule.no_loops())
 
 
 def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str | None]:

@@ -5,6 +5,7 @@ table.py                 THE table: how each layer class is rounded or rewritten
 registry.py              `register`: rules of the user's own
 rewriting.py             builds the model that is trained, a rule per call
 rules/                   the rules
+without_rule.py          layers that have none: why, and what to do
 quantizers.py            quantizers and configurations on tfmot's extension points
 tfmot_scheme.py          the same as a tfmot `QuantizeScheme`
 export_form.py           the form that the converter gets

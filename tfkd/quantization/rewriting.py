@@ -15,9 +15,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from tfkd.errors import UnsupportedError, argument, raise_all
+from tfkd.errors import UnsupportedError, raise_all
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of, remade
+from tfkd.quantization import without_rule
 from tfkd.quantization.report import LayerReport
 from tfkd.translation import layers as translated
 from tfkd.translation import operations
@@ -26,24 +27,6 @@ from tfkd.translation import operations
 # (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
 UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
-
-#: Layers whose loop over time ends the converter's process in every integer format.
-LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
-
-_ATTENTION = (
-    "computes with products of activations, which calibration rounds well enough: a small model "
-    "was 2.3 % of its outputs' spread off after to_tflite(model, 'int8', data), 1.6 % with skip="
-)
-#: Why a layer class has no rule, where there is more to say than that.
-REASONS = {
-    **dict.fromkeys(
-        LOOPS,
-        "its loop over time has no integer form; unrolled, skip= and post-training int8 work",
-    ),
-    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention"), _ATTENTION),
-    "Lambda": "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
-    "there are rules, or take a layer of the table",
-}
 
 #: The values of 8-bit inputs: in the file, a scale of 1 holds them exactly.
 BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
@@ -166,7 +149,7 @@ class Rewriter:
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
-        raise_all(problems, UnsupportedError, fix=_way_out())
+        raise_all(problems, UnsupportedError, fix=without_rule.way_out())
         outputs = graph.map_structure(
             lambda t: self._output(values[t.index], t.name), self.source.outputs
         )
@@ -197,9 +180,9 @@ class Rewriter:
             kind = kind_of(layer)
             if self.rule_of(layer) or layer.name in self.configs:
                 continue
-            loops = loops or is_loop(layer)
-            if is_loop(layer) or layer.name not in self.skip:
-                why = f": {REASONS[kind]}" if kind in REASONS else ""
+            loops = loops or without_rule.is_loop(layer)
+            if without_rule.is_loop(layer) or layer.name not in self.skip:
+                why = f": {without_rule.REASONS[kind]}" if kind in without_rule.REASONS else ""
                 what = operations.described(layer)
                 problems.append(f"layer {path!r} ({what}) has no rule for 8 bits{why}")
         problems += [
@@ -208,7 +191,11 @@ class Rewriter:
             for path, layer in self.source.layers
             if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
         ]
-        raise_all(problems, UnsupportedError, fix=no_loops() if loops else _way_out())
+        raise_all(
+            problems,
+            UnsupportedError,
+            fix=without_rule.no_loops() if loops else without_rule.way_out(),
+        )
 
     def _count_uses(self) -> dict[int, int]:
         uses: dict[int, int] = {}
@@ -366,29 +353,6 @@ class Rewriter:
     def keep_weights(self, layers, back):
         """Say how to get the source layer's weights back from those of other layers."""
         self.origins[self.layer.name] = Origin(tuple(layers), back)
-
-
-def no_loops() -> str:
-    """Return what to do with a model that has `LOOPS`."""
-    return (
-        "Build it with unroll=True, to which the same weights go, and leave it in float with "
-        f"{argument('skip', of='quantize_aware')} or export it with "
-        f"{argument('representative_data', like='...', of='to_tflite')}; or export to 'float32', "
-        "'float16' or 'dynamic', which hold the loop."
-    )
-
-
-def _way_out() -> str:
-    return (
-        "Replace these layers, leave them in floating point with "
-        f"{argument('skip', like='[...]')}, or export without quantization-aware training: "
-        f"{argument('representative_data', like='...', of='to_tflite')}."
-    )
-
-
-def is_loop(layer) -> bool:
-    """Tell whether a layer is one of `LOOPS`, and not unrolled."""
-    return kind_of(layer) in LOOPS and not getattr(layer, "unroll", False)
 
 
 def _is_tensor(leaf) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tfkd.model.layer_kinds import kind_of
-from tfkd.quantization.rewriting import REASONS, Rule
+from tfkd.quantization.rewriting import Rule
 from tfkd.quantization.rules import (
     activations,
     arithmetic,
@@ -19,6 +19,7 @@ from tfkd.quantization.rules import (
     recurrent,
 )
 from tfkd.quantization.rules.activations import ACTIVATIONS
+from tfkd.quantization.without_rule import REASONS
 from tfkd.translation import operations
 
 _PER_CHANNEL = "kernel per channel, output after fused batch normalization and ReLU"

@@ -1,0 +1,48 @@
+"""Layers without a rule: why, and what to do with a model that has one."""
+
+from __future__ import annotations
+
+from tfkd.errors import argument
+from tfkd.model.layer_kinds import kind_of
+
+#: Layers whose loop over time ends the converter's process in every integer format.
+LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
+
+_ATTENTION = (
+    "computes with products of activations, which calibration rounds well enough: a small model "
+    "was 2.3 % of its outputs' spread off after to_tflite(model, 'int8', data), 1.6 % with skip="
+)
+#: Why a layer class has no rule, where there is more to say than that.
+REASONS = {
+    **dict.fromkeys(
+        LOOPS,
+        "its loop over time has no integer form; unrolled, skip= and post-training int8 work",
+    ),
+    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention"), _ATTENTION),
+    "Lambda": "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
+    "there are rules, or take a layer of the table",
+}
+
+
+def no_loops() -> str:
+    """Return what to do with a model that has `LOOPS`."""
+    return (
+        "Build it with unroll=True, to which the same weights go, and leave it in float with "
+        f"{argument('skip', of='quantize_aware')} or export it with "
+        f"{argument('representative_data', like='...', of='to_tflite')}; or export to 'float32', "
+        "'float16' or 'dynamic', which hold the loop."
+    )
+
+
+def way_out() -> str:
+    """Return what to do with layers that have no rule."""
+    return (
+        "Replace these layers, leave them in floating point with "
+        f"{argument('skip', like='[...]')}, or export without quantization-aware training: "
+        f"{argument('representative_data', like='...', of='to_tflite')}."
+    )
+
+
+def is_loop(layer) -> bool:
+    """Tell whether a layer is one of `LOOPS`, and not unrolled."""
+    return kind_of(layer) in LOOPS and not getattr(layer, "unroll", False)
