@@ -35,7 +35,7 @@ def test_the_metric_is_numpys_and_the_step_is_traced_once(task, package, rng):
         return step(batch)
 
     model.train_step = counted
-    trainer = Trainer(data, batch_size=8)
+    trainer = Trainer(data, tfkd.Training(batch_size=8))
     trainer.fit("student", model, model, epochs=1, learning_rate=0.0, validate=False)
     (value,) = trainer.histories["student"][metric]
     assert value == pytest.approx(want(data.train.y, predicted(model, data.train.x)), rel=1e-5)
