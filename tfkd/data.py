@@ -178,7 +178,10 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     except InputError:
         raise
     except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
-        raise InputError(f"Cannot read {str(path)!r} as .npz: {error}") from error
+        reason = str(error)
+        if "pickle" in reason:  # NumPy's words for whatever it does not know; it advises to load it
+            reason = "it is no .npz file, or holds Python objects, which are not loaded"
+        raise InputError(f"Cannot read {str(path)!r} as .npz: {reason}.") from error
     raise_all(
         f"{name} in {path.name} must be an array of numbers or texts, got "
         f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are none'}"

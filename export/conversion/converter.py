@@ -316,6 +316,7 @@ def _quantizer():
     failures = []
     for package in ("litert_quantizer", "ai_edge_quantizer"):
         try:
+            importlib.import_module(package)
             return tuple(
                 importlib.import_module(f"{package}.{name}") for name in ("qtyping", "quantizer")
             )

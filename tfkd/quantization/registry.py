@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tfkd import translation
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.model import backends
 from tfkd.model.layer_kinds import class_of, is_of_library
 from tfkd.quantization import table
@@ -98,8 +98,8 @@ def register(layer_class: type, rule: QuantizationRule, *, replace: bool = False
     others = [one for one in translation.pair_of(layer_class) if one in _rules]
     if (others or standard) and not replace:
         raise InputError(
-            f"{layer_class.__name__} has a quantization rule already; pass replace=True to "
-            "replace it."
+            f"{layer_class.__name__} has a quantization rule already; pass "
+            f"{argument('replace', True)} to replace it."
         )
     for one in others:
         del _rules[one]

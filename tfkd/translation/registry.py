@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from typing import Any
 
+from tfkd._renamed import with_old_keywords
 from tfkd.errors import InputError, argument
 from tfkd.model import backends
 
@@ -28,6 +28,7 @@ class Pair:
 _pairs: dict[type, Pair] = {}
 
 
+@with_old_keywords(overwrite="replace")
 def register(
     keras_class: type,
     tf_keras_class: type,
@@ -35,7 +36,6 @@ def register(
     to_keras: Callable[[Any], Any] | None = None,
     *,
     replace: bool = False,
-    overwrite: bool | None = None,
 ) -> None:
     """Tell `translate` how to carry a custom layer.
 
@@ -50,7 +50,6 @@ def register(
             `tf_keras_class`. Defaults to `tf_keras_class.from_config(layer.get_config())`.
         to_keras: The same the other way.
         replace: Whether to replace what either class is registered for. Defaults to `False`.
-        overwrite: What `replace` was called before.
 
     Raises:
         InputError: if a class is not a layer of the Keras it stands for, or is registered
@@ -70,13 +69,6 @@ def register(
         >>> type(translate(model).layers[-1]).__name__
         'OldDouble'
     """
-    if overwrite is not None:
-        warnings.warn(
-            "overwrite= is replace= now; the old name goes with tfkd 0.3.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        replace = replace or overwrite
     classes = {"keras": keras_class, "tf_keras": tf_keras_class}
     for flavour, given in classes.items():
         base = backends.package(flavour).layers.Layer
@@ -87,7 +79,7 @@ def register(
     taken = [given.__name__ for given in classes.values() if given in _pairs]
     if taken and not replace:
         raise InputError(
-            f"{' and '.join(taken)} is registered already; pass {argument('overwrite', True)} to "
+            f"{' and '.join(taken)} is registered already; pass {argument('replace', True)} to "
             "replace that."
         )
     for given in classes.values():

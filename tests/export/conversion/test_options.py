@@ -99,6 +99,7 @@ def test_the_4_bit_quantizer_under_either_name(cnn, package, monkeypatch):
     pytest.importorskip(package)
     for other in {"litert_quantizer", "ai_edge_quantizer"} - {package}:
         monkeypatch.setitem(sys.modules, other, None)
+    assert converter._quantizer()[1].__name__ == f"{package}.quantizer"
     model, x = cnn
     data = converter._four_bits(to_tflite(model, "float32").data, {})[0]
     narrow = TFLiteModel(data)

@@ -250,7 +250,9 @@ def test_custom_layers_by_class_and_by_functions(rng):
         to_keras=lambda layer: Scaled(layer.by),
         replace=True,
     )
-    with pytest.warns(DeprecationWarning, match="overwrite= is replace= now"):
+    with pytest.warns(
+        DeprecationWarning, match=r"register\(overwrite=\.\.\.\) is replace=\.\.\. now"
+    ):
         register(
             Scaled,
             Halved,

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.model import backends
 from tfkd.model.graph import Call as Call
 from tfkd.model.layer_kinds import class_of, is_of_library
@@ -98,7 +98,8 @@ def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> 
     standard = is_of_library(layer_class) and layer_class.__name__ in rules.STANDARD
     if (layer_class in _rules or standard) and not replace:
         raise InputError(
-            f"{layer_class.__name__} has a pruning rule already; pass replace=True to replace it."
+            f"{layer_class.__name__} has a pruning rule already; pass "
+            f"{argument('replace', True)} to replace it."
         )
     _rules[layer_class] = rule
 
@@ -151,7 +152,7 @@ def follow(
     ]
     if missing:
         raise InputError(
-            f"{who} says nothing of the weights {', '.join(missing)}; call channels.slices(weight, "
+            f"{who} leaves out the weights {', '.join(missing)}; call channels.slices(weight, "
             "axis, labels) for each axis that goes with channels, or channels.whole(weight)."
         )
     return [np.asarray(labels) for labels in made]

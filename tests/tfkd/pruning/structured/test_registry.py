@@ -155,7 +155,7 @@ def _wrong_rules():
         unheard_of: "labels that neither its inputs have",
         unconnected: "labels that neither its inputs have",
         two: "2 arrays of labels, but the layer has 1 outputs",
-        no_gain: r"says nothing of the weights '.*gain.*' of shape \(16,\)",
+        no_gain: r"leaves out the weights '.*gain.*' of shape \(16,\)",
         other_axis: r"axis 0 of the weight '.*' of shape \(12, 16\) takes 12 labels",
         third_axis: r"of shape \(12, 16\) has no axis 2",
         other_name: "counts 16 channels by 'filters', for which .* has None",
