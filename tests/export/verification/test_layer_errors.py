@@ -127,7 +127,7 @@ def test_figures_are_what_numpy_says(pixels):
     # The float values of everything between them from Keras, and what an operation adds to
     # what it was given from the next layer itself.
     inner = keras.Model(model.inputs, [model.get_layer(name).output for name in NAMES])
-    want = dict(zip(NAMES, predicted(inner, x), strict=True))
+    want = dict(zip(NAMES, predicted(inner, [x]), strict=True))
     square = (file.predict(x, "reference") - want["dense"]) ** 2
     assert table[-1].rmse == pytest.approx(np.sqrt(square.mean()), rel=1e-3)
     assert table[-1].relative_error == pytest.approx(lost(square, want["dense"]), rel=1e-3)
