@@ -28,6 +28,7 @@ def _top_level_page(name: str) -> str:
 @event_priority(100)  # before mkdocstrings reads its options
 def on_config(config):
     """Tell mkdocstrings where the package is."""
+    generated.installed.cache_clear()  # `mkdocs serve` comes here after every edit
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [generated.installed()]
     return config
 

@@ -1,7 +1,7 @@
 """The table: how each layer class is trained with 8-bit rounding.
 
-`RULES` maps a tf_keras class name to a `Rule`; documentation prints the table from here
-(`python -m tfkd.quantization.table`).
+`RULES` maps a tf_keras class name to a `Rule`; docs/layers.md prints the table from here, and so
+does `python -m tfkd.quantization.table`.
 """
 
 from __future__ import annotations
