@@ -67,7 +67,7 @@ def _warning(name: str) -> Callable[..., Any]:
     return read
 
 
-for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__eq__", "__repr__"):
+for _name in ("__getitem__", "__iter__", "__len__", "__contains__", "__eq__"):
     setattr(OldDict, _name, _warning(_name))
 for _name in ("get", "items", "keys", "values"):
     setattr(OldDict, _name, _warning(_name))

@@ -108,6 +108,18 @@ def test_a_rule_may_leave_its_layer_whole(package):
     assert (small.get_layer("own").units, small.get_layer("free").units) == (16, 8)
 
 
+def test_the_report_is_kept_beside_the_model(package):
+    own = projection(package)
+    with pytest.raises(tfkd.InputError, match="does not come from prune_channels"):
+        describe(model_of(package, own))
+    register(own, follow)
+    small = tfkd.prune_channels(model_of(package, own), 0.5, round_to=1, keep="own")
+    assert not [name for name in vars(small) if name in ("tfkd_blocks", "tfkd_report")]
+    with pytest.warns(DeprecationWarning, match=r"tfkd_whole is tfkd\.pruning\.describe\(model\)"):
+        assert small.tfkd_whole == {} and list(small.tfkd_whole) == []
+    assert str(describe(small)) == "Every layer that can be pruned was."
+
+
 def _wrong_rules():
     def nothing(channels, call, inputs):
         follow(channels, call, inputs)

@@ -231,7 +231,7 @@ def test_layers_without_a_rule_are_named(package):
     y = L.Conv1DTranspose(4, 2, name="up")(x)
     y = L.MultiHeadAttention(2, 2, name="attention")(y, y)
     model = keras.Model(x, L.Dense(2)(L.Dense(2, name="left")(y)))
-    whole = prune_weights(model, steps=6, skip="le.t").tfkd_whole
+    whole = describe(prune_weights(model, steps=6, skip="le.t")).not_pruned
     assert whole["up"] == "Conv1DTranspose has no rule in tfmot"
     assert "attention" in whole["attention"]
     assert whole["left"] == "left out by skip"
@@ -462,7 +462,7 @@ def test_frozen_layers_are_not_pruned(package):
     before = kernels(model)
     for wrap in (prune_weights, cluster_weights):
         amount = {"schedule": "constant"} if wrap is prune_weights else {"clusters": 4}
-        assert wrap(model, **amount).tfkd_whole == dict.fromkeys(
+        assert describe(wrap(model, **amount)).not_pruned == dict.fromkeys(
             ("inner", "both", "frozen"), "it is frozen"
         )
     sparse = prune_weights(model, schedule="constant")
@@ -513,7 +513,7 @@ def test_clusters_keep_the_zeros_of_pruning_up_to_the_int8_file(package, tmp_pat
 
 
 def test_layers_that_can_not_be_clustered_are_named():
-    assert cluster_weights(images(keras), 64).tfkd_whole == {
+    assert describe(cluster_weights(images(keras), 64)).not_pruned == {
         "depthwise": "tfmot leaves the kernels of DepthwiseConv2D as they are",
         "second": "it has a kernel of 64 weights",
         "head": "it has a kernel of 64 weights",
