@@ -316,7 +316,7 @@ def test_an_op_that_tflite_does_not_have_is_named():
 
 def test_an_int8_file_with_float_left_in_it_is_refused(monkeypatch, files):
     made = files["dynamic"].data, []
-    monkeypatch.setattr(conversion.sandbox.Worker, "call", lambda *a, **k: made)
+    monkeypatch.setattr(conversion.worker.Worker, "call", lambda *a, **k: made)
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     with pytest.raises(ConversionError, match="left .* tensors .*in floating point"):
         to_tflite(model, "int8", np.random.default_rng(0).random((12, 6)))

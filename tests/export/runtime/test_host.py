@@ -53,7 +53,7 @@ def test_our_own_time_is_taken_off(monkeypatch):
 
 def test_a_system_that_tells_nothing(monkeypatch):
     monkeypatch.setattr(host, "_read", lambda path: "")
-    monkeypatch.setattr(host.sandbox, "sizes", lambda path, *names: [])
+    monkeypatch.setattr(host.worker, "sizes", lambda path, *names: [])
     assert host.Others().since(1.0) == {"others": None, "stolen": None}
     told = host.describe()
     assert told["memory_bytes"] is None and told["governor"] is None and told["cpu"]

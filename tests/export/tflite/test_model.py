@@ -233,7 +233,7 @@ def test_what_cant_be_fed_is_told_before_it_is_run(files, digits, change, messag
 
 
 def test_results_that_do_not_fit_here_are_not_asked_for(files, digits, monkeypatch):
-    monkeypatch.setattr(artifact.sandbox, "free_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(artifact.worker, "free_bytes", lambda: 1 << 30)
     file = TFLiteModel(
         repacked(files["float32"], lambda m, g: setattr(g.tensors[-1], "shape", [1, 2**24]))
     )

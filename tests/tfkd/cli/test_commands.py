@@ -381,7 +381,7 @@ VERIFY = "verify student.tflite student.keras --data "
         ("export signature --format float32 --engine tflm", "--engine says what runs the file"),
         (EXPORT + "--shape pixels", "--shape: must be an input's name and its sizes, the batch"),
         (EXPORT + "--shape pixels=1,0,8", "--shape: must be an input's name and its sizes"),
-        (EXPORT + "--shape other=1,8,8,1", "--shape names the input 'other', which the model"),
+        (EXPORT + "--shape other=1,8,8,1", "--shape has the unknown names 'other'; the inputs"),
         (EXPORT + "--shape pixels=1,9,8,1", "--shape must give 'pixels' a size for each of"),
         (EXPORT + "--shape a=1 --shape a=2", "--shape gives the input 'a' several shapes"),
         ("verify student.tflite student.keras --data digits.npz --signature a", "--signature a is"),
