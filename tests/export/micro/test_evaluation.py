@@ -404,6 +404,8 @@ def test_a_runtime_of_another_interface_is_one_error(cases, tmp_path, monkeypatc
     folder = tmp_path / "tflite_micro" / "python" / "tflite_micro"
     folder.mkdir(parents=True)
     (folder / "runtime.py").write_text("class Other: pass\n")
+    for package in (folder, folder.parent, folder.parent.parent):
+        (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingDependencyError, match="no attribute 'Interpreter'.*that tfkd is"):
         evaluation.evaluate_on_tflm(cases["int8"][0])
