@@ -20,6 +20,7 @@ from .distillation.teachers import TeacherBatch as TeacherBatch
 from .errors import ConversionError as ConversionError
 from .errors import InputError as InputError
 from .errors import MissingDependencyError as MissingDependencyError
+from .errors import TeacherWarning as TeacherWarning
 from .errors import TfkdError as TfkdError
 from .errors import UnsupportedError as UnsupportedError
 from .errors import WorkerError as WorkerError

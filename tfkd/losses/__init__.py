@@ -15,13 +15,9 @@ from tfkd.losses.features import (
     RelationalKD,
     SimilarityPreserving,
 )
-from tfkd.losses.outputs import (
-    SOFT_TASKS,
-    logits_of,
-    option_of,
-    takes_numbers,
-    task_of_loss,
-)
+from tfkd.losses.outputs import SOFT_TASKS, logits_of, task_of_loss
+from tfkd.losses.outputs import option_of as option_of
+from tfkd.losses.outputs import takes_numbers as takes_numbers
 from tfkd.losses.pairing import pair_layers
 from tfkd.losses.soft import (
     DIST,
@@ -59,10 +55,8 @@ __all__ = [
     "default_for",
     "get",
     "logits_of",
-    "option_of",
     "pair_layers",
     "resolve",
-    "takes_numbers",
     "task_of_loss",
 ]
 

@@ -10,16 +10,12 @@
 - `registry`: custom classes.
 """
 
-from tfkd.translation.activations import custom_objects
-from tfkd.translation.model import aliases, counterparts, other_precision, translate
-from tfkd.translation.registry import pair_of, register
+from tfkd.translation.activations import custom_objects as custom_objects
+from tfkd.translation.model import aliases as aliases
+from tfkd.translation.model import counterparts as counterparts
+from tfkd.translation.model import other_precision as other_precision
+from tfkd.translation.model import translate
+from tfkd.translation.registry import pair_of as pair_of
+from tfkd.translation.registry import register
 
-__all__ = [
-    "aliases",
-    "counterparts",
-    "custom_objects",
-    "other_precision",
-    "pair_of",
-    "register",
-    "translate",
-]
+__all__ = ["register", "translate"]
