@@ -109,6 +109,16 @@ def test_long_files_have_a_reason():
     assert long == set(_LONG), long ^ set(_LONG)
 
 
+def test_functions_are_short():
+    """80 lines beside the docstring; what only lists the parser's options may be longer."""
+    for path, name, _ in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and name != "tfkd.cli.parser":
+                said = ast.get_docstring(node, clean=False) or ""
+                lines = node.end_lineno - node.lineno + 1 - (said.count("\n") + 1)
+                assert lines <= 80, f"{path}: {node.name} has {lines} lines"
+
+
 def public():
     for package in (tfkd, tfkd.export):
         for name in package.__all__:

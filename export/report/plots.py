@@ -144,33 +144,10 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     handles = {}
     for index in sorted(range(len(points)), key=lambda index: points[index].cost):
         point = points[index]
+        is_first = point.name not in handles
+        _draw_point(axes, point, styles[point.name], index not in best, is_first)
         colour, marker = styles[point.name]
-        beaten = index not in best
-        axes.errorbar(
-            point.cost,
-            point.score,
-            xerr=_error(point.cost, point.cost_interval),
-            # In every setting of a model it is the same, and drawn once.
-            yerr=None if point.name in handles else _error(point.score, point.score_interval),
-            fmt=marker,
-            color=colour,
-            markerfacecolor="none" if beaten else colour,
-            markersize=6 if beaten else 8,
-            capsize=3,
-            elinewidth=1.2,
-            alpha=0.5 if beaten else 1.0,
-            zorder=3 if beaten else 2,
-        )
         handles.setdefault(point.name, axes.plot([], [], marker, color=colour)[0])
-        if not beaten and point.note:
-            axes.annotate(
-                point.note,
-                (point.cost, point.score),
-                (5, 4),
-                textcoords="offset points",
-                fontsize=8,
-                color=_GREY,
-            )
     ends = [end for point in points for end in (point.cost, *(point.cost_interval or ()))]
     room = max(1.15, (max(ends) / min(ends)) ** 0.12)
     _logarithmic(axes, min(ends) / room, max(ends) * room)
@@ -195,6 +172,40 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         fontsize=9,
         frameon=False,
     )
+    caption = _trade_off_caption(points, metric, against)
+    return _picture(figure, f"{metric} against {against}", caption)
+
+
+def _draw_point(axes, point: Point, style: tuple[str, str], beaten: bool, is_first: bool) -> None:
+    """Draw a model with its intervals, filled unless another one beats it."""
+    colour, marker = style
+    axes.errorbar(
+        point.cost,
+        point.score,
+        xerr=_error(point.cost, point.cost_interval),
+        # In every setting of a model it is the same, and drawn once.
+        yerr=_error(point.score, point.score_interval) if is_first else None,
+        fmt=marker,
+        color=colour,
+        markerfacecolor="none" if beaten else colour,
+        markersize=6 if beaten else 8,
+        capsize=3,
+        elinewidth=1.2,
+        alpha=0.5 if beaten else 1.0,
+        zorder=3 if beaten else 2,
+    )
+    if not beaten and point.note:
+        axes.annotate(
+            point.note,
+            (point.cost, point.score),
+            (5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=_GREY,
+        )
+
+
+def _trade_off_caption(points: Sequence[Point], metric: str, against: str) -> str:
     known = [
         words
         for words, interval in (
@@ -203,16 +214,15 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         )
         if any(getattr(point, interval) is not None for point in points)
     ]
+    better = "up" if metric == "accuracy" else "down"
     caption = (
-        f"Left and {'up' if share else 'down'} is better. Filled, on the dashed line: the models "
-        "that no other beats in both. Hollow: those that are beaten. "
+        f"Left and {better} is better. Filled, on the dashed line: the models that no other beats "
+        "in both. Hollow: those that are beaten. "
     )
     if known:
         caption += f"Bars are the 95 % intervals {' and '.join(known)}: what lies within them may "
         caption += "be chance. "
-    if against == "latency":
-        caption += _THIS_MACHINE
-    return _picture(figure, f"{metric} against {against}", caption)
+    return caption + (_THIS_MACHINE if against == "latency" else "")
 
 
 def call_times(results: Sequence[Latency]) -> Picture | None:

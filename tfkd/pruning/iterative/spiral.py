@@ -147,32 +147,19 @@ def spiral(
     floor = evaluator.floor(goal.drop)
     walk = _Walk(state, evaluator, lessons, pruning, wanted, floor)
     stopped = walk.run(model, step, rounds, how.epochs)
-    current, total = walk.current, how.epochs * len(walk.rounds)
-    if final_epochs and current is not model:
+    total = how.epochs * len(walk.rounds)
+    if final_epochs and walk.current is not model:
         total += final_epochs
-        further = state.once(
-            "final", len(walk.rounds), total, lambda: _trained_on(lessons, current, final_epochs)
-        )
-        if evaluator.better(further, current):
-            current = further
-        else:
-            stopped += "; the final epochs made it worse and were left out"
+        stopped += walk.train_further(final_epochs, total)
     if alternatives and not total:
         alternatives, stopped = (), f"{stopped}; without training there are no alternatives"
     timed = {"latency": format is not None, "test": True}
-    final = evaluator.measure(current, **timed)
-    models, beside = {}, {}
-    for name in alternatives:
-        models[name] = state.once(
-            name,
-            len(walk.rounds),
-            total,
-            lambda name=name: _alternative(name, lessons, current, total, pruning),
-        )
-        beside[name] = evaluator.measure(models[name], **timed)
+    final = evaluator.measure(walk.current, **timed)
+    models = walk.alternatives(alternatives, total)
+    beside = {name: evaluator.measure(student, **timed) for name, student in models.items()}
     reached = not evaluator.unmet(final, wanted) and evaluator.holds(final.validation, floor)
     made = Spiral(
-        model=current,
+        model=walk.current,
         original=evaluator.measure(model, **timed),
         final=final,
         rounds=tuple(walk.rounds),
@@ -243,6 +230,29 @@ class _Walk:
             else:
                 step /= 2
                 harmful.add(size)
+
+    def train_further(self, epochs: int, total: int) -> str:
+        """Train the student that was kept for further epochs; say so where that made it worse."""
+        further = self.state.once(
+            "final",
+            len(self.rounds),
+            total,
+            lambda: _trained_on(self.lessons, self.current, epochs),
+        )
+        if not self.evaluator.better(further, kept):
+            return "; the final epochs made it worse and were left out"
+        self.current = further
+        return ""
+
+    def alternatives(self, names: Sequence[str], epochs: int) -> dict:
+        """Return the models to compare the result with, each trained for so many epochs."""
+        rounds, against = len(self.rounds), (self.lessons, self.current, epochs, self.pruning)
+        return {
+            name: self.state.once(
+                name, rounds, epochs, lambda name=name: _alternative(name, *against)
+            )
+            for name in names
+        }
 
     def _trained(self, stage: str, student, epochs: int):
         """Train a pruned student; return it, and the score of the other way if it was tried."""
