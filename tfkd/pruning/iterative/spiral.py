@@ -239,7 +239,7 @@ class _Walk:
             total,
             lambda: _trained_on(self.lessons, self.current, epochs),
         )
-        if not self.evaluator.better(further, kept):
+        if not self.evaluator.better(further, self.current):
             return "; the final epochs made it worse and were left out"
         self.current = further
         return ""
