@@ -38,7 +38,7 @@ class Latency:
         min: Fastest call.
         max: Slowest call.
         p5: 5th percentile; `p50`, `p90`, `p95`, `p99` likewise.
-        ci95: Lower and upper end of the median's 95 % interval, see `uncertainty`.
+        ci95: Lower and upper end of the median's 95 % interval, see `statistics`.
         init_us: Opening the file and allocating tensors; the median over processes.
         first_us: The first call, before caches and threads are warm; likewise.
         warm_up_us: Mean of the calls before the timed ones.

@@ -1,7 +1,7 @@
 """`TFLiteModel`: the bytes of a `.tflite` file and what they are.
 
-What is said of a file is read from its flatbuffer (`flatbuffer`); running it happens in the
-worker of `sandbox` (`interpreter`), so that a malformed file can take nothing down.
+Descriptions come from the file's flatbuffer (`schema`). The file runs in a child process
+(`export.runtime`), so a malformed one crashes the child and not the caller.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         out: The folder to make.
         seed: Seed of the split, the weights and the training.
         epochs: Epochs of teacher and student; quantization-aware training takes a third.
-            Defaults to what `teacher_recipe` and `student_recipe` hold.
+            Defaults to those of `tfkd.Recipe`.
         progress: See `compression.compress`.
 
     Returns:
