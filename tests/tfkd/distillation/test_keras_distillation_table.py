@@ -190,7 +190,7 @@ def test_features_alone(data):
     assert run(distiller, x, y)["soft_loss"][0] == pytest.approx(want, rel=1e-4)
 
 
-def test_two_temperatures_by_the_class_that_the_page_shows(data):
+def test_two_temperatures_by_the_code_that_the_page_shows(data):
     x, y = data
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[-1]
     student, teacher = net(), net()
