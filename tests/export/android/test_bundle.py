@@ -386,7 +386,7 @@ def test_what_can_not_be_bundled_is_told(files, student, several, digits, tmp_pa
 
 def test_a_file_that_would_answer_otherwise_does_not_leave(files, tmp_path, monkeypatch):
     monkeypatch.setattr(android, "with_metadata", lambda file, **_: files["int8_ptq"])
-    with pytest.raises(ConversionError, match="does not answer as the one without"):
+    with pytest.raises(ConversionError, match="does not give the same answers as the file without"):
         android_bundle(files["int8"], tmp_path / "b", "digits")
     assert list(tmp_path.iterdir()) == []
 

@@ -404,7 +404,7 @@ VERIFY = "verify student.tflite student.keras --data "
             EXPORT + "--recurrent fused",
             "--recurrent fused, but the model 'student' has no recurrent",
         ),
-        (EXPORT + "--micro --allow-flex", "--micro goes with TFLite's own operators only."),
+        (EXPORT + "--micro --allow-flex", "--micro takes TFLite's own operators only: leave"),
         ("export student.keras --format int4 --micro", "Microcontrollers run float32, int8 and"),
         (INT8, "int8 takes the range of every activation from examples: give --data"),
         (INT8 + "--data none", "There is no file 'none' for --data."),
