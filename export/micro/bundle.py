@@ -282,7 +282,9 @@ def _tensors(file: TFLiteModel):
     for what, infos in (("input", file.inputs), ("output", file.outputs)):
         for info in infos:
             if info.dtype not in _TYPES:
-                flaws.append(f"the {what} {info.name!r} has {info.dtype}, which C++ does not")
+                flaws.append(
+                    f"the {what} {info.name!r} has the dtype {info.dtype}, which C++ lacks"
+                )
             elif info.free:
                 flaws.append(
                     f"the {what} {info.name!r}, {info.sizes}, has a free size: fix it with "
@@ -306,8 +308,8 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
         values = np.asarray(values)
         if not np.isfinite(values).all():
             raise ConversionError(
-                f"{tensor.info.name!r} of the golden example is NaN or infinite: the file does "
-                "not compute anything to check; look at its inputs' range."
+                f"{tensor.info.name!r} of the golden example is NaN or infinite, so there is "
+                "no answer to check against; check the range of the inputs."
             )
         if tensor.info.dtype == "float32":
             tolerance, unit = _FLOAT_TOLERANCE * max(1.0, float(np.abs(values).max())), "absolute"
@@ -470,7 +472,7 @@ def _arena(given: int | None, proof) -> int:
 
 def _arena_basis(size: int, proof) -> str:
     if proof is None:
-        return f"{size:,} bytes were given; whether they are enough was not proven here."
+        return f"{size:,} bytes were given; whether they are enough was not tested here."
     return (
         f"{proof.arena_bytes:,} bytes are the least in which it runs ({proof.basis}); "
         f"{size - proof.arena_bytes:,} more are for other kernels and versions."
@@ -488,7 +490,9 @@ def _evidence(proof, calls) -> list[str]:
         ]
     said = proof.describe().splitlines()
     if not proof.samples:
-        said.append("nothing was compared: no data were given; the golden example is drawn numbers")
+        said.append(
+            "nothing was compared: no data were given; the golden example is random numbers"
+        )
     return said
 
 

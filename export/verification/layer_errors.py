@@ -234,8 +234,8 @@ def layer_errors(
     matched = _matched(ours, theirs)
     if not matched:
         raise InputError(
-            "No result of the file was found in the reference: they are not of one model in one "
-            "lowering."
+            "No result of the file was found in the reference: give two files that were converted "
+            "from one model in the same way."
         )
     mine, its = list(ours.inputs.values()), list(theirs.inputs.values())
     fed = {mine[i]: its[place] for i, place in enumerate(places)}

@@ -216,7 +216,8 @@ def _target_class(layer, to: str):
         if hasattr(twin, kind):
             return getattr(twin, kind)
     raise UnsupportedError(
-        f"the custom class {kind} is not known to {to}; tell it with tfkd.translation.register(...)"
+        f"the custom class {kind} is unknown in {to}; register its counterpart with "
+        "tfkd.translation.register(...)"
     )
 
 

@@ -585,7 +585,7 @@ def test_what_the_runtime_lacks_is_refused(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dtype": "uint4"}, "has uint4, which C\\+\\+ does not"),
+        ({"dtype": "uint4"}, "has the dtype uint4, which C\\+\\+ lacks"),
         ({"shape": (1, 0, 8)}, "\\[1, 0, 8\\], holds no numbers"),
     ],
     ids=["uint4", "empty"],

@@ -265,7 +265,7 @@ def compiled(loss=None, loss_weights=None, **kwargs):
     ("call", "match"),
     [
         (lambda: tfkd.Distiller(heads(3), heads(4)), "they must be equal"),
-        (lambda: tfkd.Distiller(heads(3), heads(3, 4)), "that no name binds"),
+        (lambda: tfkd.Distiller(heads(3), heads(3, 4)), "without a common name"),
         (lambda: tfkd.Distiller(net(), "not_a_model"), "no teacher at 'not_a_model'"),
         (lambda: tfkd.Distiller("not_a_model", net()), "student must be a Keras"),
         (lambda: compiled(alpha=1.5), r"alpha must be in \[0, 1\]"),

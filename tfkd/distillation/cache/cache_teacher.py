@@ -315,7 +315,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
         raise InputError(
             f"Say {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
-            f"(and {argument('from_logits')}, where its last layer does not tell): how its "
+            f"(and {argument('from_logits')}, where its last layer does not show it): how its "
             "answers are kept depends on it."
         )
     return [names[one] for one in source.activations], shapes

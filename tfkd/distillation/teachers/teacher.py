@@ -135,7 +135,7 @@ class Teacher:
                     f"The teacher {source.name!r} has the outputs "
                     f"{', '.join(map(repr, source.outputs.labels))}, the {wanted.owner} "
                     f"{', '.join(map(repr, wanted.labels))}: {len(source.outputs)} and "
-                    f"{len(wanted)} that no name binds; give both the same names."
+                    f"{len(wanted)} outputs without a common name; give both the same names."
                 )
             for slot, head in zip(wanted.entries, heads, strict=True):
                 if head is None:

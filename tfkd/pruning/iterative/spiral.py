@@ -350,8 +350,10 @@ def _absolute(name: str, value: float, original: Measured) -> float:
         return value
     whole = getattr(original, name)
     if whole is None:
-        unknown = "files were not asked for" if name == "bytes" else "they are not known"
-        raise UnsupportedError(f"target has {name}, and of this model {unknown}: take another.")
+        unknown = (
+            "no file was asked for" if name == "bytes" else f"this model's {name} are not known"
+        )
+        raise UnsupportedError(f"target has {name!r}, but {unknown}: take another target.")
     return value * whole if value < 1 else value
 
 
