@@ -1,7 +1,7 @@
 """What a model of either Keras is: its graph, names, identity, cost and task.
 
 backends.py            where Keras, tf_keras and tfmot are imported, late
-graph.py               the one walk over a Functional or Sequential graph
+graph.py               the one walk over a graph, and which layers a pattern names (`skip=`)
 layer_kinds.py         which kind of layer is it
 binding.py             the one rule that binds given values to inputs and outputs
 feature_extractor.py   what named layers give, in one forward pass
