@@ -193,7 +193,7 @@ def _remove_leftovers(path: pathlib.Path) -> None:
     found = [one for one in _hidden[parent] if one.name[:-8] == f".{path.name}."]
     for one in found:
         _hidden[parent].remove(one)
-        with contextlib.suppress(OSError):  # locked by who is at work on it, or gone
+        with contextlib.suppress(OSError):  # locked by the process that writes it, or gone
             if time.time() - one.lstat().st_mtime < _YOUNG or one.is_symlink():
                 continue
             handle = os.open(one, os.O_RDONLY)

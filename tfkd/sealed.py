@@ -1,6 +1,6 @@
 """What tfkd keeps for itself in a folder: JSON with a checksum, so what is read was written.
 
-The checksum tells damage, not malice: what a file says is data, whoever wrote it.
+The checksum detects damage, not malice: a file's content is only data, whoever wrote it.
 """
 
 from __future__ import annotations

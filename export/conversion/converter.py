@@ -18,7 +18,7 @@ from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
 
-# Numbers in a weight below which nothing is said of its width.
+# A weight with fewer numbers than this is not reported for its width.
 _WORTH_NARROWING = 256
 # The largest number of float16, and the least that has all its digits.
 _LARGEST_HALF, _NORMAL = 65504.0, 2.0**-14

@@ -240,7 +240,7 @@ class SavedSignature:
     def __init__(self, path, key: str | None = None):
         self.name = str(path)
         self.loaded, self.function, key = signatures.opened(path, "model", key)
-        #: What data is bound to; in the declared order where the folder tells it.
+        #: What data is bound to; in the declared order where the folder gives it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:
             raise InputError(f"The signature of {self.name!r} takes no inputs by name.")

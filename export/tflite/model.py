@@ -34,7 +34,7 @@ __all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_int
 
 #: Seconds that running a data set through a file may take.
 _PREDICT_SECONDS = 900.0
-# Bytes up to which nobody asks whether there is room for them.
+# Up to so many bytes are taken without asking whether there is room for them.
 _LARGE = 64 << 20
 
 # In a step file, by the names in its signature: a state, and what belongs to one step.
@@ -354,7 +354,7 @@ class TFLiteModel(Printed):
         except WorkerError as error:
             if error.signal is None or not resize:
                 raise
-        # Some graphs die of another batch than their own.
+        # Some graphs crash with a batch other than their own.
         return call_interpreter(interpreter.run, *arguments, False, timeout=_PREDICT_SECONDS)
 
     def _steps(self, arrays) -> interpreter.Steps:

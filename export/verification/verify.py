@@ -388,7 +388,7 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
         return [shapes.index(size) for size in sizes]
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
-        return list(range(len(names)))  # nobody chose a name: the declared order
+        return list(range(len(names)))  # no name was chosen: the declared order
     raise InputError(
         f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
         f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."

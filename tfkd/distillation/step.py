@@ -544,7 +544,7 @@ class Step:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild a distiller from `get_config`'s result."""
         config = dict(config)
-        for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
+        for name in ("teacher", "trusted"):  # a file must not name other files to read
             config.pop(name, None)
         shapes = config.pop("teacher_feature_shapes", None)
         unpack = keras.saving.deserialize_keras_object

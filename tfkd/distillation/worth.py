@@ -23,11 +23,11 @@ from tfkd.model import graph
 EXAMPLES = 256
 #: Numbers in all answers together, at most: a score of pixels needs fewer images.
 NUMBERS = 2**24
-#: Fewer elements than this say nothing.
+#: With fewer elements than this no teacher is judged.
 _ENOUGH = 10
 #: Standard errors above chance that count as better than chance (one-sided, 1 %).
 _Z = 2.33
-#: Above this agreement by chance nearly all labels are of one class, and say nothing either.
+#: Above this agreement by chance nearly all labels are of one class: no teacher is judged.
 _ONE_CLASS = 0.98
 _BINS = 15
 
@@ -250,7 +250,7 @@ class Sample:
             yield graph.map_structure(lambda leaf, r=rows: validation.rows_of(leaf, r), self.x)
 
     def of_finite_inputs(self) -> Sample | None:
-        """Return the examples whose inputs are finite: the step tells of the others itself."""
+        """Return the examples whose inputs are finite: the step itself reports the others."""
         inputs = self.x.x if isinstance(self.x, teachers.TeacherBatch) else self.x
         finite = None
         for leaf in graph.leaves(inputs):

@@ -324,7 +324,7 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
 
 
 class _States:
-    """What stateful recurrent layers keep between calls: made at once, and in no file."""
+    """The states of stateful recurrent layers: allocated when the model is built, in no file."""
 
     def __init__(self):
         self.batch, self.places, self.widths = 1, 1, []

@@ -114,7 +114,7 @@ class Balanced(soft.SoftLoss):
         counted = right if mask is None else mask if right is None else mask & right
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
-        # Next to nothing, such as the rounding of a constant: it is not to be made loud.
+        # A pull close to zero, such as the rounding of a constant, must not be amplified.
         loud = tf.square(tf.math.divide_no_nan(_LOUDEST * pull, hard))
         trust *= tf.where(hard > _LOUDEST * pull, loud, tf.ones_like(loud))
         trust = tf.stop_gradient(trust)
@@ -274,7 +274,7 @@ class _Labels:
         theirs, chance = self._score(teacher)
         above = tf.math.divide_no_nan(theirs - chance, 1.0 - chance) / _SURE[self.task]
         above = tf.clip_by_value(above, 0.0, 1.0)
-        # Nothing but one class, equal values, no label at all: such a batch does not tell.
+        # A batch of one class, of equal values or without labels shows nothing of the teacher.
         silent = chance > 1.0 - 1e-6
         silent = silent if self.known is None else silent | ~tf.reduce_any(self.known)
         above = tf.where(silent, tf.ones_like(above), above)
@@ -321,7 +321,7 @@ class _Labels:
 _SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
 #: By how much a soft loss is enlarged at most; what pulls less than that is followed less.
 _LOUDEST = 1000.0
-#: How far in accuracy (or R²) the student has to be ahead for its teacher to be silent.
+#: How far in accuracy (or R²) the student has to be ahead for its teacher to be ignored.
 _MARGIN = 0.1
 
 

@@ -32,7 +32,7 @@ class Tensor:
         shape: With the batch dimension; `None` where a size is free.
         dtype: As a string, for example `"float32"`.
         masked: Whether Keras hands a mask on with it; `None` where that shows only in a
-            run: behind a nested model that is given a mask.
+            run: after a nested model that is given a mask.
     """
 
     index: int
@@ -474,7 +474,7 @@ def _parts(node):
     kwargs = {k: v for k, v in node.call_kwargs.items() if v is not None}
     with_state = args and isinstance(args[0], list) and len(args[0]) > 1
     if with_state and getattr(layer, "_num_constants", None) == 0:
-        # A recurrent layer of tf_keras puts its initial state behind its input.
+        # A recurrent layer of tf_keras puts its initial state after its input.
         (first, *state), *rest = args
         args, kwargs = (first, *rest), {**kwargs, "initial_state": state}
     return layer, args, kwargs, list(leaves(node.outputs))

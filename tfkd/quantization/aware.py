@@ -167,7 +167,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """Return a copy of the float model with the weights that quantization-aware training gave.
 
     Choose it to go on with the student where QAT left it: prune it, distil it further, or
-    export it as float. The weights are those behind the rounding, not rounded themselves.
+    export it as float. The weights are the trained floats, before rounding.
 
     Args:
         qat: A model made by `quantize_aware(model)`, trained since, or loaded again.

@@ -115,7 +115,7 @@ def cache_teacher(
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))
-    # A folder is bound to its teacher; in memory one that can't be hashed will do.
+    # A folder is bound to its teacher's hash; a cache in memory needs none.
     known = fingerprint_of(teacher) if path is None else teacher.fingerprint()
     about = About(names, tasks, shapes, list(features), known)
     settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
@@ -322,7 +322,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
 
 
 def _names_of(teacher: Teacher, count: int) -> list[str]:
-    """Return the outputs' names; `output0` for one that nobody named."""
+    """Return the outputs' names; `output0` for one without a name."""
     slots = teacher.outputs.entries
     others = teacher_outputs.unnamed(count)
     names = [slot.label if slot.given else other for slot, other in zip(slots, others, strict=True)]
