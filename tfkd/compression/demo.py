@@ -1,4 +1,4 @@
-"""The embedded default: handwritten digits, a teacher CNN and a student a tenth its size."""
+"""The demo: handwritten digits, a teacher CNN and a student a tenth its size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfkd.data import load_digits
 
 
 def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipeline.Result:
-    """Walk the whole road on scikit-learn's digits.
+    """Run the whole pipeline on scikit-learn's digits.
 
     Args:
         out: The folder to make.

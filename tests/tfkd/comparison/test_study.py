@@ -216,7 +216,7 @@ def test_the_best_on_validation_is_reported_on_test(trained, data):
     outputs = result.student.predict(data.validation.x, verbose=0)
     score = metrics.score(outputs, data.validation.y)["accuracy"]
     assert score == pytest.approx(best.validation[order[1]])
-    with pytest.raises(InputError, match="compared are alone, dist, kl"):
+    with pytest.raises(InputError, match="there are alone, dist, kl"):
         result["mse"]
 
 
