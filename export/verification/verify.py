@@ -30,7 +30,7 @@ __all__ = ["OutputParity", "Verification", "score", "verify"]
 # The least agreement that passes, by what was done to the numbers.
 _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a share of how much the outputs vary from
-# example to example: a model that says the same of everything agrees with any file.
+# example to example: a model that gives every example the same output agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
 # What single precision rounds off, as a share of the value.
 _ROUNDING = 1e-6
@@ -155,7 +155,7 @@ def verify(
     """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
 
     Both run on the same examples; a file or a model that keeps state is reset before each. A
-    file that does not reach its threshold is warned of. Differences count in proportion to how
+    file that does not reach its threshold gets a warning. Differences count in proportion to how
     much the reference's outputs vary from example to example, whatever their unit.
 
     Without labels an output is compared by its classes where it ends in a softmax or sigmoid.
@@ -191,7 +191,7 @@ def verify(
         A `Verification`.
 
     Warns:
-        UserWarning: if an output does not reach what is wanted of it.
+        UserWarning: if an output does not reach its threshold.
 
     Raises:
         InputError: for an unknown engine, data or labels that don't fit, outputs that don't

@@ -43,7 +43,7 @@ def compare(
     folder: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Tell which way of distilling helps on this data, if any does.
+    """Find out which way of distilling helps on this data, if any does.
 
     Trains the same student by each method, with each seed, and without a teacher; chooses the
     best by its mean on the validation part, after the last epoch, and looks at the test part once,

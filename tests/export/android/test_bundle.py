@@ -422,4 +422,4 @@ def test_a_folder_with_files_is_left_alone_unless_forced(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     bundle = android_bundle(files["int8"], tmp_path, "digits", force=True)
     assert (tmp_path / "notes.txt").exists() and (tmp_path / "digits.tflite").exists()
-    assert "Nothing was said of normalization" in text(bundle, "README.md")
+    assert "No normalization was given" in text(bundle, "README.md")
