@@ -29,11 +29,11 @@ _LOST_IN_HALF = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class ConversionJob:
-    """What the converter is to make of a SavedModel.
+    """What the converter makes of a SavedModel.
 
     Attributes:
         folder: The SavedModel.
-        format: One of `conversion.FORMATS`.
+        format: One of `formats.FORMATS`.
         samples: Representative data by input, `None` where ranges are in the graph.
         float_io: Whether inputs and outputs of an integer file stay float32.
         uint8_io: Whether those of an int8 file are uint8.

@@ -21,7 +21,7 @@ def cause_of_death(
     """Turn a death, a hang or exhausted memory into an error that helps.
 
     Args:
-        error: What the sandbox saw.
+        error: How the child process failed.
         what: What was being done.
         job: What was to be converted.
         scopes: Layers by the prefix that they give the names of tensors.

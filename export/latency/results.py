@@ -195,10 +195,10 @@ class Benchmark(Printed):
         ratios: Comparisons with the baseline.
         failures: Model name, with the setting where there are several → the error, for each that
             could not be measured.
-        machine: Where it ran, see `machine.describe`, and what else ran there meanwhile.
+        machine: Where it ran, see `host.describe`, and what else ran there meanwhile.
         versions: Of the packages.
         settings: How it was measured.
-        warnings: What speaks against relying on it.
+        warnings: Reasons not to rely on it.
 
     Example:
         >>> result = benchmark({"a": "a.tflite", "b": "b.tflite"})  # doctest: +SKIP

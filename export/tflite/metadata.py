@@ -476,7 +476,7 @@ def _last_operation(file: TFLiteModel, info: TensorInfo) -> str | None:
 
 
 def parsed_anew(file: TFLiteModel):
-    """Return a file in the schema's object form, for changing and `repacking.pack`.
+    """Return a file in the schema's object form, for changing and `writer.pack`.
 
     Args:
         file: The file.

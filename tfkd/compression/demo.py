@@ -18,10 +18,10 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         seed: Seed of the split, the weights and the training.
         epochs: Epochs of teacher and student; quantization-aware training takes a third.
             Defaults to those of `tfkd.Recipe`.
-        progress: See `compression.compress`.
+        progress: See `tfkd.compress`.
 
     Returns:
-        The `Result` of `compression.compress`.
+        The `Result` of `tfkd.compress`.
     """
     recipe = pipeline.Recipe(seed=seed)
     if epochs is not None:

@@ -492,9 +492,9 @@ def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, mon
     x = digits.test.x
     bundle = micro_bundle(files["int8"], tmp_path / "net", "net", x=x, arena_bytes=9000)
     assert bundle.proof is None and bundle.arena_bytes == 9000
-    assert bundle.to_json()["proof"] is None and "not proven here" in bundle.describe()
+    assert bundle.to_json()["proof"] is None and "not tested here" in bundle.describe()
     for target in ("README.md", "net_config.h", "net_golden.h"):
-        assert "not proven" in " ".join((bundle.folder / target).read_text().split()), target
+        assert "not tested" in " ".join((bundle.folder / target).read_text().split()), target
     assert "kTensorArenaSize = 9000;" in (bundle.folder / "net_config.h").read_text()
     assert "kGoldenTolerance0 = 8.0;  // LSB" in (bundle.folder / "net_golden.h").read_text()
     want = files["int8"].predict(x[:1], engine="reference")

@@ -13,7 +13,7 @@ def readable_activation(
     Args:
         role: `"teacher"` or `"student"`, for the message.
         name: What to call it in the message.
-        seen: What `outputs.output_activations` saw.
+        seen: What `output_kind.output_activations` found.
         task: One of `losses.SOFT_TASKS`.
         from_logits: What the caller says, or `None`.
 

@@ -65,9 +65,9 @@ def spiral(
     """Make a model smaller round by round: prune a little, distil, go on from the student.
 
     Choose it over one cut with `prune_channels` where the cut is deep: each round takes what
-    matters least of a model that has recovered from the last one. Whether it is worth its
-    epochs, `alternatives` tells. The first round is trained with and without the teacher; all
-    others go the way whose validation score is better.
+    matters least of a model that has recovered from the last one. The `alternatives`
+    show whether it is worth its epochs. The first round is trained with and without the teacher;
+    all others go the way whose validation score is better.
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
@@ -105,8 +105,8 @@ def spiral(
         A `Spiral`; print it for the table of its rounds.
 
     Raises:
-        InputError: for arguments out of range, a target that can't be reached (the floor is
-            told), or a folder that holds the state of another run.
+        InputError: for arguments out of range, a target that can't be reached (the message
+            gives the floor), or a folder that holds the state of another run.
         UnsupportedError: for a subclassed model, or one in which nothing can be pruned.
 
     Example:
