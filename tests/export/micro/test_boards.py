@@ -1,4 +1,4 @@
-"""Sizes, boards and verdicts by hand; what Vela says is read as it stands there."""
+"""Sizes, boards and verdicts by hand; Vela's output is read literally."""
 
 import sys
 
