@@ -66,7 +66,7 @@ class ConversionJob:
 
 
 def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
-    """Convert, and mend what the converter gets wrong.
+    """Convert, and fix what the converter gets wrong.
 
     Returns:
         The file, and notes about it.

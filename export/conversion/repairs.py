@@ -1,4 +1,4 @@
-"""What the converter gets wrong, mended in the bytes that it made.
+"""Fixes for what the converter gets wrong, in the bytes that it made.
 
     bytes ──parse──► model ──each repair──► changed? ──pack──► bytes
 

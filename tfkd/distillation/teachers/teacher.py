@@ -315,7 +315,7 @@ class ArrayTeacher:
                 raise InputError(
                     f"The teacher's array holds NaN or infinite values in {broken.sum()} of "
                     f"{len(array)} rows (the first is row {broken.argmax()}); leave these examples "
-                    "out, or mend the answers."
+                    "out, or correct the answers."
                 )
 
     def beside(self, x, tasks, wanted) -> list:

@@ -236,7 +236,7 @@ def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
 def _fewest_bytes(model, found, ranking, amount, target, format) -> list[int]:
     """Return the fewest groups without which the file is small enough.
 
-    The size of a file is predicted from the number of parameters, and the prediction mended
+    The size of a file is predicted from the number of parameters, and the prediction corrected
     by the files that are made: usually two.
     """
     whole = file_size.file_bytes(model, format)
