@@ -181,7 +181,7 @@ def android_bundle(
             are tried on. Defaults to numbers drawn from a seed. Of a `tfkd.data.Data` the test
             split is taken, with its labels and class names where none are given.
         y: Labels for `x`, as for `metrics.score`, for a network with one output; then the
-            README says what the files are worth.
+            README gives the files' scores.
         force: Whether files of the same name in `out_dir` may be replaced.
 
     Returns:

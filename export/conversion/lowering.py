@@ -118,7 +118,7 @@ def _check_loops(model):
 
 
 def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str | None]:
-    """Choose the form of recurrence, and say why.
+    """Choose the form of recurrence, and explain the choice.
 
     Args:
         plan: What is converted.

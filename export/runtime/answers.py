@@ -69,7 +69,7 @@ def decode(data: bytearray, function=None) -> Any:
 
     Args:
         data: What the worker wrote. Arrays are views of it.
-        function: What was called. If it says what it returns, that is what must be there, and
+        function: What was called. If it has a return annotation, the answer must match it, and
             data classes are made from it.
 
     Raises:

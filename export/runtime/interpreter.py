@@ -206,7 +206,7 @@ class _TFLM:
 
 @contextlib.contextmanager
 def _micro_refusal():
-    """Turn the runtime's exception, whose cause is on stderr only, into one that says it."""
+    """Turn the runtime's exception, whose cause is on stderr only, into one that names it."""
     with native_stderr.captured() as said:
         try:
             yield

@@ -1,4 +1,4 @@
-"""TFLite Metadata: what a file says of itself to tools and applications.
+"""TFLite Metadata: what a file tells tools and applications about itself.
 
 The metadata is a flatbuffer of its own in a buffer of the file; labels are a zip archive behind
 the file, where any unzip finds them. The runtimes read neither, so the file computes the same.

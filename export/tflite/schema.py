@@ -1,4 +1,4 @@
-"""What a `.tflite` file says of itself, read in Python with the schema's own reader.
+"""What a `.tflite` file declares, read in Python with the schema's own reader.
 
 Nothing is executed, and whatever a damaged file makes the reader do ends as an `InputError`.
 """

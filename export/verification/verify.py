@@ -94,7 +94,7 @@ class Verification(Printed):
         max_abs_diff: Largest difference of an output, in the output's unit.
         mean_abs_diff: Mean of the same.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        metrics: What `score` says of the file, for several outputs as `"name.accuracy"`;
+        metrics: What `score` returns for the file, for several outputs as `"name.accuracy"`;
             empty without labels.
         model_metrics: The same of the model.
         passed: Whether every output's agreement reaches the threshold and its mean difference

@@ -203,7 +203,7 @@ class Runner:
         return isinstance(self._probe._teacher(), teachers.ArrayTeacher)
 
     def fingerprint(self) -> str | np.ndarray:
-        """Return what tells the teacher from another."""
+        """Return what identifies the teacher."""
         if self.holds_answers:
             return self._probe._teacher().given
         return self._probe._teacher().fingerprint()

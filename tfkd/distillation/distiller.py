@@ -18,7 +18,7 @@ from tfkd.model import backends
 
 
 class Distiller(Step, keras.Model):
-    """Train a student on the labels and on what a teacher says of the same examples.
+    """Train a student on the labels and on a teacher's answers for the same examples.
 
     Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss, `soft` the
     soft losses of the outputs plus the feature losses, on logits: a softmax or sigmoid output

@@ -95,7 +95,7 @@ class Scoring:
             ) from error
 
     def _key_of_scores(self, sample) -> tuple | None:
-        """Return what tells one score of the teacher from another, or `None` where nothing can.
+        """Return a key of the teacher's score, or `None` where there is none.
 
         A teacher that was not trained since is not asked again by every `fit` of a loop.
         """

@@ -642,7 +642,7 @@ class Step:
             self._adapters.append(adapter)
 
     def _ask(self, x):
-        """Return what the teacher says of a batch, per output of the student."""
+        """Return the teacher's answers for a batch, per output of the student."""
         objective = self._objective()
         return self._teacher().ask(
             x, objective.tasks, objective.shapes, objective.outputs, objective.axes

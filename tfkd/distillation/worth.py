@@ -129,7 +129,7 @@ def _classes(answers, y, known, lesson) -> Score | None:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
     elements, classes = answers.shape[:-1], answers.shape[-1]
     y, answers = y.reshape(-1), answers.reshape(-1, classes)
-    counts = (y >= 0) & (y < classes)  # others are an error, which the step tells
+    counts = (y >= 0) & (y < classes)  # others are an error, which the step raises
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
     y, answers = y[counts], answers[counts]

@@ -38,7 +38,7 @@ class Balanced(soft.SoftLoss):
     Args:
         loss: What `soft_loss=` takes, for one kind of output.
         ratio: Pull of the teacher over that of the labels, before alpha. Defaults to 1.
-        trusting: Whether to follow a teacher whatever it says. By default classes and yes/no
+        trusting: Whether to follow a teacher whatever it answers. By default classes and yes/no
             outputs count only where it is right, its pull weakens where it is hardly better than
             chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
             the student is ahead of it by a tenth in accuracy (or R²). As far as the teacher is
@@ -259,7 +259,7 @@ class _Labels:
 
         Returns:
             Boolean tensor (...) for classes, (..., classes) for yes/no outputs, `None` for
-            values: labels with noise in them don't tell which of these are right.
+            values: labels with noise in them don't show which of these are right.
         """
         if self.task == "categorical":
             right = tf.equal(tf.argmax(answers, -1), tf.argmax(self.y, -1))

@@ -365,7 +365,7 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
 
     Args:
         soft_loss: As `Distiller` takes it.
-        temperature: What the caller says, or `None`.
+        temperature: What the caller gave, or `None`.
 
     Raises:
         InputError: if the two differ.

@@ -227,7 +227,7 @@ def _frozen_from_outside(model) -> list:
     So it is in tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
 
     Raises:
-        UnsupportedError: for what a layer's `trainable` can't say: single weights that are frozen,
+        UnsupportedError: for what `layer.trainable` can't express: single weights that are frozen,
             or statistics of batch normalization that move in a frozen model.
     """
     layers = [pair for pair in graph.walk(model).layers if hasattr(pair[1], "_flatten_layers")]

@@ -88,7 +88,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
         float32: Whether it is to compute in float32 where `layer` computes in another precision.
 
     Raises:
-        UnsupportedError: saying what the target has no word for.
+        UnsupportedError: naming what the target lacks.
     """
     package, kind = backends.package(to), kind_of(layer)
     if isinstance(layer, backends.package_of(layer).Model):

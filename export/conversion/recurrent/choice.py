@@ -129,7 +129,7 @@ def pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return (
         form,
-        f"{argument('recurrent', 'auto')} took {told}; {costs}recurrent_forms() in Python "
+        f"{argument('recurrent', 'auto')} chose {told}; {costs}recurrent_forms() in Python "
         "shows what the others cost",
     )
 

@@ -178,7 +178,7 @@ def test_what_each_form_costs(gru):
     assert recurrent_forms(zoo.build(keras, "mlp")) == []
     assert forms["loop"].latency_us > 0 and forms["fused"].latency_us is None
     (note,) = to_tflite(model, "int8", x).notes
-    assert "took unrolled for gru" in note and "times as long" in note
+    assert "chose unrolled for gru" in note and "times as long" in note
 
 
 def test_a_mask_is_carried_or_refused():

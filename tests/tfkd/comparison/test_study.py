@@ -305,7 +305,7 @@ def test_scores_are_of_the_task(trained, kinds, task, metric):
 
 def test_two_classes_have_no_pattern_to_standardize():
     reason = methods.unfit(methods.named("standardized_kl"), "categorical", 2)
-    assert reason == "two standardized logits are +1 and −1, whatever the teacher says"
+    assert reason == "two standardized logits are +1 and −1, whatever the teacher answers"
     assert methods.unfit(methods.named("standardized_kl"), "categorical", 3) is None
     assert methods.unfit(methods.named("binary_kl"), "multilabel", 3) is None
     balanced = methods.Method("b", {"soft_loss": tfkd.losses.Balanced("standardized_kl")})

@@ -183,7 +183,7 @@ class Teacher:
         raise_untaught(taught, tasks, wanted, [s.name for s in self.sources], self.output_names)
 
     def ask(self, x, tasks: list[str | None], shapes=None, wanted=None, axes=None):
-        """Return what the teacher says of a batch.
+        """Return the teacher's answers for a batch.
 
         Args:
             x: A batch of inputs.

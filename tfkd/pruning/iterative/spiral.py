@@ -76,8 +76,8 @@ def spiral(
         target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
             round that is worse is stepped back from, and half as much pruned; with a `drop` alone
             it goes as far as that allows.
-        training: How each round trains: 4 epochs and a learning rate of 1e-3 where it says
-            nothing else.
+        training: How each round trains: 4 epochs and a learning rate of 1e-3 by
+            default.
         step: Which part of the costs goes in a round, in (0, 1).
         rounds: How many at most, steps back included.
         final_epochs: Further ones at the end, kept if they do no harm on validation.
@@ -198,7 +198,7 @@ class _Walk:
         self.rounds: list[Round] = []
 
     def run(self, model, step: float, most: int, epochs: int) -> str:
-        """Go round until something ends it; say what."""
+        """Run rounds until something ends them; return what."""
         self.rounds, self.current = self.state.load(model)
         self.lessons.helps = all(one.taught for one in self.rounds)
         least = step / 8

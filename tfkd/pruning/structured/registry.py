@@ -113,13 +113,13 @@ def rule_of(layer: Any) -> PruningRule | None:
 def follow(
     rule: PruningRule, channels: Channels, call: Call, inputs: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Call a registered rule, and check what it says.
+    """Call a registered rule, and check what it returns.
 
     Returns:
         The labels of each output.
 
     Raises:
-        InputError: if it fails, or what it says is incomplete or has other shapes.
+        InputError: if it fails, or what it returns is incomplete or has other shapes.
         NotPrunable: as the rule says.
     """
     layer = call.layer

@@ -269,7 +269,7 @@ def _too_narrow(weights, n: int) -> str | None:
 
 
 def _check_fit(layer, weights, block) -> None:
-    """Raise where tfmot gives a layer no pattern, or another one than it says."""
+    """Raise where tfmot gives a layer no pattern, or one other than it documents."""
     kind = kind_of(inner(layer)) or ""
     ranks = {len(weight.shape) for weight in weights}
     if block:
