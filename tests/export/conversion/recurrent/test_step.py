@@ -156,7 +156,7 @@ def test_states_that_the_data_can_not_tell(series):
     rows = series.reshape(-1, 1, FEATURES)
     for data, words in (
         (rows[:16], "keeps its state .* whole sequences"),
-        (Samples(rows, np.zeros(len(rows), int)), "drawn examples: give whole sequences"),
+        (Samples(rows, np.zeros(len(rows), int)), "drawn at random: give whole sequences"),
     ):
         with pytest.raises(InputError, match=words):
             to_tflite(model, "int8", data, recurrent="step")
