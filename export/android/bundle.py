@@ -164,7 +164,7 @@ def android_bundle(
 
     Each file is written anew with metadata and run beside the one it was made from; only if
     the answers are the same to the last bit is anything written. The folder is complete or
-    not there.
+    is not made.
 
     Args:
         model: A `TFLiteModel`, or the path of a `.tflite` file.

@@ -270,6 +270,6 @@ def _dtypes(graph, indices) -> list[str]:
 
 
 def _layer(name: str, layers: dict[str, str]) -> str:
-    """Return the layer that a tensor's name stands for, or the part of the name that says it."""
+    """Return the layer that a tensor's name belongs to, or the part of the name that shows it."""
     found = schema.layer_in(name, layers)
     return found or name.split(";")[0].rpartition("/")[0] or name
