@@ -6,7 +6,7 @@ The four nets of MLPerf Tiny (github.com/mlcommons/tiny, `keras_model.py` and `v
 two recurrent ones, trained for four short epochs on made-up patterns: bytes and arena follow from
 the layers, accuracy would say nothing. Arenas are the least in which a file runs on the 64-bit
 host build, by bisection; that it does, and that it does not in 1 KB less, is checked here once
-more, each time in a process of its own. Beside them stand MLPerf Tiny's own files, run the same
+more, each time in a process of its own. MLPerf Tiny's own files are run beside them, the same
 way.
 
 The converter of today gives each unit of a dense layer a scale of its own, and the runtime keeps

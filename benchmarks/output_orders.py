@@ -5,7 +5,7 @@
 
 Each model has outputs whose names sort against their order and whose values tell which is which.
 It is exported in each format and form from Keras 3, tf_keras and SavedModels of both, and run by
-LiteRT's plain interpreter. A row is wrong where an output stands in another place than in the
+LiteRT's plain interpreter. A row is wrong where an output is in a place other than in the
 model, the signature lists another order than the file, or `predict` gives another structure or
 other values than the model does. What can't be exported is printed with its error.
 """

@@ -7,8 +7,8 @@ Weights are random and the data is noise: this shows that every operation is rou
 converts, not that a model is accurate. Each model is translated, made quantize-aware,
 trained for a step or two, converted, and the file is compared with the quantize-aware
 graph on the reference kernels; in a process of its own, since a converter may die.
-With `--tfmot`, tensorflow-model-optimization alone (`quantize_model` on the translated model)
-stands beside.
+With `--tfmot`, tensorflow-model-optimization alone (`quantize_model` on the translated model) is
+measured too.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def blocks(page, *languages):
 
 
 def inline(page):
-    """Return what stands between single backticks on a page."""
+    """Return what is between single backticks on a page."""
     outside = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
     return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside)]
 

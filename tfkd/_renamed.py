@@ -12,7 +12,7 @@ from tfkd.errors import InputError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_UNTIL = "goes with tfkd 0.3."
+_UNTIL = "is removed in tfkd 0.3."
 
 
 def with_old_names(
@@ -59,9 +59,7 @@ def _warning(name: str) -> Callable[..., Any]:
     method = getattr(dict, name)
 
     def read(self: OldDict, *args: Any) -> Any:
-        warnings.warn(
-            f"{self._advice}; the old name goes with tfkd 0.3.", DeprecationWarning, stacklevel=2
-        )
+        warnings.warn(f"{self._advice}; the old name {_UNTIL}", DeprecationWarning, stacklevel=2)
         return method(self, *args)
 
     return read

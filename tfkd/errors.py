@@ -87,7 +87,7 @@ class ConversionError(TfkdError, RuntimeError):
 
 
 class TeacherWarning(UserWarning):
-    """A teacher that can't help: no better than chance, of other classes, behind the student."""
+    """A teacher that can't help: at chance level, with other classes, or worse than the student."""
 
 
 class WorkerError(TfkdError, RuntimeError):
@@ -132,7 +132,7 @@ def _rebuild_worker_error(message, attributes):
 
 
 def raise_all(problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = ""):
-    """Raise one error that tells every problem found, or return if there is none.
+    """Raise one error that names every problem found, or return if there is none.
 
     Args:
         problems: One sentence fragment per problem, without a final full stop.

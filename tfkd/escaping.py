@@ -1,6 +1,6 @@
 """How names from files are shown: tensors, layers, classes, signatures, operators.
 
-A name may hold anything: codes that clear the terminal, line ends that make up a line of their
+A name may hold anything: codes that clear the terminal, line ends that forge a line of their
 own, marks that turn the direction of writing, the syntax of Markdown. Whatever prints one, prints
 it through these functions; HTML is escaped by its own, on top.
 """

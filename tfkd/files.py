@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 try:
     import fcntl
@@ -89,7 +89,7 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
     out = pathlib.Path(out).absolute()
     try:
         if out.is_symlink() and not out.exists():
-            raise InputError(f"{str(out)!r} is a link to nothing; remove it, or name a folder.")
+            raise InputError(f"{str(out)!r} is a broken link; remove it, or name a folder.")
         if out.exists() and not out.is_dir():
             raise InputError(f"{str(out)!r} is a file; name a folder.")
         if out.is_dir() and not os.access(out, os.W_OK):
@@ -101,8 +101,8 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
         _remove_leftovers(beside)
         if out.is_dir() and any(out.iterdir()) and not force:
             raise InputError(
-                f"The folder {str(out)!r} is not empty; name another, or allow replacing the "
-                "files of the same name with --force."
+                f"The folder {str(out)!r} is not empty; name another, or give "
+                f"{argument('force', True)} to replace files of the same name."
             )
         staging = pathlib.Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{out.name}."))
     except OSError as error:
@@ -142,13 +142,13 @@ def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
         if (out / name).is_dir():
             raise InputError(
                 f"A file has to go to {str(out / name)!r}, which is a folder. Nothing was "
-                "replaced; remove the folder, or name another --out."
+                "replaced; remove that folder, or write to another."
             )
         for parent in name.parents:
             if (out / parent).exists() and not (out / parent).is_dir():
                 raise InputError(
                     f"A folder has to go to {str(out / parent)!r}, which is a file. Nothing was "
-                    "replaced; remove the file, or name another --out."
+                    "replaced; remove that file, or write to another folder."
                 )
     old = pathlib.Path(tempfile.mkdtemp(dir=staging.parent, prefix=f".{out.name}."))
     places: list[tuple[pathlib.Path, pathlib.Path | None]] = []
@@ -193,7 +193,7 @@ def _remove_leftovers(path: pathlib.Path) -> None:
     found = [one for one in _hidden[parent] if one.name[:-8] == f".{path.name}."]
     for one in found:
         _hidden[parent].remove(one)
-        with contextlib.suppress(OSError):  # locked by who is at work on it, or gone
+        with contextlib.suppress(OSError):  # locked by the process that writes it, or gone
             if time.time() - one.lstat().st_mtime < _YOUNG or one.is_symlink():
                 continue
             handle = os.open(one, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Digests of bytes: the one place that says which hash stands for what.
+"""Digests of bytes: the one place that chooses a hash for each purpose.
 
 BLAKE2b tells tfkd's own things apart. What is published of a file is SHA-256, which other tools
 print too.

@@ -1,6 +1,6 @@
 """What tfkd keeps for itself in a folder: JSON with a checksum, so what is read was written.
 
-The checksum tells damage, not malice: what a file says is data, whoever wrote it.
+The checksum detects damage, not malice: a file's content is only data, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read(path, format: str, fix: str) -> dict:
         why = error.strerror or error
         raise InputError(f"{str(file)!r} can't be read: {why}; {fix}.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(file)!r} is damaged, it is no JSON ({error}); {fix}.") from error
+        raise InputError(f"{str(file)!r} is damaged: it is not JSON ({error}); {fix}.") from error
     found = held.get("format") if isinstance(held, dict) else None
     if found != format:
         raise InputError(

@@ -13,7 +13,7 @@ from tfkd.escaping import printable
 class Printed:
     """A result that shows itself: `print` and notebooks give its table.
 
-    A data class says in `describe` what it is, and in `to_json` what of it are plain values.
+    A data class defines `describe`, its text, and `to_json`, its plain values.
     """
 
     def describe(self) -> str:

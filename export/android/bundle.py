@@ -164,7 +164,7 @@ def android_bundle(
 
     Each file is written anew with metadata and run beside the one it was made from; only if
     the answers are the same to the last bit is anything written. The folder is complete or
-    not there.
+    is not made.
 
     Args:
         model: A `TFLiteModel`, or the path of a `.tflite` file.
@@ -181,7 +181,7 @@ def android_bundle(
             are tried on. Defaults to numbers drawn from a seed. Of a `tfkd.data.Data` the test
             split is taken, with its labels and class names where none are given.
         y: Labels for `x`, as for `metrics.score`, for a network with one output; then the
-            README says what the files are worth.
+            README gives the files' scores.
         force: Whether files of the same name in `out_dir` may be replaced.
 
     Returns:
@@ -367,8 +367,8 @@ def _check_runs(file: TFLiteModel, what: str):
     missing = (*file.flex_ops, *file.custom_ops)
     if missing:
         raise UnsupportedError(
-            f"{what} needs {', '.join(missing)}, which LiteRT on Android has only if the app "
-            "brings it; convert the model without."
+            f"{what} needs {', '.join(missing)}, which LiteRT on Android runs only if the app "
+            "supplies it; convert the model without it."
         )
     strange = {
         info.name: info.dtype
@@ -400,7 +400,7 @@ def _data_by_format(formats: Mapping[str, TFLiteModel], x) -> dict[str, list | N
         if None in places:
             raise InputError(
                 f"The inputs of others[{key!r}] ({', '.join(ours.labels)}) are not those of the "
-                f"model ({', '.join(slots[''].labels)}); name them alike."
+                f"model ({', '.join(slots[''].labels)}); give them the same names."
             )
         data[key] = [first[place] for place in places]
     return data
@@ -421,8 +421,8 @@ def _prove(file: TFLiteModel, made: TFLiteModel, x: list | None):
     before, after = (one._predict(x) for one in (file, made))
     if not all(map(_same, before, after)):
         raise ConversionError(
-            "The file with metadata does not answer as the one without; please report this with "
-            "the file."
+            "The file with metadata does not give the same answers as the file without it; please "
+            "report this with the file."
         )
 
 
@@ -431,7 +431,7 @@ def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
     if len(outputs) > 1:
         raise InputError(
             f"The file has {len(outputs)} outputs and y is for one: leave y out here, and score "
-            "them by verify."
+            "the outputs with verify."
         )
     (y,) = made._slots("outputs").bind(y, "y", arrays=True)
     # An input of the output's shape may be what it is a reconstruction of.

@@ -94,13 +94,13 @@ def check(file: TFLiteModel, source: Lowered):
 
 
 def larger_than_float(file: TFLiteModel) -> list[str]:
-    """Say if an integer file is larger than the float32 one of its operators would be.
+    """Return a note if an integer file is larger than the same operators would be in float32.
 
-    Weights take a quarter of the bytes, and scales are added: of a model with few weights they
-    are more than that saves.
+    Weights take a quarter of the bytes, but scales are added. In a model with few weights the
+    scales take more than the weights save.
     """
     if 4 * file.weight_bytes >= file.size:
-        return []  # what they save is more than all the rest
+        return []  # the weights save more than everything else takes
     model = schema.parse(file.data)
     for part in model.subgraphs:
         for tensor in part.tensors:
@@ -112,8 +112,8 @@ def larger_than_float(file: TFLiteModel) -> list[str]:
     if size >= file.size:
         return []
     return [
-        f"this file of {file.size:,} bytes is larger than the float32 one of its operators, about "
-        f"{size:,}: its scales take more than its weights save"
+        f"this file of {file.size:,} bytes is larger than the same operators in float32, about "
+        f"{size:,} bytes: its scales take more space than its weights save"
     ]
 
 

@@ -18,7 +18,7 @@ from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
 
-# Numbers in a weight below which nothing is said of its width.
+# A weight with fewer numbers than this is not reported for its width.
 _WORTH_NARROWING = 256
 # The largest number of float16, and the least that has all its digits.
 _LARGEST_HALF, _NORMAL = 65504.0, 2.0**-14
@@ -29,11 +29,11 @@ _LOST_IN_HALF = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class ConversionJob:
-    """What the converter is to make of a SavedModel.
+    """What the converter makes of a SavedModel.
 
     Attributes:
         folder: The SavedModel.
-        format: One of `conversion.FORMATS`.
+        format: One of `formats.FORMATS`.
         samples: Representative data by input, `None` where ranges are in the graph.
         float_io: Whether inputs and outputs of an integer file stay float32.
         uint8_io: Whether those of an int8 file are uint8.
@@ -66,7 +66,7 @@ class ConversionJob:
 
 
 def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
-    """Convert, and mend what the converter gets wrong.
+    """Convert, and fix what the converter gets wrong.
 
     Returns:
         The file, and notes about it.

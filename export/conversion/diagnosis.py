@@ -1,4 +1,4 @@
-"""Why a child process died over a model: the operation, the cause known for it, the way out."""
+"""Why a child process died on a model: the operation, its known cause, the way out."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def cause_of_death(
     """Turn a death, a hang or exhausted memory into an error that helps.
 
     Args:
-        error: What the sandbox saw.
+        error: How the child process failed.
         what: What was being done.
         job: What was to be converted.
-        scopes: The layers, as they begin the names of tensors.
+        scopes: Layers by the prefix that they give the names of tensors.
         data: The file, if it was made, and running it was fatal.
     """
     message = f"{what} failed: {error}"
@@ -39,8 +39,8 @@ def cause_of_death(
     loops = _loops(job, scopes) if job.samples is not None else ()
     if loops:
         return ConversionError(
-            f"{message} The operation WHILE ({', '.join(loops)}) ends the converter when it is "
-            f"calibrated: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
+            f"{message} The operation WHILE ({', '.join(loops)}) crashes the converter during "
+            f"calibration: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
             "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN."
         )
     return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
@@ -72,13 +72,13 @@ def _of_the_file(data: bytes, scopes) -> str:
     layer = schema.layer_in(tensor, scopes)
     where = f"of the layer {layer!r}" if layer else f"that makes {tensor!r}"
     return (
-        f"The kernel of {kind} {where} ends the process: take another format, or, in int8, leave "
-        f"the layer float with {argument('skip')}."
+        f"The kernel of {kind} {where} crashes the process: take another format, or, in int8, "
+        f"leave the layer float with {argument('skip')}."
     )
 
 
 def fatal_op(data: bytes) -> tuple[str, str] | None:
-    """Find the operation whose kernel ends the process, by running ever longer beginnings.
+    """Find the operation whose kernel crashes the process, by running ever longer beginnings.
 
     Args:
         data: A `.tflite` file.

@@ -86,8 +86,8 @@ def lower(plan: Plan) -> Lowered:
     samples, outputs, loop = _in_form(form, plan, working)
     if request.uint8_io and outputs is not None:
         raise InputError(
-            f"{argument('uint8_io', alone=True)} does not go with the loop that "
-            f"{argument('recurrent', 'auto')} took: give {argument('recurrent', 'unrolled')} "
+            f"{argument('uint8_io', alone=True)} can't be combined with the loop "
+            f"that {argument('recurrent', 'auto')} chose: give {argument('recurrent', 'unrolled')} "
             "or 'fused'."
         )
     given = {name: path for path, name in working.names.items()}
@@ -108,7 +108,7 @@ def lower(plan: Plan) -> Lowered:
 
 
 def _check_loops(model):
-    """Raise for layers that would end the converter when it is calibrated."""
+    """Raise for layers that would crash the converter during calibration."""
     problems = [
         f"layer {path!r} ({type(layer).__name__}): {without_rule.REASONS[kind_of(layer)]}"
         for path, layer in graph.walk(model).layers
@@ -118,7 +118,7 @@ def _check_loops(model):
 
 
 def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str | None]:
-    """Choose the form of recurrence, and say why.
+    """Choose the form of recurrence, and explain the choice.
 
     Args:
         plan: What is converted.
@@ -133,11 +133,11 @@ def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str 
         # Left float; its kernel's state would be given a scale, as if it were not.
         form = "unrolled"
         auto, skip = argument("recurrent", "auto"), argument("skip")
-        note = f"{auto} took the unrolled form for the layers that {skip} leaves in float"
+        note = f"{auto} chose the unrolled form for the layers that {skip} leaves in float"
     if form is not None and request.batch is None and form != "step":
         raise UnsupportedError(
-            f"The model {plan.name!r} has recurrent layers, which need a fixed batch: give a "
-            "number."
+            f"The model {plan.name!r} has recurrent layers, which need a fixed batch: give "
+            f"{argument('batch')} a number."
         )
     return form, note
 

@@ -1,4 +1,4 @@
-"""What the converter gets wrong, mended in the bytes that it made.
+"""Fixes for what the converter gets wrong, in the bytes that it made.
 
     bytes ──parse──► model ──each repair──► changed? ──pack──► bytes
 
@@ -77,7 +77,7 @@ def part_biases(model) -> bool:
         values = steps * np.asarray(shared.quantization.scale, np.float64)
         steps, limits = np.rint(values / scales), np.iinfo(dtype)
         if steps.min() < limits.min or steps.max() > limits.max:
-            continue  # the audit of the file says it
+            continue  # the audit of the file reports it
         own = copy.deepcopy(shared)
         own.name += b"/of/" + graph.tensors[op.outputs[0]].name
         own.quantization.scale = scales.astype(np.float32)

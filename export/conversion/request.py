@@ -56,8 +56,8 @@ class Request:
             )
         if self.uint8_io and self.recurrent in ("step", "loop"):
             raise InputError(
-                f"{argument('uint8_io', alone=True)} does not go with "
-                f"{argument('recurrent', self.recurrent)}."
+                f"{argument('uint8_io', alone=True)} can't be combined with "
+                f"{argument('recurrent', self.recurrent)}: leave one of them out."
             )
         if self.skip and self.format != "int8":
             raise InputError(
@@ -65,7 +65,7 @@ class Request:
             )
         if self.bits and self.format != "int4":
             raise InputError(
-                f"{argument('bits')} goes with {argument('format', 'int4')}, not {self.format!r}."
+                f"{argument('bits')} needs {argument('format', 'int4')}, got {self.format!r}."
             )
         for name, width in self.bits.items():
             if width not in (4, 8, 32):
@@ -78,7 +78,11 @@ class Request:
                 "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
             )
         if self.micro and (self.flex or self.custom):
-            raise InputError(f"{argument('micro', True)} goes with TFLite's own operators only.")
+            raise InputError(
+                f"{argument('micro', True)} takes TFLite's own operators only: leave "
+                f"{argument('allow_flex', alone=True)} and "
+                f"{argument('allow_custom', alone=True)} out."
+            )
         if self.micro and not micro_runtime.is_installed():
             raise MissingDependencyError(
                 f"{argument('micro', True)} tries the file on TensorFlow Lite for "

@@ -105,7 +105,8 @@ def to_tflite(
 
     Raises:
         InputError: for an argument out of the allowed ones, a model that can't be read or has
-            NaN weights, or representative data that does not fit (see `calibration`).
+            NaN weights, or representative data that does not fit (see
+            `tfkd.quantization.representative_data`).
         UnsupportedError: if the model has no such form in this format.
         ConversionError: if the converter fails, dies or hangs, or would leave part of an
             integer file in floating point.

@@ -127,13 +127,15 @@ def _untracked(source, module) -> str:
     if stateful:
         return (
             f"The layers {', '.join(map(repr, stateful))} keep their state between batches "
-            "(stateful=True), which a .tflite file can't here; build the model with stateful=False."
+            "(stateful=True), which a .tflite file can't do here; build the model with "
+            "stateful=False."
         )
     named = [f"{name!r} ({type(layer).__name__})" for name, layer in found.items()]
     return (
         f"The model {source.name!r} holds a table or a variable that is none of its weights "
-        f"({', '.join(named) or 'no layer has it'}), which a .tflite file can't here. Look words "
-        "and numbers up in the application, and convert the model from the indices on."
+        f"({', '.join(named) or 'no layer has it'}), which a .tflite file can't hold here. Look "
+        "words and numbers up in the application, and convert the part of the model that "
+        "starts at the indices."
     )
 
 
@@ -238,7 +240,7 @@ class SavedSignature:
     def __init__(self, path, key: str | None = None):
         self.name = str(path)
         self.loaded, self.function, key = signatures.opened(path, "model", key)
-        #: What data is bound to; in the declared order where the folder tells it.
+        #: What data is bound to; in the declared order where the folder gives it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:
             raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
@@ -320,9 +322,9 @@ def _check_names(source) -> None:
     strange = sorted(name for name in names if not _SCOPE.fullmatch(name))
     if strange:
         raise InputError(
-            f"The model {source.name!r} has layers with names that TensorFlow takes in no graph: "
-            f"{', '.join(map(repr, strange[:3]))}; rename them with letters, digits, '_', '.' and "
-            "'-'."
+            f"The model {source.name!r} has layers with names that TensorFlow graphs do not "
+            f"accept: {', '.join(map(repr, strange[:3]))}; rename them with letters, digits, "
+            "'_', '.' and '-'."
         )
 
 

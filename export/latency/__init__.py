@@ -3,7 +3,7 @@
 benchmark.py         `benchmark`
 candidates.py        the models to measure
 timed_calls.py       what runs in a benchmark's processes
-statistics.py        intervals from processes and turns
+statistics.py        medians and ratios, with intervals by a block bootstrap
 results.py           times, ratios and their tables
 operators.py         the work of each operator
 profiler.py          the time of each operator: `profile`

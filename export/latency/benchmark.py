@@ -4,12 +4,13 @@ The method is that of LiteRT's `benchmark_model` (warm-up of at least one run an
 then at least 50 runs and one second, timed around `invoke` alone), with three additions: the
 models take turns, so that a drift of the machine's speed hits all alike; each is measured in
 several processes, one after the other, since two processes of one file differ; and every figure
-that is compared has a confidence interval (`uncertainty`).
+that is compared has a confidence interval (`statistics`).
 
     process 1:  open A, B · warm up · A B · B A · A B · ...  · close
     process 2:  open A, B · warm up · A B · B A · ...
 
-A figure from this machine says little of a phone (see `adb`) or a microcontroller.
+A figure from this machine says little about a phone (see `android_device`) or a
+microcontroller.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def benchmark(
         processes: In how many processes, one after the other, each model is measured. With one
             the intervals can't tell how much processes differ, and are too narrow.
         isolate: Whether each model has processes of its own. Otherwise all share one at a
-            time, which takes less memory; that of a model is not told then.
+            time, which takes less memory; the memory of each model is then unknown.
         seed: Of random inputs and of the bootstrap.
         progress: Called as `progress("benchmark", done, total)` while it works.
 
@@ -214,7 +215,7 @@ class _Session:
             told |= call(timed_calls.warm_up, candidate.key, least) or {}
             if candidate.error is None and told["runs"] < 1:
                 candidate.error = WorkerError(
-                    f"{candidate.name}: the child process gave no valid answer, a warm-up without "
+                    f"{candidate.name}: the child process gave no valid answer: a warm-up without "
                     "a call."
                 )
             if candidate.error is None:
@@ -248,7 +249,7 @@ class _Session:
             return
         if (times.dtype, times.shape) != (np.int64, (candidate.count,)):
             candidate.error = WorkerError(
-                f"{candidate.name}: the child process gave no valid answer, {times.dtype} "
+                f"{candidate.name}: the child process gave no valid answer: {times.dtype} "
                 f"{times.shape} in place of {candidate.count} times."
             )
             return
@@ -261,7 +262,7 @@ class _Session:
             if told is None:
                 continue
             seconds[candidate.worker] = told.pop("processor_seconds")
-            if not self.isolate:  # it is that of all
+            if not self.isolate:  # the memory of all models
                 told = dict.fromkeys(told)
             candidate.told[-1] |= told
         return sum(seconds.values())
@@ -341,13 +342,13 @@ def _warnings(results, before, meanwhile):
     cores = before["cores"]
     most = max(result.threads for result in results)
     if results[0].processes == 1:
-        yield "One process: the intervals miss that processes differ, and are too narrow."
+        yield "One process: the intervals leave out how processes differ, and are too narrow."
     if most > cores:
         yield f"{most} threads on {cores} cores wait for each other."
     if (meanwhile["others"] or 0.0) > _BUSY:
         yield (
-            f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; ratios bear "
-            "it better than times."
+            f"Other programs used {meanwhile['others']:g} of {cores} cores meanwhile; this "
+            "affects ratios less than times."
         )
     if (meanwhile["stolen"] or 0.0) > _STOLEN:
         yield f"The host of this virtual machine kept {meanwhile['stolen']:g} cores to itself."
@@ -362,7 +363,7 @@ def _warnings(results, before, meanwhile):
         )
     moving = [result.label for result in results if not result.settled]
     if moving:
-        yield f"The level had not settled when it was timed: {', '.join(moving)}."
+        yield f"Timing began before the times had settled: {', '.join(moving)}."
 
 
 def _named(models) -> dict:

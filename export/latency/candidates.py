@@ -185,7 +185,7 @@ def _times(file: TFLiteModel, batch: int | None) -> int:
         )
     if file.keeps_state or file.states:
         raise InputError(
-            f"A file with a state takes its own batch alone, {own}; export it with "
+            f"A file with a state runs with its own batch only, {own}; export it with "
             f"{argument('batch', batch, of='to_tflite')}."
         )
     return batch // own

@@ -93,7 +93,7 @@ _LONGEST_TAG = 200
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the profiler tells of one operator.
+    """What the profiler reports about one operator.
 
     Attributes:
         graph: Index of the graph that it belongs to.
@@ -144,7 +144,7 @@ def run(data, infos, indices, signature, arrays, engine, threads, runs) -> Trace
         MissingDependencyError: for a release that has no profiler or is not known.
         UnsupportedError: if the library does not read such files.
         ConversionError: if it refuses the file.
-        WorkerError: if what it tells can't be times.
+        WorkerError: if its report can't be times.
     """
     library = _Library()
     if arrays is None:

@@ -38,7 +38,7 @@ class Latency:
         min: Fastest call.
         max: Slowest call.
         p5: 5th percentile; `p50`, `p90`, `p95`, `p99` likewise.
-        ci95: Lower and upper end of the median's 95 % interval, see `uncertainty`.
+        ci95: Lower and upper end of the median's 95 % interval, see `statistics`.
         init_us: Opening the file and allocating tensors; the median over processes.
         first_us: The first call, before caches and threads are warm; likewise.
         warm_up_us: Mean of the calls before the timed ones.
@@ -195,10 +195,10 @@ class Benchmark(Printed):
         ratios: Comparisons with the baseline.
         failures: Model name, with the setting where there are several → the error, for each that
             could not be measured.
-        machine: Where it ran, see `machine.describe`, and what else ran there meanwhile.
+        machine: Where it ran, see `host.describe`, and what else ran there meanwhile.
         versions: Of the packages.
         settings: How it was measured.
-        warnings: What speaks against relying on it.
+        warnings: Reasons not to rely on it.
 
     Example:
         >>> result = benchmark({"a": "a.tflite", "b": "b.tflite"})  # doctest: +SKIP

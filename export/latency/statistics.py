@@ -1,9 +1,9 @@
-"""How sure a measurement is: intervals that respect how measured values hang together.
+"""How sure a measurement is: bootstrap intervals that respect which values depend on each other.
 
-Calls that follow each other share the machine's mood, and all calls of one process share the
-place where its memory came to lie (Mytkowicz et al. 2009, "Producing wrong data without doing
-anything obviously wrong!"). Intervals that take calls as independent are far too narrow, and so
-are those from one process, however long it runs. So the sample is drawn anew at both levels
+Neighbouring calls share the state of the machine, and all calls of one process share its memory
+layout (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!").
+Intervals that take calls as independent are far too narrow, and so are those from one process,
+however long it runs. So the bootstrap resamples at both levels
 (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"): processes, and within each
 of them blocks of neighbouring turns (moving blocks, Künsch 1989).
 """
@@ -89,8 +89,8 @@ def _draws(processes: int, turns: int, seed: int) -> Iterator[tuple[np.ndarray, 
 def _interval(centre: float, samples: np.ndarray, processes: int) -> tuple[float, float]:
     """Return the 95 % interval of the value of which `centre` and `samples` are logarithms.
 
-    A handful of processes tells too little of how much processes differ: the interval is as
-    much wider as Student's distribution is than the normal one.
+    A few processes show too little of how much processes differ: the interval is widened by the
+    ratio of Student's distribution to the normal one.
     """
     from scipy.special import ndtri, stdtrit
 

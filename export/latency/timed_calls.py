@@ -185,12 +185,12 @@ def turn(key, count: int, call_us: float) -> np.ndarray:
 
 
 def close(key) -> Closed:
-    """Let a model go.
+    """Close a model.
 
     Returns:
         `peak_rss` of this process so far, and `overall_footprint`: by how much its memory has
         grown since before the model was opened, in bytes; `None` where the system does not
-        tell. `processor_seconds` that the process used, all in all.
+        show it. `processor_seconds`: processor time of the process in total.
     """
     model = _open.pop(key)
     return {

@@ -1,7 +1,7 @@
 """A firmware for microcontrollers.
 
 bundle.py       `micro_bundle`: the file as C++
-evaluation.py   what a file needs and answers on TFLM's host build: `evaluate_on_tflm`
+evaluation.py   the least arena and the answers on TFLM's host build: `evaluate_on_tflm`
 boards.py       does it fit?
 vela.py         Arm's compiler for NPUs
 """

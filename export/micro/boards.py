@@ -1,4 +1,4 @@
-"""`fits`: does a model's file go into a board's flash, and its arena into the RAM?
+"""`fits`: does a model's file fit into a board's flash, and its arena into the RAM?
 
 Makers count in kB and MB and mean 1,024 and 1,024² bytes; so do sizes here. The sizes in
 `BOARDS` are those of the makers' datasheets and product pages; how the RAM lies in the address
@@ -86,7 +86,7 @@ def fits(
     board: str | Board | None = None,
     reserve: int | str = 0,
 ) -> list[Verdict]:
-    """Tell whether a model goes into flash and RAM.
+    """Check whether a model fits into flash and RAM.
 
     The verdict is about the model alone: its file as a `const` array in flash, and its arena. A
     firmware needs more: code of the runtime and its kernels (tens of kB of flash), stack, drivers

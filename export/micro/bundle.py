@@ -1,4 +1,4 @@
-"""`micro_bundle`: a `.tflite` file as C++ that a microcontroller's project takes in, and proven.
+"""`micro_bundle`: a `.tflite` file as C++ for a microcontroller's project, tested on the host.
 
     file ─► operators checked ─► run on the host's TensorFlow Lite for Microcontrollers ─► folder
 
@@ -121,7 +121,7 @@ def micro_bundle(
     force: bool = False,
     arena_bytes: int | None = None,
 ) -> MicroBundle:
-    """Write a `.tflite` file as C++ for TensorFlow Lite for Microcontrollers, proven on the host.
+    """Write a `.tflite` file as C++ for TensorFlow Lite for Microcontrollers, tested on the host.
 
     The folder holds the file's bytes as an array, a resolver with its operators and no others,
     shapes, scales and the arena's size as constants, a golden example, and a `main.cc` that runs
@@ -136,14 +136,14 @@ def micro_bundle(
         preprocessing: What the application does to its data before: a text, or a dict of
             numbers, lists of numbers and texts such as `{"scale": 1 / 255, "mean": [0.5]}`,
             which become constants.
-        x: Examples to prove the file on, as for `TFLiteModel.predict`; without them it is run on
-            drawn numbers. Of a `tfkd.data.Data` the test split is taken, with its labels and
+        x: Examples to test the file on, as for `TFLiteModel.predict`; without them it is run on
+            random numbers. Of a `tfkd.data.Data` the test split is taken, with its labels and
             class names where none are given.
         y: Their labels.
         force: Whether files in `out_dir` may be replaced.
         arena_bytes: The arena's size, instead of the least one found and a margin. With it a
-            bundle can be made where `tflite-micro` is not installed; it is then not proven. A
-            file for Arm's Ethos-U needs it, for only the chip runs that: Vela says how much.
+            bundle can be made where `tflite-micro` is not installed; it is then not tested. A
+            file for Arm's Ethos-U needs it, since only the chip runs it: Vela reports how much.
 
     Returns:
         A `MicroBundle`.
@@ -282,7 +282,9 @@ def _tensors(file: TFLiteModel):
     for what, infos in (("input", file.inputs), ("output", file.outputs)):
         for info in infos:
             if info.dtype not in _TYPES:
-                flaws.append(f"the {what} {info.name!r} has {info.dtype}, which C++ does not")
+                flaws.append(
+                    f"the {what} {info.name!r} has the dtype {info.dtype}, which C++ lacks"
+                )
             elif info.free:
                 flaws.append(
                     f"the {what} {info.name!r}, {info.sizes}, has a free size: fix it with "
@@ -306,8 +308,8 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
         values = np.asarray(values)
         if not np.isfinite(values).all():
             raise ConversionError(
-                f"{tensor.info.name!r} of the golden example is NaN or infinite: the file does "
-                "not compute anything to check; look at its inputs' range."
+                f"{tensor.info.name!r} of the golden example is NaN or infinite, so there is "
+                "no answer to check against; check the range of the inputs."
             )
         if tensor.info.dtype == "float32":
             tolerance, unit = _FLOAT_TOLERANCE * max(1.0, float(np.abs(values).max())), "absolute"
@@ -470,7 +472,7 @@ def _arena(given: int | None, proof) -> int:
 
 def _arena_basis(size: int, proof) -> str:
     if proof is None:
-        return f"{size:,} bytes were given; whether they are enough was not proven here."
+        return f"{size:,} bytes were given; whether they are enough was not tested here."
     return (
         f"{proof.arena_bytes:,} bytes are the least in which it runs ({proof.basis}); "
         f"{size - proof.arena_bytes:,} more are for other kernels and versions."
@@ -480,15 +482,17 @@ def _arena_basis(size: int, proof) -> str:
 def _evidence(proof, calls) -> list[str]:
     """Say in lines what running the file showed."""
     if tflm_kernels.CUSTOM_METHODS[tflm_kernels.NPU] in calls:
-        return ["not proven here: only the chip runs the operators for Arm's Ethos-U."]
+        return ["not tested here: only the chip runs the operators for Arm's Ethos-U."]
     if proof is None:
         return [
-            "not proven here: tflite-micro was not installed. The golden example's answer is that "
+            "not tested here: tflite-micro was not installed. The golden example's answer is that "
             "of TensorFlow Lite's reference kernels."
         ]
     said = proof.describe().splitlines()
     if not proof.samples:
-        said.append("nothing was compared: no data were given; the golden example is drawn numbers")
+        said.append(
+            "nothing was compared: no data were given; the golden example is random numbers"
+        )
     return said
 
 

@@ -375,8 +375,8 @@ def _search(file: TFLiteModel, call) -> _Trial:
             trials += 1
             if trials > _MOST_TRIALS:
                 raise ConversionError(
-                    "TensorFlow Lite for Microcontrollers gives other answers from call to call, "
-                    f"in {_MOST_TRIALS} arenas: the file has it read what nothing has written. "
+                    "TensorFlow Lite for Microcontrollers gives a different answer in each call, "
+                    f"in {_MOST_TRIALS} arenas: the file makes it read memory that nothing wrote. "
                     "Convert the model again."
                 )
             while True:

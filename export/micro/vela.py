@@ -1,9 +1,9 @@
-"""What Arm's compiler Vela says of a file on an Ethos-U NPU; its own estimates, nothing measured.
+"""Estimates by Arm's compiler Vela for a file on an Ethos-U NPU; nothing is measured.
 
 Vela (PyPI `ethos-u-vela`) turns the operators that the NPU knows into one command stream for it
-and leaves the others to the CPU. It knows integer files only: of a float file it takes nothing.
-It runs as a program of its own in a folder that is deleted afterwards, so that it may be
-installed in this environment (5.2 goes beside TensorFlow 2.21) or in another one on PATH.
+and leaves the others to the CPU; it leaves all of a float file to the CPU. It runs as a program
+of its own in a folder that is deleted afterwards, so it may be installed in this environment (5.2
+works beside TensorFlow 2.21) or in another one on PATH.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _UNSUPPORTED = re.compile(r"operator: (\w+), ofm: '[^']*'\s*\n\s*Reason: (.+(?:\
 
 @dataclasses.dataclass(frozen=True)
 class VelaEstimate(Printed):
-    """What Vela says of a file; memory and time are the compiler's ESTIMATES.
+    """What Vela reports about a file; memory and time are the compiler's ESTIMATES.
 
     Attributes:
         accelerator: The NPU, as given.
@@ -51,7 +51,7 @@ class VelaEstimate(Printed):
         operators: Operators of the file.
         cpu_ops: Which of them stay on the CPU, and how often.
         reasons: Vela's words on why, an entry for each operator kind and reason.
-        sram_bytes: SRAM for the part on the NPU (Vela's figure, in whole 16th of a KiB).
+        sram_bytes: SRAM for the part on the NPU (Vela's figure, a multiple of 64 bytes).
         flash_bytes: Flash for its weights and commands, or DRAM where they lie there.
         cycles: Cycles of the NPU for one inference; `None` if nothing runs on it. What the CPU
             runs is not in them.
@@ -107,15 +107,14 @@ def vela_estimate(
     memory_mode: str | None = None,
     timeout: float = 300.0,
 ) -> VelaEstimate:
-    """Let Vela compile a file for an Ethos-U NPU and tell what it expects.
+    """Compile a file with Vela for an Ethos-U NPU and return its estimate.
 
     When to use it: to see, before there is a board, whether a net's operators run on the NPU at
     all, and to compare nets. Vela models the NPU's cycles and the bandwidth of its memories; Arm
-    calls the figures an estimate, and only a chip's own
-    configuration gives its clock and memories.
+    calls the figures an estimate, and only a chip's own configuration gives its clock and memories.
 
     Args:
-        file: The file; int8 or int16x8, since the NPU does not count in floats.
+        file: The file; int8 or int16x8, since the NPU computes in integers.
         accelerator: One of `ACCELERATORS`.
         system_config: A section of Vela's `vela.ini`, such as `"Ethos_U55_Deep_Embedded"`.
             Defaults to Vela's choice for the accelerator (`"Ethos_U55_High_End_Embedded"`: 500
@@ -177,14 +176,14 @@ def _version(program: str) -> str:
     found = re.fullmatch(r"\d+(\.[\w+]+)+", said.strip())
     if not found:
         raise MissingDependencyError(
-            f"{program} is not Arm's compiler: asked for its version it said "
+            f"{program} is not Arm's compiler: asked for its version it printed "
             f"{_last_line(said)!r}. Install ethos-u-vela, and put its `vela` first on PATH."
         )
     return found.group()
 
 
 def _run(command, folder, timeout: float, anything: bool = False) -> str:
-    """Run Vela; return what it said."""
+    """Run Vela; return what it printed."""
     try:
         done = subprocess.run(
             command,
@@ -210,7 +209,7 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
             details=done.stdout[-4000:],
         )
     if done.returncode and not anything:
-        raise UnsupportedError(f"Vela refuses this: {_last_line(done.stdout)}")
+        raise UnsupportedError(f"Vela refuses the file or its options: {_last_line(done.stdout)}")
     return done.stdout
 
 

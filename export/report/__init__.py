@@ -1,5 +1,5 @@
 """The evidence: tables, pictures and pages.
 
-report.py   JSON, a page, a terminal table
+report.py   report.json, report.html (from `templates/`) and a terminal table
 plots.py    the pictures
 """

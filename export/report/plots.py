@@ -423,7 +423,7 @@ def _logarithmic(axes, low: float, high: float) -> None:
 
 
 def _hill(spread: np.ndarray, low: float, high: float, runs: int):
-    """Return places and heights of the density that percentiles tell of, the highest 1.
+    """Return places and heights of the density that percentiles describe, the highest 1.
 
     The width is Silverman's for that many calls, but not below what the eye can see.
     """

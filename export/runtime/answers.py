@@ -69,7 +69,7 @@ def decode(data: bytearray, function=None) -> Any:
 
     Args:
         data: What the worker wrote. Arrays are views of it.
-        function: What was called. If it says what it returns, that is what must be there, and
+        function: What was called. If it has a return annotation, the answer must match it, and
             data classes are made from it.
 
     Raises:
@@ -137,7 +137,7 @@ def _unpacked(data: bytearray) -> dict:
         nonlocal place
         start = place + -place % _ALIGNED
         if not 0 <= size <= len(view) - start:
-            raise ValueError(f"{size:,} bytes are said to follow, and are not there")
+            raise ValueError(f"{size:,} bytes are announced and missing")
         place = start + size
         return view[start:place]
 
@@ -176,18 +176,18 @@ def _unpacked(data: bytearray) -> dict:
     if not isinstance(found, dict):
         raise ValueError("it is no answer")
     if place != len(view):
-        raise ValueError(f"{len(view) - place:,} bytes follow that nobody announced")
+        raise ValueError(f"{len(view) - place:,} bytes follow that its head does not announce")
     return found
 
 
 def _error(kind, text, signal=None, timed_out=False, out_of_memory=False, details="") -> TfkdError:
     if kind not in _KINDS or not isinstance(text, str) or not isinstance(details, str):
-        raise ValueError("it holds an error of which nothing is known")
+        raise ValueError("it holds an unknown error")
     if _KINDS[kind] is not WorkerError:
         return _KINDS[kind](text)
     known = (signal is None or type(signal) is int) and type(timed_out) is bool
     if not known or type(out_of_memory) is not bool:
-        raise ValueError("it holds an error of which nothing is known")
+        raise ValueError("it holds an unknown error")
     return WorkerError(
         text, signal=signal, timed_out=timed_out, out_of_memory=out_of_memory, details=details
     )

@@ -206,7 +206,7 @@ class _TFLM:
 
 @contextlib.contextmanager
 def _micro_refusal():
-    """Turn the runtime's exception, whose cause is on stderr only, into one that says it."""
+    """Turn the runtime's exception, whose cause is on stderr only, into one that names it."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -314,8 +314,8 @@ def _rows(result, size):
     """Return an output, which must have a row for each of the examples that went in."""
     if result.ndim == 0 or len(result) != size:
         raise ConversionError(
-            f"The file has an output of shape {result.shape} for a batch of {size}: it can't be "
-            "told which example is where."
+            f"The file has an output of shape {result.shape} for a batch of {size}: it does "
+            "not show which row belongs to which example."
         )
     return result
 

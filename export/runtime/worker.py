@@ -37,7 +37,7 @@ _START = (
 )
 _HEADER = struct.Struct("<Q")
 _OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
-# Bytes of an answer up to which nobody asks whether there is room for it.
+# An answer of up to so many bytes is read without asking whether there is room for it.
 _LARGE = 64 << 20
 # What a process may reserve beyond what it ever touches: the stacks of its threads, mostly.
 _RESERVED, _RESERVED_PER_CORE = 4 << 30, 64 << 20

@@ -1,7 +1,7 @@
 """A `.tflite` file: read, changed, described.
 
 model.py          `TFLiteModel`
-schema.py         what a file says of itself, read without running it
+schema.py         what a file declares, read without running it
 writer.py         a changed file, with the alignment that kernels rely on
 structures.py     the dicts and lists of a model's inputs and outputs, kept in its file
 metadata.py       TFLite Metadata

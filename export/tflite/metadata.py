@@ -1,4 +1,4 @@
-"""TFLite Metadata: what a file says of itself to tools and applications.
+"""TFLite Metadata: what a file tells tools and applications about itself.
 
 The metadata is a flatbuffer of its own in a buffer of the file; labels are a zip archive behind
 the file, where any unzip finds them. The runtimes read neither, so the file computes the same.
@@ -476,7 +476,7 @@ def _last_operation(file: TFLiteModel, info: TensorInfo) -> str | None:
 
 
 def parsed_anew(file: TFLiteModel):
-    """Return a file in the schema's object form, for changing and `repacking.pack`.
+    """Return a file in the schema's object form, for changing and `writer.pack`.
 
     Args:
         file: The file.

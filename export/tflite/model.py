@@ -1,7 +1,7 @@
 """`TFLiteModel`: the bytes of a `.tflite` file and what they are.
 
-What is said of a file is read from its flatbuffer (`flatbuffer`); running it happens in the
-worker of `sandbox` (`interpreter`), so that a malformed file can take nothing down.
+Descriptions come from the file's flatbuffer (`schema`). The file runs in a child process
+(`export.runtime`), so a malformed one crashes the child and not the caller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_int
 
 #: Seconds that running a data set through a file may take.
 _PREDICT_SECONDS = 900.0
-# Bytes up to which nobody asks whether there is room for them.
+# Up to so many bytes are taken without asking whether there is room for them.
 _LARGE = 64 << 20
 
 # In a step file, by the names in its signature: a state, and what belongs to one step.
@@ -354,7 +354,7 @@ class TFLiteModel(Printed):
         except WorkerError as error:
             if error.signal is None or not resize:
                 raise
-        # Some graphs die of another batch than their own.
+        # Some graphs crash with a batch other than their own.
         return call_interpreter(interpreter.run, *arguments, False, timeout=_PREDICT_SECONDS)
 
     def _steps(self, arrays) -> interpreter.Steps:

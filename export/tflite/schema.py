@@ -1,4 +1,4 @@
-"""What a `.tflite` file says of itself, read in Python with the schema's own reader.
+"""What a `.tflite` file declares, read in Python with the schema's own reader.
 
 Nothing is executed, and whatever a damaged file makes the reader do ends as an `InputError`.
 """
@@ -177,7 +177,7 @@ def _flaws(model):
         return
     for i, buffer in enumerate(model.buffers):
         if buffer.data is None and buffer.offset > 1:
-            yield f"buffer {i} has {buffer.size} bytes at {buffer.offset}, behind the end"
+            yield f"buffer {i} has {buffer.size} bytes at {buffer.offset}, past the end"
     for number, graph in enumerate(model.subgraphs):
         for i, tensor in enumerate(graph.tensors):
             for flaw in _flaws_of_tensor(tensor, model):

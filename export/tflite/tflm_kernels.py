@@ -240,7 +240,7 @@ def _problems(file, layers):
             yield f"it has no {kind} (at {at(names)}): {_INSTEAD.get(kind, _REPLACE)}"
         else:
             what = "TensorFlow's own operator" if kind.startswith("Flex") else "the custom operator"
-            yield f"{what} {kind} (at {at(names)}) is none of its: {_REPLACE}"
+            yield f"{what} {kind} (at {at(names)}) is not one that it has: {_REPLACE}"
     if file.hybrid_ops:
         yield (
             f"the weights at {at(file.hybrid_ops)} are narrower than the arithmetic there, as in "
@@ -253,7 +253,7 @@ def _problems(file, layers):
         )
     if gathers:
         yield (
-            f"its GATHER (at {at(gathers)}) has no 16 bits: convert to 'int8', or look the "
+            f"its GATHER (at {at(gathers)}) has no 16-bit kernel: convert to 'int8', or look the "
             "vectors up in the application"
         )
     for dtype, names in strange.items():
@@ -270,6 +270,6 @@ def _dtypes(graph, indices) -> list[str]:
 
 
 def _layer(name: str, layers: dict[str, str]) -> str:
-    """Return the layer that a tensor's name stands for, or the part of the name that says it."""
+    """Return the layer that a tensor's name belongs to, or the part of the name that shows it."""
     found = schema.layer_in(name, layers)
     return found or name.split(";")[0].rpartition("/")[0] or name

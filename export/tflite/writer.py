@@ -35,7 +35,7 @@ def pack(model) -> bytes:
     """Return the file of a parsed model.
 
     Args:
-        model: A `schema.ModelT`, as from `flatbuffer.parse`.
+        model: A `schema.ModelT`, as from `schema.parse`.
     """
     return finished(model.Pack, b"TFL3")
 
@@ -44,7 +44,7 @@ def with_main(model, index: int) -> bytes:
     """Return the file in which another subgraph is the main one; both change places.
 
     Args:
-        model: A `schema.ModelT`, as from `flatbuffer.parse`; it is changed.
+        model: A `schema.ModelT`, as from `schema.parse`; it is changed.
         index: Of the subgraph.
     """
     places = {0: index, index: 0}

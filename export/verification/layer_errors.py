@@ -51,7 +51,7 @@ class LayerError:
     """The error of one tensor of a file against its float twin.
 
     Attributes:
-        layer: The Keras layer it belongs to, `None` where its name doesn't tell.
+        layer: The Keras layer it belongs to, `None` where its name doesn't show it.
         op: The operation that makes it; `"INPUT"` for an input.
         tensor: Its name in the file.
         scale: Real value of one integer step; `None` if it is float.
@@ -145,7 +145,7 @@ class LayerErrors(Printed, Sequence):
         if all(one.scale is None for one in self.rows):
             return f"{finding}."  # float already
         if row.layer is None:
-            return f"{finding}; its name does not tell which Keras layer it is."
+            return f"{finding}; its name does not show which Keras layer it is."
         skip, why = [layer], ""
         if None not in (row.rounding, row.scale) and row.rounding**2 > _MOST * row.added**2:
             # Its result is rounded as coarsely for the next layer, unless that is float too.
@@ -234,8 +234,8 @@ def layer_errors(
     matched = _matched(ours, theirs)
     if not matched:
         raise InputError(
-            "No result of the file was found in the reference: they are not of one model in one "
-            "lowering."
+            "No result of the file was found in the reference: give two files that were converted "
+            "from one model in the same way."
         )
     mine, its = list(ours.inputs.values()), list(theirs.inputs.values())
     fed = {mine[i]: its[place] for i, place in enumerate(places)}

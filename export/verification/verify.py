@@ -30,7 +30,7 @@ __all__ = ["OutputParity", "Verification", "score", "verify"]
 # The least agreement that passes, by what was done to the numbers.
 _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a share of how much the outputs vary from
-# example to example: a model that says the same of everything agrees with any file.
+# example to example: a model that gives every example the same output agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
 # What single precision rounds off, as a share of the value.
 _ROUNDING = 1e-6
@@ -94,7 +94,7 @@ class Verification(Printed):
         max_abs_diff: Largest difference of an output, in the output's unit.
         mean_abs_diff: Mean of the same.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        metrics: What `score` says of the file, for several outputs as `"name.accuracy"`;
+        metrics: What `score` returns for the file, for several outputs as `"name.accuracy"`;
             empty without labels.
         model_metrics: The same of the model.
         passed: Whether every output's agreement reaches the threshold and its mean difference
@@ -155,7 +155,7 @@ def verify(
     """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
 
     Both run on the same examples; a file or a model that keeps state is reset before each. A
-    file that does not reach its threshold is warned of. Differences count in proportion to how
+    file that does not reach its threshold gets a warning. Differences count in proportion to how
     much the reference's outputs vary from example to example, whatever their unit.
 
     Without labels an output is compared by its classes where it ends in a softmax or sigmoid.
@@ -191,7 +191,7 @@ def verify(
         A `Verification`.
 
     Warns:
-        UserWarning: if an output does not reach what is wanted of it.
+        UserWarning: if an output does not reach its threshold.
 
     Raises:
         InputError: for an unknown engine, data or labels that don't fit, outputs that don't
@@ -388,7 +388,7 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
         return [shapes.index(size) for size in sizes]
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
-        return list(range(len(names)))  # nobody chose a name: the declared order
+        return list(range(len(names)))  # no name was chosen: the declared order
     raise InputError(
         f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
         f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."

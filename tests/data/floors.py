@@ -1,4 +1,4 @@
-"""The folders of tfkd in the order in which they may lean on each other.
+"""The folders of tfkd in the order in which they may import each other.
 
 python tests/data/floors.py    # prints them, each with its sentence
 """
@@ -8,7 +8,7 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
-# A file imports from its own folder and from what stands above it here; so do folders lean one way.
+# A file imports from its own folder and from what is above it here, so imports go one way.
 FLOORS = (
     # what everything may use
     *(
@@ -27,10 +27,10 @@ FLOORS = (
     # one way to read a model, to change it, to load it
     *("model", "translation", "output_kind", "losses", "export.runtime", "export.tflite"),
     *("quantization", "loading"),
-    # learning, and the way to a file that is checked, timed and told of
+    # learning, and the way to a file that is checked, timed and reported
     *("distillation", "export.micro", "export.conversion", "export.verification"),
     *("export.latency", "export.android", "export.report"),
-    # what goes the whole road, and who asks for it
+    # the whole way, and the commands that start it
     *("compression", "pruning", "comparison", "cli", "__main__"),
 )
 

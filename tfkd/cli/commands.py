@@ -74,7 +74,10 @@ def export(options) -> int:
     layers = not os.path.isdir(options.model) or models.is_keras_saved_model(options.model)
     layers = layers and options.signature is None
     if options.engine != "auto" and not options.data:
-        raise InputError("--engine says what runs the file to verify it, which needs --data.")
+        raise InputError(
+            "--engine chooses what runs the file to verify it: give --data too, or leave "
+            "--engine out."
+        )
     shapes = _shapes_given(options.shape)
     data = _load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):

@@ -1,4 +1,4 @@
-"""How the commands talk: messages in the words of the command line, JSON, progress."""
+"""The output of the commands: messages in the words of the command line, JSON, progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plain(value):
 
 @contextlib.contextmanager
 def warnings_collected():
-    """Give the list of what tfkd warns of, each once; what other packages do stays unsaid."""
+    """Yield the list of tfkd's own warnings, each once; those of other packages are dropped."""
     messages = []
 
     def collect(message, category, filename, lineno, file=None, line=None):
@@ -66,7 +66,7 @@ def working(options, what: str):
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow without its chatter; what goes wrong is an exception all the same."""
+    """Import TensorFlow without its log lines; failures still raise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -67,7 +67,7 @@ class Spelling:
     """Names arguments in messages as options of one command (see `tfkd.errors.argument`).
 
     An argument of a function that another command calls is named with that command; one
-    that the command line does not have is said to be Python's.
+    that the command line lacks is marked "(in Python)".
     """
 
     command: str

@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_whole_number(1),
         metavar="N",
         help="Train teacher and student for N epochs, and the quantization-aware student for a "
-        "third of that. (default: 40)",
+        "third of N. (default: 40, and 15 for the quantization-aware student)",
     )
     demo.set_defaults(run="demo")
     _add_export(commands, output)

@@ -171,5 +171,5 @@ def unfit(method: Method, task: str, classes: int) -> str | None:
     if loss.tasks and means not in loss.tasks:
         return f"it is for {' or '.join(loss.tasks)} outputs, and this one is {task}"
     if isinstance(_inner(loss), soft.StandardizedKLDivergence) and classes == 2:
-        return "two standardized logits are +1 and −1, whatever the teacher says"
+        return "two standardized logits are +1 and −1, whatever the teacher answers"
     return None

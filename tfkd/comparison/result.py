@@ -72,7 +72,7 @@ class Comparison(Printed):
         higher_is_better: Whether more of it is better.
         task: What labels are about, one of `tfkd.model.task.TASKS`.
         seeds: The seeds of the runs.
-        budget: What each run might spend.
+        budget: Epochs, batch size, learning rate and optimizer of each run.
         data: Name and sizes of the data.
         teacher: The teacher's score on `"validation"` and `"test"`; `None` if it is an array.
         trials: Of the search, in order.
@@ -98,7 +98,7 @@ class Comparison(Printed):
     def __getitem__(self, name: str) -> Compared:
         found = {one.name: one for one in self.methods}
         if name not in found:
-            raise InputError(f"There is no {name!r} here; compared are {', '.join(found)}.")
+            raise InputError(f"There is no method {name!r}; there are {', '.join(found)}.")
         return found[name]
 
     def describe(self) -> str:
@@ -114,7 +114,7 @@ class Comparison(Printed):
 
     @property
     def verdict(self) -> str:
-        """What the comparison says of the best, in one or two sentences."""
+        """Which method is best, and by how much, in one or two sentences."""
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else "one seed"
         others = [one for one in self.methods if one.name != "alone"]
         if self.best == "alone":

@@ -53,7 +53,7 @@ def budget_of(given: int | Mapping[str, Any] | Training) -> Training:
         given = {"epochs": given}
     raise_all(
         [f"budget has no {name!r}" for name in given if name not in SPENT],
-        fix=f"It may hold {', '.join(SPENT)}.",
+        fix=f"It takes {', '.join(SPENT)}.",
     )
     try:
         return Training(**{"epochs": 20, "learning_rate": 3e-3, **given})
@@ -69,7 +69,7 @@ class Runner:
         teacher: Whatever `Distiller` takes.
         data: Split three ways.
         budget: Of each run.
-        task: What labels are about, `None` to tell it from them.
+        task: What the labels are, `None` to infer it from them.
         metric: What to score by, `None` for the task's own.
         options: Further arguments of every `Distiller`.
         store: Where finished runs are kept.
@@ -83,7 +83,7 @@ class Runner:
         self.task = self._trainer(data, task).task(students.example)
         if self.task == "anomaly":
             raise InputError(
-                f"compare scores no anomaly detectors; give {argument('task', 'regression')}."
+                f"compare does not score anomaly detectors; give {argument('task', 'regression')}."
             )
         self.activation = output_activations(students.example)[0]
         self.metric = metric or _METRICS.get(self.task, "rmse")
@@ -203,7 +203,7 @@ class Runner:
         return isinstance(self._probe._teacher(), teachers.ArrayTeacher)
 
     def fingerprint(self) -> str | np.ndarray:
-        """Return what tells the teacher from another."""
+        """Return what identifies the teacher."""
         if self.holds_answers:
             return self._probe._teacher().given
         return self._probe._teacher().fingerprint()

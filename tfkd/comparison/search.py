@@ -65,7 +65,7 @@ def search(runner: Runner, methods: list[Method], seed: int, count: int):
     package = optuna()
     taught = {one.name: one for one in methods if one.settings is not None}
     if not taught:
-        raise InputError("The search needs a method with a teacher, and none was left.")
+        raise InputError("The search needs a method with a teacher, and all were left out.")
     before = package.logging.get_verbosity()
     package.logging.set_verbosity(package.logging.WARNING)
     try:

@@ -111,7 +111,7 @@ class Store:
         return self._runs.get(key)
 
     def keep(self, key: str, run: Run, weights: list[np.ndarray] | None) -> None:
-        """Keep a run; first its weights, then the line that says it is finished."""
+        """Keep a run; first its weights, then the line that records it as finished."""
         if weights is not None and self.folder is None:
             self._weights[key] = [np.array(one) for one in weights]
         elif weights is not None:

@@ -43,7 +43,7 @@ def compare(
     folder: PathLike | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Tell which way of distilling helps on this data, if any does.
+    """Find out which way of distilling helps on this data, if any does.
 
     Trains the same student by each method, with each seed, and without a teacher; chooses the
     best by its mean on the validation part, after the last epoch, and looks at the test part once,
@@ -123,7 +123,10 @@ def compare(
     chosen, left_out = methods_.resolve(methods, runner.task, students.example.output_shape[-1])
     runner.check(chosen)
     if search and not any(one.settings is not None for one in chosen):
-        raise InputError("The search needs a method with a teacher, and methods names none.")
+        raise InputError(
+            "The search needs a method with a teacher, and methods names none: add one, or leave "
+            "search out."
+        )
     if folder is not None:
         store.open(_identity(student, runner, data, options))
     keys = [store.key(one, seed) for one in chosen if one.settings is not None for seed in seeds]

@@ -1,7 +1,7 @@
-"""The whole road: a teacher in, verified files and their report out.
+"""The whole pipeline: a teacher in, verified files and their report out.
 
 pipeline.py   `compress`, its `Recipe` and its result
 settings.py   `Training` and `Target`: how to train, where to end
 trainer.py    models of either Keras, fitted the same way on the same data
-demo.py       the road on handwritten digits
+demo.py       the pipeline on handwritten digits
 """

@@ -1,4 +1,4 @@
-"""The embedded default: handwritten digits, a teacher CNN and a student a tenth its size."""
+"""The demo: handwritten digits, a teacher CNN and a student a tenth its size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tfkd.data import load_digits
 
 
 def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipeline.Result:
-    """Walk the whole road on scikit-learn's digits.
+    """Run the whole pipeline on scikit-learn's digits.
 
     Args:
         out: The folder to make.
         seed: Seed of the split, the weights and the training.
         epochs: Epochs of teacher and student; quantization-aware training takes a third.
-            Defaults to what `teacher_recipe` and `student_recipe` hold.
-        progress: See `compression.compress`.
+            Defaults to those of `tfkd.Recipe`.
+        progress: See `tfkd.compress`.
 
     Returns:
-        The `Result` of `compression.compress`.
+        The `Result` of `tfkd.compress`.
     """
     recipe = pipeline.Recipe(seed=seed)
     if epochs is not None:

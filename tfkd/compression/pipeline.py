@@ -1,4 +1,4 @@
-"""`compress`: the whole road, from a trained teacher to verified files and their report.
+"""`compress`: the whole pipeline, from a trained teacher to verified files and their report.
 
 teacher ─► student (and the same one without teacher) ─► QAT under the teacher ─► files
 """

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfkd.errors import InputError, TfkdError
 
-#: What is said inside a graph stands between these in the text of TensorFlow's error.
+#: These enclose our message in the text of TensorFlow's error.
 _MARK, _END = "tfkd says:", ":tfkd."
 #: What a callable teacher raises, as TensorFlow reports it.
 _FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)

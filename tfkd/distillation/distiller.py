@@ -18,7 +18,7 @@ from tfkd.model import backends
 
 
 class Distiller(Step, keras.Model):
-    """Train a student on the labels and on what a teacher says of the same examples.
+    """Train a student on the labels and on a teacher's answers for the same examples.
 
     Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss, `soft` the
     soft losses of the outputs plus the feature losses, on logits: a softmax or sigmoid output
@@ -45,7 +45,7 @@ class Distiller(Step, keras.Model):
             training example (a list or dict of them for several outputs); or a list of models,
             paths and callables, whose probabilities (or values) are averaged. Left exactly as
             it is. Its outputs teach the student's outputs of the same names, and in the
-            declared order where nobody named them; further outputs teach nothing.
+            declared order where they have no names; further outputs teach nothing.
         alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with the adaptive loss: labels
             and teacher then pull alike. With another it is 0.1, and 0.5 for a student from
             `quantize_aware`.

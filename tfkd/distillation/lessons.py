@@ -106,7 +106,7 @@ def plan(
     )  # fmt: skip
 
 
-_ALONE = object()  # a soft loss of None that somebody gave for one output
+_ALONE = object()  # a soft loss of None, given for one output
 
 
 def _soft_of(outputs: binding.Slots, given) -> list:

@@ -30,7 +30,7 @@ class Scores:
         teacher: Before the run.
         student: After it.
         baseline: Of the model that is compared with.
-        kept: The teacher's, by what was asked of whom.
+        kept: The teacher's, by the examples and the teacher that gave them.
     """
 
     teacher: list[worth.Score | None] | None = None
@@ -88,14 +88,14 @@ class Scoring:
             self.scores.baseline = sample.scores(self.answers_of(baseline), "baseline")
         except InputError:
             raise
-        except Exception as error:  # whatever the model raises of inputs that aren't its own
+        except Exception as error:  # whatever the model raises for inputs of another kind
             raise InputError(
                 f"The baseline can't take the student's examples ({validation.first_line(error)}); "
                 "give the same student, trained without a teacher."
             ) from error
 
     def _key_of_scores(self, sample) -> tuple | None:
-        """Return what tells one score of the teacher from another, or `None` where nothing can.
+        """Return a key of the teacher's score, or `None` where there is none.
 
         A teacher that was not trained since is not asked again by every `fit` of a loop.
         """
@@ -108,7 +108,7 @@ class Scoring:
             return None
 
     def talk_of_teacher(self, sample, talks) -> None:
-        """Warn where a teacher can't help, and tell its score."""
+        """Warn where a teacher can't help, and print its score."""
         scores = self.scores
         for i, found in enumerate(scores.teacher or ()):
             if found is None:
@@ -140,7 +140,7 @@ class Scoring:
         labels = validation.bound_labels(labels, objective)
         if any(isinstance(label, tf.RaggedTensor) for label in labels):
             return None
-        # No more at once than a step takes, so that they fit where that does.
+        # No more at once than a step takes: where a step fits into memory, these do.
         sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size).cut()
         sample = None if sample is None else sample.of_finite_inputs()
         if sample is None or not self._may_mask():
@@ -168,7 +168,7 @@ class Scoring:
         )
 
     def answers_of(self, who):
-        """Return a function from a batch to somebody's logits or values, per output.
+        """Return a function from a batch to a model's logits or values, per output.
 
         Args:
             who: `"student"`, `"teacher"`, or what `alike` gave.
@@ -219,13 +219,13 @@ class Scoring:
             other.from_logits = linear
             other.check(tasks, objective.outputs, objective.axes)
         except InputError as error:
-            raise InputError(f"This is no model with the student's outputs. {error}") from None
+            raise InputError(f"The model does not have the student's outputs. {error}") from None
         return other
 
 
 @contextlib.contextmanager
 def tolerated(who: str, raises: bool = False):
-    """Let training go on where somebody can't be scored: no score is needed for it.
+    """Let training go on where a model can't be scored: it needs no score.
 
     Args:
         who: Who is scored.
@@ -238,12 +238,12 @@ def tolerated(who: str, raises: bool = False):
         if raises:
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
-    except InputError:  # as training itself will say, where it matters there
+    except InputError:  # training raises it itself, where it matters there
         return
     except Exception as error:  # whatever a model or the user's data raises
         warnings.warn(
             f"The {who} could not be scored ({type(error).__name__}: "
-            f"{validation.first_line(error)}); training does without.",
+            f"{validation.first_line(error)}); training goes on without a score.",
             TeacherWarning,
             stacklevel=4,
         )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tfkd._typing import AnyModel, AnyTeacher, Arrays, ModelOptions
 
-#: Of a soft loss that adapts itself, and of those that are named.
+#: Defaults with the adaptive soft loss, and with a named one.
 _ADAPTIVE = {"alpha": 0.5, "temperature": 1.0}
 _NAMED = {
     "float": {"alpha": 0.1, "temperature": 4.0},
@@ -142,7 +142,7 @@ class Step:
     def teacher(self, given: Any) -> None:
         settings, untracked = self._settings, self._untracked
         untracked.given, untracked.teacher, untracked.objective = given, None, None
-        # A step that was traced with another teacher would go on asking that one.
+        # A step that was traced with the previous teacher would go on asking that one.
         self.train_function = self.test_function = None
         if given is None:
             return
@@ -300,11 +300,12 @@ class Step:
             **kwargs: Passed on to Keras.
 
         Before the first step the teacher is scored on up to 256 labelled examples, of the
-        validation data where it can be asked about them: a teacher no better than chance, with
-        classes in another order, or worse than `baseline` is a warning. After the last one the
-        student is scored on the same examples. See `teacher_scores` and `student_scores`. Large
-        examples are fewer, and what can't be scored (a student for one batch size alone, a
-        callable teacher that knows no other examples) is trained all the same.
+        validation data where it can be asked about them. A `TeacherWarning` reports a teacher that
+        is no better than chance, has its classes in a different order, or is worse than
+        `baseline`. After the last step the student is scored on the same examples. See
+        `teacher_scores` and `student_scores`. If the examples are large, fewer are scored.
+        Training goes on where a score can't be had (a student for one batch size alone, a
+        callable teacher that knows no other examples).
 
         Returns:
             Keras's `History`, with `loss`, `hard_loss` and `soft_loss`.
@@ -432,8 +433,8 @@ class Step:
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Do what `cache_teacher` does; its old name, served until tfkd 0.3."""
         warnings.warn(
-            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name goes with tfkd "
-            "0.3.",
+            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name is removed in "
+            "tfkd 0.3.",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -543,7 +544,7 @@ class Step:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuild a distiller from `get_config`'s result."""
         config = dict(config)
-        for name in ("teacher", "trusted"):  # a file names nothing that is read in its turn
+        for name in ("teacher", "trusted"):  # a file must not name other files to read
             config.pop(name, None)
         shapes = config.pop("teacher_feature_shapes", None)
         unpack = keras.saving.deserialize_keras_object
@@ -553,7 +554,7 @@ class Step:
         student = cls._keras.saving.deserialize_keras_object(config.pop("student"))
         distiller = cls(student, **config)
         if shapes:
-            # Before the weights are read: the teacher, whose widths they have, comes later.
+            # The saved weights need adapters now; the teacher, which sets their widths, comes last.
             distiller._build_adapters({name: tuple(shape) for name, shape in shapes.items()})
         return distiller
 
@@ -570,7 +571,7 @@ class Step:
             raise InputError(f"Call distiller.compile(optimizer, loss) before {method}.")
 
     def _allow_jit(self, teacher_in_graph):
-        """Turn XLA off where the step can't be compiled, unless it was asked for."""
+        """Turn XLA off where it can't compile the step; raise if the caller asked for XLA."""
         if not getattr(self, "jit_compile", False):
             return
         if teacher_in_graph and self._settings["unlabeled"] is None:
@@ -641,7 +642,7 @@ class Step:
             self._adapters.append(adapter)
 
     def _ask(self, x):
-        """Return what the teacher says of a batch, per output of the student."""
+        """Return the teacher's answers for a batch, per output of the student."""
         objective = self._objective()
         return self._teacher().ask(
             x, objective.tasks, objective.shapes, objective.outputs, objective.axes
@@ -669,7 +670,7 @@ class Step:
         )  # fmt: skip
 
     def _prepare_validation(self, kwargs, cache_teacher, dtype):
-        """Bind the labels of `validation_data`, and see to it that the teacher can be asked."""
+        """Bind the labels of `validation_data`, and add the teacher's answers where needed."""
         given = kwargs.get("validation_data")
         if given is None:
             return
@@ -730,8 +731,8 @@ class Step:
             return 0.0, extras
         y, outputs, weights = objective.hard_terms(batch, y_pred)
         total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32)
-        total = tf.reduce_mean(total) - extras  # of a loss without a reduction
-        # A replica without examples has a mean of nothing.
+        total = tf.reduce_mean(total) - extras  # a loss without a reduction has one per example
+        # The mean over a replica without examples is NaN.
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
         return tf.where(some, total, tf.zeros_like(total)), extras
 
@@ -781,9 +782,10 @@ class Step:
                 if metric.name not in self._trackers:
                     metric.reset_state()
 
-        # A trace ends at its thread. Unlike in `tf.init_scope`, variables are nobody's there.
+        # A trace does not extend to other threads. Unlike in `tf.init_scope`, variables made
+        # there are tracked by no function.
         with concurrent.futures.ThreadPoolExecutor(1) as outside:
-            # What a metric raises of zeros is lost: the step itself is where it raises.
+            # An error that a metric raises for zeros is dropped: the step raises it again.
             outside.submit(build).exception()
             outside.submit(reset).result()
 
@@ -794,7 +796,7 @@ class Step:
             self._trackers[name].update_state(value * replicas, sample_weight=batch)
 
     def _look_back(self, history):
-        """Say what a whole run shows and no step does."""
+        """Warn about what only a whole run shows."""
         soft = history.history.get("soft_loss")
         if soft and self._objective().has_soft and all(value == 0.0 for value in soft):
             warnings.warn(
@@ -827,7 +829,7 @@ class _Untracked:
     )
     outputs: binding.Slots | None = None
     metrics: list | None = None
-    hides = False  # the losses that evaluate doesn't report
+    hides = False  # whether `metrics` leaves out the hard and the soft loss
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
     has_built_metrics = False

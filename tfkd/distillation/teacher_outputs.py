@@ -1,4 +1,4 @@
-"""What a teacher says of a batch, and the form in which a cache hands it on beside the inputs.
+"""A teacher's answers for a batch, and how a cache passes them on beside the inputs.
 
 The form is one flat dict, because `tf.data` takes dicts apart and sorts their keys. So each
 key says itself what it is:

@@ -15,7 +15,7 @@ tf_keras = backends.tf_keras()
 
 @tf_keras.saving.register_keras_serializable("tfkd", "Distiller")
 class Distiller(Step, tf_keras.Model):
-    """Train a tf_keras student on the labels and on what a teacher says: see `tfkd.Distiller`."""
+    """Train a tf_keras student on the labels and on a teacher's answers: see `tfkd.Distiller`."""
 
     _keras = tf_keras
 

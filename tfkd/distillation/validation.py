@@ -102,7 +102,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         x: As `fit` got it; a generator can't be looked into.
         y: As `fit` got it.
         objective: The `objective.Objective` of the student.
-        ask: What the teacher says of a batch, as `Teacher.ask`; `None` if it needn't be asked.
+        ask: Returns the teacher's answers for a batch, as `Teacher.ask`; `None` to not ask it.
 
     Raises:
         InputError: for no data, labels that don't fit the outputs, or a teacher that can't
@@ -126,7 +126,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         answers, features = ask(few)
     except (InputError, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the teacher's code raises of inputs that aren't its own
+    except Exception as error:  # whatever the teacher's code raises for inputs of another kind
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
             f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
@@ -366,7 +366,7 @@ def _check_shape(y, lesson):
     if (rows != known and not squeezed) or (len(rows) != len(wanted) and not squeezed):
         raise InputError(
             f"The labels have the shape {y.shape}, but the output {name!r} gives {tuple(shape)}; "
-            "they would broadcast."
+            "they would broadcast. Reshape the labels to fit the output."
         )
 
 
@@ -444,7 +444,7 @@ def _how_far(y, large) -> str:
 
 def _way_out(lesson) -> str:
     if lesson.unlabeled is None and lesson.ignored is None:
-        return f"; mend them, or name the value of missing labels with {argument('unlabeled')}"
+        return f"; correct them, or name the value of missing labels with {argument('unlabeled')}"
     return ""
 
 

@@ -23,11 +23,11 @@ from tfkd.model import graph
 EXAMPLES = 256
 #: Numbers in all answers together, at most: a score of pixels needs fewer images.
 NUMBERS = 2**24
-#: Fewer elements than this say nothing.
+#: With fewer elements than this no teacher is judged.
 _ENOUGH = 10
 #: Standard errors above chance that count as better than chance (one-sided, 1 %).
 _Z = 2.33
-#: Above this agreement by chance nearly all labels are of one class, and say nothing either.
+#: Above this agreement by chance nearly all labels are of one class: no teacher is judged.
 _ONE_CLASS = 0.98
 _BINS = 15
 
@@ -42,8 +42,8 @@ class Score:
             the variance of values that is explained.
         value: The score, as a fraction.
         interval: Its 95 % interval (Wilson's, for accuracies), or `None` for values.
-        chance: What answers of the same frequencies get that have nothing to do with the
-            examples; 0 for values, 1 where their labels are all equal.
+        chance: The score of random answers with the same frequencies; 0 for values, 1 where
+            their labels are all equal.
         standard_errors: How many standard errors the score lies above chance; `None` for values.
         calibration: Expected calibration error over 15 bins of confidence, or `None`.
         count: Labelled elements: examples, steps, pixels or labels.
@@ -64,7 +64,7 @@ class Score:
 
     @property
     def beats_chance(self) -> bool | None:
-        """Whether the answers know anything of the labels; `None` where these don't show it."""
+        """Whether the answers are better than chance; `None` where the labels don't show it."""
         if self.count < _ENOUGH or self.chance > _ONE_CLASS:
             return None
         return self.value > 0 if self.standard_errors is None else self.standard_errors > _Z
@@ -81,7 +81,7 @@ class Score:
 
 
 def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
-    """Hold logits or values against labels.
+    """Compare logits or values with labels.
 
     Args:
         answers: Array (examples, ...) of logits, or values for regression, in the output's shape.
@@ -129,7 +129,7 @@ def _classes(answers, y, known, lesson) -> Score | None:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
     elements, classes = answers.shape[:-1], answers.shape[-1]
     y, answers = y.reshape(-1), answers.reshape(-1, classes)
-    counts = (y >= 0) & (y < classes)  # others are an error, which the step tells
+    counts = (y >= 0) & (y < classes)  # others are an error, which the step raises
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
     y, answers = y[counts], answers[counts]
@@ -250,7 +250,7 @@ class Sample:
             yield graph.map_structure(lambda leaf, r=rows: validation.rows_of(leaf, r), self.x)
 
     def of_finite_inputs(self) -> Sample | None:
-        """Return the examples whose inputs are finite: the step tells of the others itself."""
+        """Return the examples whose inputs are finite: the step itself reports the others."""
         inputs = self.x.x if isinstance(self.x, teachers.TeacherBatch) else self.x
         finite = None
         for leaf in graph.leaves(inputs):
@@ -306,7 +306,7 @@ def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:
     if teacher.crossed:
         pairs = ", ".join(f"{label} as {answer}" for label, answer in teacher.crossed)
         return (
-            f"{said}, and takes classes for each other (labels {pairs}): its classes seem to be "
+            f"{said}, and confuses classes (labels {pairs}): its classes seem to be "
             "in another order than the labels'. Reorder them before you distil."
         )
     if teacher.beats_chance is False:
@@ -344,7 +344,7 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
     said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_between(interval)})"
     if interval is None or interval[1] >= 0:
         return said
-    return f"{said}. The teacher made the student worse: keep the other"
+    return f"{said}. The teacher made the student worse: keep the one trained without it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,7 +399,7 @@ class Worth:
             f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
             f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
             f"{self.alone.value:.3f}; difference {gap:+.3f} ({_between(interval)}). "
-            f"Kept is the student trained {kept} the teacher."
+            f"The student trained {kept} the teacher was kept."
         )
 
 

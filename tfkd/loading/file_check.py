@@ -324,7 +324,7 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
 
 
 class _States:
-    """What stateful recurrent layers keep between calls: made at once, and in no file."""
+    """The states of stateful recurrent layers: allocated when the model is built, in no file."""
 
     def __init__(self):
         self.batch, self.places, self.widths = 1, 1, []
@@ -402,7 +402,7 @@ def _is_object(part) -> bool:
 def _check_object(part, known, revived) -> None:
     name, config = part["class_name"], part["config"]
     if not isinstance(name, str):
-        raise InputError("it names a class by something else than a string.")
+        raise InputError("it names a class by something other than a string.")
     if name == "__lambda__":
         raise InputError(LAMBDA)
     if name in _VALUES:
@@ -486,7 +486,7 @@ class _Known:
         """Raise unless a function is registered or one of Keras's that compute."""
         name, module = part["config"], part.get("module")
         if not isinstance(name, str):
-            raise InputError("it names a function by something else than a string.")
+            raise InputError("it names a function by something other than a string.")
         if self._registered(name) is not None:
             return
         if module in (None, "builtins"):

@@ -183,7 +183,7 @@ def _functions_by_name(path):
 
 
 def _mentions(path, word: bytes) -> bool:
-    """Tell whether a model's configuration holds a word."""
+    """Tell whether a model's configuration contains a word."""
     if path.is_dir():
         return word in (path / "keras_metadata.pb").read_bytes()
     if path.suffix == ".keras":

@@ -1,8 +1,9 @@
 """What the student learns from the teacher: losses on outputs and losses on features.
 
-`soft` compares outputs, and `weighted` adds several such losses up; `features` compares what
-named layers give, `pairing` finds these layers, `balance` weighs them; `outputs` finds out
-what an output means and turns probabilities back into logits.
+`adaptive` has the default (`soft_loss="auto"`). `soft` compares outputs, and `weighted` adds
+several such losses up; `features` compares what named layers give, `pairing` finds these
+layers, `balance` weighs them; `outputs` finds out what an output means and turns probabilities
+back into logits.
 """
 
 from tfkd._renamed import with_old_names

@@ -38,7 +38,7 @@ class Balanced(soft.SoftLoss):
     Args:
         loss: What `soft_loss=` takes, for one kind of output.
         ratio: Pull of the teacher over that of the labels, before alpha. Defaults to 1.
-        trusting: Whether to follow a teacher whatever it says. By default classes and yes/no
+        trusting: Whether to follow a teacher whatever it answers. By default classes and yes/no
             outputs count only where it is right, its pull weakens where it is hardly better than
             chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
             the student is ahead of it by a tenth in accuracy (or R²). As far as the teacher is
@@ -114,7 +114,7 @@ class Balanced(soft.SoftLoss):
         counted = right if mask is None else mask if right is None else mask & right
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
-        # Next to nothing, such as the rounding of a constant: it is not to be made loud.
+        # A pull close to zero, such as the rounding of a constant, must not be amplified.
         loud = tf.square(tf.math.divide_no_nan(_LOUDEST * pull, hard))
         trust *= tf.where(hard > _LOUDEST * pull, loud, tf.ones_like(loud))
         trust = tf.stop_gradient(trust)
@@ -259,7 +259,7 @@ class _Labels:
 
         Returns:
             Boolean tensor (...) for classes, (..., classes) for yes/no outputs, `None` for
-            values: labels with noise in them don't tell which of these are right.
+            values: labels with noise in them don't show which of these are right.
         """
         if self.task == "categorical":
             right = tf.equal(tf.argmax(answers, -1), tf.argmax(self.y, -1))
@@ -274,7 +274,7 @@ class _Labels:
         theirs, chance = self._score(teacher)
         above = tf.math.divide_no_nan(theirs - chance, 1.0 - chance) / _SURE[self.task]
         above = tf.clip_by_value(above, 0.0, 1.0)
-        # Nothing but one class, equal values, no label at all: such a batch does not tell.
+        # A batch of one class, of equal values or without labels shows nothing of the teacher.
         silent = chance > 1.0 - 1e-6
         silent = silent if self.known is None else silent | ~tf.reduce_any(self.known)
         above = tf.where(silent, tf.ones_like(above), above)
@@ -321,7 +321,7 @@ class _Labels:
 _SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
 #: By how much a soft loss is enlarged at most; what pulls less than that is followed less.
 _LOUDEST = 1000.0
-#: How far in accuracy (or R²) the student has to be ahead for its teacher to be silent.
+#: How far in accuracy (or R²) the student has to be ahead for its teacher to be ignored.
 _MARGIN = 0.1
 
 

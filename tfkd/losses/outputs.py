@@ -50,7 +50,7 @@ def logits_of(outputs: tf.Tensor, activation: str) -> tf.Tensor:
 
 
 def _behind(outputs, activation: str):
-    """Return what went into the squashing op behind a symbolic tensor, in the tensor's shape."""
+    """Return the input of the squashing op that made a symbolic tensor, in the tensor's shape."""
     op, moved = outputs.op, False
     while op.type in ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims"):
         moved = moved or op.type in ("Reshape", "Squeeze", "ExpandDims")

@@ -30,7 +30,7 @@ def pair_layers(
 
     A resolution is what lies between batch and channels: height and width of an image, steps
     of a sequence (a free number of steps equals another). Of each that both models have, the
-    last layer counts, in the order of the graph, and rather one behind an activation than the
+    last layer counts, in the order of the graph, and rather one after an activation than the
     convolution before it. Left out are outputs and the layers that give them, which the soft
     loss compares, layers that are called several times, dropout, and what comes before the
     first weights. Names play no part.
@@ -84,7 +84,7 @@ def _stages(model) -> dict[tuple[int | None, ...], str]:
     left_out = _heads(walked) | {name for name in names if names.count(name) > 1}
     activated: dict[tuple, str] = {}
     linear: dict[tuple, str] = {}
-    learned: set[int] = set()  # tensors behind weights
+    learned: set[int] = set()  # tensors after a layer with weights
     for call in walked.calls:
         kind = _kind(call)
         has_weights = getattr(call.layer, "weights", None) and not kind.startswith(_PREPARING)
@@ -144,7 +144,7 @@ def _kind(call: graph.Call) -> str:
 
 def _listed(stages: dict[tuple[int | None, ...], str]) -> str:
     if not stages:
-        return "none with positions (images, sequences) behind its first weights"
+        return "none with positions (images, sequences) after its first layer with weights"
     return ", ".join(
         "×".join("any" if size is None else str(size) for size in sizes) + f" ({name!r})"
         for sizes, name in stages.items()

@@ -365,7 +365,7 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
 
     Args:
         soft_loss: As `Distiller` takes it.
-        temperature: What the caller says, or `None`.
+        temperature: What the caller gave, or `None`.
 
     Raises:
         InputError: if the two differ.
@@ -376,7 +376,7 @@ def temperature_of(soft_loss, temperature: float | None) -> float | None:
     if temperature not in (None, brought):
         raise InputError(
             f"The LogitsDistillation has {argument('temperature', brought)}, and the distiller is "
-            f"given {temperature!r}; say it once."
+            f"given {temperature!r}; give one of the two."
         )
     return brought
 

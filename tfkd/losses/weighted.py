@@ -115,7 +115,7 @@ def _part(given) -> tuple[SoftLoss, float, float | None]:
     identifier, weight, own = (*given, None)[:3]
     loss = get(identifier)
     if loss is None:
-        raise InputError(f"A part of WeightedSum names its loss, got {identifier!r}.")
+        raise InputError(f"A part of WeightedSum must name its loss, got {identifier!r}.")
     own = temperature_of(identifier, own)
     if own is not None:
         own = checked_number("temperature", own, positive=True)

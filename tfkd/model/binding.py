@@ -31,7 +31,7 @@ class Slot:
     Attributes:
         name: Name of its layer, as Keras knows it.
         key: The model's own dict key for it, or `None`.
-        given: Whether somebody chose the name; Keras generates others ("dense_3").
+        given: Whether the user chose the name; Keras generates others ("dense_3").
         aliases: Further names, such as the path of a layer inside a nested model.
         shape: With the batch size; `None` where a size is free, or nothing is known.
     """
@@ -128,7 +128,7 @@ class Slots:
     def match(self, theirs: Slots) -> list[int | None]:
         """Return which of another model's slots each of ours is; `None` where it has none.
 
-        Names bind where somebody chose them; the order binds where Keras generated the
+        Names bind where the user chose them; the order binds where Keras generated the
         names, and as many are there.
 
         Args:

@@ -1,4 +1,4 @@
-"""What tells one example from another: a key of its bytes, and a second hash to check it by."""
+"""Keys of examples: a hash of their bytes, and a second hash to check it by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells one thing from another, in this process and the next: the one place that says it.
+"""Fingerprints: whether two examples, models or settings are the same, in any process.
 
 example_keys(x)      an example of a batch, by its bytes
 fingerprint(value)   a model, a function, a setting: whatever decides a result
@@ -55,7 +55,7 @@ def fingerprint(value) -> str:
 
 
 def identity(value):
-    """Return what tells a setting from another, as values that JSON holds.
+    """Return what identifies a setting, as values that JSON holds.
 
     Args:
         value: As for `fingerprint`.

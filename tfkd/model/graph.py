@@ -32,7 +32,7 @@ class Tensor:
         shape: With the batch dimension; `None` where a size is free.
         dtype: As a string, for example `"float32"`.
         masked: Whether Keras hands a mask on with it; `None` where that shows only in a
-            run: behind a nested model that is given a mask.
+            run: after a nested model that is given a mask.
     """
 
     index: int
@@ -115,7 +115,7 @@ class Graph:
         return list(seen.values())
 
     def matching(self, patterns, argument: str) -> list[str]:
-        """Return the paths of the layers that the user named, see `matching`."""
+        """Return the paths of the layers that the user named; the function `matching` says how."""
         names = {path: {path, layer.name} for path, layer in self.layers}
         return matching(names, patterns, argument)
 
@@ -474,7 +474,7 @@ def _parts(node):
     kwargs = {k: v for k, v in node.call_kwargs.items() if v is not None}
     with_state = args and isinstance(args[0], list) and len(args[0]) > 1
     if with_state and getattr(layer, "_num_constants", None) == 0:
-        # A recurrent layer of tf_keras puts its initial state behind its input.
+        # A recurrent layer of tf_keras puts its initial state after its input.
         (first, *state), *rest = args
         args, kwargs = (first, *rest), {**kwargs, "initial_state": state}
     return layer, args, kwargs, list(leaves(node.outputs))
@@ -511,15 +511,15 @@ def _mask_sources(mask) -> set[int]:
 
 
 def matching(names: dict[str, set[str]], patterns, keyword: str) -> list[str]:
-    """Return the layers whose name the user gave.
+    """Return the layers that the user named with an argument such as `skip=`.
 
     Args:
-        names: Name of a layer → what it may be called.
-        patterns: A name, or a regular expression that matches one wholly, or several.
-        keyword: The argument that the user gave them as, for the message.
+        names: Name of a layer → the names that it answers to.
+        patterns: A name, a regular expression that matches a whole name, or several of these.
+        keyword: The user's argument, for the message.
 
     Raises:
-        InputError: for a pattern that is none, or matches no layer.
+        InputError: for text that is no regular expression, or matches no layer.
     """
     found = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:

@@ -37,14 +37,14 @@ _DECISIVE = frozenset({"__call__", "__getattribute__", "__getattr__"})
 
 
 def kind_of(layer: Any, *, any_weights: bool = False) -> str | None:
-    """Return the name of the library's class that says what a layer computes.
+    """Return the name of the library's class that defines what a layer computes.
 
     Args:
         layer: A layer, model, operation or cell of either Keras.
         any_weights: Whether a class counts that makes its weights in a `build` of its own.
 
     Returns:
-        For example `"Dense"`; `None` if a user's own class says it.
+        For example `"Dense"`; `None` if a user's own class defines it.
     """
     found = class_of(layer, is_of_library, any_weights)
     return None if found is None else found.__name__
@@ -53,7 +53,7 @@ def kind_of(layer: Any, *, any_weights: bool = False) -> str | None:
 def class_of(
     layer: Any, is_known: Callable[[type], bool], any_weights: bool = False
 ) -> type | None:
-    """Return the class that says what a layer computes, if it is a known one.
+    """Return the class that defines what a layer computes, if it is a known one.
 
     Args:
         layer: As in `kind_of`.
@@ -83,8 +83,8 @@ def is_of_library(kind: type) -> bool:
 def remade(layer: Any, **changes: Any) -> Any:
     """Return a new, unbuilt layer that computes what a layer does, with other settings.
 
-    A subclass that computes what its base does comes back as that: its own constructor may have
-    a say in the settings.
+    A subclass that computes what its base does comes back as that: its own constructor may
+    change the settings.
 
     Args:
         layer: A layer of either Keras, with a `get_config()`.

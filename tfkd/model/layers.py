@@ -37,7 +37,7 @@ def layer_parts(layer, digest: Callable) -> dict:
         digest: Returns a short stand-in for a value.
 
     Raises:
-        InputError: for a model that has no weights yet, or can't say what it is.
+        InputError: for a model that has no weights yet, or can't be identified.
     """
     kind = type(layer)
     parts: dict = {"class": kind, "functions": functions_in(layer)}

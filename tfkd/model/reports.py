@@ -1,4 +1,4 @@
-"""What tfkd has to tell of the models that it made, kept beside them and not in them."""
+"""What tfkd reports about the models that it made, kept beside them and not in them."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
         _refuse_row(y, (y != 0) & (y != 1), "several labels an example are 0 and 1")
     if activation == "linear" and _off_by(y).max() <= 1e-5 and y.min() >= 0:
         raise InputError(
-            "The labels are rows that sum to 1, and the output may be logits or values: say "
+            "The labels are rows that sum to 1, and the output may be logits or values: give "
             f"{argument('task', 'categorical')} for soft labels of classes or "
             f"{argument('task', 'regression')} for values."
         )

@@ -167,7 +167,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """Return a copy of the float model with the weights that quantization-aware training gave.
 
     Choose it to go on with the student where QAT left it: prune it, distil it further, or
-    export it as float. The weights are those behind the rounding, not rounded themselves.
+    export it as float. The weights are the trained floats, before rounding.
 
     Args:
         qat: A model made by `quantize_aware(model)`, trained since, or loaded again.
@@ -227,7 +227,7 @@ def _frozen_from_outside(model) -> list:
     So it is in tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
 
     Raises:
-        UnsupportedError: for what a layer's `trainable` can't say: single weights that are frozen,
+        UnsupportedError: for what `layer.trainable` can't express: single weights that are frozen,
             or statistics of batch normalization that move in a frozen model.
     """
     layers = [pair for pair in graph.walk(model).layers if hasattr(pair[1], "_flatten_layers")]

@@ -27,7 +27,7 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
     """Return the layers whose values are far from those that they had in training.
 
     Args:
-        source: The model's graph; a model with state between batches says nothing.
+        source: The model's graph; a model with state between batches is not checked.
         arrays: Examples (examples, ...), one array per input.
 
     Returns:
@@ -83,7 +83,7 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
 
 
 def _witnesses(source: graph.Graph) -> dict:
-    """Return, for each input, the first layer behind it that remembers, by its id."""
+    """Return, for each input, the first layer after it that keeps statistics, by its id."""
     package = source.package
     origins = {tensor.index: {tensor.index} for tensor in source.input_list}
     unheard, found = set(origins), {}

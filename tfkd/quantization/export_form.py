@@ -109,8 +109,8 @@ def freeze(model, *, ranges: bool = True):
             grid = -128.0 * step, 127.0 * step
             result = quantizers.Rounding(*grid)(result)
         elif grid and not is_left and moves.keeps_grid(layer):
-            # Said again behind each such layer: the converter takes the range of the reader
-            # for what is not said, and refuses two readers with ranges of their own.
+            # Rounded again after each such layer: the converter takes the range of the reader
+            # for what is not rounded, and refuses two readers with ranges of their own.
             result = graph.map_structure(_again(grid), result)
         elif not moves.is_identity(layer):
             grid = None

@@ -2,8 +2,8 @@
 
 Every value is rounded once, as late as the int8 file will: a convolution, the batch
 normalization after it and the ReLU after that are one operation there and one rounding
-here. So a rule hands its result on unrounded, and whoever can't fuse with it asks for
-`rounded(value)`.
+here. So a rule hands its result on unrounded, and a reader that can't fuse with it asks
+for `rounded(value)`.
 
     Graph ──rule per call (table.py)──► Values ──► tf_keras model of wrapped layers
 """
@@ -44,7 +44,7 @@ class Value:
             arithmetic: ReLU does), `"relu"`, `"input"` (of the model),
             `"joined"` (a concatenation) or `"other"`.
         uses: How many calls, and outputs of the model, read it.
-        rounded: The tensor after rounding, once somebody asked for it.
+        rounded: The tensor after rounding, once a reader has asked for it.
         fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.
     """
 
@@ -90,7 +90,7 @@ class Rewriter:
     """One rewriting of one model; rules build with it.
 
     Args:
-        source: The graph of a float tf_keras model that nobody else uses.
+        source: The graph of a float tf_keras model that nothing else uses.
         rule_of: Class of a layer → its rule, or `None`.
         skip: Names of the layers to leave in floating point.
         configs: Name of a layer → the tfmot `QuantizeConfig` to use for it as it is.
@@ -164,7 +164,7 @@ class Rewriter:
         """
         probability = value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None
         tensor = value.tensor if probability else self.rounded(value)
-        # A wrapper bears another name than its layer, whose name is then free in the model.
+        # A wrapper has a name other than its layer's, whose name is then free in the model.
         wrappers = (self.parts.quantize_wrapper.QuantizeWrapper, self.parts.LeftFloat)
         wrapped = {la.layer.name for la in self._made.values() if isinstance(la, wrappers)}
         layer = tensor._keras_history.layer

@@ -49,7 +49,7 @@ RULES: dict[str, Rule] = {
     "SimpleRNN": Rule("kernels per channel; state calibrated at export", recurrent.recurrent),
     "Bidirectional": Rule("of LSTM, GRU, SimpleRNN: as these", recurrent.recurrent),
     "BatchNormalization": Rule(
-        "folded into the layer before it; elsewhere behind a depthwise 1x1 convolution of ones",
+        "folded into the layer before it; elsewhere after a depthwise 1x1 convolution of ones",
         normalization.batch_norm,
     ),
     "LayerNormalization": Rule(

@@ -83,7 +83,7 @@ def _lent(name: str, to: str):
         original = getattr(backends.keras().activations, name)
         register = backends.tf_keras().saving.register_keras_serializable
 
-        # Keras 3's functions compute on TensorFlow's tensors, whoever holds them.
+        # Keras 3's functions compute on TensorFlow's tensors, in a model of either Keras.
         def function(x):
             return original(x)
 

@@ -88,7 +88,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
         float32: Whether it is to compute in float32 where `layer` computes in another precision.
 
     Raises:
-        UnsupportedError: saying what the target has no word for.
+        UnsupportedError: naming what the target lacks.
     """
     package, kind = backends.package(to), kind_of(layer)
     if isinstance(layer, backends.package_of(layer).Model):
@@ -216,7 +216,8 @@ def _target_class(layer, to: str):
         if hasattr(twin, kind):
             return getattr(twin, kind)
     raise UnsupportedError(
-        f"the custom class {kind} is not known to {to}; tell it with tfkd.translation.register(...)"
+        f"the custom class {kind} is unknown in {to}; register its counterpart with "
+        "tfkd.translation.register(...)"
     )
 
 

@@ -218,7 +218,7 @@ def is_operation(layer) -> bool:
 
 
 def is_known(layer) -> bool:
-    """Tell whether `read` has a word for an operation."""
+    """Tell whether `read` knows an operation."""
     if backends.flavour(layer) is None:
         return _name_in_keras(layer) is not None
     return layer.symbol in _BY_SYMBOL

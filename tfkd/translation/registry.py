@@ -1,4 +1,4 @@
-"""Which class of one Keras stands for which class of the other, where names don't tell."""
+"""Which class of one Keras stands for which class of the other, where their names differ."""
 
 from __future__ import annotations
 

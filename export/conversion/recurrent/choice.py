@@ -75,7 +75,7 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
         if (format, wanted) in _REFUSED:
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
             raise UnsupportedError(
-                f"{argument('recurrent', wanted)} does not go with {format}: "
+                f"{argument('recurrent', wanted)} can't be combined with {format}: "
                 f"{_REFUSED[format, wanted]}. Take one of {others}."
             )
         for call in calls:
@@ -129,7 +129,7 @@ def pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return (
         form,
-        f"{argument('recurrent', 'auto')} took {told}; {costs}recurrent_forms() in Python "
+        f"{argument('recurrent', 'auto')} chose {told}; {costs}recurrent_forms() in Python "
         "shows what the others cost",
     )
 

@@ -5,12 +5,12 @@
     loop      GRU, 16 steps  ──► WHILE                           (`loop.py`)
     step      one step a call, the state outside                 (`step.py`)
 
-Calibrating a WHILE loop kills the converter, so none may be there when it calibrates.
+Calibrating a WHILE loop crashes the converter, so the model must have none when it calibrates.
 
 The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
 goes in and comes out. Where the result goes into a concatenation, the converter gives one end
 the concatenation's scale and leaves the other its own: the file then computes something else,
-without a word (seen in TensorFlow 2.21). A product with ones in between, which may have a
+without a warning (seen in TensorFlow 2.21). A product with ones in between, which may have a
 scale of its own, prevents it. And a cell that stays below 0.5 is given steps of 2⁻¹⁶, for
 which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` finds both.
 """

@@ -7,8 +7,9 @@
 Embeddings are looked up before the loop, for all steps: TensorFlow Lite for Microcontrollers has
 no GATHER of the indices themselves.
 
-States have the same scale before and after a step, so they go round as they are. The file is
-as large as the step file and a little, whatever the number of steps, and keeps no state
+The step file is already calibrated (`step.step_model` makes its data), and nothing is calibrated
+here. States have the same scale before and after a step, so the loop passes them on unchanged. The
+file is a little larger than the step file, whatever the number of steps, and keeps no state
 between calls.
 """
 
@@ -60,7 +61,7 @@ class _Loop:
         if stacked:
             raise UnsupportedError(
                 f"The output {stacked[0].removeprefix(STEP)!r} is given at every step, which "
-                f"{argument('recurrent', 'loop')} can't in integers; take 'unrolled' or 'step'."
+                f"{argument('recurrent', 'loop')} can't do in integers; take 'unrolled' or 'step'."
             )
         self.indices: dict[str, int] = {}
         self.codes = {name: i for i, name in enumerate(flatbuffer.op_names(self.model))}

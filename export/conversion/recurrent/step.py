@@ -144,7 +144,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
         One array (sequences, steps, ...) per input, and a note about them.
 
     Raises:
-        InputError: if the data can't tell what the states become.
+        InputError: if the data does not show what values the states take.
     """
     source = graph.walk(model)
     moving, inputs = _sequence_inputs(source), source.input_list
@@ -157,10 +157,10 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
     steps = samples[places[0]].shape[1]
     if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
         if steps < 2:
-            raise InputError(f"The step form of {model.name!r} runs on: {wanted}.")
+            raise InputError(f"The step form of {model.name!r} carries its state on: {wanted}.")
         return samples, None
     if drawn or len(places) < len(inputs):
-        why = "these are drawn examples" if drawn else "it has other inputs, too"
+        why = "the examples were drawn at random" if drawn else "it has other inputs too"
         raise InputError(
             f"The model {model.name!r} keeps its state from call to call, and {why}: {wanted}."
         )
@@ -223,8 +223,8 @@ def _sequences(source) -> set[int]:
         if not _is_per_step(call, kind, len(along)):
             raise UnsupportedError(
                 f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
-                "the model has no step form; before the last recurrent layer it may have only "
-                "layers that treat each step alone (Dense, activations, normalization, Embedding)."
+                "the model has no step form. Before the last recurrent layer use only layers that "
+                "treat each step alone (Dense, activations, normalization, Embedding)."
             )
         moving.update(tensor.index for tensor in call.outputs)
     return moving
@@ -260,7 +260,10 @@ def _check_recurrent(call, kind):
             "for; train without it, and feed no padding."
         )
     if len(call.inputs) > 1:
-        raise UnsupportedError(f"{what} starts from states that are computed elsewhere.")
+        raise UnsupportedError(
+            f"{what} starts from states that are computed elsewhere, which the step form has no "
+            "place for; train it without initial_state."
+        )
 
 
 def _is_per_step(call, kind: str, along: int) -> bool:

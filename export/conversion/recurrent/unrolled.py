@@ -100,7 +100,7 @@ class Unrolled(tf_keras.layers.Layer):
         ]
 
     def _part(self, x, i):
-        """Return one gate. Splitting leaves gates that nobody reads, without a range."""
+        """Return one gate. Splitting leaves gates that nothing reads, without a range."""
         return x[:, i * self.source.units : (i + 1) * self.source.units]
 
     def _simple(self, inputs, states, recurrent, _):

@@ -12,7 +12,7 @@ namespace {{ name }}_model {
 {% elif proven %}
 {{ ("The answer" ~ start ~ " of TensorFlow Lite for Microcontrollers with its portable kernels. Those for a chip may round in another place.") | comment }}
 {% else %}
-{{ ("The answer" ~ start ~ " of TensorFlow Lite's reference kernels: this bundle was not proven on TensorFlow Lite for Microcontrollers, which can be some steps away.") | comment }}
+{{ ("The answer" ~ start ~ " of TensorFlow Lite's reference kernels: this bundle was not tested on TensorFlow Lite for Microcontrollers, whose answer can be some steps away.") | comment }}
 {% endif %}
 {% for tensor in inputs %}
 extern const {{ tensor.type }} kGoldenInput{{ loop.index0 }}[kInput{{ loop.index0 }}Size];

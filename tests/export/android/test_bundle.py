@@ -386,7 +386,7 @@ def test_what_can_not_be_bundled_is_told(files, student, several, digits, tmp_pa
 
 def test_a_file_that_would_answer_otherwise_does_not_leave(files, tmp_path, monkeypatch):
     monkeypatch.setattr(android, "with_metadata", lambda file, **_: files["int8_ptq"])
-    with pytest.raises(ConversionError, match="does not answer as the one without"):
+    with pytest.raises(ConversionError, match="does not give the same answers as the file without"):
         android_bundle(files["int8"], tmp_path / "b", "digits")
     assert list(tmp_path.iterdir()) == []
 
@@ -422,4 +422,4 @@ def test_a_folder_with_files_is_left_alone_unless_forced(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     bundle = android_bundle(files["int8"], tmp_path, "digits", force=True)
     assert (tmp_path / "notes.txt").exists() and (tmp_path / "digits.tflite").exists()
-    assert "Nothing was said of normalization" in text(bundle, "README.md")
+    assert "No normalization was given" in text(bundle, "README.md")

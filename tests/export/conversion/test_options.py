@@ -131,7 +131,7 @@ def test_dynamic_says_when_it_narrows_nothing():
         ({"format": "float32", "skip": ["a"]}, "skip= leaves layers of an int8 file float"),
         ({"format": "int8", "skip": ["nope"]}, "'nope' matches no layer; the nearest names are"),
         ({"format": "int4", "bits": {"dense": 3}}, "takes 4, 8 or 32"),
-        ({"bits": {"dense": 8}}, "bits= goes with format='int4'"),
+        ({"bits": {"dense": 8}}, "bits= needs format='int4'"),
         ({"format": "float16", "micro": True}, "Microcontrollers run float32, int8 and int16x8"),
         ({"format": "dynamic", "micro": True}, "Take 'int8'"),
         ({"micro": True, "allow_flex": True}, "TFLite's own operators only"),
@@ -178,7 +178,7 @@ def test_what_each_form_costs(gru):
     assert recurrent_forms(zoo.build(keras, "mlp")) == []
     assert forms["loop"].latency_us > 0 and forms["fused"].latency_us is None
     (note,) = to_tflite(model, "int8", x).notes
-    assert "took unrolled for gru" in note and "times as long" in note
+    assert "chose unrolled for gru" in note and "times as long" in note
 
 
 def test_a_mask_is_carried_or_refused():
@@ -379,7 +379,10 @@ def test_an_integer_file_that_is_larger_says_so(rng):
     x = rng.normal(size=(100, 4)).astype("float32")
     file = to_tflite(tiny, "int8", x)
     assert file.size > to_tflite(tiny).size
-    assert any(f"{file.size:,} bytes is larger than the float32 one" in one for one in file.notes)
+    assert any(
+        f"{file.size:,} bytes is larger than the same operators in float32" in one
+        for one in file.notes
+    )
     wide = keras.Sequential([keras.Input((64,)), keras.layers.Dense(16)])
     assert to_tflite(wide, "int8", np.tile(x, 16)).notes == ()
 

@@ -258,7 +258,7 @@ def _own_cell(la, x):
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (_looked_up, r"'look' \(IntegerLookup\).*from the indices on"),
+        (_looked_up, r"'look' \(IntegerLookup\).*starts at the indices"),
         (_own_cell, "'own' keep their state .*stateful=False"),
     ],
 )

@@ -172,7 +172,7 @@ def test_a_file_that_keeps_state_starts_from_zero_at_each_call(digits):
         timed_calls.close(key)
     np.testing.assert_array_equal(*answers["reset"])
     assert not np.array_equal(*answers["never reset"])
-    with pytest.raises(InputError, match="with a state takes its own batch alone, 1; export it"):
+    with pytest.raises(InputError, match="with a state runs with its own batch only, 1; export it"):
         benchmark({"lstm": file}, batch=2)
 
 

@@ -1,4 +1,4 @@
-"""Sizes, boards and verdicts by hand; what Vela says is read as it stands there."""
+"""Sizes, boards and verdicts by hand; Vela's output is read literally."""
 
 import sys
 
@@ -199,7 +199,7 @@ FAILURES = {
     "refused": (
         "sys.exit('Traceback\\nRuntimeError: Compilation failed: too wide')",
         UnsupportedError,
-        "Vela refuses this: Compilation failed: too wide$",
+        "Vela refuses the file or its options: Compilation failed: too wide$",
     ),
     "killed": ("os.kill(os.getpid(), 9)", WorkerError, "died by signal 9"),
     "no summary": ("print('done')", ConversionError, "no summary of the file: done"),
@@ -264,5 +264,7 @@ def test_a_float_file_stays_on_the_cpu(files):
 
 @needs_vela
 def test_a_configuration_that_vela_does_not_know(file):
-    with pytest.raises(UnsupportedError, match="Vela refuses this.*Memory_Mode.Foo not found"):
+    with pytest.raises(
+        UnsupportedError, match="Vela refuses the file or.*Memory_Mode.Foo not found"
+    ):
         vela.vela_estimate(file, memory_mode="Foo")

@@ -492,9 +492,9 @@ def test_without_the_runtime_an_arena_must_be_given(files, digits, tmp_path, mon
     x = digits.test.x
     bundle = micro_bundle(files["int8"], tmp_path / "net", "net", x=x, arena_bytes=9000)
     assert bundle.proof is None and bundle.arena_bytes == 9000
-    assert bundle.to_json()["proof"] is None and "not proven here" in bundle.describe()
+    assert bundle.to_json()["proof"] is None and "not tested here" in bundle.describe()
     for target in ("README.md", "net_config.h", "net_golden.h"):
-        assert "not proven" in " ".join((bundle.folder / target).read_text().split()), target
+        assert "not tested" in " ".join((bundle.folder / target).read_text().split()), target
     assert "kTensorArenaSize = 9000;" in (bundle.folder / "net_config.h").read_text()
     assert "kGoldenTolerance0 = 8.0;  // LSB" in (bundle.folder / "net_golden.h").read_text()
     want = files["int8"].predict(x[:1], engine="reference")
@@ -585,7 +585,7 @@ def test_what_the_runtime_lacks_is_refused(files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"dtype": "uint4"}, "has uint4, which C\\+\\+ does not"),
+        ({"dtype": "uint4"}, "has the dtype uint4, which C\\+\\+ lacks"),
         ({"shape": (1, 0, 8)}, "\\[1, 0, 8\\], holds no numbers"),
     ],
     ids=["uint4", "empty"],

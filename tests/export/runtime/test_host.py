@@ -1,4 +1,4 @@
-"""Where it was measured is told, and what else ran there."""
+"""A result records where it was measured, and what else ran there."""
 
 import subprocess
 import sys

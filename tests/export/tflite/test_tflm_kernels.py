@@ -214,7 +214,7 @@ def test_sixteen_bits_can_be_looked_up_by_no_kernel():
     file = to_tflite(model, "int16x8", zoo.inputs_for(model, 20))
     assert file.ops["GATHER"] == 1  # and its int64 biases are no matter
     said = refusal(file)
-    assert "its GATHER (at" in said and "has no 16 bits" in said and "int64" not in said
+    assert "its GATHER (at" in said and "has no 16-bit kernel" in said and "int64" not in said
 
 
 def test_all_problems_are_told_at_once(files, dense):

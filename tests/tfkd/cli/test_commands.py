@@ -223,7 +223,7 @@ def test_export_tells_what_the_forms_of_recurrence_cost(tfkd, tmp_path):
     arguments = ("export", tmp_path / "gru.keras", "--format", "float32")
     status, out, err = tfkd(*arguments)
     assert (status, err) == (0, "")
-    assert "note   --recurrent auto took loop for gru; recurrent_forms() in Python shows" in out
+    assert "note   --recurrent auto chose loop for gru; recurrent_forms() in Python shows" in out
     table = out.splitlines()[out.splitlines().index(next(filter(_is_head, out.splitlines()))) :]
     assert [line.split()[0] for line in table[1:5]] == ["fused", "unrolled", "loop", "step"]
     assert table[1].endswith("  The layer 'gru' (GRU) has no fused kernel")
@@ -377,8 +377,8 @@ VERIFY = "verify student.tflite student.keras --data "
         ("export student.keras --format int9", "--format: invalid choice: 'int9' (choose from"),
         (EXPORT + "--recurrent spun", "--recurrent: invalid choice: 'spun'"),
         (EXPORT + "--engine none", "--engine: invalid choice: 'none'"),
-        (EXPORT + "--engine tflm", "--engine says what runs the file to verify it, which needs"),
-        ("export signature --format float32 --engine tflm", "--engine says what runs the file"),
+        (EXPORT + "--engine tflm", "--engine chooses what runs the file to verify it: give --data"),
+        ("export signature --format float32 --engine tflm", "--engine chooses what runs the file"),
         (EXPORT + "--shape pixels", "--shape: must be an input's name and its sizes, the batch"),
         (EXPORT + "--shape pixels=1,0,8", "--shape: must be an input's name and its sizes"),
         (EXPORT + "--shape other=1,8,8,1", "--shape has the unknown names 'other'; the inputs"),
@@ -404,7 +404,7 @@ VERIFY = "verify student.tflite student.keras --data "
             EXPORT + "--recurrent fused",
             "--recurrent fused, but the model 'student' has no recurrent",
         ),
-        (EXPORT + "--micro --allow-flex", "--micro goes with TFLite's own operators only."),
+        (EXPORT + "--micro --allow-flex", "--micro takes TFLite's own operators only: leave"),
         ("export student.keras --format int4 --micro", "Microcontrollers run float32, int8 and"),
         (INT8, "int8 takes the range of every activation from examples: give --data"),
         (INT8 + "--data none", "There is no file 'none' for --data."),

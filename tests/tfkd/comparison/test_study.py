@@ -216,7 +216,7 @@ def test_the_best_on_validation_is_reported_on_test(trained, data):
     outputs = result.student.predict(data.validation.x, verbose=0)
     score = metrics.score(outputs, data.validation.y)["accuracy"]
     assert score == pytest.approx(best.validation[order[1]])
-    with pytest.raises(InputError, match="compared are alone, dist, kl"):
+    with pytest.raises(InputError, match="there are alone, dist, kl"):
         result["mse"]
 
 
@@ -305,7 +305,7 @@ def test_scores_are_of_the_task(trained, kinds, task, metric):
 
 def test_two_classes_have_no_pattern_to_standardize():
     reason = methods.unfit(methods.named("standardized_kl"), "categorical", 2)
-    assert reason == "two standardized logits are +1 and −1, whatever the teacher says"
+    assert reason == "two standardized logits are +1 and −1, whatever the teacher answers"
     assert methods.unfit(methods.named("standardized_kl"), "categorical", 3) is None
     assert methods.unfit(methods.named("binary_kl"), "multilabel", 3) is None
     balanced = methods.Method("b", {"soft_loss": tfkd.losses.Balanced("standardized_kl")})
@@ -553,12 +553,12 @@ def part_without_labels(data):
         ({"seeds": "3"}, "seeds must be a number of at least 1"),
         ({"budget": 0}, "budget: epochs must be a whole number of at least 1, got 0"),
         ({"budget": 1.5}, "budget: epochs must be"),
-        ({"budget": {"steps": 3}}, "budget has no 'steps'. It may hold epochs, batch_size"),
+        ({"budget": {"steps": 3}}, "budget has no 'steps'. It takes epochs, batch_size"),
         ({"budget": {"learning_rate": 0}}, "learning_rate must be a number > 0"),
         ({"budget": {"optimizer": "lion"}}, "optimizer must be one of"),
         ({"search": -1}, "search must be a number of trials"),
         ({"metric": "rmse"}, "can't be scored by 'rmse': its labels allow accuracy, precision"),
-        ({"task": "anomaly"}, "scores no anomaly detectors"),
+        ({"task": "anomaly"}, "does not score anomaly detectors"),
         ({"data": lambda d: (d.train.x, d.train.y)}, "data must be a tfkd.Data with a validation"),
         ({"data": part_without_labels}, "data.validation must be a tfkd.Samples"),
         (

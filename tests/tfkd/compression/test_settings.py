@@ -68,7 +68,7 @@ def test_a_budget_is_a_training_without_what_a_comparison_chooses():
     assert budget_of(Training(optimizer="sgd")) == Training(
         epochs=20, learning_rate=3e-3, optimizer="sgd"
     )
-    with pytest.raises(InputError, match="budget has no 'seed'. It may hold epochs"):
+    with pytest.raises(InputError, match="budget has no 'seed'. It takes epochs"):
         budget_of(Training(seed=1))
 
 

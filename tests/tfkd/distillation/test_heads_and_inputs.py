@@ -144,7 +144,7 @@ def test_more_heads_fewer_heads_and_none(data, package):
         named = {"species": "kl", "colour": None}
         got = fit(student, teacher, x, y, package, loss, soft_loss=named, **kwargs)
         assert got["soft_loss"] == pytest.approx(kl(theirs["species"], ours["species"]), rel=2e-3)
-    with pytest.raises(InputError, match="2 that no name binds"):
+    with pytest.raises(InputError, match="2 outputs without a common name"):
         Distiller(student, keras.Model(i, [keras.layers.Dense(3)(i) for _ in range(3)]))
 
 

@@ -190,7 +190,7 @@ def test_features_alone(data):
     assert run(distiller, x, y)["soft_loss"][0] == pytest.approx(want, rel=1e-4)
 
 
-def test_two_temperatures_by_the_class_that_the_page_shows(data):
+def test_two_temperatures_by_the_code_that_the_page_shows(data):
     x, y = data
     code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[-1]
     student, teacher = net(), net()
@@ -265,7 +265,7 @@ def compiled(loss=None, loss_weights=None, **kwargs):
     ("call", "match"),
     [
         (lambda: tfkd.Distiller(heads(3), heads(4)), "they must be equal"),
-        (lambda: tfkd.Distiller(heads(3), heads(3, 4)), "that no name binds"),
+        (lambda: tfkd.Distiller(heads(3), heads(3, 4)), "without a common name"),
         (lambda: tfkd.Distiller(net(), "not_a_model"), "no teacher at 'not_a_model'"),
         (lambda: tfkd.Distiller("not_a_model", net()), "student must be a Keras"),
         (lambda: compiled(alpha=1.5), r"alpha must be in \[0, 1\]"),

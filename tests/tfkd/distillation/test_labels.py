@@ -87,7 +87,7 @@ def test_masked_steps_mix_with_none(steps, package):
     "kind", [losses.Hint, losses.AttentionTransfer, losses.SimilarityPreserving]
 )
 def test_features_of_masked_steps(kind, steps, package):
-    """What stands in the padding is nobody's, and weights per step are the example's mean."""
+    """Labels in the padding do not count, and weights per step are the example's mean."""
     x, y, _, valid = steps
     student, teacher = recurrent(package, 0), recurrent(keras, 1)
     loss = kind("rnn", "rnn")

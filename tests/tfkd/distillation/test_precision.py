@@ -1,4 +1,4 @@
-"""Models in another precision than float32: a float32 copy stands in their place."""
+"""Models in a precision other than float32: a float32 copy takes their place."""
 
 import keras
 import numpy as np

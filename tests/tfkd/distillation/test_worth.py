@@ -223,7 +223,7 @@ def test_a_baseline_that_is_none_is_refused_before_training(data, knowing, basel
     x, y = data
     distiller = compiled(knowing)
     before = distiller.student.get_weights()
-    with pytest.raises(InputError, match="no model with the student's outputs"):
+    with pytest.raises(InputError, match="does not have the student's outputs"):
         distiller.fit(x, y, batch_size=240, verbose=0, baseline=baseline)
     np.testing.assert_array_equal(before[0], distiller.student.get_weights()[0])
 

@@ -80,7 +80,7 @@ def test_the_temperature_of_keras_distillation_stays_with_its_part():
         ("kl", "needs a list"),
         ({"kl": 1.0}, "needs a list"),
         (["kl"], r"is \(loss, weight\)"),
-        ([("auto", 1.0)], "names its loss"),
+        ([("auto", 1.0)], "must name its loss"),
         ([("kl", -1.0)], "weight must be a number >= 0"),
         ([("kl", 1.0, 0.0)], "temperature must be a number > 0"),
         ([("kl", 1.0), ("mse", 1.0)], r"same kind of output, got KLDivergence \(categorical\)"),

@@ -89,7 +89,7 @@ def cache_teacher(
             spread evenly over them: for thousands of classes. Softmax outputs only.
         features: Names or paths of teacher layers to keep as well.
         task: `"categorical"`, `"binary"` or `"regression"`. Defaults to what the teacher's
-            last layer says: softmax, sigmoid, or values that are kept as they are (logits).
+            last layer shows: softmax, sigmoid, or values that are kept as they are (logits).
         from_logits: As `teacher_from_logits` of `Distiller`.
         teacher_inputs: As in `Distiller`: from a batch of `x` to what the teacher takes.
         batch_size: Examples at a time, for arrays.
@@ -115,7 +115,7 @@ def cache_teacher(
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))
-    # A folder is bound to its teacher; in memory one that can't be hashed will do.
+    # A folder is bound to its teacher's hash; a cache in memory needs none.
     known = fingerprint_of(teacher) if path is None else teacher.fingerprint()
     about = About(names, tasks, shapes, list(features), known)
     settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
@@ -287,7 +287,7 @@ def _check_top_k(top_k, tasks, shapes) -> None:
         kinds = ", ".join("unknown (values or logits)" if t is None else t for t in tasks)
         raise InputError(
             f"top_k is for softmax outputs, and this teacher's are: {kinds}. Leave top_k out, or "
-            f"say {argument('task', 'categorical')} if they are logits of one class out of many."
+            f"give {argument('task', 'categorical')} if they are logits of one class out of many."
         )
     least = min(shape[-1] for shape in shapes)
     if not (type(top_k) is int and 1 <= top_k < least):
@@ -314,15 +314,15 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     source = teacher.sources[0]
     if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
         raise InputError(
-            f"Say {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
-            f"(and {argument('from_logits')}, where its last layer does not tell): how its "
+            f"Give {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
+            f"(and {argument('from_logits')}, where its last layer does not show it): how its "
             "answers are kept depends on it."
         )
     return [names[one] for one in source.activations], shapes
 
 
 def _names_of(teacher: Teacher, count: int) -> list[str]:
-    """Return the outputs' names; `output0` for one that nobody named."""
+    """Return the outputs' names; `output0` for one without a name."""
     slots = teacher.outputs.entries
     others = teacher_outputs.unnamed(count)
     names = [slot.label if slot.given else other for slot, other in zip(slots, others, strict=True)]

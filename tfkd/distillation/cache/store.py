@@ -90,7 +90,7 @@ class Column:
 
     @staticmethod
     def join(columns: list[Column]) -> Column:
-        """Put rows behind one another; a part in float32 makes the whole float32."""
+        """Put rows one after another; a part in float32 makes the whole float32."""
         if len({(one.sizes is None, *one.values.shape[1:]) for one in columns}) == 1 and (
             columns[0].sizes is None
         ):
@@ -446,7 +446,7 @@ _FIELDS = {
 
 
 def join(parts) -> tuple[np.ndarray, dict[str, Column]]:
-    """Put the keys and answers of several shards behind one another."""
+    """Put the keys and answers of several shards one after another."""
     keys = np.concatenate([keys for keys, _ in parts])
     names = parts[0][1]
     return keys, {name: Column.join([columns[name] for _, columns in parts]) for name in names}

@@ -13,9 +13,9 @@ def readable_activation(
     Args:
         role: `"teacher"` or `"student"`, for the message.
         name: What to call it in the message.
-        seen: What `outputs.output_activations` saw.
+        seen: What `output_kind.output_activations` found.
         task: One of `losses.SOFT_TASKS`.
-        from_logits: What the caller says, or `None`.
+        from_logits: What the caller gave, or `None`.
 
     Raises:
         InputError: where the graph does not show it, or shows the opposite of what was given.
@@ -29,7 +29,7 @@ def readable_activation(
             return seen
         raise InputError(
             f"The graph of the {role} {name!r} does not show whether it gives logits or "
-            f"probabilities ({seen or 'unknown'} output, {task} task); say "
+            f"probabilities ({seen or 'unknown'} output, {task} task); give "
             f"{argument(setting, True)} for logits or {argument(setting, False)} for {squash} "
             "probabilities."
         )

@@ -135,7 +135,7 @@ class Teacher:
                     f"The teacher {source.name!r} has the outputs "
                     f"{', '.join(map(repr, source.outputs.labels))}, the {wanted.owner} "
                     f"{', '.join(map(repr, wanted.labels))}: {len(source.outputs)} and "
-                    f"{len(wanted)} that no name binds; give both the same names."
+                    f"{len(wanted)} outputs without a common name; give both the same names."
                 )
             for slot, head in zip(wanted.entries, heads, strict=True):
                 if head is None:
@@ -183,7 +183,7 @@ class Teacher:
         raise_untaught(taught, tasks, wanted, [s.name for s in self.sources], self.output_names)
 
     def ask(self, x, tasks: list[str | None], shapes=None, wanted=None, axes=None):
-        """Return what the teacher says of a batch.
+        """Return the teacher's answers for a batch.
 
         Args:
             x: A batch of inputs.
@@ -315,7 +315,7 @@ class ArrayTeacher:
                 raise InputError(
                     f"The teacher's array holds NaN or infinite values in {broken.sum()} of "
                     f"{len(array)} rows (the first is row {broken.argmax()}); leave these examples "
-                    "out, or mend the answers."
+                    "out, or correct the answers."
                 )
 
     def beside(self, x, tasks, wanted) -> list:

@@ -96,7 +96,7 @@ class State:
         return list(self.held.rounds), self._read(f"round_{kept[-1]:02d}") if kept else model
 
     def save(self, rounds: list[Round], student) -> None:
-        """Keep a round; first the student, then the line that says it is there."""
+        """Keep a round; first the student, then the line that records it."""
         if self.folder is None:
             return
         if student is not None:

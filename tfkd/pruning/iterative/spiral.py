@@ -65,9 +65,9 @@ def spiral(
     """Make a model smaller round by round: prune a little, distil, go on from the student.
 
     Choose it over one cut with `prune_channels` where the cut is deep: each round takes what
-    matters least of a model that has recovered from the last one. Whether it is worth its
-    epochs, `alternatives` tells. The first round is trained with and without the teacher; all
-    others go the way whose validation score is better.
+    matters least of a model that has recovered from the last one. The `alternatives`
+    show whether it is worth its epochs. The first round is trained with and without the teacher;
+    all others go the way whose validation score is better.
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
@@ -76,8 +76,8 @@ def spiral(
         target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
             round that is worse is stepped back from, and half as much pruned; with a `drop` alone
             it goes as far as that allows.
-        training: How each round trains: 4 epochs and a learning rate of 1e-3 where it says
-            nothing else.
+        training: How each round trains: 4 epochs and a learning rate of 1e-3 by
+            default.
         step: Which part of the costs goes in a round, in (0, 1).
         rounds: How many at most, steps back included.
         final_epochs: Further ones at the end, kept if they do no harm on validation.
@@ -105,8 +105,8 @@ def spiral(
         A `Spiral`; print it for the table of its rounds.
 
     Raises:
-        InputError: for arguments out of range, a target that can't be reached (the floor is
-            told), or a folder that holds the state of another run.
+        InputError: for arguments out of range, a target that can't be reached (the message
+            gives the floor), or a folder that holds the state of another run.
         UnsupportedError: for a subclassed model, or one in which nothing can be pruned.
 
     Example:
@@ -185,7 +185,7 @@ class _Walk:
         self.rounds: list[Round] = []
 
     def run(self, model, step: float, most: int, epochs: int) -> str:
-        """Go round until something ends it; say what."""
+        """Run rounds until something ends them; return what."""
         self.rounds, self.current = self.state.load(model)
         self.lessons.helps = all(one.taught for one in self.rounds)
         least = step / 8
@@ -360,8 +360,10 @@ def _absolute(name: str, value: float, original: Measured) -> float:
         return value
     whole = getattr(original, name)
     if whole is None:
-        unknown = "files were not asked for" if name == "bytes" else "they are not known"
-        raise UnsupportedError(f"target has {name}, and of this model {unknown}: take another.")
+        unknown = (
+            "no file was asked for" if name == "bytes" else f"this model's {name} are not known"
+        )
+        raise UnsupportedError(f"target has {name!r}, but {unknown}: take another target.")
     return value * whole if value < 1 else value
 
 

@@ -4,7 +4,7 @@
         └─ the block ──┘
 
 A block is what reaches an Add by one of its inputs and nothing else, where the shapes without it
-are what they were: one that adds nothing goes without loss (layer pruning).
+are what they were: one that adds nothing can be removed without loss (layer pruning).
 """
 
 from __future__ import annotations

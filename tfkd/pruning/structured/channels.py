@@ -40,7 +40,7 @@ def prune_channels(
 ) -> AnyModel:
     """Return a smaller model without the channels that matter least.
 
-    Whole channels, filters, units and attention heads go, with all that hangs on them
+    Whole channels, filters, units and attention heads go, with all that depends on them
     (`dependency`), so the result is an ordinary dense model that is faster everywhere. Choose
     it before distillation: the student starts from the teacher's weights. Train it afterwards.
 
@@ -52,7 +52,7 @@ def prune_channels(
             `"bytes"` (of the `.tflite` file).
         target: The multiply-accumulates, parameters or bytes that may be left, in place of
             `amount`.
-        criterion: By what channels are ranked, see `criteria.scores`: `"l1"`, `"l2"`,
+        criterion: What channels are ranked by, see `importance.scores`: `"l1"`, `"l2"`,
             `"bn_scale"`, `"taylor"`, `"random"` or a function.
         scope: `"global"` ranks all channels together, `"layer"` each set of coupled layers by
             itself and takes the same part of each.
@@ -72,8 +72,8 @@ def prune_channels(
         `tfkd.pruning.describe` says which layers kept all their channels, and why.
 
     Raises:
-        InputError: for an amount outside (0, 1), a target that can't be reached (the floor is
-            told), a pattern that matches no layer, a criterion without data.
+        InputError: for an amount outside (0, 1), a target that can't be reached (the message
+            gives the floor), a pattern that matches no layer, a criterion without data.
         UnsupportedError: for a subclassed model, or one in which nothing can be pruned.
 
     Example:
@@ -236,7 +236,7 @@ def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
 def _fewest_bytes(model, found, ranking, amount, target, format) -> list[int]:
     """Return the fewest groups without which the file is small enough.
 
-    The size of a file is predicted from the number of parameters, and the prediction mended
+    The size of a file is predicted from the number of parameters, and the prediction corrected
     by the files that are made: usually two.
     """
     whole = file_size.file_bytes(model, format)

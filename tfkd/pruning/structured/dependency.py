@@ -10,8 +10,8 @@ numbers.
                                       Add: a=e b=f c=g d=h ── Flatten: a b c d a b c d ... ── Dense
     Conv(4)  e f g h ─────────────────┘                       its kernel's rows have these labels
 
-Each axis of each weight that goes with channels has a label per slice; to prune is to take away
-the slices of a group. What is not understood is left whole: its inputs and outputs are bound to
+Each weight axis that has channels carries a label per slice; pruning takes away the slices of a
+group. What is not understood is left whole: its inputs and outputs are bound to
 the group that stays, and it is named in `not_pruned`. `rules` has what each layer does to labels.
 """
 
@@ -28,7 +28,7 @@ from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable, kept
 
 @dataclasses.dataclass(frozen=True)
 class Dependencies:
-    """The channels of a model and how they hang together.
+    """The channels of a model and which of them belong together.
 
     Attributes:
         graph: The walk of the model.

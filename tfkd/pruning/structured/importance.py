@@ -31,7 +31,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
             or a function `f(layer, variable, axis, values) -> scores`, one per slice of `values`
             along `axis`.
         data: `(x, y)` for `"taylor"`.
-        loss: A Keras loss for `"taylor"`; defaults to the one of `training.loss_for`.
+        loss: A Keras loss for `"taylor"`; defaults to that of `compression.trainer.loss_for`.
         seed: For `"random"`.
 
     Returns:

@@ -81,7 +81,7 @@ class Channels:
         """Say which channel each slice of a weight along an axis belongs to.
 
         Args:
-            variable: A weight of the layer; of `None` nothing is said.
+            variable: A weight of the layer, or `None`, which is ignored.
             axis: An axis of it.
             labels: One for each slice, or one for all.
 

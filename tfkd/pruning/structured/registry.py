@@ -28,7 +28,7 @@ class PruningRule(Protocol):
         """Follow the channels through one call of a layer.
 
         Args:
-            channels: What is known of the model's channels, and where to tell more.
+            channels: What is known of the model's channels; the rule adds to it.
             call: The call: its `layer`, `inputs` and `outputs` with their shapes.
             inputs: Labels of each input: integers, with an axis for each axis of the tensor but
                 the batch, of size 1 where the axis has no channels.
@@ -50,7 +50,7 @@ def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> 
 
     Choose it when a model uses a layer that `describe` says has no rule: without one, the layer
     and those that it reads from keep all their channels. `spiral`, `Slimming` and `compress` use
-    the rule too. The layer must be built from `get_config()`, in which the numbers are that
+    the rule too. The layer must be built from `get_config()`, which holds the numbers that
     `channels.counted` names. Criteria rank by weights whose names end in `kernel`, and by
     `embeddings`.
 
@@ -113,13 +113,13 @@ def rule_of(layer: Any) -> PruningRule | None:
 def follow(
     rule: PruningRule, channels: Channels, call: Call, inputs: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Call a registered rule, and check what it says.
+    """Call a registered rule, and check what it returns.
 
     Returns:
         The labels of each output.
 
     Raises:
-        InputError: if it fails, or what it says is incomplete or has other shapes.
+        InputError: if it fails, or what it returns is incomplete or has other shapes.
         NotPrunable: as the rule says.
     """
     layer = call.layer

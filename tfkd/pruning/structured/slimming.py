@@ -34,8 +34,8 @@ class Slimming(keras.callbacks.Callback):
     from there on nothing shrinks, and the others recover. Then prune by the same weights:
     `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`, as much as
     `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
-    That loses nothing where none of these weights is frozen and the activation behind is zero at
-    zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which then is missing. Serves `fit` of
+    That loses nothing where none of these weights is frozen and the next activation is zero at
+    zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which is then missing. Serves `fit` of
     both Keras flavours and of a `Distiller`, whose student it works on. Slim before
     quantization-aware training.
 

@@ -251,7 +251,7 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
             )
         elif steps <= (frequency or 1):
             problems.append(
-                f"steps must be more than frequency and than 1, got {steps} and {frequency}"
+                f"steps must be more than frequency and more than 1, got {steps} and {frequency}"
             )
     most = 0.5 if amount is None else amount
     in_range = isinstance(start, number) and 0 <= start < 1
@@ -269,12 +269,14 @@ def _too_narrow(weights, n: int) -> str | None:
 
 
 def _check_fit(layer, weights, block) -> None:
-    """Raise where tfmot gives a layer no pattern, or another one than it says."""
+    """Raise where tfmot gives a layer no pattern, or one other than it documents."""
     kind = kind_of(inner(layer)) or ""
     ranks = {len(weight.shape) for weight in weights}
     if block:
         if ranks != {2}:
-            raise UnsupportedError("has no matrix as its kernel, and tfmot has blocks of matrices")
+            raise UnsupportedError(
+                "has a kernel that is no matrix, and tfmot prunes blocks of matrices only"
+            )
         for weight in weights:
             if any(size <= side for size, side in zip(weight.shape, block, strict=True)):
                 raise UnsupportedError(
@@ -282,6 +284,6 @@ def _check_fit(layer, weights, block) -> None:
                     f"blocks of {block[0]}×{block[1]} or more each way"
                 )
     elif kind in ("Embedding", "Conv2DTranspose") or "LocallyConnected" in kind:
-        raise UnsupportedError("gets tfmot's m:n groups along another axis than its inputs")
+        raise UnsupportedError("gets tfmot's m:n groups along an axis other than its inputs")
     elif not ranks <= {2, 4}:
         raise UnsupportedError("has a kernel for which tfmot knows no m:n groups")

@@ -47,14 +47,14 @@ def extremum(sign):
 
 
 def concatenate(net, layer, *values):
-    """Inputs that nobody else reads take the range of the result."""
+    """Inputs that no other layer reads take the range of the result."""
     return Value(net.plain()([_joined(net, value) for value in values]), layer.name, "joined")
 
 
 def _joined(net, value):
     """Return a tensor for a kernel with one scale for all it reads and makes.
 
-    The converter lets the operation before compute in that scale, unless somebody else reads
+    The converter lets the operation before compute in that scale, unless another operation reads
     it, so that a rounding in between would clip what the file does not. A concatenation would
     take the scale of one of its own inputs instead: it has a rounding.
     """

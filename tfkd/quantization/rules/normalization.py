@@ -26,7 +26,7 @@ def batch_norm(net, layer, x):
         net.note("int8", "folded into the layer before it at export")
         tensor = x.tensor
     else:
-        net.note("rewritten", "behind a depthwise 1x1 convolution of ones, which takes it up")
+        net.note("rewritten", "after a depthwise 1x1 convolution of ones, which absorbs it")
         tensor = depthwise(net, x, np.ones(x.tensor.shape[-1]), None)
     return Value(net.plain()(tensor), layer.name, "sum")
 

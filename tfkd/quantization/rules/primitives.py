@@ -1,4 +1,4 @@
-"""What several rules are made of: multiply, add, compare, each rounded."""
+"""The parts of several rules: multiply, add, compare, each rounded."""
 
 from __future__ import annotations
 

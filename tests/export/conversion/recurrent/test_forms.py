@@ -135,7 +135,7 @@ def test_the_fused_lstm_is_a_fraction_of_the_unrolled_one(series):
 
 
 def test_state_is_reset_before_each_example(series):
-    """The same example gives the same answer wherever it stands; without reset it does not."""
+    """The same example gives the same answer at every place; without reset it does not."""
     file = to_tflite(model_of(keras, MODELS["LSTM"]), "int8", series, recurrent="fused")
     forwards = file.predict(series)
     np.testing.assert_array_equal(forwards, file.predict(series[::-1])[::-1])

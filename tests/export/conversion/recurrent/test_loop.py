@@ -57,7 +57,7 @@ def test_on_a_microcontroller_it_is_the_choice_and_runs(series):
     pytest.importorskip("tflite_micro")
     model = zoo.over_series(tf_keras, BUILDS["GRU"])
     file = to_tflite(model, "int8", series, micro=True)
-    assert "WHILE" in file.ops and "took the loop" in file.notes[0]
+    assert "WHILE" in file.ops and "chose the loop" in file.notes[0]
     want = file.predict(series, engine="reference")
     got = file.predict(series, engine="tflm")
     assert np.abs(got - want).max() <= 4.01 * file.outputs[0].scale
@@ -114,4 +114,4 @@ def test_auto_takes_no_loop_that_can_not_be(series):
     pytest.importorskip("tflite_micro")
     every = zoo.over_series(keras, lambda la, x: la.GRU(4, return_sequences=True)(x))
     file = to_tflite(every, "int8", series, micro=True)
-    assert "WHILE" not in file.ops and "took unrolled" in file.notes[0]
+    assert "WHILE" not in file.ops and "chose unrolled" in file.notes[0]

@@ -156,12 +156,12 @@ def test_states_that_the_data_can_not_tell(series):
     rows = series.reshape(-1, 1, FEATURES)
     for data, words in (
         (rows[:16], "keeps its state .* whole sequences"),
-        (Samples(rows, np.zeros(len(rows), int)), "drawn examples: give whole sequences"),
+        (Samples(rows, np.zeros(len(rows), int)), "drawn at random: give whole sequences"),
     ):
         with pytest.raises(InputError, match=words):
             to_tflite(model, "int8", data, recurrent="step")
     single = zoo.over_series(keras, BUILDS["GRU"], steps=1)
-    with pytest.raises(InputError, match="runs on: give whole sequences"):
+    with pytest.raises(InputError, match="carries its state on: give whole sequences"):
         to_tflite(single, "int8", rows, recurrent="step")
 
 

@@ -283,7 +283,7 @@ def test_a_folder_of_something_else_is_left_alone(small, small_digits, digits, t
         tfkd.spiral(small, small_digits, **{**arguments, "folder": tmp_path / "b"})
     assert [one.name for one in (tmp_path / "b").iterdir()] == ["mine.txt"]
     (tmp_path / "a" / "spiral.json").write_text("{")
-    with pytest.raises(InputError, match=r"is damaged, it is no JSON .*name another folder, or"):
+    with pytest.raises(InputError, match=r"is damaged: it is not JSON .*name another folder, or"):
         tfkd.spiral(small, small_digits, **arguments)
 
 
