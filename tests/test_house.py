@@ -191,10 +191,9 @@ def test_the_prose_is_plain_english():
     texts += [path for path in (ROOT / "export").rglob("templates/*") if path.is_file()]
     texts += [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md"]
     foreign = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        f"{path.relative_to(ROOT)}: {found.group()}"
         for path in texts
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if _FOREIGN.search(line)
+        for found in _FOREIGN.finditer(" ".join(path.read_text(encoding="utf-8").split()))
     ]
     assert not foreign, "\n".join(foreign)
 

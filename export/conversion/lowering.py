@@ -110,7 +110,7 @@ def lower(plan: Plan) -> Lowered:
 def _check_loops(model):
     """Raise for layers that would crash the converter during calibration."""
     problems = [
-        f"layer {path!r} ({type(layer).__name__}): {without_rule.REASONS[kind_of(layer)]}"
+        f"layer {path!r} ({type(layer).__name__}): {without_rule.reason(kind_of(layer))}"
         for path, layer in graph.walk(model).layers
         if without_rule.is_loop(layer)
     ]

@@ -157,25 +157,6 @@ def _metric(package, task: str, activation: str | None, loss):
     return metrics.BinaryAccuracy("accuracy", threshold=0.0 if activation == "linear" else 0.5)
 
 
-def is_classification(y, units: int | None = None, activation: str | None = None) -> bool:
-    """Tell whether labels are of classes or labels, and not values.
-
-    Args:
-        y: Labels (examples, ...).
-        units: Numbers an example the output has, if known: of a single one integers are
-            classes only if they are 0 and 1. `None`: integers, and rows of 0 and 1, are.
-        activation: What the output is known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
-
-    Returns:
-        Whether `tfkd.model.task.task_of` says anything but `"regression"`.
-    """
-    y = np.asarray(y)
-    if units is not None:
-        return tasks.task_of(y, _likely_shape(y, units), activation=activation) != "regression"
-    rows = y.ndim > 1 and y.shape[-1] > 1 and y.dtype.kind == "f"
-    return y.dtype.kind in "biu" or (rows and bool(((y == 0) | (y == 1)).all()))
-
-
 def _likely_shape(y: np.ndarray, units: int) -> tuple[int, ...]:
     """Return the shape of outputs of so many numbers an example that labels are for."""
     lead = y.shape[:-1] if y.ndim > 1 and y.shape[-1] in (1, units) else y.shape

@@ -182,7 +182,8 @@ class Rewriter:
                 continue
             loops = loops or without_rule.is_loop(layer)
             if without_rule.is_loop(layer) or layer.name not in self.skip:
-                why = f": {without_rule.REASONS[kind]}" if kind in without_rule.REASONS else ""
+                reason = without_rule.reason(kind)
+                why = f": {reason}" if reason else ""
                 what = operations.described(layer)
                 problems.append(f"layer {path!r} ({what}) has no rule for 8 bits{why}")
         problems += [

@@ -19,7 +19,7 @@ from tfkd.quantization.rules import (
     recurrent,
 )
 from tfkd.quantization.rules.activations import ACTIVATIONS
-from tfkd.quantization.without_rule import REASONS
+from tfkd.quantization.without_rule import EXPLAINED, reason
 from tfkd.translation import operations
 
 _PER_CHANNEL = "kernel per channel, output after fused batch normalization and ReLU"
@@ -135,7 +135,7 @@ def markdown() -> str:
     lines += ["", "| activation | in 8 bits |", "|---|---|"]
     lines += [f"| {kind} | {rule.how} |" for kind, rule in sorted(ACTIVATIONS.items())]
     lines += ["", "| layer without a rule | why |", "|---|---|"]
-    lines += [f"| {kind} | {why} |" for kind, why in sorted(REASONS.items())]
+    lines += [f"| {kind} | {reason(kind)} |" for kind in sorted(EXPLAINED)]
     return "\n".join(lines)
 
 

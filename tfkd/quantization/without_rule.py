@@ -8,20 +8,30 @@ from tfkd.model.layer_kinds import kind_of
 #: Layers whose loop over time ends the converter's process in every integer format.
 LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
 
-_ATTENTION = (
-    "computes with products of activations, which calibration rounds well enough: a small model "
-    "was 2.3 % of its outputs' spread off after to_tflite(model, 'int8', data), 1.6 % with skip="
-)
-#: Why a layer class has no rule, where there is more to say than that.
-REASONS = {
-    **dict.fromkeys(
-        LOOPS,
-        "its loop over time has no integer form; unrolled, skip= and post-training int8 work",
-    ),
-    **dict.fromkeys(("MultiHeadAttention", "Attention", "AdditiveAttention"), _ATTENTION),
-    "Lambda": "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
-    "there are rules, or take a layer of the table",
-}
+_ATTENTION = ("MultiHeadAttention", "Attention", "AdditiveAttention")
+#: Layers for which there is more to say than that they have no rule.
+EXPLAINED = (*LOOPS, *_ATTENTION, "Lambda")
+
+
+def reason(kind: str | None) -> str:
+    """Return why a layer class has no rule; an empty text where nothing explains it."""
+    if kind in LOOPS:
+        return (
+            f"its loop over time has no integer form; unrolled, {argument('skip')} and "
+            "post-training int8 work"
+        )
+    if kind in _ATTENTION:
+        return (
+            "computes with products of activations, which calibration rounds well enough: a small "
+            "model was 2.3 % of its outputs' spread off after to_tflite(model, 'int8', data), "
+            f"1.6 % with {argument('skip')}"
+        )
+    if kind == "Lambda":
+        return (
+            "Python code that nothing rewrites: call keras.ops on the tensor instead, for which "
+            "there are rules, or take a layer of the table"
+        )
+    return ""
 
 
 def no_loops() -> str:

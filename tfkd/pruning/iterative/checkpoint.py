@@ -71,6 +71,8 @@ class State:
                 f"{str(self.folder / _STATE)!r} is damaged: {error}; {_FIX}."
             ) from error
         before = self.held.settings
+        if "keep" in before:  # the name of skip= in states of tfkd 0.1
+            before["skip"] = before.pop("keep")
         raise_all(
             [
                 f"{name} was {before.get(name)!r} and is {value!r}"

@@ -136,7 +136,7 @@ def spiral(
     wanted = {name: _absolute(name, to, evaluator.original) for name, to in goal.costs.items()}
     settings = {
         "target": goal.costs, "max_drop": goal.drop, "step": step,
-        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "keep": skip,
+        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
         "format": format, "distiller": dict(distiller), "teacher": teacher, **vars(how),
     }  # fmt: skip
     state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
