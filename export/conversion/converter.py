@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError, argument
-from tfkd.export.conversion import repairs
+from tfkd.export.conversion import narrowing, repairs
 from tfkd.export.conversion.recurrent import loop as looping
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema
@@ -39,6 +39,7 @@ class ConversionJob:
         uint8_io: Whether those of an int8 file are uint8.
         kept: Names of the layers to leave in floating point.
         bits: For `"int4"`, other widths by layer name.
+        narrow: Names of the layers whose weights are on a grid of 4 bits.
         flex: Whether TensorFlow's own operators may stay.
         custom: Whether unknown operators may stay.
         batch: Examples a call, or `None`.
@@ -56,6 +57,7 @@ class ConversionJob:
     uint8_io: bool = False
     kept: tuple[str, ...] = ()
     bits: dict[str, int] = dataclasses.field(default_factory=dict)
+    narrow: tuple[str, ...] = ()
     flex: bool = False
     custom: bool = False
     batch: int | None = 1
@@ -107,6 +109,8 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
         data, notes = _four_bits(data, job.bits)
     if job.format == "float16":
         notes = _lost_in_half(data, job.folder)
+    if job.narrow:
+        data = narrowing.narrowed(data, job.narrow)
     if job.loop:
         step = TFLiteModel(repairs.repaired(data))
         data = looping.looped(step, job.loop, job.float_io)

@@ -249,6 +249,16 @@ class TFLiteModel(Printed):
         return sum(len(buffer.data) for buffer in self._parsed.buffers if buffer.data is not None)
 
     @functools.cached_property
+    def four_bit_weights(self) -> int:
+        """How many weights have 4 bits; two of them take a byte."""
+        return sum(
+            math.prod(schema.shape_of(tensor))
+            for graph in self._parsed.subgraphs
+            for tensor in graph.tensors
+            if schema.dtype_of(tensor) == "int4"
+        )
+
+    @functools.cached_property
     def activation_bytes(self) -> int:
         """Bytes of the activations that live at the same time, at most.
 
@@ -552,6 +562,7 @@ class TFLiteModel(Printed):
             "bytes": self.size,
             "gzip_bytes": self.gzip_size,
             "weight_bytes": self.weight_bytes,
+            "four_bit_weights": self.four_bit_weights,
             "activation_bytes": self.activation_bytes,
             "sha256": self.digest,
             "inputs": [dataclasses.asdict(info) for info in self.inputs],
@@ -593,6 +604,8 @@ class TFLiteModel(Printed):
         several = len(parts) > 1 or len(self.signatures) > 1
         apart = [text for number, about in enumerate(parts) for text in part(number, about)]
         facts = ["integer only" if self.integer_only else "has float tensors"]
+        if self.four_bit_weights:
+            facts.append(f"{self.four_bit_weights:,} weights of 4 bits")
         if self.hybrid_ops:
             facts.append("integer or half weights with float arithmetic")
         if self.flex_ops:

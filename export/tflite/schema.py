@@ -205,7 +205,7 @@ def _inside(indices, least: int, count: int) -> bool:
 
 
 def _flaws_of_tensor(tensor, model):
-    shape = list(_shape_of(tensor))
+    shape = list(shape_of(tensor))
     if any(size < 0 for size in shape) or math.prod(shape) >= _MOST_NUMBERS:
         yield f"has the shape {shape[:8]}"
     signature = tensor.shapeSignature
@@ -311,7 +311,7 @@ def _flaws_of_operator(op, graph, model):
         if place >= len(op.inputs) or op.inputs[place] < 0:
             yield f"is a {kind} without input {place}"
             return
-        shape = _shape_of(graph.tensors[op.inputs[place]])
+        shape = shape_of(graph.tensors[op.inputs[place]])
         # An empty shape may be one that is not known before the file runs.
         if shape and rank is not None and len(shape) != rank:
             yield f"is a {kind} with input {place} of {len(shape)} dimensions, not {rank}"
@@ -333,7 +333,7 @@ def _flaws_of_order(graph, model):
     for i, tensor in enumerate(graph.tensors):
         if is_constant(tensor, model):
             there.add(i)
-        elif tensor.isVariable or 0 in _shape_of(tensor):
+        elif tensor.isVariable or 0 in shape_of(tensor):
             free.add(i)
     made = {int(i) for op in graph.operators for i in op.outputs}
     for number, op in enumerate(graph.operators):
@@ -393,20 +393,21 @@ def name_of(tensor) -> str:
     return (tensor.name or b"?").decode(errors="replace")
 
 
-def _shape_of(tensor) -> tuple[int, ...]:
+def shape_of(tensor) -> tuple[int, ...]:
+    """Return a tensor's shape, `()` where the file says none."""
     return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
 
 
 def size_of(tensor) -> int | None:
     """Return the bytes of a tensor's numbers, `None` for a type of no fixed size."""
     bits = _BITS.get(dtype_of(tensor))
-    return None if bits is None else (math.prod(_shape_of(tensor)) * bits + 7) // 8
+    return None if bits is None else (math.prod(shape_of(tensor)) * bits + 7) // 8
 
 
 def is_constant(tensor, model) -> bool:
     """Tell whether the file holds a tensor's values."""
     data = model.buffers[tensor.buffer].data if tensor.buffer > 0 else None
-    return data is not None and (len(data) > 0 or 0 in _shape_of(tensor))
+    return data is not None and (len(data) > 0 or 0 in shape_of(tensor))
 
 
 def scale_of(tensor) -> float | None:
@@ -430,7 +431,7 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
     signature = () if tensor.shapeSignature is None else tensor.shapeSignature
     return TensorInfo(
         name=name or name_of(tensor),
-        shape=_shape_of(tensor),
+        shape=shape_of(tensor),
         dtype=dtype_of(tensor),
         scale=float(quantization.scale[0]) if scaled else None,
         zero_point=int(quantization.zeroPoint[0]) if scaled else None,

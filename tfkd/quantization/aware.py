@@ -30,6 +30,7 @@ def quantize_aware(
     per_layer: Mapping[str, Any] | None = None,
     preserve: Literal["sparsity", "clusters"] | None = None,
     freeze_batch_norm: bool = False,
+    bits: Literal[4, 8] | Mapping[str, Literal[4, 8]] = 8,
 ) -> tf_keras.Model:
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
 
@@ -55,6 +56,10 @@ def quantize_aware(
             this collaborative optimization; its own schemes know its default layers only.
         freeze_batch_norm: Whether batch normalization uses its moving statistics from the
             start and trains none of its weights.
+        bits: Of the weights in the file, 8 or 4, or name, path or regular expression of layers →
+            such a number; activations have 8. Two weights of 4 bits take a byte. Dense layers then
+            have one scale, the others one per channel. Layers for which no engine has a kernel
+            with 4 bits keep 8, and `describe` names them.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least
@@ -63,7 +68,7 @@ def quantize_aware(
 
     Raises:
         UnsupportedError: naming every layer that has no rule, and why.
-        InputError: for a pattern that matches no layer, or a wrong `preserve`.
+        InputError: for a pattern that matches no layer, or a wrong `preserve` or `bits`.
 
     Example:
         >>> import keras, tfkd
@@ -75,7 +80,7 @@ def quantize_aware(
     if preserve not in (None, "sparsity", "clusters"):
         raise InputError(f"preserve must be 'sparsity', 'clusters' or None, got {preserve!r}.")
     other = translation.other_precision(model)
-    rewriter, _ = _rewriter(model, skip, per_layer, preserve)
+    rewriter, _ = _rewriter(model, skip, per_layer, preserve, bits=bits)
     if other:
         warnings.warn(other, stacklevel=2)
     quantized = rewriter.run()
@@ -307,7 +312,24 @@ def unwrapped(wrapper, rounded: bool = False):
     return copy
 
 
-def _rewriter(model, skip, per_layer, preserve, everything=False):
+def _bits_by_name(names, bits) -> dict[str, int]:
+    """Return the bits of the weights of each layer that was named, of all where none was."""
+    by_pattern = bits if isinstance(bits, Mapping) else {"every layer": bits}
+    raise_all(
+        f"{argument('bits')} takes 4 or 8, got {width!r} for {pattern!r}"
+        for pattern, width in by_pattern.items()
+        if isinstance(width, bool) or width not in (4, 8)
+    )
+    if not isinstance(bits, Mapping):
+        return dict.fromkeys(names, bits)
+    return {
+        name: width
+        for pattern, width in bits.items()
+        for name in graph.matching(names, [pattern], "bits")
+    }
+
+
+def _rewriter(model, skip, per_layer, preserve, everything=False, bits=8):
     """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers."""
     from tfkd.quantization import quantizers
 
@@ -336,6 +358,7 @@ def _rewriter(model, skip, per_layer, preserve, everything=False):
         skip=skipped,
         configs=configs,
         preserve=preserve,
+        bits=_bits_by_name(names, bits),
         wrap=quantizers.QuantizeWrapperV2,
     )
     return rewriter, names_of

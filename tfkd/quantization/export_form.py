@@ -19,6 +19,12 @@ from tfkd.translation import operations
 _PLACES = ("argmax", "argmin")
 
 
+def narrow_layers(model) -> list[str]:
+    """Return the names of the layers whose weights have fewer than 8 bits."""
+    configs = {la.name: getattr(la, "quantize_config", None) for la in model.layers}
+    return [name for name, config in configs.items() if getattr(config, "bits", 8) < 8]
+
+
 def is_ours(model) -> bool:
     """Tell whether a quantize-aware model was made by tfkd's scheme."""
     return any(

@@ -32,7 +32,10 @@ _TINY = 1e-9
 
 @_register
 class WeightRounding(_Quantizer):
-    """Rounds weights to 8 bits, symmetric around zero, -127 to 127, per channel.
+    """Rounds weights to 8 or 4 bits, symmetric around zero, -127 to 127 or -7 to 7, per channel.
+
+    In each channel the largest weight is at the end of the grid, from which `to_tflite` finds
+    the scale again.
 
     The range is read from the weights each time, so it is never a step behind them (tfmot
     keeps the last training step's). Gradients pass straight through (Bengio et al. 2013,
@@ -44,12 +47,14 @@ class WeightRounding(_Quantizer):
             gates of an LSTM, each of which the file stores as a tensor of its own.
         preserve: `"sparsity"` keeps weights that are zero now at zero; `"clusters"` does so,
             too, and keeps weights that are equal now equal; `None` neither.
+        bits: 8 or 4.
     """
 
-    def __init__(self, channels=(), blocks=None, preserve=None):
+    def __init__(self, channels=(), blocks=None, preserve=None, bits=8):
         self.channels = tuple(channels)
         self.blocks = None if blocks is None else tuple(blocks)
         self.preserve = preserve
+        self.bits = bits
 
     def build(self, tensor_shape, name, layer):
         """Make the variables that hold what is preserved; `fix` fills them."""
@@ -92,14 +97,20 @@ class WeightRounding(_Quantizer):
         seen = w if self.blocks is None else tf.reshape(w, self.blocks)
         kept = [axis % len(seen.shape) for axis in self.channels]
         axes = [axis for axis in range(len(seen.shape)) if axis not in kept]
-        scale = tf.reduce_max(tf.abs(seen), axis=axes, keepdims=True) / 127.0
+        steps = 2.0 ** (self.bits - 1) - 1.0
+        scale = tf.reduce_max(tf.abs(seen), axis=axes, keepdims=True) / steps
         scale = tf.stop_gradient(tf.maximum(scale, _TINY))
         rounded = tf.reshape(tf.round(seen / scale) * scale, tf.shape(w))
         return w + tf.stop_gradient(rounded - w)
 
     def get_config(self):
         """Return the arguments."""
-        return {"channels": self.channels, "blocks": self.blocks, "preserve": self.preserve}
+        return {
+            "channels": self.channels,
+            "blocks": self.blocks,
+            "preserve": self.preserve,
+            "bits": self.bits,
+        }
 
 
 @_register
@@ -311,19 +322,21 @@ class RoundedWeights(tfmot.quantization.keras.QuantizeConfig):
         weights: (attribute path, channels, blocks) per weight, for example
             ("cell.kernel", (1,), (-1, 4, 24)); see `WeightRounding`.
         preserve: See `WeightRounding`.
+        bits: Likewise.
     """
 
-    def __init__(self, weights, preserve=None):
+    def __init__(self, weights, preserve=None, bits=8):
         self.weights = [
             (path, tuple(channels), None if blocks is None else tuple(blocks))
             for path, channels, blocks in weights
         ]
         self.preserve = preserve
+        self.bits = bits
 
     def get_weights_and_quantizers(self, layer):
         """Return the variables with their quantizers."""
         return [
-            (_owner(layer, path)[2], WeightRounding(channels, blocks, self.preserve))
+            (_owner(layer, path)[2], WeightRounding(channels, blocks, self.preserve, self.bits))
             for path, channels, blocks in self.weights
         ]
 
@@ -347,7 +360,7 @@ class RoundedWeights(tfmot.quantization.keras.QuantizeConfig):
 
     def get_config(self):
         """Return the arguments."""
-        return {"weights": self.weights, "preserve": self.preserve}
+        return {"weights": self.weights, "preserve": self.preserve, "bits": self.bits}
 
 
 def _owner(layer, path: str):

@@ -95,10 +95,13 @@ class Rewriter:
         skip: Names of the layers to leave in floating point.
         configs: Name of a layer → the tfmot `QuantizeConfig` to use for it as it is.
         preserve: See `WeightRounding`.
+        bits: Name of a layer → bits of its weights, 8 where it says nothing else.
         wrap: `(layer, config) → layer`: tfmot's wrapper, or a note for its scheme.
     """
 
-    def __init__(self, source: graph.Graph, rule_of, *, skip=(), configs=(), preserve=None, wrap):
+    def __init__(
+        self, source: graph.Graph, rule_of, *, skip=(), configs=(), preserve=None, bits=(), wrap
+    ):
         from tfkd.quantization import quantizers
 
         self.parts = quantizers
@@ -108,12 +111,15 @@ class Rewriter:
         self.skip = set(skip)
         self.configs = dict(configs)
         self.preserve = preserve
+        self.bits = dict(bits)
         self.wrap = wrap
         self.origins: dict[str, Origin] = {}
         self.report: dict[str, LayerReport] = {}
         self._names: set[str] = set()
         self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
+        # Layers for whose weights fewer than 8 bits were asked → what they have.
+        self._widths: dict[str, int] = {}
         self.layer = self.call = None
         #: `training=` of the source's call, where that is fixed there.
         self.mode: dict[str, bool] = {}
@@ -225,6 +231,8 @@ class Rewriter:
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
             self.note("int8", "")
+        if layer.name in self._widths:
+            self._note_bits()
         return results if isinstance(results, list) else [results]
 
     def _called(self, layer, call, given):
@@ -311,17 +319,28 @@ class Rewriter:
             self.origins[layer.name] = Origin((name,), lambda weights: weights)
         return copy
 
-    def weighted(self, layer, weights, key: str = ""):
+    def bits_of_weights(self, narrow: bool = True) -> int:
+        """Return how many bits the weights of the source layer get.
+
+        Args:
+            narrow: Whether the operation has kernels for fewer than 8.
+        """
+        return self.bits.get(self.layer.name, 8) if narrow else 8
+
+    def weighted(self, layer, weights, key: str = "", bits: int = 8):
         """Return a built layer wrapped so that its weights are rounded.
 
         Args:
             layer: A function that makes the layer, called once however often it is used.
             weights: As `RoundedWeights` takes them.
             key: Which of the several layers made from one source layer this is.
+            bits: Of the weights, see `bits_of_weights`.
         """
+        if self.bits.get(self.layer.name, 8) < 8:
+            self._widths[self.layer.name] = bits
 
         def make():
-            return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve))
+            return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve, bits))
 
         return self.made(key, make)
 
@@ -350,6 +369,14 @@ class Rewriter:
         """Say in the report what became of the source layer."""
         layer = self.layer
         self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
+
+    def _note_bits(self):
+        """Say in the report whether the layer's weights got the bits that were asked for."""
+        name, bits = self.layer.name, self._widths[self.layer.name]
+        got = f"{bits} bits" if bits < 8 else "8 bits: fewer are not offered here"
+        said = self.report[name]
+        detail = "; ".join(filter(None, [got, said.detail]))
+        self.report[name] = dataclasses.replace(said, detail=detail)
 
     def keep_weights(self, layers, back):
         """Say how to get the source layer's weights back from those of other layers."""

@@ -26,11 +26,11 @@ _PER_CHANNEL = "kernel per channel, output after fused batch normalization and R
 _ROUNDED = "output rounded; ReLU after it fused"
 
 RULES: dict[str, Rule] = {
-    "Conv1D": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,))),
-    "Conv2D": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,))),
-    "Dense": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,))),
-    "DepthwiseConv1D": Rule(_PER_CHANNEL, kernels.kernel("depthwise_kernel", (1, 2))),
-    "DepthwiseConv2D": Rule(_PER_CHANNEL, kernels.kernel("depthwise_kernel", (2, 3))),
+    "Conv1D": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,), (-1,))),
+    "Conv2D": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,), (-1,))),
+    "Dense": Rule(_PER_CHANNEL, kernels.kernel("kernel", (-1,), ())),
+    "DepthwiseConv1D": Rule(_PER_CHANNEL, kernels.kernel("depthwise_kernel", (1, 2), (1, 2))),
+    "DepthwiseConv2D": Rule(_PER_CHANNEL, kernels.kernel("depthwise_kernel", (2, 3), (2, 3))),
     "Conv2DTranspose": Rule(_PER_CHANNEL, kernels.kernel("kernel", (2,))),
     "Conv1DTranspose": Rule(_PER_CHANNEL, kernels.kernel("kernel", (1,))),
     "SeparableConv1D": Rule(

@@ -9,17 +9,31 @@ from tfkd.quantization.rules.activations import activation
 from tfkd.quantization.rules.primitives import check_channels_last
 
 
-def kernel(attribute, channels):
-    """A layer with one kernel, of which the axes `channels` have a scale per index."""
+def kernel(attribute, channels, narrow=None):
+    """A layer with one kernel, of which the axes `channels` have a scale per index.
+
+    `narrow` are these axes in 4 bits: `()` for one scale, `None` where no engine has a kernel.
+    """
 
     def apply(net, layer, x):
         check_channels_last(layer)
-        wrapped = net.weighted(lambda: net.copy(activation="linear"), [(attribute, channels, None)])
-        net.note("int8", f"{attribute} per channel")
+        # Batch normalization is folded into the weights, and would take them off one scale.
+        bits = net.bits_of_weights(narrow or (narrow == () and not _is_normalized(net)))
+        axes = channels if bits == 8 else narrow
+        wrapped = net.weighted(
+            lambda: net.copy(activation="linear"), [(attribute, axes, None)], bits=bits
+        )
+        net.note("int8", f"{attribute} per {'channel' if axes else 'tensor'}")
         value = Value(wrapped(net.rounded(x)), layer.name, "linear")
         return activation(net, layer.activation, value, layer.name)
 
     return apply
+
+
+def _is_normalized(net) -> bool:
+    """Tell whether batch normalization reads what the current call makes."""
+    readers = net.source.consumers(net.call.outputs[0])
+    return any(call.kind == "BatchNormalization" for call in readers)
 
 
 def separable(net, layer, x):
@@ -68,9 +82,10 @@ def separable(net, layer, x):
         made.set_weights(rest)
         return made
 
-    first = net.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise")
+    bits = net.bits_of_weights()
+    first = net.weighted(depthwise, [("depthwise_kernel", axes, None)], "depthwise", bits)
     middle = Value(first(net.rounded(x)), f"{layer.name}_depthwise", "linear")
-    second = net.weighted(pointwise, [("kernel", (-1,), None)], "pointwise")
+    second = net.weighted(pointwise, [("kernel", (-1,), None)], "pointwise", bits)
     net.keep_weights([_inner_name(first), _inner_name(second)], lambda one, two: [*one, *two])
     net.note("rewritten", "as a depthwise and a pointwise convolution, each rounded")
     value = Value(second(net.rounded(middle)), layer.name, "linear")
@@ -123,8 +138,11 @@ def time_distributed(net, layer, x):
         net.keep_weights([made.name], lambda weights: weights)
         return made
 
-    wrapped = net.weighted(dense, [("kernel", (1,), None)])
-    net.note("rewritten", "as a dense layer over the last axis, kernel per channel")
+    bits = net.bits_of_weights(not _is_normalized(net))
+    axes = (1,) if bits == 8 else ()
+    wrapped = net.weighted(dense, [("kernel", axes, None)], bits=bits)
+    scales = "channel" if axes else "tensor"
+    net.note("rewritten", f"as a dense layer over the last axis, kernel per {scales}")
     value = Value(wrapped(net.rounded(x)), layer.name, "linear")
     return activation(net, inner.activation, value, layer.name)
 

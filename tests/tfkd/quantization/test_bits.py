@@ -1,0 +1,190 @@
+"""Weights of 4 bits: on their grid in training, packed in the file, equal in the interpreters."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from tiny_models import predicted
+
+import tfkd
+from tfkd import quantize_aware, strip_quantization
+from tfkd.errors import InputError
+from tfkd.export import to_tflite
+from tfkd.export.tflite import schema
+from tfkd.quantization import calibrate, describe
+
+SHAPE = (8, 8, 3)
+
+
+def net(package):
+    """Every layer that has 4 bits, and one that has not."""
+    layers = package.layers
+    x = inputs = package.Input(SHAPE, name="image")
+    x = layers.Conv2D(6, 3, use_bias=False, name="conv")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.ReLU(name="relu")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
+    x = layers.SeparableConv2D(5, 3, padding="same", activation="relu", name="separable")(x)
+    x = layers.Conv2DTranspose(4, 2, strides=2, name="transposed")(x)
+    x = layers.Flatten(name="flat")(x)
+    x = layers.Dense(8, activation="relu", name="hidden")(x)
+    return package.Model(inputs, layers.Dense(3, name="head")(x))
+
+
+def made(package, **kwargs):
+    package.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)
+    model = net(package)
+    x = np.random.default_rng(0).normal(size=(40, *SHAPE)).astype("float32")
+    return model, calibrate(quantize_aware(model, **kwargs), x), x
+
+
+def kinds_of(file):
+    """Return the types of the weights by operator."""
+    model = schema.parse(file.data)
+    names = schema.op_names(model)
+    return {
+        (names[op.opcodeIndex], schema.dtype_of(graph.tensors[op.inputs[1]]))
+        for graph in model.subgraphs
+        for op in graph.operators
+        if names[op.opcodeIndex] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    }
+
+
+def off(file, qat, x, engine="xnnpack"):
+    """Return how many integer steps the file is from the graph, at most and on average."""
+    want, scale = predicted(qat, x), file.outputs[0].scale
+    steps = np.abs(file.predict(x, engine=engine) - want) / scale
+    return steps.max(), steps.mean()
+
+
+# One layer: its sum of products is exact, and rounded once. Several add their steps up, as they
+# do in 8 bits on the kernels that round twice.
+ONE, SEVERAL = (1.01, 0.2), (4.01, 1.5)
+
+
+def assert_near(file, qat, x, bounds=SEVERAL, engine="xnnpack"):
+    assert all(got <= most for got, most in zip(off(file, qat, x, engine), bounds, strict=True))
+
+
+LAYERS = {
+    "Conv2D": lambda layers: layers.Conv2D(6, 3, strides=2, padding="same"),
+    "DepthwiseConv2D": lambda layers: layers.DepthwiseConv2D(3),
+    "Conv1D": lambda layers: layers.Conv1D(6, 3),
+    "Dense": lambda layers: layers.Dense(7),
+    "TimeDistributed": lambda layers: layers.TimeDistributed(layers.Dense(7)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_within_a_step(name, package):
+    package.utils.set_random_seed(0)
+    shape = {"Conv1D": (9, 4), "Dense": (12,), "TimeDistributed": (5, 4)}.get(name, SHAPE)
+    model = package.Sequential([package.Input(shape), LAYERS[name](package.layers)])
+    x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")
+    qat = calibrate(quantize_aware(model, bits=4), x)
+    file = to_tflite(qat, "int8")
+    assert file.integer_only and file.four_bit_weights == np.size(model.get_weights()[0])
+    assert_near(file, qat, x, ONE)
+
+
+def test_weights_are_packed_and_the_file_agrees(package):
+    model, qat, x = made(package, bits=4)
+    file, wide = to_tflite(qat, "int8"), to_tflite(made(package)[1], "int8")
+    assert file.integer_only
+    assert kinds_of(file) == {
+        (name, "int4") for name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    }
+    narrow = [
+        w.size for la in model.layers for w in map(np.asarray, la.get_weights()) if w.ndim > 1
+        and la.name != "transposed"
+    ]  # fmt: skip
+    assert file.four_bit_weights == sum(narrow) and wide.four_bit_weights == 0
+    assert wide.weight_bytes - file.weight_bytes >= sum(narrow) // 2 - 8
+    assert f"{sum(narrow):,} weights of 4 bits" in file.describe()
+    assert_near(file, qat, x)
+
+
+def test_a_microcontroller_runs_it():
+    pytest.importorskip("tflite_micro")
+    _, qat, x = made(tf_keras, bits=4)
+    file = to_tflite(qat, "int8", micro=True)
+    assert_near(file, qat, x[:8], engine="tflm")
+
+
+def test_the_graph_rounds_to_the_grid_of_the_file():
+    _, qat, _ = made(tf_keras, bits=4)
+    file = to_tflite(qat, "int8")
+    wrapper = qat.get_layer("quant_conv")
+    kernel, quantizer, held = wrapper._weight_vars[0]
+    rounded = np.asarray(quantizer(kernel, False, weights=held))
+    most = np.abs(kernel.numpy()).max(axis=(0, 1, 2))
+    want = np.rint(kernel.numpy() / (most / 7)) * (most / 7)
+    np.testing.assert_allclose(rounded, want, rtol=1e-5, atol=1e-7)
+    for channel in range(rounded.shape[-1]):
+        assert len(np.unique(rounded[..., channel].round(6))) <= 15
+    weights = {tensor.name: tensor for tensor in tfkd.sparsity(file).tensors}
+    (conv,) = [tensor for name, tensor in weights.items() if "conv/" in name]
+    assert conv.distinct <= 15
+
+
+def test_what_has_no_kernel_keeps_8_bits_and_is_named():
+    _, qat, _ = made(tf_keras, bits=4)
+    said = {layer.name: layer.detail for layer in describe(qat).layers}
+    assert said["conv"].startswith("4 bits; kernel per channel")
+    assert said["hidden"].startswith("4 bits; kernel per tensor")
+    assert said["transposed"].startswith("8 bits: fewer are not offered here")
+    assert "bits" not in said["norm"] and "bits" not in said["relu"]
+
+
+def test_bits_by_pattern_and_back():
+    model, qat, x = made(keras, bits={"conv|hidden": 4, "head": 8})
+    said = {layer.name: layer.detail for layer in describe(qat).layers}
+    assert {name for name, text in said.items() if text.startswith("4 bits")} == {"conv", "hidden"}
+    file = to_tflite(qat, "int8")
+    assert {("CONV_2D", "int4"), ("FULLY_CONNECTED", "int4"), ("FULLY_CONNECTED", "int8")} < (
+        kinds_of(file)
+    )
+    assert_near(file, qat, x)
+    stripped = strip_quantization(qat, model)
+    for got, want in zip(stripped.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_dense_before_batch_normalization_keeps_8_bits():
+    layers = tf_keras.layers
+    stack = [layers.Dense(6, name="d"), layers.BatchNormalization(), layers.Dense(2, name="e")]
+    model = tf_keras.Sequential([tf_keras.Input((4,)), *stack])
+    x = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
+    model.layers[1].set_weights([w + 0.3 * np.arange(6) for w in model.layers[1].get_weights()])
+    qat = calibrate(quantize_aware(model, bits=4), x)
+    said = {layer.name: layer.detail for layer in describe(qat).layers}
+    assert said["d"].startswith("8 bits") and said["e"].startswith("4 bits")
+    assert_near(to_tflite(qat, "int8"), qat, x, ONE)
+
+
+def test_it_is_trained_saved_and_read_again(tmp_path):
+    _, qat, x = made(tf_keras, bits=4)
+    qat.compile("sgd", "mse", run_eagerly=True)
+    qat.fit(x, predicted(qat, x), verbose=0)
+    qat.save(tmp_path / "qat.keras")
+    from tfkd.loading.models import load_model
+
+    loaded = load_model(tmp_path / "qat.keras")
+    np.testing.assert_allclose(predicted(loaded, x), predicted(qat, x), atol=1e-6)
+    assert to_tflite(loaded, "int8").four_bit_weights == to_tflite(qat, "int8").four_bit_weights
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        (3, "bits= takes 4 or 8, got 3"),
+        ("4", "bits= takes 4 or 8, got '4'"),
+        (True, "bits= takes 4 or 8, got True"),
+        ({"conv": 2}, "bits= takes 4 or 8, got 2 for 'conv'"),
+        ({"konv": 4}, "bits= .*konv.*nearest.*conv"),
+    ],
+)
+def test_other_bits_are_refused(bits, message):
+    with pytest.raises(InputError, match=message):
+        quantize_aware(net(keras), bits=bits)
