@@ -54,7 +54,7 @@ def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> p
     distiller.fit(data.train.x, data.train.y, epochs=2)
     small = tfkd.prune_channels(student, 0.5, metric="macs", scope="layer", skip=["head"])
     tfkd.Distiller(small, [teacher, "other.keras"], features=[tfkd.losses.Hint("a", "b")])
-    qat = tfkd.quantize_aware(small, skip="head", preserve="sparsity")
+    qat = tfkd.quantize_aware(small, skip="head", preserve="sparsity", bits={"conv.*": 4})
     file: TFLiteModel = to_tflite(qat, "int8", recurrent="step")
     to_tflite(pathlib.Path("model.keras"), "float16")
     assert verify(file, student, data.test.x, data.test.y).passed

@@ -22,6 +22,7 @@ def make_mistakes(model: Any, x: np.ndarray, file: TFLiteModel, data: tfkd.Data)
     tfkd.Distiller()  # type: ignore[call-arg]
     tfkd.Distiller(model, model, alpha="half")  # type: ignore[arg-type]
     tfkd.quantize_aware(model, ["head"])  # type: ignore[call-arg]
+    tfkd.quantize_aware(model, bits=3)  # type: ignore[arg-type]
     tfkd.quantize_aware(model, preserve="zeros")  # type: ignore[arg-type]
     tfkd.prune_channels(model, 0.5, scope="everything")  # type: ignore[arg-type]
     tfkd.prune_channels(model, 0.5, metric="layers")  # type: ignore[arg-type]
