@@ -64,9 +64,7 @@ def class_of(
         The first known class among the layer's own and its bases; `None` if there is none, or a
         class before it overrides what it computes with.
     """
-    own = {"call"} & set(getattr(layer, "__dict__", ()))
-    if own and any(kind.__name__ in _SETS_CALL for kind in type(layer).__mro__):
-        own = set()
+    own = {"call"} if _has_own_call(layer) else set()
     for kind in type(layer).__mro__:
         if is_known(kind):
             return None if own and not own.isdisjoint(_names_in(kind)) else kind
@@ -97,6 +95,17 @@ def remade(layer: Any, **changes: Any) -> Any:
 def inner(layer: Any) -> Any:
     """Return the layer in a wrapper such as `TimeDistributed` or tfmot's, or the layer."""
     return getattr(layer, "layer", layer)
+
+
+def _has_own_call(layer: Any) -> bool:
+    """Tell whether somebody gave a layer, and not its class, a `call`.
+
+    tf_keras leaves the class's own there when it has written a SavedModel.
+    """
+    call = getattr(layer, "__dict__", {}).get("call")
+    if call is None or getattr(call, "__func__", None) is type(layer).call:
+        return False
+    return not any(kind.__name__ in _SETS_CALL for kind in type(layer).__mro__)
 
 
 def _is_decisive(name: str) -> bool:

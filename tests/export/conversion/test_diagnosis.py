@@ -6,8 +6,7 @@ import zoo
 
 from tfkd.errors import ConversionError, WorkerError
 from tfkd.export import to_tflite
-from tfkd.export.conversion import converter, diagnosis
-from tfkd.export.conversion import to_tflite as conversion
+from tfkd.export.conversion import audit, converter, diagnosis
 
 JOB = converter.ConversionJob("nowhere", "int8")
 
@@ -41,7 +40,7 @@ def test_the_operation_that_kills_is_found():
         return []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "_try", keep)
+        patch.setattr(audit, "try_out", keep)
         to_tflite(model, "int16x8", zoo.inputs_for(model))
     kind, tensor = diagnosis.fatal_op(made["file"].data)
     assert kind == "SUB" and tensor.startswith("layer_normalization")

@@ -166,7 +166,7 @@ def test_the_bad_layer_is_the_worst_and_leaving_it_float_mends_the_file(package,
     file, table = measured(model, pixels)
     assert table.worst == "conv2d_1"
     assert table.suggestion().startswith("conv2d_1 adds most of the error (")
-    assert 'to_tflite(..., skip=["conv2d_1"])' in table.suggestion()
+    assert "to_tflite(..., skip=['conv2d_1'])" in table.suggestion()
     before = rmse(file, model, pixels)
     mended, table = measured(model, pixels, skip=["conv2d_1"])
     assert rmse(mended, model, pixels) < 0.1 * before
@@ -181,7 +181,7 @@ def test_a_coarse_output_is_left_float_with_those_that_read_it(pixels):
     file, table = measured(model, pixels)
     assert table.worst == "conv2d" and table[1].scale > 1
     assert f"a step of its output is {table[1].scale:.3g}, too coarse" in table.suggestion()
-    assert 'skip=["conv2d", "conv2d_1"]' in table.suggestion()
+    assert "skip=['conv2d', 'conv2d_1']" in table.suggestion()
     before = rmse(file, model, pixels)
     assert rmse(to_tflite(model, "int8", pixels, skip=["conv2d"]), model, pixels) > 0.5 * before
     both = to_tflite(model, "int8", pixels, skip=["conv2d", "conv2d_1"])

@@ -3,6 +3,7 @@
 import ast
 import re
 
+import in_a_child
 import pytest
 from floors import modules
 
@@ -130,17 +131,12 @@ def test_a_shape_is_shown_as_each_side_writes_it(spellings):
         assert told()[1] == "--min-runs"
 
 
-def refuse() -> None:
-    """Raise in a child process what names an argument."""
-    raise InputError(f"give {argument('batch', 2, of='to_tflite')}")
-
-
 def test_a_child_process_speaks_as_its_parent(spellings):
     with Worker() as worker:
         with pytest.raises(InputError, match=r"give to_tflite\(\.\.\., batch=2\)"):
-            worker.call(refuse)
+            worker.call(in_a_child.refuse)
         with (
             spelled(spellings["benchmark"]),
             pytest.raises(InputError, match="give tfkd export --batch 2"),
         ):
-            worker.call(refuse)
+            worker.call(in_a_child.refuse)

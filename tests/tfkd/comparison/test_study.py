@@ -686,7 +686,7 @@ def test_the_printed_call_runs(command, place):
         (GIVEN + "--methods mse", "'mse' does not fit: it is for regression outputs"),
         (GIVEN + "--seeds 0", "--seeds: must be a whole number of at least 1"),
         (GIVEN + "--epochs 0", "--epochs: must be a whole number of at least 1"),
-        (GIVEN + "--learning-rate 0", "learning_rate must be > 0, got 0.0"),
+        (GIVEN + "--learning-rate 0", "learning_rate must be a number > 0, got 0.0"),
         (GIVEN + "--metric rmse", "can't be scored by 'rmse'"),
         (GIVEN + "--task sorting", "task must be one of"),
         (GIVEN + "--out d.npz", "'d.npz' is a file; name a folder."),

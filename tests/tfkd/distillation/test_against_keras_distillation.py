@@ -304,7 +304,9 @@ def test_a_sound_loss_of_theirs_is_taken_and_an_unsound_one_refused(data):
     distiller = tfkd.Distiller(student, teacher, alpha=0.0, temperature=2.0, soft_loss=sound)
     assert run(distiller, *data) == pytest.approx(want, rel=1e-4)
     assert float(tfkd.Distiller(student, teacher, soft_loss=sound).temperature) == 2.0
-    with pytest.raises(tfkd.InputError, match="has temperature=2, and the distiller is given 3"):
+    with pytest.raises(
+        tfkd.InputError, match="has temperature=2.0, and the distiller is given 3.0"
+    ):
         tfkd.Distiller(student, teacher, temperature=3.0, soft_loss=sound)
     with pytest.raises(tfkd.InputError, match="alpha is a LogitsDistillation.*student comes first"):
         tfkd.Distiller(teacher, student, sound)

@@ -65,7 +65,7 @@ def test_they_are_quantized_and_exported(policy, package, rng):
     model = rows(package, policy)
     x = rng.normal(size=(64, 8)).astype("float32")
     want = np.asarray(predicted(model, x))
-    with pytest.warns(UserWarning, match=f"computes in {policy}: a float32 copy"):
+    with pytest.warns(UserWarning, match=f"computes in {policy}: it is replaced by a float32 copy"):
         file = to_tflite(model)
     assert "float32 copy" in str(file.notes)
     assert np.abs(file.predict(x) - want).max() < 0.05

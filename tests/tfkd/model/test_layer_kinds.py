@@ -159,3 +159,13 @@ def test_wrappers_cost_what_is_in_them(package):
     ):
         assert cost.measure(wrapped).macs == 8 * 5 + 5 * 4
         assert cost.measure(wrapped).parameters == 9 * 5 + 6 * 4
+
+
+def test_a_layer_is_of_its_kind_after_a_saved_model_was_written(tmp_path):
+    model = tfkd.quantize_aware(
+        tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(2)])
+    )
+    before = [kind_of(layer) for layer in model.layers]
+    model.save(tmp_path / "saved", save_format="tf")
+    assert any("call" in vars(layer) for layer in model.layers)  # what tf_keras leaves behind
+    assert [kind_of(layer) for layer in model.layers] == before and None not in before

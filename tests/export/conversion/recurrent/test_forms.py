@@ -173,7 +173,7 @@ def _picked(build, steps, format="int8", micro=False):
 def test_auto_goes_by_target_and_length(build, steps, phone, micro):
     """On a phone the fused int8 LSTM is the slowest form; on a microcontroller the smallest."""
     form, note = _picked(build, steps)
-    assert form == phone and "recurrent_forms() shows" in note
+    assert form == phone and "recurrent_forms() in Python shows" in note
     assert " bytes" in note
     assert _picked(build, steps, micro=True)[0] == micro
     assert _picked(build, steps, "int16x8")[0] == ("unrolled" if phone == "fused" else phone)

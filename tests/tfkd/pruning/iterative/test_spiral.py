@@ -466,7 +466,7 @@ def test_bad_input(trained, digits, small_digits):
         )
     with pytest.raises(InputError, match="target must be a tfkd.Target or a dict, got 0.5"):
         tfkd.spiral(trained, digits, target=0.5)
-    with pytest.raises(InputError, match="max_drop must.*learning_rate must.*never asked"):
+    with pytest.raises(InputError, match="learning_rate must.*max_drop must.*never asked"):
         tfkd.spiral(trained, digits, max_drop="1%", learning_rate=-1, teach="last", teacher=trained)
     with pytest.raises(InputError, match="Distiller does not take this.*temprature"):
         tfkd.spiral(trained, digits, max_drop=0, distiller={"temprature": 3}, format=None)

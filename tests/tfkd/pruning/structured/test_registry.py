@@ -113,7 +113,7 @@ def test_the_report_is_kept_beside_the_model(package):
     with pytest.raises(tfkd.InputError, match="does not come from prune_channels"):
         describe(model_of(package, own))
     register(own, follow)
-    small = tfkd.prune_channels(model_of(package, own), 0.5, round_to=1, keep="own")
+    small = tfkd.prune_channels(model_of(package, own), 0.5, round_to=1, skip="own")
     assert not [name for name in vars(small) if name in ("tfkd_blocks", "tfkd_report")]
     with pytest.warns(DeprecationWarning, match=r"tfkd_whole is tfkd\.pruning\.describe\(model\)"):
         assert small.tfkd_whole == {} and list(small.tfkd_whole) == []

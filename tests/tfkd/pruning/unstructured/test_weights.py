@@ -344,7 +344,7 @@ def test_a_threshold_takes_what_is_smaller_than_it():
         ({"pattern": {"block": (1, 1)}, "steps": 6}, "'block'"),
         ({"pattern": (2, 4), "amount": 0.7}, "2:4 has an amount of its own"),
         ({"pattern": (2, 4), "steps": 6}, "once, in the first step"),
-        ({"threshold": 0.1, "amount": 0.5, "steps": 6}, "in the place of amount"),
+        ({"threshold": 0.1, "amount": 0.5, "steps": 6}, "threshold replaces amount"),
         ({"threshold": -1, "steps": 6}, "threshold must be a number > 0, got -1"),
         ({"steps": 6, "skip": "hed"}, "'hed' matches no layer"),
     ],

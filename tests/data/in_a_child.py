@@ -1,0 +1,8 @@
+"""Functions for a child process, which imports modules of this folder and no test's."""
+
+from tfkd.errors import InputError, argument
+
+
+def refuse() -> None:
+    """Raise what names an argument."""
+    raise InputError(f"give {argument('batch', 2, of='to_tflite')}")
