@@ -193,7 +193,7 @@ def test_what_speaks_against_a_measurement_is_told(files):
     threads = 1 + host.cores()
     with _another_program():
         found = benchmark({"a": files["int8"]}, threads=threads, **QUICK)
-    assert any(f"threads={threads} on" in text for text in found.warnings)
+    assert any(f"{threads} threads on" in text for text in found.warnings)
     if found.machine["others"] is not None:
         assert any("Other programs used" in text for text in found.warnings)
     assert set(found.warnings) <= set(found.describe().replace("warning: ", "").splitlines())
