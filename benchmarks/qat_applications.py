@@ -108,7 +108,7 @@ def steps(qat, x) -> dict:
     import tf_keras
 
     from tfkd.export import TFLiteModel
-    from tfkd.export.conversion import to_tflite as conversion
+    from tfkd.export.conversion import converter, tracing
     from tfkd.quantization import export_form, quantizers
 
     plain = export_form.freeze(qat)
@@ -129,8 +129,9 @@ def steps(qat, x) -> dict:
         inputs = tf_keras.Input(given.shape[1:])
         stretch = tf_keras.Model(inputs, inner(quantizers.Rounding(first.low, first.high)(inputs)))
         with tempfile.TemporaryDirectory() as folder:
-            conversion._save(stretch, folder)
-            file = TFLiteModel(conversion._convert(folder, "int8", None, ()))
+            tracing.save_model(stretch, folder, 1)
+            job = converter.ConversionJob(folder=folder, format="int8")
+            file = TFLiteModel(converter.convert(job)[0])
         difference = np.abs(
             file.predict(given, engine="reference") - stretch.predict(given, verbose=0)
         )

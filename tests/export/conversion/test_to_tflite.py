@@ -181,7 +181,7 @@ def test_what_kills_the_converter_is_an_error():
             return self.inner(x)
 
     model = keras.Sequential([keras.Input((5, 3)), Hidden()])
-    message = "to int8 failed: .*SIGSEGV.*WHILE \\(.hidden.\\) ends"
+    message = "to int8 failed: .*SIGSEGV.*WHILE \\(.hidden.\\) crashes"
     with pytest.raises(ConversionError, match=message):
         to_tflite(model, "int8", np.random.default_rng(0).random((10, 5, 3)))
     assert to_tflite(model).predict(np.ones((2, 5, 3))).shape == (2, 4)

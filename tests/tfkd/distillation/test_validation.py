@@ -121,7 +121,7 @@ def test_where_a_graph_is_needed_the_way_out_works(batch, package):
     distiller = Distiller(student, dense(keras))
     distiller.compile("sgd", crossentropy(package, False))
     with pytest.raises(
-        InputError, match="does not show whether .* say from_logits=True for logits"
+        InputError, match="does not show whether .* give from_logits=True for logits"
     ):
         distiller.fit(x, y, verbose=0)
     inputs = package.Input((4,))  # as the message has it
