@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.errors import ConversionError, MissingDependencyError, argument
-from tfkd.export.conversion import narrowing, repairs
+from tfkd.export.conversion import repairs
 from tfkd.export.conversion.recurrent import loop as looping
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema
@@ -109,12 +109,12 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
         data, notes = _four_bits(data, job.bits)
     if job.format == "float16":
         notes = _lost_in_half(data, job.folder)
-    if job.narrow:
-        data = narrowing.narrowed(data, job.narrow)
+    narrow = job.narrow
     if job.loop:
-        step = TFLiteModel(repairs.repaired(data))
+        step = TFLiteModel(repairs.repaired(data, narrow=narrow))
+        narrow = ()
         data = looping.looped(step, job.loop, job.float_io)
-    return repairs.repaired(data, job.inputs, job.outputs, job.structures), notes
+    return repairs.repaired(data, job.inputs, job.outputs, job.structures, narrow), notes
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import copy
 
 import numpy as np
 
+from tfkd.export.conversion.narrowing import narrow_weights
 from tfkd.export.tflite import schema, structures, writer
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
@@ -19,7 +20,7 @@ from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 _PARTS = 4
 
 
-def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None)) -> bytes:
+def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=()) -> bytes:
     """Return a file without what is known to be wrong with it.
 
     Args:
@@ -28,6 +29,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None)) -> byte
         outputs: Likewise.
         structure: The model's own structure of inputs and of outputs, where it is more than a
             list, see `structures`.
+        narrow: Scopes of the layers whose weights are to have 4 bits.
 
     Returns:
         The same bytes where nothing is wrong, else a new file.
@@ -35,6 +37,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None)) -> byte
     model = schema.parse(data)
     changed = [
         give_places_integers(model),
+        narrow_weights(model, narrow),
         part_biases(model),
         mend_cell_scales(model),
         shorten_names(model),
@@ -66,7 +69,7 @@ def give_places_integers(model) -> bool:
 
 
 def part_biases(model) -> bool:
-    """Give each operation that shares its bias with others one in its own steps."""
+    """Give each operation a bias in its own steps, where it shares one or its weights changed."""
     wrong = schema.wrong_biases(model)
     for graph, op, place, scales in wrong:
         shared = graph.tensors[op.inputs[place]]
@@ -78,16 +81,15 @@ def part_biases(model) -> bool:
         steps, limits = np.rint(values / scales), np.iinfo(dtype)
         if steps.min() < limits.min or steps.max() > limits.max:
             continue  # the audit of the file reports it
-        own = copy.deepcopy(shared)
-        own.name += b"/of/" + graph.tensors[op.outputs[0]].name
+        own = shared
+        if sum(int(i) == op.inputs[place] for other in graph.operators for i in other.inputs) > 1:
+            own = copy.deepcopy(shared)
+            own.name += b"/of/" + graph.tensors[op.outputs[0]].name
+            graph.tensors.append(own)
+            op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
         own.quantization.scale = scales.astype(np.float32)
         own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
-        own.buffer = len(model.buffers)
-        buffer = copy.copy(model.buffers[shared.buffer])
-        buffer.data = np.frombuffer(steps.astype(dtype).tobytes(), np.uint8)
-        model.buffers.append(buffer)
-        graph.tensors.append(own)
-        op.inputs = [*op.inputs[:place], len(graph.tensors) - 1, *op.inputs[place + 1 :]]
+        writer.put_data(model, own, np.frombuffer(steps.astype(dtype).tobytes(), np.uint8))
     return bool(wrong)
 
 

@@ -40,6 +40,23 @@ def pack(model) -> bytes:
     return finished(model.Pack, b"TFL3")
 
 
+def put_data(model, tensor, data) -> None:
+    """Give a tensor other data; a buffer that other tensors hold, too, stays as it is.
+
+    Args:
+        model: A `schema.ModelT`; it is changed.
+        tensor: One of its tensors.
+        data: Bytes, as an array of uint8.
+    """
+    old = model.buffers[tensor.buffer]
+    if bytes(old.data) == bytes(data):
+        return
+    if sum(other.buffer == tensor.buffer for g in model.subgraphs for other in g.tensors) > 1:
+        tensor.buffer = len(model.buffers)
+        model.buffers.append(type(old)())
+    model.buffers[tensor.buffer].data = data
+
+
 def with_main(model, index: int) -> bytes:
     """Return the file in which another subgraph is the main one; both change places.
 
