@@ -21,12 +21,12 @@ class Request:
     format: str
     batch: int | None
     recurrent: str
-    float_io: bool
-    skip: tuple[str, ...]
-    bits: dict[str, int]
-    micro: bool
-    flex: bool
-    custom: bool
+    float_io: bool = False
+    skip: tuple[str, ...] = ()
+    bits: dict[str, int] = dataclasses.field(default_factory=dict)
+    micro: bool = False
+    flex: bool = False
+    custom: bool = False
     shapes: dict[str, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
     uint8_io: bool = False
     signature: str | None = None

@@ -177,19 +177,7 @@ def float_twin(
     Returns:
         A `TFLiteModel` whose tensors carry the same names.
     """
-    request = Request(
-        like,
-        batch,
-        recurrent,
-        False,
-        (),
-        {},
-        False,
-        False,
-        False,
-        dict(shapes or {}),
-        signature=signature,
-    )
+    request = Request(like, batch, recurrent, shapes=dict(shapes or {}), signature=signature)
     source = lower(plan(model, request, None, twin=True))
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         job, _ = trace(source, folder)

@@ -3,6 +3,7 @@
 backends.py            where Keras, tf_keras and tfmot are imported, late
 graph.py               the one walk over a graph, and which layers a pattern names (`skip=`)
 layer_kinds.py         which kind of layer is it
+own_rules.py           what is checked of rules for the user's own layers
 binding.py             the one rule that binds given values to inputs and outputs
 feature_extractor.py   what named layers give, in one forward pass
 fingerprint.py         whether two things are the same (`code.py`, `layers.py`, `examples.py`)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tfkd import translation
-from tfkd.errors import InputError, TfkdError, argument
-from tfkd.model import backends
+from tfkd.errors import InputError
+from tfkd.model import own_rules
 from tfkd.model.layer_kinds import class_of, is_of_library
 from tfkd.quantization import table
 from tfkd.quantization.rewriting import Rewriter, Value
@@ -86,24 +86,15 @@ def register(layer_class: type, rule: QuantizationRule, *, replace: bool = False
         layer  class       how
         own    Projection  int8
     """
-    bases = backends.layer_classes()
-    if not (isinstance(layer_class, type) and issubclass(layer_class, bases)):
-        raise InputError(
-            "layer_class must be a subclass of tf_keras.layers.Layer or keras.layers.Layer, got "
-            f"{layer_class!r}."
-        )
-    if not callable(rule):
-        raise InputError(f"rule must be a function (see QuantizationRule), got {rule!r}.")
-    standard = is_of_library(layer_class) and layer_class.__name__ in table.RULES
-    others = [one for one in translation.pair_of(layer_class) if one in _rules]
-    if (others or standard) and not replace:
-        raise InputError(
-            f"{layer_class.__name__} has a quantization rule already; pass "
-            f"{argument('replace', True)} to replace it."
-        )
-    for one in others:
-        del _rules[one]
+    own_rules.check(layer_class, rule, "quantization", ("tf_keras", "keras"), _has_rule, replace)
+    for one in translation.pair_of(layer_class):
+        _rules.pop(one, None)
     _rules[layer_class] = rule
+
+
+def _has_rule(kind: type) -> bool:
+    standard = is_of_library(kind) and kind.__name__ in table.RULES
+    return standard or _registered(kind) is not None
 
 
 def rule_of(layer: Any) -> Callable[..., Any] | None:
@@ -121,12 +112,7 @@ def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -
     """Call a registered rule, and check what it returns."""
     call = net.call
     who = f"The quantization rule of {type(layer).__name__}, at the layer {call.name!r},"
-    try:
-        result = rule(net, layer, *values)
-    except TfkdError:
-        raise
-    except Exception as error:
-        raise InputError(f"{who} failed with {type(error).__name__}: {error}.") from error
+    result = own_rules.result_of(who, rule, net, layer, *values)
     made = list(result) if isinstance(result, (list, tuple)) else [result]
     if not all(isinstance(value, Value) for value in made):
         raise InputError(

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tfkd.errors import InputError, TfkdError, argument
-from tfkd.model import backends
+from tfkd.errors import InputError
+from tfkd.model import own_rules
 from tfkd.model.graph import Call as Call
 from tfkd.model.layer_kinds import class_of, is_of_library
 from tfkd.pruning.structured import rules
@@ -87,21 +87,12 @@ def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> 
         >>> small.layers[1].units
         8
     """
-    bases = backends.layer_classes()
-    if not (isinstance(layer_class, type) and issubclass(layer_class, bases)):
-        raise InputError(
-            "layer_class must be a subclass of keras.layers.Layer or tf_keras.layers.Layer, got "
-            f"{layer_class!r}."
-        )
-    if not callable(rule):
-        raise InputError(f"rule must be a function (see PruningRule), got {rule!r}.")
-    standard = is_of_library(layer_class) and layer_class.__name__ in rules.STANDARD
-    if (layer_class in _rules or standard) and not replace:
-        raise InputError(
-            f"{layer_class.__name__} has a pruning rule already; pass "
-            f"{argument('replace', True)} to replace it."
-        )
+    own_rules.check(layer_class, rule, "pruning", ("keras", "tf_keras"), _has_rule, replace)
     _rules[layer_class] = rule
+
+
+def _has_rule(kind: type) -> bool:
+    return kind in _rules or (is_of_library(kind) and kind.__name__ in rules.STANDARD)
 
 
 def rule_of(layer: Any) -> PruningRule | None:
@@ -124,12 +115,7 @@ def follow(
     """
     layer = call.layer
     who = f"The pruning rule of {type(layer).__name__}, at the layer {call.name!r},"
-    try:
-        result = rule(channels, call, inputs)
-    except (NotPrunable, TfkdError):
-        raise
-    except Exception as error:
-        raise InputError(f"{who} failed with {type(error).__name__}: {error}.") from error
+    result = own_rules.result_of(who, rule, channels, call, inputs, own=(NotPrunable,))
     made = list(result) if isinstance(result, (list, tuple)) else [result]
     if len(made) != len(call.outputs):
         raise InputError(
