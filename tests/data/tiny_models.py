@@ -39,3 +39,25 @@ def dense(package, units=3, activation=None, inputs=4, **kwargs):
 def predicted(model, x):
     """Return what `predict` of either Keras returns, without its trace of a function."""
     return keras.tree.map_structure(np.asarray, model(x, training=False))
+
+
+def projection(package):
+    """Return a layer class of a user's own: a matrix product, and a factor for each unit."""
+
+    class Projection(package.layers.Layer):
+        def __init__(self, units, **kwargs):
+            super().__init__(**kwargs)
+            self.units = units
+
+        def build(self, input_shape):
+            self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+            self.gain = self.add_weight(shape=(self.units,), initializer="ones", name="gain")
+            self.built = True
+
+        def call(self, x):
+            return (x @ self.kernel) * self.gain
+
+        def get_config(self):
+            return {**super().get_config(), "units": self.units}
+
+    return Projection

@@ -4,33 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from tiny_models import projection
 
 import tfkd
 from tfkd.export import to_tflite
 from tfkd.quantization import Value, register
 from tfkd.quantization.rules import primitives
-
-
-def projection(package):
-    """Return a layer class of a user's own: a matrix product, and a factor for each unit."""
-
-    class Projection(package.layers.Layer):
-        def __init__(self, units, **kwargs):
-            super().__init__(**kwargs)
-            self.units = units
-
-        def build(self, input_shape):
-            self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
-            self.gain = self.add_weight(shape=(self.units,), initializer="ones", name="gain")
-            self.built = True
-
-        def call(self, x):
-            return (x @ self.kernel) * self.gain
-
-        def get_config(self):
-            return {**super().get_config(), "units": self.units}
-
-    return Projection
 
 
 def as_layers(net, layer, x):
