@@ -17,8 +17,11 @@ def kernel(attribute, channels, narrow=None):
 
     def apply(net, layer, x):
         check_channels_last(layer)
-        # Batch normalization is folded into the weights, and would take them off one scale.
-        bits = net.bits_of_weights(narrow or (narrow == () and not _is_normalized(net)))
+        has_kernel = narrow is not None
+        if has_kernel and not narrow:
+            # Batch normalization is folded into the weights, and would take them off one scale.
+            has_kernel = not _is_normalized(net)
+        bits = net.bits_of_weights(has_kernel)
         axes = channels if bits == 8 else narrow
         wrapped = net.weighted(
             lambda: net.copy(activation="linear"), [(attribute, axes, None)], bits=bits
