@@ -144,6 +144,13 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 130
 
 
+@pytest.mark.parametrize("command", ["tfkd demo", "pytest"])
+def test_the_readme_has_the_command_that_ci_runs(command):
+    assert f'command_of "{command}"' in (ROOT / ".ci/run").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert re.search(rf"^pip .* && {command}", readme, re.M)
+
+
 @pytest.mark.slow
 def test_the_snippet_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys, digits):
     few = {
