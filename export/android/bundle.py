@@ -506,7 +506,7 @@ def _shown(scores: Mapping[str, float]) -> dict[str, float]:
 
 def _holds(file: TFLiteModel) -> str:
     if file.integer_only:
-        return "integers only"
+        return "integers, weights of 4 bits" if file.four_bit_weights else "integers only"
     return "short weights, float arithmetic" if file.hybrid_ops else "floats"
 
 

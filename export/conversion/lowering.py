@@ -85,7 +85,7 @@ def lower(plan: Plan) -> Lowered:
         if working.flavour == "tf_keras":
             working.replace(forms.with_shapes(working.model, plan.shapes))
     learned = request.format in INTEGER and bool(left_float) and plan.samples is None
-    form, note = _form(plan, working, learned)
+    form, note = _form(plan, working, learned, narrow)
     samples, outputs, loop = _in_form(form, plan, working)
     if request.uint8_io and outputs is not None:
         raise InputError(
@@ -121,17 +121,18 @@ def _check_loops(model):
     raise_all(problems, UnsupportedError, fix=without_rule.no_loops())
 
 
-def _form(plan: Plan, working: Working, learned: bool) -> tuple[str | None, str | None]:
+def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | None, str | None]:
     """Choose the form of recurrence, and explain the choice.
 
     Args:
         plan: What is converted.
         working: Its model.
         learned: Whether it is an integer file with learned ranges and layers left float.
+        narrow: Names of the layers whose weights are to have 4 bits.
     """
     request = plan.request
     form, note = choice.pick(
-        working.model, request.format, request.recurrent, request.micro, plan.twin
+        *(working.model, request.format, request.recurrent, request.micro, plan.twin, narrow)
     )
     if learned and form == "fused" and request.recurrent == "auto":
         # Left float; its kernel's state would be given a scale, as if it were not.

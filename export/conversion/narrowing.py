@@ -11,12 +11,16 @@ import numpy as np
 
 from tfkd.errors import ConversionError, argument
 from tfkd.export.tflite import schema, writer
+from tfkd.export.tflite.model import TFLiteModel
 
 #: Operators with a kernel for weights of 4 bits, and the version that says so in a file.
 VERSIONS = {"FULLY_CONNECTED": 10, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7}
+# The version with weights of 8 bits, by channel.
+_WIDE_VERSIONS = {"FULLY_CONNECTED": 4, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}
 # Of a step of the grid: how far 8 bits put a weight from its place, at most 7 / 127 / 2.
 _OFF = 0.06
-_INT4 = 17  # the schema's TensorType.INT4
+_UNNAMED = "arith.constant"  # the name of a constant that the converter joined of several
+_INT4, _INT8 = 17, 9  # the schema's TensorType
 _MOST = 7
 
 
@@ -41,8 +45,13 @@ def narrow_weights(model, layers) -> bool:
             if name not in VERSIONS:
                 continue
             weights = graph.tensors[op.inputs[1]]
-            layer = schema.layer_in(schema.name_of(weights), scopes)
-            if layer is None or not schema.is_constant(weights, model):
+            if not schema.is_constant(weights, model):
+                continue
+            # A kernel that is multiplied in several steps has no layer's name.
+            called = (weights, graph.tensors[op.outputs[0]])
+            found = [schema.layer_in(schema.name_of(tensor), scopes) for tensor in called]
+            layer = found[0] or (found[1] if _UNNAMED in schema.name_of(weights) else None)
+            if layer is None:
                 continue
             if id(weights) not in done:
                 _narrow(weights, model, layer, per_channel=name != "FULLY_CONNECTED")
@@ -56,6 +65,29 @@ def narrow_weights(model, layers) -> bool:
             f"could not get 4 bits; leave them out of {argument('bits', of='quantize_aware')}."
         )
     return bool(done)
+
+
+def widened(file: TFLiteModel) -> bytes:
+    """Return a file with its weights of 4 bits in 8, and the same numbers.
+
+    Scales stay, and so every kernel computes the same; the reference kernels run it.
+    """
+    if not file.four_bit_weights:
+        return file.data
+    model = schema.parse(file.data)
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if schema.dtype_of(tensor) != "int4" or not schema.is_constant(tensor, model):
+                continue
+            packed = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
+            halves = np.stack([packed & 15, packed >> 4], 1).ravel().astype(np.int8)
+            size = int(np.prod(schema.shape_of(tensor)))
+            places = ((halves ^ 8) - 8)[:size].astype(np.int8)
+            writer.put_data(model, tensor, places.view(np.uint8))
+            tensor.type = _INT8
+    for code, name in zip(model.operatorCodes, schema.op_names(model), strict=True):
+        code.version = _WIDE_VERSIONS.get(name, code.version)
+    return writer.pack(model)
 
 
 def _narrow(tensor, model, layer: str, per_channel: bool) -> None:

@@ -21,6 +21,8 @@ class Candidate:
 
     key: int  # by which its process knows it
 
+    four_bit_weights = 0
+
     def __init__(self, name, engine, threads, batch, model_bytes, macs, opening):
         self.name, self.engine, self.threads, self.batch = name, engine, threads, batch
         self.model_bytes, self.macs, self.opening = model_bytes, macs, opening
@@ -79,6 +81,7 @@ class Candidate:
             processes=len(self.times),
             settled=all(told["settled"] for told in self.told),
             model_bytes=self.model_bytes,
+            four_bit_weights=self.four_bit_weights,
             macs=self.macs,
             init_footprint_bytes=most("init_footprint"),
             overall_footprint_bytes=most("overall_footprint"),
@@ -126,6 +129,7 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
                             (*opening, model.keeps_state),
                         )
                     )
+                    found[-1].four_bit_weights = model.four_bit_weights
         return found
     return _of_keras_model(name, model, inputs, threads, batches, seed, folder)
 

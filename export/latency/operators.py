@@ -63,6 +63,7 @@ class Operator:
             TFLite's, a loop whose turns are not in the file, a size that is free.
         weight_bytes: Of the constants that it reads. What several operators read counts for each.
         activation_bytes: Of the other tensors that it reads and writes.
+        weight_type: Of the largest constant, for example `"int4"`; `None` without constants.
     """
 
     index: int
@@ -71,6 +72,7 @@ class Operator:
     macs: int | None
     weight_bytes: int
     activation_bytes: int
+    weight_type: str | None = None
 
 
 def operators(file: TFLiteModel) -> list[Operator]:
@@ -152,6 +154,10 @@ class Counter:
             macs=self._macs(number, op),
             weight_bytes=weights + sum(map(self._graph_bytes, _inside(op))),
             activation_bytes=sum(_bytes(graph.tensors[i]) for i in touched),
+            weight_type=max(
+                ((len(self._data(graph, i)), schema.dtype_of(graph.tensors[i])) for i in constant),
+                default=(0, None),
+            )[1],
         )
 
     def _kind(self, op) -> str:

@@ -31,6 +31,8 @@ _STANDS_FOR = {
 _SHORTEST_US = {"xnnpack": 10.0, "builtin": 2.0}
 # Rows that a table shows, and the widths of its columns of text.
 _SHOWN, _OP, _NAME = 25, 32, 18
+# Of `operators.Operator`, what the plain values of a row have.
+_OF_FILE = ("weight_bytes", "weight_type", "activation_bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Profile(Printed):
         for row in self.rows:
             one = dataclasses.asdict(row)
             operator = one.pop("operator") or {}
-            of_file = {key: operator.get(key) for key in ("weight_bytes", "activation_bytes")}
+            of_file = {key: operator.get(key) for key in _OF_FILE}
             rows.append({**one, "name": row.name, "file_op": operator.get("op"), **of_file})
         return {**dataclasses.asdict(self), "rest_us": self.rest_us, "rows": rows}
 
@@ -108,7 +110,7 @@ class Profile(Printed):
         """Return a table as text: a line for each of the longest rows, in the order of a run."""
         longest = sorted(self.rows, key=lambda row: -row.us)[:_SHOWN]
         shown = [row for row in self.rows if any(row is one for one in longest)]
-        lines = [("operator", "result", "µs", "share", "MACs", "bytes", "GMAC/s")]
+        lines = [("operator", "result", "weights", "µs", "share", "MACs", "bytes", "GMAC/s")]
         for row in shown:
             rate = "" if row.macs_per_second is None else f"{row.macs_per_second / 1e9:.2f}"
             count = "?" if row.macs is None else f"{row.macs:,}"
@@ -116,16 +118,20 @@ class Profile(Printed):
             op = row.op if row.calls == 1 else f"{row.calls}× {row.op}"
             name = printable(row.name.split(";")[0])
             name = name if len(name) <= _NAME else f"…{name[1 - _NAME :]}"
-            lines.append((op[:_OP], name, f"{row.us:,.1f}", f"{row.share:.1%}", count, size, rate))
+            weights = (row.operator and row.operator.weight_type) or ""
+            times = f"{row.us:,.1f}", f"{row.share:.1%}"
+            lines.append((op[:_OP], name, weights, *times, count, size, rate))
         if len(shown) < len(self.rows):
             us = sum(row.us for row in self.rows) - sum(row.us for row in shown)
-            lines.append((f"{len(self.rows) - len(shown)} others", "", f"{us:,.1f}", *[""] * 4))
-        lines.append(("rest", "", f"{self.rest_us:,.1f}", *[""] * 4))
+            lines.append(
+                (f"{len(self.rows) - len(shown)} others", *[""] * 2, f"{us:,.1f}", *[""] * 4)
+            )
+        lines.append(("rest", *[""] * 2, f"{self.rest_us:,.1f}", *[""] * 4))
         text = [
             f"{self.total_us:,.1f} µs a call; {self.engine}, {self.threads} "
             f"thread{'s' if self.threads > 1 else ''}, {self.runs} runs, "
             f"ai-edge-litert {self.release}",
-            *aligned(lines, left=2),
+            *aligned(lines, left=3),
         ]
         if self.engine == "xnnpack" and self.rest_us > self.total_us / 2:
             text.append(

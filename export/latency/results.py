@@ -46,6 +46,7 @@ class Latency:
         processes: In how many processes it was measured, one after the other.
         settled: Whether the level had settled when the clock was started.
         model_bytes: Size of the file, of a Keras model's weights.
+        four_bit_weights: How many of the file's weights have 4 bits.
         macs: Multiply-accumulates of one call, `None` where unknown.
         init_footprint_bytes: Memory that opening took.
         overall_footprint_bytes: Memory taken until the end.
@@ -78,6 +79,7 @@ class Latency:
     processes: int = 1
     settled: bool | None = None
     model_bytes: int | None = None
+    four_bit_weights: int = 0
     macs: int | None = None
     init_footprint_bytes: int | None = None
     overall_footprint_bytes: int | None = None
@@ -300,6 +302,8 @@ class Benchmark(Printed):
                 for ratio in self.ratios
             ]
             lines.append(_table(rows, left=(0, 1, 2, 4)))
+        narrow = {one.name: one.four_bit_weights for one in self.results if one.four_bit_weights}
+        lines += [printable(f"{name}: {n:,} weights of 4 bits\n") for name, n in narrow.items()]
         failures = (printable(f"{name}: {error}") for name, error in self.failures.items())
         lines.append("".join(f"{failure}\n" for failure in failures))
         if self.machine:

@@ -63,6 +63,7 @@ class ModelEntry:
         threads: Threads of the interpreter in the benchmark.
         ops: Operators and how often each occurs.
         integer_only: Whether no tensor of the file is floating-point.
+        four_bit_weights: How many weights of the file have 4 bits.
         keeps_state: Whether the file must be reset before each new sequence.
         micro: Figures of TensorFlow Lite for Microcontrollers.
     """
@@ -86,6 +87,7 @@ class ModelEntry:
     threads: int | None = None
     ops: dict[str, int] | None = None
     integer_only: bool | None = None
+    four_bit_weights: int | None = None
     keeps_state: bool | None = None
     micro: dict[str, Any] | None = None
 
@@ -126,6 +128,7 @@ class ModelEntry:
             },
             ops=file.ops,
             integer_only=file.integer_only,
+            four_bit_weights=file.four_bit_weights,
             keeps_state=file.keeps_state,
             **measured,
             **more,
@@ -288,6 +291,9 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
         "agrees": [agreement(model) for model in models],
         "µs a call (95 %)": [time(model) for model in models],
     }
+    if any(model.four_bit_weights for model in models):
+        narrow = [model.four_bit_weights for model in models]
+        cells["in 4 bits"] = [None if count is None else f"{count:,}" for count in narrow]
     if any(model.micro for model in models):
         arenas = [(model.micro or {}).get("arena_bytes") for model in models]
         cells["arena, kB"] = [kilobytes(arena) for arena in arenas]

@@ -306,6 +306,8 @@ class TFLiteModel(Printed):
         interpreter.check_engine(engine)
         if engine == "tflm":
             self._check_dense()
+        elif engine == "reference":
+            self._check_widths()
         arrays = self.input_arrays(x)
         self._check_outputs(next(len(array) for array in arrays if array is not None))
         results = self._run(arrays, engine, threads)
@@ -324,6 +326,20 @@ class TFLiteModel(Printed):
                 f"{self.sparse_tensors[0]!r}, stored in a sparse format, for dense ones; convert "
                 "the model without the converter's experimental sparsity."
             )
+
+    def _check_widths(self):
+        """Raise if LiteRT's reference kernels have none for weights of 4 bits."""
+        names = schema.op_names(self._parsed)
+        for graph in self._parsed.subgraphs:
+            for op in graph.operators:
+                narrow = (
+                    len(op.inputs) > 1 and schema.dtype_of(graph.tensors[op.inputs[1]]) == "int4"
+                )
+                if narrow and names[op.opcodeIndex] == "DEPTHWISE_CONV_2D":
+                    raise UnsupportedError(
+                        "LiteRT's reference kernels have no DEPTHWISE_CONV_2D with weights of 4 "
+                        "bits: take engine='xnnpack' or 'tflm'."
+                    )
 
     def _check_outputs(self, examples):
         """Raise if the results are no numbers, or too many of them."""

@@ -30,6 +30,7 @@ import numpy as np
 from tfkd.errors import InputError, WorkerError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import tracing
+from tfkd.export.conversion.narrowing import widened
 from tfkd.export.runtime.interpreter import call_interpreter, open_interpreter
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.model import TFLiteModel
@@ -246,7 +247,7 @@ def layer_errors(
     }
     sums = call_interpreter(
         _run,
-        (file.data, reference.data),
+        (widened(file), reference.data),
         _forced(theirs, reference.data, set(pairs.values())),
         feeds,
         file.inputs[0].shape[0],

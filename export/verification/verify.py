@@ -103,6 +103,7 @@ class Verification(Printed):
         threshold: The least agreement that passes; `None` for values.
         outputs: The same figures for each output, in the model's order.
         layers: The error of each layer, where it was asked for.
+        four_bit_weights: How many of the file's weights have 4 bits.
     """
 
     engine: str
@@ -117,11 +118,14 @@ class Verification(Printed):
     threshold: float | None
     outputs: tuple[OutputParity, ...] = ()
     layers: LayerErrors | None = None
+    four_bit_weights: int = 0
 
     def describe(self) -> str:
         """Say in a few lines how the file differs and what it is worth."""
         verdict = "passed" if self.passed else "FAILED"
         lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
+        if self.four_bit_weights:
+            lines[0] += f", {self.four_bit_weights:,} weights of 4 bits"
         lines += [output.describe() for output in self.outputs]
         for name, value in self.metrics.items():
             own = self.model_metrics.get(name)
@@ -247,6 +251,7 @@ def verify(
         model_metrics=_named(names, model_scores),
         outputs=tuple(parities),
         layers=_layers(file, reference, fed) if layers else None,
+        four_bit_weights=file.four_bit_weights,
         **_worst(parities),
     )
     if not result.passed:

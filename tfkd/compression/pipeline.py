@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfkd.compression.settings import Training
+from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, Samples, representative
 from tfkd.distillation.distiller import Distiller
@@ -53,6 +54,8 @@ class Recipe(Training):
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
         qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says; small, since
             the weights are trained already.
+        bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
+            pattern of layers' names.
         formats: Which files to make out of float32, float16, dynamic and int8.
         threads: Threads of the interpreter in the benchmark.
     """
@@ -64,6 +67,7 @@ class Recipe(Training):
     learning_rate: float = 3e-3
     qat_epochs: int = 15
     qat_learning_rate: float = 3e-4
+    bits: int | Mapping[str, int] = 8
     formats: tuple[str, ...] = ("float32", "float16", "int8")
     threads: int = 1
 
@@ -74,6 +78,9 @@ class Recipe(Training):
             problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
         if self.temperature is not None and not self.temperature > 0:
             problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
+        widths = self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]
+        if not all(is_whole(width, 4) and width in (4, 8) for width in widths):
+            problems.append(f"bits must be 4 or 8, or one of them by pattern, got {self.bits!r}")
         formats = self.formats
         if isinstance(formats, str) or not formats or not set(formats) <= set(_FORMATS):
             problems.append(f"formats must be some of {_FORMATS}, got {formats!r}")
@@ -204,7 +211,9 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
         The models by name, and what the teacher was worth on the validation part.
     """
     alone, student = _copy(student), _copy(student)
-    taught = _distiller(trainer, teacher, student, recipe)  # checks the pair before any training
+    # What can't be taught or rounded is known before any training.
+    taught = _distiller(trainer, teacher, student, recipe)
+    quantize_aware(student, bits=recipe.bits)
     trainer.fit("baseline", alone, alone, recipe.epochs, recipe.learning_rate)
     trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate)
     x, y = trainer.data.validation.x, trainer.data.validation.y
@@ -214,7 +223,7 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
         warnings.warn(str(worth), TeacherWarning, stacklevel=4)
     if not worth.helps:
         student = copy_of(alone)
-    qat = quantize_aware(student)
+    qat = quantize_aware(student, bits=recipe.bits)
     learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
     how = {"learning_rate": recipe.qat_learning_rate, "optimizer": "adam"}
     trainer.fit("student_qat", learner, qat, recipe.qat_epochs, **how)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import tf_keras
 
     from tfkd._typing import AnyModel, Arrays, Names
+    from tfkd.compression.settings import Target
 
 
 def quantize_aware(
@@ -30,7 +31,9 @@ def quantize_aware(
     per_layer: Mapping[str, Any] | None = None,
     preserve: Literal["sparsity", "clusters"] | None = None,
     freeze_batch_norm: bool = False,
-    bits: Literal[4, 8] | Mapping[str, Literal[4, 8]] = 8,
+    bits: Literal[4, 8, "auto"] | Mapping[str, Literal[4, 8]] = 8,
+    target: Target | Mapping[str, float] | None = None,
+    data: Arrays | None = None,
 ) -> tf_keras.Model:
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
 
@@ -59,7 +62,10 @@ def quantize_aware(
         bits: Of the weights in the file, 8 or 4, or name, path or regular expression of layers →
             such a number; activations have 8. Two weights of 4 bits take a byte. Dense layers then
             have one scale, the others one per channel. Layers for which no engine has a kernel
-            with 4 bits keep 8, and `describe` names them.
+            with 4 bits keep 8, and `describe` names them. `"auto"` takes what
+            `tfkd.quantization.choose_bits` chooses.
+        target: For `"auto"`, a `tfkd.Target` with the bytes of the file.
+        data: For `"auto"`, 100 to 500 examples as for `calibrate`.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least
@@ -68,7 +74,8 @@ def quantize_aware(
 
     Raises:
         UnsupportedError: naming every layer that has no rule, and why.
-        InputError: for a pattern that matches no layer, or a wrong `preserve` or `bits`.
+        InputError: for a pattern that matches no layer, a wrong `preserve` or `bits`, or a
+            `target` that is too small.
 
     Example:
         >>> import keras, tfkd
@@ -79,6 +86,10 @@ def quantize_aware(
     backends.tfmot()
     if preserve not in (None, "sparsity", "clusters"):
         raise InputError(f"preserve must be 'sparsity', 'clusters' or None, got {preserve!r}.")
+    if bits == "auto":
+        bits = _chosen_bits(model, data, target, skip)
+    elif target is not None or data is not None:
+        raise InputError(f"target and data are for {argument('bits', 'auto')} alone.")
     other = translation.other_precision(model)
     rewriter, _ = _rewriter(model, skip, per_layer, preserve, bits=bits)
     if other:
@@ -97,7 +108,12 @@ def quantize_aware(
     return quantized
 
 
-def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_keras.Model:
+def calibrate(
+    qat: tf_keras.Model,
+    data: Arrays,
+    batch_size: int = 64,
+    rounding: Literal["nearest", "gptq"] = "nearest",
+) -> tf_keras.Model:
     """Set the ranges of a quantize-aware model from data, without training it.
 
     Choose it for post-training int8 of what the converter would leave float (layer
@@ -111,6 +127,11 @@ def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_ker
             `representative_data`, a `tf.data.Dataset` of batches for one, of which 500 examples
             are drawn.
         batch_size: Examples at a time, at least 1.
+        rounding: What is done with weights of 4 bits. `"nearest"` leaves them to be rounded.
+            `"gptq"` puts them on their grid so that the output of each layer is near the float
+            one's for these examples (Frantar et al. 2022, https://arxiv.org/abs/2210.17323) and
+            sets its bias for the same mean; for a file without training. Recurrent kernels are
+            left.
 
     Returns:
         `qat`.
@@ -124,7 +145,8 @@ def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_ker
 
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
-
+    if rounding not in ("nearest", "gptq"):
+        raise InputError(f"rounding must be 'nearest' or 'gptq', got {rounding!r}.")
     rounders = [
         layer
         for layer in qat.layers
@@ -147,6 +169,10 @@ def calibrate(qat: tf_keras.Model, data: Arrays, batch_size: int = 64) -> tf_ker
         layer.quantizer_vars["min_var"].assign(least)
         layer.quantizer_vars["max_var"].assign(most)
         layer.quantizer_vars["seen"].assign(1.0)
+    if rounding == "gptq":
+        from tfkd.quantization.post_training import round_by_output
+
+        round_by_output(qat, arrays, batch_size)
     return qat
 
 
@@ -310,6 +336,17 @@ def unwrapped(wrapper, rounded: bool = False):
         [values[id(w)] if id(w) in values else np.asarray(next(others)) for w in copy.weights]
     )
     return copy
+
+
+def _chosen_bits(model, data, target, skip) -> dict[str, int]:
+    from tfkd.quantization.mixed_precision import choose_bits
+
+    if data is None or target is None:
+        raise InputError(
+            f"{argument('bits', 'auto')} needs target=tfkd.Target(bytes=...) and data=, examples "
+            "on which layers are tried."
+        )
+    return choose_bits(model, data, target, skip=skip).bits
 
 
 def _bits_by_name(names, bits) -> dict[str, int]:

@@ -10,6 +10,8 @@ will store passes one `QuantizeLayer`:
 
 from __future__ import annotations
 
+import contextlib
+
 import tensorflow as tf
 
 from tfkd.model import backends
@@ -28,31 +30,60 @@ _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 #: Weight of the past in the moving average of a range, once there is enough of it.
 _DECAY = 0.99
 _TINY = 1e-9
+# Where a grid of few places may end, as shares of the largest weight.
+_SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
+
+
+class _Rounding(_Quantizer):
+    """A quantizer that `unrounded` can turn off."""
+
+    rounds = True
+
+
+@contextlib.contextmanager
+def unrounded(model):
+    """Let eager calls of a quantize-aware model within the block compute without rounding.
+
+    A function that TensorFlow has traced computes what it was traced for.
+    """
+    held = [getattr(layer, "quantizer", None) for layer in model.layers]
+    for layer in model.layers:
+        held += [quantizer for _, quantizer, _ in getattr(layer, "_weight_vars", ())]
+    ours = [quantizer for quantizer in held if isinstance(quantizer, _Rounding)]
+    for quantizer in ours:
+        quantizer.rounds = False
+    try:
+        yield
+    finally:
+        for quantizer in ours:
+            quantizer.rounds = True
 
 
 @_register
-class WeightRounding(_Quantizer):
+class WeightRounding(_Rounding):
     """Rounds weights to 8 or 4 bits, symmetric around zero, -127 to 127 or -7 to 7, per channel.
 
-    In each channel the largest weight is at the end of the grid, from which `to_tflite` finds
-    the scale again.
+    In 8 bits the grid ends at a channel's largest weight. In 4 it ends where the sum of squared
+    errors is least, and weights beyond are cut off; the largest one is then still at its end,
+    from which `to_tflite` finds the scale again.
 
     The range is read from the weights each time, so it is never a step behind them (tfmot
     keeps the last training step's). Gradients pass straight through (Bengio et al. 2013,
-    https://arxiv.org/abs/1308.3432).
+    https://arxiv.org/abs/1308.3432), but not to weights that are cut off.
 
     Args:
         channels: Axes whose every index has a scale of its own; `()` for one scale.
-        blocks: Shape to see the weights in first, for example (-1, 4, units) for the four
-            gates of an LSTM, each of which the file stores as a tensor of its own.
+        columns: Widths of neighbouring columns that share a scale, such as (units,) * 4 for the
+            gates of an LSTM, each of which the fused kernel has as a tensor of its own; in the
+            place of `channels`.
         preserve: `"sparsity"` keeps weights that are zero now at zero; `"clusters"` does so,
             too, and keeps weights that are equal now equal; `None` neither.
         bits: 8 or 4.
     """
 
-    def __init__(self, channels=(), blocks=None, preserve=None, bits=8):
+    def __init__(self, channels=(), columns=None, preserve=None, bits=8):
         self.channels = tuple(channels)
-        self.blocks = None if blocks is None else tuple(blocks)
+        self.columns = None if columns is None else tuple(columns)
         self.preserve = preserve
         self.bits = bits
 
@@ -83,6 +114,8 @@ class WeightRounding(_Quantizer):
     def __call__(self, inputs, training, weights, **kwargs):
         """Return the rounded weights, of the same shape."""
         w = tf.convert_to_tensor(inputs)
+        if not self.rounds:
+            return w
         if self.preserve == "sparsity":
             w = w * tf.convert_to_tensor(weights["sparsity"])
         elif self.preserve == "clusters":
@@ -94,27 +127,49 @@ class WeightRounding(_Quantizer):
                 tf.reshape(w, [-1]), flat, tf.reduce_max(flat) + 1
             )
             w = tf.where(numbers < 0, 0.0, tf.gather(means, tf.maximum(numbers, 0)))
-        seen = w if self.blocks is None else tf.reshape(w, self.blocks)
-        kept = [axis % len(seen.shape) for axis in self.channels]
-        axes = [axis for axis in range(len(seen.shape)) if axis not in kept]
-        steps = 2.0 ** (self.bits - 1) - 1.0
-        scale = tf.reduce_max(tf.abs(seen), axis=axes, keepdims=True) / steps
-        scale = tf.stop_gradient(tf.maximum(scale, _TINY))
-        rounded = tf.reshape(tf.round(seen / scale) * scale, tf.shape(w))
-        return w + tf.stop_gradient(rounded - w)
+        scale = tf.stop_gradient(self.scale(w))
+        places = tf.clip_by_value(tf.round(w / scale), -self.most, self.most)
+        if self.bits < 8:
+            w = tf.clip_by_value(w, -self.most * scale, self.most * scale)
+        return w + tf.stop_gradient(places * scale - w)
+
+    @property
+    def most(self) -> float:
+        """The last place of the grid, on both sides."""
+        return 2.0 ** (self.bits - 1) - 1.0
+
+    def scale(self, w):
+        """Return the size of a step, in a shape that broadcasts to that of the weights."""
+        rank = len(w.shape)
+        whole = tf.maximum(self._shared(tf.abs(w), tf.reduce_max, rank) / self.most, _TINY)
+        if self.bits == 8:
+            return whole
+        steps = tf.reshape(_SHARES, (-1, *[1] * rank)) * whole
+        rounded = tf.clip_by_value(tf.round(w / steps), -self.most, self.most) * steps
+        errors = self._shared((rounded - w) ** 2, tf.reduce_sum, rank)
+        return tf.gather(_SHARES, tf.argmin(errors, axis=0)) * whole
+
+    def _shared(self, values, reduce, rank: int):
+        """Reduce the last `rank` axes over what has one scale, to a shape that broadcasts."""
+        if self.columns is not None:
+            parts = tf.split(values, self.columns, axis=-1)
+            reduced = [reduce(part, (-2, -1), True) for part in parts]
+            return tf.repeat(tf.concat(reduced, -1), self.columns, axis=-1)
+        kept = [axis % rank for axis in self.channels]
+        return reduce(values, [axis - rank for axis in range(rank) if axis not in kept], True)
 
     def get_config(self):
         """Return the arguments."""
         return {
             "channels": self.channels,
-            "blocks": self.blocks,
+            "columns": self.columns,
             "preserve": self.preserve,
             "bits": self.bits,
         }
 
 
 @_register
-class RangeRounding(_Quantizer):
+class RangeRounding(_Rounding):
     """Rounds an activation to 256 levels over a range learned from the batches it sees.
 
     The range is the mean of the batches' minima and maxima so far, later their moving
@@ -139,6 +194,8 @@ class RangeRounding(_Quantizer):
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Return the rounded activation; move the range if training."""
+        if not self.rounds:
+            return inputs
         low, high, seen = weights["min_var"], weights["max_var"], weights["seen"]
         if training:
             decay = tf.minimum(seen / (seen + 1.0), _DECAY)
@@ -158,7 +215,7 @@ class RangeRounding(_Quantizer):
 
 
 @_register
-class FixedRounding(_Quantizer):
+class FixedRounding(_Rounding):
     """Rounds an activation over a fixed range: what TFLite prescribes for some functions.
 
     Args:
@@ -175,7 +232,7 @@ class FixedRounding(_Quantizer):
 
     def __call__(self, inputs, training, weights, **kwargs):
         """Return the rounded activation."""
-        return _round(inputs, self.low, self.high)
+        return _round(inputs, self.low, self.high) if self.rounds else inputs
 
     def get_config(self):
         """Return the arguments."""
@@ -319,25 +376,22 @@ class RoundedWeights(tfmot.quantization.keras.QuantizeConfig):
     """Rounds the named weights of a layer, and nothing else of it.
 
     Args:
-        weights: (attribute path, channels, blocks) per weight, for example
-            ("cell.kernel", (1,), (-1, 4, 24)); see `WeightRounding`.
+        weights: (attribute path, channels, columns) per weight, for example
+            ("cell.kernel", (), (24, 24, 24, 24)); see `WeightRounding`.
         preserve: See `WeightRounding`.
         bits: Likewise.
     """
 
     def __init__(self, weights, preserve=None, bits=8):
-        self.weights = [
-            (path, tuple(channels), None if blocks is None else tuple(blocks))
-            for path, channels, blocks in weights
-        ]
+        self.weights = [(path, *_groups(*groups)) for path, *groups in weights]
         self.preserve = preserve
         self.bits = bits
 
     def get_weights_and_quantizers(self, layer):
         """Return the variables with their quantizers."""
         return [
-            (_owner(layer, path)[2], WeightRounding(channels, blocks, self.preserve, self.bits))
-            for path, channels, blocks in self.weights
+            (_owner(layer, path)[2], WeightRounding(channels, columns, self.preserve, self.bits))
+            for path, channels, columns in self.weights
         ]
 
     def set_quantize_weights(self, layer, quantize_weights):
@@ -361,6 +415,16 @@ class RoundedWeights(tfmot.quantization.keras.QuantizeConfig):
     def get_config(self):
         """Return the arguments."""
         return {"weights": self.weights, "preserve": self.preserve, "bits": self.bits}
+
+
+def _groups(channels, columns):
+    """Return `channels` and `columns` of `WeightRounding`, also of a file that tfkd 0.1 wrote.
+
+    That gave an LSTM's gates as a shape to see the weights in, (-1, 4, units).
+    """
+    if columns is not None and columns[0] == -1:
+        return (), (columns[2],) * columns[1]
+    return tuple(channels), None if columns is None else tuple(columns)
 
 
 def _owner(layer, path: str):

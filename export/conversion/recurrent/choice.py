@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tfkd.errors import UnsupportedError, argument
 from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.recurrent import forms, step
@@ -45,13 +47,16 @@ def written_out(model) -> tuple[int, int]:
     return steps, size
 
 
-def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[str]]]:
+def choose(
+    model, format: str, wanted: str, narrow: Sequence[str] = ()
+) -> tuple[str | None, dict[str, list[str]]]:
     """Decide on the form of a model's recurrent layers.
 
     Args:
         model: A built Keras 3 or tf_keras model.
         format: Of the file.
         wanted: One of `FORMS`.
+        narrow: Names of layers whose weights are to have 4 bits.
 
     Returns:
         The form, `None` for a model without recurrent layers, and under `"auto"` which layers
@@ -85,11 +90,17 @@ def choose(model, format: str, wanted: str) -> tuple[str | None, dict[str, list[
                     "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
                     "'step' or 'auto'."
                 )
+            if wanted == "fused" and call.name in narrow:
+                raise UnsupportedError(
+                    f"The fused kernel has no weights of 4 bits, which {call.name!r} was trained "
+                    f"for. Take {argument('recurrent', 'unrolled')}, 'loop', 'step' or 'auto'."
+                )
         return wanted, {}
     fused, others = _PICKED.get(format, _PICKED_FLOAT)
     takes: dict[str, list[str]] = {}
+    fusible = all(call.name not in narrow for call in calls)
     for call in calls:
-        plain = forms.has_kernel(call.layer) and not forms.is_special(call)
+        plain = fusible and forms.has_kernel(call.layer) and not forms.is_special(call)
         if format == "dynamic" and plain:
             plain = _is_narrowed(call)
         takes.setdefault(fused if plain else others, []).append(call.name)
@@ -114,13 +125,20 @@ def _is_narrowed(call) -> bool:
 _SHORT, _LONG = 32, 512
 
 
-def pick(model, format: str, wanted: str, micro: bool, twin: bool = False):
+def pick(
+    model,
+    format: str,
+    wanted: str,
+    micro: bool,
+    twin: bool = False,
+    narrow: Sequence[str] = (),
+):
     """Choose the form of recurrence, see `choose`; return it and a note.
 
     In integers: on a microcontroller the smallest; elsewhere, where XNNPACK has no kernel for the
     fused LSTM, steps that are written out, or a loop if they are many.
     """
-    form, takes = choose(model, format, wanted)
+    form, takes = choose(model, format, wanted, narrow)
     if not takes:
         return form, None
     costs = ""

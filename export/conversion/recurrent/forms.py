@@ -157,20 +157,20 @@ def _form_of(layer, name: str, fused: bool, tied: bool):
     """Return what stands for a recurrent layer: something to call, with `set_weights`."""
     if kind_of(layer) == "Bidirectional":
         return _BothWays(layer, name, fused, tied)
-    return _OneWay(layer, fused, tied)
+    return _OneWay(layer, layer.name, fused, tied)
 
 
 class _OneWay:
     """A recurrent layer, fused or unrolled."""
 
-    def __init__(self, layer, fused: bool, tied: bool, in_order: bool = False):
+    def __init__(self, layer, name: str, fused: bool, tied: bool, in_order: bool = False):
         fused = fused and has_kernel(layer)
         if fused:
-            self.layer = remade(layer, unroll=False)
+            self.layer = remade(layer, name=name, unroll=False)
         else:
             from tfkd.export.conversion.recurrent.unrolled import Unrolled
 
-            self.layer = Unrolled(layer, layer.name, in_order=in_order)
+            self.layer = Unrolled(layer, name, in_order=in_order)
         self.own_scale = fused and tied
         self.reverse = fused and in_order
         self.set_weights = self.layer.set_weights
@@ -193,9 +193,11 @@ class _BothWays:
                 f"The layer {name!r} (Bidirectional) returns its states, which only "
                 f"{argument('recurrent', 'loop')} in a float format carries."
             )
+        ahead, back = layer.forward_layer, layer.backward_layer
+        # In the scope of the whole layer, whose name messages and `narrowing` look for.
         self.directions = [
-            _OneWay(layer.forward_layer, fused, tied),
-            _OneWay(layer.backward_layer, fused, tied, in_order=layer.return_sequences),
+            _OneWay(ahead, f"{name}/{ahead.name}", fused, tied),
+            _OneWay(back, f"{name}/{back.name}", fused, tied, in_order=layer.return_sequences),
         ]
         self.merge_mode = layer.merge_mode
 

@@ -9,12 +9,11 @@ from tfkd.quantization.rewriting import Value
 
 def recurrent(net, layer, x):
     """Rounds the kernels of the layer, or of both directions."""
-    cells = _cells(layer)
-    weights = []
-    for path, cell in cells:
+    bits, weights = net.bits_of_weights(), []
+    for path, cell in _cells(layer):
         for name in ("kernel", "recurrent_kernel"):
-            weights.append((f"{path}.{name}", *_gate_scales(cell)))
-    wrapped = net.weighted(net.copy, weights)
+            weights.append((f"{path}.{name}", *_scales(cell, bits)))
+    wrapped = net.weighted(net.copy, weights, bits=bits)
     net.note("int8", "kernels rounded; gates and state by calibration at export")
     outputs = wrapped(net.rounded(x), **net.mode)
     return [Value(t, layer.name) for t in net.tensors(outputs)]
@@ -39,8 +38,12 @@ def _check_recurrent(layer):
         raise UnsupportedError("stateful=True can't be trained in 8 bits; use stateful=False")
 
 
-def _gate_scales(cell):
-    """Return (channels, blocks): the file keeps an LSTM's gates as tensors of their own."""
-    if kind_of(cell) == "LSTMCell":
-        return (1,), (-1, 4, cell.units)
-    return (1,), None
+def _scales(cell, bits):
+    """Return (channels, columns): what is a tensor of its own in the file has a scale.
+
+    In 8 bits, each gate has: the fused LSTM keeps them apart. In 4, what is multiplied at once.
+    """
+    kind, units = kind_of(cell), cell.units
+    if bits == 8:
+        return ((), (units,) * 4) if kind == "LSTMCell" else ((1,), None)
+    return ((), (2 * units, units)) if kind == "GRUCell" else ((), None)

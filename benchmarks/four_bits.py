@@ -1,0 +1,183 @@
+"""What weights of 4 bits cost: float, int8, and 4 bits without training, trained, and taught.
+
+    python benchmarks/four_bits.py run --out RESULTS [--tasks ...] [--data DIR] [--seeds 0 1 2]
+    python benchmarks/four_bits.py table --out RESULTS
+
+A float model is trained; all others start from its weights. int8 and 4 bits are trained quantize-
+aware for the same extra epochs, with the same batches and learning rate, without the teacher (QAT)
+and under it (QAD, tfkd's default for this stage); "nearest" and "gptq" are calibrated on 300
+examples and not trained; "mixed" is taught with the bits that `choose_bits` takes for 0.6 of the
+int8 file's bytes, and left out where no choice is that small. Accuracies are those of the files on
+the test split, run by XNNPACK, after the last epoch. The arena is the least in which TFLM's host
+build runs the file; the time is the ratio to int8 of one interleaved benchmark in XNNPACK.
+
+DIR holds spoken_digits.npz, japanese_vowels/ and cifar10.npz; `digits` and `tiny` need none.
+"""
+
+import argparse
+import json
+import pathlib
+import types
+
+import keras
+import micro_nets
+import numpy as np
+import qat_accuracy
+import tensorflow as tf
+import tf_keras
+from distiller_quality import shown
+
+import tfkd
+from tfkd import export
+from tfkd.errors import InputError, TfkdError
+from tfkd.export.micro import evaluation
+from tfkd.quantization import calibrate, choose_bits
+
+TASKS = {
+    **{name: qat_accuracy.TASKS[name] for name in ("digits", "tiny", "keywords", "gru", "lstm")},
+    "resnet8": ("cifar", lambda shape, *_: resnet_8(shape), 0, None, 0, 20, 5),
+}
+RATE = 1e-3
+SHARE = 0.6
+PARTS = "train", "test"
+COLUMNS = ("", "accuracy", "to int8, QAD", "bytes", "of int8", "arena", "time")
+
+
+def resnet_8(shape):
+    inputs = keras.Input(shape)
+    model = keras.Model(inputs, micro_nets.resnet_8(inputs))
+    model.layers[-1].activation = keras.activations.linear  # logits, as those of the other tasks
+    return model
+
+
+def load(name, options, seed):
+    if name == "cifar":
+        with np.load(options.data / "cifar10.npz") as file:
+            images = {part: file[f"x_{part}"].astype("float32") / 127.5 - 1 for part in PARTS}
+            return [tfkd.Samples(images[part], file[f"y_{part}"].ravel()) for part in PARTS]
+    folders = types.SimpleNamespace(
+        spoken=options.data / "spoken_digits.npz", vowels=options.data / "japanese_vowels"
+    )
+    return qat_accuracy.load(name, folders, seed)
+
+
+def run(task, options, seed) -> dict:
+    """Return accuracy, bytes and arena of each file, and the ratios of their times."""
+    name, student_of, width, teacher_of, wide, epochs, extra = TASKS[task]
+    train, test = load(name, options, seed)
+    shape, classes = train.x.shape[1:], int(train.y.max()) + 1
+    keras.utils.set_random_seed(200 + seed)
+    model = student_of(shape, classes, width)
+    qat_accuracy.fit(model, train, epochs, 3e-3, seed)
+    teacher = model
+    if teacher_of is not None:
+        keras.utils.set_random_seed(100 + seed)
+        teacher = teacher_of(shape, classes, wide)
+        qat_accuracy.fit(teacher, train, epochs, 3e-3, seed)
+    examples = train.x[np.random.default_rng(seed).permutation(len(train))[:300]]
+    found, files = {"float": {"accuracy": keras_accuracy(model, test)}}, {}
+
+    def note(label, qat):
+        file = export.to_tflite(qat, "int8", examples, recurrent=options.recurrent)
+        assert file.integer_only
+        files[label] = file
+        found[label] = {
+            "accuracy": qat_accuracy.accuracy(file.predict, test),
+            "bytes": file.size,
+            "four_bit_weights": file.four_bit_weights,
+            "arena": arena(file),
+        }
+        print(f"{task} {seed} {label}: {found[label]}", flush=True)
+
+    def trained(bits, taught):
+        tf_keras.utils.set_random_seed(seed)
+        qat = tfkd.quantize_aware(model, bits=bits)
+        learner = tfkd.Distiller(qat, teacher) if taught else qat
+        qat_accuracy.fit(learner, train, extra, RATE, seed, tf_keras)
+        return qat
+
+    for rounding in ("nearest", "gptq"):
+        qat = tfkd.quantize_aware(model, bits=4)
+        note(f"4 bits, {rounding}", calibrate(qat, examples, rounding=rounding))
+    for label, bits in (("int8", 8), ("4 bits", 4)):
+        for way in ("QAT", "QAD"):
+            note(f"{label}, {way}", trained(bits, way == "QAD"))
+    try:
+        wanted = round(SHARE * found["int8, QAD"]["bytes"])
+        note("mixed, QAD", trained(choose_bits(model, examples, {"bytes": wanted}).bits, True))
+    except InputError as error:
+        found["mixed, QAD"] = {"refused": str(error)}
+    several = {
+        label: file for label, file in files.items() if label in ("int8, QAD", "4 bits, QAD")
+    }
+    timed = export.benchmark(several, baseline="int8, QAD")
+    for ratio in timed.ratios:
+        found[ratio.name]["time"] = [ratio.ratio, *ratio.ci95]
+    return found
+
+
+def keras_accuracy(model, test) -> float:
+    return qat_accuracy.accuracy(lambda x: model.predict(x, batch_size=512, verbose=0), test)
+
+
+def arena(file) -> int | None:
+    try:
+        return evaluation.least_arena(file)
+    except TfkdError:
+        return None
+
+
+def run_all(options):
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for seed in options.seeds:
+        for task in options.tasks:
+            path = options.out / f"{task}-{seed}.json"
+            if not path.exists():
+                path.write_text(json.dumps(run(task, options, seed), indent=1))
+                keras.backend.clear_session()
+
+
+def table(options):
+    for task in TASKS:
+        seeds = [
+            json.loads(path.read_text()) for path in sorted(options.out.glob(f"{task}-*.json"))
+        ]
+        if not seeds:
+            continue
+        print(f"\n{task}, {len(seeds)} seeds\n\n| {' | '.join(COLUMNS)} |")
+        print("|---" * len(COLUMNS) + "|")
+        whole = [one["int8, QAD"] for one in seeds]
+        for label in seeds[0]:
+            rows = [(one[label], base) for one, base in zip(seeds, whole, strict=True)]
+            rows = [(row, base) for row, base in rows if "accuracy" in row]
+            if not rows:
+                print(f"| {label} | {seeds[0][label]['refused']} |")
+                continue
+            gain = [100 * (row["accuracy"] - base["accuracy"]) for row, base in rows]
+            cells = [f"{100 * np.mean([row['accuracy'] for row, _ in rows]):.2f}", shown(gain)]
+            if "bytes" in rows[0][0]:
+                size = np.mean([row["bytes"] for row, _ in rows])
+                share = np.mean([row["bytes"] / base["bytes"] for row, base in rows])
+                cells += [f"{size:,.0f}", f"{share:.2f}"]
+                arenas = [row["arena"] for row, _ in rows]
+                cells.append("–" if None in arenas else f"{np.mean(arenas):,.0f}")
+                times = [row["time"][0] for row, _ in rows if "time" in row]
+                cells.append(f"{np.mean(times):.2f}" if times else "")
+            print(f"| {label} | {' | '.join(cells)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path())
+    parser.add_argument("--tasks", nargs="+", default=["digits", "tiny"], choices=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recurrent", default="auto")
+    options = parser.parse_args()
+    run_all(options) if options.what == "run" else table(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""`choose_bits`: which layers get weights of 4 bits, for the least loss in the bytes there are.
+
+each layer alone in 4 bits ─► how far the outputs move ─► the best sets of layers ─► the file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfkd.errors import InputError, argument
+from tfkd.model import graph
+from tfkd.output_kind import output_kinds
+from tfkd.tables import Printed, aligned
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel, Arrays, Names, PathLike
+
+# Of the bytes that can be saved at all: sets of layers that differ by less count as equal.
+_RESOLUTION = 2000
+# Times that a set is chosen anew because its file came out larger than was reckoned.
+_TRIES = 4
+# Bytes of a scale and its zero point in a file.
+_SCALE_BYTES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerBits:
+    """What 4 bits mean for one layer.
+
+    Attributes:
+        name: Of the layer.
+        weights: How many it has that can have 4 bits.
+        saved: Bytes of the file that it saves.
+        loss: How far the model's outputs move when it alone has 4 bits: of probabilities the
+            Kullback-Leibler divergence in nats, of other outputs the mean squared difference over
+            their variance; the sum over outputs.
+        bits: What it got, 4 or 8.
+    """
+
+    name: str
+    weights: int
+    saved: int
+    loss: float
+    bits: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsPlan(Printed):
+    """Which layers get 4 bits; it prints as a table.
+
+    Attributes:
+        layers: One `LayerBits` for each that can have 4 bits.
+        file_bytes: Of the int8 file with these bits, converted and measured.
+        all_8: Of the file in which every layer has 8 bits.
+        all_4: Of that in which all of `layers` have 4: no choice is smaller.
+        target: Bytes that were asked for.
+        front: (bytes, loss) of every set of layers that no other one beats in both, the largest
+            file first; as reckoned, the sum of what the layers save and lose.
+    """
+
+    layers: tuple[LayerBits, ...]
+    file_bytes: int
+    all_8: int
+    all_4: int
+    target: int
+    front: tuple[tuple[int, float], ...]
+
+    @property
+    def bits(self) -> dict[str, int]:
+        """What `quantize_aware(bits=...)` takes: the bits of every layer that can have 4."""
+        return {layer.name: layer.bits for layer in self.layers}
+
+    @property
+    def loss(self) -> float:
+        """The sum of `LayerBits.loss` over the layers with 4 bits."""
+        return sum(layer.loss for layer in self.layers if layer.bits == 4)
+
+    def describe(self) -> str:
+        """Return a table as text: what costs least for each byte saved comes first."""
+        rows = [("layer", "weights", "bytes saved", "loss", "bits")]
+        for one in sorted(self.layers, key=lambda one: one.loss / max(one.saved, 1)):
+            rows.append(
+                (one.name, f"{one.weights:,}", f"{one.saved:,}", f"{one.loss:.3g}", str(one.bits))
+            )
+        said = (
+            f"{self.file_bytes:,} bytes of {self.target:,}; all in 8 bits {self.all_8:,}, "
+            f"all in 4 {self.all_4:,}"
+        )
+        return "\n".join([*aligned(rows), said])
+
+    def plot(self, path: PathLike) -> None:
+        """Draw the loss against the bytes of the file, for the best sets of layers.
+
+        Args:
+            path: Of the picture to write, `.svg` or `.png`.
+        """
+        from tfkd.export.report.plots import blank_figure
+
+        figure, axes = blank_figure(6.6, 4.0)
+        axes.plot(
+            *zip(*self.front, strict=True), ".-", color="#1f6fb2", label="best sets of layers"
+        )
+        axes.plot([self.file_bytes], [self.loss], "*", ms=14, color="#1f6fb2", label="chosen")
+        axes.axvline(self.target, color="#888888", linestyle=":", linewidth=1, label="target")
+        axes.set_xlabel("bytes of the file")
+        axes.set_ylabel("loss, the sum over layers")
+        axes.set_ylim(bottom=0)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+        figure.savefig(path)
+
+
+def choose_bits(
+    model: AnyModel,
+    data: Arrays,
+    target: Any,
+    *,
+    skip: Names = (),
+    batch_size: int = 64,
+    micro: bool = False,
+) -> BitsPlan:
+    """Choose the layers whose weights get 4 bits so that a file has at most so many bytes.
+
+    Each layer is rounded to 4 bits by itself, and the outputs compared with those of the model in
+    8 bits; no labels are needed. What several layers lose is taken for the sum of what each does.
+    Among all sets of layers the one with the least loss is found exactly, but for sets whose
+    bytes differ by less than 1/2000 of what can be saved (dynamic programming over the sets that
+    no other one beats).
+
+    Args:
+        model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
+        data: 100 to 500 examples, as for `calibrate`.
+        target: A `tfkd.Target` or a dict with `bytes` alone: of the file, or below 1 as a part of
+            the int8 file's.
+        skip: As for `quantize_aware`.
+        batch_size: Examples at a time.
+        micro: As for `to_tflite`.
+
+    Returns:
+        A `BitsPlan`; give `plan.bits` to `quantize_aware`.
+
+    Raises:
+        InputError: for a target below that of the file with 4 bits wherever possible, which is
+            named, and for other wrong arguments.
+        UnsupportedError: as `quantize_aware`.
+    """
+    from tfkd.quantization import aware
+
+    share = _bytes_of(target)
+    rewriter, _ = aware._rewriter(model, skip, None, None, bits=4)
+    qat = rewriter.run()
+    names = {inner: name for name, origin in rewriter.origins.items() for inner in origin.layers}
+    parts: dict[str, list] = {}
+    for wrapper in qat.layers:
+        if getattr(getattr(wrapper, "quantize_config", None), "bits", 8) == 4:
+            parts.setdefault(names[wrapper.layer.name], []).append(wrapper)
+    if not parts:
+        raise InputError(f"No layer of {model.name!r} can have weights of 4 bits.")
+    aware.calibrate(qat, data, batch_size)
+
+    def size(bits) -> int:
+        return _file_bytes(aware, model, skip, bits, data, batch_size, micro)
+
+    all_8, all_4 = size(8), size(4)
+    wanted = math.floor(share * all_8 if share < 1 else share)
+    if wanted < all_4:
+        raise InputError(
+            f"{argument('target')} is {wanted:,} bytes, and with 4 bits in all layers that can "
+            f"have them the file takes {all_4:,}: ask for at least that, or prune first."
+        )
+    losses = _losses(qat, parts, data, batch_size)
+    saved = {name: _saved(wrappers) for name, wrappers in parts.items()}
+    # What a flatbuffer pads is not reckoned layer by layer, but on the whole.
+    scale = (all_8 - all_4) / max(sum(saved.values()), 1)
+    saved = {name: round(scale * value) for name, value in saved.items()}
+    front = best_sets([saved[name] for name in parts], [losses[name] for name in parts])
+    chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, size)
+    return BitsPlan(
+        tuple(
+            LayerBits(
+                name,
+                sum(_weights(wrapper) for wrapper in wrappers),
+                saved[name],
+                losses[name],
+                4 if name in chosen else 8,
+            )
+            for name, wrappers in parts.items()
+        ),
+        measured,
+        all_8,
+        all_4,
+        wanted,
+        tuple((all_8 - bytes_saved, loss) for bytes_saved, loss, _ in front),
+    )
+
+
+def _bytes_of(target) -> float:
+    from tfkd.compression.settings import Target
+
+    target = Target.of(target)
+    if set(target.costs) != {"bytes"} or target.drop is not None:
+        raise InputError(
+            f"{argument('target')} is a tfkd.Target or a dict with bytes alone, got {target!r}."
+        )
+    return target.bytes
+
+
+def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
+    """Return the set of layers with the least loss whose file is small enough, and its bytes."""
+    needed = all_8 - wanted
+    for _ in range(_TRIES):
+        able = [(loss, places) for saved, loss, places in front if saved >= needed]
+        if not able:
+            break
+        _, places = min(able, key=lambda one: one[0])
+        chosen = {names[place] for place in places}
+        measured = size({name: 4 if name in chosen else 8 for name in names})
+        if measured <= wanted:
+            return chosen, measured
+        needed += measured - wanted
+    return set(names), all_4
+
+
+def _file_bytes(aware, model, skip, bits, data, batch_size, micro) -> int:
+    """Return the bytes of the file with given bits."""
+    from tfkd.export import to_tflite
+
+    qat = aware.quantize_aware(model, skip=skip, bits=bits)
+    return to_tflite(aware.calibrate(qat, data, batch_size), "int8", data, micro=micro).size
+
+
+def _losses(qat, parts: Mapping[str, list], data, batch_size) -> dict[str, float]:
+    """Return how far the outputs move when each layer alone is rounded to 4 bits."""
+    from tfkd.quantization.representative_data import representative_samples
+
+    arrays = representative_samples(qat, data, limit=500)
+    kinds = output_kinds(qat)
+
+    def outputs():
+        found = []
+        for start in range(0, len(arrays[0]), batch_size):
+            batch = [values[start : start + batch_size] for values in arrays]
+            made = qat(batch if len(batch) > 1 else batch[0], training=False)
+            found.append([np.asarray(leaf, np.float64) for leaf in graph.leaves(made)])
+        return [np.concatenate(values) for values in zip(*found, strict=True)]
+
+    quantizers = {
+        name: [quantizer for one in wrappers for _, quantizer, _ in one._weight_vars]
+        for name, wrappers in parts.items()
+    }
+    for several in quantizers.values():
+        for quantizer in several:
+            quantizer.bits = 8
+    whole, losses = outputs(), {}
+    for name, several in quantizers.items():
+        for quantizer in several:
+            quantizer.bits = 4
+        moved = outputs()
+        losses[name] = sum(map(divergence, whole, moved, kinds))
+        for quantizer in several:
+            quantizer.bits = 8
+    return losses
+
+
+def divergence(wanted, got, kind) -> float:
+    """Return how far an output is from another.
+
+    Args:
+        wanted: (examples, ...).
+        got: Likewise.
+        kind: Its `OutputKind`.
+
+    Returns:
+        Of probabilities, the mean Kullback-Leibler divergence in nats of what sums to one; of
+        others, the mean squared difference over the variance.
+    """
+    least = 1e-7
+    if kind.activation == "softmax":
+        axis = -1 if kind.class_axis is None else kind.class_axis
+        terms = wanted * (np.log(wanted + least) - np.log(got + least))
+        return max(float(terms.sum(axis).mean()), 0.0)
+    if kind.activation == "sigmoid":
+        terms = sum(
+            p * (np.log(p + least) - np.log(q + least))
+            for p, q in ((wanted, got), (1 - wanted, 1 - got))
+        )
+        return max(float(terms.mean()), 0.0)
+    return float(((wanted - got) ** 2).mean() / max(wanted.var(), 1e-12))
+
+
+def best_sets(saved, losses) -> list[tuple[int, float, tuple[int, ...]]]:
+    """Return the sets of layers that no other one beats: none saves as much and loses less.
+
+    Args:
+        saved: Bytes that each layer saves.
+        losses: What it loses, at least 0.
+
+    Returns:
+        (bytes saved, loss, places of the layers) of each set, the one that saves least first.
+    """
+    grain = max(sum(saved) / _RESOLUTION, 1.0)
+    sets: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
+    for place, (size, loss) in enumerate(zip(saved, losses, strict=True)):
+        more = [(have + size, cost + loss, (*of, place)) for have, cost, of in sets]
+        kept: list[tuple[int, float, tuple[int, ...]]] = []
+        # The one that saves most first; what follows must lose less.
+        for one in sorted([*sets, *more], key=lambda one: (-one[0], one[1])):
+            if not kept or one[1] < kept[-1][1]:
+                if kept and int(kept[-1][0] / grain) == int(one[0] / grain):
+                    kept.pop()
+                kept.append(one)
+        sets = kept[::-1]
+    return sets
+
+
+def _saved(wrappers) -> int:
+    """Return the bytes that 4 bits save in the file, about."""
+    total = 0
+    for wrapper in wrappers:
+        total += _weights(wrapper) // 2
+        for kernel, quantizer, _ in wrapper._weight_vars:
+            if not quantizer.channels and quantizer.columns is None:
+                total += _SCALE_BYTES * (kernel.shape[-1] - 1)
+    return total
+
+
+def _weights(wrapper) -> int:
+    return sum(math.prod(kernel.shape) for kernel, *_ in wrapper._weight_vars)
