@@ -31,7 +31,7 @@ import tfkd
 from tfkd import export
 from tfkd.errors import InputError, TfkdError
 from tfkd.export.micro import evaluation
-from tfkd.quantization import calibrate, choose_bits
+from tfkd.quantization import calibrate
 
 TASKS = {
     **{name: qat_accuracy.TASKS[name] for name in ("digits", "tiny", "keywords", "gru", "lstm")},
@@ -104,7 +104,7 @@ def run(task, options, seed) -> dict:
             note(f"{label}, {way}", trained(bits, way == "QAD"))
     try:
         wanted = round(SHARE * found["int8, QAD"]["bytes"])
-        note("mixed, QAD", trained(choose_bits(model, examples, {"bytes": wanted}).bits, True))
+        note("mixed, QAD", trained(tfkd.choose_bits(model, examples, {"bytes": wanted}).bits, True))
     except InputError as error:
         found["mixed, QAD"] = {"refused": str(error)}
     several = {

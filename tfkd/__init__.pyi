@@ -4,6 +4,8 @@ from . import losses as losses
 from . import pruning as pruning
 from . import quantization as quantization
 from .comparison import compare as compare
+from .compression.mixed_precision import BitsPlan as BitsPlan
+from .compression.mixed_precision import choose_bits as choose_bits
 from .compression.pipeline import Recipe as Recipe
 from .compression.pipeline import compress as compress
 from .compression.settings import Target as Target

@@ -1,7 +1,8 @@
 """The whole pipeline: a teacher in, verified files and their report out.
 
-pipeline.py   `compress`, its `Recipe` and its result
-settings.py   `Training` and `Target`: how to train, where to end
-trainer.py    models of either Keras, fitted the same way on the same data
-demo.py       the pipeline on handwritten digits
+pipeline.py          `compress`, its `Recipe` and its result
+mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
+settings.py          `Training` and `Target`: how to train, where to end
+trainer.py           models of either Keras, fitted the same way on the same data
+demo.py              the pipeline on handwritten digits
 """

@@ -1,7 +1,6 @@
 """Quantization-aware training through tensorflow-model-optimization.
 
 aware.py                 `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
-mixed_precision.py       `choose_bits`: which layers get 4 bits, in so many bytes
 post_training.py         4 bits without training: rounding chosen by each layer's output
 table.py                 THE table: how each layer class is rounded or rewritten
 registry.py              `register`: rules of the user's own

@@ -6,9 +6,6 @@ from .aware import calibrate as calibrate
 from .aware import describe as describe
 from .aware import quantize_aware as quantize_aware
 from .aware import strip_quantization as strip_quantization
-from .mixed_precision import BitsPlan as BitsPlan
-from .mixed_precision import LayerBits as LayerBits
-from .mixed_precision import choose_bits as choose_bits
 from .registry import QuantizationRule as QuantizationRule
 from .registry import register as register
 from .report import LayerReport as LayerReport

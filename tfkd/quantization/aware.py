@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import tf_keras
 
     from tfkd._typing import AnyModel, Arrays, Names
-    from tfkd.compression.settings import Target
 
 
 def quantize_aware(
@@ -32,7 +31,7 @@ def quantize_aware(
     preserve: Literal["sparsity", "clusters"] | None = None,
     freeze_batch_norm: bool = False,
     bits: Literal[4, 8, "auto"] | Mapping[str, Literal[4, 8]] = 8,
-    target: Target | Mapping[str, float] | None = None,
+    target: Any = None,
     data: Arrays | None = None,
 ) -> tf_keras.Model:
     """Return a copy of a model that trains with 8-bit rounding in its forward pass.
@@ -63,7 +62,7 @@ def quantize_aware(
             such a number; activations have 8. Two weights of 4 bits take a byte. Dense layers then
             have one scale, the others one per channel. Layers for which no engine has a kernel
             with 4 bits keep 8, and `describe` names them. `"auto"` takes what
-            `tfkd.quantization.choose_bits` chooses.
+            `tfkd.choose_bits` chooses.
         target: For `"auto"`, a `tfkd.Target` with the bytes of the file.
         data: For `"auto"`, 100 to 500 examples as for `calibrate`.
 
@@ -339,7 +338,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
 
 def _chosen_bits(model, data, target, skip) -> dict[str, int]:
-    from tfkd.quantization.mixed_precision import choose_bits
+    from tfkd import choose_bits
 
     if data is None or target is None:
         raise InputError(

@@ -1,5 +1,7 @@
 """`compress` keeps the better of the student with and without its teacher."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import tfkd
 from tfkd.compression import pipeline
 from tfkd.compression.settings import Training
 from tfkd.compression.trainer import Trainer
-from tfkd.errors import TeacherWarning
+from tfkd.errors import InputError, TeacherWarning, UnsupportedError
+from tfkd.quantization import describe
 
 RECIPE = pipeline.Recipe(
     alpha=0.05, temperature=1.0, epochs=4, qat_epochs=1, batch_size=16, learning_rate=0.03
@@ -51,3 +54,27 @@ def test_the_better_student_is_kept(data, helps):
     accuracy = (models["student"].predict(x, verbose=0).argmax(1) == y).mean()
     assert accuracy == pytest.approx(plain["taught" if helps else "alone"])
     assert ("soft_loss" in trainer.histories["student_qat"]) is helps
+
+
+def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    teacher, trainer = dense(np.eye(5, 3, dtype="float32")), Trainer(data, Training(batch_size=16))
+    recipe = dataclasses.replace(RECIPE, bits={"konv": 4})
+    with pytest.raises(InputError, match="konv"):
+        pipeline._train(trainer, teacher, dense(), recipe)
+    odd = keras.Sequential([keras.Input((5,)), keras.layers.UnitNormalization(), dense()])
+    with pytest.raises(UnsupportedError, match="UnitNormalization"):
+        pipeline._train(trainer, teacher, odd, RECIPE)
+
+
+@pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
+def test_other_bits_are_refused(bits):
+    with pytest.raises(InputError, match="bits must be 4 or 8"):
+        pipeline.Recipe(bits=bits)
+
+
+def test_its_bits_are_those_of_the_student(data):
+    teacher, trainer = dense(10 * np.eye(5, 3, dtype="float32")), Trainer(data, Training(seed=1))
+    recipe = dataclasses.replace(RECIPE, bits=4)
+    models, _ = pipeline._train(trainer, teacher, dense(), recipe)
+    assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")

@@ -9,11 +9,11 @@ import tf_keras
 
 import tfkd
 from tfkd import quantize_aware
+from tfkd.compression.mixed_precision import best_sets, divergence
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
 from tfkd.output_kind.following import OutputKind
-from tfkd.quantization import calibrate, choose_bits
-from tfkd.quantization.mixed_precision import best_sets, divergence
+from tfkd.quantization import calibrate
 
 X = np.random.default_rng(0).normal(size=(60, 20)).astype("float32")
 
@@ -29,7 +29,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def plan(model):
-    return choose_bits(model, X, tfkd.Target(bytes=0.85))
+    return tfkd.choose_bits(model, X, tfkd.Target(bytes=0.85))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,4 +120,4 @@ def test_a_model_without_such_layers_is_refused():
     layers = tf_keras.layers
     model = tf_keras.Sequential([tf_keras.Input((6, 3)), layers.GlobalAveragePooling1D()])
     with pytest.raises(InputError, match="No layer of .* can have weights of 4 bits"):
-        choose_bits(model, np.ones((40, 6, 3), "float32"), {"bytes": 0.9})
+        tfkd.choose_bits(model, np.ones((40, 6, 3), "float32"), {"bytes": 0.9})

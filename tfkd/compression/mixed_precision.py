@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfkd.compression.settings import Target
 from tfkd.errors import InputError, argument
+from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.model import graph
 from tfkd.output_kind import output_kinds
+from tfkd.quantization import aware
+from tfkd.quantization.representative_data import representative_samples
 from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
@@ -148,8 +152,6 @@ def choose_bits(
             named, and for other wrong arguments.
         UnsupportedError: as `quantize_aware`.
     """
-    from tfkd.quantization import aware
-
     share = _bytes_of(target)
     rewriter, _ = aware._rewriter(model, skip, None, None, bits=4)
     qat = rewriter.run()
@@ -163,7 +165,7 @@ def choose_bits(
     aware.calibrate(qat, data, batch_size)
 
     def size(bits) -> int:
-        return _file_bytes(aware, model, skip, bits, data, batch_size, micro)
+        return _file_bytes(model, skip, bits, data, batch_size, micro)
 
     all_8, all_4 = size(8), size(4)
     wanted = math.floor(share * all_8 if share < 1 else share)
@@ -199,8 +201,6 @@ def choose_bits(
 
 
 def _bytes_of(target) -> float:
-    from tfkd.compression.settings import Target
-
     target = Target.of(target)
     if set(target.costs) != {"bytes"} or target.drop is not None:
         raise InputError(
@@ -225,18 +225,14 @@ def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
     return set(names), all_4
 
 
-def _file_bytes(aware, model, skip, bits, data, batch_size, micro) -> int:
+def _file_bytes(model, skip, bits, data, batch_size, micro) -> int:
     """Return the bytes of the file with given bits."""
-    from tfkd.export import to_tflite
-
     qat = aware.quantize_aware(model, skip=skip, bits=bits)
     return to_tflite(aware.calibrate(qat, data, batch_size), "int8", data, micro=micro).size
 
 
 def _losses(qat, parts: Mapping[str, list], data, batch_size) -> dict[str, float]:
     """Return how far the outputs move when each layer alone is rounded to 4 bits."""
-    from tfkd.quantization.representative_data import representative_samples
-
     arrays = representative_samples(qat, data, limit=500)
     kinds = output_kinds(qat)
 
