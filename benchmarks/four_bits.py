@@ -6,10 +6,11 @@
 A float model is trained; all others start from its weights. int8 and 4 bits are trained quantize-
 aware for the same extra epochs, with the same batches and learning rate, without the teacher (QAT)
 and under it (QAD, tfkd's default for this stage); "nearest" and "gptq" are calibrated on 300
-examples and not trained; "mixed" is taught with the bits that `choose_bits` takes for 0.6 of the
-int8 file's bytes, and left out where no choice is that small. Accuracies are those of the files on
-the test split, run by XNNPACK, after the last epoch. The arena is the least in which TFLM's host
-build runs the file; the time is the ratio to int8 of one interleaved benchmark in XNNPACK.
+examples and not trained; "no labels" goes on from gptq, taught by the float model itself; "mixed"
+is taught with the bits that `choose_bits` takes for 0.6 of the int8 file's bytes, and left out
+where no choice is that small. Accuracies are those of the files on the test split, run by XNNPACK,
+after the last epoch. The arena is the least in which TFLM's host build runs the file; the time is
+the ratio to int8 of one interleaved benchmark in XNNPACK.
 
 DIR holds spoken_digits.npz, japanese_vowels/ and cifar10.npz; `digits` and `tiny` need none.
 """
@@ -102,6 +103,7 @@ def run(task, options, seed) -> dict:
     for label, bits in (("int8", 8), ("4 bits", 4)):
         for way in ("QAT", "QAD"):
             note(f"{label}, {way}", trained(bits, way == "QAD"))
+    note("4 bits, no labels", unlabelled(model, train.x, extra, seed))
     try:
         wanted = round(SHARE * found["int8, QAD"]["bytes"])
         note("mixed, QAD", trained(tfkd.choose_bits(model, examples, {"bytes": wanted}).bits, True))
@@ -114,6 +116,17 @@ def run(task, options, seed) -> dict:
     for ratio in timed.ratios:
         found[ratio.name]["time"] = [ratio.ratio, *ratio.ci95]
     return found
+
+
+def unlabelled(model, x, epochs, seed):
+    """Return the copy in 4 bits that the float model itself taught, without labels."""
+    tf_keras.utils.set_random_seed(seed)
+    qat = calibrate(tfkd.quantize_aware(model, bits=4), x[:300], rounding="gptq")
+    learner = tfkd.Distiller(qat, model, alpha=0.0, soft_loss="kl", temperature=1.0)
+    schedule = tf_keras.optimizers.schedules.CosineDecay(RATE, epochs * -(-len(x) // 32))
+    learner.compile(tf_keras.optimizers.Adam(schedule))
+    learner.fit(x, batch_size=32, epochs=epochs, verbose=0)
+    return qat
 
 
 def keras_accuracy(model, test) -> float:
