@@ -32,7 +32,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
         narrow: Scopes of the layers whose weights are to have 4 bits.
 
     Returns:
-        The same bytes where nothing is wrong, else a new file.
+        The same bytes where nothing is wrong and they can't be fewer, else a new file.
     """
     model = schema.parse(data)
     changed = [
@@ -44,7 +44,8 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
         tie_state_scales(model),
         put_in_declared_order(model, inputs, outputs, structure),
     ]
-    return writer.pack(model) if any(changed) else data
+    packed = writer.pack(model)
+    return packed if any(changed) or len(packed) < len(data) else data
 
 
 def give_places_integers(model) -> bool:

@@ -94,6 +94,14 @@ def quantize_aware(
     if other:
         warnings.warn(other, stacklevel=2)
     quantized = rewriter.run()
+    if isinstance(bits, Mapping):
+        wide = [name for name, width in rewriter.widths.items() if width == 8]
+        if wide:
+            warnings.warn(
+                f"The weights of {', '.join(map(repr, wide))} keep 8 bits: there is no kernel for "
+                "4 that gives the same numbers; describe(...) shows every layer.",
+                stacklevel=2,
+            )
     for wrapper in quantized.layers:
         for weight, quantizer, variables in getattr(wrapper, "_weight_vars", ()):
             if isinstance(quantizer, rewriter.parts.WeightRounding):

@@ -118,8 +118,8 @@ class Rewriter:
         self._names: set[str] = set()
         self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
-        # Layers for whose weights fewer than 8 bits were asked → what they have.
-        self._widths: dict[str, int] = {}
+        #: Layers for whose weights fewer than 8 bits were asked → what they have.
+        self.widths: dict[str, int] = {}
         self.layer = self.call = None
         #: `training=` of the source's call, where that is fixed there.
         self.mode: dict[str, bool] = {}
@@ -231,7 +231,7 @@ class Rewriter:
         results = self.rule_of(layer)(self, layer, *given)
         if layer.name not in self.report:
             self.note("int8", "")
-        if layer.name in self._widths:
+        if layer.name in self.widths:
             self._note_bits()
         return results if isinstance(results, list) else [results]
 
@@ -337,7 +337,7 @@ class Rewriter:
             bits: Of the weights, see `bits_of_weights`.
         """
         if self.bits.get(self.layer.name, 8) < 8:
-            self._widths[self.layer.name] = bits
+            self.widths[self.layer.name] = bits
 
         def make():
             return self.wrap(layer(), self.parts.RoundedWeights(weights, self.preserve, bits))
@@ -372,7 +372,7 @@ class Rewriter:
 
     def _note_bits(self):
         """Say in the report whether the layer's weights got the bits that were asked for."""
-        name, bits = self.layer.name, self._widths[self.layer.name]
+        name, bits = self.layer.name, self.widths[self.layer.name]
         got = f"{bits} bits" if bits < 8 else "8 bits: fewer are not offered here"
         said = self.report[name]
         detail = "; ".join(filter(None, [got, said.detail]))

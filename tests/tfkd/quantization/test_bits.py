@@ -239,6 +239,12 @@ def test_what_has_no_kernel_keeps_8_bits_and_is_named():
     assert "bits" not in said["norm"] and "bits" not in said["relu"]
 
 
+def test_a_layer_that_was_named_and_has_no_kernel_is_told():
+    model = net(keras)
+    with pytest.warns(UserWarning, match="'transposed' keep 8 bits: there is no kernel for 4"):
+        quantize_aware(model, bits={"conv|transposed|relu": 4})
+
+
 def test_bits_by_pattern_and_back():
     model, qat, x = made(keras, bits={"conv|hidden": 4, "head": 8})
     said = {layer.name: layer.detail for layer in describe(qat).layers}
