@@ -39,7 +39,8 @@ class ConversionJob:
         uint8_io: Whether those of an int8 file are uint8.
         kept: Names of the layers to leave in floating point.
         bits: For `"int4"`, other widths by layer name.
-        narrow: Names of the layers whose weights are on a grid of 4 bits.
+        narrow: Scopes of the layers whose weights are on a grid of 4 bits → how many weights
+            each of their tensors has.
         flex: Whether TensorFlow's own operators may stay.
         custom: Whether unknown operators may stay.
         batch: Examples a call, or `None`.
@@ -57,7 +58,7 @@ class ConversionJob:
     uint8_io: bool = False
     kept: tuple[str, ...] = ()
     bits: dict[str, int] = dataclasses.field(default_factory=dict)
-    narrow: tuple[str, ...] = ()
+    narrow: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     flex: bool = False
     custom: bool = False
     batch: int | None = 1
@@ -112,7 +113,7 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     narrow = job.narrow
     if job.loop:
         step = TFLiteModel(repairs.repaired(data, narrow=narrow))
-        narrow = ()
+        narrow = {}
         data = looping.looped(step, job.loop, job.float_io)
     return repairs.repaired(data, job.inputs, job.outputs, job.structures, narrow), notes
 

@@ -34,7 +34,7 @@ class Lowered:
         samples: Representative data for it, or `None`.
         kept: Names of its layers that stay in floating point.
         bits: Other widths, by name of its layers.
-        narrow: Names of its layers whose weights are on a grid of 4 bits.
+        narrow: Its layers whose weights are on a grid of 4 bits, see `narrow_layers`.
         scopes: How the names of a layer's tensors begin → its path in the given model.
         outputs: Names of the outputs of a step, or `None`.
         loop: How often the step is run in the file, or `None`.
@@ -46,7 +46,7 @@ class Lowered:
     samples: list[np.ndarray] | None = None
     kept: tuple[str, ...] = ()
     bits: dict[str, int] = dataclasses.field(default_factory=dict)
-    narrow: tuple[str, ...] = ()
+    narrow: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     scopes: dict[str, str] = dataclasses.field(default_factory=dict)
     outputs: list[str] | None = None
     loop: int | None = None
@@ -72,7 +72,7 @@ def lower(plan: Plan) -> Lowered:
     request, working = plan.request, plan.working
     if working is None:
         return Lowered(plan, samples=plan.samples, notes=plan.notes)
-    left_float, narrow = [], []
+    left_float, narrow = [], {}
     if export_form.is_ours(working.model):
         left_float = export_form.float_layers(working.model)
         narrow = export_form.narrow_layers(working.model)
@@ -100,7 +100,7 @@ def lower(plan: Plan) -> Lowered:
         samples,
         kept=(*map(working.name_of, left_float), *map(working.name_of, plan.skip)),
         bits={working.name_of(path): width for path, width in plan.bits.items()},
-        narrow=tuple(map(working.name_of, narrow)),
+        narrow={working.name_of(name): sizes for name, sizes in narrow.items()},
         scopes={
             tracing.scope_of(call.name): given.get(call.name, call.name)
             for call in graph.walk(working.model).calls
@@ -222,7 +222,7 @@ def trace(source: Lowered, folder: str) -> tuple[converter.ConversionJob, list[s
         uint8_io=request.uint8_io,
         kept=tuple(map(tracing.scope_of, source.kept)),
         bits={tracing.scope_of(name): width for name, width in source.bits.items()},
-        narrow=tuple(map(tracing.scope_of, source.narrow)),
+        narrow={tracing.scope_of(name): sizes for name, sizes in source.narrow.items()},
         flex=request.flex,
         custom=request.custom,
         batch=request.batch,

@@ -7,6 +7,9 @@ a grid of 4 bits whose end is that largest weight, their places on the grid foll
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from tfkd.errors import ConversionError, argument
@@ -19,17 +22,19 @@ VERSIONS = {"FULLY_CONNECTED": 10, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7}
 _WIDE_VERSIONS = {"FULLY_CONNECTED": 4, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}
 # Of a step of the grid: how far 8 bits put a weight from its place, at most 7 / 127 / 2.
 _OFF = 0.06
-_UNNAMED = "arith.constant"  # the name of a constant that the converter joined of several
 _INT4, _INT8 = 17, 9  # the schema's TensorType
 _MOST = 7
 
 
-def narrow_weights(model, layers) -> bool:
+def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
     """Give the weights of some layers 4 bits; their biases are then in other steps than theirs.
+
+    A layer's weights are found by their name; by that of the result, where they are joined with
+    others' and have none; and where that is lost, too, by their number and their grid.
 
     Args:
         model: A parsed int8 file.
-        layers: Their scopes.
+        layers: Scope → how many weights each of the layer's tensors has.
 
     Returns:
         Whether there were any.
@@ -37,34 +42,55 @@ def narrow_weights(model, layers) -> bool:
     Raises:
         ConversionError: if weights are on no grid of 4 bits, or a layer has none in the file.
     """
+    if not layers:
+        return False
     names, scopes = schema.op_names(model), {name: name for name in layers}
-    done: dict[int, str] = {}
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            name = names[op.opcodeIndex]
-            if name not in VERSIONS:
-                continue
-            weights = graph.tensors[op.inputs[1]]
-            if not schema.is_constant(weights, model):
-                continue
-            # A kernel that is multiplied in several steps has no layer's name.
-            called = (weights, graph.tensors[op.outputs[0]])
-            found = [schema.layer_in(schema.name_of(tensor), scopes) for tensor in called]
-            layer = found[0] or (found[1] if _UNNAMED in schema.name_of(weights) else None)
+    found: dict[str, set[int]] = {layer: set() for layer in layers}
+    narrowed: set[int] = set()
+    unknown = []
+    calls = [
+        (op, graph.tensors[op.inputs[1]], graph.tensors[op.outputs[0]], names[op.opcodeIndex])
+        for graph in model.subgraphs
+        for op in graph.operators
+        if names[op.opcodeIndex] in VERSIONS
+        and schema.is_constant(graph.tensors[op.inputs[1]], model)
+    ]
+    for _, weights, result, kind in calls:
+        layer = schema.layer_in(schema.name_of(weights), scopes)
+        if layer is None and "/" not in schema.name_of(weights):
+            layer = schema.layer_in(schema.name_of(result), scopes)
             if layer is None:
-                continue
-            if id(weights) not in done:
-                _narrow(weights, model, layer, per_channel=name != "FULLY_CONNECTED")
-                done[id(weights)] = layer
-            code = model.operatorCodes[op.opcodeIndex]
-            code.version = max(code.version, VERSIONS[name])
-    missing = [repr(layer) for layer in layers if layer not in done.values()]
+                unknown.append((weights, kind))
+        if layer is None:
+            continue
+        found[layer].add(id(weights))
+        if id(weights) not in narrowed:
+            narrowed.add(id(weights))
+            if not _narrow(weights, model, kind):
+                raise ConversionError(
+                    f"The weights of {layer!r} are on no grid of 4 bits in the file: something "
+                    "was folded into them. Leave the layer out of "
+                    f"{argument('bits', of='quantize_aware')}."
+                )
+    missing = {layer: sizes for layer, sizes in layers.items() if not found[layer]}
+    for layer, sizes in list(missing.items()):
+        for weights, kind in unknown:
+            fits = id(weights) not in narrowed and math.prod(schema.shape_of(weights)) in sizes
+            if fits and _narrow(weights, model, kind):
+                narrowed.add(id(weights))
+                missing.pop(layer, None)
+                break
     if missing:
         raise ConversionError(
-            f"No weights of {', '.join(missing)} are in the file under that name, and so they "
-            f"could not get 4 bits; leave them out of {argument('bits', of='quantize_aware')}."
+            f"No weights of {', '.join(map(repr, missing))} are in the file under that name, and "
+            "so they could not get 4 bits; leave them out of "
+            f"{argument('bits', of='quantize_aware')}."
         )
-    return bool(done)
+    for op, weights, _, kind in calls:
+        if id(weights) in narrowed:
+            code = model.operatorCodes[op.opcodeIndex]
+            code.version = max(code.version, VERSIONS[kind])
+    return bool(narrowed)
 
 
 def widened(file: TFLiteModel) -> bytes:
@@ -90,27 +116,26 @@ def widened(file: TFLiteModel) -> bytes:
     return writer.pack(model)
 
 
-def _narrow(tensor, model, layer: str, per_channel: bool) -> None:
-    """Give a tensor of weights 4 bits."""
+def _narrow(tensor, model, kind: str) -> bool:
+    """Give a tensor of weights 4 bits; return whether they were on such a grid."""
     shape = schema.shape_of(tensor)
     integers = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int8).reshape(shape)
     along = [1] * len(shape)
     along[int(tensor.quantization.quantizedDimension)] = -1
     given = np.asarray(tensor.quantization.scale, np.float64)
     weights = integers * (given.reshape(along) if len(given) > 1 else given)
-    others = tuple(i for i in range(len(shape)) if along[i] == 1) if per_channel else None
-    scales = np.abs(weights).max(axis=others, keepdims=True) / _MOST
-    scales = np.where(scales == 0, 1.0, scales)
+    others = tuple(i for i in range(len(shape)) if along[i] == 1)
+    # Kernels of dense layers have one scale.
+    most = np.abs(weights).max(None if kind == "FULLY_CONNECTED" else others, keepdims=True)
+    scales = np.where(most == 0, 1.0, most / _MOST)
     places = weights / scales
     grid = np.rint(places)
     if np.abs(places - grid).max() > _OFF:
-        raise ConversionError(
-            f"The weights of {layer!r} are on no grid of 4 bits in the file: something was folded "
-            f"into them. Leave the layer out of {argument('bits', of='quantize_aware')}."
-        )
+        return False
     halves = grid.astype(np.int8).ravel() & 15
     halves = np.append(halves, np.zeros(len(halves) % 2, np.int8)).astype(np.uint8)
     writer.put_data(model, tensor, halves[0::2] | (halves[1::2] << 4))
     tensor.type = _INT4
     tensor.quantization.scale = scales.ravel().astype(np.float32)
     tensor.quantization.zeroPoint = np.zeros(scales.size, np.int64)
+    return True

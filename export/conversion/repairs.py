@@ -20,7 +20,7 @@ from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 _PARTS = 4
 
 
-def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=()) -> bytes:
+def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=None) -> bytes:
     """Return a file without what is known to be wrong with it.
 
     Args:
@@ -29,7 +29,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
         outputs: Likewise.
         structure: The model's own structure of inputs and of outputs, where it is more than a
             list, see `structures`.
-        narrow: Scopes of the layers whose weights are to have 4 bits.
+        narrow: The layers whose weights are to have 4 bits, see `narrow_weights`.
 
     Returns:
         The same bytes where nothing is wrong and they can't be fewer, else a new file.
@@ -37,7 +37,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
     model = schema.parse(data)
     changed = [
         give_places_integers(model),
-        narrow_weights(model, narrow),
+        narrow_weights(model, narrow or {}),
         part_biases(model),
         mend_cell_scales(model),
         shorten_names(model),

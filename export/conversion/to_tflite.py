@@ -181,6 +181,6 @@ def float_twin(
     source = lower(plan(model, request, None, twin=True))
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         job, _ = trace(source, folder)
-        job = dataclasses.replace(job, format="float32", kept=(), narrow=())
+        job = dataclasses.replace(job, format="float32", kept=(), narrow={})
         data, _ = worker.shared().call(converter.convert, job, timeout=_TWIN_SECONDS)
     return TFLiteModel(data)

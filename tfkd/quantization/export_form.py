@@ -7,6 +7,8 @@ and finds a scale per channel in the weights themselves.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tfkd.errors import InputError
@@ -19,10 +21,21 @@ from tfkd.translation import operations
 _PLACES = ("argmax", "argmin")
 
 
-def narrow_layers(model) -> list[str]:
-    """Return the names of the layers whose weights have fewer than 8 bits."""
-    configs = {la.name: getattr(la, "quantize_config", None) for la in model.layers}
-    return [name for name, config in configs.items() if getattr(config, "bits", 8) < 8]
+def narrow_layers(model) -> dict[str, tuple[int, ...]]:
+    """Return the layers whose weights have fewer than 8 bits.
+
+    Returns:
+        Name → how many weights each tensor has that they become in a file.
+    """
+    found = {}
+    for layer in model.layers:
+        if getattr(getattr(layer, "quantize_config", None), "bits", 8) < 8:
+            sizes: list[int] = []
+            for weight, quantizer, _ in layer._weight_vars:
+                rows = math.prod(weight.shape[:-1])
+                sizes += [rows * n for n in quantizer.columns or (weight.shape[-1],)]
+            found[layer.name] = tuple(sizes)
+    return found
 
 
 def is_ours(model) -> bool:

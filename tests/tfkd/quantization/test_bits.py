@@ -74,22 +74,8 @@ def assert_near(file, qat, x, bounds=SEVERAL, engine="xnnpack"):
 LAYERS = {
     "Conv2D": lambda layers: layers.Conv2D(6, 3, strides=2, padding="same"),
     "DepthwiseConv2D": lambda layers: layers.DepthwiseConv2D(3),
-    "Conv1D": lambda layers: layers.Conv1D(6, 3),
     "Dense": lambda layers: layers.Dense(7),
-    "TimeDistributed": lambda layers: layers.TimeDistributed(layers.Dense(7)),
 }
-
-
-@pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_is_within_a_step(name, package):
-    package.utils.set_random_seed(0)
-    shape = {"Conv1D": (9, 4), "Dense": (12,), "TimeDistributed": (5, 4)}.get(name, SHAPE)
-    model = package.Sequential([package.Input(shape), LAYERS[name](package.layers)])
-    x = np.random.default_rng(0).normal(size=(40, *shape)).astype("float32")
-    qat = calibrate(quantize_aware(model, bits=4), x)
-    file = to_tflite(qat, "int8")
-    assert file.integer_only and file.four_bit_weights == np.size(model.get_weights()[0])
-    assert_near(file, qat, x, ONE)
 
 
 RECURRENT = {

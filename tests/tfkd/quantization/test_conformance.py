@@ -5,6 +5,8 @@ kernels) is stated in LSB of the output, for every case: 1 where each operation 
 where the file rounds it, more where several integer kernels follow one another.
 """
 
+import importlib.util
+
 import keras
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from tiny_models import predicted
 from tfkd import quantize_aware, translate
 from tfkd.export import to_tflite
 from tfkd.model import graph
-from tfkd.quantization import table
+from tfkd.quantization import calibrate, describe, table
 from tfkd.translation import operations
 
 L = keras.layers
@@ -309,3 +311,33 @@ def test_layer(name, rng):
     lsb = np.abs(file.predict(x, engine="reference") - want).max() / file.outputs[0].scale
     assert lsb <= bound + 0.01
     assert np.abs(file.predict(x) - want).max() / file.outputs[0].scale <= bound + 1.01
+
+
+#: Cases with a kernel of their own that 4 bits reach, in every shape that a file gives it.
+IN_4_BITS = [
+    *("Conv2D", "Conv2D ReLU6", "Conv2D BN ReLU", "Conv2D groups", "Conv2D dilated"),
+    *("DepthwiseConv2D BN", "SeparableConv2D", "Conv1D causal BN ReLU", "DepthwiseConv1D"),
+    *("SeparableConv1D", "Dense swish", "Dense on a series", "TimeDistributed", "Embedding"),
+    *("BN stray, row", "Average", "Concatenate", "Dot", "squeeze and excite", "softmax"),
+    *("ConvNeXt's own layers", "slices and splits", "stacks", "cast bytes", "shared"),
+]
+
+
+@pytest.mark.parametrize("name", IN_4_BITS)
+def test_layer_in_4_bits(name, rng):
+    tf_keras.utils.set_random_seed(0)
+    shape, _, bound = CASES[name]
+    model = model_of(name)
+    model.set_weights([w + 0.1 * rng.normal(size=w.shape) ** 2 for w in model.get_weights()])
+    x = data(shape, rng)
+    qat = calibrate(quantize_aware(model, bits=4), x)
+    file = to_tflite(qat, "int8")
+    narrow = [layer.name for layer in describe(qat).layers if layer.detail.startswith("4 bits")]
+    kernels = [w.size for la in model.layers if la.name in narrow for w in la.get_weights()
+               if w.ndim > 1]  # fmt: skip
+    assert file.integer_only and file.four_bit_weights == sum(kernels) > 0
+    want = predicted(qat, x)
+    engines = ["xnnpack", "tflm"] if importlib.util.find_spec("tflite_micro") else ["xnnpack"]
+    for engine in engines:
+        got = file.predict(x[:32], engine=engine)
+        assert np.abs(got - want[:32]).max() / file.outputs[0].scale <= bound + 1.01
