@@ -75,11 +75,14 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
     missing = {layer: sizes for layer, sizes in layers.items() if not found[layer]}
     for layer, sizes in list(missing.items()):
         for weights, kind in unknown:
-            fits = id(weights) not in narrowed and math.prod(schema.shape_of(weights)) in sizes
+            fits = id(weights) not in narrowed and _size(weights) in sizes
             if fits and _narrow(weights, model, kind):
                 narrowed.add(id(weights))
                 missing.pop(layer, None)
                 break
+    # Equal layers are one in the file. What has its weights apart would be left in 8 bits.
+    left = {_size(weights) for _, weights, *_ in calls if id(weights) not in narrowed}
+    missing = {layer: sizes for layer, sizes in missing.items() if left & set(sizes)}
     if missing:
         raise ConversionError(
             f"No weights of {', '.join(map(repr, missing))} are in the file under that name, and "
@@ -107,13 +110,16 @@ def widened(file: TFLiteModel) -> bytes:
                 continue
             packed = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
             halves = np.stack([packed & 15, packed >> 4], 1).ravel().astype(np.int8)
-            size = int(np.prod(schema.shape_of(tensor)))
-            places = ((halves ^ 8) - 8)[:size].astype(np.int8)
+            places = ((halves ^ 8) - 8)[: _size(tensor)].astype(np.int8)
             writer.put_data(model, tensor, places.view(np.uint8))
             tensor.type = _INT8
     for code, name in zip(model.operatorCodes, schema.op_names(model), strict=True):
         code.version = _WIDE_VERSIONS.get(name, code.version)
     return writer.pack(model)
+
+
+def _size(tensor) -> int:
+    return math.prod(schema.shape_of(tensor))
 
 
 def _narrow(tensor, model, kind: str) -> bool:
@@ -126,8 +132,12 @@ def _narrow(tensor, model, kind: str) -> bool:
     weights = integers * (given.reshape(along) if len(given) > 1 else given)
     others = tuple(i for i in range(len(shape)) if along[i] == 1)
     # Kernels of dense layers have one scale.
-    most = np.abs(weights).max(None if kind == "FULLY_CONNECTED" else others, keepdims=True)
-    scales = np.where(most == 0, 1.0, most / _MOST)
+    shared = None if kind == "FULLY_CONNECTED" else others
+    most = np.abs(weights).max(shared, keepdims=True)
+    # The bias counts in these steps, also where there is nothing but the bias.
+    empty = given.reshape(along) if len(given) > 1 else given.reshape([1] * len(shape))
+    empty = empty.max(shared, keepdims=True) if shared is None else empty
+    scales = np.where(most == 0, empty, most / _MOST)
     places = weights / scales
     grid = np.rint(places)
     if np.abs(places - grid).max() > _OFF:

@@ -14,10 +14,11 @@ import numpy as np
 
 from tfkd.compression.settings import Target
 from tfkd.errors import InputError, argument
+from tfkd.export.conversion.recurrent import choice
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.model import graph
 from tfkd.output_kind import output_kinds
-from tfkd.quantization import aware
+from tfkd.quantization import aware, export_form, post_training
 from tfkd.quantization.representative_data import representative_samples
 from tfkd.tables import Printed, aligned
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Of the bytes that can be saved at all: sets of layers that differ by less count as equal.
 _RESOLUTION = 2000
 # Times that a set is chosen anew because its file came out larger than was reckoned.
-_TRIES = 4
+_TRIES = 8
 # Bytes of a scale and its zero point in a file.
 _SCALE_BYTES = 12
 
@@ -60,8 +61,9 @@ class BitsPlan(Printed):
     Attributes:
         layers: One `LayerBits` for each that can have 4 bits.
         file_bytes: Of the int8 file with these bits, converted and measured.
-        all_8: Of the file in which every layer has 8 bits.
-        all_4: Of that in which all of `layers` have 4: no choice is smaller.
+        all_8: Of the file in which every layer has 8 bits, recurrent layers in the form that they
+            take with 4.
+        all_4: Of that in which all of `layers` have 4.
         target: Bytes that were asked for.
         front: (bytes, loss) of every set of layers that no other one beats in both, the largest
             file first; as reckoned, the sum of what the layers save and lose.
@@ -162,25 +164,37 @@ def choose_bits(
             parts.setdefault(names[wrapper.layer.name], []).append(wrapper)
     if not parts:
         raise InputError(f"No layer of {model.name!r} can have weights of 4 bits.")
-    aware.calibrate(qat, data, batch_size)
+    arrays = representative_samples(qat, data, limit=500)
+    data = arrays if len(arrays) > 1 else arrays[0]  # an iterator is read once
+    post_training.calibrate(qat, data, batch_size)
 
-    def size(bits) -> int:
-        return _file_bytes(model, skip, bits, data, batch_size, micro)
+    form = _form(qat, micro)
+
+    def size(bits, recurrent=form) -> int:
+        made = post_training.calibrate(
+            aware.quantize_aware(model, skip=skip, bits=bits), data, batch_size
+        )
+        return to_tflite(made, "int8", data, recurrent=recurrent, micro=micro).size
 
     all_8, all_4 = size(8), size(4)
-    wanted = math.floor(share * all_8 if share < 1 else share)
-    if wanted < all_4:
+    # Without 4 bits, a recurrent layer may take another form, which can be smaller.
+    plain = all_8 if form == "auto" else size(8, "auto")
+    wanted = math.floor(share * plain if share < 1 else share)
+    if wanted < min(all_4, plain):
         raise InputError(
             f"{argument('target')} is {wanted:,} bytes, and with 4 bits in all layers that can "
-            f"have them the file takes {all_4:,}: ask for at least that, or prune first."
+            f"have them, or in none, the file takes {min(all_4, plain):,}: ask for at least that, "
+            "or prune first."
         )
-    losses = _losses(qat, parts, data, batch_size)
+    losses = _losses(qat, parts, arrays, batch_size)
     saved = {name: _saved(wrappers) for name, wrappers in parts.items()}
     # What a flatbuffer pads is not reckoned layer by layer, but on the whole.
     scale = (all_8 - all_4) / max(sum(saved.values()), 1)
     saved = {name: round(scale * value) for name, value in saved.items()}
     front = best_sets([saved[name] for name in parts], [losses[name] for name in parts])
-    chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, size)
+    chosen, measured = set(), plain
+    if plain > wanted:
+        chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, size)
     return BitsPlan(
         tuple(
             LayerBits(
@@ -218,22 +232,24 @@ def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
             break
         _, places = min(able, key=lambda one: one[0])
         chosen = {names[place] for place in places}
-        measured = size({name: 4 if name in chosen else 8 for name in names})
+        # In the form that it then takes: another one where the recurrent layers keep 8 bits.
+        measured = size({name: 4 if name in chosen else 8 for name in names}, "auto")
         if measured <= wanted:
             return chosen, measured
         needed += measured - wanted
     return set(names), all_4
 
 
-def _file_bytes(model, skip, bits, data, batch_size, micro) -> int:
-    """Return the bytes of the file with given bits."""
-    qat = aware.quantize_aware(model, skip=skip, bits=bits)
-    return to_tflite(aware.calibrate(qat, data, batch_size), "int8", data, micro=micro).size
+def _form(qat, micro: bool) -> str:
+    """Return the form of recurrence that the file takes if all layers that can have 4 bits."""
+    narrow = tuple(export_form.narrow_layers(qat))
+    plain = export_form.freeze(qat, ranges=False)
+    form, _ = choice.pick(plain, "int8", "auto", micro, narrow=narrow)
+    return form or "auto"
 
 
-def _losses(qat, parts: Mapping[str, list], data, batch_size) -> dict[str, float]:
+def _losses(qat, parts: Mapping[str, list], arrays, batch_size) -> dict[str, float]:
     """Return how far the outputs move when each layer alone is rounded to 4 bits."""
-    arrays = representative_samples(qat, data, limit=500)
     kinds = output_kinds(qat)
 
     def outputs():

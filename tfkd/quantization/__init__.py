@@ -1,7 +1,7 @@
 """Quantization-aware training through tensorflow-model-optimization.
 
-aware.py                 `quantize_aware`, `calibrate`, `describe`, `strip_quantization`
-post_training.py         4 bits without training: rounding chosen by each layer's output
+aware.py                 `quantize_aware`, `describe`, `strip_quantization`
+post_training.py         `calibrate`: ranges, and rounding by each layer's output, without training
 table.py                 THE table: how each layer class is rounded or rewritten
 registry.py              `register`: rules of the user's own
 rewriting.py             builds the model that is trained, a rule per call

@@ -2,10 +2,10 @@
 
 from . import aware as aware
 from . import table as table
-from .aware import calibrate as calibrate
 from .aware import describe as describe
 from .aware import quantize_aware as quantize_aware
 from .aware import strip_quantization as strip_quantization
+from .post_training import calibrate as calibrate
 from .registry import QuantizationRule as QuantizationRule
 from .registry import register as register
 from .report import LayerReport as LayerReport

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -113,74 +112,6 @@ def quantize_aware(
     order = [layer.name for _, layer in rewriter.source.layers]
     reports.keep(quantized, QuantizationReport(tuple(rewriter.report[name] for name in order)))
     return quantized
-
-
-def calibrate(
-    qat: tf_keras.Model,
-    data: Arrays,
-    batch_size: int = 64,
-    rounding: Literal["nearest", "gptq"] = "nearest",
-) -> tf_keras.Model:
-    """Set the ranges of a quantize-aware model from data, without training it.
-
-    Choose it for post-training int8 of what the converter would leave float (layer
-    normalization, ELU): `to_tflite(calibrate(quantize_aware(model), x), "int8")`; or to
-    start quantization-aware training with ranges of more than one batch.
-
-    Args:
-        qat: A model from `quantize_aware`; its ranges are set.
-        data: 100 to 500 examples, preprocessed as in training: arrays (examples, ...), a list or
-            dict of them for several inputs, or whatever else `to_tflite` takes as
-            `representative_data`, a `tf.data.Dataset` of batches for one, of which 500 examples
-            are drawn.
-        batch_size: Examples at a time, at least 1.
-        rounding: What is done with weights of 4 bits. `"nearest"` leaves them to be rounded.
-            `"gptq"` puts them on their grid so that the output of each layer is near the float
-            one's for these examples (Frantar et al. 2022, https://arxiv.org/abs/2210.17323) and
-            sets its bias for the same mean; for a file without training. Recurrent kernels are
-            left.
-
-    Returns:
-        `qat`.
-
-    Raises:
-        InputError: if `data` is empty or does not fit the inputs, or the model does not come
-            from `quantize_aware`.
-    """
-    from tfkd.quantization import quantizers
-    from tfkd.quantization.representative_data import representative_samples
-
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
-    if rounding not in ("nearest", "gptq"):
-        raise InputError(f"rounding must be 'nearest' or 'gptq', got {rounding!r}.")
-    rounders = [
-        layer
-        for layer in qat.layers
-        if isinstance(getattr(layer, "quantizer", None), quantizers.RangeRounding)
-    ]
-    if not rounders:
-        raise InputError("The model does not come from quantize_aware.")
-    whole = isinstance(data, (list, tuple, dict)) or hasattr(data, "__array__")
-    arrays = representative_samples(qat, data, limit=sys.maxsize if whole else 500)
-    for layer in rounders:
-        layer.quantizer_vars["seen"].assign(0.0)
-    probe = backends.tf_keras().Model(qat.inputs, [layer.input for layer in rounders])
-    low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
-    for start in range(0, len(arrays[0]), batch_size):
-        batch = [values[start : start + batch_size] for values in arrays]
-        seen = list(graph.leaves(probe(batch if len(batch) > 1 else batch[0], training=False)))
-        low = np.minimum(low, [np.min(values) for values in seen])
-        high = np.maximum(high, [np.max(values) for values in seen])
-    for layer, least, most in zip(rounders, low, high, strict=True):
-        layer.quantizer_vars["min_var"].assign(least)
-        layer.quantizer_vars["max_var"].assign(most)
-        layer.quantizer_vars["seen"].assign(1.0)
-    if rounding == "gptq":
-        from tfkd.quantization.post_training import round_by_output
-
-        round_by_output(qat, arrays, batch_size)
-    return qat
 
 
 def describe(qat: tf_keras.Model) -> QuantizationReport:

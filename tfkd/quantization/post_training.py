@@ -1,4 +1,4 @@
-"""4 bits without training: the rounding of each layer's weights is chosen by its output.
+"""`calibrate`: ranges without training, and the rounding that each layer's output asks for.
 
     examples ─► layer's inputs ─► which errors of its weights cancel ─► weights on the grid ─► next
 
@@ -10,14 +10,89 @@ the bias (Nagel et al. 2019, https://arxiv.org/abs/1906.04721).
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 import tensorflow as tf
 
+from tfkd.errors import InputError
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of
 
+if TYPE_CHECKING:
+    import tf_keras
+
+    from tfkd._typing import Arrays
+
 # Of the mean of the diagonal, what is added to it: GPTQ's own figure.
 _DAMPING = 0.01
+
+
+def calibrate(
+    qat: tf_keras.Model,
+    data: Arrays,
+    batch_size: int = 64,
+    rounding: Literal["nearest", "gptq"] = "nearest",
+) -> tf_keras.Model:
+    """Set the ranges of a quantize-aware model from data, without training it.
+
+    Choose it for post-training int8 of what the converter would leave float (layer
+    normalization, ELU): `to_tflite(calibrate(quantize_aware(model), x), "int8")`; or to
+    start quantization-aware training with ranges of more than one batch.
+
+    Args:
+        qat: A model from `quantize_aware`; its ranges are set.
+        data: 100 to 500 examples, preprocessed as in training: arrays (examples, ...), a list or
+            dict of them for several inputs, or whatever else `to_tflite` takes as
+            `representative_data`, a `tf.data.Dataset` of batches for one, of which 500 examples
+            are drawn.
+        batch_size: Examples at a time, at least 1.
+        rounding: What is done with weights of 4 bits. `"nearest"` leaves them to be rounded.
+            `"gptq"` puts them on their grid so that the output of each layer is near the float
+            one's for these examples (Frantar et al. 2022, https://arxiv.org/abs/2210.17323) and
+            sets its bias for the same mean; for a file without training. Recurrent kernels are
+            left.
+
+    Returns:
+        `qat`.
+
+    Raises:
+        InputError: if `data` is empty or does not fit the inputs, or the model does not come
+            from `quantize_aware`.
+    """
+    from tfkd.quantization import quantizers
+    from tfkd.quantization.representative_data import representative_samples
+
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}.")
+    if rounding not in ("nearest", "gptq"):
+        raise InputError(f"rounding must be 'nearest' or 'gptq', got {rounding!r}.")
+    rounders = [
+        layer
+        for layer in qat.layers
+        if isinstance(getattr(layer, "quantizer", None), quantizers.RangeRounding)
+    ]
+    if not rounders:
+        raise InputError("The model does not come from quantize_aware.")
+    whole = isinstance(data, (list, tuple, dict)) or hasattr(data, "__array__")
+    arrays = representative_samples(qat, data, limit=sys.maxsize if whole else 500)
+    for layer in rounders:
+        layer.quantizer_vars["seen"].assign(0.0)
+    probe = backends.tf_keras().Model(qat.inputs, [layer.input for layer in rounders])
+    low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
+    for start in range(0, len(arrays[0]), batch_size):
+        batch = [values[start : start + batch_size] for values in arrays]
+        seen = list(graph.leaves(probe(batch if len(batch) > 1 else batch[0], training=False)))
+        low = np.minimum(low, [np.min(values) for values in seen])
+        high = np.maximum(high, [np.max(values) for values in seen])
+    for layer, least, most in zip(rounders, low, high, strict=True):
+        layer.quantizer_vars["min_var"].assign(least)
+        layer.quantizer_vars["max_var"].assign(most)
+        layer.quantizer_vars["seen"].assign(1.0)
+    if rounding == "gptq":
+        round_by_output(qat, arrays, batch_size)
+    return qat
 
 
 def round_by_output(qat, arrays, batch_size: int) -> list[str]:
@@ -30,7 +105,7 @@ def round_by_output(qat, arrays, batch_size: int) -> list[str]:
 
     Returns:
         Names of the layers that were rounded so. Recurrent kernels, whose inputs are not seen
-        from outside, and clustered ones keep their weights.
+        from outside, and clustered and frozen ones keep their weights.
     """
     from tfkd.quantization import quantizers
 
@@ -40,6 +115,8 @@ def round_by_output(qat, arrays, batch_size: int) -> list[str]:
         if getattr(getattr(call.layer, "quantize_config", None), "bits", 8) < 8
         and kind_of(call.layer.layer) in _ROWS
         and call.layer.quantize_config.preserve != "clusters"  # equal weights stay equal
+        and call.layer.trainable
+        and call.layer.layer.trainable
     }
     wrappers = [call.layer for call in calls.values()]
     if not wrappers:
@@ -67,9 +144,13 @@ def _seen(qat, tensors, batches):
 def _means(qat, wrappers, batches) -> list[np.ndarray]:
     """Return the mean of each channel of what layers give out."""
     totals, counts = [0.0] * len(wrappers), [0] * len(wrappers)
-    outputs = [wrapper.get_output_at(0) for wrapper in wrappers]
-    for values in _seen(qat, outputs, batches):
-        for place, value in enumerate(values):
+    outputs = [
+        (place, wrapper.get_output_at(i))
+        for place, wrapper in enumerate(wrappers)
+        for i in range(len(wrapper._inbound_nodes))
+    ]
+    for values in _seen(qat, [tensor for _, tensor in outputs], batches):
+        for (place, _), value in zip(outputs, values, strict=True):
             rows = np.asarray(value, np.float64).reshape(-1, value.shape[-1])
             totals[place] = totals[place] + rows.sum(0)
             counts[place] += len(rows)
@@ -148,11 +229,14 @@ def _correct(source, wrapper, shift) -> None:
     if bias is not None:
         bias.assign_add(shift.astype(np.float32))
         return
-    (call,) = [call for call in source.calls if call.layer is wrapper][:1]
-    readers = source.consumers(call.outputs[0])
-    if len(readers) == 1 and kind_of(readers[0].layer) == "BatchNormalization":
-        mean = readers[0].layer.moving_mean
-        mean.assign_sub(shift.astype(np.float32))
+    calls = [call for call in source.calls if call.layer is wrapper]
+    readers = source.consumers(calls[0].outputs[0])
+    if len(calls) > 1 or len(readers) > 1 or not readers:
+        return
+    norm = readers[0].layer
+    alone = sum(call.layer is norm for call in source.calls) == 1
+    if kind_of(norm) == "BatchNormalization" and alone and norm.trainable:
+        norm.moving_mean.assign_sub(shift.astype(np.float32))
 
 
 # --- a layer as products of rows with a matrix ---------------------------------------------

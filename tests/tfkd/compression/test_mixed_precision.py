@@ -111,6 +111,19 @@ def test_wrong_arguments_are_refused(model, arguments, message):
         quantize_aware(model, bits="auto", **arguments)
 
 
+def test_a_smaller_form_without_4_bits_is_taken_and_an_iterator_read_once():
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((6, 4)), layers.LSTM(4, name="memory"), layers.Dense(2)])
+    x = np.random.default_rng(0).normal(size=(40, 6, 4)).astype("float32")
+    batches = (x[i : i + 4] for i in range(0, 40, 4))
+    plan = tfkd.choose_bits(model, batches, {"bytes": 5000}, micro=True)
+    # On a microcontroller the fused LSTM, which has no 4 bits, is smaller than the loop with them.
+    assert set(plan.bits.values()) == {8} and plan.file_bytes < plan.all_4
+    qat = calibrate(quantize_aware(model, bits=plan.bits), x)
+    assert to_tflite(qat, "int8", x, micro=True).size == plan.file_bytes
+
+
 def test_target_without_auto_is_refused(model):
     with pytest.raises(InputError, match="target and data are for .*bits='auto'"):
         quantize_aware(model, bits=4, target={"bytes": 0.9})

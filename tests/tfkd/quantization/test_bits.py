@@ -245,6 +245,49 @@ def test_bits_by_pattern_and_back():
         np.testing.assert_array_equal(got, want)
 
 
+def small(*layers, inputs=(5,)):
+    tf_keras.utils.set_random_seed(0)
+    model = tf_keras.Sequential([tf_keras.Input(inputs), *layers])
+    return model, np.random.default_rng(0).normal(size=(40, *inputs)).astype("float32")
+
+
+def test_a_bias_is_exact_where_all_weights_are_zero():
+    model, x = small(tf_keras.layers.Dense(3))
+    model.set_weights([np.zeros((5, 3)), np.array([0.1, -0.2, 0.3])])
+    qat = calibrate(quantize_aware(model, bits=4), x)
+    assert_near(to_tflite(qat, "int8"), qat, x, (0.01, 0.01))
+    model, x = small(tf_keras.layers.Conv2D(4, 3), inputs=SHAPE)
+    kernel, bias = model.get_weights()
+    kernel[..., 1] = 0
+    model.set_weights([kernel / 100, bias + np.array([0.5, -0.7, 0.3, 0.1])])
+    qat = calibrate(quantize_aware(model, bits=4), 100 * x)
+    assert_near(to_tflite(qat, "int8"), qat, 100 * x, ONE)
+
+
+def test_equal_weights_of_two_layers_are_packed_once():
+    inputs = tf_keras.Input((5,))
+    first, second = (tf_keras.layers.Dense(3, name=name) for name in "ab")
+    model = tf_keras.Model(inputs, [first(inputs), second(inputs)])
+    second.set_weights(first.get_weights())
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype("float32")
+    file = to_tflite(calibrate(quantize_aware(model, bits=4), x), "int8")
+    assert file.integer_only and file.four_bit_weights == 15
+
+
+@pytest.mark.parametrize(
+    ("activation", "between", "bits"),
+    [("linear", True, "8 bits"), ("linear", False, "8 bits"), ("relu", False, "4 bits")],
+)
+def test_dense_keeps_8_bits_where_a_norm_is_folded_into_it(activation, between, bits):
+    layers = tf_keras.layers
+    dense, last = layers.Dense(3, activation=activation, name="first"), layers.Dense(2)
+    passed = [layers.Activation("linear")] if between else []
+    model, x = small(dense, *passed, layers.BatchNormalization(), last)
+    qat = calibrate(quantize_aware(model, bits=4), x)
+    assert describe(qat).layers[0].detail.startswith(bits)
+    assert_near(to_tflite(qat, "int8"), qat, x)
+
+
 def test_dense_before_batch_normalization_keeps_8_bits():
     layers = tf_keras.layers
     stack = [layers.Dense(6, name="d"), layers.BatchNormalization(), layers.Dense(2, name="e")]

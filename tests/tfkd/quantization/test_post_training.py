@@ -6,7 +6,7 @@ import pytest
 import tf_keras
 from tiny_models import predicted
 
-from tfkd import quantize_aware
+from tfkd import quantize_aware, strip_quantization
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
 from tfkd.quantization import calibrate
@@ -109,6 +109,18 @@ def test_pruned_weights_stay_zero():
         w for w in qat.get_weights() if w.shape == kernel.shape and set(w.ravel()) != {0, 1}
     ]
     assert (rounded[kernel == 0] == 0).all() and (rounded != 0).sum() > 30
+
+
+def test_frozen_layers_keep_their_weights():
+    layers = tf_keras.layers
+    stack = [layers.Dense(6, name="frozen", trainable=False), layers.Dense(3, name="free")]
+    model = tf_keras.Sequential([tf_keras.Input((20,)), *stack])
+    x = moving(np.random.default_rng(1), 80, 20).astype("float32")
+    qat = calibrate(quantize_aware(model, bits=4), x, rounding="gptq")
+    back = strip_quantization(qat, model)
+    for name, same in (("frozen", True), ("free", False)):
+        weights = [one.get_layer(name).get_weights()[0] for one in (model, back)]
+        assert np.array_equal(*weights) is same
 
 
 def test_unknown_rounding_is_refused():

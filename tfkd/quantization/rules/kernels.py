@@ -19,8 +19,7 @@ def kernel(attribute, channels, narrow=None):
         check_channels_last(layer)
         has_kernel = narrow is not None
         if has_kernel and not narrow:
-            # Batch normalization is folded into the weights, and would take them off one scale.
-            has_kernel = not _is_normalized(net)
+            has_kernel = not _is_folded(net, layer.activation)
         bits = net.bits_of_weights(has_kernel)
         axes = channels if bits == 8 else narrow
         wrapped = net.weighted(
@@ -33,10 +32,27 @@ def kernel(attribute, channels, narrow=None):
     return apply
 
 
-def _is_normalized(net) -> bool:
-    """Tell whether batch normalization reads what the current call makes."""
-    readers = net.source.consumers(net.call.outputs[0])
-    return any(call.kind == "BatchNormalization" for call in readers)
+def _is_folded(net, activation) -> bool:
+    """Tell whether batch normalization is folded into the weights of the current call.
+
+    It scales channels, and so takes weights off a scale that they share.
+    """
+    if _name_of(activation) != "linear":
+        return False
+
+    def reads(tensor) -> bool:
+        return any(
+            call.kind == "BatchNormalization"
+            or (_name_of(getattr(call.layer, "activation", None)) == "linear"
+                and call.kind == "Activation" and reads(call.outputs[0]))
+            for call in net.source.consumers(tensor)
+        )  # fmt: skip
+
+    return reads(net.call.outputs[0])
+
+
+def _name_of(function) -> str | None:
+    return getattr(function, "__name__", None)
 
 
 def separable(net, layer, x):
@@ -141,7 +157,7 @@ def time_distributed(net, layer, x):
         net.keep_weights([made.name], lambda weights: weights)
         return made
 
-    bits = net.bits_of_weights(not _is_normalized(net))
+    bits = net.bits_of_weights(not _is_folded(net, inner.activation))
     axes = (1,) if bits == 8 else ()
     wrapped = net.weighted(dense, [("kernel", axes, None)], bits=bits)
     scales = "channel" if axes else "tensor"
