@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tfkd import translation
-from tfkd.errors import InputError, UnsupportedError, argument, raise_all
+from tfkd.errors import InputError, argument, raise_all
 from tfkd.model import backends, graph, reports
 from tfkd.model.layer_kinds import QUANTIZING, kind_of
 from tfkd.quantization import registry
@@ -190,42 +190,6 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     return stripped
 
 
-def _frozen_from_outside(model) -> list:
-    """Return the layers that would train, were they not in a nested model that is frozen.
-
-    So it is in tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
-
-    Raises:
-        UnsupportedError: for what `layer.trainable` can't express: single weights that are frozen,
-            or statistics of batch normalization that move in a frozen model.
-    """
-    layers = [pair for pair in graph.walk(model).layers if hasattr(pair[1], "_flatten_layers")]
-    found, problems = [], []
-    if backends.flavour(model) == "keras":
-        for path, layer in layers:
-            odd = [
-                weight.name
-                for one in layer._flatten_layers()
-                for weight in one._trainable_variables
-                if weight.trainable != one.trainable
-            ]
-            if odd:
-                problems.append(f"layer {path!r} has trainable={layer.trainable}, but not {odd}")
-    else:
-        trained = {id(weight) for layer in model.layers for weight in layer.trainable_weights}
-        for path, layer in layers:
-            own = layer.trainable_weights
-            if own and trained.isdisjoint(map(id, own)):
-                found.append(layer)
-                if kind_of(layer) == "BatchNormalization":
-                    problems.append(
-                        f"layer {path!r} is in a frozen model, and still learns its "
-                        "moving statistics"
-                    )
-    raise_all(problems, UnsupportedError, fix="Set layer.trainable of these layers themselves.")
-    return found
-
-
 def _is_wrapper(layer) -> bool:
     return kind_of(layer) in QUANTIZING
 
@@ -310,10 +274,7 @@ def _rewriter(model, skip, per_layer, preserve, everything=False, bits=8):
 
     translated, names_of = translation.counterparts(model, float32=True)
     source = graph.walk(translated)
-    frozen = {names_of[id(layer)] for layer in _frozen_from_outside(model)}
-    for _, layer in source.layers:
-        if layer.name in frozen:
-            layer.trainable = False
+    translation.check_frozen(model)
     names = translation.aliases(model, source, names_of)
     skipped = graph.matching(names, skip, "skip")
     configs = {}

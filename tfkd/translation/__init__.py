@@ -8,9 +8,11 @@
 - `operations`: `keras.ops` and TensorFlow functions in one vocabulary.
 - `standard`: operations as standard layers.
 - `registry`: custom classes.
+- `frozen`: what does not train because of the model around it.
 """
 
 from tfkd.translation.activations import custom_objects as custom_objects
+from tfkd.translation.frozen import check_frozen as check_frozen
 from tfkd.translation.model import aliases as aliases
 from tfkd.translation.model import counterparts as counterparts
 from tfkd.translation.model import other_precision as other_precision

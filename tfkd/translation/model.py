@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends, graph
 from tfkd.translation import layers, operations, standard
+from tfkd.translation.frozen import frozen_from_outside
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel
@@ -62,7 +63,7 @@ def translate(model: AnyModel, to: Literal["keras", "tf_keras"] = "tf_keras") ->
         raise InputError(f"to must be 'tf_keras' or 'keras', got {to!r}.")
     source = graph.walk(model)
     _check_inputs(model)
-    return _Translator(source, to).model()
+    return _copied(model, _Translator(source, to))
 
 
 def counterparts(model, to: str = "tf_keras", float32: bool = False):
@@ -77,8 +78,17 @@ def counterparts(model, to: str = "tf_keras", float32: bool = False):
         The translated model, and the name there of each layer by `id` of the layer here.
     """
     translator = _Translator(graph.walk(model), to, float32)
-    translated = translator.model()
+    translated = _copied(model, translator)
     return translated, {key: layer.name for key, layer in translator.layers.items()}
+
+
+def _copied(model, translator):
+    """Return the translated model, in which nothing trains that a nested model keeps frozen."""
+    translated = translator.model()
+    for layer in frozen_from_outside(model):
+        if id(layer) in translator.layers:
+            translator.layers[id(layer)].trainable = False
+    return translated
 
 
 def other_precision(model) -> str | None:
@@ -156,7 +166,7 @@ class _Translator:
 
     def _inner(self, model, to: str):
         """Translate a model inside a wrapper."""
-        return _Translator(graph.walk(model), to, self.float32).model()
+        return _copied(model, _Translator(graph.walk(model), to, self.float32))
 
     def _replay(self, steps: list[Callable]):
         remaining = iter(steps)

@@ -38,6 +38,7 @@ def wrapped(model, skip, rule):
         warnings.warn(other, stacklevel=3)
     translated, names_of = translation.counterparts(model, float32=True)
     source = graph.walk(translated)
+    translation.check_frozen(model)
     skipped = graph.matching(translation.aliases(model, source, names_of), skip, "skip")
     calls = Counter(id(call.layer) for call in source.calls)
     made, whole, problems = {}, {}, []

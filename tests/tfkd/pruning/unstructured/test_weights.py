@@ -476,6 +476,30 @@ def test_frozen_layers_are_not_pruned(package):
         prune_weights(model, schedule="constant")
 
 
+def test_what_a_frozen_model_holds_does_not_train(rng):
+    """In tf_keras a layer that is trainable again in a nested model that is not stays as it is."""
+    layers = tf_keras.layers
+    stack = [layers.Dense(6, name="a"), layers.Dense(5, name="b")]
+    inner = tf_keras.Sequential([tf_keras.Input((4,)), *stack], name="inner")
+    head = layers.Dense(2, name="head")
+    model = tf_keras.Sequential([tf_keras.Input((4,)), inner, head])
+    inner.trainable = False
+    inner.get_layer("b").trainable = True
+    assert [weight.name for weight in model.trainable_weights] == ["head/kernel:0", "head/bias:0"]
+    back = tfkd.translate(tfkd.translate(model), to="keras")
+    assert len(back.trainable_weights) == 2
+    for wrap, strip, amount in (
+        (prune_weights, strip_pruning, {"schedule": "constant"}),
+        (cluster_weights, strip_clustering, {"clusters": 4}),
+    ):
+        wrapped = wrap(model, **amount)
+        wrapped.compile("sgd", "mse", run_eagerly=True)
+        wrapped.fit(rng.normal(size=(32, 4)), rng.normal(size=(32, 2)), verbose=0)
+        after = kernels(strip(wrapped, model))
+        for name, kernel in kernels(model).items():
+            assert np.array_equal(after[name], kernel) == ("head" not in name)
+
+
 def test_clusters_keep_the_zeros_of_pruning_up_to_the_int8_file(package, tmp_path, rng):
     layers = package.layers
     model = package.Sequential([package.Input((2, 16)), layers.SimpleRNN(16, name="r")])
