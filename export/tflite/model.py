@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfkd import hashing
-from tfkd.errors import InputError, UnsupportedError, WorkerError
+from tfkd.errors import InputError, UnsupportedError, WorkerError, argument
 from tfkd.escaping import in_lines
 from tfkd.export.runtime import interpreter, worker
 from tfkd.export.runtime.interpreter import ENGINES, call_interpreter, open_interpreter
@@ -338,7 +338,7 @@ class TFLiteModel(Printed):
                 if narrow and names[op.opcodeIndex] == "DEPTHWISE_CONV_2D":
                     raise UnsupportedError(
                         "LiteRT's reference kernels have no DEPTHWISE_CONV_2D with weights of 4 "
-                        "bits: take engine='xnnpack' or 'tflm'."
+                        f"bits: take {argument('engine', 'xnnpack')} or 'tflm'."
                     )
 
     def _check_outputs(self, examples):

@@ -245,8 +245,8 @@ def _chosen_bits(model, data, target, skip) -> dict[str, int]:
 
     if data is None or target is None:
         raise InputError(
-            f"{argument('bits', 'auto')} needs target=tfkd.Target(bytes=...) and data=, examples "
-            "on which layers are tried."
+            f"{argument('bits', 'auto')} needs {argument('target')} with the bytes of the file and "
+            f"{argument('data')}, examples on which layers are tried."
         )
     return choose_bits(model, data, target, skip=skip).bits
 
