@@ -45,7 +45,7 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
     if not layers:
         return False
     names, scopes = schema.op_names(model), {name: name for name in layers}
-    found: dict[str, set[int]] = {layer: set() for layer in layers}
+    found: set[str] = set()
     narrowed: set[int] = set()
     unknown = []
     calls = [
@@ -63,7 +63,7 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
                 unknown.append((weights, kind))
         if layer is None:
             continue
-        found[layer].add(id(weights))
+        found.add(layer)
         if id(weights) not in narrowed:
             narrowed.add(id(weights))
             if not _narrow(weights, model, kind):
@@ -72,7 +72,7 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
                     "was folded into them. Leave the layer out of "
                     f"{argument('bits', of='quantize_aware')}."
                 )
-    missing = {layer: sizes for layer, sizes in layers.items() if not found[layer]}
+    missing = {layer: sizes for layer, sizes in layers.items() if layer not in found}
     for layer, sizes in list(missing.items()):
         for weights, kind in unknown:
             fits = id(weights) not in narrowed and _size(weights) in sizes

@@ -79,11 +79,12 @@ def calibrate(
     arrays = representative_samples(qat, data, limit=sys.maxsize if whole else 500)
     for layer in rounders:
         layer.quantizer_vars["seen"].assign(0.0)
-    probe = backends.tf_keras().Model(qat.inputs, [layer.input for layer in rounders])
+    batches = [
+        [values[start : start + batch_size] for values in arrays]
+        for start in range(0, len(arrays[0]), batch_size)
+    ]
     low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
-    for start in range(0, len(arrays[0]), batch_size):
-        batch = [values[start : start + batch_size] for values in arrays]
-        seen = list(graph.leaves(probe(batch if len(batch) > 1 else batch[0], training=False)))
+    for seen in _seen(qat, [layer.input for layer in rounders], batches):
         low = np.minimum(low, [np.min(values) for values in seen])
         high = np.maximum(high, [np.max(values) for values in seen])
     for layer, least, most in zip(rounders, low, high, strict=True):
@@ -91,17 +92,16 @@ def calibrate(
         layer.quantizer_vars["max_var"].assign(most)
         layer.quantizer_vars["seen"].assign(1.0)
     if rounding == "gptq":
-        round_by_output(qat, arrays, batch_size)
+        round_by_output(qat, batches)
     return qat
 
 
-def round_by_output(qat, arrays, batch_size: int) -> list[str]:
+def round_by_output(qat, batches) -> list[str]:
     """Put the weights of fewer than 8 bits on their grid.
 
     Args:
         qat: A model of `quantize_aware` whose ranges are known; its weights and biases are set.
-        arrays: Examples, an array for each input.
-        batch_size: Examples at a time.
+        batches: Of examples, an array for each input.
 
     Returns:
         Names of the layers that were rounded so. Recurrent kernels, whose inputs are not seen
@@ -121,10 +121,6 @@ def round_by_output(qat, arrays, batch_size: int) -> list[str]:
     wrappers = [call.layer for call in calls.values()]
     if not wrappers:
         return []
-    batches = [
-        [values[start : start + batch_size] for values in arrays]
-        for start in range(0, len(arrays[0]), batch_size)
-    ]
     with quantizers.unrounded(qat):
         wanted = _means(qat, wrappers, batches)
     for wrapper, want in zip(wrappers, wanted, strict=True):
