@@ -13,7 +13,6 @@ from tfkd.export.micro import evaluation as micro_runtime
 from tfkd.export.runtime import interpreter
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models
-from tfkd.quantization import export_form
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, Format, PathLike
@@ -72,8 +71,8 @@ def recurrent_forms(
     """
     if isinstance(model, (str, os.PathLike)):
         model = models.load_model(model)
-    narrow = export_form.narrow_layers(model)
-    picked, _ = choice.pick(model, format, "auto", options.get("micro", False), narrow=narrow)
+    micro, calibrated = options.get("micro", False), representative_data is not None
+    picked = choice.automatic(model, format, micro, calibrated)
     if picked is None:
         return []
     rows, files = [], {}

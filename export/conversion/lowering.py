@@ -132,13 +132,9 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
     """
     request = plan.request
     form, note = choice.pick(
-        *(working.model, request.format, request.recurrent, request.micro, plan.twin, narrow)
+        *(working.model, request.format, request.recurrent, request.micro, plan.twin, narrow),
+        left_float=learned,
     )
-    if learned and form == "fused" and request.recurrent == "auto":
-        # Left float; its kernel's state would be given a scale, as if it were not.
-        form = "unrolled"
-        auto, skip = argument("recurrent", "auto"), argument("skip")
-        note = f"{auto} chose the unrolled form for the layers that {skip} leaves in float"
     if form is not None and request.batch is None and form != "step":
         raise UnsupportedError(
             f"The model {plan.name!r} has recurrent layers, which need a fixed batch: give "

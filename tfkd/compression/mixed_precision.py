@@ -18,7 +18,7 @@ from tfkd.export.conversion.recurrent import choice
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.model import graph
 from tfkd.output_kind import output_kinds
-from tfkd.quantization import aware, export_form, post_training
+from tfkd.quantization import aware, post_training
 from tfkd.quantization.representative_data import representative_samples
 from tfkd.tables import Printed, aligned
 
@@ -168,7 +168,7 @@ def choose_bits(
     data = arrays if len(arrays) > 1 else arrays[0]  # an iterator is read once
     post_training.calibrate(qat, data, batch_size)
 
-    form = _form(qat, micro)
+    form = choice.automatic(qat, "int8", micro) or "auto"
 
     def size(bits, recurrent=form) -> int:
         made = post_training.calibrate(
@@ -238,14 +238,6 @@ def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
             return chosen, measured
         needed += measured - wanted
     return set(names), all_4
-
-
-def _form(qat, micro: bool) -> str:
-    """Return the form of recurrence that the file takes if all layers that can have 4 bits."""
-    narrow = tuple(export_form.narrow_layers(qat))
-    plain = export_form.freeze(qat, ranges=False)
-    form, _ = choice.pick(plain, "int8", "auto", micro, narrow=narrow)
-    return form or "auto"
 
 
 def _losses(qat, parts: Mapping[str, list], arrays, batch_size) -> dict[str, float]:

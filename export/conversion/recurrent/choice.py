@@ -9,6 +9,7 @@ from tfkd.export.conversion.formats import INTEGER
 from tfkd.export.conversion.recurrent import forms, step
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
+from tfkd.quantization import export_form
 
 #: The forms that recurrent layers can take in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
@@ -132,11 +133,13 @@ def pick(
     micro: bool,
     twin: bool = False,
     narrow: Sequence[str] = (),
+    left_float: bool = False,
 ):
     """Choose the form of recurrence, see `choose`; return it and a note.
 
     In integers: on a microcontroller the smallest; elsewhere, where XNNPACK has no kernel for the
-    fused LSTM, steps that are written out, or a loop if they are many.
+    fused LSTM, steps that are written out, or a loop if they are many. Among learned ranges, what
+    is `left_float` is written out: its kernel's state would be given a scale, as if it were not.
     """
     form, takes = choose(model, format, wanted, narrow)
     if not takes:
@@ -144,12 +147,32 @@ def pick(
     costs = ""
     if format in INTEGER and not twin:
         form, takes, costs = _pick_integer(model, format, takes, micro)
+    if left_float and form == "fused":
+        auto, skip = argument("recurrent", "auto"), argument("skip")
+        return "unrolled", f"{auto} chose the unrolled form for the layers that {skip} leaves float"
     told = "; ".join(f"{name} for {', '.join(layers)}" for name, layers in takes.items())
     return (
         form,
         f"{argument('recurrent', 'auto')} chose {told}; {costs}recurrent_forms() in Python "
         "shows what the others cost",
     )
+
+
+def automatic(model, format: str, micro: bool = False, calibrated: bool = False) -> str | None:
+    """Return the form that `recurrent="auto"` takes, `None` without recurrent layers.
+
+    Args:
+        model: A built Keras 3 or tf_keras model, quantize-aware or not.
+        format: Of the file.
+        micro: Whether it is for a microcontroller.
+        calibrated: Whether representative data is given.
+    """
+    narrow, left_float = (), False
+    if export_form.is_ours(model):
+        narrow = tuple(export_form.narrow_layers(model))
+        left_float = format in INTEGER and not calibrated and bool(export_form.float_layers(model))
+        model = export_form.freeze(model, ranges=False)
+    return pick(model, format, "auto", micro, narrow=narrow, left_float=left_float)[0]
 
 
 def _pick_integer(model, format, takes, micro):

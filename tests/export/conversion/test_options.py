@@ -20,6 +20,7 @@ from tfkd.export.conversion.form_costs import recurrent_forms
 from tfkd.export.conversion.plan import needs_data
 from tfkd.export.tflite import schema
 from tfkd.loading import signatures
+from tfkd.quantization import calibrate
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,17 @@ def test_what_each_form_costs(gru):
     assert forms["loop"].latency_us > 0 and forms["fused"].latency_us is None
     (note,) = to_tflite(model, "int8", x).notes
     assert "chose unrolled for gru" in note and "times as long" in note
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_what_each_form_of_a_quantize_aware_model_costs(gru, bits):
+    model, x = gru
+    qat = quantize_aware(model, bits=bits)
+    calibrate(qat, x)
+    forms = {form.form: form for form in recurrent_forms(qat, "int8", x)}
+    assert [form.form for form in forms.values() if form.picked] == ["unrolled"]
+    assert forms["loop"].bytes < forms["unrolled"].bytes / 1.4
+    assert forms["unrolled"].bytes == to_tflite(qat, "int8", x).size
 
 
 def test_a_mask_is_carried_or_refused():
