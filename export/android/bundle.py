@@ -85,6 +85,7 @@ class AndroidModel:
         sha256: Of its bytes.
         ops: Operators and how often each occurs.
         integer_only: Whether no tensor of it is floating-point.
+        holds: What its numbers are, in words.
         prefers_gpu: Whether its Kotlin files try the GPU unless told otherwise.
         metrics: What it scored with XNNPACK; empty without labels.
         kotlin: The Kotlin files for it.
@@ -96,6 +97,7 @@ class AndroidModel:
     sha256: str
     ops: dict[str, int]
     integer_only: bool
+    holds: str
     prefers_gpu: bool
     metrics: dict[str, float]
     kotlin: tuple[str, ...]
@@ -134,7 +136,7 @@ class AndroidBundle(Printed):
             labels = [len(one["labels"]) for one in model.metadata["outputs"] if one["labels"]]
             facts = [
                 f"{model.bytes:,} bytes",
-                "integers only" if model.integer_only else "floating point",
+                model.holds,
                 *(f"{name} {value:.4g}" for name, value in _shown(model.metrics).items()),
                 *(f"{count} labels" for count in labels),
                 "GPU first" if model.prefers_gpu else "CPU",
@@ -229,6 +231,7 @@ def android_bundle(
                 sha256=made.digest,
                 ops=made.ops,
                 integer_only=made.integer_only,
+                holds=_holds(made),
                 prefers_gpu=kotlin.gpu,
                 metrics={} if y is None else _scores(made, data[format], y),
                 kotlin=tuple(sources),
@@ -453,14 +456,7 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
         "gradle": {**GRADLE, "interpreter": interpreter},
         "examples": examples,
         "metrics": list(_shown(entries[0].metrics)),
-        "models": [
-            {
-                **vars(entry),
-                "holds": _holds(one.model),
-                "operators": _operators(entry.ops),
-            }
-            for one, entry in zip(shown, entries, strict=True)
-        ],
+        "models": [{**vars(entry), "operators": _operators(entry.ops)} for entry in entries],
         "label_files": list(label_files_of(first.labels).values()),
         "compiled": [f"{one.compiled}.kt" for one in shown if one.compiled],
         "interpreters": [f"{one.interpreter}.kt" for one in shown],

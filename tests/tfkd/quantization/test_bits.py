@@ -12,8 +12,9 @@ from tiny_models import predicted
 import tfkd
 from tfkd import quantize_aware, strip_quantization
 from tfkd.errors import InputError, TfkdError, UnsupportedError
-from tfkd.export import TFLiteModel, profile, to_tflite, verify
+from tfkd.export import TFLiteModel, android_bundle, profile, to_tflite, verify
 from tfkd.export.conversion.narrowing import widened
+from tfkd.export.report.report import ModelEntry, Report, write_report
 from tfkd.export.tflite import schema
 from tfkd.quantization import calibrate, describe
 
@@ -195,6 +196,20 @@ def test_a_microcontroller_runs_it():
     _, qat, x = made(tf_keras, bits=4)
     file = to_tflite(qat, "int8", micro=True)
     assert_near(file, qat, x[:8], engine="tflm")
+
+
+def test_bundles_and_reports_say_so(tmp_path):
+    _, qat, x = made(tf_keras, bits=4)
+    file = to_tflite(qat, "int8")
+    bundle = android_bundle(file, tmp_path / "android", "net", x=x[:4])
+    readme = (bundle.folder / "README.md").read_text()
+    assert all("integers, weights of 4 bits" in text for text in (bundle.describe(), readme))
+    entry = ModelEntry.of_file("student", "int8", file, verify(file, qat, x))
+    report = Report("classification", {}, (entry,))
+    page = write_report(report, tmp_path)[1].read_text()
+    for text in (str(report), page):
+        assert "in 4 bits" in text and f"{file.four_bit_weights:,}" in text
+    assert f"integers only · {file.four_bit_weights:,} weights of 4 bits" in page
 
 
 def test_the_graph_rounds_to_the_grid_of_the_file():
