@@ -16,9 +16,8 @@ from tfkd.compression.settings import Target
 from tfkd.errors import InputError, argument
 from tfkd.export.conversion.recurrent import choice
 from tfkd.export.conversion.to_tflite import to_tflite
-from tfkd.model import graph
 from tfkd.output_kind import output_kinds
-from tfkd.quantization import aware, post_training
+from tfkd.quantization import aware, export_form, post_training
 from tfkd.quantization.representative_data import representative_samples
 from tfkd.tables import Printed, aligned
 
@@ -155,15 +154,7 @@ def choose_bits(
         UnsupportedError: as `quantize_aware`.
     """
     share = _bytes_of(target)
-    rewriter, _ = aware._rewriter(model, skip, None, None, bits=4)
-    qat = rewriter.run()
-    names = {inner: name for name, origin in rewriter.origins.items() for inner in origin.layers}
-    parts: dict[str, list] = {}
-    for wrapper in qat.layers:
-        if getattr(getattr(wrapper, "quantize_config", None), "bits", 8) == 4:
-            parts.setdefault(names[wrapper.layer.name], []).append(wrapper)
-    if not parts:
-        raise InputError(f"No layer of {model.name!r} can have weights of 4 bits.")
+    qat, parts = _narrowed(model, skip)
     arrays = representative_samples(qat, data, limit=500)
     data = arrays if len(arrays) > 1 else arrays[0]  # an iterator is read once
     post_training.calibrate(qat, data, batch_size)
@@ -182,8 +173,8 @@ def choose_bits(
     wanted = math.floor(share * plain if share < 1 else share)
     if wanted < min(all_4, plain):
         raise InputError(
-            f"{argument('target')} is {wanted:,} bytes, and with 4 bits in all layers that can "
-            f"have them, or in none, the file takes {min(all_4, plain):,}: ask for at least that, "
+            f"{argument('target')} is {wanted:,} bytes. With 4 bits in all layers that can have "
+            f"them the file takes {all_4:,}, with 8 bits {plain:,}: ask for at least the smaller, "
             "or prune first."
         )
     losses = _losses(qat, parts, arrays, batch_size)
@@ -212,6 +203,19 @@ def choose_bits(
         wanted,
         tuple((all_8 - bytes_saved, loss) for bytes_saved, loss, _ in front),
     )
+
+
+def _narrowed(model, skip) -> tuple[Any, dict[str, list]]:
+    """Return the model with 4 bits in all layers that can have them, and their wrappers by name."""
+    rewriter, _ = aware.rewriter_of(model, skip, None, None, bits=4)
+    qat = rewriter.run()
+    names = {inner: name for name, origin in rewriter.origins.items() for inner in origin.layers}
+    parts: dict[str, list] = {}
+    for wrapper in export_form.narrow_wrappers(qat):
+        parts.setdefault(names[wrapper.layer.name], []).append(wrapper)
+    if not parts:
+        raise InputError(f"No layer of {model.name!r} can have weights of 4 bits.")
+    return qat, parts
 
 
 def _bytes_of(target) -> float:
@@ -244,13 +248,11 @@ def _losses(qat, parts: Mapping[str, list], arrays, batch_size) -> dict[str, flo
     """Return how far the outputs move when each layer alone is rounded to 4 bits."""
     kinds = output_kinds(qat)
 
+    batches = post_training.in_batches(arrays, batch_size)
+
     def outputs():
-        found = []
-        for start in range(0, len(arrays[0]), batch_size):
-            batch = [values[start : start + batch_size] for values in arrays]
-            made = qat(batch if len(batch) > 1 else batch[0], training=False)
-            found.append([np.asarray(leaf, np.float64) for leaf in graph.leaves(made)])
-        return [np.concatenate(values) for values in zip(*found, strict=True)]
+        made = post_training.seen(qat, qat.outputs, batches)
+        return [np.concatenate(values).astype(np.float64) for values in zip(*made, strict=True)]
 
     quantizers = {
         name: [quantizer for one in wrappers for _, quantizer, _ in one._weight_vars]

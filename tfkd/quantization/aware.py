@@ -89,7 +89,7 @@ def quantize_aware(
     elif target is not None or data is not None:
         raise InputError(f"target and data are for {argument('bits', 'auto')} alone.")
     other = translation.other_precision(model)
-    rewriter, _ = _rewriter(model, skip, per_layer, preserve, bits=bits)
+    rewriter, _ = rewriter_of(model, skip, per_layer, preserve, bits=bits)
     if other:
         warnings.warn(other, stacklevel=2)
     quantized = rewriter.run()
@@ -150,7 +150,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """
     from tfkd.quantization import quantizers
 
-    rewriter, names = _rewriter(model, (), None, None, everything=True)
+    rewriter, names = rewriter_of(model, (), None, None, everything=True)
     rewriter.run()
     held, floats = {}, {}
     for layer in qat.layers:
@@ -268,7 +268,7 @@ def _bits_by_name(names, bits) -> dict[str, int]:
     }
 
 
-def _rewriter(model, skip, per_layer, preserve, everything=False, bits=8):
+def rewriter_of(model, skip, per_layer, preserve, everything=False, bits=8):
     """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers."""
     from tfkd.quantization import quantizers
 

@@ -21,6 +21,15 @@ from tfkd.translation import operations
 _PLACES = ("argmax", "argmin")
 
 
+def narrow_wrappers(model) -> list:
+    """Return the layers of a quantize-aware model whose weights have fewer than 8 bits."""
+    return [
+        layer
+        for layer in model.layers
+        if getattr(getattr(layer, "quantize_config", None), "bits", 8) < 8
+    ]
+
+
 def narrow_layers(model) -> dict[str, tuple[int, ...]]:
     """Return the layers whose weights have fewer than 8 bits.
 
@@ -28,13 +37,12 @@ def narrow_layers(model) -> dict[str, tuple[int, ...]]:
         Name → how many weights each tensor has that they become in a file.
     """
     found = {}
-    for layer in model.layers:
-        if getattr(getattr(layer, "quantize_config", None), "bits", 8) < 8:
-            sizes: list[int] = []
-            for weight, quantizer, _ in layer._weight_vars:
-                rows = math.prod(weight.shape[:-1])
-                sizes += [rows * n for n in quantizer.columns or (weight.shape[-1],)]
-            found[layer.name] = tuple(sizes)
+    for layer in narrow_wrappers(model):
+        sizes: list[int] = []
+        for weight, quantizer, _ in layer._weight_vars:
+            rows = math.prod(weight.shape[:-1])
+            sizes += [rows * n for n in quantizer.columns or (weight.shape[-1],)]
+        found[layer.name] = tuple(sizes)
     return found
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tfkd.errors import InputError
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of
+from tfkd.quantization import export_form
 
 if TYPE_CHECKING:
     import tf_keras
@@ -79,14 +80,11 @@ def calibrate(
     arrays = representative_samples(qat, data, limit=sys.maxsize if whole else 500)
     for layer in rounders:
         layer.quantizer_vars["seen"].assign(0.0)
-    batches = [
-        [values[start : start + batch_size] for values in arrays]
-        for start in range(0, len(arrays[0]), batch_size)
-    ]
+    batches = in_batches(arrays, batch_size)
     low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
-    for seen in _seen(qat, [layer.input for layer in rounders], batches):
-        low = np.minimum(low, [np.min(values) for values in seen])
-        high = np.maximum(high, [np.max(values) for values in seen])
+    for values in seen(qat, [layer.input for layer in rounders], batches):
+        low = np.minimum(low, [np.min(value) for value in values])
+        high = np.maximum(high, [np.max(value) for value in values])
     for layer, least, most in zip(rounders, low, high, strict=True):
         layer.quantizer_vars["min_var"].assign(least)
         layer.quantizer_vars["max_var"].assign(most)
@@ -109,16 +107,14 @@ def round_by_output(qat, batches) -> list[str]:
     """
     from tfkd.quantization import quantizers
 
-    calls = {
-        id(call.layer): call
-        for call in graph.walk(qat).calls
-        if getattr(getattr(call.layer, "quantize_config", None), "bits", 8) < 8
-        and kind_of(call.layer.layer) in _ROWS
-        and call.layer.quantize_config.preserve != "clusters"  # equal weights stay equal
-        and call.layer.trainable
-        and call.layer.layer.trainable
-    }
-    wrappers = [call.layer for call in calls.values()]
+    wrappers = [
+        wrapper
+        for wrapper in export_form.narrow_wrappers(qat)
+        if kind_of(wrapper.layer) in _ROWS
+        and wrapper.quantize_config.preserve != "clusters"  # equal weights stay equal
+        and wrapper.trainable
+        and wrapper.layer.trainable
+    ]
     if not wrappers:
         return []
     with quantizers.unrounded(qat):
@@ -130,7 +126,15 @@ def round_by_output(qat, batches) -> list[str]:
     return [wrapper.name for wrapper in wrappers]
 
 
-def _seen(qat, tensors, batches):
+def in_batches(arrays, batch_size: int) -> list[list[np.ndarray]]:
+    """Return the batches of examples, an array for each input of a model."""
+    return [
+        [values[start : start + batch_size] for values in arrays]
+        for start in range(0, len(arrays[0]), batch_size)
+    ]
+
+
+def seen(qat, tensors, batches):
     """Yield what tensors of the model are, a list for each batch."""
     probe = backends.tf_keras().Model(qat.inputs, tensors)
     for batch in batches:
@@ -145,7 +149,7 @@ def _means(qat, wrappers, batches) -> list[np.ndarray]:
         for place, wrapper in enumerate(wrappers)
         for i in range(len(wrapper._inbound_nodes))
     ]
-    for values in _seen(qat, [tensor for _, tensor in outputs], batches):
+    for values in seen(qat, [tensor for _, tensor in outputs], batches):
         for (place, _), value in zip(outputs, values, strict=True):
             rows = np.asarray(value, np.float64).reshape(-1, value.shape[-1])
             totals[place] = totals[place] + rows.sum(0)
@@ -160,7 +164,7 @@ def _round(qat, wrapper, batches) -> None:
     rows_of, to_groups, from_groups = _ROWS[kind_of(layer)]
     inputs = [wrapper.get_input_at(i) for i in range(len(wrapper._inbound_nodes))]
     products = 0.0
-    for values in _seen(qat, inputs, batches):
+    for values in seen(qat, inputs, batches):
         for value in values:
             rows = np.asarray(rows_of(layer, value), np.float64)
             products = products + rows.transpose(0, 2, 1) @ rows

@@ -100,7 +100,7 @@ def test_divergence_is_kullback_leibler_or_relative():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": {"bytes": 0.1}, "data": X}, "target= is .* bytes, and with 4 bits .* takes"),
+        ({"target": {"bytes": 0.1}, "data": X}, "target= is .* bytes. With 4 bits .* takes"),
         ({"target": {"bytes": 0.9, "macs": 0.5}, "data": X}, "bytes alone"),
         ({"data": X}, "bits='auto'.* needs target="),
         ({"target": {"bytes": 0.9}}, "needs target=.*data="),
