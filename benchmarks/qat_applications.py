@@ -2,13 +2,15 @@
 
     python benchmarks/qat_applications.py --tfmot --out results.json
     python benchmarks/qat_applications.py --models MobileNet ResNet50
+    python benchmarks/qat_applications.py --bits 4 --models MobileNetV2 EfficientNetB0 ResNet50
 
 Weights are random and the data is noise: this shows that every operation is rounded and
 converts, not that a model is accurate. Each model is translated, made quantize-aware,
 trained for a step or two, converted, and the file is compared with the quantize-aware
 graph on the reference kernels; in a process of its own, since a converter may die.
 With `--tfmot`, tensorflow-model-optimization alone (`quantize_model` on the translated model) is
-measured too.
+measured too. With `--bits 4`, weights have 4 bits where they can, and the layers that keep 8 are
+listed with the reason.
 """
 
 import argparse
@@ -39,7 +41,7 @@ MODELS = {
 }
 
 
-def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) -> dict:
+def one(name: str, options) -> dict:
     """Run one model; return what was seen."""
     import keras
 
@@ -68,18 +70,18 @@ def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) 
     found["translated_difference"] = float(
         np.abs(translated.predict(x, verbose=0) - model.predict(x, verbose=0)).max()
     )
-    if tfmot_alone:
+    if options.tfmot:
         try:
             backends.tfmot().quantization.keras.quantize_model(translated)
             found["tfmot_alone"] = "accepted"
         except Exception as error:
             found["tfmot_alone"] = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    qat = tfkd.quantize_aware(model)
+    qat = tfkd.quantize_aware(model, bits=options.bits)
     qat.compile("sgd", "mse")
     qat.optimizer.learning_rate = 1e-6
     qat.fit(x, model.predict(x, verbose=0), batch_size=16, epochs=3, verbose=0)
     file = to_tflite(qat, "int8")
-    (folder / f"{name}.tflite").write_bytes(file.data)
+    (options.out.parent / f"{name}.tflite").write_bytes(file.data)
     want = qat.predict(x, verbose=0)
     got = file.predict(x, engine="reference")
     found |= {
@@ -92,9 +94,23 @@ def one(name: str, folder: pathlib.Path, tfmot_alone: bool, by_operation: bool) 
         "argmax_agreement": float(np.mean(got.argmax(-1) == want.argmax(-1))),
         "ops": dict(file.ops),
     }
-    if by_operation:
+    if options.bits == 4:
+        found |= {"four_bit_weights": file.four_bit_weights, "weight_bytes": file.weight_bytes}
+        found["in_8_bits"] = in_8_bits(qat)
+    if options.by_operation:
         found["by_operation"] = steps(qat, x)
     return found
+
+
+def in_8_bits(qat) -> dict[str, list[str]]:
+    """Return the layers that keep 8 bits, by the reason that `describe` gives."""
+    from tfkd.quantization import describe
+
+    kept = {}
+    for layer in describe(qat).layers:
+        if "8 bits" in layer.detail:
+            kept.setdefault(layer.detail, []).append(layer.name)
+    return kept
 
 
 def steps(qat, x) -> dict:
@@ -150,17 +166,18 @@ def main():
     parser.add_argument(
         "--tfmot", action="store_true", help="also tfmot's quantize_model (Xception: over 15 min)"
     )
+    parser.add_argument("--bits", type=int, default=8, choices=(4, 8), help="of the weights")
     parser.add_argument("--by-operation", action="store_true", help="compare every stretch")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    folder = options.out.parent
     if options.one:
-        print(json.dumps(one(options.one, folder, options.tfmot, options.by_operation)))
+        print(json.dumps(one(options.one, options)))
         return
     results = []
     for name in options.models:
         done = subprocess.run(
             [sys.executable, __file__, "--one", name, "--out", str(options.out)]
+            + ["--bits", str(options.bits)]
             + ["--tfmot"] * options.tfmot
             + ["--by-operation"] * options.by_operation,
             capture_output=True,
