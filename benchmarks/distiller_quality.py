@@ -23,7 +23,16 @@ import tfkd
 from tfkd import data as tfkd_data
 from tfkd import losses
 
-# Method → arguments of Distiller; the papers' own settings where they give some.
+
+def features(loss, **arguments):
+    """Return arguments for the default loss and a feature loss at the last resolution."""
+    return lambda student, teacher: {
+        "features": losses.pair_layers(student, teacher, loss, **arguments)[-1:]
+    }
+
+
+# Method → arguments of Distiller, or a function of student and teacher that returns them; the
+# papers' own settings where they give some.
 METHODS = {
     "default": {},
     "kl (alpha 0.1, T 4)": {"soft_loss": "kl"},
@@ -31,6 +40,11 @@ METHODS = {
     "standardized (T 2)": {"soft_loss": "standardized_kl", "temperature": 2.0},
     "dkd (T 4, 1 : 8)": {"soft_loss": losses.DKD(), "temperature": 4.0, "alpha": 0.5},
     "dist (T 1)": {"soft_loss": losses.DIST(2.0, 2.0), "temperature": 1.0, "alpha": 0.5},
+    "default and hints at each resolution": {"features": "auto"},
+    "default and channel-wise (last)": features(losses.ChannelWise),
+    "default and attention transfer (last)": features(losses.AttentionTransfer),
+    "default and similarity (last)": features(losses.SimilarityPreserving),
+    "default and relational (last)": features(losses.RelationalKD),
 }
 
 
@@ -76,13 +90,15 @@ def load(options, seed):
     return spoken(options.data)
 
 
-def fit(model, train, epochs, seed):
+def fit(model, train, epochs, seed, smoothing=0.0):
     keras.utils.set_random_seed(seed)
     steps = epochs * -(-len(train) // 32)
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss, y = keras.losses.SparseCategoricalCrossentropy(from_logits=True), train.y
+    if smoothing:
+        loss, y = keras.losses.CategoricalCrossentropy(True, smoothing), np.eye(10)[train.y]
     model.compile(keras.optimizers.Adam(schedule), loss)
-    model.fit(train.x, train.y, batch_size=32, epochs=epochs, verbose=0)
+    model.fit(train.x, y, batch_size=32, epochs=epochs, verbose=0)
 
 
 def shown(values) -> str:
@@ -125,18 +141,21 @@ def main():
             model.set_weights(weights)
             return model
 
-        def record(name, model, trained, train=train, test=test, seed=seed):
+        def record(name, model, trained, smoothing=0.0, train=train, test=test, seed=seed):
             start = time.perf_counter()
-            fit(trained, train, options.epochs, seed)
+            fit(trained, train, options.epochs, seed, smoothing)
             results.setdefault(name, []).append(accuracy(model, test))
             seconds = time.perf_counter() - start
-            print(f"seed {seed}  {name:32} {results[name][-1]:.4f}  {seconds:.0f} s", flush=True)
+            print(f"seed {seed}  {name:38} {results[name][-1]:.4f}  {seconds:.0f} s", flush=True)
 
         alone = student()
         record("student alone", alone, alone)
+        smoothed = student()
+        record("label smoothing 0.1, no teacher", smoothed, smoothed, 0.1)
         for name, arguments in METHODS.items():
             model = student()
-            record(name, model, tfkd.Distiller(model, teacher, **arguments))
+            given = arguments(model, teacher) if callable(arguments) else arguments
+            record(name, model, tfkd.Distiller(model, teacher, **given))
         if hasattr(keras, "distillation"):
             model = student()
             documented = keras.distillation.Distiller(
