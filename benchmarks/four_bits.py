@@ -2,6 +2,10 @@
 
     python benchmarks/four_bits.py run --out RESULTS [--tasks ...] [--data DIR] [--seeds 0 1 2]
     python benchmarks/four_bits.py table --out RESULTS
+    python benchmarks/four_bits.py recipes --out OTHER --tasks tiny keywords --data DIR
+
+`recipes` trains 4 bits in several ways, from the same float model for the same extra epochs: from
+which weights, under which teacher and loss, at which rate, and by way of 8 bits.
 
 A float model is trained; all others start from its weights. int8 and 4 bits are trained quantize-
 aware for the same extra epochs, with the same batches and learning rate, without the teacher (QAT)
@@ -41,7 +45,7 @@ TASKS = {
 RATE = 1e-3
 SHARE = 0.6
 PARTS = "train", "test"
-COLUMNS = ("", "accuracy", "to int8, QAD", "bytes", "of int8", "arena", "time")
+COLUMNS = "bytes", "of int8", "arena", "time"
 
 
 def resnet_8(shape):
@@ -62,9 +66,9 @@ def load(name, options, seed):
     return qat_accuracy.load(name, folders, seed)
 
 
-def run(task, options, seed) -> dict:
-    """Return accuracy, bytes and arena of each file, and the ratios of their times."""
-    name, student_of, width, teacher_of, wide, epochs, extra = TASKS[task]
+def prepared(task, options, seed):
+    """Return training and test data, the float model, its teacher, and examples to calibrate."""
+    name, student_of, width, teacher_of, wide, epochs, _ = TASKS[task]
     train, test = load(name, options, seed)
     shape, classes = train.x.shape[1:], int(train.y.max()) + 1
     keras.utils.set_random_seed(200 + seed)
@@ -76,6 +80,13 @@ def run(task, options, seed) -> dict:
         teacher = teacher_of(shape, classes, wide)
         qat_accuracy.fit(teacher, train, epochs, 3e-3, seed)
     examples = train.x[np.random.default_rng(seed).permutation(len(train))[:300]]
+    return train, test, model, teacher, examples
+
+
+def run(task, options, seed) -> dict:
+    """Return accuracy, bytes and arena of each file, and the ratios of their times."""
+    extra = TASKS[task][6]
+    train, test, model, teacher, examples = prepared(task, options, seed)
     found, files = {"float": {"accuracy": keras_accuracy(model, test)}}, {}
 
     def note(label, qat):
@@ -118,6 +129,52 @@ def run(task, options, seed) -> dict:
     return found
 
 
+# Way of training 4 bits → bits in turns, rounding that it starts from, teacher, arguments of
+# Distiller, learning rate.
+KL = {"soft_loss": "kl", "alpha": 0.5}
+RECIPES = {
+    "QAT": ((4,), "nearest", None, {}, RATE),
+    "QAT, from gptq": ((4,), "gptq", None, {}, RATE),
+    "QAD": ((4,), "nearest", "large", {}, RATE),
+    "QAD, from gptq": ((4,), "gptq", "large", {}, RATE),
+    "QAD, the float model teaches": ((4,), "nearest", "own", {}, RATE),
+    "QAD, kl, T 1": ((4,), "nearest", "large", KL | {"temperature": 1.0}, RATE),
+    "QAD, kl, T 4": ((4,), "nearest", "large", KL | {"temperature": 4.0}, RATE),
+    "QAD, kl, T 1, the float model teaches": (
+        (4,),
+        "nearest",
+        "own",
+        KL | {"temperature": 1.0},
+        RATE,
+    ),
+    "the same, from gptq": ((4,), "gptq", "own", KL | {"temperature": 1.0}, RATE),
+    "QAD, 8 bits, then 4": ((8, 4), "nearest", "large", {}, RATE),
+    "QAD at 3e-4": ((4,), "nearest", "large", {}, 3e-4),
+    "QAD at 3e-3": ((4,), "nearest", "large", {}, 3e-3),
+}
+
+
+def recipes(task, options, seed) -> dict:
+    """Return the accuracy of the graph in 4 bits after each way of training."""
+    extra = TASKS[task][6]
+    train, test, model, teacher, examples = prepared(task, options, seed)
+    teachers = {"large": teacher, "own": model}
+    found = {"float": {"accuracy": keras_accuracy(model, test)}}
+    for name, (turns, rounding, taught_by, arguments, rate) in RECIPES.items():
+        now = model
+        for bits in turns:
+            tf_keras.utils.set_random_seed(seed)
+            qat = calibrate(tfkd.quantize_aware(now, bits=bits), examples, rounding=rounding)
+            learner = qat
+            if taught_by is not None:
+                learner = tfkd.Distiller(qat, teachers[taught_by], **arguments)
+            qat_accuracy.fit(learner, train, extra // len(turns), rate, seed, tf_keras)
+            now = tfkd.strip_quantization(qat)
+        found[name] = {"accuracy": keras_accuracy(qat, test)}
+        print(f"{task} {seed} {name}: {found[name]}", flush=True)
+    return found
+
+
 def unlabelled(model, x, epochs, seed):
     """Return the copy in 4 bits that the float model itself taught, without labels."""
     tf_keras.utils.set_random_seed(seed)
@@ -140,14 +197,14 @@ def arena(file) -> int | None:
         return None
 
 
-def run_all(options):
+def run_all(options, measure):
     tf.config.threading.set_intra_op_parallelism_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         for task in options.tasks:
             path = options.out / f"{task}-{seed}.json"
             if not path.exists():
-                path.write_text(json.dumps(run(task, options, seed), indent=1))
+                path.write_text(json.dumps(measure(task, options, seed), indent=1))
                 keras.backend.clear_session()
 
 
@@ -158,20 +215,22 @@ def table(options):
         ]
         if not seeds:
             continue
-        print(f"\n{task}, {len(seeds)} seeds\n\n| {' | '.join(COLUMNS)} |")
-        print("|---" * len(COLUMNS) + "|")
-        whole = [one["int8, QAD"] for one in seeds]
+        base = "int8, QAD" if "int8, QAD" in seeds[0] else "QAT"
+        whole = [one[base] for one in seeds]
+        columns = ["", "accuracy", f"to {base}", *(COLUMNS if "bytes" in whole[0] else ())]
+        print(f"\n{task}, {len(seeds)} seeds\n\n| {' | '.join(columns)} |")
+        print("|---" * len(columns) + "|")
         for label in seeds[0]:
-            rows = [(one[label], base) for one, base in zip(seeds, whole, strict=True)]
-            rows = [(row, base) for row, base in rows if "accuracy" in row]
+            rows = [(one[label], other) for one, other in zip(seeds, whole, strict=True)]
+            rows = [(row, other) for row, other in rows if "accuracy" in row]
             if not rows:
                 print(f"| {label} | {seeds[0][label]['refused']} |")
                 continue
-            gain = [100 * (row["accuracy"] - base["accuracy"]) for row, base in rows]
+            gain = [100 * (row["accuracy"] - other["accuracy"]) for row, other in rows]
             cells = [f"{100 * np.mean([row['accuracy'] for row, _ in rows]):.2f}", shown(gain)]
             if "bytes" in rows[0][0]:
                 size = np.mean([row["bytes"] for row, _ in rows])
-                share = np.mean([row["bytes"] / base["bytes"] for row, base in rows])
+                share = np.mean([row["bytes"] / other["bytes"] for row, other in rows])
                 cells += [f"{size:,.0f}", f"{share:.2f}"]
                 arenas = [row["arena"] for row, _ in rows]
                 cells.append("–" if None in arenas else f"{np.mean(arenas):,.0f}")
@@ -182,14 +241,17 @@ def table(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "recipes", "table"])
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, default=pathlib.Path())
     parser.add_argument("--tasks", nargs="+", default=["digits", "tiny"], choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recurrent", default="auto")
     options = parser.parse_args()
-    run_all(options) if options.what == "run" else table(options)
+    if options.what == "table":
+        table(options)
+    else:
+        run_all(options, {"run": run, "recipes": recipes}[options.what])
 
 
 if __name__ == "__main__":
