@@ -169,7 +169,7 @@ def recipes(task, options, seed) -> dict:
             if taught_by is not None:
                 learner = tfkd.Distiller(qat, teachers[taught_by], **arguments)
             qat_accuracy.fit(learner, train, extra // len(turns), rate, seed, tf_keras)
-            now = tfkd.strip_quantization(qat)
+            now = tfkd.strip_quantization(qat, model)
         found[name] = {"accuracy": keras_accuracy(qat, test)}
         print(f"{task} {seed} {name}: {found[name]}", flush=True)
     return found
