@@ -38,8 +38,31 @@ from tfkd.errors import InputError, TfkdError
 from tfkd.export.micro import evaluation
 from tfkd.quantization import calibrate
 
+
+def wide_recurrent(kind, width):
+    build = qat_accuracy.recurrent(kind)
+    return build, width, build, 2 * width
+
+
 TASKS = {
     **{name: qat_accuracy.TASKS[name] for name in ("digits", "tiny", "keywords", "gru", "lstm")},
+    # Students of 30,000 to 80,000 weights, which are most of their files.
+    "digits-wide": (
+        "digits",
+        qat_accuracy.cnn,
+        (32, 48, 64),
+        qat_accuracy.cnn,
+        (64, 96, 128),
+        40,
+        10,
+    ),
+    "keywords-wide": (
+        "spoken",
+        lambda shape, classes, width: qat_accuracy.ds_cnn(shape, classes, width, blocks=4),
+        *(80, qat_accuracy.cnn, (32, 64, 96), 40, 10),
+    ),
+    "gru-wide": ("vowels", *wide_recurrent(keras.layers.GRU, 96), 60, 15),
+    "lstm-wide": ("vowels", *wide_recurrent(keras.layers.LSTM, 96), 60, 15),
     "resnet8": ("cifar", lambda shape, *_: resnet_8(shape), 0, None, 0, 20, 5),
 }
 RATE = 1e-3

@@ -153,6 +153,8 @@ def to_tflite(
             warnings.warn(f"{what}: {note}.", stacklevel=2)
     if format in INTEGER:
         more += audit.larger_than_float(file)
+        if not micro:
+            more += audit.slow_in_xnnpack(file)
     return dataclasses.replace(file, notes=(*source.notes, *notes, *more))
 
 

@@ -246,6 +246,21 @@ def test_a_layer_that_was_named_and_has_no_kernel_is_told():
         quantize_aware(model, bits={"conv|transposed|relu": 4})
 
 
+def test_who_has_slow_kernels_is_told():
+    qat, x = made(tf_keras, bits=4)[1:]
+    (note,) = to_tflite(qat, "int8").notes
+    assert "4 of them run in slower kernels on a phone" in note
+    assert to_tflite(qat, "int8", micro=True).notes == ()
+    dense = made(tf_keras, bits={"hidden": 4, "head": 4})[1]
+    file = to_tflite(dense, "int8")
+    assert file.four_bit_weights and file.notes == ()
+    # XNNPACK names its own operators otherwise.
+    slow = [row.op for row in profile(to_tflite(qat, "int8"), x[:1]).rows if "CONV_2D" in row.op]
+    assert sorted(slow) == ["CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "DEPTHWISE_CONV_2D"]
+    wide = to_tflite(made(tf_keras)[1], "int8")
+    assert not any("CONV_2D" in row.op for row in profile(wide, x[:1]).rows)
+
+
 def test_bits_by_pattern_and_back():
     model, qat, x = made(keras, bits={"conv|hidden": 4, "head": 8})
     said = {layer.name: layer.detail for layer in describe(qat).layers}
