@@ -113,7 +113,8 @@ def run(task, options, seed) -> dict:
     found, files = {"float": {"accuracy": keras_accuracy(model, test)}}, {}
 
     def note(label, qat):
-        file = export.to_tflite(qat, "int8", examples, recurrent=options.recurrent)
+        recurrent = options.recurrent if TASKS[task][0] == "vowels" else "auto"
+        file = export.to_tflite(qat, "int8", examples, recurrent=recurrent)
         assert file.integer_only
         files[label] = file
         found[label] = {

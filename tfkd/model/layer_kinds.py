@@ -9,6 +9,7 @@ of a library's.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,14 @@ def remade(layer: Any, **changes: Any) -> Any:
 def inner(layer: Any) -> Any:
     """Return the layer in a wrapper such as `TimeDistributed` or tfmot's, or the layer."""
     return getattr(layer, "layer", layer)
+
+
+def takes_mask(layer: Any) -> bool:
+    """Tell whether a layer's result depends on the mask of its input."""
+    while kind_of(layer) == "TimeDistributed":  # which hands it on
+        layer = layer.layer
+    names = inspect.signature(layer.call).parameters
+    return any(n == "mask" or (n.endswith("_mask") and n != "attention_mask") for n in names)
 
 
 def _has_own_call(layer: Any) -> bool:

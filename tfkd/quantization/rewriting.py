@@ -181,6 +181,8 @@ class Rewriter:
         return tensor
 
     def _check(self):
+        masks = without_rule.missed_masks(self.source)
+        raise_all(masks, UnsupportedError, fix=without_rule.no_masks())
         loops, problems = False, []
         for path, layer in self.source.layers:
             kind = kind_of(layer)

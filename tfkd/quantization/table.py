@@ -42,7 +42,7 @@ RULES: dict[str, Rule] = {
     "TimeDistributed": Rule(
         "of a Dense: rewritten as Dense over the last axis", kernels.time_distributed
     ),
-    "Embedding": Rule("embeddings per tensor (mask_zero refused)", kernels.embedding),
+    "Embedding": Rule("embeddings per tensor (no masks)", kernels.embedding),
     "PReLU": Rule("alpha per tensor, output rounded", kernels.prelu),
     "LSTM": Rule("kernels per gate; state and gates calibrated at export", recurrent.recurrent),
     "GRU": Rule("kernels per channel; state and gates calibrated at export", recurrent.recurrent),

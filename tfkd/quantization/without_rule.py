@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tfkd.errors import argument
-from tfkd.model.layer_kinds import kind_of
+from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of, takes_mask
 
 #: Layers whose loop over time ends the converter's process in every integer format.
 LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
@@ -50,6 +51,30 @@ def way_out() -> str:
         "Replace these layers, leave them in floating point with "
         f"{argument('skip', like='[...]')}, or export without quantization-aware training: "
         f"{argument('representative_data', like='...', of='to_tflite')}."
+    )
+
+
+def missed_masks(source: graph.Graph) -> list[str]:
+    """Return a line for each layer and output whose mask would be lost."""
+    readers = [
+        f"layer {call.name!r} ({type(call.layer).__name__}) reads the mask of its input"
+        for call in source.calls
+        if takes_mask(call.layer) and any(tensor.masked is not False for tensor in call.inputs)
+    ]
+    return readers + [
+        f"the output {tensor.name!r} has a mask, by which losses and metrics leave elements out"
+        for tensor in source.output_list
+        if tensor.masked is not False
+    ]
+
+
+def no_masks() -> str:
+    """Return what to do with a model whose layers read masks."""
+    return (
+        "Integer files carry no masks (mask_zero=True, Masking), nor do the layers that "
+        f"{argument('skip', alone=True)} leaves in float: train with sequences of one length and "
+        "without the mask (sample_weight leaves steps of an output out), or export to 'float32', "
+        "'float16' or 'dynamic', which carry it."
     )
 
 

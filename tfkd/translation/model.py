@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.model import backends, graph
+from tfkd.model.layer_kinds import takes_mask
 from tfkd.translation import layers, operations, standard
 from tfkd.translation.frozen import frozen_from_outside
 
@@ -305,16 +305,11 @@ def _check_masks(call: graph.Call, args, kwargs) -> None:
         and getattr(value, "_keras_mask", None) is None
         for tensor, value in zip(tensors, values, strict=True)
     )
-    if lost and "mask" not in call.kwargs and _takes_mask(call.layer):
+    if lost and "mask" not in call.kwargs and takes_mask(call.layer):
         raise UnsupportedError(
             f"layer {call.name!r}: the mask of its input does not reach it in the other Keras; "
             "pass it as mask=."
         )
-
-
-def _takes_mask(layer) -> bool:
-    names = inspect.signature(layer.call).parameters
-    return any(n == "mask" or (n.endswith("_mask") and n != "attention_mask") for n in names)
 
 
 def _check_outputs(call: graph.Call, result) -> None:

@@ -541,6 +541,52 @@ def test_an_unrolled_loop_is_converted(rng):
     assert np.abs(file.predict(data) - want).mean() < 0.05 * want.std()
 
 
+READERS = {
+    "LSTM": lambda la: [la.LSTM(3, name="reader")],
+    "Bidirectional": lambda la: [la.Bidirectional(la.GRU(3), name="reader")],
+    "pooling": lambda la: [la.GlobalAveragePooling1D(name="reader")],
+    "behind others": lambda la: [
+        la.Dense(4),
+        la.TimeDistributed(la.Dense(3)),
+        la.ReLU(),
+        la.GlobalAveragePooling1D(name="reader"),
+    ],
+}
+
+
+@pytest.mark.parametrize("skip", [(), "source", ["source", "reader"]])
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_a_model_that_reads_a_mask_is_refused_skipped_or_not(package, reader, skip):
+    layers = package.layers
+    for source, shape in (
+        (layers.Embedding(9, 4, mask_zero=True, name="source"), (6,)),
+        (layers.Masking(name="source"), (6, 4)),
+    ):
+        model = package.Sequential([package.Input(shape), source, *READERS[reader](layers)])
+        with pytest.raises(UnsupportedError, match="layer 'reader' .* reads the mask .* carry no"):
+            quantize_aware(model, skip=skip)
+
+
+def test_a_mask_at_an_output_is_refused():
+    masked = [keras.Input((6,)), L.Embedding(9, 4, mask_zero=True), L.Dense(2, name="tags")]
+    with pytest.raises(UnsupportedError, match="the output 'tags' has a mask, by which losses"):
+        quantize_aware(keras.Sequential(masked))
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'flatten' .* was passed an input with a mask")
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_a_mask_that_nothing_reads_is_no_matter(package, rng):
+    layers = package.layers
+    table = layers.Embedding(9, 4, mask_zero=True)
+    steps = layers.TimeDistributed(layers.Dense(3))
+    model = package.Sequential([package.Input((6,)), table, steps, layers.Flatten()])
+    tokens = rng.integers(0, 9, (50, 6)).astype("int32")
+    file = to_tflite(tfkd.quantization.calibrate(quantize_aware(model), tokens), "int8")
+    want = predicted(model, tokens)
+    assert file.integer_only and np.abs(file.predict(tokens) - want).mean() < 0.03 * want.std()
+
+
 def test_what_has_no_rule_says_why():
     model = keras.Sequential([keras.Input((4,)), L.Lambda(lambda x: x * 2.0, name="code")])
     with pytest.raises(UnsupportedError, match=r"'code' \(Lambda\).*keras.ops"):

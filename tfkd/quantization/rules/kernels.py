@@ -117,16 +117,13 @@ def _inner_name(wrapper):
 
 def embedding(net, layer, x):
     """Rows of a table: what is looked up is on its grid already."""
-    if layer.mask_zero:
-        raise UnsupportedError(
-            "mask_zero=True: int8 files carry no masks; pad to a fixed length and set it False"
-        )
     if x.tensor.dtype.is_floating and not _are_tokens(net):
         raise UnsupportedError(
             "looks up floating-point values that are computed, or that other layers read too; "
             "give it an Input(dtype='int32') of its own"
         )
-    wrapped = net.weighted(net.copy, [("embeddings", (), None)])
+    # No layer reads its mask: such models are refused.
+    wrapped = net.weighted(lambda: net.copy(mask_zero=False), [("embeddings", (), None)])
     net.note("int8", "embeddings per tensor")
     tensor = wrapped(x.tensor)
     return Value(tensor, layer.name, rounded=tensor)
