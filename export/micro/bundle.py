@@ -26,7 +26,7 @@ from tfkd.export.micro import evaluation
 from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
 from tfkd.export.templating import environment
 from tfkd.export.tflite import tflm_kernels
-from tfkd.export.tflite.metadata import from_data
+from tfkd.export.tflite.metadata import data_outputs, from_data, names_by_output
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.tflite.schema import TensorInfo
 from tfkd.files import staged_folder, write_atomically
@@ -132,7 +132,8 @@ def micro_bundle(
             `to_tflite(..., micro=True)`.
         out_dir: The folder to make. It is complete, or as it was before.
         name: A C identifier; files and symbols begin with it (`g_NAME_model_data`).
-        class_names: One string per number of an output's last dimension.
+        class_names: One string per number of the output's last dimension; for several outputs of
+            that many numbers a dict by output name.
         preprocessing: What the application does to its data before: a text, or a dict of
             numbers, lists of numbers and texts such as `{"scale": 1 / 255, "mean": [0.5]}`,
             which become constants.
@@ -173,7 +174,7 @@ def micro_bundle(
         )
     calls = tflm_kernels.resolver_calls(file)
     inputs, outputs = _tensors(file)
-    classes = _classes(class_names, outputs, {output for _, output in file.states})
+    classes = _classes(file, class_names)
     with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
         proof = None
         if tflm_kernels.NPU in file.ops:
@@ -321,47 +322,38 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
     return done
 
 
-@dataclasses.dataclass(frozen=True)
-class _Classes:
-    names: tuple[str, ...]
-    output: int
+def _classes(file: TFLiteModel, class_names) -> dict[int, tuple[str, ...]]:
+    """Return the place of each output that has class names, with these, checked.
 
-
-def _classes(names, outputs, states) -> _Classes | None:
-    """Check class names and find the output that they name."""
-    if names is None:
-        return None
-    if not isinstance(names, (list, tuple, np.ndarray)):
-        raise InputError(
-            f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}."
-        )
-    names = list(names)
-    wrong = [name for name in names if not isinstance(name, str)]
-    flaws = (
-        [f"{argument('class_names', alone=True)} must be strings, got {wrong[:3]}"] if wrong else []
-    )
-    twice = [] if wrong else sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        flaws.append(f"{argument('class_names', alone=True)} has {twice[:3]} more than once")
-    bad = [name for name in names if isinstance(name, str) and not _is_text(name)]
-    if bad:
-        flaws.append(
-            f"{argument('class_names', alone=True)} has {bad[:3]}, which no C string can hold"
-        )
-    widths = [
-        (i, tensor.info.shape[-1] if tensor.info.shape else 1)
-        for i, tensor in enumerate(outputs)
-        if tensor.info.name not in states
-    ]
-    fitting = [i for i, width in widths if width == len(names)]
-    if not fitting:
-        known = ", ".join(f"{outputs[i].info.name!r} has {width}" for i, width in widths)
-        flaws.append(
-            f"{argument('class_names', alone=True)} has {len(names)} names, and the output "
-            f"{known} numbers"
-        )
+    One list names the only output that has as many numbers.
+    """
+    widths = {info.name: info.shape[-1] if info.shape else 1 for info in data_outputs(file)}
+    if isinstance(class_names, (list, tuple, np.ndarray)):
+        fitting = [name for name, width in widths.items() if width == len(class_names)]
+        class_names = {fitting[0]: class_names} if len(fitting) == 1 else class_names
+    given, flaws = names_by_output(file, class_names), []
+    said = argument("class_names", alone=True)
+    for output, names in given.items():
+        wrong = [name for name in names if not isinstance(name, str)]
+        bad = [name for name in names if not wrong and not _is_text(name)]
+        twice = [] if wrong else sorted(name for name, n in Counter(names).items() if n > 1)
+        if wrong:
+            flaws.append(f"{said} must be strings, got {wrong[:3]}")
+        if twice:
+            flaws.append(f"{said} has {twice[:3]} more than once")
+        if bad:
+            flaws.append(f"{said} has {bad[:3]}, which no C string can hold")
+        if len(names) != widths[output]:
+            flaws.append(
+                f"{said} has {len(names)} names, and the output {output!r} has "
+                f"{widths[output]} numbers"
+            )
     raise_all(flaws, fix="Give one name per number of the output's last dimension.")
-    return _Classes(tuple(map(str, names)), fitting[0])
+    return {
+        place: tuple(map(str, given[info.name]))
+        for place, info in enumerate(file.outputs)
+        if info.name in given
+    }
 
 
 def _is_text(text: str) -> bool:

@@ -249,6 +249,43 @@ def class_names_for(file: TFLiteModel, data: Data) -> tuple[str, ...] | None:
     return data.class_names if widths == [len(data.class_names)] else None
 
 
+def names_by_output(file: TFLiteModel, class_names) -> dict[str, tuple]:
+    """Return class names as a tuple for each output that has some.
+
+    Args:
+        file: The file.
+        class_names: As for `with_metadata`.
+
+    Raises:
+        InputError: for one list where there are several outputs, outputs that there are not, and
+            what is no list.
+    """
+    if class_names is None:
+        return {}
+    outputs = [info.name for info in data_outputs(file)]
+    if not isinstance(class_names, Mapping):
+        if len(outputs) > 1:
+            raise InputError(
+                f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give "
+                f"{argument('class_names', alone=True)} as a dict by output name."
+            )
+        class_names = {outputs[0]: class_names}
+    given = file._slots("outputs").bind(
+        class_names, argument("class_names", alone=True), missing=True
+    )
+    raise_all(
+        f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}"
+        for names in given
+        if isinstance(names, (str, bytes))
+        or not isinstance(names, (Sequence, np.ndarray, type(None)))
+    )
+    return {
+        output: tuple(names)
+        for output, names in zip(outputs, given, strict=True)
+        if names is not None
+    }
+
+
 def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     """Check class names against a file's outputs.
 
@@ -262,31 +299,11 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: for names that are no distinct lines of text, or not one per value.
     """
-    if class_names is None:
-        return {}
-    outputs = {info.name: info for info in data_outputs(file)}
-    if not isinstance(class_names, Mapping):
-        if len(outputs) > 1:
-            raise InputError(
-                f"The file has {len(outputs)} outputs ({', '.join(outputs)}): give "
-                f"{argument('class_names', alone=True)} as a dict by output name."
-            )
-        class_names = {next(iter(outputs)): class_names}
-    given = file._slots("outputs").bind(
-        class_names, argument("class_names", alone=True), missing=True
+    labels = names_by_output(file, class_names)
+    infos = {info.name: info for info in data_outputs(file)}
+    raise_all(
+        problem for output in labels for problem in _label_problems(labels[output], infos[output])
     )
-    problems, labels = [], {}
-    for output, names in zip(outputs, given, strict=True):
-        if names is None:
-            continue
-        if isinstance(names, (str, bytes)) or not isinstance(names, (Sequence, np.ndarray)):
-            problems.append(
-                f"{argument('class_names', alone=True)} must be a list of strings, got {names!r}"
-            )
-        else:
-            labels[output] = tuple(names)
-            problems += _label_problems(labels[output], outputs[output])
-    raise_all(problems)
     return {output: tuple(map(str, names)) for output, names in labels.items()}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tfkd.escaping import identifiers
 from tfkd.export.conversion import plan, tracing
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
-from tfkd.loading import models
+from tfkd.loading import models, signatures
 from tfkd.model import backends, binding, graph
 from tfkd.model.layer_kinds import RECURRENT, inner, kind_of
 from tfkd.output_kind import OutputKind, output_kinds
@@ -26,7 +26,10 @@ from tfkd.output_kind import OutputKind, output_kinds
 _BATCH = 32
 # Parts of the names of layers whose results are no logits.
 _FEATURES = ("Pooling", "Normalization", "Embedding")
-_KINDS = "a Keras 3 or tf_keras model, a TFLiteModel, a function, or the path of a model"
+_KINDS = (
+    "a Keras 3 or tf_keras model, a TFLiteModel, a loaded SavedModel or its signature, a function, "
+    "or the path of a model"
+)
 
 
 class Reference:
@@ -108,8 +111,9 @@ def of(model, signature: str | None = None) -> Reference:
     """Return what a file is compared with.
 
     Args:
-        model: A Keras 3 or tf_keras model, a `TFLiteModel` of floats, a function of a batch, or
-            the path of a `.keras`, `.h5`, `.tflite` file or SavedModel.
+        model: A Keras 3 or tf_keras model, a `TFLiteModel` of floats, a loaded SavedModel or one
+            of its signatures, a function of a batch, or the path of a `.keras`, `.h5`, `.tflite`
+            file or SavedModel.
         signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
 
     Raises:
@@ -126,13 +130,16 @@ def of(model, signature: str | None = None) -> Reference:
         if str(path).endswith(".tflite"):
             model = TFLiteModel.load(path)
         elif signature is not None or plan.is_signature(path):
-            return _Signature(path, signature)
+            return _SavedSignature(path, signature)
         else:
             model = models.load_model(path)
     if isinstance(model, TFLiteModel):
         return _File(model)
     if backends.flavour(model) is not None and graph.has_graph(model):
         return _Keras(model)
+    function = _signature_of(model)
+    if function is not None:
+        return _Signature(function, model)
     if callable(model):
         return _Function(model)
     raise InputError(f"Expected {_KINDS}, got {type(model).__name__}.")
@@ -226,11 +233,23 @@ class _File(Reference):
         return self.file._predict(arrays)
 
 
+def _signature_of(given):
+    """Return the signature that a loaded SavedModel answers by, or that was given itself."""
+    known = getattr(given, "signatures", None)
+    if isinstance(known, Mapping) and known:
+        return known.get("serving_default") or next(iter(known.values()))
+    return given if signatures.inputs_of(None, given, "") is not None else None
+
+
 class _Signature(Reference):
-    def __init__(self, path, key=None):
-        self.model, self.signature = path, key
-        self.saved = tracing.SavedSignature(path, key)
-        self.inputs, self.outputs = self.saved.slots, self.saved.output_slots
+    """A function that takes its inputs by name: a signature of a loaded SavedModel."""
+
+    def __init__(self, function, loaded=None):
+        self.function, self.loaded = function, loaded  # which keeps its variables alive
+        self.inputs = signatures.inputs_of(loaded, function, "signature")
+        self.outputs = signatures.outputs_of(function, None, "signature")
+        if self.outputs is None:
+            raise InputError("The signature gives no outputs by name.")
 
     @property
     def input_names(self):
@@ -239,17 +258,28 @@ class _Signature(Reference):
     def run(self, arrays, stacked=()):
         import tensorflow as tf
 
-        specs = [self.saved.specs[slot.name] for slot in self.inputs.entries]
+        named = self.function.structured_input_signature[1]
+        specs = [named[slot.name] for slot in self.inputs.entries]
 
         def run(part):
             given = {
                 slot.name: tf.cast(values, spec.dtype)
                 for slot, spec, values in zip(self.inputs.entries, specs, part, strict=True)
             }
-            results = self.saved.function(**given)
+            results = self.function(**given)
             return [np.asarray(results[slot.name]) for slot in self.outputs.entries]
 
         return _in_batches(run, arrays, specs[0].shape[0] or _BATCH)
+
+
+class _SavedSignature(_Signature):
+    """A signature in a folder, which layers can be compared with."""
+
+    def __init__(self, path, key=None):
+        saved = tracing.SavedSignature(path, key)
+        self.model, self.signature = path, key
+        self.function, self.loaded = saved.function, saved.loaded
+        self.inputs, self.outputs = saved.slots, saved.output_slots
 
 
 class _Function(Reference):

@@ -16,6 +16,7 @@ from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
 from tfkd.export.verification import references
 from tfkd.export.verification.layer_errors import LayerErrors, layer_errors
+from tfkd.loading import signatures
 from tfkd.model import backends, binding, metrics
 from tfkd.model import task as tasks
 from tfkd.model.metrics import score
@@ -394,6 +395,11 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
         return [shapes.index(size) for size in sizes]
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
         return list(range(len(names)))  # no name was chosen: the declared order
+    counted, are_counted = signatures.in_order(found)
+    if are_counted and found[0].startswith(f"{kind}_") and slots.ordered:
+        places = [counted.index(name) for name in found]  # what Keras's export calls them
+        if sizes == [shapes[place] for place in places]:
+            return places
     raise InputError(
         f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
         f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."

@@ -30,17 +30,18 @@ constexpr int32_t {{ key }}ZeroPoint = {{ tensor.info.zero_point }};
 {% endif %}
 {% endfor %}
 {% endfor %}
-{% if classes %}
+{% for output, names in classes.items() %}
+{% set number = output if classes | length > 1 else "" %}
 
-// What the numbers of output {{ classes.output }} stand for, in order.
-constexpr int kClassOutput = {{ classes.output }};
-constexpr size_t kClassCount = {{ classes.names | length }};
-constexpr const char* kClassNames[] = {
-{% for class_name in classes.names %}
+// What the numbers of output {{ output }} stand for, in order.
+constexpr int kClassOutput{{ number }} = {{ output }};
+constexpr size_t kClassCount{{ number }} = {{ names | length }};
+constexpr const char* kClassNames{{ number }}[] = {
+{% for class_name in names %}
     {{ class_name | text }},
 {% endfor %}
 };
-{% endif %}
+{% endfor %}
 {% if preprocessing.lines or preprocessing.constants %}
 
 // What the data go through before they are quantized, as in training.

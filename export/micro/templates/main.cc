@@ -82,9 +82,10 @@ int main() {
       }
     }
 {% endif %}
-{% if classes and classes.output == i %}
+{% set number = i if classes | length > 1 else "" %}
+{% if i in classes %}
     size_t best = 0;
-    for (size_t i = 1; i < m::kClassCount; ++i) {
+    for (size_t i = 1; i < m::kClassCount{{ number }}; ++i) {
       if (data[i] > data[best]) best = i;
     }
 {% else %}
@@ -95,8 +96,8 @@ int main() {
 {% else %}
     const float value = static_cast<float>(data[best]);
 {% endif %}
-{% if classes and classes.output == i %}
-    MicroPrintf("output {{ i }}: class %s, %f", m::kClassNames[best], static_cast<double>(value));
+{% if i in classes %}
+    MicroPrintf("output {{ i }}: class %s, %f", m::kClassNames{{ number }}[best], static_cast<double>(value));
 {% else %}
     MicroPrintf("output {{ i }}: %f first", static_cast<double>(value));
 {% endif %}

@@ -674,12 +674,35 @@ def test_the_class_names_of_a_data_set(files, digits, tmp_path):
         assert bundle.proof.samples == 360 and bundle.proof.metrics["accuracy"] > 0.9
 
 
+def test_two_outputs_have_class_names_of_their_own(build, tmp_path, rng):
+    x = keras.Input((4,))
+    heads = [keras.layers.Dense(3, name=name)(x) for name in ("zeta", "alpha")]
+    file = to_tflite(keras.Model(x, heads))
+    names = {"alpha": ["a", "b", "c"], "zeta": ["x", "y", "z"]}
+    with pytest.raises(InputError, match=r"2 outputs \(zeta, alpha\): give class_names as a dict"):
+        micro_bundle(file, tmp_path / "net", "net", ["a", "b", "c"])
+    with pytest.raises(InputError, match="names, and the output 'alpha' has 3 numbers"):
+        micro_bundle(file, tmp_path / "net", "net", {"alpha": ["a"]})
+    bundle = bundle_of(file, tmp_path / "net", "net", names, x=rng.normal(size=(8, 4)))
+    shown = "".join(
+        f'Text("{i}{j}", m::kClassNames{i}[{j}]); Number("at{i}", m::kClassOutput{i});'
+        for i in range(2)
+        for j in range(3)
+    )
+    text = PRINTER.replace("PARTS", shown).replace("NAME", "net")
+    told = json.loads(run(build(bundle.folder, ["net_model.cc", "net_golden.cc"], [text])).stdout)
+    assert [bytes(told[f"{i}{j}"]).decode() for i in range(2) for j in range(3)] == [*"xyzabc"]
+    assert (told["at0"], told["at1"]) == ([0], [1])
+    main = (tmp_path / "net/main.cc").read_text()
+    assert "m::kClassNames0[best]" in main and "m::kClassNames1[best]" in main
+
+
 def test_class_names_are_checked_in_linear_time(rng):
     x = keras.Input((1,))
     file = to_tflite(keras.Model(x, keras.layers.Dense(32_000)(x)))
     names = [f"word{i}" for i in range(32_000)]
     start = time.perf_counter()
-    assert labels_of(file, names) and firmware._classes(names, firmware._tensors(file)[1], set())
+    assert labels_of(file, names) and firmware._classes(file, names)
     assert time.perf_counter() - start < 2.0
 
 

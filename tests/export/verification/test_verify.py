@@ -5,6 +5,8 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from sklearn import metrics
 from tiny_models import predicted
 from two_ends import (
@@ -387,6 +389,21 @@ def test_other_references(kind, rng, tmp_path):
     elif kind != "path":
         with pytest.raises(InputError, match="layers=True needs a model or a file"):
             verify(file, reference, x, layers=True)
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_the_file_of_a_saved_model_and_what_it_came_from(package, rng, tmp_path):
+    x = package.Input((4,))
+    heads = [package.layers.Dense(3, name=name)(x) for name in ("zz", "aa")]
+    model = package.Model(x, heads)
+    model.export(str(tmp_path / "saved"))
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    file, data = to_tflite(tmp_path / "saved"), rng.normal(size=(40, 4)).astype("float32")
+    for reference in (model, loaded, loaded.signatures["serving_default"]):
+        assert verify(file, reference, data).max_abs_diff < 1e-5
+    crossed = package.Model(x, heads[::-1])
+    with pytest.warns(UserWarning, match="VERIFICATION FAILED"):
+        assert not verify(file, crossed, data).passed
 
 
 def test_a_quantized_file_is_no_reference(files, digits):
