@@ -29,8 +29,8 @@ _staged: list[pathlib.Path] = []
 #: Parent folder → hidden entries that were there when this process first wrote into it.
 _hidden: dict[pathlib.Path, list[pathlib.Path]] = {}
 
-#: Seconds for which an unlocked leftover is left alone: it may be locked in a moment.
-_YOUNG = 60.0
+#: Seconds to wait for a folder's lock. Who holds it for longer is filling that folder.
+_PATIENCE = 0.2
 
 
 def finished() -> list[pathlib.Path]:
@@ -50,9 +50,11 @@ def write_atomically(path, data: bytes) -> pathlib.Path:
     path = pathlib.Path(path)
     temporary = lock = None
     try:
-        _remove_leftovers(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        lock = _locked(os.dup(handle))
+        with _alone_in(path.parent) as alone:
+            if alone:
+                _remove_leftovers(path)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            lock = _locked(os.dup(handle))
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
         os.chmod(temporary, 0o666 & ~_umask())
@@ -98,20 +100,23 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         # In a folder that is there, which may be a link or a mounted volume.
         beside = out / out.name if out.is_dir() else out
-        _remove_leftovers(beside)
+        with _alone_in(beside.parent) as alone:
+            if alone:
+                _remove_leftovers(beside)
         if out.is_dir() and any(out.iterdir()) and not force:
             raise InputError(
                 f"The folder {str(out)!r} is not empty; name another, or give "
                 f"{argument('force', True)} to replace files of the same name."
             )
-        staging = pathlib.Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{out.name}."))
+        lock = None
+        with _alone_in(beside.parent):
+            staging = pathlib.Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{out.name}."))
+            with contextlib.suppress(OSError):  # where folders can't be opened
+                lock = _locked(os.open(staging, os.O_RDONLY))
     except OSError as error:
         raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
-    lock = None
     _staged.append(staging)
     try:
-        with contextlib.suppress(OSError):  # where folders can't be opened
-            lock = _locked(os.open(staging, os.O_RDONLY))
         yield staging
         try:
             if out.is_dir():
@@ -194,7 +199,7 @@ def _remove_leftovers(path: pathlib.Path) -> None:
     for one in found:
         _hidden[parent].remove(one)
         with contextlib.suppress(OSError):  # locked by the process that writes it, or gone
-            if time.time() - one.lstat().st_mtime < _YOUNG or one.is_symlink():
+            if one.is_symlink():
                 continue
             handle = os.open(one, os.O_RDONLY)
             try:
@@ -202,6 +207,34 @@ def _remove_leftovers(path: pathlib.Path) -> None:
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
             finally:
                 os.close(handle)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: pathlib.Path) -> Iterator[bool]:
+    """Hold the lock of a folder while something in it is made and locked, or found unlocked.
+
+    Yields:
+        Whether no other process can be in between. It can where there are no such locks, or the
+        folder itself is being filled.
+    """
+    handle, end = None, time.monotonic() + _PATIENCE
+    if fcntl is not None and folder.absolute() not in _staged:
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+    alone = False
+    try:
+        while handle is not None and not alone and time.monotonic() < end:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:  # a file system without locks
+                break
+        yield alone
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _locked(handle: int) -> int:

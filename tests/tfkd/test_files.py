@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -124,18 +126,47 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, monkeypatch):
     out = tmp_path / "out"
     subprocess.run([sys.executable, "-c", killed, str(out)], check=False)
     (left,) = tmp_path.iterdir()
-    os.utime(left, (0, 0))
-    kept = [tmp_path / ".out.notes", tmp_path / ".other.abcdefgh", tmp_path / ".out.12345678"]
+    kept = [tmp_path / ".out.notes", tmp_path / ".other.abcdefgh"]
     for path in kept:
         path.write_text("mine")
-    with staged_folder(out) as folder:  # the young one is another's who has just begun
+    with staged_folder(out) as folder:
         assert not left.exists()
-        os.utime(folder, (0, 0))
         monkeypatch.setattr(files, "_hidden", {})
         write_atomically(out, b"")  # does not touch what is being worked on
         assert folder.exists()
         out.unlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", *(p.name for p in kept)])
+
+
+def test_what_another_has_just_begun_is_left_alone(tmp_path, monkeypatch):
+    """Between its making and its locking, the folder's lock keeps others from removing it."""
+    locked = files._locked
+
+    def slow(handle):
+        monkeypatch.setattr(files, "_locked", locked)
+        monkeypatch.setattr(files, "_hidden", {})
+        other = threading.Thread(target=write_atomically, args=(tmp_path / "out", b"1"))
+        other.start()
+        time.sleep(0.1)
+        begun.append(other)
+        return locked(handle)
+
+    begun = []
+    monkeypatch.setattr(files, "_PATIENCE", 10.0)
+    monkeypatch.setattr(files, "_locked", slow)
+    with staged_folder(tmp_path / "out") as folder:
+        begun[0].join(10)
+        assert folder.exists() and (tmp_path / "out").read_bytes() == b"1"
+        (tmp_path / "out").unlink()
+
+
+def test_writing_inside_a_folder_that_is_being_filled_waits_for_no_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PATIENCE", 60.0)
+    with staged_folder(tmp_path / "out") as folder:
+        start = time.monotonic()
+        write_atomically(folder / "inside", b"1")
+        assert time.monotonic() - start < 5.0
+    assert (tmp_path / "out" / "inside").read_bytes() == b"1"
 
 
 def test_what_was_finished_is_known(tmp_path, monkeypatch):
