@@ -291,16 +291,15 @@ class _Function(Reference):
             self.function = lambda x: function(x, training=False)
 
     def bind(self, x, over_steps=False):
-        structure = x
         arrays = [np.asarray(one) for one in graph.leaves(x)]
+        places = {id(one): place for place, one in enumerate(graph.leaves(x))}
         if not arrays or any(one.ndim == 0 or len(one) == 0 for one in arrays):
             raise InputError("x must hold arrays (examples, ...) of at least one example.")
         _check_counts(arrays)
-        self.inputs = binding.slots_of_values(structure, "input", "function")
+        self.inputs = binding.slots_of_values(x, "input", "function")
 
         def run(part):
-            rest = iter(part)
-            given = _mapped(lambda _: next(rest), structure)
+            given = graph.map_structure(lambda one: part[places[id(one)]], x)
             self.result = self.function(given)
             return [np.asarray(one) for one in graph.leaves(self.result)]
 
@@ -325,16 +324,6 @@ def _is_feature(call: graph.Call | None) -> bool:
         return True  # an input
     kind = kind_of(inner(call.layer)) or ""
     return kind in RECURRENT or any(word in kind for word in _FEATURES)
-
-
-def _mapped(function, structure):
-    """Map leaves in the order of `graph.leaves`, which sorts the keys of dicts."""
-    if isinstance(structure, dict):
-        done = {key: _mapped(function, structure[key]) for key in sorted(structure)}
-        return {key: done[key] for key in structure}
-    if isinstance(structure, (list, tuple)):
-        return type(structure)([_mapped(function, one) for one in structure])
-    return function(structure)
 
 
 def _check_counts(arrays):
