@@ -537,10 +537,10 @@ def matching(names: dict[str, set[str]], patterns, keyword: str) -> list[str]:
             ) from None
         if not known:
             every = [alias for one in names.values() for alias in sorted(one)]
-            raise InputError(
-                f"{argument(keyword)} {pattern!r} matches no layer; the nearest names are "
-                f"{_nearest(pattern, every)}."
-            )
+            near = f"the nearest names are {_nearest(pattern, every)}"
+            if any(alias.startswith(f"{pattern}/") for alias in every):
+                near = f"{pattern + '/.*'!r} matches those of the nested model"
+            raise InputError(f"{argument(keyword)} {pattern!r} matches no layer; {near}.")
         found += sorted(known)
     return found
 

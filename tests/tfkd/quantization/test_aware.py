@@ -181,6 +181,14 @@ def test_a_pattern_that_matches_nothing_names_the_nearest():
         quantize_aware(small(), skip=["("])
 
 
+def test_the_name_of_a_nested_model_matches_no_layer():
+    inner = keras.Sequential([keras.Input((4,)), L.Dense(3, name="a")], name="inner")
+    model = keras.Sequential([keras.Input((4,)), inner, L.Dense(2)])
+    with pytest.raises(InputError, match=r"'inner/\.\*' matches those of the nested model"):
+        quantize_aware(model, skip="inner")
+    assert len(export_form.float_layers(quantize_aware(model, skip="inner/.*"))) == 1
+
+
 def test_the_report_names_every_layer():
     i = keras.Input((8, 8, 3))
     x = L.Rescaling(2.0, 1.0, name="scale")(i)

@@ -155,6 +155,7 @@ CASES = {
             L.GaussianDropout(0.1),
             L.AlphaDropout(0.1),
             L.ActivityRegularization(1e-3),
+            L.Identity(),
             L.Conv1D(3, 3),
         ),
         1,

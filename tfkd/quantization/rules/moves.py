@@ -37,6 +37,7 @@ IN_TRAINING = (
     "AlphaDropout",
     "GaussianNoise",
     "ActivityRegularization",
+    "Identity",
 )
 AUGMENTING = (
     "RandomFlip",
