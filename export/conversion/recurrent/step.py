@@ -29,6 +29,7 @@ _PER_STEP = frozenset(
         "Embedding",
         "GaussianDropout",
         "GaussianNoise",
+        "Identity",
         "LeakyReLU",
         "ReLU",
         "Rescaling",
