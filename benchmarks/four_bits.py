@@ -129,7 +129,7 @@ def run(task, options, seed) -> dict:
         tf_keras.utils.set_random_seed(seed)
         qat = tfkd.quantize_aware(model, bits=bits)
         learner = tfkd.Distiller(qat, teacher) if taught else qat
-        qat_accuracy.fit(learner, train, extra, RATE, seed, tf_keras)
+        qat_accuracy.fit(learner, train, extra, options.rate, seed, tf_keras)
         return qat
 
     for rounding in ("nearest", "gptq"):
@@ -138,7 +138,7 @@ def run(task, options, seed) -> dict:
     for label, bits in (("int8", 8), ("4 bits", 4)):
         for way in ("QAT", "QAD"):
             note(f"{label}, {way}", trained(bits, way == "QAD"))
-    note("4 bits, no labels", unlabelled(model, train.x, extra, seed))
+    note("4 bits, no labels", unlabelled(model, train.x, extra, options.rate, seed))
     try:
         wanted = round(SHARE * found["int8, QAD"]["bytes"])
         note("mixed, QAD", trained(tfkd.choose_bits(model, examples, {"bytes": wanted}).bits, True))
@@ -199,12 +199,12 @@ def recipes(task, options, seed) -> dict:
     return found
 
 
-def unlabelled(model, x, epochs, seed):
+def unlabelled(model, x, epochs, rate, seed):
     """Return the copy in 4 bits that the float model itself taught, without labels."""
     tf_keras.utils.set_random_seed(seed)
     qat = calibrate(tfkd.quantize_aware(model, bits=4), x[:300], rounding="gptq")
     learner = tfkd.Distiller(qat, model, alpha=0.0, soft_loss="kl", temperature=1.0)
-    schedule = tf_keras.optimizers.schedules.CosineDecay(RATE, epochs * -(-len(x) // 32))
+    schedule = tf_keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(x) // 32))
     learner.compile(tf_keras.optimizers.Adam(schedule))
     learner.fit(x, batch_size=32, epochs=epochs, verbose=0)
     return qat
@@ -271,6 +271,9 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=["digits", "tiny"], choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recurrent", default="auto")
+    parser.add_argument(
+        "--rate", type=float, default=RATE, help="of `run`, for all that is trained on"
+    )
     options = parser.parse_args()
     if options.what == "table":
         table(options)
