@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 _FORMATS = ("float32", "float16", "dynamic", "int8")
 
 
+# Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
+_RATES = {8: 3e-4, 4: 3e-3}
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe(Training):
     """How `compress` trains; every number that shapes the result.
@@ -52,8 +56,9 @@ class Recipe(Training):
             for the default of `Distiller`, which quantization-aware training always takes.
         temperature: Softening of both distributions, > 0, likewise.
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
-        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says; small, since
-            the weights are trained already.
+        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says. `None` for
+            3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
+            whose coarse steps take more to leave.
         bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
             pattern of layers' names.
         formats: Which files to make out of float32, float16, dynamic and int8.
@@ -66,7 +71,7 @@ class Recipe(Training):
     epochs: int = 40
     learning_rate: float = 3e-3
     qat_epochs: int = 15
-    qat_learning_rate: float = 3e-4
+    qat_learning_rate: float | None = None
     bits: int | Mapping[str, int] = 8
     formats: tuple[str, ...] = ("float32", "float16", "int8")
     threads: int = 1
@@ -225,8 +230,10 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
         student = copy_of(alone)
     qat = quantize_aware(student, bits=recipe.bits)
     learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
-    how = {"learning_rate": recipe.qat_learning_rate, "optimizer": "adam"}
-    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, **how)
+    rate = recipe.qat_learning_rate
+    if rate is None:
+        rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
+    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, rate, optimizer="adam")
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 

@@ -78,3 +78,26 @@ def test_its_bits_are_those_of_the_student(data):
     recipe = dataclasses.replace(RECIPE, bits=4)
     models, _ = pipeline._train(trainer, teacher, dense(), recipe)
     assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
+
+
+@pytest.mark.parametrize(
+    ("settings", "rate"),
+    [({}, 3e-4), ({"bits": 4}, 3e-3), ({"bits": 4, "qat_learning_rate": 1e-3}, 1e-3)],
+)
+def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
+    rates, fit = {}, Trainer.fit
+
+    def noted(self, stage, learner, model, epochs, learning_rate, **more):
+        rates[stage] = learning_rate
+        return fit(self, stage, learner, model, 1, learning_rate, **more)
+
+    monkeypatch.setattr(Trainer, "fit", noted)
+    trainer = Trainer(data, Training(seed=1))
+    given = {"qat_learning_rate": None, **settings}
+    pipeline._train(
+        trainer,
+        dense(10 * np.eye(5, 3, dtype="float32")),
+        dense(),
+        dataclasses.replace(RECIPE, **given),
+    )
+    assert rates["student_qat"] == rate
