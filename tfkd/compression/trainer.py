@@ -10,8 +10,9 @@ import numpy as np
 from tfkd import output_kind
 from tfkd.compression.settings import Optimizer, Training
 from tfkd.data import Data
+from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.model import backends
+from tfkd.model import backends, graph
 from tfkd.model import task as tasks
 
 #: Called as `progress(stage, done, total)` while a stage runs.
@@ -72,6 +73,9 @@ class Trainer:
             validate: Whether each epoch ends with the validation part.
             optimizer: In the place of that of `training`.
             **kwargs: Passed on to `model.fit`.
+
+        Raises:
+            InputError: as `Distiller.fit`, and for weights that are not finite afterwards.
         """
         keras.utils.set_random_seed(self.training.seed)
         steps = epochs * -(-len(self.data.train) // self.training.batch_size)
@@ -89,9 +93,27 @@ class Trainer:
             verbose=0,
             **kwargs,
         )
+        if broken := broken_layers(student):
+            raise InputError(
+                f"Training of {stage!r} left NaN or infinite weights (in "
+                f"{', '.join(map(repr, broken[:3]))}): {self._cause()}."
+            )
         self.histories[stage] = {
             name: [float(value) for value in values] for name, values in history.history.items()
         }
+
+    def _cause(self) -> str:
+        """Return why weights are not finite, as far as it is known."""
+        for leaf in graph.leaves(self.data.train.x):
+            values = np.asarray(leaf)
+            if values.dtype.kind == "f" and values.ndim:
+                rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+                if len(rows):
+                    return (
+                        f"x holds NaN or infinite values in {len(rows)} of {len(values)} training "
+                        f"examples (the first is number {rows[0]})"
+                    )
+        return "lower the learning rate"
 
     def compile(
         self,

@@ -806,12 +806,7 @@ class Step:
                 TeacherWarning,
                 stacklevel=3,
             )
-        broken = [
-            layer.name
-            for layer in self.student.layers
-            if not all(np.isfinite(np.asarray(w)).all() for w in layer.get_weights()
-                       if np.asarray(w).dtype.kind == "f")
-        ]  # fmt: skip
+        broken = validation.broken_layers(self.student)
         if broken:
             warnings.warn(
                 f"The student's weights hold NaN or infinite values after training (in "

@@ -509,6 +509,19 @@ def assert_finite(loss, **values):
     return assertions.assertion(tf.math.is_finite(loss), say)
 
 
+def broken_layers(model) -> list[str]:
+    """Return the names of the layers whose weights hold NaN or infinite values."""
+    return [
+        layer.name
+        for layer in model.layers
+        if not all(
+            np.isfinite(values).all()
+            for values in map(np.asarray, layer.get_weights())
+            if values.dtype.kind == "f"
+        )
+    ]
+
+
 def _broken_rows(leaves):
     """Return which rows of a batch are not finite, in words; nothing where there are no rows."""
     dense = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) and leaf.shape.rank]

@@ -1,11 +1,15 @@
 """A `Trainer` compiles what fits the labels, and its step is traced once."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tf_keras
 from tiny_models import dense, predicted
 
 import tfkd
 from tfkd.compression.trainer import Trainer
+from tfkd.errors import InputError
 
 NUMBERS = np.arange(60) % 3
 # Labels, units of the output, and the metric beside the loss, of outputs as NumPy has it.
@@ -40,3 +44,18 @@ def test_the_metric_is_numpys_and_the_step_is_traced_once(task, package, rng):
     (value,) = trainer.histories["student"][metric]
     assert value == pytest.approx(want(data.train.y, predicted(model, data.train.x)), rel=1e-5)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_weights_that_became_nan_end_the_training(package, rng):
+    """The loss need not show it: with some releases' `relu`, NaN becomes zero in the answer."""
+    x = rng.normal(size=(60, 3)).astype("float32")
+    y = np.arange(60) % 2
+    inputs = package.Input((3,))
+    hidden = package.layers.Dense(4)(inputs)
+    hidden = package.layers.Lambda(lambda z: tf.where(tf.math.is_nan(z), 0.0, z))(hidden)
+    model = package.Model(inputs, package.layers.Dense(2)(hidden))
+    data = tfkd.split(x, y, seed=0)
+    data.train.x[4] = np.nan
+    with pytest.raises(InputError, match=r"in 1 of 36 training examples \(the first is number 4"):
+        Trainer(data).fit("student", model, model, 1, 1e-3)
