@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tfkd.errors import ConversionError, UnsupportedError, WorkerError, argument
@@ -117,23 +119,31 @@ def larger_than_float(file: TFLiteModel) -> list[str]:
     ]
 
 
-def slow_in_xnnpack(file: TFLiteModel) -> list[str]:
-    """Return a note if convolutions have weights of 4 bits, for which XNNPACK has no kernels.
+def cost_of_four_bits(file: TFLiteModel, micro: bool) -> list[str]:
+    """Return a note about what weights of 4 bits cost where the file runs.
 
-    LiteRT's own kernels run them, in 1.3 to 5 times the time of 8 bits (x86-64, LiteRT 2.3).
+    XNNPACK has no convolutions with them; LiteRT's own kernels take 1.3 to 5 times as long as with
+    8 bits (x86-64, LiteRT 2.3). TFLM's portable kernels unpack the weights of the layer that runs.
     """
     model = schema.parse(file.data)
     names = schema.op_names(model)
-    count = sum(
-        names[op.opcodeIndex] in ("CONV_2D", "DEPTHWISE_CONV_2D")
-        and schema.dtype_of(part.tensors[op.inputs[1]]) == "int4"
+    sizes = [
+        (names[op.opcodeIndex], math.prod(schema.shape_of(weights)))
         for part in model.subgraphs
         for op in part.operators
-    )
-    if not count:
+        for weights in (part.tensors[place] for place in op.inputs if place >= 0)
+        if schema.dtype_of(weights) == "int4"
+    ]
+    if micro and sizes:
+        return [
+            f"weights of 4 bits are unpacked in the arena, a layer at a time: it needs up to "
+            f"{max(size for _, size in sizes):,} bytes more than with 8 bits"
+        ]
+    slow = [name for name, _ in sizes if name in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    if micro or not slow:
         return []
     return [
-        f"XNNPACK has no convolutions with weights of 4 bits: {count} of them run in slower "
+        f"XNNPACK has no convolutions with weights of 4 bits: {len(slow)} of them run in slower "
         "kernels on a phone or a computer, where bits for dense and recurrent layers alone cost "
         "no time"
     ]

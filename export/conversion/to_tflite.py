@@ -153,8 +153,7 @@ def to_tflite(
             warnings.warn(f"{what}: {note}.", stacklevel=2)
     if format in INTEGER:
         more += audit.larger_than_float(file)
-        if not micro:
-            more += audit.slow_in_xnnpack(file)
+        more += audit.cost_of_four_bits(file, micro)
     return dataclasses.replace(file, notes=(*source.notes, *notes, *more))
 
 

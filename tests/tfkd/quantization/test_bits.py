@@ -16,7 +16,7 @@ from tfkd.export import TFLiteModel, android_bundle, profile, to_tflite, verify
 from tfkd.export.conversion.narrowing import widened
 from tfkd.export.report.report import ModelEntry, Report, write_report
 from tfkd.export.tflite import schema
-from tfkd.quantization import calibrate, describe
+from tfkd.quantization import calibrate, describe, export_form
 
 SHAPE = (8, 8, 3)
 
@@ -246,11 +246,13 @@ def test_a_layer_that_was_named_and_has_no_kernel_is_told():
         quantize_aware(model, bits={"conv|transposed|relu": 4})
 
 
-def test_who_has_slow_kernels_is_told():
+def test_what_4_bits_cost_is_told():
     qat, x = made(tf_keras, bits=4)[1:]
     (note,) = to_tflite(qat, "int8").notes
     assert "4 of them run in slower kernels on a phone" in note
-    assert to_tflite(qat, "int8", micro=True).notes == ()
+    (note,) = to_tflite(qat, "int8", micro=True).notes
+    largest = max(n for sizes in export_form.narrow_layers(qat).values() for n in sizes)
+    assert f"up to {largest:,} bytes more than with 8 bits" in note
     dense = made(tf_keras, bits={"hidden": 4, "head": 4})[1]
     file = to_tflite(dense, "int8")
     assert file.four_bit_weights and file.notes == ()
