@@ -4,7 +4,7 @@
     SavedModel folder ─────────────────────────► SavedSource ─────┤
     function of tensors, layer, signature ─────► FunctionSource ──┤
     callable of arrays ────────────────────────► PythonSource ────┤
-    `.tflite` ─────────────────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
+    `.tflite`, TFLiteModel ────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
 `activations` tells logits from probabilities, `sources` opens what was given, `teacher`

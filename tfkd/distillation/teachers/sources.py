@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.errors import InputError
+from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
 from tfkd.model import backends, binding, feature_extractor, graph
 from tfkd.output_kind import OutputKind, output_kinds
@@ -225,15 +226,13 @@ class PythonSource(Source):
 
 
 class TFLiteSource(PythonSource):
-    """A `.tflite` file, run in a process of its own."""
+    """A `.tflite` file or a `TFLiteModel`, run in a process of its own."""
 
     may_run_tensorflow = False
 
-    def __init__(self, path):
-        from tfkd.export.tflite.model import TFLiteModel
-
-        self.file = TFLiteModel.load(path)
-        super().__init__(self._predict, str(path))
+    def __init__(self, file, name):
+        self.file = file
+        super().__init__(self._predict, name)
         hidden = {name for pair in self.file.states for name in pair}
         self.inputs, self.outputs = (
             self._slots(kind, [info for info in infos if info.name not in hidden])
@@ -271,11 +270,13 @@ def source_of(given, features) -> Source:
         given = _load(pathlib.Path(given))
     if isinstance(given, Source):
         source = given
+    elif isinstance(given, TFLiteModel):
+        source = TFLiteSource(given, "TFLiteModel")
     elif backends.flavour(given) is not None and hasattr(given, "layers"):
         return ModelSource(given, features)
     elif isinstance(given, _FUNCTIONS) or backends.flavour(given) is not None:
         source = FunctionSource(given, getattr(given, "name", type(given).__name__))
-    elif hasattr(given, "signatures") and "serving_default" in given.signatures:
+    elif "serving_default" in (getattr(given, "signatures", None) or ()):
         name = type(given).__name__
         source = FunctionSource(given.signatures["serving_default"], name, given)
     elif callable(given):
@@ -283,8 +284,8 @@ def source_of(given, features) -> Source:
     else:
         raise InputError(
             "A teacher must be a Keras 3 or tf_keras model, the path of a .keras, .h5, SavedModel "
-            "or .tflite file, a callable, an array of outputs, or a list of these; "
-            f"got {type(given).__name__}."
+            "or .tflite file, a TFLiteModel, a callable, an array of outputs, or a list of "
+            f"these; got {type(given).__name__}."
         )
     if features:
         raise InputError(
@@ -303,7 +304,7 @@ def _load(path: pathlib.Path):
     if path.is_dir():
         return SavedSource(path)
     if path.suffix == ".tflite":
-        return TFLiteSource(path)
+        return TFLiteSource(TFLiteModel.load(path), str(path))
     if path.suffix not in models.SUFFIXES:
         raise InputError(
             f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."

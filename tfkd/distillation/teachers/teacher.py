@@ -43,9 +43,9 @@ class Teacher:
     state. They always run in inference mode, and no gradient flows into them.
 
     Args:
-        given: A Keras 3 or tf_keras model or layer, the path of a `.keras`, `.h5`, SavedModel
-            or `.tflite` file, a loaded SavedModel or one of its functions, a callable from a
-            NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
+        given: A Keras 3 or tf_keras model or layer, the path of a `.keras`, `.h5`, SavedModel or
+            `.tflite` file, a `TFLiteModel`, a loaded SavedModel or one of its functions, a callable
+            from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
             Several are averaged: their probabilities for classification, their values for
             regression.
         from_logits: Whether the outputs are logits. Needed where the graph does not show it.

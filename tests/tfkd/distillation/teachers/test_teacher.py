@@ -11,7 +11,7 @@ from scipy.special import rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
 from tiny_models import crossentropy, dense, predicted
 
-from tfkd import Distiller
+from tfkd import Distiller, cache_teacher
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
 
@@ -44,9 +44,15 @@ KINDS = {
     ".keras as str": lambda m, path: (m.save(path / "m.keras"), str(path / "m.keras"))[1],
     "SavedModel": lambda m, path: as_saved_model(m, path / "saved"),
     ".tflite": lambda m, path: to_tflite(m).save(path / "m.tflite"),
+    "TFLiteModel": lambda m, path: to_tflite(m),
     "callable": lambda m, path: lambda x: m.predict(x, verbose=0),
 }
-UNREADABLE = ("SavedModel", ".tflite", "callable")  # whose last layer can't be looked at
+UNREADABLE = (
+    "SavedModel",
+    ".tflite",
+    "TFLiteModel",
+    "callable",
+)  # whose last layer can't be looked at
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,6 +70,20 @@ def test_kind(kind, activation, package, data, tmp_path):
     # Each kind in a traced step too; `predict` of Keras refuses to run inside an eager one.
     said["eagerly"] = activation is not None and kind != "callable"
     assert soft_loss(student, teacher, data, package, **said) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_tflite_model_teaches_as_its_file_does(package, data, tmp_path):
+    student, file = dense(package), to_tflite(dense(keras))
+    path = file.save(tmp_path / "m.tflite")
+    said = {"teacher_from_logits": True, "eagerly": True}
+    want = soft_loss(student, path, data, package, **said)
+    assert soft_loss(student, [file, path], data, package, **said) == pytest.approx(want)
+    one, other = (cache_teacher(data[0], t, from_logits=True) for t in (file, path))
+    assert one.teacher == other.teacher is not None
+    distiller = Distiller(student, file, soft_loss="kl", teacher_from_logits=True)
+    distiller.compile("sgd", crossentropy(package))
+    distiller.fit(*data, cache_teacher=True, verbose=0)
+    distiller.fit(*data, cache_teacher=other, verbose=0)
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
