@@ -112,11 +112,18 @@ _ALONE = object()  # a soft loss of None, given for one output
 def _soft_of(outputs: binding.Slots, given) -> list:
     """Return the soft loss that is wanted per output; `_ALONE` where none is."""
     if isinstance(given, Mapping) and not is_config(given):
-        alone = {name: _ALONE if value is None else value for name, value in given.items()}
-        return outputs.bind(alone, "soft_loss", missing=True)
+        return outputs.bind(_with_alone(given), "soft_loss", missing=True)
+    given = _with_alone(given)
+    return per_output(given, outputs, "soft_loss")
+
+
+def _with_alone(given):
+    """Return soft losses with `_ALONE` for `None`, in the same lists and dicts."""
+    if isinstance(given, Mapping) and not is_config(given):
+        return {name: _with_alone(value) for name, value in given.items()}
     if isinstance(given, (list, tuple)):
-        given = [_ALONE if value is None else value for value in given]
-    return per_output(_ALONE if given is None else given, outputs, "soft_loss")
+        return [_with_alone(value) for value in given]
+    return _ALONE if given is None else given
 
 
 def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, outputs) -> Lesson:
@@ -179,9 +186,9 @@ def per_output(given, outputs: binding.Slots, what: str) -> list:
     if isinstance(given, Mapping) and not is_config(given):
         return outputs.bind(given, what, missing=True)
     if isinstance(given, (list, tuple)):
-        if len(given) != len(outputs):
+        if len(given) != len(outputs) and not outputs.is_nested(given):
             raise InputError(f"{what} has {len(given)} entries for the {len(outputs)} outputs.")
-        return outputs.bind(given, what)
+        return outputs.bind(given, what, missing=True)
     return [given] * len(outputs)
 
 

@@ -114,9 +114,9 @@ class Objective:
         if isinstance(sample_weight, (dict, list, tuple)):
             weights = self.outputs.bind(sample_weight, "sample_weight", missing=True)
             ones = np.ones(len(some), "float32")
-            sample_weight = self._packed([ones if w is None else w for w in weights])
+            sample_weight = self.outputs.packed([ones if w is None else w for w in weights])
         filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
-        return self._packed([filler if v is None else v for v in labels]), sample_weight
+        return self.outputs.packed([filler if v is None else v for v in labels]), sample_weight
 
     def batch(self, y, sample_weight, checked: bool) -> Batch:
         """Part a batch's labels and weights by output.
@@ -273,13 +273,6 @@ class Objective:
         taught = [head is not None for head in heads]
         teachers.raise_untaught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
         return heads
-
-    def _packed(self, values: list):
-        """Return one value per output in a structure that binds to them again."""
-        if len(values) == 1:
-            return values[0]
-        labels = self.outputs.labels
-        return values if self.outputs.ordered else dict(zip(labels, values, strict=True))
 
 
 _IN_THE_CACHE = "teacher 'in the cache'"

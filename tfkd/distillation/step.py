@@ -234,7 +234,7 @@ class Step:
             given = kwargs.get(name)
             for i, found in enumerate(_metrics_of(given, outputs)):
                 measured[i] += found
-            if isinstance(given, dict):
+            if isinstance(given, dict) or outputs.is_nested(given):
                 bound = [[] if m is None else m for m in outputs.bind(given, name, missing=True)]
                 listed = several or not isinstance(bound[0], (list, tuple))
                 kwargs[name] = bound if listed else bound[0]
@@ -259,7 +259,7 @@ class Step:
             # Keras was given lists in the flat order; as a caller's they could be another.
             for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
                 if isinstance(config.get(name), (list, tuple)):
-                    config[name] = dict(zip(outputs.labels, config[name], strict=False))
+                    config[name] = outputs.packed(config[name])
         self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
@@ -858,7 +858,7 @@ def _metrics_of(given, outputs: binding.Slots) -> list[list]:
     count = len(outputs)
     if not given:
         return [[] for _ in range(count)]
-    if isinstance(given, dict):
+    if isinstance(given, dict) or outputs.is_nested(given):
         given = outputs.bind(given, "metrics", missing=True)
     elif count == 1 or not isinstance(given, (list, tuple)) or len(given) != count:
         given = [given] * count
