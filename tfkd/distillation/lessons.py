@@ -294,7 +294,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
         Labels, output and weights for the compiled loss.
     """
     if labels.present is None:
-        return labels.y, output, sample_weight
+        return labels.y, output, over_elements(sample_weight, lesson, not lesson.is_custom)
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
@@ -314,6 +314,26 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     if sample_weight is not None:
         weight *= fitted(tf.cast(sample_weight, tf.float32), weight.shape.rank)
     return y, plain, weight
+
+
+def over_elements(weight, lesson: Lesson, knows_rank: bool):
+    """Return weights with an axis of one for each axis of the elements that they lack.
+
+    A weight per example then weighs all of an example's steps or pixels. Plain Keras 3.15
+    multiplies (batch,) with losses (batch, steps) as they are: that is an error, or weighs the
+    steps where there are as many as examples.
+
+    Args:
+        weight: Weights of an output, or `None`.
+        lesson: How it learns.
+        knows_rank: Whether the loss or metric has a value per element of the output, as the
+            libraries' have. A user's own may have one per example, which an axis of one still
+            fits, and two do not.
+    """
+    if weight is None or not weight.shape.rank:
+        return weight
+    rank = len(lesson.shape) - 1
+    return expanded(weight, rank if knows_rank else min(rank, 2))
 
 
 def weighted_mean(values, sample_weight, mask):

@@ -151,7 +151,7 @@ class Objective:
                 terms.append((tf.zeros(tf.shape(output)[:1]), output, None))
             else:
                 terms.append(lessons.hard_terms(batch.labels[i], output, lesson, batch.weight(i)))
-        return _for_keras(*map(list, zip(*terms, strict=True)))
+        return self._for_keras(*map(list, zip(*terms, strict=True)))
 
     def metric_terms(self, batch: Batch, y_pred):
         """Return labels, outputs and weights for Keras's metrics: of labelled elements alone."""
@@ -174,8 +174,10 @@ class Objective:
                 if weight is not None:
                     weight = tf.broadcast_to(lessons.fitted(weight, rank), tf.shape(present))
                     weight = tf.boolean_mask(weight, present)
+            else:
+                weight = lessons.over_elements(weight, lesson, all(map(_is_known, self.metrics[i])))
             terms.append((y, output, weight))
-        return _for_keras(*map(list, zip(*terms, strict=True)))
+        return self._for_keras(*map(list, zip(*terms, strict=True)))
 
     def soft(self, answers: list, batch: Batch, y_pred, temperature):
         """Return the soft losses of a batch: the sum over outputs of weighted means.
@@ -268,6 +270,18 @@ class Objective:
                 "from the cache as it is."
             )
 
+    def _for_keras(self, y: list, outputs: list, weights: list):
+        """Return lists for several outputs, or what they hold for one; weights for all or none."""
+        if all(weight is None for weight in weights):
+            weights = [None] if len(y) == 1 else None
+        else:
+            ones = [tf.ones(tf.shape(output)[:1]) for output in outputs]
+            weights = [
+                lessons.over_elements(one, lesson, True) if weight is None else weight
+                for weight, one, lesson in zip(weights, ones, self.lessons, strict=True)
+            ]
+        return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
+
     def _heads_in(self, held: binding.Slots) -> list[int | None]:
         heads = self.outputs.match(held)
         taught = [head is not None for head in heads]
@@ -276,18 +290,6 @@ class Objective:
 
 
 _IN_THE_CACHE = "teacher 'in the cache'"
-
-
-def _for_keras(y: list, outputs: list, weights: list):
-    """Return lists for several outputs, or what they hold for one; weights for all or none."""
-    if all(weight is None for weight in weights):
-        weights = [None] if len(y) == 1 else None
-    else:
-        weights = [
-            tf.ones(tf.shape(output)[:1]) if weight is None else weight
-            for weight, output in zip(weights, outputs, strict=True)
-        ]
-    return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
 
 
 #: Metrics that are a mean, or a count, over single values, however these are arranged.
@@ -302,6 +304,15 @@ def _is_per_value(metric) -> bool:
     name = metric if isinstance(metric, str) else type(metric).__name__
     name = getattr(metric, "__name__", name).replace("_", "").lower()
     return name in _PER_VALUE and not getattr(metric, "multi_label", False)
+
+
+def _is_known(metric) -> bool:
+    """Tell whether a metric is Keras's own."""
+    if isinstance(metric, str):
+        return True
+    home = getattr(metric, "_fn", metric)
+    home = home if hasattr(home, "__module__") else type(home)
+    return home.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
 def _classes_last(values, lesson: lessons.Lesson):

@@ -320,21 +320,13 @@ class Step:
         teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
         self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
-        if (
-            kwargs.get("class_weight") is not None
-            and self._settings["unlabeled"] is not None
-            and self._keras is not keras
-        ):
-            raise InputError(
-                "tf_keras looks up class_weight for missing labels too, and finds none; with "
-                f"{argument('unlabeled')} give sample_weight instead."
-            )
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         if ends_on_nan != self._untracked.ends_on_nan:
             self._untracked.ends_on_nan = ends_on_nan
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
+        self._check_class_weight(x, y, kwargs.get("class_weight"))
         scoring = self._scoring()
         baseline = None if baseline is None else scoring.alike(baseline)
         if self._untracked.teacher is not None:
@@ -368,6 +360,31 @@ class Step:
             with tolerated("student"):
                 scoring.score_student(sample, talks)
         return history
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run one step on one batch; takes what `keras.Model.train_on_batch` takes.
+
+        Args:
+            x: As for Keras.
+            y: As for `fit`.
+            sample_weight: As for Keras.
+            class_weight: As for Keras.
+            **kwargs: Passed on to Keras.
+
+        Raises:
+            InputError: for a `class_weight` that doesn't fit the labels.
+        """
+        if class_weight is not None:
+            self._build_student(x, y)
+            self._check_class_weight(x, y, class_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; takes what `keras.Model.evaluate` takes.
@@ -569,6 +586,17 @@ class Step:
     def _check_compiled(self, method: str):
         if getattr(self, "optimizer", None) is None:
             raise InputError(f"Call distiller.compile(optimizer, loss) before {method}.")
+
+    def _check_class_weight(self, x, y, class_weight):
+        """Raise where Keras would look up the class weights of other things than the classes."""
+        if class_weight is None:
+            return
+        if self._settings["unlabeled"] is not None and self._keras is not keras:
+            raise InputError(
+                "tf_keras looks up class_weight for missing labels too, and finds none; with "
+                f"{argument('unlabeled')} give sample_weight instead."
+            )
+        validation.check_class_weight(x, y, self._objective(), self._keras is keras)
 
     def _allow_jit(self, teacher_in_graph):
         """Turn XLA off where it can't compile the step; raise if the caller asked for XLA."""
