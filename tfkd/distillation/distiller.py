@@ -38,7 +38,7 @@ class Distiller(Step, keras.Model):
     Args:
         student: The model to train, Keras 3 or tf_keras. A subclassed or unbuilt one is trained
             on its outputs; feature losses need a graph. It may share frozen layers with the
-            teacher, and none that are trained.
+            teacher, and none that are trained. It may be stateful; the teacher may not.
         teacher: A Keras 3 or tf_keras model or layer; the path of a `.keras`, `.h5`, SavedModel or
             `.tflite` file; a `TFLiteModel`; a loaded SavedModel, one of its signatures or another
             function of tensors; a callable from a NumPy batch to outputs; an array of outputs, a
@@ -77,9 +77,10 @@ class Distiller(Step, keras.Model):
         **kwargs: `name`, `dtype`: passed on to `keras.Model`.
 
     Raises:
-        InputError: for an alpha or temperature out of range, something that can't teach or
-            be taught, unknown layers, inputs and outputs that no name or order binds, outputs
-            of different shapes, or a student that shares trained layers with its teacher.
+        InputError: for an alpha or temperature out of range, something that can't teach or be
+            taught, a teacher with stateful layers, unknown layers, inputs and outputs that no name
+            or order binds, outputs of different shapes, or a student that shares trained layers
+            with its teacher.
 
     Example:
         >>> import keras, numpy as np, tfkd

@@ -157,6 +157,7 @@ class Step:
                 given, settings["teacher_from_logits"], names, settings["teacher_inputs"],
                 student=self._student_tap.inputs if same_x else None,
             )  # fmt: skip
+            untracked.teacher.check_stateless()
         validation.check_not_shared(self.student, untracked.teacher.models)
         self._build_adapters(untracked.teacher.feature_shapes)
         untracked.teacher.check_inputs()

@@ -44,6 +44,11 @@ class Source:
     feature_shapes: dict = {}  # noqa: RUF012
 
     @property
+    def memory(self) -> str:
+        """What keeps a state from batch to batch, in words; empty for nothing."""
+        return ""
+
+    @property
     def activations(self) -> list[str | None] | None:
         """What each output is, classes along the last axis; `None` if unknown."""
         if self.kinds is None:
@@ -103,6 +108,11 @@ class ModelSource(Source):
         """Return the model."""
         return self.model
 
+    @property
+    def memory(self) -> str:
+        """The stateful layer, in words."""
+        return _stateful_layer(self.model)
+
 
 class FunctionSource(Source):
     """A function of tensors: a SavedModel's signature or endpoint, a `tf.function`, a layer."""
@@ -144,6 +154,18 @@ class FunctionSource(Source):
     def identity(self):
         """Return the function."""
         return self.function
+
+    @property
+    def memory(self) -> str:
+        """The stateful layer, in words, or that the function changes a variable."""
+        if backends.flavour(self.function) is not None:
+            return _stateful_layer(self.function)
+        if self.inputs is None:
+            return ""
+        graph_def = self.function.graph.as_graph_def()
+        bodies = [graph_def.node, *(one.node_def for one in graph_def.library.function)]
+        assigns = any(node.op == "AssignVariableOp" for body in bodies for node in body)
+        return "a variable that its signature assigns" if assigns else ""
 
 
 class SavedSource(FunctionSource):
@@ -319,6 +341,14 @@ def _outside(function, arrays: list) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
+
+
+def _stateful_layer(model) -> str:
+    """Return which layer of a model or layer is stateful, in words; empty for none."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False) is True and not hasattr(layer, "layers"):
+            return f"the layer {layer.name!r}"
+    return ""
 
 
 def _fits(shape, wanted) -> bool:

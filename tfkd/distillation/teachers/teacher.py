@@ -95,6 +95,21 @@ class Teacher:
                 "or give the model."
             )
 
+    def check_stateless(self) -> None:
+        """Raise where answers depend on what was asked before, and asking would change a teacher.
+
+        Raises:
+            InputError: naming the stateful layer, and the way out.
+        """
+        for source in self.sources:
+            if source.memory:
+                raise InputError(
+                    f"The teacher {source.name!r} keeps a state from batch to batch "
+                    f"({source.memory}), so its answers depend on what it was asked before: teach "
+                    "with a copy that is built with stateful=False, and has its weights "
+                    "(copy.set_weights(teacher.get_weights()))."
+                )
+
     @property
     def outputs(self) -> binding.Slots | None:
         """The outputs of the first teacher that knows its own, or `None`."""

@@ -259,3 +259,46 @@ def test_a_callable_that_runs_an_eager_model_in_an_eager_step(data, package):
         teacher_from_logits=True,
     )  # fmt: skip
     assert soft == pytest.approx(want(student, probabilities, data[0]), rel=1e-4)
+
+
+def stateful(package, kind):
+    layers = package.layers
+    x = package.Input(batch_shape=(8, 5, 3))
+    layer = {
+        "LSTM": lambda: layers.LSTM(4, stateful=True),
+        "RNN": lambda: layers.RNN(
+            layers.StackedRNNCells([layers.LSTMCell(4), layers.GRUCell(3)]), stateful=True
+        ),
+        "Bidirectional": lambda: layers.Bidirectional(layers.GRU(4, stateful=True)),
+        "nested": lambda: package.Sequential(
+            [package.Input(batch_shape=(8, 5, 3)), layers.LSTM(4, stateful=True)]
+        ),
+    }[kind]()
+    return package.Model(x, layers.Dense(3)(layer(x)))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "Bidirectional", "nested"])
+def test_a_teacher_with_a_state_is_refused(kind, package, rng, tmp_path):
+    """Its answers are no function of the examples, and asking it would change it."""
+    x = rng.normal(size=(32, 5, 3)).astype("float32")
+    y = rng.integers(0, 3, 32)
+    teacher = stateful(package, kind)
+    student = stateful(keras, kind)
+    teachers = [teacher, [teacher, lambda x: np.zeros((len(x), 3))]]
+    if kind == "LSTM" and package is keras:
+        teachers.append(str(as_saved_model(teacher, tmp_path)))
+    said = r"keeps a state from batch to batch \((the layer '\w+'|a variable that its signature)"
+    for one in teachers:
+        with pytest.raises(InputError, match=rf"{said}.*stateful=False"):
+            Distiller(student, one, teacher_from_logits=True)
+        with pytest.raises(InputError, match=rf"{said}.*stateful=False"):
+            cache_teacher(x, one, from_logits=True)
+    # The student may have one, as in Keras.
+    config = teacher.get_config()
+    if kind == "LSTM":
+        config["layers"][1]["config"]["stateful"] = False
+        free = type(teacher).from_config(config)
+        free.set_weights(teacher.get_weights())
+        distiller = Distiller(student, free, soft_loss="kl")
+        distiller.compile("sgd", crossentropy(keras))
+        distiller.fit(x, y, batch_size=8, shuffle=False, verbose=0)
