@@ -196,7 +196,7 @@ class Slots:
                 )
             return found
         if any(self.entries[i].given for i, j in enumerate(found) if j is not None):
-            return found
+            return self._with_nameless(found, theirs)
         if len(self) == len(theirs) and self.ordered and theirs.ordered:
             return list(range(len(self)))
         if len(self) == len(theirs):
@@ -205,6 +205,18 @@ class Slots:
                 "nothing; use the same names in both."
             )
         return [None] * len(self)
+
+    def _with_nameless(self, found: list[int | None], theirs: Slots) -> list[int | None]:
+        """Match what stands without a name beside dicts, in the order of the lists."""
+        if not (self.parts and theirs.parts):
+            return found
+        ours = [i for i, j in enumerate(found) if j is None]
+        others = [j for j in range(len(theirs)) if j not in found]
+        slots = [self.entries[i] for i in ours] + [theirs.entries[j] for j in others]
+        if len(ours) != len(others) or any(slot.given for slot in slots):
+            return found
+        rest = dict(zip(ours, others, strict=True))
+        return [rest.get(i, j) for i, j in enumerate(found)]
 
     @property
     def _listed(self) -> str:

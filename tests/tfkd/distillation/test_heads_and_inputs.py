@@ -458,6 +458,24 @@ def tuple_of(structure):
     return structure
 
 
+def test_heads_without_a_name_beside_dicts_go_by_their_order(package, rng):
+    def model(package, keys, seed):
+        package.utils.set_random_seed(seed)
+        x = package.Input((4,))
+        made = [package.layers.Dense(3)(x) for _ in range(4)]
+        return package.Model(x, [made[0], dict(zip(keys, made[1:3], strict=True)), made[3]])
+
+    x = rng.normal(size=(16, 4)).astype("float32")
+    student, teacher = model(package, "zc", 1), model(keras, "cz", 2)
+    soft = ["kl", {"c": "kl", "z": "kl"}, "kl"]
+    got = fit(student, teacher, x, None, package, None, soft_loss=soft)["soft_loss"]
+    theirs, ours = (
+        [one["c"], one["z"], first, last]
+        for first, one, last in (predicted(model, x) for model in (teacher, student))
+    )
+    assert got == pytest.approx(sum(map(kl, theirs, ours)), rel=1e-4)
+
+
 def test_nested_structures_that_do_not_fit_are_refused(data, package):
     x, y = data
     y, arranged = y["species"], NESTED["list of dict"]

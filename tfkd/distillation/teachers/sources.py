@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfkd.distillation.teachers import batches
 from tfkd.errors import InputError
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
@@ -69,7 +70,8 @@ class Source:
         Raises:
             InputError: where its outputs can't be bound to the wanted ones.
         """
-        outputs, features = self.run(x)
+        size = batches.size_of(self.inputs)
+        outputs, features = self.run(x) if size is None else batches.in_batches(self.run, x, size)
         given = binding.slots_of_values(outputs, "output", f"teacher {self.name!r}")
         ours = self.outputs if self.outputs is not None else given
         flat = list(graph.leaves(outputs))

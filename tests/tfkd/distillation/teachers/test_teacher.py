@@ -6,6 +6,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from scipy.special import rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +15,7 @@ from tiny_models import crossentropy, dense, predicted
 from tfkd import Distiller, cache_teacher
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
+from tfkd.losses import Hint
 
 
 @pytest.fixture
@@ -302,3 +304,69 @@ def test_a_teacher_with_a_state_is_refused(kind, package, rng, tmp_path):
         distiller = Distiller(student, free, soft_loss="kl")
         distiller.compile("sgd", crossentropy(keras))
         distiller.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+
+
+def of_eight(package, seed, activation=None):
+    """Return a model that takes eight examples at a time, and no other number."""
+    package.utils.set_random_seed(seed)
+    reshape = tf.reshape if package is tf_keras else keras.ops.reshape
+    x = package.Input(batch_shape=(8, 4))
+    hidden = package.layers.Dense(4, name="hidden")(x)
+    flat = reshape(reshape(hidden, (32,)), (8, 4))
+    return package.Model(x, package.layers.Dense(3, activation=activation)(flat))
+
+
+def answers_of_eight(model, x):
+    """Return its answers for any number of examples, eight at a time."""
+    parts = [np.resize(x[i : i + 8], (8, *x.shape[1:])) for i in range(0, len(x), 8)]
+    return np.concatenate([model(part) for part in parts])[: len(x)]
+
+
+@pytest.mark.parametrize("how", ["model", "SavedModel"])
+def test_a_teacher_for_one_batch_size(how, package, data, tmp_path):
+    x, y = (one[:27] for one in data)
+    model, student = of_eight(package, 1), dense(keras)
+    expected = want(student, softmax(answers_of_eight(model, x), -1), x)
+    teacher, said = model, {"teacher_from_logits": True}
+    if how == "SavedModel":
+        teacher, spec = str(tmp_path), tf.TensorSpec((8, 4), name="x")  # Keras's own are for any
+        module = tf.Module()
+        module.model = tf.function(lambda x: {"y": model(x)}, input_signature=[spec])
+        module.kept = model.trainable_variables
+        tf.saved_model.save(module, teacher, module.model)
+    distiller = Distiller(student, teacher, temperature=2.0, soft_loss="kl", **said)
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(keras))
+    cache = cache_teacher(x, teacher, dtype="float32", from_logits=True)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    for how_often in (
+        {"x": x, "y": y, "batch_size": 8},  # the last batch is smaller
+        {"x": x, "y": y, "cache_teacher": True, "cache_dtype": "float32"},
+        {"x": x, "y": y, "cache_teacher": cache},
+        {"x": batches, "validation_data": (x, y)},
+    ):
+        history = distiller.fit(**how_often, shuffle=False, verbose=0).history
+        assert history["soft_loss"][0] == pytest.approx(expected, rel=1e-4)
+        assert distiller.teacher_scores[0].count == 27
+
+
+def test_the_logits_and_features_of_a_teacher_for_one_batch_size(package, data):
+    x, y = (one[:27] for one in data)
+    teacher, linear = of_eight(package, 1, "softmax"), of_eight(package, 1)
+    steep = [200 * weight for weight in teacher.layers[-1].get_weights()]
+    teacher.layers[-1].set_weights(steep)
+    linear.layers[-1].set_weights(steep)
+    linear.get_layer("hidden").set_weights(teacher.get_layer("hidden").get_weights())
+    layers = keras.layers
+    student = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="dense"), layers.Dense(3, name="head")]
+    )
+    distiller = Distiller(student, teacher, features=[Hint("dense", "hidden")])
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(keras))
+    kernel, bias = teacher.get_layer("hidden").get_weights()
+    logits = answers_of_eight(linear, x)
+    assert np.ptp(logits, -1).max() > 104  # their probabilities hold zeros
+    for ask in (distiller._ask, tf.function(distiller._ask)):
+        (answers,), features = ask(tf.constant(x))
+        np.testing.assert_allclose(answers, logits, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(features["hidden"], x @ kernel + bias, rtol=1e-4, atol=1e-5)
+    distiller.fit(x, y, verbose=0)
