@@ -145,7 +145,8 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
                 f"The output {name!r} has one unit and a loss for classes, which is 0 whatever the "
                 "unit gives; take BinaryCrossentropy, or one unit a class."
             )
-    seen = kind.activation if kind.class_axis in (None, axis) else None
+    fits = kind.is_last if axis == len(shape) - 1 else kind.class_axis in (None, axis)
+    seen = kind.activation if fits else None
     said = from_logits
     if said is None and seen is None and loss_from_logits:
         said = True  # the loss object says so, and it is not Keras's default

@@ -74,8 +74,10 @@ class Objective:
 
     @property
     def axes(self) -> list[int]:
-        """The class axis per output."""
-        return [lesson.axis for lesson in self.lessons]
+        """The class axis per output; -1 for the last, whatever rank Keras states."""
+        return [
+            -1 if lesson.axis == len(lesson.shape) - 1 else lesson.axis for lesson in self.lessons
+        ]
 
     @property
     def shapes(self) -> list[tuple]:

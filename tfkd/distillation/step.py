@@ -24,7 +24,7 @@ from tfkd.loading import file_check
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
-from tfkd.model import backends, binding, feature_extractor, graph
+from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -118,7 +118,7 @@ class Step:
         self._untracked = _Untracked()
         self._adapters = []
         if self._student_tap.inputs is not None:
-            self._untracked.outputs = binding.outputs_of(student, "student")
+            self._untracked.outputs = real_shapes.outputs_of(student, "student")
         with file_check.trusting(trusted):
             self.teacher = teacher
         self.built = True
@@ -162,7 +162,7 @@ class Step:
         self._build_adapters(untracked.teacher.feature_shapes)
         untracked.teacher.check_inputs()
         if untracked.outputs is not None:
-            untracked.teacher.check_shapes(untracked.outputs)
+            self._check_shapes()
 
     @property
     def alpha(self) -> Any:
@@ -646,7 +646,7 @@ class Step:
         values = self(few, training=False)
         if graph.has_graph(self.student):  # a Sequential, which this has built
             self._student_tap = feature_extractor.Tap(self.student, (), "student")
-            untracked.outputs = binding.outputs_of(self.student, "student")
+            untracked.outputs = real_shapes.outputs_of(self.student, "student")
         else:
             owner = f"student {self.student.name!r}"
             untracked.outputs = binding.slots_of_values(values, "output", owner)
@@ -655,6 +655,17 @@ class Step:
         if untracked.compiled is not None:
             self._objective()
             self._compile_outputs(**untracked.compiled)
+
+    def _check_shapes(self):
+        """Raise unless the outputs have the shapes of the teacher's, stated or real."""
+        untracked = self._untracked
+        try:
+            untracked.teacher.check_shapes(untracked.outputs)
+        except InputError:
+            if self._student_tap.inputs is None or not untracked.teacher.measure():
+                raise
+            untracked.outputs = real_shapes.outputs_of(self.student, "student", always=True)
+            untracked.teacher.check_shapes(untracked.outputs)
 
     def _build_adapters(self, teacher_shapes):
         """Make the adapters' weights; kept if a teacher of the same widths comes again."""

@@ -493,3 +493,54 @@ def test_nested_structures_that_do_not_fit_are_refused(data, package):
         loss = arranged(*[crossentropy(package)] * 4) if loss is None else loss
         with pytest.raises(InputError, match=message):
             fit(nested(package, arranged, 1), nested(keras, arranged, 2), x, labels, package, loss)
+
+
+def counting(package, seed, activation=None, units=3):
+    """Return a model of words, for whose output Keras 3 states the shape (None, 1, 3)."""
+    package.utils.set_random_seed(seed)
+    layers = package.layers
+    x = package.Input((1,), dtype="string")
+    words = layers.TextVectorization(output_mode="multi_hot", vocabulary=["a", "b"])(x)
+    return package.Model(x, layers.Dense(units, activation=activation)(words))
+
+
+@pytest.mark.parametrize("of", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_shape_that_keras_states_wrongly(of, cached, package, rng):
+    x = tf.constant([["a b"], ["b"], ["c"], ["a"]] * 4)
+    y = rng.integers(0, 3, 16)
+    student, teacher = counting(package, 1, "softmax"), counting(of, 2, "softmax")
+    theirs, ours = (np.log(model(x)) for model in (teacher, student))
+    for loss, labels in (
+        (package.losses.SparseCategoricalCrossentropy(), y),
+        (package.losses.CategoricalCrossentropy(), np.eye(3)[y]),
+    ):
+        got = fit(student, teacher, x, labels, package, loss, cache_teacher=cached)
+        assert got["soft_loss"] == pytest.approx(kl(theirs, ours), rel=2e-3)
+        hard = -log_softmax(ours, -1)[np.arange(16), y].mean()
+        assert got["hard_loss"] == pytest.approx(hard, rel=1e-4)
+    with pytest.raises(InputError, match=r"of shape \(None, 4\).*\(None, 3\).*must be equal"):
+        Distiller(student, counting(of, 2, units=4))
+
+
+@keras.saving.register_keras_serializable()
+class Flattened(keras.layers.Layer):
+    """A user's layer that forgets in its stated shape what it does."""
+
+    def call(self, x):
+        return tf.reshape(x, (-1, 4))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_shape_that_a_user_s_layer_states_wrongly(rng):
+    x, y = rng.normal(size=(16, 2, 2)).astype("float32"), rng.integers(0, 4, 16)
+    i, layers = keras.Input((2, 2)), keras.layers
+    own = keras.Model(i, Flattened()(layers.Dense(2)(i)))
+    flat = keras.Model(i, layers.Dense(4)(layers.Flatten()(i)))
+    said = {"from_logits": True, "teacher_from_logits": True}
+    for student, teacher in ((own, flat), (flat, own)):
+        got = fit(student, teacher, x, y, keras, crossentropy(keras), **said)
+        want = kl(teacher(x).numpy(), student(x).numpy())
+        assert got["soft_loss"] == pytest.approx(want, rel=1e-4)

@@ -19,7 +19,7 @@ from tfkd.distillation.teachers import batches
 from tfkd.errors import InputError
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
-from tfkd.model import backends, binding, feature_extractor, graph
+from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
 from tfkd.output_kind import OutputKind, output_kinds
 
 
@@ -83,6 +83,10 @@ class Source:
         """Return the outputs in the source's own structure, and features by layer."""
         raise NotImplementedError
 
+    def measure(self) -> bool:
+        """Find the shapes of the outputs by running it; tell whether it can."""
+        return False
+
     def identity(self):
         """Return what decides the answers, for a fingerprint."""
         raise NotImplementedError
@@ -97,7 +101,7 @@ class ModelSource(Source):
         self.feature_shapes = self.tap.shapes
         self.inputs = self.tap.inputs
         if self.inputs is not None:
-            self.outputs = binding.outputs_of(model, "teacher")
+            self.outputs = real_shapes.outputs_of(model, "teacher")
             self.kinds = output_kinds(model)
 
     def run(self, x):
@@ -105,6 +109,12 @@ class ModelSource(Source):
         if self.inputs is not None:
             return self.tap.run(x, training=False)
         return self.tap(x, training=False)
+
+    def measure(self) -> bool:
+        """Find the shapes of the outputs by running the model on blank examples."""
+        if self.inputs is not None:
+            self.outputs = real_shapes.outputs_of(self.model, "teacher", always=True)
+        return self.inputs is not None
 
     def identity(self):
         """Return the model."""
