@@ -29,6 +29,7 @@ _LONG = {
     "output_kind/rules.py": "a table: a rule for each layer and operation",
     "loading/file_check.py": "a table of what a file may hold, and the readers of three formats",
     "losses/soft.py": "a loss a class",
+    "model/binding.py": "one class, and what makes it of a model",
     "model/graph.py": "the one walk",
     "translation/layers.py": "a table: the counterpart of each layer",
     "translation/operations.py": "a table: the vocabulary of operations",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     import keras
@@ -15,9 +15,23 @@ if TYPE_CHECKING:
 PathLike: TypeAlias = "str | os.PathLike[str]"
 #: A model of either Keras.
 AnyModel: TypeAlias = "keras.Model | tf_keras.Model"
+
+
+class TFLiteFile(Protocol):
+    """A `tfkd.export.TFLiteModel`, which this file may not import."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file."""
+
+    def input_arrays(self, x: Any) -> list[np.ndarray]:
+        """Return the arrays that the file takes."""
+
+
 #: Whatever answers like a model: see `Distiller`.
 AnyTeacher: TypeAlias = (
-    "AnyModel | PathLike | Callable[..., Any] | np.ndarray | Sequence[Any] | Mapping[str, Any]"
+    "AnyModel | PathLike | TFLiteFile | Callable[..., Any] | np.ndarray | Sequence[Any] "
+    "| Mapping[str, Any]"
 )
 #: Examples: an array, several by place or by name, or a pipeline that gives such.
 Arrays: TypeAlias = "np.ndarray | tf.data.Dataset | Sequence[Any] | Mapping[str, Any]"

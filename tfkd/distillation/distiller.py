@@ -38,14 +38,14 @@ class Distiller(Step, keras.Model):
     Args:
         student: The model to train, Keras 3 or tf_keras. A subclassed or unbuilt one is trained
             on its outputs; feature losses need a graph. It may share frozen layers with the
-            teacher, and none that are trained.
-        teacher: A Keras 3 or tf_keras model or layer; the path of a `.keras`, `.h5`, SavedModel
-            or `.tflite` file; a loaded SavedModel, one of its signatures or another function of
-            tensors; a callable from a NumPy batch to outputs; an array of outputs, a row per
-            training example (a list or dict of them for several outputs); or a list of models,
-            paths and callables, whose probabilities (or values) are averaged. Left exactly as
-            it is. Its outputs teach the student's outputs of the same names, and in the
-            declared order where they have no names; further outputs teach nothing.
+            teacher, and none that are trained. It may be stateful; the teacher may not.
+        teacher: A Keras 3 or tf_keras model or layer; the path of a `.keras`, `.h5`, SavedModel or
+            `.tflite` file; a `TFLiteModel`; a loaded SavedModel, one of its signatures or another
+            function of tensors; a callable from a NumPy batch to outputs; an array of outputs, a
+            row per training example (a list or dict of them for several outputs); or a list of
+            models, paths and callables, whose probabilities (or values) are averaged. Left exactly
+            as it is. Its outputs teach the student's outputs of the same names, and in the declared
+            order where they have no names; further outputs teach nothing.
         alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with the adaptive loss: labels
             and teacher then pull alike. With another it is 0.1, and 0.5 for a student from
             `quantize_aware`.
@@ -77,9 +77,10 @@ class Distiller(Step, keras.Model):
         **kwargs: `name`, `dtype`: passed on to `keras.Model`.
 
     Raises:
-        InputError: for an alpha or temperature out of range, something that can't teach or
-            be taught, unknown layers, inputs and outputs that no name or order binds, outputs
-            of different shapes, or a student that shares trained layers with its teacher.
+        InputError: for an alpha or temperature out of range, something that can't teach or be
+            taught, a teacher with stateful layers, unknown layers, inputs and outputs that no name
+            or order binds, outputs of different shapes, or a student that shares trained layers
+            with its teacher.
 
     Example:
         >>> import keras, numpy as np, tfkd

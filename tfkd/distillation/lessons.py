@@ -112,11 +112,18 @@ _ALONE = object()  # a soft loss of None, given for one output
 def _soft_of(outputs: binding.Slots, given) -> list:
     """Return the soft loss that is wanted per output; `_ALONE` where none is."""
     if isinstance(given, Mapping) and not is_config(given):
-        alone = {name: _ALONE if value is None else value for name, value in given.items()}
-        return outputs.bind(alone, "soft_loss", missing=True)
+        return outputs.bind(_with_alone(given), "soft_loss", missing=True)
+    given = _with_alone(given)
+    return per_output(given, outputs, "soft_loss")
+
+
+def _with_alone(given):
+    """Return soft losses with `_ALONE` for `None`, in the same lists and dicts."""
+    if isinstance(given, Mapping) and not is_config(given):
+        return {name: _with_alone(value) for name, value in given.items()}
     if isinstance(given, (list, tuple)):
-        given = [_ALONE if value is None else value for value in given]
-    return per_output(_ALONE if given is None else given, outputs, "soft_loss")
+        return [_with_alone(value) for value in given]
+    return _ALONE if given is None else given
 
 
 def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, outputs) -> Lesson:
@@ -138,7 +145,8 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
                 f"The output {name!r} has one unit and a loss for classes, which is 0 whatever the "
                 "unit gives; take BinaryCrossentropy, or one unit a class."
             )
-    seen = kind.activation if kind.class_axis in (None, axis) else None
+    fits = kind.is_last if axis == len(shape) - 1 else kind.class_axis in (None, axis)
+    seen = kind.activation if fits else None
     said = from_logits
     if said is None and seen is None and loss_from_logits:
         said = True  # the loss object says so, and it is not Keras's default
@@ -179,9 +187,9 @@ def per_output(given, outputs: binding.Slots, what: str) -> list:
     if isinstance(given, Mapping) and not is_config(given):
         return outputs.bind(given, what, missing=True)
     if isinstance(given, (list, tuple)):
-        if len(given) != len(outputs):
+        if len(given) != len(outputs) and not outputs.is_nested(given):
             raise InputError(f"{what} has {len(given)} entries for the {len(outputs)} outputs.")
-        return outputs.bind(given, what)
+        return outputs.bind(given, what, missing=True)
     return [given] * len(outputs)
 
 
@@ -287,7 +295,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
         Labels, output and weights for the compiled loss.
     """
     if labels.present is None:
-        return labels.y, output, sample_weight
+        return labels.y, output, over_elements(sample_weight, lesson, not lesson.is_custom)
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
@@ -307,6 +315,26 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     if sample_weight is not None:
         weight *= fitted(tf.cast(sample_weight, tf.float32), weight.shape.rank)
     return y, plain, weight
+
+
+def over_elements(weight, lesson: Lesson, knows_rank: bool):
+    """Return weights with an axis of one for each axis of the elements that they lack.
+
+    A weight per example then weighs all of an example's steps or pixels. Plain Keras 3.15
+    multiplies (batch,) with losses (batch, steps) as they are: that is an error, or weighs the
+    steps where there are as many as examples.
+
+    Args:
+        weight: Weights of an output, or `None`.
+        lesson: How it learns.
+        knows_rank: Whether the loss or metric has a value per element of the output, as the
+            libraries' have. A user's own may have one per example, which an axis of one still
+            fits, and two do not.
+    """
+    if weight is None or not weight.shape.rank:
+        return weight
+    rank = len(lesson.shape) - 1
+    return expanded(weight, rank if knows_rank else min(rank, 2))
 
 
 def weighted_mean(values, sample_weight, mask):

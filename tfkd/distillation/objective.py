@@ -74,8 +74,10 @@ class Objective:
 
     @property
     def axes(self) -> list[int]:
-        """The class axis per output."""
-        return [lesson.axis for lesson in self.lessons]
+        """The class axis per output; -1 for the last, whatever rank Keras states."""
+        return [
+            -1 if lesson.axis == len(lesson.shape) - 1 else lesson.axis for lesson in self.lessons
+        ]
 
     @property
     def shapes(self) -> list[tuple]:
@@ -114,9 +116,9 @@ class Objective:
         if isinstance(sample_weight, (dict, list, tuple)):
             weights = self.outputs.bind(sample_weight, "sample_weight", missing=True)
             ones = np.ones(len(some), "float32")
-            sample_weight = self._packed([ones if w is None else w for w in weights])
+            sample_weight = self.outputs.packed([ones if w is None else w for w in weights])
         filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
-        return self._packed([filler if v is None else v for v in labels]), sample_weight
+        return self.outputs.packed([filler if v is None else v for v in labels]), sample_weight
 
     def batch(self, y, sample_weight, checked: bool) -> Batch:
         """Part a batch's labels and weights by output.
@@ -151,7 +153,7 @@ class Objective:
                 terms.append((tf.zeros(tf.shape(output)[:1]), output, None))
             else:
                 terms.append(lessons.hard_terms(batch.labels[i], output, lesson, batch.weight(i)))
-        return _for_keras(*map(list, zip(*terms, strict=True)))
+        return self._for_keras(*map(list, zip(*terms, strict=True)))
 
     def metric_terms(self, batch: Batch, y_pred):
         """Return labels, outputs and weights for Keras's metrics: of labelled elements alone."""
@@ -174,8 +176,10 @@ class Objective:
                 if weight is not None:
                     weight = tf.broadcast_to(lessons.fitted(weight, rank), tf.shape(present))
                     weight = tf.boolean_mask(weight, present)
+            else:
+                weight = lessons.over_elements(weight, lesson, all(map(_is_known, self.metrics[i])))
             terms.append((y, output, weight))
-        return _for_keras(*map(list, zip(*terms, strict=True)))
+        return self._for_keras(*map(list, zip(*terms, strict=True)))
 
     def soft(self, answers: list, batch: Batch, y_pred, temperature):
         """Return the soft losses of a batch: the sum over outputs of weighted means.
@@ -268,33 +272,26 @@ class Objective:
                 "from the cache as it is."
             )
 
+    def _for_keras(self, y: list, outputs: list, weights: list):
+        """Return lists for several outputs, or what they hold for one; weights for all or none."""
+        if all(weight is None for weight in weights):
+            weights = [None] if len(y) == 1 else None
+        else:
+            ones = [tf.ones(tf.shape(output)[:1]) for output in outputs]
+            weights = [
+                lessons.over_elements(one, lesson, True) if weight is None else weight
+                for weight, one, lesson in zip(weights, ones, self.lessons, strict=True)
+            ]
+        return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
+
     def _heads_in(self, held: binding.Slots) -> list[int | None]:
         heads = self.outputs.match(held)
         taught = [head is not None for head in heads]
         teachers.raise_untaught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
         return heads
 
-    def _packed(self, values: list):
-        """Return one value per output in a structure that binds to them again."""
-        if len(values) == 1:
-            return values[0]
-        labels = self.outputs.labels
-        return values if self.outputs.ordered else dict(zip(labels, values, strict=True))
-
 
 _IN_THE_CACHE = "teacher 'in the cache'"
-
-
-def _for_keras(y: list, outputs: list, weights: list):
-    """Return lists for several outputs, or what they hold for one; weights for all or none."""
-    if all(weight is None for weight in weights):
-        weights = [None] if len(y) == 1 else None
-    else:
-        weights = [
-            tf.ones(tf.shape(output)[:1]) if weight is None else weight
-            for weight, output in zip(weights, outputs, strict=True)
-        ]
-    return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
 
 
 #: Metrics that are a mean, or a count, over single values, however these are arranged.
@@ -309,6 +306,15 @@ def _is_per_value(metric) -> bool:
     name = metric if isinstance(metric, str) else type(metric).__name__
     name = getattr(metric, "__name__", name).replace("_", "").lower()
     return name in _PER_VALUE and not getattr(metric, "multi_label", False)
+
+
+def _is_known(metric) -> bool:
+    """Tell whether a metric is Keras's own."""
+    if isinstance(metric, str):
+        return True
+    home = getattr(metric, "_fn", metric)
+    home = home if hasattr(home, "__module__") else type(home)
+    return home.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
 def _classes_last(values, lesson: lessons.Lesson):

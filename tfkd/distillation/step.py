@@ -24,7 +24,7 @@ from tfkd.loading import file_check
 from tfkd.losses import balance, pairing
 from tfkd.losses import features as feature_losses
 from tfkd.losses import soft as soft_losses
-from tfkd.model import backends, binding, feature_extractor, graph
+from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -118,7 +118,7 @@ class Step:
         self._untracked = _Untracked()
         self._adapters = []
         if self._student_tap.inputs is not None:
-            self._untracked.outputs = binding.outputs_of(student, "student")
+            self._untracked.outputs = real_shapes.outputs_of(student, "student")
         with file_check.trusting(trusted):
             self.teacher = teacher
         self.built = True
@@ -157,11 +157,12 @@ class Step:
                 given, settings["teacher_from_logits"], names, settings["teacher_inputs"],
                 student=self._student_tap.inputs if same_x else None,
             )  # fmt: skip
+            untracked.teacher.check_stateless()
         validation.check_not_shared(self.student, untracked.teacher.models)
         self._build_adapters(untracked.teacher.feature_shapes)
         untracked.teacher.check_inputs()
         if untracked.outputs is not None:
-            untracked.teacher.check_shapes(untracked.outputs)
+            self._check_shapes()
 
     @property
     def alpha(self) -> Any:
@@ -234,7 +235,7 @@ class Step:
             given = kwargs.get(name)
             for i, found in enumerate(_metrics_of(given, outputs)):
                 measured[i] += found
-            if isinstance(given, dict):
+            if isinstance(given, dict) or outputs.is_nested(given):
                 bound = [[] if m is None else m for m in outputs.bind(given, name, missing=True)]
                 listed = several or not isinstance(bound[0], (list, tuple))
                 kwargs[name] = bound if listed else bound[0]
@@ -259,7 +260,7 @@ class Step:
             # Keras was given lists in the flat order; as a caller's they could be another.
             for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
                 if isinstance(config.get(name), (list, tuple)):
-                    config[name] = dict(zip(outputs.labels, config[name], strict=False))
+                    config[name] = outputs.packed(config[name])
         self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
@@ -320,21 +321,13 @@ class Step:
         teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
         self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
-        if (
-            kwargs.get("class_weight") is not None
-            and self._settings["unlabeled"] is not None
-            and self._keras is not keras
-        ):
-            raise InputError(
-                "tf_keras looks up class_weight for missing labels too, and finds none; with "
-                f"{argument('unlabeled')} give sample_weight instead."
-            )
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         if ends_on_nan != self._untracked.ends_on_nan:
             self._untracked.ends_on_nan = ends_on_nan
             self.train_function = None  # the traced step has the check in it, or has it not
         self._build_student(x, y)
         objective = self._objective()
+        self._check_class_weight(x, y, kwargs.get("class_weight"))
         scoring = self._scoring()
         baseline = None if baseline is None else scoring.alike(baseline)
         if self._untracked.teacher is not None:
@@ -368,6 +361,31 @@ class Step:
             with tolerated("student"):
                 scoring.score_student(sample, talks)
         return history
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run one step on one batch; takes what `keras.Model.train_on_batch` takes.
+
+        Args:
+            x: As for Keras.
+            y: As for `fit`.
+            sample_weight: As for Keras.
+            class_weight: As for Keras.
+            **kwargs: Passed on to Keras.
+
+        Raises:
+            InputError: for a `class_weight` that doesn't fit the labels.
+        """
+        if class_weight is not None:
+            self._build_student(x, y)
+            self._check_class_weight(x, y, class_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; takes what `keras.Model.evaluate` takes.
@@ -570,6 +588,17 @@ class Step:
         if getattr(self, "optimizer", None) is None:
             raise InputError(f"Call distiller.compile(optimizer, loss) before {method}.")
 
+    def _check_class_weight(self, x, y, class_weight):
+        """Raise where Keras would look up the class weights of other things than the classes."""
+        if class_weight is None:
+            return
+        if self._settings["unlabeled"] is not None and self._keras is not keras:
+            raise InputError(
+                "tf_keras looks up class_weight for missing labels too, and finds none; with "
+                f"{argument('unlabeled')} give sample_weight instead."
+            )
+        validation.check_class_weight(x, y, self._objective(), self._keras is keras)
+
     def _allow_jit(self, teacher_in_graph):
         """Turn XLA off where it can't compile the step; raise if the caller asked for XLA."""
         if not getattr(self, "jit_compile", False):
@@ -617,7 +646,7 @@ class Step:
         values = self(few, training=False)
         if graph.has_graph(self.student):  # a Sequential, which this has built
             self._student_tap = feature_extractor.Tap(self.student, (), "student")
-            untracked.outputs = binding.outputs_of(self.student, "student")
+            untracked.outputs = real_shapes.outputs_of(self.student, "student")
         else:
             owner = f"student {self.student.name!r}"
             untracked.outputs = binding.slots_of_values(values, "output", owner)
@@ -626,6 +655,17 @@ class Step:
         if untracked.compiled is not None:
             self._objective()
             self._compile_outputs(**untracked.compiled)
+
+    def _check_shapes(self):
+        """Raise unless the outputs have the shapes of the teacher's, stated or real."""
+        untracked = self._untracked
+        try:
+            untracked.teacher.check_shapes(untracked.outputs)
+        except InputError:
+            if self._student_tap.inputs is None or not untracked.teacher.measure():
+                raise
+            untracked.outputs = real_shapes.outputs_of(self.student, "student", always=True)
+            untracked.teacher.check_shapes(untracked.outputs)
 
     def _build_adapters(self, teacher_shapes):
         """Make the adapters' weights; kept if a teacher of the same widths comes again."""
@@ -853,7 +893,7 @@ def _metrics_of(given, outputs: binding.Slots) -> list[list]:
     count = len(outputs)
     if not given:
         return [[] for _ in range(count)]
-    if isinstance(given, dict):
+    if isinstance(given, dict) or outputs.is_nested(given):
         given = outputs.bind(given, "metrics", missing=True)
     elif count == 1 or not isinstance(given, (list, tuple)) or len(given) != count:
         given = [given] * count

@@ -141,6 +141,38 @@ def check_first_examples(x, y, objective, ask) -> None:
             )
 
 
+def check_class_weight(x, y, objective, per_example: bool) -> None:
+    """Raise where labels have a class per step or pixel, for which Keras finds no class weight.
+
+    Both Kerases take the place of the largest number along the last axis for the class; Keras 3
+    has one weight per example, and tf_keras takes one-hot labels and labels (batch, steps, 1) of
+    steps too.
+
+    Args:
+        x: As `fit` got it.
+        y: As `fit` got it.
+        objective: The `objective.Objective` of the student.
+        per_example: Whether class weights are for whole examples alone.
+
+    Raises:
+        InputError: saying which `sample_weight` does the same.
+    """
+    _, labels = first_examples(x, y)
+    if labels is None or len(objective.lessons) > 1:
+        return
+    (lesson,), (label,) = objective.lessons, bound_labels(labels, objective)
+    shape = tuple(np.shape(label))
+    lacks_axis = len(shape) < len(lesson.shape) and shape[-1] != 1
+    if len(shape) < 2 or not (lacks_axis or (per_example and len(shape) > 2)):
+        return
+    numbers = "y" if lacks_axis else "y[..., 0]" if shape[-1] == 1 else "y.argmax(-1)"
+    raise InputError(
+        f"class_weight is for one class per example, and the labels of the output {lesson.name!r}, "
+        f"of shape {shape}, have more: give "
+        f"{argument('sample_weight', like=f'np.vectorize(class_weight.get)({numbers})')} instead."
+    )
+
+
 def bound_labels(y, objective) -> list:
     """Return the labels of each output, `None` where it has none.
 

@@ -63,12 +63,15 @@ class Slots:
         ordered: Whether a list can be bound by its order. Not so for a dict whose keys
             were declared in another order than Keras flattens them in: there a list could
             mean either.
+        parts: Where the model's structure is a list with a list or dict in it: the slot, or
+            the slots, of each of its elements.
     """
 
     owner: str
     kind: str
     entries: tuple[Slot, ...]
     ordered: bool = True
+    parts: tuple[Slot | Slots, ...] = ()
 
     def __len__(self):
         return len(self.entries)
@@ -109,6 +112,10 @@ class Slots:
         if isinstance(given, Mapping) and not isinstance(given, tuple(unstructured)):
             return self._by_name(self._with_paths(given, what), what, missing, extra)
         several = isinstance(given, (list, tuple)) and not isinstance(given, tuple(unstructured))
+        if several and self.is_nested(given):
+            how = {"missing": missing, "extra": extra, "arrays": arrays}
+            pairs = zip(self.parts, given, strict=True)
+            return [one for part, each in pairs for one in _bind_part(part, each, what, how)]
         if count == 1:
             alone = several and len(given) == 1 and not (arrays and _is_number(given[0]))
             return [given[0]] if alone else [given]
@@ -124,6 +131,41 @@ class Slots:
                 "whose order could be the declared or the sorted one: give a dict by these names."
             )
         return list(given)
+
+    def is_nested(self, given) -> bool:
+        """Tell whether what is given has the lists and dicts of the model's own structure.
+
+        Args:
+            given: As in `bind`. A dict may lack keys, and `None` may stand for any part.
+        """
+        if not self.parts or not isinstance(given, (list, tuple)) or len(given) != len(self.parts):
+            return False
+        return all(
+            isinstance(part, Slot)
+            or one is None
+            or isinstance(one, Mapping)
+            or part.is_nested(one)
+            or (not part.parts and isinstance(one, (list, tuple)) and len(one) == len(part))
+            for part, one in zip(self.parts, given, strict=True)
+        )
+
+    def packed(self, values: list):
+        """Return a value for each slot in a structure that binds to them again.
+
+        Args:
+            values: In the flat order.
+        """
+        if len(self) == 1:
+            return values[0]
+        if self.ordered:
+            return list(values)
+        if not self.parts:
+            return dict(zip(self.labels, values, strict=True))
+        it = iter(values)
+        return [
+            next(it) if isinstance(part, Slot) else part.packed([next(it) for _ in part.entries])
+            for part in self.parts
+        ]
 
     def match(self, theirs: Slots) -> list[int | None]:
         """Return which of another model's slots each of ours is; `None` where it has none.
@@ -154,7 +196,7 @@ class Slots:
                 )
             return found
         if any(self.entries[i].given for i, j in enumerate(found) if j is not None):
-            return found
+            return self._with_nameless(found, theirs)
         if len(self) == len(theirs) and self.ordered and theirs.ordered:
             return list(range(len(self)))
         if len(self) == len(theirs):
@@ -163,6 +205,18 @@ class Slots:
                 "nothing; use the same names in both."
             )
         return [None] * len(self)
+
+    def _with_nameless(self, found: list[int | None], theirs: Slots) -> list[int | None]:
+        """Match what stands without a name beside dicts, in the order of the lists."""
+        if not (self.parts and theirs.parts):
+            return found
+        ours = [i for i, j in enumerate(found) if j is None]
+        others = [j for j in range(len(theirs)) if j not in found]
+        slots = [self.entries[i] for i in ours] + [theirs.entries[j] for j in others]
+        if len(ours) != len(others) or any(slot.given for slot in slots):
+            return found
+        rest = dict(zip(ours, others, strict=True))
+        return [rest.get(i, j) for i, j in enumerate(found)]
 
     @property
     def _listed(self) -> str:
@@ -247,6 +301,15 @@ class Slots:
         return ", ".join(repr(name) for name in names) or "none"
 
 
+def _bind_part(part: Slot | Slots, given, what: str, how: dict) -> list[Any]:
+    """Return what is given for one element of a list; `None` for each where it is left out."""
+    if isinstance(part, Slot):
+        return [given]
+    if given is None and how["missing"]:
+        return [None] * len(part)
+    return part.bind(given, what, **how)
+
+
 def inputs_of(model, owner: str = "model") -> Slots:
     """Return the inputs of a Keras model that has a graph.
 
@@ -295,7 +358,7 @@ def slots_of_values(structure, kind: str, owner: str) -> Slots:
         )
         for i, (path, value) in enumerate(zip(paths, values, strict=True))
     ]
-    return Slots(owner, kind, tuple(entries), _is_ordered(structure))
+    return _arranged(owner, kind, entries, structure)
 
 
 def named(names: Iterable[str], kind: str, owner: str, *, ordered: bool, shapes=None) -> Slots:
@@ -332,23 +395,47 @@ def _slots(walked: graph.Graph, structure, kind, owner, names) -> Slots:
         generated = _is_generated(_WRAPPED.sub("", name), None if call is None else call.layer)
         entries.append(Slot(name, key, key is not None or not generated, frozenset(further),
                             tuple(tensor.shape)))  # fmt: skip
-    return Slots(f"{owner} {walked.name!r}", kind, tuple(entries), _is_ordered(structure))
+    return _arranged(f"{owner} {walked.name!r}", kind, entries, structure)
 
 
-def _paths(structure) -> list[str | None]:
-    """Return the dict key of each leaf, in flat order; `None` where it is in a list."""
+def _arranged(owner: str, kind: str, entries, structure) -> Slots:
+    """Return slots in the lists and dicts of a model's own structure."""
+    parts: list[Slot | Slots] = []
+    if isinstance(structure, (list, tuple)) and any(map(_is_nested, structure)):
+        it = iter(entries)
+        for part in structure:
+            # Keys begin anew: where several dicts share them, the whole model's have numbers.
+            few = [dataclasses.replace(next(it), key=key) for key in _paths(part)]
+            parts.append(_arranged(owner, kind, few, part) if _is_nested(part) else few[0])
+    return Slots(owner, kind, tuple(entries), _is_ordered(structure), tuple(parts))
 
-    def visit(part, path):
+
+def _is_nested(structure) -> bool:
+    return isinstance(structure, (Mapping, list, tuple))
+
+
+def _paths(structure, numbered: bool = False) -> list[str | None]:
+    """Return the dict key of each leaf, in flat order; `None` where it is in a list.
+
+    Args:
+        structure: Tensors in lists and dicts.
+        numbered: Whether numbers in lists are in front of the keys in these; they are in any
+            case where keys would be the same.
+    """
+
+    def visit(part, path, keyed):
         if isinstance(part, Mapping):
             for key in sorted(part):
-                yield from visit(part[key], [*path, str(key)])
+                yield from visit(part[key], [*path, str(key)], True)
         elif isinstance(part, (list, tuple)):
             for i, value in enumerate(part):
-                yield from visit(value, [*path, str(i)] if path else path)
+                yield from visit(value, [*path, str(i)] if keyed or numbered else path, keyed)
         else:
-            yield "/".join(path) if path else None
+            yield "/".join(path) if keyed else None
 
-    return list(visit(structure, []))
+    found = list(visit(structure, [], False))
+    keys = [path for path in found if path is not None]
+    return found if numbered or len(set(keys)) == len(keys) else _paths(structure, True)
 
 
 def _is_number(value) -> bool:

@@ -390,3 +390,157 @@ def test_labels_of_an_output_without_a_loss_are_free(data, package):
     metrics = {"metrics": {"colour": ["accuracy"]}}
     with pytest.raises(InputError, match="no labels for 'colour', which have a loss or a metric"):
         fit(student, teacher, x, {"species": y["species"]}, package, loss, metrics, soft_loss=alone)
+
+
+#: Values of four heads in the structures of a model's outputs; the keys not in sorted order.
+NESTED = {
+    "list of dict": lambda a, b, c, d: [{"z": a, "c": b}, c],
+    "list of dicts": lambda a, b, c, d: [{"z": a, "c": b}, {"z": c, "c": d}],
+    "list of list": lambda a, b, c, d: [[a, b], c],
+    "list of all": lambda a, b, c, d: [a, {"z": [b, c]}, [{"k": d}]],
+    "dict of all": lambda a, b, c, d: {"q": [a, b], "a": {"b": c}},
+}
+
+
+def nested(package, arranged, seed):
+    package.utils.set_random_seed(seed)
+    x = package.Input((4,))
+    made = [package.layers.Dense(3, name=name)(x) for name in ("u", "v", "w", "t")]
+    return package.Model(x, arranged(*made))
+
+
+@pytest.mark.parametrize("form", NESTED)
+def test_nested_structures_bind_as_plain_keras_binds_them(form, package, rng, tmp_path):
+    arranged, top = NESTED[form], "sparse_top_k_categorical_accuracy"
+    x = rng.normal(size=(16, 4)).astype("float32")
+    y = arranged(*rng.integers(0, 3, (4, 16)))
+    weight = arranged(*rng.uniform(size=(4, 16)).astype("float32"))
+    settings = {
+        "loss": arranged(*[crossentropy(package)] * 4),
+        "loss_weights": arranged(1.0, 0.5, 2.0, 3.0),
+        "weighted_metrics": arranged(["accuracy"], [top, "accuracy"], [top], []),
+        "run_eagerly": True,
+    }
+    # Plain Keras 3 has no losses for a list in a list in a list.
+    has_plain = package is tf_keras or form != "list of all"
+    if has_plain:
+        plain = nested(package, arranged, 1)
+        plain.compile(package.optimizers.SGD(0.1), **settings)
+    distiller = Distiller(nested(package, arranged, 1), nested(keras, arranged, 2), alpha=1.0)
+    distiller.compile(package.optimizers.SGD(0.1), **settings)
+    batches = tf.data.Dataset.from_tensor_slices((x, tuple_of(y), tuple_of(weight))).batch(8)
+    histories = []
+    for model in (plain, distiller) if has_plain else (distiller,):
+        first = model.fit(x, y, 8, sample_weight=weight, shuffle=False, verbose=0).history
+        held_out = {"validation_data": (x, y, weight)}
+        then = model.fit(batches, shuffle=False, verbose=0, **held_out).history
+        last = model.evaluate(x, y, 8, verbose=0, sample_weight=weight, return_dict=True)
+        ours = ("hard_loss", "soft_loss")
+        histories.append([
+            np.sort(np.ravel([value for name, value in one.items() if name not in ours]))
+            for one in (first, then, last)
+        ])  # fmt: skip
+    for one in zip(*histories, strict=True):
+        np.testing.assert_allclose(one[0], one[-1], rtol=1e-6, atol=1e-7)
+    distiller.fit(x, y, cache_teacher=True, verbose=0)
+    distiller.save(tmp_path / "d.keras")
+    again = package.models.load_model(tmp_path / "d.keras")
+    got, want = (one.evaluate(x, y, verbose=0, sample_weight=weight) for one in (again, distiller))
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def tuple_of(structure):
+    """Return a structure with tuples for lists, which `tf.data` takes for arrays."""
+    if isinstance(structure, dict):
+        return {key: tuple_of(value) for key, value in structure.items()}
+    if isinstance(structure, list):
+        return tuple(map(tuple_of, structure))
+    return structure
+
+
+def test_heads_without_a_name_beside_dicts_go_by_their_order(package, rng):
+    def model(package, keys, seed):
+        package.utils.set_random_seed(seed)
+        x = package.Input((4,))
+        made = [package.layers.Dense(3)(x) for _ in range(4)]
+        return package.Model(x, [made[0], dict(zip(keys, made[1:3], strict=True)), made[3]])
+
+    x = rng.normal(size=(16, 4)).astype("float32")
+    student, teacher = model(package, "zc", 1), model(keras, "cz", 2)
+    soft = ["kl", {"c": "kl", "z": "kl"}, "kl"]
+    got = fit(student, teacher, x, None, package, None, soft_loss=soft)["soft_loss"]
+    theirs, ours = (
+        [one["c"], one["z"], first, last]
+        for first, one, last in (predicted(model, x) for model in (teacher, student))
+    )
+    assert got == pytest.approx(sum(map(kl, theirs, ours)), rel=1e-4)
+
+
+def test_nested_structures_that_do_not_fit_are_refused(data, package):
+    x, y = data
+    y, arranged = y["species"], NESTED["list of dict"]
+    for loss, labels, message in [
+        (
+            [{"z": "mse", "d": "mse"}, "mse"],
+            [{"z": y, "c": y}, y],
+            "loss has the unknown names 'd'",
+        ),
+        (["mse", "mse"], [{"z": y, "c": y}, y], "loss has 2 entries for the 3 outputs"),
+        (["mse"] * 3, [{"z": y, "c": y}, y], "is a list, whose order could be the declared or"),
+        (None, [{"z": y}, y], "no labels for 'c', which have a loss or a metric"),
+        (None, [y, y], r"3 outputs \('c', 'z', 'w'\), and labels \(y\) holds 2 values"),
+    ]:
+        loss = arranged(*[crossentropy(package)] * 4) if loss is None else loss
+        with pytest.raises(InputError, match=message):
+            fit(nested(package, arranged, 1), nested(keras, arranged, 2), x, labels, package, loss)
+
+
+def counting(package, seed, activation=None, units=3):
+    """Return a model of words, for whose output Keras 3 states the shape (None, 1, 3)."""
+    package.utils.set_random_seed(seed)
+    layers = package.layers
+    x = package.Input((1,), dtype="string")
+    words = layers.TextVectorization(output_mode="multi_hot", vocabulary=["a", "b"])(x)
+    return package.Model(x, layers.Dense(units, activation=activation)(words))
+
+
+@pytest.mark.parametrize("of", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_shape_that_keras_states_wrongly(of, cached, package, rng):
+    x = tf.constant([["a b"], ["b"], ["c"], ["a"]] * 4)
+    y = rng.integers(0, 3, 16)
+    student, teacher = counting(package, 1, "softmax"), counting(of, 2, "softmax")
+    theirs, ours = (np.log(model(x)) for model in (teacher, student))
+    for loss, labels in (
+        (package.losses.SparseCategoricalCrossentropy(), y),
+        (package.losses.CategoricalCrossentropy(), np.eye(3)[y]),
+    ):
+        got = fit(student, teacher, x, labels, package, loss, cache_teacher=cached)
+        assert got["soft_loss"] == pytest.approx(kl(theirs, ours), rel=2e-3)
+        hard = -log_softmax(ours, -1)[np.arange(16), y].mean()
+        assert got["hard_loss"] == pytest.approx(hard, rel=1e-4)
+    with pytest.raises(InputError, match=r"of shape \(None, 4\).*\(None, 3\).*must be equal"):
+        Distiller(student, counting(of, 2, units=4))
+
+
+@keras.saving.register_keras_serializable()
+class Flattened(keras.layers.Layer):
+    """A user's layer that forgets in its stated shape what it does."""
+
+    def call(self, x):
+        return tf.reshape(x, (-1, 4))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_a_shape_that_a_user_s_layer_states_wrongly(rng):
+    x, y = rng.normal(size=(16, 2, 2)).astype("float32"), rng.integers(0, 4, 16)
+    i, layers = keras.Input((2, 2)), keras.layers
+    own = keras.Model(i, Flattened()(layers.Dense(2)(i)))
+    flat = keras.Model(i, layers.Dense(4)(layers.Flatten()(i)))
+    said = {"from_logits": True, "teacher_from_logits": True}
+    for student, teacher in ((own, flat), (flat, own)):
+        got = fit(student, teacher, x, y, keras, crossentropy(keras), **said)
+        want = kl(teacher(x).numpy(), student(x).numpy())
+        assert got["soft_loss"] == pytest.approx(want, rel=1e-4)

@@ -374,3 +374,99 @@ def test_a_saturated_softmax_keeps_its_gradient_behind_a_reshape(eagerly, packag
     np.testing.assert_allclose(
         student.get_weights()[1] - [0, 150, 0], [1 / 3, -2 / 3, 1 / 3], atol=1e-4
     )
+
+
+@pytest.mark.parametrize("examples", [7, 6])  # as many as steps, and others
+def test_a_weight_per_example_weighs_all_its_steps(examples, package, rng):
+    x = rng.normal(size=(examples, 7, 3)).astype("float32")
+    x[0, 4:] = x[3, 2:] = 0
+    y, valid = rng.integers(0, 4, (examples, 7)), (x != 0).any(-1)
+    weights = np.linspace(0, 2, examples).astype("float32")
+    student, teacher = recurrent(package, 0), recurrent(keras, 1)
+    each = np.stack(terms(student, teacher, x, y)) * weights[:, None]
+    hard, soft = (one[valid].mean() for one in each)
+    right = (predicted(student, x).argmax(-1) == y) * weights[:, None] * valid
+    accuracy = right.sum() / (weights[:, None] * valid).sum()
+    distiller = Distiller(student, teacher, alpha=0.5, temperature=1.0, soft_loss="kl")
+    distiller.compile(
+        package.optimizers.SGD(0.0), crossentropy(package), weighted_metrics=["accuracy"]
+    )
+    fitted = logs_of(
+        distiller, x, y, sample_weight=weights, validation_data=(x, y, weights), batch_size=8
+    )
+    once = distiller.train_on_batch(x, y, weights, return_dict=True)
+    for got in (fitted, once):
+        assert got["hard_loss"] == pytest.approx(hard, rel=1e-4)
+        assert got["soft_loss"] == pytest.approx(soft, rel=1e-4)
+        assert got["accuracy"] == pytest.approx(accuracy, rel=1e-5)
+    evaluated = distiller.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    assert evaluated == pytest.approx({"loss": hard, "accuracy": accuracy}, rel=1e-4)
+    assert {name: fitted[f"val_{name}"] for name in evaluated} == pytest.approx(evaluated)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_weight_per_image_or_row_weighs_all_its_pixels(own, package, rng):
+    x = rng.normal(size=(4, 4, 4, 2)).astype("float32")
+    y = rng.integers(0, 2, (4, 4, 4, 1)).astype("float32")
+
+    def model(seed):
+        package.utils.set_random_seed(seed)
+        return package.Sequential(
+            [package.Input((4, 4, 2)), package.layers.Conv2D(1, 1, activation="sigmoid")]
+        )
+
+    def of_examples(y, p):
+        return tf.reduce_mean(tf.square(y - tf.cast(p, y.dtype)), axis=[1, 2, 3])
+
+    student, teacher = model(0), model(1)
+    p = predicted(student, x)
+    hard = np.square(y - p) if own else -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    for weights in (np.linspace(0, 2, 4), np.linspace(0, 2, 16).reshape(4, 4)):
+        if own and weights.ndim > 1:
+            continue  # one loss per example has no rows
+        broad = weights.reshape(*weights.shape, *[1] * (4 - weights.ndim)) * np.ones_like(y)
+        metrics = [of_examples] if own else ["mse", package.metrics.Precision(name="precision")]
+        distiller = Distiller(student, teacher, 1.0, soft_loss=None if own else "auto")
+        loss = of_examples if own else package.losses.BinaryCrossentropy()
+        distiller.compile(
+            package.optimizers.SGD(0.0), loss, weighted_metrics=metrics, run_eagerly=True
+        )
+        logs = logs_of(distiller, x, y, sample_weight=weights.astype("float32"))
+        assert logs["hard_loss"] == pytest.approx((hard * broad).mean(), rel=1e-4)
+        if own:
+            assert logs["of_examples"] == pytest.approx((hard * broad).sum() / broad.sum(), 1e-4)
+        else:
+            mse, yes = np.square(y - p), (p > 0.5) * broad
+            assert logs["mse"] == pytest.approx((mse * broad).sum() / broad.sum(), rel=1e-4)
+            assert logs["precision"] == pytest.approx((yes * y).sum() / yes.sum(), rel=1e-4)
+
+
+def test_class_weights_of_steps_are_refused_with_the_weights_that_do_it(steps, package):
+    x, y, _, valid = steps
+    class_weight = {0: 1.0, 1: 2.0, 2: 0.5, 3: 3.0}
+    student, teacher = recurrent(package, 0), recurrent(keras, 1)
+    distiller = compiled(student, teacher, package)
+    said = r"one class per example.*'dense.*\(6, 7\).*=np.vectorize\(class_weight.get\)\(y\) inst"
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
+    for call in (
+        lambda: distiller.fit(x, y, class_weight=class_weight),
+        lambda: distiller.fit(batches.map(lambda x, y: (x, y)), class_weight=class_weight),
+        lambda: distiller.train_on_batch(x, y, class_weight=class_weight),
+    ):
+        with pytest.raises(InputError, match=said.replace("6, 7", "[26], 7")):
+            call()
+    hard, _ = terms(student, teacher, x, y)
+    weights = np.vectorize(class_weight.get)(y)
+    got = logs_of(distiller, x, y, sample_weight=weights.astype("float32"), batch_size=6)
+    want = (hard * weights)[valid].mean()
+    assert got["hard_loss"] == pytest.approx(want, rel=1e-4)
+    # tf_keras finds the class of each step in rows of classes.
+    rows = compiled(
+        student, teacher, package, package.losses.CategoricalCrossentropy(from_logits=True)
+    )
+    if package is keras:
+        with pytest.raises(InputError, match=r"class_weight.get\)\(y.argmax\(-1\)\) instead"):
+            rows.fit(x, np.eye(4)[y], class_weight=class_weight)
+    else:
+        got = logs_of(rows, x, np.eye(4)[y], class_weight=class_weight, batch_size=6)
+        assert got["hard_loss"] == pytest.approx(want, rel=1e-4)

@@ -102,7 +102,8 @@ def cache_teacher(
         A `TeacherCache`; give it to `Distiller.fit(..., cache_teacher=cache)`.
 
     Raises:
-        InputError: for empty or infinite data, data that changes from pass to pass, answers
+        InputError: for a teacher with stateful layers, whose answers depend on the order of
+            the examples; for empty or infinite data, data that changes from pass to pass, answers
             that are not finite, or a folder that is damaged, or holds the answers of another
             teacher, other data or other settings.
     """
@@ -112,6 +113,7 @@ def cache_teacher(
     if not isinstance(teacher, Teacher):
         with file_check.trusting(trusted):
             teacher = Teacher(teacher, from_logits, features, teacher_inputs)
+    teacher.check_stateless()
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))

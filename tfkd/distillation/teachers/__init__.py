@@ -4,11 +4,11 @@
     SavedModel folder ─────────────────────────► SavedSource ─────┤
     function of tensors, layer, signature ─────► FunctionSource ──┤
     callable of arrays ────────────────────────► PythonSource ────┤
-    `.tflite` ─────────────────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
+    `.tflite`, TFLiteModel ────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
-`activations` tells logits from probabilities, `sources` opens what was given, `teacher`
-combines and asks.
+`activations` tells logits from probabilities, `sources` opens what was given, `batches` cuts
+what is asked into batches of the one size that a model takes, `teacher` combines and asks.
 """
 
 from tfkd._renamed import with_old_names

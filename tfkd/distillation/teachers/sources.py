@@ -15,9 +15,11 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfkd.distillation.teachers import batches
 from tfkd.errors import InputError
+from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
-from tfkd.model import backends, binding, feature_extractor, graph
+from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
 from tfkd.output_kind import OutputKind, output_kinds
 
 
@@ -43,6 +45,11 @@ class Source:
     feature_shapes: dict = {}  # noqa: RUF012
 
     @property
+    def memory(self) -> str:
+        """What keeps a state from batch to batch, in words; empty for nothing."""
+        return ""
+
+    @property
     def activations(self) -> list[str | None] | None:
         """What each output is, classes along the last axis; `None` if unknown."""
         if self.kinds is None:
@@ -63,7 +70,8 @@ class Source:
         Raises:
             InputError: where its outputs can't be bound to the wanted ones.
         """
-        outputs, features = self.run(x)
+        size = batches.size_of(self.inputs)
+        outputs, features = self.run(x) if size is None else batches.in_batches(self.run, x, size)
         given = binding.slots_of_values(outputs, "output", f"teacher {self.name!r}")
         ours = self.outputs if self.outputs is not None else given
         flat = list(graph.leaves(outputs))
@@ -74,6 +82,10 @@ class Source:
     def run(self, x):
         """Return the outputs in the source's own structure, and features by layer."""
         raise NotImplementedError
+
+    def measure(self) -> bool:
+        """Find the shapes of the outputs by running it; tell whether it can."""
+        return False
 
     def identity(self):
         """Return what decides the answers, for a fingerprint."""
@@ -89,7 +101,7 @@ class ModelSource(Source):
         self.feature_shapes = self.tap.shapes
         self.inputs = self.tap.inputs
         if self.inputs is not None:
-            self.outputs = binding.outputs_of(model, "teacher")
+            self.outputs = real_shapes.outputs_of(model, "teacher")
             self.kinds = output_kinds(model)
 
     def run(self, x):
@@ -98,9 +110,20 @@ class ModelSource(Source):
             return self.tap.run(x, training=False)
         return self.tap(x, training=False)
 
+    def measure(self) -> bool:
+        """Find the shapes of the outputs by running the model on blank examples."""
+        if self.inputs is not None:
+            self.outputs = real_shapes.outputs_of(self.model, "teacher", always=True)
+        return self.inputs is not None
+
     def identity(self):
         """Return the model."""
         return self.model
+
+    @property
+    def memory(self) -> str:
+        """The stateful layer, in words."""
+        return _stateful_layer(self.model)
 
 
 class FunctionSource(Source):
@@ -143,6 +166,18 @@ class FunctionSource(Source):
     def identity(self):
         """Return the function."""
         return self.function
+
+    @property
+    def memory(self) -> str:
+        """The stateful layer, in words, or that the function changes a variable."""
+        if backends.flavour(self.function) is not None:
+            return _stateful_layer(self.function)
+        if self.inputs is None:
+            return ""
+        graph_def = self.function.graph.as_graph_def()
+        bodies = [graph_def.node, *(one.node_def for one in graph_def.library.function)]
+        assigns = any(node.op == "AssignVariableOp" for body in bodies for node in body)
+        return "a variable that its signature assigns" if assigns else ""
 
 
 class SavedSource(FunctionSource):
@@ -225,15 +260,13 @@ class PythonSource(Source):
 
 
 class TFLiteSource(PythonSource):
-    """A `.tflite` file, run in a process of its own."""
+    """A `.tflite` file or a `TFLiteModel`, run in a process of its own."""
 
     may_run_tensorflow = False
 
-    def __init__(self, path):
-        from tfkd.export.tflite.model import TFLiteModel
-
-        self.file = TFLiteModel.load(path)
-        super().__init__(self._predict, str(path))
+    def __init__(self, file, name):
+        self.file = file
+        super().__init__(self._predict, name)
         hidden = {name for pair in self.file.states for name in pair}
         self.inputs, self.outputs = (
             self._slots(kind, [info for info in infos if info.name not in hidden])
@@ -271,11 +304,13 @@ def source_of(given, features) -> Source:
         given = _load(pathlib.Path(given))
     if isinstance(given, Source):
         source = given
+    elif isinstance(given, TFLiteModel):
+        source = TFLiteSource(given, "TFLiteModel")
     elif backends.flavour(given) is not None and hasattr(given, "layers"):
         return ModelSource(given, features)
     elif isinstance(given, _FUNCTIONS) or backends.flavour(given) is not None:
         source = FunctionSource(given, getattr(given, "name", type(given).__name__))
-    elif hasattr(given, "signatures") and "serving_default" in given.signatures:
+    elif "serving_default" in (getattr(given, "signatures", None) or ()):
         name = type(given).__name__
         source = FunctionSource(given.signatures["serving_default"], name, given)
     elif callable(given):
@@ -283,8 +318,8 @@ def source_of(given, features) -> Source:
     else:
         raise InputError(
             "A teacher must be a Keras 3 or tf_keras model, the path of a .keras, .h5, SavedModel "
-            "or .tflite file, a callable, an array of outputs, or a list of these; "
-            f"got {type(given).__name__}."
+            "or .tflite file, a TFLiteModel, a callable, an array of outputs, or a list of "
+            f"these; got {type(given).__name__}."
         )
     if features:
         raise InputError(
@@ -303,7 +338,7 @@ def _load(path: pathlib.Path):
     if path.is_dir():
         return SavedSource(path)
     if path.suffix == ".tflite":
-        return TFLiteSource(path)
+        return TFLiteSource(TFLiteModel.load(path), str(path))
     if path.suffix not in models.SUFFIXES:
         raise InputError(
             f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
@@ -318,6 +353,14 @@ def _outside(function, arrays: list) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
+
+
+def _stateful_layer(model) -> str:
+    """Return which layer of a model or layer is stateful, in words; empty for none."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False) is True and not hasattr(layer, "layers"):
+            return f"the layer {layer.name!r}"
+    return ""
 
 
 def _fits(shape, wanted) -> bool:

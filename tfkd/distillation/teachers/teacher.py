@@ -43,9 +43,9 @@ class Teacher:
     state. They always run in inference mode, and no gradient flows into them.
 
     Args:
-        given: A Keras 3 or tf_keras model or layer, the path of a `.keras`, `.h5`, SavedModel
-            or `.tflite` file, a loaded SavedModel or one of its functions, a callable from a
-            NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
+        given: A Keras 3 or tf_keras model or layer, the path of a `.keras`, `.h5`, SavedModel or
+            `.tflite` file, a `TFLiteModel`, a loaded SavedModel or one of its functions, a callable
+            from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
             Several are averaged: their probabilities for classification, their values for
             regression.
         from_logits: Whether the outputs are logits. Needed where the graph does not show it.
@@ -95,6 +95,21 @@ class Teacher:
                 "or give the model."
             )
 
+    def check_stateless(self) -> None:
+        """Raise where answers depend on what was asked before, and asking would change a teacher.
+
+        Raises:
+            InputError: naming the stateful layer, and the way out.
+        """
+        for source in self.sources:
+            if source.memory:
+                raise InputError(
+                    f"The teacher {source.name!r} keeps a state from batch to batch "
+                    f"({source.memory}), so its answers depend on what it was asked before: teach "
+                    "with a copy that is built with stateful=False, and has its weights "
+                    "(copy.set_weights(teacher.get_weights()))."
+                )
+
     @property
     def outputs(self) -> binding.Slots | None:
         """The outputs of the first teacher that knows its own, or `None`."""
@@ -142,6 +157,11 @@ class Teacher:
                     continue
                 check_shape(source.name, source.outputs.entries[head], wanted.owner, slot)
 
+    def measure(self) -> bool:
+        """Run the models that have a graph for the shapes of their outputs; tell if one has."""
+        measured = [source.measure() for source in self.sources]
+        return any(measured)
+
     def check_inputs(self) -> None:
         """Raise where student and teacher have one input each, of sizes that no batch fits."""
         if self.inputs is not None or self._student is None or len(self._student) != 1:
@@ -166,7 +186,7 @@ class Teacher:
             tasks: One of `losses.SOFT_TASKS` per output of the student; `None` for one that learns
                 from labels alone.
             wanted: The student's outputs.
-            axes: Class axis of each, counted from the front.
+            axes: Class axis of each, counted from the front; -1 for the last.
 
         Raises:
             InputError: where shapes differ, an output has no teacher, or logits and
@@ -191,7 +211,8 @@ class Teacher:
             shapes: Shapes of the wanted outputs; only needed where `wanted` is `None` and
                 the teacher doesn't know its own.
             wanted: The student's outputs; `None` for the teacher's own, in its own order.
-            axes: Class axis of each wanted output, counted from the front. Defaults to the last.
+            axes: Class axis of each wanted output, counted from the front; -1, the default, is
+                the last.
 
         Returns:
             A list of float32 tensors, logits or values, one per output (`None` where it is
@@ -290,6 +311,10 @@ class ArrayTeacher:
         self.given = graph.map_structure(np.asarray, arrays)
         self.outputs = binding.slots_of_values(self.given, "output", "teacher 'array'")
         self.from_logits = from_logits
+
+    def measure(self) -> bool:
+        """Return `False`: an array has the shape that it has."""
+        return False
 
     def check_inputs(self):
         """Do nothing: an array was asked already."""

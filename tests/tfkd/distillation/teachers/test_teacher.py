@@ -6,14 +6,16 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from scipy.special import rel_entr, softmax
 from sklearn.linear_model import LogisticRegression
 from tiny_models import crossentropy, dense, predicted
 
-from tfkd import Distiller
+from tfkd import Distiller, cache_teacher
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
+from tfkd.losses import Hint
 
 
 @pytest.fixture
@@ -44,9 +46,15 @@ KINDS = {
     ".keras as str": lambda m, path: (m.save(path / "m.keras"), str(path / "m.keras"))[1],
     "SavedModel": lambda m, path: as_saved_model(m, path / "saved"),
     ".tflite": lambda m, path: to_tflite(m).save(path / "m.tflite"),
+    "TFLiteModel": lambda m, path: to_tflite(m),
     "callable": lambda m, path: lambda x: m.predict(x, verbose=0),
 }
-UNREADABLE = ("SavedModel", ".tflite", "callable")  # whose last layer can't be looked at
+UNREADABLE = (
+    "SavedModel",
+    ".tflite",
+    "TFLiteModel",
+    "callable",
+)  # whose last layer can't be looked at
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,6 +72,20 @@ def test_kind(kind, activation, package, data, tmp_path):
     # Each kind in a traced step too; `predict` of Keras refuses to run inside an eager one.
     said["eagerly"] = activation is not None and kind != "callable"
     assert soft_loss(student, teacher, data, package, **said) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_tflite_model_teaches_as_its_file_does(package, data, tmp_path):
+    student, file = dense(package), to_tflite(dense(keras))
+    path = file.save(tmp_path / "m.tflite")
+    said = {"teacher_from_logits": True, "eagerly": True}
+    want = soft_loss(student, path, data, package, **said)
+    assert soft_loss(student, [file, path], data, package, **said) == pytest.approx(want)
+    one, other = (cache_teacher(data[0], t, from_logits=True) for t in (file, path))
+    assert one.teacher == other.teacher is not None
+    distiller = Distiller(student, file, soft_loss="kl", teacher_from_logits=True)
+    distiller.compile("sgd", crossentropy(package))
+    distiller.fit(*data, cache_teacher=True, verbose=0)
+    distiller.fit(*data, cache_teacher=other, verbose=0)
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
@@ -239,3 +261,112 @@ def test_a_callable_that_runs_an_eager_model_in_an_eager_step(data, package):
         teacher_from_logits=True,
     )  # fmt: skip
     assert soft == pytest.approx(want(student, probabilities, data[0]), rel=1e-4)
+
+
+def stateful(package, kind):
+    layers = package.layers
+    x = package.Input(batch_shape=(8, 5, 3))
+    layer = {
+        "LSTM": lambda: layers.LSTM(4, stateful=True),
+        "RNN": lambda: layers.RNN(
+            layers.StackedRNNCells([layers.LSTMCell(4), layers.GRUCell(3)]), stateful=True
+        ),
+        "Bidirectional": lambda: layers.Bidirectional(layers.GRU(4, stateful=True)),
+        "nested": lambda: package.Sequential(
+            [package.Input(batch_shape=(8, 5, 3)), layers.LSTM(4, stateful=True)]
+        ),
+    }[kind]()
+    return package.Model(x, layers.Dense(3)(layer(x)))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN", "Bidirectional", "nested"])
+def test_a_teacher_with_a_state_is_refused(kind, package, rng, tmp_path):
+    """Its answers are no function of the examples, and asking it would change it."""
+    x = rng.normal(size=(32, 5, 3)).astype("float32")
+    y = rng.integers(0, 3, 32)
+    teacher = stateful(package, kind)
+    student = stateful(keras, kind)
+    teachers = [teacher, [teacher, lambda x: np.zeros((len(x), 3))]]
+    if kind == "LSTM" and package is keras:
+        teachers.append(str(as_saved_model(teacher, tmp_path)))
+    said = r"keeps a state from batch to batch \((the layer '\w+'|a variable that its signature)"
+    for one in teachers:
+        with pytest.raises(InputError, match=rf"{said}.*stateful=False"):
+            Distiller(student, one, teacher_from_logits=True)
+        with pytest.raises(InputError, match=rf"{said}.*stateful=False"):
+            cache_teacher(x, one, from_logits=True)
+    # The student may have one, as in Keras.
+    config = teacher.get_config()
+    if kind == "LSTM":
+        config["layers"][1]["config"]["stateful"] = False
+        free = type(teacher).from_config(config)
+        free.set_weights(teacher.get_weights())
+        distiller = Distiller(student, free, soft_loss="kl")
+        distiller.compile("sgd", crossentropy(keras))
+        distiller.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+
+
+def of_eight(package, seed, activation=None):
+    """Return a model that takes eight examples at a time, and no other number."""
+    package.utils.set_random_seed(seed)
+    reshape = tf.reshape if package is tf_keras else keras.ops.reshape
+    x = package.Input(batch_shape=(8, 4))
+    hidden = package.layers.Dense(4, name="hidden")(x)
+    flat = reshape(reshape(hidden, (32,)), (8, 4))
+    return package.Model(x, package.layers.Dense(3, activation=activation)(flat))
+
+
+def answers_of_eight(model, x):
+    """Return its answers for any number of examples, eight at a time."""
+    parts = [np.resize(x[i : i + 8], (8, *x.shape[1:])) for i in range(0, len(x), 8)]
+    return np.concatenate([model(part) for part in parts])[: len(x)]
+
+
+@pytest.mark.parametrize("how", ["model", "SavedModel"])
+def test_a_teacher_for_one_batch_size(how, package, data, tmp_path):
+    x, y = (one[:27] for one in data)
+    model, student = of_eight(package, 1), dense(keras)
+    expected = want(student, softmax(answers_of_eight(model, x), -1), x)
+    teacher, said = model, {"teacher_from_logits": True}
+    if how == "SavedModel":
+        teacher, spec = str(tmp_path), tf.TensorSpec((8, 4), name="x")  # Keras's own are for any
+        module = tf.Module()
+        module.model = tf.function(lambda x: {"y": model(x)}, input_signature=[spec])
+        module.kept = model.trainable_variables
+        tf.saved_model.save(module, teacher, module.model)
+    distiller = Distiller(student, teacher, temperature=2.0, soft_loss="kl", **said)
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(keras))
+    cache = cache_teacher(x, teacher, dtype="float32", from_logits=True)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    for how_often in (
+        {"x": x, "y": y, "batch_size": 8},  # the last batch is smaller
+        {"x": x, "y": y, "cache_teacher": True, "cache_dtype": "float32"},
+        {"x": x, "y": y, "cache_teacher": cache},
+        {"x": batches, "validation_data": (x, y)},
+    ):
+        history = distiller.fit(**how_often, shuffle=False, verbose=0).history
+        assert history["soft_loss"][0] == pytest.approx(expected, rel=1e-4)
+        assert distiller.teacher_scores[0].count == 27
+
+
+def test_the_logits_and_features_of_a_teacher_for_one_batch_size(package, data):
+    x, y = (one[:27] for one in data)
+    teacher, linear = of_eight(package, 1, "softmax"), of_eight(package, 1)
+    steep = [200 * weight for weight in teacher.layers[-1].get_weights()]
+    teacher.layers[-1].set_weights(steep)
+    linear.layers[-1].set_weights(steep)
+    linear.get_layer("hidden").set_weights(teacher.get_layer("hidden").get_weights())
+    layers = keras.layers
+    student = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="dense"), layers.Dense(3, name="head")]
+    )
+    distiller = Distiller(student, teacher, features=[Hint("dense", "hidden")])
+    distiller.compile(keras.optimizers.SGD(0.0), crossentropy(keras))
+    kernel, bias = teacher.get_layer("hidden").get_weights()
+    logits = answers_of_eight(linear, x)
+    assert np.ptp(logits, -1).max() > 104  # their probabilities hold zeros
+    for ask in (distiller._ask, tf.function(distiller._ask)):
+        (answers,), features = ask(tf.constant(x))
+        np.testing.assert_allclose(answers, logits, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(features["hidden"], x @ kernel + bias, rtol=1e-4, atol=1e-5)
+    distiller.fit(x, y, verbose=0)
