@@ -169,7 +169,8 @@ def check_class_weight(x, y, objective, per_example: bool) -> None:
     raise InputError(
         f"class_weight is for one class per example, and the labels of the output {lesson.name!r}, "
         f"of shape {shape}, have more: give "
-        f"{argument('sample_weight', like=f'np.vectorize(class_weight.get)({numbers})')} instead."
+        f"{argument('sample_weight', like='np.vectorize(class_weight.get)(classes)')} instead, "
+        f"with classes = {numbers}."
     )
 
 

@@ -446,7 +446,7 @@ def test_class_weights_of_steps_are_refused_with_the_weights_that_do_it(steps, p
     class_weight = {0: 1.0, 1: 2.0, 2: 0.5, 3: 3.0}
     student, teacher = recurrent(package, 0), recurrent(keras, 1)
     distiller = compiled(student, teacher, package)
-    said = r"one class per example.*'dense.*\(6, 7\).*=np.vectorize\(class_weight.get\)\(y\) inst"
+    said = r"one class per example.*'dense.*\(6, 7\).*=np.vectorize.*instead, with classes = y\."
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
     for call in (
         lambda: distiller.fit(x, y, class_weight=class_weight),
