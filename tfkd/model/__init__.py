@@ -5,6 +5,7 @@ graph.py               the one walk over a graph, and which layers a pattern nam
 layer_kinds.py         which kind of layer is it
 own_rules.py           what is checked of rules for the user's own layers
 binding.py             the one rule that binds given values to inputs and outputs
+real_shapes.py         the shapes of outputs, where Keras states others
 feature_extractor.py   what named layers give, in one forward pass
 fingerprint.py         whether two things are the same (`code.py`, `layers.py`, `examples.py`)
 task.py                what outputs and labels are about
