@@ -110,10 +110,10 @@ def run(task, options, seed) -> dict:
     """Return accuracy, bytes and arena of each file, and the ratios of their times."""
     extra = TASKS[task][6]
     train, test, model, teacher, examples = prepared(task, options, seed)
+    recurrent = options.recurrent if TASKS[task][0] == "vowels" else "auto"
     found, files = {"float": {"accuracy": keras_accuracy(model, test)}}, {}
 
     def note(label, qat):
-        recurrent = options.recurrent if TASKS[task][0] == "vowels" else "auto"
         file = export.to_tflite(qat, "int8", examples, recurrent=recurrent)
         assert file.integer_only
         files[label] = file
@@ -140,8 +140,9 @@ def run(task, options, seed) -> dict:
             note(f"{label}, {way}", trained(bits, way == "QAD"))
     note("4 bits, no labels", unlabelled(model, train.x, extra, options.rate, seed))
     try:
-        wanted = round(SHARE * found["int8, QAD"]["bytes"])
-        note("mixed, QAD", trained(tfkd.choose_bits(model, examples, {"bytes": wanted}).bits, True))
+        wanted = {"bytes": round(SHARE * found["int8, QAD"]["bytes"])}
+        plan = tfkd.choose_bits(model, examples, wanted, recurrent=recurrent)
+        note("mixed, QAD", trained(plan.bits, True))
     except InputError as error:
         found["mixed, QAD"] = {"refused": str(error)}
     several = {
@@ -235,7 +236,7 @@ def run_all(options, measure):
 def table(options):
     for task in TASKS:
         seeds = [
-            json.loads(path.read_text()) for path in sorted(options.out.glob(f"{task}-*.json"))
+            json.loads(path.read_text()) for path in sorted(options.out.glob(f"{task}-[0-9]*.json"))
         ]
         if not seeds:
             continue

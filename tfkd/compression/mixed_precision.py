@@ -6,6 +6,7 @@ each layer alone in 4 bits ─► how far the outputs move ─► the best sets 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tfkd.quantization.representative_data import representative_samples
 from tfkd.tables import Printed, aligned
 
 if TYPE_CHECKING:
-    from tfkd._typing import AnyModel, Arrays, Names, PathLike
+    from tfkd._typing import AnyModel, Arrays, Names, PathLike, Recurrent
 
 # Of the bytes that can be saved at all: sets of layers that differ by less count as equal.
 _RESOLUTION = 2000
@@ -127,6 +128,7 @@ def choose_bits(
     skip: Names = (),
     batch_size: int = 64,
     micro: bool = False,
+    recurrent: Recurrent = "auto",
 ) -> BitsPlan:
     """Choose the layers whose weights get 4 bits so that a file has at most so many bytes.
 
@@ -144,6 +146,7 @@ def choose_bits(
         skip: As for `quantize_aware`.
         batch_size: Examples at a time.
         micro: As for `to_tflite`.
+        recurrent: Likewise.
 
     Returns:
         A `BitsPlan`; give `plan.bits` to `quantize_aware`.
@@ -159,7 +162,10 @@ def choose_bits(
     data = arrays if len(arrays) > 1 else arrays[0]  # an iterator is read once
     post_training.calibrate(qat, data, batch_size)
 
-    form = choice.automatic(qat, "int8", micro) or "auto"
+    # Where it is not given: the form that is taken if all layers that can have 4 bits do.
+    form = recurrent
+    if recurrent == "auto":
+        form = choice.automatic(qat, "int8", micro) or "auto"
 
     def size(bits, recurrent=form) -> int:
         made = post_training.calibrate(
@@ -169,7 +175,7 @@ def choose_bits(
 
     all_8, all_4 = size(8), size(4)
     # Without 4 bits, a recurrent layer may take another form, which can be smaller.
-    plain = all_8 if form == "auto" else size(8, "auto")
+    plain = all_8 if form == recurrent else size(8, recurrent)
     wanted = math.floor(share * plain if share < 1 else share)
     if wanted < min(all_4, plain):
         raise InputError(
@@ -185,7 +191,8 @@ def choose_bits(
     front = best_sets([saved[name] for name in parts], [losses[name] for name in parts])
     chosen, measured = set(), plain
     if plain > wanted:
-        chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, size)
+        by_bits = functools.partial(size, recurrent=recurrent)
+        chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, by_bits)
     return BitsPlan(
         tuple(
             LayerBits(
@@ -237,7 +244,7 @@ def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
         _, places = min(able, key=lambda one: one[0])
         chosen = {names[place] for place in places}
         # In the form that it then takes: another one where the recurrent layers keep 8 bits.
-        measured = size({name: 4 if name in chosen else 8 for name in names}, "auto")
+        measured = size({name: 4 if name in chosen else 8 for name in names})
         if measured <= wanted:
             return chosen, measured
         needed += measured - wanted

@@ -122,6 +122,10 @@ def test_a_smaller_form_without_4_bits_is_taken_and_an_iterator_read_once():
     assert set(plan.bits.values()) == {8} and plan.file_bytes < plan.all_4
     qat = calibrate(quantize_aware(model, bits=plan.bits), x)
     assert to_tflite(qat, "int8", x, micro=True).size == plan.file_bytes
+    plan = tfkd.choose_bits(model, x, {"bytes": 0.99}, recurrent="loop")
+    qat = calibrate(quantize_aware(model, bits=plan.bits), x)
+    assert 4 in plan.bits.values() and plan.file_bytes <= 0.99 * plan.all_8
+    assert to_tflite(qat, "int8", x, recurrent="loop").size == plan.file_bytes
 
 
 def test_target_without_auto_is_refused(model):
