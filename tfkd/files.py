@@ -155,7 +155,7 @@ def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
                     f"A folder has to go to {str(out / parent)!r}, which is a file. Nothing was "
                     "replaced; remove that file, or write to another folder."
                 )
-    old = pathlib.Path(tempfile.mkdtemp(dir=staging.parent, prefix=f".{out.name}."))
+    old = pathlib.Path(tempfile.mkdtemp(dir=staging))  # under the lock that staging has
     places: list[tuple[pathlib.Path, pathlib.Path | None]] = []
     made: list[pathlib.Path] = []
     try:

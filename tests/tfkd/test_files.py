@@ -1,6 +1,7 @@
 """Files and folders are whole or not there."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -158,6 +159,34 @@ def test_what_another_has_just_begun_is_left_alone(tmp_path, monkeypatch):
         begun[0].join(10)
         assert folder.exists() and (tmp_path / "out").read_bytes() == b"1"
         (tmp_path / "out").unlink()
+
+
+def test_what_is_being_replaced_is_no_leftover(tmp_path, monkeypatch):
+    """Another process that writes the same name leaves the files that may have to come back."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in "abc":
+        (out / name).write_text("old")
+    rename = os.rename
+
+    def failing(source, target):
+        if pathlib.Path(source).name == "b" and pathlib.Path(target).parent == out:
+            other = "import sys; from tfkd.files import staged_folder as s\n"
+            other += "with s(sys.argv[1], force=True) as f: (f / 'z').write_text('1')"
+            subprocess.run([sys.executable, "-c", other, str(out)], check=True)
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with (
+        pytest.raises(InputError, match="No space left"),
+        staged_folder(out, force=True) as folder,
+    ):
+        for name in "abc":
+            (folder / name).write_text("new")
+    assert {p.name: p.read_text() for p in out.iterdir()} == dict.fromkeys("abc", "old") | {
+        "z": "1"
+    }
 
 
 def test_writing_inside_a_folder_that_is_being_filled_waits_for_no_lock(tmp_path, monkeypatch):
