@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfkd import losses
@@ -139,7 +141,9 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
         chosen = chosen or losses.default_for(task, wanted or "hinton")
         task = soft_losses.check_task(chosen, task)
     if task == "categorical":
-        axis = losses.option_of(hard, "axis", -1) % len(shape)
+        axis = losses.option_of(hard, "axis", -1)
+        # Dice and Tversky sum over several axes; their classes are along the last.
+        axis = (axis if isinstance(axis, int) else -1) % len(shape)
         if shape[axis] == 1:
             raise InputError(
                 f"The output {name!r} has one unit and a loss for classes, which is 0 whatever the "
@@ -295,7 +299,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
         Labels, output and weights for the compiled loss.
     """
     if labels.present is None:
-        return labels.y, output, over_elements(sample_weight, lesson, not lesson.is_custom)
+        return labels.y, output, over_values(sample_weight, lesson, labels.y, output)
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
@@ -317,8 +321,8 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     return y, plain, weight
 
 
-def over_elements(weight, lesson: Lesson, knows_rank: bool):
-    """Return weights with an axis of one for each axis of the elements that they lack.
+def over_values(weight, lesson: Lesson, y, output):
+    """Return weights with an axis of one for each axis that the compiled loss's values have more.
 
     A weight per example then weighs all of an example's steps or pixels. Plain Keras 3.15
     multiplies (batch,) with losses (batch, steps) as they are: that is an error, or weighs the
@@ -327,14 +331,38 @@ def over_elements(weight, lesson: Lesson, knows_rank: bool):
     Args:
         weight: Weights of an output, or `None`.
         lesson: How it learns.
-        knows_rank: Whether the loss or metric has a value per element of the output, as the
-            libraries' have. A user's own may have one per example, which an axis of one still
-            fits, and two do not.
+        y: Its labels.
+        output: The student's output.
+    """
+    if weight is None or not weight.shape.rank or weight.shape.rank >= len(lesson.shape) - 1:
+        return weight
+    return over_elements(weight, lesson, _rank_of_values(lesson, y, output))
+
+
+def _rank_of_values(lesson: Lesson, y, output) -> int | None:
+    """Return how many axes the values of a compiled loss have; `None` if it does not say.
+
+    Most have one value per step or pixel; Dice, for one, and a user's own have any.
+    """
+    loss = getattr(lesson.hard, "call", lesson.hard)
+    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+    with contextlib.suppress(Exception):  # Keras says what it lacks
+        return loss(tf.cast(y[:1], output.dtype), output[:1]).shape.rank
+    return None
+
+
+def over_elements(weight, lesson: Lesson, rank: int | None):
+    """Return weights with axes of one up to those of the elements.
+
+    Args:
+        weight: Weights of an output, or `None`.
+        lesson: How it learns.
+        rank: Axes of the values of the loss or metric. Where it is not known, there may be a
+            value per example, which an axis of one still fits, and two do not.
     """
     if weight is None or not weight.shape.rank:
         return weight
-    rank = len(lesson.shape) - 1
-    return expanded(weight, rank if knows_rank else min(rank, 2))
+    return expanded(weight, min(len(lesson.shape) - 1, 2 if rank is None else rank))
 
 
 def weighted_mean(values, sample_weight, mask):

@@ -177,7 +177,8 @@ class Objective:
                     weight = tf.broadcast_to(lessons.fitted(weight, rank), tf.shape(present))
                     weight = tf.boolean_mask(weight, present)
             else:
-                weight = lessons.over_elements(weight, lesson, all(map(_is_known, self.metrics[i])))
+                known = all(map(_is_known, self.metrics[i]))
+                weight = lessons.over_elements(weight, lesson, len(lesson.shape) if known else None)
             terms.append((y, output, weight))
         return self._for_keras(*map(list, zip(*terms, strict=True)))
 
@@ -277,10 +278,12 @@ class Objective:
         if all(weight is None for weight in weights):
             weights = [None] if len(y) == 1 else None
         else:
-            ones = [tf.ones(tf.shape(output)[:1]) for output in outputs]
+            every = zip(weights, self.lessons, y, outputs, strict=True)
             weights = [
-                lessons.over_elements(one, lesson, True) if weight is None else weight
-                for weight, one, lesson in zip(weights, ones, self.lessons, strict=True)
+                lessons.over_values(tf.ones(tf.shape(output)[:1]), lesson, labels, output)
+                if weight is None
+                else weight
+                for weight, lesson, labels, output in every
             ]
         return (y[0], outputs[0], weights[0]) if len(y) == 1 else (y, outputs, weights)
 

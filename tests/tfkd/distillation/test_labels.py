@@ -441,6 +441,49 @@ def test_a_weight_per_image_or_row_weighs_all_its_pixels(own, package, rng):
             assert logs["precision"] == pytest.approx((yes * y).sum() / yes.sum(), rel=1e-4)
 
 
+def test_a_weight_per_image_goes_with_whatever_values_a_loss_has(package, rng):
+    """As many rows as examples: a weight per row would not be noticed."""
+    x = rng.normal(size=(4, 4, 3, 2)).astype("float32")
+    y = rng.integers(0, 3, (4, 4, 3))
+    weights = np.arange(1.0, 5.0, dtype="float32")
+    package.utils.set_random_seed(0)
+    student = package.Sequential([package.Input((4, 3, 2)), package.layers.Conv2D(3, 1)])
+    p = predicted(student, x)
+
+    def of_pixels(y, p):
+        return package.losses.sparse_categorical_crossentropy(y, p, from_logits=True)
+
+    def of_rows(y, p):
+        return tf.reduce_mean(of_pixels(y, p), axis=-1)
+
+    def of_examples(y, p):
+        return tf.reduce_mean(of_pixels(y, p), axis=[1, 2])
+
+    hard = np.log(np.exp(p).sum(-1)) - np.take_along_axis(p, y[..., None], -1)[..., 0]
+    want = (hard * weights[:, None, None]).mean()
+    for loss in (of_pixels, of_rows, of_examples):
+        distiller = Distiller(student, package.models.clone_model(student), 1.0, soft_loss=None)
+        distiller.compile(package.optimizers.SGD(0.0), loss)
+        logs = logs_of(distiller, x, y, sample_weight=weights, batch_size=4)
+        assert logs["hard_loss"] == pytest.approx(want, rel=1e-4), loss.__name__
+
+
+def test_a_loss_over_several_axes_has_a_value_per_example(rng):
+    x = rng.normal(size=(4, 4, 3, 2)).astype("float32")
+    y = np.eye(3, dtype="float32")[rng.integers(0, 3, (4, 4, 3))]
+    keras.utils.set_random_seed(0)
+    student = keras.Sequential([keras.Input((4, 3, 2)), keras.layers.Conv2D(3, 1)])
+    student.add(keras.layers.Softmax())
+    for loss in (keras.losses.Dice(axis=(1, 2, 3)), keras.losses.Tversky(axis=(1, 2, 3))):
+        student.compile("sgd", loss)
+        distiller = Distiller(student, keras.models.clone_model(student), 1.0, soft_loss="kl")
+        distiller.compile(keras.optimizers.SGD(0.0), loss)
+        for weights in (None, np.arange(1.0, 5.0, dtype="float32")):
+            want = student.evaluate(x, y, sample_weight=weights, batch_size=4, verbose=0)
+            logs = logs_of(distiller, x, y, sample_weight=weights, batch_size=4)
+            assert logs["hard_loss"] == pytest.approx(want, rel=1e-5)
+
+
 def test_class_weights_of_steps_are_refused_with_the_weights_that_do_it(steps, package):
     x, y, _, valid = steps
     class_weight = {0: 1.0, 1: 2.0, 2: 0.5, 3: 3.0}
