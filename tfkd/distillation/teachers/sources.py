@@ -135,6 +135,7 @@ class FunctionSource(Source):
         self.inputs = signatures.inputs_of(loaded, function, owner)
         self.outputs = signatures.outputs_of(function, path, owner)
         self._dtypes = None
+        self._untraced = isinstance(function, tf.types.experimental.GenericFunction)
         if self.inputs is not None:
             specs = function.structured_input_signature[1]
             self._dtypes = {name: spec.dtype for name, spec in specs.items()}
@@ -153,6 +154,10 @@ class FunctionSource(Source):
 
     def _called(self, *args, **kwargs):
         try:
+            if self._untraced:
+                if _assigns(self.function.get_concrete_function(*args, **kwargs)):
+                    raise InputError(told_of_memory(self.name, _ASSIGNED))
+                self._untraced = False
             return self.function(*args, **kwargs)
         except AssertionError as error:
             if "variables which have been deleted" not in str(error):
@@ -169,15 +174,13 @@ class FunctionSource(Source):
 
     @property
     def memory(self) -> str:
-        """The stateful layer, in words, or that the function changes a variable."""
+        """What keeps a state, in words: a layer, or a variable that the function changes."""
         if backends.flavour(self.function) is not None:
             return _stateful_layer(self.function)
-        if self.inputs is None:
-            return ""
-        graph_def = self.function.graph.as_graph_def()
-        bodies = [graph_def.node, *(one.node_def for one in graph_def.library.function)]
-        assigns = any(node.op == "AssignVariableOp" for body in bodies for node in body)
-        return "a variable that its signature assigns" if assigns else ""
+        # Of a `tf.function` there is none before it is called.
+        known = getattr(self.function, "concrete_functions", None)  # of what was loaded
+        traced = known or ([self.function] if hasattr(self.function, "graph") else [])
+        return _ASSIGNED if any(map(_assigns, traced)) else ""
 
 
 class SavedSource(FunctionSource):
@@ -353,6 +356,31 @@ def _outside(function, arrays: list) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
+
+
+_ASSIGNED = "a variable that it assigns"
+_ASSIGNS = re.compile(r"Assign(Add|Sub)?(VariableOp)?|Resource(Scatter|StridedSliceAssign)\w*")
+
+
+def _assigns(function) -> bool:
+    """Tell whether a traced function changes a variable."""
+    graph_def = function.graph.as_graph_def()
+    bodies = [graph_def.node, *(one.node_def for one in graph_def.library.function)]
+    return any(_ASSIGNS.fullmatch(node.op) for body in bodies for node in body)
+
+
+def told_of_memory(name: str, memory: str) -> str:
+    """Return the message for a teacher that keeps a state."""
+    fix = (
+        "export it without that"
+        if memory == _ASSIGNED
+        else "teach with a copy that is built with stateful=False, and has its weights "
+        "(copy.set_weights(teacher.get_weights()))"
+    )
+    return (
+        f"The teacher {name!r} keeps a state from batch to batch ({memory}), so its answers "
+        f"depend on what it was asked before: {fix}."
+    )
 
 
 def _stateful_layer(model) -> str:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfkd import losses
 from tfkd.distillation.teachers.activations import readable_activation
-from tfkd.distillation.teachers.sources import source_of
+from tfkd.distillation.teachers.sources import source_of, told_of_memory
 from tfkd.errors import InputError, argument
 from tfkd.model import binding, fingerprint, graph
 
@@ -103,12 +103,7 @@ class Teacher:
         """
         for source in self.sources:
             if source.memory:
-                raise InputError(
-                    f"The teacher {source.name!r} keeps a state from batch to batch "
-                    f"({source.memory}), so its answers depend on what it was asked before: teach "
-                    "with a copy that is built with stateful=False, and has its weights "
-                    "(copy.set_weights(teacher.get_weights()))."
-                )
+                raise InputError(told_of_memory(source.name, source.memory))
 
     @property
     def outputs(self) -> binding.Slots | None:
