@@ -543,16 +543,23 @@ def assert_finite(loss, **values):
 
 
 def broken_layers(model) -> list[str]:
-    """Return the names of the layers whose weights hold NaN or infinite values."""
-    return [
-        layer.name
-        for layer in model.layers
-        if not all(
-            np.isfinite(values).all()
-            for values in map(np.asarray, layer.get_weights())
-            if values.dtype.kind == "f"
-        )
-    ]
+    """Return the names of the layers whose weights hold NaN, or infinite values that are trained.
+
+    What is not trained may be infinite by design: a mask that is added to logits.
+    """
+    trained = set(map(id, model.trainable_variables))
+    in_layers = [(layer.name, variable) for layer in model.layers for variable in layer.weights]
+    known = {id(variable) for _, variable in in_layers}
+    own = [(model.name, variable) for variable in model.weights if id(variable) not in known]
+    broken = []
+    for name, variable in (*in_layers, *own):
+        values = np.asarray(variable)
+        if values.dtype.kind not in "fV":  # NumPy has no kind for bfloat16
+            continue
+        values = values.astype("float32")
+        if np.isnan(values).any() or (id(variable) in trained and np.isinf(values).any()):
+            broken.append(name)
+    return list(dict.fromkeys(broken))
 
 
 def _broken_rows(leaves):

@@ -10,7 +10,7 @@ from tiny_models import crossentropy, dense
 
 import tfkd
 from tfkd import Distiller, StudentCheckpoint, losses
-from tfkd.distillation.validation import rows_of
+from tfkd.distillation.validation import broken_layers, rows_of
 from tfkd.errors import InputError, UnsupportedError
 
 
@@ -233,3 +233,39 @@ def test_rows_of_a_sparse_tensor(rng):
     for chosen in (slice(5), slice(4, 90), slice(0, 21, 3), slice(2, 2), slice(1, 23, 7)):
         rows = rows_of(tf.sparse.from_dense(x), chosen)
         np.testing.assert_array_equal(tf.sparse.to_dense(rows), x[chosen])
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_weights_that_are_broken(package):
+    class Masked(package.layers.Layer):
+        def build(self, _):
+            self.mask = self.add_weight(shape=(3,), trainable=False, name="mask")
+            self.mask.assign([0.0, 0.0, -np.inf])
+
+        def call(self, x):
+            return x + self.mask
+
+    inputs = package.Input((4,))
+    hidden = package.layers.Dense(3, name="a", dtype="mixed_bfloat16")(inputs)
+    half = package.layers.Dense(3, name="half", dtype="bfloat16")(hidden)
+    model = package.Model(inputs, Masked()(package.layers.Dense(3, name="b")(half)))
+    assert broken_layers(model) == []
+    for name, value in (("a", np.inf), ("half", np.nan), ("b", np.nan)):
+        layer = model.get_layer(name)
+        kept = layer.get_weights()
+        layer.set_weights([np.full_like(kept[0], value), *kept[1:]])
+        assert broken_layers(model) == [name]
+        layer.set_weights(kept)
+
+    class Own(package.Model):
+        def build(self, _):
+            self.scale = self.add_weight(shape=(2,), name="scale")
+            self.built = True
+
+        def call(self, x):
+            return x * self.scale
+
+    own = Own(name="own")
+    own.build((None, 2))
+    own.scale.assign([1.0, np.nan])
+    assert broken_layers(own) == ["own"]
