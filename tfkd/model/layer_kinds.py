@@ -102,6 +102,8 @@ def takes_mask(layer: Any) -> bool:
     """Tell whether a layer's result depends on the mask of its input."""
     while kind_of(layer) == "TimeDistributed":  # which hands it on
         layer = layer.layer
+    if hasattr(layer, "layers"):  # a nested model, which hands it on as well
+        return any(map(takes_mask, layer.layers))
     names = inspect.signature(layer.call).parameters
     return any(n == "mask" or (n.endswith("_mask") and n != "attention_mask") for n in names)
 

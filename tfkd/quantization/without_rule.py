@@ -59,13 +59,21 @@ def missed_masks(source: graph.Graph) -> list[str]:
     readers = [
         f"layer {call.name!r} ({type(call.layer).__name__}) reads the mask of its input"
         for call in source.calls
-        if takes_mask(call.layer) and any(tensor.masked is not False for tensor in call.inputs)
+        if takes_mask(call.layer)
+        and any(tensor.masked is not False for tensor in call.inputs)
+        and not _normalizes_alike(call)
     ]
     return readers + [
         f"the output {tensor.name!r} has a mask, by which losses and metrics leave elements out"
         for tensor in source.output_list
         if tensor.masked is not False
     ]
+
+
+def _normalizes_alike(call: graph.Call) -> bool:
+    """Tell whether a call is a batch normalization of fixed statistics: the mask is for these."""
+    is_fixed = call.kwargs.get("training") is False or not call.layer.trainable
+    return kind_of(call.layer) == "BatchNormalization" and is_fixed
 
 
 def no_masks() -> str:
