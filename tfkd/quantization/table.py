@@ -106,6 +106,7 @@ RULES: dict[str, Rule] = {
 #: Operations that are no layers and become none, by their names in `keras.ops`.
 OPERATIONS: dict[str, Rule] = {
     **{name: Rule("moves values", moves.moving_operation) for name in moves.MOVING_OPERATIONS},
+    "copy": Rule("nothing", moves.copies),
     "flip": Rule("rewritten as a slice of negative strides", moves.flip),
     "cast": Rule("of bytes to float: nothing", moves.cast),
     "stack": Rule("as Concatenate", arithmetic.join_operation),

@@ -147,6 +147,11 @@ CASES = {
         chain(L.SpatialDropout2D(0.2), L.GaussianNoise(0.1), L.Conv2D(3, 1)),
         1,
     ),
+    "copy": (  # which ends a mask in the translation
+        "tokens",
+        chain(L.Embedding(20, 4, mask_zero=True), lambda x: keras.ops.mean(x, 1), L.Dense(3)),
+        1,
+    ),
     "RandomFlip": (IMAGE, chain(L.RandomFlip("horizontal"), L.Conv2D(3, 3)), 1),
     "noise and dropout": (
         SERIES,
@@ -271,7 +276,7 @@ def test_the_words_of_every_row_are_held_against_files():
     assert unsaid == {
         *("LSTM", "GRU", "SimpleRNN", "Bidirectional"),  # compared in test_aware.py
         *("argmax", "argmin"),  # likewise
-        *("Activation", "linear"),  # refer to other rows, and say nothing
+        *("Activation", "linear", "copy"),  # refer to other rows, and say nothing
     }
 
 

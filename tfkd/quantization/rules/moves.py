@@ -137,6 +137,11 @@ def only_in_training(net, layer, x):
     return net.moved(x, net.plain())
 
 
+def copies(net, layer, x):
+    """Nothing: the same numbers under another name."""
+    return hand_on(net, x)
+
+
 def before_rounding(net, layer, x):
     """Random augmentation at the input: the file's input is what comes out of it."""
     net.note("int8", "acts in training only")
