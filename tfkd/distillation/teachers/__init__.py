@@ -7,8 +7,9 @@
     `.tflite`, TFLiteModel ────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
-`activations` tells logits from probabilities, `sources` opens what was given, `batches` cuts
-what is asked into batches of the one size that a model takes, `teacher` combines and asks.
+`activations` tells logits from probabilities, `sources` opens what was given, `memory` finds what
+answers depend on beside the examples, `batches` cuts what is asked into batches of the one size
+that a model takes, `teacher` combines and asks.
 """
 
 from tfkd._renamed import with_old_names

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfkd.distillation.teachers import batches
+from tfkd.distillation.teachers import batches, memory
 from tfkd.errors import InputError
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
@@ -123,7 +123,7 @@ class ModelSource(Source):
     @property
     def memory(self) -> str:
         """The stateful layer, in words."""
-        return _stateful_layer(self.model)
+        return memory.stateful_layer(self.model)
 
 
 class FunctionSource(Source):
@@ -155,8 +155,8 @@ class FunctionSource(Source):
     def _called(self, *args, **kwargs):
         try:
             if self._untraced:
-                if _assigns(self.function.get_concrete_function(*args, **kwargs)):
-                    raise InputError(told_of_memory(self.name, _ASSIGNED))
+                if memory.assigns(self.function.get_concrete_function(*args, **kwargs)):
+                    raise InputError(memory.message(self.name, memory.ASSIGNED))
                 self._untraced = False
             return self.function(*args, **kwargs)
         except AssertionError as error:
@@ -176,11 +176,11 @@ class FunctionSource(Source):
     def memory(self) -> str:
         """What keeps a state, in words: a layer, or a variable that the function changes."""
         if backends.flavour(self.function) is not None:
-            return _stateful_layer(self.function)
+            return memory.stateful_layer(self.function)
         # Of a `tf.function` there is none before it is called.
         known = getattr(self.function, "concrete_functions", None)  # of what was loaded
         traced = known or ([self.function] if hasattr(self.function, "graph") else [])
-        return _ASSIGNED if any(map(_assigns, traced)) else ""
+        return memory.ASSIGNED if any(map(memory.assigns, traced)) else ""
 
 
 class SavedSource(FunctionSource):
@@ -356,39 +356,6 @@ def _outside(function, arrays: list) -> list:
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]
-
-
-_ASSIGNED = "a variable that it assigns"
-_ASSIGNS = re.compile(r"Assign(Add|Sub)?(VariableOp)?|Resource(Scatter|StridedSliceAssign)\w*")
-
-
-def _assigns(function) -> bool:
-    """Tell whether a traced function changes a variable."""
-    graph_def = function.graph.as_graph_def()
-    bodies = [graph_def.node, *(one.node_def for one in graph_def.library.function)]
-    return any(_ASSIGNS.fullmatch(node.op) for body in bodies for node in body)
-
-
-def told_of_memory(name: str, memory: str) -> str:
-    """Return the message for a teacher that keeps a state."""
-    fix = (
-        "export it without that"
-        if memory == _ASSIGNED
-        else "teach with a copy that is built with stateful=False, and has its weights "
-        "(copy.set_weights(teacher.get_weights()))"
-    )
-    return (
-        f"The teacher {name!r} keeps a state from batch to batch ({memory}), so its answers "
-        f"depend on what it was asked before: {fix}."
-    )
-
-
-def _stateful_layer(model) -> str:
-    """Return which layer of a model or layer is stateful, in words; empty for none."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "stateful", False) is True and not hasattr(layer, "layers"):
-            return f"the layer {layer.name!r}"
-    return ""
 
 
 def _fits(shape, wanted) -> bool:

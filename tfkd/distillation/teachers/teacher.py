@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import losses
+from tfkd.distillation.teachers import memory
 from tfkd.distillation.teachers.activations import readable_activation
-from tfkd.distillation.teachers.sources import source_of, told_of_memory
+from tfkd.distillation.teachers.sources import source_of
 from tfkd.errors import InputError, argument
 from tfkd.model import binding, fingerprint, graph
 
@@ -103,7 +104,7 @@ class Teacher:
         """
         for source in self.sources:
             if source.memory:
-                raise InputError(told_of_memory(source.name, source.memory))
+                raise InputError(memory.message(source.name, source.memory))
 
     @property
     def outputs(self) -> binding.Slots | None:
