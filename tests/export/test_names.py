@@ -187,7 +187,7 @@ def _content(file, evidence):
     nothing = {"constants": (), "lines": ()}
     return {
         "name": "net", "file": file, "calls": [], "inputs": [], "outputs": [], "answered": True,
-        "classes": None, "preprocessing": nothing, "states": [], "arena": 1, "arena_basis": "",
+        "classes": {}, "preprocessing": nothing, "states": [], "arena": 1, "arena_basis": "",
         "evidence": evidence, "proven": True, "version": "0",
     }  # fmt: skip
 

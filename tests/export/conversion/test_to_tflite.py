@@ -22,7 +22,9 @@ def test_format_computes_what_the_model_does(files, student, qat, digits, name, 
     want = (qat if name == "int8" else student).predict(digits.test.x, verbose=0)
     got = files[name].predict(digits.test.x, engine=engine)
     assert np.abs(got - want).mean() <= BOUNDS[name] * want.std()
-    assert np.mean(got.argmax(-1) == want.argmax(-1)) >= (0.98 if "int8" in name else 0.995)
+    # Weights of 8 bits move the class of an example or two; which, the training's processor says.
+    coarse = "int8" in name or name == "dynamic"
+    assert np.mean(got.argmax(-1) == want.argmax(-1)) >= (0.98 if coarse else 0.995)
 
 
 def test_int8_files_hold_integers_only(files):
