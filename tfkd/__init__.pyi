@@ -1,8 +1,10 @@
 """The public names of `tfkd`, for type checkers, editors and `__init__.py`."""
 
+from . import export as export
 from . import losses as losses
 from . import pruning as pruning
 from . import quantization as quantization
+from . import translation as translation
 from .comparison import compare as compare
 from .compression.mixed_precision import BitsPlan as BitsPlan
 from .compression.mixed_precision import choose_bits as choose_bits
