@@ -107,8 +107,9 @@ def larger_than_float(file: TFLiteModel) -> list[str]:
     for part in model.subgraphs:
         for tensor in part.tensors:
             buffer = model.buffers[tensor.buffer]
-            if schema.is_constant(tensor, model) and schema.dtype_of(tensor) == "int8":
-                buffer.data = np.zeros(4 * len(buffer.data), np.uint8)
+            times = {"int8": 4, "int4": 8}.get(schema.dtype_of(tensor))
+            if times and schema.is_constant(tensor, model):
+                buffer.data = np.zeros(times * len(buffer.data), np.uint8)
             tensor.quantization = None
     size = len(writer.pack(model))
     if size >= file.size:

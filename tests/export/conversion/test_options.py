@@ -386,6 +386,16 @@ def test_batch_normalization_counts_as_it_is_in_the_file(rng):
     assert to_tflite(model, "float16").notes == ()  # folded, the weights are around 1
 
 
+def test_weights_of_4_bits_count_as_eight_times_as_much_in_float32(rng):
+    la = keras.layers
+    shapes = [la.Conv2D(8, 3), la.Conv2D(16, 3), la.GlobalAveragePooling2D(), la.Dense(10)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *shapes])
+    x = rng.normal(size=(40, 8, 8, 1)).astype("float32")
+    file = to_tflite(calibrate(quantize_aware(model, bits=4), x), "int8")
+    assert 4 * file.weight_bytes < file.size < to_tflite(model).size
+    assert not any("is larger than" in note for note in file.notes)
+
+
 def test_an_integer_file_that_is_larger_says_so(rng):
     tiny = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     x = rng.normal(size=(100, 4)).astype("float32")
