@@ -215,13 +215,15 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
     Returns:
         The models by name, and what the teacher was worth on the validation part.
     """
-    alone, student = _copy(student), _copy(student)
+    data, alone, student = trainer.data, _copy(student), _copy(student)
     # What can't be taught or rounded is known before any training.
     taught = _distiller(trainer, teacher, student, recipe)
     quantize_aware(student, bits=recipe.bits)
     trainer.fit("baseline", alone, alone, recipe.epochs, recipe.learning_rate)
-    trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate)
-    x, y = trainer.data.validation.x, trainer.data.validation.y
+    # Of augmented examples the teacher sees each view.
+    answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(data.train.x)}
+    trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate, **answers)
+    x, y = data.validation.x, data.validation.y
     scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
     if worth.harms:
@@ -229,11 +231,13 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
     if not worth.helps:
         student = copy_of(alone)
     qat = quantize_aware(student, bits=recipe.bits)
-    learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
+    learner, how = qat, {"optimizer": "adam"}
+    if worth.helps:
+        learner, how = _distiller(trainer, teacher, qat, recipe), {**how, **answers}
     rate = recipe.qat_learning_rate
     if rate is None:
         rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
-    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, rate, optimizer="adam")
+    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, rate, **how)
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 

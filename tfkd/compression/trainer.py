@@ -135,7 +135,9 @@ class Trainer:
             stepper = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
             stepper = package.optimizers.Adam(schedule)
-        model.compile(stepper, loss, metrics=metrics)
+        # tf_keras would trace the step twice for it, and its quantize-aware steps gain little.
+        at_once = min(self.training.steps_per_execution, steps) if package is keras else 1
+        model.compile(stepper, loss, metrics=metrics, steps_per_execution=at_once)
         if model is student:  # a Distiller does so itself
             # Slot variables made inside the step would have TensorFlow trace it twice.
             stepper.build(model.trainable_variables)
