@@ -8,6 +8,7 @@ Every repair takes the parsed file, changes it, and says whether it did.
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 
 # Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
 _PARTS = 4
+# A scope that is there twice before the operation's own name.
+_DOUBLED = re.compile(r"(?:^|(?<=/))([^/]+)/\1/(?=[^/]*$)")
 
 
 def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=None) -> bytes:
@@ -138,21 +141,24 @@ def tie_state_scales(model) -> bool:
 
 
 def shorten_names(model) -> bool:
-    """Cut tensors' names that are joined of more than a few.
+    """Say in tensors' names once what they say twice, and cut those that are joined of many.
 
-    An unrolled layer over n steps has such names of n parts n times: a third of the file.
+    Each operation is named after its layer's scope and after its layer: `conv/conv/Conv2D`. An
+    unrolled layer over n steps has names of n parts n times: a third of the file.
     """
     changed = False
     for subgraph in model.subgraphs:
         taken = {schema.name_of(tensor) for tensor in subgraph.tensors}
         for tensor in subgraph.tensors:
-            first, *rest = schema.name_of(tensor).split(";")
-            if len(rest) < _PARTS:
+            name = schema.name_of(tensor)
+            parts = [_DOUBLED.sub(r"\1/", part) for part in name.split(";")]
+            wanted = short = parts[0] if len(parts) > _PARTS else ";".join(parts)
+            if wanted == name:
                 continue
-            number, short = 0, first
+            number = 0
             while short in taken:
                 number += 1
-                short = f"{first}.{number}"
+                short = f"{wanted}.{number}"
             taken.add(short)
             tensor.name, changed = short.encode(), True
     return changed

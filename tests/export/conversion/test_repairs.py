@@ -1,6 +1,7 @@
 """Repairs of what the converter gets wrong, on files that have it."""
 
 import numpy as np
+import pytest
 
 from tfkd.export import TFLiteModel
 from tfkd.export.conversion import repairs
@@ -35,6 +36,25 @@ def test_a_bytes_object_is_parsed_once_and_packed_at_most_once(files, monkeypatc
     assert repairs.repaired(data) != data
     assert calls == ["parse", "pack"]
     assert TFLiteModel(repairs.repaired(data))._parsed.subgraphs[0].tensors[0].name == b"a"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("conv/conv/Conv2D", "conv/Conv2D"),
+        ("act/act/Relu;outer/conv/conv/Conv2D1", "act/Relu;outer/conv/Conv2D1"),
+        ("same/same/same/Relu", "same/same/Relu"),  # a layer in a model of its name
+        ("conv/convolution/Conv2D", "conv/convolution/Conv2D"),
+        ("lstm/lstm/while/MatMul", "lstm/lstm/while/MatMul"),
+    ],
+)
+def test_a_name_says_its_scope_once(files, name, wanted):
+    parsed = schema.parse(files["int8"].data)
+    for tensor in parsed.subgraphs[0].tensors[:2]:
+        tensor.name = name.encode()
+    changed = schema.parse(repairs.repaired(writer.pack(parsed)))
+    found = [tensor.name.decode() for tensor in changed.subgraphs[0].tensors[:2]]
+    assert found == ([name, name] if wanted == name else [wanted, f"{wanted}.1"])
 
 
 class Cell:
