@@ -89,7 +89,9 @@ RATIOS = {
 ACCURACY = {
     "default": "distillation_default.py run --data DIR --out OUT",
     "methods-digits": "distiller_quality.py digits --seeds 5 --epochs 20",
-    "methods-spoken": "distiller_quality.py spoken --data DIR/spoken_digits.npz --seeds 5",
+    "methods-spoken": (
+        "distiller_quality.py spoken --data DIR/spoken_digits.npz --seeds 5 --epochs 20"
+    ),
     "soft-losses": "why_soft_losses_harm.py --seeds 3",
     "demo": "demo_seeds.py --seeds 5",
     "four-bits": "four_bits.py run --out OUT --data DIR --tasks digits tiny keywords",
