@@ -299,7 +299,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
         Labels, output and weights for the compiled loss.
     """
     if labels.present is None:
-        return labels.y, output, over_values(sample_weight, lesson, labels.y, output)
+        return labels.y, output, with_value_axes(sample_weight, lesson, labels.y, output)
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
@@ -321,7 +321,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     return y, plain, weight
 
 
-def over_values(weight, lesson: Lesson, y, output):
+def with_value_axes(weight, lesson: Lesson, y, output):
     """Return weights with an axis of one for each axis that the compiled loss's values have more.
 
     A weight per example then weighs all of an example's steps or pixels. Plain Keras 3.15
@@ -336,7 +336,7 @@ def over_values(weight, lesson: Lesson, y, output):
     """
     if weight is None or not weight.shape.rank or weight.shape.rank >= len(lesson.shape) - 1:
         return weight
-    return over_elements(weight, lesson, _rank_of_values(lesson, y, output))
+    return with_element_axes(weight, lesson, _rank_of_values(lesson, y, output))
 
 
 def _rank_of_values(lesson: Lesson, y, output) -> int | None:
@@ -351,7 +351,7 @@ def _rank_of_values(lesson: Lesson, y, output) -> int | None:
     return None
 
 
-def over_elements(weight, lesson: Lesson, rank: int | None):
+def with_element_axes(weight, lesson: Lesson, rank: int | None):
     """Return weights with axes of one up to those of the elements.
 
     Args:
