@@ -98,7 +98,7 @@ class Runner:
             InputError: naming the method.
         """
         student = self.students.copy(self.students.first)
-        self._trainer(self.data).compile(student, student, self.budget.learning_rate, 1)
+        self._trainer(self.data).compile(student, student)
         self._probe = self._probed(student, {})
         features = []
         for method in methods:
@@ -184,7 +184,7 @@ class Runner:
         """Return the loss that a method trains with."""
         student = self.students.example
         trainer = self._trainer(self._data_of(method), self.task)
-        trainer.compile(student, student, self.budget.learning_rate, 1)
+        trainer.compile(student, student)
         return student.loss
 
     @property
@@ -211,8 +211,7 @@ class Runner:
     def _train(self, method: Method, seed: int, tick):
         student = self.students.copy(seed)
         trainer = self._trainer(self._data_of(method), self.task, seed, tick)
-        budget = self.budget
-        how = {"epochs": budget.epochs, "learning_rate": budget.learning_rate, "validate": False}
+        how = {"validate": False}
         if method.settings is None:
             trainer.fit(method.name, student, student, **how)
         else:
@@ -242,7 +241,7 @@ class Runner:
             probe = Distiller(student, self.teacher, **settings, **self.options)
         except (TypeError, ValueError) as error:
             raise InputError(str(error)) from error
-        self._trainer(self.data).compile(probe, student, self.budget.learning_rate, 1)
+        self._trainer(self.data).compile(probe, student)
         return probe
 
     def _asked(self, ask, part: str):

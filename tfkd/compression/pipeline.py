@@ -168,7 +168,7 @@ def compress(
         keras.utils.set_random_seed(recipe.seed)
         trainer = Trainer(data, recipe, progress=progress, task=task)
         task = trainer.task(student)
-        trained, worth = _train(trainer, teacher, student, recipe)
+        trained, worth = _train(trainer, teacher, student)
         models = {"teacher": teacher, **trained}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
@@ -209,18 +209,19 @@ def compress(
     return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
 
-def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
+def _train(trainer, teacher, student) -> tuple[dict[str, Any], Worth]:
     """Train the student alone and under the teacher, and the better one quantization-aware.
 
     Returns:
         The models by name, and what the teacher was worth on the validation part.
     """
+    recipe: Recipe = trainer.training
     alone, student = _copy(student), _copy(student)
     # What can't be taught or rounded is known before any training.
-    taught = _distiller(trainer, teacher, student, recipe)
+    taught = _distiller(trainer, teacher, student)
     quantize_aware(student, bits=recipe.bits)
-    trainer.fit("baseline", alone, alone, recipe.epochs, recipe.learning_rate)
-    trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate)
+    trainer.fit("baseline", alone, alone)
+    trainer.fit("student", taught, student)
     x, y = trainer.data.validation.x, trainer.data.validation.y
     scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
@@ -229,11 +230,14 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
     if not worth.helps:
         student = copy_of(alone)
     qat = quantize_aware(student, bits=recipe.bits)
-    learner = _distiller(trainer, teacher, qat, recipe) if worth.helps else qat
+    learner = _distiller(trainer, teacher, qat) if worth.helps else qat
     rate = recipe.qat_learning_rate
     if rate is None:
         rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
-    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, rate, optimizer="adam")
+    training = dataclasses.replace(
+        recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
+    )
+    trainer.fit("student_qat", learner, qat, training)
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 
@@ -301,13 +305,14 @@ def _file_entries(
     return entries
 
 
-def _distiller(trainer: Trainer, teacher, student, recipe: Recipe):
+def _distiller(trainer: Trainer, teacher, student):
     """Return a compiled Distiller, which checks that teacher and student fit."""
+    recipe = trainer.training
     settings = {"alpha": recipe.alpha, "temperature": recipe.temperature}
     if backends.is_quantize_aware(student):
         settings = {}
     distiller = Distiller(student, teacher, **settings)
-    trainer.compile(distiller, student, recipe.learning_rate, 1)
+    trainer.compile(distiller, student)
     return distiller
 
 
@@ -324,7 +329,7 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
         The history: metric name → a value per epoch.
     """
     trainer = Trainer(data, recipe, progress=progress)
-    trainer.fit("teacher", model, model, recipe.epochs, recipe.learning_rate)
+    trainer.fit("teacher", model, model)
     return trainer.histories["teacher"]
 
 

@@ -279,7 +279,7 @@ class _Lessons:
 
     def __init__(self, trainer, model, teacher, teach, settings):
         self.trainer, self.settings = trainer, settings
-        self.rate, augment = trainer.training.learning_rate, trainer.training.augment
+        augment = trainer.training.augment
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
         self.helps = True  # until the first round shows that it doesn't
@@ -288,7 +288,7 @@ class _Lessons:
             self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
-        trainer.compile(self.probe, student, self.rate, 1)
+        trainer.compile(self.probe, student)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
         if self.holds_answers and augment is not None:
             raise InputError(
@@ -305,13 +305,13 @@ class _Lessons:
     def teach(self, stage: str, student, last, epochs: int) -> None:
         """Distil, `last` being the student of the round before."""
         distiller = Distiller(student, self._given(last), **self.settings)
-        how = {"validate": False}
+        how = {}
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
                 how["cache_teacher"] = self.cache
-        self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
+        self._fit(stage, distiller, student, epochs, **how)
 
     def train(self, stage: str, student, last, epochs: int) -> None:
         """Distil, or train on the labels where the teacher does not help."""
@@ -322,7 +322,11 @@ class _Lessons:
 
     def alone(self, stage: str, student, epochs: int) -> None:
         """Train on the labels."""
-        self.trainer.fit(stage, student, student, epochs, self.rate, validate=False)
+        self._fit(stage, student, student, epochs)
+
+    def _fit(self, stage: str, model, student, epochs: int, **how) -> None:
+        training = dataclasses.replace(self.trainer.training, epochs=epochs)
+        self.trainer.fit(stage, model, student, training, validate=False, **how)
 
 
 def _trained_on(lessons, student, epochs):
