@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -272,7 +273,7 @@ def _assigned(counter, steps) -> list[tuple]:
                 0 <= step.index < len(ops) and ops[step.index].op == step.tag
             ):
                 raise litert_profiler.nonsense(f"a {step.tag} as operator {step.index}")
-        kernels, own = _own(here, ops)
+        kernels, own = operators_of_kernels(here, ops)
         for i, step in here.items():
             operator = own.get(i) if step.index is None else ops[step.index]
             # What XNNPACK makes besides kernels (copies, sums) counts as zero, as in a file; if
@@ -282,7 +283,7 @@ def _assigned(counter, steps) -> list[tuple]:
     return [found[i] for i in range(len(steps))]
 
 
-def _own(steps: dict, ops) -> tuple[dict | None, dict]:
+def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, dict]:
     """Return XNNPACK's kernels, and which of the file's operators they stand for.
 
     The kernels are `None` if they are not as many as the file's that the runtime does not run

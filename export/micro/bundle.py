@@ -177,7 +177,7 @@ def micro_bundle(
     with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
         proof = None
         if tflm_kernels.NPU in file.ops:
-            golden = evaluation._random_call(file) if x is None else file.first_call(x), None
+            golden = evaluation.random_call(file) if x is None else file.first_call(x), None
         elif arena_bytes is None or evaluation.is_installed():
             proof = evaluation.evaluate_on_tflm(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
@@ -465,7 +465,7 @@ def _evidence(proof, calls) -> list[str]:
 
 def _reference(file: TFLiteModel, x):
     """Return the tensors of one call and what the reference kernels make of them."""
-    call = evaluation._random_call(file) if x is None else file.first_call(x)
+    call = evaluation.random_call(file) if x is None else file.first_call(x)
     answers = call_interpreter(
         _run_once, file.data, call, len(file.outputs), timeout=_REFERENCE_SECONDS
     )

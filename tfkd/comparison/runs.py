@@ -15,7 +15,7 @@ import numpy as np
 from tfkd.comparison.methods import Method
 from tfkd.comparison.store import Run
 from tfkd.compression.settings import Training
-from tfkd.compression.trainer import Trainer
+from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import Data, Samples
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -136,7 +136,7 @@ class Runner:
 
             start = time.perf_counter()
             try:
-                weights = self._train(method, seed, tick).get_weights()
+                weights = self.train(method, seed, tick).get_weights()
                 validation = self.score(weights, "validation")
                 found = Run(validation, time.perf_counter() - start)
                 self.store.keep(key, found, weights)
@@ -208,7 +208,14 @@ class Runner:
             return self._probe._teacher().given
         return self._probe._teacher().fingerprint()
 
-    def _train(self, method: Method, seed: int, tick):
+    def train(self, method: Method, seed: int, tick: Progress) -> Any:
+        """Return a new student that a method has trained.
+
+        Args:
+            method: How it learns.
+            seed: Of its weights, and of all else that is random.
+            tick: As `progress` of `Trainer`.
+        """
         student = self.students.copy(seed)
         trainer = self._trainer(self._data_of(method), self.task, seed, tick)
         how = {"validate": False}

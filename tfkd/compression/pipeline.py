@@ -168,7 +168,7 @@ def compress(
         keras.utils.set_random_seed(recipe.seed)
         trainer = Trainer(data, recipe, progress=progress, task=task)
         task = trainer.task(student)
-        trained, worth = _train(trainer, teacher, student)
+        trained, worth = train_students(trainer, teacher, student)
         models = {"teacher": teacher, **trained}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
@@ -209,7 +209,7 @@ def compress(
     return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
 
-def _train(trainer, teacher, student) -> tuple[dict[str, Any], Worth]:
+def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[str, Any], Worth]:
     """Train the student alone and under the teacher, and the better one quantization-aware.
 
     Returns:

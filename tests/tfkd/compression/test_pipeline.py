@@ -37,10 +37,10 @@ def test_the_better_student_is_kept(data, helps):
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
     trainer = Trainer(data, RECIPE)
     if helps:
-        models, worth = pipeline._train(trainer, teacher, dense())
+        models, worth = pipeline.train_students(trainer, teacher, dense())
     else:
         with pytest.warns(TeacherWarning) as caught:
-            models, worth = pipeline._train(trainer, teacher, dense())
+            models, worth = pipeline.train_students(trainer, teacher, dense())
         said = "\n".join(str(warning.message) for warning in caught)
         assert "The student trained without the teacher was kept" in said
         assert "confuses classes (labels 0 as 2, 1 as 0, 2 as 1)" in said
@@ -60,10 +60,10 @@ def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
     teacher = dense(np.eye(5, 3, dtype="float32"))
     trainer = Trainer(data, dataclasses.replace(RECIPE, bits={"konv": 4}))
     with pytest.raises(InputError, match="konv"):
-        pipeline._train(trainer, teacher, dense())
+        pipeline.train_students(trainer, teacher, dense())
     odd = keras.Sequential([keras.Input((5,)), keras.layers.UnitNormalization(), dense()])
     with pytest.raises(UnsupportedError, match="UnitNormalization"):
-        pipeline._train(Trainer(data, RECIPE), teacher, odd)
+        pipeline.train_students(Trainer(data, RECIPE), teacher, odd)
 
 
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
@@ -75,7 +75,7 @@ def test_other_bits_are_refused(bits):
 def test_its_bits_are_those_of_the_student(data):
     teacher = dense(10 * np.eye(5, 3, dtype="float32"))
     trainer = Trainer(data, dataclasses.replace(RECIPE, bits=4, seed=1))
-    models, _ = pipeline._train(trainer, teacher, dense())
+    models, _ = pipeline.train_students(trainer, teacher, dense())
     assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
 
 
@@ -93,5 +93,5 @@ def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     monkeypatch.setattr(Trainer, "fit", noted)
     given = {"qat_learning_rate": None, "seed": 1, **settings}
     trainer = Trainer(data, dataclasses.replace(RECIPE, **given))
-    pipeline._train(trainer, dense(10 * np.eye(5, 3, dtype="float32")), dense())
+    pipeline.train_students(trainer, dense(10 * np.eye(5, 3, dtype="float32")), dense())
     assert rates["student_qat"] == rate
