@@ -263,16 +263,16 @@ def _assigned(counter, steps) -> list[tuple]:
     found = {}
     for number in {step.graph for step in steps}:
         if not 0 <= number < len(counter.model.subgraphs):
-            raise litert_profiler.nonsense(f"operators in graph {number}")
+            raise litert_profiler.impossible_report(f"operators in graph {number}")
         ops = counter.graph(number)
         here = {i: step for i, step in enumerate(steps) if step.graph == number}
         for step in here.values():
             if step.calls < 1 or step.us < 0:
-                raise litert_profiler.nonsense(f"{step.calls} calls of {step.us:g} µs")
+                raise litert_profiler.impossible_report(f"{step.calls} calls of {step.us:g} µs")
             if step.index is not None and not (
                 0 <= step.index < len(ops) and ops[step.index].op == step.tag
             ):
-                raise litert_profiler.nonsense(f"a {step.tag} as operator {step.index}")
+                raise litert_profiler.impossible_report(f"a {step.tag} as operator {step.index}")
         kernels, own = operators_of_kernels(here, ops)
         for i, step in here.items():
             operator = own.get(i) if step.index is None else ops[step.index]

@@ -69,7 +69,7 @@ class Point:
     note: str = ""
 
 
-def front(points: Iterable[tuple[float, float]]) -> list[int]:
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[int]:
     """Return which points no other beats, from the cheapest on.
 
     A point is beaten by one that is no worse in both and better in one; equal points do not
@@ -79,7 +79,7 @@ def front(points: Iterable[tuple[float, float]]) -> list[int]:
         points: (cost, score) pairs; less cost and more score are better.
 
     Example:
-        >>> front([(2.0, 0.9), (1.0, 0.8), (3.0, 0.85)])
+        >>> pareto_front([(2.0, 0.9), (1.0, 0.8), (3.0, 0.85)])
         [1, 0]
     """
     points = list(points)
@@ -136,7 +136,7 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     if not points:
         return None
     share = metric == "accuracy"
-    best = front((point.cost, point.score if share else -point.score) for point in points)
+    best = pareto_front((point.cost, point.score if share else -point.score) for point in points)
     styles = _styles(point.name for point in points)
     labels = short_names(styles)
     figure, axes = blank_figure(

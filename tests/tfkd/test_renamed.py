@@ -16,6 +16,9 @@ from tfkd.pruning.iterative.result import Measured
 NAMES = {
     "tfkd.Taught": "tfkd.distillation.teachers.TeacherBatch",
     "tfkd.distillation.teachers.Taught": "tfkd.distillation.teachers.teacher.TeacherBatch",
+    "tfkd.distillation.teachers.raise_untaught": (
+        "tfkd.distillation.teachers.teacher.check_all_taught"
+    ),
     "tfkd.export.Proof": "tfkd.export.micro.evaluation.MicroEvaluation",
     "tfkd.export.prove": "tfkd.export.micro.evaluation.evaluate_on_tflm",
     "tfkd.losses.TASKS": "tfkd.losses.SOFT_TASKS",

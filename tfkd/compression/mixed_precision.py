@@ -288,7 +288,7 @@ def _losses(qat, wrappers: Mapping[str, list], arrays, batch_size) -> dict[str, 
     batches = post_training.in_batches(arrays, batch_size)
 
     def outputs():
-        made = post_training.seen(qat, qat.outputs, batches)
+        made = post_training.tensor_values(qat, qat.outputs, batches)
         return [np.concatenate(values).astype(np.float64) for values in zip(*made, strict=True)]
 
     quantizers = {

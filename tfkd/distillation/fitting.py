@@ -112,7 +112,7 @@ class Fitting(Step):
             scoring.score_baseline(sample, baseline)
         scoring.talk_of_teacher(sample, talks)
         self._allow_jit(answered or teacher.in_graph)
-        with assertions.told():
+        with assertions.as_input_errors():
             history = super().fit(x, y, **kwargs)
         self._look_back(history)
         if sample is not None:
@@ -178,7 +178,7 @@ class Fitting(Step):
         # Keras sums metrics over replicas where its names are those of the step's.
         self._untracked.hides = not self._evaluates_teacher(labelled)
         try:
-            with assertions.told():
+            with assertions.as_input_errors():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
             self._untracked.hides = False

@@ -201,7 +201,7 @@ class Objective:
             labels = lessons.Labels(None) if batch.labels is None else batch.labels[i]
             label, mask = labels.y, getattr(output, "_keras_mask", None)
             if lesson.soft.needs_labels:
-                mask = _both(mask, labels.known)
+                mask = _labelled_and_unmasked(mask, labels.known)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
             more = {"mask": _mask_of_elements(mask, student)} if lesson.soft.mixes_elements else {}
@@ -292,7 +292,7 @@ class Objective:
     def _heads_in(self, held: binding.Slots) -> list[int | None]:
         heads = self.outputs.match(held)
         taught = [head is not None for head in heads]
-        teachers.raise_untaught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
+        teachers.check_all_taught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
         return heads
 
 
@@ -331,7 +331,7 @@ def _classes_last(values, lesson: lessons.Lesson):
     return tf.transpose(values, [*order, lesson.axis])
 
 
-def _both(mask, present):
+def _labelled_and_unmasked(mask, present):
     """Return which elements are neither masked nor without a label."""
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present

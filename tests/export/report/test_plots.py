@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
 from tfkd.export.report import plots
-from tfkd.export.report.plots import Point, front
+from tfkd.export.report.plots import Point, pareto_front
 
 
 @pytest.fixture
@@ -54,12 +54,12 @@ def lines(axes, colour):
     ],
 )
 def test_the_front(points, expected):
-    assert front(points) == expected
+    assert pareto_front(points) == expected
 
 
 def test_the_front_beats_all_others_and_none_of_its_own(rng):
     points = [tuple(point) for point in rng.integers(0, 12, (60, 2))]
-    best = front(points)
+    best = pareto_front(points)
 
     def beats(one, other):
         return one != other and one[0] <= other[0] and one[1] >= other[1]

@@ -130,10 +130,12 @@ def spiral(
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
     if criterion == "taylor":
-        pruning["data"] = _some(data.train, how.seed)
+        pruning["data"] = _random_examples(data.train, how.seed)
     evaluator = Evaluator(model, data, format, "latency" in goal.costs)
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller))
-    wanted = {name: _absolute(name, to, evaluator.original) for name, to in goal.costs.items()}
+    wanted = {
+        name: _absolute_target(name, to, evaluator.original) for name, to in goal.costs.items()
+    }
     settings = {
         "target": goal.costs, "max_drop": goal.drop, "step": step,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
@@ -358,7 +360,7 @@ def _alternative(name, lessons, final, epochs, pruning):
     return student
 
 
-def _absolute(name: str, value: float, original: Measured) -> float:
+def _absolute_target(name: str, value: float, original: Measured) -> float:
     """Return a target as a number; one of latency as it is, a part or µs."""
     if name == "latency":
         return value
@@ -371,7 +373,7 @@ def _absolute(name: str, value: float, original: Measured) -> float:
     return value * whole if value < 1 else value
 
 
-def _some(samples, seed: int, count: int = 512):
+def _random_examples(samples, seed: int, count: int = 512):
     rows = np.random.default_rng(seed).permutation(len(samples))[:count]
     return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
 
