@@ -88,7 +88,8 @@ def old_attribute(owner: str, old: str, now: str) -> property:
         )
         return getattr(self, now)
 
-    return property(read, doc=f"The old name of `{now}`.")
+    read.__doc__ = f"The old name of `{now}`, served until tfkd 0.3."
+    return property(read)
 
 
 def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
