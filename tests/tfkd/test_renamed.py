@@ -10,7 +10,7 @@ import pytest
 import tfkd
 from tfkd.errors import InputError
 from tfkd.model import backends
-from tfkd.pruning.iterative.result import Measured
+from tfkd.pruning.iterative.result import Measured, Spiral
 
 #: Until tfkd 0.3.
 NAMES = {
@@ -89,7 +89,7 @@ def test_the_old_keywords_of_slimming_and_of_the_plot_of_a_spiral(tmp_path):
     with pytest.warns(DeprecationWarning, match=r"^Slimming\.of is Slimming\.weights now"):
         assert slimming.of == slimming.weights == "kernels"
     one = Measured(parameters=10, macs=20, validation=0.5)
-    made = tfkd.Spiral(None, one, one, (), "accuracy", {"macs": 10.0}, None, True, "it is", 1)
+    made = Spiral(None, one, one, (), "accuracy", {"macs": 10.0}, None, True, "it is", 1)
     with pytest.warns(DeprecationWarning, match=r"^plot\(of=\.\.\.\) is cost="):
         made.plot(tmp_path / "old.svg", of="parameters")
     made.plot(tmp_path / "new.svg", cost="parameters")

@@ -86,7 +86,8 @@ def test_its_bits_are_those_of_the_student(data):
 def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     rates, fit = {}, Trainer.fit
 
-    def noted(self, stage, learner, model, training, **more):
+    def noted(self, stage, learner, model, training=None, **more):
+        training = training or self.training
         rates[stage] = training.learning_rate
         return fit(self, stage, learner, model, dataclasses.replace(training, epochs=1), **more)
 
