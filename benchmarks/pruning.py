@@ -199,10 +199,15 @@ def scratch(task: Task, data, found, seed: int):
     package = backends.package_of(found.model)
     package.utils.set_random_seed(seed)
     model = package.models.clone_model(found.model)
-    how = {"optimizer": task.spiral.get("optimizer", "adam"), "augment": task.augment}
-    trainer = training.Trainer(data, tfkd.Training(batch_size=task.batch_size, seed=seed, **how))
-    epochs = task.teacher_epochs + found.epochs
-    trainer.fit("scratch", model, model, epochs, task.rate, validate=False)
+    how = tfkd.Training(
+        epochs=task.teacher_epochs + found.epochs,
+        learning_rate=task.rate,
+        batch_size=task.batch_size,
+        optimizer=task.spiral.get("optimizer", "adam"),
+        augment=task.augment,
+        seed=seed,
+    )
+    training.Trainer(data, how).fit("scratch", model, model, validate=False)
     right = model.predict(data.test.x, batch_size=256, verbose=0).argmax(-1) == data.test.y
     return dataclasses.replace(found.final, test=float(right.mean()), validation=None)
 
@@ -218,7 +223,7 @@ def slimmed(task: Task, data, model, epochs: int, seed: int):
         package.optimizers.SGD(rate, momentum=0.9),
         package.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    slimming = tfkd.Slimming(2 / (0.05 * steps), of="bn_scale")
+    slimming = tfkd.Slimming(2 / (0.05 * steps), weights="bn_scale")
     history = copy.fit(batches(task, data, seed), epochs=epochs, callbacks=[slimming], verbose=0)
     print(f"slimming: {history.history['zero_channels'][-1]:.0%} of the channels are at zero")
     return copy

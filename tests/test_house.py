@@ -21,7 +21,6 @@ from tfkd.model import backends
 #: Lines that a file may have, and why some have more.
 _LONGEST = 400
 _LONG = {
-    "distillation/step.py": "fit, evaluate and the two steps of one class",
     "distillation/validation.py": "all that is checked of a pair and its data",
     "distillation/worth.py": "scores, their intervals and what is said of them",
     "distillation/cache/store.py": "one format of folder, written and read",

@@ -71,6 +71,27 @@ for _name in ("get", "items", "keys", "values"):
     setattr(OldDict, _name, _warning(_name))
 
 
+def old_attribute(owner: str, old: str, now: str) -> property:
+    """Return a property that serves an attribute under the name of before.
+
+    Args:
+        owner: The class.
+        old: The name of before.
+        now: The name of today.
+    """
+
+    def read(self: Any) -> Any:
+        warnings.warn(
+            f"{owner}.{old} is {owner}.{now} now; the old name {_UNTIL}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(self, now)
+
+    read.__doc__ = f"The old name of `{now}`, served until tfkd 0.3."
+    return property(read)
+
+
 def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Return a decorator that lets a function take old names of its keyword arguments.
 
@@ -79,6 +100,8 @@ def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        name_of_call = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+
         @functools.wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             for name in old.keys() & kwargs.keys():
@@ -88,7 +111,7 @@ def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _
                         f"{name} is the old name of {now}, and both were given: give {now} alone."
                     )
                 warnings.warn(
-                    f"{function.__name__}({name}=...) is {now}=... now; the old name {_UNTIL}",
+                    f"{name_of_call}({name}=...) is {now}=... now; the old name {_UNTIL}",
                     DeprecationWarning,
                     stacklevel=2,
                 )

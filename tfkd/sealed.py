@@ -31,7 +31,7 @@ def write(path, content: dict) -> None:
         InputError: if it can't be written.
     """
     content = as_kept(content)
-    sealed = content | {_CHECKSUM: _of(content)}
+    sealed = content | {_CHECKSUM: checksum_of(content)}
     write_atomically(path, json.dumps(sealed, indent=1).encode())
 
 
@@ -61,10 +61,11 @@ def read(path, format: str, fix: str) -> dict:
             f"{format!r}; {fix}."
         )
     told = held.pop(_CHECKSUM, None)
-    if told != _of(held):
+    if told != checksum_of(held):
         raise InputError(f"{str(file)!r} is damaged, or was changed after it was written; {fix}.")
     return held
 
 
-def _of(content: dict) -> str:
+def checksum_of(content: dict) -> str:
+    """Return the checksum of plain values."""
     return hashing.checksum(json.dumps(content, sort_keys=True).encode())

@@ -214,7 +214,7 @@ def android_bundle(
             class_names=class_names,
             preprocessing=preprocessing,
         )
-        _prove(given, made, data[format])
+        _check_same_answers(given, made, data[format])
         kotlin = Kotlin(
             made,
             f"{name}_{format}" if format else name,
@@ -409,7 +409,7 @@ def _data_by_format(formats: Mapping[str, TFLiteModel], x) -> dict[str, list | N
     return data
 
 
-def _prove(file: TFLiteModel, made: TFLiteModel, x: list | None):
+def _check_same_answers(file: TFLiteModel, made: TFLiteModel, x: list | None):
     """Raise unless both files give the same answers."""
     infos = data_inputs(file)
     if x is None:

@@ -26,7 +26,7 @@ def try_out(file: TFLiteModel, source: Lowered, job, timeout: float) -> list[str
     try:
         worker.shared().call(converter.try_out, file.data, source.request.micro, timeout=timeout)
     except WorkerError as error:
-        raise diagnosis.cause_of_death(error, what, job, source.scopes, file.data) from error
+        raise diagnosis.crash_error(error, what, job, source.scopes, file.data) from error
     return []
 
 

@@ -15,10 +15,10 @@ from tfkd.export.tflite import schema, writer
 _SECONDS = 300.0
 
 
-def cause_of_death(
+def crash_error(
     error: WorkerError, what: str, job: converter.ConversionJob, scopes, data: bytes | None = None
 ) -> ConversionError:
-    """Turn a death, a hang or exhausted memory into an error that helps.
+    """Return the error for a conversion whose process crashed, hung or ran out of memory.
 
     Args:
         error: How the child process failed.

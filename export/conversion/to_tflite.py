@@ -135,7 +135,7 @@ def to_tflite(
         try:
             data, more = worker.shared().call(converter.convert, job, timeout=timeout)
         except WorkerError as error:
-            raise diagnosis.cause_of_death(error, what, job, source.scopes) from error
+            raise diagnosis.crash_error(error, what, job, source.scopes) from error
         file = TFLiteModel(data)
         audit.check(file, source)
         if file.flex_ops or file.custom_ops:

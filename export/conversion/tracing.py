@@ -73,16 +73,16 @@ def save_model(
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
     try:
-        with _plain_places():
+        with _tensorflow_argmax():
             tf.saved_model.save(module, folder, signatures=module.forward)
     except AssertionError:  # a resource that is none of the model's weights
-        raise UnsupportedError(_untracked(source, module)) from None
+        raise UnsupportedError(_untracked_state_message(source, module)) from None
     return names, output_names
 
 
 @contextlib.contextmanager
-def _plain_places():
-    """Let Keras 3's argmax and argmin be TensorFlow's.
+def _tensorflow_argmax():
+    """Replace Keras 3's argmax and argmin by TensorFlow's.
 
     Its own tell -0.0 from 0.0 by bits, for which TFLite has no operator.
     """
@@ -112,8 +112,8 @@ def _plain_places():
             setattr(module, name, function)
 
 
-def _untracked(source, module) -> str:
-    """Say which layers hold a table or a state that no file carries."""
+def _untracked_state_message(source, module) -> str:
+    """Return the message that names the layers with a table or a state that no file can hold."""
     tracked = {id(variable.handle) for variable in module.weights}
     found = {}
     for resource, inside in module.forward.get_concrete_function().graph.captures:

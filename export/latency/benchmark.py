@@ -244,7 +244,9 @@ class _Session:
 
     def _turn(self, candidate):
         call_us = candidate.told[-1]["call_us"]
-        times = self._call(candidate, timed_calls.turn, candidate.key, candidate.count, call_us)
+        times = self._call(
+            candidate, timed_calls.time_calls, candidate.key, candidate.count, call_us
+        )
         if times is None:
             return
         if (times.dtype, times.shape) != (np.int64, (candidate.count,)):

@@ -113,7 +113,7 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
         macs = operators.macs(model)
         found = []
         for batch in batches:
-            times = _times(model, batch)
+            times = _batch_factor(model, batch)
             arrays = _arrays(model, inputs, times, seed)
             for engine in engines:
                 for count in threads:
@@ -177,8 +177,8 @@ def _own_batch(file: TFLiteModel) -> int:
     return file.inputs[0].shape[0] if file.inputs and file.inputs[0].shape else 1
 
 
-def _times(file: TFLiteModel, batch: int | None) -> int:
-    """Return by how much a batch is larger than the file's own."""
+def _batch_factor(file: TFLiteModel, batch: int | None) -> int:
+    """Return how many times the file's own batch size goes into a batch size."""
     own = _own_batch(file)
     if batch is None or batch == own:
         return 1

@@ -305,7 +305,9 @@ class _Model:
         self.library("GetProfilerEvents", self.profiler, count, events.ctypes.data)
         events = events[:count]
         if not count or not np.isin(events["kind"], _KINDS).all():
-            raise nonsense(f"{count} events of kinds {sorted(set(events['kind'].tolist()))[:8]}")
+            raise impossible_report(
+                f"{count} events of kinds {sorted(set(events['kind'].tolist()))[:8]}"
+            )
         return events
 
 
@@ -406,7 +408,7 @@ class _Layout:
                     self.contents.append(content)
                     self.calls.append(0)
                 if self.contents[number] != content:
-                    raise nonsense(f"{content} in the place of {self.contents[number]}")
+                    raise impossible_report(f"{content} in the place of {self.contents[number]}")
                 self.calls[number] += 1
                 self.numbers[i] = number
         self.used = self.numbers >= 0
@@ -418,23 +420,23 @@ class _Layout:
     def times(self, events, wall_us) -> np.ndarray:
         """Return each step's microseconds in a run."""
         if self._key(events) != self.key:
-            raise nonsense("other operators than in the first run")
+            raise impossible_report("other operators than in the first run")
         us = events["us"][self.used]
         # Whole microseconds each: rounded up, their sum can be that much too long.
         if us.sum() > wall_us + len(us):
-            raise nonsense(f"operators of {us.sum()} µs in a call of {wall_us:.0f} µs")
+            raise impossible_report(f"operators of {us.sum()} µs in a call of {wall_us:.0f} µs")
         return np.bincount(self.numbers[self.used], us, len(self.contents))
 
 
 def _text(address: int) -> str:
     tag = ctypes.string_at(address) if address else b""
     if not 0 < len(tag) <= _LONGEST_TAG or not tag.isascii() or not tag.decode().isprintable():
-        raise nonsense(f"an event called {tag[:20]!r}")
+        raise impossible_report(f"an event called {tag[:20]!r}")
     return tag.decode()
 
 
-def nonsense(what: str) -> WorkerError:
-    """Return the error for what no profiler that works can tell."""
+def impossible_report(what: str) -> WorkerError:
+    """Return the error for a report that a working profiler can't give."""
     return WorkerError(
         f"LiteRT's profiler reported {what}, which is impossible; `benchmark` times whole calls."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -262,17 +263,17 @@ def _assigned(counter, steps) -> list[tuple]:
     found = {}
     for number in {step.graph for step in steps}:
         if not 0 <= number < len(counter.model.subgraphs):
-            raise litert_profiler.nonsense(f"operators in graph {number}")
+            raise litert_profiler.impossible_report(f"operators in graph {number}")
         ops = counter.graph(number)
         here = {i: step for i, step in enumerate(steps) if step.graph == number}
         for step in here.values():
             if step.calls < 1 or step.us < 0:
-                raise litert_profiler.nonsense(f"{step.calls} calls of {step.us:g} µs")
+                raise litert_profiler.impossible_report(f"{step.calls} calls of {step.us:g} µs")
             if step.index is not None and not (
                 0 <= step.index < len(ops) and ops[step.index].op == step.tag
             ):
-                raise litert_profiler.nonsense(f"a {step.tag} as operator {step.index}")
-        kernels, own = _own(here, ops)
+                raise litert_profiler.impossible_report(f"a {step.tag} as operator {step.index}")
+        kernels, own = operators_of_kernels(here, ops)
         for i, step in here.items():
             operator = own.get(i) if step.index is None else ops[step.index]
             # What XNNPACK makes besides kernels (copies, sums) counts as zero, as in a file; if
@@ -282,7 +283,7 @@ def _assigned(counter, steps) -> list[tuple]:
     return [found[i] for i in range(len(steps))]
 
 
-def _own(steps: dict, ops) -> tuple[dict | None, dict]:
+def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, dict]:
     """Return XNNPACK's kernels, and which of the file's operators they stand for.
 
     The kernels are `None` if they are not as many as the file's that the runtime does not run

@@ -172,7 +172,7 @@ def _has_settled(medians: list[float]) -> bool:
     return abs(now - before) <= _SETTLED * before
 
 
-def turn(key, count: int, call_us: float) -> np.ndarray:
+def time_calls(key, count: int, call_us: float) -> np.ndarray:
     """Time `count` calls; those that bring the caches back don't count.
 
     Returns:

@@ -13,7 +13,6 @@ import pathlib
 import re
 import textwrap
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from tfkd.export.micro import evaluation
 from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
 from tfkd.export.templating import environment
 from tfkd.export.tflite import tflm_kernels
-from tfkd.export.tflite.metadata import data_outputs, from_data, names_by_output
+from tfkd.export.tflite.metadata import checked_class_names, data_outputs, from_data, is_text
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.tflite.schema import TensorInfo
 from tfkd.files import staged_folder, write_atomically
@@ -174,11 +173,11 @@ def micro_bundle(
         )
     calls = tflm_kernels.resolver_calls(file)
     inputs, outputs = _tensors(file)
-    classes = _classes(file, class_names)
+    classes = _class_names_by_place(file, class_names)
     with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
         proof = None
         if tflm_kernels.NPU in file.ops:
-            golden = evaluation._random_call(file) if x is None else file.first_call(x), None
+            golden = evaluation.random_call(file) if x is None else file.first_call(x), None
         elif arena_bytes is None or evaluation.is_installed():
             proof = evaluation.evaluate_on_tflm(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
@@ -322,7 +321,7 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
     return done
 
 
-def _classes(file: TFLiteModel, class_names) -> dict[int, tuple[str, ...]]:
+def _class_names_by_place(file: TFLiteModel, class_names) -> dict[int, tuple[str, ...]]:
     """Return the place of each output that has class names, with these, checked.
 
     One list names the only output that has as many numbers.
@@ -331,36 +330,12 @@ def _classes(file: TFLiteModel, class_names) -> dict[int, tuple[str, ...]]:
     if isinstance(class_names, (list, tuple, np.ndarray)):
         fitting = [name for name, width in widths.items() if width == len(class_names)]
         class_names = {fitting[0]: class_names} if len(fitting) == 1 else class_names
-    given, flaws = names_by_output(file, class_names), []
-    said = argument("class_names", alone=True)
-    for output, names in given.items():
-        wrong = [name for name in names if not isinstance(name, str)]
-        bad = [name for name in names if not wrong and not _is_text(name)]
-        twice = [] if wrong else sorted(name for name, n in Counter(names).items() if n > 1)
-        if wrong:
-            flaws.append(f"{said} must be strings, got {wrong[:3]}")
-        if twice:
-            flaws.append(f"{said} has {twice[:3]} more than once")
-        if bad:
-            flaws.append(f"{said} has {bad[:3]}, which no C string can hold")
-        if len(names) != widths[output]:
-            flaws.append(
-                f"{said} has {len(names)} names, and the output {output!r} has "
-                f"{widths[output]} numbers"
-            )
-    raise_all(flaws, fix="Give one name per number of the output's last dimension.")
+    names_of = checked_class_names(file, class_names, is_text, "text that a C string can hold")
     return {
-        place: tuple(map(str, given[info.name]))
+        place: names_of[info.name]
         for place, info in enumerate(file.outputs)
-        if info.name in given
+        if info.name in names_of
     }
-
-
-def _is_text(text: str) -> bool:
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -490,7 +465,7 @@ def _evidence(proof, calls) -> list[str]:
 
 def _reference(file: TFLiteModel, x):
     """Return the tensors of one call and what the reference kernels make of them."""
-    call = evaluation._random_call(file) if x is None else file.first_call(x)
+    call = evaluation.random_call(file) if x is None else file.first_call(x)
     answers = call_interpreter(
         _run_once, file.data, call, len(file.outputs), timeout=_REFERENCE_SECONDS
     )

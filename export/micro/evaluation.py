@@ -14,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import math
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -162,7 +163,7 @@ def evaluate_on_tflm(
         raise InputError(f"samples must be at least 1, got {samples}.")
     if x is None and y is not None:
         raise InputError("Labels were given without the data that they are for: give x too.")
-    call = _random_call(file) if x is None else file.first_call(x)
+    call = random_call(file) if x is None else file.first_call(x)
     trial = _search(file, call)
     return MicroEvaluation(
         arena_bytes=trial.arena,
@@ -173,7 +174,7 @@ def evaluate_on_tflm(
         + importlib.metadata.version("tflite-micro"),
         golden_inputs=tuple(call),
         golden_outputs=tuple(trial.answers),
-        **_compare(file, x, y, samples),
+        **compared_with_reference(file, x, y, samples),
     )
 
 
@@ -195,7 +196,7 @@ def least_arena(file: TFLiteModel) -> int:
         ConversionError: if the runtime refuses the file in any arena, in its own words.
         WorkerError: if it dies on the file in any arena, or a call takes a minute.
     """
-    return _search(file, _random_call(file)).arena
+    return _search(file, random_call(file)).arena
 
 
 def margin_for(file: TFLiteModel) -> int:
@@ -326,7 +327,7 @@ def _round_up(size: int) -> int:
     return -(-size // _STEP) * _STEP
 
 
-def _random_call(file: TFLiteModel) -> list[np.ndarray]:
+def random_call(file: TFLiteModel) -> list[np.ndarray]:
     """Return tensors for one call: seeded numbers, zero for states and what may be an index."""
     rng = np.random.default_rng(0)
     states = {name for name, _ in file.states}
@@ -411,10 +412,10 @@ def _search(file: TFLiteModel, call) -> _Trial:
                 f"TensorFlow Lite for Microcontrollers in an arena of {enough:,} bytes"
             ) from None
         start = file.activation_bytes if head is None or tail is None else head + tail
-        return _Trial(_least(fits, _round_up(start), enough), head, tail, want)
+        return _Trial(least_size(fits, _round_up(start), enough), head, tail, want)
 
 
-def _least(fits, start: int, enough: int) -> int:
+def least_size(fits: Callable[[int], bool], start: int, enough: int) -> int:
     """Return the least size that fits and above which no other tried size fails.
 
     Args:
@@ -464,7 +465,7 @@ def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
     return tuple(int(found[part]) if part in found else None for part in ("head", "tail"))
 
 
-def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
+def compared_with_reference(file: TFLiteModel, x: Any, y: Any, samples: int) -> dict[str, Any]:
     """Return the fields of the result that compare the runtime with the reference kernels."""
     if x is None:
         nothing = dict.fromkeys(("max_lsb", "max_abs_diff", "argmax_agreement"))
@@ -486,7 +487,7 @@ def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
         steps = None if info.scale is None else int(np.abs(got.astype(np.int64) - want).max())
         got, want = info.dequantize(got), info.dequantize(want)
         difference = float(np.abs(got.astype(np.float64) - want).max())
-        figures.append((steps, difference, _same_class(got, want, truth, given, sigmoid)))
+        figures.append((steps, difference, class_agreement(got, want, truth, given, sigmoid)))
         if truth is not None:
             scored = metrics.score(got, truth, given, activation="sigmoid" if sigmoid else None)
             alone = len(file.outputs) - len(hidden) == 1
@@ -503,8 +504,21 @@ def _compare(file: TFLiteModel, x, y, samples: int) -> dict[str, Any]:
     }
 
 
-def _same_class(got, want, y, x, sigmoid: bool) -> float | None:
-    """Return on which share of the examples both answers are the same class."""
+def class_agreement(
+    got: np.ndarray, want: np.ndarray, y: np.ndarray | None, x: np.ndarray | None, sigmoid: bool
+) -> float | None:
+    """Return the share of the examples for which two answers are the same class.
+
+    Args:
+        got: Answers (examples, ...).
+        want: The others, of the same shape.
+        y: Labels, from which the task is read, if there are any.
+        x: Data, from which it is read otherwise.
+        sigmoid: Whether the answers are probabilities of a sigmoid.
+
+    Returns:
+        `None` where the answers are no classes.
+    """
     activation = "sigmoid" if sigmoid else None
     if y is None:
         task = tasks.without_labels(got.shape, x, activation)

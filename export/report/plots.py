@@ -9,6 +9,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Point:
     note: str = ""
 
 
-def front(points: Iterable[tuple[float, float]]) -> list[int]:
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[int]:
     """Return which points no other beats, from the cheapest on.
 
     A point is beaten by one that is no worse in both and better in one; equal points do not
@@ -78,7 +79,7 @@ def front(points: Iterable[tuple[float, float]]) -> list[int]:
         points: (cost, score) pairs; less cost and more score are better.
 
     Example:
-        >>> front([(2.0, 0.9), (1.0, 0.8), (3.0, 0.85)])
+        >>> pareto_front([(2.0, 0.9), (1.0, 0.8), (3.0, 0.85)])
         [1, 0]
     """
     points = list(points)
@@ -135,9 +136,9 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     if not points:
         return None
     share = metric == "accuracy"
-    best = front((point.cost, point.score if share else -point.score) for point in points)
+    best = pareto_front((point.cost, point.score if share else -point.score) for point in points)
     styles = _styles(point.name for point in points)
-    labels = _labels(styles)
+    labels = short_names(styles)
     figure, axes = blank_figure(
         4.8, 3.4 + 0.09 * sum(2 + text.count("\n") for text in labels.values())
     )
@@ -150,7 +151,7 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         handles.setdefault(point.name, axes.plot([], [], marker, color=colour)[0])
     ends = [end for point in points for end in (point.cost, *(point.cost_interval or ()))]
     room = max(1.15, (max(ends) / min(ends)) ** 0.12)
-    _logarithmic(axes, min(ends) / room, max(ends) * room)
+    set_logarithmic(axes, min(ends) / room, max(ends) * room)
     axes.step(
         [points[index].cost for index in best],
         [points[index].score for index in best],
@@ -237,7 +238,7 @@ def call_times(results: Sequence[Latency]) -> Picture | None:
     axis, results = comparable([result for result in results if result.median])
     if not results:
         return None
-    names = _labels(result.name for result in results)
+    names = short_names(result.name for result in results)
     figure, axes, right = _row_figure(results, names, panels=2)
     styles = _styles(result.name for result in results)
     for row, result in enumerate(results):
@@ -250,7 +251,7 @@ def call_times(results: Sequence[Latency]) -> Picture | None:
     low, longest = (choose(result.median for result in results) for choose in (min, max))
     high = max(result.p95 or result.median for result in results)
     if longest / low > _WIDE_RANGE:
-        _logarithmic(axes, low / 1.4, 1.2 * high)
+        set_logarithmic(axes, low / 1.4, 1.2 * high)
         axis += " (logarithmic)"
     else:
         axes.set_xlim(0, 1.06 * high)
@@ -281,7 +282,7 @@ def _draw_hills(axes, spreads: dict[int, np.ndarray], colours, results) -> str:
     axes.locator_params(axis="x", nbins=4)
     axes.axvline(1.0, color=_GREY, linewidth=0.8)
     for row, spread in spreads.items():
-        places, heights = _hill(spread, low, high, results[row].runs)
+        places, heights = density(spread, low, high, results[row].runs)
         top = row + 0.3 - 0.85 * heights
         axes.fill_between(places, row + 0.3, top, color=colours[row], alpha=0.4, linewidth=0)
         axes.plot(places, top, color=colours[row], linewidth=0.8)
@@ -308,13 +309,13 @@ def ratios(compared: Sequence[Ratio], title: str) -> Picture | None:
     """
     if not compared:
         return None
-    names = _labels([one for ratio in compared for one in (ratio.name, ratio.against)])
+    names = short_names([one for ratio in compared for one in (ratio.name, ratio.against)])
     same = len({ratio.against for ratio in compared}) == 1
     further = () if same else [f"over {names[ratio.against]}" for ratio in compared]
     figure, axes = _row_figure(compared, names, further)
     ends = [1.0, *(end for ratio in compared for end in (ratio.ratio, *ratio.ci95))]
     room = max(1.02, (max(ends) / min(ends)) ** 0.06)
-    _logarithmic(axes, min(ends) / room, max(ends) * room)
+    set_logarithmic(axes, min(ends) / room, max(ends) * room)
     axes.axvline(1.0, color="#1d2329", linewidth=1.0, zorder=1)
     for row, ratio in enumerate(compared):
         colour, marker = _VERDICTS.get(ratio.verdict, (_GREY, "D"))
@@ -347,7 +348,7 @@ def training(histories: dict[str, dict[str, list[float]]]) -> Picture | None:
     if not curves:
         return None
     figure, axes = blank_figure(4.8, 3.6)
-    labels = _labels(curves)
+    labels = short_names(curves)
     for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
         axes.plot(
             range(1, len(values) + 1), values, color=colour, label=labels[name], linewidth=1.5
@@ -404,7 +405,7 @@ def _beside(axes, texts: Sequence[str]) -> None:
     right.spines["right"].set_visible(False)
 
 
-def _logarithmic(axes, low: float, high: float) -> None:
+def set_logarithmic(axes: Any, low: float, high: float) -> None:
     """Give the x axis a logarithmic scale with plain numbers at a few round places."""
     from matplotlib.ticker import MaxNLocator
 
@@ -422,7 +423,9 @@ def _logarithmic(axes, low: float, high: float) -> None:
     axes.set_xticks(places, [f"{place:,.10g}" for place in places])
 
 
-def _hill(spread: np.ndarray, low: float, high: float, runs: int):
+def density(
+    spread: np.ndarray, low: float, high: float, runs: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return places and heights of the density that percentiles describe, the highest 1.
 
     The width is Silverman's for that many calls, but not below what the eye can see.
@@ -455,7 +458,7 @@ def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     )
 
 
-def _labels(names: Iterable[str]) -> dict[str, str]:
+def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return what is written for each name: at most two lines, where they differ shown."""
 
     def shortened(name):

@@ -13,7 +13,7 @@ import dataclasses
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,11 +135,11 @@ def with_metadata(
     optional = {"version": version, "author": author, "license": license}
     texts |= {key: value for key, value in optional.items() if value is not None}
     problems = [
-        f"{key} must be text, got {value!r}" for key, value in texts.items() if not _is_text(value)
+        f"{key} must be text, got {value!r}" for key, value in texts.items() if not is_text(value)
     ]
     inputs = data_inputs(file)
     names = [info.name for info in inputs] if input_names is None else input_names
-    if not isinstance(names, (list, tuple)) or not all(map(_is_text, names)):
+    if not isinstance(names, (list, tuple)) or not all(map(is_text, names)):
         problems.append(f"input_names must be a list of strings, got {input_names!r}")
     elif len(names) != len(inputs):
         problems.append(f"the file has {len(inputs)} inputs, got {len(names)} input_names")
@@ -299,35 +299,55 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: for names that are no distinct lines of text, or not one per value.
     """
-    labels = names_by_output(file, class_names)
+    rule = "one line of text without blanks around it, for labels.txt has one a line"
+    return checked_class_names(file, class_names, _is_line, rule)
+
+
+def checked_class_names(
+    file: TFLiteModel, class_names, is_allowed: Callable[[str], bool], rule: str
+) -> dict[str, tuple[str, ...]]:
+    """Return class names by output: distinct strings, one per value of the output.
+
+    Args:
+        file: The file.
+        class_names: As for `with_metadata`.
+        is_allowed: Tells whether a string can be written where the names go.
+        rule: What such a string must be, for the message.
+
+    Raises:
+        InputError: for anything else.
+    """
+    names_of = names_by_output(file, class_names)
     infos = {info.name: info for info in data_outputs(file)}
     raise_all(
-        problem for output in labels for problem in _label_problems(labels[output], infos[output])
+        problem
+        for output, names in names_of.items()
+        for problem in _class_name_problems(names, infos[output], is_allowed, rule)
     )
-    return {output: tuple(map(str, names)) for output, names in labels.items()}
+    return {output: tuple(map(str, names)) for output, names in names_of.items()}
 
 
-def _label_problems(names: tuple, info: TensorInfo) -> Iterator[str]:
+def _class_name_problems(
+    names: tuple, info: TensorInfo, is_allowed: Callable[[str], bool], rule: str
+) -> Iterator[str]:
+    keyword = argument("class_names", alone=True)
     strange = [name for name in names if not isinstance(name, str)]
     if strange:
-        yield f"class names must be strings, got {strange[:3]!r}"
+        yield f"{keyword} must be strings, got {strange[:3]!r}"
         return
-    bad = [name for name in names if not _is_line(name)]
-    if bad:
-        yield (
-            "a class name must be one line of text without blanks around it, for labels.txt has "
-            f"one a line; got {bad[:3]!r}"
-        )
+    refused = [name for name in names if not is_allowed(name)]
+    if refused:
+        yield f"{keyword}: each must be {rule}; got {refused[:3]!r}"
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        yield f"the class names {twice[:3]!r} are given more than once"
+        yield f"{keyword} has {twice[:3]!r} more than once"
     values = info.shape[-1] if info.shape else 1
     if len(names) != values:
         hint = "; an output of one value takes no class names" if values == 1 else ""
         yield f"the output {info.name!r} gives {values} values, got {len(names)} class names{hint}"
 
 
-def _is_text(value) -> bool:
+def is_text(value) -> bool:
     """Tell whether a value is a string that can be written as UTF-8, and ended by a NUL."""
     return (
         isinstance(value, str)
@@ -337,7 +357,7 @@ def _is_text(value) -> bool:
 
 
 def _is_line(name: str) -> bool:
-    return _is_text(name) and name.splitlines() == [name] and name == name.strip()
+    return is_text(name) and name.splitlines() == [name] and name == name.strip()
 
 
 def normalizations_of(

@@ -230,7 +230,7 @@ def layer_errors(
             raise InputError(f"The {role} takes one step a call; give files of whole sequences.")
     if not isinstance(samples, int) or samples < 1:
         raise InputError(f"samples must be an integer of at least 1, got {samples!r}.")
-    feeds, places = _feeds(file, reference, x, samples)
+    feeds, places = _input_tensors(file, reference, x, samples)
     ours, theirs = _Plan(file), _Plan(reference)
     matched = _matched(ours, theirs)
     if not matched:
@@ -268,7 +268,7 @@ def layer_errors(
     sources = ours.sources(pairs)
     rows: dict[int, LayerError] = {}
     for mine in sorted(pairs, key=ours.position):
-        layer = _layer(scopes, ours, mine, theirs, pairs[mine])
+        layer = _layer_name(scopes, ours, mine, theirs, pairs[mine])
         rows[mine] = _row(ours, mine, layer, sums[mine], [rows[i] for i in sources[mine]])
     return LayerErrors(
         rows=tuple(rows.values()),
@@ -278,7 +278,7 @@ def layer_errors(
     )
 
 
-def _feeds(file, reference, x, samples) -> tuple[list[list[np.ndarray]], list[int]]:
+def _input_tensors(file, reference, x, samples) -> tuple[list[list[np.ndarray]], list[int]]:
     """Return the input tensors of both files, and which of the reference's each of ours is."""
     slots, theirs = file._slots("inputs"), reference._slots("inputs")
     places = slots.match(theirs) if len(slots) == len(theirs) else [None]
@@ -488,7 +488,7 @@ def _range(dtype, scale, zero) -> tuple[float, float]:
     return (limits.min - zero) * scale, (limits.max - zero) * scale
 
 
-def _layer(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str | None:
+def _layer_name(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str | None:
     """Return what to call the layer that a tensor belongs to; an input has its own name."""
     if mine not in ours.made_by:
         return next(name for name, i in ours.inputs.items() if i == mine)

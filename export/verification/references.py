@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import STEP, TFLiteModel
 from tfkd.loading import models, signatures
 from tfkd.model import backends, binding, graph
-from tfkd.model.layer_kinds import RECURRENT, inner, kind_of
+from tfkd.model.layer_kinds import RECURRENT, inner, kind_of, stateful_layers
 from tfkd.output_kind import OutputKind, output_kinds
 
 # Examples that a function or signature of a free batch is given at a time.
@@ -149,10 +149,12 @@ class _Keras(Reference):
     def __init__(self, model):
         self.model, self.source = model, graph.walk(model)
         self.inputs = _as_in_files(binding.inputs_of(self.source), self.source.input_list)
-        self.outputs = _as_in_files(binding.outputs_of(model), self.source.output_list)
+        self.outputs = _as_in_files(
+            binding.outputs_of(model, walked=self.source), self.source.output_list
+        )
         self.layers = tuple(name for name, _ in self.source.layers)
         self.is_recurrent = any(call.kind in RECURRENT for call in self.source.calls)
-        self.stateful = list(_stateful(layer for _, layer in self.source.layers))
+        self.stateful = [la for la in stateful_layers(model) if hasattr(la, "reset_states")]
 
     @property
     def input_names(self):
@@ -345,13 +347,6 @@ def _in_batches(
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
-def _stateful(layers) -> Iterator:
-    """Yield the layers that keep a state between calls, also inside of wrappers."""
-    for layer in layers:
-        if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
-            yield layer
-
-
 class _states_kept:  # noqa: N801  used as a function
     """Give the caller's model its state back afterwards."""
 
@@ -360,10 +355,8 @@ class _states_kept:  # noqa: N801  used as a function
 
     def _variables(self):
         for layer in self.layers:
-            inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
-            for one in [layer] if None in inner else inner:
-                states = getattr(one, "states", None)
-                yield from (v for v in graph.leaves(states or []) if hasattr(v, "assign"))
+            states = graph.leaves(getattr(layer, "states", None) or [])
+            yield from (state for state in states if hasattr(state, "assign"))
 
     def __enter__(self):
         self.kept = [(variable, np.asarray(variable).copy()) for variable in self._variables()]

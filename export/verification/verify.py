@@ -223,7 +223,7 @@ def verify(
     labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
     stacked = _stacked(file, reference) if file.states else ()
     # The reference first: it is the faster one to find that the labels don't fit.
-    want = [_finite("model", values) for values in reference.run(arrays, stacked)]
+    want = [_checked_finite("model", values) for values in reference.run(arrays, stacked)]
     # An input that an output may be a reconstruction of.
     only = np.asarray(arrays[0]) if len(arrays) == 1 else None
     judges = [
@@ -231,7 +231,7 @@ def verify(
         for kind, values, labels_ in zip(reference.kinds, want, labels, strict=True)
     ]
     model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
-    got = [_finite("file", values) for values in file._predict(fed, engine)]
+    got = [_checked_finite("file", values) for values in file._predict(fed, engine)]
     order = _matching(
         "output",
         reference.outputs,
@@ -256,7 +256,7 @@ def verify(
         **_worst(parities),
     )
     if not result.passed:
-        warnings.warn(_alarm(result), stacklevel=2)
+        warnings.warn(_failure_message(result), stacklevel=2)
     return result
 
 
@@ -406,7 +406,7 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     )
 
 
-def _finite(role, values) -> np.ndarray:
+def _checked_finite(role, values) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind == "f":
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
@@ -480,7 +480,7 @@ def _layers(file, reference, fed) -> LayerErrors:
     return layer_errors(file, twin, fed, names)
 
 
-def _alarm(result: Verification) -> str:
+def _failure_message(result: Verification) -> str:
     failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
     if result.layers is None:
         advice = f"{argument('layers', True, of='verify')} shows which layer loses it."

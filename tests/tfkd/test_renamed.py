@@ -10,11 +10,15 @@ import pytest
 import tfkd
 from tfkd.errors import InputError
 from tfkd.model import backends
+from tfkd.pruning.iterative.result import Measured, Spiral
 
 #: Until tfkd 0.3.
 NAMES = {
     "tfkd.Taught": "tfkd.distillation.teachers.TeacherBatch",
     "tfkd.distillation.teachers.Taught": "tfkd.distillation.teachers.teacher.TeacherBatch",
+    "tfkd.distillation.teachers.raise_untaught": (
+        "tfkd.distillation.teachers.teacher.check_all_taught"
+    ),
     "tfkd.export.Proof": "tfkd.export.micro.evaluation.MicroEvaluation",
     "tfkd.export.prove": "tfkd.export.micro.evaluation.evaluate_on_tflm",
     "tfkd.losses.TASKS": "tfkd.losses.SOFT_TASKS",
@@ -76,6 +80,22 @@ def test_the_old_keyword_of_spiral():
         pytest.raises(InputError, match="step must lie between 0 and 1"),
     ):
         tfkd.spiral(None, None, keep="head", target={"macs": 0.5}, step=3)
+
+
+def test_the_old_keywords_of_slimming_and_of_the_plot_of_a_spiral(tmp_path):
+    with pytest.warns(DeprecationWarning, match=r"^Slimming\(of=\.\.\.\) is weights=") as log:
+        slimming = tfkd.Slimming(0.1, of="kernels")
+    assert [one.filename for one in log] == [__file__]
+    with pytest.warns(DeprecationWarning, match=r"^Slimming\.of is Slimming\.weights now"):
+        assert slimming.of == slimming.weights == "kernels"
+    one = Measured(parameters=10, macs=20, validation=0.5)
+    made = Spiral(None, one, one, (), "accuracy", {"macs": 10.0}, None, True, "it is", 1)
+    with pytest.warns(DeprecationWarning, match=r"^plot\(of=\.\.\.\) is cost="):
+        made.plot(tmp_path / "old.svg", of="parameters")
+    made.plot(tmp_path / "new.svg", cost="parameters")
+    made.plot(tmp_path / "macs.svg", "macs")
+    text = [(tmp_path / f"{name}.svg").read_text() for name in ("old", "new", "macs")]
+    assert ["parameters, as a part" in one for one in text] == [True, True, False]
 
 
 def test_the_old_method_of_a_distiller(model):

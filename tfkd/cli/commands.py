@@ -248,7 +248,7 @@ def benchmark(options) -> int:
     lines += [f"\n{name}\n{profile.describe()}" for name, profile in profiles.items()]
     of_operators = {name: profile.to_json() for name, profile in profiles.items()}
     more = {"scores": scores, "profiles": of_operators}
-    return _written(results, options, more, lines, examples=data and len(data.test))
+    return _write_results(results, options, more, lines, examples=data and len(data.test))
 
 
 def compare(options) -> int:
@@ -289,7 +289,7 @@ def compare(options) -> int:
             file=sys.stderr,
         )
         return 130
-    reading = _reading(options)
+    reading = _loading_code(options)
     if options.json:
         console.print_json({**result.to_json(), "call": f"{reading}\n{result.call}"})
     elif not options.quiet:
@@ -299,7 +299,7 @@ def compare(options) -> int:
     return 0
 
 
-def _reading(options) -> str:
+def _loading_code(options) -> str:
     """Return the Python that reads what a comparison was given."""
     student, teacher, data = map(str, (options.student, options.teacher, options.data))
     return (
@@ -352,10 +352,10 @@ def _on_android(options) -> int:
     for name, steps in operations.items():
         rows = [(f"{s['us'] * s['calls']:,.1f} µs", s["op"], s["name"]) for s in steps]
         lines += [f"\n{name}", *aligned(rows, left=(1, 2))] if rows else []
-    return _written(results, options, {"profiles": operations}, lines)
+    return _write_results(results, options, {"profiles": operations}, lines)
 
 
-def _written(results, options, more: dict, described=(), examples: int | None = None) -> int:
+def _write_results(results, options, more: dict, described=(), examples: int | None = None) -> int:
     """Write and print what was measured; return the exit status."""
     report = {**results.to_json(), **more}
     if options.csv:

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors=_PLAINLY)
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = build_parser().parse_args(arguments)
             return importlib.import_module("tfkd.cli.commands").run(options)
         finally:
             if sys.stdout is not None:
@@ -109,7 +109,8 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)"))
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line, a subparser for each command."""
     parser = _Parser(prog="tfkd", description="From a Keras teacher to a verified .tflite file.")
     parser.add_argument("--version", action="version", version=f"tfkd {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -15,7 +15,7 @@ import numpy as np
 from tfkd.comparison.methods import Method
 from tfkd.comparison.store import Run
 from tfkd.compression.settings import Training
-from tfkd.compression.trainer import Trainer
+from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import Data, Samples
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -98,7 +98,7 @@ class Runner:
             InputError: naming the method.
         """
         student = self.students.copy(self.students.first)
-        self._trainer(self.data).compile(student, student, self.budget.learning_rate, 1)
+        self._trainer(self.data).compile(student, student)
         self._probe = self._probed(student, {})
         features = []
         for method in methods:
@@ -136,7 +136,7 @@ class Runner:
 
             start = time.perf_counter()
             try:
-                weights = self._train(method, seed, tick).get_weights()
+                weights = self.train(method, seed, tick).get_weights()
                 validation = self.score(weights, "validation")
                 found = Run(validation, time.perf_counter() - start)
                 self.store.keep(key, found, weights)
@@ -184,7 +184,7 @@ class Runner:
         """Return the loss that a method trains with."""
         student = self.students.example
         trainer = self._trainer(self._data_of(method), self.task)
-        trainer.compile(student, student, self.budget.learning_rate, 1)
+        trainer.compile(student, student)
         return student.loss
 
     @property
@@ -208,11 +208,17 @@ class Runner:
             return self._probe._teacher().given
         return self._probe._teacher().fingerprint()
 
-    def _train(self, method: Method, seed: int, tick):
+    def train(self, method: Method, seed: int, tick: Progress) -> Any:
+        """Return a new student that a method has trained.
+
+        Args:
+            method: How it learns.
+            seed: Of its weights, and of all else that is random.
+            tick: As `progress` of `Trainer`.
+        """
         student = self.students.copy(seed)
         trainer = self._trainer(self._data_of(method), self.task, seed, tick)
-        budget = self.budget
-        how = {"epochs": budget.epochs, "learning_rate": budget.learning_rate, "validate": False}
+        how = {"validate": False}
         if method.settings is None:
             trainer.fit(method.name, student, student, **how)
         else:
@@ -242,7 +248,7 @@ class Runner:
             probe = Distiller(student, self.teacher, **settings, **self.options)
         except (TypeError, ValueError) as error:
             raise InputError(str(error)) from error
-        self._trainer(self.data).compile(probe, student, self.budget.learning_rate, 1)
+        self._trainer(self.data).compile(probe, student)
         return probe
 
     def _asked(self, ask, part: str):

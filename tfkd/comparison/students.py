@@ -40,7 +40,7 @@ class Students:
             keras.utils.set_random_seed(seed)
             return _checked(self._given())
         given = _checked(self._given)
-        return given if seed == self.first else _drawn_anew(given, seed)
+        return given if seed == self.first else _with_new_weights(given, seed)
 
 
 def _checked(student):
@@ -62,7 +62,7 @@ def _checked(student):
     return student
 
 
-def _drawn_anew(model, seed: int):
+def _with_new_weights(model, seed: int):
     """Return a copy with new random weights; layers that training leaves alone keep theirs."""
     package = backends.package_of(model)
     package.utils.set_random_seed(seed)

@@ -17,6 +17,7 @@ from tfkd.compression.settings import Target
 from tfkd.errors import InputError, argument
 from tfkd.export.conversion.recurrent import choice
 from tfkd.export.conversion.to_tflite import to_tflite
+from tfkd.model import graph
 from tfkd.output_kind import output_kinds
 from tfkd.quantization import aware, export_form, post_training
 from tfkd.quantization.representative_data import representative_samples
@@ -157,25 +158,63 @@ def choose_bits(
         UnsupportedError: as `quantize_aware`.
     """
     share = _bytes_of(target)
-    qat, parts = _narrowed(model, skip)
+    qat, wrappers = _narrowed(model, skip)
     arrays = representative_samples(qat, data, limit=500)
-    data = arrays if len(arrays) > 1 else arrays[0]  # an iterator is read once
-    post_training.calibrate(qat, data, batch_size)
+    examples = graph.as_structured(graph.walk(qat), arrays)  # an iterator is read once
+    post_training.calibrate(qat, examples, batch_size)
 
     # Where it is not given: the form that is taken if all layers that can have 4 bits do.
-    form = recurrent
-    if recurrent == "auto":
-        form = choice.automatic(qat, "int8", micro) or "auto"
-
-    def size(bits, recurrent=form) -> int:
-        made = post_training.calibrate(
-            aware.quantize_aware(model, skip=skip, bits=bits), data, batch_size
-        )
-        return to_tflite(made, "int8", data, recurrent=recurrent, micro=micro).size
-
-    all_8, all_4 = size(8), size(4)
+    form = choice.automatic(qat, "int8", micro) or "auto" if recurrent == "auto" else recurrent
+    file_size = functools.partial(
+        _file_size, model, examples, skip=skip, batch_size=batch_size, micro=micro
+    )
+    all_8, all_4 = file_size(8, recurrent=form), file_size(4, recurrent=form)
     # Without 4 bits, a recurrent layer may take another form, which can be smaller.
-    plain = all_8 if form == recurrent else size(8, recurrent)
+    plain = all_8 if form == recurrent else file_size(8, recurrent=recurrent)
+    wanted = _bytes_wanted(share, all_4, plain)
+
+    losses = _losses(qat, wrappers, arrays, batch_size)
+    saved = _bytes_saved(wrappers, all_8 - all_4)
+    sets = best_sets([saved[name] for name in wrappers], [losses[name] for name in wrappers])
+
+    chosen, size = set(), plain
+    if plain > wanted:
+        chosen, size = _chosen(
+            sets, list(wrappers), all_8, all_4, wanted,
+            functools.partial(file_size, recurrent=recurrent),
+        )  # fmt: skip
+    layers = [
+        LayerBits(
+            name,
+            sum(map(_weights, of_layer)),
+            saved[name],
+            losses[name],
+            4 if name in chosen else 8,
+        )
+        for name, of_layer in wrappers.items()
+    ]
+    reckoned = tuple((all_8 - bytes_saved, loss) for bytes_saved, loss, _ in sets)
+    return BitsPlan(tuple(layers), size, all_8, all_4, wanted, reckoned)
+
+
+def _file_size(model, examples, bits, *, recurrent, skip, batch_size, micro) -> int:
+    """Return the bytes of a model's int8 file with weights of so many bits."""
+    qat = aware.quantize_aware(model, skip=skip, bits=bits)
+    post_training.calibrate(qat, examples, batch_size)
+    return to_tflite(qat, "int8", examples, recurrent=recurrent, micro=micro).size
+
+
+def _bytes_wanted(share: float, all_4: int, plain: int) -> int:
+    """Return the bytes that the file may have.
+
+    Args:
+        share: Bytes, or below 1 as a part of `plain`.
+        all_4: Bytes of the file with 4 bits in all layers that can have them.
+        plain: Of that with 8 bits.
+
+    Raises:
+        InputError: for fewer than either takes.
+    """
     wanted = math.floor(share * plain if share < 1 else share)
     if wanted < min(all_4, plain):
         raise InputError(
@@ -183,33 +222,15 @@ def choose_bits(
             f"them the file takes {all_4:,}, with 8 bits {plain:,}: ask for at least the smaller, "
             "or prune first."
         )
-    losses = _losses(qat, parts, arrays, batch_size)
-    saved = {name: _saved(wrappers) for name, wrappers in parts.items()}
+    return wanted
+
+
+def _bytes_saved(wrappers: Mapping[str, list], total: int) -> dict[str, int]:
+    """Return the bytes that 4 bits save in each layer, of those that they save in all."""
+    saved = {name: _saved(of_layer) for name, of_layer in wrappers.items()}
     # What a flatbuffer pads is not reckoned layer by layer, but on the whole.
-    scale = (all_8 - all_4) / max(sum(saved.values()), 1)
-    saved = {name: round(scale * value) for name, value in saved.items()}
-    front = best_sets([saved[name] for name in parts], [losses[name] for name in parts])
-    chosen, measured = set(), plain
-    if plain > wanted:
-        by_bits = functools.partial(size, recurrent=recurrent)
-        chosen, measured = _chosen(front, list(parts), all_8, all_4, wanted, by_bits)
-    return BitsPlan(
-        tuple(
-            LayerBits(
-                name,
-                sum(_weights(wrapper) for wrapper in wrappers),
-                saved[name],
-                losses[name],
-                4 if name in chosen else 8,
-            )
-            for name, wrappers in parts.items()
-        ),
-        measured,
-        all_8,
-        all_4,
-        wanted,
-        tuple((all_8 - bytes_saved, loss) for bytes_saved, loss, _ in front),
-    )
+    scale = total / max(sum(saved.values()), 1)
+    return {name: round(scale * value) for name, value in saved.items()}
 
 
 def _narrowed(model, skip) -> tuple[Any, dict[str, list]]:
@@ -217,12 +238,12 @@ def _narrowed(model, skip) -> tuple[Any, dict[str, list]]:
     rewriter, _ = aware.rewriter_of(model, skip, None, None, bits=4)
     qat = rewriter.run()
     names = {inner: name for name, origin in rewriter.origins.items() for inner in origin.layers}
-    parts: dict[str, list] = {}
+    wrappers: dict[str, list] = {}
     for wrapper in export_form.narrow_wrappers(qat):
-        parts.setdefault(names[wrapper.layer.name], []).append(wrapper)
-    if not parts:
+        wrappers.setdefault(names[wrapper.layer.name], []).append(wrapper)
+    if not wrappers:
         raise InputError(f"No layer of {model.name!r} can have weights of 4 bits.")
-    return qat, parts
+    return qat, wrappers
 
 
 def _bytes_of(target) -> float:
@@ -234,36 +255,45 @@ def _bytes_of(target) -> float:
     return target.bytes
 
 
-def _chosen(front, names, all_8, all_4, wanted, size) -> tuple[set[str], int]:
-    """Return the set of layers with the least loss whose file is small enough, and its bytes."""
+def _chosen(sets, names, all_8, all_4, wanted, file_size) -> tuple[set[str], int]:
+    """Return the set of layers with the least loss whose file is small enough, and its bytes.
+
+    Args:
+        sets: As from `best_sets`.
+        names: Of the layers, by place.
+        all_8: Bytes of the file with 8 bits everywhere.
+        all_4: Of that with 4 bits wherever possible.
+        wanted: The most that the file may have.
+        file_size: Function from the bits by layer to the bytes of the file.
+    """
     needed = all_8 - wanted
     for _ in range(_TRIES):
-        able = [(loss, places) for saved, loss, places in front if saved >= needed]
+        able = [(loss, places) for saved, loss, places in sets if saved >= needed]
         if not able:
             break
         _, places = min(able, key=lambda one: one[0])
         chosen = {names[place] for place in places}
         # In the form that it then takes: another one where the recurrent layers keep 8 bits.
-        measured = size({name: 4 if name in chosen else 8 for name in names})
-        if measured <= wanted:
-            return chosen, measured
-        needed += measured - wanted
+        size = file_size({name: 4 if name in chosen else 8 for name in names})
+        if size <= wanted:
+            return chosen, size
+        needed += size - wanted
     return set(names), all_4
 
 
-def _losses(qat, parts: Mapping[str, list], arrays, batch_size) -> dict[str, float]:
+def _losses(qat, wrappers: Mapping[str, list], arrays, batch_size) -> dict[str, float]:
     """Return how far the outputs move when each layer alone is rounded to 4 bits."""
     kinds = output_kinds(qat)
 
     batches = post_training.in_batches(arrays, batch_size)
 
     def outputs():
-        made = post_training.seen(qat, qat.outputs, batches)
+        made = post_training.tensor_values(qat, qat.outputs, batches)
         return [np.concatenate(values).astype(np.float64) for values in zip(*made, strict=True)]
 
     quantizers = {
-        name: [quantizer for one in wrappers for _, quantizer, _ in one._weight_vars]
-        for name, wrappers in parts.items()
+        name: [quantizer for one in of_layer for _, quantizer, _ in one._weight_vars]
+        for name, of_layer in wrappers.items()
     }
     for several in quantizers.values():
         for quantizer in several:

@@ -168,7 +168,7 @@ def compress(
         keras.utils.set_random_seed(recipe.seed)
         trainer = Trainer(data, recipe, progress=progress, task=task)
         task = trainer.task(student)
-        trained, worth = _train(trainer, teacher, student, recipe)
+        trained, worth = train_students(trainer, teacher, student)
         models = {"teacher": teacher, **trained}
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
@@ -209,20 +209,21 @@ def compress(
     return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
 
 
-def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
+def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[str, Any], Worth]:
     """Train the student alone and under the teacher, and the better one quantization-aware.
 
     Returns:
         The models by name, and what the teacher was worth on the validation part.
     """
+    recipe: Recipe = trainer.training
     data, alone, student = trainer.data, _copy(student), _copy(student)
     # What can't be taught or rounded is known before any training.
-    taught = _distiller(trainer, teacher, student, recipe)
+    taught = _distiller(trainer, teacher, student)
     quantize_aware(student, bits=recipe.bits)
-    trainer.fit("baseline", alone, alone, recipe.epochs, recipe.learning_rate)
+    trainer.fit("baseline", alone, alone)
     # Of augmented examples the teacher sees each view.
     answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(data.train.x)}
-    trainer.fit("student", taught, student, recipe.epochs, recipe.learning_rate, **answers)
+    trainer.fit("student", taught, student, **answers)
     x, y = data.validation.x, data.validation.y
     scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
@@ -231,13 +232,16 @@ def _train(trainer, teacher, student, recipe) -> tuple[dict[str, Any], Worth]:
     if not worth.helps:
         student = copy_of(alone)
     qat = quantize_aware(student, bits=recipe.bits)
-    learner, how = qat, {"optimizer": "adam"}
+    learner, how = qat, {}
     if worth.helps:
-        learner, how = _distiller(trainer, teacher, qat, recipe), {**how, **answers}
+        learner, how = _distiller(trainer, teacher, qat), answers
     rate = recipe.qat_learning_rate
     if rate is None:
         rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
-    trainer.fit("student_qat", learner, qat, recipe.qat_epochs, rate, **how)
+    training = dataclasses.replace(
+        recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
+    )
+    trainer.fit("student_qat", learner, qat, training, **how)
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 
@@ -305,13 +309,14 @@ def _file_entries(
     return entries
 
 
-def _distiller(trainer: Trainer, teacher, student, recipe: Recipe):
+def _distiller(trainer: Trainer, teacher, student):
     """Return a compiled Distiller, which checks that teacher and student fit."""
+    recipe = trainer.training
     settings = {"alpha": recipe.alpha, "temperature": recipe.temperature}
     if backends.is_quantize_aware(student):
         settings = {}
     distiller = Distiller(student, teacher, **settings)
-    trainer.compile(distiller, student, recipe.learning_rate, 1)
+    trainer.compile(distiller, student)
     return distiller
 
 
@@ -328,7 +333,7 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
         The history: metric name → a value per epoch.
     """
     trainer = Trainer(data, recipe, progress=progress)
-    trainer.fit("teacher", model, model, recipe.epochs, recipe.learning_rate)
+    trainer.fit("teacher", model, model)
     return trainer.histories["teacher"]
 
 

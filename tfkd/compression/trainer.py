@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfkd import output_kind
-from tfkd.compression.settings import Optimizer, Training
+from tfkd.compression.settings import Training
 from tfkd.data import Data
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
@@ -26,7 +26,8 @@ class Trainer:
 
     Args:
         data: Split three ways; the test part is not looked at.
-        training: Batch size, optimizer, augmentation and seed, which is set anew before each fit.
+        training: How to train, with its epochs and learning rate. The seed is set anew before
+            each fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
         task: One of `tfkd.model.task.TASKS`, where it does not follow from labels and outputs.
     """
@@ -34,12 +35,12 @@ class Trainer:
     def __init__(
         self,
         data: Data,
-        training: Training | None = None,
+        training: Training,
         *,
         progress: Progress | None = None,
         task: str | None = None,
     ):
-        self.data, self.training = data, training or Training()
+        self.data, self.training = data, training
         self.progress = progress or (lambda stage, done, total: None)
         self._task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -56,10 +57,9 @@ class Trainer:
         stage: str,
         model,
         student,
-        epochs: int,
-        learning_rate: float,
+        training: Training | None = None,
+        *,
         validate: bool = True,
-        optimizer: Optimizer | None = None,
         **kwargs,
     ) -> None:
         """Train `model` (the student, or a Distiller around it) and keep its history.
@@ -68,25 +68,25 @@ class Trainer:
             stage: Name in `histories` and for `progress`.
             model: What `fit` is called on.
             student: The model that is trained.
-            epochs: Passes over the data.
-            learning_rate: At the start of the cosine.
+            training: In the place of the trainer's own.
             validate: Whether each epoch ends with the validation part.
-            optimizer: In the place of that of `training`.
             **kwargs: Passed on to `model.fit`.
 
         Raises:
             InputError: as `Distiller.fit`, and for weights that are not finite afterwards.
         """
-        keras.utils.set_random_seed(self.training.seed)
-        steps = epochs * -(-len(self.data.train) // self.training.batch_size)
-        self.compile(model, student, learning_rate, steps, optimizer)
+        training = training or self.training
+        epochs = training.epochs
+        keras.utils.set_random_seed(training.seed)
+        steps = epochs * -(-len(self.data.train) // training.batch_size)
+        self.compile(model, student, steps, training)
         self.progress(stage, 0, epochs)
         tick = backends.package_of(student).callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
         )
         validation = (self.data.validation.x, self.data.validation.y) if validate else None
         history = model.fit(
-            **self._batches(),
+            **self._batches(training),
             epochs=epochs,
             validation_data=validation,
             callbacks=[tick],
@@ -115,36 +115,30 @@ class Trainer:
                     )
         return "lower the learning rate"
 
-    def compile(
-        self,
-        model,
-        student,
-        learning_rate: float,
-        steps: int,
-        optimizer: Optimizer | None = None,
-    ) -> None:
+    def compile(self, model, student, steps: int = 1, training: Training | None = None) -> None:
         """Compile `model` for a number of steps, as fits its student's output."""
+        training = training or self.training
         package = backends.package_of(student)
-        schedule = package.optimizers.schedules.CosineDecay(learning_rate, steps)
+        schedule = package.optimizers.schedules.CosineDecay(training.learning_rate, steps)
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
         metrics = [_metric(package, task, activation, loss)]
-        if (optimizer or self.training.optimizer) == "sgd":
+        if training.optimizer == "sgd":
             stepper = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
             stepper = package.optimizers.Adam(schedule)
         # tf_keras would trace the step twice for it, and its quantize-aware steps gain little.
-        at_once = min(self.training.steps_per_execution, steps) if package is keras else 1
+        at_once = min(training.steps_per_execution, steps) if package is keras else 1
         model.compile(stepper, loss, metrics=metrics, steps_per_execution=at_once)
         if model is student:  # a Distiller does so itself
             # Slot variables made inside the step would have TensorFlow trace it twice.
             stepper.build(model.trainable_variables)
 
-    def _batches(self):
-        train, augment = self.data.train, self.training.augment
-        batch_size, seed = self.training.batch_size, self.training.seed
+    def _batches(self, training: Training):
+        train, augment = self.data.train, training.augment
+        batch_size, seed = training.batch_size, training.seed
         if augment is None:
             return {"x": train.x, "y": train.y, "batch_size": batch_size}
         import tensorflow as tf

@@ -2,7 +2,10 @@
 
 distiller.py           `Distiller`
 tf_keras_distiller.py  its twin for tf_keras students
-step.py                `fit`, `evaluate` and one optimizer step
+pair.py                student and teacher in one model: made, given another teacher, saved
+compiled.py            which losses, weights and metrics belong to which output
+step.py                one optimizer step, one step of an evaluation, and their metrics
+fitting.py             `fit`, `evaluate` and what they do around the steps
 scoring.py             the teacher's and the student's scores around it
 lessons.py             how each output learns
 objective.py           labels, answers and outputs of a batch become the two losses

@@ -1,6 +1,6 @@
 """Assertions inside graphs whose messages come out as `InputError`.
 
-marked(message) ──► TensorFlow's assertion ──fails──► its error ──told()──► InputError(message)
+marked(message) ─► assertion ─fails─► TensorFlow's error ─as_input_errors()─► InputError(message)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
 
 
 def marked(*parts):
-    """Return a message for an assertion, so that `told` finds it in TensorFlow's error.
+    """Return a message for an assertion, so that `as_input_errors` finds it in TensorFlow's error.
 
     Args:
         *parts: Its text: strings and scalar string tensors.
@@ -45,7 +45,7 @@ def assertion(holds, say):
 
 
 @contextlib.contextmanager
-def told():
+def as_input_errors():
     """Turn TensorFlow's errors of marked assertions into `InputError`, and free our own errors.
 
     In tf_keras's step our own errors come wrapped, with the code of the step in their text.

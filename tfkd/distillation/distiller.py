@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from tfkd.distillation.step import Step
+from tfkd.distillation.fitting import Fitting
 from tfkd.errors import InputError
 from tfkd.model import backends
 
 
-class Distiller(Step, keras.Model):
+class Distiller(Fitting, keras.Model):
     """Train a student on the labels and on a teacher's answers for the same examples.
 
     Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss, `soft` the
@@ -115,7 +115,7 @@ class Distiller(Step, keras.Model):
                 )
             return super().__new__(cls, student, *args, **kwargs)
 
-        __new__.__signature__ = inspect.signature(Step.__init__)
+        __new__.__signature__ = inspect.signature(Fitting.__init__)
 
     def make_train_function(self, force=False):
         """Build the optimizer, then make what `fit` calls for each step."""

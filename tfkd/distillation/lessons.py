@@ -114,17 +114,17 @@ _ALONE = object()  # a soft loss of None, given for one output
 def _soft_of(outputs: binding.Slots, given) -> list:
     """Return the soft loss that is wanted per output; `_ALONE` where none is."""
     if isinstance(given, Mapping) and not is_config(given):
-        return outputs.bind(_with_alone(given), "soft_loss", missing=True)
-    given = _with_alone(given)
+        return outputs.bind(_none_as_alone(given), "soft_loss", missing=True)
+    given = _none_as_alone(given)
     return per_output(given, outputs, "soft_loss")
 
 
-def _with_alone(given):
+def _none_as_alone(given):
     """Return soft losses with `_ALONE` for `None`, in the same lists and dicts."""
     if isinstance(given, Mapping) and not is_config(given):
-        return {name: _with_alone(value) for name, value in given.items()}
+        return {name: _none_as_alone(value) for name, value in given.items()}
     if isinstance(given, (list, tuple)):
-        return [_with_alone(value) for value in given]
+        return [_none_as_alone(value) for value in given]
     return _ALONE if given is None else given
 
 
@@ -250,16 +250,16 @@ def labels_of(y, lesson: Lesson) -> Labels:
     y = tf.convert_to_tensor(y)
     missing = is_value(y, lesson.ignored)
     if lesson.unlabeled is None:  # Keras's own loss leaves out what it ignores
-        return Labels(y, None, tf.logical_not(_of_elements(missing, lesson)))
+        return Labels(y, None, tf.logical_not(_elements_without_label(missing, lesson)))
     missing |= is_value(y, lesson.unlabeled)
     # Not the class that the loss ignores: it would leave these out a second time.
     filled = tf.ones_like(y) if lesson.ignored == 0 else tf.zeros_like(y)
-    present = tf.logical_not(_of_elements(missing, lesson))
+    present = tf.logical_not(_elements_without_label(missing, lesson))
     return Labels(tf.where(missing, filled, y), present, present)
 
 
-def _of_elements(missing, lesson: Lesson):
-    """Return which elements lack a label, of which labels are missing."""
+def _elements_without_label(missing, lesson: Lesson):
+    """Return which elements have no label, given which values of the labels are missing."""
     if missing.shape.rank == len(lesson.shape) and not lesson.per_label:
         axis = lesson.axis if missing.shape[lesson.axis] == lesson.classes else -1
         return tf.reduce_any(missing, axis=axis)
@@ -299,7 +299,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
         Labels, output and weights for the compiled loss.
     """
     if labels.present is None:
-        return labels.y, output, over_values(sample_weight, lesson, labels.y, output)
+        return labels.y, output, with_value_axes(sample_weight, lesson, labels.y, output)
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
@@ -321,7 +321,7 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     return y, plain, weight
 
 
-def over_values(weight, lesson: Lesson, y, output):
+def with_value_axes(weight, lesson: Lesson, y, output):
     """Return weights with an axis of one for each axis that the compiled loss's values have more.
 
     A weight per example then weighs all of an example's steps or pixels. Plain Keras 3.15
@@ -336,7 +336,7 @@ def over_values(weight, lesson: Lesson, y, output):
     """
     if weight is None or not weight.shape.rank or weight.shape.rank >= len(lesson.shape) - 1:
         return weight
-    return over_elements(weight, lesson, _rank_of_values(lesson, y, output))
+    return with_element_axes(weight, lesson, _rank_of_values(lesson, y, output))
 
 
 def _rank_of_values(lesson: Lesson, y, output) -> int | None:
@@ -351,7 +351,7 @@ def _rank_of_values(lesson: Lesson, y, output) -> int | None:
     return None
 
 
-def over_elements(weight, lesson: Lesson, rank: int | None):
+def with_element_axes(weight, lesson: Lesson, rank: int | None):
     """Return weights with axes of one up to those of the elements.
 
     Args:

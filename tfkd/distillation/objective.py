@@ -178,7 +178,9 @@ class Objective:
                     weight = tf.boolean_mask(weight, present)
             else:
                 known = all(map(_is_known, self.metrics[i]))
-                weight = lessons.over_elements(weight, lesson, len(lesson.shape) if known else None)
+                weight = lessons.with_element_axes(
+                    weight, lesson, len(lesson.shape) if known else None
+                )
             terms.append((y, output, weight))
         return self._for_keras(*map(list, zip(*terms, strict=True)))
 
@@ -199,10 +201,10 @@ class Objective:
             labels = lessons.Labels(None) if batch.labels is None else batch.labels[i]
             label, mask = labels.y, getattr(output, "_keras_mask", None)
             if lesson.soft.needs_labels:
-                mask = _both(mask, labels.known)
+                mask = _labelled_and_unmasked(mask, labels.known)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
-            more = {"mask": _over_elements(mask, student)} if lesson.soft.mixes_elements else {}
+            more = {"mask": _mask_of_elements(mask, student)} if lesson.soft.mixes_elements else {}
             if lesson.soft.knows_labels:
                 more["known"] = labels.known
                 if (lesson.hard is None or lesson.is_custom) and not lesson.soft.needs_labels:
@@ -280,7 +282,7 @@ class Objective:
         else:
             every = zip(weights, self.lessons, y, outputs, strict=True)
             weights = [
-                lessons.over_values(tf.ones(tf.shape(output)[:1]), lesson, labels, output)
+                lessons.with_value_axes(tf.ones(tf.shape(output)[:1]), lesson, labels, output)
                 if weight is None
                 else weight
                 for weight, lesson, labels, output in every
@@ -290,7 +292,7 @@ class Objective:
     def _heads_in(self, held: binding.Slots) -> list[int | None]:
         heads = self.outputs.match(held)
         taught = [head is not None for head in heads]
-        teachers.raise_untaught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
+        teachers.check_all_taught(taught, self.tasks, self.outputs, ["in the cache"], held.labels)
         return heads
 
 
@@ -329,14 +331,14 @@ def _classes_last(values, lesson: lessons.Lesson):
     return tf.transpose(values, [*order, lesson.axis])
 
 
-def _both(mask, present):
+def _labelled_and_unmasked(mask, present):
     """Return which elements are neither masked nor without a label."""
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present
     return present & lessons.expanded(mask, present.shape.rank)
 
 
-def _over_elements(mask, values):
+def _mask_of_elements(mask, values):
     """Return a mask of the shape of values without their last axis, or `None`."""
     if mask is None or mask.shape.rank > values.shape.rank - 1:
         return None

@@ -232,7 +232,7 @@ def tolerated(who: str, raises: bool = False):
         raises: Whether answers that are not finite are an error.
     """
     try:
-        with assertions.told():
+        with assertions.as_input_errors():
             yield
     except worth.NotFiniteError as error:
         if raises:

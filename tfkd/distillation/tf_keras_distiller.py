@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import warnings
 
-from tfkd.distillation.step import Step
+from tfkd.distillation.fitting import Fitting
 from tfkd.model import backends
 
 tf_keras = backends.tf_keras()
 
 
 @tf_keras.saving.register_keras_serializable("tfkd", "Distiller")
-class Distiller(Step, tf_keras.Model):
+class Distiller(Fitting, tf_keras.Model):
     """Train a tf_keras student on the labels and on a teacher's answers: see `tfkd.Distiller`."""
 
     _keras = tf_keras

@@ -1,7 +1,7 @@
 """What is checked of a pair, its settings and its data, before and while it trains.
 
 Checks inside the step are TensorFlow assertions: they stop it before it moves a weight, and
-`assertions.told` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
+`assertions.as_input_errors` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check_not_shared(student, models) -> None:
     Raises:
         InputError: naming the shared layers, and how to copy.
     """
-    ours = _moving(student)
+    ours = _changing_variables(student)
     for model in models:
         if model is student:
             raise InputError(
@@ -81,8 +81,8 @@ _COPY = (
 )
 
 
-def _moving(model) -> dict[int, str]:
-    """Return the ids of the variables that a step may change, with their layers' names."""
+def _changing_variables(model) -> dict[int, str]:
+    """Return the variables that a training step may change: id → name of the layer."""
     if not model.built:
         return {}
     found = {id(variable): model.name for variable in model.trainable_weights}
@@ -257,7 +257,7 @@ def labelled_sample(x, y, count: int):
         leaves = list(graph.leaves(x))
         if not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
             return None, None, None
-        count = _fewer(leaves, count)
+        count = _sample_size(leaves, count)
         step = max(1, leaves[0].shape[0] // count)
         rows = lambda leaf: rows_of(leaf, slice(0, count * step, step))  # noqa: E731
         few, labels = first_examples(
@@ -274,7 +274,7 @@ def labelled_sample(x, y, count: int):
         few, labels = _cut(element, lambda leaf, left=count - held: rows_of(leaf, slice(left)))
         if labels is None:
             return None, None, None
-        if not batches and (most := _fewer(list(graph.leaves(few)), count)) < count:
+        if not batches and (most := _sample_size(list(graph.leaves(few)), count)) < count:
             count = most
             few, labels = _cut((few, labels), lambda leaf, most=most: rows_of(leaf, slice(most)))
         if batches and not _can_follow(batches[0], (few, labels)):
@@ -307,8 +307,8 @@ def rows_of(leaf, chosen: slice):
 _BYTES = 2**28
 
 
-def _fewer(leaves: list, count: int) -> int:
-    """Return how many examples a sample may have, for what each takes."""
+def _sample_size(leaves: list, count: int) -> int:
+    """Return how many examples fit into a sample, by the bytes of each."""
     size = sum(bytes_of_example(leaf) for leaf in leaves if hasattr(leaf, "shape"))
     return max(1, min(count, _BYTES // max(size, 1)))
 
@@ -386,7 +386,9 @@ def check_labels(y: np.ndarray, lesson: lessons.Lesson) -> None:
         if wrong.any():
             row = int(np.argwhere(wrong.reshape(len(y), -1).any(1))[0, 0])
             value = y[row][wrong[row]] if y.ndim > 1 else y[row : row + 1]
-            raise InputError(f"{what} (row {row}: {np.ravel(value)[0]:g}){_way_out(lesson)}.")
+            raise InputError(
+                f"{what} (row {row}: {np.ravel(value)[0]:g}){_missing_label_hint(lesson)}."
+            )
 
 
 def _check_shape(y, lesson):
@@ -441,7 +443,7 @@ def _problems(y, lesson, np_or_tf):
         yield (
             large,
             (
-                f"The labels go {_how_far(y, large)}, but the output {name!r} has "
+                f"The labels go {_largest_label_text(y, large)}, but the output {name!r} has "
                 f"{classes} classes (0 to {classes - 1})"
             ),
         )
@@ -469,13 +471,13 @@ def _missing(y, lesson, isnan, floating):
     return missing
 
 
-def _how_far(y, large) -> str:
+def _largest_label_text(y, large) -> str:
     if isinstance(y, np.ndarray):
         return f"up to {int(y[large].max()) if np.any(large) else 0}"
     return "past the last class"
 
 
-def _way_out(lesson) -> str:
+def _missing_label_hint(lesson) -> str:
     if lesson.unlabeled is None and lesson.ignored is None:
         return f"; correct them, or name the value of missing labels with {argument('unlabeled')}"
     return ""
@@ -506,7 +508,7 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
         row = tf.reduce_min(tf.where(bad)[:, 0])
         where = tf.strings.format(" (row {} of the batch: {})", (row, tf.boolean_mask(y, bad)[0]))
         said = tf.constant(texts)[first]
-        return assertions.marked(said, where, f"{_way_out(lesson)}.")
+        return assertions.marked(said, where, f"{_missing_label_hint(lesson)}.")
 
     wrong = functools.reduce(tf.logical_or, bads)
     return [assertions.assertion(tf.logical_not(tf.reduce_any(wrong)), say)]

@@ -97,9 +97,9 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     labels = lessons.labels_of(y, lesson)
     answers, y = np.asarray(answers, "float64"), np.asarray(labels.y)
     known = labels.present if labels.present is not None else labels.known
-    known = _both(None if known is None else np.asarray(known), mask)
+    known = _labelled_and_unmasked(None if known is None else np.asarray(known), mask)
     if lesson.task == "categorical":
-        return _classes(answers, y, known, lesson)
+        return _class_score(answers, y, known, lesson)
     y = y.reshape(answers.shape).astype("float64")
     counts = np.isfinite(y)
     if known is not None:
@@ -108,10 +108,14 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
         answers, y = answers[counts], y[counts]
     if not y.size:
         return None
-    return _yes_no(answers, y, lesson) if lesson.task == "binary" else _values(answers, y, lesson)
+    return (
+        _binary_score(answers, y, lesson)
+        if lesson.task == "binary"
+        else _regression_score(answers, y, lesson)
+    )
 
 
-def _both(known, mask):
+def _labelled_and_unmasked(known, mask):
     """Return what is labelled and not masked, or `None` for all."""
     if known is None or mask is None:
         return mask if known is None else known
@@ -123,7 +127,7 @@ def _expanded(array, rank: int):
     return array.reshape(array.shape + (1,) * (rank - array.ndim))
 
 
-def _classes(answers, y, known, lesson) -> Score | None:
+def _class_score(answers, y, known, lesson) -> Score | None:
     answers = np.moveaxis(answers, lesson.axis, -1)
     if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
@@ -144,7 +148,7 @@ def _classes(answers, y, known, lesson) -> Score | None:
     return _accuracy(lesson, said == y, chance, confidence, _crossed(table))
 
 
-def _yes_no(answers, y, lesson) -> Score:
+def _binary_score(answers, y, lesson) -> Score:
     says, is_yes = answers > 0, y > 0.5
     if says.ndim == 1:
         says, is_yes = says[:, None], is_yes[:, None]
@@ -155,7 +159,7 @@ def _yes_no(answers, y, lesson) -> Score:
     return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, ())
 
 
-def _values(answers, y, lesson) -> Score:
+def _regression_score(answers, y, lesson) -> Score:
     square = np.square(answers - y)
     spread = float(np.square(y - y.mean(0)).mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
@@ -341,7 +345,7 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
             f"{argument('baseline', like='model', of='fit')}, or tfkd.compare."
         )
     gap, interval = difference(student, baseline)
-    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_between(interval)})"
+    said += f", without teacher {baseline.value:.3f}: {gap:+.3f} ({_interval_text(interval)})"
     if interval is None or interval[1] >= 0:
         return said
     return f"{said}. The teacher made the student worse: keep the one trained without it"
@@ -398,12 +402,12 @@ class Worth:
         return (
             f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
             f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
-            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_between(interval)}). "
+            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_interval_text(interval)}). "
             f"The student trained {kept} the teacher was kept."
         )
 
 
-def _between(interval: tuple[float, float] | None) -> str:
+def _interval_text(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return "one label gives no interval"
     return f"95 % {interval[0]:+.3f} to {interval[1]:+.3f}"

@@ -110,7 +110,7 @@ class Balanced(soft.SoftLoss):
             values = self.loss(teacher, student, temperature, y, **more)
             if right is not None:
                 values = tf.where(right, values, tf.zeros_like(values))
-            total = tf.reduce_sum(_only(values, mask))
+            total = tf.reduce_sum(_masked(values, mask))
         counted = right if mask is None else mask if right is None else mask & right
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
@@ -325,7 +325,7 @@ _LOUDEST = 1000.0
 _MARGIN = 0.1
 
 
-def _only(values, mask):
+def _masked(values, mask):
     return values if mask is None else tf.where(mask, values, tf.zeros_like(values))
 
 
@@ -337,4 +337,4 @@ def _rms(gradient, mask):
     if mask.shape.rank > square.shape.rank:
         mask = tf.reduce_any(mask, -1)
     count = tf.reduce_sum(tf.cast(mask, tf.float32))
-    return tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(_only(square, mask)), count))
+    return tf.sqrt(tf.math.divide_no_nan(tf.reduce_sum(_masked(square, mask)), count))

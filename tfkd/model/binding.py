@@ -324,18 +324,19 @@ def inputs_of(model, owner: str = "model") -> Slots:
     return _slots(walked, walked.inputs, "input", owner, None)
 
 
-def outputs_of(model, owner: str = "model") -> Slots:
+def outputs_of(model, owner: str = "model", walked: graph.Graph | None = None) -> Slots:
     """Return the outputs of a Keras model that has a graph, named as Keras names them.
 
     Args:
-        model: A Keras 3 or tf_keras model, or its `graph.Graph`.
+        model: A Keras 3 or tf_keras model.
         owner: `"student"`, `"teacher"` or `"model"`, for messages.
+        walked: What `graph.walk` makes of it, if that is known.
 
     Raises:
         InputError, UnsupportedError: as `graph.walk` does.
     """
-    walked = model if isinstance(model, graph.Graph) else graph.walk(model)
-    names = None if model is walked else getattr(model, "output_names", None)
+    walked = walked or graph.walk(model)
+    names = getattr(model, "output_names", None)
     return _slots(walked, walked.outputs, "output", owner, names)
 
 

@@ -142,9 +142,9 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
     elif kind in ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"):
         kernels, positions = [layer.kernel], _positions(inputs[0], layer)
     elif kind == "Dense":
-        kernels, positions = [layer.kernel], _product(outputs[1:-1])
+        kernels, positions = [layer.kernel], graph.entries_of(outputs[1:-1])
     elif kind == "TimeDistributed" and kind_of(layer.layer) == "Dense":
-        kernels, positions = [layer.layer.kernel], _product(outputs[1:-1])
+        kernels, positions = [layer.layer.kernel], graph.entries_of(outputs[1:-1])
     elif kind in CELLS_IN_TIME:
         kernels, positions = _recurrent_kernels(layer), inputs[0][1]
     elif kind == "Bidirectional" and kind_of(layer.forward_layer) in CELLS_IN_TIME:
@@ -202,8 +202,4 @@ def _kernel(owner, name: str):
 
 def _positions(shape, layer) -> int | None:
     last = getattr(layer, "data_format", "channels_last") == "channels_last"
-    return _product(shape[1:-1] if last else shape[2:])
-
-
-def _product(sizes) -> int | None:
-    return None if None in sizes else math.prod(sizes)
+    return graph.entries_of(shape[1:-1] if last else shape[2:])

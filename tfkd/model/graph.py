@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -257,6 +258,11 @@ def as_structured(graph: Graph, inputs: list):
     """Return a flat list of inputs in the graph's own structure."""
     fed = {t.index: value for t, value in zip(graph.input_list, inputs, strict=True)}
     return map_structure(lambda tensor: fed[tensor.index], graph.inputs)
+
+
+def entries_of(shape) -> int | None:
+    """Return how many entries a tensor of a shape has; `None` where a size is free."""
+    return None if None in shape else math.prod(shape)
 
 
 def map_structure(function, structure):

@@ -98,6 +98,19 @@ def inner(layer: Any) -> Any:
     return getattr(layer, "layer", layer)
 
 
+def stateful_layers(layer: Any) -> list[Any]:
+    """Return the layers that keep a state from call to call, of a layer or model of either Keras.
+
+    A wrapper that says so, such as `Bidirectional`, comes before the layers in it.
+    """
+    # tf_keras calls a model stateful for the layers that are in it.
+    return [
+        one
+        for one in layer._flatten_layers()
+        if getattr(one, "stateful", False) is True and not hasattr(one, "layers")
+    ]
+
+
 def takes_mask(layer: Any) -> bool:
     """Tell whether a layer's result depends on the mask of its input."""
     while kind_of(layer) == "TimeDistributed":  # which hands it on

@@ -115,7 +115,7 @@ def _categorical(outputs, y) -> dict[str, float]:
     else:
         tasks.refuse(y, outputs.shape)
     tasks.check_classes(y, classes)
-    return _four(y.ravel(), outputs.argmax(-1).ravel(), "macro")
+    return _classification_scores(y.ravel(), outputs.argmax(-1).ravel(), "macro")
 
 
 def _binary(outputs, y, logits) -> dict[str, float]:
@@ -124,7 +124,9 @@ def _binary(outputs, y, logits) -> dict[str, float]:
     y, outputs = y.ravel().astype(int), outputs.ravel()
     scores = _auc(y, outputs)
     if logits is not None:
-        scores |= _four(y, (outputs > (0.0 if logits else 0.5)).astype(int), "binary")
+        scores |= _classification_scores(
+            y, (outputs > (0.0 if logits else 0.5)).astype(int), "binary"
+        )
     return scores
 
 
@@ -138,7 +140,9 @@ def _multilabel(outputs, y, logits) -> dict[str, float]:
     aucs = [auc for auc in aucs if auc is not None]
     scores = {"auc": float(np.mean(aucs))} if aucs else {}
     if logits is not None:
-        scores |= _four(y, (outputs > (0.0 if logits else 0.5)).astype(int), "macro")
+        scores |= _classification_scores(
+            y, (outputs > (0.0 if logits else 0.5)).astype(int), "macro"
+        )
     return scores
 
 
@@ -171,8 +175,8 @@ def _auc(y, values) -> dict[str, float]:
     return {"auc": float(metrics.roc_auc_score(y, values))}
 
 
-def _four(y, answers, average) -> dict[str, float]:
-    """Return the four of flat class numbers, or of rows of labels, each a column."""
+def _classification_scores(y, answers, average) -> dict[str, float]:
+    """Return accuracy, precision, recall and F1 of class numbers (n,) or of labels (n, labels)."""
     from sklearn import metrics
 
     with warnings.catch_warnings():

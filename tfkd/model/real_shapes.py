@@ -26,10 +26,10 @@ def outputs_of(model, owner: str, always: bool = False) -> binding.Slots:
         always: Whether to run the model in any case, and not only where Keras is known to be
             wrong.
     """
-    slots = binding.outputs_of(model, owner)
+    walked = graph.walk(model)
+    slots = binding.outputs_of(model, owner, walked)
     # Where the model can't be run on blank examples, what Keras states is all there is.
     with contextlib.suppress(Exception):
-        walked = graph.walk(model, ignore_call=True)
         if always or any(call.kind in _WRONG for call in walked.calls):
             return _with_shapes(slots, [_shapes(model, walked, size) for size in (2, 3)])
     return slots

@@ -61,7 +61,7 @@ def output_kinds(model) -> list[OutputKind]:
     except (UnsupportedError, ValueError):  # the second from tensors of unknown rank
         return [OutputKind(None)] * len(getattr(model, "outputs", None) or [None])
     kinds = follow(source)
-    return [_told(kinds.get(tensor.index), tensor) for tensor in source.output_list]
+    return [_output_kind(kinds.get(tensor.index), tensor) for tensor in source.output_list]
 
 
 def output_activations(model) -> list[str | None]:
@@ -79,7 +79,7 @@ def output_activations(model) -> list[str | None]:
 
 def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
     """Return what one output of a graph is, as `output_activations` does."""
-    kind = _told(follow(source).get(tensor.index), tensor)
+    kind = _output_kind(follow(source).get(tensor.index), tensor)
     return kind.activation if kind.is_last else None
 
 
@@ -125,7 +125,7 @@ def _inside(model, values: list[Value]) -> list[Kind | None]:
     return [kinds.get(tensor.index) for tensor in source.output_list]
 
 
-def _told(kind: Kind | None, tensor: graph.Tensor) -> OutputKind:
+def _output_kind(kind: Kind | None, tensor: graph.Tensor) -> OutputKind:
     rank = len(tensor.shape)
     if kind is None or kind.name == "values" or not kind.is_whole:
         return OutputKind(None, rank=rank)

@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from tfkd.model import graph
+
 #: Probabilities that are off by this factor still count as such: 0.333 three times is 0.999.
 _TOLERANCE = 2e-3
 
@@ -146,11 +148,11 @@ def reshaped(value: Value, shape) -> Kind | None:
     kind = value.kind
     if kind is None or kind.axis is None:
         return kind
-    size, after = value.shape[kind.axis], _product(value.shape[kind.axis + 1 :])
+    size, after = value.shape[kind.axis], graph.entries_of(value.shape[kind.axis + 1 :])
     if size is None or after is None:
         return kind if tuple(shape) == value.shape else None
     for axis in range(len(shape) - 1, 0, -1):
-        if shape[axis] == size and _product(shape[axis + 1 :]) == after:
+        if shape[axis] == size and graph.entries_of(shape[axis + 1 :]) == after:
             return moved(kind, axis)
     return None
 
@@ -175,7 +177,3 @@ def number(constant) -> float | None:
     if array.size == 0 or not (array == array.flat[0]).all():
         return None
     return float(array.flat[0])
-
-
-def _product(sizes) -> int | None:
-    return None if None in sizes else math.prod(sizes)

@@ -38,7 +38,7 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
     """
     import tensorflow as tf
 
-    witnesses = _witnesses(source)
+    witnesses = _statistics_layers(source)
     if not witnesses:
         return []
     heard = [(i, call) for i, call in enumerate(source.calls) if id(call.layer) in witnesses]
@@ -82,8 +82,8 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
     ]
 
 
-def _witnesses(source: graph.Graph) -> dict:
-    """Return, for each input, the first layer after it that keeps statistics, by its id."""
+def _statistics_layers(source: graph.Graph) -> dict:
+    """Return the first layer after each input that keeps statistics of it, by the layer's id."""
     package = source.package
     origins = {tensor.index: {tensor.index} for tensor in source.input_list}
     unheard, found = set(origins), {}

@@ -82,7 +82,7 @@ def calibrate(
         layer.quantizer_vars["seen"].assign(0.0)
     batches = in_batches(arrays, batch_size)
     low, high = np.zeros(len(rounders)), np.zeros(len(rounders))
-    for values in seen(qat, [layer.input for layer in rounders], batches):
+    for values in tensor_values(qat, [layer.input for layer in rounders], batches):
         low = np.minimum(low, [np.min(value) for value in values])
         high = np.maximum(high, [np.max(value) for value in values])
     for layer, least, most in zip(rounders, low, high, strict=True):
@@ -134,7 +134,7 @@ def in_batches(arrays, batch_size: int) -> list[list[np.ndarray]]:
     ]
 
 
-def seen(qat, tensors, batches):
+def tensor_values(qat, tensors, batches):
     """Yield what tensors of the model are, a list for each batch."""
     probe = backends.tf_keras().Model(qat.inputs, tensors)
     for batch in batches:
@@ -149,7 +149,7 @@ def _means(qat, wrappers, batches) -> list[np.ndarray]:
         for place, wrapper in enumerate(wrappers)
         for i in range(len(wrapper._inbound_nodes))
     ]
-    for values in seen(qat, [tensor for _, tensor in outputs], batches):
+    for values in tensor_values(qat, [tensor for _, tensor in outputs], batches):
         for (place, _), value in zip(outputs, values, strict=True):
             rows = np.asarray(value, np.float64).reshape(-1, value.shape[-1])
             totals[place] = totals[place] + rows.sum(0)
@@ -164,7 +164,7 @@ def _round(qat, wrapper, batches) -> None:
     rows_of, to_groups, from_groups = _ROWS[kind_of(layer)]
     inputs = [wrapper.get_input_at(i) for i in range(len(wrapper._inbound_nodes))]
     products = 0.0
-    for values in seen(qat, inputs, batches):
+    for values in tensor_values(qat, inputs, batches):
         for value in values:
             rows = np.asarray(rows_of(layer, value), np.float64)
             products = products + rows.transpose(0, 2, 1) @ rows

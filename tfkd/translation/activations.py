@@ -41,7 +41,7 @@ def counterpart(name: str, to: str):
     name = renamed.get(name, name)
     if name not in _LENT[to] and hasattr(package.activations, name):
         return name
-    return _lent(name, to)
+    return _stand_in(name, to)
 
 
 def is_lent(name: str) -> bool:
@@ -63,8 +63,8 @@ def custom_objects() -> dict[str, object]:
         >>> "hard_silu" in custom_objects()
         True
     """
-    lent = [_lent(name, "tf_keras") for name in _missing_in_tf_keras()]
-    lent += [_lent("hard_sigmoid", to) for to in _LENT]
+    lent = [_stand_in(name, "tf_keras") for name in _missing_in_tf_keras()]
+    lent += [_stand_in("hard_sigmoid", to) for to in _LENT]
     return {function.__name__: function for function in lent}
 
 
@@ -77,7 +77,7 @@ def _missing_in_tf_keras() -> frozenset[str]:
 
 
 @functools.cache
-def _lent(name: str, to: str):
+def _stand_in(name: str, to: str):
     """Make the function that the target uses for one it does not have."""
     if to == "tf_keras":
         original = getattr(backends.keras().activations, name)

@@ -15,7 +15,7 @@ from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
-from tfkd.model.layer_kinds import RECURRENT
+from tfkd.model.layer_kinds import RECURRENT, stateful_layers
 
 # Layers that do to each step what they do to the sequence.
 _PER_STEP = frozenset(
@@ -182,7 +182,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
 
 
 def _is_stateful(source) -> bool:
-    return any(getattr(c.layer, "stateful", False) for c in forms.recurrent_calls(source))
+    return any(stateful_layers(call.layer) for call in forms.recurrent_calls(source))
 
 
 def can_loop(model) -> bool:

@@ -25,7 +25,7 @@ JOB = converter.ConversionJob("nowhere", "int8")
     ],
 )
 def test_causes(error, words):
-    told = diagnosis.cause_of_death(error, "Converting x", JOB, {})
+    told = diagnosis.crash_error(error, "Converting x", JOB, {})
     with pytest.raises(ConversionError, match=words):
         raise told
 

@@ -167,7 +167,7 @@ def test_a_file_that_keeps_state_starts_from_zero_at_each_call(digits):
         interpreter = timed_calls._open[key].owner
         output = interpreter.get_output_details()[0]["index"]
         answers[key] = [interpreter.get_tensor(output).copy()]
-        timed_calls.turn(key, 20, 1e6)
+        timed_calls.time_calls(key, 20, 1e6)
         answers[key].append(interpreter.get_tensor(output).copy())
         timed_calls.close(key)
     np.testing.assert_array_equal(*answers["reset"])

@@ -20,7 +20,7 @@ from tfkd.export import TFLiteModel, to_tflite
 from tfkd.export.latency import litert_profiler
 from tfkd.export.latency.litert_profiler import Step
 from tfkd.export.latency.operators import Operator, macs, operators
-from tfkd.export.latency.profiler import _own, profile
+from tfkd.export.latency.profiler import operators_of_kernels, profile
 from tfkd.export.runtime import worker as sandbox
 from tfkd.model import cost
 
@@ -362,7 +362,7 @@ def test_what_xnnpack_runs_is_told_only_where_it_is_certain():
     product, other = step("BATCH_MATMUL", 2), step("Multiply (ND)")
 
     def told(*steps, ops=ops):
-        kernels, own = _own(dict(enumerate(steps)), ops)
+        kernels, own = operators_of_kernels(dict(enumerate(steps)), ops)
         return kernels and list(kernels), {i: op.index for i, op in own.items()}
 
     assert told(conv, other, product, dense) == ([0, 3], {0: 0, 3: 3})

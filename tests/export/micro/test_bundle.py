@@ -19,7 +19,7 @@ from tfkd.export.micro import evaluation
 from tfkd.export.micro.bundle import c_comment, c_string
 from tfkd.export.runtime import worker
 from tfkd.export.tflite import schema, writer
-from tfkd.export.tflite.metadata import labels_of
+from tfkd.export.tflite.metadata import checked_class_names, is_text, labels_of
 
 STUB = pathlib.Path(__file__).parents[2] / "data/tflm_stub"
 STRICT = (
@@ -539,12 +539,12 @@ def test_a_path_is_as_good_as_a_file(files, tmp_path):
         ({"name": "net\n"}, "'net' would do"),
         ({"name": "漢"}, "'model' would do"),
         ({"name": None}, "must be a C identifier, got NoneType"),
-        ({"class_names": ["a", "b"]}, "has 2 names, and the output 'logits' has 10 numbers"),
+        ({"class_names": ["a", "b"]}, "the output 'logits' gives 10 values, got 2 class names"),
         ({"class_names": ["a"] * 10}, "has \\['a'\\] more than once"),
         ({"class_names": list(range(10))}, "must be strings, got \\[0, 1, 2\\]"),
         ({"class_names": "abcdefghij"}, "must be a list of strings"),
-        ({"class_names": [*"abcdefghi", "\0"]}, "no C string can hold"),
-        ({"class_names": [*"abcdefghi", "\ud800"]}, "no C string can hold"),
+        ({"class_names": [*"abcdefghi", "\0"]}, "must be text that a C string can hold"),
+        ({"class_names": [*"abcdefghi", "\ud800"]}, "must be text that a C string can hold"),
         ({"preprocessing": 3}, "must be a text or a dict, got int"),
         ({"preprocessing": {"a b": 1}}, "'a b', which makes no C identifier"),
         ({"preprocessing": {"mean": "x", "std": [[1, 2]]}}, "'std'\\] must be a number, a list"),
@@ -681,7 +681,7 @@ def test_two_outputs_have_class_names_of_their_own(build, tmp_path, rng):
     names = {"alpha": ["a", "b", "c"], "zeta": ["x", "y", "z"]}
     with pytest.raises(InputError, match=r"2 outputs \(zeta, alpha\): give class_names as a dict"):
         micro_bundle(file, tmp_path / "net", "net", ["a", "b", "c"])
-    with pytest.raises(InputError, match="names, and the output 'alpha' has 3 numbers"):
+    with pytest.raises(InputError, match="the output 'alpha' gives 3 values"):
         micro_bundle(file, tmp_path / "net", "net", {"alpha": ["a"]})
     bundle = bundle_of(file, tmp_path / "net", "net", names, x=rng.normal(size=(8, 4)))
     shown = "".join(
@@ -702,7 +702,7 @@ def test_class_names_are_checked_in_linear_time(rng):
     file = to_tflite(keras.Model(x, keras.layers.Dense(32_000)(x)))
     names = [f"word{i}" for i in range(32_000)]
     start = time.perf_counter()
-    assert labels_of(file, names) and firmware._classes(file, names)
+    assert labels_of(file, names) and checked_class_names(file, names, is_text, "text")
     assert time.perf_counter() - start < 2.0
 
 

@@ -166,7 +166,7 @@ def test_parity_by_hand(cases, answered):
     tflm[2, 0], reference[2, 0] = -128, 127  # 255 steps: more than int8 can count
     tflm[3, 4] = reference[3, 4] = 3
     answered([tflm], [reference])
-    figures = evaluation._compare(file, x[:4], np.array([3, 2, 1, 4]), 4)
+    figures = evaluation.compared_with_reference(file, x[:4], np.array([3, 2, 1, 4]), 4)
     assert figures["samples"] == 4 and figures["max_lsb"] == 255
     assert figures["max_abs_diff"] == pytest.approx(255 * file.outputs[0].scale)
     assert figures["argmax_agreement"] == 0.5  # of the third, 0 and the first of the others
@@ -176,7 +176,7 @@ def test_parity_by_hand(cases, answered):
 def test_examples_are_taken_from_everywhere(cases, answered):
     file, x, _ = cases["int8"]
     answered([np.zeros((5, 10), np.int8)], [np.zeros((5, 10), np.int8)])
-    figures = evaluation._compare(file, x[:101], None, 5)
+    figures = evaluation.compared_with_reference(file, x[:101], None, 5)
     want = file.inputs[0].quantize(x[[0, 25, 50, 75, 100]])
     np.testing.assert_array_equal(answered.arrays[0], want)
     assert figures["samples"] == 5 and figures["argmax_agreement"] == 1.0
@@ -199,8 +199,8 @@ def test_a_sigmoid_is_a_probability_and_a_reconstruction_has_no_class(rng):
     assert proof.metrics[f"{sizes[1]}.accuracy"] == np.mean((p[:, 0] > 0.5) == y)
     assert proof.argmax_agreement == np.mean((p > 0.5) == (q > 0.5))
     other = -x  # of another class everywhere, if these were classes
-    assert evaluation._same_class(x, other, None, x, False) is None
-    assert evaluation._same_class(x, other, None, None, False) == 0.0
+    assert evaluation.class_agreement(x, other, None, x, False) is None
+    assert evaluation.class_agreement(x, other, None, None, False) == 0.0
     labels = [y if info.name == sizes[1] else None for info in file.outputs]
     assert evaluation.evaluate_on_tflm(file, x, labels).metrics == proof.metrics
     with pytest.raises(InputError, match="has 2 outputs .*give a list of 2 .* or a dict"):
@@ -221,18 +221,20 @@ def test_equal_inputs_and_outputs_are_not_crossed(rng):
     assert due["second.accuracy"] == 1.0 > due["first.accuracy"]
     inputs, labels = forms(x, INPUTS), forms(y, OUTPUTS)
     for form in inputs:
-        metrics = evaluation._compare(file, inputs[form], labels[form], 24)["metrics"]
+        metrics = evaluation.compared_with_reference(file, inputs[form], labels[form], 24)[
+            "metrics"
+        ]
         assert {name: metrics[name] for name in due} == due, form
-    only = evaluation._compare(file, x, {"first": y[1]}, 24)["metrics"]
+    only = evaluation.compared_with_reference(file, x, {"first": y[1]}, 24)["metrics"]
     assert only["first.accuracy"] == due["first.accuracy"]
     assert not any(name.startswith("second") for name in only)
 
 
 def test_lists_of_numbers_are_arrays_of_the_one_input(cases):
     file, x, y = cases["int8"]
-    due = evaluation._compare(file, x[:5], y[:5], 5)
+    due = evaluation.compared_with_reference(file, x[:5], y[:5], 5)
     for given, labels in ((x[:5].tolist(), y[:5].tolist()), (list(x[:5]), {"logits": y[:5]})):
-        assert evaluation._compare(file, given, labels, 5) == due
+        assert evaluation.compared_with_reference(file, given, labels, 5) == due
     np.testing.assert_array_equal(evaluation._only(file, x[:5].tolist()), x[:5])
 
 
@@ -313,17 +315,18 @@ def test_the_search_finds_the_border_from_anywhere(start):
         assert size % 16 == 0
         return size >= 2000
 
-    assert evaluation._least(fits, start, 1 << 20) == 2000
+    assert evaluation.least_size(fits, start, 1 << 20) == 2000
     assert {1984, 2000} <= set(tried) and len(tried) < 40
 
 
 def test_the_search_is_not_taken_in_by_luck():
     """A size that happens to run below sizes that do not is no arena."""
-    assert evaluation._least(lambda size: size >= 2400 or size == 1504, 1504, 1 << 20) == 2400
+    assert evaluation.least_size(lambda size: size >= 2400 or size == 1504, 1504, 1 << 20) == 2400
     assert (
-        evaluation._least(lambda size: size >= 2400 or 1504 <= size < 1600, 1504, 1 << 20) == 2400
+        evaluation.least_size(lambda size: size >= 2400 or 1504 <= size < 1600, 1504, 1 << 20)
+        == 2400
     )
-    assert evaluation._least(lambda size: False, 1504, 4096) == 4096  # known to fit
+    assert evaluation.least_size(lambda size: False, 1504, 4096) == 4096  # known to fit
 
 
 def test_a_file_that_dies_in_small_arenas_is_searched_through(cases, proofs, monkeypatch):
@@ -334,8 +337,10 @@ def test_a_file_that_dies_in_small_arenas_is_searched_through(cases, proofs, mon
     assert deadly, "this version of the runtime no longer dies: the test says nothing"
     with sandbox.Worker() as worker, pytest.raises(WorkerError, match="SIGSEGV"):
         worker.call(evaluation._answer, file.data, deadly, list(proof.golden_inputs), 1)
-    search = evaluation._least
-    monkeypatch.setattr(evaluation, "_least", lambda fits, _, enough: search(fits, deadly, enough))
+    search = evaluation.least_size
+    monkeypatch.setattr(
+        evaluation, "least_size", lambda fits, _, enough: search(fits, deadly, enough)
+    )
     assert evaluation.least_arena(file) == proof.arena_bytes
 
 

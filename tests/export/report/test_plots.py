@@ -6,19 +6,20 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
 from tfkd.export.report import plots
-from tfkd.export.report.plots import Point, front
+from tfkd.export.report.plots import Point, pareto_front
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures behind the pictures, as they are made."""
-    figures, picture = [], plots._picture
+    figures, save = [], Figure.savefig
     monkeypatch.setattr(
-        plots, "_picture", lambda figure, *rest: figures.append(figure) or picture(figure, *rest)
+        Figure, "savefig", lambda self, *a, **more: figures.append(self) or save(self, *a, **more)
     )
     return figures
 
@@ -53,12 +54,12 @@ def lines(axes, colour):
     ],
 )
 def test_the_front(points, expected):
-    assert front(points) == expected
+    assert pareto_front(points) == expected
 
 
 def test_the_front_beats_all_others_and_none_of_its_own(rng):
     points = [tuple(point) for point in rng.integers(0, 12, (60, 2))]
-    best = front(points)
+    best = pareto_front(points)
 
     def beats(one, other):
         return one != other and one[0] <= other[0] and one[1] >= other[1]
@@ -171,7 +172,7 @@ def test_times_of_batches_are_by_the_example():
 
 def test_a_hill_has_the_modes_of_the_calls():
     calls = np.sort(np.r_[np.random.default_rng(0).normal(1.0, 0.01, 3000), np.full(1000, 1.2)])
-    places, heights = plots._hill(np.percentile(calls, range(101)), 0.9, 1.3, 4000)
+    places, heights = plots.density(np.percentile(calls, range(101)), 0.9, 1.3, 4000)
     inner = heights[1:-1]
     peaks = places[1:-1][(inner > heights[:-2]) & (inner > heights[2:]) & (inner > 0.1)]
     assert peaks == pytest.approx([1.0, 1.2], abs=0.01)
@@ -224,7 +225,7 @@ def test_a_figure_grows_with_its_rows(drawn):
 @pytest.mark.parametrize(("low", "high"), [(0.97, 1.04), (0.4, 2.1), (3.0, 900.0), (0.01, 5e6)])
 def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
     _, axes = plots.blank_figure(4, 3)
-    plots._logarithmic(axes, low, high)
+    plots.set_logarithmic(axes, low, high)
     texts = [text.get_text() for text in axes.get_xticklabels()]
     assert 3 <= len(texts) <= 9
     for text, place in zip(texts, axes.get_xticks(), strict=True):
@@ -235,7 +236,7 @@ def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
 def test_long_names_are_short_and_told_apart():
     path = "/home/someone/experiments/run-%d/models/exported/student_int8_per_channel.tflite"
     names = [path % 1, path % 2, "short", "x" * 300, "a $formula$"]
-    labels = plots._labels(names)
+    labels = plots.short_names(names)
     assert list(labels) == names and len(set(labels.values())) == len(names)
     for text in labels.values():
         assert text.count("\n") <= 1 and max(map(len, text.split("\n"))) <= 30

@@ -24,6 +24,7 @@ from tfkd.export.latency.profiler import profile
 from tfkd.export.micro import evaluation
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.tflite import model as artifact
+from tfkd.export.tflite.metadata import data_inputs
 from tfkd.loading.models import load_model
 from tfkd.pruning import sparsity
 
@@ -259,7 +260,7 @@ def test_damaged_tflite_files(whole, limited):
 def numbers(file):
     """Return drawn data that a file's inputs say they take."""
     rng = np.random.default_rng(0)
-    shapes = [(5, *info.shape[1:]) for info in file._visible("inputs")]
+    shapes = [(5, *info.shape[1:]) for info in data_inputs(file)]
     small = [shape if math.prod(shape) < 2**20 else (5, 1) for shape in shapes]
     return [rng.random(shape, "float32") for shape in small]
 

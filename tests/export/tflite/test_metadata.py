@@ -230,7 +230,7 @@ def test_preprocessing_in_every_form(files, preprocessing, mean, std):
     ("arguments", "message"),
     [
         ({"class_names": DIGITS[:9]}, "gives 10 values, got 9 class names"),
-        ({"class_names": [*DIGITS[:9], "one"]}, r"\['one'\] are given more than once"),
+        ({"class_names": [*DIGITS[:9], "one"]}, r"\['one'\] more than once"),
         ({"class_names": [*DIGITS[:9], 9]}, r"must be strings, got \[9\]"),
         ({"class_names": [*DIGITS[:9], "a\nb"]}, "one line of text"),
         ({"class_names": [*DIGITS[:9], "a\u2028b"]}, "one line of text"),

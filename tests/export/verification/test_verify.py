@@ -430,19 +430,32 @@ def test_a_model_of_a_fixed_batch(package, batch, rng):
     assert verify(to_tflite(model), model, data).max_abs_diff < 1e-5
 
 
-def test_a_model_that_keeps_state_starts_anew(package, rng):
+@pytest.mark.parametrize("wrapper", [None, "Bidirectional"])
+def test_a_model_that_keeps_state_starts_anew(package, wrapper, rng):
+    layers = package.layers
+
+    def recurrent(**options):
+        layer = layers.LSTM(5, **options)
+        return layer if wrapper is None else layers.Bidirectional(layer)
+
     x = package.Input(batch_shape=(1, 4, 3))
-    layer = package.layers.LSTM(5, stateful=True)
+    layer = recurrent(stateful=True)
     model = package.Model(x, layer(x))
     same_x = package.Input((4, 3))
-    same = package.Model(same_x, package.layers.LSTM(5)(same_x))
+    same = package.Model(same_x, recurrent()(same_x))
     same.set_weights(layer.get_weights())
     data = rng.normal(size=(10, 4, 3)).astype("float32")
     model(data[:1])
-    before = [np.asarray(state).copy() for state in layer.states]
+    inner = [layer] if wrapper is None else [layer.forward_layer, layer.backward_layer]
+
+    def states():
+        return [np.asarray(state).copy() for one in inner for state in one.states]
+
+    before = states()
+    assert all(state.any() for state in before)
     file = to_tflite(same)
     assert verify(file, model, data).max_abs_diff < 1e-5
-    np.testing.assert_array_equal(before, [np.asarray(state).copy() for state in layer.states])
+    np.testing.assert_array_equal(before, states())
 
 
 def test_bad_input(files, student, digits, heads):

@@ -24,7 +24,7 @@ OPTION = re.compile(r"(?:tfkd (\w+) )?(--[a-z][a-z0-9-]*)")
 
 
 def command_parsers():
-    (subparsers,) = (one for one in parser._parser()._actions if one.dest == "==SUPPRESS==")
+    (subparsers,) = (one for one in parser.build_parser()._actions if one.dest == "==SUPPRESS==")
     return subparsers.choices
 
 

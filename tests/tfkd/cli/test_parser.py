@@ -110,7 +110,7 @@ def test_a_missing_dependency_is_one_line_and_status_2(tmp_path):
 
 
 def test_the_help_is_in_whole_sentences():
-    (commands,) = (one for one in parser._parser()._actions if one.dest == "==SUPPRESS==")
+    (commands,) = (one for one in parser.build_parser()._actions if one.dest == "==SUPPRESS==")
     texts = [one.help for one in commands._choices_actions]
     texts += [one.description for one in commands.choices.values()]
     texts += [

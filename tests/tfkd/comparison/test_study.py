@@ -83,7 +83,7 @@ def trained(monkeypatch):
 
     trained.done, trained.start = [], {}
     trained.noise = lambda method: {"alone": 1.0, "kl": 0.2}.get(method.name, 2.0)
-    monkeypatch.setattr(runs.Runner, "_train", train)
+    monkeypatch.setattr(runs.Runner, "train", train)
     return trained
 
 
@@ -397,19 +397,19 @@ def test_what_has_no_literal_is_read_from_methods():
 def test_a_killed_comparison_goes_on(trained, data, tmp_path, monkeypatch):
     arguments = {"methods": ["kl"], "folder": tmp_path / "f", **QUICK | {"seeds": 3}}
     student, teacher = linear(), knowing()
-    train, killed = runs.Runner._train, KeyboardInterrupt
+    train, killed = runs.Runner.train, KeyboardInterrupt
 
     def dies(self, method, seed, tick):
         if len(trained.done) == 3:
             raise killed
         return train(self, method, seed, tick)
 
-    monkeypatch.setattr(runs.Runner, "_train", dies)
+    monkeypatch.setattr(runs.Runner, "train", dies)
     with pytest.raises(killed):
         tfkd.compare(student, teacher, data, **arguments)
     first = list(trained.done)
     assert not (tmp_path / "f" / "compare.json").exists()
-    monkeypatch.setattr(runs.Runner, "_train", train)
+    monkeypatch.setattr(runs.Runner, "train", train)
     result = tfkd.compare(student, teacher, data, **arguments)
     assert len(first) == 3 and len(set(trained.done)) == len(trained.done) == 6
     told = []

@@ -128,6 +128,21 @@ def test_a_smaller_form_without_4_bits_is_taken_and_an_iterator_read_once():
     assert to_tflite(qat, "int8", x, recurrent="loop").size == plan.file_bytes
 
 
+@pytest.mark.parametrize("structure", ["list", "dict"])
+def test_two_inputs_and_data_by_name(structure, package, rng):
+    layers = package.layers
+    wide, deep = package.Input((20,), name="wide"), package.Input((12,), name="deep")
+    both = [layers.Dense(32, name="from_wide")(wide), layers.Dense(32, name="from_deep")(deep)]
+    inputs = [wide, deep] if structure == "list" else {"wide": wide, "deep": deep}
+    model = package.Model(inputs, layers.Dense(4)(layers.Concatenate()(both)))
+    sizes = {"wide": 20, "deep": 12}
+    x = {name: rng.normal(size=(40, size)).astype("float32") for name, size in sizes.items()}
+    plan = tfkd.choose_bits(model, x, {"bytes": 0.9})
+    assert plan.all_4 <= plan.file_bytes <= plan.target and 4 in plan.bits.values()
+    qat = calibrate(quantize_aware(model, bits=plan.bits), x)
+    assert to_tflite(qat, "int8", x).size == plan.file_bytes
+
+
 def test_target_without_auto_is_refused(model):
     with pytest.raises(InputError, match="target and data are for .*bits='auto'"):
         quantize_aware(model, bits=4, target={"bytes": 0.9})

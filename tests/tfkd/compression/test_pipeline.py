@@ -8,7 +8,6 @@ import pytest
 
 import tfkd
 from tfkd.compression import pipeline
-from tfkd.compression.settings import Training
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError, TeacherWarning, UnsupportedError
 from tfkd.quantization import describe
@@ -36,12 +35,12 @@ def test_the_better_student_is_kept(data, helps):
     keras.utils.set_random_seed(0)
     kernel = 10 * np.eye(5, 3, dtype="float32")
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
-    trainer = Trainer(data, Training(batch_size=16))
+    trainer = Trainer(data, RECIPE)
     if helps:
-        models, worth = pipeline._train(trainer, teacher, dense(), RECIPE)
+        models, worth = pipeline.train_students(trainer, teacher, dense())
     else:
         with pytest.warns(TeacherWarning) as caught:
-            models, worth = pipeline._train(trainer, teacher, dense(), RECIPE)
+            models, worth = pipeline.train_students(trainer, teacher, dense())
         said = "\n".join(str(warning.message) for warning in caught)
         assert "The student trained without the teacher was kept" in said
         assert "confuses classes (labels 0 as 2, 1 as 0, 2 as 1)" in said
@@ -58,13 +57,13 @@ def test_the_better_student_is_kept(data, helps):
 
 def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained"))
-    teacher, trainer = dense(np.eye(5, 3, dtype="float32")), Trainer(data, Training(batch_size=16))
-    recipe = dataclasses.replace(RECIPE, bits={"konv": 4})
+    teacher = dense(np.eye(5, 3, dtype="float32"))
+    trainer = Trainer(data, dataclasses.replace(RECIPE, bits={"konv": 4}))
     with pytest.raises(InputError, match="konv"):
-        pipeline._train(trainer, teacher, dense(), recipe)
+        pipeline.train_students(trainer, teacher, dense())
     odd = keras.Sequential([keras.Input((5,)), keras.layers.UnitNormalization(), dense()])
     with pytest.raises(UnsupportedError, match="UnitNormalization"):
-        pipeline._train(trainer, teacher, odd, RECIPE)
+        pipeline.train_students(Trainer(data, RECIPE), teacher, odd)
 
 
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
@@ -74,9 +73,9 @@ def test_other_bits_are_refused(bits):
 
 
 def test_its_bits_are_those_of_the_student(data):
-    teacher, trainer = dense(10 * np.eye(5, 3, dtype="float32")), Trainer(data, Training(seed=1))
-    recipe = dataclasses.replace(RECIPE, bits=4)
-    models, _ = pipeline._train(trainer, teacher, dense(), recipe)
+    teacher = dense(10 * np.eye(5, 3, dtype="float32"))
+    trainer = Trainer(data, dataclasses.replace(RECIPE, bits=4, seed=1))
+    models, _ = pipeline.train_students(trainer, teacher, dense())
     assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
 
 
@@ -87,17 +86,13 @@ def test_its_bits_are_those_of_the_student(data):
 def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     rates, fit = {}, Trainer.fit
 
-    def noted(self, stage, learner, model, epochs, learning_rate, **more):
-        rates[stage] = learning_rate
-        return fit(self, stage, learner, model, 1, learning_rate, **more)
+    def noted(self, stage, learner, model, training=None, **more):
+        training = training or self.training
+        rates[stage] = training.learning_rate
+        return fit(self, stage, learner, model, dataclasses.replace(training, epochs=1), **more)
 
     monkeypatch.setattr(Trainer, "fit", noted)
-    trainer = Trainer(data, Training(seed=1))
-    given = {"qat_learning_rate": None, **settings}
-    pipeline._train(
-        trainer,
-        dense(10 * np.eye(5, 3, dtype="float32")),
-        dense(),
-        dataclasses.replace(RECIPE, **given),
-    )
+    given = {"qat_learning_rate": None, "seed": 1, **settings}
+    trainer = Trainer(data, dataclasses.replace(RECIPE, **given))
+    pipeline.train_students(trainer, dense(10 * np.eye(5, 3, dtype="float32")), dense())
     assert rates["student_qat"] == rate

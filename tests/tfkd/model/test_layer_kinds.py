@@ -7,7 +7,7 @@ import tf_keras
 
 import tfkd
 from tfkd.model import cost, graph
-from tfkd.model.layer_kinds import kind_of
+from tfkd.model.layer_kinds import kind_of, stateful_layers
 
 
 def _subclasses(layers):
@@ -169,3 +169,17 @@ def test_a_layer_is_of_its_kind_after_a_saved_model_was_written(tmp_path):
     model.save(tmp_path / "saved", save_format="tf")
     assert any("call" in vars(layer) for layer in model.layers)  # what tf_keras leaves behind
     assert [kind_of(layer) for layer in model.layers] == before and None not in before
+
+
+def test_stateful_layers_are_found_in_wrappers_and_nested_models(package):
+    layers = package.layers
+    memory = layers.GRU(3, stateful=True, return_sequences=True, name="memory")
+    x = package.Input(batch_shape=(2, 5, 3))
+    nested = package.Model(x, memory(x), name="nested")
+    both = layers.Bidirectional(layers.LSTM(4, stateful=True), name="both")
+    plain = layers.LSTM(4, name="plain")
+    y = package.Input(batch_shape=(2, 5, 3))
+    model = package.Model(y, layers.Add()([both(nested(y)), layers.Dense(8)(plain(y))]))
+    inner = {both.forward_layer.name, both.backward_layer.name}
+    assert {one.name for one in stateful_layers(model)} == {"memory", "both", *inner}
+    assert stateful_layers(plain) == []

@@ -19,10 +19,10 @@ from tfkd.distillation.teachers.teacher import (
     Teacher,
     TeacherBatch,
     carries_answers,
+    check_all_taught,
     check_shape,
     check_sizes,
     fingerprint_of,
-    raise_untaught,
 )
 from tfkd.output_kind import output_activations
 
@@ -31,12 +31,19 @@ __all__ = [
     "Teacher",
     "TeacherBatch",
     "carries_answers",
+    "check_all_taught",
     "check_shape",
     "check_sizes",
     "fingerprint_of",
     "output_activations",
-    "raise_untaught",
     "readable_activation",
 ]
 
-__getattr__ = with_old_names(__name__, None, {"Taught": f"{__name__}.teacher:TeacherBatch"})
+__getattr__ = with_old_names(
+    __name__,
+    None,
+    {
+        "Taught": f"{__name__}.teacher:TeacherBatch",
+        "raise_untaught": f"{__name__}.teacher:check_all_taught",
+    },
+)

@@ -36,7 +36,7 @@ def in_batches(run: Callable, x: list, size: int):
     count = tf.shape(x[0])[0]
     times = (count + size - 1) // size
     rows = tf.range(times * size) % tf.maximum(count, 1)
-    parts = [_parted(tf.gather(leaf, rows), size) for leaf in x]
+    parts = [_as_batches(tf.gather(leaf, rows), size) for leaf in x]
 
     def once(leaves):
         outputs = run(list(leaves))
@@ -60,20 +60,20 @@ def in_batches(run: Callable, x: list, size: int):
                 tf.TensorSpec(one.shape, one.dtype) for one in tf.nest.flatten(given)
             ],
         )
-        outputs, kept = tf.nest.pack_sequence_as(given, [_whole(one)[:count] for one in flat])
+        outputs, kept = tf.nest.pack_sequence_as(given, [_as_rows(one)[:count] for one in flat])
     flat = tf.nest.flatten(outputs)
     for i, logits in kept.items():
         flat[i]._keras_logits = logits
     return outputs
 
 
-def _parted(leaf, size: int):
-    """Return rows as batches of one size."""
+def _as_batches(leaf, size: int):
+    """Return rows (examples, ...) as batches (batches, size, ...)."""
     parts = tf.reshape(leaf, tf.concat([[-1, size], tf.shape(leaf)[1:]], axis=0))
     return tf.ensure_shape(parts, (None, size, *leaf.shape[1:]))
 
 
-def _whole(leaf):
-    """Return batches as rows."""
+def _as_rows(leaf):
+    """Return batches (batches, size, ...) as rows (examples, ...)."""
     rows = tf.reshape(leaf, tf.concat([[-1], tf.shape(leaf)[2:]], axis=0))
     return tf.ensure_shape(rows, (None, *leaf.shape[2:]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tfkd.model.layer_kinds import stateful_layers
+
 #: What a function keeps, in words.
 ASSIGNED = "a variable that it assigns"
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?(VariableOp)?|Resource(Scatter|StridedSliceAssign)\w*")
@@ -32,7 +34,5 @@ def message(name: str, memory: str) -> str:
 
 def stateful_layer(model) -> str:
     """Return which layer of a model or layer is stateful, in words; empty for none."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "stateful", False) is True and not hasattr(layer, "layers"):
-            return f"the layer {layer.name!r}"
-    return ""
+    stateful = stateful_layers(model)
+    return f"the layer {stateful[0].name!r}" if stateful else ""

@@ -231,7 +231,7 @@ class PythonSource(Source):
             return answers
 
         if tf.executing_eagerly():
-            results = _outside(run, [np.asarray(leaf) for leaf in flat])
+            results = _call_in_thread(run, [np.asarray(leaf) for leaf in flat])
         else:
             results = tf.numpy_function(run, flat, [tf.float32] * len(shapes), stateful=False)
         results = results if isinstance(results, (list, tuple)) else [results]
@@ -349,7 +349,7 @@ def _load(path: pathlib.Path):
     return models.load_model(path, "teacher")
 
 
-def _outside(function, arrays: list) -> list:
+def _call_in_thread(function, arrays: list) -> list:
     """Call a function outside of the step that is running, as a graph does: in a thread of its own.
 
     A step that runs eagerly is inside a replica, where Keras's `predict` may not be called.

@@ -196,7 +196,7 @@ class Teacher:
                 if head is not None and task is not None:
                     self._activation(source, head, task, axes[i])
                     taught[i] = True
-        raise_untaught(taught, tasks, wanted, [s.name for s in self.sources], self.output_names)
+        check_all_taught(taught, tasks, wanted, [s.name for s in self.sources], self.output_names)
 
     def ask(self, x, tasks: list[str | None], shapes=None, wanted=None, axes=None):
         """Return the teacher's answers for a batch.
@@ -241,7 +241,7 @@ class Teacher:
                 )
         if wanted is not None:
             names = [source.name for source in self.sources]
-            raise_untaught(list(map(bool, votes)), tasks, wanted, names, self.output_names)
+            check_all_taught(list(map(bool, votes)), tasks, wanted, names, self.output_names)
         combined = [
             _average(answers, task, axis) if answers else None
             for answers, task, axis in zip(votes, tasks, axes, strict=True)
@@ -326,7 +326,7 @@ class ArrayTeacher:
         self.check_shapes(wanted)
         found = self._arrays(wanted)
         taught = [array is not None for array in found]
-        raise_untaught(taught, tasks, wanted, ["array"], self.outputs.labels)
+        check_all_taught(taught, tasks, wanted, ["array"], self.outputs.labels)
         for array, task in zip(found, tasks, strict=True):
             if array is None or task is None:
                 continue
@@ -384,7 +384,7 @@ def fingerprint_of(teacher) -> str | None:
         return None
 
 
-def raise_untaught(taught, tasks, wanted: binding.Slots, names, theirs) -> None:
+def check_all_taught(taught, tasks, wanted: binding.Slots, names, theirs) -> None:
     """Raise if an output that should have a teacher has none.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from tfkd._renamed import with_old_keywords
 from tfkd.escaping import printable
 from tfkd.tables import Printed, aligned
 
@@ -137,21 +138,22 @@ class Spiral(Printed):
             )
         return "\n".join(lines)
 
-    def plot(self, path: PathLike, of: str | None = None) -> None:
+    @with_old_keywords(of="cost")
+    def plot(self, path: PathLike, cost: str | None = None) -> None:
         """Draw the validation score against what a model costs.
 
         Args:
             path: Of the picture to write, `.svg` or `.png`.
-            of: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that
+            cost: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that
                 there is a target for, then `"macs"` or `"parameters"`.
         """
         from tfkd.export.report.plots import blank_figure
 
-        of = of or next(iter(self.target), "macs" if self.original.macs else "parameters")
+        cost = cost or next(iter(self.target), "macs" if self.original.macs else "parameters")
 
         def place(point):
-            cost, whole = getattr(point, of), getattr(self.original, of)
-            return None if cost is None else cost / (whole or 1)
+            value, whole = getattr(point, cost), getattr(self.original, cost)
+            return None if value is None else value / (whole or 1)
 
         figure, axes = blank_figure(6.6, 4.0)
 
@@ -171,12 +173,12 @@ class Spiral(Printed):
             draw([one], marker, color=f"C{i + 1}", label=label)
         if self.floor is not None:
             axes.axhline(self.floor, color="#888888", linestyle="--", linewidth=1, label="floor")
-        if of in self.target and getattr(self.original, of) is not None:
-            wanted = self.target[of]
-            if of != "latency" or wanted >= 1:
-                wanted /= getattr(self.original, "latency_us" if of == "latency" else of)
+        if cost in self.target and getattr(self.original, cost) is not None:
+            wanted = self.target[cost]
+            if cost != "latency" or wanted >= 1:
+                wanted /= getattr(self.original, "latency_us" if cost == "latency" else cost)
             axes.axvline(wanted, color="#888888", linestyle=":", linewidth=1, label="target")
-        axes.set_xlabel(f"{MEASURES[of]}, as a part of the original's")
+        axes.set_xlabel(f"{MEASURES[cost]}, as a part of the original's")
         axes.set_ylabel(f"{self.metric} on the validation part")
         axes.set_xlim(left=0)
         if axes.get_legend_handles_labels()[0]:

@@ -130,10 +130,12 @@ def spiral(
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
     if criterion == "taylor":
-        pruning["data"] = _some(data.train, how.seed)
+        pruning["data"] = _random_examples(data.train, how.seed)
     evaluator = Evaluator(model, data, format, "latency" in goal.costs)
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller))
-    wanted = {name: _absolute(name, to, evaluator.original) for name, to in goal.costs.items()}
+    wanted = {
+        name: _absolute_target(name, to, evaluator.original) for name, to in goal.costs.items()
+    }
     settings = {
         "target": goal.costs, "max_drop": goal.drop, "step": step,
         "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
@@ -279,7 +281,7 @@ class _Lessons:
 
     def __init__(self, trainer, model, teacher, teach, settings):
         self.trainer, self.settings = trainer, settings
-        self.rate, augment = trainer.training.learning_rate, trainer.training.augment
+        augment = trainer.training.augment
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
         self.helps = True  # until the first round shows that it doesn't
@@ -288,7 +290,7 @@ class _Lessons:
             self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
-        trainer.compile(self.probe, student, self.rate, 1)
+        trainer.compile(self.probe, student)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
         if self.holds_answers and augment is not None:
             raise InputError(
@@ -305,13 +307,13 @@ class _Lessons:
     def teach(self, stage: str, student, last, epochs: int) -> None:
         """Distil, `last` being the student of the round before."""
         distiller = Distiller(student, self._given(last), **self.settings)
-        how = {"validate": False}
+        how = {}
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
                 how["cache_teacher"] = self.cache
-        self.trainer.fit(stage, distiller, student, epochs, self.rate, **how)
+        self._fit(stage, distiller, student, epochs, **how)
 
     def train(self, stage: str, student, last, epochs: int) -> None:
         """Distil, or train on the labels where the teacher does not help."""
@@ -322,7 +324,11 @@ class _Lessons:
 
     def alone(self, stage: str, student, epochs: int) -> None:
         """Train on the labels."""
-        self.trainer.fit(stage, student, student, epochs, self.rate, validate=False)
+        self._fit(stage, student, student, epochs)
+
+    def _fit(self, stage: str, model, student, epochs: int, **how) -> None:
+        training = dataclasses.replace(self.trainer.training, epochs=epochs)
+        self.trainer.fit(stage, model, student, training, validate=False, **how)
 
 
 def _trained_on(lessons, student, epochs):
@@ -354,7 +360,7 @@ def _alternative(name, lessons, final, epochs, pruning):
     return student
 
 
-def _absolute(name: str, value: float, original: Measured) -> float:
+def _absolute_target(name: str, value: float, original: Measured) -> float:
     """Return a target as a number; one of latency as it is, a part or µs."""
     if name == "latency":
         return value
@@ -367,7 +373,7 @@ def _absolute(name: str, value: float, original: Measured) -> float:
     return value * whole if value < 1 else value
 
 
-def _some(samples, seed: int, count: int = 512):
+def _random_examples(samples, seed: int, count: int = 512):
     rows = np.random.default_rng(seed).permutation(len(samples))[:count]
     return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
 

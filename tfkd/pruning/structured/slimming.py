@@ -18,12 +18,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfkd._renamed import old_attribute, with_old_keywords
 from tfkd.errors import InputError, UnsupportedError, argument, raise_all
 from tfkd.model import backends
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured import dependency, importance
 
-_OF = ("bn_scale", "kernels")
+_WEIGHTS = ("bn_scale", "kernels")
 
 
 class Slimming(keras.callbacks.Callback):
@@ -32,17 +33,17 @@ class Slimming(keras.callbacks.Callback):
     Choose it where there is time to train before `prune_channels`: a trained model learns to do
     without the channels that go. Those go that come to zero first, until `amount` of them did;
     from there on nothing shrinks, and the others recover. Then prune by the same weights:
-    `criterion="bn_scale"` after `of="bn_scale"`, `"l2"` after `of="kernels"`, as much as
+    `criterion="bn_scale"` after `weights="bn_scale"`, `"l2"` after `weights="kernels"`, as much as
     `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
     That loses nothing where none of these weights is frozen and the next activation is zero at
     zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which is then missing. Serves `fit` of
     both Keras flavours and of a `Distiller`, whose student it works on. Slim before
     quantization-aware training.
 
-    `of="bn_scale"` is network slimming (Liu et al. 2017, https://arxiv.org/abs/1708.06519): L1 on
-    the scales of batch normalization; the shift of a scale that is at zero becomes zero too.
-    `of="kernels"` is the group lasso (Wen et al. 2016, https://arxiv.org/abs/1608.03665) over the
-    groups of the dependency graph (Fang et al. 2023, https://arxiv.org/abs/2301.12900): a
+    `weights="bn_scale"` is network slimming (Liu et al. 2017, https://arxiv.org/abs/1708.06519): L1
+    on the scales of batch normalization; the shift of a scale that is at zero becomes zero too.
+    `weights="kernels"` is the group lasso (Wen et al. 2016, https://arxiv.org/abs/1608.03665) over
+    the groups of the dependency graph (Fang et al. 2023, https://arxiv.org/abs/2301.12900): a
     channel's slices of all kernels, of the layer that makes it and of those that read it, shrink
     together; batch normalization's scales don't count.
 
@@ -68,7 +69,7 @@ class Slimming(keras.callbacks.Callback):
             scales, 0.01 for kernels. More takes all to zero at once where batch normalization
             follows, since the loss holds no size there but only sizes beside each other. Take
             SGD: Adam makes the steps of all weights alike. Defaults to 1e-4.
-        of: `"bn_scale"` or `"kernels"`.
+        weights: Which shrink: `"bn_scale"` or `"kernels"`.
         amount: Which part of the channels goes at most, in (0, 1]; at least one may. Of each
             layer one stays in any case. Defaults to a half.
 
@@ -84,7 +85,7 @@ class Slimming(keras.callbacks.Callback):
         >>> model = keras.Sequential([keras.Input((8,)), *layers])
         >>> model.compile(keras.optimizers.SGD(0.1), "mse")
         >>> x = np.random.default_rng(0).normal(size=(64, 8))
-        >>> slimming = tfkd.Slimming(0.1, of="kernels")
+        >>> slimming = tfkd.Slimming(0.1, weights="kernels")
         >>> history = model.fit(x, x[:, :1], epochs=40, callbacks=[slimming], verbose=0)
         >>> history.history["zero_channels"][-1] > 0.2
         True
@@ -92,19 +93,21 @@ class Slimming(keras.callbacks.Callback):
 
     # tf_keras would turn every step's logs into NumPy arrays, which are not read here.
     _supports_tf_logs = True
+    of = old_attribute("Slimming", "of", "weights")
 
-    def __init__(self, strength: float = 1e-4, of: str = "bn_scale", amount: float = 0.5):
+    @with_old_keywords(of="weights")
+    def __init__(self, strength: float = 1e-4, weights: str = "bn_scale", amount: float = 0.5):
         super().__init__()
         problems = []
         number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
         if not (number and 0 < strength < float("inf")):
             problems.append(f"strength must be a number > 0, got {strength!r}")
-        if of not in _OF:
-            problems.append(f"of must be one of {_OF}, got {of!r}")
+        if weights not in _WEIGHTS:
+            problems.append(f"weights must be one of {_WEIGHTS}, got {weights!r}")
         if isinstance(amount, bool) or not (isinstance(amount, numbers.Real) and 0 < amount <= 1):
             problems.append(f"amount must be above 0 and at most 1, got {amount!r}")
         raise_all(problems)
-        self.strength, self.of, self.amount = float(strength), of, float(amount)
+        self.strength, self.weights, self.amount = float(strength), weights, float(amount)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Find the groups of the model, and compile the step on them."""
@@ -123,7 +126,7 @@ class Slimming(keras.callbacks.Callback):
                 "weights are not at zero where the weights are; leave use_ema out."
             )
         found = dependency.find(model)
-        slices, followers = _slices(found, model, self.of)
+        slices, followers = _slices(found, model, self.weights)
         self._optimizer = optimizer
         self._step = _step(optimizer, slices, followers, found, self.strength, self.amount)
 
@@ -175,7 +178,7 @@ class _Slices:
         return value * tf.cast(tf.reshape(factors, shape), value.dtype)
 
 
-def _slices(found: dependency.Dependencies, model, of: str):
+def _slices(found: dependency.Dependencies, model, weights: str):
     """Return the slices that shrink, and those that become zero with their group."""
     left = {id(variable) for variable in model.trainable_weights}
 
@@ -190,7 +193,7 @@ def _slices(found: dependency.Dependencies, model, of: str):
 
     slices, followers = [], []
     for _, layer in found.graph.layers:
-        if of == "kernels":
+        if weights == "kernels":
             slices += take(filter(importance.is_kernel, getattr(layer, "weights", ())))
         elif kind_of(layer) == "BatchNormalization" and layer.gamma is not None:
             slices += take([layer.gamma])
@@ -200,12 +203,12 @@ def _slices(found: dependency.Dependencies, model, of: str):
         raise UnsupportedError(f"No channel of the model {model.name!r} can go: {reasons}.")
     if not slices:
         what, way = {
-            "bn_scale": ("scales of batch normalization", f"take {argument('of', 'kernels')}"),
+            "bn_scale": ("scales of batch normalization", f"take {argument('weights', 'kernels')}"),
             "kernels": ("kernels", "make its layers trainable"),
-        }[of]
+        }[weights]
         raise InputError(
-            f"{argument('of', of)} shrinks the trainable {what} of channels that can go, and the "
-            f"model {model.name!r} has none; {way}."
+            f"{argument('weights', weights)} shrinks the trainable {what} of channels that can go, "
+            f"and the model {model.name!r} has none; {way}."
         )
     return slices, followers
 

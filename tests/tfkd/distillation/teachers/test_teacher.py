@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from tiny_models import crossentropy, dense, predicted
 
 from tfkd import Distiller, cache_teacher
+from tfkd.distillation import teachers
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
 from tfkd.losses import Hint
@@ -221,8 +222,8 @@ def test_the_writer_is_read_from_the_file_not_guessed(tmp_path):
     dense(tf_keras).save(tmp_path / "m.keras")
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         assert json.loads(archive.read("metadata.json"))["keras_version"].startswith("2.")
-    distiller = Distiller(dense(keras), tmp_path / "m.keras")
-    assert isinstance(distiller._untracked.teacher.sources[0].model, tf_keras.Model)
+    (source,) = teachers.Teacher(tmp_path / "m.keras").sources
+    assert isinstance(source.model, tf_keras.Model)
 
 
 def test_wrong_shapes_and_nan(data, package):

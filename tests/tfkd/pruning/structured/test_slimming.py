@@ -338,8 +338,10 @@ def test_bad_input(package):
     for strength in (0, -1.0, float("nan"), float("inf"), "much", True):
         with pytest.raises(InputError, match="strength must be a number > 0, got"):
             Slimming(strength)
-    with pytest.raises(InputError, match="strength must .*; of must be one of .*, got 'scales'"):
-        Slimming(-1, of="scales")
+    with pytest.raises(
+        InputError, match="strength must .*; weights must be one of .*, got 'scales'"
+    ):
+        Slimming(-1, weights="scales")
     for amount in (0, 1.1, "half"):
         with pytest.raises(InputError, match="amount must be above 0 and at most 1, got"):
             Slimming(amount=amount)
@@ -348,13 +350,15 @@ def test_bad_input(package):
     def sequential(*inner):
         return package.Sequential([package.Input((4,)), *inner, layers.Dense(2)])
 
-    with pytest.raises(InputError, match="has none; take of='kernels'"):
+    with pytest.raises(InputError, match="has none; take weights='kernels'"):
         fit(sequential(layers.Dense(3)), package)
     frozen = sequential(layers.Dense(3), layers.BatchNormalization(trainable=False))
-    with pytest.raises(InputError, match="the trainable scales of .* has none; take of='kernels'"):
+    with pytest.raises(
+        InputError, match="the trainable scales of .* has none; take weights='kernels'"
+    ):
         fit(frozen, package)
     with pytest.raises(UnsupportedError, match="No channel of the model .* can go: all are its"):
-        fit(sequential(), package, callbacks=[Slimming(of="kernels")])
+        fit(sequential(), package, callbacks=[Slimming(weights="kernels")])
     average = package.optimizers.SGD(0.1, use_ema=True)
     with pytest.raises(InputError, match="leave use_ema out"):
         fit(sequential(layers.Dense(3), layers.BatchNormalization()), package, average)
