@@ -207,7 +207,7 @@ def scratch(task: Task, data, found, seed: int):
         augment=task.augment,
         seed=seed,
     )
-    training.Trainer(data, how).fit("scratch", model, model, validate=False)
+    training.Trainer(data, how).fit("scratch", model, validate=False)
     right = model.predict(data.test.x, batch_size=256, verbose=0).argmax(-1) == data.test.y
     return dataclasses.replace(found.final, test=float(right.mean()), validation=None)
 

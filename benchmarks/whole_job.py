@@ -13,6 +13,7 @@ printed are ratios to the plain fit within a round, of CPU and of wall-clock tim
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import pathlib
 import subprocess
@@ -69,10 +70,8 @@ def measure(kind, contender) -> dict:
         training = tfkd.Training(epochs=EPOCHS, learning_rate=1e-3, batch_size=BATCH, **at_once)
         cached = not contender.endswith("uncached")
         trainer = Trainer(data, training)
-        distiller = tfkd.Distiller(student, teacher)
-        trainer.fit(
-            "student", distiller, student, EPOCHS, 1e-3, validate=False, cache_teacher=cached
-        )
+        teach = functools.partial(tfkd.Distiller, teacher=teacher)
+        trainer.fit("student", student, teach, validate=False, cache_teacher=cached)
     else:
         model = student
         if contender == "keras.distillation":

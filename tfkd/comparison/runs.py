@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -220,12 +221,13 @@ class Runner:
         trainer = self._trainer(self._data_of(method), self.task, seed, tick)
         how = {"validate": False}
         if method.settings is None:
-            trainer.fit(method.name, student, student, **how)
+            trainer.fit(method.name, student, **how)
         else:
-            distiller = Distiller(student, self.teacher, **method.settings, **self.options)
+            settings = {**method.settings, **self.options}
             if not self.holds_answers:
                 how["cache_teacher"] = self._cache
-            trainer.fit(method.name, distiller, student, **how)
+            teach = functools.partial(Distiller, teacher=self.teacher, **settings)
+            trainer.fit(method.name, student, teach, **how)
         return student
 
     def _data_of(self, method: Method) -> Data:

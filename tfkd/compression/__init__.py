@@ -4,5 +4,6 @@ pipeline.py          `compress`, its `Recipe` and its result
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
 settings.py          `Training` and `Target`: how to train, where to end
 trainer.py           models of either Keras, fitted the same way on the same data
+twin.py              the tf_keras model that trains in a Keras 3 model's place
 demo.py              the pipeline on handwritten digits
 """

@@ -6,6 +6,7 @@ teacher ─► student (and the same one without teacher) ─► QAT under the t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -218,12 +219,13 @@ def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[s
     recipe: Recipe = trainer.training
     data, alone, student = trainer.data, _copy(student), _copy(student)
     # What can't be taught or rounded is known before any training.
-    taught = _distiller(trainer, teacher, student)
+    teach = functools.partial(_distiller, trainer, teacher)
+    taught = teach(student)
     quantize_aware(student, bits=recipe.bits)
-    trainer.fit("baseline", alone, alone)
+    trainer.fit("baseline", alone)
     # Of augmented examples the teacher sees each view.
     answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(data.train.x)}
-    trainer.fit("student", taught, student, **answers)
+    trainer.fit("student", student, teach, **answers)
     x, y = data.validation.x, data.validation.y
     scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
@@ -232,16 +234,16 @@ def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[s
     if not worth.helps:
         student = copy_of(alone)
     qat = quantize_aware(student, bits=recipe.bits)
-    learner, how = qat, {}
-    if worth.helps:
-        learner, how = _distiller(trainer, teacher, qat), answers
     rate = recipe.qat_learning_rate
     if rate is None:
         rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
     training = dataclasses.replace(
         recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
     )
-    trainer.fit("student_qat", learner, qat, training, **how)
+    if worth.helps:
+        trainer.fit("student_qat", qat, teach, training, **answers)
+    else:
+        trainer.fit("student_qat", qat, training=training)
     return {"baseline": alone, "student": student, "student_qat": qat}, worth
 
 
@@ -333,7 +335,7 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
         The history: metric name → a value per epoch.
     """
     trainer = Trainer(data, recipe, progress=progress)
-    trainer.fit("teacher", model, model)
+    trainer.fit("teacher", model)
     return trainer.histories["teacher"]
 
 

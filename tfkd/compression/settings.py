@@ -33,6 +33,8 @@ class Training:
         seed: Of everything random.
         steps_per_execution: Steps of a Keras 3 model that TensorFlow makes in one call. It changes
             no step; small models train in two thirds of the time that they take with 1.
+        twin: Whether a Keras 3 model of large convolutions with batch normalization trains as a
+            tf_keras model, and gets its weights, where that is faster (`compression/twin.py`).
 
     Raises:
         InputError: for values out of range, all at once.
@@ -49,6 +51,7 @@ class Training:
     augment: Callable[[Any], Any] | None = None
     seed: int = 0
     steps_per_execution: int = 16
+    twin: bool = True
 
     def __post_init__(self):
         raise_all(self._problems())

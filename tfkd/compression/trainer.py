@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfkd import output_kind
 from tfkd.compression.settings import Training
+from tfkd.compression.twin import twin_of
 from tfkd.data import Data
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
@@ -55,19 +57,19 @@ class Trainer:
     def fit(
         self,
         stage: str,
-        model,
         student,
+        teach: Callable[[Any], Any] | None = None,
         training: Training | None = None,
         *,
         validate: bool = True,
         **kwargs,
     ) -> None:
-        """Train `model` (the student, or a Distiller around it) and keep its history.
+        """Train a student, by itself or in a Distiller, and keep its history.
 
         Args:
             stage: Name in `histories` and for `progress`.
-            model: What `fit` is called on.
             student: The model that is trained.
+            teach: From the student, or its twin in the other Keras, to the Distiller around it.
             training: In the place of the trainer's own.
             validate: Whether each epoch ends with the validation part.
             **kwargs: Passed on to `model.fit`.
@@ -78,10 +80,13 @@ class Trainer:
         training = training or self.training
         epochs = training.epochs
         keras.utils.set_random_seed(training.seed)
+        twin = twin_of(student) if training.twin else None
+        learner = student if twin is None else twin.model
+        model = learner if teach is None else teach(learner)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
-        self.compile(model, student, steps, training)
+        self.compile(model, learner, steps, training)
         self.progress(stage, 0, epochs)
-        tick = backends.package_of(student).callbacks.LambdaCallback(
+        tick = backends.package_of(learner).callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
         )
         validation = (self.data.validation.x, self.data.validation.y) if validate else None
@@ -93,6 +98,8 @@ class Trainer:
             verbose=0,
             **kwargs,
         )
+        if twin is not None:
+            twin.give_back()
         if broken := broken_layers(student):
             raise InputError(
                 f"Training of {stage!r} left NaN or infinite weights (in "

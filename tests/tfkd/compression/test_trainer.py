@@ -41,7 +41,7 @@ def test_the_metric_is_numpys_and_the_step_is_traced_once(task, package, rng):
     model.train_step = counted
     # A rate at which the weights stay as they are: 0 is refused.
     trainer = Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-30, batch_size=8))
-    trainer.fit("student", model, model, validate=False)
+    trainer.fit("student", model, validate=False)
     (value,) = trainer.histories["student"][metric]
     assert value == pytest.approx(want(data.train.y, predicted(model, data.train.x)), rel=1e-5)
     assert len(traces) == 1
@@ -59,4 +59,4 @@ def test_weights_that_became_nan_end_the_training(package, rng):
     data = tfkd.split(x, y, seed=0)
     data.train.x[4] = np.nan
     with pytest.raises(InputError, match=r"in 1 of 36 training examples \(the first is number 4"):
-        Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", model, model)
+        Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", model)

@@ -147,7 +147,7 @@ def test_several_labels_are_trained_as_such(package, activation, dtype, rng):
     p = before if activation else 1 / (1 + np.exp(-before))
     how = Training(epochs=1, learning_rate=1e-30, batch_size=64)
     trainer = training.Trainer(Data("labels", part, part, part), how)
-    trainer.fit("student", model, model)
+    trainer.fit("student", model)
     history = trainer.histories["student"]
     assert trainer.task(model) == "multilabel"
     want = -np.mean(np.where(y, np.log(p), np.log(1 - p)))
@@ -163,7 +163,7 @@ def test_two_classes_as_logits_are_right_above_zero(package, rng):
     logits = predicted(model, x)[:, 0]
     how = Training(epochs=1, learning_rate=1e-30, batch_size=64)
     trainer = training.Trainer(Data("two", part, part, part), how)
-    trainer.fit("student", model, model)
+    trainer.fit("student", model)
     assert trainer.histories["student"]["accuracy"][0] == pytest.approx(np.mean((logits > 0) == y))
 
 

@@ -306,14 +306,13 @@ class _Lessons:
 
     def teach(self, stage: str, student, last, epochs: int) -> None:
         """Distil, `last` being the student of the round before."""
-        distiller = Distiller(student, self._given(last), **self.settings)
-        how = {}
+        how = {"teach": lambda one: Distiller(one, self._given(last), **self.settings)}
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
                 how["cache_teacher"] = self.cache
-        self._fit(stage, distiller, student, epochs, **how)
+        self._fit(stage, student, epochs, **how)
 
     def train(self, stage: str, student, last, epochs: int) -> None:
         """Distil, or train on the labels where the teacher does not help."""
@@ -324,11 +323,11 @@ class _Lessons:
 
     def alone(self, stage: str, student, epochs: int) -> None:
         """Train on the labels."""
-        self._fit(stage, student, student, epochs)
+        self._fit(stage, student, epochs)
 
-    def _fit(self, stage: str, model, student, epochs: int, **how) -> None:
+    def _fit(self, stage: str, student, epochs: int, **how) -> None:
         training = dataclasses.replace(self.trainer.training, epochs=epochs)
-        self.trainer.fit(stage, model, student, training, validate=False, **how)
+        self.trainer.fit(stage, student, training=training, validate=False, **how)
 
 
 def _trained_on(lessons, student, epochs):

@@ -1,0 +1,125 @@
+"""A student of large convolutions trains as its tf_keras twin, and is the same student after it."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd.compression.trainer import Trainer
+from tfkd.compression.twin import twin_of
+
+
+def convolutions(**options):
+    """Return a Keras 3 net that normalizes 16,384 values an example."""
+    inputs = x = keras.Input((32, 32, 1))
+    # A bias before the norm has a gradient of rounding errors, which Adam makes a step of.
+    x = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name="conv", **options)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    x = keras.layers.Dropout(0.1)(keras.layers.ReLU()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(60, 32, 32, 1)).astype("float32")
+    y = np.arange(60) % 3
+    return tfkd.split(x + 0.3 * y[:, None, None, None].astype("float32"), y, seed=0)
+
+
+def trained(data, teach=None, **options):
+    keras.utils.set_random_seed(3)
+    student = convolutions()
+    student.get_layer("head").bias.assign([0.1, 0.2, 0.3])
+    # One batch an epoch: the two Kerases shuffle the second epoch differently.
+    how = tfkd.Training(epochs=4, learning_rate=1e-3, batch_size=36, **options)
+    trainer = Trainer(data, how)
+    trainer.fit("student", student, teach)
+    return student, trainer.histories["student"]
+
+
+def without_dropout(monkeypatch):
+    """Two random generators would give two masks."""
+    monkeypatch.setattr(keras.layers, "Dropout", lambda rate: keras.layers.Activation("linear"))
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["alone", "taught"])
+def test_the_student_is_as_if_it_had_been_trained_itself(data, monkeypatch, taught):
+    without_dropout(monkeypatch)
+    keras.utils.set_random_seed(8)
+    teacher = convolutions()
+
+    def teach(student):
+        return tfkd.Distiller(student, teacher)
+
+    (ours, history), (plain, want) = (
+        trained(data, teach if taught else None, twin=twin) for twin in (True, False)
+    )
+    assert isinstance(ours, keras.Model)
+    for one, other in zip(ours.weights, plain.weights, strict=True):
+        # One divides the variance by n - 1, the other by n = 36 · 32 · 32.
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=2e-3, atol=2e-4)
+    assert history.keys() == want.keys()
+    for name, values in history.items():
+        np.testing.assert_allclose(values, want[name], rtol=2e-3)
+
+
+def test_a_seed_repeats_the_run(data):
+    first, again = (trained(data)[0].get_weights() for _ in range(2))
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_frozen_stays_as_it_is(data):
+    student = convolutions()
+    student.get_layer("conv").trainable = False
+    before = student.get_layer("conv").get_weights()
+    head = student.get_layer("head").kernel.numpy()
+    assert twin_of(student) is not None
+    Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", student)
+    for one, other in zip(before, student.get_layer("conv").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (student.get_layer("head").kernel.numpy() != head).all()
+
+
+class Own(keras.layers.Layer):
+    def call(self, x):
+        return x * 2.0
+
+
+def nested():
+    inputs = keras.Input((32, 32, 1))
+    return keras.Model(inputs, convolutions()(inputs))
+
+
+def with_own_layer():
+    model = convolutions()
+    return keras.Model(model.input, Own()(model.output))
+
+
+def half():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return convolutions()
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+NONE = {
+    "a tf_keras model": lambda: tfkd.translate(convolutions()),
+    "a model in a model": nested,
+    "a layer of one's own": with_own_layer,
+    "a regularizer": lambda: convolutions(kernel_regularizer="l2"),
+    "a constraint": lambda: convolutions(kernel_constraint=keras.constraints.NonNeg()),
+    "half precision": half,
+    "fewer values": lambda: keras.Sequential(
+        [keras.Input((16, 16, 1)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()]
+    ),
+    "no graph": lambda: type("Subclassed", (keras.Model,), {})(),
+}
+
+
+@pytest.mark.parametrize("why", NONE)
+def test_what_would_not_be_the_same_has_no_twin(why):
+    assert twin_of(NONE[why]()) is None
