@@ -15,11 +15,9 @@ class Index:
     adding n rows takes n log n time. With one run (`merge`) it may be read by several threads.
     """
 
-    def __init__(self, keys: np.ndarray | None = None):
-        self._runs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    def __init__(self) -> None:
+        self._runs: list[tuple[np.ndarray, ...]] = []
         self.size = 0
-        if keys is not None:
-            self.add(keys)
 
     @property
     def nbytes(self) -> int:
