@@ -70,7 +70,7 @@ class Scoring:
         sample = None
         if isinstance(self.teacher, teachers.Teacher) and held_out is not None:
             sample = self._sample(held_out, None, "validation", batch_size)
-        if sample is None and (self.teacher is not None or teachers.carries_answers(x)):
+        if sample is None and (self.teacher is not None or _has_answers(x)):
             sample = self._sample(x, y, "training", batch_size)
         if sample is None:
             return None
@@ -247,6 +247,10 @@ def tolerated(who: str, raises: bool = False):
             TeacherWarning,
             stacklevel=4,
         )
+
+
+def _has_answers(x) -> bool:
+    return teachers.carries_answers(x) or getattr(x, "changes", False)
 
 
 def _inputs(x):

@@ -143,7 +143,7 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
-        x: Arrays of shape (examples, ...), or a finite dataset.
+        x: Arrays of shape (examples, ...), or a finite dataset, also one that is opened already.
         ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
             isn't asked), and a dict of features.
         in_graph: Whether `ask` consists of TensorFlow operations.
@@ -199,8 +199,8 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
             progress(done)
     if done == 0:
         raise InputError("The data holds no examples.")
-    again = keys_of(next(iter(examples)))
-    if (store.known.find(again) < 0).any():
+    # Where the data is not opened again for this, the first epoch finds out.
+    if not examples.read_once and (store.known.find(keys_of(next(iter(examples)))) < 0).any():
         raise InputError(CHANGING)
     if not seen.all():
         raise _of_other_data(store, seen.sum() + store.known.size - before)

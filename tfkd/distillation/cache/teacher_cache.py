@@ -148,16 +148,20 @@ class TeacherCache:
 
             return data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         if sequence_kind(data) is not None:
-
-            def change(item):
-                rest = item[1:] if type(item) is tuple else ()
-                x = inputs_of(item)
-                return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
-
-            return mapped_sequence(data, change)
+            return mapped_sequence(data, self.beside)
         return TeacherBatch(
             data, self._answers(data, f"{_UNKNOWN}; make the cache from the same data.")
         )
+
+    def beside(self, element: Any) -> tuple:
+        """Return an element of a data set, `x` or `(x, y, ...)`, with the answers beside `x`.
+
+        Raises:
+            InputError: as `attach` does.
+        """
+        x = inputs_of(element)
+        rest = element[1:] if type(element) is tuple else ()
+        return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
 
     def covers(self, x: Arrays) -> bool:
         """Tell whether the teacher was asked about every example.

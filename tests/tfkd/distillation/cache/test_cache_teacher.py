@@ -14,6 +14,7 @@ from tiny_models import crossentropy, dense, predicted
 from tfkd import Distiller, TeacherBatch, cache_teacher, losses
 from tfkd.distillation.cache import teacher_cache
 from tfkd.distillation.cache.cache_teacher import cache_answers, names_of
+from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.teacher_outputs import (
     TeacherOutputs,
     TopK,
@@ -214,6 +215,45 @@ def test_bad_input(data, package):
     broken.set_weights([np.full((4, 3), np.nan), np.zeros(3)])
     with pytest.raises(InputError, match="not all finite"):
         cache_teacher(x, broken)
+
+
+@pytest.mark.parametrize("how", ["True", "a cache", "no cache"])
+def test_a_dataset_is_opened_once_more_than_by_keras(how, data, package):
+    x, y = data
+    opened = []
+
+    def examples():
+        opened.append(0)
+        for one, label in zip(x, y, strict=True):
+            opened[-1] += 1
+            yield one, label
+
+    specs = (tf.TensorSpec((4,)), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(examples, output_signature=specs).batch(10)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(5))
+    teacher = dense(keras)
+    cached = {"True": True, "a cache": cache_teacher(x, teacher), "no cache": False}[how]
+    distiller = compiled(dense(package), teacher, package)
+    got = soft(distiller, dataset, epochs=2, cache_teacher=cached)
+    assert len(opened) == 3 and opened[1:] == [50, 50]
+    assert got == pytest.approx(soft(distiller, x, y, batch_size=10, epochs=2), rel=5e-3)
+    assert distiller.teacher_scores[0].count == 50
+
+
+def test_what_is_looked_at_is_gone_through_too():
+    read = []
+    dataset = tf.data.Dataset.range(12).batch(2)
+    dataset = dataset.map(
+        lambda x: tf.numpy_function(lambda x: (read.append(1), x)[1], [x], x.dtype)
+    )
+    look = Opened(dataset, 5)
+    firsts = [one.numpy().tolist() for one in look.first(2)]
+    assert firsts == [[0, 1], [2, 3]]
+    both = look.changed(lambda x: -x)
+    assert np.concatenate(list(look)).tolist() == list(range(12)) and len(read) == 6
+    # Three elements have five examples; no more are kept.
+    assert np.concatenate(list(both.first(9))).tolist() == [0, -1, -2, -3, -4, -5]
+    assert len(read) == 6 and list(look) and len(look._first) == 3
 
 
 # -- The right answer for the right example
