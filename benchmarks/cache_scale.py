@@ -11,8 +11,8 @@ epoch      an epoch with 10,000 classes, the 100 largest kept, against the same 
            a teacher, with plain dense soft targets, and with the same loss of dense answers
 
 Every row of the first two is a fresh process. Memory is the peak of its resident set during a
-phase, above what it had before the first one; seconds are of the wall clock. Ratios of `epoch` are
-of CPU seconds, interleaved in one process.
+phase, above what it had before the first one; seconds are of the wall clock and, in brackets, of
+the CPU. R² and ratios are of CPU seconds; those of `epoch` are interleaved in one process.
 """
 
 import argparse
@@ -47,10 +47,13 @@ class Phases:
     def run(self, name: str, function):
         """Call a function and note what it took."""
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         result = function()
-        seconds = time.perf_counter() - start
-        self.found[name] = {"seconds": seconds, "bytes": status("VmHWM") - self.before}
+        self.found[name] = {
+            "seconds": time.perf_counter() - start,
+            "cpu": time.process_time() - busy,
+            "bytes": status("VmHWM") - self.before,
+        }
         return result
 
 
@@ -131,7 +134,7 @@ def in_a_process(**arguments) -> dict:
 def shown(found: dict) -> str:
     """Return a row of a table: answers, then seconds and MB of each phase."""
     parts = [
-        f"{name} {one['seconds']:.2f} s {max(0, one['bytes']) / 1e6:.0f} MB"
+        f"{name} {one['seconds']:.2f} ({one['cpu']:.2f}) s {max(0, one['bytes']) / 1e6:.0f} MB"
         for name, one in found["phases"].items()
     ]
     answers = f"{found['answers'] / 1e6:.0f} MB of answers"
@@ -157,10 +160,10 @@ def scale(quick: bool) -> None:
         for name in rows[0]["phases"]:
             if name == "attach":
                 continue
-            seconds = [one["phases"][name]["seconds"] for one in rows]
+            seconds = [one["phases"][name]["cpu"] for one in rows]
             print(f"  {name}: R² of the line {straight(counts, seconds):.4f}")
         for one in rows:
-            ratio = one["phases"]["ask"]["seconds"] / one["phases"]["predict"]["seconds"]
+            ratio = one["phases"]["ask"]["cpu"] / one["phases"]["predict"]["cpu"]
             print(f"  asking / predict at {one['n']:,}: {ratio:.2f}", flush=True)
 
 
