@@ -24,7 +24,6 @@ _LONG = {
     "distillation/step.py": "fit, evaluate and the two steps of one class",
     "distillation/validation.py": "all that is checked of a pair and its data",
     "distillation/worth.py": "scores, their intervals and what is said of them",
-    "distillation/cache/store.py": "one format of folder, written and read",
     "distillation/teachers/teacher.py": "one class",
     "output_kind/rules.py": "a table: a rule for each layer and operation",
     "loading/file_check.py": "a table of what a file may hold, and the readers of three formats",

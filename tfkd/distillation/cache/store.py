@@ -10,6 +10,7 @@ an `InputError`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import re
@@ -126,7 +127,8 @@ class Store:
         self._flush()
         self.complete = True
         if self.path is not None:
-            self._write_manifest()
+            with self._kept_so_far():
+                self._write_manifest()
         return self.load()
 
     def load(self) -> Answers:
@@ -173,18 +175,24 @@ class Store:
         data = shards.bytes_of(keys, columns).getbuffer()
         file = f"shard-{self._next:05d}.npz"
         self._next += 1
-        try:
+        with self._kept_so_far():
             write_atomically(self.path / file, data)
             entry = {"file": file, "rows": len(keys), "blake2b": hashing.checksum(data)}
             self._shards.append(entry)
             self._write_manifest()
+        self._files.append(shards.written(self.path / file, columns))
+
+    @contextlib.contextmanager
+    def _kept_so_far(self):
+        """Say how to go on where a file can't be written."""
+        try:
+            yield
         except InputError as error:
             raise InputError(
                 f"{error} The {sum(map(len, self._files)):,} examples that were written before are "
                 "kept: make room, or mend the folder, and call cache_teacher again with the same "
                 "teacher and data; only the others are asked again."
             ) from error
-        self._files.append(shards.written(self.path / file, columns))
 
     def _narrowed(self, name: str, column: Column) -> Column:
         """Return answers in the dtype that they are kept in."""
