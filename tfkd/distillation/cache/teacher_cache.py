@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,11 @@ class TeacherCache:
             def add(*element):
                 return (TeacherBatch(element[0], lookup(element[0])), *element[1:])
 
-            return data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            attached = data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            # TensorFlow never lets go of a Python function: `lookup` holds the cache weakly, and
+            # what is made of a dataset, iterators included, holds the dataset.
+            attached._tfkd_cache = self
+            return attached
         if sequence_kind(data) is not None:
             return mapped_sequence(data, self.beside)
         return TeacherBatch(
@@ -200,22 +205,26 @@ class TeacherCache:
 
     def _lookup(self) -> Callable:
         """Return a function from a batch to its answers, for `tf.data`."""
-        answers = self._answered
-        nothing = np.zeros(0, np.int64)
+        names, shapes = self._answered.names, self._answered.shapes
+        dtypes = [tf.as_dtype(self._answered.dtypes[name]) for name in names]
+        weak = weakref.ref(self)
 
         def found(keys):
-            rows = self._index.find(keys)
-            return rows, *answers.batch(rows if (rows >= 0).all() else nothing)
+            cache = weak()
+            if cache is None:
+                raise RuntimeError("Keep the dataset that attach gave for as long as it is used.")
+            rows = cache._index.find(keys)
+            known = rows if (rows >= 0).all() else rows[:0]
+            return rows, *cache._answered.batch(known)
 
         def lookup(x):
-            dtypes = [tf.as_dtype(answers.dtypes[name]) for name in answers.names]
             rows, *values = tf.numpy_function(found, [example_keys(x)], [tf.int64, *dtypes])
             known = tf.debugging.Assert(tf.reduce_all(rows >= 0), [assertions.marked(CHANGING)])
             with tf.control_dependencies([known]):
                 values = [tf.identity(one) for one in values]
             return {
-                name: tf.ensure_shape(one, (None, *answers.shapes[name]))
-                for name, one in zip(answers.names, values, strict=True)
+                name: tf.ensure_shape(one, (None, *shapes[name]))
+                for name, one in zip(names, values, strict=True)
             }
 
         return lookup

@@ -1,9 +1,11 @@
 """The teacher runs once per example, and its answers reach the example they belong to."""
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import keras
 import numpy as np
@@ -238,6 +240,20 @@ def test_a_dataset_is_opened_once_more_than_by_keras(how, data, package):
     assert len(opened) == 3 and opened[1:] == [50, 50]
     assert got == pytest.approx(soft(distiller, x, y, batch_size=10, epochs=2), rel=5e-3)
     assert distiller.teacher_scores[0].count == 50
+
+
+def test_a_cache_is_freed_with_the_dataset_that_it_was_attached_to(data):
+    x, y = data
+    cache = cache_teacher(x, dense(keras))
+    gone = weakref.ref(cache)
+    dataset = cache.attach(tf.data.Dataset.from_tensor_slices((x, y)).batch(10))
+    iterator = iter(dataset.map(lambda taught, y: (taught, y)).prefetch(1))
+    del cache, dataset
+    gc.collect()
+    assert len(list(iterator)) == 5  # not while it is read
+    del iterator
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_is_looked_at_is_gone_through_too():
