@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfkd import losses
 from tfkd.distillation import assertions, teachers, validation, worth
+from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.objective import Objective
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.model import feature_extractor, graph
@@ -250,7 +251,9 @@ def tolerated(who: str, raises: bool = False):
 
 
 def _has_answers(x) -> bool:
-    return teachers.carries_answers(x) or getattr(x, "changes", False)
+    if isinstance(x, Opened):
+        return x.changes or teachers.carries_answers(x.data)
+    return teachers.carries_answers(x)
 
 
 def _inputs(x):

@@ -219,7 +219,7 @@ def test_bad_input(data, package):
         cache_teacher(x, broken)
 
 
-@pytest.mark.parametrize("how", ["True", "a cache", "no cache"])
+@pytest.mark.parametrize("how", ["True", "a cache", "attached", "no cache"])
 def test_a_dataset_is_opened_once_more_than_by_keras(how, data, package):
     x, y = data
     opened = []
@@ -233,13 +233,17 @@ def test_a_dataset_is_opened_once_more_than_by_keras(how, data, package):
     specs = (tf.TensorSpec((4,)), tf.TensorSpec((), tf.int64))
     dataset = tf.data.Dataset.from_generator(examples, output_signature=specs).batch(10)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(5))
-    teacher = dense(keras)
-    cached = {"True": True, "a cache": cache_teacher(x, teacher), "no cache": False}[how]
-    distiller = compiled(dense(package), teacher, package)
+    teacher, cached = dense(keras), how == "True"
+    if how in ("a cache", "attached"):
+        cached = cache_teacher(x, teacher)
+    if how == "attached":
+        dataset, cached = cached.attach(dataset), False
+    distiller = compiled(dense(package), None if how == "attached" else teacher, package)
     got = soft(distiller, dataset, epochs=2, cache_teacher=cached)
     assert len(opened) == 3 and opened[1:] == [50, 50]
-    assert got == pytest.approx(soft(distiller, x, y, batch_size=10, epochs=2), rel=5e-3)
     assert distiller.teacher_scores[0].count == 50
+    other = compiled(distiller.student, teacher, package)
+    assert got == pytest.approx(soft(other, x, y, batch_size=10, epochs=2), rel=5e-3)
 
 
 def test_a_cache_is_freed_with_the_dataset_that_it_was_attached_to(data):
