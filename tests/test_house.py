@@ -23,7 +23,6 @@ _LONGEST = 400
 _LONG = {
     "distillation/validation.py": "all that is checked of a pair and its data",
     "distillation/worth.py": "scores, their intervals and what is said of them",
-    "distillation/cache/store.py": "one format of folder, written and read",
     "distillation/teachers/teacher.py": "one class",
     "output_kind/rules.py": "a table: a rule for each layer and operation",
     "loading/file_check.py": "a table of what a file may hold, and the readers of three formats",

@@ -38,6 +38,15 @@ def checksum(data) -> str:
     return digest(data).hex()
 
 
+def checksum_of(stream, piece: int = 1 << 20) -> str:
+    """Return `checksum` of all that a binary file holds, read from its start in pieces."""
+    found = hashlib.blake2b(digest_size=32)
+    stream.seek(0)
+    while data := stream.read(piece):
+        found.update(data)
+    return found.hexdigest()
+
+
 def sha256(data) -> str:
     """Return the SHA-256 of bytes as 64 hexadecimal digits, as `sha256sum` prints it."""
     return hashlib.sha256(data).hexdigest()

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfkd.distillation import assertions, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
+from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.scoring import Scoring, tolerated
 from tfkd.distillation.step import Step
 from tfkd.errors import InputError, TeacherWarning, argument
@@ -83,20 +84,22 @@ class Fitting(Step):
         if ends_on_nan != self._untracked.ends_on_nan:
             self._untracked.ends_on_nan = ends_on_nan
             self.train_function = None  # the traced step has the check in it, or has it not
-        self._build_student(x, y)
+        # A dataset is opened once for all that is done with it before the first epoch.
+        look = Opened(x, worth.EXAMPLES) if isinstance(x, tf.data.Dataset) else x
+        self._build_student(look, y)
         objective = self._objective()
-        self._check_class_weight(x, y, kwargs.get("class_weight"))
+        self._check_class_weight(look, y, kwargs.get("class_weight"))
         scoring = self._scoring()
         baseline = None if baseline is None else scoring.alike(baseline)
         if self._untracked.teacher is not None:
             validation.check_not_shared(self.student, self._untracked.teacher.models)
         # A cache asks about every example anyway, and checks every answer.
         asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
-        validation.check_first_examples(x, y, objective, self._ask if asked else None)
+        validation.check_first_examples(look, y, objective, self._ask if asked else None)
         held_out = kwargs.get("validation_data")
         y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
-        x = self._with_answers(x, teacher, cache_teacher, cache_dtype)
+        x, look = self._with_answers(x, look, teacher, cache_teacher, cache_dtype)
         answered = cache_teacher is not False or teachers.carries_answers(x)
         if not answered:
             teacher.check_threads()
@@ -107,7 +110,8 @@ class Fitting(Step):
         talks = kwargs.get("verbose", "auto") not in (0, False)
         sample, batch_size = None, kwargs.get("batch_size") or 32
         with tolerated("teacher", raises=True):
-            sample = scoring.score_teacher(x, y, held_out, batch_size)
+            sample = scoring.score_teacher(look, y, held_out, batch_size)
+        del look  # an open dataset holds its buffers
         if sample is not None and baseline is not None:
             scoring.score_baseline(sample, baseline)
         scoring.talk_of_teacher(sample, talks)
@@ -296,19 +300,23 @@ class Fitting(Step):
             self._objective()
             self._compile_outputs(**untracked.compiled)
 
-    def _with_answers(self, x, teacher, cache_teacher, dtype):
-        """Put the teacher's answers beside the data, where they are there or kept."""
+    def _with_answers(self, x, look, teacher, cache_teacher, dtype):
+        """Put the teacher's answers beside the data, and what looks at it, if they are kept."""
         objective = self._objective()
         if isinstance(teacher, teachers.ArrayTeacher):
             answers = teacher.beside(x, objective.tasks, objective.outputs)
-            return teachers.TeacherBatch(x, cache.encode_arrays(answers, objective.outputs.labels))
+            x = teachers.TeacherBatch(x, cache.encode_arrays(answers, objective.outputs.labels))
+            return x, x
         if cache_teacher is False:
-            return x
+            return x, look
         if cache_teacher is True:
-            return self.cache_teacher(x, dtype).attach(x)
-        layers = [one.teacher_layer for one in self._features]
-        objective.check_cache(cache_teacher, layers, self._untracked.teacher)
-        return cache_teacher.attach(x)
+            held = self.cache_teacher(look, dtype)
+        else:
+            held = cache_teacher
+            layers = [one.teacher_layer for one in self._features]
+            objective.check_cache(held, layers, self._untracked.teacher)
+        attached = held.attach(x)
+        return attached, look.changed(held.beside) if isinstance(look, Opened) else attached
 
     def _scoring(self) -> Scoring:
         return Scoring(

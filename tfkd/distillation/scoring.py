@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfkd import losses
 from tfkd.distillation import assertions, teachers, validation, worth
+from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.objective import Objective
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.model import feature_extractor, graph
@@ -70,7 +71,7 @@ class Scoring:
         sample = None
         if isinstance(self.teacher, teachers.Teacher) and held_out is not None:
             sample = self._sample(held_out, None, "validation", batch_size)
-        if sample is None and (self.teacher is not None or teachers.carries_answers(x)):
+        if sample is None and (self.teacher is not None or _has_answers(x)):
             sample = self._sample(x, y, "training", batch_size)
         if sample is None:
             return None
@@ -247,6 +248,12 @@ def tolerated(who: str, raises: bool = False):
             TeacherWarning,
             stacklevel=4,
         )
+
+
+def _has_answers(x) -> bool:
+    if isinstance(x, Opened):
+        return x.changes or teachers.carries_answers(x.data)
+    return teachers.carries_answers(x)
 
 
 def _inputs(x):

@@ -141,18 +141,19 @@ def keep_top(logits, k: int) -> TopK:
 
 
 def spread(kept: TopK, classes: int):
-    """Return log-probabilities (batch, ..., classes): the k kept, the rest's mass evenly."""
-    top = tf.cast(kept.top, tf.float32)
-    indices = tf.cast(kept.indices, tf.int32)
-    k = indices.shape[-1]
+    """Return log-probabilities (batch, ..., classes): the k kept, the rest's mass evenly.
+
+    The classes of an example are different ones, as `keep_top` gives them.
+    """
+    k = kept.indices.shape[-1]
+    top = tf.reshape(tf.cast(kept.top, tf.float32), [-1, k])
+    indices = tf.reshape(tf.cast(kept.indices, tf.int32), [-1, k])
     each = tf.cast(kept.rest, tf.float32) - np.log(classes - k)
-    shape = tf.concat([tf.shape(each), [classes]], 0)
-    rows = tf.reshape(each, [-1, 1])
-    count = tf.shape(rows)[0]
-    filled = tf.reshape(tf.broadcast_to(rows, [count, classes]), [-1])
-    places = tf.reshape(indices, [-1, k]) + classes * tf.range(count)[:, None]
-    filled = tf.tensor_scatter_nd_update(filled, tf.reshape(places, [-1, 1]), tf.reshape(top, [-1]))
-    result = tf.reshape(filled, shape)
+    # Made by one operation, so that the scatter writes into it and not into a copy of it.
+    filled = tf.tile(tf.reshape(each, [-1, 1]), [1, classes])
+    rows = tf.broadcast_to(tf.range(tf.shape(top)[0])[:, None], tf.shape(top))
+    filled = tf.tensor_scatter_nd_update(filled, tf.stack([rows, indices], -1), top)
+    result = tf.reshape(filled, tf.concat([tf.shape(each), [classes]], 0))
     result.set_shape((*each.shape, classes))
     return result
 

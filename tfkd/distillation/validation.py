@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.distillation import assertions, lessons, teachers
+from tfkd.distillation.cache.examples import Opened
 from tfkd.errors import InputError, argument
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
@@ -214,8 +215,8 @@ def first_examples(x, y, count: int = _PROBE):
     Raises:
         InputError: for no examples, or different numbers of them.
     """
-    if isinstance(x, tf.data.Dataset):
-        for element in x.take(1):
+    if isinstance(x, (tf.data.Dataset, Opened)):
+        for element in _elements(x, 1):
             return _cut(element, lambda leaf: rows_of(leaf, slice(count)))
         raise InputError("The dataset is empty.")
     if is_data_set(x):
@@ -269,7 +270,7 @@ def labelled_sample(x, y, count: int):
     if not is_data_set(x):
         return None, None, None
     batches, held, size = [], 0, None
-    for element in _elements(x):
+    for element in _elements(x, _BATCHES):
         size = size or int(next(graph.leaves(element)).shape[0])
         few, labels = _cut(element, lambda leaf, left=count - held: rows_of(leaf, slice(left)))
         if labels is None:
@@ -331,11 +332,13 @@ def _as_keras_feeds(leaf):
 _BATCHES = 16
 
 
-def _elements(x):
-    if isinstance(x, tf.data.Dataset):
-        yield from x.take(_BATCHES)
+def _elements(x, count: int):
+    if isinstance(x, Opened):
+        yield from x.first(count)
+    elif isinstance(x, tf.data.Dataset):
+        yield from x.take(count)
     else:
-        yield from (x[i] for i in range(min(len(x), _BATCHES)))
+        yield from (x[i] for i in range(min(len(x), count)))
 
 
 def _can_follow(first, other) -> bool:
@@ -351,7 +354,7 @@ def _can_follow(first, other) -> bool:
 
 def is_data_set(x) -> bool:
     """Tell whether data comes in batches that can be looked into: no generator, no arrays."""
-    if isinstance(x, tf.data.Dataset):
+    if isinstance(x, (tf.data.Dataset, Opened)):
         return True
     # keras.utils.PyDataset, tf_keras.utils.Sequence
     return hasattr(x, "__getitem__") and (

@@ -140,12 +140,11 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     if not y.size:
         return None
     y, said = y.astype(int), answers.argmax(-1)
-    table = np.zeros((classes, classes))
-    np.add.at(table, (y, said), 1)
-    chance = float(table.sum(0) @ table.sum(1)) / len(y) ** 2
+    seen = np.bincount(y, minlength=classes)
+    chance = float(seen @ np.bincount(said, minlength=classes)) / len(y) ** 2
     p = np.exp(answers - answers.max(-1, keepdims=True))
     confidence = p.max(-1) / p.sum(-1)
-    return _accuracy(lesson, said == y, chance, confidence, _crossed(table))
+    return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen))
 
 
 def _binary_score(answers, y, lesson) -> Score:
@@ -184,17 +183,17 @@ def _calibration_error(hits, confidence) -> float:
     return float(np.abs(gaps).sum() / counts.sum())
 
 
-def _crossed(table) -> tuple[tuple[int, int], ...]:
+def _crossed(y, said, seen) -> tuple[tuple[int, int], ...]:
     """Return the pairs of classes that answers exchange: each label mostly gets the other's."""
-    seen = table.sum(1)
-    mostly = table.argmax(1)
-    clear = (seen >= 3) & (table.max(1) > 0.6 * np.maximum(seen, 1))
-    moved = [int(c) for c in np.flatnonzero(clear & (mostly != np.arange(len(table))))]
-    targets = {int(mostly[c]) for c in moved}
+    # Counted pair by pair: a table of classes by classes would be the largest thing in memory.
+    pairs, counts = np.unique(y * len(seen) + said, return_counts=True)
+    labels, answers = np.divmod(pairs, len(seen))
+    clear = (seen[labels] >= 3) & (counts > 0.6 * seen[labels]) & (labels != answers)
+    moved = dict(zip(labels[clear].tolist(), answers[clear].tolist(), strict=True))
     # A permutation among themselves: every one of them is also what another one gets.
-    if len(moved) < 2 or targets != set(moved):
+    if len(moved) < 2 or set(moved.values()) != set(moved):
         return ()
-    return tuple((c, int(mostly[c])) for c in moved)
+    return tuple(moved.items())
 
 
 @dataclasses.dataclass(frozen=True)

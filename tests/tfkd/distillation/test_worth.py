@@ -1,5 +1,7 @@
 """What a teacher is worth: scores against SciPy and scikit-learn, and what `fit` says of them."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -111,6 +113,32 @@ def test_crossed_classes():
     assert found.crossed == ((1, 3), (3, 1))
     assert "1 as 3" in worth.complaint(found, "training")
     assert worth.score(noisy(y, 5, 0.7), y, lesson("categorical", (None, 5))).crossed == ()
+
+
+def test_crossed_classes_are_counted_as_in_a_table():
+    """Against the table of all classes by all classes, which is not made: 20,000 take 3 GB."""
+    rng = np.random.default_rng(0)
+    found = set()
+    for _ in range(60):
+        classes = int(rng.integers(2, 6))
+        y = rng.integers(0, classes, 40)
+        said = np.where(rng.random(40) < 0.8, rng.permutation(classes)[y], y)
+        table = np.zeros((classes, classes))
+        np.add.at(table, (y, said), 1)
+        mostly, seen = table.argmax(1), table.sum(1)
+        clear = (seen >= 3) & (table.max(1) > 0.6 * seen) & (mostly != np.arange(classes))
+        moved = {int(c): int(mostly[c]) for c in np.flatnonzero(clear)}
+        want = tuple(moved.items()) if set(moved) == set(moved.values()) else ()
+        score = worth.score(np.eye(classes)[said] * 5, y, lesson("categorical", (None, classes)))
+        assert score.crossed == want
+        assert score.chance == pytest.approx(table.sum(0) @ table.sum(1) / 40**2)
+        found.add(len(want))
+    assert len(found) > 2
+    answers, y = rng.normal(size=(20, 20_000)).astype("float32"), rng.integers(0, 20_000, 20)
+    tracemalloc.start()
+    worth.score(answers, y, lesson("categorical", (None, 20_000)))
+    assert tracemalloc.get_traced_memory()[1] < 10 * answers.nbytes
+    tracemalloc.stop()
 
 
 def test_difference_is_paired():

@@ -31,8 +31,9 @@ import tensorflow as tf
 
 from tfkd.distillation import teacher_outputs
 from tfkd.distillation.cache import store as cache_store
+from tfkd.distillation.cache.columns import Column
 from tfkd.distillation.cache.examples import Examples
-from tfkd.distillation.cache.store import About, Column, Store
+from tfkd.distillation.cache.store import About, Store
 from tfkd.distillation.cache.teacher_cache import CHANGING, TeacherCache, keys_of
 from tfkd.distillation.teacher_outputs import TeacherOutputs, decode, names_of
 from tfkd.distillation.teachers import Teacher, fingerprint_of
@@ -81,7 +82,8 @@ def cache_teacher(
             `Sequence`) of `x` or `(x, y, ...)`, or arrays `x` of shape (examples, ...).
         teacher: Whatever `Distiller` takes as a teacher (but an array).
         path: A folder to keep the answers in; they are written in shards, and a run that
-            was killed goes on where it stopped. `None` keeps them in memory only.
+            was killed goes on where it stopped. They stay there: memory holds 24 bytes an
+            example, and what a batch needs. `None` keeps them in memory only.
         dtype: `"float16"` (2 bytes an answer; three decimal digits), `"float32"`, or
             `"auto"`: float16 but for regression, and where rounding would cost more than
             1e-3 of the answers' standard deviation.
@@ -94,7 +96,7 @@ def cache_teacher(
         teacher_inputs: As in `Distiller`: from a batch of `x` to what the teacher takes.
         batch_size: Examples at a time, for arrays.
         shard_size: Examples a file of the folder, which is what a kill can lose. Defaults
-            to 4,096, or fewer after a minute of work.
+            to 4,096, or as many as 64 MB hold, or fewer after a minute of work.
         progress: Called with the number of examples done.
         trusted: As in `Distiller`.
 
@@ -141,7 +143,7 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
-        x: Arrays of shape (examples, ...), or a finite dataset.
+        x: Arrays of shape (examples, ...), or a finite dataset, also one that is opened already.
         ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
             isn't asked), and a dict of features.
         in_graph: Whether `ask` consists of TensorFlow operations.
@@ -179,7 +181,8 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
     # one it would wait for the thread that waits for it.
     if in_graph:
         encoded = _in_graph(encoded, examples)
-    before, done, seen = len(store.known), 0, set()
+    before, done = store.known.size, 0
+    seen = np.zeros(before, bool)
     for x in examples:
         _note_signature(store.about, signature(x))
         keys = keys_of(x)
@@ -189,19 +192,20 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
             _check_answers(answers, len(keys), done)
             store.add(keys[rows], {name: Column(one[rows]) for name, one in answers.items()})
         if before:
-            seen.update(keys[:, 0].tolist())
+            held = store.known.find(keys)
+            seen[held[held < before]] = True
         done += len(keys)
         if progress is not None:
             progress(done)
     if done == 0:
         raise InputError("The data holds no examples.")
-    again = keys_of(next(iter(examples)))
-    if any(store.known.get(key) != check for key, check in again.tolist()):
+    # Where the data is not opened again for this, the first epoch finds out.
+    if not examples.read_once and (store.known.find(keys_of(next(iter(examples)))) < 0).any():
         raise InputError(CHANGING)
-    if before and len(seen) < len(store.known):
-        raise _of_other_data(store, len(seen))
-    keys, columns = store.finish()
-    return TeacherCache(keys, columns, _of_what_is_there(store.about, columns))
+    if not seen.all():
+        raise _of_other_data(store, seen.sum() + store.known.size - before)
+    answers = store.finish()
+    return TeacherCache(store.known, answers, _of_what_is_there(store.about, answers.names))
 
 
 def _in_graph(ask, examples: Examples):
@@ -212,9 +216,9 @@ def _in_graph(ask, examples: Examples):
     return tf.function(ask, autograph=False).get_concrete_function(spec)
 
 
-def _of_what_is_there(about: About, columns) -> About:
+def _of_what_is_there(about: About, names) -> About:
     """Return what is known of the outputs that were asked, and the features."""
-    found = [teacher_outputs.parse(name) for name in columns]
+    found = [teacher_outputs.parse(name) for name in names]
     heads = sorted({index for index, _, _ in found if index is not None})
     return About(
         *([given[i] for i in heads] for given in (about.names, about.tasks, about.shapes)),
@@ -224,22 +228,22 @@ def _of_what_is_there(about: About, columns) -> About:
 
 def _checked(examples, store: Store) -> TeacherCache:
     """Return a complete store's cache, if it is of these examples."""
-    cache = TeacherCache(*store.load(), store.about)
-    seen: set[int] = set()
+    cache = TeacherCache(store.known, store.load(), store.about)
+    seen = np.zeros(cache.size, bool)
     for x in examples:
-        keys = keys_of(x)
-        if cache.rows(keys) is None:
+        rows = cache.rows(keys_of(x))
+        if rows is None:
             raise _of_other_data(store, None)
-        seen.update(keys[:, 0].tolist())
-    if len(seen) != cache.size:
-        raise _of_other_data(store, len(seen))
+        seen[rows] = True
+    if not seen.all():
+        raise _of_other_data(store, seen.sum())
     return cache
 
 
 def _of_other_data(store, given) -> InputError:
     found = "others" if given is None else f"{given} different ones"
     return InputError(
-        f"The cache in {str(store.path)!r} is of other data ({len(store.known)} examples, {found} "
+        f"The cache in {str(store.path)!r} is of other data ({store.known.size} examples, {found} "
         "given); name another folder."
     )
 

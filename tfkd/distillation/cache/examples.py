@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,70 @@ from tfkd.errors import InputError
 from tfkd.model import graph
 
 
+class Opened:
+    """A dataset that is opened once, to look at its first elements and then go through all.
+
+    Opening a dataset can be dear: a shuffle fills its buffer, files are listed and read.
+
+    Args:
+        data: A `tf.data.Dataset`.
+        examples: How many examples to look at, at most, in whole elements.
+    """
+
+    def __init__(self, data, examples: int):
+        self.data, self._examples = data, examples
+        self._change: Callable | None = None
+        self._first: list = []
+        self._rest: Iterator | None = None
+
+    @property
+    def element_spec(self):
+        """What an element is, before it is changed."""
+        return self.data.element_spec
+
+    @property
+    def changes(self) -> bool:
+        """Whether elements are changed before they are looked at."""
+        return self._change is not None
+
+    def first(self, count: int) -> Iterator:
+        """Yield the first elements, no more than `count` or than have the examples asked for."""
+        for i in range(count):
+            if i == len(self._first) and (self._is_enough() or not self._read()):
+                return
+            yield self._first[i] if self._change is None else self._change(self._first[i])
+
+    def __iter__(self) -> Iterator:
+        """Yield all elements, once."""
+        i = 0
+        while i < len(self._first) or (not self._is_enough() and self._read()):
+            yield self._first[i]
+            i += 1
+        yield from self._opened()
+
+    def changed(self, change: Callable) -> Opened:
+        """Return what looks at the same first elements, each as `change(element)`."""
+        other = copy.copy(self)
+        other._change = change
+        return other
+
+    def _is_enough(self) -> bool:
+        sizes = (int(next(graph.leaves(one)).shape[0]) for one in self._first)
+        return sum(sizes) >= self._examples
+
+    def _opened(self):
+        if self._rest is None:
+            self._rest = iter(self.data)
+        return self._rest
+
+    def _read(self) -> bool:
+        try:
+            self._first.append(next(self._opened()))
+        except StopIteration:
+            return False
+        return True
+
+
 class Examples:
     """The inputs `x` of what `fit` takes; the labels beside them are left out.
 
@@ -21,13 +86,19 @@ class Examples:
             `keras.utils.PyDataset` (tf_keras: `Sequence`) of `x` or `(x, y, ...)`.
         batch_size: Examples a batch, for arrays.
 
+    Attributes:
+        read_once: Whether they can be gone through once only: of an `Opened`.
+
     Raises:
         InputError: for an infinite data set, arrays of different lengths, and what can be
             read once only.
     """
 
     def __init__(self, data, batch_size: int):
-        self.data, self.batch_size = data, batch_size
+        self.batch_size = batch_size
+        self.read_once = isinstance(data, Opened)
+        self._given, self.data = data, data.data if self.read_once else data
+        data = self.data
         if isinstance(data, tf.data.Dataset):
             if data.cardinality() == tf.data.INFINITE_CARDINALITY:
                 raise InputError("The dataset is infinite; cache it before .repeat().")
@@ -41,7 +112,7 @@ class Examples:
         """Yield batches of `x`."""
         data = self.data
         if isinstance(data, tf.data.Dataset):
-            for element in data:
+            for element in self._given:
                 yield inputs_of(element)
         elif sequence_kind(data) is not None:
             for i in range(batches_in(data)):

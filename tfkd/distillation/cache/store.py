@@ -3,106 +3,43 @@
     manifest.json     settings, what the answers are, and a checksum of every shard
     shard-00000.npz   keys (rows, 2) and answers of some thousand examples
 
-Every shard is written whole, then the manifest that names it. What is read is checked before
-it is taken: a folder that is damaged, foreign or half written is an `InputError`.
+Every shard is written whole, then the manifest that names it, and its answers leave the memory.
+What is read is checked before it is taken: a folder that is damaged, foreign or half written is
+an `InputError`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import io
 import pathlib
 import re
 import time
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from tfkd import hashing, sealed
-from tfkd.distillation.teacher_outputs import parse
+from tfkd.distillation.cache import shards
+from tfkd.distillation.cache.answers import Answers, Held
+from tfkd.distillation.cache.columns import Column, Growing
+from tfkd.distillation.cache.index import OTHER, UNKNOWN, Index
+from tfkd.distillation.teacher_outputs import key_of, parse
 from tfkd.errors import InputError
 from tfkd.files import write_atomically
 
 FORMAT = "tfkd.cache/3"
 ROWS = 4096  # a shard, unless the user says another size
+BYTES = 1 << 26  # a shard at most, as the teacher gives its answers
 SECONDS = 60.0  # of work that a kill may lose
 _MANIFEST = "manifest.json"
+_AT_ONCE = 1 << 18  # values whose rounding is looked at together
 _TOLERANCE = 1e-3  # of the standard deviation, that rounding to float16 may cost
 _AGAIN = "name another folder, or delete this one and call cache_teacher again"
 _ASK_AGAIN = (
     "Delete that file and call cache_teacher again with the same teacher and data: only its "
     "examples are asked again."
 )
-
-
-@dataclasses.dataclass
-class Column:
-    """One kind of answer, a row per example.
-
-    Attributes:
-        values: Array (rows, ...), or a flat one where rows have different shapes.
-        sizes: Then the shape of each row: int64 (rows, rank).
-    """
-
-    values: np.ndarray
-    sizes: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.values if self.sizes is None else self.sizes)
-
-    @property
-    def shape(self) -> list[int | None]:
-        """Shape of a row, `None` where rows differ."""
-        if self.sizes is None:
-            return list(self.values.shape[1:])
-        same = (self.sizes == self.sizes[:1]).all(0) if len(self.sizes) else self.sizes.all(0)
-        return [int(n) if one else None for n, one in zip(self.sizes[0], same, strict=True)]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-        return self.values.nbytes + (0 if self.sizes is None else self.sizes.nbytes)
-
-    @property
-    def starts(self) -> np.ndarray:
-        """Where each row starts in the flat values, and where the last one ends."""
-        return np.concatenate([[0], np.cumsum(np.prod(self.sizes, 1))]).astype(np.int64)
-
-    def take(self, rows: np.ndarray) -> Column:
-        """Return some rows, in another order."""
-        if self.sizes is None:
-            return Column(self.values[rows])
-        starts = self.starts
-        parts = [self.values[starts[row] : starts[row + 1]] for row in np.asarray(rows).tolist()]
-        values = np.concatenate(parts) if parts else self.values[:0]
-        return Column(values, self.sizes[rows]).levelled()
-
-    def astype(self, dtype) -> Column:
-        """Return the rows in another dtype."""
-        with np.errstate(over="ignore"):
-            return Column(self.values.astype(dtype), self.sizes)
-
-    def levelled(self) -> Column:
-        """Return a plain array where every row has the same shape."""
-        if self.sizes is None or not len(self.sizes) or (self.sizes != self.sizes[:1]).any():
-            return self
-        return Column(self.values.reshape(len(self.sizes), *self.sizes[0]))
-
-    @staticmethod
-    def join(columns: list[Column]) -> Column:
-        """Put rows one after another; a part in float32 makes the whole float32."""
-        if len({(one.sizes is None, *one.values.shape[1:]) for one in columns}) == 1 and (
-            columns[0].sizes is None
-        ):
-            return Column(np.concatenate([one.values for one in columns]))
-        sizes = [
-            np.tile(np.array(one.shape, np.int64), (len(one), 1))
-            if one.sizes is None
-            else one.sizes
-            for one in columns
-        ]
-        flat = np.concatenate([one.values.reshape(-1) for one in columns])
-        return Column(flat, np.concatenate(sizes)).levelled()
 
 
 @dataclasses.dataclass
@@ -141,13 +78,15 @@ class Store:
     """
 
     def __init__(self, about: About, dtype="auto", path=None, settings=None, shard_size=None):
-        self.about, self.dtype, self.shard_size = about, dtype, shard_size or ROWS
+        self.about, self.dtype, self.shard_size = about, dtype, shard_size
         self.path = None if path is None else pathlib.Path(path)
         self.settings = settings or {}
-        self.known: dict[int, int] = {}  # key → check
+        self.known = Index()
         self.complete = False
-        self._parts: list[tuple[np.ndarray, dict[str, Column]]] = []
-        self._pending: list[tuple[np.ndarray, dict[str, Column]]] = []
+        self._held: dict[str, Growing] = {}  # what is in memory for good
+        self._files: list[shards.Shard] = []
+        self._pending: dict[str, Growing] = {}
+        self._keys: list[np.ndarray] = []  # of what is pending
         self._rows, self._flushed = 0, time.monotonic()
         self._shards: list[dict] = []
         self._next = 0
@@ -156,87 +95,104 @@ class Store:
         if self.path is not None:
             self._open()
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the answers that are held."""
-        return list((self._parts or self._pending)[0][1])
-
     def fresh(self, keys: np.ndarray) -> np.ndarray:
         """Return the rows whose examples are not held yet; of equal ones the first.
 
         Raises:
             InputError: where two different examples have the same key.
         """
-        rows, new = [], {}
-        for row, (key, check) in enumerate(keys.tolist()):
-            before = self.known.get(key, new.get(key))
-            if before is None:
-                new[key] = check
-                rows.append(row)
-            elif before != check:
-                raise InputError(
-                    "Two different examples of this data have the same 64-bit key, so a cache "
-                    "can't tell them apart: train without a cache, or leave one of them out."
-                )
-        return np.array(rows, np.int64)
+        found = self.known.find(keys)
+        _, firsts, same = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+        if (found == OTHER).any() or (keys[firsts[same.reshape(-1)], 1] != keys[:, 1]).any():
+            raise InputError(
+                "Two different examples of this data have the same 64-bit key, so a cache "
+                "can't tell them apart: train without a cache, or leave one of them out."
+            )
+        return np.sort(firsts[found[firsts] == UNKNOWN])
 
     def add(self, keys: np.ndarray, columns: dict[str, Column]) -> None:
         """Keep new examples' answers; write shards when it is time."""
-        self.known.update(keys.tolist())
-        self._pending.append((keys, columns))
-        self._rows += len(keys)
+        if self.shard_size is None:
+            row = sum(one.values.nbytes for one in columns.values()) / len(keys)
+            self.shard_size = max(1, min(ROWS, int(BYTES / max(1, row))))
+        self.known.add(keys)
+        self._wait_with(keys, columns)
         if self._rows >= self.shard_size:
             self._flush(whole_shards=True)
         elif self.path is not None and time.monotonic() - self._flushed > SECONDS:
             self._flush()
 
-    def finish(self) -> tuple[np.ndarray, dict[str, Column]]:
-        """Write what is left; return all keys and answers."""
+    def finish(self) -> Answers:
+        """Write what is left; return all answers, in the order of their rows in `known`."""
         self._flush()
         self.complete = True
         if self.path is not None:
-            self._write_manifest()
+            with self._kept_so_far():
+                self._write_manifest()
         return self.load()
 
-    def load(self) -> tuple[np.ndarray, dict[str, Column]]:
-        """Return all keys (examples, 2) and answers that are held."""
-        return join(self._parts)
+    def load(self) -> Answers:
+        """Return all answers that are held, in the order of their rows in `known`."""
+        if self.path is not None:
+            return Answers(self._shapes, self._files)
+        for growing in self._held.values():
+            growing.trim()
+        held = {name: growing.column() for name, growing in self._held.items()}
+        return Answers(self._shapes, [Held(held)])
+
+    def _wait_with(self, keys, columns):
+        for name, one in columns.items():
+            self._pending.setdefault(name, Growing()).add(one)
+        self._keys.append(keys)
+        self._rows += len(keys)
 
     def _flush(self, whole_shards=False):
-        if not self._pending:
+        if not self._rows:
             return
-        keys, columns = join(self._pending)
+        keys, pending = np.concatenate(self._keys), self._pending
+        columns = {name: growing.column() for name, growing in pending.items()}
         size = self.shard_size
         stop = len(keys) // size * size if whole_shards else len(keys)
         for start in range(0, stop, size):
-            rows = np.arange(start, min(start + size, stop))
-            self._keep(keys[rows], {name: one.take(rows) for name, one in columns.items()})
-        rows = np.arange(stop, len(keys))
-        left = (keys[rows], {name: one.take(rows) for name, one in columns.items()})
-        self._pending, self._rows = ([left] if len(rows) else []), len(rows)
+            end = min(start + size, stop)
+            self._keep(
+                keys[start:end], {name: one.between(start, end) for name, one in columns.items()}
+            )
+        self._keys, self._pending, self._rows = [], {}, 0
+        if stop < len(keys):
+            left = {name: one.between(stop, len(keys)) for name, one in columns.items()}
+            self._wait_with(keys[stop:], left)
         self._flushed = time.monotonic()
 
     def _keep(self, keys, columns):
         columns = {name: self._narrowed(name, one) for name, one in columns.items()}
-        self._parts.append((keys, columns))
         for name, one in columns.items():
             self._shapes[name] = merged(self._shapes.get(name, one.shape), one.shape)
         if self.path is None:
+            for name, one in columns.items():
+                self._held.setdefault(name, Growing()).add(one)
             return
-        arrays = {"keys": keys}
-        for name, one in columns.items():
-            arrays[f"values:{name}"] = one.values
-            if one.sizes is not None:
-                arrays[f"sizes:{name}"] = one.sizes
-        buffer = io.BytesIO()
-        # By position: an answer may have any name.
-        np.savez(buffer, names=np.array(list(arrays)), **_numbered(arrays.values()))
-        data = buffer.getvalue()
+        data = shards.bytes_of(keys, columns).getbuffer()
         file = f"shard-{self._next:05d}.npz"
         self._next += 1
-        write_atomically(self.path / file, data)
-        self._shards.append({"file": file, "rows": len(keys), "blake2b": hashing.checksum(data)})
-        self._write_manifest()
+        with self._kept_so_far():
+            write_atomically(self.path / file, data)
+            entry = {"file": file, "rows": len(keys), "blake2b": hashing.checksum(data)}
+            self._shards.append(entry)
+            self._write_manifest()
+        self._files.append(shards.written(self.path / file, columns))
+
+    @contextlib.contextmanager
+    def _kept_so_far(self):
+        """Say how to go on where a file can't be written."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(
+                f"{error} The {sum(map(len, self._files)):,} examples that were written before are "
+                "kept: make room, or mend the folder, and call cache_teacher again with the same "
+                "teacher and data; only the others are asked again."
+            ) from error
 
     def _narrowed(self, name: str, column: Column) -> Column:
         """Return answers in the dtype that they are kept in."""
@@ -291,11 +247,11 @@ class Store:
         self._shapes = manifest["answers"]
         # A shard that the user deleted is asked again.
         self._shards = [one for one in manifest["shards"] if (self.path / one["file"]).exists()]
-        self._parts = read_shards(self.path, manifest, self._shards)
+        for shard, keys in opened_shards(self.path, manifest, self._shards, self.known):
+            self._files.append(shard)
+            self.known.add(keys)
         numbers = [int(one["file"][6:-4]) for one in manifest["shards"]]
         self._next = max(numbers, default=-1) + 1
-        for keys, _ in self._parts:
-            self.known.update(keys.tolist())
         self.complete = manifest["complete"] and 0 < len(self._shards) == len(manifest["shards"])
 
     def _write_manifest(self):
@@ -324,14 +280,17 @@ class _Spread:
         last = column.shape[-1:] or [None]
         channels = last[0] if self.per_channel and last[0] else 1
         values = column.values.reshape(-1, channels)
-        exact = values.astype(np.float64)
-        self.count += len(exact)
-        self.total = self.total + exact.sum(0)
-        self.squares = self.squares + (exact**2).sum(0)
+        errors = 0.0
+        for start in range(0, len(values), _AT_ONCE // channels + 1):
+            some = values[start : start + _AT_ONCE // channels + 1]
+            exact = some.astype(np.float64)
+            self.total = self.total + exact.sum(0)
+            self.squares = self.squares + (exact**2).sum(0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = errors + ((some.astype(np.float16) - exact) ** 2).sum(0)
+        self.count += len(values)
         variance = np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0.0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            error = ((values.astype(np.float16) - exact) ** 2).mean(0)
-        return bool((error <= _TOLERANCE**2 * variance).all())
+        return bool((errors / max(1, len(values)) <= _TOLERANCE**2 * variance).all())
 
 
 def read_manifest(path: pathlib.Path) -> dict:
@@ -351,57 +310,35 @@ def read_manifest(path: pathlib.Path) -> dict:
     return held
 
 
-def read_shards(path, manifest, shards) -> list[tuple[np.ndarray, dict[str, Column]]]:
-    """Return keys and answers of each shard, checked against the manifest.
+def opened_shards(
+    path, manifest, entries, known: Index
+) -> Iterator[tuple[shards.Shard, np.ndarray]]:
+    """Yield each shard and its keys, checked against the manifest.
+
+    Args:
+        path: The folder.
+        manifest: What `read_manifest` gave.
+        entries: Those of its shards that are wanted.
+        known: Has the keys of the shards before; the caller adds to it.
 
     Raises:
         InputError: for the first shard that is damaged.
     """
-    parts, seen = [], set()
-    for entry in shards:
+    classes = {
+        key_of(i, name, "indices"): shape[-1]
+        for i, (name, shape) in enumerate(zip(manifest["names"], manifest["shapes"], strict=True))
+        if shape
+    }
+    for entry in entries:
         file = path / entry["file"]
         try:
-            parts.append(_read_shard(file, entry, manifest["answers"]))
-            keys = parts[-1][0][:, 0].tolist()
-            if len(set(keys)) < len(keys) or not seen.isdisjoint(keys):
+            shard, keys = shards.opened(file, entry, manifest["answers"], classes)
+            if len(np.unique(keys[:, 0])) < len(keys) or (known.find(keys) != UNKNOWN).any():
                 raise ValueError("it holds an example twice, or one that another shard holds")
-            seen.update(keys)
         # Whatever NumPy or zipfile raise for damaged bytes.
         except Exception as error:
             raise InputError(f"{str(file)!r} is damaged: {error}. {_ASK_AGAIN}") from error
-    return parts
-
-
-def _read_shard(file, entry, shapes) -> tuple[np.ndarray, dict[str, Column]]:
-    data = file.read_bytes()
-    if hashing.checksum(data) != entry["blake2b"]:
-        raise ValueError("its bytes are not those that were written (another checksum)")
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        names = stored["names"].tolist()
-        arrays = {name: stored[f"a{i}"] for i, name in enumerate(names)}
-    keys = arrays.pop("keys")
-    if keys.dtype != np.int64 or keys.shape != (entry["rows"], 2):
-        raise ValueError(f"its keys are {keys.dtype} {keys.shape}, not int64 ({entry['rows']}, 2)")
-    columns = {}
-    for name, shape in shapes.items():
-        one = Column(arrays.pop(f"values:{name}"), arrays.pop(f"sizes:{name}", None))
-        allowed = {"indices": "ui"}.get(parse(name)[2], "f")
-        if one.values.dtype.kind not in allowed:
-            raise ValueError(f"its answers {name!r} are {one.values.dtype}")
-        if one.sizes is not None and one.values.shape != (one.starts[-1],):
-            raise ValueError(f"its answers {name!r} have not the sizes that it names")
-        found = one.shape
-        fits = len(found) == len(shape) and all(
-            b in (None, a) for a, b in zip(found, shape, strict=True)
-        )
-        if len(one) != entry["rows"] or not fits:
-            raise ValueError(f"its answers {name!r} are ({len(one)}, {found}), not {shape} each")
-        if allowed == "f" and not np.isfinite(one.values).all():
-            raise ValueError(f"its answers {name!r} are not all finite")
-        columns[name] = one
-    if arrays:
-        raise ValueError(f"it holds {sorted(arrays)}, of which nothing is known")
-    return keys, columns
+        yield shard, keys
 
 
 def merged(one: list, other: list) -> list:
@@ -443,14 +380,3 @@ _FIELDS = {
     "shards": lambda v: isinstance(v, list) and all(map(_is_shard, v)),
     "complete": lambda v: isinstance(v, bool),
 }
-
-
-def join(parts) -> tuple[np.ndarray, dict[str, Column]]:
-    """Put the keys and answers of several shards one after another."""
-    keys = np.concatenate([keys for keys, _ in parts])
-    names = parts[0][1]
-    return keys, {name: Column.join([columns[name] for _, columns in parts]) for name in names}
-
-
-def _numbered(arrays) -> dict[str, Any]:
-    return {f"a{i}": array for i, array in enumerate(arrays)}

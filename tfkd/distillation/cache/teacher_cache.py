@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,10 @@ import tensorflow as tf
 
 from tfkd.distillation import assertions, teacher_outputs
 from tfkd.distillation.cache import store
+from tfkd.distillation.cache.answers import Answers
 from tfkd.distillation.cache.examples import Examples, inputs_of, mapped_sequence, sequence_kind
-from tfkd.distillation.cache.store import About, Column
+from tfkd.distillation.cache.index import Index
+from tfkd.distillation.cache.store import About
 from tfkd.distillation.teachers import TeacherBatch
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys, keys_at_once, matches, show_signature, signature
@@ -27,14 +30,18 @@ CHANGING = (
     "taught.answers), y)), shuffle after padded_batch, or train without the cache."
 )
 _AT_ONCE = 1024  # examples whose keys are computed together
+_KEY = 16  # bytes: key and check
 
 
 class TeacherCache:
     """A teacher's answers by example, made by `cache_teacher` or opened by `load`.
 
+    Of a cache in a folder only the keys are in memory: answers stay in their files, and are read
+    for each batch. The folder has to stay as it is while the cache is used.
+
     Attributes:
         size: Number of examples.
-        bytes_per_example: Memory that one example's answers and keys take.
+        bytes_per_example: Bytes that one example's answers and keys take, in memory or on disk.
         outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
             where they have none.
         shapes: Their shapes, batch included; `None` for the batch and for free sizes.
@@ -45,10 +52,9 @@ class TeacherCache:
         signature: Place, dtype and shape without the batch of each input.
     """
 
-    def __init__(self, keys: np.ndarray, columns: dict[str, Column], about: About):
-        order = np.argsort(keys[:, 0], kind="stable")
-        self._keys, self._checks = keys[order, 0], keys[order, 1]
-        self._columns = {name: one.take(order) for name, one in columns.items()}
+    def __init__(self, index: Index, answers: Answers, about: About):
+        index.merge()
+        self._index, self._answered = index, answers
         self._about = about
         self.outputs = list(about.names)
         self.shapes = [(None, *shape[1:]) for shape in about.shapes]
@@ -80,12 +86,15 @@ class TeacherCache:
                 f"The cache in {str(path)!r} is not complete{lost}; call cache_teacher with the "
                 "teacher and the data once more, which asks about what is missing."
             )
-        keys, columns = store.join(store.read_shards(path, manifest, manifest["shards"]))
+        index, shards = Index(), []
+        for shard, keys in store.opened_shards(path, manifest, manifest["shards"], index):
+            index.add(keys)
+            shards.append(shard)
         about = About(
             *(manifest[n] for n in ("names", "tasks", "shapes", "features")),
             manifest["teacher"], manifest["signature"],
         )  # fmt: skip
-        return cls(keys, columns, about)
+        return cls(index, Answers(manifest["answers"], shards), about)
 
     def __repr__(self):
         return (
@@ -96,22 +105,21 @@ class TeacherCache:
     @property
     def size(self) -> int:
         """Number of examples."""
-        return len(self._keys)
+        return self._index.size
 
     @property
     def bytes_per_example(self) -> float:
-        """Memory that one example's answers and keys take."""
-        total = self._keys.nbytes + self._checks.nbytes
-        return (total + sum(one.nbytes for one in self._columns.values())) / max(1, self.size)
+        """Bytes that one example's answers and keys take, in memory or on disk."""
+        return _KEY + self._answered.nbytes / max(1, self.size)
 
     @property
     def dtypes(self) -> dict[str, str]:
         """Dtype of each answer, by output and feature."""
         found = {}
-        for key, column in self._columns.items():
+        for key, dtype in self._answered.dtypes.items():
             _, name, part = teacher_outputs.parse(key)
             if part in ("", "top"):
-                found[name] = column.values.dtype.name
+                found[name] = dtype.name
         return found
 
     def attach(self, data: Any) -> tf.data.Dataset:
@@ -139,18 +147,26 @@ class TeacherCache:
             def add(*element):
                 return (TeacherBatch(element[0], lookup(element[0])), *element[1:])
 
-            return data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            attached = data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            # TensorFlow never lets go of a Python function: `lookup` holds the cache weakly, and
+            # what is made of a dataset, iterators included, holds the dataset.
+            attached._tfkd_cache = self
+            return attached
         if sequence_kind(data) is not None:
-
-            def change(item):
-                rest = item[1:] if type(item) is tuple else ()
-                x = inputs_of(item)
-                return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
-
-            return mapped_sequence(data, change)
+            return mapped_sequence(data, self.beside)
         return TeacherBatch(
             data, self._answers(data, f"{_UNKNOWN}; make the cache from the same data.")
         )
+
+    def beside(self, element: Any) -> tuple:
+        """Return an element of a data set, `x` or `(x, y, ...)`, with the answers beside `x`.
+
+        Raises:
+            InputError: as `attach` does.
+        """
+        x = inputs_of(element)
+        rest = element[1:] if type(element) is tuple else ()
+        return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
 
     def covers(self, x: Arrays) -> bool:
         """Tell whether the teacher was asked about every example.
@@ -170,11 +186,8 @@ class TeacherCache:
 
     def rows(self, keys: np.ndarray) -> np.ndarray | None:
         """Return the row of each key, or `None` if one is not held."""
-        if not len(keys):
-            return np.zeros(0, np.int64)
-        rows = np.minimum(np.searchsorted(self._keys, keys[:, 0]), self.size - 1)
-        same = (self._keys[rows] == keys[:, 0]) & (self._checks[rows] == keys[:, 1])
-        return rows if same.all() else None
+        rows = self._index.find(keys)
+        return rows if (rows >= 0).all() else None
 
     def _answers(self, x, unknown: str) -> dict[str, np.ndarray]:
         found = []
@@ -185,27 +198,34 @@ class TeacherCache:
                 raise InputError(unknown)
             found.append(rows)
         rows = np.concatenate(found) if found else np.zeros(0, np.int64)
-        columns = {name: one.take(rows) for name, one in self._columns.items()}
-        if any(one.sizes is not None and len(one) for one in columns.values()):
-            raise InputError("These examples have answers of different shapes; give one batch.")
-        return {name: one.values for name, one in columns.items()}
+        try:
+            return dict(zip(self._answered.names, self._answered.batch(rows), strict=True))
+        except ValueError as error:
+            raise InputError(f"{error} Give one batch.") from None
 
     def _lookup(self) -> Callable:
         """Return a function from a batch to its answers, for `tf.data`."""
-        keys, checks = tf.constant(self._keys), tf.constant(self._checks)
-        gathers = {name: _gather(one) for name, one in self._columns.items()}
+        names, shapes = self._answered.names, self._answered.shapes
+        dtypes = [tf.as_dtype(self._answered.dtypes[name]) for name in names]
+        weak = weakref.ref(self)
+
+        def found(keys):
+            cache = weak()
+            if cache is None:
+                raise RuntimeError("Keep the dataset that attach gave for as long as it is used.")
+            rows = cache._index.find(keys)
+            known = rows if (rows >= 0).all() else rows[:0]
+            return rows, *cache._answered.batch(known)
 
         def lookup(x):
-            wanted = example_keys(x)
-            rows = tf.searchsorted(keys, wanted[:, 0], out_type=tf.int64)
-            rows = tf.minimum(rows, self.size - 1)
-            found = tf.stack([tf.gather(keys, rows), tf.gather(checks, rows)], 1)
-            known = tf.debugging.Assert(
-                tf.reduce_all(found == wanted), [assertions.marked(CHANGING)]
-            )
+            rows, *values = tf.numpy_function(found, [example_keys(x)], [tf.int64, *dtypes])
+            known = tf.debugging.Assert(tf.reduce_all(rows >= 0), [assertions.marked(CHANGING)])
             with tf.control_dependencies([known]):
-                rows = tf.identity(rows)
-            return {name: gather(rows) for name, gather in gathers.items()}
+                values = [tf.identity(one) for one in values]
+            return {
+                name: tf.ensure_shape(one, (None, *shapes[name]))
+                for name, one in zip(names, values, strict=True)
+            }
 
         return lookup
 
@@ -213,22 +233,3 @@ class TeacherCache:
 def keys_of(x) -> np.ndarray:
     """Return keys and checks of a batch: int64 (batch, 2)."""
     return keys_at_once(x)
-
-
-def _gather(column: Column) -> Callable:
-    """Return a function from row numbers to the rows, in a graph."""
-    values = tf.constant(column.values)
-    if column.sizes is None:
-        return lambda rows: tf.gather(values, rows)
-    sizes, starts = tf.constant(column.sizes), tf.constant(column.starts)
-    shape = (None, *column.shape)
-
-    def gather(rows):
-        each = tf.gather(sizes, rows)
-        size = tf.reduce_max(each, 0)
-        with tf.control_dependencies([tf.debugging.assert_equal(each, size[None, :])]):
-            places = tf.gather(starts, rows)[:, None] + tf.range(tf.reduce_prod(size))
-        found = tf.reshape(tf.gather(values, places), tf.concat([[-1], size], 0))
-        return tf.ensure_shape(found, shape)
-
-    return gather

@@ -1,9 +1,11 @@
 """The teacher runs once per example, and its answers reach the example they belong to."""
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from tiny_models import crossentropy, dense, predicted
 from tfkd import Distiller, TeacherBatch, cache_teacher, losses
 from tfkd.distillation.cache import teacher_cache
 from tfkd.distillation.cache.cache_teacher import cache_answers, names_of
+from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.teacher_outputs import (
     TeacherOutputs,
     TopK,
@@ -214,6 +217,63 @@ def test_bad_input(data, package):
     broken.set_weights([np.full((4, 3), np.nan), np.zeros(3)])
     with pytest.raises(InputError, match="not all finite"):
         cache_teacher(x, broken)
+
+
+@pytest.mark.parametrize("how", ["True", "a cache", "attached", "no cache"])
+def test_a_dataset_is_opened_once_more_than_by_keras(how, data, package):
+    x, y = data
+    opened = []
+
+    def examples():
+        opened.append(0)
+        for one, label in zip(x, y, strict=True):
+            opened[-1] += 1
+            yield one, label
+
+    specs = (tf.TensorSpec((4,)), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(examples, output_signature=specs).batch(10)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(5))
+    teacher, cached = dense(keras), how == "True"
+    if how in ("a cache", "attached"):
+        cached = cache_teacher(x, teacher)
+    if how == "attached":
+        dataset, cached = cached.attach(dataset), False
+    distiller = compiled(dense(package), None if how == "attached" else teacher, package)
+    got = soft(distiller, dataset, epochs=2, cache_teacher=cached)
+    assert len(opened) == 3 and opened[1:] == [50, 50]
+    assert distiller.teacher_scores[0].count == 50
+    other = compiled(distiller.student, teacher, package)
+    assert got == pytest.approx(soft(other, x, y, batch_size=10, epochs=2), rel=5e-3)
+
+
+def test_a_cache_is_freed_with_the_dataset_that_it_was_attached_to(data):
+    x, y = data
+    cache = cache_teacher(x, dense(keras))
+    gone = weakref.ref(cache)
+    dataset = cache.attach(tf.data.Dataset.from_tensor_slices((x, y)).batch(10))
+    iterator = iter(dataset.map(lambda taught, y: (taught, y)).prefetch(1))
+    del cache, dataset
+    gc.collect()
+    assert len(list(iterator)) == 5  # not while it is read
+    del iterator
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_is_looked_at_is_gone_through_too():
+    read = []
+    dataset = tf.data.Dataset.range(12).batch(2)
+    dataset = dataset.map(
+        lambda x: tf.numpy_function(lambda x: (read.append(1), x)[1], [x], x.dtype)
+    )
+    look = Opened(dataset, 5)
+    firsts = [one.numpy().tolist() for one in look.first(2)]
+    assert firsts == [[0, 1], [2, 3]]
+    both = look.changed(lambda x: -x)
+    assert np.concatenate(list(look)).tolist() == list(range(12)) and len(read) == 6
+    # Three elements have five examples; no more are kept.
+    assert np.concatenate(list(both.first(9))).tolist() == [0, -1, -2, -3, -4, -5]
+    assert len(read) == 6 and list(look) and len(look._first) == 3
 
 
 # -- The right answer for the right example

@@ -1,5 +1,6 @@
 """Answers in a folder: found again, gone on with after a kill, and refused when damaged."""
 
+import errno
 import io
 import json
 import os
@@ -13,10 +14,13 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_models import dense, predicted
 
 from tfkd import TeacherCache, cache_teacher, hashing, sealed
 from tfkd.distillation.cache import store
+from tfkd.distillation.cache.columns import Column, Growing
+from tfkd.distillation.cache.index import OTHER, UNKNOWN, Index
 from tfkd.errors import InputError
 
 
@@ -237,6 +241,27 @@ def changed(name, function):
     return lambda arrays, before: arrays | {name: function(arrays[name])}
 
 
+def compressed(folder):
+    """A shard that can't be read where it lies, its checksum put right."""
+    with np.load(shard(folder)) as stored:
+        arrays = dict(stored)
+    np.savez_compressed(shard(folder), **arrays)
+    held = manifest_of(folder)
+    held["shards"][1]["blake2b"] = hashing.checksum(shard(folder).read_bytes())
+    put(folder, held)
+
+
+def a_longer_array(folder):
+    """A header that names more rows than the file has, its checksum put right."""
+    data = shard(folder).read_bytes()
+    changed = data.replace(b"'shape': (20, 3)", b"'shape': (90, 3)")
+    assert changed != data
+    shard(folder).write_bytes(changed)
+    held = manifest_of(folder)
+    held["shards"][1]["blake2b"] = hashing.checksum(changed)
+    put(folder, held)
+
+
 MANIFEST, SHARD = "manifest.json", "shard-00001.npz"
 AGAIN = "name another folder, or delete this one and call cache_teacher again"
 DELETE = "Delete that file and call cache_teacher again"
@@ -288,6 +313,11 @@ DAMAGES = {
         with_arrays(changed("values:0:d", lambda v: v[:, None])), SHARD, DELETE
     ),
     "fewer answers": (with_arrays(changed("values:0:d", lambda v: v[1:])), SHARD, DELETE),
+    "answers in the other byte order": (
+        with_arrays(changed("values:0:d", lambda v: v.astype(">f2"))), SHARD, DELETE
+    ),
+    "a compressed shard": (compressed, SHARD, DELETE),
+    "an array of more rows than there are": (a_longer_array, SHARD, DELETE),
     "pickled objects": (with_arrays(pickled), SHARD, DELETE),
     "one NaN": (with_arrays(nans), SHARD, DELETE),
     "a key twice": (with_arrays(key_twice), SHARD, DELETE),
@@ -356,6 +386,112 @@ def test_a_run_that_was_killed_over_other_data(whole, tmp_path):
     with pytest.raises(InputError, match="is of other data .60 examples, 50 different ones given"):
         cache_teacher(x[:50], teacher, there)
     assert cache_teacher(x, teacher, there).size == 60
+
+
+def test_a_disk_that_fills_loses_the_shard_in_hand_alone(data, tmp_path, monkeypatch):
+    x, teacher = data[0], dense(keras)
+    replace, full = os.replace, []
+
+    def replaced(source, target):
+        if "shard-00001" in str(target) and not full:
+            full.append(target)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(InputError) as caught:
+        cache_teacher(x, teacher, tmp_path / "c", shard_size=20, batch_size=10)
+    said = str(caught.value)
+    assert "shard-00001.npz': No space left on device. The 20 examples that were written" in said
+    assert "make room" in said and "\n" not in said
+    assert {p.name for p in (tmp_path / "c").iterdir()} == {MANIFEST, "shard-00000.npz"}
+    stamp = os.stat(shard(tmp_path / "c", 0)).st_mtime_ns
+    cache = cache_teacher(x, teacher, tmp_path / "c", shard_size=20)
+    assert cache.size == 50 and os.stat(shard(tmp_path / "c", 0)).st_mtime_ns == stamp
+    np.testing.assert_allclose(cache.attach(x).answers["0:d"], predicted(teacher, x), atol=2e-3)
+
+
+def test_top_k_names_each_class_once(data, tmp_path):
+    x, teacher = data[0], dense(keras, units=6)
+    cache_teacher(x, teacher, tmp_path / "c", top_k=3, task="categorical", shard_size=20)
+    entry = "values:0:d:indices"
+    twice = changed(entry, lambda v: np.where([False, True, False], v[:, :1], v))
+    for number, damage in enumerate((twice, changed(entry, lambda v: v + np.uint16(4)))):
+        shutil.copytree(tmp_path / "c", there := tmp_path / str(number))
+        with_arrays(damage)(there)
+        with pytest.raises(InputError, match="a class twice|classes above 5"):
+            TeacherCache.load(there)
+
+
+def test_answers_on_disk_stay_there(tmp_path, monkeypatch):
+    """A part of the answers is found, in any order and from several shards, as it is in memory."""
+    monkeypatch.setattr(store, "BYTES", 100 * 40 * 4)  # 100 rows a shard
+    x = np.random.default_rng(0).normal(size=(1000, 4)).astype("float32")
+    teacher = dense(keras, units=40)
+    held = cache_teacher(x, teacher)
+    cache_teacher(x, teacher, tmp_path / "c")
+    kept = TeacherCache.load(tmp_path / "c")
+    assert len(list((tmp_path / "c").glob("shard-*"))) == 10
+    order = np.random.default_rng(1).permutation(1000)[:300]
+    for rows in (np.arange(1000), order, order[:1], np.repeat(order[:3], 2), order[:0]):
+        want, found = held.attach(x[rows]).answers, kept.attach(x[rows]).answers
+        assert found["0:d"].dtype == np.float16
+        np.testing.assert_array_equal(found["0:d"], want["0:d"])
+    assert kept._answered.nbytes == 1000 * 40 * 2
+    tracked = [one for one in kept._answered._parts if one.sizes or hasattr(one, "columns")]
+    assert not tracked  # nothing of them is in memory
+    data = tf.data.Dataset.from_tensor_slices(x[order]).batch(64)
+    for (ours,), (theirs,) in zip(kept.attach(data), held.attach(data), strict=True):
+        np.testing.assert_array_equal(ours.answers["0:d"], theirs.answers["0:d"])
+
+
+def test_shards_of_two_dtypes_and_lengths_are_one_cache(tmp_path, rng):
+    """Float16 where it is fine enough and float32 where not; rows of different lengths."""
+    x = rng.normal(size=(40, 4)).astype("float32")
+    x[20:] *= 30000
+    teacher = dense(keras, kernel_initializer="ones")
+    cache = cache_teacher(x, teacher, tmp_path / "c", shard_size=20, batch_size=20)
+    files = [one.dtype("0:d").name for one in cache._answered._parts]
+    assert files == ["float16", "float32"] and cache.dtypes == {"d": "float32"}
+    found = cache.attach(x[::-1]).answers["0:d"]
+    np.testing.assert_allclose(found, predicted(teacher, x[::-1]), rtol=2e-3, atol=2e-3)
+    sizes = np.array([[2], [1], [3]])
+    shard = [Column(np.arange(6, dtype="float32"), sizes), Column(np.ones((2, 4), "float16"))]
+    growing = Growing()
+    for one in shard:
+        growing.add(one)
+    whole = growing.column()
+    assert whole.shape == [None] and whole.values.dtype == np.float32 and len(growing) == 5
+    np.testing.assert_array_equal(whole.take(np.array([2, 0])).values, [3, 4, 5, 0, 1])
+    np.testing.assert_array_equal(whole.between(3, 5).values, np.ones((2, 4)))
+
+
+def test_a_folder_that_changes_while_it_is_used(data, tmp_path):
+    cache_teacher(data[0], dense(keras), tmp_path / "c")
+    cache = TeacherCache.load(tmp_path / "c")
+    file = shard(tmp_path / "c", 0)
+    file.write_bytes(file.read_bytes()[:900])
+    with pytest.raises(
+        InputError, match="can't be read any more: it was cut short.*Open the cache"
+    ):
+        cache.attach(data[0])
+    file.unlink()
+    with pytest.raises(InputError, match="can't be read any more: No such file"):
+        cache.attach(data[0])
+
+
+def test_rows_are_found_by_key_and_check(rng):
+    keys = np.stack([rng.permutation(5000) - 2500, rng.integers(-9, 9, 5000)], 1)
+    index = Index()
+    for start in range(0, 5000, 130):
+        index.add(keys[start : start + 130])
+    assert index.size == 5000 and len(index._runs) < 8
+    for _ in range(2):
+        np.testing.assert_array_equal(index.find(keys), np.arange(5000))
+        assert index.find(np.array([[5000, 0], keys[7] + [0, 1]])).tolist() == [UNKNOWN, OTHER]
+        index.merge()
+    assert len(index._runs) == 1 and index.nbytes == 24 * 5000
+    assert Index().find(keys[:2]).tolist() == [UNKNOWN] * 2
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
