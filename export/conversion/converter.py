@@ -14,6 +14,7 @@ import numpy as np
 from tfkd.errors import ConversionError, MissingDependencyError, argument
 from tfkd.export.conversion import repairs
 from tfkd.export.conversion.recurrent import loop as looping
+from tfkd.export.runtime import lean_tensorflow, worker
 from tfkd.export.runtime.interpreter import open_runner, run_on_zeros
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
@@ -68,6 +69,11 @@ class ConversionJob:
     structures: tuple[Any, Any] = (None, None)
 
 
+def prepare() -> None:
+    """Start the shared worker, which imports TensorFlow while the caller goes on."""
+    worker.shared().start(lean_tensorflow.load)
+
+
 def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     """Convert, and fix what the converter gets wrong.
 
@@ -77,8 +83,7 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     Raises:
         ConversionError: if the converter refuses.
     """
-    import tensorflow as tf
-
+    tf = lean_tensorflow.load()
     converter = tf.lite.TFLiteConverter.from_saved_model(job.folder)
     converter.allow_custom_ops = job.custom
     ops = tf.lite.OpsSet

@@ -124,11 +124,11 @@ def to_tflite(
         format, batch, recurrent, float_io, skip, bits or {}, micro, allow_flex, allow_custom,
         dict(shapes or {}), uint8_io, signature,
     )  # fmt: skip
+    converter.prepare()
     with file_check.trusting(trusted):
         source = lower(plan(model, request, representative_data))
     if source.plan.warning:
         warnings.warn(source.plan.warning, stacklevel=2)
-    worker.shared().start()  # imports while the model is traced here
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         job, notes = trace(source, folder)
         what = f"Converting {source.name!r} to {format}"
@@ -179,6 +179,7 @@ def float_twin(
         A `TFLiteModel` whose tensors carry the same names.
     """
     request = Request(like, batch, recurrent, shapes=dict(shapes or {}), signature=signature)
+    converter.prepare()
     source = lower(plan(model, request, None, twin=True))
     with tempfile.TemporaryDirectory(prefix="tfkd-") as folder:
         job, _ = trace(source, folder)

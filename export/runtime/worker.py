@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import os
 import pathlib
@@ -33,7 +34,7 @@ from tfkd.export.runtime import answers
 
 _START = (
     "import sys; sys.path[:] = {path!r}; "
-    "from tfkd.export.runtime import worker; worker._serve({parent})"
+    "from tfkd.export.runtime import worker; worker._serve({parent}, {first!r})"
 )
 _HEADER = struct.Struct("<Q")
 _OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
@@ -73,16 +74,23 @@ class Worker:
         """Whether the child runs."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Start the child if it does not run; returns at once, while it still imports."""
+    def start(self, first=None) -> None:
+        """Start the child if it does not run; returns at once, while it still imports.
+
+        Args:
+            first: A module-level function that a new child runs before it answers: it may import
+                what calls will need. If it fails, they tell why.
+        """
         if self.alive:
             return
         self.close()
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         path = [entry or os.getcwd() for entry in sys.path]
+        first = None if first is None else (first.__module__, first.__qualname__)
+        start = _START.format(path=path, parent=os.getpid(), first=first)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START.format(path=path, parent=os.getpid())],
+            [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -296,14 +304,17 @@ def _be_the_first_to_go() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _serve(parent: int) -> None:
-    """Answer requests until the input ends; runs in the child."""
+def _serve(parent: int, first: tuple[str, str] | None = None) -> None:
+    """Answer requests until the input ends, `first` run before; runs in the child."""
     _be_the_first_to_go()
     requests = os.fdopen(os.dup(0), "rb")
     stream = os.fdopen(os.dup(1), "wb")
     # Whatever prints to stdout, from Python or from C++, must not reach the answers.
     os.dup2(2, 1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    if first is not None:
+        with contextlib.suppress(Exception):  # the calls that need it fail with the reason
+            _named(*first)()
     while True:
         try:
             *request, words = _read(requests)
@@ -316,10 +327,7 @@ def _serve(parent: int) -> None:
 def _answer_to(module, name, args, kwargs, memory) -> bytes:
     try:
         with _limited(memory):
-            function = importlib.import_module(module)
-            for part in name.split("."):
-                function = getattr(function, part)
-            return answers.encode(function(*args, **kwargs))
+            return answers.encode(_named(module, name)(*args, **kwargs))
     except TfkdError as error:
         return answers.encode_error(error)
     except MemoryError as error:
@@ -331,6 +339,11 @@ def _answer_to(module, name, args, kwargs, memory) -> bytes:
         summary = f"{type(error).__name__}: {error}"
         told = {"details": traceback.format_exc(), "out_of_memory": _is_out_of_memory(summary)}
         return answers.encode_error(WorkerError(summary, **told))
+
+
+def _named(module: str, name: str):
+    """Return a function by its module and name."""
+    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 
 def _is_out_of_memory(said: str) -> bool:

@@ -81,6 +81,9 @@ def export(options) -> int:
     shapes = _shapes_given(options.shape)
     data = _load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):
+        from tfkd.export.conversion import converter
+
+        converter.prepare()
         console.import_tensorflow()
         from tfkd.export.conversion.form_costs import recurrent_forms
         from tfkd.export.conversion.plan import needs_data

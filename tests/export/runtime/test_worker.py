@@ -40,6 +40,13 @@ def test_what_the_child_prints_does_not_disturb_the_answers(worker):
     assert worker.call(abs, -1) == 1
 
 
+def test_a_function_runs_first_and_its_failure_is_left_to_the_calls():
+    for first, answer in ((faulthandler.enable, True), (operator.neg, False)):
+        with sandbox.Worker() as worker:
+            worker.start(first)
+            assert worker.call(faulthandler.is_enabled) is answer
+
+
 def test_exceptions_come_back(worker):
     with pytest.raises(WorkerError, match="ZeroDivisionError") as error:
         worker.call(divmod, 1, 0)

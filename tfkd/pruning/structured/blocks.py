@@ -54,11 +54,15 @@ class Block:
 def find(walked: graph.Graph) -> list[Block]:
     """Return the blocks of a model, in the order of their Adds."""
     found = []
+    places = {id(call): place for place, call in enumerate(walked.calls)}
+    outputs = {tensor.index for tensor in walked.output_list}
     for add in walked.calls:
         if kind_of(add.layer) != "Add" or len(add.inputs) < 2:
             continue
         for position in range(len(add.inputs)):
-            block = Block(add, position, _only_for(walked, add, position))
+            calls = _only_for(walked, add, position, outputs)
+            calls.sort(key=lambda call: places[id(call)])
+            block = Block(add, position, tuple(calls))
             left = [one for i, one in enumerate(add.inputs) if i != position]
             same = any(one.shape == add.outputs[0].shape for one in left)  # nothing is spread out
             if block.layers and same:
@@ -66,18 +70,21 @@ def find(walked: graph.Graph) -> list[Block]:
     return found
 
 
-def _only_for(walked, add, position) -> tuple[graph.Call, ...]:
+def _only_for(walked, add, position, outputs) -> list[graph.Call]:
     """Return the calls whose results reach nothing but one input of an Add."""
     inside: dict[int, graph.Call] = {}
-    outputs = {tensor.index for tensor in walked.output_list}
-    for call in reversed(walked.calls):  # what reads comes after what it reads
-        of_call = [one for tensor in call.outputs for one in walked.consumers(tensor)]
-        if not of_call or any(tensor.index in outputs for tensor in call.outputs):
+    makes_it = walked.producer(add.inputs[position])
+    waiting = [makes_it]
+    while waiting:
+        call = waiting.pop()
+        if call is None or any(tensor.index in outputs for tensor in call.outputs):
             continue
-        makes_it = add.inputs[position] in call.outputs
-        if (makes_it and len(of_call) == 1) or all(id(one) in inside for one in of_call):
+        of_call = [one for tensor in call.outputs for one in walked.consumers(tensor)]
+        alone = call is makes_it and len(of_call) == 1
+        if id(call) not in inside and (alone or all(id(one) in inside for one in of_call)):
             inside[id(call)] = call
-    return tuple(reversed(inside.values()))
+            waiting += map(walked.producer, call.inputs)  # those that nothing else reads now
+    return list(inside.values())
 
 
 def without(walked: graph.Graph, block: Block) -> graph.Graph:

@@ -157,13 +157,11 @@ class _Ranking:
 
     def _coupled(self) -> list[set[int]]:
         """Return the sets of groups that meet in a layer, directly or by way of others."""
-        sets: list[set[int]] = [{group} for group in self.groups.tolist()]
+        sets: dict[int, set[int]] = {group: {group} for group in self.groups.tolist()}
         for layer, _ in self.layers:
-            here = set(layer.tolist())
-            touched = [one for one in sets if one & here]
-            if touched:
-                sets = [one for one in sets if not one & here] + [set().union(*touched)]
-        return sets
+            together = set().union(*(sets[group] for group in layer.tolist() if group in sets))
+            sets |= dict.fromkeys(together, together)
+        return list({id(one): one for one in sets.values()}.values())
 
     def first(self, count: int) -> list[int]:
         """Return the first groups, without those that would leave a layer too little."""

@@ -41,13 +41,13 @@ class Channels:
         self.counts: dict[int, dict[str, np.ndarray]] = {}
         self.shapes: dict[int, np.ndarray] = {}
         self.tensors: dict[int, np.ndarray] = {}
-        self._parents = [KEPT]
+        self._count = 1  # of labels: KEPT is the first
+        self._pairs: list[np.ndarray] = []
 
     def new(self, count: int) -> np.ndarray:
         """Return the labels of new channels, flat."""
-        labels = np.arange(len(self._parents), len(self._parents) + count)
-        self._parents.extend(int(label) for label in labels)
-        return labels
+        self._count += count
+        return np.arange(self._count - count, self._count)
 
     def of_input(self, call: graph.Call, position: int = 0) -> np.ndarray:
         """Return the labels of the last axis of one of a call's inputs, flat.
@@ -68,10 +68,9 @@ class Channels:
 
     def bind(self, some: np.ndarray, others: np.ndarray | int) -> None:
         """Say that labels at the same place go together; the arrays are broadcast."""
-        pairs = np.stack(np.broadcast_arrays(some, others)).reshape(2, -1)
-        for a, b in np.unique(pairs, axis=1).T:
-            a, b = self._root(int(a)), self._root(int(b))
-            self._parents[max(a, b)] = min(a, b)
+        some, others = np.broadcast_arrays(some, others)
+        apart = some != others
+        self._pairs.append(np.unique(np.stack([some[apart], others[apart]]), axis=1))
 
     def keep(self, labels: np.ndarray) -> None:
         """Say that channels must stay."""
@@ -133,14 +132,14 @@ class Channels:
         ]
 
     def groups(self) -> np.ndarray:
-        """Return the group of each label; `KEPT` is the group of what stays."""
-        return np.array([self._root(label) for label in range(len(self._parents))])
+        """Return the group of each label, which is its least one: `KEPT` of what stays."""
+        from scipy.sparse import coo_array, csgraph
 
-    def _root(self, label: int) -> int:
-        while self._parents[label] != label:
-            self._parents[label] = self._parents[self._parents[label]]
-            label = self._parents[label]
-        return label
+        pairs = np.concatenate([np.zeros((2, 0), int), *self._pairs], 1)
+        links = coo_array((np.ones(pairs.shape[1]), pairs), (self._count, self._count))
+        _, numbers = csgraph.connected_components(links, directed=False)
+        _, first = np.unique(numbers, return_index=True)
+        return first[numbers]
 
 
 def kept(shape) -> np.ndarray:

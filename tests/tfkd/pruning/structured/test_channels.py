@@ -18,6 +18,7 @@ from tfkd.export import to_tflite
 from tfkd.model import cost, graph
 from tfkd.pruning import describe
 from tfkd.pruning.structured import blocks, channels, dependency, importance, surgery
+from tfkd.pruning.structured.labels import Channels
 
 
 def _conv(layers, rng, x):
@@ -737,3 +738,33 @@ def test_networks_of_keras_applications(build):
     np.testing.assert_allclose(file.predict(x), predicted(small, x), rtol=1e-3, atol=1e-4)
     assert isinstance(tfkd.translate(small, to="tf_keras"), tf_keras.Model)
     assert graph.walk(small)
+
+
+def test_groups_are_what_pairs_connect():
+    found, rng = Channels(), np.random.default_rng(0)
+    found.new(60)
+    groups = np.arange(61)
+    for _ in range(12):
+        some, others = rng.integers(0, 61, (3, 1)), rng.integers(1, 61, (1, 2))
+        found.bind(some, others)
+        for a, b in np.stack(np.broadcast_arrays(some, others)).reshape(2, -1).T:
+            both = groups[[a, b]]
+            groups[np.isin(groups, both)] = both.min()
+    assert 1 < len(set(groups)) < 61
+    np.testing.assert_array_equal(found.groups(), groups)
+
+
+def test_finding_blocks_takes_twice_the_steps_in_twice_the_depth(monkeypatch):
+    steps = []
+    own = graph.Graph.consumers
+    monkeypatch.setattr(graph.Graph, "consumers", lambda *given: steps.append(1) or own(*given))
+
+    def count(depth):
+        inputs = x = keras.Input((4,))
+        for _ in range(depth):
+            x = keras.layers.Add()([x, keras.layers.Dense(4)(x)])
+        steps.clear()
+        assert len(blocks.find(graph.walk(keras.Model(inputs, x)))) == depth
+        return len(steps)
+
+    assert count(16) < 3 * count(8)
