@@ -240,7 +240,8 @@ class Runner:
     def _trainer(self, data, task=None, seed=0, progress=None) -> Trainer:
         return Trainer(
             data,
-            dataclasses.replace(self.budget, seed=seed),
+            # Without a twin: the call that is printed repeats a run to the last bit.
+            dataclasses.replace(self.budget, seed=seed, twin=False),
             progress=progress,
             task=task or getattr(self, "task", None),
         )
