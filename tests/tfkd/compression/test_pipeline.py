@@ -9,6 +9,7 @@ import pytest
 import tfkd
 from tfkd.compression import pipeline
 from tfkd.compression.trainer import Trainer
+from tfkd.distillation.fitting import Fitting
 from tfkd.errors import InputError, TeacherWarning, UnsupportedError
 from tfkd.quantization import describe
 
@@ -55,6 +56,22 @@ def test_the_better_student_is_kept(data, helps):
     assert ("soft_loss" in trainer.histories["student_qat"]) is helps
 
 
+@pytest.mark.parametrize(("augment", "times"), [(None, 1), (lambda x: x + 0.1, 0)])
+def test_the_teacher_is_asked_once_for_all_stages(data, monkeypatch, augment, times):
+    """Of augmented examples it sees each view, in each step."""
+    asked, ask = [], Fitting.cache_teacher
+
+    def noted(self, x, *args):
+        asked.append(len(x))
+        return ask(self, x, *args)
+
+    monkeypatch.setattr(Fitting, "cache_teacher", noted)
+    kernel = 10 * np.eye(5, 3, dtype="float32")
+    trainer = Trainer(data, dataclasses.replace(RECIPE, augment=augment))
+    pipeline.train_students(trainer, dense(kernel), dense())
+    assert asked == [len(data.train)] * times
+
+
 def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained"))
     teacher = dense(np.eye(5, 3, dtype="float32"))
@@ -86,10 +103,10 @@ def test_its_bits_are_those_of_the_student(data):
 def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     rates, fit = {}, Trainer.fit
 
-    def noted(self, stage, learner, model, training=None, **more):
+    def noted(self, stage, student, teach=None, training=None, **more):
         training = training or self.training
         rates[stage] = training.learning_rate
-        return fit(self, stage, learner, model, dataclasses.replace(training, epochs=1), **more)
+        return fit(self, stage, student, teach, dataclasses.replace(training, epochs=1), **more)
 
     monkeypatch.setattr(Trainer, "fit", noted)
     given = {"qat_learning_rate": None, "seed": 1, **settings}
