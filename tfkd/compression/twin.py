@@ -65,13 +65,17 @@ def twin_of(student: Any) -> Twin | None:
         return None
     pairs: list[tuple[Any, Any]] = []
     for path, layer in walked.layers:
-        if not layer.weights:
+        if not getattr(layer, "weights", ()):  # an operation has none
             continue
         if names.get(id(layer)) != path:  # one of a nested model, which has another name there
             return None
         pairs += zip(layer.weights, _weights(model.get_layer(path)), strict=False)
     complete = len(pairs) == len(student.weights) == len(model.weights)
     if not complete or not all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs):
+        return None
+    # A single variable of a layer can be frozen in Keras 3 only.
+    trained, in_twin = (set(map(id, one.trainable_weights)) for one in (student, model))
+    if any((id(a) in trained) != (id(b) in in_twin) for a, b in pairs):
         return None
     return Twin(model, pairs)
 

@@ -70,6 +70,21 @@ def test_a_seed_repeats_the_run(data):
         np.testing.assert_array_equal(one, other)
 
 
+def test_operations_between_layers_train_in_the_twin_too(data):
+    body = convolutions()
+    student = keras.Model(body.input, body.output * 2.0 + 1.0)
+    assert twin_of(student) is not None
+    before = student.get_layer("head").kernel.numpy()
+    Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", student)
+    assert (student.get_layer("head").kernel.numpy() != before).all()
+
+
+def with_frozen_kernel():
+    model = convolutions()
+    model.get_layer("conv").kernel.trainable = False
+    return model
+
+
 def test_what_is_frozen_stays_as_it_is(data):
     student = convolutions()
     student.get_layer("conv").trainable = False
@@ -113,6 +128,7 @@ NONE = {
     "a regularizer": lambda: convolutions(kernel_regularizer="l2"),
     "a constraint": lambda: convolutions(kernel_constraint=keras.constraints.NonNeg()),
     "half precision": half,
+    "one frozen variable of a layer": with_frozen_kernel,
     "fewer values": lambda: keras.Sequential(
         [keras.Input((16, 16, 1)), keras.layers.Conv2D(8, 3), keras.layers.BatchNormalization()]
     ),

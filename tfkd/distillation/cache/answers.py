@@ -37,9 +37,9 @@ class Held:
         return self.columns[name].shape
 
     def take(self, rows: np.ndarray) -> dict[str, Column]:
-        """Return some rows of every answer: all of them in their order are not copied."""
+        """Return some rows of every answer: all in their order are not copied, and read-only."""
         if len(rows) == len(self) and (rows[1:] == rows[:-1] + 1).all():
-            return dict(self.columns)
+            return {name: one.read_only() for name, one in self.columns.items()}
         return {name: one.take(rows) for name, one in self.columns.items()}
 
 

@@ -58,6 +58,12 @@ class Column:
         with np.errstate(over="ignore"):
             return Column(self.values.astype(dtype, copy=False), self.sizes)
 
+    def read_only(self) -> Column:
+        """Return the same rows, which nobody can write to."""
+        values = self.values.view()
+        values.flags.writeable = False
+        return Column(values, self.sizes)
+
     def levelled(self) -> Column:
         """Return a plain array where every row has the same shape."""
         if self.sizes is None or not len(self.sizes) or (self.sizes != self.sizes[:1]).any():

@@ -2,7 +2,7 @@
 
 A shard is an uncompressed `.npz`, so every array lies in it as it is. A shard that is opened is
 hashed and checked piece by piece, and stays on disk: of its answers nothing is held. Rows are read,
-not memory-mapped: a file that is cut short later is an error and not the end of the process, no
+not memory-mapped: a file that is changed later is an error and not the end of the process, no
 number of shards uses up the open files, and what was read does not stay in the process's memory.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 import pathlib
 import struct
 import zipfile
@@ -73,16 +74,18 @@ class Shard:
     """A file of answers.
 
     Attributes:
-        file: The path.
+        file: The path, whatever folder the process changes to.
         rows: Number of examples.
         arrays: Values of each answer, as they lie in the file.
         sizes: The shape of each row, of answers that have different ones.
+        state: What `_state` gave when it was opened.
     """
 
     file: pathlib.Path
     rows: int
     arrays: dict[str, Stored]
     sizes: dict[str, np.ndarray]
+    state: tuple[int, int, int]
 
     def __len__(self):
         return self.rows
@@ -105,10 +108,12 @@ class Shard:
         """Return some rows of every answer.
 
         Raises:
-            InputError: for a file that is gone or was cut short since it was opened.
+            InputError: for a file that is gone or is another one since it was opened.
         """
         try:
             with open(self.file, "rb", buffering=0) as stream:
+                if _state(stream) != self.state:
+                    raise ValueError("it was changed, or another took its place, while it was used")
                 return {name: self._column(stream, name, rows) for name in self.arrays}
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
@@ -142,15 +147,25 @@ def bytes_of(keys: np.ndarray, columns: dict[str, Column]) -> io.BytesIO:
     return buffer
 
 
-def written(file: pathlib.Path, columns: dict[str, Column]) -> Shard:
-    """Return the shard that was just written from these columns."""
+def written(file: pathlib.Path, keys: np.ndarray, columns: dict[str, Column]) -> Shard:
+    """Return the shard that was just written from these keys and columns.
+
+    Raises:
+        InputError: if it holds other keys: another process filled the same folder.
+    """
     with open(file, "rb") as stream:
-        arrays = _arrays(stream)
+        state, arrays = _state(stream), _arrays(stream)
+        if not np.array_equal(_whole(stream, arrays["keys"]), keys):
+            raise InputError(
+                f"Another process writes {str(file)!r} too: fill a folder by one process alone, "
+                "and call cache_teacher again with another one."
+            )
     return Shard(
-        file,
-        arrays["keys"].shape[0],
+        file.absolute(),
+        len(keys),
         {name: arrays[f"values:{name}"] for name in columns},
         {name: np.array(one.sizes) for name, one in columns.items() if one.sizes is not None},
+        state,
     )
 
 
@@ -167,6 +182,7 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
         ValueError: that says what is wrong, or whatever zipfile and NumPy raise.
     """
     with open(file, "rb") as stream:
+        state = _state(stream)
         if hashing.checksum_of(stream) != entry["blake2b"]:
             raise ValueError("its bytes are not those that were written (another checksum)")
         arrays = _arrays(stream)
@@ -175,7 +191,7 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
             raise ValueError(
                 f"its keys are {keys.dtype} {keys.shape}, not int64 ({entry['rows']}, 2)"
             )
-        shard = Shard(file, len(keys), {}, {})
+        shard = Shard(file.absolute(), len(keys), {}, {}, state)
         for name in shapes:
             shard.arrays[name] = arrays.pop(f"values:{name}")
             if f"sizes:{name}" in arrays:
@@ -186,6 +202,12 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
         for name, array in shard.arrays.items():
             _check_values(stream, name, array, classes.get(name))
     return shard, keys
+
+
+def _state(stream) -> tuple[int, int, int]:
+    """Return what differs after a file was written to, or another took its place."""
+    found = os.fstat(stream.fileno())
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _arrays(stream) -> dict[str, Stored]:

@@ -180,7 +180,7 @@ class Store:
             entry = {"file": file, "rows": len(keys), "blake2b": hashing.checksum(data)}
             self._shards.append(entry)
             self._write_manifest()
-        self._files.append(shards.written(self.path / file, columns))
+        self._files.append(shards.written(self.path / file, keys, columns))
 
     @contextlib.contextmanager
     def _kept_so_far(self):

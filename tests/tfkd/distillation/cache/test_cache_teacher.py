@@ -260,6 +260,14 @@ def test_a_cache_is_freed_with_the_dataset_that_it_was_attached_to(data):
     assert gone() is None
 
 
+def test_what_a_cache_holds_can_not_be_written_to(data):
+    x, _ = data
+    cache = cache_teacher(x, dense(keras))
+    (answers,) = cache.attach(x).answers.values()
+    with pytest.raises(ValueError, match="read-only"):
+        answers *= 0
+
+
 def test_what_is_looked_at_is_gone_through_too():
     read = []
     dataset = tf.data.Dataset.range(12).batch(2)

@@ -470,14 +470,66 @@ def test_a_folder_that_changes_while_it_is_used(data, tmp_path):
     cache_teacher(data[0], dense(keras), tmp_path / "c")
     cache = TeacherCache.load(tmp_path / "c")
     file = shard(tmp_path / "c", 0)
-    file.write_bytes(file.read_bytes()[:900])
-    with pytest.raises(
-        InputError, match="can't be read any more: it was cut short.*Open the cache"
-    ):
-        cache.attach(data[0])
+    whole = file.read_bytes()
+    for changed in (whole[:900], whole[:-900] + bytes(900)):
+        file.write_bytes(changed)
+        with pytest.raises(
+            InputError, match="can't be read any more: it was changed.*Open the cache"
+        ):
+            cache.attach(data[0])
     file.unlink()
     with pytest.raises(InputError, match="can't be read any more: No such file"):
         cache.attach(data[0])
+
+
+def test_a_folder_that_is_filled_anew_does_not_answer_for_the_old_one(data, tmp_path):
+    x, _ = data
+    teacher = dense(keras)
+    cache = cache_teacher(x, teacher, tmp_path / "c")
+    shutil.rmtree(tmp_path / "c")
+    again = cache_teacher(x[::-1].copy(), teacher, tmp_path / "c")  # other rows, equal bytes
+    with pytest.raises(InputError, match="another took its place"):
+        cache.attach(x)
+    assert predicted(teacher, x) == pytest.approx(again.attach(x).answers["0:d"], abs=2e-3)
+
+
+def test_a_folder_is_found_from_elsewhere(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled = cache_teacher(data[0], dense(keras), "c")
+    opened = TeacherCache.load("c")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for cache in (filled, opened):
+        assert cache.attach(data[0]).answers.keys() == {"0:d"}
+
+
+def test_a_folder_that_two_fill_at_once_is_refused(data, tmp_path):
+    x, _ = data
+    teacher = dense(keras)
+    others = []
+
+    def another(done):
+        if done == 10:  # fills it while this one is at its first shard
+            others.append(cache_teacher(x[::-1].copy(), teacher, tmp_path / "c", shard_size=10))
+
+    cache = cache_teacher(x, teacher, tmp_path / "c", shard_size=10, progress=another)
+    assert len(others) == 1
+    with pytest.raises(InputError, match="another took its place"):
+        others[0].attach(x)
+    assert cache.attach(x)  # its files are the last ones
+
+
+def test_a_shard_that_another_process_wrote_is_not_taken(data, tmp_path, monkeypatch):
+    write = store.write_atomically
+
+    def written_by_another(path, content):
+        write(path, content)
+        if path.suffix == ".npz":
+            write(path, store.shards.bytes_of(np.ones((50, 2), np.int64), {}).getbuffer())
+
+    monkeypatch.setattr(store, "write_atomically", written_by_another)
+    with pytest.raises(InputError, match="Another process writes .*shard-00000.npz"):
+        cache_teacher(data[0], dense(keras), tmp_path / "c")
 
 
 def test_rows_are_found_by_key_and_check(rng):
