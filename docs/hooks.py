@@ -4,6 +4,7 @@ README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site too.
 """
 
 import pathlib
+import re
 
 import generated
 from mkdocs.plugins import event_priority
@@ -15,6 +16,11 @@ TOP_LEVEL = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+
+
+#: Inline code, and in it an option of the command line.
+_INLINE_CODE = re.compile(r"<code>[^<]*</code>")
+_OPTION = re.compile(r"--[a-z][a-z0-9-]*")
 
 
 def _top_level_page(name: str) -> str:
@@ -43,3 +49,12 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Expand the markers of a page."""
     return generated.expand(markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Mark command-line options in text: browsers break a line after the two hyphens."""
+
+    def mark(code):
+        return _OPTION.sub(r'<span class="option">\g<0></span>', code[0])
+
+    return _INLINE_CODE.sub(mark, html)

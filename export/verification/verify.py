@@ -297,7 +297,7 @@ class _Judge:
         if got.shape != want.shape:
             raise InputError(
                 f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
-                "it was not made from this model."
+                "the file was not made from this model."
             )
         difference = np.abs(got.astype("float64") - want)
         same = None
