@@ -18,9 +18,10 @@ TOP_LEVEL = {
 }
 
 
-#: Inline code, and in it an option of the command line.
-_INLINE_CODE = re.compile(r"<code>[^<]*</code>")
+_CODE = re.compile(r"(<pre.*?</pre>|<code>.*?</code>)", re.DOTALL)
+_FIGURE = re.compile(r"(?<=\d) (?=[%±])|(?<=±) (?=\d)")  # the spaces in "1.2 ± 0.3 %"
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*")
+_LONG_NAME = re.compile(r"\w{32,}")
 
 
 def _top_level_page(name: str) -> str:
@@ -52,9 +53,15 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def on_page_content(html, page, config, files):
-    """Mark command-line options in text: browsers break a line after the two hyphens."""
+    """Keep figures and options on one line, and break long names at their underscores."""
+    parts = _CODE.split(html)  # text, code, text, code, ...
+    parts[0::2] = [_FIGURE.sub("&nbsp;", text) for text in parts[0::2]]
+    parts[1::2] = [_inline_code(code) for code in parts[1::2]]
+    return "".join(parts)
 
-    def mark(code):
-        return _OPTION.sub(r'<span class="option">\g<0></span>', code[0])
 
-    return _INLINE_CODE.sub(mark, html)
+def _inline_code(code: str) -> str:
+    if code.startswith("<pre"):
+        return code
+    code = _LONG_NAME.sub(lambda name: re.sub(r"\B_", "_<wbr>", name[0]), code)
+    return _OPTION.sub(r'<span class="option">\g<0></span>', code)
