@@ -183,7 +183,8 @@ class TeacherCache:
         if not matches(self.signature, given):
             raise InputError(
                 f"The cache was made from {show_signature(self.signature)}, but this data is "
-                f"{show_signature(given)}: convert it, because examples are found by their bytes."
+                f"{show_signature(given)}: convert the data, because examples are "
+                "found by their bytes."
             )
 
     def rows(self, keys: np.ndarray) -> np.ndarray | None:

@@ -218,8 +218,8 @@ def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
     if floor > most:
         hint = f" Try a smaller {argument('round_to')}." if ranking.round_to > 1 else ""
         raise InputError(
-            f"At most {most:,.0f} {metric} can't be reached: each layer keeps a least number of "
-            f"channels, and then there are {floor:,.0f} of {most_of_all:,.0f} left.{hint}"
+            f"At most {most:,.0f} {metric} can't be reached: the least that can stay is "
+            f"{floor:,.0f} of {most_of_all:,.0f}.{hint}"
         )
     low, high = 0, len(ranking.ordered)
     while low < high:

@@ -175,16 +175,18 @@ def test_augmenting_before_the_cache_is_refused_and_after_it_works(data, package
         return x + tf.ensure_shape(added, x.shape), y
 
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
-    with pytest.raises(InputError, match="changes them from pass to pass.*augment after it"):
+    with pytest.raises(
+        InputError, match="changes the examples from pass to pass.*augment after it"
+    ):
         cache_teacher(dataset.map(noise), teacher)
     distiller = compiled(dense(package), teacher, package)
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         distiller.fit(dataset.map(noise), cache_teacher=True, verbose=0)
     cache = cache_teacher(dataset, teacher)
     late = cache.attach(dataset).map(lambda t, y: (TeacherBatch(noise(t.x, y)[0], t.answers), y))
     assert np.isfinite(soft(distiller, late)[0])
     # A cache of the clean data, given for noisy data, is found out in the first epoch.
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         distiller.fit(dataset.map(noise), cache_teacher=cache, verbose=0)
     with pytest.raises(InputError, match="no answers for some examples"):
         distiller.fit(x + 1, y, cache_teacher=cache, verbose=0)
@@ -485,7 +487,7 @@ def test_sequences_of_either_keras(data, package):
     got = soft(distiller, given, cache_teacher=True, epochs=2)
     assert got == pytest.approx(want, rel=2e-3) and teacher.count == 50
     assert given.epochs >= 1
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         cache.attach(sequence(package, x + 1, y))[0]
 
 
