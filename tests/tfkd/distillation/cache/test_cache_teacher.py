@@ -329,7 +329,7 @@ def test_data_of_another_kind_is_refused_by_name(data):
     x, _ = data
     cache = cache_teacher(x, dense(keras))
     assert cache.signature == [["", "float32", [4]]]
-    message = "made from float32 of shape .batch, 4., and this data is float64 of shape .batch, 4."
+    message = "made from float32 of shape .batch, 4., but this data is float64 of shape .batch, 4."
     double = x.astype("float64")
     for other in (double, tf.data.Dataset.from_tensor_slices(double).batch(5)):
         with pytest.raises(InputError, match=message):
