@@ -4,6 +4,7 @@ README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site too.
 """
 
 import pathlib
+import re
 
 import generated
 from mkdocs.plugins import event_priority
@@ -15,6 +16,12 @@ TOP_LEVEL = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
 }
+
+
+_CODE = re.compile(r"(<pre.*?</pre>|<code>.*?</code>)", re.DOTALL)
+_FIGURE = re.compile(r"(?<=\d) (?=[%±])|(?<=±) (?=\d)")  # the spaces in "1.2 ± 0.3 %"
+_OPTION = re.compile(r"--[a-z][a-z0-9-]*")
+_LONG_NAME = re.compile(r"\w{32,}")
 
 
 def _top_level_page(name: str) -> str:
@@ -43,3 +50,18 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Expand the markers of a page."""
     return generated.expand(markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Keep figures and options on one line, and break long names at their underscores."""
+    parts = _CODE.split(html)  # text, code, text, code, ...
+    parts[0::2] = [_FIGURE.sub("&nbsp;", text) for text in parts[0::2]]
+    parts[1::2] = [_inline_code(code) for code in parts[1::2]]
+    return "".join(parts)
+
+
+def _inline_code(code: str) -> str:
+    if code.startswith("<pre"):
+        return code
+    code = _LONG_NAME.sub(lambda name: re.sub(r"\B_", "_<wbr>", name[0]), code)
+    return _OPTION.sub(r'<span class="option">\g<0></span>', code)

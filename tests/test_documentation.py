@@ -98,7 +98,8 @@ def test_paths_exist(page):
 def test_commands_take_the_options_shown(page, capsys):
     commands = [code for code in inline(page) if re.match(r"(tfkd|python) \S+ ", code)]
     for block in blocks(page, "bash"):
-        commands += [line for line in block.splitlines() if line.startswith(("tfkd ", "python "))]
+        lines = block.replace("\\\n", "").splitlines()
+        commands += [line for line in lines if line.startswith(("tfkd ", "python "))]
     for command in commands:
         program, name, *words = shlex.split(command, comments=True)
         if program == "tfkd":

@@ -1,8 +1,8 @@
-"""Fixes for what the converter gets wrong, in the bytes that it made.
+"""Repairs of the converter's known faults, in the file that it wrote.
 
     bytes ──parse──► model ──each repair──► changed? ──pack──► bytes
 
-Every repair takes the parsed file, changes it, and says whether it did.
+Every repair takes the parsed file, changes it in place, and returns whether it changed anything.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from tfkd.export.tflite import schema, structures, writer
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 
-# Names joined into one beyond which it is cut: an UNPACK of n results names each after all n.
+# A name joined from more names than this is cut: an UNPACK of n results joins all n in each.
 _PARTS = 4
-# A scope that is there twice before the operation's own name.
+# A scope that is repeated just before the operation's own name.
 _DOUBLED = re.compile(r"(?:^|(?<=/))([^/]+)/\1/(?=[^/]*$)")
 
 
 def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=None) -> bytes:
-    """Return a file without what is known to be wrong with it.
+    """Return a file with the converter's known faults repaired.
 
     Args:
         data: A `.tflite` file.
-        inputs: Their names in the declared order.
-        outputs: Likewise.
-        structure: The model's own structure of inputs and of outputs, where it is more than a
-            list, see `structures`.
-        narrow: The layers whose weights are to have 4 bits, see `narrow_weights`.
+        inputs: Names of the inputs in the declared order.
+        outputs: Names of the outputs in the declared order.
+        structure: The model's own structure of inputs and of outputs, `None` for a plain list;
+            see `structures`.
+        narrow: The layers whose weights get 4 bits; see `narrow_weights`.
 
     Returns:
-        The same bytes where nothing is wrong and they can't be fewer, else a new file.
+        A new file, or the same bytes if nothing was repaired and packing saves no bytes.
     """
     model = schema.parse(data)
     changed = [
-        give_places_integers(model),
+        restore_integer_arg_max(model),
         narrow_weights(model, narrow or {}),
-        part_biases(model),
-        mend_cell_scales(model),
+        separate_biases(model),
+        raise_cell_scales(model),
         shorten_names(model),
         tie_state_scales(model),
         put_in_declared_order(model, inputs, outputs, structure),
@@ -51,8 +51,8 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
     return packed if any(changed) or len(packed) < len(data) else data
 
 
-def give_places_integers(model) -> bool:
-    """Let ARG_MAX and ARG_MIN read the integers that the converter turns into floats for them."""
+def restore_integer_arg_max(model) -> bool:
+    """Make ARG_MAX and ARG_MIN read int8, without the DEQUANTIZE that the converter adds."""
     names = schema.op_names(model)
     changed = False
     for graph in model.subgraphs:
@@ -72,8 +72,11 @@ def give_places_integers(model) -> bool:
     return changed
 
 
-def part_biases(model) -> bool:
-    """Give each operation a bias in its own steps, where it shares one or its weights changed."""
+def separate_biases(model) -> bool:
+    """Rescale each bias to its operation's own step, and copy a bias that several share.
+
+    A bias has the wrong step where operations share it, or where the weights changed.
+    """
     wrong = schema.wrong_biases(model)
     for graph, op, place, scales in wrong:
         shared = graph.tensors[op.inputs[place]]
@@ -97,11 +100,11 @@ def part_biases(model) -> bool:
     return bool(wrong)
 
 
-def mend_cell_scales(model) -> bool:
-    """Give the cells of fused int8 LSTMs at least the scale that their kernel can count in.
+def raise_cell_scales(model) -> bool:
+    """Raise the cell scale of fused int8 LSTMs to the smallest that their kernel supports.
 
-    No number in the file depends on it: a cell starts at zero, and the interpreter derives
-    the gates' multipliers from the scales when it loads the file.
+    No number in the file depends on this scale: a cell starts at zero, and the interpreter
+    derives the gates' multipliers from the scales when it loads the file.
     """
     names, changed = schema.op_names(model), False
     for graph in model.subgraphs:
@@ -117,9 +120,10 @@ def mend_cell_scales(model) -> bool:
 
 
 def tie_state_scales(model) -> bool:
-    """Give each state that comes out of a step file the scale with which it goes in.
+    """Give each state output of a step file the scale of the state input that it feeds.
 
-    The operation that makes it has no other reader, and takes its scales from the file.
+    Nothing else reads the state output, and the operation that computes it takes its scales from
+    the file.
     """
     changed = False
     for signature in model.signatureDefs or ():
@@ -141,10 +145,10 @@ def tie_state_scales(model) -> bool:
 
 
 def shorten_names(model) -> bool:
-    """Say in tensors' names once what they say twice, and cut those that are joined of many.
+    """Remove repeated scopes from tensors' names, and cut names that are joined from many.
 
-    Each operation is named after its layer's scope and after its layer: `conv/conv/Conv2D`. An
-    unrolled layer over n steps has names of n parts n times: a third of the file.
+    The converter names each operation after its layer's scope and its layer: `conv/conv/Conv2D`.
+    An unrolled layer over n steps has n names of n parts each, which can be a third of the file.
     """
     changed = False
     for subgraph in model.subgraphs:
@@ -167,7 +171,7 @@ def shorten_names(model) -> bool:
 def put_in_declared_order(model, inputs, outputs, structure) -> bool:
     """Put inputs and outputs in the model's order, in the graph and in its signature.
 
-    The converter's order is that of a hash table, and a signature's that of the sorted names.
+    The converter orders them by a hash table, and a signature sorts them by name.
     """
     graph, changed = model.subgraphs[0], False
     signature = next((one for one in model.signatureDefs if one.subgraphIndex == 0), None)
@@ -175,7 +179,7 @@ def put_in_declared_order(model, inputs, outputs, structure) -> bool:
     for which, names, form in zip(("inputs", "outputs"), (inputs, outputs), structure, strict=True):
         entries = [] if signature is None else getattr(signature, which)
         by_name = {(entry.name or b"").decode(): entry for entry in entries}
-        # A loop has the names of the model, and not those of its step.
+        # A loop's signature has the names of the model, without the prefix of its step's.
         found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
         found = [entry for entry in found if entry is not None]
         wanted = [int(entry.tensorIndex) for entry in found]

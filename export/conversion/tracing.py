@@ -358,8 +358,8 @@ def _check_static(name, inputs):
     free = [f"{input_name} {shape}" for input_name, shape in inputs if None in shape[1:]]
     if free:
         raise InputError(
-            f"The model {name!r} has inputs of free size ({', '.join(free)}); this file must be "
-            f"static: fix them with {argument('shapes', like='{name: shape}')}, or, for a "
-            "recurrent model over a sequence of any length, take "
-            f"{argument('recurrent', 'step')}; float files for phones may be free."
+            f"The model {name!r} has inputs of free size ({', '.join(free)}), but this file "
+            f"needs fixed sizes: give {argument('shapes', like='{name: shape}')}, or "
+            f"{argument('recurrent', 'step')} for a recurrent model over a sequence of any length. "
+            "Float files for phones may keep free sizes."
         )

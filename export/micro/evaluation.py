@@ -117,7 +117,7 @@ class MicroEvaluation(Printed):
             if self.max_abs_diff is not None:
                 parts.append(f"largest difference {self.max_abs_diff:.3g}")
             if self.max_lsb is not None:
-                parts.append(f"{self.max_lsb} integer steps")
+                parts.append(f"{self.max_lsb} integer step{'' if self.max_lsb == 1 else 's'}")
             if self.argmax_agreement is not None:
                 parts.append(f"same class {self.argmax_agreement:.2%}")
             lines.append(

@@ -296,8 +296,8 @@ class _Judge:
     def parity(self, name, got, want, scale) -> OutputParity:
         if got.shape != want.shape:
             raise InputError(
-                f"The file gives outputs of shape {got.shape}, the model {want.shape}; "
-                "it was not made from this model."
+                f"The file gives outputs of shape {got.shape}, but the model gives "
+                f"{want.shape}; the file was not made from this model."
             )
         difference = np.abs(got.astype("float64") - want)
         same = None

@@ -116,8 +116,12 @@ class Bundles:
         """Return the exit status, with a line on stderr for what does not fit."""
         too_much = [verdict for verdict in self.verdicts if not verdict.fits]
         if too_much:
-            verdicts = "; ".join(verdict.describe() for verdict in too_much)
-            print(f"does not fit: {verdicts}", file=sys.stderr)
+            reasons = "; ".join(
+                f"{verdict.resource} has {verdict.available_bytes:,} bytes, and the model needs "
+                f"{verdict.needed_bytes:,}"
+                for verdict in too_much
+            )
+            print(f"does not fit: {reasons}", file=sys.stderr)
         return 1 if too_much else 0
 
 

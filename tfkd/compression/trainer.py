@@ -1,4 +1,4 @@
-"""Fitting models of either Keras the same way on the same data."""
+"""`Trainer`, which fits models of either Keras in the same way, and the loss that fits a model."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Progress = Callable[[str, int, int], None]
 
 
 class Trainer:
-    """Fits models of either Keras the same way on the same data.
+    """Fits models of either Keras in the same way on the same data.
 
-    A cosine decay to zero, and the loss that `loss_for` gives.
+    The learning rate decays to zero along a cosine; the loss is that of `loss_for`.
 
     Args:
-        data: Split three ways; the test part is not looked at.
-        training: How to train, with its epochs and learning rate. The seed is set anew before
-            each fit.
+        data: Data in three parts; the test part is not used.
+        training: Epochs, learning rate and other settings. The seed is set again before each
+            fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
-        task: One of `tfkd.model.task.TASKS`, where it does not follow from labels and outputs.
+        task: One of `tfkd.model.task.TASKS`. Defaults to what labels and outputs imply.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Trainer:
         self.histories: dict[str, dict[str, list[float]]] = {}
 
     def task(self, student) -> str:
-        """Return the task that a student's output and the labels are about."""
+        """Return the task, as given or as a student's output and the labels imply it."""
         kind = output_kind.output_kinds(student)[0]
         shape, y = _output_shape(student), self.data.train.y
         activation = kind.activation if kind.is_last else None
@@ -64,18 +64,19 @@ class Trainer:
         validate: bool = True,
         **kwargs,
     ) -> None:
-        """Train a student, by itself or in a Distiller, and keep its history.
+        """Train a student, alone or in a Distiller, and keep its history.
 
         Args:
-            stage: Name in `histories` and for `progress`.
-            student: The model that is trained.
-            teach: From the student, or its twin in the other Keras, to the Distiller around it.
-            training: In the place of the trainer's own.
-            validate: Whether each epoch ends with the validation part.
-            **kwargs: Passed on to `model.fit`.
+            stage: Name of this fit in `histories` and in calls of `progress`.
+            student: The model to train.
+            teach: Takes the student, or its twin in the other Keras, and returns a Distiller
+                that trains it. Without it the student is trained alone.
+            training: Settings that replace the trainer's own.
+            validate: Whether to evaluate on the validation part after each epoch.
+            **kwargs: Passed to `model.fit`.
 
         Raises:
-            InputError: as `Distiller.fit`, and for weights that are not finite afterwards.
+            InputError: as `Distiller.fit`, and if the weights are not finite afterwards.
         """
         training = training or self.training
         epochs = training.epochs
@@ -110,7 +111,7 @@ class Trainer:
         }
 
     def _cause(self) -> str:
-        """Return why weights are not finite, as far as it is known."""
+        """Return why the weights are not finite, or what to do if the data does not explain it."""
         for leaf in graph.leaves(self.data.train.x):
             values = np.asarray(leaf)
             if values.dtype.kind == "f" and values.ndim:
@@ -123,7 +124,7 @@ class Trainer:
         return "lower the learning rate"
 
     def compile(self, model, student, steps: int = 1, training: Training | None = None) -> None:
-        """Compile `model` for a number of steps, as fits its student's output."""
+        """Compile `model` for a number of steps, with the loss and metric of a student's output."""
         training = training or self.training
         package = backends.package_of(student)
         schedule = package.optimizers.schedules.CosineDecay(training.learning_rate, steps)
@@ -133,15 +134,16 @@ class Trainer:
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
         metrics = [_metric(package, task, activation, loss)]
         if training.optimizer == "sgd":
-            stepper = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
+            optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
-            stepper = package.optimizers.Adam(schedule)
-        # tf_keras would trace the step twice for it, and its quantize-aware steps gain little.
-        at_once = min(training.steps_per_execution, steps) if package is keras else 1
-        model.compile(stepper, loss, metrics=metrics, steps_per_execution=at_once)
-        if model is student:  # a Distiller does so itself
-            # Slot variables made inside the step would have TensorFlow trace it twice.
-            stepper.build(model.trainable_variables)
+            optimizer = package.optimizers.Adam(schedule)
+        # With more steps at once tf_keras would trace the step twice, and quantize-aware steps
+        # gain little.
+        steps_at_once = min(training.steps_per_execution, steps) if package is keras else 1
+        model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_at_once)
+        if model is student:  # a Distiller builds its optimizer itself
+            # Slot variables created inside the step would make TensorFlow trace it twice.
+            optimizer.build(model.trainable_variables)
 
     def _batches(self, training: Training):
         train, augment = self.data.train, training.augment
@@ -153,7 +155,7 @@ class Trainer:
         examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
         batches = examples.shuffle(len(train), seed=seed).batch(batch_size)
         batches = batches.map(lambda x, y: (augment(x), y)).prefetch(2)
-        return {"x": batches, "shuffle": False}  # as it is; Keras 3 warns of its own default
+        return {"x": batches, "shuffle": False}  # shuffled above; else Keras 3 warns
 
 
 def _output_shape(model) -> tuple[int | None, ...]:
@@ -161,16 +163,16 @@ def _output_shape(model) -> tuple[int | None, ...]:
     if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
         raise InputError(
             f"{model.name!r} must have one output of a known shape to be trained here; train it "
-            "in a Distiller or by its own fit."
+            "in a Distiller or with its own fit."
         )
     return shape
 
 
 def _metric(package, task: str, activation: str | None, loss):
-    """Return what is shown beside the loss: accuracy, or the mean absolute error of values.
+    """Return the metric to report with the loss: accuracy, or for values the mean absolute error.
 
-    Metrics and not their names: variables made inside the step would have TensorFlow trace it
-    twice.
+    It is a metric object and not a name, because variables created inside the step would make
+    TensorFlow trace it twice.
     """
     metrics = package.metrics
     if task == "regression":
@@ -183,7 +185,7 @@ def _metric(package, task: str, activation: str | None, loss):
 
 
 def _likely_shape(y: np.ndarray, units: int) -> tuple[int, ...]:
-    """Return the shape of outputs of so many numbers an example that labels are for."""
+    """Return the shape of an output with `units` numbers that these labels fit."""
     lead = y.shape[:-1] if y.ndim > 1 and y.shape[-1] in (1, units) else y.shape
     return (*lead, units)
 
@@ -201,20 +203,21 @@ def loss_for(
 
     Args:
         package: The Keras of the model.
-        activation: Of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
-        units: Numbers an example the output has.
-        y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, values.
-        shape: Of the output with the batch, where it is known; it tells a class number per step
-            from a label per unit.
-        task: One of `tfkd.model.task.TASKS`, where it does not follow from the rest.
+        activation: Activation of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
+        units: Size of the output's last dimension.
+        y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, or
+            values.
+        shape: Shape of the output, batch included, if it is known. It distinguishes a class
+            number per step from a label per unit.
+        task: One of `tfkd.model.task.TASKS`. Defaults to what the other arguments imply.
 
     Returns:
-        Cross-entropy for classes (binary for a single unit and for several labels an example),
+        Cross-entropy for classes (binary for a single unit and for several labels per example),
         mean squared error for values.
 
     Raises:
-        InputError: for classes and an output of unknown kind, class numbers out of range,
-            and labels that don't fit the output.
+        InputError: for classes with an output of unknown kind, for class numbers out of range,
+            and for labels that don't fit the output.
     """
     y = np.asarray(y)
     shape = shape or _likely_shape(y, units)
@@ -226,9 +229,9 @@ def loss_for(
         count = "1 number" if units == 1 else f"{units} classes"
         count = f"{units} labels" if task == "multilabel" else count
         raise InputError(
-            f"An output of {count} must end in {squash} or be logits, and this one's activation "
-            f"is {activation or 'not known'}: end the model in such a layer, or give a loss where "
-            "there is an argument for it."
+            f"An output of {count} must end in {squash} or be logits, but its activation is "
+            f"{activation or 'not known'}: end the model in {squash} or in a layer without an "
+            "activation, or pass a loss to a function that takes one."
         )
     logits = activation == "linear"
     if task != "categorical":
@@ -240,24 +243,24 @@ def loss_for(
 
 
 def copy_flags(source, target) -> None:
-    """Set `trainable` in a layer or model, and in all that is in it, to what it is in another.
+    """Copy `trainable` from one layer or model to another, and to the layers inside it.
 
     Raises:
-        UnsupportedError: if the two don't have the same parts.
+        UnsupportedError: if the two contain different layers.
     """
     before, after = list(source._flatten_layers()), list(target._flatten_layers())
     if [type(one) for one in before] != [type(one) for one in after]:
         raise UnsupportedError(
-            f"{source.name!r} ({type(source).__name__}) has other layers inside it when it is "
-            "built again from its configuration."
+            f"Rebuilt from its configuration, {source.name!r} ({type(source).__name__}) contains "
+            "different layers; make its get_config complete."
         )
-    for one, other in zip(before, after, strict=True):  # outer ones set all that is in them
+    for one, other in zip(before, after, strict=True):  # an outer layer sets all its inner ones
         other.trainable = one.trainable
 
 
 def copy_of(model):
     """Return a model of the same structure, weights and `trainable` flags."""
     copy = backends.package_of(model).models.clone_model(model)
-    copy_flags(model, copy)  # tf_keras orders weights by them
+    copy_flags(model, copy)  # tf_keras orders weights by these flags
     copy.set_weights(model.get_weights())
     return copy

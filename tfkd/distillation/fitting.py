@@ -1,6 +1,6 @@
-"""`fit`, `evaluate` and what they do around the steps, for either Keras.
+"""`fit` and `evaluate`, and their work before and after the training steps, for either Keras.
 
-data ─► checked, bound to the outputs, answers beside it ─► scores ─► Keras's `fit` ─► scores
+data ─► check ─► bind to outputs ─► add answers ─► score teacher ─► Keras's `fit` ─► score student
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _EVALUATE_ARGUMENTS = ("batch_size", "verbose", "sample_weight", "steps", "callb
 
 
 class Fitting(Step):
-    """Training and evaluation: data is bound, the teacher asked and scored, and Keras runs."""
+    """Train and evaluate: bind the data, query and score the teacher, and call Keras."""
 
     def fit(
         self,
@@ -43,37 +43,39 @@ class Fitting(Step):
         baseline: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Train the student; takes what `keras.Model.fit` takes.
+        """Train the student; accepts the arguments of `keras.Model.fit`.
 
         Args:
             x: As for Keras, or a `TeacherBatch` from `TeacherCache.attach`.
-            y: Labels; `None` (with `x` arrays) trains on the teacher alone. For several
-                outputs a list in their order, or a dict by the student's keys or layer names.
-            *args: Passed on to Keras.
-            cache_teacher: `True` to ask the teacher once per example before the first epoch
-                and keep its answers in memory (arrays, finite datasets, `PyDataset`s), or a
-                `TeacherCache`, with which no teacher is needed.
-            cache_dtype: How `cache_teacher=True` keeps answers: `"float16"`, `"float32"`, or
-                `"auto"`, which takes float16 where it holds them to 1e-3 of their spread.
-            baseline: The same student trained without a teacher, a Keras model (or a path), if
-                there is one: what the teacher is worth is then reported as a difference to it.
-            **kwargs: Passed on to Keras.
+            y: Labels; `None` (with arrays as `x`) trains on the teacher's answers alone. For
+                several outputs, a list in their order, or a dict whose keys are the student's
+                output keys or layer names.
+            *args: Passed to Keras.
+            cache_teacher: `True` runs the teacher once per example before the first epoch and
+                keeps its answers in memory (for arrays, finite datasets and `PyDataset`s). A
+                `TeacherCache` replaces the teacher, which is then not needed.
+            cache_dtype: How `cache_teacher=True` stores answers: `"float16"`, `"float32"`, or
+                `"auto"`, which uses float16 where the rounding error is at most 1e-3 of the
+                answers' standard deviation.
+            baseline: The same student trained without a teacher (a Keras model or a path), if
+                you have one. `fit` then reports how much better the new student is.
+            **kwargs: Passed to Keras.
 
-        Before the first step the teacher is scored on up to 256 labelled examples, of the
-        validation data where it can be asked about them. A `TeacherWarning` reports a teacher that
+        Before the first step, `fit` scores the teacher on up to 256 labelled examples, taken from
+        the validation data if the teacher can run on it. A `TeacherWarning` reports a teacher that
         is no better than chance, has its classes in a different order, or is worse than
-        `baseline`. After the last step the student is scored on the same examples. See
+        `baseline`. After the last step, `fit` scores the student on the same examples. See
         `teacher_scores` and `student_scores`. If the examples are large, fewer are scored.
-        Training goes on where a score can't be had (a student for one batch size alone, a
-        callable teacher that knows no other examples).
+        If a score can't be computed (the student has a fixed batch size, or a callable teacher
+        knows no other examples), training continues without it.
 
         Returns:
             Keras's `History`, with `loss`, `hard_loss` and `soft_loss`.
 
         Raises:
             InputError: if there is no teacher, the data is empty, labels don't fit the
-                outputs, the teacher gives NaN, the baseline has other outputs than the student, a
-                cached example can't be found again, or the loss stops being finite.
+                outputs, the teacher gives NaN, the baseline's outputs differ from the student's,
+                the cache lacks an example, or the loss becomes NaN or infinite.
         """
         kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
         held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
@@ -83,45 +85,45 @@ class Fitting(Step):
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         if ends_on_nan != self._untracked.ends_on_nan:
             self._untracked.ends_on_nan = ends_on_nan
-            self.train_function = None  # the traced step has the check in it, or has it not
-        # A dataset is opened once for all that is done with it before the first epoch.
-        look = Opened(x, worth.EXAMPLES) if isinstance(x, tf.data.Dataset) else x
-        self._build_student(look, y)
+            self.train_function = None  # whether the step checks for NaN is fixed when it is traced
+        # A dataset is opened once, for all that reads from it before the first epoch.
+        probe = Opened(x, worth.EXAMPLES) if isinstance(x, tf.data.Dataset) else x
+        self._build_student(probe, y)
         objective = self._objective()
-        self._check_class_weight(look, y, kwargs.get("class_weight"))
+        self._check_class_weight(probe, y, kwargs.get("class_weight"))
         scoring = self._scoring()
         baseline = None if baseline is None else scoring.alike(baseline)
         if self._untracked.teacher is not None:
             validation.check_not_shared(self.student, self._untracked.teacher.models)
-        # A cache asks about every example anyway, and checks every answer.
-        asked = isinstance(teacher, teachers.Teacher) and cache_teacher is False
-        validation.check_first_examples(look, y, objective, self._ask if asked else None)
+        # Making a cache runs the teacher on every example anyway, and checks every answer.
+        runs_teacher = isinstance(teacher, teachers.Teacher) and cache_teacher is False
+        validation.check_first_examples(probe, y, objective, self._ask if runs_teacher else None)
         held_out = kwargs.get("validation_data")
         y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
-        x, look = self._with_answers(x, look, teacher, cache_teacher, cache_dtype)
-        answered = cache_teacher is not False or teachers.carries_answers(x)
-        if not answered:
+        x, probe = self._with_answers(x, probe, teacher, cache_teacher, cache_dtype)
+        has_answers = cache_teacher is not False or teachers.carries_answers(x)
+        if not has_answers:
             teacher.check_threads()
         if isinstance(x, tf.data.Dataset) or hasattr(x, "__next__"):
-            kwargs.setdefault("shuffle", False)  # Keras 3 warns of its own default otherwise
+            kwargs.setdefault("shuffle", False)  # else Keras 3 warns about its own default
         if kwargs["sample_weight"] is None:
             del kwargs["sample_weight"]
-        talks = kwargs.get("verbose", "auto") not in (0, False)
+        verbose = kwargs.get("verbose", "auto") not in (0, False)
         sample, batch_size = None, kwargs.get("batch_size") or 32
         with tolerated("teacher", raises=True):
-            sample = scoring.score_teacher(look, y, held_out, batch_size)
-        del look  # an open dataset holds its buffers
+            sample = scoring.score_teacher(probe, y, held_out, batch_size)
+        del probe  # an open dataset holds its buffers
         if sample is not None and baseline is not None:
             scoring.score_baseline(sample, baseline)
-        scoring.talk_of_teacher(sample, talks)
-        self._allow_jit(answered or teacher.in_graph)
+        scoring.report_teacher(sample, verbose)
+        self._allow_jit(has_answers or teacher.in_graph)
         with assertions.as_input_errors():
             history = super().fit(x, y, **kwargs)
-        self._look_back(history)
+        self._warn_after_training(history)
         if sample is not None:
             with tolerated("student"):
-                scoring.score_student(sample, talks)
+                scoring.score_student(sample, verbose)
         return history
 
     def train_on_batch(
@@ -132,14 +134,14 @@ class Fitting(Step):
         class_weight: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Run one step on one batch; takes what `keras.Model.train_on_batch` takes.
+        """Run one step on one batch; accepts the arguments of `keras.Model.train_on_batch`.
 
         Args:
             x: As for Keras.
             y: As for `fit`.
             sample_weight: As for Keras.
             class_weight: As for Keras.
-            **kwargs: Passed on to Keras.
+            **kwargs: Passed to Keras.
 
         Raises:
             InputError: for a `class_weight` that doesn't fit the labels.
@@ -150,19 +152,19 @@ class Fitting(Step):
         return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Return the student's losses and metrics; takes what `keras.Model.evaluate` takes.
+        """Return the student's losses and metrics; accepts what `keras.Model.evaluate` accepts.
 
-        Without labels or without a compiled loss the loss is the soft loss, for which the
-        teacher runs.
+        Without labels or without a compiled loss, the loss is the soft loss, and the teacher
+        runs to compute it.
 
         Args:
             x: As for Keras.
             y: As for `fit`.
-            *args: Passed on to Keras.
-            **kwargs: Passed on to Keras.
+            *args: Passed to Keras.
+            **kwargs: Passed to Keras.
 
         Returns:
-            What Keras returns.
+            The return value of `keras.Model.evaluate`.
 
         Raises:
             InputError: for labels that don't fit the outputs.
@@ -179,30 +181,32 @@ class Fitting(Step):
         labelled = y is not None or (
             (validation.is_data_set(x) and len(_element_parts(x)) > 1) or hasattr(x, "__next__")
         )
-        # Keras sums metrics over replicas where its names are those of the step's.
-        self._untracked.hides = not self._evaluates_teacher(labelled)
+        # Keras sums metrics over replicas only if `metrics` has the names that the step returns.
+        self._untracked.hides_hard_and_soft = not self._evaluates_teacher(labelled)
         try:
             with assertions.as_input_errors():
                 return super().evaluate(x, y, *args, **kwargs)
         finally:
-            self._untracked.hides = False
+            self._untracked.hides_hard_and_soft = False
 
     def cache_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
-        """Ask the teacher about every example, once, for more than one call of `fit`.
+        """Run the teacher once on every example and keep its answers for several calls of `fit`.
 
         Args:
             x: Arrays of shape (examples, ...), a finite batched dataset, or a `PyDataset`.
             dtype: As `cache_dtype` of `fit`.
 
         Returns:
-            A cache in memory for `fit(..., cache_teacher=)`, of this distiller or of others
-            with a student of the same outputs, compiled with the same loss.
+            A cache in memory for `fit(..., cache_teacher=)` of this distiller, or of another
+            one whose student has the same outputs and which is compiled with the same loss.
 
         Raises:
-            InputError: for a teacher that is an array, whose answers are there already.
+            InputError: if the teacher is an array, which already holds its answers.
         """
         if isinstance(self._teacher(), teachers.ArrayTeacher):
-            raise InputError("A teacher that is an array holds its answers; call fit as it is.")
+            raise InputError(
+                "A teacher that is an array already holds its answers; call fit without a cache."
+            )
         self._build_student(x, None)
         objective = self._objective()
         return cache.cache_answers(
@@ -211,9 +215,9 @@ class Fitting(Step):
         )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
-        """Do what `cache_teacher` does; its old name, served until tfkd 0.3."""
+        """Call `cache_teacher`, of which this is the old name; it will be removed in tfkd 0.3."""
         warnings.warn(
-            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name is removed in "
+            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name will be removed in "
             "tfkd 0.3.",
             DeprecationWarning,
             stacklevel=2,
@@ -228,11 +232,11 @@ class Fitting(Step):
         Args:
             x: Arrays of shape (examples, ...).
             y: Labels, as for `fit`.
-            who: `"student"`, `"teacher"`, or a model whose outputs are the student's.
-            part: What the examples are called in errors.
+            who: `"student"`, `"teacher"`, or a model with the same outputs as the student.
+            part: The name of these examples in error messages.
 
         Returns:
-            A `worth.Score` per output; `None` for one without labels or a hard loss.
+            A `worth.Score` per output; `None` for an output without labels or without a hard loss.
         """
         objective, scoring = self._objective(), self._scoring()
         sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
@@ -251,13 +255,13 @@ class Fitting(Step):
         return self._untracked.scores.student
 
     def _check_class_weight(self, x, y, class_weight):
-        """Raise where Keras would look up the class weights of other things than the classes."""
+        """Raise if Keras would look up class weights by values that are not class numbers."""
         if class_weight is None:
             return
         if self._settings["unlabeled"] is not None and self._keras is not keras:
             raise InputError(
-                "tf_keras looks up class_weight for missing labels too, and finds none; with "
-                f"{argument('unlabeled')} give sample_weight instead."
+                "tf_keras also looks up class_weight for missing labels, and finds none; with "
+                f"{argument('unlabeled')} give sample_weight instead of class_weight."
             )
         validation.check_class_weight(x, y, self._objective(), self._keras is keras)
 
@@ -269,14 +273,15 @@ class Fitting(Step):
             return
         if self._untracked.jit_compile is True:
             raise InputError(
-                f"{argument('jit_compile', True)} needs a teacher that runs in TensorFlow and no "
-                f"{argument('unlabeled')}; leave jit_compile out, or cache the teacher."
+                f"{argument('jit_compile', True)} needs a teacher that runs in TensorFlow, and "
+                f"does not work with {argument('unlabeled')}; leave jit_compile out, or, without "
+                f"{argument('unlabeled')}, cache the teacher."
             )
         self.jit_compile = False
         self.train_function = None
 
     def _build_student(self, x, y):
-        """Show a student without a graph the first examples: its outputs are known then."""
+        """Call a student without a graph on the first examples, to learn its outputs."""
         untracked = self._untracked
         if untracked.outputs is not None:
             return
@@ -284,8 +289,8 @@ class Fitting(Step):
         if few is None:
             raise InputError(
                 f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
-                "show only when it is called, and this data can't be looked into beforehand: give "
-                "arrays or a dataset, or rebuild it with the Functional API."
+                "are known only once it is called, and this data can't be read in advance: give "
+                "arrays or a dataset, or rebuild the student with the Functional API."
             )
         values = self(few, training=False)
         if graph.has_graph(self.student):  # a Sequential, which this has built
@@ -300,23 +305,23 @@ class Fitting(Step):
             self._objective()
             self._compile_outputs(**untracked.compiled)
 
-    def _with_answers(self, x, look, teacher, cache_teacher, dtype):
-        """Put the teacher's answers beside the data, and what looks at it, if they are kept."""
+    def _with_answers(self, x, probe, teacher, cache_teacher, dtype):
+        """Return `x` and `probe`, with the teacher's answers added if they are kept."""
         objective = self._objective()
         if isinstance(teacher, teachers.ArrayTeacher):
             answers = teacher.beside(x, objective.tasks, objective.outputs)
             x = teachers.TeacherBatch(x, cache.encode_arrays(answers, objective.outputs.labels))
             return x, x
         if cache_teacher is False:
-            return x, look
+            return x, probe
         if cache_teacher is True:
-            held = self.cache_teacher(look, dtype)
+            held = self.cache_teacher(probe, dtype)
         else:
             held = cache_teacher
             layers = [one.teacher_layer for one in self._features]
             objective.check_cache(held, layers, self._untracked.teacher)
         attached = held.attach(x)
-        return attached, look.changed(held.beside) if isinstance(look, Opened) else attached
+        return attached, probe.changed(held.beside) if isinstance(probe, Opened) else attached
 
     def _scoring(self) -> Scoring:
         return Scoring(
@@ -354,18 +359,18 @@ class Fitting(Step):
             attached = self.cache_teacher(x, dtype).attach(x)
         else:
             if isinstance(self._teacher(), teachers.ArrayTeacher):
-                self._teacher().ask(x, None)  # raises: it answers for the training rows only
+                self._teacher().ask(x, None)  # raises: it has answers for the training rows only
             return
         kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
 
-    def _look_back(self, history):
-        """Warn about what only a whole run shows."""
+    def _warn_after_training(self, history):
+        """Warn about faults that only a finished run shows."""
         soft = history.history.get("soft_loss")
         if soft and self._objective().has_soft and all(value == 0.0 for value in soft):
             warnings.warn(
                 "The soft loss was exactly 0 in every epoch, so the teacher taught nothing: it "
-                "gave the same answers as the student (is the student its copy, or the teacher "
-                "constant?).",
+                "gave the same answers as the student (is the student a copy of the teacher, or "
+                "is the teacher constant?).",
                 TeacherWarning,
                 stacklevel=3,
             )
@@ -373,14 +378,14 @@ class Fitting(Step):
         if broken:
             warnings.warn(
                 f"The student's weights hold NaN or infinite values after training (in "
-                f"{', '.join(map(repr, broken[:3]))}): its answers are worthless. Lower the "
+                f"{', '.join(map(repr, broken[:3]))}): its outputs are meaningless. Lower the "
                 "learning rate or set the optimizer's clipnorm, and train again.",
                 stacklevel=3,
             )
 
 
 def _element_parts(data) -> tuple:
-    """Return the parts of an element of a data set that isn't arrays: x, y, weights."""
+    """Return the parts (x, y, weights) of an element of a data set that is not an array."""
     if isinstance(data, tf.data.Dataset):
         spec = data.element_spec
         return spec if type(spec) is tuple else (spec,)

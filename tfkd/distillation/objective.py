@@ -270,9 +270,9 @@ class Objective:
         own = teachers.fingerprint_of(teacher)
         if None not in (own, held.teacher) and own != held.teacher:
             raise InputError(
-                "The cache holds the answers of another teacher than this distiller's, or of the "
-                "same one before it changed: ask again, or set distiller.teacher = None to learn "
-                "from the cache as it is."
+                "The cache holds answers of a different teacher than this distiller's, or of the "
+                "same teacher before it changed: make a new cache, or set distiller.teacher = None "
+                "to learn from this one."
             )
 
     def _for_keras(self, y: list, outputs: list, weights: list):

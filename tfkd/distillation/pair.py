@@ -257,7 +257,7 @@ class _Untracked:
     )
     outputs: binding.Slots | None = None
     metrics: list | None = None
-    hides = False  # whether `metrics` leaves out the hard and the soft loss
+    hides_hard_and_soft = False  # whether `metrics` leaves out the hard and the soft loss
     compiled: dict | None = None  # what `compile` was given before the outputs were known
     ends_on_nan = False
     has_built_metrics = False

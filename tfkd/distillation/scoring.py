@@ -108,7 +108,7 @@ class Scoring:
         except InputError:
             return None
 
-    def talk_of_teacher(self, sample, talks) -> None:
+    def report_teacher(self, sample, verbose) -> None:
         """Warn where a teacher can't help, and print its score."""
         scores = self.scores
         for i, found in enumerate(scores.teacher or ()):
@@ -118,15 +118,15 @@ class Scoring:
             wrong = worth.complaint(found, sample.part, other)
             if wrong:
                 warnings.warn(wrong, TeacherWarning, stacklevel=3)
-            elif talks:
+            elif verbose:
                 print(f"Teacher on {sample.part} examples: {found}")
 
-    def score_student(self, sample, talks) -> None:
+    def score_student(self, sample, verbose) -> None:
         """Score the student on the examples that its teacher was scored on."""
         scores = self.scores
         scores.student = sample.scores(self.answers_of("student"), "student")
         for i, found in enumerate(scores.student):
-            if found is None or not talks:
+            if found is None or not verbose:
                 continue
             other = scores.baseline[i] if scores.baseline else None
             print(worth.conclusion(found, scores.teacher[i], other, sample.part))

@@ -36,7 +36,7 @@ class Step(Compiled):
     @property
     def metrics(self):
         """The three losses and the compiled metrics; `loss` is what is minimised."""
-        ours = list(self._trackers.values())[: 1 if self._untracked.hides else None]
+        ours = list(self._trackers.values())[: 1 if self._untracked.hides_hard_and_soft else None]
         compiled = [m for m in super().metrics if m.name not in self._trackers]
         return [ours[0], *compiled, *ours[1:]]
 

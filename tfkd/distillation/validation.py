@@ -438,8 +438,8 @@ def _problems(y, lesson, np_or_tf):
         yield (
             there(y < 0),
             (
-                f"Labels of the output {name!r} are negative, and it has {classes} classes (0 to "
-                f"{classes - 1})"
+                f"Labels of the output {name!r} are negative, but it has {classes} classes, 0 to "
+                f"{classes - 1}"
             ),
         )
         large = there(y >= classes)
@@ -447,7 +447,7 @@ def _problems(y, lesson, np_or_tf):
             large,
             (
                 f"The labels go {_largest_label_text(y, large)}, but the output {name!r} has "
-                f"{classes} classes (0 to {classes - 1})"
+                f"{classes} classes, 0 to {classes - 1}"
             ),
         )
     elif lesson.task == "categorical":
@@ -482,7 +482,7 @@ def _largest_label_text(y, large) -> str:
 
 def _missing_label_hint(lesson) -> str:
     if lesson.unlabeled is None and lesson.ignored is None:
-        return f"; correct them, or name the value of missing labels with {argument('unlabeled')}"
+        return f"; correct them, or give the value of missing labels as {argument('unlabeled')}"
     return ""
 
 

@@ -81,7 +81,7 @@ def schema_object(kind, **values):
 
 def test_cells_get_the_least_scale_of_their_kernel_and_larger_ones_stay():
     small, large = Cell(LEAST_CELL_SCALE / 8), Cell(LEAST_CELL_SCALE * 8)
-    assert repairs.mend_cell_scales(small.model)
+    assert repairs.raise_cell_scales(small.model)
     assert small.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE)
-    assert not repairs.mend_cell_scales(large.model)
+    assert not repairs.raise_cell_scales(large.model)
     assert large.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE * 8)

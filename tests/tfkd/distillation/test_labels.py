@@ -218,7 +218,7 @@ def test_void_pixels_and_classes_on_another_axis(package, rng):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (7, r"labels go (up to 7|past the last).*3 classes \(0 to 2\)"),
+        (7, r"labels go (up to 7|past the last).*3 classes, 0 to 2"),
         (-1, "are negative"),
         (np.nan, "NaN or infinite"),
         (0.5, "class numbers with a fraction"),

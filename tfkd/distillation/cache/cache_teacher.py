@@ -71,20 +71,20 @@ def cache_teacher(
     progress: Callable[[int], None] | None = None,
     trusted: bool = False,
 ) -> TeacherCache:
-    """Ask a teacher about every example of a data set, once.
+    """Run a teacher once on every example of a data set, and keep its answers.
 
     Choose it when several runs share a teacher, or the teacher is costly: later epochs
-    cost what the student alone does. `Distiller.fit(x, y, cache_teacher=True)` does the
+    cost as much as training the student alone. `Distiller.fit(x, y, cache_teacher=True)` does the
     same for one call of `fit`.
 
     Args:
         data: A finite, batched `tf.data.Dataset` or `keras.utils.PyDataset` (tf_keras:
             `Sequence`) of `x` or `(x, y, ...)`, or arrays `x` of shape (examples, ...).
-        teacher: Whatever `Distiller` takes as a teacher (but an array).
-        path: A folder to keep the answers in; they are written in shards, and a run that
-            was killed goes on where it stopped. They stay there: memory holds 24 bytes an
-            example, and what a batch needs. `None` keeps them in memory only.
-        dtype: `"float16"` (2 bytes an answer; three decimal digits), `"float32"`, or
+        teacher: Whatever `Distiller` takes as a teacher, except an array.
+        path: A folder for the answers. They are written in shards, and after an interruption
+            the next call continues from the last one. Memory holds only 24 bytes per example
+            and the answers of a batch. `None` keeps all answers in memory.
+        dtype: `"float16"` (2 bytes per number; three decimal digits), `"float32"`, or
             `"auto"`: float16 but for regression, and where rounding would cost more than
             1e-3 of the answers' standard deviation.
         top_k: Keep only the k largest logits of each example and the mass of the others,
@@ -93,10 +93,10 @@ def cache_teacher(
         task: `"categorical"`, `"binary"` or `"regression"`. Defaults to what the teacher's
             last layer shows: softmax, sigmoid, or values that are kept as they are (logits).
         from_logits: As `teacher_from_logits` of `Distiller`.
-        teacher_inputs: As in `Distiller`: from a batch of `x` to what the teacher takes.
-        batch_size: Examples at a time, for arrays.
-        shard_size: Examples a file of the folder, which is what a kill can lose. Defaults
-            to 4,096, or as many as 64 MB hold, or fewer after a minute of work.
+        teacher_inputs: As in `Distiller`: turns a batch of `x` into the input of the teacher.
+        batch_size: Examples per batch, if `data` is arrays.
+        shard_size: Examples per file of the folder: an interruption can lose as many.
+            Defaults to 4,096, to as many as 64 MB hold, or to fewer after a minute of work.
         progress: Called with the number of examples done.
         trusted: As in `Distiller`.
 

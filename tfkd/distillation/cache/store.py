@@ -241,7 +241,7 @@ class Store:
         if wrong:
             raise InputError(
                 f"The cache in {str(self.path)!r} was made with another {' and '.join(wrong)}; "
-                "name another folder, or delete it."
+                "name another folder, or delete this one."
             )
         self.about.signature = manifest["signature"]
         self._shapes = manifest["answers"]

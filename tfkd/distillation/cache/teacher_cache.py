@@ -1,4 +1,4 @@
-"""`TeacherCache`: a teacher's answers, found again by the bytes of an example."""
+"""`TeacherCache`: a teacher's answers, looked up by the bytes of an example."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from tfkd.model.examples import example_keys, keys_at_once, matches, show_signat
 if TYPE_CHECKING:
     from tfkd._typing import Arrays
 
-_UNKNOWN = "The teacher was never asked about some examples of this data"
+_UNKNOWN = "The cache has no answers for some examples of this data"
 CHANGING = (
-    f"{_UNKNOWN}: the pipeline changes them from pass to pass. Cache before the random part and "
-    "augment after it with attach(dataset).map(lambda taught, y: (TeacherBatch(augment(taught.x), "
-    "taught.answers), y)), shuffle after padded_batch, or train without the cache."
+    f"{_UNKNOWN}: it was made from other data, or the pipeline changes the examples from pass to "
+    "pass. Cache before the random part and augment after it with attach(dataset).map(lambda "
+    "taught, y: (TeacherBatch(augment(taught.x), taught.answers), y)), shuffle after padded_batch, "
+    "or train without the cache."
 )
 _AT_ONCE = 1024  # examples whose keys are computed together
 _KEY = 16  # bytes: key and check
@@ -36,20 +37,20 @@ _KEY = 16  # bytes: key and check
 class TeacherCache:
     """A teacher's answers by example, made by `cache_teacher` or opened by `load`.
 
-    Of a cache in a folder only the keys are in memory: answers stay in their files, and are read
-    for each batch. The folder has to stay as it is while the cache is used.
+    A cache in a folder holds only its keys in memory: the answers stay in their files, and are
+    read batch by batch. The folder must not change while the cache is used.
 
     Attributes:
         size: Number of examples.
         bytes_per_example: Bytes that one example's answers and keys take, in memory or on disk.
         outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
-            where they have none.
-        shapes: Their shapes, batch included; `None` for the batch and for free sizes.
-        tasks: One of `losses.SOFT_TASKS` per output, `None` for one that is kept as it is.
+            if they have none.
+        shapes: Shapes of these outputs, batch included; `None` for the batch and for free sizes.
+        tasks: One of `losses.SOFT_TASKS` per output, `None` for an output that is kept unchanged.
         features: Names of the features.
         dtypes: Dtype of each answer, `"float16"` or `"float32"`, by output and feature.
-        teacher: Fingerprint of the teacher, or `None` where it can't be hashed.
-        signature: Place, dtype and shape without the batch of each input.
+        teacher: Fingerprint of the teacher, or `None` if it can't be hashed.
+        signature: Place, dtype and shape (without the batch) of each input.
     """
 
     def __init__(self, index: Index, answers: Answers, about: About):
@@ -71,7 +72,7 @@ class TeacherCache:
             path: The folder.
 
         Raises:
-            InputError: for a folder that holds no cache, is not complete, or is damaged.
+            InputError: if the folder holds no cache, or its cache is incomplete or damaged.
         """
         path = pathlib.Path(path)
         if not path.is_dir() or not (path / "manifest.json").exists():
@@ -81,10 +82,10 @@ class TeacherCache:
         manifest = store.read_manifest(path)
         missing = [one["file"] for one in manifest["shards"] if not (path / one["file"]).exists()]
         if missing or not manifest["complete"] or not manifest["shards"]:
-            lost = f": {', '.join(missing)} is missing" if missing else ""
+            lost = f" (missing: {', '.join(missing)})" if missing else ""
             raise InputError(
-                f"The cache in {str(path)!r} is not complete{lost}; call cache_teacher with the "
-                "teacher and the data once more, which asks about what is missing."
+                f"The cache in {str(path)!r} is not complete{lost}; call cache_teacher again "
+                "with the same teacher and data, and it adds the missing answers."
             )
         index, shards = Index(), []
         for shard, keys in store.opened_shards(path, manifest, manifest["shards"], index):
@@ -99,7 +100,7 @@ class TeacherCache:
     def __repr__(self):
         return (
             f"TeacherCache({self.size:,} examples, outputs {', '.join(self.outputs)}, "
-            f"{self.bytes_per_example:.0f} bytes an example)"
+            f"{self.bytes_per_example:.0f} bytes per example)"
         )
 
     @property
@@ -123,7 +124,7 @@ class TeacherCache:
         return found
 
     def attach(self, data: Any) -> tf.data.Dataset:
-        """Put the answers beside the inputs.
+        """Add the teacher's answers to the inputs.
 
         Args:
             data: A batched `tf.data.Dataset` or a `keras.utils.PyDataset` (tf_keras:
@@ -131,13 +132,14 @@ class TeacherCache:
                 shape (examples, ...).
 
         Returns:
-            The dataset with `TeacherBatch(x, answers)` in the place of `x`, of the same kind, or a
-            `TeacherBatch`; what `Distiller.fit` takes. Augment after it, on `taught.x` alone.
+            A dataset of the same kind with `TeacherBatch(x, answers)` in place of `x`; for
+            arrays a `TeacherBatch`. `Distiller.fit` accepts both. Augment after `attach`, and
+            change only `taught.x`.
 
         Raises:
-            InputError: for inputs of another dtype, shape or structure than the cache's, and
-                for examples the teacher was not asked about; from a dataset, when `fit`
-                reaches them.
+            InputError: if the inputs' dtype, shape or structure differs from the cache's, or if
+                the cache has no answers for an example; for a `tf.data.Dataset` the latter is
+                raised when `fit` reaches the example.
         """
         if isinstance(data, tf.data.Dataset):
             self._check(signature(inputs_of(data.element_spec)))
@@ -148,8 +150,8 @@ class TeacherCache:
                 return (TeacherBatch(element[0], lookup(element[0])), *element[1:])
 
             attached = data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-            # TensorFlow never lets go of a Python function: `lookup` holds the cache weakly, and
-            # what is made of a dataset, iterators included, holds the dataset.
+            # TensorFlow never frees a Python function, so `lookup` refers to the cache weakly.
+            # What is made from the dataset, iterators included, keeps the dataset and so the cache.
             attached._tfkd_cache = self
             return attached
         if sequence_kind(data) is not None:
@@ -159,7 +161,7 @@ class TeacherCache:
         )
 
     def beside(self, element: Any) -> tuple:
-        """Return an element of a data set, `x` or `(x, y, ...)`, with the answers beside `x`.
+        """Return an element of a data set, `x` or `(x, y, ...)`, with the answers added to `x`.
 
         Raises:
             InputError: as `attach` does.
@@ -169,7 +171,7 @@ class TeacherCache:
         return (TeacherBatch(x, self._answers(x, CHANGING)), *rest)
 
     def covers(self, x: Arrays) -> bool:
-        """Tell whether the teacher was asked about every example.
+        """Return whether the cache has answers for every example.
 
         Args:
             x: Arrays of shape (examples, ...), nested or not.
@@ -177,15 +179,16 @@ class TeacherCache:
         return all(self.rows(keys) is not None for keys in map(keys_of, Examples(x, _AT_ONCE)))
 
     def _check(self, given: list) -> None:
-        """Raise unless inputs have the cache's places, dtypes and shapes."""
+        """Raise unless the inputs' places, dtypes and shapes are those of the cache."""
         if not matches(self.signature, given):
             raise InputError(
-                f"The cache was made from {show_signature(self.signature)}, and this data is "
-                f"{show_signature(given)}: give both the same (examples are found by their bytes)."
+                f"The cache was made from {show_signature(self.signature)}, but this data is "
+                f"{show_signature(given)}: convert the data, because examples are "
+                "found by their bytes."
             )
 
     def rows(self, keys: np.ndarray) -> np.ndarray | None:
-        """Return the row of each key, or `None` if one is not held."""
+        """Return the row of each key, or `None` if the cache lacks one of the keys."""
         rows = self._index.find(keys)
         return rows if (rows >= 0).all() else None
 
@@ -201,7 +204,7 @@ class TeacherCache:
         try:
             return dict(zip(self._answered.names, self._answered.batch(rows), strict=True))
         except ValueError as error:
-            raise InputError(f"{error} Give one batch.") from None
+            raise InputError(f"{error} Give one batch at a time.") from None
 
     def _lookup(self) -> Callable:
         """Return a function from a batch to its answers, for `tf.data`."""
@@ -212,7 +215,7 @@ class TeacherCache:
         def found(keys):
             cache = weak()
             if cache is None:
-                raise RuntimeError("Keep the dataset that attach gave for as long as it is used.")
+                raise RuntimeError("Keep the dataset that attach returned while you use it.")
             rows = cache._index.find(keys)
             known = rows if (rows >= 0).all() else rows[:0]
             return rows, *cache._answered.batch(known)
@@ -231,5 +234,5 @@ class TeacherCache:
 
 
 def keys_of(x) -> np.ndarray:
-    """Return keys and checks of a batch: int64 (batch, 2)."""
+    """Return the key and the check of each example of a batch: int64 (batch, 2)."""
     return keys_at_once(x)

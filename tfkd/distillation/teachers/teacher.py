@@ -417,8 +417,8 @@ def check_shape(name: str, theirs: binding.Slot, owner: str, ours: binding.Slot)
         ours.shape, theirs.shape
     ):
         raise InputError(
-            f"The teacher {name!r} gives outputs of shape {tuple(theirs.shape)}, the {owner} "
-            f"{tuple(ours.shape)} ({ours.label!r}); they must be equal."
+            f"The teacher {name!r} gives outputs of shape {tuple(theirs.shape)}, but the {owner} "
+            f"gives {tuple(ours.shape)} ({ours.label!r}); they must be equal."
         )
 
 

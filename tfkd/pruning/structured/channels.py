@@ -216,10 +216,10 @@ def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
     floor, most_of_all = cost_of(everything), cost_of([])
     most += 1e-6 * most_of_all  # (1 - amount) * whole is not quite what it should be
     if floor > most:
-        hint = " A smaller round_to leaves less." if ranking.round_to > 1 else ""
+        hint = f" Try a smaller {argument('round_to')}." if ranking.round_to > 1 else ""
         raise InputError(
-            f"At most {most:,.0f} {metric} can't be reached: with the least that each layer must "
-            f"have there are {floor:,.0f} of {most_of_all:,.0f}.{hint}"
+            f"At most {most:,.0f} {metric} can't be reached: the least that can stay is "
+            f"{floor:,.0f} of {most_of_all:,.0f}.{hint}"
         )
     low, high = 0, len(ranking.ordered)
     while low < high:

@@ -175,18 +175,20 @@ def test_augmenting_before_the_cache_is_refused_and_after_it_works(data, package
         return x + tf.ensure_shape(added, x.shape), y
 
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
-    with pytest.raises(InputError, match="changes them from pass to pass.*augment after it"):
+    with pytest.raises(
+        InputError, match="changes the examples from pass to pass.*augment after it"
+    ):
         cache_teacher(dataset.map(noise), teacher)
     distiller = compiled(dense(package), teacher, package)
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         distiller.fit(dataset.map(noise), cache_teacher=True, verbose=0)
     cache = cache_teacher(dataset, teacher)
     late = cache.attach(dataset).map(lambda t, y: (TeacherBatch(noise(t.x, y)[0], t.answers), y))
     assert np.isfinite(soft(distiller, late)[0])
     # A cache of the clean data, given for noisy data, is found out in the first epoch.
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         distiller.fit(dataset.map(noise), cache_teacher=cache, verbose=0)
-    with pytest.raises(InputError, match="never asked about some examples"):
+    with pytest.raises(InputError, match="no answers for some examples"):
         distiller.fit(x + 1, y, cache_teacher=cache, verbose=0)
 
 
@@ -322,12 +324,12 @@ def test_examples_with_one_key_are_found_and_never_answered_for_each_other(data,
     with pytest.raises(InputError, match="Two different examples .* have the same 64-bit key"):
         cache_teacher(x, dense(keras))
     one = cache_teacher(x[:1], dense(keras))
-    with pytest.raises(InputError, match="never asked about some examples"):
+    with pytest.raises(InputError, match="no answers for some examples"):
         one.attach(x[1:2])
     assert one.covers(x[:1]) and not one.covers(x[1:2])
     found = one.attach(tf.data.Dataset.from_tensor_slices(x).batch(1))
     assert len(list(found.take(1))) == 1
-    with pytest.raises(tf.errors.InvalidArgumentError, match="never asked about some examples"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="no answers for some examples"):
         list(found)
 
 
@@ -335,7 +337,7 @@ def test_data_of_another_kind_is_refused_by_name(data):
     x, _ = data
     cache = cache_teacher(x, dense(keras))
     assert cache.signature == [["", "float32", [4]]]
-    message = "made from float32 of shape .batch, 4., and this data is float64 of shape .batch, 4."
+    message = "made from float32 of shape .batch, 4., but this data is float64 of shape .batch, 4."
     double = x.astype("float64")
     for other in (double, tf.data.Dataset.from_tensor_slices(double).batch(5)):
         with pytest.raises(InputError, match=message):
@@ -493,7 +495,7 @@ def test_sequences_of_either_keras(data, package):
     got = soft(distiller, given, cache_teacher=True, epochs=2)
     assert got == pytest.approx(want, rel=2e-3) and teacher.count == 50
     assert given.epochs >= 1
-    with pytest.raises(InputError, match="changes them from pass to pass"):
+    with pytest.raises(InputError, match="changes the examples from pass to pass"):
         cache.attach(sequence(package, x + 1, y))[0]
 
 
@@ -522,7 +524,7 @@ def test_padded_batches_keep_their_own_lengths(rng, package):
             np.testing.assert_allclose(tf.nn.log_softmax(found), want, atol=1e-4)
         (first, _), *_ = list(dataset)
         assert cache.covers(first) and decode(cache.attach(first).answers, [6])[0][0].shape[1] < 10
-    with pytest.raises(InputError, match="never asked about"):
+    with pytest.raises(InputError, match="no answers for some examples"):
         cache.attach(x[:, :9])  # of lengths that no batch had
 
 
