@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tfkd import output_kind
 from tfkd.compression.settings import Training
-from tfkd.compression.twin import twin_of
+from tfkd.compression.twin import in_place_of
 from tfkd.data import Data
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
@@ -81,26 +82,25 @@ class Trainer:
         training = training or self.training
         epochs = training.epochs
         keras.utils.set_random_seed(training.seed)
-        twin = twin_of(student) if training.twin else None
-        learner = student if twin is None else twin.model
-        model = learner if teach is None else teach(learner)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
-        self.compile(model, learner, steps, training)
-        self.progress(stage, 0, epochs)
-        tick = backends.package_of(learner).callbacks.LambdaCallback(
-            on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
-        )
         validation = (self.data.validation.x, self.data.validation.y) if validate else None
-        history = model.fit(
-            **self._batches(training),
-            epochs=epochs,
-            validation_data=validation,
-            callbacks=[tick],
-            verbose=0,
-            **kwargs,
-        )
-        if twin is not None:
-            twin.give_back()
+        with in_place_of(student) if training.twin else contextlib.nullcontext(student) as learner:
+            model = learner if teach is None else teach(learner)
+            self.compile(model, learner, steps, training)
+            self.progress(stage, 0, epochs)
+            tick = backends.package_of(learner).callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
+            )
+            history = model.fit(
+                **self._batches(training),
+                epochs=epochs,
+                validation_data=validation,
+                callbacks=[tick],
+                verbose=0,
+                **kwargs,
+            )
+        if learner is not student and teach is None:
+            self.compile(student, student, steps, training)  # as one that was trained itself
         if broken := broken_layers(student):
             raise InputError(
                 f"Training of {stage!r} left NaN or infinite weights (in "

@@ -2,14 +2,18 @@
 
 Keras 3 normalizes a batch in some ten operations of TensorFlow, tf_keras in one that is made for
 it. A step of a net of convolutions with large maps takes 0.75 to 0.9 of the time that way
-(docs/results/distillation.md); what is otherwise computed is the same.
+(docs/results/distillation.md). The rest of the arithmetic is the same, but for the running
+variance: the one operation takes that of a sample, larger by n / (n - 1), n being the values of a
+channel in a batch.
 
     student ──twin_of──► twin ──fit──► give_back ──► the student, trained
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,8 @@ from tfkd.translation.model import counterparts, other_precision
 
 # Normalized values of one example from which the twin was faster: 13,300 made no difference.
 _LEAST = 1 << 14
+# Places of a map below which a twin normalizes as Keras 3 does: n would be small.
+_LEAST_MAP = 64
 
 
 class Twin:
@@ -36,6 +42,22 @@ class Twin:
         """Give the Keras 3 model the weights of this one."""
         for ours, its in self._pairs:
             ours.assign(its.numpy())
+
+
+@contextlib.contextmanager
+def in_place_of(student: Any) -> Iterator[Any]:
+    """Give what trains in a student's place: its twin, or itself.
+
+    The student has what was learned afterwards, also where training was broken off.
+    """
+    twin = twin_of(student)
+    if twin is None:
+        yield student
+        return
+    try:
+        yield twin.model
+    finally:
+        twin.give_back()
 
 
 def twin_of(student: Any) -> Twin | None:
@@ -77,6 +99,9 @@ def twin_of(student: Any) -> Twin | None:
     trained, in_twin = (set(map(id, one.trainable_weights)) for one in (student, model))
     if any((id(a) in trained) != (id(b) in in_twin) for a, b in pairs):
         return None
+    for call in normalized:
+        if math.prod(call.outputs[0].shape[1:3]) < _LEAST_MAP:
+            model.get_layer(call.name).fused = False
     return Twin(model, pairs)
 
 

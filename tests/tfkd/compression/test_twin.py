@@ -70,6 +70,39 @@ def test_a_seed_repeats_the_run(data):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_norm_over_small_maps_is_as_in_keras(data):
+    """With n values of a channel in a batch, the fused variance is larger by n / (n - 1)."""
+    body = convolutions()
+    x = keras.layers.Reshape((1, 1, 3))(body.output)
+    student = keras.Model(body.input, keras.layers.BatchNormalization(name="small")(x))
+    model = twin_of(student).model
+    x = data.train.x[:4]
+    model(x, training=True)
+    student(x, training=True)
+    small = student.get_layer("small").moving_variance.numpy()
+    np.testing.assert_allclose(model.get_layer("small").moving_variance, small, rtol=1e-5)
+
+
+def test_what_was_learned_until_an_error_is_there(data):
+    def stop(stage, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    student = convolutions()
+    before = student.get_layer("head").kernel.numpy()
+    how = tfkd.Training(epochs=2, learning_rate=1e-3)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(data, how, progress=stop).fit("student", student)
+    assert (student.get_layer("head").kernel.numpy() != before).all()
+
+
+def test_the_student_is_compiled_afterwards(data):
+    student = convolutions()
+    Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", student)
+    loss, accuracy = student.evaluate(data.test.x, data.test.y, verbose=0)
+    assert np.isfinite(loss) and 0 <= accuracy <= 1
+
+
 def test_operations_between_layers_train_in_the_twin_too(data):
     body = convolutions()
     student = keras.Model(body.input, body.output * 2.0 + 1.0)
