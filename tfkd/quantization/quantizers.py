@@ -30,6 +30,7 @@ _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 #: Weight of the past in the moving average of a range, once there is enough of it.
 _DECAY = 0.99
 _TINY = 1e-9
+_BEYOND = 1.0 + 1e-6
 # Where a grid of few places may end, as shares of the largest weight.
 _SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
 
@@ -208,7 +209,9 @@ class RangeRounding(_Rounding):
             low.assign(new_low)
             high.assign(new_high)
             seen.assign(seen + 1.0)
-            return _round(inputs, new_low, new_high)
+            # The largest value of the first batch is at the end of the range, where its gradient
+            # would hang on the last bit.
+            return _round(inputs, new_low * _BEYOND, new_high * _BEYOND)
         return tf.where(seen > 0.0, _round(inputs, low, high), inputs)
 
     def get_config(self):
