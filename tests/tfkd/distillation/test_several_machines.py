@@ -120,6 +120,7 @@ def test_a_dataset_of_the_data_service_trains_as_it_is(rng):
     x, y = rng.normal(size=(32, 8, 8, 1)).astype("float32"), rng.integers(0, 10, 32)
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     served = data.apply(service.distribute("parallel_epochs", address))
+    served = served.apply(tf.data.experimental.assert_cardinality(2))
     teacher, found = cnn(keras, name="teacher"), []
     for examples in (data, served):
         keras.utils.set_random_seed(1)
