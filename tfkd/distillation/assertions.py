@@ -16,6 +16,8 @@ from tfkd.errors import InputError, TfkdError
 _MARK, _END = "tfkd says:", ":tfkd."
 #: What a callable teacher raises, as TensorFlow reports it.
 _FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
+#: What TensorFlow says on the other machines once one is lost, and how it names that one.
+_LEFT, _TASK = "Collective ops is aborted", re.compile(r"/job:(\w+)/replica:\d+/task:(\d+)\s")
 
 
 def marked(*parts):
@@ -48,6 +50,7 @@ def assertion(holds, say):
 def as_input_errors():
     """Turn TensorFlow's errors of marked assertions into `InputError`, and free our own errors.
 
+    So it is with the error that the workers of a strategy get when one of them has left.
     In tf_keras's step our own errors come wrapped, with the code of the step in their text.
     """
     try:
@@ -63,6 +66,15 @@ def as_input_errors():
         if found is None:
             raise
         raise InputError(found[1]) from None
+    except tf.errors.OpError as error:
+        if _LEFT not in str(error):
+            raise
+        lost = ", ".join(sorted({" ".join(task) for task in _TASK.findall(str(error))}))
+        raise InputError(
+            f"A worker left during training ({lost or 'which is not known'}), and the others "
+            "can't go on without it. Start all of them again; with the callback BackupAndRestore "
+            "training goes on where the last epoch ended."
+        ) from None
     except TfkdError:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from tfkd import losses
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.distillation.cache import cache_teacher
 from tfkd.errors import InputError, argument
-from tfkd.model import binding, graph
+from tfkd.model import binding, graph, replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,16 +204,23 @@ class Objective:
                 mask = _labelled_and_unmasked(mask, labels.known)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
+            teacher, known, weight = (
+                _classes_last(answers[i], lesson),
+                labels.known,
+                batch.weight(i),
+            )
+            if lesson.soft.mixes_elements:
+                parts = (teacher, student, label, known, weight, mask)
+                teacher, student, label, known, weight, mask = map(replicas.whole_batch, parts)
             more = {"mask": _mask_of_elements(mask, student)} if lesson.soft.mixes_elements else {}
             if lesson.soft.knows_labels:
-                more["known"] = labels.known
+                more["known"] = known
                 if (lesson.hard is None or lesson.is_custom) and not lesson.soft.needs_labels:
                     label = None  # nothing that the loss could read competes with the teacher
-            teacher = _classes_last(answers[i], lesson)
             if student.shape.rank == 1:  # one value an example, without an axis of its own
                 student, teacher = student[:, None], teacher[:, None]
             values = lesson.soft(teacher, student, temperature, label, **more)
-            total += lesson.weight * lessons.weighted_mean(values, batch.weight(i), mask)
+            total += lesson.weight * lessons.weighted_mean(values, weight, mask)
         return total
 
     def answers_in(self, encoded):

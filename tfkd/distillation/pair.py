@@ -58,6 +58,7 @@ class Pair:
         trusted: bool = False,
         **kwargs: Unpack[ModelOptions],
     ):
+        validation.check_strategy(self._keras.__name__)
         # The student casts for itself; the policy is here for the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)

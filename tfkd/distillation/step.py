@@ -15,7 +15,7 @@ from tfkd.distillation import lessons, teachers, validation
 from tfkd.distillation.compiled import Compiled
 from tfkd.losses import balance
 from tfkd.losses import features as feature_losses
-from tfkd.model import graph
+from tfkd.model import graph, replicas
 
 
 class Step(Compiled):
@@ -134,11 +134,15 @@ class Step(Compiled):
         ours, self._untracked.features = self._untracked.features, None
         values = []
         for one, adapter in zip(self._features, self._adapters, strict=True):
-            feature = ours[one.student_layer]
+            feature, weight = ours[one.student_layer], batch.weight(0)
             mask = getattr(feature, "_keras_mask", None)
+            theirs, feature = features[one.teacher_layer], adapter(feature)
+            if one.mixes_examples:
+                parts = (theirs, feature, mask, weight)
+                theirs, feature, mask, weight = map(replicas.whole_batch, parts)
             more = {"mask": mask} if feature_losses.takes_mask(one) else {}
-            each = one(features[one.teacher_layer], adapter(feature), **more)
-            values.append(lessons.weighted_mean(each, batch.weight(0), None))
+            each = one(theirs, feature, **more)
+            values.append(lessons.weighted_mean(each, weight, None))
         reference = total if objective.has_soft else hard
         weights = balance.weights_of(
             self._features, values, reference, ours, self._feature_means, tape

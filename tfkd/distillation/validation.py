@@ -51,6 +51,38 @@ def check_number(name: str, value) -> None:
         )
 
 
+def check_strategy(flavour: str) -> None:
+    """Raise under a `tf.distribute` strategy that the student's Keras can't train with.
+
+    Args:
+        flavour: `"keras"` or `"tf_keras"`, the student's.
+
+    Raises:
+        InputError: naming the strategy and what to do.
+    """
+    strategy, known = tf.distribute.get_strategy(), tf.distribute
+    if not tf.distribute.has_strategy() or isinstance(
+        strategy, (known.MirroredStrategy, known.OneDeviceStrategy)
+    ):
+        return
+    if not isinstance(strategy, known.MultiWorkerMirroredStrategy):
+        raise InputError(
+            f"A distiller does not train under {type(strategy).__name__}; take MirroredStrategy "
+            "for the devices of one machine, MultiWorkerMirroredStrategy for several machines."
+        )
+    if flavour == "keras" and sum(map(len, _cluster(strategy).values())) > 1:
+        raise InputError(
+            "Keras 3's fit fails under MultiWorkerMirroredStrategy; make the student a tf_keras "
+            "model with tfkd.translate(student) within the strategy's scope, train that, and turn "
+            f"it back with tfkd.translate(trained, {argument('to', 'keras')})."
+        )
+
+
+def _cluster(strategy) -> dict[str, list[str]]:
+    resolver = strategy.cluster_resolver
+    return {} if resolver is None else resolver.cluster_spec().as_dict()
+
+
 def check_not_shared(student, models) -> None:
     """Raise where training the student would change its teacher.
 

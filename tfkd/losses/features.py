@@ -41,9 +41,15 @@ class FeatureLoss(Configured):
         weight: Factor of the loss in the soft part, or `"auto"`, which lets it pull as hard as
             the soft loss (see `tfkd.losses.balance`). Defaults to 1.
 
+    Attributes:
+        mixes_examples: Whether an example's value depends on the others of its batch; with
+            several replicas it then sees the examples of all.
+
     Raises:
         InputError: if a name is missing or the weight is not a number ≥ 0.
     """
+
+    mixes_examples = False
 
     def __init__(
         self, student_layer: str, teacher_layer: str, weight: float | Literal["auto"] = 1.0
@@ -159,6 +165,8 @@ class SimilarityPreserving(FeatureLoss):
     GRU states of different widths.
     """
 
+    mixes_examples = True
+
     def __call__(self, teacher, student, mask=None):
         """Return each example's row of the sum, scaled so that their mean is the formula."""
         square = tf.square(self._similarities(teacher, mask) - self._similarities(student, mask))
@@ -252,6 +260,8 @@ class RelationalKD(FeatureLoss):
     Raises:
         InputError: as `FeatureLoss`, or for a weight that is not ≥ 0.
     """
+
+    mixes_examples = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ layer_kinds.py         which kind of layer is it
 own_rules.py           what is checked of rules for the user's own layers
 binding.py             the one rule that binds given values to inputs and outputs
 real_shapes.py         the shapes of outputs, where Keras states others
+replicas.py            what the replicas of a strategy know together
 feature_extractor.py   what named layers give, in one forward pass
 fingerprint.py         whether two things are the same (`code.py`, `layers.py`, `examples.py`)
 task.py                what outputs and labels are about

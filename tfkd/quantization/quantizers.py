@@ -14,7 +14,7 @@ import contextlib
 
 import tensorflow as tf
 
-from tfkd.model import backends
+from tfkd.model import backends, replicas
 
 tf_keras = backends.tf_keras()
 tfmot = backends.tfmot()
@@ -30,6 +30,7 @@ _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 #: Weight of the past in the moving average of a range, once there is enough of it.
 _DECAY = 0.99
 _TINY = 1e-9
+_BEYOND = 1.0 + 1e-6
 # Where a grid of few places may end, as shares of the largest weight.
 _SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
 
@@ -173,9 +174,9 @@ class RangeRounding(_Rounding):
     """Rounds an activation to 256 levels over a range learned from the batches it sees.
 
     The range is the mean of the batches' minima and maxima so far, later their moving
-    average (decay 0.99), and always holds zero. It starts with the first training batch;
-    until then values pass unrounded. (tfmot starts every range at [-6, 6] with a decay of
-    0.999 and needs thousands of steps to leave it.)
+    average (decay 0.99), and always holds zero. Under a strategy a batch is that of all
+    replicas. It starts with the first training batch; until then values pass unrounded. (tfmot
+    starts every range at [-6, 6] with a decay of 0.999 and needs thousands of steps to leave it.)
     """
 
     def build(self, tensor_shape, name, layer):
@@ -183,13 +184,14 @@ class RangeRounding(_Rounding):
         shared = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
+            # Every replica moves its own, and all alike.
+            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
             "experimental_autocast": False,
         }
-        mean = {**shared, "aggregation": tf.VariableAggregation.MEAN}
         return {
-            "min_var": layer.add_weight("min", shape=(), initializer="zeros", **mean),
-            "max_var": layer.add_weight("max", shape=(), initializer="zeros", **mean),
-            "seen": layer.add_weight("seen", shape=(), initializer="zeros", **mean),
+            "min_var": layer.add_weight("min", shape=(), initializer="zeros", **shared),
+            "max_var": layer.add_weight("max", shape=(), initializer="zeros", **shared),
+            "seen": layer.add_weight("seen", shape=(), initializer="zeros", **shared),
         }
 
     def __call__(self, inputs, training, weights, **kwargs):
@@ -199,14 +201,17 @@ class RangeRounding(_Rounding):
         low, high, seen = weights["min_var"], weights["max_var"], weights["seen"]
         if training:
             decay = tf.minimum(seen / (seen + 1.0), _DECAY)
-            batch_low = tf.minimum(tf.reduce_min(inputs), 0.0)
-            batch_high = tf.maximum(tf.reduce_max(inputs), 0.0)
-            new_low = decay * low + (1.0 - decay) * tf.stop_gradient(batch_low)
-            new_high = decay * high + (1.0 - decay) * tf.stop_gradient(batch_high)
+            # One collective for both ends; a replica without examples has the range [0, 0].
+            ends = tf.stack([tf.reduce_min(inputs), -tf.reduce_max(inputs)])
+            ends = replicas.least(tf.minimum(ends, 0.0))
+            new_low = decay * low + (1.0 - decay) * ends[0]
+            new_high = decay * high - (1.0 - decay) * ends[1]
             low.assign(new_low)
             high.assign(new_high)
             seen.assign(seen + 1.0)
-            return _round(inputs, new_low, new_high)
+            # The largest value of the first batch is at the end of the range, where its gradient
+            # would hang on the last bit.
+            return _round(inputs, new_low * _BEYOND, new_high * _BEYOND)
         return tf.where(seen > 0.0, _round(inputs, low, high), inputs)
 
     def get_config(self):
@@ -482,7 +487,7 @@ class InverseRoot(tf_keras.layers.Layer):
         """Return the inverse root, elementwise."""
         if training:
             smallest = tf.reduce_min(tf.where(x > 0.0, x, x.dtype.max))
-            x = tf.maximum(x, tf.stop_gradient(smallest))
+            x = tf.maximum(x, replicas.least(smallest))
         return tf.math.rsqrt(x)
 
 
