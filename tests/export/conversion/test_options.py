@@ -388,7 +388,7 @@ def test_batch_normalization_counts_as_it_is_in_the_file(rng):
 
 def test_weights_of_4_bits_count_as_eight_times_as_much_in_float32(rng):
     la = keras.layers
-    shapes = [la.Conv2D(8, 3), la.Conv2D(16, 3), la.GlobalAveragePooling2D(), la.Dense(10)]
+    shapes = [la.Conv2D(8, 3), la.Conv2D(12, 3), la.GlobalAveragePooling2D(), la.Dense(10)]
     model = keras.Sequential([keras.Input((8, 8, 1)), *shapes])
     x = rng.normal(size=(40, 8, 8, 1)).astype("float32")
     file = to_tflite(calibrate(quantize_aware(model, bits=4), x), "int8")
