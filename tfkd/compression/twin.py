@@ -91,7 +91,7 @@ def twin_of(student: Any) -> Twin | None:
             continue
         if names.get(id(layer)) != path:  # one of a nested model, which has another name there
             return None
-        pairs += zip(layer.weights, _weights(model.get_layer(path)), strict=False)
+        pairs += zip(layer.weights, backends.weights_in_order(model.get_layer(path)), strict=False)
     complete = len(pairs) == len(student.weights) == len(model.weights)
     if not complete or not all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs):
         return None
@@ -114,8 +114,3 @@ def _is_fused(call: graph.Call) -> bool:
         and None not in shape[1:]
         and call.layer.axis in (-1, 3)
     )
-
-
-def _weights(layer) -> list[Any]:
-    """Return the weights of a tf_keras layer in Keras 3's order, frozen ones in their places."""
-    return layer._trainable_weights + layer._non_trainable_weights

@@ -208,3 +208,14 @@ def flavour(model) -> str | None:
         if package is not None and isinstance(model, package.layers.Layer):
             return name
     return None
+
+
+def weights_in_order(layer) -> list:
+    """Return the weights of a layer in an order that what is frozen in it does not change.
+
+    Keras 3's own is such; tf_keras puts the trainable weights first.
+    """
+    if flavour(layer) == "keras":
+        return layer.weights
+    every = [one._trainable_weights + one._non_trainable_weights for one in layer._flatten_layers()]
+    return [variable for some in every for variable in some]

@@ -179,7 +179,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         trained = weights.get(names.get(id(layer)))
         if trained is None:
             continue
-        places = _variables(copy)
+        places = backends.weights_in_order(copy)
         if [w.shape for w in trained] != [tuple(w.shape) for w in places]:
             raise InputError(
                 f"The weights of {path!r} have other shapes: the quantize-aware model was not made "
@@ -195,20 +195,9 @@ def _is_wrapper(layer) -> bool:
 
 
 def _all_weights(layer) -> list[np.ndarray]:
-    """Return a layer's own weights as `_variables` orders them, from within a wrapper too."""
+    """Return a layer's own weights by `weights_in_order`, from within a wrapper too."""
     layer = unwrapped(layer) if _is_wrapper(layer) else layer
-    return [variable.numpy() for variable in _variables(layer)]
-
-
-def _variables(layer) -> list:
-    """Return the weights of a layer in an order that what is frozen in it does not change.
-
-    Keras 3's own is such; tf_keras puts the trainable weights first.
-    """
-    if backends.flavour(layer) == "keras":
-        return layer.weights
-    every = [one._trainable_weights + one._non_trainable_weights for one in layer._flatten_layers()]
-    return [variable for some in every for variable in some]
+    return [variable.numpy() for variable in backends.weights_in_order(layer)]
 
 
 def unwrapped(wrapper, rounded: bool = False):
