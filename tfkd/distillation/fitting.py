@@ -232,7 +232,8 @@ class Fitting(Step):
         Args:
             x: Arrays of shape (examples, ...).
             y: Labels, as for `fit`.
-            who: `"student"`, `"teacher"`, or a model with the same outputs as the student.
+            who: `"student"`, `"teacher"`, or a model or `TFLiteModel` with the same outputs as
+                the student.
             part: The name of these examples in error messages.
 
         Returns:
@@ -242,7 +243,8 @@ class Fitting(Step):
         sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
         if isinstance(who, str):
             return sample.scores(scoring.answers_of(who), who)
-        return sample.scores(scoring.answers_of(scoring.alike(who)), who.name)
+        name = getattr(who, "name", type(who).__name__)
+        return sample.scores(scoring.answers_of(scoring.alike(who)), name)
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:
