@@ -126,7 +126,9 @@ class Road:
     def distiller(self, student: Any) -> Distiller:
         """Return a compiled `Distiller`, which checks that teacher and student fit."""
         recipe = self.recipe
-        settings = {"alpha": recipe.alpha, "temperature": recipe.temperature}
+        settings: dict[str, Any] = {"alpha": recipe.alpha, "temperature": recipe.temperature}
+        if recipe.soft_loss is not None:
+            settings["soft_loss"] = recipe.soft_loss
         if backends.is_quantize_aware(student):
             settings = {}
         distiller = Distiller(
@@ -207,7 +209,8 @@ class Road:
         self._once(
             "baseline", inputs, alone, lambda: self.trainer.fit("baseline", alone, training=recipe)
         )
-        inputs |= {"alpha": recipe.alpha, "temperature": recipe.temperature}
+        names = ("alpha", "temperature", "soft_loss")
+        inputs |= {name: getattr(recipe, name) for name in names}
         self._once("student", inputs, taught, lambda: self.teach("student", taught, recipe))
         x, y = self.trainer.data.validation.x, self.trainer.data.validation.y
         worth = Worth(*(scorer.score(x, y, who)[0] for who in ("teacher", alone, "student")))

@@ -32,6 +32,7 @@ class Recipe(Training):
         alpha: Weight of the hard loss, in [0, 1], while the float student is distilled; `None`
             for the default of `Distiller`, which quantization-aware training always takes.
         temperature: Softening of both distributions, > 0, likewise.
+        soft_loss: How the student learns from the teacher, as for `Distiller`.
         qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
         qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says. `None` for
             3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
@@ -51,6 +52,7 @@ class Recipe(Training):
     _: dataclasses.KW_ONLY
     epochs: int = 40
     learning_rate: float = 3e-3
+    soft_loss: str | None = None
     qat_epochs: int = 15
     qat_learning_rate: float | None = None
     bits: int | Mapping[str, int] = 8

@@ -60,8 +60,8 @@ def smallest(road: Road) -> tuple[list[Trial], Finished]:
     Where none does, the one with the best validation score of those that were finished.
 
     Raises:
-        InputError: if no candidate's file is small enough (the message names the least), or the budget is
-            too short for one.
+        InputError: if no candidate's file is small enough (the message names the least), or the
+            budget is too short for one.
         MissingDependencyError: without Optuna.
     """
     optuna()  # is it there?
