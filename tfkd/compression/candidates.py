@@ -77,7 +77,7 @@ def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
     for kind, widths, build in _kinds(x, _End.of(teacher, x), known):
         for width in widths:
             keras.utils.set_random_seed(seed)  # whatever was drawn before
-            model = build(width)
+            model = _renamed(build(width))
             measured = cost.measure(model)
             if most is not None and measured.parameters >= most:
                 break
@@ -88,6 +88,22 @@ def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
             f"No small net is known for inputs of shape {np.shape(x)[1:]} ({np.asarray(x).dtype}): "
             "give a student."
         )
+
+
+def _renamed(model: keras.Model) -> keras.Model:
+    """Return the model with names that don't count what was built before: they are in its file."""
+    numbers = {layer.name: number for number, layer in enumerate(model.layers)}
+
+    def renamed(layer):
+        if layer.name in ("input", "head") or layer.name not in numbers:  # or an operation
+            return layer
+        config = layer.get_config()
+        config["name"] = f"{kind_of(layer).lower()}_{numbers[layer.name]}"
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=renamed)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def _cuts(teacher) -> Iterator[Candidate]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import Target
+from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.micro import boards, evaluation
@@ -148,6 +149,7 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
         TfkdError: that names the stage which refuses the student.
     """
     formats = recipe.formats if formats is None else formats
+    student = _stirred(student)
     main, costs = main_format(recipe), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about ranges of little data, and of no training
@@ -182,6 +184,18 @@ def micro_file(file: TFLiteModel, model: Any, examples: Any) -> TFLiteModel:
     if export_form.needs_calibration(model):
         return to_tflite(model, "int8", examples, micro=True)
     return file
+
+
+def _stirred(student):
+    """Return a copy whose weights are no constants: the converter drops biases of zero."""
+    copy, random = copy_of(student), np.random.default_rng(0)
+    stirred = []
+    for values in copy.get_weights():
+        if values.dtype.kind == "f" and values.size and (values == values.flat[0]).all():
+            values = values + random.uniform(0.01, 0.02, values.shape).astype(values.dtype)
+        stirred.append(values)
+    copy.set_weights(stirred)
+    return copy
 
 
 def _ranged(student, examples, recipe: Recipe):
