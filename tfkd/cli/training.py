@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 from tfkd.cli import console
 from tfkd.cli.reading import check_target, load_data
-from tfkd.errors import InputError
+from tfkd.errors import InputError, MissingDependencyError
 from tfkd.files import write_atomically
 
 _OF_TRAINING = (
@@ -147,6 +148,7 @@ def prune(options) -> int:
             rounds=options.rounds,
             final_epochs=options.final_epochs,
             criterion=options.criterion,
+            round_to=options.round_to,
             skip=tuple(options.skip),
             format=options.format,
             folder=options.out,
@@ -179,6 +181,10 @@ def _tensorboard(folder: str | None) -> Callable[[str, Any], list[Any]] | None:
     """Return what makes the callback that logs each stage in a folder of its own."""
     if folder is None:
         return None
+    if importlib.util.find_spec("tensorboard") is None:
+        raise MissingDependencyError(
+            "--tensorboard needs TensorBoard, which is not installed: pip install tensorboard"
+        )
     return lambda stage, package: [
         package.callbacks.TensorBoard(os.path.join(folder, stage.replace(" ", "_")))
     ]

@@ -171,6 +171,13 @@ def add_prune(commands, output):
         help="Rank channels by l1, l2, bn_scale, taylor or random. (default: %(default)s)",
     )
     recipe.add_argument(
+        "--round-to",
+        type=whole_number(1),
+        default=8,
+        metavar="N",
+        help="Keep channels to a multiple of N. (default: %(default)s)",
+    )
+    recipe.add_argument(
         "--skip",
         action="append",
         default=[],

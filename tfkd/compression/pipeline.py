@@ -197,11 +197,14 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
     """Return the folder of a run, if it may be written.
 
     Raises:
-        InputError: if it is a file, or holds something else than an earlier run.
+        InputError: if it is a file, holds something else than an earlier run, or can't be written.
     """
     folder = pathlib.Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{str(out)!r} is a file; name a folder.")
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not os.access(there, os.W_OK):
+        raise InputError(f"The folder {str(there)!r} can't be written.")
     others = [one.name for one in folder.iterdir()] if folder.is_dir() else []
     if others and FOLDER not in others and not force:
         raise InputError(

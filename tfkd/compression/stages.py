@@ -59,7 +59,7 @@ class Stages:
         resumed: The stages that were finished before and not made again.
 
     Raises:
-        InputError: if the folder can't be written, or its record is damaged.
+        InputError: if its record is damaged.
     """
 
     def __init__(self, folder: pathlib.Path | None = None):
@@ -67,10 +67,6 @@ class Stages:
         self._held = _Held(FORMAT, {})
         if folder is None:
             return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write {str(folder)!r}: {error.strerror or error}.") from error
         if (folder / _STATE).exists():
             try:
                 self._held = as_type(sealed.read(folder / _STATE, FORMAT, _FIX), _Held)
@@ -109,6 +105,11 @@ class Stages:
             self.resumed.append(name)
             return held.values
         values = sealed.as_kept(make())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise InputError(f"Cannot write {str(self.folder)!r}: {why}.") from error
         checksum = None if model is None else self._keep(name, model)
         self._held.done[name] = _Stage(key, values, checksum)
         sealed.write(self.folder / _STATE, dataclasses.asdict(self._held))
