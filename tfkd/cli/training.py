@@ -88,7 +88,7 @@ def distill(options) -> int:
     data = load_data(options.data)
     with console.working(options, "reading the models"):
         console.import_tensorflow()
-        from tfkd.compression.finishing import Road
+        from tfkd.compression.finishing import Finisher
         from tfkd.compression.recipe import Recipe
         from tfkd.compression.trainer import Trainer, copy_of
         from tfkd.loading import models
@@ -98,8 +98,8 @@ def distill(options) -> int:
     recipe = dataclasses.replace(recipe, callbacks=_tensorboard(options.tensorboard))
     with console.Progress(options.quiet) as progress:
         trainer = Trainer(data, recipe, progress=progress, task=options.task)
-        road = Road(trainer, options.teacher, teacher_from_logits=_logits(options, None))
-        trained, worth, scorer = road.train(student)
+        finisher = Finisher(trainer, options.teacher, teacher_from_logits=_logits(options, None))
+        trained, worth, scorer = finisher.train(student)
     with tempfile.TemporaryDirectory() as folder:
         copy_of(trained["student"]).save(path := pathlib.Path(folder) / "student.keras")
         write_atomically(out, path.read_bytes())

@@ -7,7 +7,7 @@ import pathlib
 import warnings
 from typing import Any
 
-from tfkd.compression.finishing import Finished, Road, drop_of, origin
+from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
 from tfkd.compression.rehearsal import main_format, micro_file
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Samples, representative
@@ -71,19 +71,19 @@ class Verdict(Printed):
 
 
 def written(
-    road: Road, finished: Finished, folder: pathlib.Path
+    finisher: Finisher, finished: Finished, folder: pathlib.Path
 ) -> tuple[Report, Verdict, dict[str, TFLiteModel]]:
     """Write the models and files of a student; return the report, the verdict and the files."""
     data, recipe, task = (
-        road.trainer.data,
-        road.recipe,
-        road.trainer.task(finished.models["student"]),
+        finisher.trainer.data,
+        finisher.recipe,
+        finisher.trainer.task(finished.models["student"]),
     )
     files, models = dict(finished.files), dict(finished.models)
-    if backends.flavour(road.teacher) is not None:
-        models = {"teacher": road.teacher, **models}
+    if backends.flavour(finisher.teacher) is not None:
+        models = {"teacher": finisher.teacher, **models}
         try:
-            files = {"teacher_float32": to_tflite(road.teacher, "float32"), **files}
+            files = {"teacher_float32": to_tflite(finisher.teacher, "float32"), **files}
         except TfkdError as error:
             warnings.warn(f"There is no file of the teacher: {error}", stacklevel=4)
     costs = {name: cost.measure(model) for name, model in models.items()}
@@ -94,18 +94,18 @@ def written(
         for name, model in models.items()
     ]
     if "teacher" not in models:
-        entries.insert(0, _answers_entry(road, finished, data.test))
+        entries.insert(0, _answers_entry(finisher, finished, data.test))
     timings = benchmark.benchmark(
         files,
         data.test.x,
         threads=recipe.threads,
         seed=recipe.seed,
         baseline=next(iter(files)),
-        progress=road.progress,
+        progress=finisher.progress,
     )
     int8 = files.get("student_int8")
     bundled = int8 and _micro_bundle(int8, models["student_qat"], data, folder)
-    entries += _file_entries(files, timings, models, costs, road, folder, bundled, task)
+    entries += _file_entries(files, timings, models, costs, finisher, folder, bundled, task)
     report = Report(
         task=tasks.reported(task),
         data={
@@ -115,12 +115,12 @@ def written(
             "test": len(data.test),
         },
         models=tuple(entries),
-        training={"teacher": {}, **_curves(road)},
+        training={"teacher": {}, **_curves(finisher)},
         benchmark=timings,
         teaching=finished.worth.to_json(),
     )
     main = f"student_{main_format(recipe)}"
-    verdict = _verdict(road, finished, main, timings[main].median)
+    verdict = _verdict(finisher, finished, main, timings[main].median)
     return (
         dataclasses.replace(report, verdict=verdict.to_json()),
         verdict,
@@ -128,16 +128,18 @@ def written(
     )
 
 
-def _curves(road: Road) -> dict[str, dict[str, list[float]]]:
+def _curves(finisher: Finisher) -> dict[str, dict[str, list[float]]]:
     """Return the training curves of the students that are reported."""
     return {
-        name: road.trainer.histories[name] for name in _STAGES if name in road.trainer.histories
+        name: finisher.trainer.histories[name]
+        for name in _STAGES
+        if name in finisher.trainer.histories
     }
 
 
-def _verdict(road: Road, finished: Finished, main: str, latency: float) -> Verdict:
+def _verdict(finisher: Finisher, finished: Finished, main: str, latency: float) -> Verdict:
     """Return what the main file meets, scored on the test part, which chose nothing."""
-    test, goal = road.trainer.data.test, road.goal
+    test, goal = finisher.trainer.data.test, finisher.goal
     [score_of_file] = finished.scorer.score(test.x, test.y, finished.files[main], "test")
     [of_teacher] = finished.scorer.score(test.x, test.y, "teacher", "test")
     drop = drop_of(score_of_file, of_teacher)
@@ -167,11 +169,13 @@ def _micro_bundle(
     }
 
 
-def _file_entries(files, timings, models, costs, road, folder, bundled, task) -> list[ModelEntry]:
+def _file_entries(
+    files, timings, models, costs, finisher, folder, bundled, task
+) -> list[ModelEntry]:
     """Write and verify the files."""
-    entries, test = [], road.trainer.data.test
+    entries, test = [], finisher.trainer.data.test
     for done, (name, file) in enumerate(files.items()):
-        road.progress("verify", done, len(files))
+        finisher.progress("verify", done, len(files))
         measured = costs[origin(name)]
         entries.append(
             ModelEntry.of_file(
@@ -186,7 +190,7 @@ def _file_entries(files, timings, models, costs, road, folder, bundled, task) ->
                 micro=bundled if name == "student_int8" else None,
             )
         )
-    road.progress("verify", len(files), len(files))
+    finisher.progress("verify", len(files), len(files))
     return entries
 
 
@@ -215,13 +219,13 @@ def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEnt
     )
 
 
-def _answers_entry(road: Road, finished: Finished, test: Samples) -> ModelEntry:
+def _answers_entry(finisher: Finisher, finished: Finished, test: Samples) -> ModelEntry:
     """Return the entry of a teacher that is no Keras model: its score is all that is known."""
     [found] = finished.scorer.score(test.x, test.y, "teacher", "test")
-    several = isinstance(road.teacher, (list, tuple))
+    several = isinstance(finisher.teacher, (list, tuple))
     return ModelEntry(
         name="teacher",
         stage="teacher",
-        format="several" if several else type(road.teacher).__name__,
+        format="several" if several else type(finisher.teacher).__name__,
         metrics={found.metric: found.value},
     )

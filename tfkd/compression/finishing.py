@@ -70,7 +70,7 @@ class Finished:
         return self.drop < other.drop
 
 
-class Road:
+class Finisher:
     """What all students of a run have in common, and the way of one to its files.
 
     Args:

@@ -16,7 +16,7 @@ import keras
 
 from tfkd.compression import evidence, rehearsal, search
 from tfkd.compression.budget import Budget
-from tfkd.compression.finishing import Road
+from tfkd.compression.finishing import Finisher
 from tfkd.compression.recipe import Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
@@ -147,15 +147,15 @@ def compress(
     goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
     keras.utils.set_random_seed(recipe.seed)
     trainer = Trainer(data, recipe, progress=progress, task=task)
-    road = Road(trainer, teacher, goal, Stages(folder / FOLDER), clock, teacher_from_logits)
+    finisher = Finisher(trainer, teacher, goal, Stages(folder / FOLDER), clock, teacher_from_logits)
     try:
         if student is None:
-            front, finished = search.smallest(road)
+            front, finished = search.smallest(finisher)
         else:
-            front, finished = None, road.checked(student)
+            front, finished = None, finisher.checked(student)
         with staged_folder(folder, force=True) as staged:
             call.save(staged / "recipe.yaml")
-            report, verdict, files = evidence.written(road, finished, staged)
+            report, verdict, files = evidence.written(finisher, finished, staged)
             report = dataclasses.replace(
                 report,
                 settings=call.to_json(),
@@ -165,7 +165,7 @@ def compress(
                 report.training["teacher"] = teacher_history
             write_report(report, staged)
     except TfkdError as error:
-        if not road.stages.done:
+        if not finisher.stages.done:
             raise
         raise _told(error, f"What was finished is kept in {str(folder / FOLDER)!r}") from error
     models = finished.models

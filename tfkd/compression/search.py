@@ -12,7 +12,7 @@ from typing import Any
 
 from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, candidates
-from tfkd.compression.finishing import Finished, Road, trained_by
+from tfkd.compression.finishing import Finished, Finisher, trained_by
 from tfkd.compression.rehearsal import Costs, first_examples, main_format, rehearse
 from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
@@ -54,7 +54,7 @@ class Trial:
         }
 
 
-def smallest(road: Road) -> tuple[list[Trial], Finished]:
+def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """Return all trials and the finished student: the smallest that meets the target.
 
     Where none does, the one with the best validation score of those that were finished.
@@ -65,18 +65,18 @@ def smallest(road: Road) -> tuple[list[Trial], Finished]:
         MissingDependencyError: without Optuna.
     """
     optuna()  # is it there?
-    fitting = _fitting(road)
-    trials = _halved(road, fitting)
+    fitting = _fitting(finisher)
+    trials = _halved(finisher, fitting)
     best, seconds = None, 0.0
-    for attempt, trial in enumerate(_order(road, trials)):
-        if attempt and (attempt == _ATTEMPTS or road.clock.left < seconds):
+    for attempt, trial in enumerate(_order(finisher, trials)):
+        if attempt and (attempt == _ATTEMPTS or finisher.clock.left < seconds):
             break
-        start = road.clock.spent
-        finished = road.finished(trial.candidate.model)
-        seconds = road.clock.spent - start
+        start = finisher.clock.spent
+        finished = finisher.finished(trial.candidate.model)
+        seconds = finisher.clock.spent - start
         if best is None or finished.is_better(best[1]):
             best = trial, finished
-        if finished.meets(road.goal):
+        if finished.meets(finisher.goal):
             best = trial, finished
             break
     kept = best[0].candidate.name
@@ -87,20 +87,20 @@ def smallest(road: Road) -> tuple[list[Trial], Finished]:
     return trials, best[1]
 
 
-def _fitting(road: Road) -> list[tuple[Candidate, Costs]]:
+def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     """Return the candidates to train: some of each kind, whose files meet the target."""
-    data, recipe = road.trainer.data, road.recipe
+    data, recipe = finisher.trainer.data, finisher.recipe
     x = first_examples(data.train.x, 256)
     by_kind: dict[str, list[Candidate]] = {}
-    for one in candidates(road.teacher, x, recipe.seed):
+    for one in candidates(finisher.teacher, x, recipe.seed):
         by_kind.setdefault(one.kind, []).append(one)
     quota = -(-recipe.candidates // len(by_kind))
     found: list[list[tuple[Candidate, Costs]]] = []
     missed = _Missed()
     for done, sizes in enumerate(by_kind.values()):
-        road.progress("candidates", done, len(by_kind))
-        found.append(_of_a_kind(road, sizes, x[:32], quota, missed))
-    road.progress("candidates", len(by_kind), len(by_kind))
+        finisher.progress("candidates", done, len(by_kind))
+        found.append(_of_a_kind(finisher, sizes, x[:32], quota, missed))
+    finisher.progress("candidates", len(by_kind), len(by_kind))
     dealt = [one for row in itertools.zip_longest(*found) for one in row if one is not None]
     if not dealt:
         raise InputError(missed.describe())
@@ -108,7 +108,7 @@ def _fitting(road: Road) -> list[tuple[Candidate, Costs]]:
 
 
 def _of_a_kind(
-    road: Road, sizes: list[Candidate], x, quota: int, missed: _Missed
+    finisher: Finisher, sizes: list[Candidate], x, quota: int, missed: _Missed
 ) -> list[tuple[Candidate, Costs]]:
     """Return the largest that meets the target, and some smaller ones, down to the smallest."""
     rest, found = list(sizes), []
@@ -116,15 +116,17 @@ def _of_a_kind(
         # The largest, the smallest, then what lies in the middle of the rest.
         at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
         candidate = rest.pop(at)
-        inputs = road.inputs(candidate.model, goal=road.goal.limits, board=road.goal.needs_arena)
-        kept = road.stages.once(
-            f"costs of {candidate.name}", inputs, lambda one=candidate: _costs(road, one, x)
+        inputs = finisher.inputs(
+            candidate.model, goal=finisher.goal.limits, board=finisher.goal.needs_arena
+        )
+        kept = finisher.stages.once(
+            f"costs of {candidate.name}", inputs, lambda one=candidate: _costs(finisher, one, x)
         )
         if isinstance(kept.get("refused"), str):
             missed.refused[candidate.kind] = kept["refused"]
             return found
         costs = Costs(**kept)
-        problems = road.goal.unmet(costs)
+        problems = finisher.goal.unmet(costs)
         if problems:
             missed.problems.append((costs, problems))
             rest = rest[:at]  # larger ones miss it too
@@ -133,10 +135,10 @@ def _of_a_kind(
     return found
 
 
-def _costs(road: Road, candidate: Candidate, x) -> dict[str, Any]:
+def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
     try:
-        formats = (main_format(road.recipe),)
-        return rehearse(candidate.model, x, road.recipe, road.goal, formats).to_json()
+        formats = (main_format(finisher.recipe),)
+        return rehearse(candidate.model, x, finisher.recipe, finisher.goal, formats).to_json()
     except MissingDependencyError:
         raise
     except TfkdError as error:
@@ -162,11 +164,11 @@ class _Missed:
         )
 
 
-def _halved(road: Road, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
+def _halved(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
     """Train the candidates, and end early those that a smaller one is ahead of."""
     from tfkd.compression.dominated import BYTES, Dominated
 
-    package, recipe = optuna(), road.recipe
+    package, recipe = optuna(), finisher.recipe
     epochs = recipe.search_epochs or max(1, recipe.epochs // 4)
     before = package.logging.get_verbosity()
     package.logging.set_verbosity(package.logging.WARNING)
@@ -174,18 +176,22 @@ def _halved(road: Road, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
         study = package.create_study(direction="maximize", pruner=Dominated(epochs))
         trials: list[Trial] = []
         for number, (candidate, costs) in enumerate(_spread(fitting)):
-            if trials and road.clock.seconds and road.clock.spent > _SHARE * road.clock.seconds:
+            if (
+                trials
+                and finisher.clock.seconds
+                and finisher.clock.spent > _SHARE * finisher.clock.seconds
+            ):
                 break
-            road.progress("search", number, len(fitting))
+            finisher.progress("search", number, len(fitting))
             trial = study.ask()
             trial.set_user_attr(BYTES, costs.bytes)
-            scores = _trained(road, candidate, epochs, trial, trials)
+            scores = _trained(finisher, candidate, epochs, trial, trials)
             if len(scores) < epochs:
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:
                 study.tell(trial, scores[-1])
             trials.append(Trial(candidate, costs, scores[-1], len(scores)))
-        road.progress("search", len(fitting), len(fitting))
+        finisher.progress("search", len(fitting), len(fitting))
         return trials
     finally:
         package.logging.set_verbosity(before)
@@ -205,10 +211,10 @@ def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Cos
 
 
 def _trained(
-    road: Road, candidate: Candidate, epochs: int, trial: Any, earlier: list[Trial]
+    finisher: Finisher, candidate: Candidate, epochs: int, trial: Any, earlier: list[Trial]
 ) -> list[float]:
     """Return the validation score after each epoch, until the pruner ends it."""
-    student, own = copy_of(candidate.model), road.recipe.callbacks
+    student, own = copy_of(candidate.model), finisher.recipe.callbacks
     scores: list[float] = []
 
     def callbacks(stage: str, package: Any) -> list[Any]:
@@ -222,22 +228,24 @@ def _trained(
         tick = package.callbacks.LambdaCallback(on_epoch_end=told)
         return [tick, *(own(stage, package) if own else ())]
 
-    training = dataclasses.replace(road.recipe, epochs=epochs, callbacks=callbacks, patience=None)
+    training = dataclasses.replace(
+        finisher.recipe, epochs=epochs, callbacks=callbacks, patience=None
+    )
 
     def make() -> dict[str, list[float]]:
-        road.teach(f"search {candidate.name}", student, training)
+        finisher.teach(f"search {candidate.name}", student, training)
         return {"scores": scores}
 
     # When it ends depends on those before it.
     beside = [(one.candidate.name, one.score, one.epochs) for one in earlier]
-    inputs = road.inputs(candidate.model, training=trained_by(training), beside=beside)
-    kept: list[float] = road.stages.once(f"search {candidate.name}", inputs, make)["scores"]
+    inputs = finisher.inputs(candidate.model, training=trained_by(training), beside=beside)
+    kept: list[float] = finisher.stages.once(f"search {candidate.name}", inputs, make)["scores"]
     for step, score in enumerate(kept if not scores else (), 1):  # those of an earlier run
         trial.report(score, step)
     return kept
 
 
-def _order(road: Road, trials: list[Trial]) -> list[Trial]:
+def _order(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     """Return the students to finish, one after the other until one meets the target.
 
     Of those on the front (none is smaller and better) that were trained to the end: with a drop
@@ -251,11 +259,13 @@ def _order(road: Road, trials: list[Trial]) -> list[Trial]:
         if not front or trial.score > front[-1].score:
             front.append(trial)
     best = front[-1].score
-    if road.goal.drop is None:
+    if finisher.goal.drop is None:
         return front[-1:]
-    part = road.trainer.data.validation
-    [teacher] = road.distiller(copy_of(front[0].candidate.model)).score(part.x, part.y, "teacher")
+    part = finisher.trainer.data.validation
+    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(
+        part.x, part.y, "teacher"
+    )
     if teacher.metric == "r2":  # the scores are minus an error
-        return [trial for trial in front if trial.score >= best * (1 + road.goal.drop + _NEAR)]
-    wanted = min(best, teacher.value - road.goal.drop)
+        return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
+    wanted = min(best, teacher.value - finisher.goal.drop)
     return [trial for trial in front if trial.score >= wanted - _NEAR]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfkd
-from tfkd.compression.finishing import Road
+from tfkd.compression.finishing import Finisher
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.trainer import Trainer
 from tfkd.distillation.fitting import Fitting
@@ -39,10 +39,10 @@ def test_the_better_student_is_kept(data, helps):
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
     trainer = Trainer(data, RECIPE)
     if helps:
-        models, worth, _ = Road(trainer, teacher).train(dense())
+        models, worth, _ = Finisher(trainer, teacher).train(dense())
     else:
         with pytest.warns(TeacherWarning) as caught:
-            models, worth, _ = Road(trainer, teacher).train(dense())
+            models, worth, _ = Finisher(trainer, teacher).train(dense())
         said = "\n".join(str(warning.message) for warning in caught)
         assert "The student trained without the teacher was kept" in said
         assert "confuses classes (labels 0 as 2, 1 as 0, 2 as 1)" in said
@@ -69,7 +69,7 @@ def test_the_teacher_is_asked_once_for_all_stages(data, monkeypatch, augment, ti
     monkeypatch.setattr(Fitting, "cache_teacher", noted)
     kernel = 10 * np.eye(5, 3, dtype="float32")
     trainer = Trainer(data, dataclasses.replace(RECIPE, augment=augment))
-    Road(trainer, dense(kernel)).train(dense())
+    Finisher(trainer, dense(kernel)).train(dense())
     assert asked == [len(data.train)] * times
 
 
@@ -78,10 +78,10 @@ def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
     teacher = dense(np.eye(5, 3, dtype="float32"))
     trainer = Trainer(data, dataclasses.replace(RECIPE, bits={"konv": 4}))
     with pytest.raises(InputError, match="konv"):
-        Road(trainer, teacher).train(dense())
+        Finisher(trainer, teacher).train(dense())
     odd = keras.Sequential([keras.Input((5,)), keras.layers.UnitNormalization(), dense()])
     with pytest.raises(UnsupportedError, match="UnitNormalization"):
-        Road(Trainer(data, RECIPE), teacher).train(odd)
+        Finisher(Trainer(data, RECIPE), teacher).train(odd)
 
 
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
@@ -93,7 +93,7 @@ def test_other_bits_are_refused(bits):
 def test_its_bits_are_those_of_the_student(data):
     teacher = dense(10 * np.eye(5, 3, dtype="float32"))
     trainer = Trainer(data, dataclasses.replace(RECIPE, bits=4, seed=1))
-    models, _, _ = Road(trainer, teacher).train(dense())
+    models, _, _ = Finisher(trainer, teacher).train(dense())
     assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
 
 
@@ -112,5 +112,5 @@ def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     monkeypatch.setattr(Trainer, "fit", noted)
     given = {"qat_learning_rate": None, "seed": 1, **settings}
     trainer = Trainer(data, dataclasses.replace(RECIPE, **given))
-    Road(trainer, dense(10 * np.eye(5, 3, dtype="float32"))).train(dense())
+    Finisher(trainer, dense(10 * np.eye(5, 3, dtype="float32"))).train(dense())
     assert rates["student_qat"] == rate

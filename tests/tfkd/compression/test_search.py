@@ -11,7 +11,7 @@ from tfkd import Recipe
 from tfkd.compression import search
 from tfkd.compression.budget import Budget
 from tfkd.compression.candidates import Candidate
-from tfkd.compression.finishing import Road
+from tfkd.compression.finishing import Finisher
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
@@ -52,7 +52,7 @@ def test_a_trial_ends_where_one_no_larger_is_as_good(sizes, values, ended):
     assert not trials[1].should_prune()
 
 
-def road_of(drop, teacher=0.95, metric="accuracy"):
+def finisher_of(drop, teacher=0.95, metric="accuracy"):
     score = types.SimpleNamespace(value=teacher, metric=metric)
     part = types.SimpleNamespace(x=None, y=None)
     return types.SimpleNamespace(
@@ -75,15 +75,15 @@ def names(found):
 
 def test_what_is_finished_first(trials):
     """Wanted is 0.94: b is near, c is beaten by b, e was ended."""
-    assert names(search._order(road_of(0.01), trials)) == ["b", "d"]
-    assert names(search._order(road_of(0.0, teacher=0.9), trials)) == ["b", "d"]
-    assert names(search._order(road_of(0.3), trials)) == ["a", "b", "d"]
-    assert names(search._order(road_of(None), trials)) == ["d"]
+    assert names(search._order(finisher_of(0.01), trials)) == ["b", "d"]
+    assert names(search._order(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d"]
+    assert names(search._order(finisher_of(0.3), trials)) == ["a", "b", "d"]
+    assert names(search._order(finisher_of(None), trials)) == ["d"]
 
 
 def test_of_errors_the_smaller_is_better(trials):
     trials = [sized("a", 10, -2.0), sized("b", 20, -1.1), sized("c", 30, -1.0)]
-    assert names(search._order(road_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
+    assert names(search._order(finisher_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
 
 
 def dense(units):
@@ -111,15 +111,15 @@ RECIPE = Recipe(epochs=8, formats=("float32",), candidates=3, batch_size=16)
 
 def made(data, teacher, goal, folder=None, **more):
     trainer = Trainer(data, RECIPE)
-    road = Road(trainer, teacher, goal, Stages(folder), **more)
-    return *search.smallest(road), road
+    finisher = Finisher(trainer, teacher, goal, Stages(folder), **more)
+    return *search.smallest(finisher), finisher
 
 
 def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     goal = Goal({"bytes": 4000}, 0.3, None)
     first, one, _ = made(data, teacher, goal, tmp_path)
     second, other, _ = made(data, teacher, goal)
-    third, kept, road = made(data, teacher, goal, tmp_path)
+    third, kept, finisher = made(data, teacher, goal, tmp_path)
     assert [t.to_json() for t in first] == [t.to_json() for t in second]
     assert [t.to_json() for t in first] == [t.to_json() for t in third]
     for a, b, c in zip(
@@ -127,7 +127,7 @@ def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     ):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(a, c)
-    assert not [name for name in road.trainer.histories if name.startswith("search")]
+    assert not [name for name in finisher.trainer.histories if name.startswith("search")]
     [chosen] = [trial for trial in first if trial.chosen]
     assert one.meets(goal) and chosen.costs.bytes == one.files["student_float32"].size <= 4000
     smaller = [t for t in first if t.costs.bytes < chosen.costs.bytes and t.epochs == 2]
