@@ -538,7 +538,7 @@ def _add_compare(commands, output):
         default=0,
         metavar="N",
         help="Search method, alpha and temperature in N further runs with the first seed, by "
-        "Optuna (pip install 'tfkd[compare]'). (default: no search)",
+        "Optuna. (default: no search)",
     )
     compare.add_argument(
         "--metric",
