@@ -30,7 +30,8 @@ from tfkd.export import (
 from tfkd.export.latency import operators, profiler
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation, vela
-from tfkd.export.report.report import print_table, write_benchmark_page
+from tfkd.export.report.benchmark_page import write_benchmark_page
+from tfkd.export.report.report import print_table
 from tfkd.export.tflite import schema, writer
 from tfkd.export.verification import layer_errors, verify
 from tfkd.loading.signatures import Signatures

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tfkd.compression.evidence import call_of, predictions
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, Samples, representative
@@ -133,6 +134,7 @@ def compress(
     teacher_history: dict[str, list[float]] | None = None,
     force: bool = False,
     task: str | None = None,
+    command: str | None = None,
 ) -> Result:
     """Distil a teacher into a student and export it, with the evidence beside the files.
 
@@ -155,6 +157,7 @@ def compress(
         force: Whether `out` may hold files already; those of the same name are replaced.
         task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
             follow from the student's output and the labels (see `tfkd.model.task.task_of`).
+        command: What makes all this again, for the report. Defaults to the call of `compress`.
 
     Returns:
         A `Result`.
@@ -174,8 +177,9 @@ def compress(
         files = _export(models, data.train, recipe, progress)
         costs = {name: cost.measure(model) for name, model in models.items()}
         costs["student_qat"] = costs["student"]  # its further weights are ranges
+        started = {"student_qat": "student" if worth.helps else "baseline"}
         entries = [
-            _model_entry(name, model, costs[name], data.test, folder, task)
+            _model_entry(name, model, costs[name], data.test, folder, task, started.get(name))
             for name, model in models.items()
         ]
         timings = benchmark.benchmark(
@@ -190,6 +194,7 @@ def compress(
         entries += _file_entries(
             files, timings, models, costs, data.test, progress, folder, bundled, task
         )
+        last = "student_int8" if "student_int8" in files else list(files)[-1]
         report = Report(
             task=tasks.reported(task),
             data={
@@ -197,12 +202,15 @@ def compress(
                 "train": len(data.train),
                 "validation": len(data.validation),
                 "test": len(data.test),
+                "class_names": list(data.class_names),
             },
             models=tuple(entries),
             training={"teacher": teacher_history or {}, **trainer.histories},
             settings=recipe.to_json(),
             benchmark=timings,
             teaching=worth.to_json(),
+            predictions=predictions(last, files[last], models[_origin(last)], teacher, data, task),
+            commands=(command or call_of(recipe),),
         )
         write_report(report, folder)
     students = {name.removeprefix("student_"): file for name, file in files.items()}
@@ -281,6 +289,7 @@ def _micro_bundle(file, model, data, folder) -> dict[str, Any] | None:
     return {
         "supported": True,
         "arena_bytes": bundle.proof.arena_bytes,
+        "margin_bytes": bundle.proof.margin_bytes,
         "arena_basis": bundle.proof.basis,
         "metrics": bundle.proof.metrics,
     }
@@ -299,12 +308,20 @@ def _file_entries(
                 name,
                 name.split("_")[1],
                 file,
-                verify(file, models[_origin(name)], test.x, test.y, task=task),
+                verify(
+                    file,
+                    models[_origin(name)],
+                    test.x,
+                    test.y,
+                    layers=name == "student_int8" and "WHILE" not in file.ops,
+                    task=task,
+                ),
                 timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
                 macs=measured.macs,
                 micro=bundled if name == "student_int8" else None,
+                made_from=_origin(name),
             )
         )
     progress("verify", len(files), len(files))
@@ -354,7 +371,9 @@ _STAGES = {
 }
 
 
-def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEntry:
+def _model_entry(
+    name, model, measured, test: Samples, folder, task, made_from: str | None
+) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
@@ -368,6 +387,8 @@ def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEnt
         weight_bytes=measured.float32_bytes,
         parameters=measured.parameters,
         macs=measured.macs,
+        architecture=measured.layers,
+        made_from=made_from,
         metrics=score(
             model.predict(test.x, verbose=0),
             test.y,

@@ -1,0 +1,54 @@
+"""What `compress` adds to its report: answers beside the teacher's, and its own call."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tfkd.compression.settings import Training
+from tfkd.data import Data
+from tfkd.export.report.predictions import Predictions, judge
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.output_kind import output_activations
+
+
+def predictions(
+    name: str, file: TFLiteModel, model: Any, teacher: Any, data: Data, task: str
+) -> Predictions | None:
+    """Compare what a file answers on the test split with its teacher.
+
+    Args:
+        name: Of the file in the report.
+        file: The file.
+        model: The model that it was made from.
+        teacher: A Keras model.
+        data: Split three ways.
+        task: One of `tfkd.model.task.TASKS`.
+
+    Returns:
+        What `judge` returns.
+    """
+    x, y = data.test.x, data.test.y
+    return judge(
+        name,
+        file.predict(x),
+        "teacher",
+        teacher.predict(x, verbose=0),
+        y,
+        task=task,
+        activation=output_activations(model)[0],
+        against_activation=output_activations(teacher)[0],
+        class_names=data.class_names,
+        x=x,
+    )
+
+
+def call_of(recipe: Training) -> str:
+    """Return the call of `compress` in Python, with what of its recipe is not the default."""
+    changed = [
+        f"{key.name}={'...' if callable(value) else repr(value)}"
+        for key in dataclasses.fields(recipe)
+        if (value := getattr(recipe, key.name)) != key.default
+    ]
+    given = f", recipe=tfkd.Recipe({', '.join(changed)})" if changed else ""
+    return f"tfkd.compress(teacher, data, student=student, out=folder{given})"
