@@ -126,7 +126,7 @@ def answer_of(
     predictions: Predictions | None,
     teaching: Mapping[str, Any] | None,
     machine: Mapping[str, Any],
-    board: str | None,
+    board: str | boards.Board | None,
 ) -> Answer:
     """Return what a report's figures come to.
 
@@ -136,7 +136,7 @@ def answer_of(
         predictions: Its answers beside the teacher's; left out unless they are of `chosen`.
         teaching: As `Worth.to_json` gives it.
         machine: Where the times were measured: `cpu`.
-        board: A name in `tfkd.export.micro.boards.BOARDS`, or `None`.
+        board: A name in `tfkd.export.micro.boards.BOARDS`, a `Board`, or `None`.
     """
     by_name = {model.name: model for model in models}
     entry, found = by_name[chosen], {}
@@ -160,7 +160,8 @@ def answer_of(
     if board is not None and entry.bytes and micro.get("arena_bytes"):
         arena = micro["arena_bytes"] + (micro.get("margin_bytes") or 0)
         verdicts = boards.fits(entry.bytes, arena, board=board)
-        found["board"] = boards.BOARDS[board.lower()].name
+        known = board if isinstance(board, boards.Board) else boards.BOARDS[board.lower()]
+        found["board"] = known.name
         found["fits"] = tuple(
             {**dataclasses.asdict(one), "free_bytes": one.free_bytes} for one in verdicts
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Benchmark
+from tfkd.export.micro.boards import Board
 from tfkd.export.report import outcome_plots, sections
 from tfkd.export.report.answer import Answer, answer_of
 from tfkd.export.report.benchmark_page import (
@@ -55,7 +56,8 @@ class Report(Printed):
             interval, which student was kept, and all that in a sentence ("summary").
         predictions: What the file answers that the report is about, beside the teacher.
         front: The students that a search tried.
-        board: A name in `tfkd.export.micro.boards.BOARDS`: the page says whether the file fits.
+        board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
+            file fits.
         commands: What was typed, or called in Python, to make all this.
     """
 
@@ -68,7 +70,7 @@ class Report(Printed):
     teaching: dict[str, Any] | None = None
     predictions: Predictions | None = None
     front: Front | None = None
-    board: str | None = None
+    board: str | Board | None = None
     commands: tuple[str, ...] = ()
 
     @property

@@ -1,12 +1,12 @@
 """The report's two forms hold what was measured, and nothing that was not."""
 
 import dataclasses
-import html
 import io
 import json
 import re
 
 import pytest
+from report_pages import cells, pictures
 from rich.console import Console
 
 from tfkd.errors import InputError
@@ -64,29 +64,6 @@ def test_json_follows_the_schema(report, tmp_path, files):
     for key in ("latency_us", "parity", "bytes", "micro", "peak_rss_bytes"):
         assert by_name["student"][key] is None  # not measured
     assert content["benchmark"] is None
-
-
-def pictures(page):
-    """Return the pictures of a page that loads nothing: (title, drawing)."""
-    for address in re.findall(r'(?:href|src)="([^"]*)"', page):
-        assert address[0] == "#" or address.startswith(("./", "data:image/png;base64,")), address
-    assert not re.search(r"url\((?!#)|@import|<script|<link|\bon\w+=", page)
-    return re.findall(r'<svg role="img" aria-label="([^.]*)\..*?</svg>', page, re.DOTALL)
-
-
-def cells(page):
-    """Return the tables of a page: for each, its rows as lists of texts."""
-
-    def text(cell):
-        return html.unescape(re.sub(r"<[^>]*>", "", cell))
-
-    return [
-        [
-            [text(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
-            for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
-        ]
-        for table in re.findall(r"<table[^>]*>.*?</table>", page, re.DOTALL)
-    ]
 
 
 def test_the_page_is_whole_and_loads_nothing(report, tmp_path):
