@@ -94,7 +94,7 @@ class Report(Printed):
         raise KeyError(name)
 
     def describe(self) -> str:
-        """Return the table of models as text, and what the teacher was worth."""
+        """Return the table of models as text, the answer, and what the teacher was worth."""
         from rich.console import Console
 
         text = io.StringIO()
@@ -194,7 +194,7 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def print_table(report: Report, console) -> None:
-    """Print the table of models.
+    """Print the table of models, the answer, and what the teacher was worth.
 
     Args:
         report: What to print.
@@ -215,6 +215,8 @@ def print_table(report: Report, console) -> None:
     for row in zip(*(cells for _, cells in shown), strict=True):
         table.add_row(*map(plain, row))
     console.print(table)
+    if report.answer is not None:
+        console.print(plain(report.answer.sentence()))
     if report.teaching is not None:
         console.print(plain(report.teaching.get("summary", "")))
 
