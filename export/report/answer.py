@@ -195,11 +195,12 @@ def time(microseconds: float) -> str:
     """Return a time with its unit.
 
     Example:
-        >>> time(1.32), time(12_000.0)
-        ('1.3 µs', '12 ms')
+        >>> time(0.752), time(1.32), time(12_000.0)
+        ('0.75 µs', '1.3 µs', '12 ms')
     """
     value, unit = (microseconds / 1000, "ms") if microseconds >= 1000 else (microseconds, "µs")
-    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2
+    return f"{value:.{digits}f} {unit}"
 
 
 def _scaled(factor, difference, interval):

@@ -22,6 +22,9 @@ _VARIABLES = {
     **{INK: "var(--ink)", "#000000": "var(--ink)"},
 }
 _COLOUR = re.compile("|".join(_VARIABLES))
+_FONT = re.compile(r"(font: [^;\"]*?px|font-family:) [^;\"]*")
+_ID, _USE = re.compile(r"( id=\")([^\"]*)(\")"), re.compile(r"((?:url\(|href=\")#)([^)\"]*)")
+_ELEMENT = '<svg role="img" aria-label="{}" {}>{}</svg>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +85,13 @@ def _inline(source: str, label: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     own = "p" + digest((label + body).encode(), 4).hex()
     tags = re.findall(r"<[^<>]*>", body)  # what is between them is the user's
-    used = {name for tag in tags for name in re.findall(r"(?:url\(|href=\")#([^)\"]*)", tag)}
+    used = {name for tag in tags for _, name in _USE.findall(tag)}
     body = re.sub(r"<[^<>]*>", lambda tag: _own(tag[0], own, used), body)
-    return f'<svg role="img" aria-label="{label}" {opening[1]}>{body}</svg>'
+    return _ELEMENT.format(label, opening[1], body)
 
 
 def _own(tag: str, own: str, used: set[str]) -> str:
     """Return a tag with the page's colours and font, and with ids that only this picture has."""
     tag = _COLOUR.sub(lambda found: _VARIABLES[found[0]], tag)
-    tag = re.sub(r"(font: [^;\"]*?px|font-family:) [^;\"]*", r"\1 var(--plot-font)", tag)
-    tag = re.sub(r"(url\(|href=\")#", rf"\g<1>#{own}-", tag)
-    return re.sub(r" id=\"([^\"]*)\"", lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", tag)
+    tag = _USE.sub(rf"\g<1>{own}-\g<2>", _FONT.sub(r"\1 var(--plot-font)", tag))
+    return _ID.sub(lambda m: f"{m[1]}{own}-{m[2]}{m[3]}" if m[2] in used else "", tag)

@@ -134,14 +134,12 @@ def test_the_first_line_is_what_the_files_and_arrays_give(made, files, teacher, 
         assert f"<li>{part}</li>" in page.read_text()
 
 
-def test_every_figure_of_the_tables_is_in_the_json(made, tmp_path):
+def test_the_tables_are_those_of_the_json(made, tmp_path):
     path, page = write_report(made, tmp_path)
     told = json.loads(path.read_text())
-    tables = {rows[0][0]: rows for rows in cells(page.read_text())}
+    tables = {tuple(rows[0][:2]): rows for rows in cells(page.read_text())}
     by_name = {model["name"]: model for model in told["models"]}
-    heads, *rows = (
-        tables["model"] if "file, kB" in tables["model"][0] else cells(page.read_text())[0]
-    )
+    heads, *rows = tables["model", "file, kB"]
     for row in rows:
         shown = dict(zip(heads, row, strict=True))
         model = by_name[shown["model"]]
@@ -152,20 +150,61 @@ def test_every_figure_of_the_tables_is_in_the_json(made, tmp_path):
         else:
             assert shown["file, kB"] == "–"  # a .keras file holds an optimizer
     found = told["predictions"]
-    crossed = [[int(cell) for cell in row[1:]] for row in tables[""][1:]]
-    assert crossed == found["confusion"]
-    for row, one in zip(tables["class"][1:], found["classes"], strict=True):
+    crossed = tables["", "<0>"]
+    assert [[int(cell) for cell in row[1:]] for row in crossed[1:]] == found["confusion"]
+    for row, one in zip(tables["class", "labelled"][1:], found["classes"], strict=True):
         assert row[:2] == [one["name"], str(one["labelled"])]
         assert row[3] == ("–" if one["recall"] is None else f"{one['recall']:.1%}")
     layers = by_name["student_int8"]["layers"]
-    assert [row[0] for row in tables["layer"][1:]] == [one["name"] for one in layers]
-    assert [row[2] for row in tables["layer"][1:]] == [f"{one['added']:.2%}" for one in layers]
-    assert {row[1] for row in tables["layer"][1:]} == {"8", "–"}
-    assert [row[0] for row in tables["candidate"][1:]] == ["w 0.5", "w <1>"]
-    assert tables["candidate"][1][-1] == "chosen" and told["front"]["candidates"][0]["chosen"]
-    ops = {row[0]: row[-1] for row in tables["operator"][1:]}
+    rows = tables["layer", "bits of its weights"][1:]
+    assert [row[0] for row in rows] == [one["name"] for one in layers]
+    assert [row[2] for row in rows] == [f"{one['added']:.2%}" for one in layers]
+    assert {row[1] for row in rows} == {"8", "–"}
+    costs = by_name["teacher"]["architecture"]
+    assert [row[2] for row in tables["layer", "class"][1:]] == [
+        f"{one['parameters']:,}" for one in costs
+    ]
+    tried = tables["candidate", "size, kB"][1:]
+    assert [row[0] for row in tried] == ["w 0.5", "w <1>"]
+    assert tried[0][-1] == "chosen" and told["front"]["candidates"][0]["chosen"]
+    ops = {row[0]: row[-1] for row in tables["operator", "teacher_float32"][1:]}
     assert {op: str(n) for op, n in by_name["student_int8"]["ops"].items()}.items() <= ops.items()
     assert told["data"]["class_names"] == ["<0>"]
+
+
+def test_every_figure_of_the_page_is_in_the_json(made, tmp_path):
+    path, page = write_report(made, tmp_path)
+    known: set[float] = set()
+
+    def walk(value):
+        if isinstance(value, dict):
+            walk(list(value.values()))
+        elif isinstance(value, list):
+            known.add(len(value))
+            for one in value:
+                walk(one)
+        elif isinstance(value, (int, float)):
+            known.add(value)
+
+    walk(json.loads(path.read_text()))
+    # As they are, in percent, in kB, in MiB, in units of 10^9.
+    scaled = np.array([[v, 100 * v, v / 1e3, v / 2**20, v / 1e9] for v in known]).ravel()
+
+    def is_known(text):
+        digits = len(text.partition(".")[2])
+        half = 0.5 * 10.0**-digits * (1 + 1e-9) + 1e-12
+        return np.abs(scaled - float(text.replace(",", ""))).min() <= half
+
+    checked = 0
+    said = re.findall(r"<p>On .*?</p>", page.read_text(), re.DOTALL)
+    shown = [cell for rows in cells(page.read_text()) for row in rows[1:] for cell in row[1:]]
+    for cell in (*said, *shown):
+        if "×" in cell or "thread" in cell:
+            continue  # a factor, see `Ratio.in_words`; a setting
+        for text in re.findall(r"(?<![\w.,])\d[\d,]*(?:\.\d+)?(?!\w)", cell):
+            assert is_known(text.rstrip(",")), f"{text} of {cell!r}"
+            checked += 1
+    assert checked > 200 and not is_known("123456.7")
 
 
 def test_links_and_commands_are_those_of_the_folder(made, tmp_path):
