@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from tfkd._typing import PathLike
 
-# A run of letters without a place to break is broken after so many.
-_UNBROKEN = 24
+# A word of so many letters is not broken; a run of letters without a place to break is, after
+# so many.
+_SHORT, _UNBROKEN = 20, 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def breakable(text: str) -> Markup:
     pieces = []
     for word in re.split(r"(?<= )", printable(str(text))):
         parts = [word]
-        if len(word) > _UNBROKEN // 2:
+        if len(word) > _SHORT:
             parts = re.findall(r"[^_/.\-]*[_/.\-]+|[^_/.\-]+", word)
         parts = [
             part[at : at + _UNBROKEN] for part in parts for at in range(0, len(part), _UNBROKEN)

@@ -158,7 +158,8 @@ def judge(
         name: The file's name in the report.
         answers: What it gives on the test split, (examples, ...).
         against: The teacher's name in the report.
-        against_answers: What the teacher gives on the same, in the same shape.
+        against_answers: What the teacher gives on the same, in the same shape; a last axis of 1
+            is no difference.
         y: Labels, as `tfkd.model.metrics.score` takes them.
         task: One of `tfkd.model.task.TASKS`.
         activation: Of the file's outputs: `"softmax"`, `"sigmoid"` or `"linear"`.
@@ -176,7 +177,9 @@ def judge(
     """
     task = tasks.canonical(task)
     answers, against_answers, y = map(np.asarray, (answers, against_answers, y))
-    if answers.shape != against_answers.shape:
+    if tasks.squeezed(answers.shape) == tasks.squeezed(against_answers.shape):
+        against_answers = against_answers.reshape(answers.shape)
+    else:
         raise InputError(
             f"{name!r} answers in shape {answers.shape}, {against!r} in {against_answers.shape}; "
             "they must be of the same examples."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfkd.compression.evidence import call_of, predictions
+from tfkd.compression.evidence import call_of, checked, predictions
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, Samples, representative
@@ -27,7 +27,7 @@ from tfkd.export.micro import evaluation
 from tfkd.export.micro.bundle import micro_bundle
 from tfkd.export.report.report import ModelEntry, Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.export.verification.verify import score, verify
+from tfkd.export.verification.verify import score
 from tfkd.files import staged_folder
 from tfkd.model import backends, cost
 from tfkd.model import task as tasks
@@ -308,14 +308,7 @@ def _file_entries(
                 name,
                 name.split("_")[1],
                 file,
-                verify(
-                    file,
-                    models[_origin(name)],
-                    test.x,
-                    test.y,
-                    layers=name == "student_int8" and "WHILE" not in file.ops,
-                    task=task,
-                ),
+                checked(name, file, models[_origin(name)], test, task),
                 timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,

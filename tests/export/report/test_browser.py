@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 SIZES = [(scheme, width) for scheme in ("light", "dark") for width in (400, 1280)]
-NAMES = ("<b>&", "with_a_long_name_of_several_words", "模型")
+NAMES = ("<b>&", "with_a_long_name_of_several_words", "模型", "x" * 90)
 
 
 def measured():
@@ -53,7 +53,7 @@ def pages(made, tmp_path_factory):
     curves = {NAMES[1]: {"val_mae": [0.9, 0.5]}, NAMES[2]: {"val_mae": [0.4]}}
     regression = Report(
         "regression",
-        {"name": "<values>", "train": 9, "validation": 9, "test": 80},
+        {"name": "<values>", "test": 80, "class_names": ["x" * 200, "y_" * 100]},
         tuple(entries),
         curves,
         benchmark=measured(),

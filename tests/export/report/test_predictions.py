@@ -205,6 +205,12 @@ def test_what_is_no_image_is_not_drawn(x):
     assert found.changed[0].image is None
 
 
+def test_a_last_axis_of_one_is_no_difference():
+    y = np.array([0.0, 2.0, 5.0])
+    found = judge("f", y[:, None] + 1, "t", y + 2, y, task="regression")
+    assert (found.score, found.against_score) == (1.0, 2.0)
+
+
 def test_answers_of_different_shapes_are_refused():
     with pytest.raises(InputError, match="same examples"):
         judge("f", logits([1, 1]), "t", logits([0]), np.array([0, 1]), task="categorical")
