@@ -119,8 +119,10 @@ def front(candidates: Front) -> Picture | None:
         set_logarithmic(axes, min(costs) / 1.15, max(costs) * 1.15)
     if share:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.5g}%" if value <= 1 else "")
-    axes.set_xlabel(candidates.unit)
-    axes.set_ylabel(f"{candidates.part} {candidates.metric}")
+    score = f"{candidates.part} {candidates.metric}"
+    labels = short_names([candidates.unit, score])
+    axes.set_xlabel(labels[candidates.unit])
+    axes.set_ylabel(labels[score])
     better = "up" if share else "down"
     caption = (
         f"Left and {better} is better. Filled: candidates that no other beats in both; hollow: "
