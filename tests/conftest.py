@@ -26,7 +26,9 @@ gc.set_threshold(100_000, 20, 20)
 #: model are marked `fast`.
 FAST = (
     "export/latency/test_results.py",
+    "export/report/test_outcome_plots.py",
     "export/report/test_plots.py",
+    "export/report/test_predictions.py",
     "export/runtime/test_answers.py",
     "export/test_constructors.py",
     "export/test_names.py",

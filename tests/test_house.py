@@ -46,7 +46,6 @@ _LONG = {
     "micro/evaluation.py": "one function and the rules of its margins",
     "micro/bundle.py": "one folder",
     "android/bundle.py": "one folder",
-    "report/report.py": "one page",
     "report/plots.py": "a picture a function",
 }
 

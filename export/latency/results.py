@@ -183,6 +183,14 @@ class Ratio:
             return "no difference seen"
         return "faster" if self.ratio < 1.0 else "slower"
 
+    @property
+    def in_words(self) -> str:
+        """How fast it is in units of the other, such as `"13.9× as fast"`, `"1.3× as long"`."""
+        if self.verdict == "no difference seen":
+            return self.verdict
+        times, what = (1 / self.ratio, "fast") if self.ratio < 1 else (self.ratio, "long")
+        return f"{times:,.0f}× as {what}" if times >= 100 else f"{times:.3g}× as {what}"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values, the verdict among them."""
         return {**dataclasses.asdict(self), "verdict": self.verdict}

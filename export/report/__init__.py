@@ -1,5 +1,12 @@
 """The evidence: tables, pictures and pages.
 
-report.py   report.json, report.html (from `templates/`) and a terminal table
-plots.py    the pictures
+report.py          report.json, report.html (from `templates/`) and a terminal table
+entries.py         what a report holds of each model
+predictions.py     what a file answers beside its teacher, by class and example
+answer.py          the page's first line
+sections.py        the parts of the page
+benchmark_page.py  the page of a benchmark alone, and what both pages are made with
+plots.py           pictures of costs: sizes and times
+outcome_plots.py   pictures of curves, candidates, errors, layers
+svg.py             one style for figures, and figures as parts of a page
 """

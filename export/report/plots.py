@@ -1,13 +1,11 @@
-"""The pictures of the pages: trade-offs, times of calls, ratios, training curves."""
+"""Pictures of what models cost: trade-offs, times of calls, ratios."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import io
 import itertools
 import math
-import warnings
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,12 +13,10 @@ import numpy as np
 
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
+from tfkd.export.report.svg import COLOURS, GREY, INK, PAPER, Picture, blank_figure, picture
 
-# Told apart by the colour-blind too, and in print; the markers go round in another rhythm.
-_COLOURS = ("#0b6e99", "#c2571a", "#3c7a3b", "#7b3f98", "#8c6d1f", "#9c2a4a")
 _MARKERS = "osD^vP*"
-_GREY = "#6b757e"
-_VERDICTS = {"faster": (_COLOURS[0], "o"), "slower": (_COLOURS[1], "s")}
+_VERDICTS = {"faster": (COLOURS[0], "o"), "slower": (COLOURS[1], "s")}
 
 # An axis of times is logarithmic where the largest median is that many times the smallest. A
 # tail must not flatten the hills: where they lie, calls of so many medians are not drawn.
@@ -31,21 +27,6 @@ _THIS_MACHINE = (
     "These are times of the machine named on this page, not of another, such as a phone or a "
     "microcontroller."
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """An image and what it shows.
-
-    Attributes:
-        title: A few words.
-        caption: How to read it, in plain sentences.
-        source: The image itself, as a `data:` address.
-    """
-
-    title: str
-    caption: str
-    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +118,8 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         return None
     share = metric == "accuracy"
     best = pareto_front((point.cost, point.score if share else -point.score) for point in points)
-    styles = _styles(point.name for point in points)
-    labels = short_names(styles)
+    looks = styles(point.name for point in points)
+    labels = short_names(looks)
     figure, axes = blank_figure(
         4.8, 3.4 + 0.09 * sum(2 + text.count("\n") for text in labels.values())
     )
@@ -146,8 +127,8 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     for index in sorted(range(len(points)), key=lambda index: points[index].cost):
         point = points[index]
         is_first = point.name not in handles
-        _draw_point(axes, point, styles[point.name], index not in best, is_first)
-        colour, marker = styles[point.name]
+        _draw_point(axes, point, looks[point.name], index not in best, is_first)
+        colour, marker = looks[point.name]
         handles.setdefault(point.name, axes.plot([], [], marker, color=colour)[0])
     ends = [end for point in points for end in (point.cost, *(point.cost_interval or ()))]
     room = max(1.15, (max(ends) / min(ends)) ** 0.12)
@@ -156,7 +137,7 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         [points[index].cost for index in best],
         [points[index].score for index in best],
         where="post",
-        color=_GREY,
+        color=GREY,
         linewidth=1.0,
         linestyle="--",
         zorder=1,
@@ -174,7 +155,14 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
         frameon=False,
     )
     caption = _trade_off_caption(points, metric, against)
-    return _picture(figure, f"{metric} against {against}", caption)
+    unit = axis.rpartition(", ")[2]
+    said = "; ".join(
+        f"{' '.join(filter(None, (one.name, one.note)))}: {one.cost:,.4g} {unit}, {metric} "
+        + (f"{one.score:.1%}" if share else f"{one.score:.4g}")
+        for one in points
+    )
+    title = metric.upper() if metric in ("rmse", "mae", "auc") else metric
+    return picture(figure, f"{title} against {against}", caption, f"{said}.")
 
 
 def _draw_point(axes, point: Point, style: tuple[str, str], beaten: bool, is_first: bool) -> None:
@@ -202,7 +190,7 @@ def _draw_point(axes, point: Point, style: tuple[str, str], beaten: bool, is_fir
             (5, 4),
             textcoords="offset points",
             fontsize=8,
-            color=_GREY,
+            color=GREY,
         )
 
 
@@ -240,14 +228,14 @@ def call_times(results: Sequence[Latency]) -> Picture | None:
         return None
     names = short_names(result.name for result in results)
     figure, axes, right = _row_figure(results, names, panels=2)
-    styles = _styles(result.name for result in results)
+    looks = styles(result.name for result in results)
     for row, result in enumerate(results):
-        colour, _ = styles[result.name]
+        colour, _ = looks[result.name]
         if result.p5 is not None and result.p95 is not None:
             axes.plot([result.p5, result.p95], [row, row], color=colour, linewidth=1.2)
         if result.ci95 is not None:
             axes.plot(result.ci95, [row, row], color=colour, linewidth=5, solid_capstyle="butt")
-        axes.plot(result.median, row, "o", color="white", markeredgecolor=colour, markersize=4.5)
+        axes.plot(result.median, row, "o", color=PAPER, markeredgecolor=colour, markersize=4.5)
     low, longest = (choose(result.median for result in results) for choose in (min, max))
     high = max(result.p95 or result.median for result in results)
     if longest / low > _WIDE_RANGE:
@@ -267,10 +255,12 @@ def call_times(results: Sequence[Latency]) -> Picture | None:
         if result.quantiles is not None
     }
     if spreads:
-        caption += _draw_hills(right, spreads, [styles[one.name][0] for one in results], results)
+        caption += _draw_hills(right, spreads, [looks[one.name][0] for one in results], results)
     else:
         right.remove()
-    return _picture(figure, "Times of single calls", caption + _THIS_MACHINE)
+    said = "; ".join(f"{one.name}, {setting(one)}: {one.median:,.4g}" for one in results)
+    said = f"Medians, {axis.removesuffix(' (logarithmic)')}: {said}."
+    return picture(figure, "Times of single calls", caption + _THIS_MACHINE, said)
 
 
 def _draw_hills(axes, spreads: dict[int, np.ndarray], colours, results) -> str:
@@ -280,7 +270,7 @@ def _draw_hills(axes, spreads: dict[int, np.ndarray], colours, results) -> str:
     low, high = min(low, 0.98), max(high, 1.02)
     axes.set_xlim(low, high)
     axes.locator_params(axis="x", nbins=4)
-    axes.axvline(1.0, color=_GREY, linewidth=0.8)
+    axes.axvline(1.0, color=GREY, linewidth=0.8)
     for row, spread in spreads.items():
         places, heights = density(spread, low, high, results[row].runs)
         top = row + 0.3 - 0.85 * heights
@@ -316,70 +306,25 @@ def ratios(compared: Sequence[Ratio], title: str) -> Picture | None:
     ends = [1.0, *(end for ratio in compared for end in (ratio.ratio, *ratio.ci95))]
     room = max(1.02, (max(ends) / min(ends)) ** 0.06)
     set_logarithmic(axes, min(ends) / room, max(ends) * room)
-    axes.axvline(1.0, color="#1d2329", linewidth=1.0, zorder=1)
+    axes.axvline(1.0, color=INK, linewidth=1.0, zorder=1)
     for row, ratio in enumerate(compared):
-        colour, marker = _VERDICTS.get(ratio.verdict, (_GREY, "D"))
+        colour, marker = _VERDICTS.get(ratio.verdict, (GREY, "D"))
         axes.plot(ratio.ci95, [row, row], color=colour, linewidth=2.2, solid_capstyle="butt")
         axes.plot(ratio.ratio, row, marker, color=colour, markersize=6)
-    _beside(axes, [f"{ratio.ratio:.3f} {ratio.verdict}" for ratio in compared])
+    _beside(axes, [ratio.in_words for ratio in compared])
     what = f"time over that of {names[compared[0].against]}" if same else "ratio of times"
     axes.set_xlabel(f"{what} (logarithmic)")
     caption = (
         "Left of 1 is faster. The line through each mark is the 95 % interval; where it holds 1, "
         "or the ratio is within 1 % of it, no difference was seen. " + _THIS_MACHINE
     )
-    return _picture(figure, title, caption)
-
-
-def training(histories: dict[str, dict[str, list[float]]]) -> Picture | None:
-    """Draw the accuracy on the validation split after each epoch.
-
-    Args:
-        histories: Model name → metric → a value per epoch.
-
-    Returns:
-        The picture, `None` if no model has such a metric.
-    """
-    curves = {
-        name: history["val_accuracy"]
-        for name, history in histories.items()
-        if history.get("val_accuracy")
-    }
-    if not curves:
-        return None
-    figure, axes = blank_figure(4.8, 3.6)
-    labels = short_names(curves)
-    for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
-        axes.plot(
-            range(1, len(values) + 1), values, color=colour, label=labels[name], linewidth=1.5
-        )
-    # The first epochs of a fresh model are far below what is worth telling apart.
-    axes.set_ylim(bottom=max(0.0, min(max(v) for v in curves.values()) - 0.2))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy")
-    axes.legend(fontsize=9, frameon=False)
-    caption = "Accuracy on the validation split after each epoch; the last epoch is reported."
-    return _picture(figure, "Training", caption)
+    said = "; ".join(f"{one.name}, {setting(one)}: {one.in_words}" for one in compared)
+    return picture(figure, title, caption, f"{said}.")
 
 
 def digits(time: float | None) -> int:
     """Return how many digits after the point a time in microseconds deserves."""
     return 2 if time is not None and time < 100 else 1
-
-
-def blank_figure(width: float, height: float, panels: int = 1):
-    """Return a figure of so many inches, and its empty panels, in the style of all pictures."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    found = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    for axes in found:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(True, color="#e4e4e4", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=9)
-    return figure, *found
 
 
 def _row_figure(things, names: dict[str, str], further: Sequence[str] = (), panels: int = 1):
@@ -447,12 +392,12 @@ def _error(value, interval):
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]
 
 
-def _styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return a colour and a marker for each name, by the order in which they come."""
     return dict(
         zip(
             dict.fromkeys(names),
-            zip(itertools.cycle(_COLOURS), itertools.cycle(_MARKERS), strict=False),
+            zip(itertools.cycle(COLOURS), itertools.cycle(_MARKERS), strict=False),
             strict=False,
         )
     )
@@ -477,18 +422,16 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
         shared = sum(1 for _ in same) - _LINE // 4
         for name in group:
             text = short if len(group) == 1 else shortened("…" + name[max(0, shared) :])
-            lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
-            texts[name] = "\n".join(lines).replace("$", r"\$")  # else it is read as a formula
+            texts[name] = _in_two(text).replace("$", r"\$")  # else it is read as a formula
     return texts
 
 
-def _picture(figure, title: str, caption: str) -> Picture:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "tfkd"}), warnings.catch_warnings():
-        # A name in letters that the font does not have: the tables show it.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    source = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return Picture(title[0].upper() + title[1:], caption, source)
+def _in_two(text: str) -> str:
+    """Return a text in lines of at most `_LINE` and two letters, broken between words if it can."""
+    if len(text) <= _LINE:
+        return text
+    least = max(1, len(text) - _LINE - 2)
+    ends = [found.end() for found in re.finditer(r"[\s_/.,:-]", text)]
+    ends = [end for end in ends if least <= end <= _LINE]
+    at = min(ends, key=lambda end: abs(end - len(text) / 2), default=_LINE)
+    return f"{text[:at]}\n{text[at:]}"

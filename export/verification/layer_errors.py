@@ -66,6 +66,7 @@ class LayerError:
         added: The same for the error that the op makes by itself: of its result against
             what the float op makes of the same inputs. For an input, that of rounding it.
         inputs: Names of the measured tensors that it is computed from.
+        weight_bits: Of each of the weights that the operation reads; `None` without weights.
     """
 
     layer: str | None
@@ -78,6 +79,7 @@ class LayerError:
     rounding: float | None
     added: float | None
     inputs: tuple[str, ...]
+    weight_bits: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,6 +354,17 @@ class _Plan:
         inputs = self.ops[self.made_by[i][0]][1].inputs
         return [int(j) for j in ([] if inputs is None else inputs) if j >= 0]
 
+    def weight_bits(self, i: int) -> int | None:
+        """Return the bits of the weights that the maker of a tensor reads."""
+        for j in self.read_by(i) if i in self.made_by else ():
+            tensor, dtype = self.graph.tensors[j], self.dtype(j)
+            # Sizes, axes and margins are constants of 32 or 64 bits.
+            is_weight = dtype in ("int4", "int8", "float16", "float32")
+            rank = len(schema.shape_of(tensor))
+            if is_weight and rank > 1 and schema.is_constant(tensor, self.model):
+                return int(re.sub(r"\D", "", dtype))
+        return None
+
     def sources(self, measured) -> dict[int, list[int]]:
         """Return for each result the nearest measured tensors that it is computed from."""
         origins = {i: {i} for i in self.inputs.values() if i in measured}
@@ -534,4 +547,5 @@ def _row(plan, i, layer, sums, read: list[LayerError]) -> LayerError:
         rounding=relative(np.full_like(std, (scale or 0.0) ** 2 / 12)),
         added=relative(added / size),
         inputs=tuple(one.tensor for one in read),
+        weight_bits=plan.weight_bits(i),
     )

@@ -20,7 +20,8 @@ from tfkd.export import (
     Verification,
     write_report,
 )
-from tfkd.export.report.report import columns, print_table, write_benchmark_page
+from tfkd.export.report.benchmark_page import write_benchmark_page
+from tfkd.export.report.report import columns, print_table
 from tfkd.export.verification import layer_errors
 from tfkd.pruning.iterative.result import Measured, Round, Spiral
 

@@ -30,7 +30,10 @@ from tfkd.export import (
 from tfkd.export.latency import operators, profiler
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation, vela
-from tfkd.export.report.report import print_table, write_benchmark_page
+from tfkd.export.report.benchmark_page import write_benchmark_page
+from tfkd.export.report.entries import Candidate, Front, Layer
+from tfkd.export.report.predictions import judge
+from tfkd.export.report.report import print_table
 from tfkd.export.tflite import schema, writer
 from tfkd.export.verification import layer_errors, verify
 from tfkd.loading.signatures import Signatures
@@ -127,8 +130,12 @@ def test_tables(name):
 def test_the_reports(tmp_path):
     made = tables()
     entry = ModelEntry(
-        NASTY, "export", "int8", NASTY, 10, metrics={"accuracy": 0.5}, ops={NASTY: 1}
-    )
+        NASTY, "export", "int8", NASTY, 10, metrics={"accuracy": 0.5}, ops={NASTY: 1},
+        architecture=(cost.LayerCost(NASTY, NASTY, 1, 1),), layers=(Layer(NASTY, 8, 0.1, 0.1),),
+        micro={"supported": False, "reason": NASTY},
+    )  # fmt: skip
+    y = np.arange(4) % 2
+    answers = np.eye(2)[[0, 1, 1, 0]]
     report = Report(
         "classification",
         {"name": NASTY, "train": 1, "validation": 1, "test": 1},
@@ -137,6 +144,9 @@ def test_the_reports(tmp_path):
         {NASTY: NASTY},
         made["benchmark"],
         {"summary": NASTY},
+        judge(NASTY, answers, NASTY, np.eye(2)[y], y, task="categorical", class_names=[NASTY] * 2),
+        Front((Candidate(NASTY, 1.0, 0.5, chosen=True),), NASTY, "accuracy"),
+        commands=(NASTY,),
     )
     for path in write_report(report, tmp_path):
         assert_tame(path.read_text())

@@ -365,7 +365,7 @@ def _write_results(results, options, more: dict, described=(), examples: int | N
     if options.csv:
         write_atomically(options.csv, results.to_csv().encode())
     if options.html:
-        from tfkd.export.report.report import write_benchmark_page
+        from tfkd.export.report.benchmark_page import write_benchmark_page
 
         scores = more.get("scores", {})
         accuracies = {name: s["accuracy"] for name, s in scores.items() if "accuracy" in s}

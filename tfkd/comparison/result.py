@@ -232,7 +232,7 @@ class Comparison(Printed):
         return " to ".join(self._points(end, unit="") for end in gain.interval)
 
     def _figure(self):
-        from tfkd.export.report.plots import blank_figure
+        from tfkd.export.report.svg import blank_figure
 
         factor = 100 if self._is_share else 1
         base = self["alone"]

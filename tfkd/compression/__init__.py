@@ -11,6 +11,7 @@ evidence.py          its files, verified and timed, and the verdict
 stages.py            what is finished, kept for a run that goes on
 budget.py            the time there is
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
+evidence.py          checks, answers beside the teacher's and the call, for the report
 settings.py          `Training` and `Target`: how to train, where to end
 trainer.py           models of either Keras, fitted the same way on the same data
 twin.py              the tf_keras model that trains in a Keras 3 model's place

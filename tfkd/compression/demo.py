@@ -40,6 +40,7 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         recipe=recipe,
         progress=progress,
         teacher_history=history,
+        command=f"tfkd demo --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
     )
     shutil.rmtree(made.folder / FOLDER)  # to go on from: the demo is short
     return made

@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
+from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import main_format, micro_file
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Samples, representative
@@ -16,9 +17,11 @@ from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
 from tfkd.export.micro.bundle import micro_bundle
-from tfkd.export.report.report import ModelEntry, Report
+from tfkd.export.report.entries import ModelEntry
+from tfkd.export.report.predictions import Predictions, judge
+from tfkd.export.report.report import Report
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.export.verification.verify import score, verify
+from tfkd.export.verification.verify import Verification, score, verify
 from tfkd.model import backends, cost
 from tfkd.model import task as tasks
 from tfkd.output_kind import output_activations
@@ -89,8 +92,9 @@ def written(
     costs = {name: cost.measure(model) for name, model in models.items()}
     if "student_qat" in costs:
         costs["student_qat"] = costs["student"]  # its further weights are ranges
+    started = {"student_qat": "student" if finished.worth.helps else "baseline"}
     entries = [
-        _model_entry(name, model, costs[name], data.test, folder, task)
+        _model_entry(name, model, costs[name], data.test, folder, task, started.get(name))
         for name, model in models.items()
     ]
     if "teacher" not in models:
@@ -113,19 +117,98 @@ def written(
             "train": len(data.train),
             "validation": len(data.validation),
             "test": len(data.test),
+            "class_names": list(data.class_names),
         },
         models=tuple(entries),
         training={"teacher": {}, **_curves(finisher)},
         benchmark=timings,
         teaching=finished.worth.to_json(),
+        board=finisher.goal.board,
     )
     main = f"student_{main_format(recipe)}"
+    if "teacher" in models:
+        found = predictions(main, files[main], models[origin(main)], finisher.teacher, data, task)
+        report = dataclasses.replace(report, predictions=found)
     verdict = _verdict(finisher, finished, main, timings[main].median)
     return (
         dataclasses.replace(report, verdict=verdict.to_json()),
         verdict,
         {name.removeprefix("student_"): file for name, file in finished.files.items()},
     )
+
+
+def checked(name: str, file: TFLiteModel, model: Any, test: Samples, task: str) -> Verification:
+    """Verify a file, an int8 one with the error of each layer.
+
+    Args:
+        name: Of the file in the report.
+        file: The file.
+        model: The model that it was made from.
+        test: The test split.
+        task: One of `tfkd.model.task.TASKS`.
+
+    Warns:
+        UserWarning: if the file does not reach its threshold, or its layers can't be compared.
+    """
+    # Into a loop or a step no comparison of layers can look.
+    if name == "student_int8" and not file.states and "WHILE" not in file.ops:
+        try:
+            return verify(file, model, test.x, test.y, layers=True, task=task)
+        except TfkdError as error:  # the files are there, and their scores are to come
+            warnings.warn(f"The layers of {name} were not compared: {error}", stacklevel=2)
+    return verify(file, model, test.x, test.y, task=task)
+
+
+def predictions(
+    name: str, file: TFLiteModel, model: Any, teacher: Any, data: Data, task: str
+) -> Predictions | None:
+    """Compare what a file answers on the test split with its teacher.
+
+    Args:
+        name: Of the file in the report.
+        file: The file.
+        model: The model that it was made from.
+        teacher: A Keras model.
+        data: Split three ways.
+        task: One of `tfkd.model.task.TASKS`.
+
+    Returns:
+        What `judge` returns.
+    """
+    x, y = data.test.x, data.test.y
+    return judge(
+        name,
+        file.predict(x),
+        "teacher",
+        teacher.predict(x, verbose=0),
+        y,
+        task=task,
+        activation=output_activations(model)[0],
+        against_activation=output_activations(teacher)[0],
+        class_names=data.class_names,
+        x=x,
+    )
+
+
+def call_of(call: Call, searched: bool) -> str:
+    """Return the call of `compress` in Python, with what of it is not the default."""
+    changed = [
+        f"{key.name}={'...' if callable(value) else repr(value)}"
+        for key in dataclasses.fields(call.recipe)
+        if (value := getattr(call.recipe, key.name)) != key.default
+    ]
+    given = [] if searched else ["student=student"]
+    given += ["out=folder"]
+    wanted = {**call.target.costs, "drop": call.target.drop}
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    given += [f"target={wanted!r}"] if wanted else []
+    given += [
+        f"{name}={getattr(call, name)!r}"
+        for name in ("board", "budget", "task", "teacher_from_logits")
+        if getattr(call, name) is not None
+    ]
+    given += [f"recipe=tfkd.Recipe({', '.join(changed)})"] if changed else []
+    return f"tfkd.compress(teacher, data, {', '.join(given)})"
 
 
 def _curves(finisher: Finisher) -> dict[str, dict[str, list[float]]]:
@@ -164,6 +247,7 @@ def _micro_bundle(
     return {
         "supported": True,
         "arena_bytes": bundle.proof.arena_bytes,
+        "margin_bytes": bundle.proof.margin_bytes,
         "arena_basis": bundle.proof.basis,
         "metrics": bundle.proof.metrics,
     }
@@ -182,19 +266,22 @@ def _file_entries(
                 name,
                 name.split("_")[1],
                 file,
-                verify(file, models[origin(name)], test.x, test.y, task=task),
+                checked(name, file, models[origin(name)], test, task),
                 timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
                 macs=measured.macs,
                 micro=bundled if name == "student_int8" else None,
+                made_from=origin(name),
             )
         )
     finisher.progress("verify", len(files), len(files))
     return entries
 
 
-def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEntry:
+def _model_entry(
+    name, model, measured, test: Samples, folder, task, made_from: str | None
+) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
@@ -209,6 +296,8 @@ def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEnt
         weight_bytes=measured.float32_bytes,
         parameters=measured.parameters,
         macs=measured.macs,
+        architecture=measured.layers,
+        made_from=made_from,
         metrics=score(
             model.predict(test.x, verbose=0),
             test.y,

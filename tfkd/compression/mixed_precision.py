@@ -106,7 +106,7 @@ class BitsPlan(Printed):
         Args:
             path: Of the picture to write, `.svg` or `.png`.
         """
-        from tfkd.export.report.plots import blank_figure
+        from tfkd.export.report.svg import blank_figure
 
         figure, axes = blank_figure(6.6, 4.0)
         axes.plot(

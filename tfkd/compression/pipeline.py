@@ -90,6 +90,7 @@ def compress(
     force: bool = False,
     task: str | None = None,
     teacher_from_logits: bool | None = None,
+    command: str | None = None,
 ) -> Result:
     """Make the smallest model that does a teacher's job, with the evidence beside its files.
 
@@ -125,6 +126,7 @@ def compress(
             follow from the student's output and the labels (see `tfkd.model.task.task_of`).
         teacher_from_logits: Whether the teacher's answers are logits, where its graph does not
             show it: a function's never does.
+        command: What makes all this again, for the report. Defaults to the call of `compress`.
 
     Returns:
         A `Result`; print it for the verdict and the table.
@@ -159,7 +161,8 @@ def compress(
             report = dataclasses.replace(
                 report,
                 settings=call.to_json(),
-                front=None if front is None else [trial.to_json() for trial in front],
+                front=None if front is None else search.front_of(front),
+                commands=(command or evidence.call_of(call, searched=student is None),),
             )
             if teacher_history:
                 report.training["teacher"] = teacher_history

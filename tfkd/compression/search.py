@@ -16,6 +16,8 @@ from tfkd.compression.finishing import Finished, Finisher, trained_by
 from tfkd.compression.rehearsal import Costs, first_examples, main_format, rehearse
 from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
+from tfkd.export.report import entries
+from tfkd.export.report.entries import Front
 
 #: Of a budget, at most, before the students that are finished.
 _SHARE = 0.5
@@ -52,6 +54,28 @@ class Trial:
             "epochs": self.epochs,
             "chosen": self.chosen,
         }
+
+
+def front_of(trials: list[Trial]) -> Front:
+    """Return the trials as the report shows them."""
+    is_error = all(trial.score <= 0 for trial in trials)
+    return Front(
+        tuple(
+            entries.Candidate(
+                trial.candidate.name,
+                trial.costs.bytes / 1000,
+                -trial.score if is_error else trial.score,
+                trial.chosen,
+                epochs=trial.epochs,
+                parameters=trial.costs.parameters,
+                macs=trial.costs.macs,
+                arena_bytes=trial.costs.arena,
+            )
+            for trial in trials
+        ),
+        "size, kB",
+        "mae" if is_error else "accuracy",
+    )
 
 
 def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:

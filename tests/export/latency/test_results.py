@@ -109,6 +109,19 @@ def test_csv_has_a_line_per_result(found):
     assert Benchmark(results=()).to_csv().splitlines() == ["name"]
 
 
+@pytest.mark.parametrize(
+    ("low", "value", "high", "said"),
+    [
+        (0.07, 0.072, 0.075, "13.9× as fast"),
+        (0.002, 0.002, 0.002, "500× as fast"),
+        (1.2, 1.3, 1.4, "1.3× as long"),
+        (0.97, 1.0, 1.04, "no difference seen"),
+    ],
+)
+def test_a_ratio_is_said_as_a_factor(low, value, high, said):
+    assert ratio(low, value, high).in_words == said
+
+
 def test_described_in_words(found):
     lines = found.describe().splitlines()
     assert max(len(line) for line in lines) <= 100

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
-from tfkd.export.report import plots
+from tfkd.export.report import outcome_plots, plots, svg
 from tfkd.export.report.plots import Point, pareto_front
 
 
@@ -93,7 +93,7 @@ def test_a_trade_off_shows_intervals_and_the_front(drawn):
         assert any(end[1] == (point.cost, pytest.approx(high)) for end in bars)
         assert axes.get_xlim()[0] < point.cost_interval[0]
         assert axes.get_xlim()[1] > point.cost_interval[1]
-    assert lines(axes, plots._GREY) == [[50.0, 400.0]]
+    assert lines(axes, svg.GREY) == [[50.0, 400.0]]
     faces = {bar[0].get_xdata()[0]: bar[0].get_markerfacecolor() for bar in axes.containers}
     assert faces[500.0] == "none" and "none" not in (faces[50.0], faces[400.0])
     assert axes.get_xlabel() == "time of one call, µs (logarithmic)"
@@ -117,7 +117,7 @@ def test_the_interval_of_a_score_is_drawn_once_a_model(drawn):
 def test_of_errors_less_is_better(drawn):
     points = [Point("a", 10.0, 2.0), Point("b", 20.0, 3.0), Point("c", 30.0, 1.0)]
     picture = plots.trade_off(points, "rmse", "size", "size, kB")
-    assert lines(drawn[0].axes[0], plots._GREY) == [[10.0, 30.0]]
+    assert lines(drawn[0].axes[0], svg.GREY) == [[10.0, 30.0]]
     assert "Left and down is better" in picture.caption
     assert "interval" not in picture.caption and "times" not in picture.caption
 
@@ -127,7 +127,7 @@ def test_what_is_empty_is_not_drawn():
     assert plots.call_times([]) is None
     assert plots.call_times([dataclasses.replace(latency(), median=None)]) is None
     assert plots.ratios([], "x") is None
-    assert plots.training({"a": {"loss": [1.0]}}) is None
+    assert outcome_plots.training({"a": {"loss": [1.0]}}) is None
 
 
 def test_call_times_draw_median_interval_and_percentiles(drawn):
@@ -135,10 +135,10 @@ def test_call_times_draw_median_interval_and_percentiles(drawn):
     plots.call_times(results)
     times, hills = drawn[0].axes[:2]
     assert [text.get_text() for text in times.get_yticklabels()] == ["a", "b"]
-    first, second = (plots._COLOURS[row] for row in (0, 1))
+    first, second = (svg.COLOURS[row] for row in (0, 1))
     assert lines(times, first) == [[results[0].p5, results[0].p95], [99.0, 102.0]]
     assert lines(times, second) == [[results[1].p5, results[1].p95]]
-    assert lines(times, "white") == [[100.0], [150.0]]
+    assert lines(times, svg.PAPER) == [[100.0], [150.0]]
     assert times.get_xlim()[0] == 0 and times.get_xscale() == "linear"
     assert len(lines(hills, first)) == 1 and lines(hills, second) == []
 
@@ -190,12 +190,12 @@ def test_ratios_are_drawn_around_one(drawn):
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "time over that of a (logarithmic)"
     assert [1.0, 1.0] in [list(line.get_xdata()) for line in axes.get_lines()]
     # Blue is faster, orange slower, grey neither.
-    for ratio, colour in zip(compared, (*plots._COLOURS[:2], plots._GREY), strict=True):
+    for ratio, colour in zip(compared, (*svg.COLOURS[:2], svg.GREY), strict=True):
         assert lines(axes, colour) == [list(ratio.ci95), [ratio.ratio]]
         assert axes.get_xlim()[0] < ratio.ci95[0] and ratio.ci95[1] < axes.get_xlim()[1]
     beside = drawn[0].axes[0].child_axes[0].get_yticklabels()
     assert [text.get_text() for text in beside] == [
-        *("0.500 faster", "1.300 slower", "1.000 no difference seen"),
+        *("2× as fast", "1.3× as long", "no difference seen"),
     ]
     assert "95 % interval" in picture.caption
 
@@ -224,7 +224,7 @@ def test_a_figure_grows_with_its_rows(drawn):
 
 @pytest.mark.parametrize(("low", "high"), [(0.97, 1.04), (0.4, 2.1), (3.0, 900.0), (0.01, 5e6)])
 def test_a_logarithmic_axis_has_a_few_plain_numbers(low, high):
-    _, axes = plots.blank_figure(4, 3)
+    _, axes = svg.blank_figure(4, 3)
     plots.set_logarithmic(axes, low, high)
     texts = [text.get_text() for text in axes.get_xticklabels()]
     assert 3 <= len(texts) <= 9

@@ -172,6 +172,9 @@ def test_the_bad_layer_is_the_worst_and_leaving_it_float_mends_the_file(package,
     assert rmse(mended, model, pixels) < 0.1 * before
     assert table.matched == table.tensors and table.worst != "conv2d_1"
     assert next(row for row in table if row.layer == "conv2d_1").scale is None
+    bits = {row.layer: row.weight_bits for row in table if row.weight_bits is not None}
+    assert bits["conv2d_1"] == 32 and bits["conv2d"] == 8
+    assert table[0].op == "INPUT" and table[0].weight_bits is None
     assert rmse(to_tflite(model, "int8", pixels, skip=["conv2d"]), model, pixels) > 0.8 * before
 
 

@@ -28,7 +28,10 @@ OF_OTHER_PACKAGES = {
     *("dtype", "training", "mask", "loss", "x_train", "y_train"),
 }
 #: Files that print Python or shell for the user to run.
-PRINTS_CODE = ("comparison/spelling.py", "cli/parser.py", "cli/reading.py")
+PRINTS_CODE = (
+    *("comparison/spelling.py", "compression/evidence.py"),
+    *("cli/parser.py", "cli/reading.py"),
+)
 ARGUMENT = re.compile(r"(?<![\w{.-])([a-z][a-z_0-9]*)=(?!=)")
 OPTION = re.compile(r"(?:tfkd (\w+) )?(--[a-z][a-z0-9-]*)")
 

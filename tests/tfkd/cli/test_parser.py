@@ -203,6 +203,22 @@ def test_the_demos_report_says_what_was_measured(demo):
     assert teaching["kept"] == ("taught" if teaching["difference"] >= 0 else "alone")
     assert teaching["summary"] in (folder / "report.html").read_text()
     assert teaching["summary"] in " ".join(demo[1].stdout.split())
+    answer, page = report["answer"], (folder / "report.html").read_text()
+    assert answer["name"] == "student_int8" and answer["bytes"] == int8["bytes"]
+    assert answer["against_bytes"] == models["teacher_float32"]["bytes"]
+    gap = int8["metrics"]["accuracy"] - models["teacher"]["metrics"]["accuracy"]
+    assert answer["difference"] == pytest.approx(gap)
+    assert answer["ci95"][0] <= gap <= answer["ci95"][1]
+    assert all(f"<li>{part}</li>" in page for part in answer["sentence"].rstrip(".").split("; "))
+    assert sum(map(sum, report["predictions"]["confusion"])) == report["data"]["test"]
+    assert [one["name"] for one in report["predictions"]["classes"]] == list("0123456789")
+    assert report["data"]["class_names"] == list("0123456789")
+    assert {layer["bits"] for layer in int8["layers"]} == {8, None}
+    assert sum(one["parameters"] for one in models["teacher"]["architecture"]) == 94_634
+    assert report["commands"] == ["tfkd demo --seed 1 --epochs 6"]
+    assert models["student_qat"]["made_from"] == (
+        "student" if teaching["kept"] == "taught" else "baseline"
+    )
 
 
 @pytest.mark.slow

@@ -146,6 +146,7 @@ def test_it_computes_the_same_as_with_its_weights_in_8_bits():
         np.testing.assert_array_equal(*pair)
     # The reference kernels, by which layers are compared, run it so.
     errors = verify(file, qat, x, layers=True).layers
+    assert 4 in {row.weight_bits for row in errors}
     assert {"conv", "depthwise", "hidden", "head"} <= {row.layer for row in errors.rows}
 
 

@@ -147,7 +147,7 @@ class Spiral(Printed):
             cost: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that
                 there is a target for, then `"macs"` or `"parameters"`.
         """
-        from tfkd.export.report.plots import blank_figure
+        from tfkd.export.report.svg import blank_figure
 
         cost = cost or next(iter(self.target), "macs" if self.original.macs else "parameters")
 

@@ -1,0 +1,64 @@
+"""What `compress` adds to its report, and that it does not lose a run for it."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfkd.compression import evidence
+from tfkd.compression.pipeline import Recipe
+from tfkd.data import Samples
+from tfkd.errors import InputError
+from tfkd.export import to_tflite
+
+X = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, name="head")])
+
+
+def test_an_int8_file_is_checked_layer_by_layer(model):
+    test = Samples(X, X[:, :3].argmax(1))
+    file = to_tflite(model, "int8", X)
+    layers = evidence.checked("student_int8", file, model, test, "categorical").layers
+    assert [row.layer for row in layers][-1] == "head"
+    assert evidence.checked("teacher_float32", file, model, test, "categorical").layers is None
+
+
+def test_layers_that_can_not_be_compared_lose_nothing_else(model, monkeypatch):
+    test = Samples(X, X[:, :3].argmax(1))
+    file, verify = to_tflite(model, "int8", X), evidence.verify
+
+    def refusing(*args, layers=False, **more):
+        if layers:
+            raise InputError("No result was found.")
+        return verify(*args, **more)
+
+    monkeypatch.setattr(evidence, "verify", refusing)
+    with pytest.warns(UserWarning, match="layers of student_int8 were not compared: No result"):
+        found = evidence.checked("student_int8", file, model, test, "categorical")
+    assert found.layers is None and "accuracy" in found.metrics
+
+
+def test_a_loop_is_not_looked_into():
+    keras.utils.set_random_seed(0)
+    loop = keras.Sequential(
+        [keras.Input((5, 2)), keras.layers.GRU(3), keras.layers.Dense(3, name="head")]
+    )
+    x = np.random.default_rng(0).normal(size=(40, 5, 2)).astype("float32")
+    file = to_tflite(loop, "float32", recurrent="loop")
+    assert "WHILE" in file.ops
+    test = Samples(x, np.arange(40) % 3)
+    found = evidence.checked("student_int8", file, loop, test, "categorical")
+    assert found.passed and found.layers is None
+
+
+def test_the_call_has_what_is_not_the_default():
+    call = "tfkd.compress(teacher, data, student=student, out=folder{})"
+    assert evidence.call_of(Recipe()) == call.format("")
+    recipe = Recipe(epochs=3, bits={"conv.*": 4}, augment=lambda x: x)
+    said = evidence.call_of(recipe)
+    assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
+    assert "qat_epochs" not in said
