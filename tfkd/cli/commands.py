@@ -13,6 +13,7 @@ import tempfile
 import warnings
 
 from tfkd.cli import console
+from tfkd.cli.boards import boards
 from tfkd.cli.bundles import Bundles
 from tfkd.errors import InputError, TfkdError, spelled
 from tfkd.escaping import printable
@@ -27,7 +28,7 @@ def run(options) -> int:
     Raises:
         TfkdError: in the words of the command line.
     """
-    commands = (demo, export, inspect, verify, benchmark, compare)
+    commands = (demo, export, inspect, verify, benchmark, compare, boards)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
     with console.warnings_collected() as messages, trusted, spelled(options.spelling):

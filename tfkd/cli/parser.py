@@ -16,6 +16,7 @@ import sys
 
 from tfkd import files
 from tfkd._version import __version__
+from tfkd.cli import boards
 from tfkd.cli.options import set_spellings
 from tfkd.errors import TfkdError
 from tfkd.escaping import printable
@@ -155,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(commands, output)
     _add_benchmark(commands)
     _add_compare(commands, output)
+    boards.add_parser(commands, output)
     set_spellings(commands.choices)
     return parser
 

@@ -11,7 +11,7 @@ from tfkd.cli import parser
 from tfkd.errors import InputError, argument, spelled
 from tfkd.export.runtime.worker import Worker
 
-COMMANDS = ("demo", "export", "inspect", "verify", "benchmark", "compare")
+COMMANDS = ("demo", "export", "inspect", "verify", "benchmark", "compare", "boards")
 #: What a model, an array file or a loss object is made with in Python, whoever asks for it.
 OF_OTHER_PACKAGES = {
     *("mask_zero", "stateful", "trainable", "use_ema", "data_format", "unroll", "interpolation"),
