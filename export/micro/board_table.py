@@ -35,7 +35,8 @@ class Board(Printed):
         kernels: The optimized kernels for it, the best last; empty if only the portable ones are.
         checked: Year and month in which the row was compared with its source.
         ids: What a toolchain calls it, by `"arduino"`, `"esp-idf"`, `"platformio"` and
-            `"zephyr"`; one that does not know the board is left out.
+            `"zephyr"`; one that does not know the board is left out. PlatformIO's has its platform
+            before a slash.
     """
 
     name: str
@@ -100,7 +101,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1; the 32 kB of SRAM2 lie elsewhere",
         "ST reference manual RM0351, system architecture",
         kernels=_ARM,
-        platformio="disco_l475vg_iot01a",
+        platformio="ststm32/disco_l475vg_iot01a",
         zephyr="disco_l475_iot1",
     ),
     "b-u585i-iot02a": _row(
@@ -108,7 +109,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1, 2 and 3, which follow each other",
         "ST reference manual RM0456, embedded SRAMs",
         kernels=_ARM,
-        platformio="disco_b_u585i_iot02a",
+        platformio="ststm32/disco_b_u585i_iot02a",
         zephyr="b_u585i_iot02a",
     ),
     "ensemble-e8-dk": _row(
@@ -126,7 +127,7 @@ BOARDS: dict[str, Board] = {
         kernels=_ESP,
         arduino="esp32:esp32:esp32c3",
         esp_idf="esp32c3",
-        platformio="esp32-c3-devkitm-1",
+        platformio="espressif32/esp32-c3-devkitm-1",
         zephyr="esp32c3_devkitm",
     ),
     "esp32-c6-devkitc-1": _row(
@@ -146,7 +147,7 @@ BOARDS: dict[str, Board] = {
         kernels=_ESP,
         arduino="esp32:esp32:esp32",
         esp_idf="esp32",
-        platformio="esp32dev",
+        platformio="espressif32/esp32dev",
         zephyr="esp32_devkitc/esp32/procpu",
     ),
     "esp32-s2-saola-1": _row(
@@ -157,7 +158,7 @@ BOARDS: dict[str, Board] = {
         kernels=_ESP,
         arduino="esp32:esp32:esp32s2",
         esp_idf="esp32s2",
-        platformio="esp32-s2-saola-1",
+        platformio="espressif32/esp32-s2-saola-1",
         zephyr="esp32s2_saola",
     ),
     "esp32-s3-devkitc-1": _row(
@@ -168,7 +169,7 @@ BOARDS: dict[str, Board] = {
         kernels=_ESP,
         arduino="esp32:esp32:esp32s3",
         esp_idf="esp32s3",
-        platformio="esp32-s3-devkitc-1",
+        platformio="espressif32/esp32-s3-devkitc-1",
         zephyr="esp32s3_devkitc/esp32s3/procpu",
     ),
     "microbit-v2": _row(
@@ -176,7 +177,7 @@ BOARDS: dict[str, Board] = {
         "all of it",
         "Nordic nRF52833 product specification, memory",
         kernels=_ARM,
-        platformio="bbcmicrobit_v2",
+        platformio="nordicnrf52/bbcmicrobit_v2",
         zephyr="bbc_microbit_v2",
     ),
     "nano-33-ble-sense": _row(
@@ -185,7 +186,7 @@ BOARDS: dict[str, Board] = {
         "Arduino ABX00031 datasheet",
         kernels=_ARM,
         arduino="arduino:mbed_nano:nano33ble",
-        platformio="nano33ble",
+        platformio="nordicnrf52/nano33ble",
         zephyr="arduino_nano_33_ble/nrf52840/sense",
     ),
     "nano-rp2040-connect": _row(
@@ -194,14 +195,14 @@ BOARDS: dict[str, Board] = {
         "Raspberry Pi RP2040 datasheet, SRAM; Arduino ABX00053 datasheet for the flash",
         kernels=_ARM,
         arduino="arduino:mbed_nano:nanorp2040connect",
-        platformio="nanorp2040connect",
+        platformio="raspberrypi/nanorp2040connect",
     ),
     "nrf52-dk": _row(
         *("nRF52 DK", "nRF52832", "Cortex-M4F", 512 * _KB, 64 * _KB),
         "all of it",
         "Nordic nRF52832 product specification, memory",
         kernels=_ARM,
-        platformio="nrf52_dk",
+        platformio="nordicnrf52/nrf52_dk",
         zephyr="nrf52dk/nrf52832",
     ),
     "nrf52840-dk": _row(
@@ -209,7 +210,7 @@ BOARDS: dict[str, Board] = {
         "all of it",
         "Nordic nRF52840 product specification, memory",
         kernels=_ARM,
-        platformio="nrf52840_dk",
+        platformio="nordicnrf52/nrf52840_dk",
         zephyr="nrf52840dk/nrf52840",
     ),
     "nrf5340-dk": _row(
@@ -224,7 +225,7 @@ BOARDS: dict[str, Board] = {
         "all of it",
         "ST reference manual RM0368, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_f401re",
+        platformio="ststm32/nucleo_f401re",
         zephyr="nucleo_f401re",
     ),
     "nucleo-f446re": _row(
@@ -232,7 +233,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1 and SRAM2, which follow each other",
         "ST reference manual RM0390, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_f446re",
+        platformio="ststm32/nucleo_f446re",
         zephyr="nucleo_f446re",
     ),
     "nucleo-g071rb": _row(
@@ -240,7 +241,7 @@ BOARDS: dict[str, Board] = {
         "all of it, without parity",
         "ST reference manual RM0444, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_g071rb",
+        platformio="ststm32/nucleo_g071rb",
         zephyr="nucleo_g071rb",
     ),
     "nucleo-g474re": _row(
@@ -248,7 +249,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1, SRAM2 and the CCM SRAM by its second address, which follow each other",
         "ST reference manual RM0440, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_g474re",
+        platformio="ststm32/nucleo_g474re",
         zephyr="nucleo_g474re",
     ),
     "nucleo-h743zi2": _row(
@@ -256,7 +257,7 @@ BOARDS: dict[str, Board] = {
         "AXI SRAM; 128 kB of DTCM, 288 kB of SRAM1 to 3 and 64 kB of SRAM4 lie elsewhere",
         "ST reference manual RM0433, memory organization",
         kernels=_ARM,
-        platformio="nucleo_h743zi",
+        platformio="ststm32/nucleo_h743zi",
         zephyr="nucleo_h743zi",
     ),
     "nucleo-l073rz": _row(
@@ -264,7 +265,7 @@ BOARDS: dict[str, Board] = {
         "all of it",
         "ST reference manual RM0367, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_l073rz",
+        platformio="ststm32/nucleo_l073rz",
         zephyr="nucleo_l073rz",
     ),
     "nucleo-l4r5zi": _row(
@@ -272,7 +273,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1, 2 and 3, which follow each other (SRAM2 by its second address)",
         "ST reference manual RM0432, embedded SRAM",
         kernels=_ARM,
-        platformio="nucleo_l4r5zi",
+        platformio="ststm32/nucleo_l4r5zi",
         zephyr="nucleo_l4r5zi",
     ),
     "nucleo-u575zi-q": _row(
@@ -280,7 +281,7 @@ BOARDS: dict[str, Board] = {
         "SRAM1, 2 and 3, which follow each other",
         "ST reference manual RM0456, embedded SRAMs",
         kernels=_ARM,
-        platformio="nucleo_u575zi_q",
+        platformio="ststm32/nucleo_u575zi_q",
         zephyr="nucleo_u575zi_q",
     ),
     "pico": _row(
@@ -289,7 +290,7 @@ BOARDS: dict[str, Board] = {
         "Raspberry Pi RP2040 datasheet, SRAM; Pico datasheet for the flash",
         kernels=_ARM,
         arduino="rp2040:rp2040:rpipico",
-        platformio="pico",
+        platformio="raspberrypi/pico",
         zephyr="rpi_pico",
     ),
     "pico-2": _row(
@@ -318,7 +319,7 @@ BOARDS: dict[str, Board] = {
         "SDRAM not counted",
         "ST reference manual RM0385, memory organization",
         kernels=_ARM,
-        platformio="disco_f746ng",
+        platformio="ststm32/disco_f746ng",
         zephyr="stm32f746g_disco",
     ),
     "teensy-4.1": _row(
@@ -327,7 +328,7 @@ BOARDS: dict[str, Board] = {
         "NXP i.MX RT1060 reference manual, memory map; PJRC, Teensy 4.1, for the flash",
         kernels=_ARM,
         arduino="teensy:avr:teensy41",
-        platformio="teensy41",
+        platformio="teensy/teensy41",
         zephyr="teensy41",
     ),
 }

@@ -30,6 +30,7 @@ from tfkd.export import (
 from tfkd.export.latency import operators, profiler
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation, vela
+from tfkd.export.micro.project import BARE
 from tfkd.export.report.report import print_table, write_benchmark_page
 from tfkd.export.tflite import schema, writer
 from tfkd.export.verification import layer_errors, verify
@@ -178,7 +179,7 @@ def test_what_a_micro_bundle_says(file, tmp_path, monkeypatch):
     assert len(of_names) == 4  # input, output, class, preprocessing
     assert all(re.match(r'// |    "\\033', line) for line in of_names)
     told = firmware._evidence(tables()["proof"], [])
-    text = firmware._render("net", _content(file, told))["README.md"]
+    text = firmware._render("net", _content(file, told), BARE)["README.md"]
     assert_tame(text)
     assert not re.search(r"(?<!\\)<script", text)
 
@@ -188,7 +189,8 @@ def _content(file, evidence):
     return {
         "name": "net", "file": file, "calls": [], "inputs": [], "outputs": [], "answered": True,
         "classes": {}, "preprocessing": nothing, "states": [], "arena": 1, "arena_basis": "",
-        "evidence": evidence, "proven": True, "version": "0",
+        "evidence": evidence, "proven": True, "version": "0", "project": None, "board": None,
+        "board_id": "",
     }  # fmt: skip
 
 
