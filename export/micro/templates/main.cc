@@ -1,3 +1,9 @@
+{% set printf = entry in ("app_main", "zephyr") %}
+{% set say = "std::printf" if printf else "Say" if entry == "arduino" else "MicroPrintf" %}
+{% set end = "\\n" if printf else "" %}
+{% set clocked = printf or entry == "arduino" %}
+{% set number_format = "%s" if entry == "arduino" else "%f" %}
+{% set number_value = "String(value, 4).c_str()" if entry == "arduino" else "static_cast<double>(value)" %}
 {% if entry == "main" %}
 // Runs {{ name }} once on its golden example: 0 if {{ "the answer holds" if answered else "it runs" }}, else 1. Written by tfkd
 // {{ version }} as a start for an application of your own.
@@ -5,25 +11,29 @@
 // Runs {{ name }} on its golden example. Written by tfkd {{ version }} as a start for an application
 // of your own.
 {% endif %}
-{% if entry == "arduino" %}
-#include <Arduino.h>
-{% elif entry == "app_main" %}
+{% if printf %}
 #include <cstdio>
 
-#include "esp_timer.h"
-{% elif entry == "zephyr" %}
-#include <cstdio>
-
-#include <zephyr/kernel.h>
-{% else %}
+{% elif entry != "arduino" %}
 #include "tensorflow/lite/micro/micro_log.h"
-{% endif %}
 
+{% endif %}
 #include "{{ name }}_config.h"
 #include "{{ name }}_golden.h"
 #include "{{ name }}_infer.h"
 {% if data_outputs | selectattr("info.scale") | list %}
 #include "{{ name }}_tensors.h"
+{% endif %}
+{% if entry == "arduino" %}
+
+// Last, since some cores define macros such as min and round.
+#include <Arduino.h>
+{% elif entry == "app_main" %}
+
+#include "esp_timer.h"
+{% elif entry == "zephyr" %}
+
+#include <zephyr/kernel.h>
 {% endif %}
 
 namespace {
@@ -33,12 +43,6 @@ namespace m = {{ name }}_model;
 {% for tensor in data_outputs %}
 m::Output{{ tensor.place }} g_output{{ tensor.place }}[m::kOutput{{ tensor.place }}Size];
 {% endfor %}
-{% set printf = entry in ("app_main", "zephyr") %}
-{% set say = "std::printf" if printf else "Say" if entry == "arduino" else "MicroPrintf" %}
-{% set end = "\\n" if printf else "" %}
-{% set clocked = printf or entry == "arduino" %}
-{% set number_format = "%s" if entry == "arduino" else "%f" %}
-{% set number_value = "String(value, 4).c_str()" if entry == "arduino" else "static_cast<double>(value)" %}
 {% if entry == "arduino" %}
 
 template <typename... Values>

@@ -54,7 +54,7 @@ TfLiteStatus MicroInterpreter::AllocateTensors() {
   }
   const stub::Tensor* all[2] = {stub::inputs, stub::outputs};
   const size_t counts[2] = {stub::input_count, stub::output_count};
-  alignas(16) static char shared[1 << 20];
+  alignas(16) static char shared[1 << 16];
   for (size_t which = 0; which < 2; ++which) {
     size_t at = 0;
     for (size_t place = 0; place < counts[which]; ++place) {

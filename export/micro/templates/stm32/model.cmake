@@ -1,4 +1,4 @@
-# {{ name }} for a project that STM32CubeMX made with CMake. In its CMakeLists.txt, at the end:
+# {{ name }} for a project that STM32CubeMX made with CMake: in its CMakeLists.txt, at the end,
 #   include(cmake/{{ name }}_model.cmake)
 # with TFLM and TFLM_LIBRARY set. Written by tfkd {{ version }}.
 if(NOT EXISTS "${TFLM}/tensorflow/lite/micro/micro_interpreter.h")
@@ -6,8 +6,8 @@ if(NOT EXISTS "${TFLM}/tensorflow/lite/micro/micro_interpreter.h")
                       "give -DTFLM=FOLDER")
 endif()
 if(NOT EXISTS "${TFLM_LIBRARY}")
-  message(FATAL_ERROR "TFLM_LIBRARY='${TFLM_LIBRARY}' is no file: give the library of TFLM that was "
-                      "built for this chip")
+  message(FATAL_ERROR "TFLM_LIBRARY='${TFLM_LIBRARY}' is no file: give the library of TFLM that "
+                      "was built for this chip")
 endif()
 enable_language(CXX)
 target_sources(${CMAKE_PROJECT_NAME} PRIVATE
