@@ -4,6 +4,7 @@
              labels.txt
              NAMEClassifier.kt     LiteRT's CompiledModel (NAMERegressor.kt without class names)
              NAMEInterpreter.kt    the Interpreter
+             run.py                runs the file on a Raspberry Pi or another Linux computer
              README.md             sizes, scores, Gradle lines, commands for a phone
 
 The Kotlin files quantize, dequantize, normalize, look labels up and carry or reset the state, all
@@ -241,6 +242,8 @@ def android_bundle(
         written |= {kotlin.asset: made.data, **sources}
         for output, label_file in label_files_of(labels).items():
             written[label_file] = label_text(labels[output])
+    if runs_in_python(shown[0]):
+        written["run.py"] = _python(shown[0])
     written["README.md"] = _readme(name, shown, entries, 0 if y is None else len(data[""][0]))
     folder = pathlib.Path(out_dir)
     try:
@@ -250,6 +253,34 @@ def android_bundle(
     except OSError as error:
         raise InputError(f"Cannot write {str(folder)!r}: {error.strerror or error}.") from error
     return AndroidBundle(name, folder, tuple(sorted(written)), tuple(entries))
+
+
+def runs_in_python(kotlin: Kotlin) -> bool:
+    """Return whether `run.py` runs the file: one example a call, and no state to carry."""
+    inputs = kotlin.model.inputs
+    alone = all(info.shape and info.shape[0] == 1 and not info.free for info in inputs)
+    return bool(kotlin.signature) and alone and not kotlin.model.states
+
+
+def _python(kotlin: Kotlin) -> bytes:
+    names = [info.name for info in kotlin.model.inputs]
+    content = {
+        "asset": kotlin.asset,
+        "asset_text": ascii(kotlin.asset),
+        "version": __version__,
+        "files": " ".join(f"{clean}.npy" for clean in identifiers(names)),
+        "inputs": ascii(names),
+        "normalizations": ascii(
+            {
+                name: tuple([float(str(np.float32(number))) for number in part] for part in both)
+                for name, both in kotlin.normalizations.items()
+            }
+        ),
+        "labels": ascii(dict(label_files_of(kotlin.labels))),
+        "signature": ascii(kotlin.signature),
+        "keeps_state": kotlin.model.keeps_state,
+    }
+    return rendered("run.jinja", content)
 
 
 def signature_of(file: TFLiteModel) -> str | None:
@@ -463,6 +494,7 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
         "delegates": first.delegates,
         "without_call": {one.asset: one.without_call for one in shown if one.without_call},
         "usage": first.usage(),
+        "python": runs_in_python(first),
         "signature": as_code(first.signature),
         "tensors": [row for one in shown for row in _rows(one)],
         "normalized": bool(first.normalizations),

@@ -1,8 +1,6 @@
 """`fits`: does a model's file fit into a board's flash, and its arena into the RAM?
 
-Makers count in kB and MB and mean 1,024 and 1,024² bytes; so do sizes here. The sizes in
-`BOARDS` are those of the makers' datasheets and product pages; how the RAM lies in the address
-space was checked against linker scripts and device trees (ESP-IDF, Zephyr, STM32Cube).
+Makers count in kB and MB and mean 1,024 and 1,024² bytes; so do sizes here.
 """
 
 from __future__ import annotations
@@ -12,31 +10,11 @@ import operator
 import re
 
 from tfkd.errors import InputError, argument, raise_all
+from tfkd.export.micro.board_table import BOARDS, Board
 from tfkd.tables import Printed
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)(?:i?b)?", re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Board:
-    """What a development board has.
-
-    Attributes:
-        name: As its maker calls it.
-        chip: The microcontroller.
-        flash_bytes: All of its program memory; a bootloader's share is not taken off.
-        ram_bytes: The largest contiguous RAM, since an arena is one array.
-        ram: Which RAM that is, and what there is besides.
-        source: Where the figures are from.
-    """
-
-    name: str
-    chip: str
-    flash_bytes: int
-    ram_bytes: int
-    ram: str
-    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +49,6 @@ class Verdict(Printed):
             f"{self.resource}: {answer}, {self.needed_bytes:,} of {self.available_bytes:,} bytes "
             f"({left})"
         )
-
-
-def _board(name, chip, flash, ram, which, source) -> Board:
-    return Board(name, chip, parse_size(flash), parse_size(ram), which, source)
 
 
 def fits(
@@ -201,107 +175,3 @@ def find(board: str | Board | None) -> Board | None:
             f"{argument('flash')} and {argument('ram')}."
         )
     return BOARDS[str(board).lower()]
-
-
-#: Boards by a short name, in alphabetical order.
-BOARDS: dict[str, Board] = {
-    "b-l475e-iot01a": _board(
-        "B-L475E-IOT01A",
-        "STM32L475VG",
-        "1M",
-        "96k",
-        "SRAM1; the 32 kB of SRAM2 lie elsewhere",
-        "ST reference manual RM0351, system architecture",
-    ),
-    "esp32-devkitc": _board(
-        "ESP32-DevKitC (ESP32-WROOM-32E, 4 MB)",
-        "ESP32",
-        "4M",
-        "160k",
-        "what ESP-IDF can reserve statically of 320 kB DRAM; less with Bluetooth, and heap blocks "
-        "are no larger",
-        "Espressif ESP-IDF programming guide, 'Memory Types'",
-    ),
-    "esp32-s3-devkitc-1": _board(
-        "ESP32-S3-DevKitC-1 (N8)",
-        "ESP32-S3",
-        "8M",
-        341_760,
-        "ESP-IDF's segment for static data, which shares its memory with code in IRAM; the "
-        "external RAM of some modules not counted",
-        "Espressif ESP-IDF, components/esp_system/ld/esp32s3/memory.ld.in",
-    ),
-    "microbit-v2": _board(
-        "BBC micro:bit V2",
-        "nRF52833",
-        "512k",
-        "128k",
-        "all of it",
-        "Nordic nRF52833 product specification, memory",
-    ),
-    "nano-33-ble-sense": _board(
-        "Arduino Nano 33 BLE Sense",
-        "nRF52840",
-        "1M",
-        "256k",
-        "all of it",
-        "Arduino ABX00031 datasheet",
-    ),
-    "nrf5340-dk": _board(
-        "nRF5340 DK",
-        "nRF5340",
-        "1M",
-        "512k",
-        "that of the application core; the network core has 64 kB of its own",
-        "Nordic nRF5340 product specification, memory",
-    ),
-    "nucleo-h743zi2": _board(
-        "NUCLEO-H743ZI2",
-        "STM32H743ZI",
-        "2M",
-        "512k",
-        "AXI SRAM; 128 kB of DTCM, 288 kB of SRAM1 to 3 and 64 kB of SRAM4 lie elsewhere",
-        "ST reference manual RM0433, memory organization",
-    ),
-    "nucleo-l4r5zi": _board(
-        "NUCLEO-L4R5ZI",
-        "STM32L4R5ZI",
-        "2M",
-        "640k",
-        "SRAM1, 2 and 3, which follow each other (SRAM2 by its second address)",
-        "ST reference manual RM0432, embedded SRAM",
-    ),
-    "pico": _board(
-        "Raspberry Pi Pico",
-        "RP2040",
-        "2M",
-        "264k",
-        "all six banks, one address range",
-        "Raspberry Pi RP2040 datasheet, SRAM; Pico datasheet for the flash",
-    ),
-    "pico-2": _board(
-        "Raspberry Pi Pico 2",
-        "RP2350",
-        "4M",
-        "520k",
-        "all ten banks, one address range",
-        "Raspberry Pi RP2350 datasheet, SRAM; Pico 2 datasheet for the flash",
-    ),
-    "sparkfun-edge": _board(
-        "SparkFun Edge",
-        "Apollo3 Blue",
-        "1M",
-        "384k",
-        "64 kB of TCM and 320 kB of SRAM, which follow each other",
-        "Ambiq Apollo3 Blue datasheet, memory map",
-    ),
-    "stm32f746g-disco": _board(
-        "STM32F746G-DISCO",
-        "STM32F746NG",
-        "1M",
-        "320k",
-        "64 kB of DTCM, 240 kB of SRAM1 and 16 kB of SRAM2, which follow each other; the board's "
-        "SDRAM not counted",
-        "ST reference manual RM0385, memory organization",
-    ),
-}

@@ -2,7 +2,8 @@
 
     file ─► operators checked ─► run on the host's TensorFlow Lite for Microcontrollers ─► folder
 
-The folder is written from the templates in `templates/`, complete or not at all.
+The folder is written from the templates in `templates/`, complete or not at all; as a project, in
+the form that `project` says.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from tfkd import _version
 from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
 from tfkd.escaping import in_markdown, printable
-from tfkd.export.micro import evaluation
+from tfkd.export.micro import boards, evaluation
+from tfkd.export.micro import project as projects
 from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
 from tfkd.export.templating import environment
 from tfkd.export.tflite import tflm_kernels
@@ -77,6 +79,7 @@ class MicroBundle(Printed):
         ops: The methods by which the resolver gets its kernels.
         arena_bytes: The size of the arena in the C++, margin included.
         proof: What running the file showed, or `None` where that was not possible.
+        project: The kind of project, or `None` for sources alone.
     """
 
     name: str
@@ -85,6 +88,7 @@ class MicroBundle(Printed):
     ops: tuple[str, ...]
     arena_bytes: int
     proof: evaluation.MicroEvaluation | None
+    project: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the bundle as plain values, without the golden example."""
@@ -95,12 +99,14 @@ class MicroBundle(Printed):
             "ops": list(self.ops),
             "arena_bytes": self.arena_bytes,
             "proof": None if self.proof is None else self.proof.to_json(),
+            "project": self.project,
         }
 
     def describe(self) -> str:
         """Say in a few lines what was written and what it rests on."""
         lines = [
-            f"{self.name}: {len(self.files)} files in {self.folder}",
+            f"{self.name}: {len(self.files)} files in {self.folder}"
+            + (f", a project for {self.project}" if self.project else ""),
             f"arena in the C++: {self.arena_bytes:,} bytes",
             f"operators: {', '.join(self.ops)}",
             *_evidence(self.proof, self.ops),
@@ -119,12 +125,15 @@ def micro_bundle(
     y: Arrays | None = None,
     force: bool = False,
     arena_bytes: int | None = None,
+    project: str | None = None,
+    board: str | boards.Board | None = None,
 ) -> MicroBundle:
     """Write a `.tflite` file as C++ for TensorFlow Lite for Microcontrollers, tested on the host.
 
     The folder holds the file's bytes as an array, a resolver with its operators and no others,
-    shapes, scales and the arena's size as constants, a golden example, and a `main.cc` that runs
-    the example and checks the answer. Take it for the file that is to ship.
+    shapes, scales and the arena's size as constants, functions for C that run it on real numbers,
+    a golden example, and a `main.cc` that runs the example and checks the answer. Take it for the
+    file that is to ship.
 
     Args:
         model: A `TFLiteModel` or the path of a `.tflite` file, best from
@@ -144,14 +153,20 @@ def micro_bundle(
         arena_bytes: The arena's size, instead of the least one found and a margin. With it a
             bundle can be made where `tflite-micro` is not installed; it is then not tested. A
             file for Arm's Ethos-U needs it, since only the chip runs it: Vela reports how much.
+        project: What to make of the folder: `"cmake"` (and Make, for this computer too),
+            `"esp-idf"`, `"arduino"`, `"platformio"`, `"zephyr"` or `"stm32"`. Defaults to the
+            sources alone.
+        board: A name in `tfkd.export.micro.boards.BOARDS` (`tfkd boards` lists them) or a `Board`
+            that the model has to fit, and that the project is made for.
 
     Returns:
         A `MicroBundle`.
 
     Raises:
-        InputError: for a name, class names, preprocessing or arena that can't be, or a folder
-            that can't be written.
-        UnsupportedError: if the file has what microcontrollers' kernels do not.
+        InputError: for a name, class names, preprocessing, arena, project or board that can't
+            be, or a folder that can't be written.
+        UnsupportedError: if the file has what microcontrollers' kernels do not, or does not fit
+            the board.
         ConversionError: if the file does not run there.
         MissingDependencyError: if `tflite-micro` is not installed and no `arena_bytes` given.
 
@@ -163,7 +178,10 @@ def micro_bundle(
         tfkd.errors.InputError: name='my-model' is no C identifier ...
     """
     notes = _preprocessing(preprocessing)
-    raise_all([*_flaws_of_name(name), *_flaws_of_arena(arena_bytes), *notes.flaws])
+    flaws = [*_flaws_of_name(name), *projects.flaws_of_name(name, project)]
+    raise_all([*flaws, *_flaws_of_arena(arena_bytes), *notes.flaws])
+    kind, board = projects.kind_of(project), boards.find(board)
+    board_id = projects.check_board(project, board)
     file = _file(model)
     x, y, class_names = from_data(file, x, y, class_names)
     if tflm_kernels.NPU in file.ops and arena_bytes is None:
@@ -184,6 +202,7 @@ def micro_bundle(
         else:
             golden = _reference(file, x)
         arena = _arena(arena_bytes, proof)
+        projects.check_fit(file.size, arena, board)
         content = {
             "name": name,
             "file": file,
@@ -199,14 +218,18 @@ def micro_bundle(
             "evidence": _evidence(proof, calls),
             "proven": proof is not None,
             "version": _version.__version__,
+            "project": project,
+            "board": board,
+            "board_id": board_id,
         }
         sizes = {}
-        for target, text in _render(name, content).items():
+        for target, text in _render(name, content, kind).items():
             data = text.encode()
+            (folder / target).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / target, data)
             sizes[target] = len(data)
     out = pathlib.Path(out_dir).absolute()
-    return MicroBundle(name, out, sizes, tuple(calls), arena, proof)
+    return MicroBundle(name, out, sizes, tuple(calls), arena, proof, project)
 
 
 def _file(model) -> TFLiteModel:
@@ -260,6 +283,7 @@ class _Tensor:
     """An input or output as the templates take it."""
 
     info: TensorInfo
+    place: int
     golden: np.ndarray | None = None
     tolerance: float = 0.0
     unit: str = ""
@@ -298,7 +322,8 @@ def _tensors(file: TFLiteModel):
             f"not set up: convert with {argument('recurrent', 'step')} or without stateful=True"
         )
     raise_all(flaws, UnsupportedError)
-    return [_Tensor(info) for info in file.inputs], [_Tensor(info) for info in file.outputs]
+    both = (file.inputs, file.outputs)
+    return tuple([_Tensor(info, place) for place, info in enumerate(infos)] for infos in both)
 
 
 def _with_golden(tensors, golden, proof) -> list[_Tensor]:
@@ -317,7 +342,7 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
             tolerance, unit = 0.0, "exact"
         else:
             tolerance, unit = float(lsb), "LSB"
-        done.append(_Tensor(tensor.info, values.reshape(-1), tolerance, unit))
+        done.append(_Tensor(tensor.info, tensor.place, values.reshape(-1), tolerance, unit))
     return done
 
 
@@ -485,14 +510,17 @@ _ABOUT = {
     "ops.h": "a resolver with the operators that the file needs, and no others",
     "config.h": "shapes, types, scales, zero points, names of classes, size of the arena",
     "tensors.h": "from real numbers to tensors and back",
+    "infer.h": "setup, infer and reset, for C and C++",
+    "infer.cc": "the arena, the interpreter and these functions",
     "golden.h": "declares the golden example, and how near an answer must be",
     "golden.cc": "an example as tensors, and its answer",
-    "main.cc": "runs the golden example and checks the answer",
+    "golden_test.cc": "the golden example as a test",
+    "main.cc": "runs the golden example, checks and prints the answer",
     "README.md": "this page",
 }
 
 
-def _render(name: str, content: dict) -> dict[str, str]:
+def _render(name: str, content: dict, kind: projects.Kind) -> dict[str, str]:
     """Return the name and text of each file of the bundle."""
     files = environment("micro", keep_trailing_newline=True)
     files.filters.update(
@@ -505,12 +533,59 @@ def _render(name: str, content: dict) -> dict[str, str]:
         shown=printable,
         wrapped=_wrapped,
     )
-    alone = ("main.cc", "README.md")
-    targets = {part if part in alone else f"{name}_{part}": part for part in _ABOUT}
-    about = {target: _ABOUT[part] for target, part in targets.items()}
+    templates, about = {}, {}
+    for part, what in _ABOUT.items():
+        folder = kind.headers if part.endswith(".h") else kind.sources
+        target = f"{folder}{name}_{part}".replace(".cc", kind.suffix)
+        target = {"main.cc": kind.main, "README.md": part}.get(part, target).format(name=name)
+        templates[target], about[target] = part, what
+    for target, (template, what) in kind.files.items():
+        target = target.format(name=name)
+        templates[target], about[target] = f"{content['project']}/{template}", what
+    more = {
+        "about": about,
+        "sources": [one for one, part in templates.items() if part in _SOURCES],
+        "main": kind.main.format(name=name),
+        "entry": kind.entry,
+        "runtime_header": kind.runtime_header,
+        "kernels": projects.kernels_of(kind, content["file"].ops),
+        **_roles(content),
+    }
     return {
-        target: files.get_template(part).render(content, about=about)
-        for target, part in targets.items()
+        target: files.get_template(part).render({**content, **more})
+        for target, part in templates.items()
+    }
+
+
+_SOURCES = [part for part in _ABOUT if part.endswith(".cc") and part != "main.cc"]
+
+
+def _roles(content) -> dict[str, Any]:
+    """Return what the functions for C take: tensors that are no states, where states lie."""
+    states = content["states"]
+    within = [{state[which] for state in states} for which in (1, 0)]
+    data = [
+        [tensor for tensor in tensors if tensor.place not in places]
+        for tensors, places in zip((content["inputs"], content["outputs"]), within, strict=True)
+    ]
+    named = [("const ", "input", tensor) for tensor in data[0]]
+    named += [("", "output", tensor) for tensor in data[1]]
+    golden = [f"m::kGoldenInput{tensor.place}" for tensor in data[0]]
+    golden += [f"g_output{tensor.place}" for tensor in data[1]]
+    return {
+        "data_inputs": data[0],
+        "data_outputs": data[1],
+        "parameters": [
+            ",\n    ".join(
+                f"{const}{tensor.type if own or tensor.info.scale is None else 'float'}* "
+                f"{what}{tensor.place}"
+                for const, what, tensor in named
+            )
+            for own in (False, True)
+        ],
+        "golden_arguments": ",\n      ".join(golden),
+        "quantized": any(tensor.info.scale is not None for tensor in data[0] + data[1]),
+        "offsets": [sum(size for _, _, size in states[:i]) for i in range(len(states))],
     }
 
 

@@ -30,6 +30,7 @@ from tfkd.export import (
 from tfkd.export.latency import operators, profiler
 from tfkd.export.micro import bundle as firmware
 from tfkd.export.micro import evaluation, vela
+from tfkd.export.micro.project import BARE
 from tfkd.export.report.benchmark_page import write_benchmark_page
 from tfkd.export.report.entries import Candidate, Front, Layer
 from tfkd.export.report.predictions import judge
@@ -188,7 +189,7 @@ def test_what_a_micro_bundle_says(file, tmp_path, monkeypatch):
     assert len(of_names) == 4  # input, output, class, preprocessing
     assert all(re.match(r'// |    "\\033', line) for line in of_names)
     told = firmware._evidence(tables()["proof"], [])
-    text = firmware._render("net", _content(file, told))["README.md"]
+    text = firmware._render("net", _content(file, told), BARE)["README.md"]
     assert_tame(text)
     assert not re.search(r"(?<!\\)<script", text)
 
@@ -198,7 +199,8 @@ def _content(file, evidence):
     return {
         "name": "net", "file": file, "calls": [], "inputs": [], "outputs": [], "answered": True,
         "classes": {}, "preprocessing": nothing, "states": [], "arena": 1, "arena_basis": "",
-        "evidence": evidence, "proven": True, "version": "0",
+        "evidence": evidence, "proven": True, "version": "0", "project": None, "board": None,
+        "board_id": "",
     }  # fmt: skip
 
 

@@ -61,7 +61,9 @@ def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> p
     print(benchmark({"int8": file}, threads=(1, 2)).describe())
     cache: tfkd.TeacherCache = tfkd.cache_teacher(data.train.x, teacher, "answers", top_k=5)
     tfkd.Distiller(small, cache)
-    bundle = micro_bundle(file, "out", "model", class_names=["a", "b"])
+    bundle = micro_bundle(
+        file, "out", "model", class_names=["a", "b"], project="zephyr", board="pico"
+    )
     goal, how = tfkd.Target(macs=0.5, drop=0.01), tfkd.Training(epochs=3, optimizer="sgd")
     print(tfkd.spiral(student, data, target=goal, training=how, rounds=3).describe())
     tfkd.spiral(student, data, target={"macs": 0.5}, max_drop=0.01, epochs=3, optimizer="sgd")

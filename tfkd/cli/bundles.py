@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import sys
 
-from tfkd.errors import InputError, TfkdError
+from tfkd.errors import InputError, TfkdError, raise_all
 
 
 class Bundles:
@@ -28,6 +28,10 @@ class Bundles:
             check_name(self.name)
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
+        self.project = {}
+        if options.project:
+            self.project = {"project": options.project, "board": options.board}
+            self._check_project(kinds)
         if self.device:
             from tfkd.export.micro.boards import fits
 
@@ -46,6 +50,14 @@ class Bundles:
             numbers = [*self.preprocessing["mean"], *self.preprocessing["std"]]
             if min(self.preprocessing["std"]) <= 0 or not all(map(math.isfinite, numbers)):
                 raise InputError(f"--mean and --std must be finite, --std above 0, got {numbers}.")
+
+    def _check_project(self, kinds):
+        from tfkd.export.micro import boards, project
+
+        if "micro" not in kinds:
+            raise InputError("--project is for --micro.")
+        raise_all(project.flaws_of_name(self.name, self.options.project))
+        project.check_board(self.options.project, boards.find(self.options.board))
 
     def write(self, file, data, others):
         """Write what was asked for, each complete or not at all.
@@ -91,7 +103,7 @@ class Bundles:
                 x=x,
                 y=y,
                 force=self.options.force,
-                **({"others": others} if kind == "android" else {}),
+                **({"others": others} if kind == "android" else self.project),
             )
         if self.device:
             from tfkd.export.micro.boards import fits

@@ -12,6 +12,7 @@ import sys
 import warnings
 
 from tfkd.cli import console
+from tfkd.cli.boards import boards
 from tfkd.cli.bundles import Bundles
 from tfkd.cli.reading import check_target, load_data
 from tfkd.cli.training import compress, distill, prune
@@ -28,7 +29,8 @@ def run(options) -> int:
     Raises:
         TfkdError: in the words of the command line.
     """
-    commands = (demo, compress, distill, prune, export, inspect, verify, benchmark, compare)
+    training = (demo, compress, distill, prune, compare)
+    commands = (*training, export, inspect, verify, benchmark, boards)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
     with console.warnings_collected() as messages, trusted, spelled(options.spelling):

@@ -16,6 +16,7 @@ import sys
 
 from tfkd import files
 from tfkd._version import __version__
+from tfkd.cli import boards
 from tfkd.cli.options import set_spellings
 from tfkd.cli.reading import fraction, seconds, shape, whole_number
 from tfkd.cli.training_options import add_compress, add_distill, add_prune
@@ -102,6 +103,7 @@ codecs.register_error(_PLAINLY, _plainly)
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 RECURRENT = ("auto", "fused", "unrolled", "loop", "step")
 ENGINES = ("auto", "xnnpack", "reference", "tflm")
+PROJECTS = ("cmake", "esp-idf", "arduino", "platformio", "zephyr", "stm32")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -159,6 +161,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_verify(commands, output)
     _add_benchmark(commands)
     _add_compare(commands, output)
+    boards.add_parser(commands, output)
     set_spellings(commands.choices)
     return parser
 
@@ -287,7 +290,14 @@ def _add_export(commands, output):
     device.add_argument("--flash", metavar="BYTES", help="Flash for the file, such as 256k.")
     device.add_argument("--ram", metavar="BYTES", help="RAM for the arena, such as 64k.")
     device.add_argument(
-        "--board", metavar="NAME", help="Take both from a board. An unknown name lists the boards."
+        "--board", metavar="NAME", help="Take both from a board; tfkd boards lists them."
+    )
+    device.add_argument(
+        "--project",
+        choices=PROJECTS,
+        metavar="KIND",
+        help="Make the folder a project for cmake, esp-idf, arduino, platformio, zephyr or stm32, "
+        "for --board where it is given. A model that does not fit the board gets none.",
     )
     _add_trusted(export)
     export.set_defaults(run="export")

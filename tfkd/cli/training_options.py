@@ -53,41 +53,7 @@ def add_compress(commands, output):
         metavar="YAML",
         help="Take what is not given here from this file, such as the recipe.yaml of another run.",
     )
-    recipe = _add_recipe(compress, epochs=40, learning_rate="3e-3")
-    _add_losses(recipe)
-    recipe.add_argument(
-        "--qat-epochs",
-        type=whole_number(1),
-        metavar="N",
-        help="Epochs of quantization-aware training. (default: 15)",
-    )
-    recipe.add_argument(
-        "--bits",
-        type=int,
-        choices=(8, 4),
-        metavar="N",
-        help="Bits of the weights in the int8 file: 8 or 4. (default: 8)",
-    )
-    recipe.add_argument(
-        "--formats",
-        nargs="+",
-        choices=("float32", "float16", "dynamic", "int8"),
-        metavar="F",
-        help="Which files to make: float32, float16, dynamic or int8. (default: float32 float16 "
-        "int8)",
-    )
-    recipe.add_argument(
-        "--candidates",
-        type=whole_number(1),
-        metavar="N",
-        help="Train so many students for a while, where none is given. (default: 9)",
-    )
-    recipe.add_argument(
-        "--search-epochs",
-        type=whole_number(1),
-        metavar="N",
-        help="Epochs of the best of them. (default: a quarter of --epochs)",
-    )
+    _add_recipe_of_compress(compress)
     compress.set_defaults(run="compress")
     return compress
 
@@ -195,6 +161,44 @@ def add_prune(commands, output):
     )
     prune.set_defaults(run="prune")
     return prune
+
+
+def _add_recipe_of_compress(parser):
+    recipe = _add_recipe(parser, epochs=40, learning_rate="3e-3")
+    _add_losses(recipe)
+    recipe.add_argument(
+        "--qat-epochs",
+        type=whole_number(1),
+        metavar="N",
+        help="Epochs of quantization-aware training. (default: 15)",
+    )
+    recipe.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 4),
+        metavar="N",
+        help="Bits of the weights in the int8 file: 8 or 4. (default: 8)",
+    )
+    recipe.add_argument(
+        "--formats",
+        nargs="+",
+        choices=("float32", "float16", "dynamic", "int8"),
+        metavar="F",
+        help="Which files to make: float32, float16, dynamic or int8. (default: float32 float16 "
+        "int8)",
+    )
+    recipe.add_argument(
+        "--candidates",
+        type=whole_number(1),
+        metavar="N",
+        help="Train so many students for a while, where none is given. (default: 9)",
+    )
+    recipe.add_argument(
+        "--search-epochs",
+        type=whole_number(1),
+        metavar="N",
+        help="Epochs of the best of them. (default: a quarter of --epochs)",
+    )
 
 
 def _add_teacher(parser):

@@ -60,18 +60,17 @@ constexpr {{ constant.type }} kPreprocessing{{ constant.name }} = {{ constant.va
 {% endif %}
 
 {% if file.keeps_state %}
-// A call changes what the next one answers: call interpreter.Reset() before each new sequence.
+// A call changes what the next one answers, so {{ name }}_infer() resets the interpreter first.
 {% elif states %}
-// One step of a sequence a call; the state goes in and comes out, and the interpreter keeps none.
+// One step of a sequence a call; {{ name }}_infer() keeps the state for the next one.
 {% else %}
 // Each call is independent of the others.
 {% endif %}
-// Set every input before every call: the arena may keep other numbers in its place afterwards.
 constexpr bool kKeepsState = {{ "true" if file.keeps_state else "false" }};
 {% if states %}
 
-// After a step, each state goes from an output to an input of the same scale: CarryStates() in
-// {{ name }}_tensors.h. A sequence starts with every state input at its zero point.
+// After a step, each state goes from an output to an input of the same scale. A sequence starts
+// with every state input at its zero point.
 struct State {
   size_t output;
   size_t input;

@@ -1,114 +1,129 @@
+{% set printf = entry in ("app_main", "zephyr") %}
+{% set say = "std::printf" if printf else "Say" if entry == "arduino" else "MicroPrintf" %}
+{% set end = "\\n" if printf else "" %}
+{% set clocked = printf or entry == "arduino" %}
+{% set number_format = "%s" if entry == "arduino" else "%f" %}
+{% set number_value = "String(value, 4).c_str()" if entry == "arduino" else "static_cast<double>(value)" %}
+{% if entry == "main" %}
 // Runs {{ name }} once on its golden example: 0 if {{ "the answer holds" if answered else "it runs" }}, else 1. Written by tfkd
 // {{ version }} as a start for an application of your own.
-#include <cstddef>
-#include <cstdint>
+{% else %}
+// Runs {{ name }} on its golden example. Written by tfkd {{ version }} as a start for an application
+// of your own.
+{% endif %}
+{% if printf %}
+#include <cstdio>
 
-#include "tensorflow/lite/micro/micro_interpreter.h"
+{% elif entry != "arduino" %}
 #include "tensorflow/lite/micro/micro_log.h"
-#include "tensorflow/lite/schema/schema_generated.h"
 
+{% endif %}
 #include "{{ name }}_config.h"
 #include "{{ name }}_golden.h"
-#include "{{ name }}_model.h"
-#include "{{ name }}_ops.h"
+#include "{{ name }}_infer.h"
+{% if data_outputs | selectattr("info.scale") | list %}
 #include "{{ name }}_tensors.h"
+{% endif %}
+{% if entry == "arduino" %}
+
+// Last, since some cores define macros such as min and round.
+#include <Arduino.h>
+{% elif entry == "app_main" %}
+
+#include "esp_timer.h"
+{% elif entry == "zephyr" %}
+
+#include <zephyr/kernel.h>
+{% endif %}
 
 namespace {
 
 namespace m = {{ name }}_model;
 
-alignas(16) uint8_t g_arena[m::kTensorArenaSize];
+{% for tensor in data_outputs %}
+m::Output{{ tensor.place }} g_output{{ tensor.place }}[m::kOutput{{ tensor.place }}Size];
+{% endfor %}
+{% if entry == "arduino" %}
 
-int Failed(const char* what) {
-  MicroPrintf("FAILED: %s", what);
-  return 1;
+template <typename... Values>
+void Say(const char* format, Values... values) {
+  static char line[120];
+  snprintf(line, sizeof(line), format, values...);
+  Serial.println(line);
 }
 
+uint32_t Clock() { return micros(); }
+{% elif entry == "app_main" %}
+
+uint32_t Clock() { return static_cast<uint32_t>(esp_timer_get_time()); }
+{% elif entry == "zephyr" %}
+
+uint32_t Clock() { return k_cycle_get_32(); }
+{% endif %}
+
+{% if entry in ("arduino", "function") %}
 }  // namespace
 
-int main() {
-  const tflite::Model* model = tflite::GetModel(g_{{ name }}_model_data);
-  if (model->version() != 3) return Failed("the schema's version");
-  m::OpResolver resolver;
-  if (m::RegisterOps(resolver) != kTfLiteOk) return Failed("the operators");
-  tflite::MicroInterpreter interpreter(model, resolver, g_arena, m::kTensorArenaSize);
-  if (interpreter.AllocateTensors() != kTfLiteOk) return Failed("the arena");
-  if (interpreter.inputs_size() != m::kInputCount) return Failed("the number of inputs");
-  if (interpreter.outputs_size() != m::kOutputCount) return Failed("the number of outputs");
-{% if file.keeps_state %}
-
-  // Before each new sequence.
-  if (interpreter.Reset() != kTfLiteOk) return Failed("resetting the state");
 {% endif %}
-{% for tensor in inputs %}
-{% set i = loop.index0 %}
-
-  {
-    auto* input = interpreter.input({{ i }});
-    if (input == nullptr || input->type != {{ tensor.tag }} ||
-        input->bytes != sizeof(m::kGoldenInput{{ i }})) {
-      return Failed("input {{ i }}");
-    }
-    auto* data = static_cast<m::Input{{ i }}*>(input->data.data);
-    for (size_t i = 0; i < m::kInput{{ i }}Size; ++i) {
-{% if tensor.info.scale is not none %}
-      // {{ "The state before the first step." if i in states | map(attribute=1) else "Stands for a number of the application's own, preprocessed as in training." }}
-      const float value =
-          m::Dequantize(m::kGoldenInput{{ i }}[i], m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);
-      data[i] = m::Quantize<m::Input{{ i }}>(value, m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);
-      if (data[i] != m::kGoldenInput{{ i }}[i]) return Failed("quantizing input {{ i }}");
+{% if entry == "function" %}
+extern "C" int {{ name }}_example(void) {
 {% else %}
-      data[i] = m::kGoldenInput{{ i }}[i];
+int RunExample() {
 {% endif %}
-    }
+{% if clocked %}
+  {{ name }}_set_clock(Clock);
+{% endif %}
+  {{ name }}_status status = {{ name }}_golden_test();
+  if (status == {{ name }}_ok) {
+    status = {{ name }}_infer{{ "_quantized" if quantized }}(
+      {{ golden_arguments }});
   }
-{% endfor %}
-
-  if (interpreter.Invoke() != kTfLiteOk) return Failed("the call");
-{% for tensor in outputs %}
-{% set i = loop.index0 %}
-
+  if (status != {{ name }}_ok) {
+    {{ say }}("FAILED: %s{{ end }}", {{ name }}_message(status));
+    return 1;
+  }
+{% for tensor in data_outputs %}
+{% set i = tensor.place %}
   {
-    const auto* output = interpreter.output({{ i }});
-    if (output == nullptr || output->type != {{ tensor.tag }} ||
-        output->bytes != m::kOutput{{ i }}Size * sizeof(m::Output{{ i }})) {
-      return Failed("output {{ i }}");
-    }
-    const auto* data = static_cast<const m::Output{{ i }}*>(output->data.data);
-{% if answered %}
-    for (size_t i = 0; i < m::kOutput{{ i }}Size; ++i) {
-      if (!m::IsNear(data[i], m::kGoldenOutput{{ i }}[i], m::kGoldenTolerance{{ i }})) {
-        return Failed("the answer in output {{ i }}");
-      }
-    }
-{% endif %}
 {% set number = i if classes | length > 1 else "" %}
 {% if i in classes %}
     size_t best = 0;
     for (size_t i = 1; i < m::kClassCount{{ number }}; ++i) {
-      if (data[i] > data[best]) best = i;
+      if (g_output{{ i }}[i] > g_output{{ i }}[best]) best = i;
     }
 {% else %}
     const size_t best = 0;
 {% endif %}
 {% if tensor.info.scale is not none %}
-    const float value = m::Dequantize(data[best], m::kOutput{{ i }}Scale, m::kOutput{{ i }}ZeroPoint);
+    const float value =
+        m::Dequantize(g_output{{ i }}[best], m::kOutput{{ i }}Scale, m::kOutput{{ i }}ZeroPoint);
 {% else %}
-    const float value = static_cast<float>(data[best]);
+    const float value = static_cast<float>(g_output{{ i }}[best]);
 {% endif %}
 {% if i in classes %}
-    MicroPrintf("output {{ i }}: class %s, %f", m::kClassNames{{ number }}[best], static_cast<double>(value));
+    {{ say }}("output {{ i }}: class %s, {{ number_format }}{{ end }}", m::kClassNames{{ number }}[best],
+      {{ number_value }});
 {% else %}
-    MicroPrintf("output {{ i }}: %f first", static_cast<double>(value));
+    {{ say }}("output {{ i }}: {{ number_format }} first{{ end }}", {{ number_value }});
 {% endif %}
   }
 {% endfor %}
-{% if states %}
-
-  // Before the next step of the sequence.
-  if (!m::CarryStates(interpreter)) return Failed("carrying the states");
+{% if clocked %}
+  {{ say }}("%lu bytes of arena, %lu ticks{{ end }}",
+      static_cast<unsigned long>({{ name }}_arena_used_bytes()),
+      static_cast<unsigned long>({{ name }}_last_ticks()));
 {% endif %}
-
-  MicroPrintf("{{ "The golden example holds." if answered else "The example ran; its answer was not checked." }}");
+  {{ say }}("{{ "The golden example holds." if answered else "The example ran; its answer was not checked." }}{{ end }}");
   return 0;
 }
+{% if entry not in ("arduino", "function") %}
+
+}  // namespace
+{% endif %}
+{% if entry == "app_main" %}
+
+extern "C" void app_main(void) { RunExample(); }
+{% elif entry not in ("arduino", "function") %}
+
+int main() { return RunExample(); }
+{% endif %}

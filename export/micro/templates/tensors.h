@@ -5,9 +5,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-{% if states %}
-#include <cstring>
-{% endif %}
 #include <limits>
 
 #include "{{ name }}_config.h"
@@ -36,31 +33,6 @@ template <typename T>
 inline bool IsNear(T value, T expected, double tolerance) {
   return std::fabs(static_cast<double>(value) - static_cast<double>(expected)) <= tolerance;
 }
-{% if states %}
-
-// Makes the states that came out of a step the ones that go into the next. The arena may hold
-// inputs and outputs in the same place, so read what else came out before, and set what else goes
-// in after.
-template <typename Interpreter>
-inline bool CarryStates(Interpreter& interpreter) {
-  static unsigned char kept[kStateBytes];
-  size_t at = 0;
-  for (size_t i = 0; i < kStateCount; ++i) {
-    const auto* from = interpreter.output(kStates[i].output);
-    if (from == nullptr || from->bytes != kStates[i].bytes) return false;
-    std::memcpy(kept + at, from->data.data, kStates[i].bytes);
-    at += kStates[i].bytes;
-  }
-  at = 0;
-  for (size_t i = 0; i < kStateCount; ++i) {
-    auto* to = interpreter.input(kStates[i].input);
-    if (to == nullptr || to->bytes != kStates[i].bytes) return false;
-    std::memcpy(to->data.data, kept + at, kStates[i].bytes);
-    at += kStates[i].bytes;
-  }
-  return true;
-}
-{% endif %}
 
 }  // namespace {{ name }}_model
 

@@ -8,6 +8,8 @@ import errno
 import json
 import pathlib
 import re
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -84,9 +86,30 @@ def quantized(kotlin):
     return np.float32(scale), int(zero_point)
 
 
+def test_python_runs_it_on_a_computer_without_tensorflow(bundle, files, digits, tmp_path):
+    x = digits.test.x[:3] * 4.0 + 8.0  # what RAW makes the model's own numbers of
+    np.save(tmp_path / "pixels.npy", x)
+    program = bundle.folder / "run.py"
+    assert max(map(len, program.read_text().splitlines())) <= 100
+    done = subprocess.run(
+        [sys.executable, program, "pixels.npy"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    model = TFLiteModel.load(bundle.folder / "digits.tflite")
+    want = model.predict(digits.test.x[:3], engine="xnnpack")
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    (name,) = (key for key in said[0] if not key.endswith(", label"))
+    got = np.float32([one[name] for one in said]).reshape(want.shape)
+    np.testing.assert_allclose(got, want, atol=1.01 * model.outputs[0].scale)
+    labels = text(bundle, "labels.txt").splitlines()
+    assert [one[f"{name}, label"] for one in said] == [labels[i] for i in got.argmax(-1)]
+    few = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert few.returncode == 1 and few.stderr == "give a .npy file for each of pixels\n"
+
+
 def test_everything_is_there(bundle):
     want = {
-        *("README.md", "labels.txt", "digits.tflite", "digits_float16.tflite"),
+        *("README.md", "run.py", "labels.txt", "digits.tflite", "digits_float16.tflite"),
         *("DigitsClassifier.kt", "DigitsInterpreter.kt"),
         *("DigitsFloat16Classifier.kt", "DigitsFloat16Interpreter.kt"),
     }

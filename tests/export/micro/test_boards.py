@@ -90,23 +90,60 @@ def test_boards_by_name():
 
 def test_the_table():
     # Flash and RAM of the makers' datasheets: a typing error here has to be made twice.
-    sizes = {name: (b.flash_bytes // 1024, b.ram_bytes // 1024) for name, b in BOARDS.items()}
+    sizes = {
+        name: (b.flash_bytes // 1024, b.ram_bytes // 1024)
+        for name, b in BOARDS.items()
+        if b.runs_tflm
+    }
     assert sizes == {
         "b-l475e-iot01a": (1024, 96),
+        "b-u585i-iot02a": (2048, 768),
+        "ensemble-e8-dk": (5632, 8192),
+        "esp32-c3-devkitm-1": (4096, 320),
+        "esp32-c6-devkitc-1": (8192, 441),
         "esp32-devkitc": (4096, 160),
+        "esp32-s2-saola-1": (4096, 160),
         "esp32-s3-devkitc-1": (8192, 333),
         "microbit-v2": (512, 128),
         "nano-33-ble-sense": (1024, 256),
+        "nano-rp2040-connect": (16384, 264),
+        "nrf52-dk": (512, 64),
+        "nrf52840-dk": (1024, 256),
         "nrf5340-dk": (1024, 512),
+        "nucleo-f401re": (512, 96),
+        "nucleo-f446re": (512, 128),
+        "nucleo-g071rb": (128, 36),
+        "nucleo-g474re": (512, 128),
         "nucleo-h743zi2": (2048, 512),
+        "nucleo-l073rz": (192, 20),
         "nucleo-l4r5zi": (2048, 640),
+        "nucleo-u575zi-q": (2048, 768),
         "pico": (2048, 264),
         "pico-2": (4096, 520),
         "sparkfun-edge": (1024, 384),
         "stm32f746g-disco": (1024, 320),
+        "teensy-4.1": (8192, 512),
+    }
+    others = {name: b.ram_bytes >> 20 for name, b in BOARDS.items() if not b.runs_tflm}
+    assert others == {
+        "android-mpc-11": 6144,
+        "android-mpc-13": 8192,
+        "raspberry-pi-zero-2-w": 512,
     }
     assert list(BOARDS) == sorted(BOARDS)
-    assert all(board.ram and board.source for board in BOARDS.values())
+    for board in BOARDS.values():
+        assert board.ram and board.source and board.core and board.checked == "2026-11"
+        assert set(board.ids) <= {"arduino", "esp-idf", "platformio", "zephyr"}
+        wanted = {"Cortex-M": "CMSIS-NN", "Xtensa": "ESP-NN", "RISC-V": "ESP-NN"}
+        wanted |= {"Cortex-A": "XNNPACK"}
+        assert board.kernels[0] == next(wanted[key] for key in wanted if board.core.startswith(key))
+        if "ESP-NN" in board.kernels:  # ESP-IDF's targets are the chips' names
+            assert board.ids["esp-idf"] == board.chip.lower().replace("-", "")
+
+
+def test_a_phone_has_ram_alone():
+    assert told(fits(10**9, 2**33, board="android-mpc-13")) == [("ram", True, 2**33, 2**33)]
+    assert [v.fits for v in fits(1, 2**33 + 1, board="android-mpc-13")] == [False]
 
 
 def test_wrong_arguments():

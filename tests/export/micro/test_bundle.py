@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import zoo
+from firmware import STRICT, STUB, all_sources, golden_of, run, stub_data
 
 from tfkd.errors import ConversionError, InputError, MissingDependencyError, UnsupportedError
 from tfkd.export import TFLiteModel, micro_bundle, to_tflite
@@ -21,12 +22,6 @@ from tfkd.export.runtime import worker
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.metadata import checked_class_names, is_text, labels_of
 
-STUB = pathlib.Path(__file__).parents[2] / "data/tflm_stub"
-STRICT = (
-    *("-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wsign-conversion"),
-    *("-Wshadow", "-Werror", "-fno-exceptions", "-fno-rtti"),
-)
-TAGS = {"float32": 1, "int32": 2, "uint8": 3, "bool": 6, "int16": 7, "int8": 9}
 CLASSES = {"digits": [f"digit {i}" for i in range(10)], "two_out": ["left", "right", "none"]}
 
 
@@ -54,12 +49,6 @@ def build(compiler, tmp_path_factory):
         return work / "program"
 
     return call
-
-
-def run(program, stub="", **more):
-    return subprocess.run(
-        [program], env={"STUB": stub}, capture_output=True, text=True, timeout=60, **more
-    )
 
 
 def one_stream():
@@ -105,36 +94,6 @@ def bundles(subjects, digits, tmp_path_factory):
         y = digits.test.y if name == "digits" else None
         made[name] = bundle_of(file, folder, name, CLASSES.get(name), x=x, y=y)
     return made
-
-
-def values_in(array) -> str:
-    return ", ".join(map(str, np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
-
-
-def golden_of(bundle, file, x):
-    if bundle.proof is not None:
-        return bundle.proof.golden_inputs, bundle.proof.golden_outputs
-    return firmware._reference(file, x)
-
-
-def stub_data(bundle, file, x) -> str:
-    """Describe the interpreter's tensors to the stub, from Python's own values."""
-    lines = ['#include "stub.h"', "namespace stub {"]
-    golden = golden_of(bundle, file, x)
-    for kind, infos, arrays in zip(
-        ("inputs", "outputs"), (file.inputs, file.outputs), golden, strict=True
-    ):
-        for i, array in enumerate(arrays):
-            lines.append(f"static const unsigned char {kind}{i}[] = {{{values_in(array)}}};")
-        rows = ", ".join(
-            f"{{{TAGS[info.dtype]}, sizeof({kind}{i}), {kind}{i}}}" for i, info in enumerate(infos)
-        )
-        lines.append(f"const Tensor {kind}[] = {{{rows}}};")
-        lines.append(f"const size_t {kind[:-1]}_count = {len(infos)};")
-    lines.append(f"const size_t op_count = {len(file.ops)};")
-    lines.append(f"const size_t arena_size = {bundle.arena_bytes};")
-    lines.append(f"const bool keeps_state = {str(file.keeps_state).lower()};")
-    return "\n".join([*lines, "}"])
 
 
 PRINTER = """
@@ -205,13 +164,14 @@ NAMES = ["digits", "reals", "two_in", "two_out", "words", "stream"]
 @pytest.mark.parametrize("name", NAMES)
 def test_main_tells_a_right_answer_from_a_wrong_one(bundles, subjects, build, name):
     bundle, (file, x) = bundles[name], subjects[name]
-    sources = ["main.cc", f"{name}_model.cc", f"{name}_golden.cc", STUB / "stub.cc"]
-    program = build(bundle.folder, sources, [stub_data(bundle, file, x)])
+    program = build(bundle.folder, all_sources(name), [stub_data(bundle, file, x)])
     right, near, wrong = (run(program, stub) for stub in ("", "near", "wrong"))
     assert right.returncode == 0, right.stdout
     assert "The golden example holds." in right.stdout
     assert near.returncode == 0, near.stdout  # one step off, of integers
-    assert wrong.returncode == 1 and "FAILED: the answer in output" in wrong.stdout
+    assert wrong.returncode == 1 and "FAILED: the golden example has another" in wrong.stdout
+    small = run(program, "small")
+    assert small.returncode == 1 and "FAILED: the arena is too small" in small.stdout
     if name == "digits":
         best = golden_of(bundle, file, x)[1][0].argmax()
         assert f"class digit {best}," in right.stdout
@@ -269,43 +229,51 @@ def test_the_golden_answer_is_that_of_the_engine(bundles, subjects):
         np.testing.assert_array_equal(file.outputs[0].dequantize(answer), want)
 
 
-def test_the_states_survive_an_arena_that_overlaps(bundles, subjects, build):
+STEPS = """
+#include <cstdio>
+#include <cstring>
+#include "stub.h"
+#include "stream_infer.h"
+#include "stream_golden.h"
+namespace m = stream_model;
+static m::Output0 out[16];  // more than any output has
+int Step() { return stream_infer_quantized(INPUT, OUTPUT); }
+bool Holds(const stub::Tensor* of, size_t m::State::*which) {
+  auto* kept = static_cast<unsigned char*>(stream_state());
+  for (const auto& state : m::kStates) {
+    const size_t place = state.*which;
+    if (std::memcmp(kept, of[place].bytes_of, state.bytes) != 0) return false;
+    kept += state.bytes;
+  }
+  return true;
+}
+int main() {
+  if (stream_reset() != stream_not_set_up) return 1;
+  if (Step() != stream_not_set_up) return 2;
+  if (stream_setup() != stream_ok || stream_setup() != stream_ok) return 3;
+  if (!Holds(stub::inputs, &m::State::input)) return 4;  // all at their zero points
+  if (Step() != stream_ok) return 5;
+  if (!Holds(stub::outputs, &m::State::output)) return 6;
+  // The next step gets the state of this one, which the stub does not take for the golden input.
+  if (Step() != stream_call_failed) return 7;
+  if (stream_reset() != stream_ok) return 8;
+  if (!Holds(stub::inputs, &m::State::input)) return 9;
+  if (Step() != stream_ok) return 10;
+  return 0;
+}
+"""
+
+
+def test_the_states_go_from_step_to_step(bundles, subjects, build):
     """The stub's outputs lie on its inputs: copied one by one, one state would spoil another."""
     bundle, (file, x) = bundles["stream"], subjects["stream"]
     assert len(file.states) == 2
-    program = build(
-        bundle.folder,
-        [STUB / "stub.cc"],
-        [
-            stub_data(bundle, file, x),
-            """
-            #include <cstring>
-            #include "stub.h"
-            #include "stream_ops.h"
-            #include "stream_tensors.h"
-            #include "tensorflow/lite/micro/micro_interpreter.h"
-            namespace m = stream_model;
-            alignas(16) static uint8_t arena[m::kTensorArenaSize];
-            int main() {
-              m::OpResolver resolver;
-              if (m::RegisterOps(resolver) != kTfLiteOk) return 1;
-              tflite::MicroInterpreter it(nullptr, resolver, arena, m::kTensorArenaSize);
-              if (it.AllocateTensors() != kTfLiteOk) return 2;
-              for (size_t i = 0; i < m::kInputCount; ++i) {
-                std::memcpy(it.input(i)->data.data, stub::inputs[i].bytes_of, it.input(i)->bytes);
-              }
-              if (it.Invoke() != kTfLiteOk) return 3;
-              if (!m::CarryStates(it)) return 4;
-              for (const auto& state : m::kStates) {
-                if (std::memcmp(it.input(state.input)->data.data,
-                                stub::outputs[state.output].bytes_of, state.bytes) != 0) return 5;
-              }
-              return 0;
-            }
-            """,
-        ],
-    )
-    assert run(program).returncode == 0
+    states = {name for pair in file.states for name in pair}
+    (given,) = (i for i, info in enumerate(file.inputs) if info.name not in states)
+    text = STEPS.replace("INPUT", f"m::kGoldenInput{given}").replace("OUTPUT", "out")
+    program = build(bundle.folder, all_sources("stream")[1:], [stub_data(bundle, file, x), text])
+    done = run(program)
+    assert done.returncode == 0, done.stdout
 
 
 def rounded(values, scale, zero_point, dtype):
@@ -420,13 +388,63 @@ def test_strings_are_escaped():
     assert c_string('a"\\?\n7é') == '"a\\042\\134\\077\\0127\\303\\251"'
 
 
-def test_two_bundles_go_into_one_program(bundles, build):
+def test_two_bundles_go_into_one_program(bundles, subjects, build):
     made = [bundles["digits"], bundles["stream"]]
-    parts = ("model", "ops", "config", "tensors", "golden")
+    parts = ("model", "ops", "config", "tensors", "golden", "infer")
     includes = [f'#include "{b.folder}/{b.name}_{part}.h"' for b in made for part in parts]
-    sources = [b.folder / f"{b.name}_{part}.cc" for b in made for part in ("model", "golden")]
-    text = "\n".join(includes) + "\nint main() { return digits_model::kKeepsState; }"
-    assert run(build(made[0].folder, sources, [text])).returncode == 0
+    sources = [b.folder / source for b in made for source in all_sources(b.name)[1:-1]]
+    call = "digits_golden_test() == digits_ok && stream_golden_test() == stream_small_arena"
+    texts = [
+        stub_data(made[0], *subjects["digits"]),
+        "\n".join(includes) + f"\nint main() {{ return {call} ? 0 : 1; }}",
+    ]
+    assert run(build(made[0].folder, [*sources, STUB / "stub.cc"], texts)).returncode == 0
+
+
+CALLER = r"""
+#include <stdio.h>
+#include <string.h>
+#include "digits_infer.h"
+static float in[digits_input0_count] = {INPUT};
+static float out[digits_output0_count];
+static uint32_t now = 7;
+static uint32_t tick(void) { return now += 5; }
+static void say(const char* message) { printf("%s\n", message); }
+int main(void) {
+  digits_set_log(say);
+  if (digits_infer(in, out) != digits_not_set_up || digits_arena_used_bytes() != 0) return 1;
+  if (digits_setup() != digits_ok) return 2;
+  digits_set_clock(tick);
+  if (digits_infer(in, out) != digits_ok || digits_last_ticks() != 5) return 3;
+  for (int i = 0; i < digits_output0_count; ++i) printf("%.9g ", (double)out[i]);
+  in[0] += 100;
+  if (digits_infer(in, out) != digits_call_failed) return 4;  /* not the golden input */
+  return digits_state_bytes == 0 && digits_arena_used_bytes() > 0 ? 0 : 5;
+}
+"""
+
+
+def test_c_runs_it_on_real_numbers(bundles, subjects, build, tmp_path):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler here")
+    bundle, (file, x) = bundles["digits"], subjects["digits"]
+    (given,), (answer,) = golden_of(bundle, file, x)
+    real = file.inputs[0].dequantize(given).reshape(-1)
+    text = CALLER.replace("INPUT", ", ".join(f"{value!s}f" for value in real))
+    (tmp_path / "caller.c").write_text(text)
+    strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+    command = [compiler, *strict, f"-I{bundle.folder}", "-c", "caller.c", "-o", "caller.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    sources = [*all_sources("digits")[1:], tmp_path / "caller.o"]
+    done = run(build(bundle.folder, sources, [stub_data(bundle, file, x)]))
+    assert done.returncode == 0, done.stdout
+    first, answers, *more = done.stdout.splitlines()
+    assert first == "digits_setup() was not called, or failed"
+    got = np.float32(answers.split("input ")[0].split())
+    np.testing.assert_array_equal(got, file.outputs[0].dequantize(answer).reshape(-1))
+    assert more == ["an operator reported an error"] and "is not the golden one" in answers
 
 
 def test_the_folder_holds_what_the_readme_says(bundles, subjects):
@@ -442,7 +460,7 @@ def test_the_folder_holds_what_the_readme_says(bundles, subjects):
         for target in set(written) - {"README.md"}:
             text = (bundle.folder / target).read_text()
             assert max(map(len, text.splitlines())) <= 100, target
-    for name, said in (("words", "interpreter.Reset()"), ("stream", "CarryStates(interpreter)")):
+    for name, said in (("words", "resets the interpreter first"), ("stream", "`stream_reset`")):
         assert said in (bundles[name].folder / "README.md").read_text()
     assert "independent of the others" in (bundles["digits"].folder / "README.md").read_text()
 

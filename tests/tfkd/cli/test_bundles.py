@@ -63,6 +63,12 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
     [
         (["--name", "a"], "are for --micro and --android"),
         (["--flash", "1k"], "are for --micro"),
+        (["--project", "cmake"], "--project is for --micro"),
+        (["--micro", "--project", "platformio"], "PlatformIO builds for one board: give --board"),
+        (["--micro", "--project", "esp-idf", "--board", "pico"], "no name of Raspberry Pi Pico in"),
+        (["--micro", "--project", "stm32", "--board", "pico"], "has no STM32"),
+        (["--micro", "--project", "arduino", "--name", "n" * 58], "and Arduino takes libraries"),
+        (["--micro", "--project", "cmake", "--board", "android-mpc-13"], "leave --board out"),
         (["--micro", "--flash", "much"], "much"),
         (["--micro", "--board", "abacus"], "abacus"),
         (["--android", "--classes", "none.txt"], "Cannot read the class names in 'none.txt'"),
@@ -84,6 +90,18 @@ def test_bad_input_is_one_line_and_status_2(place, capsys, arguments, message):
     assert (place / "student_int8_micro" / "mine.txt").read_text() == "the user's"
     assert not (place / "student_int8_android").exists()
     assert not list(place.glob("*_micro/main.cc"))
+
+
+@needs_tflm
+def test_a_project_for_a_board(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--project", "platformio"]
+    assert main(["export", *arguments, "--board", "Pico", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["micro"]
+    assert told["project"] == "platformio" and "src/main.cpp" in told["files"]
+    assert "board = pico\n" in (place / "student_int8_micro" / "platformio.ini").read_text()
+    more = ["--force", "--board", "nucleo-l073rz", "--ram", "1k"]
+    assert main(["export", *arguments, *more]) == 1  # it fits the board, and not --ram
+    assert "ram has 1,024 bytes" in capsys.readouterr().err
 
 
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):

@@ -12,15 +12,8 @@ from tfkd.errors import InputError, argument, spelled
 from tfkd.export.runtime.worker import Worker
 
 COMMANDS = (
-    "demo",
-    "compress",
-    "distill",
-    "prune",
-    "export",
-    "inspect",
-    "verify",
-    "benchmark",
-    "compare",
+    *("demo", "compress", "distill", "prune", "export", "inspect", "verify", "benchmark"),
+    *("compare", "boards"),
 )
 #: What a model, an array file or a loss object is made with in Python, whoever asks for it.
 OF_OTHER_PACKAGES = {

@@ -20,6 +20,7 @@ class MicroInterpreter {
   TfLiteTensor* output(size_t index);
   size_t inputs_size() const;
   size_t outputs_size() const;
+  size_t arena_used_bytes() const;
 
  private:
   const MicroOpResolver& resolver_;
