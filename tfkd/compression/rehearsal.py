@@ -70,7 +70,8 @@ class Goal:
     @property
     def needs_arena(self) -> bool:
         """Whether the file has to run on TensorFlow Lite for Microcontrollers."""
-        return self.board is not None or "arena" in self.limits
+        micro = self.board is not None and self.board.runs_tflm
+        return micro or "arena" in self.limits
 
     def unmet(self, costs: Costs) -> list[str]:
         """Return a line for each limit that is exceeded; what is not known yet is left out."""
@@ -88,7 +89,7 @@ class Goal:
 
     def verdicts(self, costs: Costs) -> list[boards.Verdict]:
         """Return whether flash and RAM of the board are enough."""
-        if self.board is None or costs.arena is None:
+        if self.board is None or not self.board.runs_tflm or costs.arena is None:
             return []
         return boards.fits(costs.bytes, costs.arena, board=self.board)
 

@@ -71,6 +71,7 @@ def test_what_is_exceeded_is_said():
     goal = Goal({"bytes": 100, "macs": 10, "latency": 5.0}, None, None)
     costs = Costs(bytes=101, parameters=3, macs=10, arena=None)
     assert goal.unmet(costs) == ["bytes: 101, and the target is 100"]
+    assert not goal_of(Target(), "android-mpc-13", None).needs_arena
     board = goal_of(Target(), "pico", None)
     found = board.unmet(Costs(bytes=10, parameters=3, macs=1, arena=300_000))
     assert len(found) == 1 and "ram: DOES NOT FIT" in found[0] and "Raspberry Pi Pico" in found[0]
