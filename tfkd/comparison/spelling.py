@@ -92,6 +92,8 @@ def call(runner: Runner, method: Method, seed: int) -> str:
     cached = method.settings is not None and not runner.holds_answers
     arguments = f"batch_size={budget.batch_size}, epochs={budget.epochs}"
     arguments += ", cache_teacher=True" if cached else ""
+    if runner.data.class_weight is not None:
+        arguments += f", class_weight={dict(runner.data.class_weight)!r}"
     lines += [f"keras.utils.set_random_seed({seed})"]
     lines.append(f"{trained}.fit(data.train.x, {y}, {arguments})")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ import keras
 
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import Data, Samples, representative
+from tfkd.data import Data, Samples, as_data, representative
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
@@ -36,6 +36,7 @@ from tfkd.tables import Printed
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, PathLike
+    from tfkd.data.door import AnyData
 
 _FORMATS = ("float32", "float16", "dynamic", "int8")
 
@@ -124,7 +125,7 @@ class Result(Printed):
 
 def compress(
     teacher: AnyModel,
-    data: Data,
+    data: AnyData,
     *,
     student: AnyModel,
     out: PathLike,
@@ -142,8 +143,8 @@ def compress(
 
     Args:
         teacher: A trained Keras 3 model.
-        data: Split three ways; labels are class numbers, one-hot or soft rows, rows of 0 and 1
-            (several labels an example), or values.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Labels are class numbers, one-hot
+            or soft rows, rows of 0 and 1 (several labels an example), or values.
         student: A Keras 3 model, untrained or trained; it is not changed.
         out: The folder to make, with `teacher.keras`, `student.keras`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and
@@ -163,7 +164,7 @@ def compress(
         TfkdError: for a model, data or recipe that a step can't take; nothing is trained
             before teacher, student and data were checked against each other.
     """
-    recipe = recipe or Recipe()
+    recipe, data = recipe or Recipe(), as_data(data)
     progress = progress or (lambda stage, done, total: None)
     with staged_folder(out, force=force) as folder:
         keras.utils.set_random_seed(recipe.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,11 +12,14 @@ import numpy as np
 from tfkd import output_kind
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import Data
+from tfkd.data import as_data
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
 from tfkd.model import task as tasks
+
+if TYPE_CHECKING:
+    from tfkd.data.door import AnyData
 
 #: Called as `progress(stage, done, total)` while a stage runs.
 Progress = Callable[[str, int, int], None]
@@ -28,7 +31,7 @@ class Trainer:
     The learning rate decays to zero along a cosine; the loss is that of `loss_for`.
 
     Args:
-        data: Data in three parts; the test part is not used.
+        data: Data in three parts, or what `as_data` takes; the test part is not used.
         training: Epochs, learning rate and other settings. The seed is set again before each
             fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
@@ -37,13 +40,13 @@ class Trainer:
 
     def __init__(
         self,
-        data: Data,
+        data: AnyData,
         training: Training,
         *,
         progress: Progress | None = None,
         task: str | None = None,
     ):
-        self.data, self.training = data, training
+        self.data, self.training = as_data(data), training
         self.progress = progress or (lambda stage, done, total: None)
         self._task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -81,6 +84,8 @@ class Trainer:
         """
         training = training or self.training
         epochs = training.epochs
+        if self.data.class_weight is not None:
+            kwargs["class_weight"] = dict(self.data.class_weight)
         keras.utils.set_random_seed(training.seed)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
         validation = (self.data.validation.x, self.data.validation.y) if validate else None

@@ -152,4 +152,5 @@ class State:
 def of(model, data: Data) -> str:
     """Return what another model or other data would not give."""
     samples = (data.train, data.validation, data.test)
-    return fingerprint([model, *([one.x, one.y] for one in samples)])
+    weights = [] if data.class_weight is None else [dict(data.class_weight)]
+    return fingerprint([model, *([one.x, one.y] for one in samples), *weights])

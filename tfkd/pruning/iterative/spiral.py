@@ -17,7 +17,7 @@ import numpy as np
 from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import Data
+from tfkd.data import as_data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, UnsupportedError, argument, raise_all
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike, SpiralOptions
+    from tfkd.data.door import AnyData
 
 #: What the result can be compared with: the model pruned once and distilled; the same model from
 #: scratch, with and without the teacher; the original, trained further for as long.
@@ -42,7 +43,7 @@ ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
 @with_old_keywords(keep="skip")
 def spiral(
     model: AnyModel,
-    data: Data,
+    data: AnyData,
     *,
     target: Target | Mapping[str, float] | None = None,
     training: Training | None = None,
@@ -71,8 +72,8 @@ def spiral(
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
-        data: Split three ways. Trained on `train`, choices made on `validation`; `test` is
-            looked at when everything is done.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Trained on `train`, choices made
+            on `validation`; `test` is looked at when everything is done.
         target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
             round that is worse is stepped back from, and half as much pruned; with a `drop` alone
             it goes as far as that allows.
@@ -119,6 +120,7 @@ def spiral(
         >>> small.final.macs <= small.original.macs / 2
         True
     """
+    data = as_data(data)
     skip = [skip] if isinstance(skip, str) else list(skip)
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
@@ -425,8 +427,6 @@ def _check(given: dict) -> tuple[Target, Training]:
     for name in given["alternatives"]:
         if name not in ALTERNATIVES:
             problems.append(f"alternatives are {ALTERNATIVES}, got {name!r}")
-    if not isinstance(given["data"], Data):
-        problems.append(f"data must be a tfkd.Data, got {type(given['data']).__name__}")
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)
