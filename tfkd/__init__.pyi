@@ -14,6 +14,7 @@ from .compression.settings import Target as Target
 from .compression.settings import Training as Training
 from .data import Data as Data
 from .data import Samples as Samples
+from .data import Stream as Stream
 from .data import as_data as as_data
 from .data import split as split
 from .data import windows as windows

@@ -19,9 +19,10 @@ from tfkd.comparison.store import Run, Store
 from tfkd.comparison.students import Students
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress
-from tfkd.data import Data, Samples, as_data
+from tfkd.data import Data, Part, as_data
 from tfkd.errors import InputError, raise_all
 from tfkd.export.latency import statistics
+from tfkd.model.fingerprint import contents
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, PathLike
@@ -166,7 +167,7 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
         f"data.{part} must be a tfkd.Samples of examples and labels, got "
         f"{type(getattr(data, part)).__name__}"
         for part in ("train", "validation", "test")
-        if not isinstance(getattr(data, part), Samples)
+        if not isinstance(getattr(data, part), Part)
     ]
     raise_all(problems)
     if search:
@@ -176,7 +177,7 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
 
 def _identity(student, runner: Runner, data: Data, options) -> dict:
     """Return what decides the result of a run, but method and seed."""
-    parts = [[part.x, part.y] for part in (data.train, data.validation, data.test)]
+    parts = [contents(part) for part in (data.train, data.validation, data.test)]
     if data.class_weight is not None:
         options = {**options, "class_weight": dict(data.class_weight)}
     return {

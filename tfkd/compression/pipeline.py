@@ -16,7 +16,7 @@ import keras
 
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import Data, Samples, as_data, representative
+from tfkd.data import Data, Part, as_data, representative
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
@@ -181,7 +181,7 @@ def compress(
         ]
         timings = benchmark.benchmark(
             files,
-            data.test.x,
+            data.test.head(256).x,
             threads=recipe.threads,
             seed=recipe.seed,
             baseline="teacher_float32",
@@ -225,10 +225,10 @@ def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[s
     quantize_aware(student, bits=recipe.bits)
     trainer.fit("baseline", alone)
     # Of augmented examples the teacher sees each view.
-    answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(data.train.x)}
+    examples = data.train.inputs(recipe.batch_size)
+    answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(examples)}
     trainer.fit("student", student, teach, **answers)
-    x, y = data.validation.x, data.validation.y
-    scores = [taught.score(x, y, who)[0] for who in ("teacher", alone, "student")]
+    scores = [taught.score(data.validation, who=who)[0] for who in ("teacher", alone, "student")]
     worth = Worth(*scores)
     if worth.harms:
         warnings.warn(str(worth), TeacherWarning, stacklevel=4)
@@ -300,7 +300,7 @@ def _file_entries(
                 name,
                 name.split("_")[1],
                 file,
-                verify(file, models[_origin(name)], test.x, test.y, task=task),
+                verify(file, models[_origin(name)], test, task=task),
                 timings[name],
                 path=file.save(folder / f"{name}.tflite").name,
                 parameters=measured.parameters,
@@ -355,7 +355,7 @@ _STAGES = {
 }
 
 
-def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEntry:
+def _model_entry(name, model, measured, test: Part, folder, task) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
@@ -370,8 +370,7 @@ def _model_entry(name, model, measured, test: Samples, folder, task) -> ModelEnt
         parameters=measured.parameters,
         macs=measured.macs,
         metrics=score(
-            model.predict(test.x, verbose=0),
-            test.y,
+            *test.answered(model.predict_on_batch),
             task=task,
             activation=output_activations(model)[0],
         ),

@@ -15,8 +15,9 @@ from tfkd.data.csv_table import load_csv
 from tfkd.data.images import load_images
 from tfkd.data.npz import load_npz
 from tfkd.data.rows import Rows
-from tfkd.data.samples import PARTS, Data, Samples
+from tfkd.data.samples import PARTS, Data, Part, Samples
 from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.data.stream import Stream, kind_of
 from tfkd.errors import InputError, argument
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ AnyData: TypeAlias = "Data | PathLike | Sequence[Any] | Mapping[str, Any]"
 
 _WANTED = (
     "Give a tfkd.Data, (x, y), ((x_train, y_train), (x_test, y_test)), a dict of the parts train, "
-    "validation and test, or the path of an .npz file, a .csv file or a folder of images."
+    "validation and test (each (x, y) or a dataset of such batches), or the path of an .npz file, "
+    "a .csv file or a folder of images."
 )
 #: Which options belong to what is given; the others are refused there.
 _OPTIONS = {
@@ -65,8 +67,10 @@ def as_data(
             - `(x, y)`: arrays (examples, ...) of the same length, split three ways. `x` may be a
               `numpy.memmap`, of which nothing is copied. Labels may be texts;
             - `((x_train, y_train), (x_test, y_test))`, as `keras.datasets` has it;
-            - a dict or tuple of the parts `train`, `validation` and `test`, each a `Samples` or
-              `(x, y)`; a dict may lack `validation`, which is then cut from `train`;
+            - a dict or tuple of the parts `train`, `validation` and `test`, each a `Samples`,
+              `(x, y)`, or a `Stream` or what one is made of: a `tf.data.Dataset` or `PyDataset`
+              of batches (x, y), or a function that returns a new generator of them. A dict of
+              arrays may lack `validation`, which is then cut from `train`;
             - the path of an `.npz` file (see `load_npz`), of a `.csv` file with a header (see
               `load_csv`), or of a folder with a folder of images for each class (see
               `load_images`).
@@ -108,8 +112,22 @@ def as_data(
     if class_names:
         changes["class_names"] = tuple(class_names)
     if class_weight is not None:
-        changes["class_weight"] = labels_.weights(np.asarray(data.train.y), class_weight)
+        changes["class_weight"] = _class_weight(data.train, class_weight)
     return dataclasses.replace(data, **changes) if changes else data
+
+
+def _class_weight(train: Part, given) -> dict[int, float] | None:
+    if isinstance(train, Stream) and given == "balanced":
+        raise InputError(
+            f"{argument('class_weight', 'balanced')} counts all labels, and a stream has not shown "
+            "them: give the weights as a dict of class → weight."
+        )
+    if isinstance(train, Stream) and train.has_weights:
+        raise InputError(
+            f"The stream weighs its examples: leave {argument('class_weight')} out, and multiply "
+            "its weights."
+        )
+    return labels_.weights(train.labels, given)
 
 
 def _check_options(kind: str, options: Mapping) -> None:
@@ -157,6 +175,12 @@ def _of_arrays(given, class_names, options: dict) -> Data:
         if not {"train", "test"} <= set(given) <= set(PARTS):
             raise InputError(f"A dict with {', '.join(map(repr, given))} is no data. {_WANTED}")
         return _of_parts(given, "data", class_names, options)
+    stream = "Stream" if isinstance(given, Stream) else kind_of(given)
+    if stream is not None:
+        raise InputError(
+            f"A {stream} is one part, and three are wanted: give a dict of train, validation and "
+            "test, such as {'train': dataset.skip(20), 'validation': dataset.take(10), ...}."
+        )
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         what = f"A {type(given).__name__}"
         if isinstance(given, (tuple, list)):
@@ -166,7 +190,7 @@ def _of_arrays(given, class_names, options: dict) -> Data:
         else:
             what += " is"
         raise InputError(f"{what} no data. {_WANTED}")
-    if all(_is_pair(part) for part in given):
+    if all(_is_part(part) for part in given):
         names = PARTS if len(given) == 3 else ("train", "test")
         return _of_parts(dict(zip(names, given, strict=True)), "data", class_names, options)
     if len(given) == 3:
@@ -183,9 +207,11 @@ def _split(x, y, *rest) -> Data:
     return split(x, y, name=name, class_names=names, stratify=can_stratify(y, least), **options)
 
 
+def _is_part(part) -> bool:
+    return isinstance(part, Part) or _is_pair(part) or kind_of(part) is not None
+
+
 def _is_pair(part) -> bool:
-    if isinstance(part, Samples):
-        return True
     return isinstance(part, (tuple, list)) and len(part) == 2 and hasattr(part[0], "shape")
 
 
@@ -197,15 +223,14 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
         if part not in given:
             continue
         try:
-            pair = given[part]
-            if not _is_pair(pair):
-                raise InputError(f"it must be (x, y), got {type(pair).__name__}.")
-            x, y = (pair.x, pair.y) if isinstance(pair, Samples) else pair
-            x, y, names = _checked(x, y, names)
-            parts[part] = Samples(x, y)
+            parts[part], names = _part(given[part], names)
         except InputError as error:
             raise InputError(f"{part}: {error}") from None
     if "validation" not in parts:
+        if not isinstance(parts["train"], Samples):
+            raise InputError(
+                "Nothing can be cut from a stream: give validation too, such as dataset.take(10)."
+            )
         share = options.get("validation", 0.1)
         if not 0 < share < 1:
             raise InputError(f"{argument('validation', share)} must be a fraction > 0 and < 1.")
@@ -213,11 +238,23 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
         parts["train"], parts["validation"] = cut(
             parts["train"], share, options.get("seed", 0), stratify, "train can't be split"
         )
-    shapes = {part: tuple(samples.x.shape[1:]) for part, samples in parts.items()}
+    shapes = {part: samples.shape[1:] for part, samples in parts.items()}
     if len(set(shapes.values())) > 1:
         shown = ", ".join(f"{shape} in {part}" for part, shape in shapes.items())
         raise InputError(f"Examples have the shapes {shown}: give all parts the same shape.")
     return Data(name, *(parts[part] for part in PARTS), names)
+
+
+def _part(given, class_names) -> tuple[Part, tuple[str, ...]]:
+    """Return a part as it is trained on, and the names of the classes."""
+    if isinstance(given, Samples):
+        given = (given.x, given.y)
+    if _is_pair(given):
+        x, y, names = _checked(*given, class_names)
+        return Samples(x, y), names
+    if isinstance(given, Stream) or kind_of(given) is not None:
+        return given if isinstance(given, Stream) else Stream(given), tuple(class_names)
+    raise InputError(f"it must be (x, y) or a stream of such batches, got {type(given).__name__}.")
 
 
 def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:

@@ -1,9 +1,10 @@
-"""`Samples`, examples with their labels, and `Data`, three parts of them."""
+"""`Samples`, examples with their labels, and `Data`, three parts of such."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,117 @@ from tfkd.data.rows import Rows, is_on_disk
 from tfkd.errors import InputError
 
 
+class Part:
+    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the examples are arrays in memory."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels (examples, ...) that show what they are: all, or those of the first examples."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the examples, (None, ...)."""
+        raise NotImplementedError
+
+    def inputs(self, batch_size: int) -> Any:
+        """Return the examples alone: the array, or a dataset of batches where they are none.
+
+        Args:
+            batch_size: Examples of a batch.
+        """
+        return self.dataset(batch_size).map(lambda x, *_: x)
+
+    def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
+        """Yield all examples, so many at once, in memory.
+
+        Args:
+            size: Examples of a batch; the last one may have fewer.
+            again: Whether they must come in the order in which they came before, as what is
+                scored must.
+        """
+        raise NotImplementedError
+
+    def dataset(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return a `tf.data.Dataset` of batches (x, y) that holds a few of them at a time.
+
+        Args:
+            batch_size: Examples of a batch; the last one may have fewer.
+            seed: Shuffles `Samples`, in another order in each pass, by their numbers: 8 bytes for
+                each example; `None` keeps the order. A `Stream` keeps its own.
+            augment: Function from a batch of `x` to one of the same shape, in TensorFlow
+                operations.
+        """
+        raise NotImplementedError
+
+    def head(self, count: int) -> Samples:
+        """Return the first examples, in memory.
+
+        Args:
+            count: How many at most.
+        """
+        held, left = [], count
+        for batch in self.batches(min(count, self.at_once()), again=False):
+            held.append(Samples(batch.x[:left], batch.y[:left]))
+            left -= len(held[-1])
+            if left == 0:
+                break
+        return joined(held)
+
+    def answered(self, function: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a function of a batch gives for all examples, and their labels.
+
+        Args:
+            function: From an array (batch, ...) to one (batch, ...), which are all held.
+        """
+        outputs, labels = [], []
+        for batch in self.batches(self.at_once()):
+            outputs.append(np.asarray(function(batch.x)))
+            labels.append(batch.y)
+        return np.concatenate(outputs), np.concatenate(labels)
+
+    def at_once(self, most: int = 256, most_bytes: int = 2**24) -> int:
+        """Return how many examples to take at a time.
+
+        Args:
+            most: At most so many.
+            most_bytes: And no more than these hold, at 4 bytes a value.
+        """
+        size = 4 * math.prod(one or 1 for one in self.shape[1:])
+        return max(1, min(most, most_bytes // size))
+
+    def drawn(self, count: int, seed: int = 0) -> Samples:
+        """Return examples drawn at random, each as likely as the others, in memory.
+
+        Args:
+            count: How many at most.
+            seed: Of the draw.
+        """
+        raise NotImplementedError
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return samples one after another as one."""
+    return Samples(*(np.concatenate([getattr(one, name) for one in parts]) for name in "xy"))
+
+
 @dataclasses.dataclass(frozen=True)
-class Samples:
-    """Examples and their labels.
+class Samples(Part):
+    """Examples and their labels, any of which can be read.
 
     Attributes:
         x: Array of shape (examples, ...), in memory, a `numpy.memmap`, or `Rows` of files. What is
@@ -47,23 +156,24 @@ class Samples:
         """Whether the examples are arrays in memory, and not on a disk."""
         return not is_on_disk(self.x)
 
-    def head(self, count: int) -> Samples:
-        """Return the first examples, in memory.
+    def inputs(self, batch_size: int) -> Any:
+        """Return the examples alone: the array, or a dataset of batches of what is on disk."""
+        return self.x if self.in_memory else super().inputs(batch_size)
 
-        Args:
-            count: How many at most.
-        """
-        return Samples(np.asarray(self.x[:count]), self.y[:count])
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of all examples."""
+        return np.asarray(self.y)
 
-    def batches(self, size: int) -> Iterator[Samples]:
-        """Yield the examples in their order, so many at once, in memory.
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the examples, (None, ...)."""
+        return (None, *np.shape(self.x[:1])[1:])
 
-        Args:
-            size: Examples of a batch; the last one may have fewer.
-        """
+    def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
+        """Yield the examples in their order, so many at once, in memory."""
         for start in range(0, len(self), size):
-            rows = slice(start, start + size)
-            yield Samples(np.asarray(self.x[rows]), self.y[rows])
+            yield self._at(slice(start, start + size))
 
     def dataset(
         self,
@@ -72,34 +182,37 @@ class Samples:
         seed: int | None = None,
         augment: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Return a `tf.data.Dataset` of batches (x, y), which copies no more than it gives.
-
-        Args:
-            batch_size: Examples of a batch; the last one may have fewer.
-            seed: Shuffles the examples, in another order in each pass; `None` keeps the order.
-                What is shuffled is their numbers: 8 bytes for each example.
-            augment: Function from a batch of `x` to one of the same shape, in TensorFlow
-                operations.
-        """
+        """Return a `tf.data.Dataset` of batches (x, y); see `Part.dataset`."""
         import tensorflow as tf
 
-        def read(rows):
-            return np.asarray(self.x[rows]), np.asarray(self.y[rows])
+        first = self._at(slice(1))
+        types = [np.asarray(values).dtype for values in (first.x, first.y)]
+        shapes = [(None, *np.shape(values)[1:]) for values in (first.x, first.y)]
 
-        x, y = (np.asarray(values[:1]) for values in (self.x, self.y))
+        def read(rows):
+            found = self._at(rows)
+            return found.x, found.y
 
         def batch(rows):
-            xs, ys = tf.numpy_function(read, [rows], [x.dtype, y.dtype], stateful=False)
-            xs, ys = (
-                tf.ensure_shape(xs, (None, *x.shape[1:])),
-                tf.ensure_shape(ys, (None, *y.shape[1:])),
-            )
-            return (xs if augment is None else augment(xs)), ys
+            x, y = tf.numpy_function(read, [rows], types, stateful=False)
+            x, y = tf.ensure_shape(x, shapes[0]), tf.ensure_shape(y, shapes[1])
+            return (x if augment is None else augment(x)), y
 
         rows = tf.data.Dataset.range(len(self))
         if seed is not None:
             rows = rows.shuffle(len(self), seed=seed)
         return rows.batch(batch_size).map(batch).prefetch(2)
+
+    def head(self, count: int) -> Samples:
+        """Return the first examples, in memory."""
+        return self._at(slice(count))
+
+    def drawn(self, count: int, seed: int = 0) -> Samples:
+        """Return examples drawn at random, in memory."""
+        return self._at(np.random.default_rng(seed).permutation(len(self))[:count])
+
+    def _at(self, rows) -> Samples:
+        return Samples(np.asarray(self.x[rows]), np.asarray(self.y[rows]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +233,9 @@ class Data:
     """
 
     name: str
-    train: Samples
-    validation: Samples
-    test: Samples
+    train: Part
+    validation: Part
+    test: Part
     class_names: tuple[str, ...] = ()
     class_weight: Mapping[int, float] | None = None
 
@@ -134,7 +247,8 @@ class Data:
                 f"class_names has {twice!r} {names.count(twice)} times: give every class a name of "
                 "its own, in label order."
             )
-        classes = max((count_classes(part.y) for part in self.parts.values()), default=0)
+        known = (part.y for part in self.parts.values() if isinstance(part, Samples))
+        classes = max(map(count_classes, known), default=0)
         if names and classes > len(names):
             raise InputError(
                 f"There are {len(names)} class_names for labels of {classes} classes: give one "
@@ -142,10 +256,10 @@ class Data:
             )
 
     @property
-    def parts(self) -> dict[str, Samples]:
+    def parts(self) -> dict[str, Part]:
         """The parts that hold labelled examples, by name."""
         named = {name: getattr(self, name) for name in PARTS}
-        return {name: part for name, part in named.items() if isinstance(part, Samples)}
+        return {name: part for name, part in named.items() if isinstance(part, Part)}
 
 
 #: The parts of `Data`.
@@ -166,34 +280,6 @@ def count_classes(y) -> int:
         whole = y.dtype.kind in "biu"
         return y.shape[1] if is_one_hot(y) or (whole and y.max() <= 1) else 0
     return int(y.max()) + 1 if y.dtype.kind in "iu" and y.size else 0
-
-
-def representative(samples: Samples, count: int = 200, seed: int = 0) -> np.ndarray:
-    """Draw examples for int8 calibration, as evenly over the classes as they come.
-
-    Args:
-        samples: The training part; class numbers of shape (examples,) or (examples, 1) and
-            one-hot rows are told apart, anything else is drawn from at random.
-        count: How many at most; 100 to 500 settle the ranges.
-        seed: Seed of the draw.
-
-    Returns:
-        Array of shape (count, ...).
-    """
-    order = np.random.default_rng(seed).permutation(len(samples))
-    labels = np.asarray(samples.y)
-    if is_one_hot(labels):
-        labels = labels.argmax(-1)
-    elif labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-        # Sorting by "how many of this class came before me" deals the classes out in turn.
-        turn = np.empty(len(order), int)
-        for label in np.unique(labels):
-            of_class = labels[order] == label
-            turn[of_class] = np.arange(of_class.sum())
-        order = order[np.argsort(turn, kind="stable")]
-    return np.asarray(samples.x[np.sort(order[:count])])
 
 
 def is_one_hot(y) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from tfkd.data import Part, Samples
 from tfkd.distillation import assertions, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.cache.examples import Opened
@@ -225,12 +226,13 @@ class Fitting(Step):
         return self.cache_teacher(x, dtype)
 
     def score(
-        self, x: Any, y: Any, who: Any = "student", part: str = "validation"
+        self, x: Any, y: Any = None, who: Any = "student", part: str = "validation"
     ) -> list[worth.Score | None]:
-        """Score the student, its teacher or another model on labelled arrays.
+        """Score the student, its teacher or another model on labelled examples.
 
         Args:
-            x: Arrays of shape (examples, ...).
+            x: Arrays of shape (examples, ...), or a part of a `tfkd.Data`, such as a
+                `tfkd.Stream`, which has its labels with it and is read in batches.
             y: Labels, as for `fit`.
             who: `"student"`, `"teacher"`, or a model with the same outputs as the student.
             part: The name of these examples in error messages.
@@ -239,10 +241,15 @@ class Fitting(Step):
             A `worth.Score` per output; `None` for an output without labels or without a hard loss.
         """
         objective, scoring = self._objective(), self._scoring()
-        sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
-        if isinstance(who, str):
-            return sample.scores(scoring.answers_of(who), who)
-        return sample.scores(scoring.answers_of(scoring.alike(who)), who.name)
+        name = who if isinstance(who, str) else who.name
+        answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
+        given = (x.x, x.y) if isinstance(x, Samples) and x.in_memory else (x, y)
+        if isinstance(given[0], Part):
+            sample = worth.Streamed(given[0], [], objective.lessons, part)
+        else:
+            x, y = given
+            sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
+        return sample.scores(answers, name)
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:

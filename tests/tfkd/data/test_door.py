@@ -287,7 +287,11 @@ X, Y = np.zeros((50, 4), "float32"), NUMBERS
         ((X, Y), {"label": "y"}, "label= does not apply to data that is given as (x, y)"),
         ((X, Y), {"test": 2}, "must be fractions"),
         (((X, Y), (X[:, :2], Y)), {}, "have the shapes (4,) in train"),
-        ({"train": (X, Y), "test": X}, {}, "test: it must be (x, y), got ndarray"),
+        (
+            {"train": (X, Y), "test": X},
+            {},
+            "test: it must be (x, y) or a stream of such batches, got ndarray",
+        ),
         ("nowhere.npz", {}, "There is no file or folder 'nowhere.npz'"),
         (__file__, {}, "is no .npz or .csv file and no folder"),
     ],

@@ -12,8 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
@@ -127,7 +125,7 @@ def spiral(
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
     distiller = {} if distiller is None else distiller
     goal, how = _check(locals())
-    importance.check(criterion, (data.train.x, data.train.y))
+    importance.check(criterion, (data.train, data.train.labels))
     trainer = Trainer(data, how, progress=progress)
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
@@ -294,6 +292,8 @@ class _Lessons:
             raise InputError(f"Distiller does not take this: {error}") from error
         trainer.compile(self.probe, student)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
+        if self.holds_answers and not trainer.data.train.in_memory:
+            raise InputError(teachers.ARRAY_NEEDS_ARRAYS)
         if self.holds_answers and augment is not None:
             raise InputError(
                 "A teacher that is an array has no answers for augmented examples: give the model, "
@@ -312,7 +312,9 @@ class _Lessons:
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
-                self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
+                train = self.trainer.data.train
+                examples = train.inputs(self.trainer.training.batch_size)
+                self.cache = self.cache or self.probe.cache_teacher(examples)
                 how["cache_teacher"] = self.cache
         self._fit(stage, student, epochs, **how)
 
@@ -374,9 +376,9 @@ def _absolute_target(name: str, value: float, original: Measured) -> float:
     return value * whole if value < 1 else value
 
 
-def _random_examples(samples, seed: int, count: int = 512):
-    rows = np.random.default_rng(seed).permutation(len(samples))[:count]
-    return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
+def _random_examples(part, seed: int, count: int = 512):
+    examples = part.drawn(count, seed)
+    return examples.x, examples.y
 
 
 def _check(given: dict) -> tuple[Target, Training]:
