@@ -39,7 +39,7 @@ _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
 # What single precision rounds off, as a share of the value.
 _ROUNDING = 1e-6
 # Examples of a batch, and their bytes, of what is not in memory.
-_MOST, _MOST_BYTES = 4096, 2**27
+_MOST, _MOST_BYTES = 4096, 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +263,7 @@ def _batches(x, y) -> Iterator[tuple]:
     if isinstance(part, Samples) and part.in_memory:
         yield part.x, part.y
         return
-    # Each batch starts a process of the interpreter.
+    # Each batch starts a process of the interpreter, and is there several times on its way to it.
     for batch in part.batches(part.at_once(_MOST, _MOST_BYTES)):
         yield batch.x, batch.y
 
