@@ -14,7 +14,15 @@ from tfkd.errors import InputError
 
 
 class Part:
-    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches."""
+    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches.
+
+    Attributes:
+        x: Array of shape (examples, ...), which `Samples` alone have.
+        y: Labels (examples, ...), likewise.
+    """
+
+    x: Any
+    y: Any
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -19,6 +19,9 @@ _WANTED = (
     "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
     "(x, y) or (x, y, weights)"
 )
+_NO_ARRAYS = (
+    "A stream holds no arrays x and y: take its batches(256), its dataset(32), or head(100) of it."
+)
 #: Labels that are looked at to learn what they are.
 _LOOKED_AT = 1024
 #: Seconds after which counting says how far it is.
@@ -74,6 +77,16 @@ class Stream(Part):
 
     def __len__(self):
         return self.examples if self.examples is not None else self._seen[0]
+
+    @property
+    def x(self):
+        """No array: it raises the error that says what there is."""
+        raise InputError(_NO_ARRAYS)
+
+    @property
+    def y(self):
+        """No array either, for the same reason."""
+        raise InputError(_NO_ARRAYS)
 
     @property
     def in_memory(self) -> bool:

@@ -56,6 +56,8 @@ def test_a_stream_is_its_examples_in_batches_of_any_size(stream):
         np.testing.assert_array_equal(np.concatenate([one.x for one in batches]), X)
         np.testing.assert_array_equal(np.concatenate([one.y for one in batches]), Y)
     np.testing.assert_array_equal(stream.head(10).x, X[:10])
+    with pytest.raises(InputError, match=r"holds no arrays x and y: take its batches"):
+        _ = stream.x
     (x, _), *_ = stream.dataset(16, augment=lambda x: -x)
     np.testing.assert_array_equal(x, -X[:16])
 
