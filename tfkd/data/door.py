@@ -122,11 +122,6 @@ def _class_weight(train: Part, given) -> dict[int, float] | None:
             f"{argument('class_weight', 'balanced')} counts all labels, and a stream has not shown "
             "them: give the weights as a dict of class → weight."
         )
-    if isinstance(train, Stream) and train.has_weights:
-        raise InputError(
-            f"The stream weighs its examples: leave {argument('class_weight')} out, and multiply "
-            "its weights."
-        )
     return labels_.weights(train.labels, given)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.data.rows import Rows, is_on_disk
-from tfkd.errors import InputError
+from tfkd.errors import InputError, argument
 
 
 class Part:
@@ -41,6 +41,11 @@ class Part:
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the examples, (None, ...)."""
         raise NotImplementedError
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether each example has a weight of its own."""
+        return False
 
     def inputs(self, batch_size: int) -> Any:
         """Return the examples alone: the array, or a dataset of batches where they are none.
@@ -237,7 +242,8 @@ class Data:
             `fit` takes it; `None` for 1 each.
 
     Raises:
-        InputError: for class names that repeat, or are fewer than the classes.
+        InputError: for class names that repeat, or are fewer than the classes; for class weights
+            beside weights of examples.
     """
 
     name: str
@@ -248,6 +254,11 @@ class Data:
     class_weight: Mapping[int, float] | None = None
 
     def __post_init__(self):
+        if self.class_weight is not None and self.parts["train"].has_weights:
+            raise InputError(
+                f"The stream weighs its examples: leave {argument('class_weight')} out, and "
+                "multiply its weights."
+            )
         names = tuple(self.class_names)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:

@@ -267,6 +267,10 @@ class Stream(Part):
         except InputError as error:
             self.__dict__["_error"] = error
             raise
+        except Exception as error:  # whatever the user's code raises
+            said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+            self.__dict__["_error"] = InputError(f"The source of the stream failed ({said}).")
+            raise self.__dict__["_error"] from error
 
     def _items(self) -> Iterator:
         """Yield the batches of a Python source as they come."""

@@ -9,6 +9,7 @@ from tiny_models import dense
 import tfkd
 from tfkd.compression.trainer import Trainer
 from tfkd.data import Data, Samples, Stream, as_data, representative
+from tfkd.data.images import ImageFiles
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
 
@@ -274,6 +275,41 @@ def test_faults_that_show_later_are_told_as_ours():
         [list(shuffled.batches(32)) for _ in range(8)]
 
 
+def broken():
+    yield X[:7], Y[:7]
+    raise KeyError("no more")
+
+
+def test_a_source_that_fails_is_one_line(tmp_path):
+    """Also in the training, where TensorFlow would say it in a page."""
+    with pytest.raises(
+        InputError, match=r"The source of the stream failed \(KeyError: 'no more'\)"
+    ):
+        list(Stream(broken).batches(32))
+    files = [str(tmp_path / f"{i}.png") for i in range(9)]
+    for i, file in enumerate(files):
+        image = np.zeros((5 if i == 8 else 4, 4, 1), "uint8")
+        keras.utils.save_img(file, image, scale=False)
+    images = Samples(ImageFiles.rows(files), np.arange(9) % 3)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(3)]
+    flat = keras.Sequential([keras.Input((4, 4, 1)), *layers])
+    training = tfkd.Training(epochs=1, learning_rate=1e-3, batch_size=4)
+    for train, said, model in (
+        (Stream(broken, examples=90), "source of the stream failed", net()),
+        (images, "of 5 × 4 pixels", flat),
+    ):
+        data = Data("d", train, train, train)
+        with pytest.raises(InputError, match=said) as error:
+            Trainer(data, training).fit("student", model, validate=False)
+        assert "\n" not in str(error.value)
+
+
+def test_counting_for_long_says_so(monkeypatch):
+    monkeypatch.setattr("tfkd.data.stream._LONG", 0.0)
+    with pytest.warns(UserWarning, match=r"Counting the examples of a stream: 7 so far.*examples="):
+        assert len(Stream(dataset())) == 90
+
+
 def test_a_label_that_is_no_class_ends_the_training_in_a_line(both):
     bad = Stream(dataset(X, np.where(np.arange(90) == 80, 7, Y)), examples=90)
     bad.__dict__["_seen"] = (90, Y)  # it did not show among those that were looked at
@@ -293,6 +329,11 @@ def test_a_label_that_is_no_class_ends_the_training_in_a_line(both):
         (generator, {}, "A function is one part"),
         ({"train": dataset(), "test": dataset()}, {}, "Nothing can be cut from a stream"),
         ((dataset(), dataset(), (X, Y)), {"class_weight": "balanced"}, "counts all labels"),
+        (
+            (dataset().map(lambda x, y: (x, y, y)), dataset(), dataset()),
+            {"class_weight": {0: 1, 1: 2, 2: 3}},
+            "The stream weighs its examples: leave class_weight= out",
+        ),
     ],
 )
 def test_the_door_refuses_streams_that_are_no_data(given, options, said):
