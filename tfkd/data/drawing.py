@@ -33,7 +33,7 @@ def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray
             of_class = labels[order] == label
             turn[of_class] = np.arange(of_class.sum())
         order = order[np.argsort(turn, kind="stable")]
-    return np.asarray(samples.x[np.sort(order[:count])])
+    return samples.at(np.sort(order[:count])).x
 
 
 def _from_stream(stream: Part, count: int, rng: np.random.Generator) -> np.ndarray:

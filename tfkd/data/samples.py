@@ -186,7 +186,7 @@ class Samples(Part):
     def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
         """Yield the examples in their order, so many at once, in memory."""
         for start in range(0, len(self), size):
-            yield self._at(slice(start, start + size))
+            yield self.at(slice(start, start + size))
 
     def dataset(
         self,
@@ -198,12 +198,12 @@ class Samples(Part):
         """Return a `tf.data.Dataset` of batches (x, y); see `Part.dataset`."""
         import tensorflow as tf
 
-        first = self._at(slice(1))
+        first = self.at(slice(1))
         types = [np.asarray(values).dtype for values in (first.x, first.y)]
         shapes = [(None, *np.shape(values)[1:]) for values in (first.x, first.y)]
 
         def read(rows):
-            found = self._at(rows)
+            found = self.at(rows)
             return found.x, found.y
 
         def batch(rows):
@@ -218,14 +218,20 @@ class Samples(Part):
 
     def head(self, count: int) -> Samples:
         """Return the first examples, in memory."""
-        return self._at(slice(count))
+        return self.at(slice(count))
 
     def drawn(self, count: int, seed: int = 0) -> Samples:
         """Return examples drawn at random, in memory."""
-        return self._at(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self.at(np.random.default_rng(seed).permutation(len(self))[:count])
 
-    def _at(self, rows) -> Samples:
-        return Samples(np.asarray(self.x[rows]), np.asarray(self.y[rows]))
+    def at(self, rows: slice | np.ndarray) -> Samples:
+        """Return some examples, in memory.
+
+        Args:
+            rows: Their numbers, as a slice or an integer array.
+        """
+        x, y = (v if hasattr(v, "shape") else np.asarray(v) for v in (self.x, self.y))
+        return Samples(np.asarray(x[rows]), np.asarray(y[rows]))
 
 
 @dataclasses.dataclass(frozen=True)
