@@ -90,6 +90,14 @@ JOBS = {
         (),
         resumes=True,
     ),
+    "compress": Job(
+        (*_TFKD, "compress", "{given}/teacher.keras", "--data", "{given}/digits.npz", "--epochs",
+         "4", "--qat-epochs", "1", "--candidates", "4", "--search-epochs", "2", "--max-drop",
+         "50%", "--quiet", "--out", "{out}/small"),
+        ("small",),
+        (".tflite", "_model.cc", ".npz"),
+        resumes=True,
+    ),
     "spiral": Job(
         (sys.executable, "-c", _SPIRAL, "{given}/student.keras", "{out}/pruned"),
         ("pruned",),

@@ -70,8 +70,11 @@ def imports(name):
 
 
 def floor_of(name) -> str:
-    """Return the folder of a module, or the module where it lies in none."""
-    parts = name.removeprefix("tfkd.").split(".")
+    """Return the folder of a module, or the module where it is a floor of its own."""
+    name = name.removeprefix("tfkd.")
+    if name in FLOORS:
+        return name
+    parts = name.split(".")
     return ".".join(parts[:2]) if parts[0] == "export" else parts[0]
 
 

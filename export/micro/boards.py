@@ -117,7 +117,7 @@ def fits(
         flash: fits, 98,496 of 1,048,576 bytes (950,080 left)
         ram: DOES NOT FIT, 58,000 of 49,152 bytes (8,848 too many)
     """
-    known = _find(board)
+    known = find(board)
     if flash is None and known is not None:
         flash = known.flash_bytes
     if ram is None and known is not None:
@@ -187,7 +187,12 @@ def parse_size(size: int | str) -> int:
     )
 
 
-def _find(board) -> Board | None:
+def find(board: str | Board | None) -> Board | None:
+    """Return a board by its name in `BOARDS`; a `Board` and `None` as they are.
+
+    Raises:
+        InputError: for a name that is none of them.
+    """
     if board is None or isinstance(board, Board):
         return board
     if str(board).lower() not in BOARDS:

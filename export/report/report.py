@@ -149,6 +149,12 @@ class Report(Printed):
         teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
             scores of the teacher and of the student with and without it, the difference and its
             interval, which student was kept, and all that in a sentence ("summary").
+        verdict: What of a target and a board the main file meets: `file`, `drop` beside the
+            teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` where
+            it was not judged.
+        front: The students that were tried, where one was looked for: `name`, `bytes`,
+            `parameters`, `macs`, `arena`, `score` on the validation part after `epochs`, and
+            whether it was `chosen`.
     """
 
     task: str
@@ -158,6 +164,8 @@ class Report(Printed):
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
     teaching: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+    front: list[dict[str, Any]] | None = None
 
     def entry(self, name: str) -> ModelEntry:
         """Return the entry of that name.

@@ -31,7 +31,8 @@ FLOORS = (
     *("distillation", "export.micro", "export.conversion", "export.verification"),
     *("export.latency", "export.android", "export.report"),
     # the whole way, and the commands that start it
-    *("compression", "pruning", "comparison", "cli", "__main__"),
+    *("compression.settings", "compression.twin", "compression.trainer"),
+    *("pruning", "comparison", "compression", "cli", "__main__"),
 )
 
 

@@ -9,11 +9,12 @@ import os
 import pathlib
 import re
 import sys
-import tempfile
 import warnings
 
 from tfkd.cli import console
 from tfkd.cli.bundles import Bundles
+from tfkd.cli.reading import check_target, load_data
+from tfkd.cli.training import compress, distill, prune
 from tfkd.errors import InputError, TfkdError, spelled
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
@@ -27,7 +28,7 @@ def run(options) -> int:
     Raises:
         TfkdError: in the words of the command line.
     """
-    commands = (demo, export, inspect, verify, benchmark, compare)
+    commands = (demo, compress, distill, prune, export, inspect, verify, benchmark, compare)
     command = {command.__name__: command for command in commands}[options.run]
     trusted = file_check.trusting(getattr(options, "trusted", False))
     with console.warnings_collected() as messages, trusted, spelled(options.spelling):
@@ -69,7 +70,7 @@ def export(options) -> int:
 
     models.check(options.model, layers=False)
     out = pathlib.Path(options.out or _default_name(options))
-    _check_target(out, [options.model, options.data], options.force)
+    check_target(out, [options.model, options.data], options.force)
     bundles = Bundles(options, out)
     layers = not os.path.isdir(options.model) or models.is_keras_saved_model(options.model)
     layers = layers and options.signature is None
@@ -79,7 +80,7 @@ def export(options) -> int:
             "--engine out."
         )
     shapes = _shapes_given(options.shape)
-    data = _load_data(options.data) if options.data else None
+    data = load_data(options.data) if options.data else None
     with console.working(options, "reading the model"):
         from tfkd.export.conversion import converter
 
@@ -197,7 +198,7 @@ def verify(options) -> int:
     file = TFLiteModel.load(options.file)
     if not options.model.endswith(".tflite"):
         models.check(options.model, layers=False)
-    data = _load_data(options.data)
+    data = load_data(options.data)
     with console.working(options, "reading the model"):
         console.import_tensorflow()
         from tfkd.export.conversion.plan import is_signature
@@ -224,7 +225,7 @@ def benchmark(options) -> int:
             return _on_android(options)
     from tfkd.export.latency import benchmark as latency
 
-    data = _load_data(options.data) if options.data else None
+    data = load_data(options.data) if options.data else None
     if any(_is_keras(path) for path in options.files):
         console.import_tensorflow()
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
@@ -261,7 +262,7 @@ def compare(options) -> int:
     models.check(options.student, "student")
     if not os.path.exists(options.teacher):
         raise InputError(f"There is no teacher at {options.teacher!r}.")
-    data = _load_data(options.data)
+    data = load_data(options.data)
     with console.working(options, "reading the models"):
         console.import_tensorflow()
         from tfkd import comparison
@@ -386,7 +387,7 @@ def _check_outputs(options) -> None:
     for path in map(pathlib.Path, outputs):
         if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
             raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
-        _check_target(path, [*options.files, options.data], options.force)
+        check_target(path, [*options.files, options.data], options.force)
     if len({pathlib.Path(path).resolve() for path in outputs}) < len(outputs):
         raise InputError("--json, --csv and --html must name different files.")
 
@@ -436,14 +437,6 @@ def _profiles(options, results, data) -> dict:
         except TfkdError as error:
             warnings.warn(f"{name} is not profiled: {error}", stacklevel=2)
     return profiles
-
-
-def _load_data(path):
-    from tfkd.data import load_npz
-
-    if not os.path.isfile(path):  # in fewer words than NumPy's
-        raise InputError(f"There is no file {str(path)!r} for --data.")
-    return load_npz(path)
 
 
 def _check_one_input(model, signature=None):
@@ -526,25 +519,6 @@ def _default_name(options) -> str:
     path = pathlib.Path(options.model).resolve()
     name = path.stem if path.suffix in SUFFIXES else path.name
     return f"{name}_{options.format}.tflite"
-
-
-def _check_target(out: pathlib.Path, inputs, force: bool):
-    """Complain now rather than after minutes of work."""
-    if out.is_dir():
-        raise InputError(f"{str(out)!r} is a folder; name a file.")
-    folder = out.absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"There is no folder {str(folder)!r}.")
-    if out.exists():
-        for path in inputs:
-            if path and os.path.exists(path) and out.samefile(path):
-                raise InputError(f"{str(out)!r} is what is read; name another file.")
-        if not force:
-            raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
 
 
 def _table_of_forms(forms) -> str:

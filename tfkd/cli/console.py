@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import time
 import warnings
 
 from tfkd.escaping import printable
@@ -77,13 +78,15 @@ def import_tensorflow() -> None:
 
 
 class Progress:
-    """Show one bar per stage on stderr while a command works."""
+    """Show on stderr how far each stage is: a bar on a terminal, else a line when it is done."""
 
     _WORDS = {  # noqa: RUF012
         "teacher": "training the teacher",
         "baseline": "training the student alone",
         "student": "distilling the student",
         "student_qat": "quantization-aware training",
+        "candidates": "costing students",
+        "search": "choosing among students",
         "export": "exporting",
         "verify": "verifying",
         "benchmark": "benchmarking",
@@ -98,16 +101,21 @@ class Progress:
             Progress,
             TextColumn,
             TimeElapsedColumn,
+            TimeRemainingColumn,
         )
 
+        console = Console(stderr=True)
+        self._prints = not quiet and not console.is_terminal
         self._bars = Progress(
             TextColumn("{task.description:28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
-            disable=quiet,
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=quiet or self._prints,
         )
+        self._started: dict[str, float] = {}
         self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> Progress:
@@ -121,8 +129,17 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Set the bar of a stage."""
+        words = printable(self._WORDS.get(stage, stage.replace("search ", "trying ", 1)))
+        if self._prints:
+            self._print(stage, words, done, total)
+            return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(
-                printable(self._WORDS.get(stage, stage)), total=total
-            )
+            self._tasks[stage] = self._bars.add_task(words, total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def _print(self, stage: str, words: str, done: int, total: int) -> None:
+        start = self._started.setdefault(stage, time.monotonic())
+        if done >= total:
+            del self._started[stage]  # of another student the stage begins anew
+            seconds = time.monotonic() - start
+            print(f"{words}: {total} of {total}, {seconds:.1f} s", file=sys.stderr, flush=True)

@@ -16,6 +16,8 @@ _COMMANDS = {
     "benchmark": "benchmark",
     "profile": "benchmark",
     "compare": "compare",
+    "compress": "compress",
+    "spiral": "prune",
 }
 # Arguments that an option of another name gives, in the words of a message.
 _DATA = {"x": "x_test of --data", "y": "y_test of --data"}
@@ -30,6 +32,8 @@ _OTHERWISE = {
     "verify": _DATA,
     "benchmark": {"inputs": "x_test of --data", "isolate": "--no-isolate"},
     "compare": {"folder": "--out"},
+    "compress": {"target": "--max-drop"},
+    "prune": {"folder": "--out"},
 }
 
 

@@ -17,6 +17,8 @@ import sys
 from tfkd import files
 from tfkd._version import __version__
 from tfkd.cli.options import set_spellings
+from tfkd.cli.reading import fraction, seconds, shape, whole_number
+from tfkd.cli.training_options import add_compress, add_distill, add_prune
 from tfkd.errors import TfkdError
 from tfkd.escaping import printable
 
@@ -137,19 +139,21 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--force", action="store_true", help="Replace files of the same name in DIR.")
     demo.add_argument(
         "--seed",
-        type=_whole_number(0),
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="Seed the split, the weights and the training. (default: %(default)s)",
     )
     demo.add_argument(
         "--epochs",
-        type=_whole_number(1),
+        type=whole_number(1),
         metavar="N",
         help="Train teacher and student for N epochs, and the quantization-aware student for a "
         "third of N. (default: 40, and 15 for the quantization-aware student)",
     )
     demo.set_defaults(run="demo")
+    for add in (add_compress, add_distill, add_prune):
+        _add_trusted(add(commands, output))
     _add_export(commands, output)
     _add_inspect(commands, output)
     _add_verify(commands, output)
@@ -200,7 +204,7 @@ def _add_export(commands, output):
     )
     export.add_argument(
         "--batch",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=1,
         metavar="N",
         help="Fix the number of examples in a call. (default: %(default)s)",
@@ -223,7 +227,7 @@ def _add_export(commands, output):
         "--shape",
         action="append",
         default=[],
-        type=_shape,
+        type=shape,
         metavar="NAME=N,N",
         help="Fix the free sizes of an input, the batch first, as in token_ids=1,128. A ? leaves a "
         "size free. May be repeated.",
@@ -257,7 +261,7 @@ def _add_export(commands, output):
     )
     export.add_argument(
         "--timeout",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=900,
         metavar="S",
         help="End a conversion after so many seconds. (default: %(default)s)",
@@ -329,7 +333,7 @@ def _add_verify(commands, output):
     )
     verify.add_argument(
         "--threshold",
-        type=_fraction,
+        type=fraction,
         metavar="A",
         help="Require that the classes agree on this share of the examples, 0 to 1.",
     )
@@ -362,7 +366,7 @@ def _add_benchmark(commands):
     benchmark.add_argument(
         "--baseline", metavar="FILE", help="Compare the others with this file. (default: the first)"
     )
-    numbers = {"type": _whole_number(1), "nargs": "+", "metavar": "N"}
+    numbers = {"type": whole_number(1), "nargs": "+", "metavar": "N"}
     benchmark.add_argument(
         "--threads",
         **numbers,
@@ -394,28 +398,28 @@ def _add_benchmark(commands):
     )
     benchmark.add_argument(
         "--min-runs",
-        type=_whole_number(2),
+        type=whole_number(2),
         default=50,
         metavar="N",
         help="Time at least so many calls of each model. (default: %(default)s)",
     )
     benchmark.add_argument(
         "--min-seconds",
-        type=_seconds,
+        type=seconds,
         default=1.0,
         metavar="S",
         help="Time each model for about so many seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--max-seconds",
-        type=_seconds,
+        type=seconds,
         default=150.0,
         metavar="S",
         help="Time each model, and one call, for at most so many seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--processes",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=5,
         metavar="N",
         help="Measure each model in so many processes, one after the other. (default: %(default)s)",
@@ -502,21 +506,21 @@ def _add_compare(commands, output):
     )
     compare.add_argument(
         "--seeds",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=3,
         metavar="N",
         help="Each method is trained with seeds 0 to N - 1. (default: %(default)s)",
     )
     compare.add_argument(
         "--epochs",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=20,
         metavar="N",
         help="Every run trains for so many epochs. (default: %(default)s)",
     )
     compare.add_argument(
         "--batch-size",
-        type=_whole_number(1),
+        type=whole_number(1),
         default=32,
         metavar="N",
         help="Every step takes so many examples. (default: %(default)s)",
@@ -530,11 +534,11 @@ def _add_compare(commands, output):
     )
     compare.add_argument(
         "--search",
-        type=_whole_number(0),
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="Search method, alpha and temperature in N further runs with the first seed, by "
-        "Optuna (pip install 'tfkd[compare]'). (default: no search)",
+        "Optuna. (default: no search)",
     )
     compare.add_argument(
         "--metric",
@@ -575,51 +579,3 @@ def _add_engine(parser):
         metavar="E",
         help="Run the file with xnnpack, reference or tflm. (default: auto, which is xnnpack)",
     )
-
-
-def _shape(text: str) -> tuple[str, tuple[int | None, ...]]:
-    name, equals, sizes = text.rpartition("=")
-    parts = [part.strip() for part in sizes.split(",")]
-    if not (name and equals) or not all(
-        part == "?" or (part.isdecimal() and 0 < int(part) < 2**31) for part in parts
-    ):
-        raise argparse.ArgumentTypeError(
-            "must be an input's name and its sizes, the batch first, as token_ids=1,128, "
-            f"got {text!r}"
-        )
-    return name, tuple(None if part == "?" else int(part) for part in parts)
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, got {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds > 0, got {text!r}")
-    return value
-
-
-def _whole_number(least: int):
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value <= 2**31 - 1:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {least}, got {text!r}"
-            )
-        return value
-
-    return parse

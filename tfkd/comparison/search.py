@@ -41,8 +41,7 @@ def optuna():
         import optuna
     except ImportError as error:
         raise MissingDependencyError(
-            f"The search needs Optuna ({error}): install it with `pip install 'tfkd[compare]'`, or "
-            "leave the search out and compare the named methods."
+            f"A search needs Optuna ({error}): pip install optuna."
         ) from error
     return optuna
 

@@ -1,6 +1,15 @@
 """The whole pipeline: a teacher in, verified files and their report out.
 
-pipeline.py          `compress`, its `Recipe` and its result
+pipeline.py          `compress` and its result
+recipe.py            `Recipe` and `Call`: how to train, what was asked for, as YAML
+rehearsal.py         what later stages would refuse, and what files cost, before training
+candidates.py        students to choose from where none is given
+search.py            candidates trained for a while; the smallest that will do
+dominated.py         what ends a trial early
+finishing.py         one student, trained and exported
+evidence.py          its files, verified and timed, and the verdict
+stages.py            what is finished, kept for a run that goes on
+budget.py            the time there is
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
 settings.py          `Training` and `Target`: how to train, where to end
 trainer.py           models of either Keras, fitted the same way on the same data

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import keras
 
 from tfkd.compression import pipeline
+from tfkd.compression.stages import FOLDER
 from tfkd.data import load_digits
 
 
@@ -30,7 +32,7 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
     keras.utils.set_random_seed(seed)
     model = teacher()
     history = pipeline.fit_teacher(model, data, recipe, progress)
-    return pipeline.compress(
+    made = pipeline.compress(
         model,
         data,
         student=student(),
@@ -39,6 +41,8 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         progress=progress,
         teacher_history=history,
     )
+    shutil.rmtree(made.folder / FOLDER)  # to go on from: the demo is short
+    return made
 
 
 def teacher() -> keras.Model:

@@ -1,97 +1,41 @@
 """`compress`: the whole pipeline, from a trained teacher to verified files and their report.
 
-teacher ─► student (and the same one without teacher) ─► QAT under the teacher ─► files
+checks ─► student (and the same one without teacher) ─► QAT under the teacher ─► files ─► report
+   └─► none given: candidates, trained for a while under the teacher; the smallest that will do
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
+import os
 import pathlib
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfkd.compression.settings import Training, is_whole
-from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import Data, Part, as_data, representative
-from tfkd.distillation.distiller import Distiller
-from tfkd.distillation.worth import Worth
-from tfkd.errors import InputError, TeacherWarning, TfkdError
-from tfkd.export.conversion.to_tflite import to_tflite
-from tfkd.export.latency import benchmark
-from tfkd.export.micro import evaluation
-from tfkd.export.micro.bundle import micro_bundle
-from tfkd.export.report.report import ModelEntry, Report, write_report
+from tfkd.compression import evidence, rehearsal, search
+from tfkd.compression.budget import Budget
+from tfkd.compression.finishing import Finisher
+from tfkd.compression.recipe import Call, Recipe
+from tfkd.compression.settings import Target
+from tfkd.compression.stages import FOLDER, Stages
+from tfkd.compression.trainer import Progress, Trainer
+from tfkd.data import as_data
+from tfkd.errors import InputError, TfkdError, argument
+from tfkd.export.micro import boards
+from tfkd.export.report.report import Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.export.verification.verify import score, verify
 from tfkd.files import staged_folder
+from tfkd.loading import models as loading
 from tfkd.model import backends, cost
-from tfkd.model import task as tasks
-from tfkd.output_kind import output_activations
-from tfkd.quantization import export_form, quantize_aware
 from tfkd.tables import Printed
 
 if TYPE_CHECKING:
-    from tfkd._typing import AnyModel, PathLike
+    from tfkd._typing import AnyModel, AnyTeacher, PathLike
     from tfkd.data.door import AnyData
 
-_FORMATS = ("float32", "float16", "dynamic", "int8")
-
-
-# Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
-_RATES = {8: 3e-4, 4: 3e-3}
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe(Training):
-    """How `compress` trains; every number that shapes the result.
-
-    Beside what it adds, it has the attributes of `Training`: `epochs` (40) and `learning_rate`
-    (3e-3) of the student, and of the same student without a teacher; `batch_size`, `optimizer`,
-    `augment` and `seed`.
-
-    Attributes:
-        alpha: Weight of the hard loss, in [0, 1], while the float student is distilled; `None`
-            for the default of `Distiller`, which quantization-aware training always takes.
-        temperature: Softening of both distributions, > 0, likewise.
-        qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
-        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says. `None` for
-            3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
-            whose coarse steps take more to leave.
-        bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
-            pattern of layers' names.
-        formats: Which files to make out of float32, float16, dynamic and int8.
-        threads: Threads of the interpreter in the benchmark.
-    """
-
-    alpha: float | None = None
-    temperature: float | None = None
-    _: dataclasses.KW_ONLY
-    epochs: int = 40
-    learning_rate: float = 3e-3
-    qat_epochs: int = 15
-    qat_learning_rate: float | None = None
-    bits: int | Mapping[str, int] = 8
-    formats: tuple[str, ...] = ("float32", "float16", "int8")
-    threads: int = 1
-
-    def _problems(self) -> list[str]:
-        problems = super()._problems()
-        problems += self._out_of_range(("qat_epochs", "threads"), ("qat_learning_rate",))
-        if self.alpha is not None and not 0 <= self.alpha <= 1:
-            problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
-        if self.temperature is not None and not self.temperature > 0:
-            problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
-        widths = self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]
-        if not all(is_whole(width, 4) and width in (4, 8) for width in widths):
-            problems.append(f"bits must be 4 or 8, or one of them by pattern, got {self.bits!r}")
-        formats = self.formats
-        if isinstance(formats, str) or not formats or not set(formats) <= set(_FORMATS):
-            problems.append(f"formats must be some of {_FORMATS}, got {formats!r}")
-        return problems
+__all__ = ["Recipe", "Result", "compress", "fit_teacher"]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -99,11 +43,13 @@ class Result(Printed):
     """What `compress` made.
 
     Attributes:
-        student: The distilled student, a Keras 3 model.
-        qat: The student after quantization-aware training, a tf_keras model.
+        student: The distilled student.
+        qat: The student after quantization-aware training, a tf_keras model; `None` where no
+            int8 file was asked for.
         files: Format → `TFLiteModel`.
         report: What was measured; written to `folder` as JSON and as a page.
         folder: Where everything was written.
+        verdict: What of the target and the board the file meets.
     """
 
     student: Any
@@ -111,10 +57,17 @@ class Result(Printed):
     files: dict[str, TFLiteModel]
     report: Report
     folder: pathlib.Path
+    verdict: evidence.Verdict
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the file meets the target and fits the board; `None` if nothing was asked for."""
+        return self.verdict.reached
 
     def describe(self) -> str:
-        """Return the report's table as text, and where the files are."""
-        return f"{self.report.describe()}\nFiles and report.html are in {self.folder}"
+        """Return the verdict, the report's table as text, and where the files are."""
+        where = f"Files and report.html are in {self.folder}"
+        return f"{self.verdict.describe()}\n{self.report.describe()}\n{where}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -124,211 +77,108 @@ class Result(Printed):
 
 
 def compress(
-    teacher: AnyModel,
+    teacher: AnyTeacher,
     data: AnyData,
     *,
-    student: AnyModel,
     out: PathLike,
+    target: Target | Mapping[str, float | str] | None = None,
+    board: str | boards.Board | None = None,
+    student: AnyModel | PathLike | None = None,
+    budget: float | str | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
     teacher_history: dict[str, list[float]] | None = None,
     force: bool = False,
     task: str | None = None,
+    teacher_from_logits: bool | None = None,
 ) -> Result:
-    """Distil a teacher into a student and export it, with the evidence beside the files.
+    """Make the smallest model that does a teacher's job, with the evidence beside its files.
 
-    Trains the student under the teacher and, for comparison, the same student from the
-    same initial weights without it; goes on with quantization-aware training under the
-    teacher; exports, verifies each file on the test split, and benchmarks them.
+    Checks everything on untrained copies first. Without a student it trains candidates for a
+    while under the teacher (parts of the teacher, and small nets for its kind of input) and goes
+    on with the smallest that will do. Trains the student under the teacher and, for comparison,
+    from the same weights without it; goes on with quantization-aware training under the teacher
+    where an int8 file is wanted; exports, verifies each file on the test part, and times them.
 
     Args:
-        teacher: A trained Keras 3 model.
+        teacher: A trained model of either Keras, a list of them, a path, or whatever else
+            `Distiller` takes.
         data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Labels are class numbers, one-hot
             or soft rows, rows of 0 and 1 (several labels an example), or values.
-        student: A Keras 3 model, untrained or trained; it is not changed.
-        out: The folder to make, with `teacher.keras`, `student.keras`,
-            `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and
-            `report.html`, and, where tflite-micro is installed (extra `micro`),
-            `student_int8_micro` with C++ sources; it appears when everything is done.
+        out: The folder to make, with `teacher.keras`, `student.keras`, `recipe.yaml`,
+            `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and `report.html`,
+            and, where tflite-micro is installed (extra `micro`), `student_int8_micro` with C++
+            sources. `stages` in it keeps what is finished: a run that was killed, or is called
+            again with another option, makes only what is missing.
+        target: What the file has to meet, as a `Target` or a dict with some of its attributes.
+            Numbers below 1 are parts of the teacher's.
+        board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the int8 file has to fit
+            its flash, and the arena its RAM.
+        student: A float model of either Keras or the path of one, untrained or trained; it is not
+            changed. `None` searches for one.
+        budget: Seconds for everything, or text as `"20min"`. The search takes at most half, and
+            epochs are left out where the rest would not do.
         recipe: How to train. Defaults to `Recipe()`.
         progress: Called as `progress(stage, done, total)` while it works.
         teacher_history: Training curves of the teacher, for the report.
-        force: Whether `out` may hold files already; those of the same name are replaced.
+        force: Whether `out` may hold other files; those of the same name are replaced.
         task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
             follow from the student's output and the labels (see `tfkd.model.task.task_of`).
+        teacher_from_logits: Whether the teacher's answers are logits, where its graph does not
+            show it: a function's never does.
 
     Returns:
-        A `Result`.
+        A `Result`; print it for the verdict and the table.
 
     Raises:
-        TfkdError: for a model, data or recipe that a step can't take; nothing is trained
-            before teacher, student and data were checked against each other.
+        TfkdError: for a model, data or recipe that a step can't take, and a target that the
+            student can't meet at any weights; nothing is trained before.
     """
-    recipe, data = recipe or Recipe(), as_data(data)
-    progress = progress or (lambda stage, done, total: None)
-    with staged_folder(out, force=force) as folder:
-        keras.utils.set_random_seed(recipe.seed)
-        trainer = Trainer(data, recipe, progress=progress, task=task)
-        task = trainer.task(student)
-        trained, worth = train_students(trainer, teacher, student)
-        models = {"teacher": teacher, **trained}
-        files = _export(models, data.train, recipe, progress)
-        costs = {name: cost.measure(model) for name, model in models.items()}
-        costs["student_qat"] = costs["student"]  # its further weights are ranges
-        entries = [
-            _model_entry(name, model, costs[name], data.test, folder, task)
-            for name, model in models.items()
-        ]
-        timings = benchmark.benchmark(
-            files,
-            data.test.head(256).x,
-            threads=recipe.threads,
-            seed=recipe.seed,
-            baseline="teacher_float32",
-            progress=progress,
-        )
-        bundled = _micro_bundle(files.get("student_int8"), models["student_qat"], data, folder)
-        entries += _file_entries(
-            files, timings, models, costs, data.test, progress, folder, bundled, task
-        )
-        report = Report(
-            task=tasks.reported(task),
-            data={
-                "name": data.name,
-                "train": len(data.train),
-                "validation": len(data.validation),
-                "test": len(data.test),
-            },
-            models=tuple(entries),
-            training={"teacher": teacher_history or {}, **trainer.histories},
-            settings=recipe.to_json(),
-            benchmark=timings,
-            teaching=worth.to_json(),
-        )
-        write_report(report, folder)
-    students = {name.removeprefix("student_"): file for name, file in files.items()}
-    students.pop("teacher_float32")
-    return Result(models["student"], models["student_qat"], students, report, pathlib.Path(out))
-
-
-def train_students(trainer: Trainer, teacher: Any, student: Any) -> tuple[dict[str, Any], Worth]:
-    """Train the student alone and under the teacher, and the better one quantization-aware.
-
-    Returns:
-        The models by name, and what the teacher was worth on the validation part.
-    """
-    recipe: Recipe = trainer.training
-    data, alone, student = trainer.data, _copy(student), _copy(student)
-    # What can't be taught or rounded is known before any training.
-    teach = functools.partial(_distiller, trainer, teacher)
-    taught = teach(student)
-    quantize_aware(student, bits=recipe.bits)
-    trainer.fit("baseline", alone)
-    # Of augmented examples the teacher sees each view.
-    examples = data.train.inputs(recipe.batch_size)
-    answers = {} if recipe.augment else {"cache_teacher": taught.cache_teacher(examples)}
-    trainer.fit("student", student, teach, **answers)
-    scores = [taught.score(data.validation, who=who)[0] for who in ("teacher", alone, "student")]
-    worth = Worth(*scores)
-    if worth.harms:
-        warnings.warn(str(worth), TeacherWarning, stacklevel=4)
-    if not worth.helps:
-        student = copy_of(alone)
-    qat = quantize_aware(student, bits=recipe.bits)
-    rate = recipe.qat_learning_rate
-    if rate is None:
-        rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
-    training = dataclasses.replace(
-        recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
-    )
-    if worth.helps:
-        trainer.fit("student_qat", qat, teach, training, **answers)
-    else:
-        trainer.fit("student_qat", qat, training=training)
-    return {"baseline": alone, "student": student, "student_qat": qat}, worth
-
-
-def _origin(name: str) -> str:
-    """Return the name of the model that a file is made from."""
-    # The ranges of the int8 file were learned in QAT, but for recurrent layers.
-    return "student_qat" if name == "student_int8" else name.split("_")[0]
-
-
-def _export(models, train, recipe, progress) -> dict[str, TFLiteModel]:
-    names = ["teacher_float32", *(f"student_{format}" for format in recipe.formats)]
-    files = {}
-    for done, name in enumerate(names):
-        progress("export", done, len(names))
-        model, format = models[_origin(name)], name.split("_")[1]
-        calibrate = format == "int8" and export_form.needs_calibration(model)
-        files[name] = to_tflite(model, format, representative(train) if calibrate else None)
-    progress("export", len(names), len(names))
-    return files
-
-
-def _micro_bundle(file, model, data, folder) -> dict[str, Any] | None:
-    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
-
-    Recurrent layers take the form of a microcontroller there, which is not that of a phone.
-    """
-    if file is None or not evaluation.is_installed():
-        return None
+    recipe = recipe or Recipe()
+    call = Call(recipe, Target.of(target), _name_of(board), budget, task, teacher_from_logits)
+    clock = Budget.of(budget)
+    data = as_data(data)
+    folder = _claimed(out, force)
+    teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
+    known = backends.flavour(teacher) is not None
+    goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
+    keras.utils.set_random_seed(recipe.seed)
+    trainer = Trainer(data, recipe, progress=progress, task=task)
+    finisher = Finisher(trainer, teacher, goal, Stages(folder / FOLDER), clock, teacher_from_logits)
     try:
-        if export_form.needs_calibration(model):
-            file = to_tflite(model, "int8", representative(data.train), micro=True)
-        bundle = micro_bundle(file, folder / "student_int8_micro", "student_int8", x=data)
-    except TfkdError as error:
-        return {"supported": False, "reason": str(error)}
-    return {
-        "supported": True,
-        "arena_bytes": bundle.proof.arena_bytes,
-        "arena_basis": bundle.proof.basis,
-        "metrics": bundle.proof.metrics,
-    }
-
-
-def _file_entries(
-    files, timings, models, costs, test, progress, folder, bundled, task
-) -> list[ModelEntry]:
-    """Write and verify the files."""
-    entries = []
-    for done, (name, file) in enumerate(files.items()):
-        progress("verify", done, len(files))
-        measured = costs[_origin(name)]
-        entries.append(
-            ModelEntry.of_file(
-                name,
-                name.split("_")[1],
-                file,
-                verify(file, models[_origin(name)], test, task=task),
-                timings[name],
-                path=file.save(folder / f"{name}.tflite").name,
-                parameters=measured.parameters,
-                macs=measured.macs,
-                micro=bundled if name == "student_int8" else None,
+        if student is None:
+            front, finished = search.smallest(finisher)
+        else:
+            front, finished = None, finisher.checked(student)
+        with staged_folder(folder, force=True) as staged:
+            call.save(staged / "recipe.yaml")
+            report, verdict, files = evidence.written(finisher, finished, staged)
+            report = dataclasses.replace(
+                report,
+                settings=call.to_json(),
+                front=None if front is None else [trial.to_json() for trial in front],
             )
-        )
-    progress("verify", len(files), len(files))
-    return entries
+            if teacher_history:
+                report.training["teacher"] = teacher_history
+            write_report(report, staged)
+    except TfkdError as error:
+        if not finisher.stages.done:
+            raise
+        raise _told(error, f"What was finished is kept in {str(folder / FOLDER)!r}") from error
+    models = finished.models
+    return Result(
+        models["student"], models.get("student_qat"), files, report, pathlib.Path(out), verdict
+    )
 
 
-def _distiller(trainer: Trainer, teacher, student):
-    """Return a compiled Distiller, which checks that teacher and student fit."""
-    recipe = trainer.training
-    settings = {"alpha": recipe.alpha, "temperature": recipe.temperature}
-    if backends.is_quantize_aware(student):
-        settings = {}
-    distiller = Distiller(student, teacher, **settings)
-    trainer.compile(distiller, student)
-    return distiller
-
-
-def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = None):
+def fit_teacher(
+    model: AnyModel, data: AnyData, recipe: Recipe, progress: Progress | None = None
+) -> dict[str, list[float]]:
     """Train a model on its own, as `compress` trains the student without a teacher.
 
     Args:
         model: A Keras 3 model; it is trained in place.
-        data: Split three ways.
+        data: As for `compress`.
         recipe: Its attributes of `Training` are used.
         progress: As for `compress`; the stage is `"teacher"`.
 
@@ -340,39 +190,48 @@ def fit_teacher(model, data: Data, recipe: Recipe, progress: Progress | None = N
     return trainer.histories["teacher"]
 
 
-def _copy(model):
-    """Return a copy of a Keras 3 model with the same weights."""
-    if backends.flavour(model) != "keras":
-        raise InputError(f"The student must be a Keras 3 model, got {type(model).__name__}.")
-    return copy_of(model)
+def _claimed(out: PathLike, force: bool) -> pathlib.Path:
+    """Return the folder of a run, if it may be written.
+
+    Raises:
+        InputError: if it is a file, holds something else than an earlier run, or can't be written.
+    """
+    folder = pathlib.Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(out)!r} is a file; name a folder.")
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not os.access(there, os.W_OK):
+        raise InputError(f"The folder {str(there)!r} can't be written.")
+    others = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    if others and FOLDER not in others and not force:
+        raise InputError(
+            f"The folder {str(out)!r} is not empty, and holds no earlier run; name another, or "
+            f"give {argument('force', True)} to replace files of the same name."
+        )
+    return folder
 
 
-_STAGES = {
-    "teacher": "teacher",
-    "baseline": "baseline",
-    "student": "student",
-    "student_qat": "qat",
-}
+def _loaded(given: Any, what: str) -> Any:
+    """Return the model of a path; anything else as it is."""
+    if not isinstance(given, (str, os.PathLike)):
+        return given
+    path = pathlib.Path(given)
+    if not path.exists():
+        raise InputError(f"There is no {what} at {str(path)!r}.")
+    if path.suffix == ".tflite" and what == "teacher":
+        return TFLiteModel.load(path)
+    if path.suffix in loading.SUFFIXES or loading.is_keras_saved_model(path):
+        return loading.load_model(path, what)
+    return given  # a SavedModel without layers teaches
 
 
-def _model_entry(name, model, measured, test: Part, folder, task) -> ModelEntry:
-    """Score a model; the teacher and the student are saved."""
-    path = folder / f"{name}.keras" if name in ("teacher", "student") else None
-    if path is not None:
-        model.save(path)
-    return ModelEntry(
-        name=name,
-        stage=_STAGES[name],
-        format=backends.flavour(model),
-        path=None if path is None else path.name,
-        bytes=None if path is None else path.stat().st_size,
-        weight_bytes=measured.float32_bytes,
-        parameters=measured.parameters,
-        macs=measured.macs,
-        metrics=score(
-            *test.answered(model.predict_on_batch),
-            task=task,
-            activation=output_activations(model)[0],
-        ),
-        metrics_engine="keras",
+def _name_of(board: Any) -> str | None:
+    return board.name if isinstance(board, boards.Board) else board
+
+
+def _told(error: TfkdError, more: str) -> TfkdError:
+    """Return an error of the same kind with a sentence more."""
+    text = str(error)
+    return type(error)(
+        f"{text if text.endswith('.') else text + '.'} {more}: the same call goes on from it."
     )

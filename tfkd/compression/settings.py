@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from tfkd.errors import InputError, raise_all
+from tfkd.export.micro.boards import parse_size
 
 Optimizer = Literal["adam", "sgd"]
+Schedule = Literal["cosine", "constant"]
 #: What trains here: Adam, or SGD with a Nesterov momentum of 0.9.
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a model is trained: with a cosine decay of the learning rate to zero.
+    """How a model is trained.
 
     Take what the model was trained with. Where Adam and SGD differ, the wrong one costs more
     than any choice of distillation.
@@ -31,6 +33,11 @@ class Training:
             The teacher then sees what the student sees, and runs in every step; without it, it
             runs once an example.
         seed: Of everything random.
+        schedule: `"cosine"` for a decay of the learning rate to zero, or `"constant"`.
+        patience: Epochs without a lower validation loss after which a training ends, with the
+            weights of the best; `None` trains all epochs.
+        callbacks: Function of a stage's name and the Keras that trains it, `keras` or `tf_keras`,
+            which returns callbacks of that Keras.
         steps_per_execution: Steps of a Keras 3 model that TensorFlow makes in one call. It changes
             no step; small models train in two thirds of the time that they take with 1.
         twin: Whether a Keras 3 model of large convolutions with batch normalization trains as a
@@ -50,6 +57,9 @@ class Training:
     optimizer: Optimizer = "adam"
     augment: Callable[[Any], Any] | None = None
     seed: int = 0
+    schedule: Schedule = "cosine"
+    patience: int | None = None
+    callbacks: Callable[[str, Any], Iterable[Any]] | None = None
     steps_per_execution: int = 16
     twin: bool = True
 
@@ -58,10 +68,17 @@ class Training:
 
     def _problems(self) -> list[str]:
         problems = self._out_of_range(
-            ("epochs", "batch_size", "steps_per_execution"), ("learning_rate",)
+            ("epochs", "batch_size", "steps_per_execution", "patience"), ("learning_rate",)
         )
         if self.optimizer not in OPTIMIZERS:
             problems.append(f"optimizer must be one of {OPTIMIZERS}, got {self.optimizer!r}")
+        if self.schedule not in get_args(Schedule):
+            problems.append(f"schedule must be one of {get_args(Schedule)}, got {self.schedule!r}")
+        if self.callbacks is not None and not callable(self.callbacks):
+            problems.append(
+                "callbacks must be a function of a stage's name and a Keras that returns "
+                f"callbacks, got {self.callbacks!r}"
+            )
         if self.augment is not None and not callable(self.augment):
             problems.append(f"augment must be a function of a batch of x, got {self.augment!r}")
         if not is_whole(self.seed, 0) or self.seed >= 2**32:
@@ -126,31 +143,50 @@ class Target:
     Attributes:
         macs: Multiply-accumulates of one example.
         parameters: Values in weights.
-        bytes: Of the file.
+        bytes: Of the file: a number, or text as `"64k"` (1,024 bytes each).
+        arena: Bytes of RAM that TensorFlow Lite for Microcontrollers takes for a call, likewise;
+            for `compress`.
         latency: Of one call in the interpreter, in µs.
-        drop: How much worse the validation score may become: in accuracy, or as a part of the
-            RMSE.
+        drop: How much worse the score may become: in accuracy, or as a part of the RMSE.
+            `spiral` holds the validation score to it; `compress` that of the file on the test
+            part.
+        latency_us: Another name for `latency`, for a number of µs.
 
     Raises:
         InputError: for values out of range, all at once.
 
     Example:
-        >>> Target(macs=0.5, drop=0.01).costs
-        {'macs': 0.5}
+        >>> Target(macs=0.5, bytes="64k", drop=0.01).costs
+        {'macs': 0.5, 'bytes': 65536}
     """
 
     macs: float | None = None
     parameters: float | None = None
-    bytes: float | None = None
+    bytes: float | str | None = None
+    arena: float | str | None = None
     latency: float | None = None
     drop: float | None = None
+    latency_us: dataclasses.InitVar[float | None] = None
 
-    def __post_init__(self):
-        problems = [
+    def __post_init__(self, latency_us: float | None):
+        problems = []
+        if latency_us is not None:
+            if self.latency is not None:
+                problems.append("latency_us is another name for latency: give one of them")
+            object.__setattr__(self, "latency", latency_us)
+        for name in ("bytes", "arena"):
+            if isinstance(getattr(self, name), str):
+                try:
+                    object.__setattr__(self, name, parse_size(getattr(self, name)))
+                except InputError as error:
+                    problems.append(f"target[{name!r}]: {str(error).removesuffix('.')}")
+        problems += [
             f"target[{name!r}] must be a number > 0, got {value!r}"
             for name, value in self.costs.items()
-            if not is_above_zero(value)
+            if not is_above_zero(value) and not isinstance(value, str)
         ]
+        if is_above_zero(self.arena) and self.arena < 1:
+            problems.append(f"target['arena'] must be a number of bytes, got {self.arena!r}")
         if self.drop is not None and not is_drop(self.drop):
             problems.append(f"drop must be a number >= 0, got {self.drop!r}")
         raise_all(problems)
@@ -172,7 +208,7 @@ class Target:
             return given or cls()
         if not isinstance(given, Mapping):
             raise InputError(f"target must be a tfkd.Target or a dict, got {given!r}.")
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = [*(field.name for field in dataclasses.fields(cls)), "latency_us"]
         problems = [
             f"target must be of {tuple(known)}, got {name!r}" for name in given if name not in known
         ]
@@ -186,7 +222,7 @@ class Target:
 
 
 #: What a target can be of.
-COSTS = ("macs", "parameters", "bytes", "latency")
+COSTS = ("macs", "parameters", "bytes", "arena", "latency")
 
 
 def is_whole(value: Any, least: int) -> bool:
@@ -198,6 +234,11 @@ def is_above_zero(value: Any) -> bool:
     """Tell whether a value is a finite number above zero, no bool."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     return is_number and math.isfinite(value) and value > 0
+
+
+def is_part(value: Any) -> bool:
+    """Tell whether a value is a number from 0 to 1, no bool."""
+    return (is_above_zero(value) and value <= 1) or (value == 0 and not isinstance(value, bool))
 
 
 def is_drop(value: Any) -> bool:

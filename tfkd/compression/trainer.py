@@ -50,7 +50,7 @@ class Trainer:
     ):
         self.data, self.training = as_data(data), training
         self.progress = progress or (lambda stage, done, total: None)
-        self._task = None if task is None else tasks.canonical(task)
+        self.given_task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
 
     def task(self, student) -> str:
@@ -58,7 +58,7 @@ class Trainer:
         kind = output_kind.output_kinds(student)[0]
         shape, y = _output_shape(student), self.data.train.labels
         activation = kind.activation if kind.is_last else None
-        return self._task or tasks.task_of(y, shape, activation=activation)
+        return self.given_task or tasks.task_of(y, shape, activation=activation)
 
     def fit(
         self,
@@ -95,7 +95,8 @@ class Trainer:
             model = learner if teach is None else teach(learner)
             self.compile(model, learner, steps, training)
             self.progress(stage, 0, epochs)
-            tick = backends.package_of(learner).callbacks.LambdaCallback(
+            package = backends.package_of(learner)
+            tick = package.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
             )
             with assertions.as_input_errors(), _labels_out_of_range():
@@ -103,7 +104,7 @@ class Trainer:
                     **self._batches(training),
                     epochs=epochs,
                     validation_data=validation,
-                    callbacks=[tick],
+                    callbacks=[tick, *self._callbacks(stage, package, training)],
                     verbose=0,
                     **kwargs,
                 )
@@ -117,6 +118,17 @@ class Trainer:
         self.histories[stage] = {
             name: [float(value) for value in values] for name, values in history.history.items()
         }
+
+    def _callbacks(self, stage: str, package: Any, training: Training) -> list[Any]:
+        """Return the caller's callbacks, and what ends a training that gains no more."""
+        made = [] if training.callbacks is None else list(training.callbacks(stage, package))
+        if training.patience is not None:
+            made.append(
+                package.callbacks.EarlyStopping(
+                    "val_loss", patience=training.patience, restore_best_weights=True
+                )
+            )
+        return made
 
     def _cause(self) -> str:
         """Return why the weights are not finite, or what to do if the data does not explain it."""
@@ -138,7 +150,9 @@ class Trainer:
         """Compile `model` for a number of steps, with the loss and metric of a student's output."""
         training = training or self.training
         package = backends.package_of(student)
-        schedule = package.optimizers.schedules.CosineDecay(training.learning_rate, steps)
+        schedule: Any = training.learning_rate
+        if training.schedule == "cosine":
+            schedule = package.optimizers.schedules.CosineDecay(schedule, steps)
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, y, task = _output_shape(student), self.data.train.labels, self.task(student)

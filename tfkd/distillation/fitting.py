@@ -234,14 +234,15 @@ class Fitting(Step):
             x: Arrays of shape (examples, ...), or a part of a `tfkd.Data`, such as a
                 `tfkd.Stream`, which has its labels with it and is read in batches.
             y: Labels, as for `fit`.
-            who: `"student"`, `"teacher"`, or a model with the same outputs as the student.
+            who: `"student"`, `"teacher"`, or a model or `TFLiteModel` with the same outputs as
+                the student.
             part: The name of these examples in error messages.
 
         Returns:
             A `worth.Score` per output; `None` for an output without labels or without a hard loss.
         """
         objective, scoring = self._objective(), self._scoring()
-        name = who if isinstance(who, str) else who.name
+        name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
         answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
         given = (x.x, x.y) if isinstance(x, Samples) and x.in_memory else (x, y)
         if isinstance(given[0], Part):

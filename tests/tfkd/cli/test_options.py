@@ -11,14 +11,24 @@ from tfkd.cli import parser
 from tfkd.errors import InputError, argument, spelled
 from tfkd.export.runtime.worker import Worker
 
-COMMANDS = ("demo", "export", "inspect", "verify", "benchmark", "compare")
+COMMANDS = (
+    "demo",
+    "compress",
+    "distill",
+    "prune",
+    "export",
+    "inspect",
+    "verify",
+    "benchmark",
+    "compare",
+)
 #: What a model, an array file or a loss object is made with in Python, whoever asks for it.
 OF_OTHER_PACKAGES = {
     *("mask_zero", "stateful", "trainable", "use_ema", "data_format", "unroll", "interpolation"),
     *("dtype", "training", "mask", "loss", "x_train", "y_train"),
 }
 #: Files that print Python or shell for the user to run.
-PRINTS_CODE = ("comparison/spelling.py", "cli/parser.py")
+PRINTS_CODE = ("comparison/spelling.py", "cli/parser.py", "cli/reading.py")
 ARGUMENT = re.compile(r"(?<![\w{.-])([a-z][a-z_0-9]*)=(?!=)")
 OPTION = re.compile(r"(?:tfkd (\w+) )?(--[a-z][a-z0-9-]*)")
 

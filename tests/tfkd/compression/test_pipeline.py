@@ -1,28 +1,32 @@
-"""`compress` keeps the better of the student with and without its teacher."""
+"""`compress` from end to end: what it takes, what it writes, and what stays when it fails."""
 
-import dataclasses
+import functools
+import json
+import warnings
 
 import keras
 import numpy as np
 import pytest
+import tf_keras
 
 import tfkd
-from tfkd.compression import pipeline
+from tfkd import Recipe, Target
+from tfkd.compression import evidence
+from tfkd.compression.recipe import Call
 from tfkd.compression.trainer import Trainer
-from tfkd.distillation.fitting import Fitting
-from tfkd.errors import InputError, TeacherWarning, UnsupportedError
-from tfkd.quantization import describe
+from tfkd.errors import InputError, TfkdError, UnsupportedError
+from tfkd.export import to_tflite
+from tfkd.loading.models import load_model
 
-RECIPE = pipeline.Recipe(
-    alpha=0.05, temperature=1.0, epochs=4, qat_epochs=1, batch_size=16, learning_rate=0.03
-)
+RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.02, formats=("float32",))
 
 
-def dense(kernel=None):
-    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
-    if kernel is not None:
-        model.set_weights([kernel, np.zeros(3, "float32")])
-    return model
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    few = functools.partial(
+        evidence.benchmark.benchmark, processes=1, min_runs=2, min_seconds=0.01, isolate=False
+    )
+    monkeypatch.setattr(evidence.benchmark, "benchmark", few)
 
 
 @pytest.fixture(scope="module")
@@ -31,85 +35,184 @@ def data():
     return tfkd.split(x, x[:, :3].argmax(1))
 
 
-@pytest.mark.parametrize("helps", [True, False])
-def test_the_better_student_is_kept(data, helps):
-    keras.utils.set_random_seed(0)
-    kernel = 10 * np.eye(5, 3, dtype="float32")
-    teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
-    trainer = Trainer(data, RECIPE)
-    if helps:
-        models, worth = pipeline.train_students(trainer, teacher, dense())
-    else:
-        with pytest.warns(TeacherWarning) as caught:
-            models, worth = pipeline.train_students(trainer, teacher, dense())
-        said = "\n".join(str(warning.message) for warning in caught)
-        assert "The student trained without the teacher was kept" in said
-        assert "confuses classes (labels 0 as 2, 1 as 0, 2 as 1)" in said
-        np.testing.assert_equal(models["student"].get_weights(), models["baseline"].get_weights())
-    assert worth.helps is helps
-    plain = worth.to_json()
-    assert plain["kept"] == ("taught" if helps else "alone")
-    assert plain["ci95"][0] <= plain["difference"] <= plain["ci95"][1]
-    x, y = data.validation.x, data.validation.y
-    accuracy = (models["student"].predict(x, verbose=0).argmax(1) == y).mean()
-    assert accuracy == pytest.approx(plain["taught" if helps else "alone"])
-    assert ("soft_loss" in trainer.histories["student_qat"]) is helps
+def dense(package=keras, units=6, kernel=None):
+    layers = [package.layers.Dense(units, activation="relu")] if units else []
+    model = package.Sequential([package.Input((5,)), *layers, package.layers.Dense(3)])
+    if kernel is not None:
+        model.set_weights([kernel, np.zeros(3, "float32")])
+    return model
 
 
-@pytest.mark.parametrize(("augment", "times"), [(None, 1), (lambda x: x + 0.1, 0)])
-def test_the_teacher_is_asked_once_for_all_stages(data, monkeypatch, augment, times):
-    """Of augmented examples it sees each view, in each step."""
-    asked, ask = [], Fitting.cache_teacher
-
-    def noted(self, x, *args):
-        asked.append(len(x))
-        return ask(self, x, *args)
-
-    monkeypatch.setattr(Fitting, "cache_teacher", noted)
-    kernel = 10 * np.eye(5, 3, dtype="float32")
-    trainer = Trainer(data, dataclasses.replace(RECIPE, augment=augment))
-    pipeline.train_students(trainer, dense(kernel), dense())
-    assert asked == [len(data.train)] * times
+@pytest.fixture(scope="module")
+def teacher():
+    return dense(units=0, kernel=10 * np.eye(5, 3, dtype="float32"))
 
 
-def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
-    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained"))
-    teacher = dense(np.eye(5, 3, dtype="float32"))
-    trainer = Trainer(data, dataclasses.replace(RECIPE, bits={"konv": 4}))
-    with pytest.raises(InputError, match="konv"):
-        pipeline.train_students(trainer, teacher, dense())
+def trained(monkeypatch):
+    """Return the list to which the stages are added that train from now on."""
+    stages, fit = [], Trainer.fit
+
+    def noted(self, stage, *args, **kwargs):
+        stages.append(stage)
+        return fit(self, stage, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "fit", noted)
+    return stages
+
+
+def test_what_is_written_and_that_it_can_be_run_again(data, teacher, tmp_path, monkeypatch):
+    stages = trained(monkeypatch)
+    target = Target(bytes="8k", drop=0.9)
+    made = tfkd.compress(
+        teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, target=target
+    )
+    assert stages == ["baseline", "student"] and made.qat is None
+    names = {one.name for one in made.folder.iterdir()}
+    assert names == {
+        *("recipe.yaml", "report.html", "report.json", "stages"),
+        *("student.keras", "student_float32.tflite", "teacher.keras", "teacher_float32.tflite"),
+    }
+    assert made.reached is True and "The target is met" in str(made)
+    verdict = json.loads((made.folder / "report.json").read_text())["verdict"]
+    x, y = data.test.x, data.test.y
+    right = [(model.argmax(-1) == y).mean() for model in (
+        teacher.predict(x, verbose=0), made.files["float32"].predict(x)
+    )]  # fmt: skip
+    assert verdict["drop"] == pytest.approx(right[0] - right[1], abs=1e-6)
+    np.testing.assert_allclose(
+        load_model(made.folder / "student.keras").predict(x, verbose=0),
+        made.student.predict(x, verbose=0),
+        atol=1e-6,
+    )
+    call = Call.load(made.folder / "recipe.yaml")
+    assert call.recipe == RECIPE and call.target == target
+    keras.utils.set_random_seed(1)
+    again = tfkd.compress(
+        teacher, data, student=dense(), out=tmp_path / "b", recipe=call.recipe, target=call.target
+    )
+    assert again.verdict.problems == ()
+
+
+def test_a_second_run_makes_only_what_changed(data, teacher, tmp_path, monkeypatch):
+    stages, student = trained(monkeypatch), dense()
+    run = functools.partial(tfkd.compress, teacher, data, student=student, out=tmp_path / "a")
+    first = run(recipe=RECIPE)
+    stages.clear()
+    second = run(recipe=RECIPE)
+    assert stages == []
+    assert second.files["float32"].data == first.files["float32"].data
+    run(recipe=Recipe(**{**vars(RECIPE), "alpha": 0.7}))
+    assert stages == ["student"]
+
+
+def test_what_was_finished_stays_when_a_later_stage_fails(data, teacher, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise InputError("The disk is full.")
+
+    stages, student = trained(monkeypatch), dense()
+    run = functools.partial(
+        tfkd.compress, teacher, data, student=student, out=tmp_path / "a", recipe=RECIPE
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence, "verify", full)
+        with pytest.raises(InputError, match=r"disk is full\. What was finished is kept in"):
+            run()
+    assert stages == ["baseline", "student"] and not (tmp_path / "a" / "report.json").exists()
+    stages.clear()
+    assert run().folder.joinpath("report.json").exists() and stages == []
+
+
+def test_the_bytes_that_no_weights_can_meet_are_known_before_training(
+    data, teacher, tmp_path, monkeypatch
+):
+    stages = trained(monkeypatch)
+    with pytest.raises(InputError, match=r"can't meet the target, whatever its weights: bytes"):
+        tfkd.compress(
+            teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, target={"bytes": 90}
+        )
     odd = keras.Sequential([keras.Input((5,)), keras.layers.UnitNormalization(), dense()])
-    with pytest.raises(UnsupportedError, match="UnitNormalization"):
-        pipeline.train_students(Trainer(data, RECIPE), teacher, odd)
+    with pytest.raises(UnsupportedError, match="Quantization-aware training, which an int8 file"):
+        tfkd.compress(teacher, data, student=odd, out=tmp_path / "a")
+    assert stages == [] and not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
-def test_other_bits_are_refused(bits):
-    with pytest.raises(InputError, match="bits must be 4 or 8"):
-        pipeline.Recipe(bits=bits)
+def test_a_target_that_is_missed(data, teacher, tmp_path):
+    made = tfkd.compress(
+        teacher, data, student=dense(units=1), out=tmp_path / "a", recipe=RECIPE, target={"drop": 0}
+    )
+    assert made.reached is False
+    assert "NOT met" in str(made) and "drop: 0." in made.verdict.problems[0]
 
 
-def test_its_bits_are_those_of_the_student(data):
-    teacher = dense(10 * np.eye(5, 3, dtype="float32"))
-    trainer = Trainer(data, dataclasses.replace(RECIPE, bits=4, seed=1))
-    models, _ = pipeline.train_students(trainer, teacher, dense())
-    assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
+@pytest.mark.parametrize("kind", ["path", "tf_keras", "function", "several", "tflite"])
+def test_whatever_teaches_a_distiller(data, teacher, tmp_path, kind):
+    kernel = teacher.get_weights()[0]
+    given, more = teacher, {}
+    if kind == "path":
+        teacher.save(given := tmp_path / "teacher.keras")
+    elif kind == "tflite":
+        given = to_tflite(teacher, "float32").save(tmp_path / "teacher.tflite")
+        more = {"teacher_from_logits": True}
+    elif kind == "tf_keras":
+        given = dense(tf_keras, 0, kernel)
+    elif kind == "several":
+        given = [teacher, dense(units=0, kernel=kernel)]
+    else:
+        given, more = (lambda x: np.asarray(x) @ kernel), {"teacher_from_logits": True}
+    made = tfkd.compress(given, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, **more)
+    entry = made.report.entry("teacher")
+    assert entry.metrics["accuracy"] == 1.0
+    assert ("teacher_float32.tflite" in {one.name for one in made.folder.iterdir()}) is (
+        kind in ("path", "tf_keras")
+    )
+
+
+@pytest.mark.parametrize("kind", ["tf_keras", "path"])
+def test_whatever_is_a_student(data, teacher, tmp_path, kind):
+    student = dense(tf_keras) if kind == "tf_keras" else dense()
+    if kind == "path":
+        student.save(student := tmp_path / "student.keras")
+    made = tfkd.compress(teacher, data, student=student, out=tmp_path / "a", recipe=RECIPE)
+    assert made.files["float32"].size > 0
+    assert isinstance(made.student, tf_keras.Model if kind == "tf_keras" else keras.Model)
 
 
 @pytest.mark.parametrize(
-    ("settings", "rate"),
-    [({}, 3e-4), ({"bits": 4}, 3e-3), ({"bits": 4, "qat_learning_rate": 1e-3}, 1e-3)],
+    ("more", "message"),
+    [
+        ({"board": "tricorder"}, "No board is called"),
+        ({"budget": "soon"}, "budget must be"),
+        ({"target": {"size": 3}}, "target must be of"),
+        ({"teacher": "none.keras"}, "There is no teacher at 'none.keras'"),
+        ({"student": "none.keras"}, "There is no student at 'none.keras'"),
+        ({"student": 3}, "student must be a Keras 3 or tf_keras model, got int"),
+    ],
 )
-def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
-    rates, fit = {}, Trainer.fit
+def test_words_for_what_is_wrong(data, teacher, tmp_path, more, message):
+    given = {"teacher": teacher, "data": data, "student": dense(), "recipe": RECIPE, **more}
+    with pytest.raises(InputError, match=message):
+        tfkd.compress(given.pop("teacher"), given.pop("data"), out=tmp_path / "a", **given)
+    assert not (tmp_path / "a").exists()
 
-    def noted(self, stage, student, teach=None, training=None, **more):
-        training = training or self.training
-        rates[stage] = training.learning_rate
-        return fit(self, stage, student, teach, dataclasses.replace(training, epochs=1), **more)
 
-    monkeypatch.setattr(Trainer, "fit", noted)
-    given = {"qat_learning_rate": None, "seed": 1, **settings}
-    trainer = Trainer(data, dataclasses.replace(RECIPE, **given))
-    pipeline.train_students(trainer, dense(10 * np.eye(5, 3, dtype="float32")), dense())
-    assert rates["student_qat"] == rate
+def test_a_folder_with_something_else_is_left_alone(data, teacher, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all")
+    with pytest.raises(InputError, match="not empty, and holds no earlier run.*force=True"):
+        tfkd.compress(teacher, data, student=dense(), out=tmp_path, recipe=RECIPE)
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tfkd.compress(teacher, data, student=dense(), out=tmp_path, recipe=RECIPE, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "all"
+
+
+def test_a_teacher_without_a_file(data, teacher, tmp_path, monkeypatch):
+    def refused(*_):
+        raise TfkdError("No.")
+
+    monkeypatch.setattr(evidence, "to_tflite", refused)  # that of the teacher alone
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = tfkd.compress(teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE)
+    assert "There is no file of the teacher: No." in [str(one.message) for one in caught]
+    assert {entry.name for entry in made.report.models} >= {"teacher", "student_float32"}

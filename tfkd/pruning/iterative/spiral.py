@@ -405,6 +405,8 @@ def _check(given: dict) -> tuple[Target, Training]:
     if goal == Target():
         problems.append("give target, max_drop or both")
     costs = goal.costs if goal is not None else {}
+    if "arena" in costs:
+        problems.append("a target of arena is for tfkd.compress; give spiral bytes, macs or others")
     if given["format"] is None and {"bytes", "latency"} & set(costs):
         problems.append("a target of bytes or latency needs a format")
     if not isinstance(given["distiller"], Mapping):

@@ -1,0 +1,135 @@
+"""Students to choose from: of the input's kind, smaller than the teacher, ending as it does."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from tfkd.compression.candidates import candidates
+from tfkd.errors import UnsupportedError
+from tfkd.model import cost
+from tfkd.output_kind import output_activations
+
+layers = keras.layers
+RANDOM = np.random.default_rng(0)
+
+
+def cnn(end="linear"):
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            *(layers.Conv2D(n, 3, padding="same", activation="relu") for n in (16, 32, 64)),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, activation=end),
+        ]
+    )
+
+
+def recurrent(*before, input_shape=(20, 4), steps=False, **options):
+    return keras.Sequential(
+        [
+            keras.Input(input_shape, **options),
+            *before,
+            layers.LSTM(32, return_sequences=steps),
+            layers.Dense(3),
+        ]
+    )
+
+
+def found(teacher, x, count=100):
+    return list(itertools.islice(candidates(teacher, x, 0), count))
+
+
+def numbers(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "x", "kinds"),
+    [
+        (cnn(), numbers(8, 16, 16, 3), {"teacher", "ds_cnn", "resnet", "mobile"}),
+        (recurrent(), numbers(8, 20, 4), {"teacher", "conv1d", "gru", "lstm"}),
+        (
+            recurrent(layers.Embedding(50, 32), input_shape=(20,), dtype="int32"),
+            RANDOM.integers(0, 50, (8, 20)),
+            {"embedding and conv1d", "embedding and gru", "embedding and lstm"},
+        ),
+        (
+            keras.Sequential([keras.Input((12,)), layers.Dense(200), layers.Dense(2)]),
+            numbers(8, 12),
+            {"teacher", "dense"},
+        ),
+    ],
+    ids=["images", "sequences", "tokens", "vectors"],
+)
+def test_they_are_of_the_kind_of_the_input(teacher, x, kinds):
+    whole = cost.measure(teacher)
+    answers = teacher(x[:2]).shape
+    made = found(teacher, x)
+    assert {one.kind for one in made} >= kinds
+    for one in made:
+        assert 0 < one.parameters < whole.parameters
+        assert one.model(x[:2]).shape == answers
+
+
+@pytest.mark.parametrize("end", ["linear", "softmax"])
+def test_they_end_as_the_teacher(end):
+    for one in found(cnn(end), numbers(8, 16, 16, 3)):
+        assert output_activations(one.model) == [end]
+
+
+def test_each_step_has_its_answer():
+    teacher, x = recurrent(steps=True), numbers(8, 20, 4)
+    assert {one.model(x).shape for one in found(teacher, x)} == {(8, 20, 3)}
+
+
+def test_padding_stays_masked():
+    teacher, x = recurrent(layers.Masking(-1.0)), numbers(8, 20, 4)
+    for one in found(teacher, x):
+        if one.kind in ("gru", "lstm"):
+            x[:, 12:] = -1.0
+            states = one.model.layers[-2]
+            assert one.model.layers[1].mask_value == -1.0
+            np.testing.assert_allclose(states(one.model.layers[1](x)), states(x[:, :12]), atol=1e-5)
+
+
+def test_whole_numbers_are_amounts_where_nothing_looks_them_up():
+    teacher = keras.Sequential([keras.Input((6,)), layers.Dense(300), layers.Dense(2)])
+    assert "dense" in {one.kind for one in found(teacher, RANDOM.integers(0, 9, (8, 6)))}
+
+
+def test_inputs_far_from_one_are_scaled():
+    teacher, x = cnn(), 100 + 60 * numbers(64, 16, 16, 3)
+    for one in found(teacher, x):
+        if one.kind != "teacher":
+            scaled = one.model.layers[1](x)
+            assert abs(float(np.mean(scaled))) < 0.01 and abs(float(np.std(scaled)) - 1) < 0.01
+
+
+def test_a_seed_gives_the_same_weights_whatever_was_drawn():
+    teacher, x = cnn(), numbers(8, 16, 16, 3)
+    first = {one.name: one.model.get_weights() for one in found(teacher, x)}
+    keras.utils.set_random_seed(99)
+    for one in found(teacher, x):
+        for a, b in zip(first[one.name], one.model.get_weights(), strict=True):
+            assert_array_equal(a, b)
+
+
+def test_a_function_teaches_nets_of_its_answers():
+    def teacher(x):
+        return np.zeros((len(x), 4))
+
+    made = found(teacher, numbers(8, 12))
+    assert {one.kind for one in made} == {"dense"}
+    assert made[0].model.output_shape == (None, 4)
+
+
+def test_what_no_net_is_known_for_is_refused():
+    with pytest.raises(UnsupportedError, match=r"inputs of shape \(3, 3, 3, 3\)"):
+        found(lambda x: np.zeros((len(x), 2)), numbers(2, 3, 3, 3, 3))
+    inputs = keras.Input((4,))
+    both = keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(3)(inputs)])
+    with pytest.raises(UnsupportedError, match="teacher of one output"):
+        found(both, numbers(2, 4))

@@ -1,0 +1,68 @@
+"""A call of `compress` as YAML: written, read, and refused with all that is wrong."""
+
+import pytest
+
+from tfkd import Recipe, Target
+from tfkd.compression.recipe import Call
+from tfkd.errors import InputError
+
+
+def test_what_is_written_is_read(tmp_path):
+    recipe = Recipe(0.2, 4.0, epochs=7, bits={"conv.*": 4}, formats=("int8",), soft_loss="kl")
+    call = Call(recipe, Target(bytes="64k", drop=0.005), "pico", "20min", "categorical", True)
+    assert Call.load(call.save(tmp_path / "recipe.yaml")) == call
+
+
+def test_every_attribute_may_be_left_out(tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    assert Call.load(tmp_path / "a.yaml") == Call()
+    (tmp_path / "a.yaml").write_text("epochs: 3\ntarget: {bytes: 64k}\n")
+    assert Call.load(tmp_path / "a.yaml") == Call(Recipe(epochs=3), Target(bytes=65536))
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "epoch: 3\nepochs: 0\nalpha: often\ntemperature: hot\nformats: [int8, {}]\n"
+        "target: {drop: -1, size: 3}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        Call.load(file)
+    said = str(caught.value)
+    for part in ("'epoch'", "epochs must", "alpha must", "temperature must", "formats must"):
+        assert part in said
+    assert "drop must" in said and "'size'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!!python/object/apply:os.system ['touch ran']", "not YAML"),
+        ("- 1\n- 2", "a line 'name: value'"),
+        ("a: [", "not YAML"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_a_file_is_only_data(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        Call.load(tmp_path / "a.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
+def _flip(x):
+    return x[:, ::-1]
+
+
+def test_a_function_is_named_and_given_again(tmp_path):
+    path = Call(Recipe(augment=_flip)).save(tmp_path / "recipe.yaml")
+    assert "augment: _flip" in path.read_text()
+    with pytest.raises(InputError, match="'_flip' for augment, and a file holds no code"):
+        Call.load(path)
+    assert Call.load(path, augment=_flip).recipe.augment is _flip
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="Cannot read .*none.yaml"):
+        Call.load(tmp_path / "none.yaml")

@@ -1,0 +1,76 @@
+"""What is known before training: costs, limits, and what a later stage would refuse."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfkd import Recipe, Target
+from tfkd.compression.rehearsal import Costs, Goal, costs_of, file_of, goal_of, rehearse
+from tfkd.errors import ConversionError, InputError, UnsupportedError
+from tfkd.export.micro import evaluation
+from tfkd.model import cost
+from tfkd.quantization import calibrate, quantize_aware
+
+X = np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype("float32")
+NOTHING = Goal({}, None, None)
+
+
+def net(layer=None):
+    layers = [keras.layers.Conv2D(4, 3), *([layer] if layer else []), keras.layers.ReLU()]
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), *layers, keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+
+
+@pytest.mark.skipif(not evaluation.is_installed(), reason="tflite-micro is not installed")
+def test_an_untrained_copy_costs_what_the_trained_model_costs():
+    goal = goal_of(Target(), "pico", None)
+    model, recipe = net(), Recipe(formats=("int8",))
+    before = [one.copy() for one in model.get_weights()]
+    costs = rehearse(model, X, recipe, goal)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    model.compile("sgd", "mse")
+    model.fit(X, np.zeros((32, 3)), verbose=0)
+    qat = calibrate(quantize_aware(model), X)
+    file = file_of(qat, "int8", X)
+    found = costs_of(file, qat, X, goal)
+    assert (costs.bytes, costs.arena) == (found.bytes, found.arena)
+    assert costs.bytes == file.size and costs.arena > 0
+    assert (costs.parameters, costs.macs) == (cost.measure(model).parameters, 36 * 36 + 144 * 3)
+
+
+def test_a_stage_that_refuses_is_named():
+    odd = net(keras.layers.UnitNormalization())
+    with pytest.raises(UnsupportedError, match="Quantization-aware training, which an int8 file"):
+        rehearse(odd, X, Recipe(formats=("float32", "int8")), NOTHING)
+    assert rehearse(odd, X, Recipe(formats=("float32",)), NOTHING).bytes > 0
+
+
+@pytest.mark.skipif(not evaluation.is_installed(), reason="tflite-micro is not installed")
+def test_a_microcontroller_that_refuses_is_named():
+    with pytest.raises(ConversionError, match="Microcontrollers refuses the file"):
+        rehearse(net(), X, Recipe(formats=("float16",)), goal_of(Target(arena="60k"), None, None))
+
+
+def test_parts_are_of_the_teacher():
+    whole = cost.measure(net())
+    goal = goal_of(Target(macs=0.5, parameters=0.25, bytes=0.1, latency=30), None, whole)
+    assert goal.limits == {
+        "macs": whole.macs / 2,
+        "parameters": whole.parameters / 4,
+        "bytes": whole.parameters * 0.4,
+        "latency": 30,
+    }
+    with pytest.raises(InputError, match="'macs'.*part of the teacher's, which is not known"):
+        goal_of(Target(macs=0.5), None, None)
+    with pytest.raises(InputError, match="No board is called 'tricorder'"):
+        goal_of(Target(), "tricorder", None)
+
+
+def test_what_is_exceeded_is_said():
+    goal = Goal({"bytes": 100, "macs": 10, "latency": 5.0}, None, None)
+    costs = Costs(bytes=101, parameters=3, macs=10, arena=None)
+    assert goal.unmet(costs) == ["bytes: 101, and the target is 100"]
+    board = goal_of(Target(), "pico", None)
+    found = board.unmet(Costs(bytes=10, parameters=3, macs=1, arena=300_000))
+    assert len(found) == 1 and "ram: DOES NOT FIT" in found[0] and "Raspberry Pi Pico" in found[0]

@@ -1,0 +1,145 @@
+"""The search ends what a smaller one beats, and finishes the smallest that will do."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd import Recipe
+from tfkd.compression import search
+from tfkd.compression.budget import Budget
+from tfkd.compression.candidates import Candidate
+from tfkd.compression.finishing import Finisher
+from tfkd.compression.rehearsal import Costs, Goal
+from tfkd.compression.stages import Stages
+from tfkd.compression.trainer import Trainer
+from tfkd.errors import InputError
+
+optuna = pytest.importorskip("optuna")
+
+
+def sized(name, size, score=0.0, epochs=4):
+    candidate = Candidate(name, None, size, None)
+    return search.Trial(candidate, Costs(size, size, None), score, epochs)
+
+
+def test_an_order_that_covers_all_sizes():
+    rows = [(Candidate(str(n), None, n, None), Costs(n, n, None)) for n in (8, 1, 2, 4, 16)]
+    assert [int(one.name) for one, _ in search._spread(rows)] == [1, 16, 4, 2, 8]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "values", "ended"),
+    [
+        ((10, 20), (0.5, 0.5), True),  # no smaller, no better
+        ((10, 20), (0.5, 0.6), False),
+        ((20, 10), (0.9, 0.1), False),  # worse, and smaller
+    ],
+)
+def test_a_trial_ends_where_one_no_larger_is_as_good(sizes, values, ended):
+    from tfkd.compression.dominated import BYTES, Dominated
+
+    study = optuna.create_study(direction="maximize", pruner=Dominated(8))
+    trials = [study.ask() for _ in sizes]
+    for trial, size, value in zip(trials, sizes, values, strict=True):
+        trial.set_user_attr(BYTES, size)
+        for step in (1, 2):
+            trial.report(value, step)
+    assert trials[1].should_prune() is ended
+    trials[1].report(values[1], 3)  # between the rungs
+    assert not trials[1].should_prune()
+
+
+def finisher_of(drop, teacher=0.95, metric="accuracy"):
+    score = types.SimpleNamespace(value=teacher, metric=metric)
+    part = types.SimpleNamespace(x=None, y=None)
+    return types.SimpleNamespace(
+        goal=Goal({}, drop, None),
+        trainer=types.SimpleNamespace(data=types.SimpleNamespace(validation=part)),
+        distiller=lambda model: types.SimpleNamespace(score=lambda *_: [score]),
+    )
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    monkeypatch.setattr(search, "copy_of", lambda model: model)
+    rows = [("a", 10, 0.70, 4), ("b", 20, 0.93, 4), ("c", 30, 0.92, 4), ("d", 40, 0.97, 4)]
+    return [sized(*row) for row in (*rows, ("e", 50, 0.99, 1))]
+
+
+def names(found):
+    return [one.candidate.name for one in found]
+
+
+def test_what_is_finished_first(trials):
+    """Wanted is 0.94: b is near, c is beaten by b, e was ended."""
+    assert names(search._order(finisher_of(0.01), trials)) == ["b", "d"]
+    assert names(search._order(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d"]
+    assert names(search._order(finisher_of(0.3), trials)) == ["a", "b", "d"]
+    assert names(search._order(finisher_of(None), trials)) == ["d"]
+
+
+def test_of_errors_the_smaller_is_better(trials):
+    trials = [sized("a", 10, -2.0), sized("b", 20, -1.1), sized("c", 30, -1.0)]
+    assert names(search._order(finisher_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
+
+
+def dense(units):
+    return keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(units, activation="relu"), keras.layers.Dense(3)]
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    x = np.random.default_rng(0).normal(size=(400, 6)).astype("float32")
+    return tfkd.split(x, x[:, :3].argmax(1))
+
+
+@pytest.fixture(scope="module")
+def teacher(data):
+    keras.utils.set_random_seed(0)
+    model = dense(160)
+    Trainer(data, Recipe(epochs=15, learning_rate=0.01)).fit("teacher", model)
+    return model
+
+
+RECIPE = Recipe(epochs=8, formats=("float32",), candidates=3, batch_size=16)
+
+
+def made(data, teacher, goal, folder=None, **more):
+    trainer = Trainer(data, RECIPE)
+    finisher = Finisher(trainer, teacher, goal, Stages(folder), **more)
+    return *search.smallest(finisher), finisher
+
+
+def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
+    goal = Goal({"bytes": 4000}, 0.3, None)
+    first, one, _ = made(data, teacher, goal, tmp_path)
+    second, other, _ = made(data, teacher, goal)
+    third, kept, finisher = made(data, teacher, goal, tmp_path)
+    assert [t.to_json() for t in first] == [t.to_json() for t in second]
+    assert [t.to_json() for t in first] == [t.to_json() for t in third]
+    for a, b, c in zip(
+        *(found.models["student"].get_weights() for found in (one, other, kept)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    assert not [name for name in finisher.trainer.histories if name.startswith("search")]
+    [chosen] = [trial for trial in first if trial.chosen]
+    assert one.meets(goal) and chosen.costs.bytes == one.files["student_float32"].size <= 4000
+    smaller = [t for t in first if t.costs.bytes < chosen.costs.bytes and t.epochs == 2]
+    assert all(t.score < chosen.score for t in smaller)
+
+
+def test_where_nothing_is_small_enough_the_least_is_named(data, teacher):
+    with pytest.raises(InputError, match=r"smallest misses it: bytes: [\d,]+, and the target is 9"):
+        made(data, teacher, Goal({"bytes": 900}, None, None))
+
+
+def test_a_budget_too_short_is_known_before_it_is_spent(data, teacher):
+    budget = Budget(0.01)
+    with pytest.raises(InputError, match=r"budget of 0 s is too short: 3 epochs"):
+        made(data, teacher, Goal({}, None, None), clock=budget)

@@ -1,0 +1,303 @@
+"""Students to choose from where none is given: parts of the teacher, and small nets of known kinds.
+
+    images (height, width, channels)   depthwise-separable, residual and inverted-residual nets
+    sequences (steps, features)        Conv1D, GRU and LSTM
+    token numbers (steps,)             the same behind an embedding
+    vectors (features,)                dense layers
+
+A net of a kind comes in several widths. It ends as the teacher does: in logits, or in a softmax or
+sigmoid, so that a file's answers mean what the teacher's mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.model import backends, cost, graph
+from tfkd.model.layer_kinds import kind_of
+from tfkd.output_kind import output_activations
+from tfkd.pruning.structured.channels import prune_channels
+
+#: Which part of the teacher's parameters is left in the cuts of it.
+CUTS = (0.5, 0.25, 0.12, 0.06, 0.03)
+# Some thirty steps an epoch are usual here: at Keras's 0.99 validation would lag behind.
+_MOMENTUM = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A student that could be trained.
+
+    Attributes:
+        name: Of its kind and size, such as `"ds_cnn 24"` or `"teacher 0.25"`.
+        model: The untrained model, or the pruned teacher.
+        parameters: Number of weights.
+        macs: Multiply-accumulates of one example, `None` where they are not known.
+    """
+
+    name: str
+    model: Any
+    parameters: int
+    macs: int | None
+
+    @property
+    def kind(self) -> str:
+        """The name without the size."""
+        return self.name.rsplit(" ", 1)[0]
+
+
+def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
+    """Yield students smaller than the teacher, of each kind from the smallest on.
+
+    Args:
+        teacher: What teaches: a Keras model, which is cut too, a list of them, a `TFLiteModel`,
+            or a function of a batch.
+        x: Examples of the training part, (examples, ...).
+        seed: Of the weights of each.
+
+    Raises:
+        UnsupportedError: for inputs that no kind of net is known for, where the teacher can't be
+            cut either, and for a teacher of several outputs.
+    """
+    is_model = backends.flavour(teacher) is not None and graph.has_graph(teacher)
+    most = cost.measure(teacher).parameters if is_model else None
+    found = False
+    if is_model:
+        for one in _cuts(teacher):
+            found = True
+            yield one
+    known = teacher if is_model else None
+    for kind, widths, build in _kinds(x, _End.of(teacher, x), known):
+        for width in widths:
+            keras.utils.set_random_seed(seed)  # whatever was drawn before
+            model = _renamed(build(width))
+            measured = cost.measure(model)
+            if most is not None and measured.parameters >= most:
+                break
+            found = True
+            yield Candidate(f"{kind} {width}", model, measured.parameters, measured.macs)
+    if not found:
+        raise UnsupportedError(
+            f"No small net is known for inputs of shape {np.shape(x)[1:]} ({np.asarray(x).dtype}): "
+            "give a student."
+        )
+
+
+def _renamed(model: keras.Model) -> keras.Model:
+    """Return the model with names that don't count what was built before: they are in its file."""
+    numbers = {layer.name: number for number, layer in enumerate(model.layers)}
+
+    def renamed(layer):
+        if layer.name in ("input", "head") or layer.name not in numbers:  # or an operation
+            return layer
+        config = layer.get_config()
+        config["name"] = f"{kind_of(layer).lower()}_{numbers[layer.name]}"
+        return type(layer).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=renamed)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _cuts(teacher) -> Iterator[Candidate]:
+    """Yield the teacher without the channels that matter least, from the smallest cut on."""
+    whole = cost.measure(teacher).parameters
+    for part in reversed(CUTS):
+        try:
+            model = prune_channels(
+                teacher, metric="parameters", target=int(part * whole), round_to=4
+            )
+        except (InputError, UnsupportedError):  # below its floor, or nothing in it can go
+            continue
+        measured = cost.measure(model)
+        yield Candidate(f"teacher {part:g}", model, measured.parameters, measured.macs)
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+    """How a student ends.
+
+    Attributes:
+        units: Of the last layer.
+        activation: `None` for logits and values, `"softmax"` or `"sigmoid"`.
+        each_step: Whether every step of a sequence has its own answer.
+    """
+
+    units: int
+    activation: str | None
+    each_step: bool
+
+    @classmethod
+    def of(cls, teacher: Any, x: np.ndarray) -> _End:
+        """Return how the students of a teacher end."""
+        several = isinstance(teacher, (list, tuple))
+        first = teacher[0] if several else teacher
+        activation = None
+        if backends.flavour(first) is not None:
+            shape = first.output_shape
+            activation = output_activations(first)[0] if isinstance(shape, tuple) else None
+        else:
+            ask = first.predict if isinstance(first, TFLiteModel) else first
+            shape = np.shape(ask(x[:2]))
+        if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
+            raise UnsupportedError(
+                "Students are looked for under a teacher of one output; give a student."
+            )
+        if len(shape) not in (2, 3) or shape[-1] is None:
+            raise UnsupportedError(
+                f"No student is known for answers of shape {tuple(shape)}; give a student."
+            )
+        kept = activation if activation in ("softmax", "sigmoid") else None
+        return cls(shape[-1], kept, len(shape) == 3)
+
+    def __call__(self, x):
+        x = keras.layers.Dense(self.units, name="head")(x)
+        if self.activation is not None:
+            x = keras.layers.Activation(self.activation, name=self.activation)(x)
+        return x
+
+
+def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[int], Any]]]:
+    """Return name, widths and builder of each kind of net that takes these inputs."""
+    x = np.asarray(x)
+    layers = [] if teacher is None else [call.layer for call in graph.walk(teacher).calls]
+    # Whole numbers are names of tokens where the teacher looks them up, and amounts elsewhere.
+    whole = any(kind_of(layer) == "Embedding" for layer in layers)
+    mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
+    shape = x.shape[1:]
+    if len(shape) == 3 and not end.each_step:
+        kinds = [("ds_cnn", _ds_cnn), ("resnet", _resnet), ("mobile", _mobile)]
+        widths = (8, 12, 16, 24, 32, 48, 64, 96)
+    elif len(shape) == 2 and not whole:
+        kinds = [("conv1d", _conv1d), ("gru", _gru), ("lstm", _lstm)]
+        widths = (8, 12, 16, 24, 32, 48, 64, 96)
+    elif len(shape) == 1 and whole:
+        tokens = int(x.max()) + 1
+        kinds = [
+            ("embedding and conv1d", _tokens(_conv1d, tokens)),
+            ("embedding and gru", _tokens(_gru, tokens)),
+            ("embedding and lstm", _tokens(_lstm, tokens)),
+        ]
+        widths = (8, 16, 24, 32, 48, 64)
+    elif len(shape) == 1 and not end.each_step:
+        kinds, widths = [("dense", _dense)], (8, 16, 24, 32, 48, 64, 96, 128)
+    else:
+        return []
+    dtype = "int32" if whole else "float32"
+
+    def builder(kind, build):
+        def made(width: int):
+            inputs = keras.Input(shape, dtype=dtype, name="input")
+            start = inputs if whole else _standardized(inputs, x)
+            if mask is not None and kind in ("gru", "lstm"):
+                start = keras.layers.Masking(mask)(inputs)
+            name = f"{kind.replace(' ', '_')}_{width}"
+            return keras.Model(inputs, end(build(start, width, end.each_step)), name=name)
+
+        return made
+
+    return [(kind, widths, builder(kind, build)) for kind, build in kinds]
+
+
+def _standardized(inputs, x: np.ndarray):
+    """Return the inputs, shifted and scaled where they are far from what a net starts well from."""
+    x = np.asarray(x[:2048], "float32")
+    mean, std = float(x.mean()), float(x.std())
+    if abs(mean) <= 2 and 0.05 <= std <= 5:
+        return inputs
+    scale = 1 / max(std, 1e-6)
+    return keras.layers.Rescaling(scale, -mean * scale, name="standardized")(inputs)
+
+
+def _normalized(x, activation: str | None = "relu"):
+    x = keras.layers.BatchNormalization(momentum=_MOMENTUM)(x)
+    return x if activation is None else keras.layers.ReLU()(x)
+
+
+def _conv(x, filters: int, size: int = 3, strides: int = 1, activation: str | None = "relu"):
+    layer = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False)
+    return _normalized(layer(x), activation)
+
+
+def _depthwise(x, strides: int = 1):
+    layer = keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)
+    return _normalized(layer(x))
+
+
+def _halvings(x) -> int:
+    """Return how often a map can be halved and still have some 4 places a side."""
+    side = min(x.shape[1], x.shape[2])
+    return int(np.clip(np.floor(np.log2(max(side, 1) / 4)), 0, 4))
+
+
+def _ds_cnn(x, width: int, _):
+    """A depthwise-separable net (Zhang et al. 2017, https://arxiv.org/abs/1711.07128)."""
+    halvings = _halvings(x)
+    x = _conv(x, width, strides=2 if halvings else 1)
+    for block in range(4):
+        x = _depthwise(x, strides=2 if 0 < block < halvings else 1)
+        x = _conv(x, width * (2 if block > 1 else 1), size=1)
+    return keras.layers.GlobalAveragePooling2D()(x)
+
+
+def _resnet(x, width: int, _):
+    """Three residual blocks, as ResNet-8 of MLPerf Tiny (https://arxiv.org/abs/2106.07597)."""
+    x = _conv(x, width)
+    for block in range(min(3, 1 + _halvings(x))):
+        strides, filters = (2 if block else 1), width * 2**block
+        y = _conv(_conv(x, filters, strides=strides), filters, activation=None)
+        if block:
+            x = keras.layers.Conv2D(filters, 1, strides, padding="same")(x)
+        x = keras.layers.ReLU()(keras.layers.Add()([x, y]))
+    return keras.layers.GlobalAveragePooling2D()(x)
+
+
+def _mobile(x, width: int, _):
+    """Inverted residual blocks (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)."""
+    halvings = _halvings(x)
+    x = _conv(x, width, strides=2 if halvings > 1 else 1)
+    for block in range(4):
+        strides = 2 if block < halvings - 1 else 1
+        filters = width if block < 2 else width * 3 // 2
+        y = _depthwise(_conv(x, 3 * x.shape[-1], size=1), strides)
+        y = _conv(y, filters, size=1, activation=None)
+        x = keras.layers.Add()([x, y]) if y.shape == x.shape else y
+    return keras.layers.GlobalAveragePooling2D()(_conv(x, 2 * filters, size=1))
+
+
+def _conv1d(x, width: int, each_step: bool):
+    for block in range(3):
+        strides = 1 if each_step or (x.shape[1] or 0) < 16 else 2
+        filters = width * (2 if block else 1)
+        x = keras.layers.Conv1D(filters, 5, strides, padding="same", use_bias=False)(x)
+        x = _normalized(x)
+    return x if each_step else keras.layers.GlobalAveragePooling1D()(x)
+
+
+def _gru(x, width: int, each_step: bool):
+    return keras.layers.GRU(width, return_sequences=each_step)(x)
+
+
+def _lstm(x, width: int, each_step: bool):
+    return keras.layers.LSTM(width, return_sequences=each_step)(x)
+
+
+def _tokens(build, tokens: int):
+    def made(x, width: int, each_step: bool):
+        x = keras.layers.Embedding(tokens, max(4, width // 2))(x)
+        return build(x, width, each_step)
+
+    return made
+
+
+def _dense(x, width: int, _):
+    for units in (width, max(8, width // 2)):
+        x = keras.layers.Dense(units, activation="relu")(x)
+    return x

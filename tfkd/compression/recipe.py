@@ -1,0 +1,179 @@
+"""`Recipe`: how `compress` trains, as values that are printed, kept as YAML and run again."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tfkd.compression.settings import Target, Training, is_above_zero, is_part, is_whole
+from tfkd.errors import InputError, raise_all
+from tfkd.files import write_atomically
+
+if TYPE_CHECKING:
+    from tfkd._typing import PathLike
+
+FORMATS = ("float32", "float16", "dynamic", "int8")
+
+# Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
+_RATES = {8: 3e-4, 4: 3e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(Training):
+    """How `compress` trains; every number that shapes the result.
+
+    Beside what it adds, it has the attributes of `Training`: `epochs` (40) and `learning_rate`
+    (3e-3) of the student, and of the same student without a teacher; `batch_size`, `optimizer`,
+    `augment` and `seed`.
+
+    Attributes:
+        alpha: Weight of the hard loss, in [0, 1], while the float student is distilled; `None`
+            for the default of `Distiller`, which quantization-aware training always takes.
+        temperature: Softening of both distributions, > 0, likewise.
+        soft_loss: How the student learns from the teacher, as for `Distiller`.
+        qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
+        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says. `None` for
+            3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
+            whose coarse steps take more to leave.
+        bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
+            pattern of layers' names.
+        formats: Which files to make out of float32, float16, dynamic and int8. Only int8 has a
+            quantization-aware training.
+        threads: Threads of the interpreter in the benchmark.
+        candidates: How many students to train for a while, where none is given.
+        search_epochs: Epochs of the best of them; the others end earlier. `None` for a quarter
+            of `epochs`.
+    """
+
+    alpha: float | None = None
+    temperature: float | None = None
+    _: dataclasses.KW_ONLY
+    epochs: int = 40
+    learning_rate: float = 3e-3
+    soft_loss: str | None = None
+    qat_epochs: int = 15
+    qat_learning_rate: float | None = None
+    bits: int | Mapping[str, int] = 8
+    formats: tuple[str, ...] = ("float32", "float16", "int8")
+    threads: int = 1
+    candidates: int = 9
+    search_epochs: int | None = None
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        problems += self._out_of_range(
+            ("qat_epochs", "threads", "candidates", "search_epochs"), ("qat_learning_rate",)
+        )
+        if self.alpha is not None and not is_part(self.alpha):
+            problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
+        if self.temperature is not None and not is_above_zero(self.temperature):
+            problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
+        widths = self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]
+        if not all(is_whole(width, 4) and width in (4, 8) for width in widths):
+            problems.append(f"bits must be 4 or 8, or one of them by pattern, got {self.bits!r}")
+        formats = self.formats
+        named = isinstance(formats, (tuple, list)) and len(formats) > 0
+        if not named or any(name not in FORMATS for name in formats):
+            problems.append(f"formats must be some of {FORMATS}, got {formats!r}")
+        return problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A call of `compress` as values, without teacher, data and student.
+
+    Attributes:
+        recipe: How to train.
+        target: Where to end.
+        board: What it has to fit on, a name in `tfkd.export.micro.boards.BOARDS`.
+        budget: Seconds, or text as `"20min"`.
+        task: What the labels are, where they don't show it.
+        teacher_from_logits: Whether the teacher's answers are logits, where it doesn't show it.
+    """
+
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+    target: Target = dataclasses.field(default_factory=Target)
+    board: str | None = None
+    budget: float | str | None = None
+    task: str | None = None
+    teacher_from_logits: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was given as plain values, the recipe's attributes first."""
+        values = self.recipe.to_json() | {"formats": list(self.recipe.formats)}
+        values |= {name: getattr(self, name) for name in _BESIDE}
+        wanted = {k: v for k, v in dataclasses.asdict(self.target).items() if v is not None}
+        return {**values, "target": wanted or None}
+
+    def to_yaml(self) -> str:
+        """Return the call as YAML: the recipe's attributes, and what else was given.
+
+        A function of `augment` is there by its name, for the reader.
+        """
+        import yaml
+
+        given = {name: value for name, value in self.to_json().items() if value is not None}
+        return str(yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
+
+    def save(self, path: PathLike) -> pathlib.Path:
+        """Write the call as YAML."""
+        return write_atomically(path, self.to_yaml().encode())
+
+    @classmethod
+    def load(cls, path: PathLike, *, augment: Callable[[Any], Any] | None = None) -> Call:
+        """Read what `save` wrote, or what was written by hand: every attribute may be left out.
+
+        Args:
+            path: The file. Reading it runs nothing in it.
+            augment: The function, where the file names one.
+
+        Raises:
+            InputError: for a file that can't be read, and all wrong values at once.
+        """
+        import yaml
+
+        path = pathlib.Path(path)
+        try:
+            values = yaml.safe_load(path.read_bytes().decode())
+        except OSError as error:
+            raise InputError(f"Cannot read {str(path)!r}: {error.strerror or error}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            why = " ".join(str(error).split())
+            raise InputError(f"{str(path)!r} is not YAML: {why}.") from error
+        if values is not None and not isinstance(values, dict):
+            raise InputError(f"{str(path)!r} must hold a line 'name: value' for each attribute.")
+        return cls._read(dict(values or {}), path, augment)
+
+    @classmethod
+    def _read(cls, values: dict[str, Any], path: pathlib.Path, augment) -> Call:
+        named = values.pop("augment", None)
+        problems = []
+        if named is not None and augment is None:
+            problems.append(
+                f"{path.name} names the function {named!r} for augment, and a file holds no code: "
+                "give it to Call.load"
+            )
+        beside = {name: values.pop(name) for name in _BESIDE if name in values}
+        known = [field.name for field in dataclasses.fields(Recipe)]
+        for name in values:
+            if name not in known:
+                problems.append(f"{path.name} has {name!r}, and a recipe has {', '.join(known)}")
+        values = {name: value for name, value in values.items() if name in known}
+        if isinstance(values.get("formats"), list):
+            values["formats"] = tuple(values["formats"])
+        made: dict[str, Any] = {}
+        for name, make in (
+            ("recipe", lambda: Recipe(**values, augment=augment)),
+            ("target", lambda: Target.of(beside.pop("target", None))),
+        ):
+            try:
+                made[name] = make()
+            except InputError as error:
+                problems.append(str(error).removesuffix("."))
+        raise_all(problems)
+        return cls(**made, **beside)
+
+
+_BESIDE = ("target", "board", "budget", "task", "teacher_from_logits")

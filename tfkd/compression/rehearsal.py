@@ -1,0 +1,218 @@
+"""`rehearse`: what every later stage would refuse, and what the files will cost, before training.
+
+An untrained copy of the student goes the whole way to its files. Bytes, operators and arena do not
+depend on the weights, so what is refused here would have been refused after hours.
+
+    student ─► copy ─► quantize_aware ─► files ─► TensorFlow Lite for Microcontrollers ─► Costs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfkd.compression.recipe import Recipe
+from tfkd.compression.settings import Target
+from tfkd.compression.trainer import copy_of
+from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
+from tfkd.export.conversion.to_tflite import to_tflite
+from tfkd.export.micro import boards, evaluation
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.model import cost
+from tfkd.quantization import calibrate, export_form, quantize_aware
+
+#: Examples to try on; untrained, their values do not matter.
+EXAMPLES = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What the smallest of a student's files takes.
+
+    Attributes:
+        bytes: Of the int8 file, or of the last format where int8 is none of them.
+        parameters: Number of weights.
+        macs: Multiply-accumulates of one example, `None` where they are not known.
+        arena: Bytes of RAM on TensorFlow Lite for Microcontrollers with a margin for other
+            kernels; `None` where it was not asked for.
+        latency: Median time of a call in µs; `None` before it was measured.
+    """
+
+    bytes: int
+    parameters: int
+    macs: int | None
+    arena: int | None = None
+    latency: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A target in numbers, and the board.
+
+    Attributes:
+        limits: What has to be met, by name; parts of the original's as numbers.
+        drop: How much worse the score may become; `None` for no limit.
+        board: What it has to fit on, `None` for no board.
+    """
+
+    limits: dict[str, float]
+    drop: float | None
+    board: boards.Board | None
+
+    @property
+    def needs_arena(self) -> bool:
+        """Whether the file has to run on TensorFlow Lite for Microcontrollers."""
+        return self.board is not None or "arena" in self.limits
+
+    def unmet(self, costs: Costs) -> list[str]:
+        """Return a line for each limit that is exceeded; what is not known yet is left out."""
+        found = [
+            f"{name}: {value:,.0f}, and the target is {limit:,.0f}"
+            for name, limit in self.limits.items()
+            for value in [getattr(costs, name)]
+            if value is not None and value > limit
+        ]
+        return found + [
+            f"{verdict.describe()} on the {self.board.name}"
+            for verdict in self.verdicts(costs)
+            if not verdict.fits
+        ]
+
+    def verdicts(self, costs: Costs) -> list[boards.Verdict]:
+        """Return whether flash and RAM of the board are enough."""
+        if self.board is None or costs.arena is None:
+            return []
+        return boards.fits(costs.bytes, costs.arena, board=self.board)
+
+
+def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):
+    """Return a target in numbers.
+
+    Args:
+        target: What was asked for; numbers below 1 are parts of the teacher's.
+        board: A name in `BOARDS`, or a `Board`.
+        teacher: What the teacher costs; `None` for one that is no Keras model.
+
+    Raises:
+        InputError: for an unknown board, and for a part of something that is not known.
+    """
+    found = None if board is None else boards.find(board)
+    whole = {"macs": None, "parameters": None, "bytes": None}
+    if teacher is not None:
+        whole = {
+            "macs": teacher.macs,
+            "parameters": teacher.parameters,
+            "bytes": teacher.float32_bytes,
+        }
+    limits = dict(target.costs)
+    for name, value in limits.items():
+        if value < 1:
+            if whole.get(name) is None:
+                raise InputError(
+                    f"target[{name!r}] is {value:g}, a part of the teacher's, which is not known: "
+                    "give a number of at least 1."
+                )
+            limits[name] = value * whole[name]
+    goal = Goal(limits, target.drop, found)
+    if goal.needs_arena and not evaluation.is_installed():
+        raise MissingDependencyError(
+            "A board or a target of arena needs TensorFlow Lite for Microcontrollers, which "
+            "measures the arena: pip install 'tfkd[micro]' (Linux, x86-64), or give bytes alone."
+        )
+    return goal
+
+
+def main_format(recipe: Recipe) -> str:
+    """Return the format whose file a target is about: int8, or the last one."""
+    return "int8" if "int8" in recipe.formats else recipe.formats[-1]
+
+
+def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=None) -> Costs:
+    """Take an untrained copy of a student the whole way, and return what its file costs.
+
+    Args:
+        student: A float model of either Keras; it is not changed.
+        examples: Some arrays of `x`.
+        recipe: Formats and bits.
+        goal: Whether the microcontroller is tried too.
+        formats: Those to make. Defaults to the recipe's.
+
+    Raises:
+        TfkdError: that names the stage which refuses the student.
+    """
+    formats = recipe.formats if formats is None else formats
+    student = _stirred(student)
+    main, costs = main_format(recipe), None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about ranges of little data, and of no training
+        for format in formats:
+            with _named(f"The {format} file"):
+                model = student if format != "int8" else _ranged(student, examples, recipe)
+                file = file_of(model, format, examples)
+            if format == main:
+                costs = costs_of(file, model, examples, goal)
+    assert costs is not None
+    return costs
+
+
+def file_of(model: Any, format: str, examples: Any) -> TFLiteModel:
+    """Return the file of a model, its ranges from examples where training gave it none."""
+    calibrated = format == "int8" and export_form.needs_calibration(model)
+    return to_tflite(model, format, examples if calibrated else None)
+
+
+def costs_of(file: TFLiteModel, model: Any, examples: Any, goal: Goal) -> Costs:
+    """Return what a file costs, with its arena where the goal asks for it."""
+    costs, arena = cost.measure(model), None
+    if goal.needs_arena:
+        with _named("TensorFlow Lite for Microcontrollers refuses the file"):
+            small = micro_file(file, model, examples)
+            arena = evaluation.least_arena(small) + evaluation.margin_for(small)
+    return Costs(file.size, costs.parameters, costs.macs, arena)
+
+
+def micro_file(file: TFLiteModel, model: Any, examples: Any) -> TFLiteModel:
+    """Return the file that a microcontroller takes: recurrent layers have another form there."""
+    if export_form.needs_calibration(model):
+        return to_tflite(model, "int8", examples, micro=True)
+    return file
+
+
+def _stirred(student):
+    """Return a copy whose weights are no constants: the converter drops biases of zero."""
+    copy, random = copy_of(student), np.random.default_rng(0)
+    stirred = []
+    for values in copy.get_weights():
+        if values.dtype.kind == "f" and values.size and (values == values.flat[0]).all():
+            values = values + random.uniform(0.01, 0.02, values.shape).astype(values.dtype)
+        stirred.append(values)
+    copy.set_weights(stirred)
+    return copy
+
+
+def _ranged(student, examples, recipe: Recipe):
+    """Return an untrained quantize-aware copy that has ranges."""
+    with _named("Quantization-aware training, which an int8 file needs, refuses the student"):
+        return calibrate(quantize_aware(student, bits=recipe.bits), examples)
+
+
+@contextlib.contextmanager
+def _named(stage: str) -> Iterator[None]:
+    """Name the stage in what it refuses."""
+    try:
+        yield
+    except MissingDependencyError:
+        raise
+    except WorkerError as error:
+        raise error.because(stage) from error
+    except TfkdError as error:
+        raise type(error)(f"{stage}: {error}") from error

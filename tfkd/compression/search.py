@@ -1,0 +1,269 @@
+"""The search for a student: many trained for a little, few for longer, the smallest that will do.
+
+candidates ─► those whose files meet the target ─► trials, many ended early ─► front ─► finish
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from tfkd.comparison.search import optuna
+from tfkd.compression.candidates import Candidate, candidates
+from tfkd.compression.finishing import Finished, Finisher, trained_by
+from tfkd.compression.rehearsal import Costs, main_format, rehearse
+from tfkd.compression.trainer import copy_of
+from tfkd.errors import InputError, MissingDependencyError, TfkdError
+
+#: Of a budget, at most, before the students that are finished.
+_SHARE = 0.5
+#: Of the candidates on the front, how many are finished at most until one meets the target.
+_ATTEMPTS = 3
+#: How far below what is wanted a score may be after the search: the rest is hoped for.
+_NEAR = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A candidate that was trained for a while.
+
+    Attributes:
+        candidate: Which.
+        costs: What its file takes.
+        score: The validation score of its last epoch: accuracy, or minus the mean absolute error.
+        epochs: How many it was trained for; fewer where others were ahead.
+        chosen: Whether it was finished and kept.
+    """
+
+    candidate: Candidate
+    costs: Costs
+    score: float
+    epochs: int
+    chosen: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return {
+            "name": self.candidate.name,
+            **self.costs.to_json(),
+            "score": self.score,
+            "epochs": self.epochs,
+            "chosen": self.chosen,
+        }
+
+
+def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
+    """Return all trials and the finished student: the smallest that meets the target.
+
+    Where none does, the one with the best validation score of those that were finished.
+
+    Raises:
+        InputError: if no candidate's file is small enough (the message names the least), or the
+            budget is too short for one.
+        MissingDependencyError: without Optuna.
+    """
+    optuna()  # is it there?
+    fitting = _fitting(finisher)
+    trials = _halved(finisher, fitting)
+    best, seconds = None, 0.0
+    for attempt, trial in enumerate(_order(finisher, trials)):
+        if attempt and (attempt == _ATTEMPTS or finisher.clock.left < seconds):
+            break
+        start = finisher.clock.spent
+        finished = finisher.finished(trial.candidate.model)
+        seconds = finisher.clock.spent - start
+        if best is None or finished.is_better(best[1]):
+            best = trial, finished
+        if finished.meets(finisher.goal):
+            best = trial, finished
+            break
+    kept = best[0].candidate.name
+    trials = [
+        dataclasses.replace(one, chosen=one.candidate.name == kept)
+        for one in sorted(trials, key=lambda one: one.costs.bytes)
+    ]
+    return trials, best[1]
+
+
+def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
+    """Return the candidates to train: some of each kind, whose files meet the target."""
+    data, recipe = finisher.trainer.data, finisher.recipe
+    x = data.train.head(256).x
+    by_kind: dict[str, list[Candidate]] = {}
+    for one in candidates(finisher.teacher, x, recipe.seed):
+        by_kind.setdefault(one.kind, []).append(one)
+    quota = -(-recipe.candidates // len(by_kind))
+    found: list[list[tuple[Candidate, Costs]]] = []
+    missed = _Missed()
+    for done, sizes in enumerate(by_kind.values()):
+        finisher.progress("candidates", done, len(by_kind))
+        found.append(_of_a_kind(finisher, sizes, x[:32], quota, missed))
+    finisher.progress("candidates", len(by_kind), len(by_kind))
+    dealt = [one for row in itertools.zip_longest(*found) for one in row if one is not None]
+    if not dealt:
+        raise InputError(missed.describe())
+    return dealt[: recipe.candidates]
+
+
+def _of_a_kind(
+    finisher: Finisher, sizes: list[Candidate], x, quota: int, missed: _Missed
+) -> list[tuple[Candidate, Costs]]:
+    """Return the largest that meets the target, and some smaller ones, down to the smallest."""
+    rest, found = list(sizes), []
+    while rest and len(found) < quota:
+        # The largest, the smallest, then what lies in the middle of the rest.
+        at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
+        candidate = rest.pop(at)
+        inputs = finisher.inputs(
+            candidate.model, goal=finisher.goal.limits, board=finisher.goal.needs_arena
+        )
+        kept = finisher.stages.once(
+            f"costs of {candidate.name}", inputs, lambda one=candidate: _costs(finisher, one, x)
+        )
+        if isinstance(kept.get("refused"), str):
+            missed.refused[candidate.kind] = kept["refused"]
+            return found
+        costs = Costs(**kept)
+        problems = finisher.goal.unmet(costs)
+        if problems:
+            missed.problems.append((costs, problems))
+            rest = rest[:at]  # larger ones miss it too
+        else:
+            found.append((candidate, costs))
+    return found
+
+
+def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
+    try:
+        formats = (main_format(finisher.recipe),)
+        return rehearse(candidate.model, x, finisher.recipe, finisher.goal, formats).to_json()
+    except MissingDependencyError:
+        raise
+    except TfkdError as error:
+        return {"refused": str(error)}
+
+
+@dataclasses.dataclass
+class _Missed:
+    """Why candidates were left out: what they exceed, or the stage that refuses their kind."""
+
+    problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
+    refused: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Say what the smallest of them misses."""
+        if not self.problems:
+            reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
+            return f"No student that was looked for can be exported ({reasons}); give a student."
+        _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
+        return (
+            "No student that was looked for meets the target; the smallest misses it: "
+            f"{'; '.join(problems)}. Allow more, or give a smaller student."
+        )
+
+
+def _halved(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
+    """Train the candidates, and end early those that a smaller one is ahead of."""
+    from tfkd.compression.dominated import BYTES, Dominated
+
+    package, recipe = optuna(), finisher.recipe
+    epochs = recipe.search_epochs or max(1, recipe.epochs // 4)
+    before = package.logging.get_verbosity()
+    package.logging.set_verbosity(package.logging.WARNING)
+    try:
+        study = package.create_study(direction="maximize", pruner=Dominated(epochs))
+        trials: list[Trial] = []
+        for number, (candidate, costs) in enumerate(_spread(fitting)):
+            if (
+                trials
+                and finisher.clock.seconds
+                and finisher.clock.spent > _SHARE * finisher.clock.seconds
+            ):
+                break
+            finisher.progress("search", number, len(fitting))
+            trial = study.ask()
+            trial.set_user_attr(BYTES, costs.bytes)
+            scores = _trained(finisher, candidate, epochs, trial, trials)
+            if len(scores) < epochs:
+                study.tell(trial, state=package.trial.TrialState.PRUNED)
+            else:
+                study.tell(trial, scores[-1])
+            trials.append(Trial(candidate, costs, scores[-1], len(scores)))
+        finisher.progress("search", len(fitting), len(fitting))
+        return trials
+    finally:
+        package.logging.set_verbosity(before)
+
+
+def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Costs]]:
+    """Return the candidates in an order that covers all sizes wherever it is broken off."""
+    rest = sorted(fitting, key=lambda one: one[1].bytes)
+    spread = [rest.pop(0)] + ([rest.pop()] if rest else [])
+    while rest:
+        # What is farthest, as a ratio of bytes, from all before.
+        gaps = [
+            min(abs(math.log(one[1].bytes / other[1].bytes)) for other in spread) for one in rest
+        ]
+        spread.append(rest.pop(gaps.index(max(gaps))))
+    return spread
+
+
+def _trained(
+    finisher: Finisher, candidate: Candidate, epochs: int, trial: Any, earlier: list[Trial]
+) -> list[float]:
+    """Return the validation score after each epoch, until the pruner ends it."""
+    student, own = copy_of(candidate.model), finisher.recipe.callbacks
+    scores: list[float] = []
+
+    def callbacks(stage: str, package: Any) -> list[Any]:
+        def told(epoch: int, logs: dict[str, float]) -> None:
+            metric = next(name for name in logs if name.endswith(("val_accuracy", "val_mae")))
+            scores.append(float(logs[metric]) * (-1 if metric == "val_mae" else 1))
+            trial.report(scores[-1], len(scores))
+            if len(scores) < epochs and trial.should_prune():
+                tick.model.stop_training = True
+
+        tick = package.callbacks.LambdaCallback(on_epoch_end=told)
+        return [tick, *(own(stage, package) if own else ())]
+
+    training = dataclasses.replace(
+        finisher.recipe, epochs=epochs, callbacks=callbacks, patience=None
+    )
+
+    def make() -> dict[str, list[float]]:
+        finisher.teach(f"search {candidate.name}", student, training)
+        return {"scores": scores}
+
+    # When it ends depends on those before it.
+    beside = [(one.candidate.name, one.score, one.epochs) for one in earlier]
+    inputs = finisher.inputs(candidate.model, training=trained_by(training), beside=beside)
+    kept: list[float] = finisher.stages.once(f"search {candidate.name}", inputs, make)["scores"]
+    for step, score in enumerate(kept if not scores else (), 1):  # those of an earlier run
+        trial.report(score, step)
+    return kept
+
+
+def _order(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
+    """Return the students to finish, one after the other until one meets the target.
+
+    Of those on the front (none is smaller and better) that were trained to the end: with a drop
+    from the smallest on, those whose score is near what is wanted; else the best one.
+    """
+    longest = max(trial.epochs for trial in trials)
+    through = [trial for trial in trials if trial.epochs == longest]
+    through.sort(key=lambda trial: (trial.costs.bytes, -trial.score))
+    front: list[Trial] = []
+    for trial in through:
+        if not front or trial.score > front[-1].score:
+            front.append(trial)
+    best = front[-1].score
+    if finisher.goal.drop is None:
+        return front[-1:]
+    part = finisher.trainer.data.validation
+    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, who="teacher")
+    if teacher.metric == "r2":  # the scores are minus an error
+        return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
+    wanted = min(best, teacher.value - finisher.goal.drop)
+    return [trial for trial in front if trial.score >= wanted - _NEAR]

@@ -1,0 +1,137 @@
+"""What a run has finished, kept in its folder by what it depends on: a killed run goes on from it.
+
+A stage is a pure step: the same inputs give the same weights. Its key is the fingerprint of its
+inputs, so a run with one other option makes again what depends on it, and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfkd import hashing, sealed
+from tfkd.errors import InputError
+from tfkd.files import write_atomically
+from tfkd.model.fingerprint import fingerprint
+from tfkd.typed import as_type
+
+FORMAT = "tfkd.stages/1"
+#: The folder in that of a result.
+FOLDER = "stages"
+_STATE = "stages.json"
+_FIX = "delete the folder, and the run begins again"
+
+
+@dataclasses.dataclass
+class _Stage:
+    """A finished stage.
+
+    Attributes:
+        key: Fingerprint of what it depends on; its first digits are in the stage's name too.
+        values: What came out of it beside weights, as plain values.
+        checksum: Of the file of its weights; `None` if it has none.
+    """
+
+    key: str
+    values: dict[str, Any]
+    checksum: str | None
+
+
+@dataclasses.dataclass
+class _Held:
+    format: str
+    done: dict[str, _Stage]
+
+
+class Stages:
+    """The finished stages of a run.
+
+    Args:
+        folder: Where they are kept; `None` keeps nothing.
+
+    Attributes:
+        resumed: The stages that were finished before and not made again.
+
+    Raises:
+        InputError: if its record is damaged.
+    """
+
+    def __init__(self, folder: pathlib.Path | None = None):
+        self.folder, self.resumed = folder, list[str]()
+        self._held = _Held(FORMAT, {})
+        if folder is None:
+            return
+        if (folder / _STATE).exists():
+            try:
+                self._held = as_type(sealed.read(folder / _STATE, FORMAT, _FIX), _Held)
+            except ValueError as error:
+                raise InputError(f"{str(folder / _STATE)!r} can't be used: {error}.") from error
+
+    @property
+    def done(self) -> bool:
+        """Whether a stage was finished and kept, in this run or before."""
+        return bool(self._held.done)
+
+    def once(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        make: Callable[[], dict[str, Any]],
+        model: Any = None,
+    ) -> dict[str, Any]:
+        """Return what a stage gave before for these inputs, or make it.
+
+        Args:
+            name: Of the stage.
+            inputs: All that its result depends on; values that `fingerprint` takes.
+            make: Does the work, trains `model` in place, and returns plain values.
+            model: Gets the weights of the stage where it was made before.
+
+        Returns:
+            The values of `make`.
+        """
+        if self.folder is None:
+            return make()
+        key = fingerprint({"stage": name, **inputs})
+        name = f"{name} {key[:12]}"
+        held = self._held.done.get(name)
+        if held is not None and held.key == key and self._restored(name, held, model):
+            self.resumed.append(name)
+            return held.values
+        values = sealed.as_kept(make())
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise InputError(f"Cannot write {str(self.folder)!r}: {why}.") from error
+        checksum = None if model is None else self._keep(name, model)
+        self._held.done[name] = _Stage(key, values, checksum)
+        sealed.write(self.folder / _STATE, dataclasses.asdict(self._held))
+        return values
+
+    def _keep(self, name: str, model) -> str:
+        stream = io.BytesIO()
+        weights = model.get_weights()
+        np.savez(stream, **{str(i): values for i, values in enumerate(weights)})
+        write_atomically(self.folder / f"{name}.npz", stream.getvalue())
+        return hashing.checksum(stream.getvalue())
+
+    def _restored(self, name: str, held: _Stage, model) -> bool:
+        """Give the model its weights; tell whether the file holds what was written."""
+        if model is None:
+            return held.checksum is None
+        try:
+            content = (self.folder / f"{name}.npz").read_bytes()
+            if hashing.checksum(content) != held.checksum:
+                return False
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                model.set_weights([archive[str(i)] for i in range(len(archive.files))])
+        except (OSError, ValueError, zipfile.BadZipFile):  # gone or damaged: it is made again
+            return False
+        return True
