@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from tfkd.data import Part, Samples
 from tfkd.distillation import assertions, teachers, validation, worth
 from tfkd.distillation.cache import cache_teacher as cache
 from tfkd.distillation.cache.examples import Opened
@@ -244,13 +243,7 @@ class Fitting(Step):
         objective, scoring = self._objective(), self._scoring()
         name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
         answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
-        given = (x.x, x.y) if isinstance(x, Samples) and x.in_memory else (x, y)
-        if isinstance(given[0], Part):
-            sample = worth.Streamed(given[0], [], objective.lessons, part)
-        else:
-            x, y = given
-            sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
-        return sample.scores(answers, name)
+        return worth.sample_of(x, y, objective, part).scores(answers, name)
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:

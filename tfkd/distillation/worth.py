@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfkd.data import Part, Samples
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
 from tfkd.intervals import wilson
@@ -363,6 +364,22 @@ class Streamed(Sample):
             answers.append([np.asarray(one) for one in answers_of(batch.x)])
             labels.append(batch.y)
         return answers, [np.concatenate(labels)]
+
+
+def sample_of(x, y, objective, part: str) -> Sample:
+    """Return labelled examples to score on.
+
+    Args:
+        x: Arrays of examples, or a `Part` of a data set.
+        y: Labels, as `fit` takes them; `None` for a `Part`, which has its own.
+        objective: The `objective.Objective` of the student.
+        part: What they are of.
+    """
+    if isinstance(x, Samples) and x.in_memory:
+        x, y = x.x, x.y
+    if isinstance(x, Part):
+        return Streamed(x, [], objective.lessons, part)
+    return Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
 
 
 @dataclasses.dataclass(frozen=True)
