@@ -262,7 +262,7 @@ def _order(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     if finisher.goal.drop is None:
         return front[-1:]
     part = finisher.trainer.data.validation
-    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, who="teacher")
+    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
     if teacher.metric == "r2":  # the scores are minus an error
         return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
     wanted = min(best, teacher.value - finisher.goal.drop)
