@@ -14,7 +14,10 @@ from .compression.settings import Target as Target
 from .compression.settings import Training as Training
 from .data import Data as Data
 from .data import Samples as Samples
+from .data import Stream as Stream
+from .data import as_data as as_data
 from .data import split as split
+from .data import windows as windows
 from .distillation.cache.cache_teacher import TeacherCache as TeacherCache
 from .distillation.cache.cache_teacher import cache_teacher as cache_teacher
 from .distillation.callbacks import StopDistillation as StopDistillation

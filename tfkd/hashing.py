@@ -33,6 +33,11 @@ def digest_of(parts: Iterable[bytes]) -> bytes:
     return found.digest()
 
 
+def running():
+    """Return what bytes are added to with `update`, and gives 32 bytes with `digest`."""
+    return hashlib.blake2b(digest_size=32)
+
+
 def checksum(data) -> str:
     """Return `digest` as 64 hexadecimal digits."""
     return digest(data).hex()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfkd import translation
-from tfkd.data import Data, Samples
+from tfkd.data import Data, Part
 from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion import tracing
 from tfkd.export.conversion.formats import INTEGER
@@ -23,7 +23,7 @@ from tfkd.quantization import export_form
 from tfkd.quantization import representative_data as calibration
 
 # Data from which examples are drawn, so that none follows on another.
-_DRAWN = (Data, Samples)
+_DRAWN = (Data, Part)
 
 
 class Working:

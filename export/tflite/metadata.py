@@ -25,6 +25,8 @@ from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
+#: Examples of a test part that is not in memory.
+_DRAWN = 1000
 _ENTRY = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 # All that is written here was in the schema's first version.
@@ -223,7 +225,8 @@ def data_outputs(file: TFLiteModel) -> list[TensorInfo]:
 def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
     """Return x, y and class names, from a `tfkd.data.Data` where x is one.
 
-    Its test split and, where none are given and they fit the one output, its class names.
+    Its test split (of one that is not in memory 1,000 examples, drawn at random) and, where none
+    are given and they fit the one output, its class names.
 
     Args:
         file: The file.
@@ -235,7 +238,8 @@ def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
         return x, y, class_names
     if class_names is None:
         class_names = class_names_for(file, x)
-    return x.test.x, x.test.y if y is None else y, class_names
+    test = x.test if x.test.in_memory else x.test.drawn(_DRAWN)
+    return test.x, test.y if y is None else y, class_names
 
 
 def class_names_for(file: TFLiteModel, data: Data) -> tuple[str, ...] | None:

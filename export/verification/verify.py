@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tensorflow as tf
 
+from tfkd.data import Data, Part, Samples, Stream
 from tfkd.errors import InputError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite
@@ -35,6 +38,8 @@ _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
 # What single precision rounds off, as a share of the value.
 _ROUNDING = 1e-6
+# Examples of a batch, and their bytes, of what is not in memory.
+_MOST, _MOST_BYTES = 4096, 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +180,9 @@ def verify(
             (examples, ...), or a list or dict of them.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
             model's order or a dict by its own keys or its layers' names; real data, the test
-            split.
+            split. Or a `tfkd.Data` (its test part is taken), a `Samples`, a `Stream` or a
+            `tf.data.Dataset` of batches (x, y), with labels: what is not in memory is read in
+            batches, and only outputs and labels are held.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
             model's order, with `None` for what is not scored, or a dict by its own keys or
             its layers' names.
@@ -209,38 +216,21 @@ def verify(
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
     reference = references.of(model, signature)
-    arrays = reference.bind(x, over_steps=bool(file.states))
-    infos = {which: references.visible(file, which) for which in ("inputs", "outputs")}
-    places = _matching(
-        "input",
-        reference.inputs,
-        reference.input_names,
-        [array.shape[1:] for array in arrays],
-        [(name, info.shape[1:]) for name, info in infos["inputs"]],
-    )
-    fed = [arrays[place] for place in places]
-    given = [None] * len(reference.outputs)
-    labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
-    stacked = _stacked(file, reference) if file.states else ()
-    # The reference first: it is the faster one to find that the labels don't fit.
-    want = [_checked_finite("model", values) for values in reference.run(arrays, stacked)]
-    # An input that an output may be a reconstruction of.
-    only = np.asarray(arrays[0]) if len(arrays) == 1 else None
-    judges = [
-        _Judge(kind, values, labels_, only, task, threshold)
-        for kind, values, labels_ in zip(reference.kinds, want, labels, strict=True)
-    ]
+    answers = _Answers(file, reference, engine, task, threshold)
+    for batch_x, batch_y in _batches(x, y):
+        answers.add(batch_x, batch_y)
+    want, got, judges = answers.joined()
     model_scores = [judge.score(values) for judge, values in zip(judges, want, strict=True)]
-    got = [_checked_finite("file", values) for values in file._predict(fed, engine)]
+    infos = references.visible(file, "outputs")
     order = _matching(
         "output",
         reference.outputs,
         reference.output_names,
         [values.shape[1:] for values in want],
-        [(name, v.shape[1:]) for (name, _), v in zip(infos["outputs"], got, strict=True)],
+        [(name, v.shape[1:]) for (name, _), v in zip(infos, got, strict=True)],
     )
     parities, scores = [None] * len(want), [None] * len(want)
-    for place, (name, info), values in zip(order, infos["outputs"], got, strict=True):
+    for place, (name, info), values in zip(order, infos, got, strict=True):
         judge = judges[place]
         parities[place] = judge.parity(name, values, want[place], info.scale)
         scores[place] = judge.score(values)
@@ -251,13 +241,88 @@ def verify(
         metrics=_named(names, scores),
         model_metrics=_named(names, model_scores),
         outputs=tuple(parities),
-        layers=_layers(file, reference, fed) if layers else None,
+        layers=_layers(file, reference, answers.fed) if layers else None,
         four_bit_weights=file.four_bit_weights,
         **_worst(parities),
     )
     if not result.passed:
         warnings.warn(_failure_message(result), stacklevel=2)
     return result
+
+
+def _batches(x, y) -> Iterator[tuple]:
+    """Yield examples and labels: arrays whole, parts of data that are not in memory in batches."""
+    part = x.test if isinstance(x, Data) else x
+    if isinstance(part, tf.data.Dataset):
+        part = Stream(part)
+    if not isinstance(part, Part):
+        yield x, y
+        return
+    if y is not None:
+        raise InputError("The data has its labels with it: leave y out.")
+    if isinstance(part, Samples) and part.in_memory:
+        yield part.x, part.y
+        return
+    # Each batch starts a process of the interpreter, and is there several times on its way to it.
+    for batch in part.batches(part.at_once(_MOST, _MOST_BYTES)):
+        yield batch.x, batch.y
+
+
+class _Answers:
+    """What reference and file answer, batch by batch."""
+
+    def __init__(self, file, reference, engine, task, threshold):
+        self.file, self.reference, self.engine = file, reference, engine
+        self.task, self.threshold = task, threshold
+        self.want, self.got, self.labels = [], [], []
+        self.judges: list[_Judge] = []
+        self.fed: list[np.ndarray] = []  # the first batch, as the file takes it
+
+    def add(self, x, y) -> None:
+        """Run both on a batch."""
+        file, reference = self.file, self.reference
+        arrays = reference.bind(x, over_steps=bool(file.states))
+        places = _matching(
+            "input",
+            reference.inputs,
+            reference.input_names,
+            [array.shape[1:] for array in arrays],
+            [(name, info.shape[1:]) for name, info in references.visible(file, "inputs")],
+        )
+        fed = [arrays[place] for place in places]
+        given = [None] * len(reference.outputs)
+        labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
+        self.labels.append(labels)
+        stacked = _stacked(file, reference) if file.states else ()
+        # The reference first: it is the faster one to find that the labels don't fit.
+        self.want.append([_checked_finite("model", one) for one in reference.run(arrays, stacked)])
+        if not self.judges:
+            # An input that an output may be a reconstruction of.
+            only = np.asarray(arrays[0]) if len(arrays) == 1 else None
+            self.judges, self.fed = self._judges(self.want[0], labels, only), fed
+            for judge, one in zip(self.judges, self.want[0], strict=True):
+                judge.score(one)
+        self.got.append([_checked_finite("file", one) for one in file._predict(fed, self.engine)])
+
+    def joined(self) -> tuple[list, list, list[_Judge]]:
+        """Return the answers of the reference and of the file, and a judge for each output."""
+        if len(self.want) == 1:
+            return self.want[0], self.got[0], self.judges
+        want, got = (
+            [np.concatenate(values) for values in zip(*batches, strict=True)]
+            for batches in (self.want, self.got)
+        )
+        labels = [
+            None if parts[0] is None else np.concatenate(parts)
+            for parts in zip(*self.labels, strict=True)
+        ]
+        return want, got, self._judges(want, labels, None)
+
+    def _judges(self, want, labels, only) -> list[_Judge]:
+        return [
+            _Judge(kind, values, one, only, self.task, self.threshold)
+            for kind, values, one in zip(self.reference.kinds, want, labels, strict=True)
+        ]
 
 
 class _Judge:

@@ -68,6 +68,8 @@ def walk_the_road(teacher: Any, student: Any, x: np.ndarray, y: np.ndarray) -> p
     print(tfkd.spiral(student, data, target=goal, training=how, rounds=3).describe())
     tfkd.spiral(student, data, target={"macs": 0.5}, max_drop=0.01, epochs=3, optimizer="sgd")
     tfkd.compare(student, teacher, data, budget=how)
+    tfkd.compare(student, teacher, (x, y))
+    tfkd.spiral(student, "data.npz", target=goal, training=how)
     try:
         tfkd.compress(teacher, data, student=student, out="out", recipe=tfkd.Recipe(epochs=3))
     except tfkd.InputError as error:

@@ -104,7 +104,7 @@ def distill(options) -> int:
         copy_of(trained["student"]).save(path := pathlib.Path(folder) / "student.keras")
         write_atomically(out, path.read_bytes())
     tested = {
-        name: scorer.score(data.test.x, data.test.y, who, "test")[0].value
+        name: scorer.score(data.test, None, who, "test")[0].value
         for name, who in (("teacher", "teacher"), ("student", trained["student"]))
     }
     if options.json:

@@ -12,12 +12,13 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfkd.comparison.methods import Method
 from tfkd.comparison.store import Run
 from tfkd.compression.settings import Training
 from tfkd.compression.trainer import Progress, Trainer
-from tfkd.data import Data, Samples
+from tfkd.data import Data, Samples, Stream
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.validation import first_line
@@ -101,6 +102,8 @@ class Runner:
         student = self.students.copy(self.students.first)
         self._trainer(self.data).compile(student, student)
         self._probe = self._probed(student, {})
+        if self.holds_answers and not self.data.train.in_memory:
+            raise InputError(teachers.ARRAY_NEEDS_ARRAYS)
         features = []
         for method in methods:
             if method.settings is not None:
@@ -115,7 +118,8 @@ class Runner:
         """Ask the teacher about the training part, once, if there is a run that needs it."""
         if not pending or self.holds_answers or self._cache is not None:
             return
-        self._cache = self._asked(lambda: self._probe.cache_teacher(self.data.train.x), "train")
+        examples = self.data.train.inputs(_BATCH)
+        self._cache = self._asked(lambda: self._probe.cache_teacher(examples), "train")
 
     def run(self, method: Method, seed: int, stage: str, before: int, total: int) -> Run:
         """Return what came out of a method and a seed, trained now or before.
@@ -161,21 +165,20 @@ class Runner:
 
     def score(self, weights: list[np.ndarray], part: str) -> float:
         """Return the score of a student's weights on a part of the data."""
-        samples, student = getattr(self.data, part), self.students.example
+        student = self.students.example
         student.set_weights(weights)  # one model for all, which TensorFlow traces once
-        outputs = _in_batches(student.predict_on_batch, samples.x)
-        return self._scored(outputs, samples.y, self.activation)
+        found = getattr(self.data, part).answered(student.predict_on_batch)
+        return self._scored(*found, self.activation)
 
     def teacher_score(self, part: str) -> float | None:
         """Return the teacher's score; `None` where it is an array of answers for training."""
         if self.holds_answers:
             return None
-        samples = getattr(self.data, part)
 
         def ask():
-            return _in_batches(lambda x: self._probe._ask(x)[0][0], samples.x)
+            return getattr(self.data, part).answered(lambda x: self._probe._ask(x)[0][0])
 
-        return self._scored(self._asked(ask, part), samples.y, "linear")
+        return self._scored(*self._asked(ask, part), "linear")
 
     def is_better(self, value: float, than: float) -> bool:
         """Tell whether a score is better than another."""
@@ -233,9 +236,22 @@ class Runner:
     def _data_of(self, method: Method) -> Data:
         if not method.label_smoothing:
             return self.data
-        y = smoothed(self.data.train.y, self.students.example.output_shape, self.task,
-                     method.label_smoothing)  # fmt: skip
-        return dataclasses.replace(self.data, train=Samples(self.data.train.x, y))
+        train = self.data.train
+
+        def smooth(y):
+            shape = self.students.example.output_shape
+            return smoothed(y, shape, self.task, method.label_smoothing)
+
+        if isinstance(train, Samples):
+            return dataclasses.replace(self.data, train=Samples(train.x, smooth(train.y)))
+        shape = (None, *smooth(train.labels[:1]).shape[1:])
+
+        def batch(x, y, *weights):
+            y = tf.numpy_function(smooth, [y], tf.float32, stateful=False)
+            return (x, tf.ensure_shape(y, shape), *weights)
+
+        smoothed_batches = train.dataset(self.budget.batch_size).map(batch)
+        return dataclasses.replace(self.data, train=Stream(smoothed_batches, len(train)))
 
     def _trainer(self, data, task=None, seed=0, progress=None) -> Trainer:
         return Trainer(
@@ -260,7 +276,8 @@ class Runner:
         except (TfkdError, MemoryError):
             raise
         except Exception as error:  # whatever the teacher's code raises of inputs it can't take
-            shape = np.shape(getattr(self.data, part).x)
+            samples = getattr(self.data, part)
+            shape = (len(samples), *samples.shape[1:])
             raise InputError(
                 f"The teacher can't take the {part} examples, of shape {shape} "
                 f"({first_line(error)}); if it takes other inputs than the student, give "
@@ -276,27 +293,20 @@ class Runner:
         for part in ("validation", "test"):
             samples, student = getattr(self.data, part), self.students.example
             try:
-                few = student.predict_on_batch(samples.x[:2])
+                few = student.predict_on_batch(samples.head(2).x)
             except Exception as error:  # whatever Keras raises of inputs that don't fit
                 raise InputError(
-                    f"The student can't take the {part} examples, of shape {np.shape(samples.x)} "
-                    f"({first_line(error)})."
+                    f"The student can't take the {part} examples, of shape "
+                    f"{(len(samples), *samples.shape[1:])} ({first_line(error)})."
                 ) from error
-            outputs = np.zeros((len(samples), *few.shape[1:]), "float32")
-            found = metrics.score(
-                outputs, np.asarray(samples.y), task=self.task, activation=self.activation
-            )
+            y = samples.labels
+            outputs = np.zeros((len(y), *few.shape[1:]), "float32")
+            found = metrics.score(outputs, y, task=self.task, activation=self.activation)
             if self.metric not in found:
                 raise InputError(
                     f"The {part} part can't be scored by {self.metric!r}: its labels allow "
                     f"{', '.join(found)}."
                 )
-
-
-def _in_batches(function, x) -> np.ndarray:
-    """Return what a function of a batch gives for all examples."""
-    starts = range(0, len(x), _BATCH)
-    return np.concatenate([np.asarray(function(x[i : i + _BATCH])) for i in starts])
 
 
 def smoothed(y, shape, task: str, share: float) -> np.ndarray:

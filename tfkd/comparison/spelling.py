@@ -87,13 +87,23 @@ def call(runner: Runner, method: Method, seed: int) -> str:
     y = "data.train.y"
     if method.label_smoothing and runner.task == "categorical":
         shape = tuple(runner.students.example.output_shape)
-        if runner.data.train.y.shape[1:] != shape[1:]:
+        if runner.data.train.labels.shape[1:] != shape[1:]:
             y = f"keras.utils.to_categorical(data.train.y, {shape[-1]})"
     cached = method.settings is not None and not runner.holds_answers
     arguments = f"batch_size={budget.batch_size}, epochs={budget.epochs}"
     arguments += ", cache_teacher=True" if cached else ""
+    if runner.data.class_weight is not None:
+        arguments += f", class_weight={dict(runner.data.class_weight)!r}"
     lines += [f"keras.utils.set_random_seed({seed})"]
-    lines.append(f"{trained}.fit(data.train.x, {y}, {arguments})")
+    if runner.data.train.in_memory:
+        lines.append(f"{trained}.fit(data.train.x, {y}, {arguments})")
+    else:
+        batches = f"data.train.dataset({budget.batch_size}, seed={seed})"
+        if y != "data.train.y":
+            lines.append("import tensorflow as tf")
+            batches += f".map(lambda x, y, *more: (x, tf.one_hot(y, {shape[-1]}), *more))"
+        arguments = arguments.replace(f"batch_size={budget.batch_size}", "shuffle=False")
+        lines.append(f"{trained}.fit({batches}, {arguments})")
     return "\n".join(lines)
 
 

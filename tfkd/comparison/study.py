@@ -19,18 +19,20 @@ from tfkd.comparison.store import Run, Store
 from tfkd.comparison.students import Students
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress
-from tfkd.data import Data, Samples
+from tfkd.data import Data, Part, as_data
 from tfkd.errors import InputError, raise_all
 from tfkd.export.latency import statistics
+from tfkd.model.fingerprint import contents
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, PathLike
+    from tfkd.data.door import AnyData
 
 
 def compare(
     student: AnyModel,
     teacher: AnyTeacher,
-    data: Data,
+    data: AnyData,
     *,
     methods: Sequence[str] | Mapping[str, Mapping[str, Any] | None] | str | None = None,
     seeds: int | Sequence[int] = 3,
@@ -57,7 +59,7 @@ def compare(
             are trained), or a function without arguments that returns a new model. Not changed.
         teacher: Whatever `Distiller` takes: a model, a file, a callable, an array of answers for
             the training part, a list of teachers. Not changed.
-        data: Split three ways.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path.
         methods: Names of methods, or a dict of name → arguments of `Distiller` (`alpha`,
             `temperature`, `soft_loss`, `features`) or `{"label_smoothing": share}`. Known names are
             `"auto"` (Distiller's default), the soft losses of `tfkd.losses`, and
@@ -105,6 +107,7 @@ def compare(
         >>> [one.name for one in found.methods]
         ['alone', 'kl']
     """
+    data = as_data(data)
     seeds = _checked(data, seeds, search)
     store = Store(folder)
     students = Students(student, seeds[0])
@@ -160,18 +163,12 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
             problems.append(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
     if not is_whole(search, 0):
         problems.append(f"search must be a number of trials, got {search!r}")
-    if not isinstance(data, Data):
-        problems.append(
-            f"data must be a tfkd.Data with a validation part, got {type(data).__name__}: make one "
-            "with tfkd.split(x, y)"
-        )
-    else:
-        problems += [
-            f"data.{part} must be a tfkd.Samples of examples and labels, got "
-            f"{type(getattr(data, part)).__name__}"
-            for part in ("train", "validation", "test")
-            if not isinstance(getattr(data, part), Samples)
-        ]
+    problems += [
+        f"data.{part} must be a tfkd.Samples of examples and labels, got "
+        f"{type(getattr(data, part)).__name__}"
+        for part in ("train", "validation", "test")
+        if not isinstance(getattr(data, part), Part)
+    ]
     raise_all(problems)
     if search:
         optuna()
@@ -180,7 +177,9 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
 
 def _identity(student, runner: Runner, data: Data, options) -> dict:
     """Return what decides the result of a run, but method and seed."""
-    parts = [[part.x, part.y] for part in (data.train, data.validation, data.test)]
+    parts = [contents(part) for part in (data.train, data.validation, data.test)]
+    if data.class_weight is not None:
+        options = {**options, "class_weight": dict(data.class_weight)}
     return {
         "student": [student],
         "teacher": [runner.fingerprint()],

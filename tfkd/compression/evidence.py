@@ -11,7 +11,7 @@ from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
 from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import main_format, micro_file
 from tfkd.compression.trainer import copy_of
-from tfkd.data import Data, Samples, representative
+from tfkd.data import Data, Part, Samples, representative
 from tfkd.errors import TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
@@ -101,7 +101,7 @@ def written(
         entries.insert(0, _answers_entry(finisher, finished, data.test))
     timings = benchmark.benchmark(
         files,
-        data.test.x,
+        data.test.head(256).x,
         threads=recipe.threads,
         seed=recipe.seed,
         baseline=next(iter(files)),
@@ -137,7 +137,7 @@ def written(
     )
 
 
-def checked(name: str, file: TFLiteModel, model: Any, test: Samples, task: str) -> Verification:
+def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: str) -> Verification:
     """Verify a file, an int8 one with the error of each layer.
 
     Args:
@@ -153,10 +153,10 @@ def checked(name: str, file: TFLiteModel, model: Any, test: Samples, task: str) 
     # Into a loop or a step no comparison of layers can look.
     if name == "student_int8" and not file.states and "WHILE" not in file.ops:
         try:
-            return verify(file, model, test.x, test.y, layers=True, task=task)
+            return verify(file, model, test, layers=True, task=task)
         except TfkdError as error:  # the files are there, and their scores are to come
             warnings.warn(f"The layers of {name} were not compared: {error}", stacklevel=2)
-    return verify(file, model, test.x, test.y, task=task)
+    return verify(file, model, test, task=task)
 
 
 def predictions(
@@ -175,18 +175,18 @@ def predictions(
     Returns:
         What `judge` returns.
     """
-    x, y = data.test.x, data.test.y
+    answers, labels = data.test.answered(file.predict)
     return judge(
         name,
-        file.predict(x),
+        answers,
         "teacher",
-        teacher.predict(x, verbose=0),
-        y,
+        data.test.answered(teacher.predict_on_batch)[0],
+        labels,
         task=task,
         activation=output_activations(model)[0],
         against_activation=output_activations(teacher)[0],
         class_names=data.class_names,
-        x=x,
+        x=data.test.x if isinstance(data.test, Samples) else None,
     )
 
 
@@ -223,8 +223,8 @@ def _curves(finisher: Finisher) -> dict[str, dict[str, list[float]]]:
 def _verdict(finisher: Finisher, finished: Finished, main: str, latency: float) -> Verdict:
     """Return what the main file meets, scored on the test part, which chose nothing."""
     test, goal = finisher.trainer.data.test, finisher.goal
-    [score_of_file] = finished.scorer.score(test.x, test.y, finished.files[main], "test")
-    [of_teacher] = finished.scorer.score(test.x, test.y, "teacher", "test")
+    [score_of_file] = finished.scorer.score(test, None, finished.files[main], "test")
+    [of_teacher] = finished.scorer.score(test, None, "teacher", "test")
     drop = drop_of(score_of_file, of_teacher)
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
     if goal.drop is not None and drop > goal.drop:
@@ -280,7 +280,7 @@ def _file_entries(
 
 
 def _model_entry(
-    name, model, measured, test: Samples, folder, task, made_from: str | None
+    name, model, measured, test: Part, folder, task, made_from: str | None
 ) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
@@ -299,8 +299,7 @@ def _model_entry(
         architecture=measured.layers,
         made_from=made_from,
         metrics=score(
-            model.predict(test.x, verbose=0),
-            test.y,
+            *test.answered(model.predict_on_batch),
             task=task,
             activation=output_activations(model)[0],
         ),
@@ -308,9 +307,9 @@ def _model_entry(
     )
 
 
-def _answers_entry(finisher: Finisher, finished: Finished, test: Samples) -> ModelEntry:
+def _answers_entry(finisher: Finisher, finished: Finished, test: Part) -> ModelEntry:
     """Return the entry of a teacher that is no Keras model: its score is all that is known."""
-    [found] = finished.scorer.score(test.x, test.y, "teacher", "test")
+    [found] = finished.scorer.score(test, None, "teacher", "test")
     several = isinstance(finisher.teacher, (list, tuple))
     return ModelEntry(
         name="teacher",

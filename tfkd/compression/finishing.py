@@ -21,14 +21,14 @@ from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.settings import Training
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import Data, Samples, representative
+from tfkd.data import Data, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Score, Worth
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends
-from tfkd.model.fingerprint import fingerprint
+from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import export_form, quantize_aware
 
 # Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
@@ -114,8 +114,9 @@ class Finisher:
             teacher = teachers.Teacher(self.teacher).fingerprint()
         except InputError:  # a function without a value of its own: each run is another
             teacher = uuid.uuid4().hex
+        weights = self.trainer.data.class_weight
         return {
-            "data": fingerprint([[part.x, part.y] for part in parts]),
+            "data": fingerprint([*map(contents, parts)] + ([] if weights is None else [weights])),
             "teacher": teacher,
         }
 
@@ -141,7 +142,8 @@ class Finisher:
         """Train a student under the teacher, which is asked once an example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
             if self._answers is None:
-                self._answers = self.distiller(student).cache_teacher(self.trainer.data.train.x)
+                examples = self.trainer.data.train.inputs(self.recipe.batch_size)
+                self._answers = self.distiller(student).cache_teacher(examples)
             kwargs["cache_teacher"] = self._answers
         self.trainer.fit(stage, student, self.distiller, training, **kwargs)
 
@@ -158,7 +160,7 @@ class Finisher:
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
         self.distiller(copy_of(student))
-        examples = rehearsal.first_examples(self.trainer.data.train.x)
+        examples = self.trainer.data.train.head(rehearsal.EXAMPLES).x
         costs = rehearsal.rehearse(student, examples, self.recipe, self.goal)
         if problems := self.goal.unmet(costs):
             raise InputError(
@@ -182,7 +184,7 @@ class Finisher:
         main = f"student_{rehearsal.main_format(recipe)}"
         costs = rehearsal.costs_of(files[main], models[origin(main)], examples, self.goal)
         part = self.trainer.data.validation
-        [score] = scorer.score(part.x, part.y, files[main])
+        [score] = scorer.score(part, who=files[main])
         return Finished(models, files, worth, costs, drop_of(score, worth.teacher), scorer)
 
     def train(
@@ -212,8 +214,8 @@ class Finisher:
         names = ("alpha", "temperature", "soft_loss")
         inputs |= {name: getattr(recipe, name) for name in names}
         self._once("student", inputs, taught, lambda: self.teach("student", taught, recipe))
-        x, y = self.trainer.data.validation.x, self.trainer.data.validation.y
-        worth = Worth(*(scorer.score(x, y, who)[0] for who in ("teacher", alone, "student")))
+        part = self.trainer.data.validation
+        worth = Worth(*(scorer.score(part, who=who)[0] for who in ("teacher", alone, "student")))
         if worth.harms:
             warnings.warn(str(worth), TeacherWarning, stacklevel=5)
         models = {"baseline": alone, "student": taught if worth.helps else copy_of(alone)}
@@ -275,7 +277,7 @@ class Finisher:
         """Time some batches of each stage; return the epochs that fit."""
         data, recipe = self.trainer.data, self.recipe
         count = min(len(data.train), _TIMED * recipe.batch_size)
-        few = Samples(data.train.x[:count], data.train.y[:count])
+        few = data.train.head(count)
         seconds = {}
         for stage in ("alone", "qat") if "int8" in recipe.formats else ("alone",):
             ticks: list[float] = []

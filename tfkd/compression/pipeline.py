@@ -21,7 +21,7 @@ from tfkd.compression.recipe import Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
 from tfkd.compression.trainer import Progress, Trainer
-from tfkd.data import Data
+from tfkd.data import as_data
 from tfkd.errors import InputError, TfkdError, argument
 from tfkd.export.micro import boards
 from tfkd.export.report.report import Report, write_report
@@ -33,6 +33,7 @@ from tfkd.tables import Printed
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, PathLike
+    from tfkd.data.door import AnyData
 
 __all__ = ["Recipe", "Result", "compress", "fit_teacher"]
 
@@ -77,7 +78,7 @@ class Result(Printed):
 
 def compress(
     teacher: AnyTeacher,
-    data: Data,
+    data: AnyData,
     *,
     out: PathLike,
     target: Target | Mapping[str, float | str] | None = None,
@@ -103,8 +104,8 @@ def compress(
     Args:
         teacher: A trained model of either Keras, a list of them, a path, or whatever else
             `Distiller` takes.
-        data: Split three ways; labels are class numbers, one-hot or soft rows, rows of 0 and 1
-            (several labels an example), or values.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Labels are class numbers, one-hot
+            or soft rows, rows of 0 and 1 (several labels an example), or values.
         out: The folder to make, with `teacher.keras`, `student.keras`, `recipe.yaml`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and `report.html`,
             and, where tflite-micro is installed (extra `micro`), `student_int8_micro` with C++
@@ -138,11 +139,7 @@ def compress(
     recipe = recipe or Recipe()
     call = Call(recipe, Target.of(target), _name_of(board), budget, task, teacher_from_logits)
     clock = Budget.of(budget)
-    if not isinstance(data, Data):
-        raise InputError(
-            f"data must be a tfkd.Data, got {type(data).__name__}: make one of arrays with "
-            "tfkd.split(x, y), or of a file with tfkd.data.load_npz(path)."
-        )
+    data = as_data(data)
     folder = _claimed(out, force)
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
@@ -178,13 +175,13 @@ def compress(
 
 
 def fit_teacher(
-    model: AnyModel, data: Data, recipe: Recipe, progress: Progress | None = None
+    model: AnyModel, data: AnyData, recipe: Recipe, progress: Progress | None = None
 ) -> dict[str, list[float]]:
     """Train a model on its own, as `compress` trains the student without a teacher.
 
     Args:
         model: A Keras 3 model; it is trained in place.
-        data: Split three ways.
+        data: As for `compress`.
         recipe: Its attributes of `Training` are used.
         progress: As for `compress`; the stage is `"teacher"`.
 

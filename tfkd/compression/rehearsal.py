@@ -26,7 +26,8 @@ from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import cost
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
-_EXAMPLES = 32  # untrained: their values do not matter
+#: Examples to try on; untrained, their values do not matter.
+EXAMPLES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +217,3 @@ def _named(stage: str) -> Iterator[None]:
         raise error.because(stage) from error
     except TfkdError as error:
         raise type(error)(f"{stage}: {error}") from error
-
-
-def first_examples(x: Any, count: int = _EXAMPLES) -> Any:
-    """Return the first examples of the training part."""
-    return np.asarray(x[:count])

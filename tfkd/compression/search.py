@@ -13,7 +13,7 @@ from typing import Any
 from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, candidates
 from tfkd.compression.finishing import Finished, Finisher, trained_by
-from tfkd.compression.rehearsal import Costs, first_examples, main_format, rehearse
+from tfkd.compression.rehearsal import Costs, main_format, rehearse
 from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
 from tfkd.export.report import entries
@@ -114,7 +114,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
 def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     """Return the candidates to train: some of each kind, whose files meet the target."""
     data, recipe = finisher.trainer.data, finisher.recipe
-    x = first_examples(data.train.x, 256)
+    x = data.train.head(256).x
     by_kind: dict[str, list[Candidate]] = {}
     for one in candidates(finisher.teacher, x, recipe.seed):
         by_kind.setdefault(one.kind, []).append(one)
@@ -286,9 +286,7 @@ def _order(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     if finisher.goal.drop is None:
         return front[-1:]
     part = finisher.trainer.data.validation
-    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(
-        part.x, part.y, "teacher"
-    )
+    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
     if teacher.metric == "r2":  # the scores are minus an error
         return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
     wanted = min(best, teacher.value - finisher.goal.drop)

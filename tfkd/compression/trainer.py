@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,11 +13,15 @@ import numpy as np
 from tfkd import output_kind
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import Data
+from tfkd.data import as_data
+from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.model import backends, graph
+from tfkd.model import backends
 from tfkd.model import task as tasks
+
+if TYPE_CHECKING:
+    from tfkd.data.door import AnyData
 
 #: Called as `progress(stage, done, total)` while a stage runs.
 Progress = Callable[[str, int, int], None]
@@ -28,7 +33,7 @@ class Trainer:
     The learning rate decays to zero along a cosine; the loss is that of `loss_for`.
 
     Args:
-        data: Data in three parts; the test part is not used.
+        data: Data in three parts, or what `as_data` takes; the test part is not used.
         training: Epochs, learning rate and other settings. The seed is set again before each
             fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
@@ -37,13 +42,13 @@ class Trainer:
 
     def __init__(
         self,
-        data: Data,
+        data: AnyData,
         training: Training,
         *,
         progress: Progress | None = None,
         task: str | None = None,
     ):
-        self.data, self.training = data, training
+        self.data, self.training = as_data(data), training
         self.progress = progress or (lambda stage, done, total: None)
         self.given_task = None if task is None else tasks.canonical(task)
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -51,7 +56,7 @@ class Trainer:
     def task(self, student) -> str:
         """Return the task, as given or as a student's output and the labels imply it."""
         kind = output_kind.output_kinds(student)[0]
-        shape, y = _output_shape(student), self.data.train.y
+        shape, y = _output_shape(student), self.data.train.labels
         activation = kind.activation if kind.is_last else None
         return self.given_task or tasks.task_of(y, shape, activation=activation)
 
@@ -81,9 +86,11 @@ class Trainer:
         """
         training = training or self.training
         epochs = training.epochs
+        if self.data.class_weight is not None:
+            kwargs["class_weight"] = dict(self.data.class_weight)
         keras.utils.set_random_seed(training.seed)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
-        validation = (self.data.validation.x, self.data.validation.y) if validate else None
+        validation = self._validation(training) if validate else None
         with in_place_of(student) if training.twin else contextlib.nullcontext(student) as learner:
             model = learner if teach is None else teach(learner)
             self.compile(model, learner, steps, training)
@@ -92,14 +99,15 @@ class Trainer:
             tick = package.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
             )
-            history = model.fit(
-                **self._batches(training),
-                epochs=epochs,
-                validation_data=validation,
-                callbacks=[tick, *self._callbacks(stage, package, training)],
-                verbose=0,
-                **kwargs,
-            )
+            with assertions.as_input_errors(), _labels_out_of_range():
+                history = model.fit(
+                    **self._batches(training),
+                    epochs=epochs,
+                    validation_data=validation,
+                    callbacks=[tick, *self._callbacks(stage, package, training)],
+                    verbose=0,
+                    **kwargs,
+                )
         if learner is not student and teach is None:
             self.compile(student, student, steps, training)  # as one that was trained itself
         if broken := broken_layers(student):
@@ -124,16 +132,19 @@ class Trainer:
 
     def _cause(self) -> str:
         """Return why the weights are not finite, or what to do if the data does not explain it."""
-        for leaf in graph.leaves(self.data.train.x):
-            values = np.asarray(leaf)
-            if values.dtype.kind == "f" and values.ndim:
-                rows = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
-                if len(rows):
-                    return (
-                        f"x holds NaN or infinite values in {len(rows)} of {len(values)} training "
-                        f"examples (the first is number {rows[0]})"
-                    )
-        return "lower the learning rate"
+        train = self.data.train
+        bad = [
+            ~np.isfinite(batch.x).reshape(len(batch), -1).all(1)
+            for batch in train.batches(train.at_once(), again=False)
+            if np.asarray(batch.x).dtype.kind == "f"
+        ]
+        rows = np.flatnonzero(np.concatenate(bad)) if bad else ()
+        if not len(rows):
+            return "lower the learning rate"
+        return (
+            f"x holds NaN or infinite values in {len(rows)} of {len(train)} training "
+            f"examples (the first is number {rows[0]})"
+        )
 
     def compile(self, model, student, steps: int = 1, training: Training | None = None) -> None:
         """Compile `model` for a number of steps, with the loss and metric of a student's output."""
@@ -144,7 +155,7 @@ class Trainer:
             schedule = package.optimizers.schedules.CosineDecay(schedule, steps)
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
-        shape, y, task = _output_shape(student), self.data.train.y, self.task(student)
+        shape, y, task = _output_shape(student), self.data.train.labels, self.task(student)
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
         metrics = [_metric(package, task, activation, loss)]
         if training.optimizer == "sgd":
@@ -160,16 +171,32 @@ class Trainer:
             optimizer.build(model.trainable_variables)
 
     def _batches(self, training: Training):
-        train, augment = self.data.train, training.augment
-        batch_size, seed = training.batch_size, training.seed
-        if augment is None:
-            return {"x": train.x, "y": train.y, "batch_size": batch_size}
-        import tensorflow as tf
+        train, size = self.data.train, training.batch_size
+        if training.augment is None and train.in_memory:
+            return {"x": train.x, "y": train.y, "batch_size": size}
+        batches = train.dataset(size, seed=training.seed, augment=training.augment)
+        return {"x": batches, "shuffle": False}  # shuffled there; else Keras 3 warns
 
-        examples = tf.data.Dataset.from_tensor_slices((train.x, train.y))
-        batches = examples.shuffle(len(train), seed=seed).batch(batch_size)
-        batches = batches.map(lambda x, y: (augment(x), y)).prefetch(2)
-        return {"x": batches, "shuffle": False}  # shuffled above; else Keras 3 warns
+    def _validation(self, training: Training):
+        part = self.data.validation
+        return (part.x, part.y) if part.in_memory else part.dataset(training.batch_size)
+
+
+@contextlib.contextmanager
+def _labels_out_of_range():
+    """Say in a line that a label is no class: a stream shows it when it comes to it."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"Received a label value of (-?\d+) .*?range of \[0, (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise InputError(
+            f"The labels hold {found[1]}, and for outputs of {found[2]} classes they run from 0 to "
+            f"{int(found[2]) - 1}; number the classes from 0."
+        ) from None
 
 
 def _output_shape(model) -> tuple[int | None, ...]:

@@ -225,12 +225,13 @@ class Fitting(Step):
         return self.cache_teacher(x, dtype)
 
     def score(
-        self, x: Any, y: Any, who: Any = "student", part: str = "validation"
+        self, x: Any, y: Any = None, who: Any = "student", part: str = "validation"
     ) -> list[worth.Score | None]:
-        """Score the student, its teacher or another model on labelled arrays.
+        """Score the student, its teacher or another model on labelled examples.
 
         Args:
-            x: Arrays of shape (examples, ...).
+            x: Arrays of shape (examples, ...), or a part of a `tfkd.Data`, such as a
+                `tfkd.Stream`, which has its labels with it and is read in batches.
             y: Labels, as for `fit`.
             who: `"student"`, `"teacher"`, or a model or `TFLiteModel` with the same outputs as
                 the student.
@@ -240,11 +241,9 @@ class Fitting(Step):
             A `worth.Score` per output; `None` for an output without labels or without a hard loss.
         """
         objective, scoring = self._objective(), self._scoring()
-        sample = worth.Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
-        if isinstance(who, str):
-            return sample.scores(scoring.answers_of(who), who)
-        name = getattr(who, "name", type(who).__name__)
-        return sample.scores(scoring.answers_of(scoring.alike(who)), name)
+        name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
+        answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
+        return worth.sample_of(x, y, objective, part).scores(answers, name)
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:

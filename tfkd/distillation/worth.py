@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfkd.data import Part, Samples
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
 from tfkd.intervals import wilson
@@ -226,9 +227,9 @@ class Sample:
         Raises:
             NotFiniteError: if answers are not finite.
         """
-        batches = [answers_of(batch) for batch in self.batches()]
+        batches, labels = self._answered(answers_of)
         scores = []
-        for i, (lesson, y) in enumerate(zip(self.lessons, self.labels, strict=True)):
+        for i, (lesson, y) in enumerate(zip(self.lessons, labels, strict=True)):
             if y is None or lesson.hard is None or batches[0][i] is None:
                 scores.append(None)
                 continue
@@ -242,6 +243,10 @@ class Sample:
                 )
             scores.append(score(answers, y, lesson, self.masks[i] if self.masks else None))
         return scores
+
+    def _answered(self, answers_of: Callable) -> tuple[list, list]:
+        """Return the answers batch by batch, and the labels of each output."""
+        return [answers_of(batch) for batch in self.batches()], self.labels
 
     def batches(self) -> Iterator:
         """Yield the examples, as many at once as a model can be expected to take."""
@@ -348,6 +353,33 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
     if interval is None or interval[1] >= 0:
         return said
     return f"{said}. The teacher made the student worse: keep the one trained without it"
+
+
+class Streamed(Sample):
+    """A part of the data, for a student of one output: read in batches, which are not held."""
+
+    def _answered(self, answers_of: Callable) -> tuple[list, list]:
+        answers, labels = [], []
+        for batch in self.x.batches(self.x.at_once(self.at_once)):
+            answers.append([np.asarray(one) for one in answers_of(batch.x)])
+            labels.append(batch.y)
+        return answers, [np.concatenate(labels)]
+
+
+def sample_of(x, y, objective, part: str) -> Sample:
+    """Return labelled examples to score on.
+
+    Args:
+        x: Arrays of examples, or a `Part` of a data set.
+        y: Labels, as `fit` takes them; `None` for a `Part`, which has its own.
+        objective: The `objective.Objective` of the student.
+        part: What they are of.
+    """
+    if isinstance(x, Samples) and x.in_memory:
+        x, y = x.x, x.y
+    if isinstance(x, Part):
+        return Streamed(x, [], objective.lessons, part)
+    return Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 example_keys(x)      an example of a batch, by its bytes
 fingerprint(value)   a model, a function, a setting: whatever decides a result
 identity(value)      the same, readable, for settings that are kept in a folder
+contents(part)       the examples of a part of the data
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import hashing
+from tfkd.data import Part, Samples
 from tfkd.errors import InputError
 from tfkd.model import code, layers
-from tfkd.model.examples import example_keys
+from tfkd.model.examples import example_keys, keys_at_once
 
 __all__ = ["example_keys", "fingerprint", "identity"]
 
@@ -76,6 +78,21 @@ def identity(value):
     if isinstance(value, Mapping):
         return {str(name): identity(one) for name, one in value.items()}
     return [_kind(value), fingerprint(value)]
+
+
+def contents(part: Part):
+    """Return what identifies the examples of a part, for `fingerprint` and `identity`.
+
+    What is not in memory is read once, and its examples count in any order: a stream may be
+    shuffled.
+    """
+    if isinstance(part, Samples) and part.in_memory:
+        return [part.x, part.y]
+    total, count = np.zeros(2, np.uint64), 0
+    for batch in part.batches(part.at_once(), again=False):
+        total += keys_at_once((batch.x, batch.y)).view(np.uint64).sum(0)
+        count += len(batch)
+    return [count, *map(int, total)]
 
 
 def _kind(value) -> str:

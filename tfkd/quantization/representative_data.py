@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tfkd.data import Data, Samples, is_one_hot, representative
+from tfkd.data import Data, Part, is_one_hot, representative
 from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends, binding, graph
 from tfkd.quantization import distribution_shift
@@ -41,8 +41,8 @@ def representative_samples(
 
             - an array (examples, ...), a list or tuple of one array per input in the model's
               order, a dict by the model's own keys or its layers' names;
-            - a `tfkd.data.Data`, whose training split alone is used, or a `Samples`: 200
-              examples, as evenly over the classes as they come;
+            - a `tfkd.data.Data`, whose training split alone is used, a `Samples` or a `Stream`:
+              200 examples from all of it, as evenly over the classes as they come;
             - a `tf.data.Dataset`, a `PyDataset` or `Sequence`, an iterable or iterator, or a
               function without arguments that returns one: of batches of any size or single
               examples, as `x`, `(x,)`, `(x, y)` or `(x, y, weights)`, where `x` is a tuple,
@@ -113,7 +113,7 @@ class _Reader:
     def read(self, data, limit: int, in_order: bool = False) -> list[np.ndarray]:
         if isinstance(data, Data):
             data = data.train
-        if isinstance(data, Samples):
+        if isinstance(data, Part):
             data = representative(data, min(_DRAWN, limit))
         if callable(data) and not isinstance(data, Iterable) and not hasattr(data, "__getitem__"):
             data = data()

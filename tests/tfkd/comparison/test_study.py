@@ -559,7 +559,7 @@ def part_without_labels(data):
         ({"search": -1}, "search must be a number of trials"),
         ({"metric": "rmse"}, "can't be scored by 'rmse': its labels allow accuracy, precision"),
         ({"task": "anomaly"}, "does not score anomaly detectors"),
-        ({"data": lambda d: (d.train.x, d.train.y)}, "data must be a tfkd.Data with a validation"),
+        ({"data": lambda d: d.train.x}, "A ndarray of shape .* without labels, is no data. Give"),
         ({"data": part_without_labels}, "data.validation must be a tfkd.Samples"),
         (
             {"data": lambda d: tfkd.Data("d", d.train, d.validation, tfkd.Samples(

@@ -60,3 +60,16 @@ def test_weights_that_became_nan_end_the_training(package, rng):
     data.train.x[4] = np.nan
     with pytest.raises(InputError, match=r"in 1 of 36 training examples \(the first is number 4"):
         Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", model)
+
+
+def test_class_weights_weigh_the_loss(package, rng):
+    x = rng.normal(size=(60, 4)).astype("float32")
+    weight = {0: 0.5, 1: 1.0, 2: 4.0}
+    data = tfkd.as_data((x, NUMBERS), class_weight=weight)
+    model = dense(package, 3)
+    trainer = Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-30, batch_size=60))
+    trainer.fit("student", model, validate=False)
+    logits, y = predicted(model, data.train.x), data.train.y
+    each = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(y)), y]
+    want = np.mean(each * np.array([weight[label] for label in y]))
+    assert trainer.histories["student"]["loss"] == [pytest.approx(want, rel=1e-5)]

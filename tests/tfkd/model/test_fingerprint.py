@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfkd.data import Stream
 from tfkd.errors import InputError
 from tfkd.model import code, examples, fingerprint
 from tfkd.model.examples import signature
@@ -418,3 +419,18 @@ def test_the_same_in_another_process(tmp_path, capsys):
     )
     exec(compile(script, "elsewhere.py", "exec"), {"__name__": "elsewhere"})
     assert run.stdout == capsys.readouterr().out and run.stdout.count("\n") == 3, run.stderr
+
+
+def test_the_contents_of_a_stream_are_its_examples_in_any_order():
+    x, y = RNG.normal(size=(40, 3)).astype("float32"), np.arange(40)
+    whole = tf.data.Dataset.from_tensor_slices((x, y))
+
+    def contents(dataset):
+        return fingerprint.contents(Stream(dataset.batch(7)))
+
+    held = contents(whole)
+    assert contents(whole.shuffle(40)) == held
+    other = tf.data.Dataset.from_tensor_slices((x, np.where(y == 30, 31, y)))
+    assert contents(other) != held
+    swapped = tf.data.Dataset.from_tensor_slices((x[::-1], y))
+    assert contents(swapped) != held and contents(whole.take(39)) != held

@@ -15,6 +15,7 @@ that a model takes, `teacher` combines and asks.
 from tfkd._renamed import with_old_names
 from tfkd.distillation.teachers.activations import readable_activation
 from tfkd.distillation.teachers.teacher import (
+    ARRAY_NEEDS_ARRAYS,
     ArrayTeacher,
     Teacher,
     TeacherBatch,
@@ -27,6 +28,7 @@ from tfkd.distillation.teachers.teacher import (
 from tfkd.output_kind import output_activations
 
 __all__ = [
+    "ARRAY_NEEDS_ARRAYS",
     "ArrayTeacher",
     "Teacher",
     "TeacherBatch",

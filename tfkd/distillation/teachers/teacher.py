@@ -291,6 +291,13 @@ class Teacher:
         return readable_activation("teacher", source.name, seen, task, self.from_logits)
 
 
+#: Why an array does not teach a stream.
+ARRAY_NEEDS_ARRAYS = (
+    "A teacher that is an array has an answer for each row of training arrays, and the training "
+    "part is no array in memory: give the model, or its answers as a tfkd.TeacherCache."
+)
+
+
 class ArrayTeacher:
     """A teacher's outputs, computed beforehand, one row per example of the training arrays.
 

@@ -14,7 +14,7 @@ from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
 from tfkd.loading import models
-from tfkd.model.fingerprint import fingerprint, identity
+from tfkd.model.fingerprint import contents, fingerprint, identity
 from tfkd.pruning.iterative.result import Round, Spiral
 from tfkd.typed import as_type
 
@@ -151,5 +151,6 @@ class State:
 
 def of(model, data: Data) -> str:
     """Return what another model or other data would not give."""
-    samples = (data.train, data.validation, data.test)
-    return fingerprint([model, *([one.x, one.y] for one in samples)])
+    parts = (data.train, data.validation, data.test)
+    weights = [] if data.class_weight is None else [dict(data.class_weight)]
+    return fingerprint([model, *map(contents, parts), *weights])

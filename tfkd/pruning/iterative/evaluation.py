@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import weakref
 
-import numpy as np
-
 from tfkd.data import representative
 from tfkd.model import cost
 from tfkd.output_kind import output_activations
@@ -68,8 +66,8 @@ class Evaluator:
         from tfkd.model import metrics
 
         activation = output_activations(model)[0]
-        outputs = model.predict(samples.x, batch_size=256, verbose=0)
-        return metrics.score(outputs, np.asarray(samples.y), activation=activation)
+        outputs, y = samples.answered(model.predict_on_batch)
+        return metrics.score(outputs, y, activation=activation)
 
     def _file(self, model):
         if self.format is None:
@@ -85,7 +83,7 @@ class Evaluator:
         """Return a file's time over the original's, measured in one run, and in µs."""
         from tfkd.export import benchmark
 
-        x = self.data.validation.x[:32]
+        x = self.data.validation.head(32).x
         if file is self.file:
             return 1.0, benchmark({"original": file}, x)["original"].median
         found = benchmark({"original": self.file, "now": file}, x, baseline="original")

@@ -12,12 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import Data
+from tfkd.data import as_data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, UnsupportedError, argument, raise_all
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike, SpiralOptions
+    from tfkd.data.door import AnyData
 
 #: What the result can be compared with: the model pruned once and distilled; the same model from
 #: scratch, with and without the teacher; the original, trained further for as long.
@@ -42,7 +41,7 @@ ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
 @with_old_keywords(keep="skip")
 def spiral(
     model: AnyModel,
-    data: Data,
+    data: AnyData,
     *,
     target: Target | Mapping[str, float] | None = None,
     training: Training | None = None,
@@ -71,8 +70,8 @@ def spiral(
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
-        data: Split three ways. Trained on `train`, choices made on `validation`; `test` is
-            looked at when everything is done.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Trained on `train`, choices made
+            on `validation`; `test` is looked at when everything is done.
         target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
             round that is worse is stepped back from, and half as much pruned; with a `drop` alone
             it goes as far as that allows.
@@ -119,13 +118,14 @@ def spiral(
         >>> small.final.macs <= small.original.macs / 2
         True
     """
+    data = as_data(data)
     skip = [skip] if isinstance(skip, str) else list(skip)
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
     distiller = {} if distiller is None else distiller
     goal, how = _check(locals())
-    importance.check(criterion, (data.train.x, data.train.y))
+    importance.check(criterion, (data.train, data.train.labels))
     trainer = Trainer(data, how, progress=progress)
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
@@ -292,6 +292,8 @@ class _Lessons:
             raise InputError(f"Distiller does not take this: {error}") from error
         trainer.compile(self.probe, student)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
+        if self.holds_answers and not trainer.data.train.in_memory:
+            raise InputError(teachers.ARRAY_NEEDS_ARRAYS)
         if self.holds_answers and augment is not None:
             raise InputError(
                 "A teacher that is an array has no answers for augmented examples: give the model, "
@@ -310,7 +312,9 @@ class _Lessons:
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
-                self.cache = self.cache or self.probe.cache_teacher(self.trainer.data.train.x)
+                train = self.trainer.data.train
+                examples = train.inputs(self.trainer.training.batch_size)
+                self.cache = self.cache or self.probe.cache_teacher(examples)
                 how["cache_teacher"] = self.cache
         self._fit(stage, student, epochs, **how)
 
@@ -372,9 +376,9 @@ def _absolute_target(name: str, value: float, original: Measured) -> float:
     return value * whole if value < 1 else value
 
 
-def _random_examples(samples, seed: int, count: int = 512):
-    rows = np.random.default_rng(seed).permutation(len(samples))[:count]
-    return np.asarray(samples.x)[rows], np.asarray(samples.y)[rows]
+def _random_examples(part, seed: int, count: int = 512):
+    examples = part.drawn(count, seed)
+    return examples.x, examples.y
 
 
 def _check(given: dict) -> tuple[Target, Training]:
@@ -427,8 +431,6 @@ def _check(given: dict) -> tuple[Target, Training]:
     for name in given["alternatives"]:
         if name not in ALTERNATIVES:
             problems.append(f"alternatives are {ALTERNATIVES}, got {name!r}")
-    if not isinstance(given["data"], Data):
-        problems.append(f"data must be a tfkd.Data, got {type(given['data']).__name__}")
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)

@@ -478,8 +478,8 @@ def test_bad_input(trained, digits, small_digits):
         tfkd.spiral(trained, digits, target={"bytes": 0.5}, format="int7")
     with pytest.raises(InputError, match=r"macs can't be reached.*stay is [\d,]+ of"):
         tfkd.spiral(trained, small_digits, target={"macs": 10}, format=None)
-    with pytest.raises(InputError, match="data must be a tfkd.Data, got tuple"):
-        tfkd.spiral(trained, (digits.train.x, digits.train.y), target={"macs": 0.5})
+    with pytest.raises(InputError, match="without labels, is no data. Give a tfkd.Data"):
+        tfkd.spiral(trained, digits.train.x, target={"macs": 0.5})
     with pytest.raises(InputError, match="criterion must be a function or one of"):
         tfkd.spiral(trained, digits, target={"macs": 0.5}, criterion="l3")
     with pytest.raises(InputError, match="prune its float student first"):

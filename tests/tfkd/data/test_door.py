@@ -1,0 +1,303 @@
+"""`as_data`: every layout that it takes, and what it says to those that it doesn't."""
+
+import keras
+import numpy as np
+import pytest
+
+import tfkd
+from tfkd.data import Data, Samples, as_data, load_csv, load_images, windows
+from tfkd.data.rows import Rows
+from tfkd.errors import InputError
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(50, 4)).astype("float32")
+
+
+NUMBERS = np.arange(50) % 5
+
+
+def sizes(data: Data) -> tuple[int, ...]:
+    return tuple(len(part) for part in (data.train, data.validation, data.test))
+
+
+def test_x_and_y_are_split_as_split_does(x):
+    data, same = as_data((x, NUMBERS), seed=3), tfkd.split(x, NUMBERS, seed=3)
+    assert sizes(data) == (30, 10, 10)
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(data, part).x, getattr(same, part).x)
+        assert np.bincount(getattr(data, part).y).tolist() == [len(getattr(data, part)) // 5] * 5
+    assert as_data(data) is data
+
+
+def test_values_and_rare_classes_are_split_without_shares(x):
+    assert sizes(as_data((x, x[:, 0]))) == (30, 10, 10)
+    assert sizes(as_data((x, np.arange(50)))) == (30, 10, 10)
+    rows = as_data((x, (x > 0).astype(int)), class_names="abcd")
+    assert rows.train.y.shape == (30, 4) and rows.class_names == ("a", "b", "c", "d")
+
+
+def test_texts_become_class_numbers(x):
+    texts = np.array(["dog", "cat"])[np.arange(50) % 2]
+    data = as_data((x, texts))
+    assert data.class_names == ("cat", "dog")
+    data = as_data((x, list(texts)), class_names=["dog", "cat"], test=0.5)
+    assert np.bincount(data.test.y).sum() == 25
+    found = {tuple(row): y for row, y in zip(data.test.x, data.test.y, strict=True)}
+    assert all(found.get(tuple(row), y) == y for row, y in zip(x, np.arange(50) % 2, strict=True))
+
+
+def test_parts_that_are_there_stay_as_they_are(x):
+    pairs = ((x, NUMBERS), (x[:10], NUMBERS[:10]))
+    for given in (pairs, dict(zip(("train", "test"), pairs, strict=True))):
+        data = as_data(given)
+        assert sizes(data) == (45, 5, 10)
+        np.testing.assert_array_equal(data.test.x, x[:10])
+    data = as_data((pairs[0], Samples(*pairs[1]), pairs[1]), name="mine")
+    assert sizes(data) == (50, 10, 10) and data.name == "mine"
+
+
+def test_a_memmap_is_split_without_reading_it(tmp_path, x):
+    np.save(tmp_path / "x.npy", x)
+    held = np.load(tmp_path / "x.npy", mmap_mode="r")
+    data, same = as_data((held, NUMBERS)), as_data((x, NUMBERS))
+    assert isinstance(data.train.x, Rows) and not data.train.in_memory
+    np.testing.assert_array_equal(data.train.x[:], same.train.x)
+    np.testing.assert_array_equal(data.test.x[3], same.test.x[3])
+    with pytest.raises(InputError, match=r"stay on disk .* take some of them"):
+        np.asarray(data.train.x)
+
+
+def test_the_batches_of_a_dataset_are_all_examples_once_in_a_new_order(x):
+    samples = Samples(x, NUMBERS)
+    batches = [(a.numpy(), b.numpy()) for a, b in samples.dataset(8)]
+    assert [len(a) for a, _ in batches] == [8, 8, 8, 8, 8, 8, 2]
+    np.testing.assert_array_equal(np.concatenate([a for a, _ in batches]), x)
+    shuffled = samples.dataset(8, seed=1, augment=lambda x: x + 1)
+    passes = [[(a.numpy(), b.numpy()) for a, b in shuffled] for _ in range(2)]
+    firsts = [one[0][0] for one in passes]
+    assert not np.array_equal(*firsts), "each pass has an order of its own"
+    again = next(iter(samples.dataset(8, seed=1)))[0].numpy()
+    np.testing.assert_array_equal(firsts[0], again + 1)
+    for batches in passes:
+        rows = np.concatenate([a for a, _ in batches])
+        where = [int(np.flatnonzero((x + 1 == row).all(1))[0]) for row in rows]
+        assert sorted(where) == list(range(50))
+        np.testing.assert_array_equal(np.concatenate([b for _, b in batches]), NUMBERS[where])
+
+
+def test_npz_files_have_parts_or_are_split(tmp_path, x):
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=x, y=NUMBERS)
+    assert sizes(as_data(path)) == (30, 10, 10) and as_data(str(path)).name == "mine"
+    parts = {"x_train": x, "y_train": NUMBERS, "x_test": x[:9], "y_test": NUMBERS[:9]}
+    np.savez(path, **parts)
+    assert sizes(as_data(path, validation=0.2)) == (40, 10, 9)
+    np.savez(path, **parts, x_validation=x[:7], y_validation=NUMBERS[:7])
+    assert sizes(as_data(path)) == (50, 7, 9)
+
+
+def test_class_weights_are_scikit_learns(x):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    y = np.repeat([0, 1, 2], [30, 15, 5])
+    data = as_data(((x, y), (x, y), (x, y)), class_weight="balanced")
+    want = compute_class_weight("balanced", classes=np.arange(3), y=y)
+    assert data.class_weight == pytest.approx(dict(enumerate(want)))
+    rows = as_data(((x, np.eye(3)[y]),) * 3, class_weight="balanced")
+    assert rows.class_weight == pytest.approx(data.class_weight)
+    assert as_data(data, class_weight={0: 1, 1: 2, 2: 3}).class_weight == {0: 1.0, 1: 2.0, 2: 3.0}
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+TABLE = "width,height,species\n1.5,2,oak\n0.5,1,fir\n\n2.5,0,fir\n"
+
+
+def test_csv_columns_are_features_and_labels(tmp_path):
+    path = written(tmp_path / "t.csv", TABLE)
+    x, y, names = load_csv(path, label="species")
+    assert x.tolist() == [[1.5, 2.0], [0.5, 1.0], [2.5, 0.0]] and x.dtype == "float32"
+    assert y.tolist() == [1, 0, 0] and names == ("fir", "oak")
+    x, y, names = load_csv(path, label="height", features=["width"])
+    assert (x.ravel().tolist(), y.tolist(), y.dtype) == ([1.5, 0.5, 2.5], [2, 1, 0], np.int64)
+    several = written(tmp_path / "s.csv", "a;b;c\n1;0;1.5\n0;1;2.5\n")
+    x, y, names = load_csv(several, label=["b", "a"], delimiter=";")
+    assert y.tolist() == [[0, 1], [1, 0]] and x.tolist() == [[1.5], [2.5]] and names == ()
+    lines = [f"{i},{i / 2},{'ab'[i % 2]}" for i in range(40)]
+    data = as_data(written(tmp_path / "d.csv", "\n".join(["p,q,label", *lines])))
+    assert sizes(data) == (24, 8, 8) and data.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        (TABLE, {}, "has no column 'label'; its first line names 'width', 'height', 'species'"),
+        (TABLE, {"label": "species", "features": ["depth"]}, "no column 'depth'"),
+        (TABLE.replace("0.5", "thick"), {"label": "species"}, "Line 3 of t.csv has 'thick' in "
+         "column 'width', which must hold numbers"),
+        (TABLE.replace("2.5", ""), {"label": "species"}, "Line 5 of t.csv has ''"),
+        (TABLE.replace("0,fir", "0"), {"label": "species"}, "Line 5 of t.csv has 2 columns, and "
+         "the header has 3"),
+        (TABLE.replace("oak", "7"), {"label": "species"}, "Line 3 of t.csv has 'fir' in the label "
+         "column 'species'"),
+        ("a,a,label\n1,2,3\n", {}, "several columns 'a'"),
+        ("a,label\n", {}, "holds no examples"),
+        ("", {}, "its first line names none"),
+        ("a;label\n1;2\n", {}, "delimiter=';'"),
+        ("label\n1\n", {}, "needs columns of features"),
+    ],
+)  # fmt: skip
+def test_csv_that_can_not_be_read_says_where(tmp_path, text, options, said):
+    path = written(tmp_path / "t.csv", text)
+    with pytest.raises(InputError) as error:
+        load_csv(path, **options)
+    assert said in str(error.value) and len(str(error.value)) < 240
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of one colour: `fir` is red, `oak` is green, of a brightness of its own each."""
+    for channel, name in enumerate(("fir", "oak")):
+        for i in range(10):
+            pixels = np.zeros((6, 8, 3), "uint8")
+            pixels[..., channel] = 100 + i
+            path = tmp_path / "images" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(path, pixels, scale=False)
+    return tmp_path / "images"
+
+
+def test_a_folder_of_images_is_read_in_batches(folder):
+    data = as_data(folder)
+    assert sizes(data) == (12, 4, 4) and data.class_names == ("fir", "oak")
+    assert data.train.x.shape == (12, 6, 8, 3) and data.train.x.dtype == "float32"
+    seen = []
+    for part in (data.train, data.validation, data.test):
+        assert np.bincount(part.y).tolist() == [len(part) // 2] * 2
+        for images, labels in part.dataset(5):
+            colour = images.numpy().max((1, 2))
+            np.testing.assert_array_equal(colour.argmax(-1), labels)
+            seen += [
+                (int(label), int(one.max())) for label, one in zip(labels, colour, strict=True)
+            ]
+    assert sorted(seen) == [(label, 100 + i) for label in (0, 1) for i in range(10)]
+    assert load_images(folder, size=(3, 4)).test.x[:2].shape == (2, 3, 4, 3)
+
+
+def test_folders_of_parts(folder, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "parts" / part).mkdir(parents=True)
+        for name in ("fir", "oak"):
+            (tmp_path / "parts" / part / name).symlink_to(folder / name)
+    data = as_data(tmp_path / "parts", validation=0.2)
+    assert sizes(data) == (16, 4, 20)
+    (tmp_path / "parts" / "test" / "oak").unlink()
+    with pytest.raises(InputError, match="test in .* has the classes fir, and train has fir, oak"):
+        as_data(tmp_path / "parts")
+
+
+def test_bad_images_are_named(folder):
+    keras.utils.save_img(folder / "fir" / "9.png", np.zeros((5, 5, 3), "uint8"), scale=False)
+    data = as_data(folder)
+    with pytest.raises(InputError, match=r"9\.png' is of 5 × 5 pixels, and .* 6 × 8: give size="):
+        [part.x[:] for part in (data.train, data.validation, data.test)]
+    (folder / "fir" / "0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"Cannot read .*0\.png' as an image"):
+        as_data(folder)
+    (folder / "elm").mkdir()
+    with pytest.raises(InputError, match="elm' holds no images"):
+        as_data(folder)
+
+
+def test_windows_of_parts_share_no_step():
+    steps = np.arange(100.0)
+    data = windows(steps, length=5, horizon=2, stride=1)
+    parts = [data.train, data.validation, data.test]
+    held = [set(np.r_[part.x.ravel(), part.y.ravel()]) for part in parts]
+    assert not held[0] & held[1] and not held[1] & held[2] and not held[0] & held[2]
+    assert [min(one) for one in held] == [0, 60, 80] and max(held[2]) == 99
+    for part in parts:
+        np.testing.assert_array_equal(part.y, part.x[:, -1] + [1, 2])
+    assert data.train.x.shape == (54, 5, 1) and windows(steps, 5, stride=3).train.x[1, 0, 0] == 3
+
+
+def test_windows_forecast_features_or_are_labelled():
+    series = np.stack([np.arange(50.0), -np.arange(50.0)], 1)
+    assert windows(series, 3).train.y[0].tolist() == [3.0, -3.0]
+    assert windows(series, 3, 2).train.y[0].tolist() == [[3.0, -3.0], [4.0, -4.0]]
+    assert windows(series, 3, 2, targets=1).train.y[0].tolist() == [-3.0, -4.0]
+    data = windows(series, 3, 0, labels=np.array(["up", "down"])[np.arange(50) % 2])
+    assert data.class_names == ("down", "up")
+    np.testing.assert_array_equal(data.test.y, 1 - data.test.x[:, -1, 0] % 2)
+    two = windows([series, series + 1000], 3, 1)
+    assert len(two.train) == 2 * len(windows(series, 3).train)
+    assert all(np.ptp(window[:, 0]) == 2 for window in two.train.x), "a window is of one series"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((np.arange(9.0), 5), "part has fewer steps than a window"),
+        ((np.arange(9.0), 0), "length must be a whole number of at least 1"),
+        ((np.zeros((9, 2, 2)), 2), r"of shape \(steps,\) or \(steps, features\)"),
+        ((np.arange(90.0), 5, 0), "horizon must be a whole number of at least 1"),
+    ],
+)
+def test_windows_that_can_not_be(arguments, said):
+    with pytest.raises(InputError, match=said):
+        windows(*arguments)
+    with pytest.raises(InputError, match="targets names feature 3"):
+        windows(np.arange(90.0), 5, targets=3)
+    with pytest.raises(InputError, match="90 steps but 80 labels"):
+        windows(np.arange(90.0), 5, 0, labels=np.zeros(80))
+
+
+X, Y = np.zeros((50, 4), "float32"), NUMBERS
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "said"),
+    [
+        (None, {}, "A NoneType is no data. Give a tfkd.Data, (x, y)"),
+        (X, {}, "A ndarray of shape (50, 4) alone, without labels, is no data"),
+        ((X,), {}, "A tuple of 1 is no data"),
+        ({"x": X, "y": Y}, {}, "A dict with 'x', 'y' is no data"),
+        ((X, Y, Y), {}, "must be the parts (train, validation, test)"),
+        ((X, Y[:40]), {}, "x has 50 examples and y 40 labels"),
+        ((Y, X), {}, "the examples first"),
+        ((X, Y * np.nan), {}, "NaN or infinite labels in 50 of 50 rows, the first in row 0"),
+        ((X, [None] * 50), {}, "y is an array of object"),
+        ((X, [[1], [1, 2]] * 25), {}, "y is no array"),
+        (([[1], [1, 2]], [0, 1]), {}, "pad its examples to one shape"),
+        ((np.array(["a"] * 50), Y), {}, "x is an array of <U1"),
+        (({"a": X}, Y), {}, "have one input and one output"),
+        ((X, [Y, np.zeros((50, 2))]), {}, "have one input and one output"),
+        ((X[:0], Y[:0]), {}, "holds no examples"),
+        ((X, Y), {"class_names": "abc"}, "3 class_names for labels of 5 classes"),
+        ((X, Y), {"class_names": "abcda"}, "class_names has 'a' 2 times"),
+        ((X, np.array(["b", "c"] * 25)), {"class_names": "ab"}, "'c', which class_names lacks"),
+        ((X, Y), {"class_weight": {0: 1.0}}, "lacks the classes [1, 2, 3, 4]"),
+        ((X, Y), {"class_weight": dict.fromkeys(range(5), -1)}, "a number above 0"),
+        ((X, X[:, 0]), {"class_weight": "balanced"}, "for class numbers or one-hot rows"),
+        ((X, Y), {"label": "y"}, "label= does not apply to data that is given as (x, y)"),
+        ((X, Y), {"test": 2}, "must be fractions"),
+        (((X, Y), (X[:, :2], Y)), {}, "have the shapes (4,) in train"),
+        (
+            {"train": (X, Y), "test": X},
+            {},
+            "test: it must be (x, y) or a stream of such batches, got ndarray",
+        ),
+        ("nowhere.npz", {}, "There is no file or folder 'nowhere.npz'"),
+        (__file__, {}, "is no .npz or .csv file and no folder"),
+    ],
+)
+def test_a_wrong_layout_is_answered_with_the_right_one(given, options, said):
+    with pytest.raises(InputError) as error:
+        as_data(given, **options)
+    text = str(error.value)
+    assert said in text and len(text) < 330 and "\n" not in text

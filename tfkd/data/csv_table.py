@@ -1,0 +1,146 @@
+"""CSV files with a header: an example a line, features and labels by column."""
+
+from __future__ import annotations
+
+import array
+import csv
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfkd.data import labels as labels_
+from tfkd.errors import InputError, argument
+
+if TYPE_CHECKING:
+    from tfkd._typing import PathLike
+
+
+def load_csv(
+    path: PathLike,
+    label: str | Sequence[str] = "label",
+    features: Sequence[str] | None = None,
+    delimiter: str = ",",
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    r"""Read a CSV file whose first line names its columns.
+
+    Args:
+        path: The file, in UTF-8.
+        label: The column of the labels. Texts become class numbers, in alphabetical order; whole
+            numbers are class numbers, and numbers with a point are values. Several columns are
+            several labels an example (0 and 1), or several values.
+        features: The columns of the features. Defaults to all others.
+        delimiter: What is between two columns.
+
+    Returns:
+        Features, float32 of shape (lines, columns); labels of shape (lines,) or (lines, columns);
+        and the names of the classes, where the labels are texts.
+
+    Raises:
+        InputError: if the file can't be read, lacks a column, or a number is none; with its line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "plants.csv")
+        >>> _ = path.write_text("width,height,label\n1.5,2,oak\n0.5,1,fir\n")
+        >>> x, y, names = load_csv(path)
+        >>> x.tolist(), y.tolist(), names
+        ([[1.5, 2.0], [0.5, 1.0]], [1, 0], ('fir', 'oak'))
+    """
+    path = pathlib.Path(path)
+    wanted = [label] if isinstance(label, str) else list(label)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, delimiter=delimiter)
+            header = [name.strip() for name in next(reader, [])]
+            chosen = [name for name in header if name not in wanted]
+            chosen = chosen if features is None else list(features)
+            _check_header(path, header, wanted, chosen, delimiter)
+            x, texts, lines = _columns(path, reader, header, chosen, wanted)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"Cannot read {str(path)!r} as CSV: {error}.") from error
+    if not lines:
+        raise InputError(f"{path.name} holds no examples: it ends after the header.")
+    columns = [
+        _labels(path, name, [row[i] for row in texts], lines, isinstance(label, str))
+        for i, name in enumerate(wanted)
+    ]
+    names: tuple[str, ...] = ()
+    y = columns[0] if isinstance(label, str) else np.stack(columns, 1)
+    if y.dtype.kind == "U":
+        y, names = labels_.numbered(y)
+    return np.asarray(x, "float32").reshape(len(lines), len(chosen)), y, names
+
+
+def _check_header(path, header, wanted, chosen, delimiter) -> None:
+    """Raise for columns that are not there, or there twice."""
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InputError(f"{path.name} has several columns {twice[0]!r}; give each its own name.")
+    lacks = [name for name in (*wanted, *chosen) if name not in header]
+    if lacks:
+        shown = ", ".join(map(repr, header[:12])) + (", ..." if len(header) > 12 else "")
+        hint = argument("label", like="'column'") if lacks[0] in wanted else argument("features")
+        other = next((mark for mark in ";\t|" if mark in "".join(header)), None)
+        more = f", or the {argument('delimiter', other)}" if len(header) == 1 and other else ""
+        raise InputError(
+            f"{path.name} has no column {lacks[0]!r}; its first line names {shown or 'none'}. "
+            f"Say which with {hint}{more}."
+        )
+    if not chosen or set(chosen) & set(wanted):
+        raise InputError(
+            f"{path.name} needs columns of features beside those of labels ({', '.join(wanted)})."
+        )
+
+
+def _columns(path, reader, header, chosen, wanted):
+    """Return the features one after another, the labels' texts by line, and the lines' numbers."""
+    places = [header.index(name) for name in chosen]
+    of_labels = [header.index(name) for name in wanted]
+    x, texts, lines = array.array("f"), [], []
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise InputError(
+                f"Line {reader.line_num} of {path.name} has {len(row)} columns, and the header has "
+                f"{len(header)}."
+            )
+        try:
+            x.extend([float(row[place]) for place in places])
+        except ValueError:
+            place = next(i for i in places if not _is_number(row[i]))
+            raise InputError(
+                f"Line {reader.line_num} of {path.name} has {row[place]!r} in column "
+                f"{header[place]!r}, which must hold numbers; fill it in, or leave the column out "
+                f"with {argument('features')}."
+            ) from None
+        texts.append([row[place].strip() for place in of_labels])
+        lines.append(reader.line_num)
+    return x, texts, lines
+
+
+def _labels(path, name, texts, lines, may_be_text) -> np.ndarray:
+    """Return one column of labels: int64, float32, or texts."""
+    numbers = [_is_number(text) for text in texts]
+    if may_be_text and not any(numbers) and all(texts):
+        return np.array(texts)
+    if not all(numbers):
+        row = numbers.index(False)
+        want = "numbers, or texts without numbers" if may_be_text else "numbers"
+        raise InputError(
+            f"Line {lines[row]} of {path.name} has {texts[row]!r} in the label column {name!r}, "
+            f"which must hold {want}, as the other lines do."
+        )
+    values = np.array([float(text) for text in texts])
+    whole = all(text.lstrip("+-").isdigit() for text in texts)
+    return values.astype("int64" if whole else "float32")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

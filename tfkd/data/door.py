@@ -1,0 +1,292 @@
+"""`as_data`: whatever holds examples and labels → a `Data`, or the layout that is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from tfkd.data import labels as labels_
+from tfkd.data.csv_table import load_csv
+from tfkd.data.images import load_images
+from tfkd.data.npz import load_npz
+from tfkd.data.rows import Rows
+from tfkd.data.samples import PARTS, Data, Part, Samples
+from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.data.stream import Stream, kind_of
+from tfkd.errors import InputError, argument
+
+if TYPE_CHECKING:
+    from tfkd._typing import PathLike
+
+#: What `as_data` takes.
+AnyData: TypeAlias = "Data | PathLike | Sequence[Any] | Mapping[str, Any]"
+
+_WANTED = (
+    "Give a tfkd.Data, (x, y), ((x_train, y_train), (x_test, y_test)), a dict of the parts train, "
+    "validation and test (each (x, y) or a dataset of such batches), or the path of an .npz file, "
+    "a .csv file or a folder of images."
+)
+#: Which options belong to what is given; the others are refused there.
+_OPTIONS = {
+    "arrays": ("test", "validation", "seed"),
+    "parts": ("validation", "seed"),
+    ".npz": ("validation", "seed"),
+    ".csv": ("test", "validation", "seed", "label", "features"),
+    "folder": ("test", "validation", "seed", "size"),
+    "data": (),
+}
+
+
+def as_data(
+    given: AnyData,
+    *,
+    name: str | None = None,
+    class_names: Sequence[str] = (),
+    class_weight: Mapping[int, float] | str | None = None,
+    test: float | None = None,
+    validation: float | None = None,
+    seed: int | None = None,
+    label: str | Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Data:
+    """Return examples and labels, however they are given, as a `Data`.
+
+    `compress`, `spiral` and `compare` call it on their `data`; call it yourself for its options.
+    Where something is split here, classes keep their shares, if each has examples enough.
+
+    Args:
+        given: One of
+
+            - a `Data`;
+            - `(x, y)`: arrays (examples, ...) of the same length, split three ways. `x` may be a
+              `numpy.memmap`, of which nothing is copied. Labels may be texts;
+            - `((x_train, y_train), (x_test, y_test))`, as `keras.datasets` has it;
+            - a dict or tuple of the parts `train`, `validation` and `test`, each a `Samples`,
+              `(x, y)`, or a `Stream` or what one is made of: a `tf.data.Dataset` or `PyDataset`
+              of batches (x, y), or a function that returns a new generator of them. A dict of
+              arrays may lack `validation`, which is then cut from `train`;
+            - the path of an `.npz` file (see `load_npz`), of a `.csv` file with a header (see
+              `load_csv`), or of a folder with a folder of images for each class (see
+              `load_images`).
+        name: What to call the data in a report. Defaults to the file's name.
+        class_names: One per class, in label order. Defaults to what the data says.
+        class_weight: What an example of each class counts in the hard loss, by class number, or
+            `"balanced"`, so that classes count the same.
+        test: Fraction held out for reporting. Defaults to 0.2.
+        validation: Fraction held out for choices. Defaults to 0.2; to 0.1 of the training part
+            where there is a test part.
+        seed: Seed of the split. Defaults to 0.
+        label: Of a CSV file, the column or columns of labels. Defaults to `"label"`.
+        features: Of a CSV file, the columns of features. Defaults to all others.
+        size: Of images, the height and width that they are resized to.
+
+    Raises:
+        InputError: for anything else, labels that are none, options that don't apply; in one or
+            two sentences that say what is wanted.
+
+    Example:
+        >>> x, y = np.zeros((10, 4)), ["cat", "dog"] * 5
+        >>> data = as_data((x, y), class_weight="balanced")
+        >>> len(data.train), data.class_names, data.train.y.dtype.kind
+        (6, ('cat', 'dog'), 'i')
+    """
+    options = {
+        "test": test, "validation": validation, "seed": seed, "label": label,
+        "features": features, "size": size,
+    }  # fmt: skip
+    options = {key: value for key, value in options.items() if value is not None}
+    if isinstance(given, Data):
+        _check_options("data", options)
+        data = given
+    elif isinstance(given, (str, os.PathLike)):
+        data = _of_path(pathlib.Path(given), options)
+    else:
+        data = _of_arrays(given, tuple(class_names), options)
+    changes: dict[str, Any] = {} if name is None else {"name": name}
+    if class_names:
+        changes["class_names"] = tuple(class_names)
+    if class_weight is not None:
+        changes["class_weight"] = _class_weight(data.train, class_weight)
+    return dataclasses.replace(data, **changes) if changes else data
+
+
+def _class_weight(train: Part, given) -> dict[int, float] | None:
+    if isinstance(train, Stream) and given == "balanced":
+        raise InputError(
+            f"{argument('class_weight', 'balanced')} counts all labels, and a stream has not shown "
+            "them: give the weights as a dict of class → weight."
+        )
+    return labels_.weights(train.labels, given)
+
+
+def _check_options(kind: str, options: Mapping) -> None:
+    """Raise for an option that would be ignored."""
+    for key in options:
+        if key not in _OPTIONS[kind]:
+            raise InputError(
+                f"{argument(key)} does not apply to data that is given as {_GIVEN_AS[kind]}: leave "
+                "it out."
+            )
+
+
+_GIVEN_AS = {
+    "arrays": "(x, y)",
+    "parts": "parts",
+    ".npz": "an .npz file",
+    ".csv": "a .csv file",
+    "folder": "a folder of images",
+    "data": "a tfkd.Data",
+}
+
+
+def _of_path(path: pathlib.Path, options: dict) -> Data:
+    """Read a file or a folder."""
+    if path.is_dir():
+        _check_options("folder", options)
+        return load_images(path, **options)
+    if not path.exists():
+        raise InputError(f"There is no file or folder {str(path)!r}. {_WANTED}")
+    kind = path.suffix.lower()
+    if kind not in (".npz", ".csv"):
+        raise InputError(f"{path.name!r} is no .npz or .csv file and no folder. {_WANTED}")
+    _check_options(kind, options)
+    if kind == ".npz":
+        data = load_npz(path, **options)
+        return _of_parts(data.parts, data.name, data.class_names, {})
+    columns = {key: options.pop(key) for key in ("label", "features") if key in options}
+    x, y, names = load_csv(path, **columns)
+    return _split(x, y, path.stem, names, options)
+
+
+def _of_arrays(given, class_names, options: dict) -> Data:
+    """Return what is given as arrays in Python."""
+    if isinstance(given, Mapping):
+        if not {"train", "test"} <= set(given) <= set(PARTS):
+            raise InputError(f"A dict with {', '.join(map(repr, given))} is no data. {_WANTED}")
+        return _of_parts(given, "data", class_names, options)
+    stream = "Stream" if isinstance(given, Stream) else kind_of(given)
+    if stream is not None:
+        raise InputError(
+            f"A {stream} is one part, and three are wanted: give a dict of train, validation and "
+            "test, such as {'train': dataset.skip(20), 'validation': dataset.take(10), ...}."
+        )
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        what = f"A {type(given).__name__}"
+        if isinstance(given, (tuple, list)):
+            what += f" of {len(given)} is"
+        elif hasattr(given, "shape"):
+            what += f" of shape {tuple(given.shape)} alone, without labels, is"
+        else:
+            what += " is"
+        raise InputError(f"{what} no data. {_WANTED}")
+    if all(_is_part(part) for part in given):
+        names = PARTS if len(given) == 3 else ("train", "test")
+        return _of_parts(dict(zip(names, given, strict=True)), "data", class_names, options)
+    if len(given) == 3:
+        raise InputError(
+            f"A tuple of three must be the parts (train, validation, test), each (x, y). {_WANTED}"
+        )
+    _check_options("arrays", options)
+    return _split(*_checked(*given, class_names), options)
+
+
+def _split(x, y, *rest) -> Data:
+    name, names, options = ("data", *rest) if len(rest) == 2 else rest
+    least = min(options.get("test", 0.2), options.get("validation", 0.2))
+    return split(x, y, name=name, class_names=names, stratify=can_stratify(y, least), **options)
+
+
+def _is_part(part) -> bool:
+    return isinstance(part, Part) or _is_pair(part) or kind_of(part) is not None
+
+
+def _is_pair(part) -> bool:
+    return isinstance(part, (tuple, list)) and len(part) == 2 and hasattr(part[0], "shape")
+
+
+def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
+    """Return data whose parts are given."""
+    _check_options("parts", options)
+    parts, names = {}, class_names
+    for part in PARTS:
+        if part not in given:
+            continue
+        try:
+            parts[part], names = _part(given[part], names)
+        except InputError as error:
+            raise InputError(f"{part}: {error}") from None
+    if "validation" not in parts:
+        if not isinstance(parts["train"], Samples):
+            raise InputError(
+                "Nothing can be cut from a stream: give validation too, such as dataset.take(10)."
+            )
+        share = options.get("validation", 0.1)
+        if not 0 < share < 1:
+            raise InputError(f"{argument('validation', share)} must be a fraction > 0 and < 1.")
+        stratify = can_stratify(parts["train"].y, share)
+        parts["train"], parts["validation"] = cut(
+            parts["train"], share, options.get("seed", 0), stratify, "train can't be split"
+        )
+    shapes = {part: samples.shape[1:] for part, samples in parts.items()}
+    if len(set(shapes.values())) > 1:
+        shown = ", ".join(f"{shape} in {part}" for part, shape in shapes.items())
+        raise InputError(f"Examples have the shapes {shown}: give all parts the same shape.")
+    return Data(name, *(parts[part] for part in PARTS), names)
+
+
+def _part(given, class_names) -> tuple[Part, tuple[str, ...]]:
+    """Return a part as it is trained on, and the names of the classes."""
+    if isinstance(given, Samples):
+        given = (given.x, given.y)
+    if _is_pair(given):
+        x, y, names = _checked(*given, class_names)
+        return Samples(x, y), names
+    if isinstance(given, Stream) or kind_of(given) is not None:
+        return given if isinstance(given, Stream) else Stream(given), tuple(class_names)
+    raise InputError(f"it must be (x, y) or a stream of such batches, got {type(given).__name__}.")
+
+
+def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
+    """Return examples and labels as arrays, and the names of the classes.
+
+    Raises:
+        InputError: for what is none, with the layout that is wanted.
+    """
+    for which, values in (("x", x), ("y", y)):
+        if isinstance(values, Mapping) or (
+            isinstance(values, (tuple, list)) and len(values) and hasattr(values[0], "shape")
+            and np.ndim(values[0]) > 0 and len({np.shape(one) for one in values}) > 1
+        ):  # fmt: skip
+            raise InputError(
+                f"{which} holds several arrays, and the models that are trained here have one "
+                "input and one output: train the others in a Distiller."
+            )
+    if not isinstance(x, Rows):
+        try:
+            x = np.asanyarray(x)
+        except ValueError as error:
+            raise InputError(f"x is no array ({error}): pad its examples to one shape.") from None
+        if x.dtype.kind not in "biufc" or x.ndim == 0:
+            raise InputError(
+                f"x is an array of {x.dtype} and shape {x.shape}; give numbers of shape "
+                "(examples, ...), such as (1000, 28, 28, 1) for images or (1000, 50, 6) for series."
+            )
+    y, names = labels_.read(y, class_names)
+    if len(x) != len(y):
+        order = ", in this order" if x.ndim < y.ndim else ""
+        raise InputError(
+            f"x has {len(x)} examples and y {len(y)} labels: give (x, y) with a label for each "
+            f"example{order}."
+        )
+    if x.ndim == 1 and y.ndim > 1 and x.dtype.kind in "biu":
+        raise InputError(
+            f"x of shape {x.shape} looks like labels and y of shape {y.shape} like examples: give "
+            "(x, y), the examples first."
+        )
+    return x, y, names

@@ -1,0 +1,65 @@
+"""`representative` examples, as evenly over the classes as they come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfkd.data import labels as labels_
+from tfkd.data.samples import Part, Samples
+
+
+def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray:
+    """Draw examples for int8 calibration, as evenly over the classes as they come.
+
+    Args:
+        samples: The training part; class numbers of shape (examples,) or (examples, 1) and
+            one-hot rows are told apart, anything else is drawn from at random. A `Stream` is
+            read once, and no more than `count` examples of it and a batch are held.
+        count: How many at most; 100 to 500 settle the ranges.
+        seed: Seed of the draw.
+
+    Returns:
+        Array of shape (count, ...).
+    """
+    if not isinstance(samples, Samples):
+        return _from_stream(samples, count, np.random.default_rng(seed))
+    order = np.random.default_rng(seed).permutation(len(samples))
+    labels = np.asarray(samples.y)
+    if labels_.are_classes(labels):
+        labels = labels_.class_numbers(labels)
+        # Sorting by "how many of this class came before me" deals the classes out in turn.
+        turn = np.empty(len(order), int)
+        for label in np.unique(labels):
+            of_class = labels[order] == label
+            turn[of_class] = np.arange(of_class.sum())
+        order = order[np.argsort(turn, kind="stable")]
+    return samples.at(np.sort(order[:count])).x
+
+
+def _from_stream(stream: Part, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw from what comes in batches: a reservoir with an equal share for each class.
+
+    Each class holds a random sample of its examples that came by; where there is no place, one
+    of the class with the most goes (Chrysakis and Moens, 2020).
+    """
+    held: dict[int, list[np.ndarray]] = {}
+    seen: dict[int, int] = {}
+    full: set[int] = set()  # classes that have had the most places once
+    are_classes = labels_.are_classes(stream.labels)
+    for batch in stream.batches(stream.at_once(), again=False):
+        numbers = labels_.class_numbers(batch.y) if are_classes else np.zeros(len(batch), int)
+        for x, label in zip(batch.x, numbers.tolist(), strict=True):
+            mine = held.setdefault(label, [])
+            seen[label] = seen.get(label, 0) + 1
+            if sum(map(len, held.values())) < count:
+                mine.append(x.copy())
+                continue
+            most = max(map(len, held.values()))
+            full |= {one for one, rows in held.items() if len(rows) == most}
+            if label not in full:
+                other = held[max(held, key=lambda one: len(held[one]))]
+                other.pop(int(rng.integers(len(other))))
+                mine.append(x.copy())
+            elif (place := int(rng.integers(seen[label]))) < len(mine):
+                mine[place] = x.copy()
+    return np.stack([x for label in sorted(held) for x in held[label]])

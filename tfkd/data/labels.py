@@ -1,0 +1,114 @@
+"""Labels as they are given → labels as they are trained on, or why they are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfkd.data.samples import count_classes, is_one_hot
+from tfkd.errors import InputError, argument
+
+WANTED = (
+    "Labels are class numbers from 0 or texts of shape (examples,), rows of 0 and 1 "
+    "(examples, classes), or values (examples, ...)."
+)
+
+
+def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels as numbers, and the names of their classes.
+
+    Args:
+        y: Labels (examples, ...); texts become class numbers in the order of `class_names`, or
+            else in alphabetical order.
+        class_names: One per class, in label order.
+
+    Raises:
+        InputError: for what can't be labels, naming the first row.
+    """
+    try:
+        y = np.asarray(y)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"y is no array ({error}). {WANTED}") from None
+    if y.dtype == object and y.ndim == 1 and all(isinstance(label, str) for label in y):
+        y = y.astype("U")
+    if y.dtype.kind in "US" and y.ndim == 1 and y.size:
+        return numbered(y.astype("U"), class_names)
+    if y.dtype.kind not in "biuf" or y.ndim == 0:
+        raise InputError(f"y is an array of {y.dtype} and shape {y.shape}. {WANTED}")
+    if y.dtype.kind == "f" and y.size:
+        bad = ~np.isfinite(y.reshape(len(y), -1)).all(1)
+        if bad.any():
+            raise InputError(
+                f"y holds NaN or infinite labels in {bad.sum()} of {len(y)} rows, the first in "
+                f"row {bad.argmax()}: leave these examples out."
+            )
+    return y, tuple(class_names)
+
+
+def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple]:
+    """Return texts (examples,) as class numbers, and the names of the classes."""
+    found = np.unique(texts)
+    names = np.asarray(tuple(class_names) or found, "U")
+    unknown = [str(name) for name in found if name not in names]
+    if unknown:
+        raise InputError(
+            f"The labels hold {', '.join(map(repr, unknown[:3]))}, which class_names lacks: it "
+            f"names {', '.join(map(repr, map(str, names)))}."
+        )
+    order = np.argsort(names, kind="stable")
+    return order[np.searchsorted(names, texts, sorter=order)], tuple(map(str, names))
+
+
+def are_classes(y: np.ndarray) -> bool:
+    """Tell whether labels are class numbers (examples,) or (examples, 1), or one-hot rows."""
+    column = y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
+    return is_one_hot(y) or (column and y.dtype.kind in "iu" and y.size > 0 and y.min() >= 0)
+
+
+def class_numbers(y: np.ndarray) -> np.ndarray:
+    """Return class numbers (examples,) of labels for which `are_classes` is true."""
+    return y.argmax(-1) if is_one_hot(y) else y.reshape(len(y))
+
+
+def weights(y: np.ndarray, given: Mapping[int, float] | str | None) -> dict[int, float] | None:
+    """Return what each class counts.
+
+    Args:
+        y: Labels of the training part.
+        given: Class number → weight, or `"balanced"`: as scikit-learn has it, so that every
+            class counts the same in all, and an example 1 in the mean.
+
+    Raises:
+        InputError: for weights that are no numbers above 0, that leave a class out, or of
+            labels that are no classes.
+    """
+    if given is None:
+        return None
+    spelled = argument("class_weight")
+    if not are_classes(y):
+        raise InputError(
+            f"{spelled} is for class numbers or one-hot rows, and the labels are {y.dtype} of "
+            f"shape {y.shape}: leave it out."
+        )
+    counts = np.bincount(class_numbers(y), minlength=count_classes(y))
+    if isinstance(given, str) and given == "balanced":
+        seen = np.flatnonzero(counts)
+        return {int(i): float(counts.sum() / (len(seen) * counts[i])) for i in seen}
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"{spelled} must be 'balanced' or a dict of class → weight, got {given!r}."
+        )
+    lacks = [int(i) for i in np.flatnonzero(counts) if i not in given]
+    wrong = [
+        f"{key!r}: {value!r}"
+        for key, value in given.items()
+        if not isinstance(value, (int, float, np.number)) or not 0 < value < np.inf
+    ]
+    if lacks or wrong:
+        what = f"lacks the classes {lacks[:5]}" if lacks else f"has {', '.join(wrong[:3])}"
+        raise InputError(
+            f"{spelled} {what}: give every class a number above 0, such as "
+            "{0: 1.0, 1: 3.0}, or 'balanced'."
+        )
+    return {int(key): float(value) for key, value in given.items()}

@@ -1,0 +1,92 @@
+"""`.npz` files of arrays, read without unpickling anything."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from tfkd.data.samples import Data, Samples
+from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.errors import InputError, raise_all
+
+_WANTED = ("x_train", "y_train", "x_test", "y_test")
+_WHOLE = ("x", "y")
+_VALIDATION = ("x_validation", "y_validation")
+
+
+def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
+    """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
+
+    It may also hold `x_validation, y_validation`, and an array `class_names` of texts, one per
+    class in label order. A file with `x, y` alone is split 60/20/20. Pickled objects in the file
+    are refused, so reading it runs nothing.
+
+    Args:
+        path: The file.
+        validation: Fraction of the training part to hold out for choices, where the file has no
+            validation part.
+        seed: Seed of that split.
+
+    Raises:
+        InputError: if the file can't be read, an array is missing, or lengths differ.
+    """
+    path = pathlib.Path(path)
+    arrays = _arrays_of(path)
+    names = arrays.pop("class_names", np.empty(0, "U1"))
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(
+            f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "
+            f"of shape {names.shape}."
+        )
+    texts = tuple(map(str, names))
+    if set(arrays) == set(_WHOLE):
+        x, y = (arrays[name] for name in _WHOLE)
+        return split(
+            x, y, name=path.stem, seed=seed, class_names=texts, stratify=can_stratify(y, 0.2)
+        )
+    train = Samples(arrays["x_train"], arrays["y_train"])
+    if _VALIDATION[0] in arrays:
+        if _VALIDATION[1] not in arrays:
+            raise InputError(f"{path.name} has x_validation without y_validation; save both.")
+        held_out = Samples(*(arrays[name] for name in _VALIDATION))
+    else:
+        train, held_out = cut(train, validation, seed, False, "The training data can't be split")
+    test = Samples(arrays["x_test"], arrays["y_test"])
+    return Data(path.stem, train, held_out, test, texts)
+
+
+def _arrays_of(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by name.
+
+    Raises:
+        InputError: if the file can't be read, or an array is missing or none.
+    """
+    try:
+        # Opened here: NumPy leaves a file that it can't read open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            wanted = _WANTED
+            if not any(name in archive for name in _WANTED) and any(n in archive for n in _WHOLE):
+                wanted = _WHOLE
+            raise_all(
+                [f"{path.name} has no array {name!r}" for name in wanted if name not in archive],
+                fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...), or with "
+                "arrays x and y alone.",
+            )
+            more = ("class_names", *(() if wanted is _WHOLE else _VALIDATION))
+            names = [name for name in (*wanted, *more) if name in archive]
+            arrays = {name: archive[name] for name in names}
+    except InputError:
+        raise
+    except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
+        reason = str(error)
+        if "pickle" in reason:  # NumPy's words for whatever it does not know; it advises to load it
+            reason = "it is no .npz file, or holds Python objects, which are not loaded"
+        raise InputError(f"Cannot read {str(path)!r} as .npz: {reason}.") from error
+    raise_all(
+        f"{name} in {path.name} must be an array of numbers or texts, got "
+        f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are none'}"
+        for name, array in arrays.items()
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufcSU"
+    )
+    return arrays

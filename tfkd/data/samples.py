@@ -1,0 +1,315 @@
+"""`Samples`, examples with their labels, and `Data`, three parts of such."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfkd.data.rows import Rows, is_on_disk
+from tfkd.errors import InputError, argument
+
+
+class Part:
+    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches.
+
+    Attributes:
+        x: Array of shape (examples, ...), which `Samples` alone have.
+        y: Labels (examples, ...), likewise.
+    """
+
+    x: Any
+    y: Any
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the examples are arrays in memory."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels (examples, ...) that show what they are: all, or those of the first examples."""
+        raise NotImplementedError
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the examples, (None, ...)."""
+        raise NotImplementedError
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether each example has a weight of its own."""
+        return False
+
+    def inputs(self, batch_size: int) -> Any:
+        """Return the examples alone: the array, or a dataset of batches where they are none.
+
+        Args:
+            batch_size: Examples of a batch.
+        """
+        return self.dataset(batch_size).map(lambda x, *_: x)
+
+    def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
+        """Yield all examples, so many at once, in memory.
+
+        Args:
+            size: Examples of a batch; the last one may have fewer.
+            again: Whether they must come in the order in which they came before, as what is
+                scored must.
+        """
+        raise NotImplementedError
+
+    def dataset(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return a `tf.data.Dataset` of batches (x, y) that holds a few of them at a time.
+
+        Args:
+            batch_size: Examples of a batch; the last one may have fewer.
+            seed: Shuffles `Samples`, in another order in each pass, by their numbers: 8 bytes for
+                each example; `None` keeps the order. A `Stream` keeps its own.
+            augment: Function from a batch of `x` to one of the same shape, in TensorFlow
+                operations.
+        """
+        raise NotImplementedError
+
+    def head(self, count: int) -> Samples:
+        """Return the first examples, in memory.
+
+        Args:
+            count: How many at most.
+        """
+        held, left = [], count
+        for batch in self.batches(min(count, self.at_once()), again=False):
+            held.append(Samples(batch.x[:left], batch.y[:left]))
+            left -= len(held[-1])
+            if left == 0:
+                break
+        return joined(held)
+
+    def answered(self, function: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a function of a batch gives for all examples, and their labels.
+
+        Args:
+            function: From an array (batch, ...) to one (batch, ...), which are all held.
+        """
+        outputs, labels = [], []
+        for batch in self.batches(self.at_once()):
+            outputs.append(np.asarray(function(batch.x)))
+            labels.append(batch.y)
+        return np.concatenate(outputs), np.concatenate(labels)
+
+    def at_once(self, most: int = 256, most_bytes: int = 2**24) -> int:
+        """Return how many examples to take at a time.
+
+        Args:
+            most: At most so many.
+            most_bytes: And no more than these hold, at 4 bytes a value.
+        """
+        size = 4 * math.prod(one or 1 for one in self.shape[1:])
+        return max(1, min(most, most_bytes // size))
+
+    def drawn(self, count: int, seed: int = 0) -> Samples:
+        """Return examples drawn at random, each as likely as the others, in memory.
+
+        Args:
+            count: How many at most.
+            seed: Of the draw.
+        """
+        raise NotImplementedError
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return samples one after another as one."""
+    return Samples(*(np.concatenate([getattr(one, name) for one in parts]) for name in "xy"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples(Part):
+    """Examples and their labels, any of which can be read.
+
+    Attributes:
+        x: Array of shape (examples, ...), in memory, a `numpy.memmap`, or `Rows` of files. What is
+            on disk stays there: it is read in batches.
+        y: Array of shape (examples,) or (examples, ...), class numbers or values.
+    """
+
+    x: np.ndarray | Rows
+    y: np.ndarray
+
+    def __post_init__(self):
+        for name in ("x", "y"):
+            try:
+                len(getattr(self, name))
+            except TypeError:
+                raise InputError(
+                    f"{name} must be an array of shape (examples, ...), got "
+                    f"{getattr(self, name)!r:.80}."
+                ) from None
+        if len(self.x) != len(self.y):
+            raise InputError(f"x has {len(self.x)} examples but y has {len(self.y)}.")
+        if len(self.x) == 0:
+            raise InputError("The data holds no examples.")
+
+    def __len__(self):
+        return len(self.x)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the examples are arrays in memory, and not on a disk."""
+        return not is_on_disk(self.x)
+
+    def inputs(self, batch_size: int) -> Any:
+        """Return the examples alone: the array, or a dataset of batches of what is on disk."""
+        return self.x if self.in_memory else super().inputs(batch_size)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of all examples."""
+        return np.asarray(self.y)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the examples, (None, ...)."""
+        return (None, *np.shape(self.x[:1])[1:])
+
+    def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
+        """Yield the examples in their order, so many at once, in memory."""
+        for start in range(0, len(self), size):
+            yield self.at(slice(start, start + size))
+
+    def dataset(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return a `tf.data.Dataset` of batches (x, y); see `Part.dataset`."""
+        import tensorflow as tf
+
+        first = self.at(slice(1))
+        types = [np.asarray(values).dtype for values in (first.x, first.y)]
+        shapes = [(None, *np.shape(values)[1:]) for values in (first.x, first.y)]
+
+        def read(rows):
+            found = self.at(rows)
+            return found.x, found.y
+
+        def batch(rows):
+            x, y = tf.numpy_function(read, [rows], types, stateful=False)
+            x, y = tf.ensure_shape(x, shapes[0]), tf.ensure_shape(y, shapes[1])
+            return (x if augment is None else augment(x)), y
+
+        rows = tf.data.Dataset.range(len(self))
+        if seed is not None:
+            rows = rows.shuffle(len(self), seed=seed)
+        return rows.batch(batch_size).map(batch).prefetch(2)
+
+    def head(self, count: int) -> Samples:
+        """Return the first examples, in memory."""
+        return self.at(slice(count))
+
+    def drawn(self, count: int, seed: int = 0) -> Samples:
+        """Return examples drawn at random, in memory."""
+        return self.at(np.random.default_rng(seed).permutation(len(self))[:count])
+
+    def at(self, rows: slice | np.ndarray) -> Samples:
+        """Return some examples, in memory.
+
+        Args:
+            rows: Their numbers, as a slice or an integer array.
+        """
+        x, y = (v if hasattr(v, "shape") else np.asarray(v) for v in (self.x, self.y))
+        return Samples(np.asarray(x[rows]), np.asarray(y[rows]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set split three ways.
+
+    Attributes:
+        name: What to call it in a report.
+        train: What models are fitted on.
+        validation: What choices are made on.
+        test: What is reported, and touched by nothing else.
+        class_names: One per class, in label order; empty for regression.
+        class_weight: Class number → what an example of it counts in the hard loss, as Keras's
+            `fit` takes it; `None` for 1 each.
+
+    Raises:
+        InputError: for class names that repeat, or are fewer than the classes; for class weights
+            beside weights of examples.
+    """
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+    class_names: tuple[str, ...] = ()
+    class_weight: Mapping[int, float] | None = None
+
+    def __post_init__(self):
+        if self.class_weight is not None and self.parts["train"].has_weights:
+            raise InputError(
+                f"The stream weighs its examples: leave {argument('class_weight')} out, and "
+                "multiply its weights."
+            )
+        names = tuple(self.class_names)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"class_names has {twice!r} {names.count(twice)} times: give every class a name of "
+                "its own, in label order."
+            )
+        known = (part.y for part in self.parts.values() if isinstance(part, Samples))
+        classes = max(map(count_classes, known), default=0)
+        if names and classes > len(names):
+            raise InputError(
+                f"There are {len(names)} class_names for labels of {classes} classes: give one "
+                "for each class, in label order."
+            )
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts that hold labelled examples, by name."""
+        named = {name: getattr(self, name) for name in PARTS}
+        return {name: part for name, part in named.items() if isinstance(part, Part)}
+
+
+#: The parts of `Data`.
+PARTS = ("train", "validation", "test")
+
+
+def count_classes(y) -> int:
+    """Return how many classes labels name: class numbers from 0, or rows of zeros and ones.
+
+    Args:
+        y: Array of shape (examples, ...).
+
+    Returns:
+        The highest class number and one, or the length of a row; 0 for values.
+    """
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] > 1:
+        whole = y.dtype.kind in "biu"
+        return y.shape[1] if is_one_hot(y) or (whole and y.max() <= 1) else 0
+    return int(y.max()) + 1 if y.dtype.kind in "iu" and y.size else 0
+
+
+def is_one_hot(y) -> bool:
+    """Tell whether labels are rows of zeros with a single one: shape (examples, classes)."""
+    y = np.asarray(y)
+    if y.ndim != 2 or y.shape[1] < 2 or y.dtype.kind not in "biuf":
+        return False
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(-1) == 1).all())

@@ -1,0 +1,119 @@
+"""`split`: examples into three parts at random; and the digits that scikit-learn ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfkd.data import labels
+from tfkd.data.rows import Rows, taken
+from tfkd.data.samples import Data, Samples
+from tfkd.errors import InputError, argument
+
+
+def split(
+    x: np.ndarray | Rows,
+    y: np.ndarray,
+    *,
+    name: str = "data",
+    test: float = 0.2,
+    validation: float = 0.2,
+    seed: int = 0,
+    class_names: Sequence[str] = (),
+    stratify: bool = True,
+) -> Data:
+    """Split examples three ways at random.
+
+    Args:
+        x: Array of shape (examples, ...). Of a `numpy.memmap` or of `Rows` nothing is read.
+        y: Array of shape (examples, ...), class numbers or values.
+        name: What to call the data in a report.
+        test: Fraction held out for reporting. Defaults to 0.2.
+        validation: Fraction of all examples held out for choices. Defaults to 0.2.
+        seed: Seed of the shuffle; the same seed gives the same split.
+        class_names: One per class, in label order.
+        stratify: Keep every class's share in each part; for class numbers only.
+
+    Returns:
+        A `Data`.
+
+    Raises:
+        InputError: for empty data, fractions that leave nothing to train on, or a class
+            with too few examples for each part.
+    """
+    everything = Samples(x if isinstance(x, Rows) else np.asanyarray(x), np.asarray(y))
+    if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
+        raise InputError(
+            f"{argument('test', test)} and {argument('validation', validation)} must be fractions "
+            "> 0 that leave some examples to train on."
+        )
+    what = "The data can't be split three ways"
+    rest, last = cut(everything, test, seed, stratify, what)
+    return Data(
+        name, *cut(rest, validation / (1 - test), seed, stratify, what), last, tuple(class_names)
+    )
+
+
+def cut(
+    samples: Samples, share: float, seed: int, stratify: bool, what: str
+) -> tuple[Samples, Samples]:
+    """Return two parts of examples, drawn at random.
+
+    Args:
+        samples: All of them.
+        share: Of the second part, in (0, 1).
+        seed: Of the draw.
+        stratify: Whether each class has its share in both parts.
+        what: Start of the error where that can't be.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        parts = train_test_split(
+            np.arange(len(samples)),
+            test_size=share,
+            random_state=seed,
+            stratify=samples.y if stratify else None,
+        )
+    except ValueError as error:
+        raise InputError(f"{what}: {error}") from error
+    first, second = (Samples(taken(samples.x, rows), samples.y[rows]) for rows in parts)
+    return first, second
+
+
+def can_stratify(y: np.ndarray, share: float) -> bool:
+    """Tell whether each class has enough examples to be in each part.
+
+    Args:
+        y: Labels (examples, ...).
+        share: Of the smallest part, in (0, 1).
+    """
+    if not labels.are_classes(y):
+        return False
+    _, counts = np.unique(labels.class_numbers(y), return_counts=True)
+    return bool(counts.min() * share >= 1) and counts.min() >= 5
+
+
+def load_digits(seed: int = 0) -> Data:
+    """Return scikit-learn's 1,797 handwritten digits, 8×8 pixels, split 60/20/20.
+
+    They ship inside scikit-learn (UCI, Alpaydin and Kaynak 1998), so nothing is downloaded.
+
+    Args:
+        seed: Seed of the split.
+
+    Returns:
+        `x` float32 of shape (n, 8, 8, 1) in [0, 1], `y` int64 class numbers 0 to 9.
+    """
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    x = (digits.images[..., None] / 16.0).astype("float32")
+    return split(
+        x,
+        digits.target,
+        name="scikit-learn digits",
+        seed=seed,
+        class_names=[str(label) for label in digits.target_names],
+    )

@@ -1,0 +1,370 @@
+"""`Stream`: a part of the data that comes in batches, again and again, and is never held."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tfkd import hashing
+from tfkd.data.samples import Part, Samples
+from tfkd.errors import InputError, argument
+
+_WANTED = (
+    "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
+    "(x, y) or (x, y, weights)"
+)
+_NO_ARRAYS = (
+    "A stream holds no arrays x and y: take its batches(256), its dataset(32), or head(100) of it."
+)
+#: Labels that are looked at to learn what they are.
+_LOOKED_AT = 1024
+#: Seconds after which counting says how far it is.
+_LONG = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream(Part):
+    """Batches of examples and labels that come from somewhere, and are read anew for each pass.
+
+    Batches have any size: they are joined and cut to the size that is asked for. Their order is
+    the stream's own: shuffle what is trained on (`dataset.shuffle(...)` before `.batch`), and
+    neither the validation part nor the test part.
+
+    Attributes:
+        source: A `tf.data.Dataset`, a `keras.utils.PyDataset` (tf_keras: `Sequence`), or a
+            function without arguments that returns a new generator; of batches `(x, y)` or
+            `(x, y, weights)`, arrays of shape (batch, ...), each example of the same shape.
+        examples: How many there are; needed for an endless source, of which each pass takes so
+            many from its start. Without it they are counted, by a pass of their own, unless the
+            source says it.
+
+    Raises:
+        InputError: for what can be read once only, endless data without a number of examples, or
+            batches of another form.
+
+    Example:
+        >>> def batches():
+        ...     for i in range(3):
+        ...         yield np.full((4, 2), i, "float32"), np.arange(4)
+        >>> stream = Stream(batches)
+        >>> len(stream), [len(batch) for batch in stream.batches(5)]
+        (12, [5, 5, 2])
+    """
+
+    source: Any
+    examples: int | None = None
+
+    def __post_init__(self):
+        if self.examples is not None and (type(self.examples) is not int or self.examples < 1):
+            raise InputError(
+                f"examples must be a whole number of at least 1, got {self.examples!r}."
+            )
+        kind = kind_of(self.source)
+        if kind is None:
+            raise InputError(f"A stream can't be made of {type(self.source).__name__}: {_WANTED}.")
+        if self._is_endless() and self.examples is None:
+            raise InputError(
+                f"The {kind} is endless: say how many examples a pass takes with "
+                f"{argument('examples', of='tfkd.Stream')}, or cut it with dataset.take(batches)."
+            )
+        self._first  # noqa: B018  a batch of another form is found here
+
+    def __len__(self):
+        return self.examples if self.examples is not None else self._seen[0]
+
+    @property
+    def x(self):
+        """No array: it raises the error that says what there is."""
+        raise InputError(_NO_ARRAYS)
+
+    @property
+    def y(self):
+        """No array either, for the same reason."""
+        raise InputError(_NO_ARRAYS)
+
+    @property
+    def in_memory(self) -> bool:
+        """It never is."""
+        return False
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels of the first examples and, where they were counted, the largest and smallest."""
+        return self._seen[1]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the examples, (None, ...)."""
+        return (None, *self._first[0].shape[1:])
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether each example has a weight."""
+        return len(self._first) == 3
+
+    def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
+        """Yield all examples once, so many at once; see `Part.batches`.
+
+        Raises:
+            InputError: if labels come in another order than in the first pass that had `again`,
+                or if there are fewer examples than was said.
+        """
+        count, digest = 0, hashing.running()
+        for x, y, *_ in self._read(self._in_batches(size).prefetch(2)):
+            count += len(x)
+            digest.update(np.ascontiguousarray(y).tobytes())
+            yield Samples(x, y)
+        if self.examples is not None and count < self.examples:
+            raise InputError(
+                f"The stream ended after {count} examples, and {argument('examples')} says "
+                f"{self.examples}."
+            )
+        order = self.__dict__.setdefault("_order", digest.digest()) if again else None
+        if order not in (None, digest.digest()):
+            raise InputError(
+                "A stream that is scored gave other labels, or another order, than in the pass "
+                "before: leave shuffling to the training part."
+            )
+
+    def dataset(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Return a `tf.data.Dataset` of batches (x, y) or (x, y, weights); see `Part.dataset`."""
+        import tensorflow as tf
+
+        batches = self._in_batches(batch_size)
+        if augment is not None:
+            batches = batches.map(lambda x, *rest: (augment(x), *rest))
+        # With it Keras knows where an epoch ends, and a pass that ends elsewhere is an error.
+        exactly = tf.data.experimental.assert_cardinality(-(-len(self) // batch_size))
+        return batches.apply(exactly).prefetch(2)
+
+    def _in_batches(self, batch_size: int):
+        batches = self._source_dataset().rebatch(batch_size)
+        if self.examples is not None:
+            whole = -(-self.examples // batch_size)
+
+            def cut(i, batch):
+                left = self.examples - i * batch_size
+                return tuple(values[:left] for values in batch)
+
+            batches = batches.take(whole).enumerate().map(cut)
+        return batches
+
+    def drawn(self, count: int, seed: int = 0) -> Samples:
+        """Return examples drawn at random in one pass, in memory."""
+        rng, held, seen = np.random.default_rng(seed), [], 0
+        for batch in self.batches(self.at_once(), again=False):
+            for x, y in zip(batch.x, batch.y, strict=True):
+                place = seen if seen < count else int(rng.integers(seen + 1))
+                seen += 1
+                if place < count:
+                    held[place : place + 1] = [(x.copy(), y.copy())]
+        xs, ys = zip(*held, strict=True)
+        return Samples(np.stack(xs), np.stack(ys))
+
+    @property
+    def _is_tf(self) -> bool:
+        return kind_of(self.source) == "tf.data.Dataset"
+
+    def _is_endless(self) -> bool:
+        if self._is_tf:
+            return int(self.source.cardinality()) == -1
+        return hasattr(self.source, "num_batches") and self.source.num_batches is None
+
+    @functools.cached_property
+    def _first(self) -> tuple[np.ndarray, ...]:
+        """The first batch, checked."""
+        if self._is_tf:
+            _check_spec(self.source.element_spec)
+        first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
+        if first is None:
+            raise InputError(
+                "The stream is empty, or was used up by another pass: a function must return a "
+                "new generator each time."
+            )
+        return _checked(first)
+
+    @functools.cached_property
+    def _seen(self) -> tuple[int, np.ndarray]:
+        """The number of examples, and labels that show what they are."""
+        if self.examples is not None or (known := self._known()) is not None:
+            looked_at = []
+            for _, y, *_ in self._read(self._in_batches(self.at_once())):
+                looked_at.append(y)
+                if sum(map(len, looked_at)) >= _LOOKED_AT:
+                    break
+            return self.examples or known, np.concatenate(looked_at)
+        count, looked_at, start, warned = 0, [], time.perf_counter(), False
+        extremes: dict[str, np.ndarray] = {}
+        for _, y, *_ in self._read(self._source_dataset()):
+            if count < _LOOKED_AT:
+                looked_at.append(y)
+            count += len(y)
+            if y.dtype.kind == "f" and not np.isfinite(y).all():
+                raise InputError(f"y of the stream holds NaN or infinite labels before {count:,}.")
+            if y.size:
+                for name, row in (("least", y.argmin()), ("most", y.argmax())):
+                    row = row // max(1, y[0].size)
+                    is_more = name in extremes and (
+                        y[row].min() < extremes[name].min()
+                        if name == "least"
+                        else y[row].max() > extremes[name].max()
+                    )
+                    if name not in extremes or is_more:
+                        extremes[name] = y[row : row + 1].copy()
+            if not warned and time.perf_counter() - start > _LONG:
+                warned = True
+                warnings.warn(
+                    f"Counting the examples of a stream: {count:,} so far. If it never ends, or to "
+                    f"skip the count, give {argument('examples', of='tfkd.Stream')}.",
+                    stacklevel=2,
+                )
+        if not count:
+            raise InputError("The stream is empty.")
+        return count, np.concatenate([*looked_at, *extremes.values()])
+
+    def _known(self) -> int | None:
+        """Return the number of examples where the source says it."""
+        if not self._is_tf:
+            return None
+        batches, size = int(self.source.cardinality()), self.source.element_spec[1].shape[0]
+        return batches * size if batches > 0 and size is not None else None
+
+    def _source_dataset(self):
+        """Return the batches as they come, as a dataset of known shapes."""
+        import tensorflow as tf
+
+        shapes = [(None, *values.shape[1:]) for values in self._first]
+        if self._is_tf:
+            return self.source.map(lambda *batch: tuple(map(tf.ensure_shape, batch, shapes)))
+        specs = tuple(map(tf.TensorSpec, shapes, [values.dtype for values in self._first]))
+        return tf.data.Dataset.from_generator(self._told, output_signature=specs)
+
+    def _told(self):
+        """Yield the batches of a Python source; keep our own error, which TensorFlow wraps."""
+        wanted = [(values.shape[1:], values.dtype) for values in self._first]
+        try:
+            for item in self._items():
+                batch = _checked(item)
+                found = [(values.shape[1:], values.dtype) for values in batch]
+                if found != wanted:
+                    raise InputError(
+                        f"A batch holds {_shown(found)}, and the first one {_shown(wanted)}: make "
+                        "all of one form."
+                    )
+                yield batch
+        except InputError as error:
+            self.__dict__["_error"] = error
+            raise
+        except Exception as error:  # whatever the user's code raises
+            said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+            self.__dict__["_error"] = InputError(f"The source of the stream failed ({said}).")
+            raise self.__dict__["_error"] from error
+
+    def _items(self) -> Iterator:
+        """Yield the batches of a Python source as they come."""
+        if callable(self.source) and not hasattr(self.source, "__getitem__"):
+            yield from self.source()
+            return
+        data = self.source
+        getattr(data, "on_epoch_begin", lambda: None)()
+        i, count = 0, data.num_batches if hasattr(data, "num_batches") else len(data)
+        while count is None or i < count:
+            yield data[i]
+            i += 1
+        getattr(data, "on_epoch_end", lambda: None)()
+
+    def _read(self, dataset) -> Iterator:
+        """Yield the batches of a dataset as arrays, with our own errors as they were raised."""
+        import tensorflow as tf
+
+        try:
+            yield from dataset.as_numpy_iterator()
+        except tf.errors.OpError as error:
+            kept = self.__dict__.pop("_error", None)
+            if kept is not None:
+                raise kept from None
+            reason = str(error).partition("\n")[0][:200]
+            raise InputError(f"The stream broke off: {reason}") from error
+
+
+def kind_of(source) -> str | None:
+    """Return what a stream can be made of is called, or `None` for what it can't be made of.
+
+    Raises:
+        InputError: for a generator, which can be read once only.
+    """
+    if hasattr(source, "element_spec") and hasattr(source, "cardinality"):
+        return "tf.data.Dataset"
+    if hasattr(source, "__next__"):
+        raise InputError(
+            f"A {type(source).__name__} is used up after one pass, and there are several: give the "
+            "function that returns it, without calling it."
+        )
+    if hasattr(source, "__getitem__") and hasattr(source, "on_epoch_end"):
+        return "PyDataset"
+    is_function = callable(source) and not isinstance(source, type)
+    return "function" if is_function and not hasattr(source, "__getitem__") else None
+
+
+def _check_spec(spec) -> None:
+    """Raise for the elements of a dataset that are no batches (x, y)."""
+    parts = spec if isinstance(spec, tuple) else (spec,)
+    if len(parts) not in (2, 3) or any(not hasattr(part, "rank") for part in map(_rank, parts)):
+        raise InputError(
+            f"The dataset gives {_named(spec)}; {_WANTED}, each of one input and one output."
+        )
+    if any(getattr(part.shape, "rank", None) == 0 for part in parts):
+        raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
+
+
+def _rank(spec):
+    return getattr(spec, "shape", None)
+
+
+def _named(spec) -> str:
+    if isinstance(spec, Mapping):
+        return f"dicts of {', '.join(map(str, spec))}"
+    if isinstance(spec, tuple):
+        return f"tuples of {len(spec)}" + (" with several arrays each" if len(spec) < 4 else "")
+    return "x without labels"
+
+
+def _checked(batch) -> tuple[np.ndarray, ...]:
+    """Return a batch as arrays, or raise for one of another form."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {_WANTED}.")
+    try:
+        arrays = tuple(np.asarray(values) for values in batch)
+    except ValueError as error:
+        raise InputError(f"A batch of the stream is no array ({error}); {_WANTED}.") from None
+    for name, values in zip(("x", "y", "weights"), arrays, strict=False):
+        if values.dtype.kind not in "biufc" or values.ndim == 0:
+            raise InputError(
+                f"{name} of the stream is {values.dtype} of shape {values.shape}; give numbers of "
+                "shape (batch, ...)."
+            )
+        if values.dtype.kind == "f" and name != "x" and not np.isfinite(values).all():
+            raise InputError(f"{name} of the stream holds NaN or infinite values.")
+    if len({len(values) for values in arrays}) > 1:
+        shapes = " and ".join(str(values.shape) for values in arrays)
+        raise InputError(
+            f"The stream gives x and y of shapes {shapes}, with different numbers of examples: "
+            "give batches, (batch, ...) each."
+        )
+    return arrays
+
+
+def _shown(found) -> str:
+    return " and ".join(f"{dtype} of shape {(None, *shape)}" for shape, dtype in found)
