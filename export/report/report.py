@@ -54,14 +54,14 @@ class Report(Printed):
         teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
             scores of the teacher and of the student with and without it, the difference and its
             interval, which student was kept, and all that in a sentence ("summary").
-        verdict: What of a target and a board the main file meets: `file`, `drop` beside the
-            teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` where
-            it was not judged.
         predictions: What the file answers that the report is about, beside the teacher.
         front: The students that a search tried.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
             file fits.
         commands: What was typed, or called in Python, to make all this.
+        verdict: What of a target and a board the main file meets: `file`, `drop` beside the
+            teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` where
+            it was not judged.
     """
 
     task: str
@@ -71,11 +71,11 @@ class Report(Printed):
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
     teaching: dict[str, Any] | None = None
-    verdict: dict[str, Any] | None = None
     predictions: Predictions | None = None
     front: Front | None = None
     board: str | Board | None = None
     commands: tuple[str, ...] = ()
+    verdict: dict[str, Any] | None = None
 
     @property
     def answer(self) -> Answer | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfkd.cli import console
-from tfkd.cli.reading import check_target, load_data
+from tfkd.cli.reading import check_target
 from tfkd.errors import InputError, MissingDependencyError
 from tfkd.files import write_atomically
 
@@ -28,11 +28,12 @@ _OF_RECIPE = (
 
 def compress(options) -> int:
     """`tfkd compress`."""
-    data = load_data(options.data)
-    with console.working(options, "reading the models"):
+    with console.working(options, "reading the data"):
         console.import_tensorflow()
         import tfkd
         from tfkd.compression.recipe import Call
+
+        data = _data(options)
 
     call = Call() if options.recipe is None else Call.load(options.recipe)
     recipe = dataclasses.replace(call.recipe, **_given(options, _OF_RECIPE))
@@ -85,7 +86,6 @@ def distill(options) -> int:
     if out.suffix != ".keras":
         raise InputError(f"--out must name a .keras file, got {str(out)!r}.")
     check_target(out, [options.teacher, options.student, options.data], options.force)
-    data = load_data(options.data)
     with console.working(options, "reading the models"):
         console.import_tensorflow()
         from tfkd.compression.finishing import Finisher
@@ -93,6 +93,7 @@ def distill(options) -> int:
         from tfkd.compression.trainer import Trainer, copy_of
         from tfkd.loading import models
 
+        data = _data(options)
         student = models.load_model(options.student, "student")
     recipe = Recipe(formats=("float32",), **_given(options, _OF_RECIPE))
     recipe = dataclasses.replace(recipe, callbacks=_tensorboard(options.tensorboard))
@@ -118,12 +119,12 @@ def distill(options) -> int:
 
 def prune(options) -> int:
     """`tfkd prune`."""
-    data = load_data(options.data)
     with console.working(options, "reading the models"):
         console.import_tensorflow()
         import tfkd
         from tfkd.loading import models
 
+        data = _data(options)
         model = models.load_model(options.model)
     limits = {
         name: getattr(options, f"max_{name}")
@@ -162,6 +163,19 @@ def prune(options) -> int:
     if not result.reached:
         print(f"the target is not met: {result.stopped}", file=sys.stderr)
     return 0 if result.reached else 1
+
+
+def _data(options):
+    """Return the data of `--data`, with what else was said of it."""
+    from tfkd.data import as_data
+
+    label = options.label
+    return as_data(
+        options.data,
+        label=label[0] if label and len(label) == 1 else label,
+        size=None if options.image_size is None else tuple(options.image_size),
+        class_weight="balanced" if options.balanced else None,
+    )
 
 
 def _given(options, names) -> dict[str, Any]:

@@ -224,9 +224,26 @@ def _add_teacher(parser):
 def _add_data(parser):
     parser.add_argument(
         "--data",
-        metavar="NPZ",
+        metavar="PATH",
         required=True,
-        help="An .npz file with x_train, y_train, x_test and y_test.",
+        help="An .npz file with x_train, y_train, x_test and y_test, or with x and y; a .csv file "
+        "with a header; or a folder with a folder of images for each class.",
+    )
+    parser.add_argument(
+        "--label",
+        nargs="+",
+        metavar="COLUMN",
+        help="The column or columns of a .csv file that hold the labels. (default: label)",
+    )
+    parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=whole_number(1),
+        metavar=("H", "W"),
+        help="Resize images to this height and width. (default: they all have one size)",
+    )
+    parser.add_argument(
+        "--balanced", action="store_true", help="Let all classes count the same in the hard loss."
     )
 
 

@@ -42,7 +42,9 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         teacher_history=history,
         command=f"tfkd demo --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
     )
-    shutil.rmtree(made.folder / FOLDER)  # to go on from: the demo is short
+    # Nothing to go on from, or to run again by other means: the demo is short.
+    shutil.rmtree(made.folder / FOLDER)
+    (made.folder / "recipe.yaml").unlink()
     return made
 
 

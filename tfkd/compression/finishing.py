@@ -265,7 +265,8 @@ class Finisher:
         inputs = self.inputs(student, training=trained_by(recipe), budget=self.clock.seconds)
         paced = self.stages.once("pace", inputs, lambda: self._pace(student))
         epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
-        if min(epochs, qat_epochs) < _LEAST_EPOCHS:
+        wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)
+        if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
             raise InputError(
                 f"The budget of {self.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} epochs "
                 f"of each stage take {paced['least_seconds']:,.0f} s, and {paced['left']:,.0f} s "
