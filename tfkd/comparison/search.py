@@ -41,7 +41,7 @@ def optuna():
         import optuna
     except ImportError as error:
         raise MissingDependencyError(
-            f"A search needs Optuna ({error}): pip install optuna."
+            f"A search needs Optuna ({error}): install it with `pip install 'tfkd[compare]'`."
         ) from error
     return optuna
 

@@ -43,6 +43,7 @@ class Verdict(Printed):
         file: Name of the file.
         drop: How much worse it is than the teacher on the test part: in accuracy, or as a part
             of the RMSE.
+        metric: `"accuracy"` or `"rmse"`.
         allowed: What `drop` may be; `None` where nothing was asked for.
         problems: A line for each limit that is exceeded.
         asked: Whether there was a target or a board.
@@ -50,6 +51,7 @@ class Verdict(Printed):
 
     file: str
     drop: float
+    metric: str
     allowed: float | None
     problems: tuple[str, ...]
     asked: bool
@@ -61,7 +63,12 @@ class Verdict(Printed):
 
     def describe(self) -> str:
         """Say it in a line or a few."""
-        change = f"{self.file}: {-self.drop:+.4f} beside the teacher on the test part"
+        percent = 100 * self.drop
+        change = f"{-percent:+.1f} points beside the teacher"
+        if self.metric == "rmse":
+            side = "higher" if percent > 0 else "lower"
+            change = f"an RMSE {abs(percent):.1f} % {side} than the teacher's"
+        change = f"{self.file}: {change} on the test part"
         if not self.asked:
             return f"{change}; no target was given"
         if self.reached:
@@ -129,7 +136,8 @@ def written(
     if "teacher" in models:
         found = predictions(main, files[main], models[origin(main)], finisher.teacher, data, task)
         report = dataclasses.replace(report, predictions=found)
-    verdict = _verdict(finisher, finished, main, timings[main].median)
+    verified = next(entry.parity["passed"] for entry in entries if entry.name == main)
+    verdict = _verdict(finisher, finished, main, timings[main].median, verified)
     return (
         dataclasses.replace(report, verdict=verdict.to_json()),
         verdict,
@@ -220,7 +228,9 @@ def _curves(finisher: Finisher) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def _verdict(finisher: Finisher, finished: Finished, main: str, latency: float) -> Verdict:
+def _verdict(
+    finisher: Finisher, finished: Finished, main: str, latency: float, verified: bool
+) -> Verdict:
     """Return what the main file meets, scored on the test part, which chose nothing."""
     test, goal = finisher.trainer.data.test, finisher.goal
     [score_of_file] = finished.scorer.score(test, None, finished.files[main], "test")
@@ -229,8 +239,11 @@ def _verdict(finisher: Finisher, finished: Finished, main: str, latency: float) 
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
     if goal.drop is not None and drop > goal.drop:
         problems.append(f"drop: {drop:.4f} on the test part, and the target is {goal.drop:g}")
+    if not verified:
+        problems.append("verification failed: the file does not compute what its model computes")
     asked = bool(goal.limits) or goal.drop is not None or goal.board is not None
-    return Verdict(f"{main}.tflite", drop, goal.drop, tuple(problems), asked)
+    metric = "rmse" if of_teacher.metric == "r2" else of_teacher.metric
+    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), asked)
 
 
 def _micro_bundle(

@@ -27,6 +27,7 @@ from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Score, Worth
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.export.tflite.model import TFLiteModel
+from tfkd.export.verification.verify import verify
 from tfkd.model import backends
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import export_form, quantize_aware
@@ -51,6 +52,7 @@ class Finished:
         worth: What the teacher was worth.
         costs: What the main file takes.
         drop: How much worse that file is than the teacher on the validation part.
+        verified: Whether that file computes there what its model computes.
         scorer: A `Distiller` that scores teacher, models and files alike.
     """
 
@@ -59,15 +61,17 @@ class Finished:
     worth: Worth
     costs: Costs
     drop: float
+    verified: bool
     scorer: Distiller
 
     def meets(self, goal: Goal) -> bool:
         """Tell whether target and board are met, on the validation part."""
-        return not goal.unmet(self.costs) and (goal.drop is None or self.drop <= goal.drop)
+        held = goal.drop is None or self.drop <= goal.drop
+        return held and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
-        """Tell whether less is lost than with another."""
-        return self.drop < other.drop
+        """Tell whether less is lost than with another; a file that is not its model comes last."""
+        return (self.verified, -self.drop) > (other.verified, -other.drop)
 
 
 class Finisher:
@@ -185,7 +189,12 @@ class Finisher:
         costs = rehearsal.costs_of(files[main], models[origin(main)], examples, self.goal)
         part = self.trainer.data.validation
         [score] = scorer.score(part, who=files[main])
-        return Finished(models, files, worth, costs, drop_of(score, worth.teacher), scorer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the verdict says it
+            task = self.trainer.task(models["student"])
+            verified = verify(files[main], models[origin(main)], part, task=task).passed
+        drop = drop_of(score, worth.teacher)
+        return Finished(models, files, worth, costs, drop, verified, scorer)
 
     def train(
         self, student: Any, recipe: Recipe | None = None

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from tfkd import Recipe, Target
 from tfkd.compression import evidence
-from tfkd.compression.pipeline import Recipe
+from tfkd.compression.recipe import Call
 from tfkd.data import Samples
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
@@ -56,9 +57,12 @@ def test_a_loop_is_not_looked_into():
 
 
 def test_the_call_has_what_is_not_the_default():
-    call = "tfkd.compress(teacher, data, student=student, out=folder{})"
-    assert evidence.call_of(Recipe()) == call.format("")
+    call = "tfkd.compress(teacher, data, {}out=folder)"
+    assert evidence.call_of(Call(), searched=False) == call.format("student=student, ")
+    assert evidence.call_of(Call(), searched=True) == call.format("")
     recipe = Recipe(epochs=3, bits={"conv.*": 4}, augment=lambda x: x)
-    said = evidence.call_of(recipe)
+    target = Target(bytes="64k", drop=0.0)
+    said = evidence.call_of(Call(recipe, target, "pico", "20min"), searched=True)
+    assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
     assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
     assert "qat_epochs" not in said

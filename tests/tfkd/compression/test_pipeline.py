@@ -1,5 +1,6 @@
 """`compress` from end to end: what it takes, what it writes, and what stays when it fails."""
 
+import dataclasses
 import functools
 import json
 import warnings
@@ -134,6 +135,18 @@ def test_the_bytes_that_no_weights_can_meet_are_known_before_training(
     with pytest.raises(UnsupportedError, match="Quantization-aware training, which an int8 file"):
         tfkd.compress(teacher, data, student=odd, out=tmp_path / "a")
     assert stages == [] and not (tmp_path / "a").exists()
+
+
+def test_a_file_that_is_not_its_model_meets_no_target(data, teacher, tmp_path, monkeypatch):
+    def failed(*args, **kwargs):
+        return dataclasses.replace(real(*args, **kwargs), passed=False)
+
+    real = evidence.verify
+    monkeypatch.setattr(evidence, "verify", failed)
+    made = tfkd.compress(
+        teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, target={"drop": 0.9}
+    )
+    assert made.reached is False and "verification failed" in str(made)
 
 
 def test_a_target_that_is_missed(data, teacher, tmp_path):
