@@ -84,11 +84,8 @@ def written(
     finisher: Finisher, finished: Finished, folder: pathlib.Path
 ) -> tuple[Report, Verdict, dict[str, TFLiteModel]]:
     """Write the models and files of a student; return the report, the verdict and the files."""
-    data, recipe, task = (
-        finisher.trainer.data,
-        finisher.recipe,
-        finisher.trainer.task(finished.models["student"]),
-    )
+    data, recipe = finisher.trainer.data, finisher.recipe
+    task = finisher.trainer.task(finished.models["student"])
     files, models = dict(finished.files), dict(finished.models)
     if backends.flavour(finisher.teacher) is not None:
         models = {"teacher": finisher.teacher, **models}
@@ -127,7 +124,7 @@ def written(
             "class_names": list(data.class_names),
         },
         models=tuple(entries),
-        training={"teacher": {}, **_curves(finisher)},
+        training={"teacher": {}, **finished.histories},
         benchmark=timings,
         teaching=finished.worth.to_json(),
         board=finisher.goal.board,
@@ -217,15 +214,6 @@ def call_of(call: Call, searched: bool) -> str:
     ]
     given += [f"recipe=tfkd.Recipe({', '.join(changed)})"] if changed else []
     return f"tfkd.compress(teacher, data, {', '.join(given)})"
-
-
-def _curves(finisher: Finisher) -> dict[str, dict[str, list[float]]]:
-    """Return the training curves of the students that are reported."""
-    return {
-        name: finisher.trainer.histories[name]
-        for name in _STAGES
-        if name in finisher.trainer.histories
-    }
 
 
 def _verdict(

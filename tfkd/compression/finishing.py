@@ -54,6 +54,7 @@ class Finished:
         drop: How much worse that file is than the teacher on the validation part.
         verified: Whether that file computes there what its model computes.
         scorer: A `Distiller` that scores teacher, models and files alike.
+        histories: Its training curves by stage.
     """
 
     models: dict[str, Any]
@@ -63,6 +64,7 @@ class Finished:
     drop: float
     verified: bool
     scorer: Distiller
+    histories: dict[str, dict[str, list[float]]]
 
     def meets(self, goal: Goal) -> bool:
         """Tell whether target and board are met, on the validation part."""
@@ -194,7 +196,9 @@ class Finisher:
             task = self.trainer.task(models["student"])
             verified = verify(files[main], models[origin(main)], part, task=task).passed
         drop = drop_of(score, worth.teacher)
-        return Finished(models, files, worth, costs, drop, verified, scorer)
+        # The trainer's own are those of the student that was trained last.
+        curves = {name: self.trainer.histories[name] for name in models}
+        return Finished(models, files, worth, costs, drop, verified, scorer, curves)
 
     def train(
         self, student: Any, recipe: Recipe | None = None

@@ -143,3 +143,13 @@ def test_a_budget_too_short_is_known_before_it_is_spent(data, teacher):
     budget = Budget(0.01)
     with pytest.raises(InputError, match=r"budget of 0 s is too short: 3 epochs"):
         made(data, teacher, Goal({}, None, None), clock=budget)
+
+
+def test_what_is_kept_has_its_own_curves(data, teacher):
+    """Two students are finished; the first one loses less, and stays."""
+    finisher = Finisher(Trainer(data, RECIPE), teacher)
+    keras.utils.set_random_seed(0)
+    first, second = finisher.finished(dense(24)), finisher.finished(dense(1))
+    assert first.is_better(second)
+    assert set(first.histories) == {"baseline", "student"}
+    assert first.histories["student"] != second.histories["student"]
