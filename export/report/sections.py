@@ -24,7 +24,7 @@ def front(candidates: Front | None) -> dict[str, Any] | None:
         return None
     share, tried = candidates.metric == "accuracy", candidates.candidates
     columns = [
-        ("candidate", [one.name for one in tried]),
+        ("candidate", [one.name + (", chosen" if one.chosen else "") for one in tried]),
         (candidates.unit, [f"{one.cost:,.4g}" for one in tried]),
         (
             f"{candidates.part} {candidates.metric}",
@@ -39,7 +39,6 @@ def front(candidates: Front | None) -> dict[str, Any] | None:
             )
             if any(v is not None for v in values)
         ),
-        ("", ["chosen" if one.chosen else None for one in tried]),
     ]
     return {
         "picture": outcome_plots.front(candidates),

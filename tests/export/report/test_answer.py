@@ -165,8 +165,8 @@ def test_the_tables_are_those_of_the_json(made, tmp_path):
         f"{one['parameters']:,}" for one in costs
     ]
     tried = tables["candidate", "size, kB"][1:]
-    assert [row[0] for row in tried] == ["w 0.5", "w <1>"]
-    assert tried[0][-1] == "chosen" and told["front"]["candidates"][0]["chosen"]
+    assert [row[0] for row in tried] == ["w 0.5, chosen", "w <1>"]
+    assert told["front"]["candidates"][0]["chosen"]
     ops = {row[0]: row[-1] for row in tables["operator", "teacher_float32"][1:]}
     assert {op: str(n) for op, n in by_name["student_int8"]["ops"].items()}.items() <= ops.items()
     assert told["data"]["class_names"] == ["<0>"]

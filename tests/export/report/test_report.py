@@ -210,3 +210,22 @@ def test_wilson_interval_against_published_values():
     # Newcombe 1998, table I: 81/263 and 0/20.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("met", "said"),
+    [
+        (True, "<strong>The target is met.</strong>"),
+        (False, "<strong>The target is not met: drop: 0.1 &lt;much&gt;.</strong>"),
+        (None, None),
+    ],
+)
+def test_the_page_opens_with_the_verdict(report, tmp_path, met, said):
+    problems = ["drop: 0.1 <much>"] if met is False else []
+    verdict = {"file": "a.tflite", "drop": 0.1, "met": met, "problems": problems}
+    _, page = write_report(dataclasses.replace(report, verdict=verdict), tmp_path)
+    text = " ".join(page.read_text().split())
+    if said is None:
+        assert "The target is" not in text
+    else:
+        assert text.index(said) < text.index("<nav")
