@@ -157,10 +157,10 @@ def answer_of(
             "kept": teaching.get("kept"),
         }
     micro = entry.micro or {}
-    if board is not None and entry.bytes and micro.get("arena_bytes"):
+    known = boards.find(board)
+    if known is not None and known.runs_tflm and entry.bytes and micro.get("arena_bytes"):
         arena = micro["arena_bytes"] + (micro.get("margin_bytes") or 0)
-        verdicts = boards.fits(entry.bytes, arena, board=board)
-        known = board if isinstance(board, boards.Board) else boards.BOARDS[board.lower()]
+        verdicts = boards.fits(entry.bytes, arena, board=known)
         found["board"] = known.name
         found["fits"] = tuple(
             {**dataclasses.asdict(one), "free_bytes": one.free_bytes} for one in verdicts

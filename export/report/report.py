@@ -112,7 +112,10 @@ class Report(Printed):
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "versions": machine.versions(),
             "machine": machine.describe(),
-            **dataclasses.asdict(dataclasses.replace(self, benchmark=None, predictions=None)),
+            **dataclasses.asdict(
+                dataclasses.replace(self, benchmark=None, predictions=None, board=None)
+            ),
+            "board": self.board.to_json() if isinstance(self.board, Board) else self.board,
             "benchmark": None if self.benchmark is None else self.benchmark.to_json(),
             "predictions": None if self.predictions is None else self.predictions.to_json(),
             "answer": None if self.answer is None else self.answer.to_json(),

@@ -17,6 +17,8 @@ from tfkd.compression.recipe import Call
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError, TfkdError, UnsupportedError
 from tfkd.export import to_tflite
+from tfkd.export.micro import evaluation
+from tfkd.export.micro.board_table import BOARDS
 from tfkd.loading.models import load_model
 
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.02, formats=("float32",))
@@ -155,6 +157,23 @@ def test_a_target_that_is_missed(data, teacher, tmp_path):
     )
     assert made.reached is False
     assert "NOT met" in str(made) and "drop: 0." in made.verdict.problems[0]
+
+
+@pytest.mark.skipif(not evaluation.is_installed(), reason="tflite-micro is not installed")
+@pytest.mark.parametrize("board", ["pico", "android-mpc-13"])
+def test_a_board(data, teacher, tmp_path, board):
+    recipe = Recipe(epochs=3, qat_epochs=1, batch_size=16, learning_rate=0.02, formats=("int8",))
+    student = dense()
+    student.set_weights([np.full_like(one, 0.1) for one in student.get_weights()])
+    made = tfkd.compress(
+        teacher, data, student=student, out=tmp_path / "a", recipe=recipe, board=board
+    )
+    report = json.loads((made.folder / "report.json").read_text())
+    assert report["board"]["name"] == BOARDS[board].name
+    assert made.reached is True
+    page = (made.folder / "report.html").read_text()
+    assert ("fits the Raspberry Pi Pico" in page) is (board == "pico")
+    assert report["answer"]["board"] == (BOARDS[board].name if board == "pico" else None)
 
 
 @pytest.mark.parametrize("kind", ["path", "tf_keras", "function", "several", "tflite"])
