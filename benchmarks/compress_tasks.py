@@ -118,7 +118,7 @@ def run(task, options):
     return {
         "minutes": seconds / 60,
         "verdict": made.verdict.to_json(),
-        "student": next(one["name"] for one in made.report.front if one["chosen"]),
+        "student": next(one.name for one in made.report.front.candidates if one.chosen),
         "bytes": entries["student_int8"].bytes,
         "of_teacher": entries["teacher_float32"].bytes / entries["student_int8"].bytes,
         "arena": entries["student_int8"].micro and entries["student_int8"].micro["arena_bytes"],
