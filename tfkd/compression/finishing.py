@@ -114,7 +114,7 @@ class Finisher:
 
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
-        """What decides a result beside the student: data and teacher, and what both are said to be."""
+        """What decides a result beside the student: data and teacher, and what is said of them."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()

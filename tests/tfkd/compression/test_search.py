@@ -172,7 +172,7 @@ def test_what_another_option_decides_is_made_again(
         run = Finisher(trainer, teacher, Goal({}, None, None), stages, **said)
         before = set(stages._held.done)
         one = Candidate("dense 8", student, 83, 80)
-        [(_, costs)] = search._of_a_kind(run, [one], data.train.x[:8], 1, search._Missed())
+        search._of_a_kind(run, [one], data.train.x[:8], 1, search._Missed())
         study = optuna.create_study(direction="maximize")
         search._trained(run, one, 1, study.ask(), [])
         made_again.append({name.rsplit(" ", 1)[0] for name in set(stages._held.done) - before})
