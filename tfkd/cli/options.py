@@ -21,6 +21,7 @@ _COMMANDS = {
 }
 # Arguments that an option of another name gives, in the words of a message.
 _DATA = {"x": "x_test of --data", "y": "y_test of --data"}
+_LEARNT = {"size": "--image-size", "class_weight": "--balanced"}
 _OTHERWISE = {
     "export": {
         **_DATA,
@@ -32,8 +33,9 @@ _OTHERWISE = {
     "verify": _DATA,
     "benchmark": {"inputs": "x_test of --data", "isolate": "--no-isolate"},
     "compare": {"folder": "--out"},
-    "compress": {"target": "--max-drop"},
-    "prune": {"folder": "--out"},
+    "compress": {**_LEARNT, "target": "--max-drop"},
+    "distill": _LEARNT,
+    "prune": {**_LEARNT, "folder": "--out"},
 }
 
 

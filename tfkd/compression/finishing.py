@@ -163,7 +163,8 @@ class Finisher:
         """
         if backends.flavour(student) is None:
             raise InputError(
-                f"The student must be a Keras 3 or tf_keras model, got {type(student).__name__}."
+                "The student must be a Keras 3 or tf_keras model, or a file of one, got "
+                f"{repr(student) if isinstance(student, str) else type(student).__name__}."
             )
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
