@@ -21,6 +21,10 @@ _COMMANDS = {
 }
 # Arguments that an option of another name gives, in the words of a message.
 _DATA = {"x": "x_test of --data", "y": "y_test of --data"}
+_LEARNT = {"size": "--image-size", "class_weight": "--balanced"}
+_TAUGHT = {**_LEARNT, "teacher_from_logits": "--teacher-outputs"}
+# What an option calls the values of such an argument.
+_WORDS = {"teacher_from_logits": {True: "logits", False: "probabilities"}}
 _OTHERWISE = {
     "export": {
         **_DATA,
@@ -32,8 +36,9 @@ _OTHERWISE = {
     "verify": _DATA,
     "benchmark": {"inputs": "x_test of --data", "isolate": "--no-isolate"},
     "compare": {"folder": "--out"},
-    "compress": {"target": "--max-drop"},
-    "prune": {"folder": "--out"},
+    "compress": {**_TAUGHT, "target": "--max-drop"},
+    "distill": _TAUGHT,
+    "prune": {**_LEARNT, "folder": "--out"},
 }
 
 
@@ -83,7 +88,8 @@ class Spelling:
         option = self.options.get(command or "", {}).get(name)
         text = option if isinstance(option, str) else None
         if isinstance(option, _Option):
-            text = option.typed(value, like)
+            words = _WORDS.get(name, {})
+            text = option.typed(words[value] if isinstance(value, bool) and words else value, like)
         if text is None:
             python = name if value is ... else f"{name} {value!r}"
             return f"{python} of {of} (in Python)" if of else f"{python} (in Python)"

@@ -169,7 +169,8 @@ def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[
     x = np.asarray(x)
     layers = [] if teacher is None else [call.layer for call in graph.walk(teacher).calls]
     # Whole numbers are names of tokens where the teacher looks them up, and amounts elsewhere.
-    whole = any(kind_of(layer) == "Embedding" for layer in layers)
+    tables = [layer for layer in layers if kind_of(layer) == "Embedding"]
+    whole = bool(tables)
     mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
     shape = x.shape[1:]
     if len(shape) == 3 and not end.each_step:
@@ -179,7 +180,8 @@ def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[
         kinds = [("conv1d", _conv1d), ("gru", _gru), ("lstm", _lstm)]
         widths = (8, 12, 16, 24, 32, 48, 64, 96)
     elif len(shape) == 1 and whole:
-        tokens = int(x.max()) + 1
+        # Some examples don't show all tokens; the teacher's table does.
+        tokens = max(table.input_dim for table in tables)
         kinds = [
             ("embedding and conv1d", _tokens(_conv1d, tokens)),
             ("embedding and gru", _tokens(_gru, tokens)),

@@ -34,6 +34,8 @@ from tfkd.quantization import export_form, quantize_aware
 
 # Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
 _RATES = {8: 3e-4, 4: 3e-3}
+#: What of a recipe decides how the teacher teaches.
+LOSSES = ("alpha", "temperature", "soft_loss")
 # Epochs of each stage that a budget has to leave.
 _LEAST_EPOCHS = 3
 # Batches that are timed.
@@ -113,8 +115,8 @@ class Finisher:
         return self.trainer.progress
 
     @functools.cached_property
-    def _keys(self) -> dict[str, str]:
-        """What decides a result beside the student: data, teacher and the version's losses."""
+    def _keys(self) -> dict[str, Any]:
+        """What decides a result beside the student: data and teacher, and what is said of them."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()
@@ -124,6 +126,8 @@ class Finisher:
         return {
             "data": fingerprint([*map(contents, parts)] + ([] if weights is None else [weights])),
             "teacher": teacher,
+            "task": self.trainer.given_task,
+            "teacher_from_logits": self._from_logits,
         }
 
     def inputs(self, student: Any, **more: Any) -> dict[str, Any]:
@@ -161,7 +165,8 @@ class Finisher:
         """
         if backends.flavour(student) is None:
             raise InputError(
-                f"The student must be a Keras 3 or tf_keras model, got {type(student).__name__}."
+                "The student must be a Keras 3 or tf_keras model, or a file of one, got "
+                f"{repr(student) if isinstance(student, str) else type(student).__name__}."
             )
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
@@ -224,8 +229,7 @@ class Finisher:
         self._once(
             "baseline", inputs, alone, lambda: self.trainer.fit("baseline", alone, training=recipe)
         )
-        names = ("alpha", "temperature", "soft_loss")
-        inputs |= {name: getattr(recipe, name) for name in names}
+        inputs |= {name: getattr(recipe, name) for name in LOSSES}
         self._once("student", inputs, taught, lambda: self.teach("student", taught, recipe))
         part = self.trainer.data.validation
         worth = Worth(*(scorer.score(part, who=who)[0] for who in ("teacher", alone, "student")))
@@ -275,7 +279,10 @@ class Finisher:
         recipe = self.recipe
         if self.clock.seconds is None:
             return recipe
-        inputs = self.inputs(student, training=trained_by(recipe), budget=self.clock.seconds)
+        rounding = (recipe.qat_epochs, recipe.bits) if "int8" in recipe.formats else None
+        inputs = self.inputs(
+            student, training=trained_by(recipe), rounding=rounding, budget=self.clock.seconds
+        )
         paced = self.stages.once("pace", inputs, lambda: self._pace(student))
         epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
         wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, candidates
-from tfkd.compression.finishing import Finished, Finisher, trained_by
+from tfkd.compression.finishing import LOSSES, Finished, Finisher, trained_by
 from tfkd.compression.rehearsal import Costs, main_format, rehearse
 from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
@@ -135,13 +135,17 @@ def _of_a_kind(
     finisher: Finisher, sizes: list[Candidate], x, quota: int, missed: _Missed
 ) -> list[tuple[Candidate, Costs]]:
     """Return the largest that meets the target, and some smaller ones, down to the smallest."""
-    rest, found = list(sizes), []
+    rest, found, recipe = list(sizes), [], finisher.recipe
     while rest and len(found) < quota:
         # The largest, the smallest, then what lies in the middle of the rest.
         at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
         candidate = rest.pop(at)
         inputs = finisher.inputs(
-            candidate.model, goal=finisher.goal.limits, board=finisher.goal.needs_arena
+            candidate.model,
+            goal=finisher.goal.limits,
+            board=finisher.goal.needs_arena,
+            format=main_format(recipe),
+            bits=recipe.bits,
         )
         kept = finisher.stages.once(
             f"costs of {candidate.name}", inputs, lambda one=candidate: _costs(finisher, one, x)
@@ -262,7 +266,10 @@ def _trained(
 
     # When it ends depends on those before it.
     beside = [(one.candidate.name, one.score, one.epochs) for one in earlier]
-    inputs = finisher.inputs(candidate.model, training=trained_by(training), beside=beside)
+    losses = {name: getattr(training, name) for name in LOSSES}
+    inputs = finisher.inputs(
+        candidate.model, training=trained_by(training), beside=beside, **losses
+    )
     kept: list[float] = finisher.stages.once(f"search {candidate.name}", inputs, make)["scores"]
     for step, score in enumerate(kept if not scores else (), 1):  # those of an earlier run
         trial.report(score, step)

@@ -16,7 +16,7 @@ from tfkd.compression.twin import in_place_of
 from tfkd.data import as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends
 from tfkd.model import task as tasks
 
@@ -156,6 +156,7 @@ class Trainer:
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, y, task = _output_shape(student), self.data.train.labels, self.task(student)
+        self._check_names(student, task, shape[-1])
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
         metrics = [_metric(package, task, activation, loss)]
         if training.optimizer == "sgd":
@@ -169,6 +170,17 @@ class Trainer:
         if model is student:  # a Distiller builds its optimizer itself
             # Slot variables created inside the step would make TensorFlow trace it twice.
             optimizer.build(model.trainable_variables)
+
+    def _check_names(self, student, task: str, units: int | None) -> None:
+        """Raise where classes were numbered without one that the model has: all others moved."""
+        names = self.data.class_names
+        if names and task in ("categorical", "multilabel") and len(names) != units:
+            shown = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
+            raise InputError(
+                f"{student.name!r} has {units} outputs, and the data names {len(names)} classes "
+                f"({shown}): name one for each output, in the order of the outputs, with "
+                f"{argument('class_names', of='as_data')}."
+            )
 
     def _batches(self, training: Training):
         train, size = self.data.train, training.batch_size

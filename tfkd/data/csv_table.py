@@ -23,16 +23,19 @@ def load_csv(
     label: str | Sequence[str] = "label",
     features: Sequence[str] | None = None,
     delimiter: str = ",",
+    class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     r"""Read a CSV file whose first line names its columns.
 
     Args:
         path: The file, in UTF-8.
-        label: The column of the labels. Texts become class numbers, in alphabetical order; whole
-            numbers are class numbers, and numbers with a point are values. Several columns are
-            several labels an example (0 and 1), or several values.
+        label: The column of the labels. Texts become class numbers, in the order of `class_names`
+            or else in alphabetical order; whole numbers are class numbers, and numbers with a
+            point are values. Several columns are several labels an example (0 and 1), or several
+            values.
         features: The columns of the features. Defaults to all others.
         delimiter: What is between two columns.
+        class_names: The texts of the labels, in the order of the class numbers.
 
     Returns:
         Features, float32 of shape (lines, columns); labels of shape (lines,) or (lines, columns);
@@ -70,7 +73,7 @@ def load_csv(
     names: tuple[str, ...] = ()
     y = columns[0] if isinstance(label, str) else np.stack(columns, 1)
     if y.dtype.kind == "U":
-        y, names = labels_.numbered(y)
+        y, names = labels_.numbered(y, class_names)
     return np.asarray(x, "float32").reshape(len(lines), len(chosen)), y, names
 
 
@@ -109,14 +112,17 @@ def _columns(path, reader, header, chosen, wanted):
                 f"{len(header)}."
             )
         try:
-            x.extend([float(row[place]) for place in places])
+            values = [float(row[place]) for place in places]
         except ValueError:
+            values = [math.nan]
+        if not math.isfinite(sum(values)) and not all(_is_number(row[i]) for i in places):
             place = next(i for i in places if not _is_number(row[i]))
             raise InputError(
                 f"Line {reader.line_num} of {path.name} has {row[place]!r} in column "
                 f"{header[place]!r}, which must hold numbers; fill it in, or leave the column out "
                 f"with {argument('features')}."
-            ) from None
+            )
+        x.extend(values)
         texts.append([row[place].strip() for place in of_labels])
         lines.append(reader.line_num)
     return x, texts, lines

@@ -75,7 +75,8 @@ def as_data(
               `load_csv`), or of a folder with a folder of images for each class (see
               `load_images`).
         name: What to call the data in a report. Defaults to the file's name.
-        class_names: One per class, in label order. Defaults to what the data says.
+        class_names: One per class, in label order, which numbers texts and folders. Defaults to
+            what the data says.
         class_weight: What an example of each class counts in the hard loss, by class number, or
             `"balanced"`, so that classes count the same.
         test: Fraction held out for reporting. Defaults to 0.2.
@@ -105,7 +106,7 @@ def as_data(
         _check_options("data", options)
         data = given
     elif isinstance(given, (str, os.PathLike)):
-        data = _of_path(pathlib.Path(given), options)
+        data = _of_path(pathlib.Path(given), tuple(class_names), options)
     else:
         data = _of_arrays(given, tuple(class_names), options)
     changes: dict[str, Any] = {} if name is None else {"name": name}
@@ -145,11 +146,11 @@ _GIVEN_AS = {
 }
 
 
-def _of_path(path: pathlib.Path, options: dict) -> Data:
-    """Read a file or a folder."""
+def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) -> Data:
+    """Read a file or a folder; texts and folders are numbered in the order of `class_names`."""
     if path.is_dir():
         _check_options("folder", options)
-        return load_images(path, **options)
+        return load_images(path, class_names=class_names, **options)
     if not path.exists():
         raise InputError(f"There is no file or folder {str(path)!r}. {_WANTED}")
     kind = path.suffix.lower()
@@ -158,9 +159,9 @@ def _of_path(path: pathlib.Path, options: dict) -> Data:
     _check_options(kind, options)
     if kind == ".npz":
         data = load_npz(path, **options)
-        return _of_parts(data.parts, data.name, data.class_names, {})
+        return _of_parts(data.parts, data.name, class_names or data.class_names, {})
     columns = {key: options.pop(key) for key in ("label", "features") if key in options}
-    x, y, names = load_csv(path, **columns)
+    x, y, names = load_csv(path, **columns, class_names=class_names)
     return _split(x, y, path.stem, names, options)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tfkd.data.labels import numbered
 from tfkd.data.rows import Rows
 from tfkd.data.samples import PARTS, Data, Samples
 from tfkd.data.splitting import can_stratify, cut, split
@@ -29,12 +31,13 @@ def load_images(
     test: float = 0.2,
     validation: float = 0.2,
     seed: int = 0,
+    class_names: Sequence[str] = (),
 ) -> Data:
     """Return the images of a folder, which stay on disk; `x` is `Rows` of them.
 
-    Classes are the folders inside it in alphabetical order, images what ends in .png, .jpg, .jpeg,
-    .bmp or .gif (of these the first frame). Values are float32 from 0 to 255, as Keras's
-    `image_dataset_from_directory` has them.
+    Classes are the folders inside it, in the order of `class_names` or else in alphabetical order.
+    Images are what ends in .png, .jpg, .jpeg, .bmp or .gif (of these the first frame). Values are
+    float32 from 0 to 255, as Keras's `image_dataset_from_directory` has them.
 
     Args:
         path: A folder for each class with its images, or folders `train`, `validation` and
@@ -44,6 +47,7 @@ def load_images(
         test: Fraction held out for reporting, where there are no folders of parts.
         validation: Fraction of all examples held out for choices, likewise.
         seed: Of the split.
+        class_names: The folders' names, in the order of the class numbers.
 
     Raises:
         InputError: for a folder without images, parts with other classes, or an image that can't
@@ -52,7 +56,7 @@ def load_images(
     path = pathlib.Path(path)
     by_part = {name: path / name for name in PARTS if (path / name).is_dir()}
     if not by_part:
-        files, y, names = _listed(path)
+        files, y, names = _listed(path, class_names)
         return split(
             ImageFiles.rows(files, size), y, name=path.name, test=test, validation=validation,
             seed=seed, class_names=names, stratify=can_stratify(y, min(test, validation)),
@@ -63,7 +67,7 @@ def load_images(
         )
     parts, names, source = {}, None, None
     for part, folder in by_part.items():
-        files, y, found = _listed(folder)
+        files, y, found = _listed(folder, class_names)
         if names not in (None, found):
             raise InputError(
                 f"{part} in {str(path)!r} has the classes {', '.join(found)}, and train has "
@@ -81,7 +85,7 @@ def load_images(
     return Data(path.name, *(parts[name] for name in PARTS), names)
 
 
-def _listed(folder: pathlib.Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
+def _listed(folder: pathlib.Path, class_names=()) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
     """Return the files of all classes, their class numbers and the classes' names."""
     classes = sorted(one for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
     files, y = [], []
@@ -93,7 +97,8 @@ def _listed(folder: pathlib.Path) -> tuple[list[str], np.ndarray, tuple[str, ...
         y += [number] * len(found)
     if not files:
         raise InputError(f"{str(folder)!r} holds no folders with images; give {_WANTED}.")
-    return files, np.array(y), tuple(one.name for one in classes)
+    named = np.array([one.name for one in classes])
+    return files, *numbered(named[y], class_names)
 
 
 class ImageFiles:

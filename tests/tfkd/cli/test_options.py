@@ -115,6 +115,15 @@ def test_an_argument_in_both_languages(spellings, command, given, python, typed)
     assert argument(*given) == python
 
 
+@pytest.mark.parametrize("command", ["compress", "distill"])
+def test_what_the_commands_that_train_call_otherwise(spellings, command):
+    with spelled(spellings[command]):
+        assert argument("teacher_from_logits", False) == "--teacher-outputs probabilities"
+        assert argument("teacher_from_logits", True) == "--teacher-outputs logits"
+        assert argument("class_weight", "balanced") == "--balanced"
+        assert argument("size", like="(height, width)").startswith("--image-size")
+
+
 def test_an_argument_of_another_function_names_its_command(spellings):
     def told():
         return argument("skip", ["a"], of="to_tflite"), argument("skip", of="quantize_aware")

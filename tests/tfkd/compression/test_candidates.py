@@ -95,6 +95,13 @@ def test_padding_stays_masked():
             np.testing.assert_allclose(states(one.model.layers[1](x)), states(x[:, :12]), atol=1e-5)
 
 
+def test_tokens_are_those_of_the_teacher_not_of_a_few_examples():
+    teacher = recurrent(layers.Embedding(50, 32), input_shape=(20,), dtype="int32")
+    for one in found(teacher, RANDOM.integers(0, 9, (8, 20))):
+        if one.kind != "teacher":
+            assert one.model.layers[1].input_dim == 50
+
+
 def test_whole_numbers_are_amounts_where_nothing_looks_them_up():
     teacher = keras.Sequential([keras.Input((6,)), layers.Dense(300), layers.Dense(2)])
     assert "dense" in {one.kind for one in found(teacher, RANDOM.integers(0, 9, (8, 6)))}

@@ -1,5 +1,6 @@
 """The search ends what a smaller one beats, and finishes the smallest that will do."""
 
+import dataclasses
 import types
 
 import keras
@@ -153,3 +154,50 @@ def test_what_is_kept_has_its_own_curves(data, teacher):
     assert first.is_better(second)
     assert set(first.histories) == {"baseline", "student"}
     assert first.histories["student"] != second.histories["student"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "finisher", "again"),
+    [
+        ({}, {}, set()),
+        ({"formats": ("float16",)}, {}, {"costs of dense 8"}),
+        ({"alpha": 0.9}, {}, {"search dense 8"}),
+        ({"soft_loss": "dist"}, {}, {"search dense 8"}),
+        ({}, {"teacher_from_logits": True}, {"costs of dense 8", "search dense 8"}),
+        ({}, {"task": "categorical"}, {"costs of dense 8", "search dense 8"}),
+    ],
+)
+def test_what_another_option_decides_is_made_again(
+    data, teacher, tmp_path, monkeypatch, recipe, finisher, again
+):
+    """Each of these was taken from the folder, as the run before had made it."""
+    monkeypatch.setattr(search, "_costs", lambda *_: Costs(100, 10, 10).to_json())
+    monkeypatch.setattr(Finisher, "teach", lambda *_: None)
+    few = dataclasses.replace(RECIPE, epochs=1, candidates=1)
+    made_again, student = [], dense(8)
+    for changes, said in (({}, {}), (recipe, finisher)):
+        said = dict(said)
+        trainer = Trainer(data, dataclasses.replace(few, **changes), task=said.pop("task", None))
+        stages = Stages(tmp_path)
+        run = Finisher(trainer, teacher, Goal({}, None, None), stages, **said)
+        before = set(stages._held.done)
+        one = Candidate("dense 8", student, 83, 80)
+        search._of_a_kind(run, [one], data.train.x[:8], 1, search._Missed())
+        study = optuna.create_study(direction="maximize")
+        search._trained(run, one, 1, study.ask(), [])
+        made_again.append({name.rsplit(" ", 1)[0] for name in set(stages._held.done) - before})
+    assert made_again == [{"costs of dense 8", "search dense 8"}, again]
+
+
+def test_a_budget_is_shared_out_anew_for_other_epochs(data, teacher, tmp_path, monkeypatch):
+    def paced(self, student):
+        asked.append(self.recipe.qat_epochs)
+        return {"epochs": 8, "qat_epochs": asked[-1], "least_seconds": 1.0, "left": 9.0}
+
+    asked, student = [], dense(8)
+    monkeypatch.setattr(Finisher, "_pace", paced)
+    for epochs in (3, 5, 5):
+        recipe = dataclasses.replace(RECIPE, formats=("int8",), qat_epochs=epochs)
+        run = Finisher(Trainer(data, recipe), teacher, None, Stages(tmp_path), Budget(1e6))
+        assert run._paced(student).qat_epochs == epochs
+    assert asked == [3, 5]

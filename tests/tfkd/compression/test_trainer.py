@@ -73,3 +73,15 @@ def test_class_weights_weigh_the_loss(package, rng):
     each = np.log(np.exp(logits).sum(-1)) - logits[np.arange(len(y)), y]
     want = np.mean(each * np.array([weight[label] for label in y]))
     assert trainer.histories["student"]["loss"] == [pytest.approx(want, rel=1e-5)]
+
+
+def test_names_that_lack_a_class_of_the_model_are_refused(rng):
+    """Texts without one class are numbered without it, and all after it mean another output."""
+    x = rng.normal(size=(40, 4)).astype("float32")
+    texts = np.array(["oak", "ash"] * 20)
+    training = tfkd.Training(epochs=1, learning_rate=1e-3)
+    with pytest.raises(InputError, match=r"3 outputs.* names 2 classes \('ash', 'oak'\)"):
+        Trainer(tfkd.as_data((x, texts)), training).fit("student", dense(keras, 3))
+    data = tfkd.as_data((x, texts), class_names=("ash", "fir", "oak"))
+    Trainer(data, training).fit("student", dense(keras, 3))
+    Trainer(tfkd.as_data((x, texts)), training).fit("student", dense(keras, 1))

@@ -133,9 +133,33 @@ def test_csv_columns_are_features_and_labels(tmp_path):
     assert sizes(data) == (24, 8, 8) and data.class_names == ("a", "b")
 
 
+def test_class_names_number_texts_and_folders(tmp_path, folder):
+    """The names were exchanged, and the numbers stayed in alphabetical order."""
+    lines = [f"{i % 2},{i},{'ab'[i % 2]}" for i in range(40)]
+    table = written(tmp_path / "d.csv", "\n".join(["p,q,label", *lines]))
+    x, texts = np.tile([[0.0, 1.0], [1.0, 1.0]], (20, 1)), np.array(["a", "b"] * 20)
+    np.savez(tmp_path / "d.npz", x=x, y=texts)
+    np.savez(tmp_path / "p.npz", x_train=x, y_train=texts, x_test=x, y_test=texts)
+    for given in (table, tmp_path / "d.npz", tmp_path / "p.npz", (x, texts)):
+        data = as_data(given, class_names=("b", "a"))
+        assert data.class_names == ("b", "a")
+        for part in data.parts.values():
+            np.testing.assert_array_equal(part.y, 1 - part.x[:, 0])
+    data = as_data(folder, class_names=("oak", "fir"))
+    assert data.class_names == ("oak", "fir")
+    green = data.test.x[:4].max((1, 2))[:, 1] > 0
+    np.testing.assert_array_equal(data.test.y, ~green)
+    for given in (table, tmp_path / "d.npz", folder):
+        with pytest.raises(InputError, match="which class_names lacks"):
+            as_data(given, class_names=("first", "second"))
+
+
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
+        (TABLE.replace("0.5", "nan"), {"label": "species"}, "Line 3 of t.csv has 'nan' in column "
+         "'width', which must hold numbers"),
+        (TABLE.replace("2.5", "-inf"), {"label": "species"}, "Line 5 of t.csv has '-inf'"),
         (TABLE, {}, "has no column 'label'; its first line names 'width', 'height', 'species'"),
         (TABLE, {"label": "species", "features": ["depth"]}, "no column 'depth'"),
         (TABLE.replace("0.5", "thick"), {"label": "species"}, "Line 3 of t.csv has 'thick' in "
