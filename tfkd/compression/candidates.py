@@ -53,7 +53,9 @@ class Candidate:
         return self.name.rsplit(" ", 1)[0]
 
 
-def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
+def candidates(
+    teacher: Any, x: np.ndarray, seed: int, end: str | None = None
+) -> Iterator[Candidate]:
     """Yield students smaller than the teacher, of each kind from the smallest on.
 
     Args:
@@ -61,6 +63,7 @@ def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
             or a function of a batch.
         x: Examples of the training part, (examples, ...).
         seed: Of the weights of each.
+        end: `"softmax"` or `"sigmoid"`, where a teacher that is no Keras model answers so.
 
     Raises:
         UnsupportedError: for inputs that no kind of net is known for, where the teacher can't be
@@ -74,7 +77,7 @@ def candidates(teacher: Any, x: np.ndarray, seed: int) -> Iterator[Candidate]:
             found = True
             yield one
     known = teacher if is_model else None
-    for kind, widths, build in _kinds(x, _End.of(teacher, x), known):
+    for kind, widths, build in _kinds(x, _End.of(teacher, x, end), known):
         for width in widths:
             keras.utils.set_random_seed(seed)  # whatever was drawn before
             model = _renamed(build(width))
@@ -135,11 +138,11 @@ class _End:
     each_step: bool
 
     @classmethod
-    def of(cls, teacher: Any, x: np.ndarray) -> _End:
+    def of(cls, teacher: Any, x: np.ndarray, end: str | None) -> _End:
         """Return how the students of a teacher end."""
         several = isinstance(teacher, (list, tuple))
         first = teacher[0] if several else teacher
-        activation = None
+        activation = end
         if backends.flavour(first) is not None:
             shape = first.output_shape
             activation = output_activations(first)[0] if isinstance(shape, tuple) else None

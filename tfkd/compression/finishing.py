@@ -21,7 +21,7 @@ from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.settings import Training
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import Data, representative
+from tfkd.data import Data, is_one_hot, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Score, Worth
@@ -114,6 +114,16 @@ class Finisher:
         """Called as `progress(stage, done, total)`."""
         return self.trainer.progress
 
+    @property
+    def end(self) -> str | None:
+        """How students end where the teacher is said to answer in probabilities."""
+        if self._from_logits is not False:
+            return None
+        labels = self.trainer.data.train.labels
+        several = labels.ndim > 1 and labels.shape[-1] > 1 and not is_one_hot(labels)
+        binary = self.trainer.given_task in ("binary", "multilabel")
+        return "sigmoid" if binary or (several and self.trainer.given_task is None) else "softmax"
+
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
         """What decides a result beside the student: data and teacher, and what is said of them."""
@@ -170,6 +180,7 @@ class Finisher:
             )
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
+        self.trainer.check(student)
         self.distiller(copy_of(student))
         examples = self.trainer.data.train.head(rehearsal.EXAMPLES).x
         costs = rehearsal.rehearse(student, examples, self.recipe, self.goal)

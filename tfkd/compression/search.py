@@ -116,8 +116,9 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     data, recipe = finisher.trainer.data, finisher.recipe
     x = data.train.head(256).x
     by_kind: dict[str, list[Candidate]] = {}
-    for one in candidates(finisher.teacher, x, recipe.seed):
+    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end):
         by_kind.setdefault(one.kind, []).append(one)
+    finisher.trainer.check(next(iter(by_kind.values()))[0].model)
     quota = -(-recipe.candidates // len(by_kind))
     found: list[list[tuple[Candidate, Costs]]] = []
     missed = _Missed()

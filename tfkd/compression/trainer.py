@@ -13,7 +13,7 @@ import numpy as np
 from tfkd import output_kind
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import as_data
+from tfkd.data import Part, as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError, argument
@@ -130,21 +130,28 @@ class Trainer:
             )
         return made
 
+    def check(self, student) -> None:
+        """Raise for what of the data in memory can't be learned or scored, before any training.
+
+        Raises:
+            InputError: for values that are not finite, and labels that are none of the output's.
+        """
+        kind = output_kind.output_kinds(student)[0]
+        activation = kind.activation if kind.is_last else None
+        shape, task = _output_shape(student), self.task(student)
+        for name, part in self.data.parts.items():
+            if not part.in_memory:  # is checked as it is read
+                continue
+            if problem := _not_finite(part, "training" if name == "train" else name):
+                raise InputError(f"{problem}: leave them out, or fill them in.")
+            try:
+                loss_for(keras, activation, shape[-1], part.labels, shape=shape, task=task)
+            except InputError as error:
+                raise InputError(f"Of the {name} part: {error}") from error
+
     def _cause(self) -> str:
         """Return why the weights are not finite, or what to do if the data does not explain it."""
-        train = self.data.train
-        bad = [
-            ~np.isfinite(batch.x).reshape(len(batch), -1).all(1)
-            for batch in train.batches(train.at_once(), again=False)
-            if np.asarray(batch.x).dtype.kind == "f"
-        ]
-        rows = np.flatnonzero(np.concatenate(bad)) if bad else ()
-        if not len(rows):
-            return "lower the learning rate"
-        return (
-            f"x holds NaN or infinite values in {len(rows)} of {len(train)} training "
-            f"examples (the first is number {rows[0]})"
-        )
+        return _not_finite(self.data.train, "training") or "lower the learning rate"
 
     def compile(self, model, student, steps: int = 1, training: Training | None = None) -> None:
         """Compile `model` for a number of steps, with the loss and metric of a student's output."""
@@ -209,6 +216,22 @@ def _labels_out_of_range():
             f"The labels hold {found[1]}, and for outputs of {found[2]} classes they run from 0 to "
             f"{int(found[2]) - 1}; number the classes from 0."
         ) from None
+
+
+def _not_finite(part: Part, name: str) -> str | None:
+    """Return which examples hold values that are not finite, `None` if all are."""
+    bad = [
+        ~np.isfinite(batch.x).reshape(len(batch), -1).all(1)
+        for batch in part.batches(part.at_once(), again=False)
+        if np.asarray(batch.x).dtype.kind == "f"
+    ]
+    rows = np.flatnonzero(np.concatenate(bad)) if bad else ()
+    if not len(rows):
+        return None
+    return (
+        f"x holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
+        f"examples (the first is number {rows[0]})"
+    )
 
 
 def _output_shape(model) -> tuple[int | None, ...]:

@@ -131,6 +131,8 @@ def test_a_function_teaches_nets_of_its_answers():
     made = found(teacher, numbers(8, 12))
     assert {one.kind for one in made} == {"dense"}
     assert made[0].model.output_shape == (None, 4)
+    for one in candidates(teacher, numbers(8, 12), 0, "softmax"):
+        assert output_activations(one.model) == ["softmax"]
 
 
 def test_what_no_net_is_known_for_is_refused():

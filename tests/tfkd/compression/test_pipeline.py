@@ -217,7 +217,7 @@ def test_whatever_is_a_student(data, teacher, tmp_path, kind):
         ({"target": {"size": 3}}, "target must be of"),
         ({"teacher": "none.keras"}, "There is no teacher at 'none.keras'"),
         ({"student": "none.keras"}, "There is no student at 'none.keras'"),
-        ({"student": 3}, "student must be a Keras 3 or tf_keras model, got int"),
+        ({"student": 3}, "must be a Keras 3 or tf_keras model, or a file of one, got int"),
     ],
 )
 def test_words_for_what_is_wrong(data, teacher, tmp_path, more, message):
@@ -225,6 +225,24 @@ def test_words_for_what_is_wrong(data, teacher, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         tfkd.compress(given.pop("teacher"), given.pop("data"), out=tmp_path / "a", **given)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_data_that_can_not_be_scored_is_known_before_training(
+    data, teacher, tmp_path, monkeypatch, part
+):
+    stages = trained(monkeypatch)
+    samples = getattr(data, part)
+    x, y = samples.x.copy(), samples.y.copy()
+    x[3, 2], y[5] = np.nan, 7
+    for given, message in (
+        ((x, samples.y), "NaN or infinite values in 1 of .*first is number 3"),
+        ((samples.x, y), "class numbers run from 0 to 2, got 0 to 7"),
+    ):
+        wrong = dataclasses.replace(data, **{part: tfkd.Samples(*given)})
+        with pytest.raises(InputError, match=message):
+            tfkd.compress(teacher, wrong, student=dense(), out=tmp_path / "a", recipe=RECIPE)
+    assert stages == []
 
 
 def test_a_folder_with_something_else_is_left_alone(data, teacher, tmp_path):

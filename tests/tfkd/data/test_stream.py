@@ -229,7 +229,8 @@ def test_images_on_disk_go_the_whole_way(tmp_path):
     recipe = tfkd.Recipe(epochs=1, qat_epochs=1, batch_size=8)
     out = tmp_path / "out"
     made = tfkd.compress(model(), tmp_path / "d", student=model(), out=out, recipe=recipe)
-    assert made.report.data == {"name": "d", "train": 18, "validation": 6, "test": 6}
+    counts = {"train": 18, "validation": 6, "test": 6}
+    assert made.report.data == {"name": "d", **counts, "class_names": ["dark", "light"]}
 
 
 def odd():
