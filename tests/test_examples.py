@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 
+import numpy as np
 import pytest
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
@@ -36,3 +37,82 @@ def test_own_layers(capsys):
     assert small.get_layer("own").units == 16 and lost < 1e-5
     assert file.integer_only and steps <= 1.001
     assert "32 units, 16 left" in capsys.readouterr().out
+
+
+def run_quickly(name, folder, *more):
+    """Run an example with --quick; return what it verified and the `.tflite` files it wrote."""
+    result = load(name).main(["--quick", "--out", str(folder / "out"), *more])
+    assert (folder / "out/firmware/main.cc").exists()
+    return result, {path.name: path.stat().st_size for path in (folder / "out").glob("*.tflite")}
+
+
+@pytest.mark.slow
+def test_trees_and_svms(tmp_path, capsys):
+    result, files = run_quickly("trees_and_svms", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.7
+    assert 2_000 < files["student_int8.tflite"] < 5_000
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("none", "SVM", "plain function"))
+
+
+@pytest.mark.slow
+def test_imbalanced(tmp_path, capsys):
+    result, files = run_quickly("imbalanced", tmp_path)
+    assert result.argmax_agreement > 0.9 and files["student_int8.tflite"] < 5_000
+    printed = capsys.readouterr().out
+    assert "all   rare: 3 8 9" in printed and "weighted KL too" in printed
+
+
+@pytest.mark.slow
+def test_anomaly_autoencoder(tmp_path, capsys):
+    result, files = run_quickly("anomaly_autoencoder", tmp_path)
+    assert abs(result.metrics["auc"] - result.model_metrics["auc"]) < 0.02
+    assert files["student_int8.tflite"] < 8_000
+    assert "an anomaly is a mean square above" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_forecast_lstm(tmp_path, capsys):
+    csv = tmp_path / "hours.csv"
+    hours = np.arange(1000)
+    rows = [f"{hour},{np.sin(hour / 4):.4f}" for hour in hours]
+    csv.write_text("\n".join(["date,OT", *rows]))
+    _, files = run_quickly("forecast_lstm", tmp_path, "--data", str(csv), "--steps", "900")
+    assert set(files) == {"student_int8.tflite", "student_step_int8.tflite"}
+    lines = capsys.readouterr().out.splitlines()
+    whole, step, carried = (float(line.split()[-2]) for line in lines if line.startswith("int8, "))
+    assert step == pytest.approx(whole, rel=0.1) and carried == pytest.approx(whole, rel=0.5)
+
+
+@pytest.mark.slow
+def test_series_gru(tmp_path, capsys):
+    for part, last in (("TRAIN", "0.1,0.2,0.3"), ("TEST", "0.1,0.2")):
+        lines = ["# two channels", "@data"]
+        lines += [f"1.0,2.0,{i}.5:{last}:one\n-1.0,-{i}:-0.5,0.7:two" for i in range(20)]
+        text = "\n".join(lines).replace(":0.1,0.2:", ":0.1,0.2,NaN:")
+        (tmp_path / f"few_{part}.ts").write_text(text)
+    result, files = run_quickly("series_gru", tmp_path, "--data", str(tmp_path))
+    assert result.samples == 40 and "student_step_int8.tflite" in files
+    printed = capsys.readouterr().out
+    assert "float16  fused     none" in printed and "int8     loop" in printed
+
+
+@pytest.mark.parametrize("name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder"])
+def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
+    for path in (tmp_path / "mine.npz", tmp_path / "none.npz"):
+        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x (.|\n)*np\.savez\("):
+            load(name).main(["--data", str(path)])
+
+
+def test_a_csv_or_a_folder_of_another_layout_is_answered_likewise(tmp_path):
+    (tmp_path / "mine.csv").write_text("date,value\n1,2.5\n")
+    with pytest.raises(SystemExit, match=r"Expected: a \.csv file(.|\n)*date,OT"):
+        load("forecast_lstm").main(["--data", str(tmp_path / "mine.csv")])
+    (tmp_path / "few_TEST.ts").write_text("@data\n1,2:3,4:a\n")
+    for text in ("1,2:3,4:a", "@data\n1,2:3:a\n", "@data\n"):
+        (tmp_path / "few_TRAIN.ts").write_text(text)
+        with pytest.raises(SystemExit, match=r"Expected: a folder(.|\n)*@data / "):
+            load("series_gru").main(["--data", str(tmp_path)])
+    with pytest.raises(SystemExit, match="Expected: a folder"):
+        load("series_gru").main(["--data", str(tmp_path / "none")])

@@ -1,0 +1,150 @@
+"""Classify series of different lengths with a GRU: each form of its file, at the true lengths.
+
+python examples/series_gru.py
+python examples/series_gru.py --data JapaneseVowels --out series
+python examples/series_gru.py --layer LSTM
+"""
+
+import argparse
+import importlib.util
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import tf_keras
+
+import tfkd
+from tfkd.export import micro_bundle, to_tflite, verify
+
+LAYOUT = """Expected: a folder with *_TRAIN.ts and *_TEST.ts (sktime); a line is channels:...:class,
+@data / 1.8,1.9,1.7:0.2,0.1,0.3:speaker1 / 0.9,1.1:-0.3,0.2:speaker2"""
+
+
+def read(path):
+    """Return a list of series (steps, channels) and the texts of their classes."""
+    _, _, lines = path.read_text().partition("@data\n")
+    rows = [line.split(":") for line in lines.split("\n") if line.strip()]
+    if not rows:
+        raise ValueError(f"{path.name} has no lines after @data")
+    values = [[[float(v) for v in c.split(",") if v != "NaN"] for c in row[:-1]] for row in rows]
+    return [np.array(one, "float32").T for one in values], [row[-1].strip() for row in rows]
+
+
+def generated(examples, longest, seed):
+    """Return noisy sweeps of 7 to `longest` steps in 3 channels, and which of 6 kinds each is."""
+    rng, series = np.random.default_rng(seed), []
+    kinds = rng.integers(6, size=examples)
+    for kind in kinds:
+        steps, phase = rng.integers(7, longest + 1), rng.uniform(0, 2 * np.pi)
+        angle = phase + (0.5 + 0.12 * kind + rng.normal(0, 0.04)) * np.arange(steps)
+        clean = np.stack([np.sin(angle), np.cos(angle), np.sin(2 * angle)], 1)
+        series.append(clean + rng.normal(0, 0.4, clean.shape))
+    return series, [str(kind) for kind in kinds]
+
+
+def load(options):
+    """Return (x padded behind, class numbers, steps) of the training and the test part."""
+    if options.data is None:
+        few, longest = (100, 8) if options.quick else (400, 29)
+        parts = [generated(few, longest, seed=0), generated(few, longest, seed=1)]
+    else:
+        paths = [next(options.data.glob(f"*_{part}.ts")) for part in ("TRAIN", "TEST")]
+        parts = [read(path) for path in paths]
+    names = sorted(set(parts[0][1]))
+    every = np.concatenate(parts[0][0])
+    mean, scale = every.mean(0), every.std(0) + 1e-6
+    longest = max(len(one) for series, _ in parts for one in series)
+    for series, labels in parts:
+        x = np.zeros((len(series), longest, len(mean)), "float32")
+        for row, one in zip(x, series, strict=True):
+            row[: len(one)] = (one - mean) / scale
+        steps = np.array([len(one) for one in series])
+        yield x, np.array([names.index(label) for label in labels]), steps
+
+
+def student_of(kind, shape, classes):
+    """Answer at every step: padding that follows changes no answer before it, in any form."""
+    layers = keras.layers
+    recurrent = getattr(layers, kind)(24, return_sequences=True)
+    return keras.Sequential([keras.Input(shape, name="x"), recurrent, layers.Dense(classes)])
+
+
+def teacher_of(shape, classes):
+    """Read the whole series in both directions, its padding masked; one answer for all steps."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            *(keras.Input(shape, name="x"), layers.Masking()),
+            *(layers.Bidirectional(layers.GRU(64)), layers.Dropout(0.3)),
+            *(layers.Dense(classes), layers.RepeatVector(shape[0])),
+        ]
+    )
+
+
+def fit(model, data, epochs, learning_rate, teacher=None):
+    """Train on the last true step alone: it has weight, in the hard and in the soft loss."""
+    package = keras if isinstance(model, keras.Model) else tf_keras
+    if teacher is not None:
+        model = tfkd.Distiller(model, teacher)
+    x, y, steps = data
+    is_last = np.arange(x.shape[1]) == steps[:, None] - 1
+    each, weight = np.repeat(y[:, None], x.shape[1], 1), is_last * np.float32(x.shape[1])
+    hard = package.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(package.optimizers.Adam(learning_rate), hard)
+    model.fit(x, each, sample_weight=weight, epochs=epochs, batch_size=16, verbose=0)
+
+
+def accuracy(answers, data):
+    _, y, steps = data
+    return 100 * float(np.mean(answers[np.arange(len(y)), steps - 1].argmax(-1) == y))
+
+
+def main(args=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, help="a folder; without it series are made")
+    parser.add_argument("--layer", choices=("GRU", "LSTM"), default="GRU")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("series_gru"))
+    parser.add_argument("--quick", action="store_true", help="a few seconds, for a first look")
+    options = parser.parse_args(args)
+    try:
+        train, test = load(options)
+    except (OSError, ValueError, StopIteration) as error:
+        sys.exit(f"{options.data} can't be read. {error}\n{LAYOUT}")
+    shape, classes, epochs = train[0].shape[1:], train[1].max() + 1, 1 if options.quick else 40
+
+    print(f"{len(train[1])} series to train on, {len(test[1])} to test on; accuracy on test")
+    for seed in range(options.seeds):
+        models = {"teacher": teacher_of(shape, classes)}
+        for name in ("teacher", "student alone", "distilled"):
+            keras.utils.set_random_seed(seed)
+            model = models.setdefault(name, student_of(options.layer, shape, classes))
+            fit(model, train, epochs, 3e-3, models["teacher"] if name == "distilled" else None)
+            score = accuracy(model.predict(test[0], verbose=0), test)
+            print(f"seed {seed}  {name:14} {score:5.1f} %", flush=True)
+
+    qat = tfkd.quantize_aware(models["distilled"])
+    fit(qat, train, 1 if options.quick else 5, 3e-4, models["teacher"])
+    print(f"\n{options.layer}, distilled       test   operators    bytes")
+    for format, model in (("float16", models["distilled"]), ("int8", qat)):
+        for form in ("fused", "unrolled", "loop", "step"):
+            try:
+                file = to_tflite(model, format, train[0][:200], recurrent=form)
+            except tfkd.UnsupportedError as error:
+                print(f"{format:8} {form:9} none: {error}")
+                continue
+            score = accuracy(file.predict(test[0]), test)
+            print(f"{format:8} {form:9} {score:5.1f} %   {sum(file.ops.values()):9} {file.size:8,}")
+    print(file.describe())
+    result = verify(file, qat, test[0])
+    print(result)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file.save(options.out / "student_step_int8.tflite")
+    if importlib.util.find_spec("tflite_micro"):
+        print(micro_bundle(file, options.out / "firmware", "student", x=test[0][:20], force=True))
+    return result
+
+
+if __name__ == "__main__":
+    main()
