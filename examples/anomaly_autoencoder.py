@@ -22,7 +22,7 @@ np.savez("machine.npz", x=np.random.randn(2000, 64), y=np.random.randint(0, 2, 2
 FALSE_ALARMS = 0.02  # that the threshold allows among normal examples of the validation part
 
 
-def vibrations(examples=4000, steps=64, seed=0):
+def vibrations(examples=8000, steps=64, seed=0):
     """Return windows of a machine's vibration, and which of them show a fault.
 
     Normal are three harmonics of a speed that varies by 2 %, with noise. A fault is a train of
@@ -78,7 +78,8 @@ def fit(model, x, epochs, learning_rate, teacher=None):
     package = keras if isinstance(model, keras.Model) else tf_keras
     if teacher is not None:
         model = tfkd.Distiller(model, teacher)
-    model.compile(package.optimizers.Adam(learning_rate), "mse")
+    decay = package.optimizers.schedules.CosineDecay(learning_rate, epochs * -(-len(x) // 64))
+    model.compile(package.optimizers.Adam(decay), "mse")
     model.fit(x, x, epochs=epochs, batch_size=64, verbose=0)
 
 
@@ -111,7 +112,7 @@ def main(args=None):
     found = {}
     for seed in range(seeds):
         models = {}
-        for name, width, code in (("teacher", 128, 12), ("alone", 16, 8), ("distilled", 16, 8)):
+        for name, width, code in (("teacher", 128, 12), ("alone", 32, 10), ("distilled", 32, 10)):
             keras.utils.set_random_seed(seed)
             models[name] = autoencoder(train.shape[1], width, code)
             taught_by = models["teacher"] if name == "distilled" else None

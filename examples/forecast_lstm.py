@@ -5,6 +5,7 @@ python examples/forecast_lstm.py --data ETTh1.csv --column OT --steps 14400 --ou
 """
 
 import argparse
+import csv
 import importlib.util
 import pathlib
 import sys
@@ -15,7 +16,6 @@ import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 import tfkd
-from tfkd.data import load_csv
 from tfkd.export import micro_bundle, to_tflite, verify
 
 LAYOUT = """Expected: a .csv file with a header, a line for each time step and numbers in --column:
@@ -26,8 +26,11 @@ LENGTH, HORIZON = 96, 24
 def series_of(options):
     """Return a series (steps,)."""
     if options.data:
-        values, _, _ = load_csv(options.data, label=options.column, features=[options.column])
-        return values[: options.steps, 0]
+        with open(options.data, encoding="utf-8-sig") as lines:
+            values = np.array([float(row[options.column]) for row in csv.DictReader(lines)])
+        if not np.isfinite(values).all():
+            raise ValueError(f"column {options.column!r} has gaps; fill them first")
+        return values[: options.steps]
     steps = 1000 if options.quick else 4000
     rng, hours = np.random.default_rng(0), np.arange(steps)  # daily, weekly, and what drifts
     daily = np.sin(2 * np.pi * hours / 24) * (1 + 0.3 * np.sin(2 * np.pi * hours / 168))
@@ -76,14 +79,15 @@ def carried_on(file, x):
     interpreter = Interpreter(model_content=file.data)
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner()
-    (data,) = (info for info in file.inputs if info.name.startswith("step_"))
-    named = {info.name: info for info in file.inputs}
-    inputs = {i: np.full(named[i].shape, named[i].zero_point, "int8") for _, i in file.states}
-    (answer,) = (info for info in file.outputs if info.name not in dict(file.states))
+    given, made = ({info.name: info for info in infos} for infos in (file.inputs, file.outputs))
+    (data,) = (info for name, info in given.items() if name.startswith("step_"))
+    (answer,) = (info for name, info in made.items() if name not in dict(file.states).values())
+    state = {name: np.full(given[name].shape, given[name].zero_point, "int8")
+             for name, _ in file.states}  # fmt: skip
     answers = []
     for value in (*x[0], *x[1:, -1]):
-        outputs = runner(**inputs, **{data.name: data.quantize(value.reshape(data.shape))})
-        inputs = {i: outputs[o] for o, i in file.states}
+        outputs = runner(**state, **{data.name: data.quantize(value.reshape(data.shape))})
+        state = {name: outputs[made_by] for name, made_by in file.states}
         answers.append(answer.dequantize(outputs[answer.name])[0])
     return np.array(answers[x.shape[1] - 1 :])
 
@@ -104,8 +108,8 @@ def main(args=None):
     options = parser.parse_args(args)
     try:
         (x, y), _, (x_test, y_test) = load(options)
-    except tfkd.InputError as error:
-        sys.exit(f"{error}\n{LAYOUT}")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f"{options.data} can't be read: {error}\n{LAYOUT}")
     few = 16 if options.quick else 4  # neighbouring windows teach nearly the same
     train, epochs = (x[::few], y[::few]), 1 if options.quick else 15
 

@@ -39,6 +39,15 @@ def test_own_layers(capsys):
     assert "32 units, 16 left" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_short_and_has_a_page(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 150
+    page = EXAMPLES.parent / f"docs/examples/{path.name}".replace(".py", ".md")
+    if "--data" in text:
+        assert f"python examples/{path.name}" in page.read_text("utf-8")
+
+
 def run_quickly(name, folder, *more):
     """Run an example with --quick; return what it verified and the `.tflite` files it wrote."""
     result = load(name).main(["--quick", "--out", str(folder / "out"), *more])
@@ -86,11 +95,10 @@ def test_forecast_lstm(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_series_gru(tmp_path, capsys):
-    for part, last in (("TRAIN", "0.1,0.2,0.3"), ("TEST", "0.1,0.2")):
+    for part, last in (("TRAIN", ",0.2,0.3"), ("TEST", ",0.2,NaN")):
         lines = ["# two channels", "@data"]
-        lines += [f"1.0,2.0,{i}.5:{last}:one\n-1.0,-{i}:-0.5,0.7:two" for i in range(20)]
-        text = "\n".join(lines).replace(":0.1,0.2:", ":0.1,0.2,NaN:")
-        (tmp_path / f"few_{part}.ts").write_text(text)
+        lines += [f"1.0,{i}.5{last}:0.3,0.1{last}:one\n-1.0,-{i}:-0.5,0.7:two" for i in range(20)]
+        (tmp_path / f"few_{part}.ts").write_text("\n".join(lines))
     result, files = run_quickly("series_gru", tmp_path, "--data", str(tmp_path))
     assert result.samples == 40 and "student_step_int8.tflite" in files
     printed = capsys.readouterr().out
