@@ -59,14 +59,14 @@ def forecaster(units):
     )
 
 
-def fit(model, data, epochs, learning_rate, teacher=None):
+def fit(model, x, y, epochs, learning_rate, teacher=None):
     """Train a model; a teacher bounds it: where the student is better, only labels count."""
     package = keras if isinstance(model, keras.Model) else tf_keras
     if teacher is not None:
         model = tfkd.Distiller(model, teacher, soft_loss="teacher_bounded", alpha=0.5)
-    model.compile(package.optimizers.Adam(learning_rate), "mse")
-    more = {} if teacher is None else {"cache_teacher": True}
-    model.fit(*data, epochs=epochs, batch_size=64, verbose=0, **more)
+    decay = package.optimizers.schedules.CosineDecay(learning_rate, epochs * -(-len(x) // 64))
+    model.compile(package.optimizers.Adam(decay), "mse")
+    model.fit(x, y, epochs=epochs, batch_size=64, verbose=0)
 
 
 def carried_on(file, x):
@@ -125,24 +125,24 @@ def main(args=None):
             keras.utils.set_random_seed(seed)
             models[name] = forecaster(units)
             bound = models["teacher"] if "bounded" in name else None
-            fit(models[name], train, epochs, 3e-3, bound)
+            fit(models[name], *train, epochs, 3e-3, bound)
             show(f"{name}, seed {seed}", models[name].predict(x_test, verbose=0), y_test)
 
     qat = tfkd.quantize_aware(models["student, teacher-bounded"])
-    fit(qat, train, 1 if options.quick else 3, 3e-4, models["teacher"])
+    fit(qat, *train, 1 if options.quick else 3, 3e-4, models["teacher"])
     file = to_tflite(qat, "int8", x[:200], recurrent="fused")
     step = to_tflite(qat, "int8", x[:200], recurrent="step")
     show("int8, whole window (fused)", file.predict(x_test), y_test)
     show("int8, step by step from zero", step.predict(x_test), y_test)
     show("int8, step, state carried on", carried_on(step, x_test), y_test)
-    print(file.describe(), step.describe(), sep="\n")
     result = verify(file, qat, x_test, y_test)
-    print(result)
+    print(file.describe(), step.describe(), result, sep="\n")
     options.out.mkdir(parents=True, exist_ok=True)
     file.save(options.out / "student_int8.tflite")
     step.save(options.out / "student_step_int8.tflite")
     if importlib.util.find_spec("tflite_micro"):
-        print(micro_bundle(step, options.out / "firmware", "student", x=x_test[:20], force=True))
+        few = {"x": x_test[:20], "y": y_test[:20]}
+        print(micro_bundle(step, options.out / "firmware", "student", **few, force=True))
     return result
 
 

@@ -24,8 +24,6 @@ def read(path):
     """Return a list of series (steps, channels) and the texts of their classes."""
     _, _, lines = path.read_text().partition("@data\n")
     rows = [line.split(":") for line in lines.split("\n") if line.strip()]
-    if not rows:
-        raise ValueError(f"{path.name} has no lines after @data")
     values = [[[float(v) for v in c.split(",") if v != "NaN"] for c in row[:-1]] for row in rows]
     return [np.array(one, "float32").T for one in values], [row[-1].strip() for row in rows]
 
@@ -49,19 +47,18 @@ def load(options):
         parts = [generated(few, longest, seed=0), generated(few, longest, seed=1)]
     else:
         both = [path for end in ("TRAIN", "TEST") for path in options.data.glob(f"*_{end}.ts")]
-        if len(both) != 2:
-            raise ValueError(f"it has {len(both)} such files")
         parts = [read(path) for path in both]
+        if len(parts) != 2 or not all(labels for _, labels in parts):
+            raise ValueError("there must be two files with lines after @data")
     names = sorted(set(parts[0][1]))
     every = np.concatenate(parts[0][0])
-    mean, scale = every.mean(0), every.std(0) + 1e-6
     longest = max(len(one) for series, _ in parts for one in series)
     for series, labels in parts:
-        x = np.zeros((len(series), longest, len(mean)), "float32")
+        x = np.zeros((len(series), longest, every.shape[1]), "float32")
         for row, one in zip(x, series, strict=True):
-            row[longest - len(one) :] = (one - mean) / scale
-        steps = np.array([len(one) for one in series])
-        yield x, np.array([names.index(label) for label in labels]), steps
+            row[longest - len(one) :] = (one - every.mean(0)) / (every.std(0) + 1e-6)
+        y, steps = [names.index(label) for label in labels], [len(one) for one in series]
+        yield x, np.array(y), np.array(steps)
 
 
 def student_of(kind, shape, classes):
@@ -114,15 +111,17 @@ def main(args=None):
         sys.exit(f"{options.data} can't be read: {error}\n{LAYOUT}")
     shape, classes, epochs = x.shape[1:], int(y.max()) + 1, 1 if options.quick else 60
     print(f"{len(x)} series to train on, {len(x_test)} to test on; accuracy on test in %")
+    gains = []
     for seed in range(options.seeds):
-        models = {"teacher": teacher_of(shape, classes)}
+        models, scores = {"teacher": teacher_of(shape, classes)}, {}
         for name in ("teacher", "student alone", "distilled"):
             keras.utils.set_random_seed(seed)
             model = models.setdefault(name, student_of(options.layer, shape, classes))
             fit(model, x, y, epochs, 5e-3, models["teacher"] if name == "distilled" else None)
-            score = accuracy(model.predict(x_test, verbose=0), y_test)
-            print(f"seed {seed}  {name:14} {score:5.1f}", flush=True)
-
+            scores[name] = accuracy(model.predict(x_test, verbose=0), y_test)
+        print(f"seed {seed}", *(f"{name} {score:.1f}" for name, score in scores.items()), sep="   ")
+        gains.append(scores["distilled"] - scores["student alone"])
+    print(f"gain by the teacher {np.mean(gains):+.1f} ± {np.std(gains, ddof=len(gains) > 1):.1f}")
     qat = tfkd.quantize_aware(models["distilled"])
     fit(qat, x, y, 1 if options.quick else 8, 5e-4, models["teacher"])
     print(f"\n{options.layer}, distilled    test  operators    bytes")

@@ -3,8 +3,11 @@
 import importlib.util
 import pathlib
 
+import keras
 import numpy as np
 import pytest
+
+from tfkd.export import to_tflite
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -91,6 +94,17 @@ def test_forecast_lstm(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     whole, step, carried = (float(line.split()[-2]) for line in lines if line.startswith("int8, "))
     assert step == pytest.approx(whole, rel=0.1) and carried == pytest.approx(whole, rel=0.5)
+
+
+def test_a_state_that_is_carried_on_is_that_of_the_whole_series(rng):
+    example = load("forecast_lstm")
+    model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(3), keras.layers.Dense(2)])
+    series = rng.normal(size=(9, 1)).astype("float32")
+    windows = np.stack([series[i : i + 4] for i in range(6)])
+    step = to_tflite(model, "int8", np.tile(windows, (20, 1, 1)), recurrent="step")
+    answers = example.carried_on(step, windows)
+    for i in (0, 1, 5):  # up to the end of that window, from the start of the first
+        np.testing.assert_array_equal(answers[i], step.predict(series[None, : i + 4])[0])
 
 
 @pytest.mark.slow
