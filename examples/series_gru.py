@@ -130,7 +130,7 @@ def main(args=None):
             try:
                 file = to_tflite(model, format, x[:200], recurrent=form)
             except tfkd.UnsupportedError as error:
-                print(f"{format:8} {form:9} none: {error}")
+                print(f"{format:8} {form:9} none: {str(error).split(':')[0]}")
                 continue
             score = accuracy(file.predict(x_test), y_test)
             print(f"{format:8} {form:9} {score:5.1f}  {sum(file.ops.values()):9} {file.size:8,}")
