@@ -21,6 +21,7 @@ from tfkd.export import micro_bundle, to_tflite, verify
 LAYOUT = """Expected: a .csv file with a header, a line for each time step and numbers in --column:
 date,OT / 2016-07-01 00:00:00,30.53 / 2016-07-01 01:00:00,27.79"""
 LENGTH, HORIZON = 96, 24
+UNITS = {"teacher": 48, "student alone": 12, "student, teacher-bounded": 12}
 
 
 def series_of(options):
@@ -53,10 +54,8 @@ def load(options):
 
 
 def forecaster(units):
-    layers = keras.layers
-    return keras.Sequential(
-        [keras.Input((LENGTH, 1), name="x"), layers.LSTM(units), layers.Dense(HORIZON)]
-    )
+    hidden, forecast = keras.layers.LSTM(units), keras.layers.Dense(HORIZON)
+    return keras.Sequential([keras.Input((LENGTH, 1), name="x"), hidden, forecast])
 
 
 def fit(model, x, y, epochs, learning_rate, teacher=None):
@@ -82,8 +81,7 @@ def carried_on(file, x):
     given, made = ({info.name: info for info in infos} for infos in (file.inputs, file.outputs))
     (data,) = (info for name, info in given.items() if name.startswith("step_"))
     (answer,) = (info for name, info in made.items() if name not in dict(file.states).values())
-    state = {name: np.full(given[name].shape, given[name].zero_point, "int8")
-             for name, _ in file.states}  # fmt: skip
+    state = {i: np.full(given[i].shape, given[i].zero_point, "int8") for i, _ in file.states}
     answers = []
     for value in (*x[0], *x[1:, -1]):
         outputs = runner(**state, **{data.name: data.quantize(value.reshape(data.shape))})
@@ -93,8 +91,9 @@ def carried_on(file, x):
 
 
 def show(name, answers, y):
-    error = np.asarray(answers) - y
-    print(f"{name:34} {np.square(error).mean():8.4f} {np.abs(error).mean():8.4f}", flush=True)
+    mse, mae = np.square(answers - y).mean(), np.abs(answers - y).mean()
+    print(f"{name:34} {mse:8.4f} {mae:8.4f}", flush=True)
+    return mse
 
 
 def main(args=None):
@@ -115,18 +114,18 @@ def main(args=None):
 
     print(f"{len(train[0])} windows to train on, {len(x_test)} to test on; {'MSE':>5} {'MAE':>8}")
     show("the last value repeated", np.zeros_like(y_test), y_test)
+    saved = []
     for seed in range(options.seeds):
-        models = {}
-        for name, units in (
-            ("teacher", 48),
-            ("student alone", 12),
-            ("student, teacher-bounded", 12),
-        ):
+        models, mse = {}, {}
+        for name, units in UNITS.items():
             keras.utils.set_random_seed(seed)
             models[name] = forecaster(units)
-            bound = models["teacher"] if "bounded" in name else None
-            fit(models[name], *train, epochs, 3e-3, bound)
-            show(f"{name}, seed {seed}", models[name].predict(x_test, verbose=0), y_test)
+            fit(models[name], *train, epochs, 3e-3, models["teacher"] if "bound" in name else None)
+            answers = models[name].predict(x_test, verbose=0)
+            mse[name] = show(f"{name}, seed {seed}", answers, y_test)
+        saved.append(mse["student alone"] - mse["student, teacher-bounded"])
+    spread = np.std(saved, ddof=len(saved) > 1)
+    print(f"MSE saved by the teacher: {np.mean(saved):.4f} ± {spread:.4f}, seeds: {len(saved)}")
 
     qat = tfkd.quantize_aware(models["student, teacher-bounded"])
     fit(qat, *train, 1 if options.quick else 3, 3e-4, models["teacher"])
@@ -141,8 +140,8 @@ def main(args=None):
     file.save(options.out / "student_int8.tflite")
     step.save(options.out / "student_step_int8.tflite")
     if importlib.util.find_spec("tflite_micro"):
-        few = {"x": x_test[:20], "y": y_test[:20]}
-        print(micro_bundle(step, options.out / "firmware", "student", **few, force=True))
+        folder = options.out / "firmware"
+        print(micro_bundle(step, folder, "student", x=x_test[:20], y=y_test[:20], force=True))
     return result
 
 
