@@ -1,5 +1,6 @@
 """The examples run, and do what the README says of them."""
 
+import argparse
 import importlib.util
 import pathlib
 
@@ -94,6 +95,17 @@ def test_forecast_lstm(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     whole, step, carried = (float(line.split()[-2]) for line in lines if line.startswith("int8, "))
     assert step == pytest.approx(whole, rel=0.1) and carried == pytest.approx(whole, rel=0.5)
+
+
+def test_what_is_generated_has_the_layout_of_what_is_read():
+    options = argparse.Namespace(data=None, quick=True)
+    (x, y, steps), (x_test, *_) = load("series_gru").load(options)
+    assert x.shape == x_test.shape == (100, 8, 3) and set(y) == set(range(6))
+    padding = np.arange(8) < 8 - steps[:, None]
+    assert (x[padding] == 0).all() and (x[~padding] != 0).all() and steps.min() == 7
+    (x, y), (x_val, _), _ = load("forecast_lstm").load(options)
+    assert x.shape[1:] == (96, 1) and y.shape[1:] == (24,) and len(x_val)
+    np.testing.assert_allclose(x.std(), 1, atol=1e-3)
 
 
 def test_a_state_that_is_carried_on_is_that_of_the_whole_series(rng):
