@@ -1,9 +1,14 @@
 """The examples run, and do what the README says of them."""
 
+import argparse
 import importlib.util
 import pathlib
 
+import keras
+import numpy as np
 import pytest
+
+from tfkd.export import to_tflite
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
 
@@ -36,3 +41,112 @@ def test_own_layers(capsys):
     assert small.get_layer("own").units == 16 and lost < 1e-5
     assert file.integer_only and steps <= 1.001
     assert "32 units, 16 left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_is_short_and_has_a_page(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 150
+    page = EXAMPLES.parent / f"docs/examples/{path.name}".replace(".py", ".md")
+    if "--data" in text:
+        assert f"python examples/{path.name}" in page.read_text("utf-8")
+
+
+def run_quickly(name, folder, *more):
+    """Run an example with --quick; return what it verified and the `.tflite` files it wrote."""
+    result = load(name).main(["--quick", "--out", str(folder / "out"), *more])
+    assert (folder / "out/firmware/main.cc").exists()
+    return result, {path.name: path.stat().st_size for path in (folder / "out").glob("*.tflite")}
+
+
+@pytest.mark.slow
+def test_trees_and_svms(tmp_path, capsys):
+    result, files = run_quickly("trees_and_svms", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.7
+    assert 2_000 < files["student_int8.tflite"] < 5_000
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("none", "SVM", "plain function"))
+
+
+@pytest.mark.slow
+def test_imbalanced(tmp_path, capsys):
+    result, files = run_quickly("imbalanced", tmp_path)
+    assert result.argmax_agreement > 0.9 and files["student_int8.tflite"] < 5_000
+    printed = capsys.readouterr().out
+    assert "all   rare: 3 8 9" in printed and "weighted KL too" in printed
+
+
+@pytest.mark.slow
+def test_anomaly_autoencoder(tmp_path, capsys):
+    result, files = run_quickly("anomaly_autoencoder", tmp_path)
+    assert abs(result.metrics["auc"] - result.model_metrics["auc"]) < 0.02
+    assert files["student_int8.tflite"] < 8_000
+    assert "an anomaly is a mean square above" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_forecast_lstm(tmp_path, capsys):
+    csv = tmp_path / "hours.csv"
+    hours = np.arange(1000)
+    rows = [f"{hour},{np.sin(hour / 4):.4f}" for hour in hours]
+    csv.write_text("\n".join(["date,OT", *rows]))
+    _, files = run_quickly("forecast_lstm", tmp_path, "--data", str(csv), "--steps", "900")
+    assert set(files) == {"student_int8.tflite", "student_step_int8.tflite"}
+    lines = capsys.readouterr().out.splitlines()
+    whole, step, carried = (float(line.split()[-2]) for line in lines if line.startswith("int8, "))
+    assert step == pytest.approx(whole, rel=0.1) and carried == pytest.approx(whole, rel=0.5)
+
+
+def test_what_is_generated_has_the_layout_of_what_is_read():
+    options = argparse.Namespace(data=None, quick=True)
+    (x, y, steps), (x_test, *_) = load("series_gru").load(options)
+    assert x.shape == x_test.shape == (100, 8, 3) and set(y) == set(range(6))
+    padding = np.arange(8) < 8 - steps[:, None]
+    assert (x[padding] == 0).all() and (x[~padding] != 0).all() and steps.min() == 7
+    (x, y), (x_val, _), _ = load("forecast_lstm").load(options)
+    assert x.shape[1:] == (96, 1) and y.shape[1:] == (24,) and len(x_val)
+    np.testing.assert_allclose(x.std(), 1, atol=1e-3)
+
+
+def test_a_state_that_is_carried_on_is_that_of_the_whole_series(rng):
+    example = load("forecast_lstm")
+    model = keras.Sequential([keras.Input((4, 1)), keras.layers.LSTM(3), keras.layers.Dense(2)])
+    series = rng.normal(size=(9, 1)).astype("float32")
+    windows = np.stack([series[i : i + 4] for i in range(6)])
+    step = to_tflite(model, "int8", np.tile(windows, (20, 1, 1)), recurrent="step")
+    answers = example.carried_on(step, windows)
+    for i in (0, 1, 5):  # up to the end of that window, from the start of the first
+        np.testing.assert_array_equal(answers[i], step.predict(series[None, : i + 4])[0])
+
+
+@pytest.mark.slow
+def test_series_gru(tmp_path, capsys):
+    for part, last in (("TRAIN", ",0.2,0.3"), ("TEST", ",0.2,NaN")):
+        lines = ["# two channels", "@data"]
+        lines += [f"1.0,{i}.5{last}:0.3,0.1{last}:one\n-1.0,-{i}:-0.5,0.7:two" for i in range(20)]
+        (tmp_path / f"few_{part}.ts").write_text("\n".join(lines))
+    result, files = run_quickly("series_gru", tmp_path, "--data", str(tmp_path))
+    assert result.samples == 40 and "student_step_int8.tflite" in files
+    printed = capsys.readouterr().out
+    assert "float16  fused     none" in printed and "int8     loop" in printed
+
+
+@pytest.mark.parametrize("name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder"])
+def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
+    for path in (tmp_path / "mine.npz", tmp_path / "none.npz"):
+        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x (.|\n)*np\.savez\("):
+            load(name).main(["--data", str(path)])
+
+
+def test_a_csv_or_a_folder_of_another_layout_is_answered_likewise(tmp_path):
+    (tmp_path / "mine.csv").write_text("date,value\n1,2.5\n")
+    with pytest.raises(SystemExit, match=r"Expected: a \.csv file(.|\n)*date,OT"):
+        load("forecast_lstm").main(["--data", str(tmp_path / "mine.csv")])
+    (tmp_path / "few_TEST.ts").write_text("@data\n1,2:3,4:a\n")
+    for text in ("1,2:3,4:a", "@data\n1,2:3:a\n", "@data\n"):
+        (tmp_path / "few_TRAIN.ts").write_text(text)
+        with pytest.raises(SystemExit, match=r"Expected: a folder(.|\n)*@data / "):
+            load("series_gru").main(["--data", str(tmp_path)])
+    with pytest.raises(SystemExit, match="Expected: a folder"):
+        load("series_gru").main(["--data", str(tmp_path / "none")])

@@ -89,7 +89,7 @@ def choose(
                 raise UnsupportedError(
                     f"The layer {call.name!r} ({type(call.layer).__name__}) has no fused kernel: "
                     "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
-                    "'step' or 'auto'."
+                    "'loop', 'step' or 'auto'."
                 )
             if wanted == "fused" and call.name in narrow:
                 raise UnsupportedError(

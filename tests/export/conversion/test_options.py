@@ -150,7 +150,7 @@ def test_forms_that_do_not_go_with_the_format_or_the_layer(gru):
     for format, form, message in [
         ("int16x8", "fused", "no 16-bit form"),
         ("int4", "fused", "in 32 bits"),
-        ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Take 'unrolled'"),
+        ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Take 'unrolled', 'loop'"),
     ]:
         with pytest.raises(UnsupportedError, match=message):
             to_tflite(model, format, x if "8" in format else None, recurrent=form)
