@@ -65,7 +65,7 @@ def add_distill(commands, output):
         parents=[output],
         help="Train a student under a teacher, and keep it if the teacher helped.",
         description="Train the student under the teacher and, from the same weights, without it. "
-        "The better one on a tenth of the training data is written.",
+        "The better one on the validation part of the data is written.",
     )
     _add_teacher(distill)
     distill.add_argument(
