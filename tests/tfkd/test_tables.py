@@ -13,7 +13,7 @@ from tfkd.tables import Printed, aligned
 
 #: What a call hands back and prints no table: settings, parts of a result, data.
 SILENT = {"Data", "Samples", "Recipe", "Latency", "Ratio", "ModelEntry", "RecurrentForm"}
-SILENT |= {"LayerReport", "Training", "Target", "Call", "Value"}
+SILENT |= {"Stream", "LayerReport", "Training", "Target", "Call", "Value"}
 
 
 def test_a_result_prints_its_table_and_is_plain_values():

@@ -128,7 +128,7 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     finisher.progress("candidates", len(by_kind), len(by_kind))
     dealt = [one for row in itertools.zip_longest(*found) for one in row if one is not None]
     if not dealt:
-        raise InputError(missed.describe())
+        raise InputError(missed.in_words())
     return dealt[: recipe.candidates]
 
 
@@ -181,7 +181,7 @@ class _Missed:
     problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def describe(self) -> str:
+    def in_words(self) -> str:
         """Say what the smallest of them misses."""
         if not self.problems:
             reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())

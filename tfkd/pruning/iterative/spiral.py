@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
-from tfkd.data import as_data
+from tfkd.data import Data, as_data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.errors import InputError, TfkdError, UnsupportedError, argument, raise_all
@@ -118,13 +118,12 @@ def spiral(
         >>> small.final.macs <= small.original.macs / 2
         True
     """
-    data = as_data(data)
     skip = [skip] if isinstance(skip, str) else list(skip)
     if isinstance(alternatives, str):
         alternatives = (alternatives,)
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
     distiller = {} if distiller is None else distiller
-    goal, how = _check(locals())
+    goal, how, data = _check(locals())
     importance.check(criterion, (data.train, data.train.labels))
     trainer = Trainer(data, how, progress=progress)
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
@@ -381,8 +380,8 @@ def _random_examples(part, seed: int, count: int = 512):
     return examples.x, examples.y
 
 
-def _check(given: dict) -> tuple[Target, Training]:
-    """Return where to end and how to train, when all arguments are right."""
+def _check(given: dict) -> tuple[Target, Training, Data]:
+    """Return where to end, how to train and on what, when all arguments are right."""
     problems = []
 
     def read(of, *args, **kwargs):
@@ -396,6 +395,7 @@ def _check(given: dict) -> tuple[Target, Training]:
     max_drop = options.pop("max_drop", None)
     how = read(Training.of, given["training"], options, epochs=4, learning_rate=1e-3)
     goal = read(Target.of, given["target"])
+    data = read(as_data, given["data"])
     if max_drop is not None and not is_drop(max_drop):
         problems.append(f"max_drop must be a number >= 0, got {max_drop!r}")
     elif max_drop is not None and goal is not None:
@@ -439,4 +439,4 @@ def _check(given: dict) -> tuple[Target, Training]:
             "spiral goes by one score, and this model has several outputs: prune with "
             "prune_channels and train with Distiller."
         )
-    return goal, how
+    return goal, how, data
