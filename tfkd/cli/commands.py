@@ -15,7 +15,7 @@ from tfkd.cli import console
 from tfkd.cli.boards import boards
 from tfkd.cli.bundles import Bundles
 from tfkd.cli.reading import check_target, load_data
-from tfkd.cli.training import compress, distill, prune
+from tfkd.cli.training import compress, distill, prune, shown
 from tfkd.errors import InputError, TfkdError, spelled
 from tfkd.escaping import printable
 from tfkd.files import staged_folder, write_atomically
@@ -50,20 +50,7 @@ def demo(options) -> int:
 
         with console.Progress(options.quiet) as progress:
             result = road.run(folder, seed=options.seed, epochs=options.epochs, progress=progress)
-    if options.json:
-        console.print_json(result.report.to_json())
-    elif not options.quiet:
-        from rich.console import Console
-
-        from tfkd.export.report.report import print_table
-
-        print_table(result.report, Console())
-        print(f"Files and report.html are in {os.path.join(options.out, '')}")
-    failed = [m.name for m in result.report.models if m.parity and not m.parity["passed"]]
-    if failed:
-        print(f"verification failed: {', '.join(failed)}", file=sys.stderr)
-        return 1
-    return 0
+    return shown(result, options)
 
 
 def export(options) -> int:

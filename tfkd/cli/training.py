@@ -58,26 +58,30 @@ def compress(options) -> int:
             task=options.task or call.task,
             teacher_from_logits=_logits(options, call.teacher_from_logits),
         )
+    if not (options.json or options.quiet):
+        print(result.verdict.describe())
+    status = shown(result, options)
+    if result.reached is False:
+        print("the target is not met", file=sys.stderr)
+        return 1
+    return status
+
+
+def shown(result, options) -> int:
+    """Print the report of a result; return 1 where a file failed its verification, else 0."""
     if options.json:
         console.print_json(result.report.to_json())
     elif not options.quiet:
-        print(result.verdict.describe())
         from rich.console import Console
 
         from tfkd.export.report.report import print_table
 
         print_table(result.report, Console())
         print(f"Files and report.html are in {os.path.join(options.out, '')}")
-    return _status(result)
-
-
-def _status(result) -> int:
     failed = [m.name for m in result.report.models if m.parity and not m.parity["passed"]]
     if failed:
         print(f"verification failed: {', '.join(failed)}", file=sys.stderr)
-    if result.reached is False:
-        print("the target is not met", file=sys.stderr)
-    return 1 if failed or result.reached is False else 0
+    return 1 if failed else 0
 
 
 def distill(options) -> int:

@@ -90,7 +90,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """
     optuna()  # is it there?
     fitting = _fitting(finisher)
-    trials = _halved(finisher, fitting)
+    trials = _tried(finisher, fitting)
     best, seconds = None, 0.0
     for attempt, trial in enumerate(_order(finisher, trials)):
         if attempt and (attempt == _ATTEMPTS or finisher.clock.left < seconds):
@@ -193,7 +193,7 @@ class _Missed:
         )
 
 
-def _halved(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
+def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
     """Train the candidates, and end early those that a smaller one is ahead of."""
     from tfkd.compression.dominated import BYTES, Dominated
 
