@@ -1,16 +1,17 @@
 """Every benchmark in one command: ratios of time with their history, and the accuracy runs.
 
-    python benchmarks/run_all.py --quick --out RESULTS [--against OLD.json] [--check]
+    python benchmarks/run_all.py --quick --out RESULTS [--against OLD.json] [--check] [--record]
     python benchmarks/run_all.py --data DIR --out RESULTS        # hours to days
 
 The ratios of time come from scripts whose contenders take turns: what is compared is a ratio within
 a round. `--quick` runs those alone, in a few rounds (under ten minutes); without it, all rounds,
 and then the accuracy runs of docs/results, of which each output goes to RESULTS/NAME.txt; one that
 is there is not run again. RESULTS/ratios.json holds the ratios of each round and where they were
-measured. `--against` compares with another such file and tells a change from noise: it prints the
-quotient of the medians with its 95 % interval (bootstrap over the rounds of both). `--check` exits
-with 1 where a ratio is beyond its bound. The bounds are generous: they find what costs half as much
-again, on a machine that does other work.
+measured. They are compared with those of `--against`, else with the newest of
+benchmarks/history.json, in a way that tells a change from noise: the quotient of the medians with
+its 95 % interval (bootstrap over the rounds of both). `--record` adds the run to that history,
+which docs/results/history.md shows. `--check` exits with 1 where a ratio is beyond its bound. The
+bounds are generous: they find what costs half as much again, on a machine that does other work.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from collections.abc import Callable
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
+HISTORY = FOLDER / "history.json"
 #: Name → (command, rounds when quick, rounds in full).
 TIMED = {
     "steps": ("distiller_cost.py --packages keras --times 5", 4, 12),
@@ -144,9 +146,9 @@ def timed(options) -> dict[str, list[float]]:
         rounds = quick if options.quick else rounds
         print(f"{name}: {command} --rounds {rounds}", flush=True)
         command = [*command.split(), "--rounds", str(rounds), "--out", str(path.resolve())]
-        subprocess.run(
-            [sys.executable, *command], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL
-        )
+        run = subprocess.run([sys.executable, *command], cwd=FOLDER, capture_output=True, text=True)
+        if run.returncode:
+            sys.exit(f"{name} failed:\n{run.stderr[-2000:]}")
         seconds = json.loads(path.read_text())
         for ratio, (of, read, _) in RATIOS.items():
             if of == name:
@@ -178,16 +180,18 @@ def main():
     parser.add_argument("--data", type=pathlib.Path)
     parser.add_argument("--against", type=pathlib.Path)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     if not options.quick and options.data is None:
         parser.error("give --quick, or --data DIR for the accuracy runs")
-    old = json.loads(options.against.read_text())["ratios"] if options.against else {}
+    history = json.loads(HISTORY.read_text())
+    old = json.loads(options.against.read_text()) if options.against else history[-1]
     options.out.mkdir(parents=True, exist_ok=True)
-    ratios = timed(options)
-    (options.out / "ratios.json").write_text(
-        json.dumps({"environment": environment(), "ratios": ratios}, indent=1)
-    )
-    beyond = report(ratios, old)
+    run = {"environment": environment(), "quick": options.quick, "ratios": timed(options)}
+    (options.out / "ratios.json").write_text(json.dumps(run, indent=1))
+    beyond = report(run["ratios"], old["ratios"])
+    if options.record:
+        HISTORY.write_text(json.dumps([*history, run], indent=1) + "\n")
     for name, command in {} if options.quick else ACCURACY.items():
         path, folder = options.out / f"{name}.txt", (options.out / name).resolve()
         if not path.exists():

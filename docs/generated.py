@@ -6,6 +6,7 @@ A page holds a marker:
     <!-- table of public names -->           one row for each, with a link
     <!-- table of layers -->                 how quantization-aware training rounds each layer
     <!-- table of folders -->                the folders in order, each with its sentence
+    <!-- table of ratios -->                 what `benchmarks/run_all.py --record` has measured
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import ast
 import atexit
 import functools
 import importlib.util
+import json
 import pathlib
 import re
 import shutil
+import statistics
 import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -114,6 +117,28 @@ def _table_of_folders() -> str:
     return "\n".join(["| folder or file | what it is |", "|---|---|", *rows])
 
 
+#: How many runs the table of ratios shows.
+_RUNS = 6
+
+
+def _table_of_ratios() -> str:
+    runs = json.loads((ROOT / "benchmarks" / "history.json").read_text())[-_RUNS:]
+    heads = [f"{run['environment']['date'][:10]}, {run['environment']['commit']}" for run in runs]
+    lines = [f"| ratio | {' | '.join(heads)} |", "|---" * (1 + len(runs)) + "|"]
+    names = dict.fromkeys(name for run in runs for name in run["ratios"])
+    for name in names:
+        cells = []
+        for run in runs:
+            values = run["ratios"].get(name)
+            cells.append(
+                f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+                if values
+                else "–"
+            )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 @functools.cache
 def installed() -> str:
     """Return a folder that holds the package as it is installed, `tfkd.export` inside `tfkd`."""
@@ -134,6 +159,7 @@ def _generated(match: re.Match) -> str:
         "public names": _table_of_names,
         "layers": _table_of_layers,
         "folders": _table_of_folders,
+        "ratios": _table_of_ratios,
     }[of]()
 
 

@@ -54,6 +54,8 @@ class Report(Printed):
         teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
             scores of the teacher and of the student with and without it, the difference and its
             interval, which student was kept, and all that in a sentence ("summary").
+        rounding: What quantization-aware training was worth, likewise: scores with and without it,
+            which of the two was kept, and a sentence.
         predictions: What the file answers that the report is about, beside the teacher.
         front: The students that a search tried.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
@@ -71,6 +73,7 @@ class Report(Printed):
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
     teaching: dict[str, Any] | None = None
+    rounding: dict[str, Any] | None = None
     predictions: Predictions | None = None
     front: Front | None = None
     board: str | Board | None = None
@@ -98,7 +101,7 @@ class Report(Printed):
         raise KeyError(name)
 
     def describe(self) -> str:
-        """Return the table of models as text, the answer, and what the teacher was worth."""
+        """Return the table of models as text, the answer, and what decided between students."""
         from rich.console import Console
 
         text = io.StringIO()
@@ -224,8 +227,9 @@ def print_table(report: Report, console) -> None:
     console.print(table)
     if report.answer is not None:
         console.print(plain(report.answer.sentence()))
-    if report.teaching is not None:
-        console.print(plain(report.teaching.get("summary", "")))
+    for decision in (report.teaching, report.rounding):
+        if decision is not None:
+            console.print(plain(decision.get("summary", "")))
 
 
 def render_page(report: Report, content: dict[str, Any]) -> str:

@@ -177,7 +177,8 @@ def _add_recipe_of_compress(parser):
         type=int,
         choices=(8, 4),
         metavar="N",
-        help="Bits of the weights in the int8 file: 8 or 4. (default: 8)",
+        help="Bits of the weights in the int8 file: 8 or 4. (default: 8, and 4 where the target or "
+        "the board asks for fewer bytes)",
     )
     recipe.add_argument(
         "--formats",

@@ -7,11 +7,11 @@ candidates.py        students to choose from where none is given
 search.py            candidates trained for a while; the smallest that will do
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
-evidence.py          its files, verified and timed, and the verdict
+pacing.py            the epochs that a budget leaves
 stages.py            what is finished, kept for a run that goes on
 budget.py            the time there is
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
-evidence.py          checks, answers beside the teacher's and the call, for the report
+evidence.py          its files, verified and timed, the verdict, and the call, for the report
 settings.py          `Training` and `Target`: how to train, where to end
 trainer.py           models of either Keras, fitted the same way on the same data
 twin.py              the tf_keras model that trains in a Keras 3 model's place

@@ -13,7 +13,6 @@ from tfkd.compression.rehearsal import main_format, micro_file
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
 from tfkd.errors import TfkdError
-from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
 from tfkd.export.micro.bundle import micro_bundle
@@ -89,10 +88,8 @@ def written(
     files, models = dict(finished.files), dict(finished.models)
     if backends.flavour(finisher.teacher) is not None:
         models = {"teacher": finisher.teacher, **models}
-        try:
-            files = {"teacher_float32": to_tflite(finisher.teacher, "float32"), **files}
-        except TfkdError as error:
-            warnings.warn(f"There is no file of the teacher: {error}", stacklevel=4)
+    if finisher.teacher_file is not None:
+        files = {"teacher_float32": finisher.teacher_file, **files}
     costs = {name: cost.measure(model) for name, model in models.items()}
     if "student_qat" in costs:
         costs["student_qat"] = costs["student"]  # its further weights are ranges
@@ -127,6 +124,7 @@ def written(
         training={"teacher": {}, **finished.histories},
         benchmark=timings,
         teaching=finished.worth.to_json(),
+        rounding=finished.rounding and finished.rounding.to_json(),
         board=finisher.goal.board,
     )
     main = f"student_{main_format(recipe)}"

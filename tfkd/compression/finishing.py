@@ -1,6 +1,7 @@
 """A student on its way to files: trained alone and under the teacher, quantization-aware, exported.
 
 student ─► checked ─► baseline ─► distilled ─► the better one ─► quantization-aware ─► files
+                                                    └─► calibrated, where that is better ─┘
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 import uuid
 import warnings
 from collections.abc import Callable
@@ -16,32 +16,61 @@ from typing import Any
 
 from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
+from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Costs, Goal
-from tfkd.compression.settings import Training
+from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import Data, is_one_hot, representative
+from tfkd.data import is_one_hot, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Score, Worth
-from tfkd.errors import InputError, TeacherWarning
+from tfkd.errors import InputError, TeacherWarning, TfkdError
+from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
 from tfkd.model import backends
 from tfkd.model.fingerprint import contents, fingerprint
-from tfkd.quantization import export_form, quantize_aware
+from tfkd.quantization import calibrate, export_form, quantize_aware
 
 # Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
 _RATES = {8: 3e-4, 4: 3e-3}
 #: What of a recipe decides how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
-# Epochs of each stage that a budget has to leave.
-_LEAST_EPOCHS = 3
-# Batches that are timed.
-_TIMED = 16
-# The part of what is left of a budget that training gets; the rest is for files and report.
-_FOR_TRAINING = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """What quantization-aware training was worth on the validation part.
+
+    Attributes:
+        metric: `"accuracy"` or `"r2"`.
+        trained: The score after it.
+        calibrated: The score of the float student with ranges from examples (and, in 4 bits,
+            weights rounded by GPTQ), not trained.
+        models: The two, `trained` and `calibrated`.
+    """
+
+    metric: str
+    trained: float
+    calibrated: float
+    models: dict[str, Any] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def kept(self) -> str:
+        """Which of the two goes into the int8 file."""
+        return "calibrated" if self.calibrated > self.trained else "trained"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        figures = {name: getattr(self, name) for name in ("metric", "trained", "calibrated")}
+        summary = (
+            f"On the validation part the student has {self.metric} {self.trained:.3f} after "
+            f"quantization-aware training and {self.calibrated:.3f} calibrated without it: the "
+            f"{self.kept} one is kept."
+        )
+        return {**figures, "kept": self.kept, "summary": summary}
 
 
 @dataclasses.dataclass
@@ -52,21 +81,25 @@ class Finished:
         models: `baseline`, `student` and, for an int8 file, `student_qat`.
         files: `student_FORMAT` → file.
         worth: What the teacher was worth.
+        rounding: What quantization-aware training was worth; `None` without an int8 file.
         costs: What the main file takes.
         drop: How much worse that file is than the teacher on the validation part.
         verified: Whether that file computes there what its model computes.
         scorer: A `Distiller` that scores teacher, models and files alike.
         histories: Its training curves by stage.
+        recipe: What it was trained with: epochs as the budget left them, bits, and the loss.
     """
 
     models: dict[str, Any]
     files: dict[str, TFLiteModel]
     worth: Worth
+    rounding: Rounding | None
     costs: Costs
     drop: float
     verified: bool
     scorer: Distiller
     histories: dict[str, dict[str, list[float]]]
+    recipe: Recipe
 
     def meets(self, goal: Goal) -> bool:
         """Tell whether target and board are met, on the validation part."""
@@ -103,6 +136,21 @@ class Finisher:
         self.goal = goal or Goal({}, None, None)
         self.stages, self.clock = stages or Stages(), clock or Budget(None)
         self._answers: Any = None
+
+    @functools.cached_property
+    def teacher_file(self) -> TFLiteModel | None:
+        """The teacher's float32 file, `None` where it is no Keras model or can't be converted.
+
+        Warns:
+            UserWarning: if it can't be converted.
+        """
+        if backends.flavour(self.teacher) is None:
+            return None
+        try:
+            return to_tflite(self.teacher, "float32")
+        except TfkdError as error:
+            warnings.warn(f"There is no file of the teacher: {error}", stacklevel=2)
+            return None
 
     @property
     def recipe(self) -> Recipe:
@@ -144,9 +192,14 @@ class Finisher:
         """Return what a stage of a student depends on."""
         return {"student": student, **self._keys, **more}
 
-    def distiller(self, student: Any) -> Distiller:
-        """Return a compiled `Distiller`, which checks that teacher and student fit."""
-        recipe = self.recipe
+    def distiller(self, student: Any, recipe: Recipe | None = None) -> Distiller:
+        """Return a compiled `Distiller`, which checks that teacher and student fit.
+
+        Args:
+            student: Of either Keras.
+            recipe: With the loss. Defaults to the trainer's.
+        """
+        recipe = recipe or self.recipe
         settings: dict[str, Any] = {"alpha": recipe.alpha, "temperature": recipe.temperature}
         if recipe.soft_loss is not None:
             settings["soft_loss"] = recipe.soft_loss
@@ -158,14 +211,15 @@ class Finisher:
         self.trainer.compile(distiller, student)
         return distiller
 
-    def teach(self, stage: str, student: Any, training: Training, **kwargs: Any) -> None:
+    def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which is asked once an example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
             if self._answers is None:
                 examples = self.trainer.data.train.inputs(self.recipe.batch_size)
                 self._answers = self.distiller(student).cache_teacher(examples)
             kwargs["cache_teacher"] = self._answers
-        self.trainer.fit(stage, student, self.distiller, training, **kwargs)
+        distiller = functools.partial(self.distiller, recipe=training)
+        self.trainer.fit(stage, student, distiller, training, **kwargs)
 
     def checked(self, student: Any) -> Finished:
         """Finish a student that was given, once all later stages have taken a copy of it.
@@ -184,18 +238,24 @@ class Finisher:
         self.distiller(copy_of(student))
         examples = self.trainer.data.train.head(rehearsal.EXAMPLES).x
         costs = rehearsal.rehearse(student, examples, self.recipe, self.goal)
+        recipe = dataclasses.replace(self.recipe, bits=costs.bits)
         if problems := self.goal.unmet(costs):
             raise InputError(
                 f"The student's {rehearsal.main_format(self.recipe)} file can't meet the target, "
                 f"whatever its weights: {'; '.join(problems)}. Give a smaller student, or none, "
                 "and compress looks for one."
             )
-        return self.finished(student)
+        return self.finished(student, recipe)
 
-    def finished(self, student: Any) -> Finished:
-        """Train a student and make its files."""
-        recipe = self._paced(student)
-        models, worth, scorer = self.train(student, recipe)
+    def finished(self, student: Any, recipe: Recipe | None = None) -> Finished:
+        """Train a student and make its files.
+
+        Args:
+            student: A float model of either Keras; it is not changed.
+            recipe: Defaults to the trainer's.
+        """
+        recipe = paced(self, student, recipe or self.recipe)
+        models, worth, scorer, rounding = self.train(student, recipe)
         examples = representative(self.trainer.data.train)
         files: dict[str, TFLiteModel] = {}
         for done, format in enumerate(recipe.formats):
@@ -204,7 +264,9 @@ class Finisher:
             files[f"student_{format}"] = rehearsal.file_of(model, format, examples)
         self.progress("export", len(recipe.formats), len(recipe.formats))
         main = f"student_{rehearsal.main_format(recipe)}"
-        costs = rehearsal.costs_of(files[main], models[origin(main)], examples, self.goal)
+        costs = rehearsal.costs_of(
+            files[main], models[origin(main)], examples, self.goal, recipe.widths[0]
+        )
         part = self.trainer.data.validation
         [score] = scorer.score(part, who=files[main])
         with warnings.catch_warnings():
@@ -214,12 +276,16 @@ class Finisher:
         drop = drop_of(score, worth.teacher)
         # The trainer's own are those of the student that was trained last.
         curves = {name: self.trainer.histories[name] for name in models}
-        return Finished(models, files, worth, costs, drop, verified, scorer, curves)
+        return Finished(
+            models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
+        )
 
     def train(
         self, student: Any, recipe: Recipe | None = None
-    ) -> tuple[dict[str, Any], Worth, Distiller]:
+    ) -> tuple[dict[str, Any], Worth, Distiller, Rounding | None]:
         """Train the student alone and under the teacher, and the better one quantization-aware.
+
+        Where the student is better calibrated than trained so, the calibrated one is kept.
 
         Args:
             student: A float model of either Keras; it is not changed.
@@ -227,15 +293,16 @@ class Finisher:
 
         Returns:
             The models by name (`baseline`, `student`, and `student_qat` for an int8 file), what
-            the teacher was worth on the validation part, and what scores any of them.
+            the teacher was worth on the validation part, what scores any of them, and what
+            quantization-aware training was worth.
         """
         recipe = recipe or self.recipe
         alone, taught = copy_of(student), copy_of(student)
         # What can't be taught or rounded is known before any training.
-        scorer = self.distiller(taught)
+        scorer = self.distiller(taught, recipe)
         rounds = "int8" in recipe.formats
         if rounds:
-            quantize_aware(taught, bits=recipe.bits)
+            quantize_aware(taught, bits=recipe.widths[0])
         inputs = self.inputs(student, training=trained_by(recipe))
         self._once(
             "baseline", inputs, alone, lambda: self.trainer.fit("baseline", alone, training=recipe)
@@ -247,13 +314,28 @@ class Finisher:
         if worth.harms:
             warnings.warn(str(worth), TeacherWarning, stacklevel=5)
         models = {"baseline": alone, "student": taught if worth.helps else copy_of(alone)}
+        rounding = None
         if rounds:
-            models["student_qat"] = self._rounded(models["student"], worth.helps, recipe, inputs)
-        return models, worth, scorer
+            trained = self._rounded(models["student"], worth.helps, recipe, inputs)
+            rounding = self._rounding(models["student"], trained, recipe, scorer)
+            models["student_qat"] = rounding.models[rounding.kept]
+        return models, worth, scorer, rounding
+
+    def _rounding(self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller) -> Rounding:
+        """Compare the student after quantization-aware training with one that is calibrated."""
+        calibrated = quantize_aware(student, bits=recipe.widths[0])
+        narrow = export_form.narrow_wrappers(calibrated)
+        examples = representative(self.trainer.data.train)
+        calibrate(calibrated, examples, rounding="gptq" if narrow else "nearest")
+        part = self.trainer.data.validation
+        [before], [after] = (scorer.score(part, who=who) for who in (calibrated, trained))
+        models = {"trained": trained, "calibrated": calibrated}
+        return Rounding(after.metric, after.value, before.value, models)
 
     def _rounded(self, student: Any, taught: bool, recipe: Recipe, inputs: dict[str, Any]) -> Any:
         """Return the student after quantization-aware training."""
-        qat = quantize_aware(student, bits=recipe.bits)
+        bits = recipe.widths[0]
+        qat = quantize_aware(student, bits=bits)
         rate = recipe.qat_learning_rate
         if rate is None:
             rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
@@ -267,7 +349,7 @@ class Finisher:
             else:
                 self.trainer.fit("student_qat", qat, training=training)
 
-        inputs = {**inputs, "bits": recipe.bits, "qat": trained_by(training), "taught": taught}
+        inputs = {**inputs, "bits": bits, "qat": trained_by(training), "taught": taught}
         self._once("student_qat", inputs, qat, fit)
         return qat
 
@@ -281,61 +363,6 @@ class Finisher:
 
         histories[stage] = self.stages.once(stage, inputs, make, model)
 
-    def _paced(self, student: Any) -> Recipe:
-        """Return the recipe with as many epochs as the budget leaves.
-
-        Raises:
-            InputError: if it leaves too few.
-        """
-        recipe = self.recipe
-        if self.clock.seconds is None:
-            return recipe
-        rounding = (recipe.qat_epochs, recipe.bits) if "int8" in recipe.formats else None
-        inputs = self.inputs(
-            student, training=trained_by(recipe), rounding=rounding, budget=self.clock.seconds
-        )
-        paced = self.stages.once("pace", inputs, lambda: self._pace(student))
-        epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
-        wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)
-        if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
-            raise InputError(
-                f"The budget of {self.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} epochs "
-                f"of each stage take {paced['least_seconds']:,.0f} s, and {paced['left']:,.0f} s "
-                "are left. Give more."
-            )
-        return dataclasses.replace(recipe, epochs=epochs, qat_epochs=qat_epochs)
-
-    def _pace(self, student: Any) -> dict[str, Any]:
-        """Time some batches of each stage; return the epochs that fit."""
-        data, recipe = self.trainer.data, self.recipe
-        count = min(len(data.train), _TIMED * recipe.batch_size)
-        few = data.train.head(count)
-        seconds = {}
-        for stage in ("alone", "qat") if "int8" in recipe.formats else ("alone",):
-            ticks: list[float] = []
-            timer = Trainer(
-                Data("pace", few, few, few),
-                dataclasses.replace(recipe, epochs=3),
-                progress=lambda stage, done, total, ticks=ticks: ticks.append(time.monotonic()),
-                task=self.trainer.given_task,
-            )
-            model = copy_of(student)
-            if stage == "qat":
-                model = quantize_aware(model, bits=recipe.bits)
-            timer.fit(stage, model, validate=False)
-            seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
-        # The taught student's step costs what the other's does: answers are kept.
-        an_epoch, a_qat_epoch = 2 * seconds["alone"], seconds.get("qat", 0.0)
-        planned = recipe.epochs * an_epoch + recipe.qat_epochs * a_qat_epoch
-        left = _FOR_TRAINING * self.clock.left
-        part = min(1.0, left / max(planned, 1e-9))
-        return {
-            "epochs": max(1, int(part * recipe.epochs)) if part < 1 else recipe.epochs,
-            "qat_epochs": max(1, int(part * recipe.qat_epochs)) if part < 1 else recipe.qat_epochs,
-            "least_seconds": _LEAST_EPOCHS * (an_epoch + a_qat_epoch) / _FOR_TRAINING,
-            "left": self.clock.left,
-        }
-
 
 def origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
@@ -343,15 +370,13 @@ def origin(name: str) -> str:
     return "student_qat" if name == "student_int8" else name.split("_")[0]
 
 
+def trained_with(recipe: Recipe) -> dict[str, Any]:
+    """Return what budget, target and search may have changed in a recipe."""
+    return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
+
+
 def drop_of(score: Score, teacher: Score) -> float:
     """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
     if score.metric != "r2":
         return teacher.value - score.value
     return math.sqrt(max(1 - score.value, 0.0) / max(1 - teacher.value, 1e-12)) - 1
-
-
-def trained_by(training: Training) -> dict[str, Any]:
-    """Return what of the settings decides the weights."""
-    names = {field.name for field in dataclasses.fields(Training)}
-    names -= {"steps_per_execution", "callbacks"}  # they change no step
-    return {name: getattr(training, name) for name in sorted(names)}

@@ -16,7 +16,7 @@ import keras
 
 from tfkd.compression import evidence, rehearsal, search
 from tfkd.compression.budget import Budget
-from tfkd.compression.finishing import Finisher
+from tfkd.compression.finishing import Finisher, trained_with
 from tfkd.compression.recipe import Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
@@ -157,7 +157,7 @@ def compress(
             report, verdict, files = evidence.written(finisher, finished, staged)
             report = dataclasses.replace(
                 report,
-                settings=call.to_json(),
+                settings={**call.to_json(), "trained_with": trained_with(finished.recipe)},
                 front=None if front is None else search.front_of(front),
                 commands=(command or evidence.call_of(call, searched=student is None),),
             )

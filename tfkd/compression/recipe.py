@@ -38,7 +38,8 @@ class Recipe(Training):
             3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
             whose coarse steps take more to leave.
         bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
-            pattern of layers' names.
+            pattern of layers' names. `None` for 8, and for 4 where the target or the board asks
+            for fewer bytes than 8 bits take.
         formats: Which files to make out of float32, float16, dynamic and int8. Only int8 has a
             quantization-aware training.
         threads: Threads of the interpreter in the benchmark.
@@ -55,11 +56,16 @@ class Recipe(Training):
     soft_loss: str | None = None
     qat_epochs: int = 15
     qat_learning_rate: float | None = None
-    bits: int | Mapping[str, int] = 8
+    bits: int | Mapping[str, int] | None = None
     formats: tuple[str, ...] = ("float32", "float16", "int8")
     threads: int = 1
     candidates: int = 9
     search_epochs: int | None = None
+
+    @property
+    def widths(self) -> tuple[int | Mapping[str, int], ...]:
+        """What `bits` may be, in the order in which it is tried."""
+        return (8, 4) if self.bits is None else (self.bits,)
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
@@ -70,7 +76,7 @@ class Recipe(Training):
             problems.append(f"alpha must be from 0 to 1, got {self.alpha!r}")
         if self.temperature is not None and not is_above_zero(self.temperature):
             problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
-        widths = self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]
+        widths = self.bits.values() if isinstance(self.bits, Mapping) else self.widths
         if not all(is_whole(width, 4) and width in (4, 8) for width in widths):
             problems.append(f"bits must be 4 or 8, or one of them by pattern, got {self.bits!r}")
         formats = self.formats

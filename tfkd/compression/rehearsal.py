@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Costs:
         arena: Bytes of RAM on TensorFlow Lite for Microcontrollers with a margin for other
             kernels; `None` where it was not asked for.
         latency: Median time of a call in µs; `None` before it was measured.
+        bits: Of the weights in an int8 file, as for `quantize_aware`.
     """
 
     bytes: int
@@ -48,6 +49,7 @@ class Costs:
     macs: int | None
     arena: int | None = None
     latency: float | None = None
+    bits: int | Mapping[str, int] = 8
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
@@ -87,6 +89,11 @@ class Goal:
             for verdict in self.verdicts(costs)
             if not verdict.fits
         ]
+
+    def is_too_large(self, costs: Costs) -> bool:
+        """Tell whether the file has more bytes than the target or the board's flash."""
+        flash = any(one.resource == "flash" and not one.fits for one in self.verdicts(costs))
+        return flash or costs.bytes > self.limits.get("bytes", costs.bytes)
 
     def verdicts(self, costs: Costs) -> list[boards.Verdict]:
         """Return whether flash and RAM of the board are enough."""
@@ -140,6 +147,8 @@ def main_format(recipe: Recipe) -> str:
 def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=None) -> Costs:
     """Take an untrained copy of a student the whole way, and return what its file costs.
 
+    Fewer bits are tried where the file is too large; of several that are, the smallest is returned.
+
     Args:
         student: A float model of either Keras; it is not changed.
         examples: Some arrays of `x`.
@@ -152,15 +161,29 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
     """
     formats = recipe.formats if formats is None else formats
     student = _stirred(student)
+    found: list[Costs] = []
+    for bits in recipe.widths if main_format(recipe) == "int8" else recipe.widths[:1]:
+        try:
+            found.append(_costs(student, examples, recipe, bits, goal, formats))
+        except TfkdError:
+            if not found:
+                raise
+            continue  # a stage refuses fewer bits
+        if not goal.is_too_large(found[-1]):
+            return found[-1]
+    return min(found, key=lambda costs: costs.bytes)
+
+
+def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Costs:
     main, costs = main_format(recipe), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about ranges of little data, and of no training
         for format in formats:
             with _named(f"The {format} file"):
-                model = student if format != "int8" else _ranged(student, examples, recipe)
+                model = student if format != "int8" else _ranged(student, examples, bits)
                 file = file_of(model, format, examples)
             if format == main:
-                costs = costs_of(file, model, examples, goal)
+                costs = costs_of(file, model, examples, goal, bits)
     assert costs is not None
     return costs
 
@@ -171,14 +194,14 @@ def file_of(model: Any, format: str, examples: Any) -> TFLiteModel:
     return to_tflite(model, format, examples if calibrated else None)
 
 
-def costs_of(file: TFLiteModel, model: Any, examples: Any, goal: Goal) -> Costs:
+def costs_of(file: TFLiteModel, model: Any, examples: Any, goal: Goal, bits=8) -> Costs:
     """Return what a file costs, with its arena where the goal asks for it."""
     costs, arena = cost.measure(model), None
     if goal.needs_arena:
         with _named("TensorFlow Lite for Microcontrollers refuses the file"):
             small = micro_file(file, model, examples)
             arena = evaluation.least_arena(small) + evaluation.margin_for(small)
-    return Costs(file.size, costs.parameters, costs.macs, arena)
+    return Costs(file.size, costs.parameters, costs.macs, arena, bits=bits)
 
 
 def micro_file(file: TFLiteModel, model: Any, examples: Any) -> TFLiteModel:
@@ -200,10 +223,10 @@ def _stirred(student):
     return copy
 
 
-def _ranged(student, examples, recipe: Recipe):
+def _ranged(student, examples, bits):
     """Return an untrained quantize-aware copy that has ranges."""
     with _named("Quantization-aware training, which an int8 file needs, refuses the student"):
-        return calibrate(quantize_aware(student, bits=recipe.bits), examples)
+        return calibrate(quantize_aware(student, bits=bits), examples)
 
 
 @contextlib.contextmanager

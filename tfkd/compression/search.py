@@ -1,19 +1,25 @@
 """The search for a student: many trained for a little, few for longer, the smallest that will do.
 
-candidates ─► those whose files meet the target ─► trials, many ended early ─► front ─► finish
+candidates ─► those whose files meet the target ─► trials, many ended early ─► front
+front ─► the first to finish, under other losses too ─► finished, one by one, until one will do
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
+from tfkd.comparison import methods
 from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, candidates
-from tfkd.compression.finishing import LOSSES, Finished, Finisher, trained_by
+from tfkd.compression.finishing import LOSSES, Finished, Finisher
+from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Costs, main_format, rehearse
+from tfkd.compression.settings import trained_by
 from tfkd.compression.trainer import copy_of
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
 from tfkd.export.report import entries
@@ -37,6 +43,7 @@ class Trial:
         score: The validation score of its last epoch: accuracy, or minus the mean absolute error.
         epochs: How many it was trained for; fewer where others were ahead.
         chosen: Whether it was finished and kept.
+        method: How it was taught; `None` for the recipe's loss.
     """
 
     candidate: Candidate
@@ -44,11 +51,24 @@ class Trial:
     score: float
     epochs: int
     chosen: bool = False
+    method: methods.Method | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the candidate, with 4 bits and another loss than the recipe's."""
+        bits = ["4 bits"] if self.costs.bits == 4 else []
+        loss = [] if self.method is None else [self.method.name]
+        return ", ".join([self.candidate.name, *bits, *loss])
+
+    def describe(self) -> str:
+        """Say it in a few words."""
+        score = f"error {-self.score:.4g}" if self.score <= 0 else f"{self.score:.1%}"
+        return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         return {
-            "name": self.candidate.name,
+            "name": self.name,
             **self.costs.to_json(),
             "score": self.score,
             "epochs": self.epochs,
@@ -62,7 +82,7 @@ def front_of(trials: list[Trial]) -> Front:
     return Front(
         tuple(
             entries.Candidate(
-                trial.candidate.name,
+                trial.name,
                 trial.costs.bytes / 1000,
                 -trial.score if is_error else trial.score,
                 trial.chosen,
@@ -91,22 +111,25 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     optuna()  # is it there?
     fitting = _fitting(finisher)
     trials = _tried(finisher, fitting)
+    order = _order(finisher, trials)
+    others, order[0] = _under_other_losses(finisher, order[0])
     best, seconds = None, 0.0
-    for attempt, trial in enumerate(_order(finisher, trials)):
+    for attempt, trial in enumerate(order):
         if attempt and (attempt == _ATTEMPTS or finisher.clock.left < seconds):
             break
         start = finisher.clock.spent
-        finished = finisher.finished(trial.candidate.model)
+        taught = {} if trial.method is None else trial.method.settings
+        recipe = dataclasses.replace(finisher.recipe, bits=trial.costs.bits, **taught)
+        finished = finisher.finished(trial.candidate.model, recipe)
         seconds = finisher.clock.spent - start
         if best is None or finished.is_better(best[1]):
             best = trial, finished
         if finished.meets(finisher.goal):
             best = trial, finished
             break
-    kept = best[0].candidate.name
     trials = [
-        dataclasses.replace(one, chosen=one.candidate.name == kept)
-        for one in sorted(trials, key=lambda one: one.costs.bytes)
+        dataclasses.replace(one, chosen=one is best[0])
+        for one in sorted([*trials, *others], key=lambda one: one.costs.bytes)
     ]
     return trials, best[1]
 
@@ -156,6 +179,9 @@ def _of_a_kind(
             return found
         costs = Costs(**kept)
         problems = finisher.goal.unmet(costs)
+        teacher = finisher.teacher_file
+        if teacher is not None and costs.bytes >= teacher.size:
+            problems.append(f"bytes: {costs.bytes:,}, and the teacher's file has {teacher.size:,}")
         if problems:
             missed.problems.append((costs, problems))
             rest = rest[:at]  # larger ones miss it too
@@ -197,19 +223,12 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
     """Train the candidates, and end early those that a smaller one is ahead of."""
     from tfkd.compression.dominated import BYTES, Dominated
 
-    package, recipe = optuna(), finisher.recipe
-    epochs = recipe.search_epochs or max(1, recipe.epochs // 4)
-    before = package.logging.get_verbosity()
-    package.logging.set_verbosity(package.logging.WARNING)
-    try:
+    package, epochs = optuna(), _epochs(finisher.recipe)
+    trials: list[Trial] = []
+    with _quiet(package):
         study = package.create_study(direction="maximize", pruner=Dominated(epochs))
-        trials: list[Trial] = []
         for number, (candidate, costs) in enumerate(_spread(fitting)):
-            if (
-                trials
-                and finisher.clock.seconds
-                and finisher.clock.spent > _SHARE * finisher.clock.seconds
-            ):
+            if trials and _is_late(finisher):
                 break
             finisher.progress("search", number, len(fitting))
             trial = study.ask()
@@ -220,10 +239,62 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
             else:
                 study.tell(trial, scores[-1])
             trials.append(Trial(candidate, costs, scores[-1], len(scores)))
+            if trials[-1] == max(trials, key=lambda one: one.score):
+                finisher.progress(f"best so far: {trials[-1].describe()}", 1, 1)
         finisher.progress("search", len(fitting), len(fitting))
-        return trials
+    return trials
+
+
+def _epochs(recipe: Recipe) -> int:
+    """Return the epochs of a whole trial."""
+    return recipe.search_epochs or max(1, recipe.epochs // 4)
+
+
+def _is_late(finisher: Finisher) -> bool:
+    """Tell whether the search has had its share of the budget."""
+    seconds = finisher.clock.seconds
+    return seconds is not None and finisher.clock.spent > _SHARE * seconds
+
+
+@contextlib.contextmanager
+def _quiet(package: Any) -> Iterator[None]:
+    """Keep Optuna from printing a line a trial."""
+    before = package.logging.get_verbosity()
+    package.logging.set_verbosity(package.logging.WARNING)
+    try:
+        yield
     finally:
         package.logging.set_verbosity(before)
+
+
+def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], Trial]:
+    """Train a student again under the losses that `compare` takes by itself.
+
+    None are tried where the recipe names a loss, where values are learned (an error has no
+    standard error), and where the search has had its share of the budget.
+
+    Returns:
+        The trials, and the best: the given one, unless another is ahead of it by more than a
+        standard error of its score.
+    """
+    recipe, candidate = finisher.recipe, trial.candidate
+    task = finisher.trainer.task(candidate.model)
+    if task == "regression" or any(getattr(recipe, name) is not None for name in LOSSES):
+        return [], trial
+    found: list[Trial] = []
+    several, _ = methods.resolve(None, task, int(candidate.model.output_shape[-1]))
+    several = [one for one in several if one.settings]  # neither alone nor the recipe's own
+    count = len(finisher.trainer.data.validation)
+    wanted = trial.score + math.sqrt(trial.score * (1 - trial.score) / count)
+    for number, method in enumerate(several):
+        if _is_late(finisher):
+            break
+        finisher.progress("losses", number, len(several))
+        scores = _trained(finisher, candidate, trial.epochs, None, [], method)
+        found.append(Trial(candidate, trial.costs, scores[-1], len(scores), method=method))
+    finisher.progress("losses", len(several), len(several))
+    best = max(found, key=lambda one: one.score, default=trial)
+    return found, best if best.score > wanted else trial
 
 
 def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Costs]]:
@@ -240,9 +311,23 @@ def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Cos
 
 
 def _trained(
-    finisher: Finisher, candidate: Candidate, epochs: int, trial: Any, earlier: list[Trial]
+    finisher: Finisher,
+    candidate: Candidate,
+    epochs: int,
+    trial: Any,
+    earlier: list[Trial],
+    method: methods.Method | None = None,
 ) -> list[float]:
-    """Return the validation score after each epoch, until the pruner ends it."""
+    """Return the validation score after each epoch, until the pruner ends it.
+
+    Args:
+        finisher: With data, teacher and recipe.
+        candidate: What to train a copy of.
+        epochs: At most.
+        trial: Optuna's, which may end it; `None` trains to the end.
+        earlier: The trials that the pruner compares it with.
+        method: How it is taught, where not by the recipe's loss.
+    """
     student, own = copy_of(candidate.model), finisher.recipe.callbacks
     scores: list[float] = []
 
@@ -250,6 +335,8 @@ def _trained(
         def told(epoch: int, logs: dict[str, float]) -> None:
             metric = next(name for name in logs if name.endswith(("val_accuracy", "val_mae")))
             scores.append(float(logs[metric]) * (-1 if metric == "val_mae" else 1))
+            if trial is None:
+                return
             trial.report(scores[-1], len(scores))
             if len(scores) < epochs and trial.should_prune():
                 tick.model.stop_training = True
@@ -257,12 +344,14 @@ def _trained(
         tick = package.callbacks.LambdaCallback(on_epoch_end=told)
         return [tick, *(own(stage, package) if own else ())]
 
+    settings = {} if method is None else method.settings
     training = dataclasses.replace(
-        finisher.recipe, epochs=epochs, callbacks=callbacks, patience=None
+        finisher.recipe, epochs=epochs, callbacks=callbacks, patience=None, **settings
     )
+    stage = f"search {candidate.name}{'' if method is None else f' by {method.name}'}"
 
     def make() -> dict[str, list[float]]:
-        finisher.teach(f"search {candidate.name}", student, training)
+        finisher.teach(stage, student, training)
         return {"scores": scores}
 
     # When it ends depends on those before it.
@@ -271,9 +360,10 @@ def _trained(
     inputs = finisher.inputs(
         candidate.model, training=trained_by(training), beside=beside, **losses
     )
-    kept: list[float] = finisher.stages.once(f"search {candidate.name}", inputs, make)["scores"]
-    for step, score in enumerate(kept if not scores else (), 1):  # those of an earlier run
-        trial.report(score, step)
+    kept: list[float] = finisher.stages.once(stage, inputs, make)["scores"]
+    if trial is not None and not scores:  # those of an earlier run
+        for step, score in enumerate(kept, 1):
+            trial.report(score, step)
     return kept
 
 

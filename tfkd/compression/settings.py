@@ -244,3 +244,10 @@ def is_part(value: Any) -> bool:
 def is_drop(value: Any) -> bool:
     """Tell whether a value is what a score may drop by: zero, or a finite number above it."""
     return is_above_zero(value) or (value == 0 and not isinstance(value, bool))
+
+
+def trained_by(training: Training) -> dict[str, Any]:
+    """Return what of the settings decides the weights."""
+    names = {field.name for field in dataclasses.fields(Training)}
+    names -= {"steps_per_execution", "callbacks"}  # they change no step
+    return {name: getattr(training, name) for name in sorted(names)}

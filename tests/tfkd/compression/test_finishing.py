@@ -39,10 +39,10 @@ def test_the_better_student_is_kept(data, helps):
     teacher = dense(kernel if helps else kernel[:, [1, 2, 0]])
     trainer = Trainer(data, RECIPE)
     if helps:
-        models, worth, _ = Finisher(trainer, teacher).train(dense())
+        models, worth, *_ = Finisher(trainer, teacher).train(dense())
     else:
         with pytest.warns(TeacherWarning) as caught:
-            models, worth, _ = Finisher(trainer, teacher).train(dense())
+            models, worth, *_ = Finisher(trainer, teacher).train(dense())
         said = "\n".join(str(warning.message) for warning in caught)
         assert "The student trained without the teacher was kept" in said
         assert "confuses classes (labels 0 as 2, 1 as 0, 2 as 1)" in said
@@ -84,6 +84,21 @@ def test_what_can_not_be_rounded_is_known_before_training(data, monkeypatch):
         Finisher(Trainer(data, RECIPE), teacher).train(odd)
 
 
+@pytest.mark.parametrize(("rate", "kept"), [(3e-4, "trained"), (30.0, "calibrated")])
+def test_what_training_spoils_is_only_calibrated(data, rate, kept):
+    teacher = dense(10 * np.eye(5, 3, dtype="float32"))
+    recipe = dataclasses.replace(RECIPE, epochs=8, qat_learning_rate=rate, seed=1)
+    finished = Finisher(Trainer(data, recipe), teacher).finished(dense())
+    rounding, x, y = finished.rounding, data.validation.x, data.validation.y
+    assert rounding.kept == kept and finished.models["student_qat"] is rounding.models[kept]
+    for name in ("trained", "calibrated"):
+        right = rounding.models[name].predict(x, verbose=0).argmax(1) == y
+        assert getattr(rounding, name) == pytest.approx(right.mean())
+    assert rounding.calibrated > 0.8 and f"the {kept} one is kept" in rounding.to_json()["summary"]
+    right = finished.files["student_int8"].predict(x).argmax(1) == y
+    assert right.mean() >= rounding.calibrated - 0.05
+
+
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
 def test_other_bits_are_refused(bits):
     with pytest.raises(InputError, match="bits must be 4 or 8"):
@@ -93,7 +108,7 @@ def test_other_bits_are_refused(bits):
 def test_its_bits_are_those_of_the_student(data):
     teacher = dense(10 * np.eye(5, 3, dtype="float32"))
     trainer = Trainer(data, dataclasses.replace(RECIPE, bits=4, seed=1))
-    models, _, _ = Finisher(trainer, teacher).train(dense())
+    models, *_ = Finisher(trainer, teacher).train(dense())
     assert describe(models["student_qat"]).layers[0].detail.startswith("4 bits")
 
 

@@ -15,6 +15,19 @@ X = np.random.default_rng(0).normal(size=(32, 8, 8, 1)).astype("float32")
 NOTHING = Goal({}, None, None)
 
 
+def test_fewer_bits_where_the_target_asks_for_fewer_bytes():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(128), keras.layers.Dense(3)]
+    wide = keras.Sequential([keras.Input(X.shape[1:]), *layers])
+    recipe = Recipe(formats=("int8",))
+    free = rehearse(wide, X, recipe, NOTHING)
+    least = rehearse(wide, X, recipe, Goal({"bytes": 10}, None, None))
+    assert (free.bits, least.bits) == (8, 4) and least.bytes < 0.7 * free.bytes
+    met = rehearse(wide, X, recipe, Goal({"bytes": least.bytes}, None, None))
+    assert met == least and not Goal({"bytes": least.bytes}, None, None).unmet(met)
+    asked = Recipe(formats=("int8",), bits=8)
+    assert rehearse(wide, X, asked, Goal({"bytes": 10}, None, None)) == free
+
+
 def net(layer=None):
     layers = [keras.layers.Conv2D(4, 3), *([layer] if layer else []), keras.layers.ReLU()]
     return keras.Sequential(

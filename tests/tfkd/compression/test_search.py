@@ -9,7 +9,7 @@ import pytest
 
 import tfkd
 from tfkd import Recipe
-from tfkd.compression import search
+from tfkd.compression import pacing, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.candidates import Candidate
 from tfkd.compression.finishing import Finisher
@@ -107,18 +107,23 @@ def teacher(data):
     return model
 
 
-RECIPE = Recipe(epochs=8, formats=("float32",), candidates=3, batch_size=16)
+# With an alpha, no other losses are tried.
+RECIPE = Recipe(epochs=8, formats=("float32",), candidates=3, batch_size=16, alpha=0.5)
 
 
-def made(data, teacher, goal, folder=None, **more):
-    trainer = Trainer(data, RECIPE)
+def made(data, teacher, goal, folder=None, progress=None, **more):
+    trainer = Trainer(data, RECIPE, progress=progress)
     finisher = Finisher(trainer, teacher, goal, Stages(folder), **more)
     return *search.smallest(finisher), finisher
 
 
 def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     goal = Goal({"bytes": 4000}, 0.3, None)
-    first, one, _ = made(data, teacher, goal, tmp_path)
+    stages = []
+    first, one, _ = made(data, teacher, goal, tmp_path, lambda stage, *_: stages.append(stage))
+    told = [stage for stage in stages if stage.startswith("best so far: ")]
+    best = max((trial for trial in first if trial.method is None), key=lambda t: t.score)
+    assert told and told[-1] == f"best so far: {best.describe()}"
     second, other, _ = made(data, teacher, goal)
     third, kept, finisher = made(data, teacher, goal, tmp_path)
     assert [t.to_json() for t in first] == [t.to_json() for t in second]
@@ -140,10 +145,47 @@ def test_where_nothing_is_small_enough_the_least_is_named(data, teacher):
         made(data, teacher, Goal({"bytes": 900}, None, None))
 
 
-def test_a_budget_too_short_is_known_before_it_is_spent(data, teacher):
-    budget = Budget(0.01)
+def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
+    keras.utils.set_random_seed(0)
+    tiny = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    finisher = Finisher(Trainer(data, RECIPE), tiny)
+    one = Candidate("dense 8", dense(8), 83, 80)
+    missed = search._Missed()
+    assert search._of_a_kind(finisher, [one], data.train.x[:8], 1, missed) == []
+    size = finisher.teacher_file.size
+    assert f"and the teacher's file has {size:,}" in missed.in_words()
+
+
+@pytest.mark.parametrize(
+    ("scores", "taken"),
+    [({"kl": 0.80, "dist": 0.79}, None), ({"kl": 0.90, "dist": 0.97}, "dist"), ({}, None)],
+)
+def test_another_loss_has_to_be_ahead_by_a_standard_error(
+    data, teacher, monkeypatch, scores, taken
+):
+    """Of 60 examples at 0.79 that is 0.053."""
+    asked = []
+
+    def trained(finisher, candidate, epochs, trial, earlier, method):
+        asked.append(method.name)
+        return [0.1, scores.get(method.name, 0.0)]
+
+    monkeypatch.setattr(search, "_trained", trained)
+    finisher = Finisher(Trainer(data, dataclasses.replace(RECIPE, alpha=None)), teacher)
+    trial = search.Trial(Candidate("dense 8", dense(8), 83, 80), Costs(10, 1, 1), 0.79, 2)
+    found, best = search._under_other_losses(finisher, trial)
+    assert asked == [one.method.name for one in found] == ["kl", "standardized_kl", "dist"]
+    assert best is trial if taken is None else best.name == f"dense 8, {taken}"
+    finisher = Finisher(Trainer(data, RECIPE), teacher)
+    assert search._under_other_losses(finisher, trial) == ([], trial)
+
+
+@pytest.mark.parametrize("epochs", [1, 8])
+def test_a_budget_too_short_is_known_before_it_is_spent(data, teacher, epochs):
+    recipe = dataclasses.replace(RECIPE, epochs=epochs, candidates=1)
+    finisher = Finisher(Trainer(data, recipe), teacher, clock=Budget(0.01))
     with pytest.raises(InputError, match=r"budget of 0 s is too short: 3 epochs"):
-        made(data, teacher, Goal({}, None, None), clock=budget)
+        search.smallest(finisher)
 
 
 def test_what_is_kept_has_its_own_curves(data, teacher):
@@ -190,14 +232,14 @@ def test_what_another_option_decides_is_made_again(
 
 
 def test_a_budget_is_shared_out_anew_for_other_epochs(data, teacher, tmp_path, monkeypatch):
-    def paced(self, student):
-        asked.append(self.recipe.qat_epochs)
+    def timed(finisher, student, recipe):
+        asked.append(recipe.qat_epochs)
         return {"epochs": 8, "qat_epochs": asked[-1], "least_seconds": 1.0, "left": 9.0}
 
     asked, student = [], dense(8)
-    monkeypatch.setattr(Finisher, "_pace", paced)
+    monkeypatch.setattr(pacing, "timed", timed)
     for epochs in (3, 5, 5):
         recipe = dataclasses.replace(RECIPE, formats=("int8",), qat_epochs=epochs)
         run = Finisher(Trainer(data, recipe), teacher, None, Stages(tmp_path), Budget(1e6))
-        assert run._paced(student).qat_epochs == epochs
+        assert pacing.paced(run, student, recipe).qat_epochs == epochs
     assert asked == [3, 5]

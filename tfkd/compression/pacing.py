@@ -1,0 +1,80 @@
+"""How many epochs a budget leaves: some batches of each stage are timed first."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+from tfkd.compression.recipe import Recipe
+from tfkd.compression.settings import trained_by
+from tfkd.compression.trainer import Trainer, copy_of
+from tfkd.data import Data
+from tfkd.errors import InputError
+from tfkd.quantization import quantize_aware
+
+if TYPE_CHECKING:
+    from tfkd.compression.finishing import Finisher
+
+# Epochs of each stage that a budget has to leave.
+_LEAST_EPOCHS = 3
+# Batches that are timed.
+_TIMED = 16
+# The part of what is left of a budget that training gets; the rest is for files and report.
+_FOR_TRAINING = 0.8
+
+
+def paced(finisher: Finisher, student: Any, recipe: Recipe) -> Recipe:
+    """Return the recipe with as many epochs as the budget leaves.
+
+    Raises:
+        InputError: if it leaves too few.
+    """
+    if finisher.clock.seconds is None:
+        return recipe
+    rounding = (recipe.qat_epochs, recipe.widths[0]) if "int8" in recipe.formats else None
+    inputs = finisher.inputs(
+        student, training=trained_by(recipe), rounding=rounding, budget=finisher.clock.seconds
+    )
+    paced = finisher.stages.once("pace", inputs, lambda: timed(finisher, student, recipe))
+    epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
+    wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)
+    if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
+        raise InputError(
+            f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} epochs "
+            f"of each stage take {paced['least_seconds']:,.0f} s, and {paced['left']:,.0f} s "
+            "are left. Give more."
+        )
+    return dataclasses.replace(recipe, epochs=epochs, qat_epochs=qat_epochs)
+
+
+def timed(finisher: Finisher, student: Any, recipe: Recipe) -> dict[str, Any]:
+    """Time some batches of each stage; return the epochs that fit."""
+    data = finisher.trainer.data
+    count = min(len(data.train), _TIMED * recipe.batch_size)
+    few = data.train.head(count)
+    seconds = {}
+    for stage in ("alone", "qat") if "int8" in recipe.formats else ("alone",):
+        ticks: list[float] = []
+        timer = Trainer(
+            Data("pace", few, few, few),
+            dataclasses.replace(recipe, epochs=3),
+            progress=lambda stage, done, total, ticks=ticks: ticks.append(time.monotonic()),
+            task=finisher.trainer.given_task,
+        )
+        model = copy_of(student)
+        if stage == "qat":
+            model = quantize_aware(model, bits=recipe.widths[0])
+        timer.fit(stage, model, validate=False)
+        seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
+    # The taught student's step costs what the other's does: answers are kept.
+    an_epoch, a_qat_epoch = 2 * seconds["alone"], seconds.get("qat", 0.0)
+    planned = recipe.epochs * an_epoch + recipe.qat_epochs * a_qat_epoch
+    left = _FOR_TRAINING * finisher.clock.left
+    part = min(1.0, left / max(planned, 1e-9))
+    return {
+        "epochs": int(part * recipe.epochs),
+        "qat_epochs": int(part * recipe.qat_epochs),
+        "least_seconds": _LEAST_EPOCHS * (an_epoch + a_qat_epoch) / _FOR_TRAINING,
+        "left": finisher.clock.left,
+    }
