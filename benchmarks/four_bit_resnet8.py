@@ -6,7 +6,8 @@ The float model is that of `pruning.py cifar` (20 epochs of SGD from 0.1, images
 shifted). int8 and 4 bits go on from it for so many epochs of Adam from 1e-3 on the same stream,
 quantize-aware, without a teacher (QAT) and under the float model (QAD). "pruned" is the spiral's
 student by L1 with 0.55 of the parameters, taught by the float model for 3 + 12 epochs of SGD, then
-quantize-aware likewise. Accuracies are those of the files on the test split in XNNPACK after the
+quantize-aware likewise; "mixed" has the bits that `choose_bits` takes for 0.6 of the int8 file's
+bytes. Accuracies are those of the files on the test split in XNNPACK after the
 last epoch. What is in RESULTS already is not trained again.
 """
 
@@ -26,6 +27,7 @@ from tfkd.loading import models
 from tfkd.quantization import calibrate
 
 TASK = pruning.TASKS["cifar"]
+SHARE = 0.6
 PRUNED = {"target": {"parameters": 0.55}, "step": 0.3, "epochs": 1, "final_epochs": 12}
 
 
@@ -65,6 +67,16 @@ def measured(model, data, examples) -> dict:
     }
 
 
+def timed(model, examples) -> dict:
+    """Return the ratio of the files' times, interleaved; it does not depend on the weights."""
+    files = {
+        name: export.to_tflite(calibrate(tfkd.quantize_aware(model, bits=bits), examples), "int8")
+        for name, bits in (("int8", 8), ("4 bits", 4))
+    }
+    [ratio] = export.benchmark(files, baseline="int8").ratios
+    return {"ratio": ratio.ratio, "ci95": ratio.ci95}
+
+
 def run(data, seed, options):
     path = options.out / f"{seed}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
@@ -97,6 +109,13 @@ def run(data, seed, options):
     note("pruned, 4 bits, QAD", lambda: trained(smaller, 4, model))
     note("int8, QAT", lambda: trained(model, 8, None))
     note("4 bits, QAT", lambda: trained(model, 4, None))
+
+    def mixed():
+        target = {"bytes": round(SHARE * found["int8, QAT"]["bytes"])}
+        return trained(model, tfkd.choose_bits(model, examples, target).bits, model)
+
+    note("mixed, QAD", mixed)
+    note("time, 4 bits over int8", lambda: timed(model, examples))
 
 
 def main():

@@ -4,6 +4,7 @@ pipeline.py          `compress` and its result
 recipe.py            `Recipe` and `Call`: how to train, what was asked for, as YAML
 rehearsal.py         what later stages would refuse, and what files cost, before training
 candidates.py        students to choose from where none is given
+thinning.py          a teacher of less depth or resolution
 search.py            candidates trained for a while; the smallest that will do
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported

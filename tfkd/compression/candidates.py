@@ -1,5 +1,6 @@
 """Students to choose from where none is given: parts of the teacher, and small nets of known kinds.
 
+    a Keras teacher                    with fewer channels, fewer blocks, or coarser images
     images (height, width, channels)   depthwise-separable, residual and inverted-residual nets
     sequences (steps, features)        Conv1D, GRU and LSTM
     token numbers (steps,)             the same behind an embedding
@@ -12,12 +13,14 @@ sigmoid, so that a file's answers mean what the teacher's mean.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfkd.compression import thinning
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends, cost, graph
@@ -73,7 +76,7 @@ def candidates(
     most = cost.measure(teacher).parameters if is_model else None
     found = False
     if is_model:
-        for one in _cuts(teacher):
+        for one in itertools.chain(_cuts(teacher), _thinned(teacher)):
             found = True
             yield one
     known = teacher if is_model else None
@@ -121,6 +124,27 @@ def _cuts(teacher) -> Iterator[Candidate]:
             continue
         measured = cost.measure(model)
         yield Candidate(f"teacher {part:g}", model, measured.parameters, measured.macs)
+
+
+def _thinned(teacher) -> Iterator[Candidate]:
+    """Yield the teacher with less depth or resolution, the smallest first."""
+    ways = {
+        "depth/4": lambda: thinning.shallower(teacher, 0.25),
+        "depth/2": lambda: thinning.shallower(teacher, 0.5),
+        "resolution/2": lambda: thinning.coarser(teacher, 2),
+    }
+    before = None
+    for name, thinned in ways.items():
+        try:
+            model = thinned()
+        except UnsupportedError:  # a layer that can't be built again
+            continue
+        if model is None:
+            continue
+        measured = cost.measure(model)
+        if (measured.parameters, measured.macs) != before:  # of few blocks, none may be left twice
+            before = measured.parameters, measured.macs
+            yield Candidate(f"thinned teacher {name}", model, *before)
 
 
 @dataclasses.dataclass(frozen=True)

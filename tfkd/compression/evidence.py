@@ -9,7 +9,7 @@ from typing import Any
 
 from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
 from tfkd.compression.recipe import Call
-from tfkd.compression.rehearsal import main_format, micro_file
+from tfkd.compression.rehearsal import file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
 from tfkd.errors import TfkdError
@@ -24,6 +24,7 @@ from tfkd.export.verification.verify import Verification, score, verify
 from tfkd.model import backends, cost
 from tfkd.model import task as tasks
 from tfkd.output_kind import output_activations
+from tfkd.quantization import export_form
 from tfkd.tables import Printed
 
 _STAGES = {
@@ -109,7 +110,8 @@ def written(
         progress=finisher.progress,
     )
     int8 = files.get("student_int8")
-    bundled = int8 and _micro_bundle(int8, models["student_qat"], data, folder)
+    on_micro = finisher.goal.needs_arena
+    bundled = int8 and _micro_bundle(int8, on_micro, models["student_qat"], data, folder)
     entries += _file_entries(files, timings, models, costs, finisher, folder, bundled, task)
     report = Report(
         task=tasks.reported(task),
@@ -233,13 +235,18 @@ def _verdict(
 
 
 def _micro_bundle(
-    file: TFLiteModel, model: Any, data: Data, folder: pathlib.Path
+    file: TFLiteModel, micro: bool, model: Any, data: Data, folder: pathlib.Path
 ) -> dict[str, Any] | None:
-    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry."""
+    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
+
+    Where the file was not made for a microcontroller, one is whose recurrent layers are.
+    """
     if not evaluation.is_installed():
         return None
     try:
-        small = micro_file(file, model, representative(data.train))
+        small = file
+        if not micro and export_form.needs_calibration(model):
+            small = file_of(model, "int8", representative(data.train), micro=True)
         bundle = micro_bundle(small, folder / "student_int8_micro", "student_int8", x=data)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}

@@ -50,25 +50,29 @@ class Rounding:
         calibrated: The score of the float student with ranges from examples (and, in 4 bits,
             weights rounded by GPTQ), not trained.
         models: The two, `trained` and `calibrated`.
+        fails: Whether the file of the one with the higher score is not its model.
     """
 
     metric: str
     trained: float
     calibrated: float
     models: dict[str, Any] = dataclasses.field(repr=False, compare=False)
+    fails: bool = False
 
     @property
     def kept(self) -> str:
         """Which of the two goes into the int8 file."""
-        return "calibrated" if self.calibrated > self.trained else "trained"
+        return "calibrated" if (self.calibrated > self.trained) != self.fails else "trained"
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
         figures = {name: getattr(self, name) for name in ("metric", "trained", "calibrated")}
+        metric = "R²" if self.metric == "r2" else self.metric
+        why = ", since the other's file does not compute what its model does" * self.fails
         summary = (
-            f"On the validation part the student has {self.metric} {self.trained:.3f} after "
+            f"On the validation part the student has {metric} {self.trained:.3f} after "
             f"quantization-aware training and {self.calibrated:.3f} calibrated without it: the "
-            f"{self.kept} one is kept."
+            f"{self.kept} one is kept{why}."
         )
         return {**figures, "kept": self.kept, "summary": summary}
 
@@ -261,24 +265,36 @@ class Finisher:
         for done, format in enumerate(recipe.formats):
             self.progress("export", done, len(recipe.formats))
             model = models[origin(f"student_{format}")]
-            files[f"student_{format}"] = rehearsal.file_of(model, format, examples)
+            files[f"student_{format}"] = rehearsal.file_of(
+                model, format, examples, self.goal.needs_arena
+            )
         self.progress("export", len(recipe.formats), len(recipe.formats))
         main = f"student_{rehearsal.main_format(recipe)}"
-        costs = rehearsal.costs_of(
-            files[main], models[origin(main)], examples, self.goal, recipe.widths[0]
-        )
+        verified = self._verifies(files[main], models, main)
+        if rounding is not None and not verified:
+            other = dataclasses.replace(rounding, fails=True)
+            model = other.models[other.kept]
+            file = rehearsal.file_of(model, "int8", examples, self.goal.needs_arena)
+            if self._verifies(file, {**models, "student_qat": model}, main):
+                rounding, verified = other, True
+                files[main] = file
+                models["student_qat"] = model
+        costs = rehearsal.costs_of(files[main], models[origin(main)], self.goal, recipe.widths[0])
         part = self.trainer.data.validation
         [score] = scorer.score(part, who=files[main])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the verdict says it
-            task = self.trainer.task(models["student"])
-            verified = verify(files[main], models[origin(main)], part, task=task).passed
         drop = drop_of(score, worth.teacher)
         # The trainer's own are those of the student that was trained last.
         curves = {name: self.trainer.histories[name] for name in models}
         return Finished(
             models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
         )
+
+    def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:
+        """Tell whether a file computes what its model does, on the validation part."""
+        part, task = self.trainer.data.validation, self.trainer.task(models["student"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the verdict says it
+            return verify(file, models[origin(name)], part, task=task).passed
 
     def train(
         self, student: Any, recipe: Recipe | None = None

@@ -181,34 +181,30 @@ def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Cost
         for format in formats:
             with _named(f"The {format} file"):
                 model = student if format != "int8" else _ranged(student, examples, bits)
-                file = file_of(model, format, examples)
+                file = file_of(model, format, examples, goal.needs_arena)
             if format == main:
-                costs = costs_of(file, model, examples, goal, bits)
+                costs = costs_of(file, model, goal, bits)
     assert costs is not None
     return costs
 
 
-def file_of(model: Any, format: str, examples: Any) -> TFLiteModel:
-    """Return the file of a model, its ranges from examples where training gave it none."""
-    calibrated = format == "int8" and export_form.needs_calibration(model)
-    return to_tflite(model, format, examples if calibrated else None)
+def file_of(model: Any, format: str, examples: Any, micro: bool) -> TFLiteModel:
+    """Return the file of a model, its ranges from examples where training gave it none.
+
+    Those are recurrent layers, which have another form on a microcontroller.
+    """
+    if format == "int8" and export_form.needs_calibration(model):
+        return to_tflite(model, format, examples, micro=micro)
+    return to_tflite(model, format)
 
 
-def costs_of(file: TFLiteModel, model: Any, examples: Any, goal: Goal, bits=8) -> Costs:
+def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8) -> Costs:
     """Return what a file costs, with its arena where the goal asks for it."""
     costs, arena = cost.measure(model), None
     if goal.needs_arena:
         with _named("TensorFlow Lite for Microcontrollers refuses the file"):
-            small = micro_file(file, model, examples)
-            arena = evaluation.least_arena(small) + evaluation.margin_for(small)
+            arena = evaluation.least_arena(file) + evaluation.margin_for(file)
     return Costs(file.size, costs.parameters, costs.macs, arena, bits=bits)
-
-
-def micro_file(file: TFLiteModel, model: Any, examples: Any) -> TFLiteModel:
-    """Return the file that a microcontroller takes: recurrent layers have another form there."""
-    if export_form.needs_calibration(model):
-        return to_tflite(model, "int8", examples, micro=True)
-    return file
 
 
 def _stirred(student):

@@ -99,6 +99,24 @@ def test_what_training_spoils_is_only_calibrated(data, rate, kept):
     assert right.mean() >= rounding.calibrated - 0.05
 
 
+def test_where_the_file_is_not_its_model_the_other_one_is_tried(data, monkeypatch):
+    tried, verifies = [], Finisher._verifies
+
+    def first_fails(self, file, models, name):
+        tried.append(models["student_qat"])
+        return len(tried) > 1 and verifies(self, file, models, name)
+
+    monkeypatch.setattr(Finisher, "_verifies", first_fails)
+    teacher = dense(10 * np.eye(5, 3, dtype="float32"))
+    recipe = dataclasses.replace(RECIPE, formats=("int8",), seed=1)
+    finished = Finisher(Trainer(data, recipe), teacher).finished(dense())
+    rounding = finished.rounding
+    assert finished.verified and rounding.fails
+    assert tried[1] is finished.models["student_qat"] is rounding.models[rounding.kept]
+    assert tried[0] is not tried[1]
+    assert "since the other's file does not compute" in rounding.to_json()["summary"]
+
+
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
 def test_other_bits_are_refused(bits):
     with pytest.raises(InputError, match="bits must be 4 or 8"):

@@ -1,0 +1,86 @@
+"""A teacher of less depth or resolution keeps the weights of what is left."""
+
+import keras
+import numpy as np
+import pytest
+
+from tfkd.compression.candidates import candidates
+from tfkd.compression.thinning import coarser, shallower
+from tfkd.model import cost
+
+
+def residual(package, side=32, blocks=4, head="pool"):
+    layers = package.layers
+    inputs = package.Input((side, side, 3))
+    x = layers.Conv2D(8, 3, strides=2, padding="same")(inputs)
+    for i in range(blocks):
+        y = layers.Conv2D(8, 3, padding="same", name=f"block_{i}")(x)
+        y = layers.BatchNormalization()(y)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D()(x) if head == "pool" else layers.Flatten()(x)
+    return package.Model(inputs, layers.Dense(4, name="head")(x))
+
+
+def of_blocks(model):
+    return [layer.name for layer in model.layers if layer.name.startswith("block")]
+
+
+@pytest.mark.parametrize(
+    ("left", "names"), [(0.5, ["block_0", "block_2"]), (0.25, ["block_0"]), (0.0, [])]
+)
+def test_blocks_that_stay_are_spread_and_keep_their_weights(package, left, names):
+    teacher = residual(package)
+    thin = shallower(teacher, left)
+    assert of_blocks(thin) == names and of_blocks(teacher) == [f"block_{i}" for i in range(4)]
+    for name in (*names, "head"):
+        before, after = (model.get_layer(name).get_weights() for model in (teacher, thin))
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_what_blocks_of_zeros_added_is_not_missed(package, rng):
+    teacher = residual(package)
+    for name in ("block_1", "block_3"):
+        layer = teacher.get_layer(name)
+        layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
+    x = rng.normal(size=(4, 32, 32, 3)).astype("float32")
+    thin = shallower(teacher, 0.5)
+    np.testing.assert_allclose(
+        thin.predict(x, verbose=0), teacher.predict(x, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_without_residual_blocks_layers_of_one_shape_go():
+    layers = [keras.layers.LSTM(6, return_sequences=True, name=f"lstm_{i}") for i in range(3)]
+    teacher = keras.Sequential([keras.Input((5, 2)), *layers, keras.layers.Dense(3)])
+    thin = shallower(teacher, 0.5)
+    assert [layer.name for layer in thin.layers[1:-1]] == ["lstm_0", "lstm_1"]
+    flat = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(2)])
+    assert shallower(flat, 0.5) is None
+
+
+def test_images_are_averaged_first(package, rng):
+    teacher = residual(package)
+    coarse = coarser(teacher, 2)
+    x = rng.normal(size=(4, 32, 32, 3)).astype("float32")
+    small = residual(package, side=16)
+    small.set_weights(teacher.get_weights())
+    averages = x.reshape(4, 16, 2, 16, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(
+        coarse.predict(x, verbose=0), small.predict(averages, verbose=0), rtol=1e-5, atol=1e-5
+    )
+    assert cost.measure(coarse).macs < 0.27 * cost.measure(teacher).macs
+
+
+def test_what_has_no_coarser_form_has_none(package):
+    assert coarser(residual(package, head="flatten"), 2) is None
+    assert coarser(residual(package, side=16), 2) is None
+    assert coarser(package.Sequential([package.Input((32,)), package.layers.Dense(2)]), 2) is None
+
+
+def test_they_are_candidates():
+    x = np.zeros((8, 32, 32, 3), "float32")
+    found = [one for one in candidates(residual(keras), x, seed=0) if "thinned" in one.kind]
+    assert [one.name.split()[-1] for one in found] == ["depth/4", "depth/2", "resolution/2"]
+    assert [one.kind for one in found] == ["thinned teacher"] * 3
+    assert found[0].parameters < found[1].parameters < found[2].parameters

@@ -1,0 +1,144 @@
+"""A teacher of less depth or resolution: blocks left out, or images averaged before it.
+
+shallower   x ── block ── block ── block ──    →   x ── block ── block ──
+coarser     image (2h, 2w, c) ── teacher       →   image ── 2×2 averages (h, w, c) ── teacher
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from tfkd.compression.trainer import copy_flags
+from tfkd.errors import UnsupportedError
+from tfkd.model import graph
+from tfkd.model.layer_kinds import kind_of
+from tfkd.pruning.structured import blocks
+
+if TYPE_CHECKING:
+    from tfkd._typing import AnyModel
+
+#: Layers that can be left out where they make what they take, a shape alone counting.
+_REPEATED = ("Conv1D", "Conv2D", "Dense", "LSTM", "GRU", "SimpleRNN", "Bidirectional")
+#: Images with fewer places a side keep their resolution.
+_LEAST_SIDE = 16
+
+
+def shallower(teacher: AnyModel, left: float) -> AnyModel | None:
+    """Return the teacher with a part of its blocks, with their weights.
+
+    Blocks are what residual connections pass by; in a model without them, layers whose output has
+    the shape of their input. Those that stay are spread evenly, the first among them.
+
+    Args:
+        teacher: A model of either Keras with a graph; it is not changed.
+        left: Which part of the blocks stays, in [0, 1).
+
+    Returns:
+        A new model of the same Keras, `None` where nothing can be left out.
+
+    Raises:
+        UnsupportedError: if a layer can't be built from its configuration.
+    """
+    walked = graph.walk(teacher)
+    places = [block.add for block in blocks.find(walked)]
+    places = places or [call for call in walked.calls if _is_repeated(call)]
+    places = list({call.name: call for call in places}.values())  # an Add may have two blocks
+    stay = {places[int(i / left)].name for i in range(int(left * len(places)))} if left else set()
+    gone = [call.name for call in places if call.name not in stay]
+    if not gone:
+        return None
+    for name in gone:
+        walked = _without(walked, name)
+    return _rebuilt(walked)
+
+
+def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
+    """Return the teacher behind averages of its images, with its weights.
+
+    Args:
+        teacher: A model of either Keras with a graph; it is not changed.
+        factor: How many times fewer places a side has.
+
+    Returns:
+        A new model of the same Keras and inputs. `None` for inputs that are no images, or small
+        ones, and where weights depend on the resolution, as those after a `Flatten` do.
+
+    Raises:
+        UnsupportedError: if a layer can't be built from its configuration.
+    """
+    walked = graph.walk(teacher)
+    inputs = walked.input_list
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return None
+    sides = inputs[0].shape[1:3]
+    if any(side is None or side % factor or side // factor < _LEAST_SIDE for side in sides):
+        return None
+    return _rebuilt(walked, walked.package.layers.AveragePooling2D(factor, name="coarse"))
+
+
+def _is_repeated(call: graph.Call) -> bool:
+    same = len(call.inputs) == len(call.outputs) == 1
+    return (
+        same and call.inputs[0].shape == call.outputs[0].shape and kind_of(call.layer) in _REPEATED
+    )
+
+
+def _without(walked: graph.Graph, name: str) -> graph.Graph:
+    """Return the graph without what an Add adds, or without a layer."""
+    block = next((one for one in blocks.find(walked) if one.add.name == name), None)
+    if block is not None:
+        return blocks.without(walked, block)
+    call = walked.call_named(name, "the teacher")
+
+    def fill(leaf):
+        is_output = isinstance(leaf, graph.Tensor) and leaf.index == call.outputs[0].index
+        return call.inputs[0] if is_output else leaf
+
+    calls = tuple(
+        dataclasses.replace(
+            one,
+            args=graph.map_structure(fill, one.args),
+            kwargs=graph.map_structure(fill, one.kwargs),
+        )
+        for one in walked.calls
+        if one is not call
+    )
+    outputs = graph.map_structure(fill, walked.outputs)
+    return dataclasses.replace(walked, calls=calls, outputs=outputs)
+
+
+def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
+    """Return a model of new layers, behind another one where it is given."""
+    package = walked.package
+    made: dict[int, Any] = {}
+
+    def apply(call: graph.Call, args, kwargs):
+        if not isinstance(call.layer, package.layers.Layer):
+            return call.layer(*args, **kwargs)  # an operation of Keras 3
+        if id(call.layer) not in made:
+            config = {**call.layer.get_config(), "name": call.name.replace("/", "_")}
+            try:
+                made[id(call.layer)] = type(call.layer).from_config(config)
+            except (TypeError, ValueError, KeyError) as error:
+                raise UnsupportedError(
+                    f"The layer {call.name!r} can't be built again from its configuration: {error}"
+                ) from error
+        return made[id(call.layer)](*args, **kwargs)
+
+    inputs = graph.symbolic_inputs(walked, package)
+    fed = inputs if first is None else [first(inputs[0])]
+    try:
+        outputs = graph.replay(walked, fed, apply)
+    except ValueError:  # a layer takes no fewer places
+        return None
+    model = package.Model(graph.as_structured(walked, inputs), outputs, name=walked.name)
+    for _, layer in walked.layers:
+        if id(layer) not in made:
+            continue
+        new = made[id(layer)]
+        if [tuple(w.shape) for w in new.weights] != [tuple(w.shape) for w in layer.weights]:
+            return None
+        copy_flags(layer, new)
+        new.set_weights(layer.get_weights())
+    return model
