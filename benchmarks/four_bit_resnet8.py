@@ -7,8 +7,7 @@ shifted). int8 and 4 bits go on from it for so many epochs of Adam from 1e-3 on 
 quantize-aware, without a teacher (QAT) and under the float model (QAD). "pruned" is the spiral's
 student by L1 with 0.55 of the parameters, taught by the float model for 3 + 12 epochs of SGD, then
 quantize-aware likewise; "mixed" has the bits that `choose_bits` takes for 0.6 of the int8 file's
-bytes. Accuracies are those of the files on the test split in XNNPACK after the
-last epoch. What is in RESULTS already is not trained again.
+bytes. Accuracies are those of the files on the test split in XNNPACK after the last epoch. What is in RESULTS already is not trained again.
 """
 
 from __future__ import annotations
@@ -104,9 +103,6 @@ def run(data, seed, options):
     note("float", lambda: in_float(model))
     note("4 bits, gptq", rounded)
     note("4 bits, QAD", lambda: trained(model, 4, model))
-    smaller = pruned(model, data, seed, options.out / f"pruned-{seed}.keras")
-    note("pruned, float", lambda: in_float(smaller))
-    note("pruned, 4 bits, QAD", lambda: trained(smaller, 4, model))
     note("int8, QAT", lambda: trained(model, 8, None))
     note("4 bits, QAT", lambda: trained(model, 4, None))
 
@@ -114,6 +110,9 @@ def run(data, seed, options):
         target = {"bytes": round(SHARE * found["int8, QAT"]["bytes"])}
         return trained(model, tfkd.choose_bits(model, examples, target).bits, model)
 
+    smaller = pruned(model, data, seed, options.out / f"pruned-{seed}.keras")
+    note("pruned, float", lambda: in_float(smaller))
+    note("pruned, 4 bits, QAD", lambda: trained(smaller, 4, model))
     note("mixed, QAD", mixed)
     note("time, 4 bits over int8", lambda: timed(model, examples))
 
