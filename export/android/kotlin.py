@@ -27,6 +27,8 @@ _TYPES = {
     "int32": ("IntArray", 4, "Int", "", "Int"),
     "int64": ("LongArray", 8, "Long", ".toLong()", "Long"),
 }
+#: LiteRT's interfaces, each with a class: CompiledModel and the Interpreter.
+INTERFACES = ("compiled", "interpreter")
 #: The types of tensors that the Kotlin files can fill and read.
 TYPES = tuple(_TYPES)
 
@@ -34,8 +36,8 @@ TYPES = tuple(_TYPES)
 _TAKEN = re.compile(
     "as|break|class|continue|do|else|false|for|fun|if|in|interface|is|null|object|package|return"
     "|super|this|throw|true|try|typealias|typeof|val|var|when|while"
-    "|accelerator|context|delegate|file|gpu|inputs|interpreter|it|labels|model|outputs|predict"
-    "|reset|scores|state|steps|threads|usesGpu"
+    "|accelerator|context|delegate|environment|file|gpu|inputs|interpreter|it|labels|model|outputs"
+    "|predict|prefer|provider|reset|scores|state|steps|threads|usesGpu"
 )
 
 
@@ -86,13 +88,23 @@ class Kotlin:
         self._outputs = [_output(info, next(parameters)) for info in data_outputs(model)]
         self._named = self._label_lists()
 
-    def render(self) -> dict[str, bytes]:
-        """Return the Kotlin files by name."""
-        made = {f"{self.interpreter}.kt": "interpreter.kt"}
-        if self.compiled:
-            made = {f"{self.compiled}.kt": "compiled_model.kt", **made}
-        content = self._content()
-        return {name: rendered(template, content) for name, template in made.items()}
+    def render(
+        self, package: str = "com.example.app", interfaces: Sequence[str] = INTERFACES
+    ) -> dict[str, bytes]:
+        """Return the Kotlin files by name.
+
+        Args:
+            package: The package that they are of.
+            interfaces: Those of LiteRT's that are wanted, of `INTERFACES`.
+        """
+        content = {**self.content(), "package": package}
+        classes = {"compiled": self.compiled, "interpreter": self.interpreter}
+        templates = {"compiled": "compiled_model.kt", "interpreter": "interpreter.kt"}
+        return {
+            f"{classes[one]}.kt": rendered(templates[one], content)
+            for one in interfaces
+            if classes[one]
+        }
 
     def usage(self) -> str:
         """Return the lines with which an app calls the network."""
@@ -106,12 +118,12 @@ class Kotlin:
             lines.append(f"val {one['best']} = network.scores({values}, network.{one['list']})[0]")
         return "\n".join([*lines, "network.close()"])
 
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """Return what the templates for this file refer to."""
         names = [one["parameter"] for one in self._outputs]
         several = len(names) > 1
         return {
             **vars(self),
-            "package": "com.example.app",
             "keeps_state": self.model.keeps_state,
             "model_literal": literal(self.asset),
             "signature_literal": literal(self.signature),
