@@ -35,6 +35,7 @@ from tfkd.export.android.kotlin import INTERFACES, TYPES, Kotlin, class_name, re
 from tfkd.export.latency import android_device
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
+from tfkd.export.tflite.gpu_operators import SOURCE, CpuOperator
 from tfkd.export.tflite.metadata import (
     data_inputs,
     data_outputs,
@@ -93,6 +94,7 @@ class AndroidModel:
         metrics: What it scored with XNNPACK; empty without labels.
         kotlin: The Kotlin files for it.
         metadata: What `read_metadata` reads in it.
+        cpu_operators: What LiteRT's GPU delegate would hand back to the CPU, and why.
     """
 
     file: str
@@ -105,6 +107,7 @@ class AndroidModel:
     metrics: dict[str, float]
     kotlin: tuple[str, ...]
     metadata: dict[str, Any]
+    cpu_operators: tuple[CpuOperator, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +149,7 @@ class AndroidBundle(Printed):
                 *(f"{name} {value:.4g}" for name, value in _shown(model.metrics).items()),
                 *(f"{count} labels" for count in labels),
                 "GPU first" if model.prefers_gpu else "CPU",
+                *(f"the GPU hands back {one.op} ×{one.count}" for one in model.cpu_operators),
                 *model.kotlin,
             ]
             lines.append(f"{model.file}: {', '.join(facts)}")
@@ -271,6 +275,7 @@ def _entry(kotlin: Kotlin, sources: tuple[str, ...], scores: dict[str, float]) -
         metrics=scores,
         kotlin=sources,
         metadata=read_metadata(made),
+        cpu_operators=kotlin.cpu_operators,
     )
 
 
@@ -542,6 +547,7 @@ def _readme(
         "delegates": first.delegates,
         "without_call": {one.asset: one.without_call for one in shown if one.without_call},
         "usage": first.usage(),
+        "gpu_source": SOURCE,
         "python": runs_in_python(first),
         "signature": as_code(first.signature),
         "tensors": [row for one in shown for row in _rows(one)],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.export.templating import environment
+from tfkd.export.tflite.gpu_operators import cpu_operators
 from tfkd.export.tflite.metadata import data_inputs, data_outputs, label_files_of
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
@@ -59,6 +60,7 @@ class Kotlin:
         interpreter: Name of the class for the Interpreter.
         gpu: Whether the GPU is tried unless the app says otherwise.
         delegates: Whether the GPU can be tried at all.
+        cpu_operators: What the GPU would hand back to the CPU.
         without_call: Types of tensors that CompiledModel's buffers have no calls for.
     """
 
@@ -75,7 +77,8 @@ class Kotlin:
         self.asset = f"{name}.tflite"
         # A GPU keeps no state between calls, and calculates with integers as floats.
         self.delegates = not model.keeps_state
-        self.gpu = self.delegates and not model.integer_only
+        self.cpu_operators = cpu_operators(model)
+        self.gpu = self.delegates and not model.integer_only and not self.cpu_operators
         types = {info.dtype for info in (*model.inputs, *model.outputs)}
         self.without_call = tuple(sorted(t for t in types if _TYPES[t][4] is None))
         kind = "Classifier" if labels else "Regressor"
