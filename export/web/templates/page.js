@@ -316,6 +316,15 @@ async function answer(network, fields, carried) {
   say(network.about.states.length ? "Ready for the next step." : "Ready.");
 }
 
+/** Says how near the golden example's answer is. */
+function within({ steps, real }) {
+  const parts = [];
+  if (steps === 0) parts.push("to the last step");
+  if (steps > 0) parts.push(`within ${steps} ${steps === 1 ? "step" : "steps"} of the output's scale`);
+  if (real !== null) parts.push(`within ${Number(real.toPrecision(2))}`);
+  return parts.join(" and ");
+}
+
 async function start() {
   if (location.protocol === "file:") {
     return say("A browser opens these files from a server only: run  python -m http.server  in this folder.", true);
@@ -333,13 +342,9 @@ async function start() {
     const compiled = await litert.loadAndCompile(about.file, { accelerator: "wasm" });
     const network = new Network(about, compiled, litert.Tensor);
     const told = await network.golden();
-    const apart = [
-      told.steps === null ? [] : [`${told.steps} steps of the output's scale`],
-      told.real === null ? [] : [`${Number(told.real.toPrecision(2))}`],
-    ].flat().join(", ");
     find("golden").textContent = told.same
-      ? `The golden example gives the same answer here as in Python (largest difference: ${apart}).`
-      : `The golden example gives another answer here than in Python (largest difference: ${apart}): do not trust this page.`;
+      ? `The golden example gives the same answer here as in Python, ${within(told)}.`
+      : `The golden example gives another answer here than in Python, only ${within(told)}: do not trust this page.`;
     find("golden").classList.toggle("bad", !told.same);
     window.network = network;
     show(network);
