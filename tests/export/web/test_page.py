@@ -32,20 +32,19 @@ NAMES = [*"012345678", "<b>nine & |"]
 
 
 @pytest.fixture(scope="module")
-def nets(files, digits):
+def nets(files, digits, loop, gru_step):
     """Name → file and options: images, a loop, one step of a sequence, word numbers."""
 
-    def made(name, **options):
-        model = zoo.build(keras, name)
-        x = zoo.inputs_for(model, 20)
-        return to_tflite(model, "int8", x, **options), {"x": x}
-
+    words = keras.Input((6,), dtype="int32", name="words")
+    numbers = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 4)(words))
+    text = keras.Model(words, keras.layers.Dense(3)(numbers))
+    series = np.random.default_rng(0).normal(size=(5, 6, 8)).astype("float32")
     return {
         "digits": (files["int8"], {"x": digits, "class_names": NAMES, "preprocessing": RAW}),
         "float32": (files["float32"], {}),
-        "loop": made("lstm", recurrent="loop"),
-        "step": made("gru", recurrent="step"),
-        "text": made("text"),
+        "loop": (loop, {"x": series}),
+        "step": (gru_step, {"x": series}),
+        "text": (to_tflite(text, "float32"), {"x": np.arange(6)[None]}),
     }
 
 
@@ -124,7 +123,7 @@ def test_the_golden_example_is_equal_in_the_browser(opened, folders, nets, name)
     assert "the same answer here as in Python" in said, said
     told = page.evaluate("network.golden()")
     assert told["same"]
-    if name == "float32":
+    if name in ("float32", "text"):
         assert told["real"] < 1e-5 and told["steps"] is None
     else:
         assert told["steps"] == 0
@@ -210,7 +209,7 @@ def test_bad_numbers_are_one_line(opened, name, text, message):
 
 
 @in_a_browser
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("light", 400), ("dark", 400)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 400)])
 def test_axe_finds_nothing_and_nothing_sticks_out(opened, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = opened("digits", scheme, width)
