@@ -25,3 +25,5 @@ from .tflite.metadata import with_metadata as with_metadata
 from .tflite.model import TFLiteModel as TFLiteModel
 from .verification.verify import Verification as Verification
 from .verification.verify import verify as verify
+from .web.bundle import WebBundle as WebBundle
+from .web.bundle import web_bundle as web_bundle

@@ -8,7 +8,8 @@
              README.md             sizes, scores, Gradle lines, commands for a phone
 
 The Kotlin files quantize, dequantize, normalize, look labels up and carry or reset the state, all
-with the numbers and names of their `.tflite` file.
+with the numbers and names of their `.tflite` file. As a project, the folder is an app: `project`
+says which files it has besides, and where these go.
 
 References: https://developers.google.com/edge/litert/next/android_kotlin (CompiledModel),
 https://ai.google.dev/edge/litert/android/gpu (the Interpreter's GPU delegate).
@@ -21,7 +22,7 @@ import os
 import pathlib
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +30,12 @@ import numpy as np
 from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
 from tfkd.escaping import as_code, identifiers, printable
-from tfkd.export.android.kotlin import TYPES, Kotlin, class_name, rendered
+from tfkd.export.android import project as projects
+from tfkd.export.android.kotlin import INTERFACES, TYPES, Kotlin, class_name, rendered
 from tfkd.export.latency import android_device
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
+from tfkd.export.tflite.gpu_operators import SOURCE, CpuOperator
 from tfkd.export.tflite.metadata import (
     data_inputs,
     data_outputs,
@@ -91,6 +94,7 @@ class AndroidModel:
         metrics: What it scored with XNNPACK; empty without labels.
         kotlin: The Kotlin files for it.
         metadata: What `read_metadata` reads in it.
+        cpu_operators: What LiteRT's GPU delegate would hand back to the CPU, and why.
     """
 
     file: str
@@ -103,6 +107,7 @@ class AndroidModel:
     metrics: dict[str, float]
     kotlin: tuple[str, ...]
     metadata: dict[str, Any]
+    cpu_operators: tuple[CpuOperator, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +119,14 @@ class AndroidBundle(Printed):
         folder: Where it is.
         files: Names of all files in it.
         models: The `.tflite` files, the one asked for first.
+        project: The kind of project, or `None` for files to copy.
     """
 
     name: str
     folder: pathlib.Path
     files: tuple[str, ...]
     models: tuple[AndroidModel, ...]
+    project: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -133,6 +140,7 @@ class AndroidBundle(Printed):
     def describe(self) -> str:
         """Say in a few lines what is in the folder."""
         lines = [f"{self.name} for Android in {self.folder}"]
+        lines[0] += f", a project for {self.project}" if self.project else ""
         for model in self.models:
             labels = [len(one["labels"]) for one in model.metadata["outputs"] if one["labels"]]
             facts = [
@@ -141,10 +149,12 @@ class AndroidBundle(Printed):
                 *(f"{name} {value:.4g}" for name, value in _shown(model.metrics).items()),
                 *(f"{count} labels" for count in labels),
                 "GPU first" if model.prefers_gpu else "CPU",
+                *(f"the GPU hands back {one.op} ×{one.count}" for one in model.cpu_operators),
                 *model.kotlin,
             ]
             lines.append(f"{model.file}: {', '.join(facts)}")
-        lines.append("next: README.md says what to copy where")
+        about = "how to build and test the app" if self.project else "what to copy where"
+        lines.append(f"next: README.md says {about}")
         return "\n".join(
             textwrap.fill(printable(line), 100, subsequent_indent="  ", break_on_hyphens=False)
             for line in lines
@@ -162,6 +172,7 @@ def android_bundle(
     x: Arrays | None = None,
     y: Arrays | None = None,
     force: bool = False,
+    project: str | None = None,
 ) -> AndroidBundle:
     """Write a folder with all that an Android app needs of a model.
 
@@ -186,6 +197,9 @@ def android_bundle(
         y: Labels for `x`, as for `metrics.score`, for a network with one output; then the
             README gives the files' scores.
         force: Whether files of the same name in `out_dir` may be replaced.
+        project: `"gradle"` makes the folder an app: one activity that takes numbers or an image,
+            with a choice of CPU, GPU and NPU, and an instrumented test of a golden example.
+            Defaults to files to copy into an app.
 
     Returns:
         An `AndroidBundle`.
@@ -198,12 +212,14 @@ def android_bundle(
         ConversionError: if a file would not answer as before.
         WorkerError: if the interpreter dies on a file.
     """
+    projects.check_kind(project)
+    package = projects.package_of(name) if project else "com.example.app"
     formats = _by_format(model, others, name)
     x, y, class_names = from_data(formats[""], x, y, class_names)
     data = _data_by_format(formats, x)
     if y is not None and x is None:
         raise InputError("y is given without x; give the data that the labels are for.")
-    entries, written, shown = [], {}, []
+    shown, written = [], {}
     for format, given in formats.items():
         _check_runs(given, format or name)
         file = with_signature(given)
@@ -216,43 +232,58 @@ def android_bundle(
             preprocessing=preprocessing,
         )
         _check_same_answers(given, made, data[format])
-        kotlin = Kotlin(
-            made,
-            f"{name}_{format}" if format else name,
-            signature_of(made),
-            labels,
-            normalizations_of(made, preprocessing),
-        )
-        sources = kotlin.render()
-        shown.append(kotlin)
-        entries.append(
-            AndroidModel(
-                file=kotlin.asset,
-                bytes=made.size,
-                sha256=made.digest,
-                ops=made.ops,
-                integer_only=made.integer_only,
-                holds=_holds(made),
-                prefers_gpu=kotlin.gpu,
-                metrics={} if y is None else _scores(made, data[format], y),
-                kotlin=tuple(sources),
-                metadata=read_metadata(made),
-            )
-        )
-        written |= {kotlin.asset: made.data, **sources}
+        key = f"{name}_{format}" if format else name
+        normalizations = normalizations_of(made, preprocessing)
+        shown.append(Kotlin(made, key, signature_of(made), labels, normalizations))
+        written[shown[-1].asset] = made.data
         for output, label_file in label_files_of(labels).items():
             written[label_file] = label_text(labels[output])
+    entries = []
+    for kotlin, format in zip(shown, formats, strict=True):
+        sources = kotlin.render(package, projects.interfaces(shown) if project else INTERFACES)
+        metrics = {} if y is None else _scores(kotlin.model, data[format], y)
+        entries.append(_entry(kotlin, tuple(sources), metrics))
+        written |= sources
     if runs_in_python(shown[0]):
-        written["run.py"] = _python(shown[0])
-    written["README.md"] = _readme(name, shown, entries, 0 if y is None else len(data[""][0]))
+        written["run.py"] = _python(shown[0], projects.ASSETS if project else "")
+    examples = 0 if y is None else len(data[""][0])
+    written["README.md"] = _readme(name, shown, entries, examples, project)
+    if project:
+        written = projects.placed(written, package)
+        written |= projects.app_files(project, name, shown, _gradle(shown), data[""])
     folder = pathlib.Path(out_dir)
     try:
         with staged_folder(folder, force=force) as staging:
-            for file_name, data in written.items():
-                (staging / file_name).write_bytes(data)
+            for file_name, content in written.items():
+                (staging / file_name).parent.mkdir(parents=True, exist_ok=True)
+                (staging / file_name).write_bytes(content)
     except OSError as error:
         raise InputError(f"Cannot write {str(folder)!r}: {error.strerror or error}.") from error
-    return AndroidBundle(name, folder, tuple(sorted(written)), tuple(entries))
+    return AndroidBundle(name, folder, tuple(sorted(written)), tuple(entries), project)
+
+
+def _entry(kotlin: Kotlin, sources: tuple[str, ...], scores: dict[str, float]) -> AndroidModel:
+    made = kotlin.model
+    return AndroidModel(
+        file=kotlin.asset,
+        bytes=made.size,
+        sha256=made.digest,
+        ops=made.ops,
+        integer_only=made.integer_only,
+        holds=_holds(made),
+        prefers_gpu=kotlin.gpu,
+        metrics=scores,
+        kotlin=sources,
+        metadata=read_metadata(made),
+        cpu_operators=kotlin.cpu_operators,
+    )
+
+
+def _gradle(shown: list[Kotlin]) -> tuple[str, ...]:
+    """Return what an app depends on that has one interface for all files."""
+    if "compiled" in projects.interfaces(shown):
+        return GRADLE["compiled_model"]
+    return GRADLE["interpreter"] if shown[0].delegates else GRADLE["interpreter"][:1]
 
 
 def runs_in_python(kotlin: Kotlin) -> bool:
@@ -262,10 +293,11 @@ def runs_in_python(kotlin: Kotlin) -> bool:
     return bool(kotlin.signature) and alone and not kotlin.model.states
 
 
-def _python(kotlin: Kotlin) -> bytes:
+def _python(kotlin: Kotlin, folder: str) -> bytes:
     names = [info.name for info in kotlin.model.inputs]
     content = {
         "asset": kotlin.asset,
+        "folder": folder.rstrip("/"),
         "asset_text": ascii(kotlin.asset),
         "version": __version__,
         "files": " ".join(f"{clean}.npy" for clean in identifiers(names)),
@@ -347,18 +379,12 @@ def with_signature(file: TFLiteModel) -> TFLiteModel:
 def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
     """Return the files by format, the one asked for under "", after checking all names."""
     others = dict(others)
-    problems = [
-        f"{what} must be letters, digits and _, beginning with a letter, for it names files and "
-        f"a Kotlin class; got {given!r}, try {_suggestion(given)!r}"
-        for what, given in (("name", name), *(("a key of others", key) for key in others))
-        if not isinstance(given, str) or not _NAME.fullmatch(given)
-    ]
-    raise_all(problems)
+    check_names({"name": [name], "a key of others": others})
     classes = [class_name(key) for key in others]
     twice = [key for key in others if classes.count(class_name(key)) > 1]
     if twice:
         raise InputError(f"The keys {twice} of others would name the same Kotlin class.")
-    formats = {key: _loaded(given, key or "model") for key, given in {"": model, **others}.items()}
+    formats = {key: loaded(given, key or "model") for key, given in {"": model, **others}.items()}
     for info in (info for file in formats.values() for info in file.inputs):
         if info.free:
             raise InputError(
@@ -377,12 +403,28 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
     return formats
 
 
+def check_names(names: Mapping[str, Iterable[Any]]) -> None:
+    """Raise an `InputError` for names that can't name files and classes.
+
+    Args:
+        names: What they are, in words, → the names.
+    """
+    raise_all(
+        f"{what} must be letters, digits and _, beginning with a letter, for it names files and "
+        f"a class; got {name!r}, try {_suggestion(name)!r}"
+        for what, given in names.items()
+        for name in given
+        if not isinstance(name, str) or not _NAME.fullmatch(name)
+    )
+
+
 def _suggestion(given) -> str:
     words = re.sub(r"[^A-Za-z0-9]+", "_", str(given)).strip("_")
     return (words if words[:1].isalpha() else f"model_{words}").strip("_")[:64]
 
 
-def _loaded(given, what: str) -> TFLiteModel:
+def loaded(given: Any, what: str) -> TFLiteModel:
+    """Return a file that is given as one or as a path; `what` names it in an error."""
     if isinstance(given, TFLiteModel):
         return given
     if not isinstance(given, (str, os.PathLike)):
@@ -476,7 +518,13 @@ def _same(a, b) -> bool:
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], examples: int) -> bytes:
+def _readme(
+    name: str,
+    shown: list[Kotlin],
+    entries: list[AndroidModel],
+    examples: int,
+    project: str | None,
+) -> bytes:
     first = shown[0]
     interpreter = GRADLE["interpreter"] if first.delegates else GRADLE["interpreter"][:1]
     gpu = [one.asset for one in shown if one.gpu]
@@ -484,6 +532,11 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
         "name": name,
         "version": __version__,
         "looked_up": LOOKED_UP,
+        "project": project,
+        "versions": projects.VERSIONS,
+        "package": projects.package_of(name),
+        "choices": projects.choices(shown),
+        "assets": projects.ASSETS,
         "gradle": {**GRADLE, "interpreter": interpreter},
         "examples": examples,
         "metrics": list(_shown(entries[0].metrics)),
@@ -494,6 +547,7 @@ def _readme(name: str, shown: list[Kotlin], entries: list[AndroidModel], example
         "delegates": first.delegates,
         "without_call": {one.asset: one.without_call for one in shown if one.without_call},
         "usage": first.usage(),
+        "gpu_source": SOURCE,
         "python": runs_in_python(first),
         "signature": as_code(first.signature),
         "tensors": [row for one in shown for row in _rows(one)],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfkd.export.templating import environment
+from tfkd.export.tflite.gpu_operators import cpu_operators
 from tfkd.export.tflite.metadata import data_inputs, data_outputs, label_files_of
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
@@ -27,6 +28,8 @@ _TYPES = {
     "int32": ("IntArray", 4, "Int", "", "Int"),
     "int64": ("LongArray", 8, "Long", ".toLong()", "Long"),
 }
+#: LiteRT's interfaces, each with a class: CompiledModel and the Interpreter.
+INTERFACES = ("compiled", "interpreter")
 #: The types of tensors that the Kotlin files can fill and read.
 TYPES = tuple(_TYPES)
 
@@ -34,8 +37,8 @@ TYPES = tuple(_TYPES)
 _TAKEN = re.compile(
     "as|break|class|continue|do|else|false|for|fun|if|in|interface|is|null|object|package|return"
     "|super|this|throw|true|try|typealias|typeof|val|var|when|while"
-    "|accelerator|context|delegate|file|gpu|inputs|interpreter|it|labels|model|outputs|predict"
-    "|reset|scores|state|steps|threads|usesGpu"
+    "|accelerator|context|delegate|environment|file|gpu|inputs|interpreter|it|labels|model|outputs"
+    "|predict|prefer|provider|reset|scores|state|steps|threads|usesGpu"
 )
 
 
@@ -57,6 +60,7 @@ class Kotlin:
         interpreter: Name of the class for the Interpreter.
         gpu: Whether the GPU is tried unless the app says otherwise.
         delegates: Whether the GPU can be tried at all.
+        cpu_operators: What the GPU would hand back to the CPU.
         without_call: Types of tensors that CompiledModel's buffers have no calls for.
     """
 
@@ -73,7 +77,8 @@ class Kotlin:
         self.asset = f"{name}.tflite"
         # A GPU keeps no state between calls, and calculates with integers as floats.
         self.delegates = not model.keeps_state
-        self.gpu = self.delegates and not model.integer_only
+        self.cpu_operators = cpu_operators(model)
+        self.gpu = self.delegates and not model.integer_only and not self.cpu_operators
         types = {info.dtype for info in (*model.inputs, *model.outputs)}
         self.without_call = tuple(sorted(t for t in types if _TYPES[t][4] is None))
         kind = "Classifier" if labels else "Regressor"
@@ -86,13 +91,23 @@ class Kotlin:
         self._outputs = [_output(info, next(parameters)) for info in data_outputs(model)]
         self._named = self._label_lists()
 
-    def render(self) -> dict[str, bytes]:
-        """Return the Kotlin files by name."""
-        made = {f"{self.interpreter}.kt": "interpreter.kt"}
-        if self.compiled:
-            made = {f"{self.compiled}.kt": "compiled_model.kt", **made}
-        content = self._content()
-        return {name: rendered(template, content) for name, template in made.items()}
+    def render(
+        self, package: str = "com.example.app", interfaces: Sequence[str] = INTERFACES
+    ) -> dict[str, bytes]:
+        """Return the Kotlin files by name.
+
+        Args:
+            package: The package that they are of.
+            interfaces: Those of LiteRT's that are wanted, of `INTERFACES`.
+        """
+        content = {**self.content(), "package": package}
+        classes = {"compiled": self.compiled, "interpreter": self.interpreter}
+        templates = {"compiled": "compiled_model.kt", "interpreter": "interpreter.kt"}
+        return {
+            f"{classes[one]}.kt": rendered(templates[one], content)
+            for one in interfaces
+            if classes[one]
+        }
 
     def usage(self) -> str:
         """Return the lines with which an app calls the network."""
@@ -106,12 +121,12 @@ class Kotlin:
             lines.append(f"val {one['best']} = network.scores({values}, network.{one['list']})[0]")
         return "\n".join([*lines, "network.close()"])
 
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """Return what the templates for this file refer to."""
         names = [one["parameter"] for one in self._outputs]
         several = len(names) > 1
         return {
             **vars(self),
-            "package": "com.example.app",
             "keeps_state": self.model.keeps_state,
             "model_literal": literal(self.asset),
             "signature_literal": literal(self.signature),

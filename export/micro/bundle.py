@@ -24,9 +24,9 @@ from tfkd.errors import ConversionError, InputError, UnsupportedError, argument,
 from tfkd.escaping import in_markdown, printable
 from tfkd.export.micro import boards, evaluation
 from tfkd.export.micro import project as projects
-from tfkd.export.runtime.interpreter import call_interpreter, check_answers, open_runner
 from tfkd.export.templating import environment
 from tfkd.export.tflite import tflm_kernels
+from tfkd.export.tflite.golden import golden_example, random_call
 from tfkd.export.tflite.metadata import checked_class_names, data_outputs, from_data, is_text
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.tflite.schema import TensorInfo
@@ -64,7 +64,6 @@ _NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
 _PROVEN_LSB, _UNPROVEN_LSB = 1, 8
 # Of the largest number in a float output.
 _FLOAT_TOLERANCE = 1e-4
-_REFERENCE_SECONDS = 60.0
 _COLUMNS = 100
 
 
@@ -195,12 +194,12 @@ def micro_bundle(
     with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
         proof = None
         if tflm_kernels.NPU in file.ops:
-            golden = evaluation.random_call(file) if x is None else file.first_call(x), None
+            golden = random_call(file) if x is None else file.first_call(x), None
         elif arena_bytes is None or evaluation.is_installed():
             proof = evaluation.evaluate_on_tflm(file, x, y)
             golden = proof.golden_inputs, proof.golden_outputs
         else:
-            golden = _reference(file, x)
+            golden = golden_example(file, x)
         arena = _arena(arena_bytes, proof)
         projects.check_fit(file.size, arena, board)
         content = {
@@ -486,22 +485,6 @@ def _evidence(proof, calls) -> list[str]:
             "nothing was compared: no data were given; the golden example is random numbers"
         )
     return said
-
-
-def _reference(file: TFLiteModel, x):
-    """Return the tensors of one call and what the reference kernels make of them."""
-    call = evaluation.random_call(file) if x is None else file.first_call(x)
-    answers = call_interpreter(
-        _run_once, file.data, call, len(file.outputs), timeout=_REFERENCE_SECONDS
-    )
-    return call, check_answers(answers, file.outputs)
-
-
-def _run_once(data, call, outputs) -> list[np.ndarray]:
-    """Run a file once in the reference kernels; in the worker."""
-    runner = open_runner(data, "reference", 1, outputs)
-    runner.reset()
-    return runner(call)
 
 
 _ABOUT = {

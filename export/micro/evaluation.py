@@ -25,6 +25,7 @@ from tfkd.export.runtime import native_stderr
 from tfkd.export.runtime import worker as sandbox
 from tfkd.export.runtime.interpreter import check_answers, open_runner
 from tfkd.export.tflite import schema
+from tfkd.export.tflite.golden import random_call
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import metrics
 from tfkd.model import task as tasks
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from tfkd._typing import Arrays
 
 # No microcontroller holds as much.
-_MOST_BYTES = 256 << 20
 # Arenas are aligned to 16 bytes.
 _STEP = 16
 _TRIAL_SECONDS = 60.0
@@ -325,26 +325,6 @@ _CMSIS_NN = {
 
 def _round_up(size: int) -> int:
     return -(-size // _STEP) * _STEP
-
-
-def random_call(file: TFLiteModel) -> list[np.ndarray]:
-    """Return tensors for one call: seeded numbers, zero for states and what may be an index."""
-    rng = np.random.default_rng(0)
-    states = {name for name, _ in file.states}
-    tensors = []
-    file._check_call(most=_MOST_BYTES)
-    for info in file.inputs:
-        if info.name in states:
-            values = info.quantize(np.zeros(info.shape, np.float32))
-        elif info.scale is not None:
-            limits = np.iinfo(info.dtype)
-            values = rng.integers(limits.min, limits.max, info.shape, info.dtype, endpoint=True)
-        elif info.dtype.startswith("float"):
-            values = rng.normal(size=info.shape).astype(info.dtype)
-        else:
-            values = np.zeros(info.shape, info.dtype)
-        tensors.append(values)
-    return tensors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ FLOORS = (
     *("quantization", "loading"),
     # learning, and the way to a file that is checked, timed and reported
     *("distillation", "export.micro", "export.conversion", "export.verification"),
-    *("export.latency", "export.android", "export.report"),
+    *("export.latency", "export.android", "export.web", "export.report"),
     # the whole way, and the commands that start it
     *("compression.settings", "compression.twin", "compression.trainer"),
     *("pruning", "comparison", "compression", "cli", "__main__"),

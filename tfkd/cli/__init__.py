@@ -6,7 +6,7 @@ commands.py           what each command does
 training.py           what those do that train
 boards.py             `tfkd boards`
 reading.py            what is typed and read: data, numbers, sizes, percentages
-bundles.py            `--micro` and `--android` of `tfkd export`
+bundles.py            `--micro`, `--android` and `--web` of `tfkd export`
 options.py            how messages name an argument of Python: as the option that is typed
 console.py            messages, progress and JSON
 """

@@ -1,4 +1,4 @@
-"""`--micro` and `--android` of `tfkd export`: the folders that they write beside the file."""
+"""`--micro`, `--android` and `--web` of `tfkd export`: the folders beside the file."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from tfkd.errors import InputError, TfkdError, raise_all
 
 
 class Bundles:
-    """What `--micro` and `--android` write beside the file, checked before it is made."""
+    """What `--micro`, `--android` and `--web` write beside the file, checked before it is made."""
 
     def __init__(self, options, out: pathlib.Path):
         self.options, self.written, self.verdicts = options, {}, []
-        kinds = [kind for kind in ("micro", "android") if getattr(options, kind)]
+        kinds = [kind for kind in ("micro", "android", "web") if getattr(options, kind)]
         self.folders = {kind: out.with_name(f"{out.stem}_{kind}") for kind in kinds}
         self.device = {key: getattr(options, key) for key in ("flash", "ram", "board")}
         self.device = {key: value for key, value in self.device.items() if value is not None}
         if not kinds and (options.name or options.classes or options.mean or options.std):
-            raise InputError("--name, --classes, --mean and --std are for --micro and --android.")
+            raise InputError(
+                "--name, --classes, --mean and --std are for --micro, --android and --web."
+            )
         if kinds:
             from tfkd.export.micro.bundle import check_name, clean_name
 
@@ -28,9 +30,8 @@ class Bundles:
             check_name(self.name)
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
-        self.project = {}
+        self.more = {kind: {} for kind in kinds}  # arguments that one kind takes
         if options.project:
-            self.project = {"project": options.project, "board": options.board}
             self._check_project(kinds)
         if self.device:
             from tfkd.export.micro.boards import fits
@@ -52,12 +53,19 @@ class Bundles:
                 raise InputError(f"--mean and --std must be finite, --std above 0, got {numbers}.")
 
     def _check_project(self, kinds):
+        """Give the project to the kind of bundle that it is of."""
+        from tfkd.export.android.project import KINDS
         from tfkd.export.micro import boards, project
 
-        if "micro" not in kinds:
-            raise InputError("--project is for --micro.")
-        raise_all(project.flaws_of_name(self.name, self.options.project))
-        project.check_board(self.options.project, boards.find(self.options.board))
+        given = self.options.project
+        kind = "android" if given in KINDS else "micro"
+        if kind not in kinds:
+            raise InputError(f"--project {given} is for --{kind}.")
+        self.more[kind]["project"] = given
+        if kind == "micro":
+            raise_all(project.flaws_of_name(self.name, given))
+            project.check_board(given, boards.find(self.options.board))
+            self.more[kind]["board"] = self.options.board
 
     def write(self, file, data, others):
         """Write what was asked for, each complete or not at all.
@@ -78,6 +86,8 @@ class Bundles:
             raise
 
     def _write(self, file, data, others):
+        import tfkd.export
+
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
         if len(file.outputs) - len(file.states) != 1:
             y = None  # an .npz file labels one output
@@ -90,11 +100,7 @@ class Bundles:
 
             self.classes = class_names_for(file, data)
         for kind, folder in self.folders.items():
-            if kind == "micro":
-                from tfkd.export.micro.bundle import micro_bundle as bundle
-            else:
-                from tfkd.export.android.bundle import android_bundle as bundle
-            self.written[kind] = bundle(
+            self.written[kind] = getattr(tfkd.export, f"{kind}_bundle")(
                 file,
                 folder,
                 self.name,
@@ -103,7 +109,8 @@ class Bundles:
                 x=x,
                 y=y,
                 force=self.options.force,
-                **({"others": others} if kind == "android" else self.project),
+                **({"others": others} if kind == "android" else {}),
+                **self.more[kind],
             )
         if self.device:
             from tfkd.export.micro.boards import fits

@@ -11,6 +11,7 @@ _COMMANDS = {
     "to_tflite": "export",
     "micro_bundle": "export",
     "android_bundle": "export",
+    "web_bundle": "export",
     "fits": "export",
     "verify": "verify",
     "benchmark": "benchmark",

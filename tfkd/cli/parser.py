@@ -103,7 +103,7 @@ codecs.register_error(_PLAINLY, _plainly)
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 RECURRENT = ("auto", "fused", "unrolled", "loop", "step")
 ENGINES = ("auto", "xnnpack", "reference", "tflm")
-PROJECTS = ("cmake", "esp-idf", "arduino", "platformio", "zephyr", "stm32")
+PROJECTS = ("cmake", "esp-idf", "arduino", "platformio", "zephyr", "stm32", "gradle")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -255,6 +255,11 @@ def _add_export(commands, output):
         help="Write FILE with its metadata, and Kotlin code for it, into the folder FILE_android.",
     )
     export.add_argument(
+        "--web",
+        action="store_true",
+        help="Write a page that runs FILE in the browser into the folder FILE_web.",
+    )
+    export.add_argument(
         "--allow-flex",
         action="store_true",
         help="Keep operations that TFLite lacks as TensorFlow's own (Flex).",
@@ -270,7 +275,7 @@ def _add_export(commands, output):
         help="End a conversion after so many seconds. (default: %(default)s)",
     )
     _add_engine(export)
-    bundle = export.add_argument_group("with --micro or --android")
+    bundle = export.add_argument_group("with --micro, --android or --web")
     bundle.add_argument(
         "--name", help="Use this name in identifiers and file names. (default: from FILE)"
     )
@@ -284,6 +289,14 @@ def _add_export(commands, output):
         help="State that the model takes (input - mean) / std, with one number or one per channel.",
     )
     bundle.add_argument("--std", **numbers, help="State the std of that formula.")
+    bundle.add_argument(
+        "--project",
+        choices=PROJECTS,
+        metavar="KIND",
+        help="Make the folder a project: with --micro for cmake, esp-idf, arduino, platformio, "
+        "zephyr or stm32, and for --board where it is given (a model that does not fit it gets "
+        "none); with --android for gradle, an app.",
+    )
     device = export.add_argument_group(
         "with --micro: the exit status is 1 if the model does not fit"
     )
@@ -291,13 +304,6 @@ def _add_export(commands, output):
     device.add_argument("--ram", metavar="BYTES", help="RAM for the arena, such as 64k.")
     device.add_argument(
         "--board", metavar="NAME", help="Take both from a board; tfkd boards lists them."
-    )
-    device.add_argument(
-        "--project",
-        choices=PROJECTS,
-        metavar="KIND",
-        help="Make the folder a project for cmake, esp-idf, arduino, platformio, zephyr or stm32, "
-        "for --board where it is given. A model that does not fit the board gets none.",
     )
     _add_trusted(export)
     export.set_defaults(run="export")

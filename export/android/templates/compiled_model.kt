@@ -3,7 +3,9 @@ package {{ package }}
 import android.content.Context
 import android.util.Log
 import com.google.ai.edge.litert.Accelerator
+import com.google.ai.edge.litert.BuiltinNpuAcceleratorProvider
 import com.google.ai.edge.litert.CompiledModel
+import com.google.ai.edge.litert.Environment
 import com.google.ai.edge.litert.LiteRtException
 import com.google.ai.edge.litert.TensorBuffer
 {% if quantizes %}
@@ -16,32 +18,42 @@ import kotlin.math.truncate
  *
  * Written by tfkd; the names and numbers below are the file's own.
  *
- * @param gpu whether to try the GPU first; where it can't run the model, the CPU does
+ * @param prefer what to try first; where it can't run the model, the CPU does. The NPU needs its
+ *     maker's libraries in the app: https://developers.google.com/edge/litert/next/npu
  * @param threads of the CPU
  */
 class {{ compiled }}(
     context: Context,
-    gpu: Boolean = {{ "true" if gpu else "false" }},
+    prefer: Accelerator = Accelerator.{{ "GPU" if gpu else "CPU" }},
     threads: Int = 2,
 ) : AutoCloseable {
     /** What runs the model. The GPU calculates in 16-bit floating point. */
     val accelerator: Accelerator
 
     private val model: CompiledModel
+    private var environment: Environment? = null
     private val inputs: Map<String, TensorBuffer>
     private val outputs: Map<String, TensorBuffer>
 
     init {
         var opened: CompiledModel? = null
-        if (gpu) {
+        if (prefer != Accelerator.CPU) {
             try {
-                val options = CompiledModel.Options(Accelerator.GPU)
-                opened = CompiledModel.create(context.assets, MODEL, options)
+                val provider = BuiltinNpuAcceleratorProvider(context)
+                if (prefer == Accelerator.NPU && provider.isDeviceSupported()) {
+                    environment = Environment.create(provider)
+                }
+                if (prefer != Accelerator.NPU || environment != null) {
+                    val options = CompiledModel.Options(prefer)
+                    opened = CompiledModel.create(context.assets, MODEL, options, environment)
+                } else {
+                    Log.w(MODEL, "LiteRT knows no NPU of this device, the CPU runs the model.")
+                }
             } catch (error: LiteRtException) {
-                Log.w(MODEL, "The GPU can't run this model, the CPU will.", error)
+                Log.w(MODEL, "The $prefer can't run this model, the CPU will.", error)
             }
         }
-        accelerator = if (opened == null) Accelerator.CPU else Accelerator.GPU
+        accelerator = if (opened == null) Accelerator.CPU else prefer
         model = opened ?: CompiledModel.create(
             context.assets,
             MODEL,
@@ -108,6 +120,7 @@ class {{ compiled }}(
     override fun close() {
         (inputs.values + outputs.values).forEach { it.close() }
         model.close()
+        environment?.close()
     }
 
 {% include "companion.kt" %}

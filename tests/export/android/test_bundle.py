@@ -15,7 +15,6 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-import zoo
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from two_ends import INPUTS, drawn, forms, reversed_ends, two_ended
@@ -44,25 +43,6 @@ def bundle(files, digits, tmp_path_factory):
         x=digits.test.x,
         y=digits.test.y,
     )
-
-
-@pytest.fixture(scope="module")
-def fused():
-    return to_tflite(zoo.build(keras, "lstm"), "float32")
-
-
-@pytest.fixture(scope="module")
-def step():
-    model = zoo.build(keras, "lstm")
-    return to_tflite(model, "int8", zoo.inputs_for(model), recurrent="step")
-
-
-@pytest.fixture(scope="module")
-def several():
-    left, right = keras.Input((4,), name="left"), keras.Input((6,), name="val")
-    kind = keras.layers.Dense(3, name="kind")(keras.layers.Concatenate()([left, right]))
-    place = keras.layers.Dense(2, name="place")(right)
-    return to_tflite(keras.Model([left, right], [kind, place]), "float32")
 
 
 def text(bundle, name):
@@ -175,12 +155,13 @@ def test_kotlin_calculates_as_the_file_was_verified(bundle, files):
 
 
 def test_who_is_sent_to_the_gpu(bundle):
-    assert "gpu: Boolean = false" in text(bundle, "DigitsClassifier.kt")
-    for source in ("DigitsFloat16Classifier.kt", "DigitsFloat16Interpreter.kt"):
-        assert "gpu: Boolean = true" in text(bundle, source)
+    assert "prefer: Accelerator = Accelerator.CPU" in text(bundle, "DigitsClassifier.kt")
+    assert "gpu: Boolean = false" in text(bundle, "DigitsInterpreter.kt")
+    assert "gpu: Boolean = true" in text(bundle, "DigitsFloat16Interpreter.kt")
     compiled = text(bundle, "DigitsFloat16Classifier.kt")
+    assert "prefer: Accelerator = Accelerator.GPU" in compiled
     # The GPU alone: together with the CPU, LiteRT 2.3 does not say that it fell back.
-    assert "CompiledModel.Options(Accelerator.GPU)" in compiled
+    assert "CompiledModel.Options(prefer)" in compiled
     assert "catch (error: LiteRtException)" in compiled
     assert "CompiledModel.CpuOptions(numThreads = threads)" in compiled
     interpreter = text(bundle, "DigitsFloat16Interpreter.kt")

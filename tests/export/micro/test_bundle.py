@@ -626,14 +626,14 @@ def test_variables_are_refused(files, tmp_path, monkeypatch):
 
 def test_an_answer_that_is_no_number_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "is_installed", lambda: False)
-    real = firmware._reference
+    real = firmware.golden_example
 
     def spoiled(file, x):
         call, answers = real(file, x)
         answers[0][0, 3] = np.nan
         return call, answers
 
-    monkeypatch.setattr(firmware, "_reference", spoiled)
+    monkeypatch.setattr(firmware, "golden_example", spoiled)
     with pytest.raises(ConversionError, match="NaN or infinite"):
         micro_bundle(files["float32"], tmp_path / "out", "net", arena_bytes=9000)
     assert not any(tmp_path.iterdir())

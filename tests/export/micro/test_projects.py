@@ -491,7 +491,8 @@ def test_kernels(nets, projects):
 
 def test_the_command_line_has_the_same_kinds():
     from tfkd.cli import parser
+    from tfkd.export.android import project as android
 
-    assert tuple(project.KINDS) == parser.PROJECTS
+    assert (*project.KINDS, *android.KINDS) == parser.PROJECTS
     named = {kind for board in BOARDS.values() for kind in board.ids}
     assert named <= set(project.KINDS)

@@ -1,4 +1,4 @@
-"""`tfkd export --micro` and `--android`: the folders beside the file, and whether it fits."""
+"""`tfkd export --micro`, `--android`, `--web`: the folders beside the file, and whether it fits."""
 
 import json
 import zipfile
@@ -61,9 +61,11 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--name", "a"], "are for --micro and --android"),
+        (["--name", "a"], "are for --micro, --android and --web"),
         (["--flash", "1k"], "are for --micro"),
-        (["--project", "cmake"], "--project is for --micro"),
+        (["--project", "cmake"], "--project cmake is for --micro"),
+        (["--android", "--project", "cmake"], "--project cmake is for --micro"),
+        (["--web", "--project", "gradle"], "--project gradle is for --android"),
         (["--micro", "--project", "platformio"], "PlatformIO builds for one board: give --board"),
         (["--micro", "--project", "esp-idf", "--board", "pico"], "no name of Raspberry Pi Pico in"),
         (["--micro", "--project", "stm32", "--board", "pico"], "has no STM32"),
@@ -102,6 +104,25 @@ def test_a_project_for_a_board(place, capsys):
     more = ["--force", "--board", "nucleo-l073rz", "--ram", "1k"]
     assert main(["export", *arguments, *more]) == 1  # it fits the board, and not --ram
     assert "ram has 1,024 bytes" in capsys.readouterr().err
+
+
+def test_an_app_and_a_page(place, capsys):
+    more = ["--classes", "classes.txt", "--mean", "0", "--std", "16"]
+    arguments = ["student.keras", "--data", "d.npz", "--web", "--android", "--project", "gradle"]
+    assert main(["export", *arguments, *more]) == 0
+    said = capsys.readouterr().out
+    assert "a project for gradle" in said and "npm install && python -m http.server" in said
+    app = place / "student_int8_android/app/src/main/assets"
+    names = {"student_int8.tflite", "student_int8_float16.tflite", "labels.txt", "golden.json"}
+    assert {path.name for path in app.iterdir()} == names
+    told = json.loads((place / "student_int8_web/model.json").read_text())
+    assert told["outputs"][0]["labels"][3] == "digit 3" and told["inputs"][0]["std"] == [16.0]
+    fused = keras.Sequential([keras.Input((6, 4)), keras.layers.LSTM(5), keras.layers.Dense(3)])
+    fused.save(place / "lstm.keras")
+    arguments = ["lstm.keras", "--format", "float32", "--recurrent", "fused", "--web"]
+    assert main(["export", *arguments]) == 2
+    assert "convert with --recurrent loop" in capsys.readouterr().err
+    assert not (place / "lstm_float32_web").exists()
 
 
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):

@@ -1,0 +1,26 @@
+"""Files that both the bundle and the app are made of."""
+
+import keras
+import pytest
+import zoo
+
+from tfkd.export import to_tflite
+
+
+@pytest.fixture(scope="session")
+def fused():
+    return to_tflite(zoo.build(keras, "lstm"), "float32")
+
+
+@pytest.fixture(scope="session")
+def step():
+    model = zoo.build(keras, "lstm")
+    return to_tflite(model, "int8", zoo.inputs_for(model), recurrent="step")
+
+
+@pytest.fixture(scope="session")
+def several():
+    left, right = keras.Input((4,), name="left"), keras.Input((6,), name="val")
+    kind = keras.layers.Dense(3, name="kind")(keras.layers.Concatenate()([left, right]))
+    place = keras.layers.Dense(2, name="place")(right)
+    return to_tflite(keras.Model([left, right], [kind, place]), "float32")
