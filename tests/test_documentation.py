@@ -119,6 +119,14 @@ def test_commands_take_the_options_shown(page, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_the_parser_takes_the_commands_shown(page):
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", "").splitlines():
+            if line.startswith("tfkd "):
+                parser.build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_calls_have_the_arguments_that_functions_take(page):
     for code in blocks(page, "python"):
         tree = ast.parse(code)
@@ -189,6 +197,24 @@ def test_a_refusal_points_to_its_entry():
     assert (error.code, UnsupportedError("No.").code) == ("no-rule", "")
     assert pickle.loads(pickle.dumps(error)).code == "no-rule"
     assert InputError(f"The student: {error}").code == "no-rule"
+
+
+def test_each_concept_has_a_picture():
+    drawn = load(DOCS / "pictures.py").PICTURES
+    shown = {}
+    for page in (DOCS / "concepts").glob("*.md"):
+        (shown[page.stem],) = re.findall(
+            r"^<!-- picture of (\w+) -->$", page.read_text("utf-8"), re.M
+        )
+    assert sorted(shown.values()) == sorted(drawn)
+
+
+def test_what_stands_in_a_docstring_as_an_example_is_run():
+    """Doctest runs what has a prompt: see `test_the_examples_in_docstrings_run`."""
+    for path, _, _ in modules():
+        for said in re.findall(r'"""(.*?)"""', path.read_text("utf-8"), re.S):
+            assert said.count("Example:") <= said.count(">>>"), path
+            assert "```" not in said, path
 
 
 def test_the_readme_is_short():
