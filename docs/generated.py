@@ -128,13 +128,24 @@ def _reference_of_commands() -> str:
     parts = []
     for name, command in parser.commands().items():
         example = (ROOT / "docs" / "transcripts" / f"{name}.txt").read_text("utf-8")
-        parts += [f"## tfkd {name}", command.description, f"```console\n{example}```"]
+        example = re.sub(r"^\$ .{80,}$", _wrapped, example, flags=re.MULTILINE)
+        parts += [f"## tfkd {name}", command.description, f"```text\n{example}```"]
         required, common, *groups = command._action_groups  # the first two are argparse's own
         tables = [("argument", [*required._group_actions, *common._group_actions])]
         for title, actions in [*tables, *((one.title, one._group_actions) for one in groups)]:
             rows = [_argument(action) for action in actions if action.dest != "help"]
             parts.append("\n".join([f"| {title} | |", "|---|---|", *rows]))
     return "\n\n".join(parts)
+
+
+def _wrapped(line: re.Match) -> str:
+    """Return a long command on several lines, as it may be typed."""
+    first, *options = re.split(r" (?=--)", line[0])
+    lines = [first]
+    for option in options:
+        fits = len(f"{lines[-1]} {option}") < 78
+        lines[-1:] = [f"{lines[-1]} {option}"] if fits else [lines[-1], f"    {option}"]
+    return " \\\n".join(lines)
 
 
 def _argument(action) -> str:

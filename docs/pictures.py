@@ -250,12 +250,14 @@ def microcontrollers() -> svg.Picture:
         board = BOARDS[name]
         flash, ram = board.flash_bytes / 1024, board.ram_bytes / 1024
         axes.plot(flash, ram, "s", color=svg.COLOURS[1], markersize=5)
-        axes.annotate(
-            name, (flash, ram), (-5, 5), textcoords="offset points", fontsize=8, ha="right"
-        )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        at = (-5, -11 if name == "nucleo-l073rz" else 5)
+        text = {"textcoords": "offset points", "fontsize": 8, "ha": "right"}
+        axes.annotate(name, (flash, ram), at, **text)
+    axes.loglog()
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_xlim(8, 3000)
+    axes.set_ylim(3, 500)
     axes.set_xlabel("kB of flash: the file of a net, the whole of a board", fontsize=9)
     axes.set_ylabel("kB of RAM: the arena, the whole", fontsize=9)
     return svg.picture(

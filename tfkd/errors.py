@@ -172,4 +172,5 @@ def raise_all(
     if not problems:
         return
     message = "; ".join(problems) + "."
-    raise kind(f"{message} {fix}" if fix else message, code=code)
+    message = f"{message} {fix}" if fix else message
+    raise kind(message, code=code) if code else kind(message)
