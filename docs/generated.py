@@ -7,6 +7,8 @@ A page holds a marker:
     <!-- table of layers -->                 how quantization-aware training rounds each layer
     <!-- table of folders -->                the folders in order, each with its sentence
     <!-- table of ratios -->                 what `benchmarks/run_all.py --record` has measured
+    <!-- reference of commands -->           each command: its options, an example, what it prints
+    <!-- picture of pruning -->              a function of pictures.py, as an inline figure
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import statistics
 import tempfile
 
 ROOT = pathlib.Path(__file__).parent.parent
-MARKER = re.compile(r"^<!-- (public names|table) of ([\w. ]+) -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (public names|table|reference|picture) of ([\w. ]+) -->$", re.MULTILINE)
 #: `export/` is installed as `tfkd.export`.
 FOLDERS = {"tfkd": ROOT / "tfkd", "tfkd.export": ROOT / "export"}
 
@@ -109,10 +111,7 @@ def _table_of_layers() -> str:
 
 
 def _table_of_folders() -> str:
-    path = ROOT / "tests" / "data" / "floors.py"
-    spec = importlib.util.spec_from_file_location("floors", path)
-    floors = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(floors)
+    floors = _load(ROOT / "tests" / "data" / "floors.py")
     rows = [f"| `{folder}` | {sentence} |" for folder, sentence in floors.sentences()]
     return "\n".join(["| folder or file | what it is |", "|---|---|", *rows])
 
@@ -139,6 +138,54 @@ def _table_of_ratios() -> str:
     return "\n".join(lines)
 
 
+def _load(path: pathlib.Path):
+    """Return a module that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _reference_of_commands() -> str:
+    """Return a section for each command: what it does, an example, its arguments."""
+    from tfkd.cli import parser
+
+    parts = []
+    for name, command in parser.commands().items():
+        example = (ROOT / "docs" / "transcripts" / f"{name}.txt").read_text("utf-8")
+        example = re.sub(r"^\$ .{80,}$", _wrapped, example, flags=re.MULTILINE)
+        parts += [f"## tfkd {name}", command.description, f"```text\n{example}```"]
+        required, common, *groups = command._action_groups  # the first two are argparse's own
+        tables = [("argument", [*required._group_actions, *common._group_actions])]
+        for title, actions in [*tables, *((one.title, one._group_actions) for one in groups)]:
+            rows = [_argument(action) for action in actions if action.dest != "help"]
+            parts.append("\n".join([f"| {title} | |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _wrapped(line: re.Match) -> str:
+    """Return a long command on several lines, as it may be typed."""
+    first, *options = re.split(r" (?=--)", line[0])
+    lines = [first]
+    for option in options:
+        fits = len(f"{lines[-1]} {option}") < 78
+        lines[-1:] = [f"{lines[-1]} {option}"] if fits else [lines[-1], f"    {option}"]
+    return " \\\n".join(lines)
+
+
+def _argument(action) -> str:
+    """Return the row of an argument: as it is typed, and its help."""
+    words = action.metavar or ("" if action.nargs == 0 else action.dest.upper())
+    words = " ".join(words) if isinstance(words, tuple) else words
+    if action.nargs in ("+", "*"):
+        words += "..."
+    elif action.nargs == "?":
+        words = f"[{words}]"
+    typed = " ".join(filter(None, [*action.option_strings, words]))
+    needed = " Required." if action.option_strings and action.required else ""
+    return f"| `{typed}` | {action.help % vars(action)}{needed} |"
+
+
 @functools.cache
 def installed() -> str:
     """Return a folder that holds the package as it is installed, `tfkd.export` inside `tfkd`."""
@@ -153,6 +200,8 @@ def installed() -> str:
 
 def _generated(match: re.Match) -> str:
     kind, of = match.groups()
+    if kind == "picture":
+        return _load(ROOT / "docs" / "pictures.py").figure(of)
     if kind == "public names":
         return _references(of)
     return {
@@ -160,6 +209,7 @@ def _generated(match: re.Match) -> str:
         "layers": _table_of_layers,
         "folders": _table_of_folders,
         "ratios": _table_of_ratios,
+        "commands": _reference_of_commands,
     }[of]()
 
 

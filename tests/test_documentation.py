@@ -5,23 +5,26 @@ import contextlib
 import importlib
 import inspect
 import pathlib
+import pickle
 import pkgutil
 import re
 import shlex
 
 import numpy as np
 import pytest
-from floors import ROOT
+from floors import ROOT, modules
 
 import tfkd
 import tfkd.data
 import tfkd.export
 from tfkd.cli import parser
+from tfkd.errors import InputError, UnsupportedError
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 #: Modules of packages that the documentation shows code of.
+REFUSALS = {"UnsupportedError", "ConversionError"}
 MODULES = ("keras", "tf_keras", "tfkd")
 
 
@@ -116,6 +119,14 @@ def test_commands_take_the_options_shown(page, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_the_parser_takes_the_commands_shown(page):
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", "").splitlines():
+            if line.startswith("tfkd "):
+                parser.build_parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_calls_have_the_arguments_that_functions_take(page):
     for code in blocks(page, "python"):
         tree = ast.parse(code)
@@ -139,6 +150,71 @@ def test_calls_have_the_arguments_that_functions_take(page):
             keywords = {word.arg: None for word in node.keywords if word.arg}
             if not any(isinstance(argument, ast.Starred) for argument in node.args):
                 signature.bind(*node.args, **keywords)
+
+
+#: Where refusals of models are raised, and the files whose messages another error collects.
+REFUSING = ("tfkd/model/graph", "tfkd/translation", "tfkd/quantization", "tfkd/pruning")
+REFUSING += ("export/conversion", "export/micro", "export/runtime", "export/tflite")
+COLLECTED = {
+    "tfkd/quantization/rules/": "rewriting.py lists them",
+    "tfkd/translation/layers.py": "model.py lists them",
+    "tfkd/translation/operations.py": "model.py lists them",
+    "tfkd/pruning/unstructured/weights.py": "wrapping.py lists them",
+    "tfkd/pruning/unstructured/clustering.py": "wrapping.py lists them",
+}
+
+
+def refusals():
+    """Yield each place where a model is refused: file, line, id or None."""
+    for path, _, _ in modules():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            names = [ast.unparse(node.func), *map(ast.unparse, node.args[1:2])]
+            if names[0] in REFUSALS or (names[0] == "raise_all" and names[-1] in REFUSALS):
+                codes = [word.value.value for word in node.keywords if word.arg == "code"]
+                yield path.relative_to(ROOT).as_posix(), node.lineno, (codes or [None])[0]
+
+
+def test_each_refusal_has_an_entry_in_the_error_index():
+    found = list(refusals())
+    page = (DOCS / "errors.md").read_text("utf-8")
+    entries = re.findall(r"^### `([\w-]+)`$", page, re.M)
+    assert len(entries) == len(set(entries))
+    assert {code for *_, code in found if code} == set(entries)
+    without = {
+        f"{file}:{line}"
+        for file, line, code in found
+        if code is None and file.startswith(REFUSING) and not file.startswith(tuple(COLLECTED))
+    }
+    assert not without
+    assert all(any(file.startswith(one) for file, *_ in found) for one in COLLECTED)
+
+
+def test_a_refusal_points_to_its_entry():
+    error = UnsupportedError("No. Do that.", code="no-rule")
+    assert str(error) == "No. Do that (docs/errors.md#no-rule)."
+    assert (error.code, UnsupportedError("No.").code) == ("no-rule", "")
+    assert pickle.loads(pickle.dumps(error)).code == "no-rule"
+    assert InputError(f"The student: {error}").code == "no-rule"
+
+
+def test_each_concept_has_a_picture():
+    drawn = load(DOCS / "pictures.py").PICTURES
+    shown = {}
+    for page in (DOCS / "concepts").glob("*.md"):
+        (shown[page.stem],) = re.findall(
+            r"^<!-- picture of (\w+) -->$", page.read_text("utf-8"), re.M
+        )
+    assert sorted(shown.values()) == sorted(drawn)
+
+
+def test_what_stands_in_a_docstring_as_an_example_is_run():
+    """Doctest runs what has a prompt: see `test_the_examples_in_docstrings_run`."""
+    for path, _, _ in modules():
+        for said in re.findall(r'"""(.*?)"""', path.read_text("utf-8"), re.S):
+            assert said.count("Example:") <= said.count(">>>"), path
+            assert "```" not in said, path
 
 
 def test_the_readme_is_short():
@@ -172,3 +248,34 @@ def test_the_snippet_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys
     printed = capsys.readouterr().out
     assert "same class" in printed and "µs" in printed
     assert np.isfinite(scope["distiller"].history.history["loss"]).all()
+
+
+def test_each_command_has_an_example_that_its_parser_takes(capsys):
+    transcripts = load(DOCS / "transcripts.py")
+    named = {path.stem for path in (DOCS / "transcripts").iterdir()}
+    assert named == set(parser.commands())
+    for name in named:
+        commands = [shlex.split(line) for line in transcripts.typed(name)]
+        assert commands[0][:2] == ["tfkd", name]
+        for program, *words in commands:
+            if program == "tfkd":
+                parser.build_parser().parse_args(words)
+        assert len(transcripts.path_of(name).read_text("utf-8").splitlines()) > len(commands)
+
+
+def test_the_example_of_boards_prints_what_the_page_shows(capsys):
+    example = load(DOCS / "transcripts.py").path_of("boards").read_text("utf-8")
+    line, _, printed = example.partition("\n")
+    assert parser.main(shlex.split(line)[2:]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_the_reference_has_every_option():
+    page = load(DOCS / "generated.py").expand("<!-- reference of commands -->")
+    sections = dict(re.findall(r"^## tfkd (\w+)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    assert list(sections) == list(parser.commands())
+    for name, command in parser.commands().items():
+        options = {text for one in command._actions for text in one.option_strings}
+        assert options - {"-h", "--help"} == set(
+            re.findall(r"^\| `(--[\w-]+)", sections[name], re.M)
+        )

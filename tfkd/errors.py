@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from tfkd.escaping import printable
@@ -63,8 +64,30 @@ def spelled(spelling: Spelling) -> Iterator[None]:
         _spelling.reset(token)
 
 
+_INDEX = "docs/errors.md#"
+
+
 class TfkdError(Exception):
-    """Base of every error tfkd raises on purpose."""
+    """Base of every error tfkd raises on purpose.
+
+    A refusal of a model names its entry in the error index at the end of its message.
+
+    Args:
+        args: The message.
+        code: Id of the entry in `docs/errors.md`.
+    """
+
+    def __init__(self, *args: object, code: str = ""):
+        if code:  # in the text, which outlives other processes and messages that quote it
+            message = str(args[0])
+            stop = "." if message.endswith(".") else ""
+            args = (f"{message.removesuffix('.')} ({_INDEX}{code}){stop}", *args[1:])
+        super().__init__(*args)
+
+    @property
+    def code(self) -> str:
+        """Id of this refusal's entry in the error index; empty for other errors."""
+        return (re.findall(rf"{re.escape(_INDEX)}([\w-]+)", str(self)) or [""])[-1]
 
     def __str__(self):
         return printable(super().__str__())  # it may quote names from a file
@@ -131,13 +154,16 @@ def _rebuild_worker_error(message, attributes):
     return WorkerError(message, **attributes)
 
 
-def raise_all(problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = ""):
+def raise_all(
+    problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = "", code: str = ""
+):
     """Raise one error that names every problem found, or return if there is none.
 
     Args:
         problems: One sentence fragment per problem, without a final full stop.
         kind: The exception class to raise.
         fix: What to do next; appended once.
+        code: As in `TfkdError`.
 
     Raises:
         TfkdError: of class `kind`, when `problems` is not empty.
@@ -146,4 +172,5 @@ def raise_all(problems: Iterable[str], kind: type[TfkdError] = InputError, *, fi
     if not problems:
         return
     message = "; ".join(problems) + "."
-    raise kind(f"{message} {fix}" if fix else message)
+    message = f"{message} {fix}" if fix else message
+    raise kind(message, code=code) if code else kind(message)

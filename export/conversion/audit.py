@@ -47,7 +47,8 @@ def _try_sizes(file: TFLiteModel, source: Lowered, timeout: float) -> str:
         raise ConversionError(
             f"The file of {source.name!r} with free sizes ({free}) runs at none of the sizes "
             f"tried, {_TRIED[0]} to {_TRIED[-1]}: fix them with {argument('shapes')}. The first "
-            f"error: {reason}"
+            f"error: {reason}",
+            code="free-sizes",
         )
     return (
         f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
@@ -62,18 +63,21 @@ def check(file: TFLiteModel, source: Lowered):
     if file.wrong_scales:
         raise ConversionError(
             f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
-            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids it."
+            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids it.",
+            code="wrong-scales",
         )
     if file.flex_ops and not request.flex:
         raise ConversionError(
             f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
-            f"layers, or {argument('allow_flex', True)} for a file that needs the Flex delegate."
+            f"layers, or {argument('allow_flex', True)} for a file that needs the Flex delegate.",
+            code="flex-operators",
         )
     if file.custom_ops and not request.custom:
         raise ConversionError(
             f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
             f"replace the layers, or {argument('allow_custom', True)} if your application brings "
-            "them."
+            "them.",
+            code="custom-operators",
         )
     if request.format in INTEGER and not source.kept:
         left = _left_float(file, request.float_io)
@@ -81,7 +85,8 @@ def check(file: TFLiteModel, source: Lowered):
         if unread and not request.float_io:
             raise UnsupportedError(
                 f"{what}: nothing reads the input {', '.join(map(repr, unread))}, so there is no "
-                f"scale for it. Build the model without it, or give {argument('float_io', True)}."
+                f"scale for it. Build the model without it, or give {argument('float_io', True)}.",
+                code="unread-input",
             )
         if left:
             layers = {schema.layer_in(name, source.scopes) for name in left} - {None}
@@ -89,7 +94,8 @@ def check(file: TFLiteModel, source: Lowered):
             raise ConversionError(
                 f"{what} left {len(left)} tensors {where}in floating point "
                 f"({', '.join(left[:3])}); use {argument('format', 'dynamic')} if that is "
-                f"acceptable, name the layers in {argument('skip')} (int8), or replace them."
+                f"acceptable, name the layers in {argument('skip')} (int8), or replace them.",
+                code="left-in-float",
             )
     if request.micro:
         tflm_kernels.check(file, source.scopes)

@@ -109,7 +109,9 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
     except ConversionError:
         raise
     except Exception as error:
-        raise ConversionError(f"The converter refused the model: {_reason(error)}") from None
+        raise ConversionError(
+            f"The converter refused the model: {_reason(error)}", code="converter-refused"
+        ) from None
     notes: list[str] = []
     if job.format == "int4":
         data, notes = _four_bits(data, job.bits)
@@ -256,7 +258,8 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
         if not results and not empty:
             raise ConversionError(
                 f"The layer {name!r} has no operation of its own in the file; name the one before "
-                "or after it."
+                "or after it.",
+                code="layer-without-operation",
             )
     return found
 
@@ -361,7 +364,8 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
         narrow = bytes(made.quantize().quantized_model)
     except Exception as error:
         raise ConversionError(
-            f"The 4-bit quantizer refused the model: {' '.join(str(error).split())[:300]}"
+            f"The 4-bit quantizer refused the model: {' '.join(str(error).split())[:300]}",
+            code="four-bit-quantizer",
         ) from None
     model = schema.parse(narrow)
     wide = {name: name for name, width in bits.items() if width == 32}

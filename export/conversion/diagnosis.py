@@ -29,21 +29,29 @@ def crash_error(
     """
     message = f"{what} failed: {error}"
     if error.timed_out:
-        return ConversionError(f"{message} Give a larger {argument('timeout')}, or fewer examples.")
+        return ConversionError(
+            f"{message} Give a larger {argument('timeout')}, or fewer examples.",
+            code="converter-time",
+        )
     if error.out_of_memory:
-        return ConversionError(f"{message} Give fewer examples, or a smaller batch.")
+        return ConversionError(
+            f"{message} Give fewer examples, or a smaller batch.", code="converter-memory"
+        )
     if error.signal is None:
-        return ConversionError(message)
+        return ConversionError(message, code="converter-failed")
     if data is not None:
-        return ConversionError(f"{message} {_of_the_file(data, scopes)}")
+        return ConversionError(f"{message} {_of_the_file(data, scopes)}", code="converter-failed")
     loops = _loops(job, scopes) if job.samples is not None else ()
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) crashes the converter during "
             f"calibration: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
-            "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN."
+            "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN.",
+            code="loop-in-calibration",
         )
-    return ConversionError(f"{message} Formats without calibration: 'float32', 'dynamic'.")
+    return ConversionError(
+        f"{message} Formats without calibration: 'float32', 'dynamic'.", code="converter-failed"
+    )
 
 
 def _loops(job, scopes) -> list[str]:

@@ -118,7 +118,7 @@ def _check_loops(model):
         for path, layer in graph.walk(model).layers
         if without_rule.is_loop(layer)
     ]
-    raise_all(problems, UnsupportedError, fix=without_rule.no_loops())
+    raise_all(problems, UnsupportedError, fix=without_rule.no_loops(), code="no-integer-loop")
 
 
 def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | None, str | None]:
@@ -138,7 +138,8 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
     if form is not None and request.batch is None and form != "step":
         raise UnsupportedError(
             f"The model {plan.name!r} has recurrent layers, which need a fixed batch: give "
-            f"{argument('batch')} a number."
+            f"{argument('batch')} a number.",
+            code="free-sizes",
         )
     return form, note
 
@@ -171,7 +172,8 @@ def _in_form(form: str | None, plan: Plan, working: Working):
             raise UnsupportedError(
                 f"The model {plan.name!r} runs over a free number of steps: fix it with "
                 f"{argument('shapes', like='{name: shape}')}, or take "
-                f"{argument('recurrent', 'step')}."
+                f"{argument('recurrent', 'step')}.",
+                code="free-sizes",
             )
     model, samples, outputs = step.step_model(working.model, plan.samples)
     working.replace(model)

@@ -70,7 +70,8 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
                 raise ConversionError(
                     f"The weights of {layer!r} are on no grid of 4 bits in the file: something "
                     "was folded into them. Leave the layer out of "
-                    f"{argument('bits', of='quantize_aware')}."
+                    f"{argument('bits', of='quantize_aware')}.",
+                    code="four-bit-weights",
                 )
     missing = {layer: sizes for layer, sizes in layers.items() if layer not in found}
     for layer, sizes in list(missing.items()):
@@ -87,7 +88,8 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
         raise ConversionError(
             f"No weights of {', '.join(map(repr, missing))} are in the file under that name, and "
             "so they could not get 4 bits; leave them out of "
-            f"{argument('bits', of='quantize_aware')}."
+            f"{argument('bits', of='quantize_aware')}.",
+            code="four-bit-weights",
         )
     for op, weights, _, kind in calls:
         if id(weights) in narrowed:

@@ -188,12 +188,14 @@ def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
     if request.recurrent not in ("auto", "loop"):
         raise UnsupportedError(
             f"The SavedModel {signature.name!r} is a signature without layers, so "
-            f"{argument('recurrent', request.recurrent)} finds none; give the Keras model."
+            f"{argument('recurrent', request.recurrent)} finds none; give the Keras model.",
+            code="signature-without-layers",
         )
     if request.skip or request.bits:
         raise UnsupportedError(
             f"{argument('skip')} and {argument('bits')} need the Keras model: a SavedModel names "
-            "no layers."
+            "no layers.",
+            code="signature-without-layers",
         )
     wanted = request.format in INTEGER
     samples, notes = _samples(signature, request, shapes, data, wanted, twin)

@@ -76,7 +76,9 @@ def save_model(
         with _tensorflow_argmax():
             tf.saved_model.save(module, folder, signatures=module.forward)
     except AssertionError:  # a resource that is none of the model's weights
-        raise UnsupportedError(_untracked_state_message(source, module)) from None
+        raise UnsupportedError(
+            _untracked_state_message(source, module), code="untracked-state"
+        ) from None
     return names, output_names
 
 
@@ -213,7 +215,8 @@ def _index_inputs(source) -> set[int]:
                 f"The layer {call.name!r} ({type(call.layer).__name__}) reads whole numbers from "
                 f"{computed[0].name!r}, which is floating point and also read otherwise: an "
                 "integer file rounds it to 8 or 16 bits. Give the indices in an Input of their "
-                "own, with dtype='int32', or take a float format."
+                "own, with dtype='int32', or take a float format.",
+                code="indices-in-float",
             )
     return places
 

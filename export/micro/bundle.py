@@ -320,7 +320,7 @@ def _tensors(file: TFLiteModel):
             "the file keeps its state in variables (VAR_HANDLE), which the bundle's main.cc does "
             f"not set up: convert with {argument('recurrent', 'step')} or without stateful=True"
         )
-    raise_all(flaws, UnsupportedError)
+    raise_all(flaws, UnsupportedError, code="tflm-tensors")
     both = (file.inputs, file.outputs)
     return tuple([_Tensor(info, place) for place, info in enumerate(infos)] for infos in both)
 
@@ -333,7 +333,8 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
         if not np.isfinite(values).all():
             raise ConversionError(
                 f"{tensor.info.name!r} of the golden example is NaN or infinite, so there is "
-                "no answer to check against; check the range of the inputs."
+                "no answer to check against; check the range of the inputs.",
+                code="golden-example",
             )
         if tensor.info.dtype == "float32":
             tolerance, unit = _FLOAT_TOLERANCE * max(1.0, float(np.abs(values).max())), "absolute"

@@ -358,7 +358,8 @@ def _search(file: TFLiteModel, call) -> _Trial:
                 raise ConversionError(
                     "TensorFlow Lite for Microcontrollers gives a different answer in each call, "
                     f"in {_MOST_TRIALS} arenas: the file makes it read memory that nothing wrote. "
-                    "Convert the model again."
+                    "Convert the model again.",
+                    code="tflm-unstable",
                 )
             while True:
                 try:
@@ -385,7 +386,8 @@ def _search(file: TFLiteModel, call) -> _Trial:
             raise ConversionError(
                 f"{error}. The file multiplies floating-point numbers with narrower weights, as "
                 "float16 and dynamic files do, which microcontrollers' kernels do not: convert "
-                "to 'int8', 'int16x8' or 'float32'."
+                "to 'int8', 'int16x8' or 'float32'.",
+                code="tflm-mixed",
             ) from None
         except WorkerError as error:
             raise error.because(

@@ -221,7 +221,8 @@ def check_fit(file_bytes: int, arena_bytes: int, board: Board | None) -> None:
     if board is not None and reasons:
         raise UnsupportedError(
             f"The model does not fit {board.name}: {'; '.join(reasons)}. Take a smaller model or "
-            "another board."
+            "another board.",
+            code="does-not-fit",
         )
 
 

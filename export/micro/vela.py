@@ -151,7 +151,9 @@ def vela_estimate(
         said = _run([program, "net.tflite", "--output-dir", "out", *options], folder, timeout)
         tables = sorted((folder / "out").glob("*_summary_*.csv"))
         if not tables:
-            raise ConversionError(f"Vela gave no summary of the file: {_last_line(said)}")
+            raise ConversionError(
+                f"Vela gave no summary of the file: {_last_line(said)}", code="vela"
+            )
         row = _read_row(tables[0])
         compiled = TFLiteModel.load(folder / "out" / "net_vela.tflite").ops
     return VelaEstimate(
@@ -209,7 +211,9 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
             details=done.stdout[-4000:],
         )
     if done.returncode and not anything:
-        raise UnsupportedError(f"Vela refuses the file or its options: {_last_line(done.stdout)}")
+        raise UnsupportedError(
+            f"Vela refuses the file or its options: {_last_line(done.stdout)}", code="vela"
+        )
     return done.stdout
 
 
@@ -231,7 +235,7 @@ def _read_row(path: pathlib.Path) -> dict[str, str]:
     with path.open(newline="") as table:
         rows = list(csv.DictReader(table))
     if not rows:
-        raise ConversionError("Vela's summary of the file is empty.")
+        raise ConversionError("Vela's summary of the file is empty.", code="vela")
     return rows[-1]
 
 
@@ -256,5 +260,6 @@ def _figures(row: dict[str, str]) -> dict:
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
-            f"Vela's summary can't be read ({error!r}): this version may be another than 5.x."
+            f"Vela's summary can't be read ({error!r}): this version may be another than 5.x.",
+            code="vela",
         ) from error

@@ -153,7 +153,9 @@ def _refusal(engine):
         reason = " ".join(str(error).split()) or "out of memory, most likely"
         if "Flex delegate" in reason:
             reason = f"it needs the Flex delegate, which is not here ({reason[-60:]})"
-        raise ConversionError(f"The {engine} interpreter refuses this file: {reason}") from None
+        raise ConversionError(
+            f"The {engine} interpreter refuses this file: {reason}", code="interpreter-refused"
+        ) from None
 
 
 class _LiteRT:
@@ -213,7 +215,8 @@ def _micro_refusal():
         except (RuntimeError, ValueError, IndexError) as error:
             reason = "; ".join(said()) or str(error)
             raise ConversionError(
-                f"TensorFlow Lite for Microcontrollers refuses this file: {reason}"
+                f"TensorFlow Lite for Microcontrollers refuses this file: {reason}",
+                code="tflm-refused",
             ) from None
 
 
@@ -315,7 +318,8 @@ def _rows(result, size):
     if result.ndim == 0 or len(result) != size:
         raise ConversionError(
             f"The file has an output of shape {result.shape} for a batch of {size}: it does "
-            "not show which row belongs to which example."
+            "not show which row belongs to which example.",
+            code="mixed-batch",
         )
     return result
 

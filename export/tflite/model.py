@@ -324,7 +324,8 @@ class TFLiteModel(Printed):
             raise UnsupportedError(
                 "TensorFlow Lite for Microcontrollers would take the weights "
                 f"{self.sparse_tensors[0]!r}, stored in a sparse format, for dense ones; convert "
-                "the model without the converter's experimental sparsity."
+                "the model without the converter's experimental sparsity.",
+                code="sparse-format",
             )
 
     def _check_widths(self):
@@ -338,7 +339,8 @@ class TFLiteModel(Printed):
                 if narrow and names[op.opcodeIndex] == "DEPTHWISE_CONV_2D":
                     raise UnsupportedError(
                         "LiteRT's reference kernels have no DEPTHWISE_CONV_2D with weights of 4 "
-                        f"bits: take {argument('engine', 'xnnpack')} or 'tflm'."
+                        f"bits: take {argument('engine', 'xnnpack')} or 'tflm'.",
+                        code="reference-four-bits",
                     )
 
     def _check_outputs(self, examples):

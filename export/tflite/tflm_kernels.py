@@ -196,7 +196,7 @@ def check(file: TFLiteModel, layers: dict[str, str] | None = None) -> None:
     problems = list(_problems(file, layers or {}))
     if problems:
         problems[0] = f"TensorFlow Lite for Microcontrollers can't run this file: {problems[0]}"
-    raise_all(problems, UnsupportedError)
+    raise_all(problems, UnsupportedError, code="tflm-operators")
 
 
 def _problems(file, layers):

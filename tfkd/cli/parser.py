@@ -166,6 +166,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command, by its name, in the order of `tfkd --help`."""
+    (found,) = (one for one in build_parser()._actions if isinstance(one.choices, dict))
+    return dict(found.choices)
+
+
 def _add_export(commands, output):
     export = commands.add_parser(
         "export",

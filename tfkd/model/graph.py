@@ -395,14 +395,16 @@ class _Walker:
                 f"The model {name!r} ({type(model).__name__}) is subclassed and has no graph to "
                 "walk; rebuild it with the Functional API, for example "
                 f"`inputs = {self._called}.Input(shape); {self._called}.Model(inputs, "
-                "model.call(inputs))`."
+                "model.call(inputs))`.",
+                code="no-graph",
             )
         if overrides_call(model) and not ignore_call:
             raise UnsupportedError(
                 f"The model {name!r} ({type(model).__name__}) has a graph and a `call` of its own, "
                 "which may compute something else; rebuild it with the Functional API, for example "
                 f"`inputs = {self._called}.Input(shape); {self._called}.Model(inputs, "
-                "model.call(inputs))`."
+                "model.call(inputs))`.",
+                code="no-graph",
             )
 
     @property

@@ -107,7 +107,8 @@ class _Reader:
             if tensor.dtype == "string":
                 raise UnsupportedError(
                     f"The input {tensor.name!r} of {name!r} takes strings, which have no integer "
-                    "form; convert the part of the model that takes numbers for the text."
+                    "form; convert the part of the model that takes numbers for the text.",
+                    code="string-input",
                 )
 
     def read(self, data, limit: int, in_order: bool = False) -> list[np.ndarray]:

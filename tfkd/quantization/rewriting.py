@@ -155,7 +155,7 @@ class Rewriter:
             for tensor, value in zip(call.outputs, results, strict=True):
                 # A rule may hand its input on: another value, with readers of its own.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
-        raise_all(problems, UnsupportedError, fix=without_rule.way_out())
+        raise_all(problems, UnsupportedError, fix=without_rule.way_out(), code="no-rule")
         outputs = graph.map_structure(
             lambda t: self._output(values[t.index], t.name), self.source.outputs
         )
@@ -182,7 +182,7 @@ class Rewriter:
 
     def _check(self):
         masks = without_rule.missed_masks(self.source)
-        raise_all(masks, UnsupportedError, fix=without_rule.no_masks())
+        raise_all(masks, UnsupportedError, fix=without_rule.no_masks(), code="recurrent-mask")
         loops, problems = False, []
         for path, layer in self.source.layers:
             kind = kind_of(layer)
@@ -204,6 +204,7 @@ class Rewriter:
             problems,
             UnsupportedError,
             fix=without_rule.no_loops() if loops else without_rule.way_out(),
+            code="no-rule",
         )
 
     def _count_uses(self) -> dict[int, int]:
@@ -253,7 +254,8 @@ class Rewriter:
         if tensors:
             raise UnsupportedError(
                 "is called with further tensors (a mask, an initial state), which 8 bits have "
-                "no rule for"
+                "no rule for",
+                code="initial-state",
             )
 
     @staticmethod

@@ -47,7 +47,12 @@ def check_frozen(model) -> None:
             for path, layer in _layers(model)
             if id(layer) in outside and kind_of(layer) == "BatchNormalization"
         ]
-    raise_all(problems, UnsupportedError, fix="Set layer.trainable of these layers themselves.")
+    raise_all(
+        problems,
+        UnsupportedError,
+        fix="Set layer.trainable of these layers themselves.",
+        code="frozen-parts",
+    )
 
 
 def _layers(model) -> list:

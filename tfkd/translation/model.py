@@ -155,13 +155,13 @@ class _Translator:
         for call in self.source.calls:
             with _told(call.name, problems):
                 steps.append(self._step(call))
-        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT, code="other-keras")
         translated = self._replay(steps)
         for path, layer in self.source.layers:
             if id(layer) in self.layers:
                 with _told(path, problems):
                     layers.copy_state(layer, self.layers[id(layer)])
-        raise_all(problems, UnsupportedError, fix=_WAY_OUT)
+        raise_all(problems, UnsupportedError, fix=_WAY_OUT, code="other-keras")
         return translated
 
     def _inner(self, model, to: str):
@@ -178,7 +178,8 @@ class _Translator:
             except Exception as error:
                 reason = layers.reason(error)
                 raise UnsupportedError(
-                    f"layer {call.name!r}: {self.to} refused the call ({reason}). {_WAY_OUT}"
+                    f"layer {call.name!r}: {self.to} refused the call ({reason}). {_WAY_OUT}",
+                    code="other-keras",
                 ) from error
             _check_outputs(call, result)
             wanted = iter(call.outputs)
@@ -291,7 +292,8 @@ def _check_training(call: graph.Call) -> None:
     if fixed is not None and not (frozen and not fixed):
         raise UnsupportedError(
             f"it is called with training={fixed}, which a Keras 3 model does not keep; call it "
-            "without, and set trainable=False on batch normalization that must not learn"
+            "without, and set trainable=False on batch normalization that must not learn",
+            code="fixed-training",
         )
 
 
@@ -308,7 +310,8 @@ def _check_masks(call: graph.Call, args, kwargs) -> None:
     if lost and "mask" not in call.kwargs and takes_mask(call.layer):
         raise UnsupportedError(
             f"layer {call.name!r}: the mask of its input does not reach it in the other Keras; "
-            "pass it as mask=."
+            "pass it as mask=.",
+            code="recurrent-mask",
         )
 
 
@@ -323,7 +326,8 @@ def _check_outputs(call: graph.Call, result) -> None:
     )
     if not fits:
         raise UnsupportedError(
-            f"layer {call.name!r}: its counterpart gives {made}, not {wanted}. {_WAY_OUT}"
+            f"layer {call.name!r}: its counterpart gives {made}, not {wanted}. {_WAY_OUT}",
+            code="other-keras",
         )
 
 
@@ -334,4 +338,6 @@ def _check_inputs(model):
         for kind in ("sparse", "ragged")
         if getattr(tensor, kind, False) or type(tensor).__name__.lower().startswith(kind)
     ]
-    raise_all(problems, UnsupportedError, fix="Only dense inputs can be translated.")
+    raise_all(
+        problems, UnsupportedError, fix="Only dense inputs can be translated.", code="other-keras"
+    )

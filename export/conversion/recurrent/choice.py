@@ -71,7 +71,8 @@ def choose(
         if wanted != "auto":
             raise UnsupportedError(
                 f"{argument('recurrent', wanted)}, but the model {model.name!r} has no recurrent "
-                "layer (LSTM, GRU, SimpleRNN, Bidirectional)."
+                "layer (LSTM, GRU, SimpleRNN, Bidirectional).",
+                code="no-recurrent-layer",
             )
         return None, {}
     if wanted != "step":
@@ -82,19 +83,22 @@ def choose(
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
             raise UnsupportedError(
                 f"{argument('recurrent', wanted)} can't be combined with {format}: "
-                f"{_REFUSED[format, wanted]}. Take one of {others}."
+                f"{_REFUSED[format, wanted]}. Take one of {others}.",
+                code="recurrent-form",
             )
         for call in calls:
             if wanted == "fused" and not forms.has_kernel(call.layer):
                 raise UnsupportedError(
                     f"The layer {call.name!r} ({type(call.layer).__name__}) has no fused kernel: "
                     "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
-                    "'loop', 'step' or 'auto'."
+                    "'loop', 'step' or 'auto'.",
+                    code="no-fused-kernel",
                 )
             if wanted == "fused" and call.name in narrow:
                 raise UnsupportedError(
                     f"The fused kernel has no weights of 4 bits, which {call.name!r} was trained "
-                    f"for. Take {argument('recurrent', 'unrolled')}, 'loop', 'step' or 'auto'."
+                    f"for. Take {argument('recurrent', 'unrolled')}, 'loop', 'step' or 'auto'.",
+                    code="no-fused-kernel",
                 )
         return wanted, {}
     fused, others = _PICKED.get(format, _PICKED_FLOAT)

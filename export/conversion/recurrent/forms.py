@@ -120,18 +120,21 @@ def _check_plain(call):
         raise UnsupportedError(
             f"{what} runs over a free number of steps, which this form does not support; fix it "
             f"with {argument('shapes', like='{name: shape}')}, or take "
-            f"{argument('recurrent', 'step')}."
+            f"{argument('recurrent', 'step')}.",
+            code="free-sizes",
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
             f"{what} is given a mask (mask_zero=True or Masking), which only "
             f"{argument('recurrent', 'loop')} in a float format carries; for integers train "
-            "without the mask."
+            "without the mask.",
+            code="recurrent-mask",
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
             f"{what} starts from states that are computed elsewhere, which only "
-            f"{argument('recurrent', 'loop')} in a float format carries."
+            f"{argument('recurrent', 'loop')} in a float format carries.",
+            code="initial-state",
         )
     check_stateless(call)
 
@@ -145,7 +148,8 @@ def check_stateless(call):
             way = "build the model with stateful=False"
         raise UnsupportedError(
             f"The layer {call.name!r} ({kind}) keeps its state between batches (stateful=True); "
-            f"{way}."
+            f"{way}.",
+            code="stateful",
         )
 
 
@@ -191,7 +195,8 @@ class _BothWays:
         if layer.return_state:
             raise UnsupportedError(
                 f"The layer {name!r} (Bidirectional) returns its states, which only "
-                f"{argument('recurrent', 'loop')} in a float format carries."
+                f"{argument('recurrent', 'loop')} in a float format carries.",
+                code="initial-state",
             )
         ahead, back = layer.forward_layer, layer.backward_layer
         # In the scope of the whole layer, whose name messages and `narrowing` look for.

@@ -61,7 +61,8 @@ class _Loop:
         if stacked:
             raise UnsupportedError(
                 f"The output {stacked[0].removeprefix(STEP)!r} is given at every step, which "
-                f"{argument('recurrent', 'loop')} can't do in integers; take 'unrolled' or 'step'."
+                f"{argument('recurrent', 'loop')} can't do in integers; take 'unrolled' or 'step'.",
+                code="output-at-every-step",
             )
         self.indices: dict[str, int] = {}
         self.codes = {name: i for i, name in enumerate(flatbuffer.op_names(self.model))}

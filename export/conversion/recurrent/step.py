@@ -225,7 +225,8 @@ def _sequences(source) -> set[int]:
             raise UnsupportedError(
                 f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
                 "the model has no step form. Before the last recurrent layer use only layers that "
-                "treat each step alone (Dense, activations, normalization, Embedding)."
+                "treat each step alone (Dense, activations, normalization, Embedding).",
+                code="no-step-form",
             )
         moving.update(tensor.index for tensor in call.outputs)
     return moving
@@ -253,17 +254,20 @@ def _check_recurrent(call, kind):
     if kind == "Bidirectional" or layer.go_backwards:
         raise UnsupportedError(
             f"{what} reads the sequence from its end, so the model has no step form; take "
-            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that goes forwards."
+            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that goes forwards.",
+            code="no-step-form",
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
             f"{what} is given a mask (mask_zero=True or Masking), which the step form has no place "
-            "for; train without it, and feed no padding."
+            "for; train without it, and feed no padding.",
+            code="recurrent-mask",
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
             f"{what} starts from states that are computed elsewhere, which the step form has no "
-            "place for; train it without initial_state."
+            "place for; train it without initial_state.",
+            code="initial-state",
         )
 
 

@@ -236,7 +236,7 @@ FAILURES = {
     "refused": (
         "sys.exit('Traceback\\nRuntimeError: Compilation failed: too wide')",
         UnsupportedError,
-        "Vela refuses the file or its options: Compilation failed: too wide$",
+        "Vela refuses the file or its options: Compilation failed: too wide .docs/errors.md#vela.$",
     ),
     "killed": ("os.kill(os.getpid(), 9)", WorkerError, "died by signal 9"),
     "no summary": ("print('done')", ConversionError, "no summary of the file: done"),

@@ -29,14 +29,9 @@ ARGUMENT = re.compile(r"(?<![\w{.-])([a-z][a-z_0-9]*)=(?!=)")
 OPTION = re.compile(r"(?:tfkd (\w+) )?(--[a-z][a-z0-9-]*)")
 
 
-def command_parsers():
-    (subparsers,) = (one for one in parser.build_parser()._actions if one.dest == "==SUPPRESS==")
-    return subparsers.choices
-
-
 @pytest.fixture(scope="module")
 def spellings():
-    return {name: one.get_default("spelling") for name, one in command_parsers().items()}
+    return {name: one.get_default("spelling") for name, one in parser.commands().items()}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,7 @@ def test_no_message_writes_an_argument_by_hand():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_argument_is_an_option_or_is_said_to_be_pythons(spellings, mentions, command):
-    options = {name: set(one._option_string_actions) for name, one in command_parsers().items()}
+    options = {name: set(one._option_string_actions) for name, one in parser.commands().items()}
     assert len(mentions) > 60
     with spelled(spellings[command]):
         for name, value, more in mentions:

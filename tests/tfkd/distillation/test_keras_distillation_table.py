@@ -1,4 +1,4 @@
-"""`docs/keras-distillation.md`: a row for each of Keras's tests, and what the rows say holds."""
+"""The page on `keras.distillation`: a row for each of its tests, and what the rows say holds."""
 
 import ast
 import importlib.util
@@ -16,7 +16,7 @@ from tiny_models import crossentropy
 import tfkd
 
 L = keras.layers
-PAGE = pathlib.Path(__file__).parents[3] / "docs" / "keras-distillation.md"
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "coming-from" / "keras-distillation.md"
 TESTS = {
     "TestLogitsDistillation": {"test_logits_distillation_basic"},
     "TestFeatureDistillation": {"test_feature_distillation_basic"},

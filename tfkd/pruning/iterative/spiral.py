@@ -371,7 +371,9 @@ def _absolute_target(name: str, value: float, original: Measured) -> float:
         unknown = (
             "no file was asked for" if name == "bytes" else f"this model's {name} are not known"
         )
-        raise UnsupportedError(f"target has {name!r}, but {unknown}: take another target.")
+        raise UnsupportedError(
+            f"target has {name!r}, but {unknown}: take another target.", code="unknown-cost"
+        )
     return value * whole if value < 1 else value
 
 
@@ -437,6 +439,7 @@ def _check(given: dict) -> tuple[Target, Training, Data]:
     if len(graph.walk(given["model"]).output_list) > 1:
         raise UnsupportedError(
             "spiral goes by one score, and this model has several outputs: prune with "
-            "prune_channels and train with Distiller."
+            "prune_channels and train with Distiller.",
+            code="one-output",
         )
     return goal, how, data

@@ -124,7 +124,8 @@ class _Ranking:
             raise UnsupportedError(
                 "No channel of this model can go: "
                 + (found.reasons or "all are outputs, or kept")
-                + "."
+                + ".",
+                code="nothing-to-prune",
             )
         # Of each layer, the group of each of its channels, and what their number is rounded to.
         self.layers = [
@@ -205,7 +206,8 @@ def _known(measured: cost.ModelCost, metric: str) -> int:
     if metric == "macs" and unknown:
         raise UnsupportedError(
             f"The multiply-accumulates of {', '.join(unknown)} are not known; give "
-            f"{argument('metric', 'channels')} or {argument('metric', 'parameters')}."
+            f"{argument('metric', 'channels')} or {argument('metric', 'parameters')}.",
+            code="unknown-cost",
         )
     return getattr(measured, metric)
 

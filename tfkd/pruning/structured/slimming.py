@@ -116,7 +116,8 @@ class Slimming(keras.callbacks.Callback):
         if backends.is_quantize_aware(model):
             raise UnsupportedError(
                 f"The model {model.name!r} is quantize-aware; slim and prune it before "
-                "quantize_aware, whose ranges hold for the channels that there are."
+                "quantize_aware, whose ranges hold for the channels that there are.",
+                code="slimming-quantized",
             )
         # Loss scaling does not count its own steps in the first releases of Keras 3.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
@@ -200,7 +201,9 @@ def _slices(found: dependency.Dependencies, model, weights: str):
             followers += take([layer.beta])
     if not len(found.groups):
         reasons = found.reasons or "all are its outputs"
-        raise UnsupportedError(f"No channel of the model {model.name!r} can go: {reasons}.")
+        raise UnsupportedError(
+            f"No channel of the model {model.name!r} can go: {reasons}.", code="nothing-to-prune"
+        )
     if not slices:
         what, way = {
             "bn_scale": ("scales of batch normalization", f"take {argument('weights', 'kernels')}"),

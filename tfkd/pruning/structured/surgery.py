@@ -48,7 +48,8 @@ def without(found: Dependencies, groups) -> object:
         except (TypeError, ValueError) as error:
             raise UnsupportedError(
                 f"The layer {call.name!r} ({type(call.layer).__name__}) refuses the channels that "
-                f"are left of its input: {layers.reason(error)}"
+                f"are left of its input: {layers.reason(error)}",
+                code="pruning-rule",
             ) from error
         _check_outputs(call, result, found, gone)
         return result
@@ -72,7 +73,8 @@ def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
                 raise UnsupportedError(
                     f"The layer {call.name!r} ({type(call.layer).__name__}) makes an output of "
                     f"shape {tuple(made.shape)} of what its pruning rule leaves, where the rule's "
-                    f"labels say {size} for axis {axis + 1}."
+                    f"labels say {size} for axis {axis + 1}.",
+                    code="pruning-rule",
                 )
 
 
@@ -100,7 +102,8 @@ def _smaller(layer, path: str, name: str, found: Dependencies, gone):
     except (TypeError, ValueError, KeyError) as error:
         raise UnsupportedError(
             f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
-            f"configuration: {error}"
+            f"configuration: {error}",
+            code="pruning-rule",
         ) from error
     return new
 
@@ -134,6 +137,7 @@ def _carry_over(path: str, old, new, found: Dependencies, gone):
     if shapes != built:
         raise UnsupportedError(
             f"The layer {path!r} ({type(old).__name__}) has weights of the shapes {built} when it "
-            f"is built with the channels that are left, where its pruning rule leaves {shapes}."
+            f"is built with the channels that are left, where its pruning rule leaves {shapes}.",
+            code="pruning-rule",
         )
     new.set_weights(values)

@@ -182,7 +182,8 @@ def _tensors(data: bytes):
             if tensor.sparsity is not None:
                 raise UnsupportedError(
                     f"The tensor {name!r} is stored in a sparse format; convert the model without "
-                    "the converter's experimental sparsity."
+                    "the converter's experimental sparsity.",
+                    code="sparse-format",
                 )
             held = bytes(model.buffers[tensor.buffer].data)[: schema.size_of(tensor)]
             values = _numbers(held, kind, shape)

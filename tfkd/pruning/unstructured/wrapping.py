@@ -60,12 +60,16 @@ def wrapped(model, skip, rule):
         else:
             made[id(layer)] = found
     raise_all(
-        problems, UnsupportedError, fix=f"Leave them out with {argument('skip', like='[...]')}."
+        problems,
+        UnsupportedError,
+        fix=f"Leave them out with {argument('skip', like='[...]')}.",
+        code="tfmot-weights",
     )
     if not made:
         reasons = "; ".join(f"{name}: {why}" for name, why in whole.items())
         raise UnsupportedError(
-            f"Nothing of this model can be pruned or clustered: {reasons or 'it has no kernels'}."
+            f"Nothing of this model can be pruned or clustered: {reasons or 'it has no kernels'}.",
+            code="nothing-to-prune",
         )
     return _rebuilt(source, made, whole)
 
