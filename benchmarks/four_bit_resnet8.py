@@ -7,7 +7,8 @@ shifted). int8 and 4 bits go on from it for so many epochs of Adam from 1e-3 on 
 quantize-aware, without a teacher (QAT) and under the float model (QAD). "pruned" is the spiral's
 student by L1 with 0.55 of the parameters, taught by the float model for 3 + 12 epochs of SGD, then
 quantize-aware likewise; "mixed" has the bits that `choose_bits` takes for 0.6 of the int8 file's
-bytes. Accuracies are those of the files on the test split in XNNPACK after the last epoch. What is in RESULTS already is not trained again.
+bytes. Accuracies are those of the files on the test split in XNNPACK after the last epoch. What is
+in RESULTS already is not trained again.
 """
 
 from __future__ import annotations

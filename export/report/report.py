@@ -54,8 +54,6 @@ class Report(Printed):
         teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
             scores of the teacher and of the student with and without it, the difference and its
             interval, which student was kept, and all that in a sentence ("summary").
-        rounding: What quantization-aware training was worth, likewise: scores with and without it,
-            which of the two was kept, and a sentence.
         predictions: What the file answers that the report is about, beside the teacher.
         front: The students that a search tried.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
@@ -64,6 +62,8 @@ class Report(Printed):
         verdict: What of a target and a board the main file meets: `file`, `drop` beside the
             teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` where
             it was not judged.
+        rounding: What quantization-aware training was worth, as `teaching`: scores with and
+            without it, which of the two was kept, and a sentence.
     """
 
     task: str
@@ -73,12 +73,12 @@ class Report(Printed):
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
     teaching: dict[str, Any] | None = None
-    rounding: dict[str, Any] | None = None
     predictions: Predictions | None = None
     front: Front | None = None
     board: str | Board | None = None
     commands: tuple[str, ...] = ()
     verdict: dict[str, Any] | None = None
+    rounding: dict[str, Any] | None = None
 
     @property
     def answer(self) -> Answer | None:

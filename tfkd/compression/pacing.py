@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import trained_by
@@ -12,9 +12,6 @@ from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.data import Data
 from tfkd.errors import InputError
 from tfkd.quantization import quantize_aware
-
-if TYPE_CHECKING:
-    from tfkd.compression.finishing import Finisher
 
 # Epochs of each stage that a budget has to leave.
 _LEAST_EPOCHS = 3
@@ -24,8 +21,13 @@ _TIMED = 16
 _FOR_TRAINING = 0.8
 
 
-def paced(finisher: Finisher, student: Any, recipe: Recipe) -> Recipe:
+def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     """Return the recipe with as many epochs as the budget leaves.
+
+    Args:
+        finisher: The `Finisher`, which says data, task, clock and stages.
+        student: A float model of either Keras; it is not changed.
+        recipe: As asked for.
 
     Raises:
         InputError: if it leaves too few.
@@ -48,7 +50,7 @@ def paced(finisher: Finisher, student: Any, recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, epochs=epochs, qat_epochs=qat_epochs)
 
 
-def timed(finisher: Finisher, student: Any, recipe: Recipe) -> dict[str, Any]:
+def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
     """Time some batches of each stage; return the epochs that fit."""
     data = finisher.trainer.data
     count = min(len(data.train), _TIMED * recipe.batch_size)

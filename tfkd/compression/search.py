@@ -60,8 +60,9 @@ class Trial:
         loss = [] if self.method is None else [self.method.name]
         return ", ".join([self.candidate.name, *bits, *loss])
 
-    def describe(self) -> str:
-        """Say it in a few words."""
+    @property
+    def said(self) -> str:
+        """Name, score and size, in a few words."""
         score = f"error {-self.score:.4g}" if self.score <= 0 else f"{self.score:.1%}"
         return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
 
@@ -240,7 +241,7 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
                 study.tell(trial, scores[-1])
             trials.append(Trial(candidate, costs, scores[-1], len(scores)))
             if trials[-1] == max(trials, key=lambda one: one.score):
-                finisher.progress(f"best so far: {trials[-1].describe()}", 1, 1)
+                finisher.progress(f"best so far: {trials[-1].said}", 1, 1)
         finisher.progress("search", len(fitting), len(fitting))
     return trials
 

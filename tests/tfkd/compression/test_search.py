@@ -123,7 +123,7 @@ def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     first, one, _ = made(data, teacher, goal, tmp_path, lambda stage, *_: stages.append(stage))
     told = [stage for stage in stages if stage.startswith("best so far: ")]
     best = max((trial for trial in first if trial.method is None), key=lambda t: t.score)
-    assert told and told[-1] == f"best so far: {best.describe()}"
+    assert told and told[-1] == f"best so far: {best.said}"
     second, other, _ = made(data, teacher, goal)
     third, kept, finisher = made(data, teacher, goal, tmp_path)
     assert [t.to_json() for t in first] == [t.to_json() for t in second]
