@@ -20,7 +20,10 @@ JOB = converter.ConversionJob("nowhere", "int8")
             WorkerError("died by SIGKILL", signal=9, out_of_memory=True),
             "fewer examples",
         ),
-        (WorkerError("TypeError: no"), "Converting x failed: TypeError: no .docs/errors.md#converter-failed.$"),
+        (
+            WorkerError("TypeError: no"),
+            "Converting x failed: TypeError: no .docs/errors.md#converter-failed.$",
+        ),
         (WorkerError("died by SIGSEGV", signal=11), "Formats without calibration"),
     ],
 )
