@@ -12,7 +12,7 @@ import tf_keras
 
 import tfkd
 from tfkd import Recipe, Target
-from tfkd.compression import evidence
+from tfkd.compression import evidence, finishing
 from tfkd.compression.recipe import Call
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError, TfkdError, UnsupportedError
@@ -260,7 +260,7 @@ def test_a_teacher_without_a_file(data, teacher, tmp_path, monkeypatch):
     def refused(*_):
         raise TfkdError("No.")
 
-    monkeypatch.setattr(evidence, "to_tflite", refused)  # that of the teacher alone
+    monkeypatch.setattr(finishing, "to_tflite", refused)  # that of the teacher alone
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         made = tfkd.compress(teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE)
