@@ -3,6 +3,8 @@
 import argparse
 import importlib.util
 import pathlib
+import shutil
+import subprocess
 
 import keras
 import numpy as np
@@ -11,6 +13,12 @@ import pytest
 from tfkd.export import to_tflite
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _beside_each_other(monkeypatch):
+    """As in `python examples/NAME.py`, where an example may import one beside it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
 
 
 def load(name):
@@ -131,11 +139,125 @@ def test_series_gru(tmp_path, capsys):
     assert "float16  fused     none" in printed and "int8     loop" in printed
 
 
-@pytest.mark.parametrize("name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder"])
+SENTENCES = ["It's A GREAT film, not dull!", "caf\u00e9 unheard-of \u212aind...", "", "word " * 50]
+
+
+@pytest.mark.slow
+def test_text_lstm(tmp_path, capsys):
+    result, files = run_quickly("text_lstm", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.75
+    assert 4_000 < files["student_int8.tflite"] < 6_000
+    printed = capsys.readouterr().out
+    assert "integer only" in printed and "gain by the teacher" in printed
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_a_device_splits_texts_as_the_training_does(tmp_path):
+    words = load("text_words")
+    vocabulary = words.vocabulary_of(["a dull film it's", "it's a great a film dull great"], 9)
+    assert vocabulary == ["a", "dull", "film", "great", "it's"]
+    words.write_words(vocabulary, 6, tmp_path)
+    quoted = ", ".join(
+        "".join(f"\\{byte:03o}" for byte in s.encode()).join('""') for s in SENTENCES
+    )
+    (tmp_path / "main.c").write_text(f"""#include <stdio.h>
+#include "text_words.h"
+int main(void) {{
+  static const char* const texts[] = {{{quoted}}};
+  for (int i = 0; i < {len(SENTENCES)}; i++) {{
+    int32_t ids[words_length];
+    words_encode(texts[i], ids);
+    for (int j = 0; j < words_length; j++) printf("%d ", (int)ids[j]);
+  }}
+}}""")
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+    expected = words.encode(SENTENCES, vocabulary, 6)
+    assert [int(number) for number in printed.split()] == expected.ravel().tolist()
+    assert expected.tolist()[:2] == [[6, 2, 5, 4, 1, 3], [0, 0, 1, 1, 1, 1]]
+
+
+@pytest.mark.slow
+def test_bert_to_lstm(tmp_path, capsys):
+    pytest.importorskip("keras_hub")
+    result, _ = run_quickly("bert_to_lstm", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.75
+    assert "gain by the teacher" in capsys.readouterr().out
+
+
+def test_a_preset_of_keras_hub_is_read(tmp_path):
+    pytest.importorskip("keras_hub")
+    example = load("bert_to_lstm")
+    saved = example.small_bert(["film", "dull"], 8)
+    saved.save_to_preset(str(tmp_path / "preset"))
+    options = argparse.Namespace(preset=str(tmp_path / "preset"), length=4, fine_tune=0)
+    read = example.bert(options, None)  # with the head that it has
+    texts = np.array(["dull film", "a film"])
+    np.testing.assert_allclose(
+        read.predict(texts, verbose=0), saved.predict(texts, verbose=0), atol=1e-5
+    )
+
+
+def test_sentences_are_read_in_two_layouts(tmp_path):
+    words = load("text_words")
+    with pytest.raises(SystemExit, match=r"Expected: a folder(.|\n)*1 a gripping film"):
+        load("text_lstm").main(["--data", str(tmp_path)])
+    for part in ("train", "test"):
+        (tmp_path / f"few.{part}").write_text("1 good film\n0 dull film\n" * 16)
+        for kind in ("pos", "neg"):
+            (tmp_path / "imdb" / part / kind).mkdir(parents=True)
+            for i in range(16):
+                (tmp_path / "imdb" / part / kind / f"{i}_7.txt").write_text(f"a {kind} film")
+    (texts, y), (_, y_validation), (test, y_test) = words.load(tmp_path)
+    assert len(texts) == 28 and len(y_validation) == 4
+    assert (test[0].strip(), y_test[0]) == ("good film", 1)
+    assert all(
+        (label == 1) == text.startswith("good") for text, label in zip(texts, y, strict=True)
+    )
+    (texts, y), _, _ = words.load(tmp_path / "imdb")
+    assert len(texts) == 28 and all(
+        (label == 1) == ("pos" in text) for text, label in zip(texts, y, strict=True)
+    )
+    (tmp_path / "few.dev").write_text("positive: good film\n")
+    with pytest.raises(SystemExit, match="can't be read: in dev there is a line"):
+        load("text_lstm").main(["--data", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_keywords_dscnn(tmp_path, capsys):
+    result, files = run_quickly("keywords_dscnn", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.5
+    assert set(files) == {"student_int8.tflite", "features_float32.tflite"}
+    assert files["student_int8.tflite"] < 10_000 and files["features_float32.tflite"] < 30_000
+    assert (tmp_path / "out/firmware/features/features_infer.h").exists()
+    (both,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("both"))
+    assert float(both.split()[-1]) == pytest.approx(100 * result.metrics["accuracy"], abs=1)
+
+
+def test_the_file_of_the_features_computes_what_a_fourier_transform_gives(rng):
+    example = load("keywords_features")
+    samples = rng.normal(0, 0.3, (20, example.FRAME)).astype("float32")
+    power = np.abs(np.fft.rfft(samples * np.hanning(257)[:-1])) ** 2
+    bins = (np.arange(16)[:, None] + 16 * np.arange(9)).ravel()  # the order of the rows
+    triangles = example.mel_matrix()
+    assert (triangles[bins >= 128] == 0).all() and (triangles.max(0) > 0).all()
+    inside = bins <= 128
+    expected = (np.log(power[:, bins[inside]] @ triangles[inside] + 1e-4) + 2) / 3
+    model = example.features_of(-2.0, 3.0)
+    np.testing.assert_allclose(model.predict_on_batch(samples), expected, atol=1e-5)
+    file = to_tflite(model, "float32", micro=True)
+    for engine in ("xnnpack", "tflm"):
+        np.testing.assert_allclose(file.predict(samples, engine), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder", "keywords_dscnn"]
+)
 def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
     for path in (tmp_path / "mine.npz", tmp_path / "none.npz"):
-        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x (.|\n)*np\.savez\("):
+        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x(.|\n)*np\.savez\("):
             load(name).main(["--data", str(path)])
 
 
