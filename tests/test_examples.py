@@ -251,8 +251,111 @@ def test_the_file_of_the_features_computes_what_a_fourier_transform_gives(rng):
         np.testing.assert_allclose(file.predict(samples, engine), expected, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_detection(tmp_path, capsys):
+    result, files = run_quickly("detection", tmp_path)
+    assert result.passed and 10_000 < files["student_int8.tflite"] < 13_000
+    printed = capsys.readouterr().out
+    (precision,) = (line for line in printed.splitlines() if line.startswith("int8 file"))
+    assert float(precision.split()[-1]) > 15  # a guess of class and place gets less than 1
+    assert "output boxes" in printed and "output classes" in printed
+
+
+def test_boxes_are_decoded_as_they_were_encoded():
+    boxes_of, canvases = load("detection_boxes"), load("digit_canvases")
+    x, boxes, classes, _ = canvases.canvases(20, "test")
+    labels, is_object = boxes_of.targets(x, boxes, classes)
+    assert is_object.sum() == (classes >= 0).sum() > 20
+    found = {"classes": np.eye(11)[labels["classes"]] * 20, "boxes": labels["boxes"]}
+    assert boxes_of.average_precision(found, boxes, classes) == 100
+    image = classes[:, 1].argmax()  # one with several
+    decoded, kinds, _ = boxes_of.decode(found["classes"][image], found["boxes"][image])
+    order = np.lexsort(decoded.T)
+    expected = boxes[image][classes[image] >= 0]
+    np.testing.assert_allclose(decoded[order], expected[np.lexsort(expected.T)], atol=1e-4)
+    assert sorted(kinds) == sorted(classes[image][classes[image] >= 0])
+    found["boxes"] = labels["boxes"] + 9.0  # found, and too large
+    assert boxes_of.average_precision(found, boxes, classes) == 0
+    square = np.array([0.0, 0.0, 2.0, 2.0])
+    others = np.array([[1.0, 1.0, 3.0, 3.0], [5.0, 5.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]])
+    np.testing.assert_allclose(boxes_of.overlap(square, others), [1 / 7, 0, 1])
+
+
+@pytest.mark.slow
+def test_segmentation(tmp_path, capsys):
+    result, files = run_quickly("segmentation", tmp_path)
+    assert result.passed and 14_000 < files["student_int8.tflite"] < 17_000
+    printed = capsys.readouterr().out
+    (iou,) = (line for line in printed.splitlines() if line.startswith("int8 file"))
+    assert float(iou.split()[-1]) > 55  # all paper gets less than 50
+    assert "of the pixels void" in printed
+
+
+def test_void_pixels_count_in_no_score():
+    mean_iou, rng = load("segmentation").mean_iou, np.random.default_rng(0)
+    y = rng.integers(-1, 3, (4, 6, 6))
+    said = rng.integers(0, 3, y.shape)
+    ious = []
+    for label in range(3):
+        of_both, either = (said == label) & (y == label), (said == label) | (y == label)
+        ious.append((of_both & (y != -1)).sum() / (either & (y != -1)).sum())
+    assert mean_iou(np.eye(3)[said], y) == pytest.approx(100 * np.mean(ious))
+
+
+@pytest.mark.slow
+def test_quantize_or_distil_first(tmp_path, capsys):
+    result, files = run_quickly("quantize_or_distil_first", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.5
+    assert files["student_int8.tflite"] < 4_000
+    printed = capsys.readouterr().out
+    ways = ("distilled, then rounded", "distilled, then quantized", "quantized at once, distilled")
+    assert all(f"\n{way} " in printed for way in ways)
+
+
+def test_all_orders_train_for_as_long():
+    ways = load("quantize_or_distil_first").WAYS
+    for stages in ways.values():
+        assert sum(share for *_, share in stages) == 1 and stages[-1][0]  # ends with rounding
+
+
+@pytest.mark.slow
+def test_translation_or_sequence(tmp_path, capsys):
+    result, files = run_quickly("translation_or_sequence", tmp_path)
+    assert result.samples == 50 and files["student_step_int8.tflite"] < 12_000
+    assert "int8     step by step, greedy" in capsys.readouterr().out
+    assert (tmp_path / "out/characters.txt").read_text().count("\n") > 12
+
+
+def test_a_step_file_spells_what_its_model_spells():
+    example, texts = load("translation_or_sequence"), load("translation_texts")
+    pairs = texts.written(6)
+    codec = texts.Codec(pairs)
+    x, y, weights = codec.encode(pairs)
+    for given, row, label, weight in zip(pairs, x, y, weights, strict=True):
+        assert codec.decode(label[weight > 0]) == given[1]
+        assert codec.characters[row[weight.argmax()]] == ">"
+        assert weight.sum() == len(given[1]) + 1
+    keras.utils.set_random_seed(1)
+    model = example.speller(codec, 8)
+    model.layers[-1].kernel.assign(5 * model.layers[-1].kernel)
+    step = to_tflite(model, "float32", recurrent="step")
+    by_model = example.spelled(model, codec, pairs)
+    assert len(set(by_model)) > 1 and example.spelled_by_file(step, codec, pairs) == by_model
+    wanted = [wanted for _, wanted in pairs]
+    assert example.right(wanted, pairs) == 100 and example.right(["", *wanted[1:]], pairs) < 84
+
+
 @pytest.mark.parametrize(
-    "name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder", "keywords_dscnn"]
+    "name",
+    [
+        "trees_and_svms",
+        "imbalanced",
+        "anomaly_autoencoder",
+        "keywords_dscnn",
+        "detection",
+        "segmentation",
+        "quantize_or_distil_first",
+    ],
 )
 def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
@@ -262,6 +365,9 @@ def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, 
 
 
 def test_a_csv_or_a_folder_of_another_layout_is_answered_likewise(tmp_path):
+    (tmp_path / "pairs.txt").write_text("7 march 1984 840307\n" * 30)
+    with pytest.raises(SystemExit, match=r"Expected: a text file(.|\n)*7 march 1984\t840307"):
+        load("translation_or_sequence").main(["--data", str(tmp_path / "pairs.txt")])
     (tmp_path / "mine.csv").write_text("date,value\n1,2.5\n")
     with pytest.raises(SystemExit, match=r"Expected: a \.csv file(.|\n)*date,OT"):
         load("forecast_lstm").main(["--data", str(tmp_path / "mine.csv")])
