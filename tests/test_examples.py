@@ -3,6 +3,8 @@
 import argparse
 import importlib.util
 import pathlib
+import shutil
+import subprocess
 
 import keras
 import numpy as np
@@ -11,6 +13,12 @@ import pytest
 from tfkd.export import to_tflite
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _beside_each_other(monkeypatch):
+    """As in `python examples/NAME.py`, where an example may import one beside it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
 
 
 def load(name):
@@ -131,15 +139,235 @@ def test_series_gru(tmp_path, capsys):
     assert "float16  fused     none" in printed and "int8     loop" in printed
 
 
-@pytest.mark.parametrize("name", ["trees_and_svms", "imbalanced", "anomaly_autoencoder"])
+SENTENCES = ["It's A GREAT film, not dull!", "caf\u00e9 unheard-of \u212aind...", "", "word " * 50]
+
+
+@pytest.mark.slow
+def test_text_lstm(tmp_path, capsys):
+    result, files = run_quickly("text_lstm", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.75
+    assert 4_000 < files["student_int8.tflite"] < 6_000
+    printed = capsys.readouterr().out
+    assert "integer only" in printed and "gain by the teacher" in printed
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_a_device_splits_texts_as_the_training_does(tmp_path):
+    words = load("text_words")
+    vocabulary = words.vocabulary_of(["a dull film it's", "it's a great a film dull great"], 9)
+    assert vocabulary == ["a", "dull", "film", "great", "it's"]
+    words.write_words(vocabulary, 6, tmp_path)
+    quoted = ", ".join(
+        "".join(f"\\{byte:03o}" for byte in s.encode()).join('""') for s in SENTENCES
+    )
+    (tmp_path / "main.c").write_text(f"""#include <stdio.h>
+#include "text_words.h"
+int main(void) {{
+  static const char* const texts[] = {{{quoted}}};
+  for (int i = 0; i < {len(SENTENCES)}; i++) {{
+    int32_t ids[words_length];
+    words_encode(texts[i], ids);
+    for (int j = 0; j < words_length; j++) printf("%d ", (int)ids[j]);
+  }}
+}}""")
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+    expected = words.encode(SENTENCES, vocabulary, 6)
+    assert [int(number) for number in printed.split()] == expected.ravel().tolist()
+    assert expected.tolist()[:2] == [[6, 2, 5, 4, 1, 3], [0, 0, 1, 1, 1, 1]]
+
+
+@pytest.mark.slow
+def test_bert_to_lstm(tmp_path, capsys):
+    pytest.importorskip("keras_hub")
+    result, _ = run_quickly("bert_to_lstm", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.75
+    assert "gain by the teacher" in capsys.readouterr().out
+
+
+def test_a_preset_of_keras_hub_is_read(tmp_path):
+    pytest.importorskip("keras_hub")
+    example = load("bert_to_lstm")
+    saved = example.small_bert(["film", "dull"], 8)
+    saved.save_to_preset(str(tmp_path / "preset"))
+    options = argparse.Namespace(preset=str(tmp_path / "preset"), length=4, fine_tune=0)
+    read = example.bert(options, None)  # with the head that it has
+    texts = np.array(["dull film", "a film"])
+    np.testing.assert_allclose(
+        read.predict(texts, verbose=0), saved.predict(texts, verbose=0), atol=1e-5
+    )
+
+
+def test_sentences_are_read_in_two_layouts(tmp_path):
+    words = load("text_words")
+    with pytest.raises(SystemExit, match=r"Expected: a folder(.|\n)*1 a gripping film"):
+        load("text_lstm").main(["--data", str(tmp_path)])
+    for part in ("train", "test"):
+        (tmp_path / f"few.{part}").write_text("1 good film\n0 dull film\n" * 16)
+        for kind in ("pos", "neg"):
+            (tmp_path / "imdb" / part / kind).mkdir(parents=True)
+            for i in range(16):
+                (tmp_path / "imdb" / part / kind / f"{i}_7.txt").write_text(f"a {kind} film")
+    (texts, y), (_, y_validation), (test, y_test) = words.load(tmp_path)
+    assert len(texts) == 28 and len(y_validation) == 4
+    assert (test[0].strip(), y_test[0]) == ("good film", 1)
+    assert all(
+        (label == 1) == text.startswith("good") for text, label in zip(texts, y, strict=True)
+    )
+    (texts, y), _, _ = words.load(tmp_path / "imdb")
+    assert len(texts) == 28 and all(
+        (label == 1) == ("pos" in text) for text, label in zip(texts, y, strict=True)
+    )
+    (tmp_path / "few.dev").write_text("positive: good film\n")
+    with pytest.raises(SystemExit, match="can't be read: in dev there is a line"):
+        load("text_lstm").main(["--data", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_keywords_dscnn(tmp_path, capsys):
+    result, files = run_quickly("keywords_dscnn", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.5
+    assert set(files) == {"student_int8.tflite", "features_float32.tflite"}
+    assert files["student_int8.tflite"] < 10_000 and files["features_float32.tflite"] < 30_000
+    assert (tmp_path / "out/firmware/features/features_infer.h").exists()
+    (both,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("both"))
+    assert float(both.split()[-1]) == pytest.approx(100 * result.metrics["accuracy"], abs=1)
+
+
+def test_the_file_of_the_features_computes_what_a_fourier_transform_gives(rng):
+    example = load("keywords_features")
+    samples = rng.normal(0, 0.3, (20, example.FRAME)).astype("float32")
+    power = np.abs(np.fft.rfft(samples * np.hanning(257)[:-1])) ** 2
+    bins = (np.arange(16)[:, None] + 16 * np.arange(9)).ravel()  # the order of the rows
+    triangles = example.mel_matrix()
+    assert (triangles[bins >= 128] == 0).all() and (triangles.max(0) > 0).all()
+    inside = bins <= 128
+    expected = (np.log(power[:, bins[inside]] @ triangles[inside] + 1e-4) + 2) / 3
+    model = example.features_of(-2.0, 3.0)
+    np.testing.assert_allclose(model.predict_on_batch(samples), expected, atol=1e-5)
+    file = to_tflite(model, "float32", micro=True)
+    for engine in ("xnnpack", "tflm"):
+        np.testing.assert_allclose(file.predict(samples, engine), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_detection(tmp_path, capsys):
+    result, files = run_quickly("detection", tmp_path)
+    assert result.passed and 10_000 < files["student_int8.tflite"] < 13_000
+    printed = capsys.readouterr().out
+    (precision,) = (line for line in printed.splitlines() if line.startswith("int8 file"))
+    assert float(precision.split()[-1]) > 15  # a guess of class and place gets less than 1
+    assert "output boxes" in printed and "output classes" in printed
+
+
+def test_boxes_are_decoded_as_they_were_encoded():
+    boxes_of, canvases = load("detection_boxes"), load("digit_canvases")
+    x, boxes, classes, _ = canvases.canvases(20, "test")
+    labels, is_object = boxes_of.targets(x, boxes, classes)
+    assert is_object.sum() == (classes >= 0).sum() > 20
+    found = {"classes": np.eye(11)[labels["classes"]] * 20, "boxes": labels["boxes"]}
+    assert boxes_of.average_precision(found, boxes, classes) == 100
+    image = classes[:, 1].argmax()  # one with several
+    decoded, kinds, _ = boxes_of.decode(found["classes"][image], found["boxes"][image])
+    order = np.lexsort(decoded.T)
+    expected = boxes[image][classes[image] >= 0]
+    np.testing.assert_allclose(decoded[order], expected[np.lexsort(expected.T)], atol=1e-4)
+    assert sorted(kinds) == sorted(classes[image][classes[image] >= 0])
+    found["boxes"] = labels["boxes"] + 9.0  # found, and too large
+    assert boxes_of.average_precision(found, boxes, classes) == 0
+    square = np.array([0.0, 0.0, 2.0, 2.0])
+    others = np.array([[1.0, 1.0, 3.0, 3.0], [5.0, 5.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]])
+    np.testing.assert_allclose(boxes_of.overlap(square, others), [1 / 7, 0, 1])
+
+
+@pytest.mark.slow
+def test_segmentation(tmp_path, capsys):
+    result, files = run_quickly("segmentation", tmp_path)
+    assert result.passed and 14_000 < files["student_int8.tflite"] < 17_000
+    printed = capsys.readouterr().out
+    (iou,) = (line for line in printed.splitlines() if line.startswith("int8 file"))
+    assert float(iou.split()[-1]) > 55  # all paper gets less than 50
+    assert "of the pixels void" in printed
+
+
+def test_void_pixels_count_in_no_score():
+    mean_iou, rng = load("segmentation").mean_iou, np.random.default_rng(0)
+    y = rng.integers(-1, 3, (4, 6, 6))
+    said = rng.integers(0, 3, y.shape)
+    ious = []
+    for label in range(3):
+        of_both, either = (said == label) & (y == label), (said == label) | (y == label)
+        ious.append((of_both & (y != -1)).sum() / (either & (y != -1)).sum())
+    assert mean_iou(np.eye(3)[said], y) == pytest.approx(100 * np.mean(ious))
+
+
+@pytest.mark.slow
+def test_quantize_or_distil_first(tmp_path, capsys):
+    result, files = run_quickly("quantize_or_distil_first", tmp_path)
+    assert result.passed and result.metrics["accuracy"] > 0.5
+    assert files["student_int8.tflite"] < 4_000
+    printed = capsys.readouterr().out
+    ways = ("distilled, then rounded", "distilled, then quantized", "quantized at once, distilled")
+    assert all(f"\n{way} " in printed for way in ways)
+
+
+def test_all_orders_train_for_as_long():
+    ways = load("quantize_or_distil_first").WAYS
+    for stages in ways.values():
+        assert sum(share for *_, share in stages) == 1 and stages[-1][0]  # ends with rounding
+
+
+@pytest.mark.slow
+def test_translation_or_sequence(tmp_path, capsys):
+    result, files = run_quickly("translation_or_sequence", tmp_path)
+    assert result.samples == 50 and files["student_step_int8.tflite"] < 12_000
+    assert "int8     step by step, greedy" in capsys.readouterr().out
+    assert (tmp_path / "out/characters.txt").read_text().count("\n") > 12
+
+
+def test_a_step_file_spells_what_its_model_spells():
+    example, texts = load("translation_or_sequence"), load("translation_texts")
+    pairs = texts.written(6)
+    codec = texts.Codec(pairs)
+    x, y, weights = codec.encode(pairs)
+    for given, row, label, weight in zip(pairs, x, y, weights, strict=True):
+        assert codec.decode(label[weight > 0]) == given[1]
+        assert codec.characters[row[weight.argmax()]] == ">"
+        assert weight.sum() == len(given[1]) + 1
+    keras.utils.set_random_seed(1)
+    model = example.speller(codec, 8)
+    model.layers[-1].kernel.assign(5 * model.layers[-1].kernel)
+    step = to_tflite(model, "float32", recurrent="step")
+    by_model = example.spelled(model, codec, pairs)
+    assert len(set(by_model)) > 1 and example.spelled_by_file(step, codec, pairs) == by_model
+    wanted = [wanted for _, wanted in pairs]
+    assert example.right(wanted, pairs) == 100 and example.right(["", *wanted[1:]], pairs) < 84
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "trees_and_svms",
+        "imbalanced",
+        "anomaly_autoencoder",
+        "keywords_dscnn",
+        "detection",
+        "segmentation",
+        "quantize_or_distil_first",
+    ],
+)
 def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
     for path in (tmp_path / "mine.npz", tmp_path / "none.npz"):
-        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x (.|\n)*np\.savez\("):
+        with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x(.|\n)*np\.savez\("):
             load(name).main(["--data", str(path)])
 
 
 def test_a_csv_or_a_folder_of_another_layout_is_answered_likewise(tmp_path):
+    (tmp_path / "pairs.txt").write_text("7 march 1984 840307\n" * 30)
+    with pytest.raises(SystemExit, match=r"Expected: a text file(.|\n)*7 march 1984\t840307"):
+        load("translation_or_sequence").main(["--data", str(tmp_path / "pairs.txt")])
     (tmp_path / "mine.csv").write_text("date,value\n1,2.5\n")
     with pytest.raises(SystemExit, match=r"Expected: a \.csv file(.|\n)*date,OT"):
         load("forecast_lstm").main(["--data", str(tmp_path / "mine.csv")])

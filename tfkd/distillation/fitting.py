@@ -112,7 +112,9 @@ class Fitting(Step):
         verbose = kwargs.get("verbose", "auto") not in (0, False)
         sample, batch_size = None, kwargs.get("batch_size") or 32
         with tolerated("teacher", raises=True):
-            sample = scoring.score_teacher(probe, y, held_out, batch_size)
+            sample = scoring.score_teacher(
+                probe, y, held_out, batch_size, kwargs.get("sample_weight")
+            )
         del probe  # an open dataset holds its buffers
         if sample is not None and baseline is not None:
             scoring.score_baseline(sample, baseline)

@@ -120,6 +120,28 @@ class Objective:
         filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
         return self.outputs.packed([filler if v is None else v for v in labels]), sample_weight
 
+    def counted(self, sample_weight) -> list | None:
+        """Return the elements of each output whose weight is not zero; `None` for all.
+
+        Args:
+            sample_weight: Arrays of weights as `fit` takes them, or `None`.
+        """
+        weights = self._weights_of(sample_weight)
+        if weights is None:
+            return None
+        counted = []
+        for weight, lesson in zip(weights, self.lessons, strict=True):
+            heavy = None if weight is None else np.asarray(weight) != 0
+            if heavy is not None:  # of an element that has several weights any one
+                heavy = heavy.any(axis=tuple(range(len(lesson.shape) - 1, heavy.ndim)))
+            counted.append(heavy)
+        return counted
+
+    def _weights_of(self, sample_weight) -> list | None:
+        if isinstance(sample_weight, (dict, list, tuple)):
+            return self.outputs.bind(sample_weight, "sample_weight", missing=True)
+        return None if sample_weight is None else [sample_weight] * len(self.outputs)
+
     def batch(self, y, sample_weight, checked: bool) -> Batch:
         """Part a batch's labels and weights by output.
 
@@ -128,11 +150,7 @@ class Objective:
             sample_weight: Weights likewise.
             checked: Whether labels that don't fit stop the step.
         """
-        weights = sample_weight
-        if isinstance(sample_weight, (dict, list, tuple)):
-            weights = self.outputs.bind(sample_weight, "sample_weight", missing=True)
-        elif sample_weight is not None:
-            weights = [sample_weight] * len(self.outputs)
+        weights = self._weights_of(sample_weight)
         if y is None:
             return Batch(None, weights)
         labels = []
@@ -212,13 +230,15 @@ class Objective:
             if lesson.soft.mixes_elements:
                 parts = (teacher, student, label, known, weight, mask)
                 teacher, student, label, known, weight, mask = map(replicas.whole_batch, parts)
-            more = {"mask": _mask_of_elements(mask, student)} if lesson.soft.mixes_elements else {}
+            if student.shape.rank == 1:  # one value an example, without an axis of its own
+                student, teacher = student[:, None], teacher[:, None]
+            more = {}
+            if lesson.soft.mixes_elements:
+                more["mask"] = _heavy(_mask_of_elements(mask, student), weight, student)
             if lesson.soft.knows_labels:
                 more["known"] = known
                 if (lesson.hard is None or lesson.is_custom) and not lesson.soft.needs_labels:
                     label = None  # nothing that the loss could read competes with the teacher
-            if student.shape.rank == 1:  # one value an example, without an axis of its own
-                student, teacher = student[:, None], teacher[:, None]
             values = lesson.soft(teacher, student, temperature, label, **more)
             total += lesson.weight * lessons.weighted_mean(values, weight, mask)
         return total
@@ -343,6 +363,18 @@ def _labelled_and_unmasked(mask, present):
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present
     return present & lessons.expanded(mask, present.shape.rank)
+
+
+def _heavy(mask, weight, values):
+    """Return which elements neither a mask nor a weight of zero leaves out, or `None`.
+
+    Such an element takes no part in what a loss computes over a batch, as a masked one.
+    """
+    if weight is None:
+        return mask
+    heavy = tf.not_equal(lessons.fitted(weight, values.shape.rank - 1), 0)
+    heavy = tf.broadcast_to(heavy, tf.shape(values)[:-1])
+    return heavy if mask is None else mask & heavy
 
 
 def _mask_of_elements(mask, values):

@@ -62,8 +62,8 @@ class Scoring:
     prepare: Callable[[Any], Any] | None
     scores: Scores
 
-    def score_teacher(self, x, y, held_out, batch_size) -> worth.Sample | None:
-        """Score the teacher on labelled examples."""
+    def score_teacher(self, x, y, held_out, batch_size, weight=None) -> worth.Sample | None:
+        """Score the teacher on labelled examples; what has a weight of zero does not count."""
         objective, scores = self.objective, self.scores
         scores.teacher = scores.student = scores.baseline = None
         if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
@@ -72,7 +72,7 @@ class Scoring:
         if isinstance(self.teacher, teachers.Teacher) and held_out is not None:
             sample = self._sample(held_out, None, "validation", batch_size)
         if sample is None and (self.teacher is not None or _has_answers(x)):
-            sample = self._sample(x, y, "training", batch_size)
+            sample = self._sample(x, y, "training", batch_size, weight)
         if sample is None:
             return None
         key = self._key_of_scores(sample)
@@ -131,10 +131,10 @@ class Scoring:
             other = scores.baseline[i] if scores.baseline else None
             print(worth.conclusion(found, scores.teacher[i], other, sample.part))
 
-    def _sample(self, x, y, part: str, batch_size: int) -> worth.Sample | None:
+    def _sample(self, x, y, part: str, batch_size: int, weight=None) -> worth.Sample | None:
         if part == "validation" and type(x) in (list, tuple):
-            x, y = (*x, None)[:2]
-        few, labels, size = validation.labelled_sample(x, y, worth.EXAMPLES)
+            x, y, weight = (*x, None, None)[:3]
+        few, labels, weights, size = validation.labelled_sample(x, y, worth.EXAMPLES, weight)
         if few is None or labels is None:
             return None
         objective = self.objective
@@ -142,7 +142,8 @@ class Scoring:
         if any(isinstance(label, tf.RaggedTensor) for label in labels):
             return None
         # No more at once than a step takes: where a step fits into memory, these do.
-        sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size).cut()
+        masks = objective.counted(None if isinstance(weights, tuple) and not weights else weights)
+        sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size, masks).cut()
         sample = None if sample is None else sample.of_finite_inputs()
         if sample is None or not self._may_mask():
             return sample
@@ -150,11 +151,12 @@ class Scoring:
         for batch in sample.batches():
             outputs = graph.leaves(self.call(_inputs(batch)))
             found.append([getattr(output, "_keras_mask", None) for output in outputs])
-        masks = [
+        unmasked = [
             None if any(one is None for one in given) else np.concatenate(given)
             for given in zip(*found, strict=True)
         ]
-        return dataclasses.replace(sample, masks=masks)
+        masks = map(worth.both, sample.masks or [None] * len(unmasked), unmasked)
+        return dataclasses.replace(sample, masks=list(masks))
 
     def _may_mask(self) -> bool:
         """Tell whether an output of the student may say which of its elements are padding."""

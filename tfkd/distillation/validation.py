@@ -274,22 +274,23 @@ def first_examples(x, y, count: int = _PROBE):
     return graph.map_structure(few, x), y
 
 
-def labelled_sample(x, y, count: int):
-    """Return examples from all over the data, their labels, and the examples of a batch.
+def labelled_sample(x, y, count: int, weight=None):
+    """Return examples from all over the data, their labels and weights, and a batch's examples.
 
     Arrays give rows at equal distances, since they may be sorted by class, and no size of a
     batch; data sets give their first batches. All are `None` where there are no labels, or
-    the data can't be looked into.
+    the data can't be looked into. Without weights these are `()`.
 
     Args:
         x: As `fit` got it.
         y: As `fit` got it.
         count: How many examples, at most.
+        weight: The weights of arrays, as `fit` got them.
     """
     if y is not None and not is_data_set(x):
         leaves = list(graph.leaves(x))
         if not all(hasattr(leaf, "shape") and len(leaf.shape) > 0 for leaf in leaves):
-            return None, None, None
+            return None, None, None, None
         count = _sample_size(leaves, count)
         step = max(1, leaves[0].shape[0] // count)
         rows = lambda leaf: rows_of(leaf, slice(0, count * step, step))  # noqa: E731
@@ -298,26 +299,30 @@ def labelled_sample(x, y, count: int):
             graph.map_structure(lambda leaf: None if leaf is None else rows(np.asarray(leaf)), y),
             count,
         )
-        return graph.map_structure(_as_keras_feeds, few), labels, None
+        weights = () if weight is None else graph.map_structure(rows, weight)
+        return graph.map_structure(_as_keras_feeds, few), labels, weights, None
     if not is_data_set(x):
-        return None, None, None
+        return None, None, None, None
     batches, held, size = [], 0, None
     for element in _elements(x, _BATCHES):
         size = size or int(next(graph.leaves(element)).shape[0])
         few, labels = _cut(element, lambda leaf, left=count - held: rows_of(leaf, slice(left)))
         if labels is None:
-            return None, None, None
+            return None, None, None, None
         if not batches and (most := _sample_size(list(graph.leaves(few)), count)) < count:
             count = most
             few, labels = _cut((few, labels), lambda leaf, most=most: rows_of(leaf, slice(most)))
-        if batches and not _can_follow(batches[0], (few, labels)):
+        weighed = element[2] if len(element) > 2 and element[2] is not None else ()
+        left = slice(count - held)
+        weights = graph.map_structure(lambda leaf, left=left: rows_of(leaf, left), weighed)
+        if batches and not _can_follow(batches[0], (few, labels, weights)):
             break
-        batches.append((few, labels))
+        batches.append((few, labels, weights))
         held += int(next(graph.leaves(few)).shape[0])
         if held >= count or len(batches) == _BATCHES:
             break
     if not batches:
-        return None, None, None
+        return None, None, None, None
     if len(batches) > 1:
         batches = [tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)]
     return (*batches[0], size)

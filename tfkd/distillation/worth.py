@@ -98,7 +98,7 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     labels = lessons.labels_of(y, lesson)
     answers, y = np.asarray(answers, "float64"), np.asarray(labels.y)
     known = labels.present if labels.present is not None else labels.known
-    known = _labelled_and_unmasked(None if known is None else np.asarray(known), mask)
+    known = both(None if known is None else np.asarray(known), mask)
     if lesson.task == "categorical":
         return _class_score(answers, y, known, lesson)
     y = y.reshape(answers.shape).astype("float64")
@@ -116,8 +116,8 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     )
 
 
-def _labelled_and_unmasked(known, mask):
-    """Return what is labelled and not masked, or `None` for all."""
+def both(known, mask):
+    """Return what neither of two masks leaves out; `None` leaves out nothing."""
     if known is None or mask is None:
         return mask if known is None else known
     rank = max(known.ndim, mask.ndim)
@@ -267,10 +267,15 @@ class Sample:
                 finite = rows if finite is None else finite & rows
         if finite is None or finite.all():
             return self
-        rows = lambda leaf: None if leaf is None else np.asarray(leaf)[finite]  # noqa: E731
-        labels = [rows(y) for y in self.labels]
-        few = dataclasses.replace(self, x=graph.map_structure(rows, self.x), labels=labels)
-        return few if finite.any() else None
+        return self._of(lambda leaf: np.asarray(leaf)[finite]) if finite.any() else None
+
+    def _of(self, rows: Callable) -> Sample:
+        """Return some examples, by a function from an array to its rows of these."""
+        some = lambda leaf: None if leaf is None else rows(leaf)  # noqa: E731
+        masks = None if self.masks is None else [some(mask) for mask in self.masks]
+        labels = [some(y) for y in self.labels]
+        x = graph.map_structure(some, self.x)
+        return dataclasses.replace(self, x=x, labels=labels, masks=masks)
 
     def cut(self) -> Sample | None:
         """Return as many of the examples as have few enough answers; `None` for none."""
@@ -287,11 +292,7 @@ class Sample:
             return self
         if not count:
             return None
-        chosen = slice(count)
-        first = lambda leaf: None if leaf is None else validation.rows_of(leaf, chosen)  # noqa: E731
-        return dataclasses.replace(
-            self, x=graph.map_structure(first, self.x), labels=[first(y) for y in self.labels]
-        )
+        return self._of(lambda leaf: validation.rows_of(leaf, slice(count)))
 
 
 class NotFiniteError(InputError):

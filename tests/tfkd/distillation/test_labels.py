@@ -513,3 +513,48 @@ def test_class_weights_of_steps_are_refused_with_the_weights_that_do_it(steps, p
     else:
         got = logs_of(rows, x, np.eye(4)[y], class_weight=class_weight, batch_size=6)
         assert got["hard_loss"] == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "form"), [("classes", "arrays"), ("yes/no", "dataset"), ("values", "validation")]
+)
+def test_what_weighs_nothing_counts_nowhere(task, form, package, rng):
+    """In no mean of a batch, and not in the teacher's score: its labels and answers may be any."""
+    units = 1 if task == "yes/no" else 3
+    loss = {
+        "classes": crossentropy(package),
+        "yes/no": package.losses.BinaryCrossentropy(from_logits=True),
+        "values": "mse",
+    }[task]
+    x, answers = rng.normal(size=(40, 4, 3)), rng.normal(size=(40, 4, units))
+    y = {"classes": answers.argmax(-1), "yes/no": answers > 0, "values": answers + 0.1}[task]
+    weights = (rng.random((40, 4)) < 0.3).astype("float32")
+
+    def run(x, answers, y):
+        package.utils.set_random_seed(0)
+        student = package.Sequential([package.Input((4, 3)), package.layers.Dense(units)])
+        teacher = keras.Sequential([keras.Input((4, units)), keras.layers.Activation("linear")])
+        both, y = np.concatenate([x, answers], -1).astype("float32"), y.astype("float32")
+        data = (both, y, weights)
+        distiller = Distiller(
+            student, teacher, teacher_from_logits=True, from_logits=True,
+            student_inputs=lambda x: x[..., :3], teacher_inputs=lambda x: x[..., 3:],
+        )  # fmt: skip
+        distiller.compile(package.optimizers.SGD(0.1), loss, run_eagerly=True)
+        if form == "dataset":
+            logs = logs_of(distiller, tf.data.Dataset.from_tensor_slices(data).batch(20))
+        else:
+            more = {"validation_data": data} if form == "validation" else {}
+            logs = logs_of(distiller, both, y, sample_weight=weights, batch_size=20, **more)
+        (score,) = distiller.teacher_scores
+        return logs, score, distiller.student.get_weights()
+
+    logs, score, trained = run(x, answers, y)
+    labels = units if task == "values" else 1  # a score of values counts each
+    assert score.count == weights.sum() * labels and score.value > 0.9 and logs["soft_loss"] > 0
+    other, light = rng.permutation(40), weights == 0
+    answers[light], y[light] = -9 * answers[other][light], y[other][light]
+    again, same_score, same = run(x, answers, y)
+    assert again == pytest.approx(logs, rel=1e-5) and same_score.value == score.value
+    for one, two in zip(trained, same, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
