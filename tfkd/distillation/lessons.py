@@ -138,7 +138,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
         task, chosen = task or "regression", None
     else:
         # Beside named losses of other outputs, what is not named is Hinton's, as these count.
-        chosen = chosen or losses.default_for(task, wanted or "hinton")
+        chosen = chosen or losses.default_for(task, wanted or "hinton", shape[-1])
         task = soft_losses.check_task(chosen, task)
     if task == "categorical":
         axis = losses.option_of(hard, "axis", -1)

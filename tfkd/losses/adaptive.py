@@ -157,19 +157,23 @@ def resolve(soft_loss: Any, temperature: float | None) -> Any:
     return soft_loss
 
 
-def default_for(task: str | None, name: str = "adaptive") -> soft.SoftLoss:
+def default_for(
+    task: str | None, name: str = "adaptive", classes: int | None = None
+) -> soft.SoftLoss:
     """Return what `soft_loss="adaptive"` or `"hinton"` is for a task.
 
     `"hinton"` is T² times KL for classes and for yes/no outputs, the squared distance for values.
     `"adaptive"` is for classes the mean of two losses, each balanced: KL of standardized logits
     (at T = 2 of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern
     of the teacher's answer and not for its size, which a small student can't reach; the one
-    compares logits, the other probabilities. For yes/no outputs it is DIST of their probabilities,
-    for values the squared distance, balanced likewise.
+    compares logits, the other probabilities. Of two classes the first half has nothing to say (two
+    standardized logits are +1 and −1), so that DIST alone is left, with half the pull. For yes/no
+    outputs it is DIST of their probabilities, for values the squared distance, balanced likewise.
 
     Args:
         task: One of `losses.SOFT_TASKS`.
         name: `"adaptive"` or `"hinton"`.
+        classes: How many classes an output has, where it is known.
 
     Raises:
         InputError: if the compiled loss does not show the task.
@@ -182,6 +186,8 @@ def default_for(task: str | None, name: str = "adaptive") -> soft.SoftLoss:
         )
     if name == "hinton":
         return soft.get(_HINTON[task])
+    if task == "categorical" and classes == 2:
+        return Balanced("dist", ratio=0.5)
     if task == "categorical":
         parts = [(Balanced("standardized_kl"), 0.5, 2.0), (Balanced("dist"), 0.5)]
         return WeightedSum(parts)

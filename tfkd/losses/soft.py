@@ -207,13 +207,14 @@ class DIST(SoftLoss):
     with Pearson's ρ, over the classes of an example and over the examples of a batch
     (Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher",
     https://arxiv.org/abs/2205.10536). The second part belongs to the whole batch and is
-    added to each of its examples alike.
+    added to each of its examples alike. The first one needs three classes or labels and is left
+    out below: two probabilities of an example correlate with +1 or −1, whatever their size.
 
     Args:
         inter_weight: The paper's beta. Defaults to 1.
         intra_weight: The paper's gamma. Defaults to 1.
         independent: Whether the outputs are independent yes/no ones, whose probabilities are
-            sigmoids; the first part needs three labels at least and is left out below.
+            sigmoids.
     """
 
     mixes_elements = True
@@ -234,7 +235,7 @@ class DIST(SoftLoss):
         """Return one value per example; elements that `mask` leaves out mix with none."""
         p, q = self._probabilities(teacher, temperature), self._probabilities(student, temperature)
         inter = 1.0 - _pearson(p, q, axis=-1)
-        if self.independent and p.shape[-1] < 3:
+        if p.shape[-1] < 3:
             inter = tf.zeros_like(inter)
         rows = [-1, p.shape[-1]]
         counts = None if mask is None else tf.reshape(tf.cast(mask, p.dtype), [-1, 1])

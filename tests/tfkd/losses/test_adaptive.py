@@ -261,3 +261,24 @@ def test_the_default_of_every_task_is_serializable(task):
     config = keras.saving.serialize_keras_object(loss)
     again = keras.saving.deserialize_keras_object(config)
     assert again.get_config() == loss.get_config() and again.tasks == (task,)
+
+
+def test_of_two_classes_no_example_is_louder_than_the_others():
+    """Two standardized logits are +1 and −1: their KL pulled at a few examples alone."""
+    teacher, student = (RNG.normal(scale=2, size=(1000, 2)).astype("float32") for _ in range(2))
+    y, z = teacher.argmax(-1), tf.Variable(student)
+    with tf.GradientTape() as tape:
+        values = losses.default_for("categorical", classes=2)(teacher, z, 1.0, tf.constant(y))
+    square = np.sort((tape.gradient(values, z).numpy() ** 2).sum(-1))
+    assert square[-10:].sum() < 0.1 * square.sum()
+    labels = softmax(student.astype("float64"), -1) - np.eye(2)[y]
+    assert np.sqrt(square.mean()) == pytest.approx(0.5 * rms(labels), rel=1e-3)
+
+
+def test_of_two_classes_dist_is_that_of_one_probability(rng):
+    teacher, student = (rng.normal(scale=2, size=(50, 2)).astype("float32") for _ in range(2))
+    found = losses.DIST()(teacher, student, 2.0)
+    gaps = [np.diff(logits, axis=-1) for logits in (teacher, student)]
+    np.testing.assert_allclose(found, losses.DIST(independent=True)(*gaps, 2.0), rtol=1e-5)
+    p, q = (expit(gap[:, 0] / 2) for gap in gaps)
+    np.testing.assert_allclose(found, 4 * (1 - np.corrcoef(p, q)[0, 1]), rtol=1e-4)
