@@ -287,7 +287,7 @@ def test_segmentation(tmp_path, capsys):
     assert result.passed and 14_000 < files["student_int8.tflite"] < 17_000
     printed = capsys.readouterr().out
     (iou,) = (line for line in printed.splitlines() if line.startswith("int8 file"))
-    assert float(iou.split()[-1]) > 55  # all paper gets less than 50
+    assert float(iou.split()[-1]) > 90  # alone 97.6, and 67 with loud examples of two classes
     assert "of the pixels void" in printed
 
 
