@@ -1,13 +1,13 @@
 """Every benchmark in one command: ratios of time with their history, and the accuracy runs.
 
-    python benchmarks/run_all.py --quick --out RESULTS [--against OLD.json] [--check] [--record]
+    python benchmarks/run_all.py --quick --out RESULTS [--only steps export] [--check] [--record]
     python benchmarks/run_all.py --data DIR --out RESULTS        # hours to days
 
 The ratios of time come from scripts whose contenders take turns: what is compared is a ratio within
 a round. `--quick` runs those alone, in a few rounds (under ten minutes); without it, all rounds,
 and then the accuracy runs of docs/results, of which each output goes to RESULTS/NAME.txt; one that
 is there is not run again. RESULTS/ratios.json holds the ratios of each round and where they were
-measured. They are compared with those of `--against`, else with the newest of
+measured. They are compared with those of `--against OLD.json`, else with the newest of
 benchmarks/history.json, in a way that tells a change from noise: the quotient of the medians with
 its 95 % interval (bootstrap over the rounds of both). `--record` adds the run to that history,
 which docs/results/history.md shows. `--check` exits with 1 where a ratio is beyond its bound. The
@@ -140,7 +140,7 @@ def timed(options) -> dict[str, list[float]]:
     """Run what is timed, and return the ratios of each round by name."""
     found = {}
     for name, (command, quick, rounds) in TIMED.items():
-        if options.quick and not quick:
+        if name not in options.only or (options.quick and not quick):
             continue
         path = options.out / f"{name}.json"
         rounds = quick if options.quick else rounds
@@ -178,6 +178,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path)
+    parser.add_argument("--only", nargs="+", choices=TIMED, default=list(TIMED))
     parser.add_argument("--against", type=pathlib.Path)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--record", action="store_true")
