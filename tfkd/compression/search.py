@@ -169,6 +169,7 @@ def _of_a_kind(
             candidate.model,
             goal=finisher.goal.limits,
             board=finisher.goal.needs_arena,
+            flash=finisher.goal.board and finisher.goal.board.flash_bytes,
             format=main_format(recipe),
             bits=recipe.bits,
         )
@@ -272,7 +273,8 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
     """Train a student again under the losses that `compare` takes by itself.
 
     None are tried where the recipe names a loss, where values are learned (an error has no
-    standard error), and where the search has had its share of the budget.
+    standard error), where none could be ahead, and where the search has had its share of the
+    budget.
 
     Returns:
         The trials, and the best: the given one, unless another is ahead of it by more than a
@@ -287,6 +289,8 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
     several = [one for one in several if one.settings]  # neither alone nor the recipe's own
     count = len(finisher.trainer.data.validation)
     wanted = trial.score + math.sqrt(trial.score * (1 - trial.score) / count)
+    if wanted >= 1:
+        return [], trial
     for number, method in enumerate(several):
         if _is_late(finisher):
             break
