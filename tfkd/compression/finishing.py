@@ -142,6 +142,11 @@ class Finisher:
         self._answers: Any = None
 
     @functools.cached_property
+    def examples(self) -> Any:
+        """What ranges are calibrated on, drawn once: a stream is read for it."""
+        return representative(self.trainer.data.train)
+
+    @functools.cached_property
     def teacher_file(self) -> TFLiteModel | None:
         """The teacher's float32 file, `None` where it is no Keras model or can't be converted.
 
@@ -260,13 +265,12 @@ class Finisher:
         """
         recipe = paced(self, student, recipe or self.recipe)
         models, worth, scorer, rounding = self.train(student, recipe)
-        examples = representative(self.trainer.data.train)
         files: dict[str, TFLiteModel] = {}
         for done, format in enumerate(recipe.formats):
             self.progress("export", done, len(recipe.formats))
             model = models[origin(f"student_{format}")]
             files[f"student_{format}"] = rehearsal.file_of(
-                model, format, examples, self.goal.needs_arena
+                model, format, self.examples, self.goal.needs_arena
             )
         self.progress("export", len(recipe.formats), len(recipe.formats))
         main = f"student_{rehearsal.main_format(recipe)}"
@@ -274,7 +278,7 @@ class Finisher:
         if rounding is not None and not verified:
             other = dataclasses.replace(rounding, fails=True)
             model = other.models[other.kept]
-            file = rehearsal.file_of(model, "int8", examples, self.goal.needs_arena)
+            file = rehearsal.file_of(model, "int8", self.examples, self.goal.needs_arena)
             if self._verifies(file, {**models, "student_qat": model}, main):
                 rounding, verified = other, True
                 files[main] = file
@@ -341,8 +345,7 @@ class Finisher:
         """Compare the student after quantization-aware training with one that is calibrated."""
         calibrated = quantize_aware(student, bits=recipe.widths[0])
         narrow = export_form.narrow_wrappers(calibrated)
-        examples = representative(self.trainer.data.train)
-        calibrate(calibrated, examples, rounding="gptq" if narrow else "nearest")
+        calibrate(calibrated, self.examples, rounding="gptq" if narrow else "nearest")
         part = self.trainer.data.validation
         [before], [after] = (scorer.score(part, who=who) for who in (calibrated, trained))
         models = {"trained": trained, "calibrated": calibrated}
@@ -384,11 +387,6 @@ def origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
     # The ranges of the int8 file were learned in QAT, but for recurrent layers.
     return "student_qat" if name == "student_int8" else name.split("_")[0]
-
-
-def trained_with(recipe: Recipe) -> dict[str, Any]:
-    """Return what budget, target and search may have changed in a recipe."""
-    return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
 def drop_of(score: Score, teacher: Score) -> float:

@@ -16,7 +16,7 @@ import keras
 
 from tfkd.compression import evidence, rehearsal, search
 from tfkd.compression.budget import Budget
-from tfkd.compression.finishing import Finisher, trained_with
+from tfkd.compression.finishing import LOSSES, Finisher
 from tfkd.compression.recipe import Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
@@ -157,7 +157,7 @@ def compress(
             report, verdict, files = evidence.written(finisher, finished, staged)
             report = dataclasses.replace(
                 report,
-                settings={**call.to_json(), "trained_with": trained_with(finished.recipe)},
+                settings={**call.to_json(), "trained_with": _trained_with(finished.recipe)},
                 front=None if front is None else search.front_of(front),
                 commands=(command or evidence.call_of(call, searched=student is None),),
             )
@@ -191,6 +191,11 @@ def fit_teacher(
     trainer = Trainer(data, recipe, progress=progress)
     trainer.fit("teacher", model)
     return trainer.histories["teacher"]
+
+
+def _trained_with(recipe: Recipe) -> dict[str, Any]:
+    """Return what budget, target and search may have changed in a recipe."""
+    return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
 def _claimed(out: PathLike, force: bool) -> pathlib.Path:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("float32", "float16", "dynamic", "int8")
 
-# Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
-_RATES = {8: 3e-4, 4: 3e-3}
-
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(Training):

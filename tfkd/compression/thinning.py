@@ -6,7 +6,6 @@ coarser     image (2h, 2w, c) ── teacher       →   image ── 2×2 avera
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tfkd.compression.trainer import copy_flags
@@ -90,22 +89,7 @@ def _without(walked: graph.Graph, name: str) -> graph.Graph:
     if block is not None:
         return blocks.without(walked, block)
     call = walked.call_named(name, "the teacher")
-
-    def fill(leaf):
-        is_output = isinstance(leaf, graph.Tensor) and leaf.index == call.outputs[0].index
-        return call.inputs[0] if is_output else leaf
-
-    calls = tuple(
-        dataclasses.replace(
-            one,
-            args=graph.map_structure(fill, one.args),
-            kwargs=graph.map_structure(fill, one.kwargs),
-        )
-        for one in walked.calls
-        if one is not call
-    )
-    outputs = graph.map_structure(fill, walked.outputs)
-    return dataclasses.replace(walked, calls=calls, outputs=outputs)
+    return blocks.bypassed(walked, [call], {call.outputs[0].index: call.inputs[0]})
 
 
 def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:

@@ -90,8 +90,23 @@ def _only_for(walked, add, position, outputs) -> list[graph.Call]:
 def without(walked: graph.Graph, block: Block) -> graph.Graph:
     """Return the graph without a block; an Add of one input is left out."""
     left = [one for i, one in enumerate(block.add.inputs) if i != block.position]
-    gone = [*block.calls, *([block.add] if len(left) == 1 else [])]
-    replaced = {block.add.outputs[0].index: left[0]} if len(left) == 1 else {}
+    if len(left) == 1:
+        return bypassed(walked, [*block.calls, block.add], {block.add.outputs[0].index: left[0]})
+    calls = tuple(
+        dataclasses.replace(call, args=(left,), kwargs={}) if call is block.add else call
+        for call in walked.calls
+    )
+    return bypassed(dataclasses.replace(walked, calls=calls), block.calls, {})
+
+
+def bypassed(walked: graph.Graph, gone, replaced: dict[int, graph.Tensor]) -> graph.Graph:
+    """Return the graph without some calls.
+
+    Args:
+        walked: The walk of a model.
+        gone: The calls.
+        replaced: Index of a tensor that they make → what its readers get.
+    """
 
     def fill(leaf):
         return replaced.get(leaf.index, leaf) if isinstance(leaf, graph.Tensor) else leaf
@@ -100,8 +115,7 @@ def without(walked: graph.Graph, block: Block) -> graph.Graph:
     for call in walked.calls:
         if any(call is one for one in gone):
             continue
-        args, kwargs = ((left,), {}) if call is block.add else (call.args, call.kwargs)
-        args, kwargs = graph.map_structure(fill, args), graph.map_structure(fill, kwargs)
+        args, kwargs = (graph.map_structure(fill, part) for part in (call.args, call.kwargs))
         calls.append(dataclasses.replace(call, args=args, kwargs=kwargs))
     return dataclasses.replace(
         walked, calls=tuple(calls), outputs=graph.map_structure(fill, walked.outputs)
