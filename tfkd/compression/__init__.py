@@ -10,6 +10,7 @@ dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
 pacing.py            the epochs that a budget leaves
 stages.py            what is finished, kept for a run that goes on
+parts.py             a long training in parts, of which the last is kept
 budget.py            the time there is
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
 evidence.py          its files, verified and timed, the verdict, and the call, for the report

@@ -324,11 +324,9 @@ class Finisher:
         if rounds:
             quantize_aware(taught, bits=recipe.widths[0])
         inputs = self.inputs(student, training=trained_by(recipe))
-        self._once(
-            "baseline", inputs, alone, lambda: self.trainer.fit("baseline", alone, training=recipe)
-        )
+        self._once("baseline", inputs, alone, self.trainer.fit, recipe)
         inputs |= {name: getattr(recipe, name) for name in LOSSES}
-        self._once("student", inputs, taught, lambda: self.teach("student", taught, recipe))
+        self._once("student", inputs, taught, self.teach, recipe)
         part = self.trainer.data.validation
         worth = Worth(*(scorer.score(part, who=who)[0] for who in ("teacher", alone, "student")))
         if worth.harms:
@@ -362,25 +360,24 @@ class Finisher:
             recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
         )
 
-        def fit() -> None:
-            if taught:
-                self.teach("student_qat", qat, training)
-            else:
-                self.trainer.fit("student_qat", qat, training=training)
-
         inputs = {**inputs, "bits": bits, "qat": trained_by(training), "taught": taught}
-        self._once("student_qat", inputs, qat, fit)
+        how = self.teach if taught else self.trainer.fit
+        self._once("student_qat", inputs, qat, how, training)
         return qat
 
-    def _once(self, stage: str, inputs: dict[str, Any], model: Any, fit: Callable) -> None:
+    def _once(
+        self, stage: str, inputs: dict[str, Any], model: Any, how: Callable, training: Recipe
+    ) -> None:
         """Train a model in a stage, or give it the weights that the stage gave it before."""
-        histories = self.trainer.histories
+        histories, parts = self.trainer.histories, self.stages.parts(stage, inputs)
 
         def make() -> dict[str, Any]:
-            fit()
+            how(stage, model, training=training, parts=parts)
             return histories[stage]
 
         histories[stage] = self.stages.once(stage, inputs, make, model)
+        if parts is not None:
+            parts.drop()
 
 
 def origin(name: str) -> str:

@@ -1,7 +1,8 @@
 """What a run has finished, kept in its folder by what it depends on: a killed run goes on from it.
 
 A stage is a pure step: the same inputs give the same weights. Its key is the fingerprint of its
-inputs, so a run with one other option makes again what depends on it, and nothing else.
+inputs, so a run with one other option makes again what depends on it, and nothing else. A long
+training is a stage in parts, of some epochs each, of which the last finished one is kept.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import dataclasses
 import io
 import pathlib
 import zipfile
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,9 +29,19 @@ _STATE = "stages.json"
 _FIX = "delete the folder, and the run begins again"
 
 
+class Weighted(Protocol):
+    """What has weights to keep: a model of either Keras."""
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return them."""
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Replace them."""
+
+
 @dataclasses.dataclass
 class _Stage:
-    """A finished stage.
+    """A finished stage, or the last finished part of one.
 
     Attributes:
         key: Fingerprint of what it depends on; its first digits are in the stage's name too.
@@ -83,7 +94,7 @@ class Stages:
         name: str,
         inputs: Mapping[str, Any],
         make: Callable[[], dict[str, Any]],
-        model: Any = None,
+        model: Weighted | None = None,
     ) -> dict[str, Any]:
         """Return what a stage gave before for these inputs, or make it.
 
@@ -100,22 +111,52 @@ class Stages:
             return make()
         key = fingerprint({"stage": name, **inputs})
         name = f"{name} {key[:12]}"
+        values = self._found(name, key, model)
+        if values is None:
+            values = sealed.as_kept(make())
+            self._keep(name, key, values, model)
+        return values
+
+    def parts(self, name: str, inputs: Mapping[str, Any]) -> Parts | None:
+        """Return where the parts of a stage are kept, `None` where nothing is.
+
+        Args:
+            name: Of the stage.
+            inputs: All that its result depends on.
+        """
+        if self.folder is None:
+            return None
+        key = fingerprint({"stage": name, "in": "parts", **inputs})
+        return Parts(self, f"{name} {key[:12]} to epoch", key)
+
+    def _found(self, name: str, key: str, model: Weighted | None) -> dict[str, Any] | None:
+        """Return what was kept, the model having its weights; `None` where there is nothing."""
         held = self._held.done.get(name)
-        if held is not None and held.key == key and self._restored(name, held, model):
-            self.resumed.append(name)
-            return held.values
-        values = sealed.as_kept(make())
+        if held is None or held.key != key or not self._restored(name, held, model):
+            return None
+        self.resumed.append(name)
+        return held.values
+
+    def _keep(self, name: str, key: str, values: dict[str, Any], model: Weighted | None) -> None:
+        assert self.folder is not None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             why = error.strerror or error
             raise InputError(f"Cannot write {str(self.folder)!r}: {why}.") from error
-        checksum = None if model is None else self._keep(name, model)
+        checksum = None if model is None else self._written(name, model)
         self._held.done[name] = _Stage(key, values, checksum)
         sealed.write(self.folder / _STATE, dataclasses.asdict(self._held))
-        return values
 
-    def _keep(self, name: str, model) -> str:
+    def _drop(self, names: Iterable[str]) -> None:
+        assert self.folder is not None
+        dropped = [name for name in names if self._held.done.pop(name, None) is not None]
+        if dropped:
+            sealed.write(self.folder / _STATE, dataclasses.asdict(self._held))
+        for name in dropped:
+            (self.folder / f"{name}.npz").unlink(missing_ok=True)
+
+    def _written(self, name: str, model: Weighted) -> str:
         stream = io.BytesIO()
         weights = model.get_weights()
         np.savez(stream, **{str(i): values for i, values in enumerate(weights)})
@@ -135,3 +176,40 @@ class Stages:
         except (OSError, ValueError, zipfile.BadZipFile):  # gone or damaged: it is made again
             return False
         return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The last finished part of a stage, in the folder of the stages."""
+
+    _stages: Stages
+    _name: str
+    _key: str
+
+    def last(self, state: Weighted) -> tuple[int, dict[str, Any]]:
+        """Return the epochs that were kept and their values, `state` having their weights.
+
+        Args:
+            state: What has weights; it is not changed where nothing was kept.
+
+        Returns:
+            0 epochs and no values where nothing was kept, or what was is damaged.
+        """
+        for name in reversed(self._names()):
+            values = self._stages._found(name, self._key, state)
+            if values is not None:
+                return int(name.rsplit(" ", 1)[1]), values
+        return 0, {}
+
+    def keep(self, epochs: int, values: dict[str, Any], state: Weighted) -> None:
+        """Keep what so many epochs gave, in the place of the part before."""
+        before = self._names()
+        self._stages._keep(f"{self._name} {epochs}", self._key, sealed.as_kept(values), state)
+        self._stages._drop(before)
+
+    def drop(self) -> None:
+        """Forget them: the stage is finished."""
+        self._stages._drop(self._names())
+
+    def _names(self) -> list[str]:
+        return [name for name in self._stages._held.done if name.startswith(f"{self._name} ")]

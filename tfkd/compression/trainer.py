@@ -11,6 +11,8 @@ import keras
 import numpy as np
 
 from tfkd import output_kind
+from tfkd.compression.parts import State
+from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
 from tfkd.data import Part, as_data
@@ -21,6 +23,7 @@ from tfkd.model import backends
 from tfkd.model import task as tasks
 
 if TYPE_CHECKING:
+    from tfkd.compression.stages import Parts
     from tfkd.data.door import AnyData
 
 #: Called as `progress(stage, done, total)` while a stage runs.
@@ -68,6 +71,7 @@ class Trainer:
         training: Training | None = None,
         *,
         validate: bool = True,
+        parts: Parts | None = None,
         **kwargs,
     ) -> None:
         """Train a student, alone or in a Distiller, and keep its history.
@@ -79,6 +83,8 @@ class Trainer:
                 that trains it. Without it the student is trained alone.
             training: Settings that replace the trainer's own.
             validate: Whether to evaluate on the validation part after each epoch.
+            parts: Where a long training keeps what it has reached, and goes on from. Not one with
+                `patience` or callbacks, whose state is not known.
             **kwargs: Passed to `model.fit`.
 
         Raises:
@@ -88,26 +94,23 @@ class Trainer:
         epochs = training.epochs
         if self.data.class_weight is not None:
             kwargs["class_weight"] = dict(self.data.class_weight)
-        keras.utils.set_random_seed(training.seed)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
         validation = self._validation(training) if validate else None
         with in_place_of(student) if training.twin else contextlib.nullcontext(student) as learner:
             model = learner if teach is None else teach(learner)
             self.compile(model, learner, steps, training)
+            _reseed(learner, training.seed)
             self.progress(stage, 0, epochs)
             package = backends.package_of(learner)
             tick = package.callbacks.LambdaCallback(
                 on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
             )
+            callbacks = [tick, *self._callbacks(stage, package, training)]
             with assertions.as_input_errors(), _labels_out_of_range():
-                history = model.fit(
-                    **self._batches(training),
-                    epochs=epochs,
-                    validation_data=validation,
-                    callbacks=[tick, *self._callbacks(stage, package, training)],
-                    verbose=0,
-                    **kwargs,
-                )
+                curves = self._fit_parts(
+                    model, learner, training, parts,
+                    validation_data=validation, callbacks=callbacks, verbose=0, **kwargs,
+                )  # fmt: skip
         if learner is not student and teach is None:
             self.compile(student, student, steps, training)  # as one that was trained itself
         if broken := broken_layers(student):
@@ -115,9 +118,32 @@ class Trainer:
                 f"Training of {stage!r} left NaN or infinite weights (in "
                 f"{', '.join(map(repr, broken[:3]))}): {self._cause()}."
             )
-        self.histories[stage] = {
-            name: [float(value) for value in values] for name, values in history.history.items()
-        }
+        self.histories[stage] = curves
+
+    def _fit_parts(
+        self, model, learner, training: Training, parts: Parts | None, **kwargs
+    ) -> dict[str, list[float]]:
+        """Fit a compiled model, part by part where it takes long; return its curves."""
+        last, curves = training.epochs, dict[str, list[float]]()
+        divided = training.patience is None and training.callbacks is None
+        ends = part_ends(learner, len(self.data.train), last) if divided else [last]
+        model.make_train_function()  # a Distiller builds its optimizer here
+        state, done = State(learner, model.optimizer), 0
+        if parts is not None:
+            done, curves = parts.last(state)
+        for end in ends:
+            if end <= done:
+                continue
+            keras.utils.set_random_seed(training.seed + done)
+            history = model.fit(
+                **self._batches(training), initial_epoch=done, epochs=end, **kwargs
+            ).history
+            for name, values in history.items():
+                curves.setdefault(name, []).extend(map(float, values))
+            done = end
+            if parts is not None and end < last:
+                parts.keep(end, curves, state)
+        return curves
 
     def _callbacks(self, stage: str, package: Any, training: Training) -> list[Any]:
         """Return the caller's callbacks, and what ends a training that gains no more."""
@@ -316,6 +342,14 @@ def loss_for(
         return package.losses.CategoricalCrossentropy(from_logits=logits)
     tasks.check_classes(y, units)
     return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
+
+
+def _reseed(model, seed: int) -> None:
+    """Let the layers of a Keras 3 model draw by a seed; they took one of no seed when made."""
+    for number, layer in enumerate(model._flatten_layers()):
+        for generator in getattr(layer, "_seed_generators", ()):
+            if generator._initial_seed is None:
+                generator.state.assign(np.array([(seed + number) % 2**32, 0], "uint32"))
 
 
 def copy_flags(source, target) -> None:

@@ -12,7 +12,7 @@ import tf_keras
 
 import tfkd
 from tfkd import Recipe, Target
-from tfkd.compression import evidence, finishing
+from tfkd.compression import evidence, finishing, parts
 from tfkd.compression.recipe import Call
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError, TfkdError, UnsupportedError
@@ -106,6 +106,31 @@ def test_a_second_run_makes_only_what_changed(data, teacher, tmp_path, monkeypat
     assert second.files["float32"].data == first.files["float32"].data
     run(recipe=Recipe(**{**vars(RECIPE), "alpha": 0.7}))
     assert stages == ["student"]
+
+
+def test_a_run_that_was_killed_goes_on_from_the_epoch(data, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_WORK", 1)  # a part an epoch
+    seen, kill = [], []
+
+    def progress(stage, done, total):
+        seen.append((stage, done))
+        if kill and (stage, done) == ("student", 2):
+            raise KeyboardInterrupt
+
+    student = dense()
+    run = functools.partial(
+        tfkd.compress, teacher, data, student=student, recipe=RECIPE, progress=progress
+    )
+    whole = run(out=tmp_path / "a")
+    kill.append(True)
+    with pytest.raises(KeyboardInterrupt):
+        run(out=tmp_path / "b")
+    kill.clear(), seen.clear()
+    again = run(out=tmp_path / "b")
+    assert [done for stage, done in seen if stage == "student"] == [0, 2, 3]
+    assert again.files["float32"].data == whole.files["float32"].data
+    assert again.report.training == whole.report.training
+    assert len(list((tmp_path / "b" / "stages").glob("*.npz"))) == 2  # of the whole stages
 
 
 def test_what_was_finished_stays_when_a_later_stage_fails(data, teacher, tmp_path, monkeypatch):

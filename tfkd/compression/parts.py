@@ -1,0 +1,74 @@
+"""A long training in parts of some epochs each, so that a killed one goes on where it was.
+
+Each part is a fit of its own, with its own seed: what a training gives depends on how it is
+divided, and that on the model and the data alone. One that was broken off and goes on ends in the
+same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfkd.errors import TfkdError
+from tfkd.model import backends, cost
+
+#: Multiply-accumulates of a part, forward and back: about a minute of a processor.
+_WORK = 1e12
+
+
+def ends(student: Any, examples: int, epochs: int) -> list[int]:
+    """Return after how many epochs each part of a training ends; a short one has one part.
+
+    Args:
+        student: What is trained.
+        examples: Of an epoch.
+        epochs: Of the training.
+    """
+    if _draws(student):
+        return [epochs]
+    try:
+        macs = cost.measure(student).macs
+    except TfkdError:
+        macs = None
+    if not macs:
+        return [epochs]
+    length = math.ceil(_WORK / (3 * macs * examples))
+    return [*range(length, epochs, length), epochs]
+
+
+def _draws(student: Any) -> bool:
+    """Tell whether a model of tf_keras draws at random: where it is in them can't be kept."""
+    if backends.package_of(student) is keras:
+        return False  # its random states are variables
+    random = [one for one in student._flatten_layers() if hasattr(one, "_random_generator")]
+    rates = ("rate", "stddev", "dropout", "recurrent_dropout")
+    return any(
+        any(getattr(one, rate, 0) for rate in rates)
+        or not any(hasattr(one, rate) for rate in rates)
+        for one in random
+    )
+
+
+class State:
+    """All that a training changes, as weights: of a learner and of its optimizer.
+
+    Args:
+        learner: The model that is trained.
+        optimizer: What trains it, built.
+    """
+
+    def __init__(self, learner: Any, optimizer: Any):
+        self._variables = [*learner.variables, *optimizer.variables]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return them."""
+        return [one.numpy() for one in self._variables]
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Replace them."""
+        for variable, values in zip(self._variables, weights, strict=True):
+            variable.assign(values)
