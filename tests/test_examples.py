@@ -291,6 +291,20 @@ def test_segmentation(tmp_path, capsys):
     assert "of the pixels void" in printed
 
 
+@pytest.mark.slow
+def test_image_resnet(tmp_path, capsys):
+    result, files = run_quickly("image_resnet", tmp_path)
+    assert result.passed
+    rows = [
+        line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line[0] == "|"
+    ]
+    rows = {row[0].strip(): [float(value) for value in row[1:] if value.strip()] for row in rows}
+    for teacher, half in zip(rows["teacher"][1:], rows["half"][1:], strict=True):
+        assert half <= teacher / 2
+    assert files["student_4_bits-0.tflite"] == rows["half, 4 bits"][1] < rows["half, 8 bits"][1]
+    assert rows["half, 4 bits"][0] > 80
+
+
 def test_void_pixels_count_in_no_score():
     mean_iou, rng = load("segmentation").mean_iou, np.random.default_rng(0)
     y = rng.integers(-1, 3, (4, 6, 6))
