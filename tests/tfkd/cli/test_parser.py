@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from tfkd.cli import parser
@@ -242,7 +243,7 @@ def test_a_seed_repeats(demo, tmp_path):
         "latency.benchmark = quick\n"
         f"sys.exit(cli.main({arguments!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forked.run(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name in ("student_float32.tflite", "student_int8.tflite"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()

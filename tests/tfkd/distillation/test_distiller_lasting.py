@@ -2,10 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -159,8 +158,7 @@ SCRIPT = textwrap.dedent("""
 def test_backup_and_restore_after_a_kill(name, tmp_path):
     def run(die_at, *folders):
         paths = [str(tmp_path / folder) for folder in folders]
-        command = [sys.executable, "-c", SCRIPT, name, str(die_at), *paths]
-        return subprocess.run(command, capture_output=True, text=True)
+        return forked.run(SCRIPT, name, die_at, *paths)
 
     assert run(4, "killed").returncode == -signal.SIGKILL
     assert os.listdir(tmp_path / "killed")
@@ -212,8 +210,7 @@ REPLICAS = textwrap.dedent("""
 @pytest.fixture(scope="module")
 def differences():
     """Return by how much one replica and two differ, by name, and what the process said."""
-    command = [sys.executable, "-W", "ignore", "-c", REPLICAS]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forked.run(REPLICAS)
     return dict(line.split() for line in done.stdout.splitlines()), done.stderr[-3000:]
 
 

@@ -1,10 +1,9 @@
 """Three replicas with a third of a batch each train as one with the whole batch does."""
 
 import json
-import subprocess
-import sys
 import textwrap
 
+import forked
 import pytest
 
 CASES = [
@@ -83,8 +82,7 @@ SCRIPT = textwrap.dedent("""
 @pytest.fixture(scope="module")
 def differences():
     """Return by how much one replica and three differ, by case, and what the process said."""
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(CASES)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forked.run(SCRIPT, json.dumps(CASES))
     found = {}
     for line in done.stdout.splitlines():
         found |= json.loads(line) if line.startswith("{") else {}

@@ -1,13 +1,11 @@
 """Two and three workers on loopback train as one process does, also after one was killed."""
 
 import json
-import os
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -33,21 +31,9 @@ def run(workers, *args):
     for i in range(workers):
         cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}}
         more = {} if workers == 1 else {"TF_CONFIG": json.dumps(cluster)}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-W", "ignore", WORKER, *map(str, args)],
-                env={**os.environ, **more},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    try:
-        said = [one.communicate(timeout=400) for one in started]
-    finally:
-        for one in started:
-            one.kill()
-    return [(one.returncode, *texts) for one, texts in zip(started, said, strict=True)]
+        started.append(forked.start(WORKER.read_text(), *args, environment=more))
+    ended = [one.wait() for one in started]
+    return [(one.returncode, one.stdout, one.stderr) for one in ended]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
 """`weight="auto"`: gradients by hand, the unit of features, saving, replicas."""
 
-import subprocess
-import sys
 import textwrap
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -232,8 +231,6 @@ REPLICAS = textwrap.dedent("""
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["keras", "tf_keras"])
 def test_two_replicas_weigh_as_one(name):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", REPLICAS, name], capture_output=True, text=True
-    )
+    done = forked.run(REPLICAS, name)
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout.split()[-1]) < 1e-5

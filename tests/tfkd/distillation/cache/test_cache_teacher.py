@@ -2,11 +2,10 @@
 
 import gc
 import os
-import subprocess
-import sys
 import textwrap
 import weakref
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -101,9 +100,7 @@ def test_a_callable_that_runs_tensorflow_does_not_hang_on_one_core(tmp_path):
         distiller.fit(*data, cache_teacher=True, verbose=0)
         print("trained")
     """)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-    )
+    done = forked.start(script).wait(120)
     assert "On a single core a callable teacher" in done.stdout, done.stderr
     assert done.stdout.strip().endswith("trained"), done.stderr
 

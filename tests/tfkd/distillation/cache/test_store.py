@@ -7,10 +7,9 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
 import textwrap
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -85,13 +84,12 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
         error = np.abs(cache.attach(x).answers["output0"] - teacher(x)).max()
         print(cache.size, bool(error < 0.01))
     """)
-    command = [sys.executable, "-c", script, str(tmp_path / "c")]
-    killed = subprocess.run([*command, "10000"], capture_output=True)
+    killed = forked.run(script, tmp_path / "c", 10_000)
     assert killed.returncode == -signal.SIGKILL
     shards = sorted(os.listdir(tmp_path / "c"))
     assert "shard-00001.npz" in shards
     stamp = os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns
-    done = subprocess.run([*command, "1000000"], capture_output=True, text=True)
+    done = forked.run(script, tmp_path / "c", 1_000_000)
     assert done.stdout.split() == ["20000", "True"], done.stderr
     assert os.stat(tmp_path / "c" / "shard-00000.npz").st_mtime_ns == stamp
 

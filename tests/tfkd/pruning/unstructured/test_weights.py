@@ -1,8 +1,6 @@
 """Weights at zero, weights of few values: what is masked, what survives, what is refused."""
 
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import pytest
@@ -675,7 +673,7 @@ def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
         "from tfkd.loading.models import load_model\n"
         f"load_model({str(tmp_path / 'sparse.keras')!r})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forked.run(code)
     assert "save what strip_pruning or strip_clustering gives" in done.stderr
     with pytest.raises(UnsupportedError, match="PruneLowMagnitude"):
         quantize_aware(sparse)
