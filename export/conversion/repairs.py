@@ -44,6 +44,7 @@ def repaired(data: bytes, inputs=(), outputs=(), structure=(None, None), narrow=
         separate_biases(model),
         raise_cell_scales(model),
         shorten_names(model),
+        empty_unread_buffers(model),
         tie_state_scales(model),
         put_in_declared_order(model, inputs, outputs, structure),
     ]
@@ -98,6 +99,22 @@ def separate_biases(model) -> bool:
         own.quantization.zeroPoint = np.zeros(len(scales), np.int64)
         writer.put_data(model, own, np.frombuffer(steps.astype(dtype).tobytes(), np.uint8))
     return bool(wrong)
+
+
+def empty_unread_buffers(model) -> bool:
+    """Empty buffers that nothing in the file refers to.
+
+    The converter leaves two for each fused int8 LSTM, in which every conversion of the same model
+    has other numbers.
+    """
+    held = {int(tensor.buffer) for graph in model.subgraphs for tensor in graph.tensors}
+    held |= {int(entry.buffer) for entry in model.metadata or ()}
+    held |= set(map(int, () if model.metadataBuffer is None else model.metadataBuffer))
+    changed = False
+    for index, buffer in enumerate(model.buffers):
+        if index not in held and buffer.data is not None and len(buffer.data):
+            buffer.data, changed = None, True
+    return changed
 
 
 def raise_cell_scales(model) -> bool:

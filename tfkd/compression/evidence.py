@@ -63,8 +63,8 @@ class Verdict(Printed):
 
     def describe(self) -> str:
         """Say it in a line or a few."""
-        percent = 100 * self.drop
-        change = f"{-percent:+.1f} points beside the teacher"
+        percent = round(100 * self.drop, 1)
+        change = f"{0.0 - percent:+.1f} points beside the teacher"  # no "-0.0"
         if self.metric == "rmse":
             side = "higher" if percent > 0 else "lower"
             change = f"an RMSE {abs(percent):.1f} % {side} than the teacher's"

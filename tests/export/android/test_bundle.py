@@ -218,6 +218,15 @@ def test_a_fused_lstm_is_reset_before_each_call(fused, tmp_path):
     assert 'implementation("com.google.ai.edge.litert:litert:1.4.2")' in page
     assert "use_gpu" not in page
 
+    x = np.random.default_rng(0).normal(size=(3, *fused.inputs[0].shape[1:])).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    command = [sys.executable, bundle.folder / "run.py", tmp_path / "x.npy"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (name,) = (one.name for one in fused.outputs)
+    got = [json.loads(line)[name] for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(np.squeeze(got), fused.predict(x), atol=1e-5)
+
 
 def test_a_step_file_carries_its_state(step, tmp_path):
     bundle = android_bundle(step, tmp_path / "b", "steps")

@@ -1,8 +1,11 @@
 """Repairs of what the converter gets wrong, on files that have it."""
 
+import keras
 import numpy as np
 import pytest
+import zoo
 
+from tfkd.export import to_tflite
 from tfkd.export.conversion import repairs
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
@@ -85,3 +88,17 @@ def test_cells_get_the_least_scale_of_their_kernel_and_larger_ones_stay():
     assert small.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE)
     assert not repairs.raise_cell_scales(large.model)
     assert large.tensor.quantization.scale == np.float32(LEAST_CELL_SCALE * 8)
+
+
+def test_a_fused_lstm_has_the_same_bytes_in_each_conversion():
+    """Buffers that nothing refers to held numbers that no two conversions share."""
+    model = zoo.build(keras, "lstm")
+    first, second = (
+        to_tflite(model, "int8", zoo.inputs_for(model), recurrent="fused").data for _ in range(2)
+    )
+    assert first == second
+    parsed = schema.parse(first)
+    held = {tensor.buffer for graph in parsed.subgraphs for tensor in graph.tensors}
+    held |= {entry.buffer for entry in parsed.metadata}
+    full = {i for i, one in enumerate(parsed.buffers) if one.data is not None and len(one.data)}
+    assert full <= held

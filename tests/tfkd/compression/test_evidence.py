@@ -66,3 +66,13 @@ def test_the_call_has_what_is_not_the_default():
     assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
     assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
     assert "qat_epochs" not in said
+
+
+@pytest.mark.parametrize(
+    ("drop", "said"), [(0.0, "+0.0"), (0.0004, "+0.0"), (-0.0004, "+0.0"), (0.05, "-5.0")]
+)
+def test_a_verdict_of_no_difference_is_not_a_loss(drop, said):
+    verdict = evidence.Verdict("student_int8.tflite", drop, "accuracy", 0.1, (), True)
+    assert verdict.describe() == (
+        f"The target is met. student_int8.tflite: {said} points beside the teacher on the test part"
+    )
