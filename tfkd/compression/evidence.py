@@ -27,6 +27,8 @@ from tfkd.output_kind import output_activations
 from tfkd.quantization import export_form
 from tfkd.tables import Printed
 
+#: The folder of the C++.
+MICRO = "student_int8_micro"
 _STAGES = {
     "teacher": "teacher",
     "baseline": "baseline",
@@ -46,7 +48,7 @@ class Verdict(Printed):
         metric: `"accuracy"` or `"rmse"`.
         allowed: What `drop` may be; `None` where nothing was asked for.
         problems: A line for each limit that is exceeded.
-        asked: Whether there was a target or a board.
+        asked: Whether there was a target, or a board that a file has to fit.
     """
 
     file: str
@@ -64,7 +66,7 @@ class Verdict(Printed):
     def describe(self) -> str:
         """Say it in a line or a few."""
         percent = 100 * self.drop
-        change = f"{-percent:+.1f} points beside the teacher"
+        change = f"{0.0 - percent:+.1f} points beside the teacher"
         if self.metric == "rmse":
             side = "higher" if percent > 0 else "lower"
             change = f"an RMSE {abs(percent):.1f} % {side} than the teacher's"
@@ -225,13 +227,12 @@ def _verdict(
     [of_teacher] = finished.scorer.score(test, None, "teacher", "test")
     drop = drop_of(score_of_file, of_teacher)
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
-    if goal.drop is not None and drop > goal.drop:
-        problems.append(f"drop: {drop:.4f} on the test part, and the target is {goal.drop:g}")
+    if not goal.allows(drop):
+        problems.append(f"drop: {drop:.4g} on the test part, and the target is {goal.drop:g}")
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
-    asked = bool(goal.limits) or goal.drop is not None or goal.board is not None
     metric = "rmse" if of_teacher.metric == "r2" else of_teacher.metric
-    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), asked)
+    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), goal.is_asked)
 
 
 def _micro_bundle(
@@ -247,7 +248,7 @@ def _micro_bundle(
         small = file
         if not micro and export_form.needs_calibration(model):
             small = file_of(model, "int8", representative(data.train), micro=True)
-        bundle = micro_bundle(small, folder / "student_int8_micro", "student_int8", x=data)
+        bundle = micro_bundle(small, folder / MICRO, "student_int8", x=data)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}
     return {

@@ -14,6 +14,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import keras
+import numpy as np
+
 from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
 from tfkd.compression.pacing import paced
@@ -22,15 +25,17 @@ from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import is_one_hot, representative
+from tfkd.data import representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.distillation.worth import Score, Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
+from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
 from tfkd.model import backends
+from tfkd.model import task as tasks
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
@@ -38,6 +43,8 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 _RATES = {8: 3e-4, 4: 3e-3}
 #: What of a recipe decides how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
+#: Beside squared errors, that those of a perfect teacher divide.
+_TINY = 1e-100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +114,7 @@ class Finished:
 
     def meets(self, goal: Goal) -> bool:
         """Tell whether target and board are met, on the validation part."""
-        held = goal.drop is None or self.drop <= goal.drop
-        return held and self.verified and not goal.unmet(self.costs)
+        return goal.allows(self.drop) and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
         """Tell whether less is lost than with another; a file that is not its model comes last."""
@@ -171,19 +177,22 @@ class Finisher:
         """Called as `progress(stage, done, total)`."""
         return self.trainer.progress
 
-    @property
-    def end(self) -> str | None:
-        """How students end where the teacher is said to answer in probabilities."""
+    def end_of(self, shape: tuple[int | None, ...]) -> str | None:
+        """Return how students end where the teacher is said to answer in probabilities.
+
+        Args:
+            shape: Of its answers, (examples, ...).
+        """
         if self._from_logits is not False:
             return None
         labels = self.trainer.data.train.labels
-        several = labels.ndim > 1 and labels.shape[-1] > 1 and not is_one_hot(labels)
-        binary = self.trainer.given_task in ("binary", "multilabel")
-        return "sigmoid" if binary or (several and self.trainer.given_task is None) else "softmax"
+        task = self.trainer.given_task or tasks.task_of(labels, shape)
+        # Values of several columns are soft labels, where the answers are probabilities.
+        return "sigmoid" if shape[-1] == 1 or task in ("binary", "multilabel") else "softmax"
 
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
-        """What decides a result beside the student: data and teacher, and what is said of them."""
+        """What decides a result beside the student: data, teacher, what is said of them, packages."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()
@@ -195,6 +204,7 @@ class Finisher:
             "teacher": teacher,
             "task": self.trainer.given_task,
             "teacher_from_logits": self._from_logits,
+            "versions": host.versions(),
         }
 
     def inputs(self, student: Any, **more: Any) -> dict[str, Any]:
@@ -220,6 +230,11 @@ class Finisher:
         self.trainer.compile(distiller, student)
         return distiller
 
+    def copied(self, student: Any) -> Any:
+        """Return a copy that trains alike in each run: dropout draws its seed when it is made."""
+        keras.utils.set_random_seed(self.recipe.seed)
+        return copy_of(student)
+
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which is asked once an example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
@@ -229,6 +244,31 @@ class Finisher:
             kwargs["cache_teacher"] = self._answers
         distiller = functools.partial(self.distiller, recipe=training)
         self.trainer.fit(stage, student, distiller, training, **kwargs)
+
+    def check_teacher(self) -> None:
+        """Raise for what can't teach, and for models that don't take the examples."""
+        several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
+        if any(isinstance(one, np.ndarray) for one in several):
+            raise InputError(
+                "An array holds the teacher's answers to some examples, and it is asked about each "
+                "part of the data: give a model, or a function of a batch."
+            )
+        teachers.Teacher(self.teacher)
+        for one in several:
+            if backends.flavour(one) is not None:
+                self.trainer.check_inputs(one, "teacher")
+
+    def check(self, student: Any) -> None:
+        """Raise for data, a student and a teacher that don't fit each other, before any work."""
+        self.check_teacher()
+        self.trainer.check(student)
+        drop = self.goal.drop
+        if drop is not None and drop >= 1 and self.trainer.task(student) != "regression":
+            raise InputError(
+                f"A drop of {drop:g} allows any accuracy: it is a fraction, and 0.05 stands for 5 "
+                "points."
+            )
+        self.distiller(copy_of(student))
 
     def checked(self, student: Any) -> Finished:
         """Finish a student that was given, once all later stages have taken a copy of it.
@@ -243,8 +283,7 @@ class Finisher:
             )
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
-        self.trainer.check(student)
-        self.distiller(copy_of(student))
+        self.check(student)
         examples = self.trainer.data.train.head(rehearsal.EXAMPLES).x
         costs = rehearsal.rehearse(student, examples, self.recipe, self.goal)
         recipe = dataclasses.replace(self.recipe, bits=costs.bits)
@@ -317,7 +356,7 @@ class Finisher:
             quantization-aware training was worth.
         """
         recipe = recipe or self.recipe
-        alone, taught = copy_of(student), copy_of(student)
+        alone, taught = self.copied(student), self.copied(student)
         # What can't be taught or rounded is known before any training.
         scorer = self.distiller(taught, recipe)
         rounds = "int8" in recipe.formats
@@ -354,7 +393,7 @@ class Finisher:
     def _rounded(self, student: Any, taught: bool, recipe: Recipe, inputs: dict[str, Any]) -> Any:
         """Return the student after quantization-aware training."""
         bits = recipe.widths[0]
-        qat = quantize_aware(student, bits=bits)
+        qat = quantize_aware(self.copied(student), bits=bits)
         rate = recipe.qat_learning_rate
         if rate is None:
             rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]
@@ -393,4 +432,6 @@ def drop_of(score: Score, teacher: Score) -> float:
     """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
     if score.metric != "r2":
         return teacher.value - score.value
-    return math.sqrt(max(1 - score.value, 0.0) / max(1 - teacher.value, 1e-12)) - 1
+    # Of the errors themselves, which equal labels have too.
+    ratio = (float(score.hits.mean()) + _TINY) / (float(teacher.hits.mean()) + _TINY)
+    return math.sqrt(ratio) - 1

@@ -38,16 +38,20 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     inputs = finisher.inputs(
         student, training=trained_by(recipe), rounding=rounding, budget=finisher.clock.seconds
     )
-    paced = finisher.stages.once("pace", inputs, lambda: timed(finisher, student, recipe))
-    epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
-    wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)
-    if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
-        raise InputError(
-            f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} epochs "
-            f"of each stage take {paced['least_seconds']:,.0f} s, and {paced['left']:,.0f} s "
-            "are left. Give more."
-        )
-    return dataclasses.replace(recipe, epochs=epochs, qat_epochs=qat_epochs)
+
+    def enough() -> dict[str, Any]:
+        found = timed(finisher, student, recipe)
+        wanted = (found["epochs"], recipe.epochs), (found["qat_epochs"], recipe.qat_epochs)
+        if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
+            raise InputError(  # and nothing is kept: the same call has more time the next time
+                f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
+                f"epochs of each stage take {found['least_seconds']:,.0f} s, and "
+                f"{max(found['left'], 0):,.0f} s are left. Give more."
+            )
+        return found
+
+    paced = finisher.stages.once("pace", inputs, enough)
+    return dataclasses.replace(recipe, epochs=paced["epochs"], qat_epochs=paced["qat_epochs"])
 
 
 def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
         ticks: list[float] = []
         timer = Trainer(
             Data("pace", few, few, few),
-            dataclasses.replace(recipe, epochs=3),
+            dataclasses.replace(recipe, epochs=3, patience=None, callbacks=None),
             progress=lambda stage, done, total, ticks=ticks: ticks.append(time.monotonic()),
             task=finisher.trainer.given_task,
         )

@@ -28,6 +28,8 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 
 #: Examples to try on; untrained, their values do not matter.
 EXAMPLES = 32
+#: What differences of scores, and percentages, have of the rounding of numbers, at most.
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Goal:
     board: boards.Board | None
 
     @property
+    def is_asked(self) -> bool:
+        """Whether there is something to meet; a phone has no flash to fit into."""
+        limited = self.board is not None and self.board.runs_tflm
+        return limited or bool(self.limits) or self.drop is not None
+
+    @property
     def needs_arena(self) -> bool:
         """Whether the file has to run on TensorFlow Lite for Microcontrollers."""
         micro = self.board is not None and self.board.runs_tflm
@@ -79,7 +87,7 @@ class Goal:
     def unmet(self, costs: Costs) -> list[str]:
         """Return a line for each limit that is exceeded; what is not known yet is left out."""
         found = [
-            f"{name}: {value:,.0f}, and the target is {limit:,.0f}"
+            f"{name}: {_shown(value)}, and the target is {_shown(limit)}"
             for name, limit in self.limits.items()
             for value in [getattr(costs, name)]
             if value is not None and value > limit
@@ -89,6 +97,10 @@ class Goal:
             for verdict in self.verdicts(costs)
             if not verdict.fits
         ]
+
+    def allows(self, drop: float) -> bool:
+        """Tell whether a score may be so much worse: 0.97 - 0.96 is more than 0.01, and is held."""
+        return self.drop is None or drop <= self.drop + _ROUNDING
 
     def is_too_large(self, costs: Costs) -> bool:
         """Tell whether the file has more bytes than the target or the board's flash."""
@@ -102,6 +114,11 @@ class Goal:
         return boards.fits(costs.bytes, costs.arena, board=self.board)
 
 
+def _shown(value: float) -> str:
+    """Return a number with a hundredth where it has one: a call may take a few µs."""
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
 def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):
     """Return a target in numbers.
 
@@ -112,8 +129,11 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
 
     Raises:
         InputError: for an unknown board, and for a part of something that is not known.
+
+    Warns:
+        UserWarning: for a board without limits where nothing else is asked for.
     """
-    found = None if board is None else boards.find(board)
+    found = boards.find(board, "a target of bytes (its flash) and arena (its RAM)")
     whole = {"macs": None, "parameters": None, "bytes": None}
     if teacher is not None:
         whole = {
@@ -131,6 +151,12 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
                 )
             limits[name] = value * whole[name]
     goal = Goal(limits, target.drop, found)
+    if found is not None and not goal.is_asked:
+        warnings.warn(
+            f"{found.name!r} is no limit by itself: files lie in a file system there. Give a "
+            "target, such as a drop, bytes or a latency.",
+            stacklevel=3,
+        )
     if goal.needs_arena and not evaluation.is_installed():
         raise MissingDependencyError(
             "A board or a target of arena needs TensorFlow Lite for Microcontrollers, which "

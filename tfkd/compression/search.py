@@ -61,25 +61,20 @@ class Trial:
         return ", ".join([self.candidate.name, *bits, *loss])
 
     @property
+    def is_error(self) -> bool:
+        """Whether the score is minus an error: minus zero is one, an accuracy of zero is none."""
+        return math.copysign(1.0, self.score) < 0
+
+    @property
     def said(self) -> str:
         """Name, score and size, in a few words."""
-        score = f"error {-self.score:.4g}" if self.score <= 0 else f"{self.score:.1%}"
+        score = f"error {-self.score:.4g}" if self.is_error else f"{self.score:.1%}"
         return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        return {
-            "name": self.name,
-            **self.costs.to_json(),
-            "score": self.score,
-            "epochs": self.epochs,
-            "chosen": self.chosen,
-        }
 
 
 def front_of(trials: list[Trial]) -> Front:
     """Return the trials as the report shows them."""
-    is_error = all(trial.score <= 0 for trial in trials)
+    is_error = trials[0].is_error
     return Front(
         tuple(
             entries.Candidate(
@@ -110,6 +105,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
         MissingDependencyError: without Optuna.
     """
     optuna()  # is it there?
+    finisher.check_teacher()
     fitting = _fitting(finisher)
     trials = _tried(finisher, fitting)
     order = _order(finisher, trials)
@@ -139,10 +135,11 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     """Return the candidates to train: some of each kind, whose files meet the target."""
     data, recipe = finisher.trainer.data, finisher.recipe
     x = data.train.head(256).x
+    keeps_masks = "int8" not in recipe.formats
     by_kind: dict[str, list[Candidate]] = {}
-    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end):
+    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks):
         by_kind.setdefault(one.kind, []).append(one)
-    finisher.trainer.check(next(iter(by_kind.values()))[0].model)
+    finisher.check(next(iter(by_kind.values()))[0].model)
     quota = -(-recipe.candidates // len(by_kind))
     found: list[list[tuple[Candidate, Costs]]] = []
     missed = _Missed()
@@ -235,7 +232,8 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
             finisher.progress("search", number, len(fitting))
             trial = study.ask()
             trial.set_user_attr(BYTES, costs.bytes)
-            scores = _trained(finisher, candidate, epochs, trial, trials)
+            no_larger = [one for one in trials if one.costs.bytes <= costs.bytes]
+            scores = _trained(finisher, candidate, epochs, trial, no_larger)
             if len(scores) < epochs:
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:
@@ -330,10 +328,10 @@ def _trained(
         candidate: What to train a copy of.
         epochs: At most.
         trial: Optuna's, which may end it; `None` trains to the end.
-        earlier: The trials that the pruner compares it with.
+        earlier: The trials that the pruner compares it with: those no larger.
         method: How it is taught, where not by the recipe's loss.
     """
-    student, own = copy_of(candidate.model), finisher.recipe.callbacks
+    student, own = finisher.copied(candidate.model), finisher.recipe.callbacks
     scores: list[float] = []
 
     def callbacks(stage: str, package: Any) -> list[Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from tfkd import output_kind
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import Part, as_data
+from tfkd.data import Part, Samples, as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError, argument
@@ -134,11 +134,15 @@ class Trainer:
         """Raise for what of the data in memory can't be learned or scored, before any training.
 
         Raises:
-            InputError: for values that are not finite, and labels that are none of the output's.
+            InputError: for values that are not finite, labels that are none of the output's, and
+                classes of which the training part shows one alone.
         """
+        self.check_inputs(student, "student")
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, task = _output_shape(student), self.task(student)
+        if task in ("categorical", "binary", "multilabel") and isinstance(self.data.train, Samples):
+            _check_several(self.data.train.labels, shape)
         for name, part in self.data.parts.items():
             if not part.in_memory:  # is checked as it is read
                 continue
@@ -148,6 +152,28 @@ class Trainer:
                 loss_for(keras, activation, shape[-1], part.labels, shape=shape, task=task)
             except InputError as error:
                 raise InputError(f"Of the {name} part: {error}") from error
+
+    def check_inputs(self, model, who: str) -> None:
+        """Raise for a model that does not take the examples.
+
+        Args:
+            model: Of either Keras.
+            who: What to call it: `"teacher"` or `"student"`.
+        """
+        taken, given = getattr(model, "input_shape", None), self.data.train.shape
+        if taken is None:  # a subclassed model says nothing before it is called
+            return
+        if not isinstance(taken, tuple) or not all(isinstance(n, (int, type(None))) for n in taken):
+            raise InputError(
+                f"The {who} {model.name!r} takes several inputs, and the data has one: train it in "
+                "a Distiller."
+            )
+        wants, has = tasks.squeezed(taken[1:]), tasks.squeezed(given[1:])  # Keras adds a last 1
+        if len(wants) != len(has) or any(n not in (None, m) for n, m in zip(wants, has)):
+            raise InputError(
+                f"The examples have the shape {given[1:]}, and the {who} {model.name!r} takes "
+                f"{taken[1:]}: give the data as it takes it, or a model of the data's shape."
+            )
 
     def _cause(self) -> str:
         """Return why the weights are not finite, or what to do if the data does not explain it."""
@@ -232,6 +258,17 @@ def _not_finite(part: Part, name: str) -> str | None:
         f"x holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
         f"examples (the first is number {rows[0]})"
     )
+
+
+def _check_several(y: np.ndarray, shape) -> None:
+    """Raise where all labels are one and the same class, or the same row of labels."""
+    rows = y.reshape(-1, shape[-1] if y.shape[1:] == tuple(shape[1:]) else 1)
+    if (rows == rows[0]).all():
+        label = rows[0].item() if rows.shape[1] == 1 else rows[0].tolist()
+        raise InputError(
+            f"All {len(y)} labels of the training part are {label}, so there is nothing to tell "
+            "apart: give examples of each class."
+        )
 
 
 def _output_shape(model) -> tuple[int | None, ...]:

@@ -1,6 +1,7 @@
 """Students to choose from: of the input's kind, smaller than the teacher, ending as it does."""
 
 import itertools
+import warnings
 
 import keras
 import numpy as np
@@ -95,6 +96,42 @@ def test_padding_stays_masked():
             np.testing.assert_allclose(states(one.model.layers[1](x)), states(x[:, :12]), atol=1e-5)
 
 
+def words(steps=False):
+    table = layers.Embedding(50, 32, mask_zero=True)
+    return recurrent(table, steps=steps, input_shape=(20,), dtype="int32")
+
+
+def test_padding_of_tokens_stays_masked():
+    x = RANDOM.integers(1, 50, (8, 20))
+    x[:, 12:] = 0
+    for one in found(words(), x):
+        table, states = one.model.layers[1], one.model.layers[-2]
+        assert table.mask_zero is (one.kind != "embedding and conv1d")
+        if one.kind.endswith(("gru", "lstm")):
+            np.testing.assert_allclose(states(table(x)), states(table(x[:, :12])), atol=1e-5)
+
+
+def test_where_no_file_carries_a_mask_it_is_said():
+    x = RANDOM.integers(1, 50, (8, 20))
+    for teacher, tried in ((words(), {"embedding and gru"}), (words(steps=True), set())):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            made = list(candidates(teacher, x, 0, keeps_masks=False))
+        kinds = {one.kind for one in made if "teacher" not in one.kind}
+        assert kinds >= tried and bool(kinds) is bool(tried)
+        masks = [one.model.layers[1].mask_zero for one in made if one.kind in kinds]
+        assert not any(masks)
+        said = [str(one.message) for one in caught if "carries no mask" in str(one.message)]
+        assert len(said) == len(tried)
+
+
+def test_an_answer_for_each_step_keeps_its_mask():
+    """A net without masks would learn the labels of padding, and be scored on them."""
+    made = found(words(steps=True), RANDOM.integers(1, 50, (8, 20)))
+    kinds = {one.kind for one in made if "teacher" not in one.kind}
+    assert kinds == {"embedding and gru", "embedding and lstm"}
+
+
 def test_tokens_are_those_of_the_teacher_not_of_a_few_examples():
     teacher = recurrent(layers.Embedding(50, 32), input_shape=(20,), dtype="int32")
     for one in found(teacher, RANDOM.integers(0, 9, (8, 20))):
@@ -131,7 +168,7 @@ def test_a_function_teaches_nets_of_its_answers():
     made = found(teacher, numbers(8, 12))
     assert {one.kind for one in made} == {"dense"}
     assert made[0].model.output_shape == (None, 4)
-    for one in candidates(teacher, numbers(8, 12), 0, "softmax"):
+    for one in candidates(teacher, numbers(8, 12), 0, lambda shape: "softmax"):
         assert output_activations(one.model) == ["softmax"]
 
 
