@@ -8,6 +8,7 @@ thinning.py          a teacher of less depth or resolution
 search.py            candidates trained for a while; the smallest that will do
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
+rounding.py          what quantization-aware training was worth
 pacing.py            the epochs that a budget leaves
 stages.py            what is finished, kept for a run that goes on
 budget.py            the time there is

@@ -182,15 +182,22 @@ class _End:
             shape = first.output_shape
             activation = output_activations(first)[0] if isinstance(shape, tuple) else None
         else:
-            shape = np.shape(_answers(first, x[:2]))
-            activation = end(shape) if len(shape) > 1 else None
+            answers = _answers(first, x[:2])
+            shape = None if answers is None else np.shape(answers)
+            activation = end(shape) if shape and len(shape) > 1 else None
         if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
             raise UnsupportedError(
                 "Students are looked for under a teacher of one output; give a student."
             )
+        if len(shape) == 1:
+            raise InputError(
+                "The teacher gives a number for each example, of shape (examples,): make it "
+                "(examples, 1), as predict(x)[:, None] does."
+            )
         if len(shape) not in (2, 3) or shape[-1] is None:
             raise UnsupportedError(
-                f"No student is known for answers of shape {tuple(shape)}; give a student."
+                f"No student is known for answers of shape (examples, "
+                f"{', '.join(map(str, shape[1:]))}); give a student."
             )
         kept = activation if activation in ("softmax", "sigmoid") else None
         return cls(shape[-1], kept, len(shape) == 3)
@@ -251,9 +258,7 @@ def _kinds(
     else:
         return []
     dtype = "int32" if whole else "float32"
-    if masked and end.each_step:  # others would learn what the labels of padding say
-        kinds = [kind for kind in kinds if kind[0].endswith(_MASKED) and keeps_masks]
-    elif masked and not keeps_masks:
+    if masked and not keeps_masks:
         warnings.warn(
             "The teacher masks padding. An int8 file carries no mask, so students read padding as "
             "they read the rest; without int8 in formats, recurrent ones mask it too.",

@@ -7,9 +7,9 @@ import pathlib
 import warnings
 from typing import Any
 
-from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
+from tfkd.compression.finishing import Finished, Finisher, origin
 from tfkd.compression.recipe import Call
-from tfkd.compression.rehearsal import file_of, main_format
+from tfkd.compression.rehearsal import drop_of, file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
 from tfkd.errors import TfkdError

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import uuid
 import warnings
 from collections.abc import Callable
@@ -21,14 +20,15 @@ from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
 from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, Goal
+from tfkd.compression.rehearsal import Costs, Goal, drop_of
+from tfkd.compression.rounding import Rounding
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.data import representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.distillation.worth import Score, Worth
+from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.runtime import host
@@ -43,45 +43,6 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 _RATES = {8: 3e-4, 4: 3e-3}
 #: What of a recipe decides how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
-#: Beside squared errors, that those of a perfect teacher divide.
-_TINY = 1e-100
-
-
-@dataclasses.dataclass(frozen=True)
-class Rounding:
-    """What quantization-aware training was worth on the validation part.
-
-    Attributes:
-        metric: `"accuracy"` or `"r2"`.
-        trained: The score after it.
-        calibrated: The score of the float student with ranges from examples (and, in 4 bits,
-            weights rounded by GPTQ), not trained.
-        models: The two, `trained` and `calibrated`.
-        fails: Whether the file of the one with the higher score is not its model.
-    """
-
-    metric: str
-    trained: float
-    calibrated: float
-    models: dict[str, Any] = dataclasses.field(repr=False, compare=False)
-    fails: bool = False
-
-    @property
-    def kept(self) -> str:
-        """Which of the two goes into the int8 file."""
-        return "calibrated" if (self.calibrated > self.trained) != self.fails else "trained"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        figures = {name: getattr(self, name) for name in ("metric", "trained", "calibrated")}
-        metric = "R²" if self.metric == "r2" else self.metric
-        why = ", since the other's file does not compute what its model does" * self.fails
-        summary = (
-            f"On the validation part the student has {metric} {self.trained:.3f} after "
-            f"quantization-aware training and {self.calibrated:.3f} calibrated without it: the "
-            f"{self.kept} one is kept{why}."
-        )
-        return {**figures, "kept": self.kept, "summary": summary}
 
 
 @dataclasses.dataclass
@@ -192,7 +153,7 @@ class Finisher:
 
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
-        """What decides a result beside the student: data, teacher, what is said of them, packages."""
+        """What decides a result beside the student: data, teacher, what they are, and versions."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()
@@ -235,13 +196,17 @@ class Finisher:
         keras.utils.set_random_seed(self.recipe.seed)
         return copy_of(student)
 
+    def answers(self, student: Any) -> Any:
+        """Return the teacher's answers to the training part, asked for once for all students."""
+        if self._answers is None:
+            examples = self.trainer.data.train.inputs(self.recipe.batch_size)
+            self._answers = self.distiller(student).cache_teacher(examples)
+        return self._answers
+
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which is asked once an example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
-            if self._answers is None:
-                examples = self.trainer.data.train.inputs(self.recipe.batch_size)
-                self._answers = self.distiller(student).cache_teacher(examples)
-            kwargs["cache_teacher"] = self._answers
+            kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
         self.trainer.fit(stage, student, distiller, training, **kwargs)
 
@@ -259,15 +224,12 @@ class Finisher:
                 self.trainer.check_inputs(one, "teacher")
 
     def check(self, student: Any) -> None:
-        """Raise for data, a student and a teacher that don't fit each other, before any work."""
+        """Raise for data, student, teacher and goal that don't fit each other, before any work."""
         self.check_teacher()
         self.trainer.check(student)
         drop = self.goal.drop
         if drop is not None and drop >= 1 and self.trainer.task(student) != "regression":
-            raise InputError(
-                f"A drop of {drop:g} allows any accuracy: it is a fraction, and 0.05 stands for 5 "
-                "points."
-            )
+            raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
         self.distiller(copy_of(student))
 
     def checked(self, student: Any) -> Finished:
@@ -426,12 +388,3 @@ def origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
     # The ranges of the int8 file were learned in QAT, but for recurrent layers.
     return "student_qat" if name == "student_int8" else name.split("_")[0]
-
-
-def drop_of(score: Score, teacher: Score) -> float:
-    """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
-    if score.metric != "r2":
-        return teacher.value - score.value
-    # Of the errors themselves, which equal labels have too.
-    ratio = (float(score.hits.mean()) + _TINY) / (float(teacher.hits.mean()) + _TINY)
-    return math.sqrt(ratio) - 1

@@ -59,8 +59,9 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
     data = finisher.trainer.data
     count = min(len(data.train), _TIMED * recipe.batch_size)
     few = data.train.head(count)
+    taught = ("taught",) if recipe.augment is not None else ()
     seconds = {}
-    for stage in ("alone", "qat") if "int8" in recipe.formats else ("alone",):
+    for stage in ("alone", *taught, *(("qat",) if "int8" in recipe.formats else ())):
         ticks: list[float] = []
         timer = Trainer(
             Data("pace", few, few, few),
@@ -71,10 +72,14 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
         model = copy_of(student)
         if stage == "qat":
             model = quantize_aware(model, bits=recipe.widths[0])
-        timer.fit(stage, model, validate=False)
+        timer.fit(stage, model, finisher.distiller if stage == "taught" else None, validate=False)
         seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
-    # The taught student's step costs what the other's does: answers are kept.
-    an_epoch, a_qat_epoch = 2 * seconds["alone"], seconds.get("qat", 0.0)
+    # Of augmented examples the teacher is asked in every step; of others once, now.
+    asking = max(seconds["taught"] - seconds["alone"], 0.0) if taught else 0.0
+    if not taught:
+        finisher.answers(student)
+    an_epoch = 2 * seconds["alone"] + asking
+    a_qat_epoch = seconds["qat"] + asking if "qat" in seconds else 0.0
     planned = recipe.epochs * an_epoch + recipe.qat_epochs * a_qat_epoch
     left = _FOR_TRAINING * finisher.clock.left
     part = min(1.0, left / max(planned, 1e-9))

@@ -260,6 +260,5 @@ def _name_of(board: Any) -> str | None:
 def _told(error: TfkdError, more: str) -> TfkdError:
     """Return an error of the same kind with a sentence more."""
     text = str(error)
-    return type(error)(
-        f"{text if text.endswith('.') else text + '.'} {more}: a call with this folder goes on from it."
-    )
+    text = text if text.endswith(".") else f"{text}."
+    return type(error)(f"{text} {more}: a call with this folder goes on from it.")

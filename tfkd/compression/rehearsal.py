@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.trainer import copy_of
+from tfkd.distillation.worth import Score
 from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.micro import boards, evaluation
@@ -30,6 +32,8 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 EXAMPLES = 32
 #: What differences of scores, and percentages, have of the rounding of numbers, at most.
 _ROUNDING = 1e-9
+#: Beside squared errors, that those of a perfect teacher divide.
+_TINY = 1e-100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +121,15 @@ class Goal:
 def _shown(value: float) -> str:
     """Return a number with a hundredth where it has one: a call may take a few µs."""
     return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def drop_of(score: Score, teacher: Score) -> float:
+    """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
+    if score.metric != "r2":
+        return teacher.value - score.value
+    # Of the errors themselves, which equal labels have too.
+    ratio = (float(score.hits.mean()) + _TINY) / (float(teacher.hits.mean()) + _TINY)
+    return math.sqrt(ratio) - 1
 
 
 def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):

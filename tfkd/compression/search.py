@@ -337,7 +337,7 @@ def _trained(
     def callbacks(stage: str, package: Any) -> list[Any]:
         def told(epoch: int, logs: dict[str, float]) -> None:
             metric = next(name for name in logs if name.endswith(("val_accuracy", "val_mae")))
-            scores.append(float(logs[metric]) * (-1 if metric == "val_mae" else 1))
+            scores.append(float(logs[metric]) * (-1 if metric.endswith("val_mae") else 1))
             if trial is None:
                 return
             trial.report(scores[-1], len(scores))

@@ -17,7 +17,7 @@ from tfkd.data import Part, Samples, as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError, argument
-from tfkd.model import backends
+from tfkd.model import backends, graph
 from tfkd.model import task as tasks
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Trainer:
                 raise InputError(f"Of the {name} part: {error}") from error
 
     def check_inputs(self, model, who: str) -> None:
-        """Raise for a model that does not take the examples.
+        """Raise for a model that does not take the examples, or whose answers have a mask.
 
         Args:
             model: Of either Keras.
@@ -169,10 +169,20 @@ class Trainer:
                 "a Distiller."
             )
         wants, has = tasks.squeezed(taken[1:]), tasks.squeezed(given[1:])  # Keras adds a last 1
-        if len(wants) != len(has) or any(n not in (None, m) for n, m in zip(wants, has)):
+        if len(wants) != len(has) or any(
+            n not in (None, m) for n, m in zip(wants, has, strict=True)
+        ):
             raise InputError(
                 f"The examples have the shape {given[1:]}, and the {who} {model.name!r} takes "
                 f"{taken[1:]}: give the data as it takes it, or a model of the data's shape."
+            )
+        if not graph.has_graph(model) or graph.walk(model).output_list[0].masked is False:
+            return
+        answers = model(self.data.train.head(1).x, training=False)  # a nested model may end it
+        if getattr(answers, "_keras_mask", None) is not None:
+            raise UnsupportedError(
+                f"The {who} {model.name!r} masks padding in its answers, one for each step. Those "
+                "of a file have no mask, and padding would be scored too: train it in a Distiller."
             )
 
     def _cause(self) -> str:

@@ -1,15 +1,15 @@
 """Students to choose from: of the input's kind, smaller than the teacher, ending as it does."""
 
 import itertools
-import warnings
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.testing import assert_array_equal
 
 from tfkd.compression.candidates import candidates
-from tfkd.errors import UnsupportedError
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import cost
 from tfkd.output_kind import output_activations
 
@@ -96,9 +96,9 @@ def test_padding_stays_masked():
             np.testing.assert_allclose(states(one.model.layers[1](x)), states(x[:, :12]), atol=1e-5)
 
 
-def words(steps=False):
+def words():
     table = layers.Embedding(50, 32, mask_zero=True)
-    return recurrent(table, steps=steps, input_shape=(20,), dtype="int32")
+    return recurrent(table, input_shape=(20,), dtype="int32")
 
 
 def test_padding_of_tokens_stays_masked():
@@ -113,23 +113,10 @@ def test_padding_of_tokens_stays_masked():
 
 def test_where_no_file_carries_a_mask_it_is_said():
     x = RANDOM.integers(1, 50, (8, 20))
-    for teacher, tried in ((words(), {"embedding and gru"}), (words(steps=True), set())):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            made = list(candidates(teacher, x, 0, keeps_masks=False))
-        kinds = {one.kind for one in made if "teacher" not in one.kind}
-        assert kinds >= tried and bool(kinds) is bool(tried)
-        masks = [one.model.layers[1].mask_zero for one in made if one.kind in kinds]
-        assert not any(masks)
-        said = [str(one.message) for one in caught if "carries no mask" in str(one.message)]
-        assert len(said) == len(tried)
-
-
-def test_an_answer_for_each_step_keeps_its_mask():
-    """A net without masks would learn the labels of padding, and be scored on them."""
-    made = found(words(steps=True), RANDOM.integers(1, 50, (8, 20)))
-    kinds = {one.kind for one in made if "teacher" not in one.kind}
-    assert kinds == {"embedding and gru", "embedding and lstm"}
+    with pytest.warns(UserWarning, match="An int8 file carries no mask"):
+        made = list(candidates(words(), x, 0, keeps_masks=False))
+    kinds = {one.kind: one.model.layers[1].mask_zero for one in made if "teacher" not in one.kind}
+    assert set(kinds) >= {"embedding and gru"} and not any(kinds.values())
 
 
 def test_tokens_are_those_of_the_teacher_not_of_a_few_examples():
@@ -170,6 +157,23 @@ def test_a_function_teaches_nets_of_its_answers():
     assert made[0].model.output_shape == (None, 4)
     for one in candidates(teacher, numbers(8, 12), 0, lambda shape: "softmax"):
         assert output_activations(one.model) == ["softmax"]
+
+
+def test_a_function_of_tensors_teaches_nets_of_its_answers(tmp_path):
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(4)])
+    function = tf.function(model, input_signature=[tf.TensorSpec((None, 12))])
+    model.export(tmp_path / "saved", verbose=False)
+    for teacher in (function, str(tmp_path / "saved")):
+        assert found(teacher, numbers(8, 12), 1)[0].model.output_shape == (None, 4)
+    with pytest.raises(InputError, match=r"make it \(examples, 1\), as predict"):
+        found(lambda x: np.zeros(len(x)), numbers(8, 12))
+    with pytest.raises(UnsupportedError, match="give a student"):
+        found(lambda x: [np.zeros((len(x), 2)), np.zeros((len(x), 3))], numbers(8, 12))
+
+
+def test_several_teachers_of_tokens():
+    for one in found([words(), words()], RANDOM.integers(1, 50, (8, 20)), 3):
+        assert one.kind.startswith("embedding") and one.model.layers[1].input_dim == 50
 
 
 def test_what_no_net_is_known_for_is_refused():

@@ -66,3 +66,8 @@ def test_the_call_has_what_is_not_the_default():
     assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
     assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
     assert "qat_epochs" not in said
+
+
+def test_an_equal_score_is_no_loss():
+    verdict = evidence.Verdict("student_int8.tflite", 0.0, "accuracy", None, (), False)
+    assert "+0.0 points beside the teacher" in verdict.describe()
