@@ -183,7 +183,7 @@ class _End:
             activation = output_activations(first)[0] if isinstance(shape, tuple) else None
         else:
             answers = _answers(first, x[:2])
-            shape = None if answers is None else np.shape(answers)
+            shape = None if answers is None else np.asarray(answers).shape
             activation = end(shape) if shape and len(shape) > 1 else None
         if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
             raise UnsupportedError(

@@ -131,7 +131,7 @@ def test_answers_with_a_mask_are_refused(package, rng):
         table = layers.Embedding(4, 4, mask_zero=True)
         last = [layers.LSTM(3, return_sequences=steps), layers.Dense(3)]
         model = package.Sequential([package.Input((5,), dtype="int32"), table, *last])
-        trainer = Trainer(tfkd.split(x, y if steps else y[:, 0]), tfkd.Training(epochs=1))
+        trainer = Trainer((x, y if steps else y[:, 0]), tfkd.Training(epochs=1))
         if steps:
             with pytest.raises(UnsupportedError, match="masks padding in its answers"):
                 trainer.check(model)
