@@ -12,6 +12,7 @@ from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import drop_of, file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
+from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
@@ -229,6 +230,8 @@ def _verdict(
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
     if not goal.allows(drop):
         problems.append(f"drop: {drop:.4g} on the test part, and the target is {goal.drop:g}")
+    if goal.drop is not None and (wrong := complaint(of_teacher, "test")):
+        problems.append(f"drop: {wrong}")  # any student would meet it
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
     metric = "rmse" if of_teacher.metric == "r2" else of_teacher.metric

@@ -163,6 +163,17 @@ def test_a_target_that_is_missed(data, teacher, tmp_path):
     assert "NOT met" in str(made) and "drop: 0." in made.verdict.problems[0]
 
 
+def test_a_drop_beside_a_teacher_at_chance_is_not_met(data, tmp_path):
+    """Its classes are in another order than the labels': any student was as good."""
+    crossed = dense(units=0, kernel=10 * np.eye(5, 3, dtype="float32")[:, [1, 2, 0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is warned of too
+        made = tfkd.compress(
+            crossed, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, target={"drop": 0.1}
+        )
+    assert made.reached is False and "another order than the labels'" in str(made)
+
+
 @pytest.mark.skipif(not evaluation.is_installed(), reason="tflite-micro is not installed")
 @pytest.mark.parametrize("board", ["pico", "android-mpc-13"])
 def test_a_board(data, teacher, tmp_path, board):
