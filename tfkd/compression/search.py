@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -97,7 +98,8 @@ def front_of(trials: list[Trial]) -> Front:
 def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """Return all trials and the finished student: the smallest that meets the target.
 
-    Where none does, the one with the best validation score of those that were finished.
+    Where none does, the one with the best validation score of those that were finished. One that
+    could not be finished after another is warned of.
 
     Raises:
         InputError: if no candidate's file is small enough (the message names the least), or the
@@ -117,7 +119,13 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
         start = finisher.clock.spent
         taught = {} if trial.method is None else trial.method.settings
         recipe = dataclasses.replace(finisher.recipe, bits=trial.costs.bits, **taught)
-        finished = finisher.finished(trial.candidate.model, recipe)
+        try:
+            finished = finisher.finished(trial.candidate.model, recipe)
+        except TfkdError as error:
+            if best is None:
+                raise
+            warnings.warn(f"{trial.said}: it could not be finished. {error}", stacklevel=3)
+            break
         seconds = finisher.clock.spent - start
         if best is None or finished.is_better(best[1]):
             best = trial, finished
@@ -133,16 +141,14 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
 
 def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     """Return the candidates to train: some of each kind, whose files meet the target."""
-    data, recipe = finisher.trainer.data, finisher.recipe
-    x = data.train.head(256).x
+    recipe, x = finisher.recipe, finisher.trainer.data.train.head(256).x
     keeps_masks = "int8" not in recipe.formats
     by_kind: dict[str, list[Candidate]] = {}
     for one in candidates(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks):
         by_kind.setdefault(one.kind, []).append(one)
     finisher.check(next(iter(by_kind.values()))[0].model)
     quota = -(-recipe.candidates // len(by_kind))
-    found: list[list[tuple[Candidate, Costs]]] = []
-    missed = _Missed()
+    found, missed = list[list[tuple[Candidate, Costs]]](), _Missed()
     for done, sizes in enumerate(by_kind.values()):
         finisher.progress("candidates", done, len(by_kind))
         found.append(_of_a_kind(finisher, sizes, x[:32], quota, missed))
@@ -232,8 +238,8 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
             finisher.progress("search", number, len(fitting))
             trial = study.ask()
             trial.set_user_attr(BYTES, costs.bytes)
-            no_larger = [one for one in trials if one.costs.bytes <= costs.bytes]
-            scores = _trained(finisher, candidate, epochs, trial, no_larger)
+            rivals = [one for one in trials if one.costs.bytes <= costs.bytes]
+            scores = _trained(finisher, candidate, epochs, trial, rivals)
             if len(scores) < epochs:
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:

@@ -306,3 +306,24 @@ def test_no_accuracy_is_no_error():
     assert sized("a", 10, 0.0).said == "a, 0.0%, 0.0 kB"
     assert sized("a", 10, -0.0).said == "a, error 0, 0.0 kB"
     assert search.front_of([sized("a", 10, 0.0)]).metric == "accuracy"
+
+
+def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
+    """The budget was too short for the second student, and the first one was lost."""
+    kept, tried = types.SimpleNamespace(meets=lambda goal: False), []
+
+    def finished(self, model, recipe):
+        tried.append(model)
+        if len(tried) > 1:
+            raise InputError("The budget is too short.")
+        return kept
+
+    several = [sized("a", 10, 0.5), sized("b", 20, 0.6)]
+    monkeypatch.setattr(search, "_fitting", lambda _: [])
+    monkeypatch.setattr(search, "_tried", lambda *_: several)
+    monkeypatch.setattr(search, "_order", lambda *_: list(several))
+    monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
+    monkeypatch.setattr(Finisher, "finished", finished)
+    with pytest.warns(UserWarning, match=r"b, 60.0%.*could not be finished. The budget is too"):
+        trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher))
+    assert found is kept and [one.chosen for one in trials] == [True, False]
