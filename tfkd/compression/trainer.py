@@ -141,6 +141,11 @@ class Trainer:
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, task = _output_shape(student), self.task(student)
+        if task == "anomaly":
+            raise InputError(
+                "Labels of anomalies score a detector, and it learns values: give the examples as "
+                "their own labels, (x, x), and verify the file with the labels."
+            )
         if task in ("categorical", "binary", "multilabel") and isinstance(self.data.train, Samples):
             _check_several(self.data.train.labels, shape)
         for name, part in self.data.parts.items():

@@ -137,3 +137,10 @@ def test_answers_with_a_mask_are_refused(package, rng):
                 trainer.check(model)
         else:
             trainer.check(model)
+
+
+def test_labels_of_anomalies_teach_nothing(rng):
+    x = rng.normal(size=(60, 4)).astype("float32")
+    trainer = Trainer((x, NUMBERS % 2), tfkd.Training(epochs=1), task="anomaly")
+    with pytest.raises(InputError, match=r"their own labels, \(x, x\)"):
+        trainer.check(dense(keras, 4))
