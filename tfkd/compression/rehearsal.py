@@ -159,8 +159,8 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
         if value < 1:
             if whole.get(name) is None:
                 raise InputError(
-                    f"target[{name!r}] is {value:g}, a part of the teacher's, which is not known: "
-                    "give a number of at least 1."
+                    f"The target of {name} is {value:g}, a part of the teacher's, which is not "
+                    "known: give a number of at least 1."
                 )
             limits[name] = value * whole[name]
     goal = Goal(limits, target.drop, found)
