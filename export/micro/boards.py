@@ -161,8 +161,12 @@ def parse_size(size: int | str) -> int:
     )
 
 
-def find(board: str | Board | None) -> Board | None:
+def find(board: str | Board | None, instead: str | None = None) -> Board | None:
     """Return a board by its name in `BOARDS`; a `Board` and `None` as they are.
+
+    Args:
+        board: The name, in either case.
+        instead: What to give for another board. Defaults to `flash` and `ram`.
 
     Raises:
         InputError: for a name that is none of them.
@@ -170,8 +174,9 @@ def find(board: str | Board | None) -> Board | None:
     if board is None or isinstance(board, Board):
         return board
     if str(board).lower() not in BOARDS:
+        instead = instead or f"{argument('flash')} and {argument('ram')}"
         raise InputError(
             f"No board is called {board!r}; known are {', '.join(BOARDS)}. For another one give "
-            f"{argument('flash')} and {argument('ram')}."
+            f"{instead}."
         )
     return BOARDS[str(board).lower()]

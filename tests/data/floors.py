@@ -31,8 +31,8 @@ FLOORS = (
     *("distillation", "export.micro", "export.conversion", "export.verification"),
     *("export.latency", "export.android", "export.web", "export.report"),
     # the whole way, and the commands that start it
-    *("compression.settings", "compression.twin", "compression.parts", "compression.stages"),
-    "compression.trainer",
+    *("compression.settings", "compression.twin", "compression.loss", "compression.parts"),
+    *("compression.stages", "compression.trainer"),
     *("pruning", "comparison", "compression", "cli", "__main__"),
 )
 

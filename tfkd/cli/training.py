@@ -104,6 +104,7 @@ def distill(options) -> int:
     with console.Progress(options.quiet) as progress:
         trainer = Trainer(data, recipe, progress=progress, task=options.task)
         finisher = Finisher(trainer, options.teacher, teacher_from_logits=_logits(options, None))
+        finisher.check(student)
         trained, worth, scorer, _ = finisher.train(student)
     with tempfile.TemporaryDirectory() as folder:
         copy_of(trained["student"]).save(path := pathlib.Path(folder) / "student.keras")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ import keras
 import numpy as np
 
 from tfkd.compression import thinning
+from tfkd.distillation.teachers.sources import FunctionSource, source_of
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends, cost, graph
@@ -32,6 +34,8 @@ from tfkd.pruning.structured.channels import prune_channels
 CUTS = (0.5, 0.25, 0.12, 0.06, 0.03)
 # Some thirty steps an epoch are usual here: at Keras's 0.99 validation would lag behind.
 _MOMENTUM = 0.9
+# Kinds of nets, or their ends, that leave out steps which are masked.
+_MASKED = ("gru", "lstm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +61,11 @@ class Candidate:
 
 
 def candidates(
-    teacher: Any, x: np.ndarray, seed: int, end: str | None = None
+    teacher: Any,
+    x: np.ndarray,
+    seed: int,
+    end: Callable[[tuple[int | None, ...]], str | None] = lambda shape: None,
+    keeps_masks: bool = True,
 ) -> Iterator[Candidate]:
     """Yield students smaller than the teacher, of each kind from the smallest on.
 
@@ -66,7 +74,13 @@ def candidates(
             or a function of a batch.
         x: Examples of the training part, (examples, ...).
         seed: Of the weights of each.
-        end: `"softmax"` or `"sigmoid"`, where a teacher that is no Keras model answers so.
+        end: Function from the shape of the answers to `"softmax"` or `"sigmoid"`, where a teacher
+            that is no Keras model answers so.
+        keeps_masks: Whether what masks padding in the teacher does so in recurrent students. An
+            int8 file can't.
+
+    Warns:
+        UserWarning: if padding is masked in the teacher and not in students.
 
     Raises:
         UnsupportedError: for inputs that no kind of net is known for, where the teacher can't be
@@ -79,8 +93,7 @@ def candidates(
         for one in itertools.chain(_cuts(teacher), _thinned(teacher)):
             found = True
             yield one
-    known = teacher if is_model else None
-    for kind, widths, build in _kinds(x, _End.of(teacher, x, end), known):
+    for kind, widths, build in _kinds(x, _End.of(teacher, x, end), teacher, keeps_masks):
         for width in widths:
             keras.utils.set_random_seed(seed)  # whatever was drawn before
             model = _renamed(build(width))
@@ -162,24 +175,29 @@ class _End:
     each_step: bool
 
     @classmethod
-    def of(cls, teacher: Any, x: np.ndarray, end: str | None) -> _End:
+    def of(cls, teacher: Any, x: np.ndarray, end: Callable) -> _End:
         """Return how the students of a teacher end."""
-        several = isinstance(teacher, (list, tuple))
-        first = teacher[0] if several else teacher
-        activation = end
+        first, activation = _first(teacher), None
         if backends.flavour(first) is not None:
             shape = first.output_shape
             activation = output_activations(first)[0] if isinstance(shape, tuple) else None
         else:
-            ask = first.predict if isinstance(first, TFLiteModel) else first
-            shape = np.shape(ask(x[:2]))
+            answers = _answers(first, x[:2])
+            shape = None if answers is None else np.asarray(answers).shape
+            activation = end(shape) if shape and len(shape) > 1 else None
         if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
             raise UnsupportedError(
                 "Students are looked for under a teacher of one output; give a student."
             )
+        if len(shape) == 1:
+            raise InputError(
+                "The teacher gives a number for each example, of shape (examples,): make it "
+                "(examples, 1), as predict(x)[:, None] does."
+            )
         if len(shape) not in (2, 3) or shape[-1] is None:
             raise UnsupportedError(
-                f"No student is known for answers of shape {tuple(shape)}; give a student."
+                f"No student is known for answers of shape (examples, "
+                f"{', '.join(map(str, shape[1:]))}); give a student."
             )
         kept = activation if activation in ("softmax", "sigmoid") else None
         return cls(shape[-1], kept, len(shape) == 3)
@@ -191,14 +209,34 @@ class _End:
         return x
 
 
-def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[int], Any]]]:
+def _first(teacher: Any) -> Any:
+    """Return the first of several teachers, or the one."""
+    return teacher[0] if isinstance(teacher, (list, tuple)) else teacher
+
+
+def _answers(teacher: Any, x: np.ndarray) -> Any:
+    """Return what a teacher that is no Keras model answers, `None` for several outputs."""
+    source = source_of(teacher, ())
+    if isinstance(source, FunctionSource):
+        found, _ = source(x if source.inputs is None else [x], None)
+    else:
+        found = teacher.predict(x) if isinstance(teacher, TFLiteModel) else teacher(x)
+    answers = list(graph.leaves(found))
+    return answers[0] if len(answers) == 1 else None
+
+
+def _kinds(
+    x, end: _End, teacher, keeps_masks: bool
+) -> list[tuple[str, tuple[int, ...], Callable[[int], Any]]]:
     """Return name, widths and builder of each kind of net that takes these inputs."""
-    x = np.asarray(x)
-    layers = [] if teacher is None else [call.layer for call in graph.walk(teacher).calls]
+    x, first = np.asarray(x), _first(teacher)
+    has_graph = backends.flavour(first) is not None and graph.has_graph(first)
+    layers = [call.layer for call in graph.walk(first).calls] if has_graph else []
     # Whole numbers are names of tokens where the teacher looks them up, and amounts elsewhere.
     tables = [layer for layer in layers if kind_of(layer) == "Embedding"]
     whole = bool(tables)
     mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
+    masked = mask is not None or any(table.mask_zero for table in tables)
     shape = x.shape[1:]
     if len(shape) == 3 and not end.each_step:
         kinds = [("ds_cnn", _ds_cnn), ("resnet", _resnet), ("mobile", _mobile)]
@@ -211,8 +249,8 @@ def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[
         tokens = max(table.input_dim for table in tables)
         kinds = [
             ("embedding and conv1d", _tokens(_conv1d, tokens)),
-            ("embedding and gru", _tokens(_gru, tokens)),
-            ("embedding and lstm", _tokens(_lstm, tokens)),
+            ("embedding and gru", _tokens(_gru, tokens, masked and keeps_masks)),
+            ("embedding and lstm", _tokens(_lstm, tokens, masked and keeps_masks)),
         ]
         widths = (8, 16, 24, 32, 48, 64)
     elif len(shape) == 1 and not end.each_step:
@@ -220,12 +258,18 @@ def _kinds(x, end: _End, teacher) -> list[tuple[str, tuple[int, ...], Callable[[
     else:
         return []
     dtype = "int32" if whole else "float32"
+    if masked and not keeps_masks:
+        warnings.warn(
+            "The teacher masks padding. An int8 file carries no mask, so students read padding as "
+            "they read the rest; without int8 in formats, recurrent ones mask it too.",
+            stacklevel=2,
+        )
 
     def builder(kind, build):
         def made(width: int):
             inputs = keras.Input(shape, dtype=dtype, name="input")
             start = inputs if whole else _standardized(inputs, x)
-            if mask is not None and kind in ("gru", "lstm"):
+            if mask is not None and keeps_masks and kind in _MASKED:
                 start = keras.layers.Masking(mask)(inputs)
             name = f"{kind.replace(' ', '_')}_{width}"
             return keras.Model(inputs, end(build(start, width, end.each_step)), name=name)
@@ -318,9 +362,9 @@ def _lstm(x, width: int, each_step: bool):
     return keras.layers.LSTM(width, return_sequences=each_step)(x)
 
 
-def _tokens(build, tokens: int):
+def _tokens(build, tokens: int, masked: bool = False):
     def made(x, width: int, each_step: bool):
-        x = keras.layers.Embedding(tokens, max(4, width // 2))(x)
+        x = keras.layers.Embedding(tokens, max(4, width // 2), mask_zero=masked)(x)
         return build(x, width, each_step)
 
     return made

@@ -7,11 +7,12 @@ import pathlib
 import warnings
 from typing import Any
 
-from tfkd.compression.finishing import Finished, Finisher, drop_of, origin
+from tfkd.compression.finishing import Finished, Finisher, origin
 from tfkd.compression.recipe import Call
-from tfkd.compression.rehearsal import file_of, main_format
+from tfkd.compression.rehearsal import drop_of, file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
+from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
@@ -27,6 +28,8 @@ from tfkd.output_kind import output_activations
 from tfkd.quantization import export_form
 from tfkd.tables import Printed
 
+#: The folder of the C++.
+MICRO = "student_int8_micro"
 _STAGES = {
     "teacher": "teacher",
     "baseline": "baseline",
@@ -46,7 +49,7 @@ class Verdict(Printed):
         metric: `"accuracy"` or `"rmse"`.
         allowed: What `drop` may be; `None` where nothing was asked for.
         problems: A line for each limit that is exceeded.
-        asked: Whether there was a target or a board.
+        asked: Whether there was a target, or a board that a file has to fit.
     """
 
     file: str
@@ -225,13 +228,14 @@ def _verdict(
     [of_teacher] = finished.scorer.score(test, None, "teacher", "test")
     drop = drop_of(score_of_file, of_teacher)
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
-    if goal.drop is not None and drop > goal.drop:
-        problems.append(f"drop: {drop:.4f} on the test part, and the target is {goal.drop:g}")
+    if not goal.allows(drop):
+        problems.append(f"drop: {drop:.4g} on the test part, and the target is {goal.drop:g}")
+    if goal.drop is not None and (wrong := complaint(of_teacher, "test")):
+        problems.append(f"drop: {wrong}")  # any student would meet it
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
-    asked = bool(goal.limits) or goal.drop is not None or goal.board is not None
     metric = "rmse" if of_teacher.metric == "r2" else of_teacher.metric
-    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), asked)
+    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), goal.is_asked)
 
 
 def _micro_bundle(
@@ -247,7 +251,7 @@ def _micro_bundle(
         small = file
         if not micro and export_form.needs_calibration(model):
             small = file_of(model, "int8", representative(data.train), micro=True)
-        bundle = micro_bundle(small, folder / "student_int8_micro", "student_int8", x=data)
+        bundle = micro_bundle(small, folder / MICRO, "student_int8", x=data)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}
     return {

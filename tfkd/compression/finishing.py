@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
 from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, Goal
+from tfkd.compression.rehearsal import Costs, Goal, drop_of
+from tfkd.compression.rounding import Rounding
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import is_one_hot, representative
+from tfkd.data import representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.distillation.worth import Score, Worth
+from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
+from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
 from tfkd.model import backends
+from tfkd.model import task as tasks
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
@@ -38,43 +42,6 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 _RATES = {8: 3e-4, 4: 3e-3}
 #: What of a recipe decides how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
-
-
-@dataclasses.dataclass(frozen=True)
-class Rounding:
-    """What quantization-aware training was worth on the validation part.
-
-    Attributes:
-        metric: `"accuracy"` or `"r2"`.
-        trained: The score after it.
-        calibrated: The score of the float student with ranges from examples (and, in 4 bits,
-            weights rounded by GPTQ), not trained.
-        models: The two, `trained` and `calibrated`.
-        fails: Whether the file of the one with the higher score is not its model.
-    """
-
-    metric: str
-    trained: float
-    calibrated: float
-    models: dict[str, Any] = dataclasses.field(repr=False, compare=False)
-    fails: bool = False
-
-    @property
-    def kept(self) -> str:
-        """Which of the two goes into the int8 file."""
-        return "calibrated" if (self.calibrated > self.trained) != self.fails else "trained"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        figures = {name: getattr(self, name) for name in ("metric", "trained", "calibrated")}
-        metric = "R²" if self.metric == "r2" else self.metric
-        why = ", since the other's file does not compute what its model does" * self.fails
-        summary = (
-            f"On the validation part the student has {metric} {self.trained:.3f} after "
-            f"quantization-aware training and {self.calibrated:.3f} calibrated without it: the "
-            f"{self.kept} one is kept{why}."
-        )
-        return {**figures, "kept": self.kept, "summary": summary}
 
 
 @dataclasses.dataclass
@@ -107,8 +74,7 @@ class Finished:
 
     def meets(self, goal: Goal) -> bool:
         """Tell whether target and board are met, on the validation part."""
-        held = goal.drop is None or self.drop <= goal.drop
-        return held and self.verified and not goal.unmet(self.costs)
+        return goal.allows(self.drop) and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
         """Tell whether less is lost than with another; a file that is not its model comes last."""
@@ -171,19 +137,22 @@ class Finisher:
         """Called as `progress(stage, done, total)`."""
         return self.trainer.progress
 
-    @property
-    def end(self) -> str | None:
-        """How students end where the teacher is said to answer in probabilities."""
+    def end_of(self, shape: tuple[int | None, ...]) -> str | None:
+        """Return how students end where the teacher is said to answer in probabilities.
+
+        Args:
+            shape: Of its answers, (examples, ...).
+        """
         if self._from_logits is not False:
             return None
         labels = self.trainer.data.train.labels
-        several = labels.ndim > 1 and labels.shape[-1] > 1 and not is_one_hot(labels)
-        binary = self.trainer.given_task in ("binary", "multilabel")
-        return "sigmoid" if binary or (several and self.trainer.given_task is None) else "softmax"
+        task = self.trainer.given_task or tasks.task_of(labels, shape)
+        # Values of several columns are soft labels, where the answers are probabilities.
+        return "sigmoid" if shape[-1] == 1 or task in ("binary", "multilabel") else "softmax"
 
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
-        """What decides a result beside the student: data and teacher, and what is said of them."""
+        """What decides a result beside the student: data, teacher, what they are, and versions."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()
@@ -195,6 +164,7 @@ class Finisher:
             "teacher": teacher,
             "task": self.trainer.given_task,
             "teacher_from_logits": self._from_logits,
+            "versions": host.versions(),
         }
 
     def inputs(self, student: Any, **more: Any) -> dict[str, Any]:
@@ -220,15 +190,41 @@ class Finisher:
         self.trainer.compile(distiller, student)
         return distiller
 
+    def answers(self, student: Any) -> Any:
+        """Return the teacher's answers to the training part, asked for once for all students."""
+        if self._answers is None:
+            examples = self.trainer.data.train.inputs(self.recipe.batch_size)
+            self._answers = self.distiller(student).cache_teacher(examples)
+        return self._answers
+
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which is asked once an example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
-            if self._answers is None:
-                examples = self.trainer.data.train.inputs(self.recipe.batch_size)
-                self._answers = self.distiller(student).cache_teacher(examples)
-            kwargs["cache_teacher"] = self._answers
+            kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
         self.trainer.fit(stage, student, distiller, training, **kwargs)
+
+    def check_teacher(self) -> None:
+        """Raise for what can't teach, and for models that don't take the examples."""
+        several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
+        if any(isinstance(one, np.ndarray) for one in several):
+            raise InputError(
+                "An array holds the teacher's answers to some examples, and it is asked about each "
+                "part of the data: give a model, or a function of a batch."
+            )
+        teachers.Teacher(self.teacher)
+        for one in several:
+            if backends.flavour(one) is not None:
+                self.trainer.check_inputs(one, "teacher")
+
+    def check(self, student: Any) -> None:
+        """Raise for data, student, teacher and goal that don't fit each other, before any work."""
+        self.check_teacher()
+        self.trainer.check(student)
+        drop = self.goal.drop
+        if drop is not None and drop >= 1 and self.trainer.task(student) != "regression":
+            raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
+        self.distiller(copy_of(student))
 
     def checked(self, student: Any) -> Finished:
         """Finish a student that was given, once all later stages have taken a copy of it.
@@ -243,8 +239,7 @@ class Finisher:
             )
         if backends.is_quantize_aware(student):
             raise InputError("The student is quantize-aware already: give the float model.")
-        self.trainer.check(student)
-        self.distiller(copy_of(student))
+        self.check(student)
         examples = self.trainer.data.train.head(rehearsal.EXAMPLES).x
         costs = rehearsal.rehearse(student, examples, self.recipe, self.goal)
         recipe = dataclasses.replace(self.recipe, bits=costs.bits)
@@ -384,10 +379,3 @@ def origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
     # The ranges of the int8 file were learned in QAT, but for recurrent layers.
     return "student_qat" if name == "student_int8" else name.split("_")[0]
-
-
-def drop_of(score: Score, teacher: Score) -> float:
-    """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
-    if score.metric != "r2":
-        return teacher.value - score.value
-    return math.sqrt(max(1 - score.value, 0.0) / max(1 - teacher.value, 1e-12)) - 1

@@ -38,16 +38,20 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     inputs = finisher.inputs(
         student, training=trained_by(recipe), rounding=rounding, budget=finisher.clock.seconds
     )
-    paced = finisher.stages.once("pace", inputs, lambda: timed(finisher, student, recipe))
-    epochs, qat_epochs = paced["epochs"], paced["qat_epochs"]
-    wanted = (epochs, recipe.epochs), (qat_epochs, recipe.qat_epochs)
-    if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
-        raise InputError(
-            f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} epochs "
-            f"of each stage take {paced['least_seconds']:,.0f} s, and {paced['left']:,.0f} s "
-            "are left. Give more."
-        )
-    return dataclasses.replace(recipe, epochs=epochs, qat_epochs=qat_epochs)
+
+    def enough() -> dict[str, Any]:
+        found = timed(finisher, student, recipe)
+        wanted = (found["epochs"], recipe.epochs), (found["qat_epochs"], recipe.qat_epochs)
+        if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
+            raise InputError(  # and nothing is kept: the same call has more time the next time
+                f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
+                f"epochs of each stage take {found['least_seconds']:,.0f} s, and "
+                f"{max(found['left'], 0):,.0f} s are left. Give more."
+            )
+        return found
+
+    paced = finisher.stages.once("pace", inputs, enough)
+    return dataclasses.replace(recipe, epochs=paced["epochs"], qat_epochs=paced["qat_epochs"])
 
 
 def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
@@ -55,22 +59,27 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
     data = finisher.trainer.data
     count = min(len(data.train), _TIMED * recipe.batch_size)
     few = data.train.head(count)
+    taught = ("taught",) if recipe.augment is not None else ()
     seconds = {}
-    for stage in ("alone", "qat") if "int8" in recipe.formats else ("alone",):
+    for stage in ("alone", *taught, *(("qat",) if "int8" in recipe.formats else ())):
         ticks: list[float] = []
         timer = Trainer(
             Data("pace", few, few, few),
-            dataclasses.replace(recipe, epochs=3),
+            dataclasses.replace(recipe, epochs=3, patience=None, callbacks=None),
             progress=lambda stage, done, total, ticks=ticks: ticks.append(time.monotonic()),
             task=finisher.trainer.given_task,
         )
         model = copy_of(student)
         if stage == "qat":
             model = quantize_aware(model, bits=recipe.widths[0])
-        timer.fit(stage, model, validate=False)
+        timer.fit(stage, model, finisher.distiller if stage == "taught" else None, validate=False)
         seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
-    # The taught student's step costs what the other's does: answers are kept.
-    an_epoch, a_qat_epoch = 2 * seconds["alone"], seconds.get("qat", 0.0)
+    # Of augmented examples the teacher is asked in every step; of others once, now.
+    asking = max(seconds["taught"] - seconds["alone"], 0.0) if taught else 0.0
+    if not taught:
+        finisher.answers(student)
+    an_epoch = 2 * seconds["alone"] + asking
+    a_qat_epoch = seconds["qat"] + asking if "qat" in seconds else 0.0
     planned = recipe.epochs * an_epoch + recipe.qat_epochs * a_qat_epoch
     left = _FOR_TRAINING * finisher.clock.left
     part = min(1.0, left / max(planned, 1e-9))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import keras
 from tfkd.compression import evidence, rehearsal, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.finishing import LOSSES, Finisher
-from tfkd.compression.recipe import Call, Recipe
+from tfkd.compression.recipe import FORMATS, Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
 from tfkd.compression.trainer import Progress, Trainer
@@ -114,7 +115,7 @@ def compress(
         target: What the file has to meet, as a `Target` or a dict with some of its attributes.
             Numbers below 1 are parts of the teacher's.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the int8 file has to fit
-            its flash, and the arena its RAM.
+            its flash, and the arena its RAM. A phone or a Linux board sets no limit.
         student: A float model of either Keras or the path of one, untrained or trained; it is not
             changed. `None` searches for one.
         budget: Seconds for everything, or text as `"20min"`. The search takes at most half, and
@@ -136,11 +137,14 @@ def compress(
         TfkdError: for a model, data or recipe that a step can't take, and a target that the
             student can't meet at any weights; nothing is trained before.
     """
-    recipe = recipe or Recipe()
+    recipe = Recipe() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe must be a tfkd.Recipe, got {recipe!r}.")
     call = Call(recipe, Target.of(target), _name_of(board), budget, task, teacher_from_logits)
     clock = Budget.of(budget)
     data = as_data(data)
     folder = _claimed(out, force)
+    ran_before = (folder / FOLDER).is_dir()
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
     goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
@@ -164,6 +168,9 @@ def compress(
             if teacher_history:
                 report.training["teacher"] = teacher_history
             write_report(report, staged)
+            made = {one.name for one in staged.iterdir()}
+        if ran_before:
+            _remove_others(folder, made)
     except TfkdError as error:
         if not finisher.stages.done:
             raise
@@ -219,6 +226,19 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
     return folder
 
 
+def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
+    """Remove what an earlier run made and this one did not: it is of another student."""
+    for name in (
+        "teacher.keras",
+        "teacher_float32.tflite",
+        *(f"student_{f}.tflite" for f in FORMATS),
+    ):
+        if name not in made:
+            (folder / name).unlink(missing_ok=True)
+    if evidence.MICRO not in made:
+        shutil.rmtree(folder / evidence.MICRO, ignore_errors=True)
+
+
 def _loaded(given: Any, what: str) -> Any:
     """Return the model of a path; anything else as it is."""
     if not isinstance(given, (str, os.PathLike)):
@@ -240,6 +260,5 @@ def _name_of(board: Any) -> str | None:
 def _told(error: TfkdError, more: str) -> TfkdError:
     """Return an error of the same kind with a sentence more."""
     text = str(error)
-    return type(error)(
-        f"{text if text.endswith('.') else text + '.'} {more}: the same call goes on from it."
-    )
+    text = text if text.endswith(".") else f"{text}."
+    return type(error)(f"{text} {more}: a call with this folder goes on from it.")

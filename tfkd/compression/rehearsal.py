@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.trainer import copy_of
+from tfkd.distillation.worth import Score
 from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.micro import boards, evaluation
@@ -28,6 +30,10 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 
 #: Examples to try on; untrained, their values do not matter.
 EXAMPLES = 32
+#: What differences of scores, and percentages, have of the rounding of numbers, at most.
+_ROUNDING = 1e-9
+#: Beside squared errors, that those of a perfect teacher divide.
+_TINY = 1e-100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,12 @@ class Goal:
     board: boards.Board | None
 
     @property
+    def is_asked(self) -> bool:
+        """Whether there is something to meet; a phone has no flash to fit into."""
+        limited = self.board is not None and self.board.runs_tflm
+        return limited or bool(self.limits) or self.drop is not None
+
+    @property
     def needs_arena(self) -> bool:
         """Whether the file has to run on TensorFlow Lite for Microcontrollers."""
         micro = self.board is not None and self.board.runs_tflm
@@ -79,7 +91,7 @@ class Goal:
     def unmet(self, costs: Costs) -> list[str]:
         """Return a line for each limit that is exceeded; what is not known yet is left out."""
         found = [
-            f"{name}: {value:,.0f}, and the target is {limit:,.0f}"
+            f"{name}: {_shown(value)}, and the target is {_shown(limit)}"
             for name, limit in self.limits.items()
             for value in [getattr(costs, name)]
             if value is not None and value > limit
@@ -89,6 +101,10 @@ class Goal:
             for verdict in self.verdicts(costs)
             if not verdict.fits
         ]
+
+    def allows(self, drop: float) -> bool:
+        """Tell whether a score may be so much worse: 0.97 - 0.96 is more than 0.01, and is held."""
+        return self.drop is None or drop <= self.drop + _ROUNDING
 
     def is_too_large(self, costs: Costs) -> bool:
         """Tell whether the file has more bytes than the target or the board's flash."""
@@ -102,6 +118,20 @@ class Goal:
         return boards.fits(costs.bytes, costs.arena, board=self.board)
 
 
+def _shown(value: float) -> str:
+    """Return a number with a hundredth where it has one: a call may take a few µs."""
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def drop_of(score: Score, teacher: Score) -> float:
+    """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
+    if score.metric != "r2":
+        return teacher.value - score.value
+    # Of the errors themselves, which equal labels have too.
+    ratio = (float(score.hits.mean()) + _TINY) / (float(teacher.hits.mean()) + _TINY)
+    return math.sqrt(ratio) - 1
+
+
 def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):
     """Return a target in numbers.
 
@@ -112,8 +142,11 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
 
     Raises:
         InputError: for an unknown board, and for a part of something that is not known.
+
+    Warns:
+        UserWarning: for a board without limits where nothing else is asked for.
     """
-    found = None if board is None else boards.find(board)
+    found = boards.find(board, "a target of bytes (its flash) and arena (its RAM)")
     whole = {"macs": None, "parameters": None, "bytes": None}
     if teacher is not None:
         whole = {
@@ -126,11 +159,17 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
         if value < 1:
             if whole.get(name) is None:
                 raise InputError(
-                    f"target[{name!r}] is {value:g}, a part of the teacher's, which is not known: "
-                    "give a number of at least 1."
+                    f"The target of {name} is {value:g}, a part of the teacher's, which is not "
+                    "known: give a number of at least 1."
                 )
             limits[name] = value * whole[name]
     goal = Goal(limits, target.drop, found)
+    if found is not None and not goal.is_asked:
+        warnings.warn(
+            f"{found.name!r} is no limit by itself: files lie in a file system there. Give a "
+            "target, such as a drop, bytes or a latency.",
+            stacklevel=3,
+        )
     if goal.needs_arena and not evaluation.is_installed():
         raise MissingDependencyError(
             "A board or a target of arena needs TensorFlow Lite for Microcontrollers, which "

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,25 +62,20 @@ class Trial:
         return ", ".join([self.candidate.name, *bits, *loss])
 
     @property
+    def is_error(self) -> bool:
+        """Whether the score is minus an error: minus zero is one, an accuracy of zero is none."""
+        return math.copysign(1.0, self.score) < 0
+
+    @property
     def said(self) -> str:
         """Name, score and size, in a few words."""
-        score = f"error {-self.score:.4g}" if self.score <= 0 else f"{self.score:.1%}"
+        score = f"error {-self.score:.4g}" if self.is_error else f"{self.score:.1%}"
         return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
-        return {
-            "name": self.name,
-            **self.costs.to_json(),
-            "score": self.score,
-            "epochs": self.epochs,
-            "chosen": self.chosen,
-        }
 
 
 def front_of(trials: list[Trial]) -> Front:
     """Return the trials as the report shows them."""
-    is_error = all(trial.score <= 0 for trial in trials)
+    is_error = trials[0].is_error
     return Front(
         tuple(
             entries.Candidate(
@@ -102,7 +98,8 @@ def front_of(trials: list[Trial]) -> Front:
 def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """Return all trials and the finished student: the smallest that meets the target.
 
-    Where none does, the one with the best validation score of those that were finished.
+    Where none does, the one with the best validation score of those that were finished. One that
+    could not be finished after another is warned of.
 
     Raises:
         InputError: if no candidate's file is small enough (the message names the least), or the
@@ -110,6 +107,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
         MissingDependencyError: without Optuna.
     """
     optuna()  # is it there?
+    finisher.check_teacher()
     fitting = _fitting(finisher)
     trials = _tried(finisher, fitting)
     order = _order(finisher, trials)
@@ -121,7 +119,13 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
         start = finisher.clock.spent
         taught = {} if trial.method is None else trial.method.settings
         recipe = dataclasses.replace(finisher.recipe, bits=trial.costs.bits, **taught)
-        finished = finisher.finished(trial.candidate.model, recipe)
+        try:
+            finished = finisher.finished(trial.candidate.model, recipe)
+        except TfkdError as error:
+            if best is None:
+                raise
+            warnings.warn(f"{trial.said}: it could not be finished. {error}", stacklevel=3)
+            break
         seconds = finisher.clock.spent - start
         if best is None or finished.is_better(best[1]):
             best = trial, finished
@@ -137,15 +141,14 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
 
 def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     """Return the candidates to train: some of each kind, whose files meet the target."""
-    data, recipe = finisher.trainer.data, finisher.recipe
-    x = data.train.head(256).x
+    recipe, x = finisher.recipe, finisher.trainer.data.train.head(256).x
+    keeps_masks = "int8" not in recipe.formats
     by_kind: dict[str, list[Candidate]] = {}
-    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end):
+    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks):
         by_kind.setdefault(one.kind, []).append(one)
-    finisher.trainer.check(next(iter(by_kind.values()))[0].model)
+    finisher.check(next(iter(by_kind.values()))[0].model)
     quota = -(-recipe.candidates // len(by_kind))
-    found: list[list[tuple[Candidate, Costs]]] = []
-    missed = _Missed()
+    found, missed = list[list[tuple[Candidate, Costs]]](), _Missed()
     for done, sizes in enumerate(by_kind.values()):
         finisher.progress("candidates", done, len(by_kind))
         found.append(_of_a_kind(finisher, sizes, x[:32], quota, missed))
@@ -235,7 +238,8 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
             finisher.progress("search", number, len(fitting))
             trial = study.ask()
             trial.set_user_attr(BYTES, costs.bytes)
-            scores = _trained(finisher, candidate, epochs, trial, trials)
+            rivals = [one for one in trials if one.costs.bytes <= costs.bytes]
+            scores = _trained(finisher, candidate, epochs, trial, rivals)
             if len(scores) < epochs:
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:
@@ -330,7 +334,7 @@ def _trained(
         candidate: What to train a copy of.
         epochs: At most.
         trial: Optuna's, which may end it; `None` trains to the end.
-        earlier: The trials that the pruner compares it with.
+        earlier: The trials that the pruner compares it with: those no larger.
         method: How it is taught, where not by the recipe's loss.
     """
     student, own = copy_of(candidate.model), finisher.recipe.callbacks
@@ -339,7 +343,7 @@ def _trained(
     def callbacks(stage: str, package: Any) -> list[Any]:
         def told(epoch: int, logs: dict[str, float]) -> None:
             metric = next(name for name in logs if name.endswith(("val_accuracy", "val_mae")))
-            scores.append(float(logs[metric]) * (-1 if metric == "val_mae" else 1))
+            scores.append(float(logs[metric]) * (-1 if metric.endswith("val_mae") else 1))
             if trial is None:
                 return
             trial.report(scores[-1], len(scores))

@@ -96,12 +96,21 @@ def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
     """Return a model of new layers, behind another one where it is given."""
     package = walked.package
     made: dict[int, Any] = {}
+    names = set() if first is None else {first.name}
+
+    def unused(path: str) -> str:
+        """Return the name of a layer, which may lie in a nested model, as no other one has it."""
+        name = path.replace("/", "_")
+        while name in names:
+            name += "_"
+        names.add(name)
+        return name
 
     def apply(call: graph.Call, args, kwargs):
         if not isinstance(call.layer, package.layers.Layer):
             return call.layer(*args, **kwargs)  # an operation of Keras 3
         if id(call.layer) not in made:
-            config = {**call.layer.get_config(), "name": call.name.replace("/", "_")}
+            config = {**call.layer.get_config(), "name": unused(call.name)}
             try:
                 made[id(call.layer)] = type(call.layer).from_config(config)
             except (TypeError, ValueError, KeyError) as error:

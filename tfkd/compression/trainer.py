@@ -1,4 +1,4 @@
-"""`Trainer`, which fits models of either Keras in the same way, and the loss that fits a model."""
+"""`Trainer`, which fits models of either Keras in the same way."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import keras
 import numpy as np
 
 from tfkd import output_kind
+from tfkd.compression.loss import loss_for, metric_for
 from tfkd.compression.parts import State
 from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import Part, as_data
+from tfkd.data import Part, Samples, as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError, argument
-from tfkd.model import backends
+from tfkd.model import backends, graph
 from tfkd.model import task as tasks
 
 if TYPE_CHECKING:
@@ -160,11 +161,20 @@ class Trainer:
         """Raise for what of the data in memory can't be learned or scored, before any training.
 
         Raises:
-            InputError: for values that are not finite, and labels that are none of the output's.
+            InputError: for values that are not finite, labels that are none of the output's, and
+                classes of which the training part shows one alone.
         """
+        self.check_inputs(student, "student")
         kind = output_kind.output_kinds(student)[0]
         activation = kind.activation if kind.is_last else None
         shape, task = _output_shape(student), self.task(student)
+        if task == "anomaly":
+            raise InputError(
+                "Labels of anomalies score a detector, and it learns values: give the examples as "
+                "their own labels, (x, x), and verify the file with the labels."
+            )
+        if task in ("categorical", "binary", "multilabel") and isinstance(self.data.train, Samples):
+            _check_several(self.data.train.labels, shape)
         for name, part in self.data.parts.items():
             if not part.in_memory:  # is checked as it is read
                 continue
@@ -174,6 +184,38 @@ class Trainer:
                 loss_for(keras, activation, shape[-1], part.labels, shape=shape, task=task)
             except InputError as error:
                 raise InputError(f"Of the {name} part: {error}") from error
+
+    def check_inputs(self, model, who: str) -> None:
+        """Raise for a model that does not take the examples, or whose answers have a mask.
+
+        Args:
+            model: Of either Keras.
+            who: What to call it: `"teacher"` or `"student"`.
+        """
+        taken, given = getattr(model, "input_shape", None), self.data.train.shape
+        if taken is None:  # a subclassed model says nothing before it is called
+            return
+        if not isinstance(taken, tuple) or not all(isinstance(n, (int, type(None))) for n in taken):
+            raise InputError(
+                f"The {who} {model.name!r} takes several inputs, and the data has one: train it in "
+                "a Distiller."
+            )
+        wants, has = tasks.squeezed(taken[1:]), tasks.squeezed(given[1:])  # Keras adds a last 1
+        if len(wants) != len(has) or any(
+            n not in (None, m) for n, m in zip(wants, has, strict=True)
+        ):
+            raise InputError(
+                f"The examples have the shape {given[1:]}, and the {who} {model.name!r} takes "
+                f"{taken[1:]}: give the data as it takes it, or a model of the data's shape."
+            )
+        if not graph.has_graph(model) or graph.walk(model).output_list[0].masked is False:
+            return
+        answers = model(self.data.train.head(1).x, training=False)  # a nested model may end it
+        if getattr(answers, "_keras_mask", None) is not None:
+            raise UnsupportedError(
+                f"The {who} {model.name!r} masks padding in its answers, one for each step. Those "
+                "of a file have no mask, and padding would be scored too: train it in a Distiller."
+            )
 
     def _cause(self) -> str:
         """Return why the weights are not finite, or what to do if the data does not explain it."""
@@ -191,7 +233,7 @@ class Trainer:
         shape, y, task = _output_shape(student), self.data.train.labels, self.task(student)
         self._check_names(student, task, shape[-1])
         loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
-        metrics = [_metric(package, task, activation, loss)]
+        metrics = [metric_for(package, task, activation, loss)]
         if training.optimizer == "sgd":
             optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
@@ -260,6 +302,17 @@ def _not_finite(part: Part, name: str) -> str | None:
     )
 
 
+def _check_several(y: np.ndarray, shape) -> None:
+    """Raise where all labels are one and the same class, or the same row of labels."""
+    rows = y.reshape(-1, shape[-1] if y.shape[1:] == tuple(shape[1:]) else 1)
+    if (rows == rows[0]).all():
+        label = rows[0].item() if rows.shape[1] == 1 else rows[0].tolist()
+        raise InputError(
+            f"All {len(y)} labels of the training part are {label}, so there is nothing to tell "
+            "apart: give examples of each class."
+        )
+
+
 def _output_shape(model) -> tuple[int | None, ...]:
     shape = getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
@@ -268,80 +321,6 @@ def _output_shape(model) -> tuple[int | None, ...]:
             "in a Distiller or with its own fit."
         )
     return shape
-
-
-def _metric(package, task: str, activation: str | None, loss):
-    """Return the metric to report with the loss: accuracy, or for values the mean absolute error.
-
-    It is a metric object and not a name, because variables created inside the step would make
-    TensorFlow trace it twice.
-    """
-    metrics = package.metrics
-    if task == "regression":
-        return metrics.MeanAbsoluteError(name="mae")
-    if task == "categorical":
-        numbers = isinstance(loss, package.losses.SparseCategoricalCrossentropy)
-        kind = metrics.SparseCategoricalAccuracy if numbers else metrics.CategoricalAccuracy
-        return kind(name="accuracy")
-    return metrics.BinaryAccuracy("accuracy", threshold=0.0 if activation == "linear" else 0.5)
-
-
-def _likely_shape(y: np.ndarray, units: int) -> tuple[int, ...]:
-    """Return the shape of an output with `units` numbers that these labels fit."""
-    lead = y.shape[:-1] if y.ndim > 1 and y.shape[-1] in (1, units) else y.shape
-    return (*lead, units)
-
-
-def loss_for(
-    package,
-    activation: str | None,
-    units: int,
-    y,
-    *,
-    shape: tuple[int | None, ...] | None = None,
-    task: str | None = None,
-):
-    """Return the loss that fits a model's output and its labels.
-
-    Args:
-        package: The Keras of the model.
-        activation: Activation of the output: `"softmax"`, `"sigmoid"`, `"linear"` or `None`.
-        units: Size of the output's last dimension.
-        y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, or
-            values.
-        shape: Shape of the output, batch included, if it is known. It distinguishes a class
-            number per step from a label per unit.
-        task: One of `tfkd.model.task.TASKS`. Defaults to what the other arguments imply.
-
-    Returns:
-        Cross-entropy for classes (binary for a single unit and for several labels per example),
-        mean squared error for values.
-
-    Raises:
-        InputError: for classes with an output of unknown kind, for class numbers out of range,
-            and for labels that don't fit the output.
-    """
-    y = np.asarray(y)
-    shape = shape or _likely_shape(y, units)
-    task = tasks.canonical(task) if task else tasks.task_of(y, shape, activation=activation)
-    if task in ("regression", "anomaly"):
-        return package.losses.MeanSquaredError()
-    squash = "softmax" if task == "categorical" else "sigmoid"
-    if activation not in (squash, "linear"):
-        count = "1 number" if units == 1 else f"{units} classes"
-        count = f"{units} labels" if task == "multilabel" else count
-        raise InputError(
-            f"An output of {count} must end in {squash} or be logits, but its activation is "
-            f"{activation or 'not known'}: end the model in {squash} or in a layer without an "
-            "activation, or pass a loss to a function that takes one."
-        )
-    logits = activation == "linear"
-    if task != "categorical":
-        return package.losses.BinaryCrossentropy(from_logits=logits)
-    if y.shape[1:] == tuple(shape[1:]):
-        return package.losses.CategoricalCrossentropy(from_logits=logits)
-    tasks.check_classes(y, units)
-    return package.losses.SparseCategoricalCrossentropy(from_logits=logits)
 
 
 def _reseed(model, seed: int) -> None:

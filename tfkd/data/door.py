@@ -16,7 +16,7 @@ from tfkd.data.images import load_images
 from tfkd.data.npz import load_npz
 from tfkd.data.rows import Rows
 from tfkd.data.samples import PARTS, Data, Part, Samples
-from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.data.splitting import can_stratify, cut, share_of, split
 from tfkd.data.stream import Stream, kind_of
 from tfkd.errors import InputError, argument
 
@@ -222,12 +222,12 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
             parts[part], names = _part(given[part], names)
         except InputError as error:
             raise InputError(f"{part}: {error}") from None
+    share = share_of("validation", options.get("validation"), 0.1, "validation" in parts)
     if "validation" not in parts:
         if not isinstance(parts["train"], Samples):
             raise InputError(
                 "Nothing can be cut from a stream: give validation too, such as dataset.take(10)."
             )
-        share = options.get("validation", 0.1)
         if not 0 < share < 1:
             raise InputError(f"{argument('validation', share)} must be a fraction > 0 and < 1.")
         stratify = can_stratify(parts["train"].y, share)

@@ -11,7 +11,7 @@ import numpy as np
 from tfkd.data.labels import numbered
 from tfkd.data.rows import Rows
 from tfkd.data.samples import PARTS, Data, Samples
-from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.data.splitting import can_stratify, cut, share_of, split
 from tfkd.errors import InputError, argument
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def load_images(
     path: PathLike,
     size: tuple[int, int] | None = None,
     *,
-    test: float = 0.2,
-    validation: float = 0.2,
+    test: float | None = None,
+    validation: float | None = None,
     seed: int = 0,
     class_names: Sequence[str] = (),
 ) -> Data:
@@ -44,17 +44,23 @@ def load_images(
             `test` with such folders. Without a `validation` folder, that part is cut from `train`.
         size: Height and width that images are resized to. Defaults to the first image's, which
             all others must then have.
-        test: Fraction held out for reporting, where there are no folders of parts.
-        validation: Fraction of all examples held out for choices, likewise.
+        test: Fraction held out for reporting, where there are no folders of parts. Defaults to
+            0.2.
+        validation: Fraction of all examples held out for choices, likewise; where there are
+            `train` and `test` alone, 0.1 of `train`.
         seed: Of the split.
         class_names: The folders' names, in the order of the class numbers.
 
     Raises:
-        InputError: for a folder without images, parts with other classes, or an image that can't
-            be read or has another size; the last two when it is read.
+        InputError: for a folder without images, parts with other classes, a share of a part that
+            is there, or an image that can't be read or has another size; the last two when it is
+            read.
     """
     path = pathlib.Path(path)
     by_part = {name: path / name for name in PARTS if (path / name).is_dir()}
+    test = share_of("test", test, 0.2, there="test" in by_part)
+    otherwise = 0.1 if by_part else 0.2
+    validation = share_of("validation", validation, otherwise, there="validation" in by_part)
     if not by_part:
         files, y, names = _listed(path, class_names)
         return split(

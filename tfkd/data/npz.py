@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from tfkd.data.samples import Data, Samples
-from tfkd.data.splitting import can_stratify, cut, split
+from tfkd.data.splitting import can_stratify, cut, share_of, split
 from tfkd.errors import InputError, raise_all
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
@@ -15,7 +15,7 @@ _WHOLE = ("x", "y")
 _VALIDATION = ("x_validation", "y_validation")
 
 
-def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
+def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
 
     It may also hold `x_validation, y_validation`, and an array `class_names` of texts, one per
@@ -25,7 +25,7 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     Args:
         path: The file.
         validation: Fraction of the training part to hold out for choices, where the file has no
-            validation part.
+            validation part. Defaults to 0.1; of `x, y` alone, of all examples and to 0.2.
         seed: Seed of that split.
 
     Raises:
@@ -42,16 +42,19 @@ def load_npz(path, *, validation: float = 0.1, seed: int = 0) -> Data:
     texts = tuple(map(str, names))
     if set(arrays) == set(_WHOLE):
         x, y = (arrays[name] for name in _WHOLE)
+        share = share_of("validation", validation, 0.2, there=False)
         return split(
-            x, y, name=path.stem, seed=seed, class_names=texts, stratify=can_stratify(y, 0.2)
-        )
+            x, y, name=path.stem, validation=share, seed=seed, class_names=texts,
+            stratify=can_stratify(y, min(share, 0.2)),
+        )  # fmt: skip
     train = Samples(arrays["x_train"], arrays["y_train"])
+    share = share_of("validation", validation, 0.1, there=_VALIDATION[0] in arrays)
     if _VALIDATION[0] in arrays:
         if _VALIDATION[1] not in arrays:
             raise InputError(f"{path.name} has x_validation without y_validation; save both.")
         held_out = Samples(*(arrays[name] for name in _VALIDATION))
     else:
-        train, held_out = cut(train, validation, seed, False, "The training data can't be split")
+        train, held_out = cut(train, share, seed, False, "The training data can't be split")
     test = Samples(arrays["x_test"], arrays["y_test"])
     return Data(path.stem, train, held_out, test, texts)
 

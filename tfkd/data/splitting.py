@@ -82,6 +82,26 @@ def cut(
     return first, second
 
 
+def share_of(part: str, given: float | None, otherwise: float, there: bool) -> float:
+    """Return which share of the examples a part gets.
+
+    Args:
+        part: `"test"` or `"validation"`, which is what the option is called too.
+        given: What the caller said, `None` for nothing.
+        otherwise: What is taken then.
+        there: Whether the data has that part, so that nothing is cut.
+
+    Raises:
+        InputError: for a share of a part that is there.
+    """
+    if given is not None and there:
+        raise InputError(
+            f"{argument(part, given)} does not apply: the data has a {part} part of its own. Leave "
+            "it out."
+        )
+    return otherwise if given is None else given
+
+
 def can_stratify(y: np.ndarray, share: float) -> bool:
     """Tell whether each class has enough examples to be in each part.
 

@@ -41,6 +41,8 @@ def files(tmp_path_factory):
     x = np.random.default_rng(0).normal(size=(300, 5)).astype("float32")
     y = x[:, :3].argmax(1)
     np.savez(folder / "data.npz", x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    one = {"y_train": 0 * y[:200], "y_test": 0 * y[200:]}
+    np.savez(folder / "one.npz", x_train=x[:200], x_test=x[200:], **one)
     return folder
 
 
@@ -97,11 +99,16 @@ def test_compress_runs_a_recipe_again(typed, capsys, tmp_path):
         (f"{COMPRESS} --budget soon", "budget must be"),
         (f"{COMPRESS} --max-drop much", "--max-drop: must be a number such as 0.5%"),
         (f"{COMPRESS} --max-bytes some", "--max-bytes: must be a number > 0"),
+        (f"{COMPRESS} --max-drop 500%", "A drop of 5 allows any accuracy"),
         (f"{COMPRESS} --recipe none.yaml", "Cannot read 'none.yaml'"),
         (f"{COMPRESS} --max-bytes 100", "can't meet the target, whatever its weights"),
         (f"compress none.keras {SHORT}", "There is no teacher at 'none.keras'"),
         (f"distill teacher.keras --student none.keras {SHORT}", "no student"),
         (f"distill teacher.keras --student student.keras {SHORT} --out a.h5", "a .keras file"),
+        (
+            "distill teacher.keras --student student.keras --data one.npz --out a.keras",
+            "labels of the training part are 0, so there is nothing to tell apart",
+        ),
         (f"prune teacher.keras {SHORT}", "--max-macs, --max-parameters, --max-bytes"),
         (f"prune student.keras {SHORT} --max-macs 1 --quiet", "the least that can stay"),
     ],

@@ -5,10 +5,11 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from numpy.testing import assert_array_equal
 
 from tfkd.compression.candidates import candidates
-from tfkd.errors import UnsupportedError
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import cost
 from tfkd.output_kind import output_activations
 
@@ -95,6 +96,29 @@ def test_padding_stays_masked():
             np.testing.assert_allclose(states(one.model.layers[1](x)), states(x[:, :12]), atol=1e-5)
 
 
+def words():
+    table = layers.Embedding(50, 32, mask_zero=True)
+    return recurrent(table, input_shape=(20,), dtype="int32")
+
+
+def test_padding_of_tokens_stays_masked():
+    x = RANDOM.integers(1, 50, (8, 20))
+    x[:, 12:] = 0
+    for one in found(words(), x):
+        table, states = one.model.layers[1], one.model.layers[-2]
+        assert table.mask_zero is (one.kind != "embedding and conv1d")
+        if one.kind.endswith(("gru", "lstm")):
+            np.testing.assert_allclose(states(table(x)), states(table(x[:, :12])), atol=1e-5)
+
+
+def test_where_no_file_carries_a_mask_it_is_said():
+    x = RANDOM.integers(1, 50, (8, 20))
+    with pytest.warns(UserWarning, match="An int8 file carries no mask"):
+        made = list(candidates(words(), x, 0, keeps_masks=False))
+    kinds = {one.kind: one.model.layers[1].mask_zero for one in made if "teacher" not in one.kind}
+    assert set(kinds) >= {"embedding and gru"} and not any(kinds.values())
+
+
 def test_tokens_are_those_of_the_teacher_not_of_a_few_examples():
     teacher = recurrent(layers.Embedding(50, 32), input_shape=(20,), dtype="int32")
     for one in found(teacher, RANDOM.integers(0, 9, (8, 20))):
@@ -131,8 +155,25 @@ def test_a_function_teaches_nets_of_its_answers():
     made = found(teacher, numbers(8, 12))
     assert {one.kind for one in made} == {"dense"}
     assert made[0].model.output_shape == (None, 4)
-    for one in candidates(teacher, numbers(8, 12), 0, "softmax"):
+    for one in candidates(teacher, numbers(8, 12), 0, lambda shape: "softmax"):
         assert output_activations(one.model) == ["softmax"]
+
+
+def test_a_function_of_tensors_teaches_nets_of_its_answers(tmp_path):
+    model = keras.Sequential([keras.Input((12,)), layers.Dense(4)])
+    function = tf.function(model, input_signature=[tf.TensorSpec((None, 12))])
+    model.export(tmp_path / "saved", verbose=False)
+    for teacher in (function, str(tmp_path / "saved")):
+        assert found(teacher, numbers(8, 12), 1)[0].model.output_shape == (None, 4)
+    with pytest.raises(InputError, match=r"make it \(examples, 1\), as predict"):
+        found(lambda x: np.zeros(len(x)), numbers(8, 12))
+    with pytest.raises(UnsupportedError, match="give a student"):
+        found(lambda x: [np.zeros((len(x), 2)), np.zeros((len(x), 3))], numbers(8, 12))
+
+
+def test_several_teachers_of_tokens():
+    for one in found([words(), words()], RANDOM.integers(1, 50, (8, 20)), 3):
+        assert one.kind.startswith("embedding") and one.model.layers[1].input_dim == 50
 
 
 def test_what_no_net_is_known_for_is_refused():

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 import tfkd
+from tfkd.compression import finishing, search
 from tfkd.compression.finishing import Finisher
 from tfkd.compression.recipe import Recipe
+from tfkd.compression.rehearsal import Goal, drop_of
+from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
 from tfkd.distillation.fitting import Fitting
+from tfkd.distillation.worth import Score
 from tfkd.errors import InputError, TeacherWarning, UnsupportedError
 from tfkd.quantization import describe
 
@@ -147,3 +151,92 @@ def test_four_bits_learn_at_a_higher_rate(data, monkeypatch, settings, rate):
     trainer = Trainer(data, dataclasses.replace(RECIPE, **given))
     Finisher(trainer, dense(10 * np.eye(5, 3, dtype="float32"))).train(dense())
     assert rates["student_qat"] == rate
+
+
+def test_a_drop_of_values_is_of_their_errors():
+    """Of equal labels R² is 0, whatever is answered: any student met any target."""
+
+    def scored(errors):
+        return Score("out", "r2", 0.0, None, 0.0, None, None, 2, hits=np.square(errors))
+
+    assert drop_of(scored([2.0, 4.0]), scored([1.0, 2.0])) == pytest.approx(1.0)
+    assert drop_of(scored([0.0, 0.0]), scored([0.0, 0.0])) == 0.0
+    assert np.isfinite(drop_of(scored([1.0, 1.0]), scored([0.0, 0.0])))
+
+
+@pytest.mark.parametrize(
+    ("y", "shape", "end"),
+    [
+        (np.arange(60) % 3, (None, 3), "softmax"),
+        (np.arange(60) % 2, (None, 1), "sigmoid"),  # it was a softmax of one unit
+        (np.arange(120).reshape(60, 2) % 3, (None, 2, 3), "softmax"),  # it was "sigmoid"
+        (np.full((60, 3), 1 / 3, "float32"), (None, 3), "softmax"),  # likewise
+        (np.ones((60, 3), int), (None, 3), "sigmoid"),
+    ],
+    ids=["classes", "binary", "each step", "soft labels", "several labels"],
+)
+def test_students_end_in_the_probabilities_of_the_task(y, shape, end):
+    part = tfkd.Samples(np.zeros((60, 5), "float32"), y)
+    trainer = Trainer(tfkd.Data("x", part, part, part), RECIPE)
+    teacher = dense().predict
+    assert Finisher(trainer, teacher, teacher_from_logits=False).end_of(shape) == end
+    assert Finisher(trainer, teacher).end_of(shape) is None
+
+
+def test_a_run_that_goes_on_draws_the_same_dropout(data, tmp_path, monkeypatch):
+    """Dropout draws its seed when it is made: copies in a run that goes on had others."""
+    teacher = dense(10 * np.eye(5, 3, dtype="float32"))
+    student = keras.Sequential([keras.Input((5,)), keras.layers.Dropout(0.5), dense()])
+    recipe = dataclasses.replace(RECIPE, formats=("float32",), epochs=2)
+
+    def run(folder):
+        return Finisher(Trainer(data, recipe), teacher, stages=Stages(folder)).train(student)[0]
+
+    whole = run(tmp_path / "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Finisher, "teach", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "b")
+    keras.utils.set_random_seed(77)  # another process
+    for name, model in run(tmp_path / "b").items():
+        for a, b in zip(whole[name].get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_what_another_release_made_is_made_again(data, tmp_path, monkeypatch):
+    made, teacher = [], dense(np.eye(5, 3, dtype="float32"))
+    for version in ("2.20", "2.20", "2.21"):
+        monkeypatch.setattr(finishing.host, "versions", lambda v=version: {"tensorflow": v})
+        finisher = Finisher(Trainer(data, RECIPE), teacher)
+        inputs = finisher.inputs(dense(teacher.get_weights()[0]))
+        Stages(tmp_path).once("costs", inputs, lambda v=version: made.append(v) or {})
+    assert made == ["2.20", "2.21"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (np.zeros((180, 3), "float32"), "An array holds the teacher's answers"),
+        (3, "A teacher must be"),
+        (keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), r"takes \(4,\)"),
+    ],
+    ids=["array", "number", "other shape"],
+)
+def test_what_can_not_teach_is_known_before_any_work(data, teacher, message):
+    with pytest.raises(InputError, match=message):
+        Finisher(Trainer(data, RECIPE), teacher).check(dense())
+    with pytest.raises(InputError, match=message):
+        search.smallest(Finisher(Trainer(data, RECIPE), teacher))
+
+
+def test_a_drop_that_allows_any_accuracy_is_refused(data):
+    teacher = dense(np.eye(5, 3, dtype="float32"))
+    finisher = Finisher(Trainer(data, RECIPE), teacher, Goal({}, 5, None))
+    with pytest.raises(
+        InputError, match=r"drop of 5 allows any accuracy: 0.05 stands for 5 points"
+    ):
+        finisher.check(dense())

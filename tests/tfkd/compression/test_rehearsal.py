@@ -1,5 +1,8 @@
 """What is known before training: costs, limits, and what a later stage would refuse."""
 
+import dataclasses
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from tfkd import Recipe, Target
 from tfkd.compression.rehearsal import Costs, Goal, costs_of, file_of, goal_of, rehearse
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export.micro import evaluation
+from tfkd.export.micro.board_table import BOARDS
 from tfkd.model import cost
 from tfkd.quantization import calibrate, quantize_aware
 
@@ -74,17 +78,36 @@ def test_parts_are_of_the_teacher():
         "bytes": whole.parameters * 0.4,
         "latency": 30,
     }
-    with pytest.raises(InputError, match="'macs'.*part of the teacher's, which is not known"):
+    with pytest.raises(InputError, match="target of macs is 0.5, a part of the teacher's, which"):
         goal_of(Target(macs=0.5), None, None)
-    with pytest.raises(InputError, match="No board is called 'tricorder'"):
+    with pytest.raises(InputError, match="'tricorder'.*give a target of bytes"):
         goal_of(Target(), "tricorder", None)
+
+
+def test_a_phone_limits_nothing():
+    with pytest.warns(UserWarning, match="class 13' is no limit by itself.*Give a target"):
+        goal = goal_of(Target(), "android-mpc-13", None)
+    assert not goal.needs_arena and not goal.is_asked
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert goal_of(Target(drop=0.0), "android-mpc-13", None).is_asked
+    assert Goal({}, None, BOARDS["pico"]).is_asked and not NOTHING.is_asked
+
+
+def test_rounding_of_numbers_decides_nothing():
+    """97 of 100 right, then 96: a drop of 0.01 was not met."""
+    assert 0.97 - 0.96 > 0.01 and 0.7 / 100 < 7 / 1000
+    assert Goal({}, 0.01, None).allows(0.97 - 0.96)
+    assert Goal({}, 0.7 / 100, None).allows(7 / 1000)
+    assert not Goal({}, 0.01, None).allows(0.0101) and NOTHING.allows(1.0)
 
 
 def test_what_is_exceeded_is_said():
     goal = Goal({"bytes": 100, "macs": 10, "latency": 5.0}, None, None)
     costs = Costs(bytes=101, parameters=3, macs=10, arena=None)
     assert goal.unmet(costs) == ["bytes: 101, and the target is 100"]
-    assert not goal_of(Target(), "android-mpc-13", None).needs_arena
+    found = goal.unmet(dataclasses.replace(costs, bytes=1, latency=5.25))
+    assert found == ["latency: 5.25, and the target is 5"]
     board = goal_of(Target(), "pico", None)
     found = board.unmet(Costs(bytes=10, parameters=3, macs=1, arena=300_000))
     assert len(found) == 1 and "ram: DOES NOT FIT" in found[0] and "Raspberry Pi Pico" in found[0]

@@ -1,6 +1,7 @@
 """The search ends what a smaller one beats, and finishes the smallest that will do."""
 
 import dataclasses
+import time
 import types
 
 import keras
@@ -126,8 +127,7 @@ def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     assert told and told[-1] == f"best so far: {best.said}"
     second, other, _ = made(data, teacher, goal)
     third, kept, finisher = made(data, teacher, goal, tmp_path)
-    assert [t.to_json() for t in first] == [t.to_json() for t in second]
-    assert [t.to_json() for t in first] == [t.to_json() for t in third]
+    assert search.front_of(first) == search.front_of(second) == search.front_of(third)
     for a, b, c in zip(
         *(found.models["student"].get_weights() for found in (one, other, kept)), strict=True
     ):
@@ -243,3 +243,87 @@ def test_a_budget_is_shared_out_anew_for_other_epochs(data, teacher, tmp_path, m
         run = Finisher(Trainer(data, recipe), teacher, None, Stages(tmp_path), Budget(1e6))
         assert pacing.paced(run, student, recipe).qat_epochs == epochs
     assert asked == [3, 5]
+
+
+def test_a_budget_too_short_is_not_kept(data, teacher, tmp_path, monkeypatch):
+    """The same call, which has more time once other stages are kept, failed for ever."""
+    student, few = dense(8), {"epochs": 1, "qat_epochs": 1, "least_seconds": 9.0, "left": -5.0}
+    run = Finisher(Trainer(data, RECIPE), teacher, None, Stages(tmp_path), Budget(1e6))
+    monkeypatch.setattr(pacing, "timed", lambda *_: few)
+    with pytest.raises(InputError, match=r"take 9 s, and 0 s are left"):
+        pacing.paced(run, student, RECIPE)
+    monkeypatch.setattr(pacing, "timed", lambda *_: {**few, "epochs": 8, "qat_epochs": 15})
+    assert pacing.paced(run, student, RECIPE).epochs == 8
+
+
+def test_time_is_taken_without_what_the_caller_calls(data, teacher):
+    asked, student = [], dense(8)
+    recipe = dataclasses.replace(RECIPE, patience=1, callbacks=lambda *_: asked.append(1) or [])
+    run = Finisher(Trainer(data, recipe), teacher, None, None, Budget(1e6))
+    assert pacing.timed(run, student, recipe)["epochs"] == 8 and not asked
+
+
+def test_a_teacher_that_sees_each_view_takes_its_time(data):
+    def slow(x):
+        time.sleep(0.05)
+        return np.zeros((len(x), 3), "float32")
+
+    least = []
+    for augment in (None, lambda x: x):
+        recipe = dataclasses.replace(RECIPE, augment=augment, batch_size=60)
+        run = Finisher(Trainer(data, recipe), slow, None, None, Budget(1e6), True)
+        least.append(pacing.timed(run, dense(8), recipe)["least_seconds"])
+    # 4 batches an epoch, 3 epochs, of 0.8 of the time.
+    assert least[1] - least[0] > 0.5 * 4 * 3 * 0.05 / 0.8
+
+
+def test_what_does_not_fit_is_known_before_students_are_costed(data, teacher, monkeypatch):
+    monkeypatch.setattr(search, "_costs", lambda *_: pytest.fail("costed"))
+    named = dataclasses.replace(data, class_names=("a", "b", "c", "d"))
+    for given, what, message in (
+        (named, teacher, "names 4 classes"),
+        (data, teacher.predict, "does not show whether it gives logits"),
+    ):
+        with pytest.raises(InputError, match=message):
+            search.smallest(Finisher(Trainer(given, RECIPE), what))
+
+
+def test_a_trial_leans_on_those_no_larger_alone(data, teacher, monkeypatch):
+    """With other bits the sizes are others; a trial that a larger one had ended was taken."""
+    beside = {}
+
+    def trained(finisher, candidate, epochs, trial, earlier):
+        beside[candidate.name] = [one.candidate.name for one in earlier]
+        return [0.5] * epochs
+
+    monkeypatch.setattr(search, "_trained", trained)
+    fitting = [(Candidate(str(n), None, n, None), Costs(n, n, None)) for n in (1, 2, 4, 16)]
+    search._tried(Finisher(Trainer(data, RECIPE), teacher), fitting)
+    assert beside == {"1": [], "16": ["1"], "4": ["1"], "2": ["1"]}
+
+
+def test_no_accuracy_is_no_error():
+    assert sized("a", 10, 0.0).said == "a, 0.0%, 0.0 kB"
+    assert sized("a", 10, -0.0).said == "a, error 0, 0.0 kB"
+    assert search.front_of([sized("a", 10, 0.0)]).metric == "accuracy"
+
+
+def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
+    """The budget was too short for the second student, and the first one was lost."""
+    kept, tried = types.SimpleNamespace(meets=lambda goal: False), []
+
+    def finished(self, model, recipe):
+        tried.append(model)
+        if len(tried) > 1:
+            raise InputError("The budget is too short.")
+        return kept
+
+    several = [sized("a", 10, 0.5), sized("b", 20, 0.6)]
+    monkeypatch.setattr(search, "_fitting", lambda _: [])
+    monkeypatch.setattr(search, "_tried", lambda *_: several)
+    monkeypatch.setattr(search, "_order", lambda *_: list(several))
+    monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
+    monkeypatch.setattr(Finisher, "finished", finished)
+    with pytest.warns(UserWarning, match=r"b, 60.0%.*could not be finished. The budget is too"):
+        trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher))
+    assert found is kept and [one.chosen for one in trials] == [True, False]

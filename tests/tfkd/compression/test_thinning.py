@@ -84,3 +84,15 @@ def test_they_are_candidates():
     assert [one.name.split()[-1] for one in found] == ["depth/4", "depth/2", "resolution/2"]
     assert [one.kind for one in found] == ["thinned teacher"] * 3
     assert found[0].parameters < found[1].parameters < found[2].parameters
+
+
+def test_a_layer_that_is_called_like_one_of_a_nested_model():
+    """`body/left` became `body_left`, which the teacher had already."""
+    layers = keras.layers
+    body = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, name="left"), layers.Dense(6)], name="body"
+    )
+    inputs = keras.Input((6,))
+    teacher = keras.Model(inputs, layers.Dense(6, name="body_left")(body(inputs)))
+    thin = shallower(teacher, 0.7)
+    assert len([layer for layer in thin.layers if layer.weights]) == 2

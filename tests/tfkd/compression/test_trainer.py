@@ -9,7 +9,7 @@ from tiny_models import dense, predicted
 
 import tfkd
 from tfkd.compression.trainer import Trainer
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError
 
 NUMBERS = np.arange(60) % 3
 # Labels, units of the output, and the metric beside the loss, of outputs as NumPy has it.
@@ -85,3 +85,62 @@ def test_names_that_lack_a_class_of_the_model_are_refused(rng):
     data = tfkd.as_data((x, texts), class_names=("ash", "fir", "oak"))
     Trainer(data, training).fit("student", dense(keras, 3))
     Trainer(tfkd.as_data((x, texts)), training).fit("student", dense(keras, 1))
+
+
+@pytest.mark.parametrize(
+    ("y", "units", "shown"),
+    [
+        (np.full(60, 2), 3, "2"),
+        (np.eye(3, dtype="float32")[np.full(60, 2)], 3, r"\[0.0, 0.0, 1.0\]"),
+        (np.zeros((60, 1), int), 1, "0"),
+    ],
+    ids=["class numbers", "one-hot rows", "two classes"],
+)
+def test_labels_of_one_class_are_refused(y, units, shown, rng):
+    """They were learned: the student answered the one class, and its accuracy was 1."""
+    x = rng.normal(size=(60, 4)).astype("float32")
+    student = dense(keras, units)
+    both = np.roll(y, 1, -1) if y.ndim > 1 and units > 1 else 1 - np.minimum(y, 1)
+    y_test = np.where(np.arange(60).reshape(-1, *[1] * (y.ndim - 1)) % 2, y, both)
+    held_out = tfkd.Samples(x, y_test)
+    data = tfkd.Data("one", tfkd.Samples(x, y), held_out, held_out)
+    with pytest.raises(InputError, match=rf"All 60 labels of the training part are {shown}, so"):
+        Trainer(data, tfkd.Training(epochs=1)).check(student)
+    Trainer(tfkd.Data("two", *[held_out] * 3), tfkd.Training(epochs=1)).check(student)
+
+
+def test_examples_that_a_model_does_not_take(rng):
+    x = rng.normal(size=(60, 6)).astype("float32")
+    trainer = Trainer(tfkd.split(x, NUMBERS), tfkd.Training(epochs=1))
+    with pytest.raises(InputError, match=r"have the shape \(6,\), and the student .* takes \(4,\)"):
+        trainer.check(dense(keras, 3))
+    inputs = [keras.Input((6,)), keras.Input((6,))]
+    several = keras.Model(inputs, keras.layers.Add()(inputs), name="both")
+    with pytest.raises(InputError, match="teacher 'both' takes several inputs"):
+        trainer.check_inputs(several, "teacher")
+    for shape in ((6,), (6, 1), (None,)):  # Keras adds a last 1
+        trainer.check_inputs(keras.Sequential([keras.Input(shape)]), "student")
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_answers_with_a_mask_are_refused(package, rng):
+    """Their padding was scored too, and made any two students alike."""
+    layers = package.layers
+    x, y = rng.integers(0, 4, (60, 5)), rng.integers(0, 3, (60, 5))
+    for steps in (True, False):
+        table = layers.Embedding(4, 4, mask_zero=True)
+        last = [layers.LSTM(3, return_sequences=steps), layers.Dense(3)]
+        model = package.Sequential([package.Input((5,), dtype="int32"), table, *last])
+        trainer = Trainer((x, y if steps else y[:, 0]), tfkd.Training(epochs=1))
+        if steps:
+            with pytest.raises(UnsupportedError, match="masks padding in its answers"):
+                trainer.check(model)
+        else:
+            trainer.check(model)
+
+
+def test_labels_of_anomalies_teach_nothing(rng):
+    x = rng.normal(size=(60, 4)).astype("float32")
+    trainer = Trainer((x, NUMBERS % 2), tfkd.Training(epochs=1), task="anomaly")
+    with pytest.raises(InputError, match=r"their own labels, \(x, x\)"):
+        trainer.check(dense(keras, 4))

@@ -98,6 +98,18 @@ def test_npz_files_have_parts_or_are_split(tmp_path, x):
     assert sizes(as_data(path)) == (50, 7, 9)
 
 
+def test_a_share_of_a_part_that_is_there_is_refused(tmp_path, x):
+    """It was ignored: 0.3 was asked for, and something else came."""
+    path, said = tmp_path / "mine.npz", "validation=0.3 does not apply: the data has a validation"
+    names = ("train", "validation", "test")
+    np.savez(path, **{f"{a}_{b}": {"x": x, "y": NUMBERS}[a] for a in "xy" for b in names})
+    for given in (path, ((x, NUMBERS),) * 3):
+        with pytest.raises(InputError, match=said):
+            as_data(given, validation=0.3)
+    np.savez(path, x=x, y=NUMBERS)
+    assert sizes(as_data(path, validation=0.3)) == (25, 15, 10)
+
+
 def test_class_weights_are_scikit_learns(x):
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -220,6 +232,9 @@ def test_folders_of_parts(folder, tmp_path):
             (tmp_path / "parts" / part / name).symlink_to(folder / name)
     data = as_data(tmp_path / "parts", validation=0.2)
     assert sizes(data) == (16, 4, 20)
+    assert sizes(as_data(tmp_path / "parts")) == (18, 2, 20), "0.1 of train, as of other data"
+    with pytest.raises(InputError, match="test=0.3 does not apply: the data has a test part"):
+        as_data(tmp_path / "parts", test=0.3)
     (tmp_path / "parts" / "test" / "oak").unlink()
     with pytest.raises(InputError, match="test in .* has the classes fir, and train has fir, oak"):
         as_data(tmp_path / "parts")

@@ -7,6 +7,7 @@ import tf_keras
 from sklearn import metrics
 from tiny_models import predicted
 
+from tfkd.compression import loss as losses
 from tfkd.compression import trainer as training
 from tfkd.compression.settings import Training
 from tfkd.data import Data, Samples
@@ -65,7 +66,7 @@ def test_the_task_of_labels_and_an_output(y, width, output, want):
         with pytest.raises(InputError, match=want):
             task_of(y, (None, width), activation=output)
         with pytest.raises(InputError, match=want):
-            training.loss_for(keras, output, width, y)
+            losses.loss_for(keras, output, width, y)
         with pytest.raises(InputError, match=want):
             score(np.random.default_rng(0).random((N, width)), y, activation=output)
         return
@@ -84,10 +85,10 @@ def test_the_task_of_labels_and_an_output(y, width, output, want):
     squash = "softmax" if want == "categorical" else "sigmoid"
     if want != "regression" and output not in (squash, "linear"):
         with pytest.raises(InputError, match=f"must end in {squash} or be logits"):
-            training.loss_for(keras, output, width, y)
+            losses.loss_for(keras, output, width, y)
         return
     for package in (keras, tf_keras):
-        loss = training.loss_for(package, output, width, y)
+        loss = losses.loss_for(package, output, width, y)
         rows = np.shape(y) == (N, width)
         assert (
             type(loss).__name__
@@ -106,7 +107,7 @@ def test_steps_and_labels_of_one_width_are_told_by_the_outputs_shape():
     y = SEVERAL[:, :K]
     assert task_of(y, (None, K, 2)) == "categorical"  # a class per step
     assert task_of(y, (None, K)) == "multilabel"
-    loss = training.loss_for(keras, "softmax", 2, y, shape=(None, K, 2))
+    loss = losses.loss_for(keras, "softmax", 2, y, shape=(None, K, 2))
     assert type(loss).__name__ == "SparseCategoricalCrossentropy"
 
 
@@ -126,7 +127,7 @@ def test_words_for_tasks():
 
 def test_class_numbers_out_of_range_are_told_with_their_row():
     with pytest.raises(InputError, match=r"run from 0 to 2, got 0 to 3 \(the first in row 4\)"):
-        training.loss_for(keras, "softmax", K, np.array([0, 1, 2, 0, 3, 3]))
+        losses.loss_for(keras, "softmax", K, np.array([0, 1, 2, 0, 3, 3]))
 
 
 def _model(package, activation, width=K):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd.compression import trainer
+from tfkd.compression import loss as losses
 from tfkd.errors import InputError, argument
 from tfkd.model import binding, graph
 from tfkd.model.layer_kinds import kind_of
@@ -31,7 +31,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
             or a function `f(layer, variable, axis, values) -> scores`, one per slice of `values`
             along `axis`.
         data: `(x, y)` for `"taylor"`.
-        loss: A Keras loss for `"taylor"`; defaults to that of `compression.trainer.loss_for`.
+        loss: A Keras loss for `"taylor"`; defaults to that of `compression.loss.loss_for`.
         seed: For `"random"`.
 
     Returns:
@@ -171,4 +171,4 @@ def _loss(walked: graph.Graph, y):
         )
     output = walked.output_list[0]
     activation = activation_behind(walked, output)
-    return trainer.loss_for(walked.package, activation, output.shape[-1], y, shape=output.shape)
+    return losses.loss_for(walked.package, activation, output.shape[-1], y, shape=output.shape)

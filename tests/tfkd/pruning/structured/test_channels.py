@@ -12,6 +12,7 @@ from tiny_models import predicted
 from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
+from tfkd.compression import loss as losses
 from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import to_tflite
@@ -314,7 +315,7 @@ def test_the_loss_fits_output_and_labels(package):
         (1, "sigmoid", labels, "BinaryCrossentropy"),
         (2, None, x[:, :2], "MeanSquaredError"),
     ):
-        loss = trainer.loss_for(package, end or "linear", units, y)
+        loss = losses.loss_for(package, end or "linear", units, y)
         assert type(loss).__name__ == kind
         ends = [layers.Dense(8, activation="relu"), layers.Dense(units, activation=end)]
         model = package.Sequential([package.Input((4,)), *ends])
