@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import re
 
 import numpy as np
@@ -74,7 +75,7 @@ def save_model(
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
     try:
         with _tensorflow_argmax():
-            tf.saved_model.save(module, folder, signatures=module.forward)
+            _write(module, folder)
     except AssertionError:  # a resource that is none of the model's weights
         raise UnsupportedError(
             _untracked_state_message(source, module), code="untracked-state"
@@ -287,8 +288,21 @@ class SavedSignature:
         module = tf.Module()
         module.loaded = self.loaded
         module.forward = tf.function(forward, input_signature=specs, autograph=False)
-        tf.saved_model.save(module, folder, signatures=module.forward)
+        _write(module, folder)
         return names, self.outputs
+
+
+def _write(module, folder: str) -> None:
+    """Write a module as a SavedModel, without the line on where: the folder is a temporary one."""
+    import tensorflow as tf
+
+    logger = logging.getLogger("tensorflow")
+    before = logger.level
+    logger.setLevel(logging.WARNING)  # a notebook shows INFO
+    try:
+        tf.saved_model.save(module, folder, signatures=module.forward)
+    finally:
+        logger.setLevel(before)
 
 
 def declared_order(structure) -> list[int]:

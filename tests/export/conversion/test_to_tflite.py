@@ -1,5 +1,7 @@
 """Every format computes what the model does, within its own bound; the rest is refused."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -329,3 +331,12 @@ def test_the_caller_keeps_its_model(student, digits):
     to_tflite(student)
     np.testing.assert_array_equal(student.predict(digits.test.x[:8], verbose=0), before)
     assert isinstance(to_tflite(student), TFLiteModel)
+
+
+def test_a_notebook_is_not_told_of_temporary_folders(caplog):
+    """There TensorFlow logs at INFO."""
+    inputs = keras.Input((3,))
+    with caplog.at_level(logging.INFO, "tensorflow"):
+        to_tflite(keras.Model(inputs, keras.layers.Dense(2)(inputs)), "float32")
+        assert logging.getLogger("tensorflow").level == logging.INFO
+    assert not [record for record in caplog.records if record.name == "tensorflow"]
