@@ -41,9 +41,12 @@ def on_config(config):
 
 
 def on_files(files, config):
-    """Add the pages that are files of the top level."""
+    """Add the pages that are files of the top level, and the notebooks as they are."""
     for name, page in TOP_LEVEL.items():
         files.append(File.generated(config, page, content=_top_level_page(name)))
+    for path in sorted(ROOT.glob("examples/*.ipynb")):
+        name = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
