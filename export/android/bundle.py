@@ -525,7 +525,7 @@ def _readme(
     examples: int,
     project: str | None,
 ) -> bytes:
-    first = shown[0]
+    first, interfaces = shown[0], projects.interfaces(shown) if project else INTERFACES
     interpreter = GRADLE["interpreter"] if first.delegates else GRADLE["interpreter"][:1]
     gpu = [one.asset for one in shown if one.gpu]
     content = {
@@ -546,7 +546,7 @@ def _readme(
         "interpreters": [f"{one.interpreter}.kt" for one in shown],
         "delegates": first.delegates,
         "without_call": {one.asset: one.without_call for one in shown if one.without_call},
-        "usage": first.usage(),
+        "usage": first.usage(interfaces),
         "gpu_source": SOURCE,
         "python": runs_in_python(first),
         "signature": as_code(first.signature),

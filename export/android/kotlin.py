@@ -109,11 +109,12 @@ class Kotlin:
             if classes[one]
         }
 
-    def usage(self) -> str:
-        """Return the lines with which an app calls the network."""
+    def usage(self, interfaces: Sequence[str] = INTERFACES) -> str:
+        """Return the lines with which an app calls the network, by one of LiteRT's interfaces."""
+        compiled = self.compiled if "compiled" in interfaces else None
         arguments = ", ".join(one["parameter"] for one in self._inputs)
         lines = [
-            f"val network = {self.compiled or self.interpreter}(context)",
+            f"val network = {compiled or self.interpreter}(context)",
             f"val answer = network.predict({arguments})",
         ]
         for one in self._named:

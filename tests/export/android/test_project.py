@@ -13,11 +13,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree
 
+import keras
 import numpy as np
 import pytest
 
 from tfkd.errors import InputError
-from tfkd.export import android_bundle
+from tfkd.export import android_bundle, to_tflite
 from tfkd.export.android import bundle as android
 from tfkd.export.android import project
 from tfkd.export.tflite.golden import golden_example
@@ -48,6 +49,20 @@ def apps(files, digits, fused, step, several, tmp_path_factory):
         name: android_bundle(file, folder / name, name, project="gradle", **options)
         for name, (file, options) in made.items()
     }
+
+
+def test_the_readme_calls_a_class_that_is_there(tmp_path):
+    """The float16 twin of uint8 pixels has no CompiledModel, so neither has the app."""
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 1), dtype="uint8", name="image")
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 8, 8, 1), "uint8")
+    file = to_tflite(model, "int8", pixels)
+    twin = {"float16": to_tflite(model, "float16")}
+    bundle = android_bundle(file, tmp_path / "a", "tones", project="gradle", others=twin)
+    called = re.findall(r"val network = (\w+)\(", (bundle.folder / "README.md").read_text())
+    assert called == ["TonesInterpreter"] and source(bundle, "TonesInterpreter.kt")
 
 
 def source(bundle, name):
