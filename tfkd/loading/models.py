@@ -71,9 +71,13 @@ def check(path, what: str = "model", layers: bool = True) -> None:
         raise InputError(f"There is no {what} at {str(path)!r}.")
     if not path.is_dir():
         if path.suffix not in SUFFIXES:
+            converted = (
+                " A .tflite file is converted already: in Python, android_bundle, micro_bundle and "
+                "web_bundle of tfkd.export take it."
+            )
             raise InputError(
                 f"{str(path)!r} is no {what}: known are {', '.join(SUFFIXES)} and SavedModel "
-                "folders."
+                f"folders.{converted if path.suffix == '.tflite' else ''}"
             )
     elif not any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt")):
         raise InputError(f"The folder {str(path)!r} holds no SavedModel.")
