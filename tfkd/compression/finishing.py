@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfkd.compression import rehearsal
@@ -190,6 +191,11 @@ class Finisher:
         self.trainer.compile(distiller, student)
         return distiller
 
+    def copied(self, student: Any) -> Any:
+        """Return a copy that trains alike in each run: dropout draws its seed when it is made."""
+        keras.utils.set_random_seed(self.recipe.seed)
+        return copy_of(student)
+
     def answers(self, student: Any) -> Any:
         """Return the teacher's answers to the training part, asked for once for all students."""
         if self._answers is None:
@@ -312,7 +318,7 @@ class Finisher:
             quantization-aware training was worth.
         """
         recipe = recipe or self.recipe
-        alone, taught = copy_of(student), copy_of(student)
+        alone, taught = self.copied(student), self.copied(student)
         # What can't be taught or rounded is known before any training.
         scorer = self.distiller(taught, recipe)
         rounds = "int8" in recipe.formats
@@ -347,7 +353,7 @@ class Finisher:
     def _rounded(self, student: Any, taught: bool, recipe: Recipe, inputs: dict[str, Any]) -> Any:
         """Return the student after quantization-aware training."""
         bits = recipe.widths[0]
-        qat = quantize_aware(student, bits=bits)
+        qat = quantize_aware(self.copied(student), bits=bits)
         rate = recipe.qat_learning_rate
         if rate is None:
             rate = _RATES[4 if export_form.narrow_wrappers(qat) else 8]

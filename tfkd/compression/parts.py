@@ -18,6 +18,8 @@ from tfkd.model import backends, cost
 
 #: Multiply-accumulates of a part, forward and back: about a minute of a processor.
 _WORK = 1e12
+# How much a layer draws, by the names that layers give it; recurrent ones have it as zero.
+_RATES = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
 def ends(student: Any, examples: int, epochs: int) -> list[int]:
@@ -44,13 +46,12 @@ def _draws(student: Any) -> bool:
     """Tell whether a model of tf_keras draws at random: where it is in them can't be kept."""
     if backends.package_of(student) is keras:
         return False  # its random states are variables
-    random = [one for one in student._flatten_layers() if hasattr(one, "_random_generator")]
-    rates = ("rate", "stddev", "dropout", "recurrent_dropout")
-    return any(
-        any(getattr(one, rate, 0) for rate in rates)
-        or not any(hasattr(one, rate) for rate in rates)
-        for one in random
-    )
+    for layer in student._flatten_layers():
+        if hasattr(layer, "_random_generator"):
+            rates = [getattr(layer, name) for name in _RATES if hasattr(layer, name)]
+            if any(rates) or not rates:
+                return True
+    return False
 
 
 class State:

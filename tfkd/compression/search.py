@@ -337,7 +337,7 @@ def _trained(
         earlier: The trials that the pruner compares it with: those no larger.
         method: How it is taught, where not by the recipe's loss.
     """
-    student, own = copy_of(candidate.model), finisher.recipe.callbacks
+    student, own = finisher.copied(candidate.model), finisher.recipe.callbacks
     scores: list[float] = []
 
     def callbacks(stage: str, package: Any) -> list[Any]:

@@ -84,8 +84,8 @@ class Trainer:
                 that trains it. Without it the student is trained alone.
             training: Settings that replace the trainer's own.
             validate: Whether to evaluate on the validation part after each epoch.
-            parts: Where a long training keeps what it has reached, and goes on from. Not one with
-                `patience` or callbacks, whose state is not known.
+            parts: Where a long training keeps what it has reached, and goes on from; it is divided
+                only then. Not one with `patience` or callbacks, whose state is not known.
             **kwargs: Passed to `model.fit`.
 
         Raises:
@@ -100,7 +100,6 @@ class Trainer:
         with in_place_of(student) if training.twin else contextlib.nullcontext(student) as learner:
             model = learner if teach is None else teach(learner)
             self.compile(model, learner, steps, training)
-            _reseed(learner, training.seed)
             self.progress(stage, 0, epochs)
             package = backends.package_of(learner)
             tick = package.callbacks.LambdaCallback(
@@ -126,23 +125,23 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Fit a compiled model, part by part where it takes long; return its curves."""
         last, curves = training.epochs, dict[str, list[float]]()
-        divided = training.patience is None and training.callbacks is None
-        ends = part_ends(learner, len(self.data.train), last) if divided else [last]
-        model.make_train_function()  # a Distiller builds its optimizer here
-        state, done = State(learner, model.optimizer), 0
-        if parts is not None:
+        ends, done = [last], 0
+        if parts is not None and training.patience is None and training.callbacks is None:
+            ends = part_ends(learner, len(self.data.train), last)
+            model.make_train_function()  # a Distiller builds its optimizer here
+            state = State(learner, model.optimizer)
             done, curves = parts.last(state)
         for end in ends:
             if end <= done:
                 continue
-            keras.utils.set_random_seed(training.seed + done)
+            keras.utils.set_random_seed((training.seed + done) % 2**32)
             history = model.fit(
                 **self._batches(training), initial_epoch=done, epochs=end, **kwargs
             ).history
             for name, values in history.items():
                 curves.setdefault(name, []).extend(map(float, values))
             done = end
-            if parts is not None and end < last:
+            if end < last:
                 parts.keep(end, curves, state)
         return curves
 
@@ -321,14 +320,6 @@ def _output_shape(model) -> tuple[int | None, ...]:
             "in a Distiller or with its own fit."
         )
     return shape
-
-
-def _reseed(model, seed: int) -> None:
-    """Let the layers of a Keras 3 model draw by a seed; they took one of no seed when made."""
-    for number, layer in enumerate(model._flatten_layers()):
-        for generator in getattr(layer, "_seed_generators", ()):
-            if generator._initial_seed is None:
-                generator.state.assign(np.array([(seed + number) % 2**32, 0], "uint32"))
 
 
 def copy_flags(source, target) -> None:
