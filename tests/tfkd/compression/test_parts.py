@@ -117,3 +117,11 @@ def test_callbacks_are_not_divided(more, tmp_path):
     trainer = Trainer(DATA, Training(epochs=5, learning_rate=1e-2, batch_size=8, **more))
     trainer.fit("student", net(), parts=stages.parts("student", {}))
     assert not list(tmp_path.glob("*"))
+
+
+def test_what_keeps_no_parts_is_one_fit(monkeypatch):
+    """`compare` prints a call of `fit` that repeats a run to the last bit."""
+    long = trained(net())[0]
+    monkeypatch.undo()
+    for one, other in zip(long, trained(net())[0], strict=True):
+        np.testing.assert_array_equal(one, other)
