@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -13,9 +14,10 @@ def as_type(value, wanted):
 
     Args:
         value: `None`, bool, int, float, str, bytes, arrays; lists, tuples and dicts of such.
-        wanted: A type, data class or `TypedDict`; `X | Y`, `list[X]`, `dict[X, Y]`, `tuple[X, Y]`
-            or `tuple[X, ...]` of such; or `Any`. A data class or `TypedDict` is made from a dict
-            of its fields, a tuple from a list too, a float from an int.
+        wanted: A type, data class or `TypedDict`; `X | Y`, `list[X]`, `dict[X, Y]`,
+            `Mapping[X, Y]`, `tuple[X, Y]` or `tuple[X, ...]` of such; or `Any`. A data class or
+            `TypedDict` is made from a dict of its fields, a tuple from a list too, a float from an
+            int.
 
     Raises:
         ValueError: if it is something else.
@@ -46,7 +48,7 @@ def as_type(value, wanted):
             return tuple(map(as_type, value, kinds))
     elif origin is list and isinstance(value, list):
         return [as_type(one, of[0]) for one in value]
-    elif origin is dict and isinstance(value, dict):
+    elif origin in (dict, Mapping) and isinstance(value, dict):
         return {as_type(key, of[0]): as_type(one, of[1]) for key, one in value.items()}
     elif wanted is float:
         if type(value) in (int, float):

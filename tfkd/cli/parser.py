@@ -12,6 +12,7 @@ import codecs
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 
 from tfkd import files
@@ -39,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors=_PLAINLY)
     try:
         try:
-            options = build_parser().parse_args(arguments)
+            words = sys.argv[1:] if arguments is None else arguments
+            options = build_parser().parse_args(words)
+            options.typed = shlex.join(["tfkd", *words])  # for the report of what it makes
             return importlib.import_module("tfkd.cli.commands").run(options)
         finally:
             if sys.stdout is not None:

@@ -57,6 +57,7 @@ def compress(options) -> int:
             force=options.force,
             task=options.task or call.task,
             teacher_from_logits=_logits(options, call.teacher_from_logits),
+            command=options.typed,
         )
     if not (options.json or options.quiet):
         print(result.verdict.describe())

@@ -6,6 +6,7 @@ rehearsal.py         what later stages would refuse, and what files cost, before
 candidates.py        students to choose from where none is given
 thinning.py          a teacher of less depth or resolution
 search.py            candidates trained for a while; the smallest that will do
+front.py             what was tried: size and score, and what is finished first
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
 rounding.py          what quantization-aware training was worth

@@ -142,9 +142,9 @@ def _cuts(teacher) -> Iterator[Candidate]:
 def _thinned(teacher) -> Iterator[Candidate]:
     """Yield the teacher with less depth or resolution, the smallest first."""
     ways = {
-        "depth/4": lambda: thinning.shallower(teacher, 0.25),
-        "depth/2": lambda: thinning.shallower(teacher, 0.5),
-        "resolution/2": lambda: thinning.coarser(teacher, 2),
+        "quarter-depth": lambda: thinning.shallower(teacher, 0.25),
+        "half-depth": lambda: thinning.shallower(teacher, 0.5),
+        "half-resolution": lambda: thinning.coarser(teacher, 2),
     }
     before = None
     for name, thinned in ways.items():

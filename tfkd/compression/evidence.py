@@ -16,6 +16,7 @@ from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
+from tfkd.export.micro.board_table import Board
 from tfkd.export.micro.bundle import micro_bundle
 from tfkd.export.report.entries import ModelEntry
 from tfkd.export.report.predictions import Predictions, judge
@@ -211,9 +212,9 @@ def call_of(call: Call, searched: bool) -> str:
     wanted = {name: value for name, value in wanted.items() if value is not None}
     given += [f"target={wanted!r}"] if wanted else []
     given += [
-        f"{name}={getattr(call, name)!r}"
+        f"{name}={'board' if isinstance(value, Board) else repr(value)}"
         for name in ("board", "budget", "task", "teacher_from_logits")
-        if getattr(call, name) is not None
+        if (value := getattr(call, name)) is not None
     ]
     given += [f"recipe=tfkd.Recipe({', '.join(changed)})"] if changed else []
     return f"tfkd.compress(teacher, data, {', '.join(given)})"

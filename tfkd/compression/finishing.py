@@ -284,7 +284,9 @@ class Finisher:
                 rounding, verified = other, True
                 files[main] = file
                 models["student_qat"] = model
-        costs = rehearsal.costs_of(files[main], models[origin(main)], self.goal, recipe.widths[0])
+        costs = rehearsal.costs_of(
+            files[main], models[origin(main)], self.goal, recipe.widths[0], recipe.threads
+        )
         part = self.trainer.data.validation
         [score] = scorer.score(part, who=files[main])
         drop = drop_of(score, worth.teacher)

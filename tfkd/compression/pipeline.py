@@ -18,6 +18,7 @@ import keras
 from tfkd.compression import evidence, rehearsal, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.finishing import LOSSES, Finisher
+from tfkd.compression.front import front_of
 from tfkd.compression.recipe import FORMATS, Call, Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
@@ -140,7 +141,7 @@ def compress(
     recipe = Recipe() if recipe is None else recipe
     if not isinstance(recipe, Recipe):
         raise InputError(f"recipe must be a tfkd.Recipe, got {recipe!r}.")
-    call = Call(recipe, Target.of(target), _name_of(board), budget, task, teacher_from_logits)
+    call = Call(recipe, Target.of(target), board, budget, task, teacher_from_logits)
     clock = Budget.of(budget)
     data = as_data(data)
     folder = _claimed(out, force)
@@ -162,7 +163,7 @@ def compress(
             report = dataclasses.replace(
                 report,
                 settings={**call.to_json(), "trained_with": _trained_with(finished.recipe)},
-                front=None if front is None else search.front_of(front),
+                front=None if front is None else front_of(front),
                 commands=(command or evidence.call_of(call, searched=student is None),),
             )
             if teacher_history:
@@ -251,10 +252,6 @@ def _loaded(given: Any, what: str) -> Any:
     if path.suffix in loading.SUFFIXES or loading.is_keras_saved_model(path):
         return loading.load_model(path, what)
     return given  # a SavedModel without layers teaches
-
-
-def _name_of(board: Any) -> str | None:
-    return board.name if isinstance(board, boards.Board) else board
 
 
 def _told(error: TfkdError, more: str) -> TfkdError:

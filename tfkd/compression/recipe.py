@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfkd.compression.settings import Target, Training, is_above_zero, is_part, is_whole
 from tfkd.errors import InputError, raise_all
+from tfkd.export.micro.board_table import Board
 from tfkd.files import write_atomically
+from tfkd.typed import as_type
 
 if TYPE_CHECKING:
     from tfkd._typing import PathLike
@@ -90,7 +92,7 @@ class Call:
     Attributes:
         recipe: How to train.
         target: Where to end.
-        board: What it has to fit on, a name in `tfkd.export.micro.boards.BOARDS`.
+        board: What it has to fit on: a name in `tfkd.export.micro.boards.BOARDS`, or a `Board`.
         budget: Seconds, or text as `"20min"`.
         task: What the labels are, where they don't show it.
         teacher_from_logits: Whether the teacher's answers are logits, where it doesn't show it.
@@ -98,7 +100,7 @@ class Call:
 
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     target: Target = dataclasses.field(default_factory=Target)
-    board: str | None = None
+    board: str | Board | None = None
     budget: float | str | None = None
     task: str | None = None
     teacher_from_logits: bool | None = None
@@ -107,6 +109,8 @@ class Call:
         """Return what was given as plain values, the recipe's attributes first."""
         values = self.recipe.to_json() | {"formats": list(self.recipe.formats)}
         values |= {name: getattr(self, name) for name in _BESIDE}
+        if isinstance(self.board, Board):
+            values["board"] = self.board.to_json()
         wanted = {k: v for k, v in dataclasses.asdict(self.target).items() if v is not None}
         return {**values, "target": wanted or None}
 
@@ -170,6 +174,7 @@ class Call:
         for name, make in (
             ("recipe", lambda: Recipe(**values, augment=augment)),
             ("target", lambda: Target.of(beside.pop("target", None))),
+            ("board", lambda: _board(beside.pop("board", None))),
         ):
             try:
                 made[name] = make()
@@ -177,6 +182,24 @@ class Call:
                 problems.append(str(error).removesuffix("."))
         raise_all(problems)
         return cls(**made, **beside)
+
+
+def _board(value: Any) -> str | Board | None:
+    """Return a board by its name, or from the values of one.
+
+    Raises:
+        InputError: for values that make no board.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    rest = {"core": "", "kernels": [], "checked": "", "ids": {}}
+    try:
+        return as_type({**rest, **value} if isinstance(value, dict) else value, Board)
+    except ValueError as error:
+        wanted = ", ".join(field.name for field in dataclasses.fields(Board))
+        raise InputError(
+            f"board must be a name, or have {wanted}, of a Board; got {value!r}."
+        ) from error
 
 
 _BESIDE = ("target", "board", "budget", "task", "teacher_from_logits")

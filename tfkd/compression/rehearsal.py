@@ -23,6 +23,7 @@ from tfkd.compression.trainer import copy_of
 from tfkd.distillation.worth import Score
 from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
 from tfkd.export.conversion.to_tflite import to_tflite
+from tfkd.export.latency import benchmark
 from tfkd.export.micro import boards, evaluation
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import cost
@@ -46,7 +47,7 @@ class Costs:
         macs: Multiply-accumulates of one example, `None` where they are not known.
         arena: Bytes of RAM on TensorFlow Lite for Microcontrollers with a margin for other
             kernels; `None` where it was not asked for.
-        latency: Median time of a call in µs; `None` before it was measured.
+        latency: Median time of a call in µs on this machine; `None` where it was not asked for.
         bits: Of the weights in an int8 file, as for `quantize_aware`.
     """
 
@@ -222,7 +223,7 @@ def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Cost
                 model = student if format != "int8" else _ranged(student, examples, bits)
                 file = file_of(model, format, examples, goal.needs_arena)
             if format == main:
-                costs = costs_of(file, model, goal, bits)
+                costs = costs_of(file, model, goal, bits, recipe.threads)
     assert costs is not None
     return costs
 
@@ -237,13 +238,16 @@ def file_of(model: Any, format: str, examples: Any, micro: bool) -> TFLiteModel:
     return to_tflite(model, format)
 
 
-def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8) -> Costs:
-    """Return what a file costs, with its arena where the goal asks for it."""
-    costs, arena = cost.measure(model), None
+def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8, threads: int = 1) -> Costs:
+    """Return what a file costs, with its arena and its latency where the goal asks for them."""
+    costs, arena, latency = cost.measure(model), None, None
     if goal.needs_arena:
         with _named("TensorFlow Lite for Microcontrollers refuses the file"):
             arena = evaluation.least_arena(file) + evaluation.margin_for(file)
-    return Costs(file.size, costs.parameters, costs.macs, arena, bits=bits)
+    if "latency" in goal.limits:
+        [timed] = benchmark.benchmark({"file": file}, threads=threads, processes=1, min_seconds=0.2)
+        latency = timed.median
+    return Costs(file.size, costs.parameters, costs.macs, arena, latency, bits)
 
 
 def _stirred(student):

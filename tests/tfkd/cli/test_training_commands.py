@@ -80,6 +80,8 @@ def test_compress_prints_the_verdict_and_json(typed, capsys):
     assert typed(f"{COMPRESS} --out a --json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["schema"] == "tfkd.report/1" and report["verdict"]["met"] is None
+    [command] = report["commands"]
+    assert command.startswith("tfkd compress ") and command.endswith("--quiet --out a --json")
 
 
 def test_compress_runs_a_recipe_again(typed, capsys, tmp_path):

@@ -5,12 +5,26 @@ import pytest
 from tfkd import Recipe, Target
 from tfkd.compression.recipe import Call
 from tfkd.errors import InputError
+from tfkd.export.micro.boards import Board
 
 
 def test_what_is_written_is_read(tmp_path):
     recipe = Recipe(0.2, 4.0, epochs=7, bits={"conv.*": 4}, formats=("int8",), soft_loss="kl")
     call = Call(recipe, Target(bytes="64k", drop=0.005), "pico", "20min", "categorical", True)
     assert Call.load(call.save(tmp_path / "recipe.yaml")) == call
+
+
+def test_a_board_of_ones_own_is_written_and_read(tmp_path):
+    board = Board("Mine", "RP2040", 1 << 20, 200_000, "SRAM", "our schematic", ids={"zephyr": "m"})
+    read = Call.load(Call(board=board).save(tmp_path / "recipe.yaml")).board
+    assert read == board
+    text = "board: {name: Mine, chip: X, flash_bytes: 1, ram_bytes: 2, ram: all, source: me}"
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert Call.load(tmp_path / "recipe.yaml").board == Board("Mine", "X", 1, 2, "all", "me")
+    for wrong in ("[pico]", "{name: Mine}", text[7:].replace("2", "many")):
+        (tmp_path / "recipe.yaml").write_text(f"board: {wrong}")
+        with pytest.raises(InputError, match="board must be a name, or have name, chip"):
+            Call.load(tmp_path / "recipe.yaml")
 
 
 def test_every_attribute_may_be_left_out(tmp_path):

@@ -56,6 +56,14 @@ def test_an_untrained_copy_costs_what_the_trained_model_costs():
     assert (costs.parameters, costs.macs) == (cost.measure(model).parameters, 36 * 36 + 144 * 3)
 
 
+def test_a_copy_is_timed_where_a_latency_is_wanted():
+    recipe, goal = Recipe(formats=("float32",)), Goal({"latency": 0.05}, None, None)
+    costs = rehearse(net(), X, recipe, goal)
+    assert 0.1 < costs.latency < 1e5
+    assert goal.unmet(costs)[0].endswith("and the target is 0.05") and len(goal.unmet(costs)) == 1
+    assert rehearse(net(), X, recipe, NOTHING).latency is None
+
+
 def test_a_stage_that_refuses_is_named():
     odd = net(keras.layers.UnitNormalization())
     with pytest.raises(UnsupportedError, match="Quantization-aware training, which an int8 file"):

@@ -10,10 +10,11 @@ import pytest
 
 import tfkd
 from tfkd import Recipe
-from tfkd.compression import pacing, search
+from tfkd.compression import front, pacing, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.candidates import Candidate
 from tfkd.compression.finishing import Finisher
+from tfkd.compression.front import Trial, front_of, order_of
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
@@ -24,7 +25,7 @@ optuna = pytest.importorskip("optuna")
 
 def sized(name, size, score=0.0, epochs=4):
     candidate = Candidate(name, None, size, None)
-    return search.Trial(candidate, Costs(size, size, None), score, epochs)
+    return Trial(candidate, Costs(size, size, None), score, epochs)
 
 
 def test_an_order_that_covers_all_sizes():
@@ -66,7 +67,7 @@ def finisher_of(drop, teacher=0.95, metric="accuracy"):
 
 @pytest.fixture
 def trials(monkeypatch):
-    monkeypatch.setattr(search, "copy_of", lambda model: model)
+    monkeypatch.setattr(front, "copy_of", lambda model: model)
     rows = [("a", 10, 0.70, 4), ("b", 20, 0.93, 4), ("c", 30, 0.92, 4), ("d", 40, 0.97, 4)]
     return [sized(*row) for row in (*rows, ("e", 50, 0.99, 1))]
 
@@ -77,15 +78,15 @@ def names(found):
 
 def test_what_is_finished_first(trials):
     """Wanted is 0.94: b is near, c is beaten by b, e was ended."""
-    assert names(search._order(finisher_of(0.01), trials)) == ["b", "d"]
-    assert names(search._order(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d"]
-    assert names(search._order(finisher_of(0.3), trials)) == ["a", "b", "d"]
-    assert names(search._order(finisher_of(None), trials)) == ["d"]
+    assert names(order_of(finisher_of(0.01), trials)) == ["b", "d"]
+    assert names(order_of(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d"]
+    assert names(order_of(finisher_of(0.3), trials)) == ["a", "b", "d"]
+    assert names(order_of(finisher_of(None), trials)) == ["d"]
 
 
 def test_of_errors_the_smaller_is_better(trials):
     trials = [sized("a", 10, -2.0), sized("b", 20, -1.1), sized("c", 30, -1.0)]
-    assert names(search._order(finisher_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
+    assert names(order_of(finisher_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
 
 
 def dense(units):
@@ -127,7 +128,7 @@ def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
     assert told and told[-1] == f"best so far: {best.said}"
     second, other, _ = made(data, teacher, goal)
     third, kept, finisher = made(data, teacher, goal, tmp_path)
-    assert search.front_of(first) == search.front_of(second) == search.front_of(third)
+    assert front_of(first) == front_of(second) == front_of(third)
     for a, b, c in zip(
         *(found.models["student"].get_weights() for found in (one, other, kept)), strict=True
     ):
@@ -135,6 +136,7 @@ def test_the_same_run_gives_the_same_front_and_student(data, teacher, tmp_path):
         np.testing.assert_array_equal(a, c)
     assert not [name for name in finisher.trainer.histories if name.startswith("search")]
     [chosen] = [trial for trial in first if trial.chosen]
+    assert f"finishing {chosen.said}" in stages
     assert one.meets(goal) and chosen.costs.bytes == one.files["student_float32"].size <= 4000
     smaller = [t for t in first if t.costs.bytes < chosen.costs.bytes and t.epochs == 2]
     assert all(t.score < chosen.score for t in smaller)
@@ -172,7 +174,7 @@ def test_another_loss_has_to_be_ahead_by_a_standard_error(
 
     monkeypatch.setattr(search, "_trained", trained)
     finisher = Finisher(Trainer(data, dataclasses.replace(RECIPE, alpha=None)), teacher)
-    trial = search.Trial(Candidate("dense 8", dense(8), 83, 80), Costs(10, 1, 1), 0.79, 2)
+    trial = Trial(Candidate("dense 8", dense(8), 83, 80), Costs(10, 1, 1), 0.79, 2)
     found, best = search._under_other_losses(finisher, trial)
     assert asked == [one.method.name for one in found] == ["kl", "standardized_kl", "dist"]
     assert best is trial if taken is None else best.name == f"dense 8, {taken}"
@@ -305,7 +307,7 @@ def test_a_trial_leans_on_those_no_larger_alone(data, teacher, monkeypatch):
 def test_no_accuracy_is_no_error():
     assert sized("a", 10, 0.0).said == "a, 0.0%, 0.0 kB"
     assert sized("a", 10, -0.0).said == "a, error 0, 0.0 kB"
-    assert search.front_of([sized("a", 10, 0.0)]).metric == "accuracy"
+    assert front_of([sized("a", 10, 0.0)]).metric == "accuracy"
 
 
 def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
@@ -321,7 +323,7 @@ def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
     several = [sized("a", 10, 0.5), sized("b", 20, 0.6)]
     monkeypatch.setattr(search, "_fitting", lambda _: [])
     monkeypatch.setattr(search, "_tried", lambda *_: several)
-    monkeypatch.setattr(search, "_order", lambda *_: list(several))
+    monkeypatch.setattr(search, "order_of", lambda *_: list(several))
     monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
     monkeypatch.setattr(Finisher, "finished", finished)
     with pytest.warns(UserWarning, match=r"b, 60.0%.*could not be finished. The budget is too"):

@@ -81,7 +81,11 @@ def test_what_has_no_coarser_form_has_none(package):
 def test_they_are_candidates():
     x = np.zeros((8, 32, 32, 3), "float32")
     found = [one for one in candidates(residual(keras), x, seed=0) if "thinned" in one.kind]
-    assert [one.name.split()[-1] for one in found] == ["depth/4", "depth/2", "resolution/2"]
+    assert [one.name.split()[-1] for one in found] == [
+        "quarter-depth",
+        "half-depth",
+        "half-resolution",
+    ]
     assert [one.kind for one in found] == ["thinned teacher"] * 3
     assert found[0].parameters < found[1].parameters < found[2].parameters
 

@@ -1,0 +1,102 @@
+"""What the search has tried: the front of size and score, and which of it is finished first."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from tfkd.comparison import methods
+from tfkd.compression.candidates import Candidate
+from tfkd.compression.finishing import Finisher
+from tfkd.compression.rehearsal import Costs
+from tfkd.compression.trainer import copy_of
+from tfkd.export.report import entries
+from tfkd.export.report.entries import Front
+
+#: How far below what is wanted a score may be after the search: the rest is hoped for.
+_NEAR = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A candidate that was trained for a while.
+
+    Attributes:
+        candidate: Which.
+        costs: What its file takes.
+        score: The validation score of its last epoch: accuracy, or minus the mean absolute error.
+        epochs: How many it was trained for; fewer where others were ahead.
+        chosen: Whether it was finished and kept.
+        method: How it was taught; `None` for the recipe's loss.
+    """
+
+    candidate: Candidate
+    costs: Costs
+    score: float
+    epochs: int
+    chosen: bool = False
+    method: methods.Method | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the candidate, with 4 bits and another loss than the recipe's."""
+        bits = ["4 bits"] if self.costs.bits == 4 else []
+        loss = [] if self.method is None else [self.method.name]
+        return ", ".join([self.candidate.name, *bits, *loss])
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the score is minus an error: minus zero is one, an accuracy of zero is none."""
+        return math.copysign(1.0, self.score) < 0
+
+    @property
+    def said(self) -> str:
+        """Name, score and size, in a few words."""
+        score = f"error {-self.score:.4g}" if self.is_error else f"{self.score:.1%}"
+        return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
+
+
+def front_of(trials: list[Trial]) -> Front:
+    """Return the trials as the report shows them."""
+    is_error = trials[0].is_error
+    return Front(
+        tuple(
+            entries.Candidate(
+                trial.name,
+                trial.costs.bytes / 1000,
+                -trial.score if is_error else trial.score,
+                trial.chosen,
+                epochs=trial.epochs,
+                parameters=trial.costs.parameters,
+                macs=trial.costs.macs,
+                arena_bytes=trial.costs.arena,
+            )
+            for trial in trials
+        ),
+        "size, kB",
+        "mae" if is_error else "accuracy",
+    )
+
+
+def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
+    """Return the students to finish, one after the other until one meets the target.
+
+    Of those on the front (none is smaller and better) that were trained to the end: with a drop
+    from the smallest on, those whose score is near what is wanted; else the best one.
+    """
+    longest = max(trial.epochs for trial in trials)
+    through = [trial for trial in trials if trial.epochs == longest]
+    through.sort(key=lambda trial: (trial.costs.bytes, -trial.score))
+    front: list[Trial] = []
+    for trial in through:
+        if not front or trial.score > front[-1].score:
+            front.append(trial)
+    best = front[-1].score
+    if finisher.goal.drop is None:
+        return front[-1:]
+    part = finisher.trainer.data.validation
+    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
+    if teacher.metric == "r2":  # the scores are minus an error
+        return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
+    wanted = min(best, teacher.value - finisher.goal.drop)
+    return [trial for trial in front if trial.score >= wanted - _NEAR]
