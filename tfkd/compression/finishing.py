@@ -20,7 +20,7 @@ from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
 from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, Goal, drop_of
+from tfkd.compression.rehearsal import Costs, Goal, drop_error, drop_of
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
@@ -56,6 +56,7 @@ class Finished:
         rounding: What quantization-aware training was worth; `None` without an int8 file.
         costs: What the main file takes.
         drop: How much worse that file is than the teacher on the validation part.
+        drop_error: The standard error of `drop`.
         verified: Whether that file computes there what its model computes.
         scorer: A `Distiller` that scores teacher, models and files alike.
         histories: Its training curves by stage.
@@ -68,14 +69,16 @@ class Finished:
     rounding: Rounding | None
     costs: Costs
     drop: float
+    drop_error: float
     verified: bool
     scorer: Distiller
     histories: dict[str, dict[str, list[float]]]
     recipe: Recipe
 
     def meets(self, goal: Goal) -> bool:
-        """Tell whether target and board are met, on the validation part."""
-        return goal.allows(self.drop) and self.verified and not goal.unmet(self.costs)
+        """Tell whether target and board are met, the drop with its standard error to spare."""
+        worst = self.drop + self.drop_error
+        return goal.allows(worst) and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
         """Tell whether less is lost than with another; a file that is not its model comes last."""
@@ -289,11 +292,11 @@ class Finisher:
         )
         part = self.trainer.data.validation
         [score] = scorer.score(part, who=files[main])
-        drop = drop_of(score, worth.teacher)
+        drop, error = drop_of(score, worth.teacher), drop_error(score, worth.teacher)
         # The trainer's own are those of the student that was trained last.
         curves = {name: self.trainer.histories[name] for name in models}
         return Finished(
-            models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
+            models, files, worth, rounding, costs, drop, error, verified, scorer, curves, recipe
         )
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:

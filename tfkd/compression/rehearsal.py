@@ -133,6 +133,22 @@ def drop_of(score: Score, teacher: Score) -> float:
     return math.sqrt(ratio) - 1
 
 
+def drop_error(score: Score, teacher: Score) -> float:
+    """Return the standard error of `drop_of`, the two being scored on the same examples.
+
+    An accuracy counts one example more on which they differ: where they differ on none of 50,
+    the next 50 may well show some.
+    """
+    ours, theirs = np.asarray(score.hits, float), np.asarray(teacher.hits, float)
+    count = len(ours)
+    if score.metric != "r2":
+        differ = (np.square(ours - theirs).sum() + 1) / count
+        return math.sqrt(max(differ - np.square((ours - theirs).mean()), 0.0) / count)
+    # That of the logarithm of the ratio of mean squares, by the delta method.
+    relative = ours / (ours.mean() + _TINY) - theirs / (theirs.mean() + _TINY)
+    return (drop_of(score, teacher) + 1) / 2 * float(relative.std()) / math.sqrt(count)
+
+
 def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):
     """Return a target in numbers.
 

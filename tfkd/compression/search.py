@@ -33,8 +33,10 @@ _ATTEMPTS = 3
 def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """Return all trials and the finished student: the smallest that meets the target.
 
-    Where none does, the one with the best validation score of those that were finished. One that
-    could not be finished after another is warned of.
+    The validation part is a sample: a drop that is met by less than its standard error is as
+    likely as not missed on the test part. Where none of those that were finished has more to
+    spare, the one with the best validation score is returned. One that could not be finished
+    after another is warned of.
 
     Raises:
         InputError: if no candidate's file is small enough (the message names the least), or the

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from tfkd import Recipe, Target
-from tfkd.compression.rehearsal import Costs, Goal, costs_of, file_of, goal_of, rehearse
+from tfkd.compression.rehearsal import (
+    Costs,
+    Goal,
+    costs_of,
+    drop_error,
+    drop_of,
+    file_of,
+    goal_of,
+    rehearse,
+)
+from tfkd.distillation.worth import Score
 from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export.micro import evaluation
 from tfkd.export.micro.board_table import BOARDS
@@ -108,6 +118,26 @@ def test_rounding_of_numbers_decides_nothing():
     assert Goal({}, 0.01, None).allows(0.97 - 0.96)
     assert Goal({}, 0.7 / 100, None).allows(7 / 1000)
     assert not Goal({}, 0.01, None).allows(0.0101) and NOTHING.allows(1.0)
+
+
+def scored(hits, metric="accuracy"):
+    hits = np.asarray(hits)
+    return Score("y", metric, float(hits.mean()), None, 0.0, None, None, len(hits), hits=hits)
+
+
+def test_the_error_of_a_drop_is_that_of_paired_examples(rng):
+    """Compared with what draws of examples give, and with nothing at all to go by."""
+    teacher = rng.random(2000) < 0.9
+    student = teacher ^ (rng.random(2000) < 0.04)
+    errors = 0.1 + rng.random(2000), 0.1 + rng.random(2000)
+    for metric, ours, theirs in (("accuracy", student, teacher), ("r2", *errors)):
+        drawn = [rng.integers(0, 2000, 2000) for _ in range(400)]
+        drops = [drop_of(scored(ours[one], metric), scored(theirs[one], metric)) for one in drawn]
+        found = drop_error(scored(ours, metric), scored(theirs, metric))
+        assert found == pytest.approx(np.std(drops), rel=0.15)
+    alike = scored(np.ones(50, bool))
+    assert drop_error(alike, alike) == pytest.approx(1 / 50)
+    assert drop_error(scored([0.5] * 9, "r2"), scored([0.5] * 9, "r2")) == 0
 
 
 def test_what_is_exceeded_is_said():
