@@ -26,6 +26,8 @@ from tfkd.errors import InputError, MissingDependencyError, TfkdError
 
 #: Of a budget, at most, before the students that are finished.
 _SHARE = 0.5
+#: Of a budget, at most, before candidates are trained; one of each kind is costed all the same.
+_COSTING = 0.2
 #: Of the candidates on the front, how many are finished at most until one meets the target.
 _ATTEMPTS = 3
 
@@ -103,6 +105,8 @@ def _of_a_kind(
     """Return the largest that meets the target, and some smaller ones, down to the smallest."""
     rest, found, recipe = list(sizes), [], finisher.recipe
     while rest and len(found) < quota:
+        if found and _is_late(finisher, _COSTING):
+            break
         # The largest, the smallest, then what lies in the middle of the rest.
         at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
         candidate = rest.pop(at)
@@ -195,10 +199,10 @@ def _epochs(recipe: Recipe) -> int:
     return recipe.search_epochs or max(1, recipe.epochs // 4)
 
 
-def _is_late(finisher: Finisher) -> bool:
+def _is_late(finisher: Finisher, share: float = _SHARE) -> bool:
     """Tell whether the search has had its share of the budget."""
     seconds = finisher.clock.seconds
-    return seconds is not None and finisher.clock.spent > _SHARE * seconds
+    return seconds is not None and finisher.clock.spent > share * seconds
 
 
 @contextlib.contextmanager

@@ -350,3 +350,10 @@ def test_a_target_that_is_met_by_chance_is_not_met(data, teacher, monkeypatch, d
     goal = Goal({}, 0.005, None)
     trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher, goal))
     assert [one.name for one in trials if one.chosen] == [chosen] and found.drop == drops[1]
+
+
+def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):
+    trainer, goal = Trainer(data, dataclasses.replace(RECIPE, candidates=8)), Goal({}, 0.3, None)
+    short = search._fitting(Finisher(trainer, teacher, goal, None, Budget(1e-9)))
+    assert [one.kind for one, _ in short] == ["teacher", "dense"]
+    assert len(search._fitting(Finisher(trainer, teacher, goal))) == 8
