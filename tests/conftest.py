@@ -51,13 +51,31 @@ FAST = (
     "tfkd/translation/test_translation_operations.py",
 )
 
+#: Files that take minutes. They come first: one that came last would run beside an idle worker.
+LONG = (
+    "test_examples.py",
+    "test_notebooks.py",
+    "test_documented_code.py",
+    "tfkd/compression/test_pipeline.py",
+    "tfkd/distillation/test_several_machines.py",
+    "tfkd/distillation/test_replicas.py",
+    "tfkd/comparison/test_study.py",
+)
+
+
+def pytest_configure(config):
+    """Keep pytest-xdist, where it is used, from sorting files by their number of tests."""
+    config.option.loadscopereorder = False
+
 
 def pytest_collection_modifyitems(items):
-    """Mark the fast tests, a minute in all."""
+    """Mark the fast tests, a minute in all, and put the long ones first."""
     folder = pathlib.Path(__file__).parent
-    files = {folder / name for name in FAST}
-    if missing := [str(file) for file in files if not file.exists()]:
-        raise pytest.UsageError(f"tests/conftest.py: FAST names files that moved: {missing}")
+    files, long = ([folder / name for name in names] for names in (FAST, LONG))
+    if missing := [str(file) for file in (*files, *long) if not file.exists()]:
+        raise pytest.UsageError(f"tests/conftest.py names files that moved: {missing}")
+    places = {file: place for place, file in enumerate(long)}
+    items.sort(key=lambda item: places.get(item.path, len(long)))
     for item in items:
         if item.path in files and not {"student", "teacher", "qat"} & set(item.fixturenames):
             item.add_marker(pytest.mark.fast)
