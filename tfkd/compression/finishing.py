@@ -18,17 +18,18 @@ import numpy as np
 
 from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
+from tfkd.compression.choice import Drop, Scores, Teaching
+from tfkd.compression.outputs import names_in
 from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, Goal, drop_of
+from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import representative
+from tfkd.data import Part, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.runtime import host
@@ -55,7 +56,8 @@ class Finished:
         worth: What the teacher was worth.
         rounding: What quantization-aware training was worth; `None` without an int8 file.
         costs: What the main file takes.
-        drop: How much worse that file is than the teacher on the validation part.
+        drop: How much worse that file is than the teacher on the validation part, by its worst
+            output.
         verified: Whether that file computes there what its model computes.
         scorer: A `Distiller` that scores teacher, models and files alike.
         histories: Its training curves by stage.
@@ -64,7 +66,7 @@ class Finished:
 
     models: dict[str, Any]
     files: dict[str, TFLiteModel]
-    worth: Worth
+    worth: Teaching
     rounding: Rounding | None
     costs: Costs
     drop: float
@@ -222,13 +224,15 @@ class Finisher:
         for one in several:
             if backends.flavour(one) is not None:
                 self.trainer.check_inputs(one, "teacher")
+                names_in(one, self.trainer.data.train.labels, missing=True)
 
     def check(self, student: Any) -> None:
         """Raise for data, student, teacher and goal that don't fit each other, before any work."""
         self.check_teacher()
         self.trainer.check(student)
-        drop = self.goal.drop
-        if drop is not None and drop >= 1 and self.trainer.task(student) != "regression":
+        drop, outputs = self.goal.drop, self.trainer.outputs(student)
+        scored = any(output.task != "regression" for output in outputs)
+        if drop is not None and drop >= 1 and scored:
             raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
         self.distiller(copy_of(student))
 
@@ -286,13 +290,17 @@ class Finisher:
                 models["student_qat"] = model
         costs = rehearsal.costs_of(files[main], models[origin(main)], self.goal, recipe.widths[0])
         part = self.trainer.data.validation
-        [score] = scorer.score(part, who=files[main])
-        drop = drop_of(score, worth.teacher)
+        drop = Drop.of(self.scores(scorer, part, files[main]), worth.teacher).value
         # The trainer's own are those of the student that was trained last.
         curves = {name: self.trainer.histories[name] for name in models}
         return Finished(
             models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
         )
+
+    def scores(self, scorer: Distiller, part: Part, who: Any, name: str = "validation") -> Scores:
+        """Return a score for each output by name, of whom `Distiller.score` takes."""
+        names = names_in(scorer.student, part.labels)
+        return dict(zip(names, scorer.score(part, None, who, name), strict=True))
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:
         """Tell whether a file computes what its model does, on the validation part."""
@@ -303,7 +311,7 @@ class Finisher:
 
     def train(
         self, student: Any, recipe: Recipe | None = None
-    ) -> tuple[dict[str, Any], Worth, Distiller, Rounding | None]:
+    ) -> tuple[dict[str, Any], Teaching, Distiller, Rounding | None]:
         """Train the student alone and under the teacher, and the better one quantization-aware.
 
         Where the student is better calibrated than trained so, the calibrated one is kept.
@@ -329,26 +337,31 @@ class Finisher:
         inputs |= {name: getattr(recipe, name) for name in LOSSES}
         self._once("student", inputs, taught, self.teach, recipe)
         part = self.trainer.data.validation
-        worth = Worth(*(scorer.score(part, who=who)[0] for who in ("teacher", alone, "student")))
+        worth = Teaching.of(
+            *(self.scores(scorer, part, who) for who in ("teacher", alone, "student"))
+        )
         if worth.harms:
             warnings.warn(str(worth), TeacherWarning, stacklevel=5)
         models = {"baseline": alone, "student": taught if worth.helps else copy_of(alone)}
         rounding = None
         if rounds:
             trained = self._rounded(models["student"], worth.helps, recipe, inputs)
-            rounding = self._rounding(models["student"], trained, recipe, scorer)
+            rounding = self._rounding(models["student"], trained, recipe, scorer, worth.teacher)
             models["student_qat"] = rounding.models[rounding.kept]
         return models, worth, scorer, rounding
 
-    def _rounding(self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller) -> Rounding:
+    def _rounding(
+        self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller, teacher: Scores
+    ) -> Rounding:
         """Compare the student after quantization-aware training with one that is calibrated."""
         calibrated = quantize_aware(student, bits=recipe.widths[0])
         narrow = export_form.narrow_wrappers(calibrated)
         calibrate(calibrated, self.examples, rounding="gptq" if narrow else "nearest")
         part = self.trainer.data.validation
-        [before], [after] = (scorer.score(part, who=who) for who in (calibrated, trained))
         models = {"trained": trained, "calibrated": calibrated}
-        return Rounding(after.metric, after.value, before.value, models)
+        return Rounding(
+            teacher, *(self.scores(scorer, part, who) for who in models.values()), models
+        )
 
     def _rounded(self, student: Any, taught: bool, recipe: Recipe, inputs: dict[str, Any]) -> Any:
         """Return the student after quantization-aware training."""
