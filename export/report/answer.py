@@ -34,6 +34,7 @@ class Answer:
         fits: A resource each: `resource`, `needed_bytes`, `available_bytes`, `free_bytes`.
         latency_us: Median time of a call.
         machine: What it was measured on.
+        output: The output whose score is compared, the worst of several; `None` where there is one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Answer:
     fits: tuple[dict[str, Any], ...] | None = None
     latency_us: float | None = None
     machine: str | None = None
+    output: str | None = None
 
     def parts(self) -> list[str]:
         """Return the claims, each of figures that were measured."""
@@ -66,7 +68,10 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures and the sentence as plain values."""
-        return {**dataclasses.asdict(self), "sentence": self.sentence()}
+        plain = {**dataclasses.asdict(self), "sentence": self.sentence()}
+        if self.output is None:
+            del plain["output"]
+        return plain
 
     def _size(self) -> str | None:
         if not self.bytes or not self.against_bytes:
@@ -78,12 +83,13 @@ class Answer:
     def _score(self) -> str | None:
         if self.difference is None:
             return None
+        of = "" if self.output is None else f" for {self.output}, the worst output"
         if self.metric == "accuracy":
-            return points(self.difference, self.ci95)
+            return points(self.difference, self.ci95) + of
         if not self.against_score:
             return None
         share = _scaled(1 / self.against_score, self.difference, self.ci95)
-        return _with_interval(*share, f" % {self.metric.upper()}")
+        return _with_interval(*share, f" % {self.metric.upper()}") + of
 
     def _teacher(self) -> str | None:
         if self.taught is None or self.kept is None:
@@ -127,6 +133,7 @@ def answer_of(
     teaching: Mapping[str, Any] | None,
     machine: Mapping[str, Any],
     board: str | boards.Board | None,
+    output: str | None = None,
 ) -> Answer:
     """Return what a report's figures come to.
 
@@ -137,6 +144,7 @@ def answer_of(
         teaching: As `Worth.to_json` gives it.
         machine: Where the times were measured: `cpu`.
         board: A name in `tfkd.export.micro.boards.BOARDS`, a `Board`, or `None`.
+        output: Which of several outputs `predictions` are of.
     """
     by_name = {model.name: model for model in models}
     entry, found = by_name[chosen], {}
@@ -168,7 +176,7 @@ def answer_of(
     median = (entry.latency_us or {}).get("median")
     if median is not None and machine.get("cpu"):
         found |= {"latency_us": median, "machine": machine["cpu"]}
-    return Answer(chosen, **found)
+    return Answer(chosen, **found, output=output)
 
 
 def points(difference: float, interval: Sequence[float] | None) -> str:

@@ -25,7 +25,9 @@ _MOST_LAYERS = 20
 
 
 def training(
-    histories: dict[str, dict[str, list[float]]], goes_on_from: Mapping[str, str] | None = None
+    histories: dict[str, dict[str, list[float]]],
+    goes_on_from: Mapping[str, str] | None = None,
+    title: str = "Training",
 ) -> Picture | None:
     """Draw the accuracy, or else the error, on the validation split after each epoch.
 
@@ -33,6 +35,7 @@ def training(
         histories: Model name → metric → a value per epoch.
         goes_on_from: Model → the model whose weights its training started from: its curve starts
             where that one's ends.
+        title: Of the picture.
 
     Returns:
         The picture, `None` if no model has such a metric.
@@ -74,7 +77,7 @@ def training(
         f"{name}: {values[-1]:{'.1%' if is_share else '.4g'}} after {len(values)}"
         for name, values in curves.items()
     )
-    return picture(figure, "Training", caption, f"{_RECORDED[key]}, last epoch: {last} epochs.")
+    return picture(figure, title, caption, f"{_RECORDED[key]}, last epoch: {last} epochs.")
 
 
 def _start(name: str, joins: Mapping[str, str], curves) -> int:

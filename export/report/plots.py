@@ -107,7 +107,8 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
 
     Args:
         points: What to draw.
-        metric: `"accuracy"`, in [0, 1], or the name of an error, of which less is better.
+        metric: `"accuracy"`, in [0, 1], or the name of an error, of which less is better; of
+            several outputs with the output's name before it.
         against: `"size"` or `"latency"`.
         axis: What the cost is, with its unit.
 
@@ -116,7 +117,7 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     """
     if not points:
         return None
-    share = metric == "accuracy"
+    share = metric.endswith("accuracy")
     best = pareto_front((point.cost, point.score if share else -point.score) for point in points)
     looks = styles(point.name for point in points)
     labels = short_names(looks)
@@ -203,7 +204,7 @@ def _trade_off_caption(points: Sequence[Point], metric: str, against: str) -> st
         )
         if any(getattr(point, interval) is not None for point in points)
     ]
-    better = "up" if metric == "accuracy" else "down"
+    better = "up" if metric.endswith("accuracy") else "down"
     caption = (
         f"Left and {better} is better. Filled, on the dashed line: the models that no other beats "
         "in both. Hollow: those that are beaten. "

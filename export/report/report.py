@@ -15,7 +15,7 @@ import numpy as np
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Benchmark
 from tfkd.export.micro.boards import Board
-from tfkd.export.report import outcome_plots, sections
+from tfkd.export.report import sections
 from tfkd.export.report.answer import Answer, answer_of
 from tfkd.export.report.benchmark_page import (
     Table,
@@ -44,9 +44,10 @@ class Report(Printed):
     """What a run measured.
 
     Attributes:
-        task: `"classification"`, `"multilabel"`, `"anomaly"` or `"regression"`.
+        task: `"classification"`, `"multilabel"`, `"anomaly"` or `"regression"`; of several outputs
+            a dict by name.
         data: `{"name", "train", "validation", "test", "class_names"}`, the counts of examples
-            and a name per class, where there are classes.
+            and a name per class, where there are classes (of several outputs a dict of them).
         models: One entry per model, in the order of the road.
         training: Model name → `{"val_accuracy": [...], ...}`, a value per epoch.
         settings: What was asked for, so that the run can be repeated.
@@ -54,7 +55,8 @@ class Report(Printed):
         teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
             scores of the teacher and of the student with and without it, the difference and its
             interval, which student was kept, and all that in a sentence ("summary").
-        predictions: What the file answers that the report is about, beside the teacher.
+        predictions: What the file answers that the report is about, beside the teacher; of several
+            outputs a dict by name.
         front: The students that a search tried.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
             file fits.
@@ -66,14 +68,14 @@ class Report(Printed):
             without it, which of the two was kept, and a sentence.
     """
 
-    task: str
+    task: str | dict[str, str]
     data: dict[str, Any]
     models: tuple[ModelEntry, ...]
     training: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     benchmark: Benchmark | None = None
     teaching: dict[str, Any] | None = None
-    predictions: Predictions | None = None
+    predictions: Predictions | dict[str, Predictions] | None = None
     front: Front | None = None
     board: str | Board | None = None
     commands: tuple[str, ...] = ()
@@ -86,8 +88,12 @@ class Report(Printed):
         if self.predictions is None:
             return None
         where = machine.describe() if self.benchmark is None else self.benchmark.machine
-        name = self.predictions.name
-        return answer_of(self.models, name, self.predictions, self.teaching, where, self.board)
+        output, found = None, self.predictions
+        if isinstance(found, dict):
+            output = (self.verdict or {}).get("output")
+            output = output if output in found else next(iter(found))
+            found = found[output]
+        return answer_of(self.models, found.name, found, self.teaching, where, self.board, output)
 
     def entry(self, name: str) -> ModelEntry:
         """Return the entry of that name.
@@ -120,7 +126,7 @@ class Report(Printed):
             ),
             "board": self.board.to_json() if isinstance(self.board, Board) else self.board,
             "benchmark": None if self.benchmark is None else self.benchmark.to_json(),
-            "predictions": None if self.predictions is None else self.predictions.to_json(),
+            "predictions": _as_json(self.predictions),
             "answer": None if self.answer is None else self.answer.to_json(),
         }
 
@@ -147,6 +153,12 @@ def write_report(report: Report, folder: PathLike) -> tuple[pathlib.Path, pathli
     )
 
 
+def _as_json(found: Predictions | dict[str, Predictions] | None) -> dict[str, Any] | None:
+    if isinstance(found, dict):
+        return {output: one.to_json() for output, one in found.items()}
+    return None if found is None else found.to_json()
+
+
 def _plain(value):
     """Return the same for JSON, which has no NaN, no infinity and nothing of NumPy's."""
     if isinstance(value, dict):
@@ -162,8 +174,6 @@ def _plain(value):
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
     """Return what the page and the terminal show of each model: (heading, cells) pairs."""
-    metric = _metric(report)
-    number = "{:.1%}" if metric == "accuracy" else "{:.4g}"
     models = report.models
 
     def agreement(model):
@@ -180,16 +190,17 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
     def kilobytes(count):
         return None if count is None else f"{count / 1000:.1f}"
 
-    def value(model):
-        score = _score(model, metric)
-        return None if score is None else number.format(score)
+    def values(metric):
+        number = "{:.1%}" if metric.endswith("accuracy") else "{:.4g}"
+        scores = [_score(model, metric) for model in models]
+        return [None if score is None else number.format(score) for score in scores]
 
     cells = {
         "model": [model.name for model in models],
         # A .keras file may hold the optimizer's state: its size is no model's.
         "file, kB": [kilobytes(m.bytes) if m.stage == "export" else None for m in models],
         "weights, kB": [kilobytes(model.weight_bytes) for model in models],
-        metric: [value(model) for model in models],
+        **{heading: values(metric) for heading, metric in _metrics(report).items()},
         "run by": [model.metrics_engine for model in models],
         "agrees": [agreement(model) for model in models],
         "µs a call (95 %)": [time(model) for model in models],
@@ -242,6 +253,8 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
     joined = {m.name: m.made_from for m in report.models if m.made_from and m.stage != "export"}
     answer = report.answer
     models = report.models
+    answers = sections.answers(report.predictions)
+    of_answer = [one for one in answers if answer and one["output"] == answer.output]
     return render(
         "report.html",
         report=content,
@@ -249,10 +262,15 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
         models=Table.of("Scores, sizes and times", [(h, _known(c)) for h, c in columns(report)]),
         has_baseline=any(model.name == "baseline" for model in models),
         front=sections.front(report.front),
-        pictures=_trade_offs(report),
-        answers=sections.answers(report.predictions),
+        pictures=[
+            picture
+            for heading, key in _metrics(report).items()
+            for picture in _trade_offs(report, heading, key)
+        ],
+        answers=answers,
+        interval=of_answer[0]["interval"] if of_answer else None,
         layers=sections.layers(models),
-        training=outcome_plots.training(report.training, joined),
+        training=sections.training(report.training, joined, report.task),
         architectures=sections.architectures(models),
         micro=sections.micro(models, answer and answer.board, answer and answer.fits),
         latency=None if report.benchmark is None else latency_section(report.benchmark),
@@ -273,18 +291,23 @@ def _score(model: ModelEntry, metric: str) -> float | None:
     return None if score is None or not math.isfinite(score) else score
 
 
-def _metric(report: Report) -> str:
-    return METRICS.get(report.task, "accuracy")
+def _metrics(report: Report) -> dict[str, str]:
+    """Return what a report is about: heading → key in the metrics of its entries."""
+    if not isinstance(report.task, dict):
+        metric = METRICS.get(report.task, "accuracy")
+        return {metric: metric}
+    found = {output: METRICS.get(task, "accuracy") for output, task in report.task.items()}
+    return {f"{output} {metric}": f"{output}.{metric}" for output, metric in found.items()}
 
 
-def _trade_offs(report: Report) -> list[Picture]:
-    """Draw the test score of each file against its size and its latency."""
-    metric = _metric(report)
+def _trade_offs(report: Report, heading: str, key: str) -> list[Picture]:
+    """Draw a test score of each file against its size and its latency."""
+    metric = key.rsplit(".", 1)[-1]
     files = [model for model in report.models if model.stage == "export"]
-    scored = [model for model in files if _score(model, metric) is not None]
+    scored = [model for model in files if _score(model, key) is not None]
 
     def point(model, cost, interval=None):
-        score = model.metrics[metric]
+        score = model.metrics[key]
         sure = score_interval(metric, score, report.data.get("test"))
         return Point(model.name, cost, score, interval, sure)
 
@@ -294,4 +317,4 @@ def _trade_offs(report: Report) -> list[Picture]:
         for model in scored
         if model.latency_us and model.latency_us.get("median")
     ]
-    return trade_offs(metric, sizes, times, "time of one call, µs")
+    return trade_offs(heading, sizes, times, "time of one call, µs")

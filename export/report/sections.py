@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfkd.escaping import printable
@@ -13,6 +13,7 @@ from tfkd.export.report.answer import kilobytes
 from tfkd.export.report.benchmark_page import Table
 from tfkd.export.report.entries import Front, ModelEntry
 from tfkd.export.report.predictions import Changed, Predictions
+from tfkd.export.report.svg import Picture
 
 # So many classes a side are shown with numbers; of more, the pairs that are confused most.
 _MOST_CROSSED, _MOST_PAIRS, _MOST_ROWS = 16, 12, 40
@@ -46,14 +47,22 @@ def front(candidates: Front | None) -> dict[str, Any] | None:
     }
 
 
-def answers(found: Predictions | None) -> dict[str, Any] | None:
-    """Return what is shown of a file's answers: which classes, which errors, which examples."""
-    if found is None:
-        return None
+def answers(found: Predictions | Mapping[str, Predictions] | None) -> list[dict[str, Any]]:
+    """Return what is shown of a file's answers, for each of its outputs."""
+    if not isinstance(found, Mapping):
+        return [] if found is None else [_answers(found, None)]
+    return [_answers(one, output) for output, one in found.items()]
+
+
+def _answers(found: Predictions, output: str | None) -> dict[str, Any]:
+    """Return what is shown of one output: which classes, which errors, which examples."""
+    of = "" if output is None else f" of {output}"
     is_share = found.metric == "accuracy"
     number = "{:.1%}" if is_share else "{:.4g}"
     return {
         "name": found.name,
+        "output": output,
+        "of": of,
         "against": found.against,
         "examples": f"{found.examples:,}",
         "metric": found.metric if is_share else found.metric.upper(),
@@ -65,8 +74,8 @@ def answers(found: Predictions | None) -> dict[str, Any] | None:
         "won": found.won,
         "other": found.other,
         "crossed": _crossed(found),
-        "confused": _confused(found),
-        "classes": _classes(found),
+        "confused": _confused(found, of),
+        "classes": _classes(found, of),
         "errors": found.errors and outcome_plots.errors(found.errors, found.name, found.against),
         "changed": [_changed(one, is_share) for one in found.changed],
     }
@@ -88,7 +97,7 @@ def _crossed(found: Predictions) -> dict[str, Any] | None:
     return {"names": names, "rows": rows}
 
 
-def _confused(found: Predictions) -> Table | None:
+def _confused(found: Predictions, of: str) -> Table | None:
     """Return the pairs of label and answer that were wrong most often."""
     if found.confusion is None:
         return None
@@ -106,10 +115,10 @@ def _confused(found: Predictions) -> Table | None:
         ("answered as", [names[j] for _, _, j in pairs]),
         ("times", [f"{-count:,}" for count, _, _ in pairs]),
     ]
-    return Table.of("What was confused most", columns)
+    return Table.of(f"What was confused most{of}", columns)
 
 
-def _classes(found: Predictions) -> dict[str, Any] | None:
+def _classes(found: Predictions, of: str) -> dict[str, Any] | None:
     """Return a table of the classes; of many, those with the least recall."""
     if not found.classes:
         return None
@@ -131,9 +140,9 @@ def _classes(found: Predictions) -> dict[str, Any] | None:
         ("F1", shares("f1")),
         (f"recall of {found.against}", shares("against_recall")),
     ]
-    caption = "Score of each class"
+    caption = f"Score of each class{of}"
     if len(shown) < len(found.classes):
-        caption = f"The {len(shown)} of {len(found.classes)} classes with the least recall"
+        caption = f"The {len(shown)} of {len(found.classes)} classes{of} with the least recall"
     return {"table": Table.of(caption, columns)}
 
 
@@ -155,6 +164,40 @@ def _changed(one: Changed, is_class: bool) -> dict[str, Any]:
         "image": one.image,
         "alternative": printable(f"The input of {where}"),
     }
+
+
+def training(
+    histories: dict[str, dict[str, list[float]]],
+    goes_on_from: Mapping[str, str],
+    task: str | Mapping[str, str],
+) -> list[Picture]:
+    """Return pictures of the training curves, of several outputs one for each.
+
+    Args:
+        histories: Model name → metric → a value per epoch; of several outputs metrics are
+            `"val_NAME_accuracy"`.
+        goes_on_from: As for `outcome_plots.training`.
+        task: Of the report; of several outputs a dict by name.
+    """
+    if not isinstance(task, Mapping):
+        drawn = [outcome_plots.training(histories, goes_on_from)]
+    else:
+        drawn = [
+            outcome_plots.training(
+                {
+                    name: {
+                        key.replace(f"val_{output}_", "val_"): values
+                        for key, values in history.items()
+                        if key.startswith(f"val_{output}_")
+                    }
+                    for name, history in histories.items()
+                },
+                goes_on_from,
+                f"Training of {output}",
+            )
+            for output in task
+        ]
+    return [picture for picture in drawn if picture is not None]
 
 
 def layers(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:

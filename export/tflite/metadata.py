@@ -242,14 +242,25 @@ def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
     return test.x, test.y if y is None else y, class_names
 
 
-def class_names_for(file: TFLiteModel, data: Data) -> tuple[str, ...] | None:
-    """Return the class names of a data set if a file has one output with a value for each.
+def class_names_for(file: TFLiteModel, data: Data) -> Any:
+    """Return the class names of a data set if a file's output has a value for each.
+
+    Of labels of several outputs it is a dict, of those outputs that do.
 
     Args:
         file: The file.
         data: The data set.
     """
-    widths = [info.shape[-1] if info.shape else 1 for info in data_outputs(file)]
+    shapes = {info.name: info.shape for info in data_outputs(file)}
+    if data.outputs:
+        slots = file._slots("outputs")
+        names = slots.bind(dict(data.class_names), "class_names", missing=True, extra=True)
+        return {
+            slot.name: given
+            for slot, given in zip(slots.entries, names, strict=True)
+            if given and shapes.get(slot.name, ())[-1:] == (len(given),)
+        } or None
+    widths = [shape[-1] if shape else 1 for shape in shapes.values()]
     return data.class_names if widths == [len(data.class_names)] else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,7 +159,7 @@ def verify(
     engine: str = "auto",
     threshold: float | None = None,
     layers: bool = False,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     signature: str | None = None,
 ) -> Verification:
     """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
@@ -195,8 +195,8 @@ def verify(
         layers: Whether to measure also which layer loses how much; takes another conversion.
         task: `"categorical"` (or `"classification"`), `"binary"`, `"multilabel"`, `"anomaly"`
             or `"regression"`, where that does not follow from the model's outputs and the
-            labels, see `tfkd.model.task.task_of`. Of several labels an example the agreement is
-            that of each label by itself.
+            labels, see `tfkd.model.task.task_of`; for several outputs a dict of them by name, as
+            of `y`. Of several labels an example the agreement is that of each label by itself.
         signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
 
     Returns:
@@ -212,7 +212,8 @@ def verify(
     """
     check_engine(engine, ("auto", *ENGINES))
     engine = "xnnpack" if engine == "auto" else engine
-    task = None if task is None else tasks.canonical(task)
+    if task is not None and not isinstance(task, Mapping):
+        task = tasks.canonical(task)
     if not isinstance(file, TFLiteModel):
         file = TFLiteModel.load(file)
     reference = references.of(model, signature)
@@ -319,9 +320,15 @@ class _Answers:
         return want, got, self._judges(want, labels, None)
 
     def _judges(self, want, labels, only) -> list[_Judge]:
+        given = [self.task] * len(want)
+        if isinstance(self.task, Mapping):
+            given = self.reference.outputs.bind(self.task, "task", missing=True)
+            given = [None if one is None else tasks.canonical(one) for one in given]
         return [
-            _Judge(kind, values, one, only, self.task, self.threshold)
-            for kind, values, one in zip(self.reference.kinds, want, labels, strict=True)
+            _Judge(kind, values, one, only, task, self.threshold)
+            for kind, values, one, task in zip(
+                self.reference.kinds, want, labels, given, strict=True
+            )
         ]
 
 

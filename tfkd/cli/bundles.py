@@ -89,8 +89,9 @@ class Bundles:
         import tfkd.export
 
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
-        if len(file.outputs) - len(file.states) != 1:
-            y = None  # an .npz file labels one output
+        several = len(file.outputs) - len(file.states) != 1
+        if data is not None and several != bool(data.outputs):
+            y = None  # labels of other outputs than the file has
         if self.preprocessing is not None:
             from tfkd.export.tflite.metadata import normalizations_of
 

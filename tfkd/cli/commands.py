@@ -472,7 +472,7 @@ def _verified(file, model, data, options):
 
     labels = data.test.y
     outputs = len(references.of(model, options.signature).outputs)
-    if outputs != 1:
+    if outputs != 1 and not data.test.outputs:
         labels = None
         warnings.warn(
             f"Nothing is scored: y_test labels one output and the model has {outputs}.",

@@ -111,15 +111,22 @@ def distill(options) -> int:
         copy_of(trained["student"]).save(path := pathlib.Path(folder) / "student.keras")
         write_atomically(out, path.read_bytes())
     tested = {
-        name: scorer.score(data.test, None, who, "test")[0].value
+        name: {
+            output: score.value
+            for output, score in finisher.scores(scorer, data.test, who, "test").items()
+        }
         for name, who in (("teacher", "teacher"), ("student", trained["student"]))
     }
     if options.json:
-        told = {"path": str(out), "teaching": worth.to_json(), "test": tested}
+        of_all = tested if data.outputs else {name: one[None] for name, one in tested.items()}
+        told = {"path": str(out), "teaching": worth.to_json(), "test": of_all}
         console.print_json({**told, "training": trainer.histories})
     elif not options.quiet:
         print(f"{out}\n{worth}")
-        print(f"on the test part: teacher {tested['teacher']:.4f}, student {tested['student']:.4f}")
+        for output, score in tested["teacher"].items():
+            of = "" if output is None else f", {output}"
+            own = tested["student"][output]
+            print(f"on the test part{of}: teacher {score:.4f}, student {own:.4f}")
     return 0
 
 

@@ -20,7 +20,7 @@ from tfkd.comparison.students import Students
 from tfkd.compression.settings import Training, is_whole
 from tfkd.compression.trainer import Progress
 from tfkd.data import Data, Part, as_data
-from tfkd.errors import InputError, raise_all
+from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.export.latency import statistics
 from tfkd.model.fingerprint import contents
 
@@ -108,6 +108,11 @@ def compare(
         ['alone', 'kl']
     """
     data = as_data(data)
+    if data.outputs:
+        raise UnsupportedError(
+            "compare goes by one score, and the labels are of several outputs: compress trains a "
+            "student of several under its teacher and without."
+        )
     seeds = _checked(data, seeds, search)
     store = Store(folder)
     students = Students(student, seeds[0])

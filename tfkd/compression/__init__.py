@@ -9,9 +9,12 @@ search.py            candidates trained for a while; the smallest that will do
 front.py             what was tried: size and score, and what is finished first
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
+finished.py          what comes of it, and whether it meets the target
+choice.py            which of two students goes on, by its worst output
 rounding.py          what quantization-aware training was worth
 pacing.py            the epochs that a budget leaves
 stages.py            what is finished, kept for a run that goes on
+outputs.py           what each output learns: labels bound by name, task, loss
 loss.py              the loss and the metric that fit an output and its labels
 parts.py             a long training in parts, of which the last is kept
 budget.py            the time there is

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
-from tfkd.compression.finishing import Finished, Finisher, origin
+from tfkd.compression.choice import Drop
+from tfkd.compression.finished import Finished
+from tfkd.compression.finishing import Finisher, origin
+from tfkd.compression.outputs import Output, activations_of, answering, renamed, value_of
 from tfkd.compression.recipe import Call
-from tfkd.compression.rehearsal import drop_of, file_of, main_format
+from tfkd.compression.rehearsal import file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples, representative
 from tfkd.distillation.worth import complaint
@@ -25,7 +29,6 @@ from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import Verification, score, verify
 from tfkd.model import backends, cost
 from tfkd.model import task as tasks
-from tfkd.output_kind import output_activations
 from tfkd.quantization import export_form
 from tfkd.tables import Printed
 
@@ -46,11 +49,13 @@ class Verdict(Printed):
     Attributes:
         file: Name of the file.
         drop: How much worse it is than the teacher on the test part: in accuracy, or as a part
-            of the RMSE.
+            of the RMSE; of several outputs, that of the worst.
         metric: `"accuracy"` or `"rmse"`.
         allowed: What `drop` may be; `None` where nothing was asked for.
         problems: A line for each limit that is exceeded.
         asked: Whether there was a target, or a board that a file has to fit.
+        output: Name of the output that `drop` is of; `None` where there is one.
+        drops: The drop of each output by name; `None` likewise.
     """
 
     file: str
@@ -59,6 +64,8 @@ class Verdict(Printed):
     allowed: float | None
     problems: tuple[str, ...]
     asked: bool
+    output: str | None = None
+    drops: dict[str, float] | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -67,12 +74,8 @@ class Verdict(Printed):
 
     def describe(self) -> str:
         """Say it in a line or a few."""
-        percent = round(100 * self.drop, 1)
-        change = f"{0.0 - percent:+.1f} points beside the teacher"  # no "-0.0"
-        if self.metric == "rmse":
-            side = "higher" if percent > 0 else "lower"
-            change = f"an RMSE {abs(percent):.1f} % {side} than the teacher's"
-        change = f"{self.file}: {change} on the test part"
+        words = Drop(self.output, self.drop, self.metric, {}).describe()
+        change = f"{self.file}: {words} on the test part"
         if not self.asked:
             return f"{change}; no target was given"
         if self.reached:
@@ -81,7 +84,10 @@ class Verdict(Printed):
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain values."""
-        return {**dataclasses.asdict(self), "problems": list(self.problems), "met": self.reached}
+        plain = {**dataclasses.asdict(self), "problems": list(self.problems), "met": self.reached}
+        if self.output is None:
+            del plain["output"], plain["drops"]
+        return plain
 
 
 def written(
@@ -89,7 +95,7 @@ def written(
 ) -> tuple[Report, Verdict, dict[str, TFLiteModel]]:
     """Write the models and files of a student; return the report, the verdict and the files."""
     data, recipe = finisher.trainer.data, finisher.recipe
-    task = finisher.trainer.task(finished.models["student"])
+    outputs = finisher.trainer.outputs(finished.models["student"])
     files, models = dict(finished.files), dict(finished.models)
     if backends.flavour(finisher.teacher) is not None:
         models = {"teacher": finisher.teacher, **models}
@@ -100,7 +106,7 @@ def written(
         costs["student_qat"] = costs["student"]  # its further weights are ranges
     started = {"student_qat": "student" if finished.worth.helps else "baseline"}
     entries = [
-        _model_entry(name, model, costs[name], data.test, folder, task, started.get(name))
+        _model_entry(name, model, costs[name], data.test, folder, outputs, started.get(name))
         for name, model in models.items()
     ]
     if "teacher" not in models:
@@ -116,15 +122,19 @@ def written(
     int8 = files.get("student_int8")
     on_micro = finisher.goal.needs_arena
     bundled = int8 and _micro_bundle(int8, on_micro, models["student_qat"], data, folder)
-    entries += _file_entries(files, timings, models, costs, finisher, folder, bundled, task)
+    entries += _file_entries(files, timings, models, costs, finisher, folder, bundled, outputs)
     report = Report(
-        task=tasks.reported(task),
+        task=_of_all({output.name: tasks.reported(output.task) for output in outputs}),
         data={
             "name": data.name,
             "train": len(data.train),
             "validation": len(data.validation),
             "test": len(data.test),
-            "class_names": list(data.class_names),
+            "class_names": (
+                {name: list(names) for name, names in data.class_names.items()}
+                if isinstance(data.class_names, Mapping)
+                else list(data.class_names)
+            ),
         },
         models=tuple(entries),
         training={"teacher": {}, **finished.histories},
@@ -135,7 +145,8 @@ def written(
     )
     main = f"student_{main_format(recipe)}"
     if "teacher" in models:
-        found = predictions(main, files[main], models[origin(main)], finisher.teacher, data, task)
+        model = models[origin(main)]
+        found = predictions(main, files[main], model, finisher.teacher, data, outputs)
         report = dataclasses.replace(report, predictions=found)
     verified = next(entry.parity["passed"] for entry in entries if entry.name == main)
     verdict = _verdict(finisher, finished, main, timings[main].median, verified)
@@ -146,7 +157,7 @@ def written(
     )
 
 
-def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: str) -> Verification:
+def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: Any) -> Verification:
     """Verify a file, an int8 one with the error of each layer.
 
     Args:
@@ -154,7 +165,7 @@ def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: str) -> 
         file: The file.
         model: The model that it was made from.
         test: The test split.
-        task: One of `tfkd.model.task.TASKS`.
+        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name.
 
     Warns:
         UserWarning: if the file does not reach its threshold, or its layers can't be compared.
@@ -169,8 +180,13 @@ def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: str) -> 
 
 
 def predictions(
-    name: str, file: TFLiteModel, model: Any, teacher: Any, data: Data, task: str
-) -> Predictions | None:
+    name: str,
+    file: TFLiteModel,
+    model: Any,
+    teacher: Any,
+    data: Data,
+    outputs: tuple[Output, ...],
+) -> Predictions | dict[str, Predictions] | None:
     """Compare what a file answers on the test split with its teacher.
 
     Args:
@@ -179,24 +195,39 @@ def predictions(
         model: The model that it was made from.
         teacher: A Keras model.
         data: Split three ways.
-        task: One of `tfkd.model.task.TASKS`.
+        outputs: Those of the model.
 
     Returns:
-        What `judge` returns.
+        What `judge` returns; of several outputs a dict by name.
     """
-    answers, labels = data.test.answered(file.predict)
-    return judge(
-        name,
-        answers,
-        "teacher",
-        data.test.answered(teacher.predict_on_batch)[0],
-        labels,
-        task=task,
-        activation=output_activations(model)[0],
-        against_activation=output_activations(teacher)[0],
-        class_names=data.class_names,
-        x=data.test.x if isinstance(data.test, Samples) else None,
-    )
+    labels = data.test.labels
+    answers, y = data.test.answered(answering(file, labels))
+    against = data.test.answered(answering(teacher, labels))[0]
+    activations, of_teacher = (activations_of(one, labels) for one in (model, teacher))
+    names = data.class_names if data.outputs else {None: data.class_names}
+    found = {
+        output.name: judge(
+            name,
+            value_of(answers, output.name),
+            "teacher",
+            value_of(against, output.name),
+            value_of(y, output.name),
+            task=output.task,
+            activation=activations[output.name],
+            against_activation=of_teacher[output.name],
+            class_names=dict(names).get(output.name, ()),
+            x=data.test.x if isinstance(data.test, Samples) else None,
+        )
+        for output in outputs
+    }
+    if data.outputs:
+        return {output: one for output, one in found.items() if one is not None} or None
+    return found[None]
+
+
+def _of_all(by_output: dict[str | None, Any]) -> Any:
+    """Return the value of the one output, or those of several by name."""
+    return by_output[None] if list(by_output) == [None] else by_output
 
 
 def call_of(call: Call, searched: bool) -> str:
@@ -225,18 +256,25 @@ def _verdict(
 ) -> Verdict:
     """Return what the main file meets, scored on the test part, which chose nothing."""
     test, goal = finisher.trainer.data.test, finisher.goal
-    [score_of_file] = finished.scorer.score(test, None, finished.files[main], "test")
-    [of_teacher] = finished.scorer.score(test, None, "teacher", "test")
-    drop = drop_of(score_of_file, of_teacher)
+    scores = finisher.scores(finished.scorer, test, finished.files[main], "test")
+    of_teacher = finisher.scores(finished.scorer, test, "teacher", "test")
+    drop = Drop.of(scores, of_teacher)
     problems = goal.unmet(dataclasses.replace(finished.costs, latency=latency))
-    if not goal.allows(drop):
-        problems.append(f"drop: {drop:.4g} on the test part, and the target is {goal.drop:g}")
-    if goal.drop is not None and (wrong := complaint(of_teacher, "test")):
-        problems.append(f"drop: {wrong}")  # any student would meet it
+    for output, value in drop.each.items():
+        named = "drop" if output is None else f"drop of {output!r}"
+        if not goal.allows(value):
+            problems.append(
+                f"{named}: {value:.4g} on the test part, and the target is {goal.drop:g}"
+            )
+        if goal.drop is not None and (wrong := complaint(of_teacher[output], "test")):
+            problems.append(f"{named}: {wrong}")  # any student would meet it
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
-    metric = "rmse" if of_teacher.metric == "r2" else of_teacher.metric
-    return Verdict(f"{main}.tflite", drop, metric, goal.drop, tuple(problems), goal.is_asked)
+    several = None if drop.output is None else dict(drop.each)
+    return Verdict(
+        f"{main}.tflite", drop.value, drop.metric, goal.drop, tuple(problems), goal.is_asked,
+        drop.output, several,
+    )  # fmt: skip
 
 
 def _micro_bundle(
@@ -260,38 +298,39 @@ def _micro_bundle(
         "arena_bytes": bundle.proof.arena_bytes,
         "margin_bytes": bundle.proof.margin_bytes,
         "arena_basis": bundle.proof.basis,
-        "metrics": bundle.proof.metrics,
+        "metrics": renamed(bundle.proof.metrics, small, data.test.labels),
     }
 
 
 def _file_entries(
-    files, timings, models, costs, finisher, folder, bundled, task
+    files, timings, models, costs, finisher, folder, bundled, outputs
 ) -> list[ModelEntry]:
     """Write and verify the files."""
     entries, test = [], finisher.trainer.data.test
+    task = _of_all({output.name: output.task for output in outputs})
     for done, (name, file) in enumerate(files.items()):
         finisher.progress("verify", done, len(files))
         measured = costs[origin(name)]
-        entries.append(
-            ModelEntry.of_file(
-                name,
-                name.split("_")[1],
-                file,
-                checked(name, file, models[origin(name)], test, task),
-                timings[name],
-                path=file.save(folder / f"{name}.tflite").name,
-                parameters=measured.parameters,
-                macs=measured.macs,
-                micro=bundled if name == "student_int8" else None,
-                made_from=origin(name),
-            )
+        entry = ModelEntry.of_file(
+            name,
+            name.split("_")[1],
+            file,
+            checked(name, file, models[origin(name)], test, task),
+            timings[name],
+            path=file.save(folder / f"{name}.tflite").name,
+            parameters=measured.parameters,
+            macs=measured.macs,
+            micro=bundled if name == "student_int8" else None,
+            made_from=origin(name),
         )
+        metrics = renamed(entry.metrics, file, test.labels)
+        entries.append(dataclasses.replace(entry, metrics=metrics))
     finisher.progress("verify", len(files), len(files))
     return entries
 
 
 def _model_entry(
-    name, model, measured, test: Part, folder, task, made_from: str | None
+    name, model, measured, test: Part, folder, outputs, made_from: str | None
 ) -> ModelEntry:
     """Score a model; the teacher and the student are saved."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
@@ -309,22 +348,37 @@ def _model_entry(
         macs=measured.macs,
         architecture=measured.layers,
         made_from=made_from,
-        metrics=score(
-            *test.answered(model.predict_on_batch),
-            task=task,
-            activation=output_activations(model)[0],
-        ),
+        metrics=_metrics(model, test, outputs),
         metrics_engine="keras",
     )
 
 
+def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]:
+    """Return the metrics of a model, of several outputs as `"name.accuracy"`."""
+    answers, labels = test.answered(answering(model, test.labels))
+    activations = activations_of(model, test.labels)
+    return {
+        metric if output.name is None else f"{output.name}.{metric}": value
+        for output in outputs
+        for metric, value in score(
+            value_of(answers, output.name),
+            value_of(labels, output.name),
+            task=output.task,
+            activation=activations[output.name],
+        ).items()
+    }
+
+
 def _answers_entry(finisher: Finisher, finished: Finished, test: Part) -> ModelEntry:
     """Return the entry of a teacher that is no Keras model: its score is all that is known."""
-    [found] = finished.scorer.score(test, None, "teacher", "test")
+    found = finisher.scores(finished.scorer, test, "teacher", "test")
     several = isinstance(finisher.teacher, (list, tuple))
     return ModelEntry(
         name="teacher",
         stage="teacher",
         format="several" if several else type(finisher.teacher).__name__,
-        metrics={found.metric: found.value},
+        metrics={
+            one.metric if name is None else f"{name}.{one.metric}": one.value
+            for name, one in found.items()
+        },
     )

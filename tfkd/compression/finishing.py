@@ -18,17 +18,19 @@ import numpy as np
 
 from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
+from tfkd.compression.choice import Drop, Scores, Teaching
+from tfkd.compression.finished import Finished
+from tfkd.compression.outputs import names_in
 from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, Goal, drop_error, drop_of
+from tfkd.compression.rehearsal import Goal
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
-from tfkd.data import representative
+from tfkd.data import Part, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
-from tfkd.distillation.worth import Worth
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.runtime import host
@@ -43,46 +45,6 @@ from tfkd.quantization import calibrate, export_form, quantize_aware
 _RATES = {8: 3e-4, 4: 3e-3}
 #: What of a recipe decides how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
-
-
-@dataclasses.dataclass
-class Finished:
-    """A student with its files.
-
-    Attributes:
-        models: `baseline`, `student` and, for an int8 file, `student_qat`.
-        files: `student_FORMAT` → file.
-        worth: What the teacher was worth.
-        rounding: What quantization-aware training was worth; `None` without an int8 file.
-        costs: What the main file takes.
-        drop: How much worse that file is than the teacher on the validation part.
-        drop_error: The standard error of `drop`.
-        verified: Whether that file computes there what its model computes.
-        scorer: A `Distiller` that scores teacher, models and files alike.
-        histories: Its training curves by stage.
-        recipe: What it was trained with: epochs as the budget left them, bits, and the loss.
-    """
-
-    models: dict[str, Any]
-    files: dict[str, TFLiteModel]
-    worth: Worth
-    rounding: Rounding | None
-    costs: Costs
-    drop: float
-    drop_error: float
-    verified: bool
-    scorer: Distiller
-    histories: dict[str, dict[str, list[float]]]
-    recipe: Recipe
-
-    def meets(self, goal: Goal) -> bool:
-        """Tell whether target and board are met, the drop with its standard error to spare."""
-        worst = self.drop + self.drop_error
-        return goal.allows(worst) and self.verified and not goal.unmet(self.costs)
-
-    def is_better(self, other: Finished) -> bool:
-        """Tell whether less is lost than with another; a file that is not its model comes last."""
-        return (self.verified, -self.drop) > (other.verified, -other.drop)
 
 
 class Finisher:
@@ -225,13 +187,15 @@ class Finisher:
         for one in several:
             if backends.flavour(one) is not None:
                 self.trainer.check_inputs(one, "teacher")
+                names_in(one, self.trainer.data.train.labels, missing=True)
 
     def check(self, student: Any) -> None:
         """Raise for data, student, teacher and goal that don't fit each other, before any work."""
         self.check_teacher()
         self.trainer.check(student)
-        drop = self.goal.drop
-        if drop is not None and drop >= 1 and self.trainer.task(student) != "regression":
+        drop, outputs = self.goal.drop, self.trainer.outputs(student)
+        scored = any(output.task != "regression" for output in outputs)
+        if drop is not None and drop >= 1 and scored:
             raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
         self.distiller(copy_of(student))
 
@@ -291,13 +255,17 @@ class Finisher:
             files[main], models[origin(main)], self.goal, recipe.widths[0], recipe.threads
         )
         part = self.trainer.data.validation
-        [score] = scorer.score(part, who=files[main])
-        drop, error = drop_of(score, worth.teacher), drop_error(score, worth.teacher)
+        drop = Drop.of(self.scores(scorer, part, files[main]), worth.teacher)
         # The trainer's own are those of the student that was trained last.
         curves = {name: self.trainer.histories[name] for name in models}
         return Finished(
-            models, files, worth, rounding, costs, drop, error, verified, scorer, curves, recipe
+            models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
         )
+
+    def scores(self, scorer: Distiller, part: Part, who: Any, name: str = "validation") -> Scores:
+        """Return a score for each output by name, of whom `Distiller.score` takes."""
+        names = names_in(scorer.student, part.labels)
+        return dict(zip(names, scorer.score(part, None, who, name), strict=True))
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:
         """Tell whether a file computes what its model does, on the validation part."""
@@ -308,7 +276,7 @@ class Finisher:
 
     def train(
         self, student: Any, recipe: Recipe | None = None
-    ) -> tuple[dict[str, Any], Worth, Distiller, Rounding | None]:
+    ) -> tuple[dict[str, Any], Teaching, Distiller, Rounding | None]:
         """Train the student alone and under the teacher, and the better one quantization-aware.
 
         Where the student is better calibrated than trained so, the calibrated one is kept.
@@ -334,26 +302,31 @@ class Finisher:
         inputs |= {name: getattr(recipe, name) for name in LOSSES}
         self._once("student", inputs, taught, self.teach, recipe)
         part = self.trainer.data.validation
-        worth = Worth(*(scorer.score(part, who=who)[0] for who in ("teacher", alone, "student")))
+        worth = Teaching.of(
+            *(self.scores(scorer, part, who) for who in ("teacher", alone, "student"))
+        )
         if worth.harms:
             warnings.warn(str(worth), TeacherWarning, stacklevel=5)
         models = {"baseline": alone, "student": taught if worth.helps else copy_of(alone)}
         rounding = None
         if rounds:
             trained = self._rounded(models["student"], worth.helps, recipe, inputs)
-            rounding = self._rounding(models["student"], trained, recipe, scorer)
+            rounding = self._rounding(models["student"], trained, recipe, scorer, worth.teacher)
             models["student_qat"] = rounding.models[rounding.kept]
         return models, worth, scorer, rounding
 
-    def _rounding(self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller) -> Rounding:
+    def _rounding(
+        self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller, teacher: Scores
+    ) -> Rounding:
         """Compare the student after quantization-aware training with one that is calibrated."""
         calibrated = quantize_aware(student, bits=recipe.widths[0])
         narrow = export_form.narrow_wrappers(calibrated)
         calibrate(calibrated, self.examples, rounding="gptq" if narrow else "nearest")
         part = self.trainer.data.validation
-        [before], [after] = (scorer.score(part, who=who) for who in (calibrated, trained))
         models = {"trained": trained, "calibrated": calibrated}
-        return Rounding(after.metric, after.value, before.value, models)
+        return Rounding(
+            teacher, *(self.scores(scorer, part, who) for who in models.values()), models
+        )
 
     def _rounded(self, student: Any, taught: bool, recipe: Recipe, inputs: dict[str, Any]) -> Any:
         """Return the student after quantization-aware training."""

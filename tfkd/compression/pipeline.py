@@ -24,7 +24,7 @@ from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
 from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import as_data
-from tfkd.errors import InputError, TfkdError, argument
+from tfkd.errors import InputError, TfkdError, UnsupportedError, argument
 from tfkd.export.micro import boards
 from tfkd.export.report.report import Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
@@ -91,7 +91,7 @@ def compress(
     progress: Progress | None = None,
     teacher_history: dict[str, list[float]] | None = None,
     force: bool = False,
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     teacher_from_logits: bool | None = None,
     command: str | None = None,
 ) -> Result:
@@ -107,7 +107,8 @@ def compress(
         teacher: A trained model of either Keras, a list of them, a path, or whatever else
             `Distiller` takes.
         data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Labels are class numbers, one-hot
-            or soft rows, rows of 0 and 1 (several labels an example), or values.
+            or soft rows, rows of 0 and 1 (several labels an example), or values; for a model of
+            several outputs a dict of them by the outputs' names.
         out: The folder to make, with `teacher.keras`, `student.keras`, `recipe.yaml`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and `report.html`,
             and, where tflite-micro is installed (extra `micro`), `student_int8_micro` with C++
@@ -118,7 +119,7 @@ def compress(
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the int8 file has to fit
             its flash, and the arena its RAM. A phone or a Linux board sets no limit.
         student: A float model of either Keras or the path of one, untrained or trained; it is not
-            changed. `None` searches for one.
+            changed. `None` searches for one, of one output.
         budget: Seconds for everything, or text as `"20min"`. The search takes at most half, and
             epochs are left out where the rest would not do.
         recipe: How to train. Defaults to `Recipe()`.
@@ -126,7 +127,8 @@ def compress(
         teacher_history: Training curves of the teacher, for the report.
         force: Whether `out` may hold other files; those of the same name are replaced.
         task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
-            follow from the student's output and the labels (see `tfkd.model.task.task_of`).
+            follow from the student's output and the labels (see `tfkd.model.task.task_of`); of
+            several outputs a dict by name.
         teacher_from_logits: Whether the teacher's answers are logits, where its graph does not
             show it: a function's never does.
         command: What makes all this again, for the report. Defaults to the call of `compress`.
@@ -146,6 +148,10 @@ def compress(
     data = as_data(data)
     folder = _claimed(out, force)
     ran_before = (folder / FOLDER).is_dir()
+    if student is None and data.outputs:
+        raise UnsupportedError(
+            f"Students are looked for under a teacher of one output; give {argument('student')}."
+        )
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
     goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)

@@ -94,7 +94,7 @@ class Call:
         target: Where to end.
         board: What it has to fit on: a name in `tfkd.export.micro.boards.BOARDS`, or a `Board`.
         budget: Seconds, or text as `"20min"`.
-        task: What the labels are, where they don't show it.
+        task: What the labels are, where they don't show it; of several outputs a dict by name.
         teacher_from_logits: Whether the teacher's answers are logits, where it doesn't show it.
     """
 
@@ -102,7 +102,7 @@ class Call:
     target: Target = dataclasses.field(default_factory=Target)
     board: str | Board | None = None
     budget: float | str | None = None
-    task: str | None = None
+    task: str | Mapping[str, str] | None = None
     teacher_from_logits: bool | None = None
 
     def to_json(self) -> dict[str, Any]:

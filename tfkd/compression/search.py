@@ -17,7 +17,8 @@ from typing import Any
 from tfkd.comparison import methods
 from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, candidates
-from tfkd.compression.finishing import LOSSES, Finished, Finisher
+from tfkd.compression.finished import Finished
+from tfkd.compression.finishing import LOSSES, Finisher
 from tfkd.compression.front import Trial, order_of
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Costs, main_format, rehearse

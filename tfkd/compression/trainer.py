@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from tfkd import output_kind
-from tfkd.compression.loss import loss_for, metric_for
+from tfkd.compression import outputs as outputs_
 from tfkd.compression.parts import State
 from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
@@ -19,7 +18,7 @@ from tfkd.compression.twin import in_place_of
 from tfkd.data import Part, Samples, as_data
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
-from tfkd.errors import InputError, UnsupportedError, argument
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
 from tfkd.model import task as tasks
 
@@ -41,7 +40,8 @@ class Trainer:
         training: Epochs, learning rate and other settings. The seed is set again before each
             fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
-        task: One of `tfkd.model.task.TASKS`. Defaults to what labels and outputs imply.
+        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name. Defaults to what
+            labels and outputs imply.
     """
 
     def __init__(
@@ -50,19 +50,24 @@ class Trainer:
         training: Training,
         *,
         progress: Progress | None = None,
-        task: str | None = None,
+        task: str | Mapping[str, str] | None = None,
     ):
         self.data, self.training = as_data(data), training
         self.progress = progress or (lambda stage, done, total: None)
-        self.given_task = None if task is None else tasks.canonical(task)
+        self.given_task = outputs_.canonical(task, self.data.outputs)
         self.histories: dict[str, dict[str, list[float]]] = {}
 
-    def task(self, student) -> str:
-        """Return the task, as given or as a student's output and the labels imply it."""
-        kind = output_kind.output_kinds(student)[0]
-        shape, y = _output_shape(student), self.data.train.labels
-        activation = kind.activation if kind.is_last else None
-        return self.given_task or tasks.task_of(y, shape, activation=activation)
+    def outputs(self, student) -> tuple[outputs_.Output, ...]:
+        """Return the outputs of a student in its flat order, each with labels and task."""
+        return outputs_.outputs_of(student, self.data.train.labels, self.given_task)
+
+    def task(self, student) -> Any:
+        """Return the task, as given or as a student's output and the labels imply it.
+
+        Of several outputs it is a dict by name.
+        """
+        found = {output.name: output.task for output in self.outputs(student)}
+        return found if self.data.outputs else found[None]
 
     def fit(
         self,
@@ -96,7 +101,6 @@ class Trainer:
         if self.data.class_weight is not None:
             kwargs["class_weight"] = dict(self.data.class_weight)
         steps = epochs * -(-len(self.data.train) // training.batch_size)
-        validation = self._validation(training) if validate else None
         with in_place_of(student) if training.twin else contextlib.nullcontext(student) as learner:
             model = learner if teach is None else teach(learner)
             self.compile(model, learner, steps, training)
@@ -106,11 +110,12 @@ class Trainer:
                 on_epoch_end=lambda epoch, logs: self.progress(stage, epoch + 1, epochs)
             )
             callbacks = [tick, *self._callbacks(stage, package, training)]
+            if validate:
+                kwargs["validation_data"] = self._validation(learner, training)
             with assertions.as_input_errors(), _labels_out_of_range():
                 curves = self._fit_parts(
-                    model, learner, training, parts,
-                    validation_data=validation, callbacks=callbacks, verbose=0, **kwargs,
-                )  # fmt: skip
+                    model, learner, training, parts, callbacks=callbacks, verbose=0, **kwargs
+                )
         if learner is not student and teach is None:
             self.compile(student, student, steps, training)  # as one that was trained itself
         if broken := broken_layers(student):
@@ -118,7 +123,8 @@ class Trainer:
                 f"Training of {stage!r} left NaN or infinite weights (in "
                 f"{', '.join(map(repr, broken[:3]))}): {self._cause()}."
             )
-        self.histories[stage] = curves
+        labels = self.data.train.labels
+        self.histories[stage] = outputs_.curves_by_name(curves, student, labels)
 
     def _fit_parts(
         self, model, learner, training: Training, parts: Parts | None, **kwargs
@@ -136,7 +142,7 @@ class Trainer:
                 continue
             keras.utils.set_random_seed((training.seed + done) % 2**32)
             history = model.fit(
-                **self._batches(training), initial_epoch=done, epochs=end, **kwargs
+                **self._batches(learner, training), initial_epoch=done, epochs=end, **kwargs
             ).history
             for name, values in history.items():
                 curves.setdefault(name, []).extend(map(float, values))
@@ -164,25 +170,20 @@ class Trainer:
                 classes of which the training part shows one alone.
         """
         self.check_inputs(student, "student")
-        kind = output_kind.output_kinds(student)[0]
-        activation = kind.activation if kind.is_last else None
-        shape, task = _output_shape(student), self.task(student)
-        if task == "anomaly":
-            raise InputError(
-                "Labels of anomalies score a detector, and it learns values: give the examples as "
-                "their own labels, (x, x), and verify the file with the labels."
-            )
-        if task in ("categorical", "binary", "multilabel") and isinstance(self.data.train, Samples):
-            _check_several(self.data.train.labels, shape)
+        outputs = self.outputs(student)
+        if isinstance(self.data.train, Samples):
+            for output in outputs:
+                output.check()
         for name, part in self.data.parts.items():
             if not part.in_memory:  # is checked as it is read
                 continue
             if problem := _not_finite(part, "training" if name == "train" else name):
                 raise InputError(f"{problem}: leave them out, or fill them in.")
-            try:
-                loss_for(keras, activation, shape[-1], part.labels, shape=shape, task=task)
-            except InputError as error:
-                raise InputError(f"Of the {name} part: {error}") from error
+            for output in outputs:
+                try:
+                    output.of(part.labels).loss(keras)
+                except InputError as error:
+                    raise InputError(f"Of the {name} part: {error}") from error
 
     def check_inputs(self, model, who: str) -> None:
         """Raise for a model that does not take the examples, or whose answers have a mask.
@@ -207,10 +208,12 @@ class Trainer:
                 f"The examples have the shape {given[1:]}, and the {who} {model.name!r} takes "
                 f"{taken[1:]}: give the data as it takes it, or a model of the data's shape."
             )
-        if not graph.has_graph(model) or graph.walk(model).output_list[0].masked is False:
+        if not graph.has_graph(model) or all(
+            output.masked is False for output in graph.walk(model).output_list
+        ):
             return
         answers = model(self.data.train.head(1).x, training=False)  # a nested model may end it
-        if getattr(answers, "_keras_mask", None) is not None:
+        if any(getattr(one, "_keras_mask", None) is not None for one in graph.leaves(answers)):
             raise UnsupportedError(
                 f"The {who} {model.name!r} masks padding in its answers, one for each step. Those "
                 "of a file have no mask, and padding would be scored too: train it in a Distiller."
@@ -227,12 +230,13 @@ class Trainer:
         schedule: Any = training.learning_rate
         if training.schedule == "cosine":
             schedule = package.optimizers.schedules.CosineDecay(schedule, steps)
-        kind = output_kind.output_kinds(student)[0]
-        activation = kind.activation if kind.is_last else None
-        shape, y, task = _output_shape(student), self.data.train.labels, self.task(student)
-        self._check_names(student, task, shape[-1])
-        loss = loss_for(package, activation, shape[-1], y, shape=shape, task=task)
-        metrics = [metric_for(package, task, activation, loss)]
+        losses, metrics, names = [], [], self.data.class_names
+        outputs = self.outputs(student)
+        for output in outputs:
+            of_classes = names if output.name is None else dict(names).get(output.name, ())
+            output.check_names(tuple(of_classes), student.name)
+            losses.append(output.loss(package))
+            metrics.append([output.metric(package, losses[-1])])
         if training.optimizer == "sgd":
             optimizer = package.optimizers.SGD(schedule, momentum=0.9, nesterov=True)
         else:
@@ -240,32 +244,43 @@ class Trainer:
         # With more steps at once tf_keras would trace the step twice, and quantize-aware steps
         # gain little.
         steps_at_once = min(training.steps_per_execution, steps) if package is keras else 1
+        loss, metrics = (
+            outputs_.arranged(student, [output.name for output in outputs], values)
+            for values in (losses, metrics)
+        )
         model.compile(optimizer, loss, metrics=metrics, steps_per_execution=steps_at_once)
         if model is student:  # a Distiller builds its optimizer itself
             # Slot variables created inside the step would make TensorFlow trace it twice.
             optimizer.build(model.trainable_variables)
 
-    def _check_names(self, student, task: str, units: int | None) -> None:
-        """Raise where classes were numbered without one that the model has: all others moved."""
-        names = self.data.class_names
-        if names and task in ("categorical", "multilabel") and len(names) != units:
-            shown = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
-            raise InputError(
-                f"{student.name!r} has {units} outputs, and the data names {len(names)} classes "
-                f"({shown}): name one for each output, in the order of the outputs, with "
-                f"{argument('class_names', of='as_data')}."
-            )
-
-    def _batches(self, training: Training):
+    def _batches(self, learner, training: Training):
         train, size = self.data.train, training.batch_size
         if training.augment is None and train.in_memory:
-            return {"x": train.x, "y": train.y, "batch_size": size}
+            return {"x": train.x, "y": self._arranged(learner, train.y), "batch_size": size}
         batches = train.dataset(size, seed=training.seed, augment=training.augment)
-        return {"x": batches, "shuffle": False}  # shuffled there; else Keras 3 warns
+        # Shuffled there; else Keras 3 warns.
+        return {"x": self._arranged_batches(learner, batches), "shuffle": False}
 
-    def _validation(self, training: Training):
+    def _validation(self, learner, training: Training):
         part = self.data.validation
-        return (part.x, part.y) if part.in_memory else part.dataset(training.batch_size)
+        if part.in_memory:
+            return part.x, self._arranged(learner, part.y)
+        return self._arranged_batches(learner, part.dataset(training.batch_size))
+
+    def _arranged(self, learner, y):
+        """Return labels as a learner's own `fit` takes them."""
+        names = outputs_.names_in(learner, y)
+        return outputs_.arranged(learner, names, [outputs_.value_of(y, name) for name in names])
+
+    def _arranged_batches(self, learner, batches):
+        if not self.data.outputs:
+            return batches
+
+        def arranged(x, y):
+            y = self._arranged(learner, y)
+            return x, tuple(y) if isinstance(y, list) else y  # a list would be one tensor there
+
+        return batches.map(arranged)
 
 
 @contextlib.contextmanager
@@ -299,27 +314,6 @@ def _not_finite(part: Part, name: str) -> str | None:
         f"x holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
         f"examples (the first is number {rows[0]})"
     )
-
-
-def _check_several(y: np.ndarray, shape) -> None:
-    """Raise where all labels are one and the same class, or the same row of labels."""
-    rows = y.reshape(-1, shape[-1] if y.shape[1:] == tuple(shape[1:]) else 1)
-    if (rows == rows[0]).all():
-        label = rows[0].item() if rows.shape[1] == 1 else rows[0].tolist()
-        raise InputError(
-            f"All {len(y)} labels of the training part are {label}, so there is nothing to tell "
-            "apart: give examples of each class."
-        )
-
-
-def _output_shape(model) -> tuple[int | None, ...]:
-    shape = getattr(model, "output_shape", None)
-    if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
-        raise InputError(
-            f"{model.name!r} must have one output of a known shape to be trained here; train it "
-            "in a Distiller or with its own fit."
-        )
-    return shape
 
 
 def copy_flags(source, target) -> None:

@@ -14,6 +14,7 @@ from tfkd.data import labels as labels_
 from tfkd.data.csv_table import load_csv
 from tfkd.data.images import load_images
 from tfkd.data.npz import load_npz
+from tfkd.data.outputs import names_of, no_class_weights, spelled
 from tfkd.data.rows import Rows
 from tfkd.data.samples import PARTS, Data, Part, Samples
 from tfkd.data.splitting import can_stratify, cut, share_of, split
@@ -29,7 +30,7 @@ AnyData: TypeAlias = "Data | PathLike | Sequence[Any] | Mapping[str, Any]"
 _WANTED = (
     "Give a tfkd.Data, (x, y), ((x_train, y_train), (x_test, y_test)), a dict of the parts train, "
     "validation and test (each (x, y) or a dataset of such batches), or the path of an .npz file, "
-    "a .csv file or a folder of images."
+    "a .csv file or a folder of images; y may be {output: labels, ...}."
 )
 #: Which options belong to what is given; the others are refused there.
 _OPTIONS = {
@@ -46,7 +47,7 @@ def as_data(
     given: AnyData,
     *,
     name: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
     class_weight: Mapping[int, float] | str | None = None,
     test: float | None = None,
     validation: float | None = None,
@@ -65,7 +66,8 @@ def as_data(
 
             - a `Data`;
             - `(x, y)`: arrays (examples, ...) of the same length, split three ways. `x` may be a
-              `numpy.memmap`, of which nothing is copied. Labels may be texts;
+              `numpy.memmap`, of which nothing is copied. Labels may be texts; of a model of
+              several outputs they are a dict of arrays by the outputs' names;
             - `((x_train, y_train), (x_test, y_test))`, as `keras.datasets` has it;
             - a dict or tuple of the parts `train`, `validation` and `test`, each a `Samples`,
               `(x, y)`, or a `Stream` or what one is made of: a `tf.data.Dataset` or `PyDataset`
@@ -75,10 +77,10 @@ def as_data(
               `load_csv`), or of a folder with a folder of images for each class (see
               `load_images`).
         name: What to call the data in a report. Defaults to the file's name.
-        class_names: One per class, in label order, which numbers texts and folders. Defaults to
-            what the data says.
+        class_names: One per class, in label order, which numbers texts and folders; for several
+            outputs a dict by name. Defaults to what the data says.
         class_weight: What an example of each class counts in the hard loss, by class number, or
-            `"balanced"`, so that classes count the same.
+            `"balanced"`, so that classes count the same; for one output only.
         test: Fraction held out for reporting. Defaults to 0.2.
         validation: Fraction held out for choices. Defaults to 0.2; to 0.1 of the training part
             where there is a test part.
@@ -106,15 +108,24 @@ def as_data(
         _check_options("data", options)
         data = given
     elif isinstance(given, (str, os.PathLike)):
-        data = _of_path(pathlib.Path(given), tuple(class_names), options)
+        data = _of_path(pathlib.Path(given), _kept(class_names), options)
     else:
-        data = _of_arrays(given, tuple(class_names), options)
+        data = _of_arrays(given, _kept(class_names), options)
     changes: dict[str, Any] = {} if name is None else {"name": name}
     if class_names:
-        changes["class_names"] = tuple(class_names)
+        changes["class_names"] = _kept(class_names)
     if class_weight is not None:
+        if data.outputs:
+            raise InputError(no_class_weights(data.outputs))
         changes["class_weight"] = _class_weight(data.train, class_weight)
     return dataclasses.replace(data, **changes) if changes else data
+
+
+def _kept(class_names) -> Any:
+    """Return class names as a `Data` holds them."""
+    if not isinstance(class_names, Mapping):
+        return tuple(class_names)
+    return {output: tuple(names) for output, names in class_names.items()}
 
 
 def _class_weight(train: Part, given) -> dict[int, float] | None:
@@ -259,15 +270,16 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     Raises:
         InputError: for what is none, with the layout that is wanted.
     """
-    for which, values in (("x", x), ("y", y)):
-        if isinstance(values, Mapping) or (
-            isinstance(values, (tuple, list)) and len(values) and hasattr(values[0], "shape")
-            and np.ndim(values[0]) > 0 and len({np.shape(one) for one in values}) > 1
-        ):  # fmt: skip
-            raise InputError(
-                f"{which} holds several arrays, and the models that are trained here have one "
-                "input and one output: train the others in a Distiller."
-            )
+    if isinstance(x, Mapping) or _are_several(x):
+        raise InputError(
+            "x holds several arrays, and the models that are trained here have one input: train "
+            "the others in a Distiller."
+        )
+    if _are_several(y, len(x)):
+        raise InputError(
+            f"y holds {len(y)} arrays without names: give those of several outputs as a dict, "
+            "{'name of the output': labels, ...}."
+        )
     if not isinstance(x, Rows):
         try:
             x = np.asanyarray(x)
@@ -278,16 +290,43 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
                 f"x is an array of {x.dtype} and shape {x.shape}; give numbers of shape "
                 "(examples, ...), such as (1000, 28, 28, 1) for images or (1000, 50, 6) for series."
             )
-    y, names = labels_.read(y, class_names)
-    if len(x) != len(y):
-        order = ", in this order" if x.ndim < y.ndim else ""
+    if isinstance(y, Mapping):
+        y, names = labels_.of_outputs(y, class_names)
+    elif class_names and isinstance(class_names, Mapping):
         raise InputError(
-            f"x has {len(x)} examples and y {len(y)} labels: give (x, y) with a label for each "
-            f"example{order}."
+            f"{argument('class_names', alone=True)} is a dict of output → names, and y is one "
+            "array: give y as a dict too, or names alone."
         )
+    else:
+        y, names = labels_.read(y, class_names)
+    for name, labels in spelled(y):
+        if len(x) != len(labels):
+            order = ", in this order" if x.ndim < labels.ndim else ""
+            raise InputError(
+                f"x has {len(x)} examples and {name} {len(labels)} labels: give (x, y) with a "
+                f"label for each example{order}."
+            )
+    if names_of(y):
+        return x, y, names
     if x.ndim == 1 and y.ndim > 1 and x.dtype.kind in "biu":
         raise InputError(
             f"x of shape {x.shape} looks like labels and y of shape {y.shape} like examples: give "
             "(x, y), the examples first."
         )
     return x, y, names
+
+
+def _are_several(values, examples: int | None = None) -> bool:
+    """Tell whether a list holds arrays that are not the rows of one.
+
+    Args:
+        values: What was given.
+        examples: How many rows one would have; several arrays of so many each are no rows.
+    """
+    if not isinstance(values, (tuple, list)) or not values or not hasattr(values[0], "shape"):
+        return False
+    if np.ndim(values[0]) == 0:
+        return False
+    shapes = {np.shape(one) for one in values}
+    lengths = {len(one) for one in values if np.ndim(one)}
+    return len(shapes) > 1 or (len(values) != examples and lengths == {examples})

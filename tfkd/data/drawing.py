@@ -13,7 +13,8 @@ def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray
 
     Args:
         samples: The training part; class numbers of shape (examples,) or (examples, 1) and
-            one-hot rows are told apart, anything else is drawn from at random. A `Stream` is
+            one-hot rows are told apart, anything else is drawn from at random, also labels of
+            several outputs. A `Stream` is
             read once, and no more than `count` examples of it and a batch are held.
         count: How many at most; 100 to 500 settle the ranges.
         seed: Seed of the draw.
@@ -24,7 +25,7 @@ def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray
     if not isinstance(samples, Samples):
         return _from_stream(samples, count, np.random.default_rng(seed))
     order = np.random.default_rng(seed).permutation(len(samples))
-    labels = np.asarray(samples.y)
+    labels = samples.labels
     if labels_.are_classes(labels):
         labels = labels_.class_numbers(labels)
         # Sorting by "how many of this class came before me" deals the classes out in turn.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from tfkd.data.outputs import Labels, check_names
 from tfkd.data.samples import count_classes, is_one_hot
 from tfkd.errors import InputError, argument
 
@@ -46,6 +48,33 @@ def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...
     return y, tuple(class_names)
 
 
+def of_outputs(y: Mapping, class_names: Any = ()) -> tuple[dict, dict]:
+    """Return the labels of several outputs as numbers, and the names of their classes.
+
+    Args:
+        y: Labels (examples, ...) by the outputs' names, each as `read` takes them.
+        class_names: For each output names, where it has some.
+
+    Raises:
+        InputError: as `read`, with the output's name.
+    """
+    check_names(y)
+    if class_names and not isinstance(class_names, Mapping):
+        raise InputError(
+            f"y names {len(y)} outputs: give {argument('class_names', alone=True)} as a dict of "
+            "output → names."
+        )
+    numbers, names = {}, dict(class_names)
+    for output, labels in y.items():
+        try:
+            numbers[output], found = read(labels, tuple(names.get(output, ())))
+        except InputError as error:
+            raise InputError(f"Of the output {output!r}: {error}") from None
+        if found:
+            names[output] = found
+    return numbers, names
+
+
 def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple]:
     """Return texts (examples,) as class numbers, and the names of the classes."""
     found = np.unique(texts)
@@ -60,8 +89,13 @@ def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.nda
     return order[np.searchsorted(names, texts, sorter=order)], tuple(map(str, names))
 
 
-def are_classes(y: np.ndarray) -> bool:
-    """Tell whether labels are class numbers (examples,) or (examples, 1), or one-hot rows."""
+def are_classes(y: Labels) -> bool:
+    """Tell whether labels are class numbers (examples,) or (examples, 1), or one-hot rows.
+
+    Those of several outputs are not: no one class is an example's.
+    """
+    if isinstance(y, Mapping):
+        return False
     column = y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
     return is_one_hot(y) or (column and y.dtype.kind in "iu" and y.size > 0 and y.min() >= 0)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from tfkd.data.outputs import each, listed
 from tfkd.data.samples import Data, Samples
 from tfkd.data.splitting import can_stratify, cut, share_of, split
 from tfkd.errors import InputError, raise_all
@@ -13,14 +16,17 @@ from tfkd.errors import InputError, raise_all
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _WHOLE = ("x", "y")
 _VALIDATION = ("x_validation", "y_validation")
+#: What may be there for each of several outputs, the output's name behind it.
+_BY_OUTPUT = ("y", "class_names")
 
 
 def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
 
     It may also hold `x_validation, y_validation`, and an array `class_names` of texts, one per
-    class in label order. A file with `x, y` alone is split 60/20/20. Pickled objects in the file
-    are refused, so reading it runs nothing.
+    class in label order. A file with `x, y` alone is split 60/20/20. Labels of several outputs are
+    an array for each, with the output's name behind: `y_train_kind`, `y_test_kind` (or `y_kind`),
+    and `class_names_kind`. Pickled objects in the file are refused, so reading it runs nothing.
 
     Args:
         path: The file.
@@ -33,13 +39,8 @@ def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     """
     path = pathlib.Path(path)
     arrays = _arrays_of(path)
-    names = arrays.pop("class_names", np.empty(0, "U1"))
-    if names.dtype.kind != "U" or names.ndim != 1:
-        raise InputError(
-            f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "
-            f"of shape {names.shape}."
-        )
-    texts = tuple(map(str, names))
+    names = arrays.pop("class_names", None)
+    texts = () if names is None else each(functools.partial(_class_names, path), names)
     if set(arrays) == set(_WHOLE):
         x, y = (arrays[name] for name in _WHOLE)
         share = share_of("validation", validation, 0.2, there=False)
@@ -59,7 +60,7 @@ def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     return Data(path.stem, train, held_out, test, texts)
 
 
-def _arrays_of(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
     """Return the arrays of a file by name.
 
     Raises:
@@ -71,14 +72,15 @@ def _arrays_of(path: pathlib.Path) -> dict[str, np.ndarray]:
             wanted = _WANTED
             if not any(name in archive for name in _WANTED) and any(n in archive for n in _WHOLE):
                 wanted = _WHOLE
-            raise_all(
-                [f"{path.name} has no array {name!r}" for name in wanted if name not in archive],
-                fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...), or with "
-                "arrays x and y alone.",
-            )
             more = ("class_names", *(() if wanted is _WHOLE else _VALIDATION))
-            names = [name for name in (*wanted, *more) if name in archive]
-            arrays = {name: archive[name] for name in names}
+            found = ((name, _read(archive, name)) for name in (*wanted, *more))
+            arrays = {name: values for name, values in found if values is not None}
+            raise_all(
+                [f"{path.name} has no array {name!r}" for name in wanted if name not in arrays],
+                fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...), or with "
+                "arrays x and y alone; of several outputs with an array for each, "
+                "y_train_NAME=..., y_test_NAME=....",
+            )
     except InputError:
         raise
     except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
@@ -89,7 +91,29 @@ def _arrays_of(path: pathlib.Path) -> dict[str, np.ndarray]:
     raise_all(
         f"{name} in {path.name} must be an array of numbers or texts, got "
         f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are none'}"
-        for name, array in arrays.items()
+        for name, values in arrays.items()
+        for array in listed(values)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufcSU"
     )
     return arrays
+
+
+def _read(archive, name: str) -> Any:
+    """Return an array of a file, or a dict of those of several outputs; `None` without one."""
+    if name in archive:
+        return archive[name]
+    if not name.startswith(_BY_OUTPUT):
+        return None
+    front = f"{name}_"
+    several = [one for one in archive.files if one.startswith(front) and one != front]
+    return {one.removeprefix(front): archive[one] for one in several} or None
+
+
+def _class_names(path: pathlib.Path, names: np.ndarray) -> tuple[str, ...]:
+    """Return the names of classes that an array holds."""
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise InputError(
+            f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "
+            f"of shape {names.shape}."
+        )
+    return tuple(map(str, names))

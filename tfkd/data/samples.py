@@ -9,6 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from tfkd.data.outputs import (
+    Labels,
+    check_names,
+    each,
+    listed,
+    named,
+    names_of,
+    no_class_weights,
+    shown,
+    spelled,
+)
 from tfkd.data.rows import Rows, is_on_disk
 from tfkd.errors import InputError, argument
 
@@ -18,7 +29,7 @@ class Part:
 
     Attributes:
         x: Array of shape (examples, ...), which `Samples` alone have.
-        y: Labels (examples, ...), likewise.
+        y: Labels (examples, ...), of several outputs by name, likewise.
     """
 
     x: Any
@@ -33,9 +44,14 @@ class Part:
         raise NotImplementedError
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Any:
         """Labels (examples, ...) that show what they are: all, or those of the first examples."""
         raise NotImplementedError
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the labels are of; none for labels of one output."""
+        return ()
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -91,23 +107,24 @@ class Part:
         """
         held, left = [], count
         for batch in self.batches(min(count, self.at_once()), again=False):
-            held.append(Samples(batch.x[:left], batch.y[:left]))
+            held.append(batch.at(slice(left)))
             left -= len(held[-1])
             if left == 0:
                 break
         return joined(held)
 
-    def answered(self, function: Callable[[Any], Any]) -> tuple[np.ndarray, np.ndarray]:
+    def answered(self, function: Callable[[Any], Any]) -> tuple[Any, Any]:
         """Return what a function of a batch gives for all examples, and their labels.
 
         Args:
-            function: From an array (batch, ...) to one (batch, ...), which are all held.
+            function: From an array (batch, ...) to one (batch, ...), or to a dict of them, which
+                are all held.
         """
         outputs, labels = [], []
         for batch in self.batches(self.at_once()):
-            outputs.append(np.asarray(function(batch.x)))
+            outputs.append(each(np.asarray, function(batch.x)))
             labels.append(batch.y)
-        return np.concatenate(outputs), np.concatenate(labels)
+        return each(_one_after_another, *outputs), each(_one_after_another, *labels)
 
     def at_once(self, most: int = 256, most_bytes: int = 2**24) -> int:
         """Return how many examples to take at a time.
@@ -131,7 +148,12 @@ class Part:
 
 def joined(parts: Sequence[Samples]) -> Samples:
     """Return samples one after another as one."""
-    return Samples(*(np.concatenate([getattr(one, name) for one in parts]) for name in "xy"))
+    x = np.concatenate([one.x for one in parts])
+    return Samples(x, each(_one_after_another, *(one.y for one in parts)))
+
+
+def _one_after_another(*arrays: np.ndarray) -> np.ndarray:
+    return np.concatenate(arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,23 +163,27 @@ class Samples(Part):
     Attributes:
         x: Array of shape (examples, ...), in memory, a `numpy.memmap`, or `Rows` of files. What is
             on disk stays there: it is read in batches.
-        y: Array of shape (examples,) or (examples, ...), class numbers or values.
+        y: Array of shape (examples,) or (examples, ...), class numbers or values. Of a model of
+            several outputs, a dict of such arrays by the outputs' names.
+
+    Raises:
+        InputError: for what is no array, lengths that differ, a dict that names no two outputs.
     """
 
     x: np.ndarray | Rows
-    y: np.ndarray
+    y: Labels
 
     def __post_init__(self):
-        for name in ("x", "y"):
+        check_names(self.y)
+        for name, values in (("x", self.x), *spelled(self.y)):
             try:
-                len(getattr(self, name))
+                len(values)
             except TypeError:
                 raise InputError(
-                    f"{name} must be an array of shape (examples, ...), got "
-                    f"{getattr(self, name)!r:.80}."
+                    f"{name} must be an array of shape (examples, ...), got {values!r:.80}."
                 ) from None
-        if len(self.x) != len(self.y):
-            raise InputError(f"x has {len(self.x)} examples but y has {len(self.y)}.")
+            if len(self.x) != len(values):
+                raise InputError(f"x has {len(self.x)} examples but {name} has {len(values)}.")
         if len(self.x) == 0:
             raise InputError("The data holds no examples.")
 
@@ -174,9 +200,14 @@ class Samples(Part):
         return self.x if self.in_memory else super().inputs(batch_size)
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Any:
         """Labels of all examples."""
-        return np.asarray(self.y)
+        return each(np.asarray, self.y)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the labels are of; none for labels of one output."""
+        return names_of(self.y)
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -198,18 +229,18 @@ class Samples(Part):
         """Return a `tf.data.Dataset` of batches (x, y); see `Part.dataset`."""
         import tensorflow as tf
 
-        first = self.at(slice(1))
-        types = [np.asarray(values).dtype for values in (first.x, first.y)]
-        shapes = [(None, *np.shape(values)[1:]) for values in (first.x, first.y)]
-
         def read(rows):
             found = self.at(rows)
-            return found.x, found.y
+            return found.x, *listed(found.y)
+
+        first = read(slice(1))
+        types = [np.asarray(values).dtype for values in first]
+        shapes = [(None, *np.shape(values)[1:]) for values in first]
 
         def batch(rows):
-            x, y = tf.numpy_function(read, [rows], types, stateful=False)
-            x, y = tf.ensure_shape(x, shapes[0]), tf.ensure_shape(y, shapes[1])
-            return (x if augment is None else augment(x)), y
+            values = tf.numpy_function(read, [rows], types, stateful=False)
+            x, *y = map(tf.ensure_shape, values, shapes)
+            return (x if augment is None else augment(x)), named(self.outputs, y)
 
         rows = tf.data.Dataset.range(len(self))
         if seed is not None:
@@ -230,8 +261,11 @@ class Samples(Part):
         Args:
             rows: Their numbers, as a slice or an integer array.
         """
-        x, y = (v if hasattr(v, "shape") else np.asarray(v) for v in (self.x, self.y))
-        return Samples(np.asarray(x[rows]), np.asarray(y[rows]))
+
+        def some(values):
+            return np.asarray((values if hasattr(values, "shape") else np.asarray(values))[rows])
+
+        return Samples(some(self.x), each(some, self.y))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,20 +277,22 @@ class Data:
         train: What models are fitted on.
         validation: What choices are made on.
         test: What is reported, and touched by nothing else.
-        class_names: One per class, in label order; empty for regression.
+        class_names: One per class, in label order; empty for regression. Of several outputs a dict
+            by their names.
         class_weight: Class number → what an example of it counts in the hard loss, as Keras's
             `fit` takes it; `None` for 1 each.
 
     Raises:
         InputError: for class names that repeat, or are fewer than the classes; for class weights
-            beside weights of examples.
+            beside weights of examples or labels of several outputs, and parts whose labels are of
+            different outputs.
     """
 
     name: str
     train: Part
     validation: Part
     test: Part
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
     class_weight: Mapping[int, float] | None = None
 
     def __post_init__(self):
@@ -265,20 +301,24 @@ class Data:
                 f"The stream weighs its examples: leave {argument('class_weight')} out, and "
                 "multiply its weights."
             )
-        names = tuple(self.class_names)
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(
-                f"class_names has {twice!r} {names.count(twice)} times: give every class a name of "
-                "its own, in label order."
-            )
-        known = (part.y for part in self.parts.values() if isinstance(part, Samples))
-        classes = max(map(count_classes, known), default=0)
-        if names and classes > len(names):
-            raise InputError(
-                f"There are {len(names)} class_names for labels of {classes} classes: give one "
-                "for each class, in label order."
-            )
+        outputs = self.outputs
+        if self.class_weight is not None and outputs:
+            raise InputError(no_class_weights(outputs))
+        for name, part in self.parts.items():
+            if set(part.outputs) != set(outputs):
+                raise InputError(
+                    f"The labels of the training part are of {shown(outputs)}, and those of the "
+                    f"{name} part of {shown(part.outputs)}: give each part labels of the same "
+                    "outputs."
+                )
+        labels = [part.y for part in self.parts.values() if isinstance(part, Samples)]
+        _check_classes(self.class_names, labels, outputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the labels are of; none for labels of one output."""
+        train = self.parts.get("train")
+        return () if train is None else train.outputs
 
     @property
     def parts(self) -> dict[str, Part]:
@@ -289,6 +329,43 @@ class Data:
 
 #: The parts of `Data`.
 PARTS = ("train", "validation", "test")
+
+
+def _check_classes(class_names: Any, labels: Sequence[Any], outputs: Sequence[str]) -> None:
+    """Raise for class names that repeat, are fewer than the classes, or of outputs without labels.
+
+    Args:
+        class_names: One per class, or a dict of them by output.
+        labels: Of each part that has arrays.
+        outputs: Names of the outputs.
+    """
+    if class_names and isinstance(class_names, Mapping) != bool(outputs):
+        wanted = "a dict of output → names" if outputs else "names alone"
+        raise InputError(
+            f"The labels are of {shown(outputs)}: give {argument('class_names', alone=True)} as "
+            f"{wanted}."
+        )
+    unknown = [name for name in class_names if name not in outputs] if outputs else []
+    if unknown:
+        raise InputError(
+            f"class_names has names for {shown(unknown)}, and the labels are of {shown(outputs)}."
+        )
+    by_output = dict(class_names) if outputs else {None: class_names}
+    for output, given in by_output.items():
+        names, of = tuple(given), f" of {output!r}" if outputs else ""
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"class_names{of} has {twice!r} {names.count(twice)} times: give every class a "
+                "name of its own, in label order."
+            )
+        known = (y[output] if outputs else y for y in labels)
+        classes = max(map(count_classes, known), default=0)
+        if names and classes > len(names):
+            raise InputError(
+                f"There are {len(names)} class_names{of} for labels of {classes} classes: give one "
+                "for each class, in label order."
+            )
 
 
 def count_classes(y) -> int:

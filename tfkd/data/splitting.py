@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tfkd.data import labels
+from tfkd.data.outputs import Labels, each
 from tfkd.data.rows import Rows, taken
 from tfkd.data.samples import Data, Samples
 from tfkd.errors import InputError, argument
@@ -14,26 +15,28 @@ from tfkd.errors import InputError, argument
 
 def split(
     x: np.ndarray | Rows,
-    y: np.ndarray,
+    y: Labels,
     *,
     name: str = "data",
     test: float = 0.2,
     validation: float = 0.2,
     seed: int = 0,
-    class_names: Sequence[str] = (),
+    class_names: Sequence[str] | Mapping[str, Sequence[str]] = (),
     stratify: bool = True,
 ) -> Data:
     """Split examples three ways at random.
 
     Args:
         x: Array of shape (examples, ...). Of a `numpy.memmap` or of `Rows` nothing is read.
-        y: Array of shape (examples, ...), class numbers or values.
+        y: Array of shape (examples, ...), class numbers or values; of several outputs a dict of
+            them by name.
         name: What to call the data in a report.
         test: Fraction held out for reporting. Defaults to 0.2.
         validation: Fraction of all examples held out for choices. Defaults to 0.2.
         seed: Seed of the shuffle; the same seed gives the same split.
-        class_names: One per class, in label order.
-        stratify: Keep every class's share in each part; for class numbers only.
+        class_names: One per class, in label order; of several outputs a dict by name.
+        stratify: Keep every class's share in each part; for class numbers only, and not for
+            several outputs.
 
     Returns:
         A `Data`.
@@ -42,7 +45,10 @@ def split(
         InputError: for empty data, fractions that leave nothing to train on, or a class
             with too few examples for each part.
     """
-    everything = Samples(x if isinstance(x, Rows) else np.asanyarray(x), np.asarray(y))
+    everything = Samples(x if isinstance(x, Rows) else np.asanyarray(x), each(np.asarray, y))
+    stratify = stratify and not everything.outputs
+    if not isinstance(class_names, Mapping):
+        class_names = tuple(class_names)
     if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
         raise InputError(
             f"{argument('test', test)} and {argument('validation', validation)} must be fractions "
@@ -50,9 +56,7 @@ def split(
         )
     what = "The data can't be split three ways"
     rest, last = cut(everything, test, seed, stratify, what)
-    return Data(
-        name, *cut(rest, validation / (1 - test), seed, stratify, what), last, tuple(class_names)
-    )
+    return Data(name, *cut(rest, validation / (1 - test), seed, stratify, what), last, class_names)
 
 
 def cut(
@@ -78,7 +82,9 @@ def cut(
         )
     except ValueError as error:
         raise InputError(f"{what}: {error}") from error
-    first, second = (Samples(taken(samples.x, rows), samples.y[rows]) for rows in parts)
+    first, second = (
+        Samples(taken(samples.x, rows), each(lambda y, r=rows: y[r], samples.y)) for rows in parts
+    )
     return first, second
 
 
@@ -102,7 +108,7 @@ def share_of(part: str, given: float | None, otherwise: float, there: bool) -> f
     return otherwise if given is None else given
 
 
-def can_stratify(y: np.ndarray, share: float) -> bool:
+def can_stratify(y: Labels, share: float) -> bool:
     """Tell whether each class has enough examples to be in each part.
 
     Args:

@@ -357,14 +357,14 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
 
 
 class Streamed(Sample):
-    """A part of the data, for a student of one output: read in batches, which are not held."""
+    """A part of the data, read in batches, which are not held; labels that are held are bound."""
 
     def _answered(self, answers_of: Callable) -> tuple[list, list]:
         answers, labels = [], []
         for batch in self.x.batches(self.x.at_once(self.at_once)):
             answers.append([np.asarray(one) for one in answers_of(batch.x)])
             labels.append(batch.y)
-        return answers, [np.concatenate(labels)]
+        return answers, self.labels or [np.concatenate(labels)]
 
 
 def sample_of(x, y, objective, part: str) -> Sample:
@@ -379,7 +379,8 @@ def sample_of(x, y, objective, part: str) -> Sample:
     if isinstance(x, Samples) and x.in_memory:
         x, y = x.x, x.y
     if isinstance(x, Part):
-        return Streamed(x, [], objective.lessons, part)
+        labels = validation.bound_labels(x.labels, objective) if x.outputs else []
+        return Streamed(x, labels, objective.lessons, part)
     return Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
 
 
@@ -410,8 +411,8 @@ class Worth:
         interval = difference(self.taught, self.alone)[1]
         return interval is not None and interval[1] < 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values."""
+    def figures(self) -> dict[str, Any]:
+        """Return the scores and their difference as plain values."""
         gap, interval = difference(self.taught, self.alone)
         return {
             "metric": self.taught.metric,
@@ -424,19 +425,25 @@ class Worth:
             "taught": self.taught.value,
             "difference": gap,
             "ci95": None if interval is None else list(interval),
-            "kept": "taught" if self.helps else "alone",
-            "summary": str(self),
         }
 
-    def __str__(self):
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain values, and which student was kept for them."""
+        kept = "taught" if self.helps else "alone"
+        return {**self.figures(), "kept": kept, "summary": str(self)}
+
+    def compared(self) -> str:
+        """Say the scores and their difference."""
         gap, interval = difference(self.taught, self.alone)
-        kept = "with" if self.helps else "without"
         return (
             f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
             f"{self.teacher.value:.3f}, student with it {self.taught.value:.3f}, without "
-            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_interval_text(interval)}). "
-            f"The student trained {kept} the teacher was kept."
+            f"{self.alone.value:.3f}; difference {gap:+.3f} ({_interval_text(interval)})"
         )
+
+    def __str__(self):
+        kept = "with" if self.helps else "without"
+        return f"{self.compared()}. The student trained {kept} the teacher was kept."
 
 
 def _interval_text(interval: tuple[float, float] | None) -> str:

@@ -13,7 +13,9 @@ from tfkd import Recipe
 from tfkd.compression import front, pacing, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.candidates import Candidate
-from tfkd.compression.finishing import Finished, Finisher
+from tfkd.compression.choice import Drop
+from tfkd.compression.finished import Finished
+from tfkd.compression.finishing import Finisher
 from tfkd.compression.front import Trial, front_of, order_of
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
@@ -340,7 +342,9 @@ def test_a_target_that_is_met_by_chance_is_not_met(data, teacher, monkeypatch, d
     def finished(self, model, recipe):
         costs = Costs(1, 1, 1)
         rest = [None] * 4
-        return Finished(*rest, costs, left.pop(0), 0.002, True, None, {}, recipe)
+        return Finished(
+            *rest, costs, Drop(None, left.pop(0), "accuracy", {}, 0.002), True, None, {}, recipe
+        )
 
     monkeypatch.setattr(search, "_fitting", lambda _: [])
     monkeypatch.setattr(search, "_tried", lambda *_: several[: len(drops)])
@@ -349,7 +353,7 @@ def test_a_target_that_is_met_by_chance_is_not_met(data, teacher, monkeypatch, d
     monkeypatch.setattr(Finisher, "finished", finished)
     goal = Goal({}, 0.005, None)
     trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher, goal))
-    assert [one.name for one in trials if one.chosen] == [chosen] and found.drop == drops[1]
+    assert [one.name for one in trials if one.chosen] == [chosen] and found.drop.value == drops[1]
 
 
 def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):

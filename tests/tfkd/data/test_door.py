@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfkd
-from tfkd.data import Data, Samples, as_data, load_csv, load_images, windows
+from tfkd.data import Data, Samples, as_data, load_csv, load_images, representative, windows
 from tfkd.data.rows import Rows
 from tfkd.errors import InputError
 
@@ -296,6 +296,45 @@ def test_windows_that_can_not_be(arguments, said):
         windows(np.arange(90.0), 5, 0, labels=np.zeros(80))
 
 
+def test_labels_of_several_outputs_keep_their_names_and_rows(tmp_path):
+    x = np.arange(50.0).reshape(50, 1)
+    given = {"kind": np.array(["b", "a"])[np.arange(50) % 2], "row": x[:, 0]}
+    arrays = {"x": x, **{f"y_{name}": labels for name, labels in given.items()}}
+    np.savez(tmp_path / "whole.npz", **arrays)
+    np.savez(
+        tmp_path / "parts.npz",
+        x_train=x[:40], y_train_kind=np.arange(40) % 2, y_train_row=x[:40, 0],
+        x_test=x[40:], y_test_row=x[40:, 0], y_test_kind=np.arange(10) % 2,
+        class_names_kind=["b", "a"],
+    )  # fmt: skip
+    in_parts = {"train": (x[:40], {"kind": given["kind"][:40], "row": x[:40, 0]})}
+    in_parts["test"] = (x[40:], {"row": x[40:, 0], "kind": given["kind"][40:]})
+    names = {"kind": ("b", "a")}
+    for data in (
+        as_data((x, given), class_names=names),
+        as_data(tmp_path / "whole.npz", class_names=names),
+        as_data(tmp_path / "parts.npz"),
+        as_data(in_parts, class_names=names),
+        as_data((memmapped(x, tmp_path), given), class_names=names),
+    ):
+        assert data.class_names == names and set(data.outputs) == {"kind", "row"}
+        for part in data.parts.values():
+            for few in (part.head(5), *part.batches(7), part.drawn(3)):
+                np.testing.assert_array_equal(few.x[:, 0], few.y["row"])
+                np.testing.assert_array_equal(few.x[:, 0] % 2, few.y["kind"])
+            for inputs, labels in part.dataset(8, seed=1):
+                np.testing.assert_array_equal(inputs[:, 0], labels["row"])
+            answers, labels = part.answered(lambda rows: {"double": 2 * rows[:, 0]})
+            np.testing.assert_array_equal(answers["double"], 2 * labels["row"])
+        assert len(representative(data.train)) == len(data.train)
+    assert as_data((x, given)).class_names == {"kind": ("a", "b")}
+
+
+def memmapped(x, folder):
+    np.save(folder / "x.npy", x)
+    return np.load(folder / "x.npy", mmap_mode="r")
+
+
 X, Y = np.zeros((50, 4), "float32"), NUMBERS
 
 
@@ -314,8 +353,21 @@ X, Y = np.zeros((50, 4), "float32"), NUMBERS
         ((X, [[1], [1, 2]] * 25), {}, "y is no array"),
         (([[1], [1, 2]], [0, 1]), {}, "pad its examples to one shape"),
         ((np.array(["a"] * 50), Y), {}, "x is an array of <U1"),
-        (({"a": X}, Y), {}, "have one input and one output"),
-        ((X, [Y, np.zeros((50, 2))]), {}, "have one input and one output"),
+        (({"a": X}, Y), {}, "have one input: train the others in a Distiller"),
+        ((X, [Y, np.zeros((50, 2))]), {}, "y holds 2 arrays without names: give those of several"),
+        ((X, [Y, Y, Y]), {}, "as a dict, {'name of the output': labels, ...}"),
+        ((X, {"kind": Y}), {}, "y names one output, 'kind': give its array alone"),
+        ((X, {}), {}, "y is a dict without labels"),
+        ((X, {"kind": Y, 1: Y}), {}, "A dict of labels has outputs' names as keys, got 1"),
+        ((X, {"kind": Y, "bright": Y[:40]}), {}, "50 examples and y['bright'] 40 labels"),
+        ((X, {"kind": Y, "bright": Y * np.nan}), {}, "Of the output 'bright': y holds NaN"),
+        (({"train": (X, {"a": Y, "b": Y}), "test": (X, {"a": Y, "c": Y})}), {}, "of 'a' and 'c'"),
+        (({"train": (X, {"a": Y, "b": Y}), "test": (X, Y)}), {}, "the test part of one output"),
+        ((X, {"a": Y, "b": Y}), {"class_weight": "balanced"}, "class_weight= is for one output"),
+        ((X, {"a": Y, "b": Y}), {"class_names": "abcde"}, "a dict of output → names"),
+        ((X, {"a": Y, "b": Y}), {"class_names": {"c": "xy"}}, "class_names has names for 'c'"),
+        ((X, {"a": Y, "b": Y}), {"class_names": {"b": "xy"}}, "2 class_names of 'b' for labels"),
+        ((X, Y), {"class_names": {"a": "xy"}}, "and y is one array"),
         ((X[:0], Y[:0]), {}, "holds no examples"),
         ((X, Y), {"class_names": "abc"}, "3 class_names for labels of 5 classes"),
         ((X, Y), {"class_names": "abcda"}, "class_names has 'a' 2 times"),

@@ -436,10 +436,11 @@ def _check(given: dict) -> tuple[Target, Training, Data]:
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)
-    if len(graph.walk(given["model"]).output_list) > 1:
+    if data.outputs or len(graph.walk(given["model"]).output_list) > 1:
+        what = "the labels are of" if data.outputs else "this model has"
         raise UnsupportedError(
-            "spiral goes by one score, and this model has several outputs: prune with "
-            "prune_channels and train with Distiller.",
+            f"spiral goes by one score, and {what} several outputs: prune with prune_channels, and "
+            "train what is left with compress or a Distiller.",
             code="one-output",
         )
     return goal, how, data

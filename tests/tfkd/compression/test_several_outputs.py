@@ -1,0 +1,293 @@
+"""`compress` with several outputs: labels, scores, drops and pages are bound by the outputs' names.
+
+The heads `kind` (one of three classes) and `tags` (three labels) have equal shapes, the student
+has its outputs in another order than the teacher, and the labels in a third.
+"""
+
+import functools
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+import tfkd
+from tfkd.compression import evidence
+from tfkd.compression.choice import Drop, Teaching
+from tfkd.compression.finishing import Finisher
+from tfkd.compression.recipe import Call
+from tfkd.compression.rounding import Rounding
+from tfkd.compression.trainer import Trainer
+from tfkd.distillation.worth import Score
+from tfkd.errors import InputError, UnsupportedError
+from tfkd.export.micro import evaluation
+from tfkd.loading.models import load_model
+
+FEW = functools.partial(
+    evidence.benchmark.benchmark, processes=1, min_runs=2, min_seconds=0.01, isolate=False
+)
+RECIPE = tfkd.Recipe(
+    epochs=3, qat_epochs=1, batch_size=16, learning_rate=0.02, formats=("float32", "int8")
+)
+X = np.random.default_rng(0).normal(size=(300, 6)).astype("float32")
+NOISE = np.random.default_rng(1).normal(size=300).astype("float32")
+LABELS = {
+    "tags": (X[:, 3:] > 0).astype(int),
+    "bright": X[:, 0] - X[:, 5] + 0.3 * NOISE,
+    "kind": X[:, :3].argmax(1),
+}
+
+
+def net(package=keras, order=("kind", "tags", "bright"), form=dict, units=0, prefix="", names=None):
+    """Return a model with the heads in an order; with a prefix keys and layers differ."""
+    x = inputs = package.Input((6,))
+    if units:
+        x = package.layers.Dense(units, activation="relu")(x)
+    called = names or {name: f"{prefix}{name}" for name in order}
+    heads = {
+        name: package.layers.Dense(1 if name == "bright" else 3, name=called[name])(x)
+        for name in order
+    }
+    return package.Model(inputs, heads if form is dict else list(heads.values()))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return tfkd.as_data((X, LABELS), class_names={"kind": ["a", "b", "c"]})
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    model = net(prefix="head_")
+    weights = {"kind": np.eye(6, 3), "tags": np.eye(6, 3, -3), "bright": np.eye(6)[:, :1]}
+    weights["bright"] = np.array([[1.0], [0], [0], [0], [0], [-1.0]])
+    for name, kernel in weights.items():
+        scale = 1.0 if name == "bright" else 10.0
+        model.get_layer(f"head_{name}").set_weights([scale * kernel, np.zeros(kernel.shape[1])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(data, teacher, tmp_path_factory):
+    """A finished run, its report, and what student and teacher answer to the test part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence.benchmark, "benchmark", FEW)
+        folder = tmp_path_factory.mktemp("made") / "a"
+        student = net(order=("bright", "tags", "kind"), form=list, units=24)
+        result = tfkd.compress(
+            teacher, data, student=student, out=folder, recipe=RECIPE, target={"drop": 0.0}
+        )
+    report = json.loads((folder / "report.json").read_text())
+    found = result.files["int8"].predict(data.test.x)
+    answers = dict(zip(("bright", "tags", "kind"), found, strict=True))
+    return result, report, answers, teacher.predict(data.test.x, verbose=0)
+
+
+def figures(answers, labels):
+    """Return accuracies and the RMSE as NumPy and scikit-learn have them."""
+    return {
+        "kind": metrics.accuracy_score(labels["kind"], answers["kind"].argmax(1)),
+        "tags": ((answers["tags"] > 0) == labels["tags"]).mean(),
+        "bright": metrics.root_mean_squared_error(labels["bright"], answers["bright"][:, 0]),
+    }
+
+
+KEYS = {"kind": "kind.accuracy", "tags": "tags.accuracy", "bright": "bright.rmse"}
+
+
+def test_every_entry_has_the_scores_of_each_output(made, data):
+    result, report, answers, of_teacher = made
+    entries = {one["name"]: one["metrics"] for one in report["models"]}
+    for name, given in (("student_int8", answers), ("teacher", of_teacher)):
+        want = figures(given, data.test.y)
+        assert {out: entries[name][key] for out, key in KEYS.items()} == pytest.approx(
+            want, rel=1e-4
+        )
+    assert len(entries) == 7
+    assert all(set(KEYS.values()) <= set(metrics) for metrics in entries.values())
+    assert all(one["parity"]["passed"] for one in report["models"] if one["stage"] == "export")
+    assert report["task"] == {
+        "bright": "regression", "tags": "multilabel", "kind": "classification",
+    }  # fmt: skip
+    shown = [heading for heading, _ in tfkd.export.report.report.columns(result.report)]
+    assert {"bright rmse", "tags accuracy", "kind accuracy"} <= set(shown)
+
+
+def test_the_drop_is_the_worst_one_and_holds_for_every_output(made, data):
+    result, report, answers, of_teacher = made
+    own, other = figures(answers, data.test.y), figures(of_teacher, data.test.y)
+    drops = {name: other[name] - own[name] for name in ("kind", "tags")}
+    drops["bright"] = own["bright"] / other["bright"] - 1
+    verdict = report["verdict"]
+    assert verdict["drops"] == pytest.approx(drops, rel=1e-3)
+    worst = max(drops, key=drops.get)
+    assert verdict["output"] == worst and verdict["drop"] == pytest.approx(drops[worst], rel=1e-3)
+    missed = {re.match("drop of '(.*?)'", line)[1] for line in verdict["problems"]}
+    assert missed == {name for name, drop in drops.items() if drop > 1e-9} and not result.reached
+    assert f"({worst!r}, its worst output)" in result.verdict.describe()
+    answer = report["answer"]
+    assert answer["output"] == worst and f"for {worst}, the worst output" in answer["sentence"]
+    assert answer["taught"] is None  # of several outputs there is no one difference
+
+
+def test_the_report_shows_each_output(made, data):
+    result, report, _, _ = made
+    assert set(report["teaching"]["outputs"]) == set(report["rounding"]["outputs"]) == set(KEYS)
+    found = report["predictions"]
+    assert [one["name"] for one in found["kind"]["classes"]] == ["a", "b", "c"]
+    assert found["tags"]["confusion"] is None and found["bright"]["errors"] is not None
+    assert sum(map(sum, found["kind"]["confusion"])) == len(data.test)
+    page = (result.folder / "report.html").read_text()
+    for name in KEYS:
+        assert f"Training of {name}" in page and f"<h3>{name}</h3>" in page
+    for curves in (report["training"][stage] for stage in ("baseline", "student", "student_qat")):
+        assert {"val_kind_accuracy", "val_tags_accuracy", "val_bright_mae"} <= set(curves)
+    assert report["data"]["class_names"] == {"kind": ["a", "b", "c"]}
+    if evaluation.is_installed():
+        (micro,) = [one["micro"] for one in report["models"] if one["micro"]]
+        assert {"kind.accuracy", "tags.auc", "bright.rmse"} <= set(micro["metrics"])
+
+
+def test_a_run_can_be_repeated_and_what_is_done_is_kept(made, data, teacher, monkeypatch):
+    result, _, _, _ = made
+    call = Call.load(result.folder / "recipe.yaml")
+    assert call.recipe == RECIPE and call.target == tfkd.Target(drop=0.0)
+    student = load_model(result.folder / "student.keras")
+    assert [one.shape[1:] for one in student.outputs] == [(1,), (3,), (3,)]
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
+    given = {name: data.train.y[name] for name in ("kind", "bright", "tags")}  # another order
+    again = tfkd.Data("data", tfkd.Samples(data.train.x, given), data.validation, data.test)
+    finisher = Finisher(Trainer(data, RECIPE), teacher)
+    assert finisher._keys["data"] == Finisher(Trainer(again, RECIPE), teacher)._keys["data"]
+
+
+@pytest.mark.parametrize("form", [dict, list])
+@pytest.mark.parametrize("way", ["memory", "augmented", "on disk"])
+def test_each_output_learns_from_its_own_labels(package, form, way, data, tmp_path):
+    model = net(package, order=("tags", "kind", "bright"), form=form, units=4)
+    if form is dict:  # the labels may have the layers' names, or the keys
+        model = net(package, order=("tags", "kind", "bright"), units=4, prefix="head_")
+    training = tfkd.Training(epochs=1, learning_rate=1e-30, batch_size=8)
+    if way == "augmented":
+        training = tfkd.Training(**{**vars(training), "augment": lambda x: x * 1.0})
+    given = data
+    if way == "on disk":
+        np.save(tmp_path / "x.npy", X)
+        given = tfkd.as_data((np.load(tmp_path / "x.npy", mmap_mode="r"), LABELS))
+    trainer = Trainer(given, training)
+    trainer.fit("student", model)
+    x = np.asarray(given.validation.x[:])
+    names = sorted(KEYS) if form is dict else ("tags", "kind", "bright")
+    answers = keras.tree.flatten(model.predict(x, verbose=0))
+    found = dict(zip(names, answers, strict=True))
+    want, labels = figures(found, given.validation.y), given.validation.y
+    curves = {name: values[-1] for name, values in trainer.histories["student"].items()}
+    assert curves["val_kind_accuracy"] == pytest.approx(want["kind"], rel=1e-5)
+    assert curves["val_tags_accuracy"] == pytest.approx(want["tags"], rel=1e-5)
+    gaps = found["bright"][:, 0] - labels["bright"]
+    assert curves["val_bright_mae"] == pytest.approx(np.abs(gaps).mean(), rel=1e-5)
+    of_labels = special.expit(found["tags"]).ravel()
+    losses = (
+        metrics.log_loss(labels["kind"], special.softmax(found["kind"], 1)),
+        metrics.log_loss(labels["tags"].ravel(), of_labels),
+        np.square(gaps).mean(),
+    )
+    assert curves["val_loss"] == pytest.approx(sum(losses), rel=1e-4)  # equal weights
+
+
+def score(name, value, metric="accuracy"):
+    hits = np.arange(100) < 100 * value if metric == "accuracy" else np.full(100, value)
+    return Score(name, metric, value, None, 0.1, 9.0, None, 100, hits=hits)
+
+
+def scores(kind, bright):
+    return {"kind": score("kind", kind), "bright": score("bright", bright**2, "r2")}
+
+
+TEACHER = scores(0.9, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("taught", "alone", "helps", "worst"),
+    [
+        ((0.88, 1.05), (0.80, 1.01), True, "bright"),  # 5 % more error is less than 10 points
+        ((0.88, 1.25), (0.80, 1.01), False, "kind"),
+        ((0.95, 1.10), (0.85, 1.09), False, "bright"),  # 10 points won do not make up for it
+        ((0.88, 1.05), (0.88, 1.05), True, "bright"),  # a tie is the taught one's
+    ],
+)
+def test_the_student_with_the_better_worst_output_is_kept(taught, alone, helps, worst):
+    found = Teaching.of(TEACHER, scores(*alone), scores(*taught))
+    kept = taught if helps else alone
+    assert found.helps is helps
+    plain = found.to_json()
+    assert plain["kept"] == ("taught" if helps else "alone")
+    assert Drop.of(scores(*kept), TEACHER).output == worst
+    assert f"({worst!r}, its worst output); " in str(found)
+    assert plain["drops"]["taught"] == pytest.approx(
+        {"kind": 0.9 - taught[0], "bright": taught[1] - 1}
+    )
+    models = {"trained": 1, "calibrated": 2}
+    rounding = Rounding(TEACHER, scores(*taught), scores(*alone), models)
+    assert rounding.kept == ("trained" if helps else "calibrated")
+    assert Rounding(TEACHER, scores(*taught), scores(*alone), models, True).kept != rounding.kept
+
+
+def test_an_output_that_the_teacher_spoils_is_named():
+    found = Teaching.of(TEACHER, scores(0.9, 1.5), scores(0.8, 1.1))
+    assert found.helps and found.harms and "kind: accuracy on 100" in str(found)
+
+
+def replaced(**labels):
+    return {**LABELS, **labels}
+
+
+BAD = {
+    "lacks one": ({k: LABELS[k] for k in ("kind", "tags")}, {}, "lacks 'bright'"),
+    "another name": ({**LABELS, "x": NOISE}, {}, "unknown names 'x'"),
+    "no names": (LABELS["kind"], {}, "and the labels are one array: give a dict of them"),
+    "out of range": (replaced(kind=LABELS["kind"] + 1), {}, "Of the output 'kind'.*0 to 2"),
+    "all equal": (replaced(kind=0 * LABELS["kind"]), {}, "Of the output 'kind': All .* are 0"),
+    "other shape": (replaced(tags=LABELS["tags"][:, :2]), {}, "Of the output 'tags': Labels of"),
+    "one task": (LABELS, {"task": "multilabel"}, "give task as a dict of output → task"),
+    "no such task": (LABELS, {"task": {"sort": "binary"}}, "an entry for 'sort'"),
+    "wrong task": (LABELS, {"task": {"kind": "sorting"}}, "task must be one of"),
+    "one head": (LABELS, {"student": "one"}, "has one output, and the labels are of"),
+    "nested": (LABELS, {"student": "nested"}, "give them in one dict by name"),
+    "other names": (LABELS, {"teacher": "other"}, "the unknown names 'tags', 'bright', 'kind'"),
+    "no student": (LABELS, {"student": None}, "Students are looked for under a teacher of one"),
+    "drop": (LABELS, {"target": {"drop": 5}}, "A drop of 5 allows any accuracy"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_can_not_be_bound_is_known_before_training(case, teacher, monkeypatch, tmp_path):
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    labels, options, said = BAD[case]
+    inputs = keras.Input((6,))
+    heads = [keras.layers.Dense(3, name=name)(inputs) for name in ("kind", "tags")]
+    models = {
+        "one": keras.Model(inputs, heads[0]),
+        "nested": keras.Model(inputs, [heads, keras.layers.Dense(1, name="bright")(inputs)]),
+        "other": net(names={"kind": "a", "tags": "b", "bright": "c"}, form=list),
+        "good": net(units=4, form=list),
+    }
+    given = {"student": "good", **options}
+    given["student"] = models.get(given["student"])
+    teacher = models[given.pop("teacher")] if "teacher" in given else teacher
+    with pytest.raises((InputError, UnsupportedError), match=said):
+        tfkd.compress(teacher, (X, labels), out=tmp_path / "a", recipe=RECIPE, **given)
+
+
+def test_what_goes_by_one_score_names_compress(data, teacher):
+    one = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    for model in (teacher, one):
+        with pytest.raises(UnsupportedError, match="train what is left with compress"):
+            tfkd.spiral(model, data, target={"macs": 0.5})
+    with pytest.raises(UnsupportedError, match="goes by one score.*compress trains"):
+        tfkd.compare(one, teacher, data)
+    with pytest.raises(UnsupportedError, match="goes by one score.*compress trains"):
+        tfkd.compare(teacher, teacher, (X, LABELS["kind"]))

@@ -1,0 +1,51 @@
+"""`Finished`: a student with its files, and whether they meet a target."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from tfkd.compression.choice import Drop, Teaching
+from tfkd.compression.recipe import Recipe
+from tfkd.compression.rehearsal import Costs, Goal
+from tfkd.compression.rounding import Rounding
+from tfkd.distillation.distiller import Distiller
+from tfkd.export.tflite.model import TFLiteModel
+
+
+@dataclasses.dataclass
+class Finished:
+    """A student with its files.
+
+    Attributes:
+        models: `baseline`, `student` and, for an int8 file, `student_qat`.
+        files: `student_FORMAT` → file.
+        worth: What the teacher was worth.
+        rounding: What quantization-aware training was worth; `None` without an int8 file.
+        costs: What the main file takes.
+        drop: How much worse that file is than the teacher on the validation part.
+        verified: Whether that file computes there what its model computes.
+        scorer: A `Distiller` that scores teacher, models and files alike.
+        histories: Its training curves by stage.
+        recipe: What it was trained with: epochs as the budget left them, bits, and the loss.
+    """
+
+    models: dict[str, Any]
+    files: dict[str, TFLiteModel]
+    worth: Teaching
+    rounding: Rounding | None
+    costs: Costs
+    drop: Drop
+    verified: bool
+    scorer: Distiller
+    histories: dict[str, dict[str, list[float]]]
+    recipe: Recipe
+
+    def meets(self, goal: Goal) -> bool:
+        """Tell whether target and board are met, the drop with its standard error to spare."""
+        worst = self.drop.value + self.drop.error
+        return goal.allows(worst) and self.verified and not goal.unmet(self.costs)
+
+    def is_better(self, other: Finished) -> bool:
+        """Tell whether less is lost than with another; a file that is not its model comes last."""
+        return (self.verified, -self.drop.value) > (other.verified, -other.drop.value)

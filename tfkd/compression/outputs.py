@@ -1,0 +1,318 @@
+"""What each output of a model learns: its labels, bound by name, with task, loss and metric.
+
+labels ─► an array: those of the one output ──────► Output ─► loss, metric, checks
+      └─► a dict: by name, whatever the order ────► Output for each, in the model's order
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfkd import output_kind
+from tfkd.compression.loss import loss_for, metric_for
+from tfkd.data.outputs import shown
+from tfkd.errors import InputError, argument
+from tfkd.export.tflite.model import TFLiteModel
+from tfkd.model import binding, graph
+from tfkd.model import task as tasks
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One output of a model, and the labels that it learns.
+
+    Attributes:
+        name: What the labels call it; `None` where they are an array, of the one output.
+        shape: Of the answers, (examples, ...).
+        activation: `"softmax"`, `"sigmoid"` or `"linear"`; `None` where it is not known, or the
+            classes are not along the last axis.
+        labels: Of the training part, or of another, see `of`.
+        task: One of `tfkd.model.task.TASKS`.
+    """
+
+    name: str | None
+    shape: tuple[int | None, ...]
+    activation: str | None
+    labels: np.ndarray
+    task: str
+
+    def of(self, labels: Any) -> Output:
+        """Return the same output with the labels of another part of the data."""
+        return dataclasses.replace(self, labels=value_of(labels, self.name))
+
+    def loss(self, package: Any) -> Any:
+        """Return the loss that fits it, see `loss_for`."""
+        units = self.shape[-1]
+        with self.named():
+            return loss_for(
+                package, self.activation, units, self.labels, shape=self.shape, task=self.task
+            )
+
+    def metric(self, package: Any, loss: Any) -> Any:
+        """Return the metric to report with the loss."""
+        return metric_for(package, self.task, self.activation, loss)
+
+    def check(self) -> None:
+        """Raise for labels of a training part from which nothing can be learned.
+
+        Raises:
+            InputError: for labels of anomalies, and for classes of which there is one alone.
+        """
+        with self.named():
+            if self.task == "anomaly":
+                raise InputError(
+                    "Labels of anomalies score a detector, and it learns values: give the examples "
+                    "as their own labels, (x, x), and verify the file with the labels."
+                )
+            if self.task != "regression":
+                self._check_several()
+
+    def check_names(self, names: Sequence[str], model: str) -> None:
+        """Raise where classes were numbered without one that the model has: all others moved.
+
+        Args:
+            names: Of the classes; none are no matter.
+            model: The model's name.
+        """
+        units, word = self.shape[-1], "outputs" if self.name is None else "numbers"
+        if names and self.task in ("categorical", "multilabel") and len(names) != units:
+            few = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
+            with self.named():
+                raise InputError(
+                    f"{model!r} has {units} {word}, and the data names {len(names)} classes "
+                    f"({few}): name one for each {word[:-1]}, in the order of the {word}, with "
+                    f"{argument('class_names', of='as_data')}."
+                )
+
+    def _check_several(self) -> None:
+        y, shape = self.labels, self.shape
+        rows = y.reshape(-1, shape[-1] if y.shape[1:] == tuple(shape[1:]) else 1)
+        if (rows == rows[0]).all():
+            label = rows[0].item() if rows.shape[1] == 1 else rows[0].tolist()
+            raise InputError(
+                f"All {len(y)} labels of the training part are {label}, so there is nothing to "
+                "tell apart: give examples of each class."
+            )
+
+    @contextlib.contextmanager
+    def named(self) -> Iterator[None]:
+        """Name the output in what is wrong with it, where there are several."""
+        try:
+            yield
+        except InputError as error:
+            if self.name is None:
+                raise
+            raise InputError(f"Of the output {self.name!r}: {error}") from error
+
+
+def outputs_of(model: Any, labels: Any, task: Any = None) -> tuple[Output, ...]:
+    """Return the outputs of a model in its flat order, each with its labels.
+
+    Args:
+        model: Of either Keras.
+        labels: Of the training part, an array for one output or a dict by name for several.
+        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name. Defaults to what
+            labels and outputs imply.
+
+    Raises:
+        InputError: for labels that are not those of the model's outputs, or don't fit them.
+    """
+    names = names_in(model, labels)
+    if names == (None,):
+        shapes: list[Any] = [_shape_of(model)]
+    else:
+        shapes = [slot.shape for slot in binding.outputs_of(model).entries]
+    found = []
+    activations = output_kind.output_activations(model)
+    for name, shape, activation in zip(names, shapes, activations, strict=True):
+        output = Output(name, shape, activation, value_of(labels, name), "")
+        known = task.get(name) if isinstance(task, Mapping) else task
+        with output.named():
+            known = known or tasks.task_of(output.labels, shape, activation=activation)
+        found.append(dataclasses.replace(output, task=known))
+    return tuple(found)
+
+
+def canonical(task: Any, names: Sequence[str]) -> Any:
+    """Return a task that was given by its canonical name, of several outputs a dict of them.
+
+    Args:
+        task: One of `tfkd.model.task.TASKS`, a dict of output → task, or `None`.
+        names: Of the outputs that the labels are of; none for one.
+
+    Raises:
+        InputError: for no task, or one where the labels are of other outputs.
+    """
+    if task is None:
+        return None
+    spelled = argument("task", alone=True)
+    if not isinstance(task, Mapping):
+        if names:
+            raise InputError(
+                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task."
+            )
+        return tasks.canonical(task)
+    unknown = [name for name in task if name not in names]
+    if unknown:
+        raise InputError(
+            f"{spelled} has an entry for {shown(unknown)}, and the labels are of {shown(names)}."
+        )
+    return {name: tasks.canonical(one) for name, one in task.items()}
+
+
+def names_in(model: Any, labels: Any, missing: bool = False) -> tuple[str | None, ...]:
+    """Return what labels call each output of a model, in its flat order.
+
+    Args:
+        model: Of either Keras, or a `TFLiteModel`.
+        labels: An array, whose one output has no name, or a dict.
+        missing: Whether the model may have outputs without labels; their names are `None`.
+
+    Raises:
+        InputError: for labels that are not those of the model's outputs.
+    """
+    if not isinstance(labels, Mapping):
+        return (None,)
+    if not isinstance(model, TFLiteModel):
+        _check_structure(model, labels)
+    return tuple(_slots(model).bind({name: name for name in labels}, "labels (y)", missing=missing))
+
+
+def _check_structure(model: Any, labels: Mapping[str, Any]) -> None:
+    """Raise for a model whose outputs labels by name can't be bound to."""
+    if not graph.has_graph(model):
+        raise InputError(
+            f"{model.name!r} shows no graph, so labels can't be bound to its outputs: train it in "
+            "a Distiller or with its own fit."
+        )
+    structure = graph.walk(model).outputs
+    if isinstance(structure, graph.Tensor):
+        raise InputError(
+            f"{model.name!r} has one output, and the labels are of {shown(tuple(labels))}: give "
+            "one array."
+        )
+    if not all(isinstance(one, graph.Tensor) for one in _values(structure)):
+        raise InputError(
+            f"The outputs of {model.name!r} are lists or dicts in another one: give them in one "
+            "dict by name."
+        )
+
+
+def _values(structure: Any) -> list[Any]:
+    return list(structure.values() if isinstance(structure, Mapping) else structure)
+
+
+def answering(model: Any, labels: Any) -> Callable[[Any], Any]:
+    """Return a function from a batch to answers as labels are: of several outputs by their names.
+
+    Args:
+        model: A Keras model, or a `TFLiteModel`.
+        labels: An array or a dict of arrays; outputs without labels are left out.
+    """
+    is_file = isinstance(model, TFLiteModel)
+    answers = model.predict if is_file else model.predict_on_batch
+    if not isinstance(labels, Mapping):
+        return answers
+    slots, names = _slots(model), names_in(model, labels, missing=True)
+
+    def by_name(x):
+        found = slots.bind(answers(x), "answers")
+        return {name: one for name, one in zip(names, found, strict=True) if name is not None}
+
+    return by_name
+
+
+def activations_of(model: Any, labels: Any) -> dict[str | None, str | None]:
+    """Return the activation of each output of a model that has labels, by name."""
+    names = names_in(model, labels, missing=True)
+    found = output_kind.output_activations(model)
+    return {
+        name: one
+        for name, one in zip(names, found, strict=True)
+        if name is not None or len(names) == 1
+    }
+
+
+def renamed(metrics: Mapping[str, float], file: TFLiteModel, labels: Any) -> dict[str, float]:
+    """Return a file's metrics, `"name.accuracy"` of several outputs, with the labels' names.
+
+    Args:
+        metrics: By the names of the file's outputs.
+        file: The file.
+        labels: An array, whose metrics have no names, or a dict.
+    """
+    if not isinstance(labels, Mapping):
+        return dict(metrics)
+    names = names_in(file, labels, missing=True)
+    known = {slot.name: name for slot, name in zip(_slots(file).entries, names, strict=True)}
+    pairs = ((*key.rsplit(".", 1), value) for key, value in metrics.items())
+    return {f"{known[output]}.{metric}": value for output, metric, value in pairs}
+
+
+def curves_by_name(
+    curves: Mapping[str, list[float]], model: Any, labels: Any
+) -> dict[str, list[float]]:
+    """Return what `fit` recorded, an output's metrics by the name that the labels give it.
+
+    Args:
+        curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
+        model: What was trained.
+        labels: An array or a dict of arrays.
+    """
+    if not isinstance(labels, Mapping):
+        return dict(curves)
+    known = {
+        f"{front}{called}_{metric}": f"{front}{name}_{metric}"
+        for name, slot in zip(names_in(model, labels), _slots(model).entries, strict=True)
+        for called in (slot.name, slot.key)
+        for front in ("", "val_")
+        for metric in ("loss", "accuracy", "mae")
+    }
+    return {known.get(key, key): values for key, values in curves.items()}
+
+
+def _slots(model: Any) -> binding.Slots:
+    return model._slots("outputs") if isinstance(model, TFLiteModel) else binding.outputs_of(model)
+
+
+def value_of(values: Any, name: str | None) -> Any:
+    """Return what an output has of values by name; of the one output, the value itself."""
+    return values if name is None else values[name]
+
+
+def arranged(model: Any, names: Sequence[str | None], values: Sequence[Any]) -> Any:
+    """Return values in the form of a model's outputs, as its `fit` and `compile` take them.
+
+    Args:
+        model: Of either Keras.
+        names: Of its outputs, as `names_in` gives them.
+        values: One for each, in the same order.
+    """
+    if tuple(names) == (None,):
+        return values[0]
+    structure = graph.walk(model).outputs
+    if isinstance(structure, Mapping):
+        return dict(zip(sorted(structure), values, strict=True))
+    return list(values)
+
+
+def _shape_of(model: Any) -> tuple[int | None, ...]:
+    """Return the shape of the one output."""
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
+        if graph.has_graph(model) and len(found := binding.outputs_of(model)) > 1:
+            wanted = ", ".join(f"{label!r}: ..." for label in found.labels)
+            raise InputError(
+                f"{model.name!r} has {len(found)} outputs, and the labels are one array: give a "
+                f"dict of them, {{{wanted}}}."
+            )
+        raise InputError(
+            f"{model.name!r} must have one output of a known shape to be trained here; train it "
+            "in a Distiller or with its own fit."
+        )
+    return shape

@@ -1,0 +1,74 @@
+"""Labels of several outputs, by name: the same work on the labels of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tfkd.errors import InputError, argument
+
+#: Labels (examples, ...) of one output; of several by the outputs' names.
+Labels: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
+
+
+def each(function: Callable[..., Any], *labels: Any) -> Any:
+    """Return what a function gives for labels of one output, or for those of each, by name.
+
+    Args:
+        function: Takes as many arrays as there are `labels`.
+        *labels: Arrays, or dicts of arrays with the same names.
+    """
+    first = labels[0]
+    if not isinstance(first, Mapping):
+        return function(*labels)
+    return {name: function(*(one[name] for one in labels)) for name in first}
+
+
+def names_of(labels: Any) -> tuple[str, ...]:
+    """Return the names of the outputs that labels are of; none for labels of one output."""
+    return tuple(labels) if isinstance(labels, Mapping) else ()
+
+
+def listed(labels: Any) -> list[Any]:
+    """Return the labels of each output, in the order of `names_of`."""
+    return list(labels.values()) if isinstance(labels, Mapping) else [labels]
+
+
+def named(names: Sequence[str], values: Sequence[Any]) -> Any:
+    """Return values in the form of labels with these names, what `listed` takes apart."""
+    return dict(zip(names, values, strict=True)) if names else values[0]
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return how a message lists outputs; no names are those of labels of one output."""
+    return " and ".join(map(repr, names)) or "one output"
+
+
+def spelled(labels: Any) -> list[tuple[str, Any]]:
+    """Return the labels of each output behind what a message calls them: `y`, `y['kind']`."""
+    if not isinstance(labels, Mapping):
+        return [("y", labels)]
+    return [(f"y[{name!r}]", values) for name, values in labels.items()]
+
+
+def check_names(labels: Any) -> None:
+    """Raise an `InputError` for a dict of labels that does not name several outputs."""
+    if not isinstance(labels, Mapping):
+        return
+    wrong = [name for name in labels if not isinstance(name, str)]
+    if wrong:
+        raise InputError(f"A dict of labels has outputs' names as keys, got {wrong[0]!r}.")
+    if len(labels) == 1:
+        raise InputError(f"y names one output, {next(iter(labels))!r}: give its array alone.")
+    if not labels:
+        raise InputError("y is a dict without labels.")
+
+
+def no_class_weights(names: Sequence[str]) -> str:
+    """Return why labels of several outputs have no class weights."""
+    return (
+        f"{argument('class_weight')} is for one output, and the labels are of {shown(names)}: "
+        "leave it out."
+    )
