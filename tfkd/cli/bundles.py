@@ -31,6 +31,12 @@ class Bundles:
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
         self.more = {kind: {} for kind in kinds}  # arguments that one kind takes
+        if options.arena_bytes is not None:
+            if "micro" not in kinds:
+                raise InputError("--arena is for --micro.")
+            from tfkd.export.micro.boards import parse_size
+
+            self.more["micro"]["arena_bytes"] = parse_size(options.arena_bytes)
         if options.project:
             self._check_project(kinds)
         if self.device:

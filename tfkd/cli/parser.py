@@ -303,6 +303,13 @@ def _add_export(commands, output):
         "zephyr or stm32, and for --board where it is given (a model that does not fit it gets "
         "none); with --android for gradle, an app.",
     )
+    bundle.add_argument(
+        "--arena",
+        dest="arena_bytes",
+        metavar="BYTES",
+        help="With --micro, give the C++ an arena of this size, such as 4k, that the chip was "
+        "measured to need. (default: the least in which the file runs here, and a margin)",
+    )
     device = export.add_argument_group(
         "with --micro: the exit status is 1 if the model does not fit"
     )

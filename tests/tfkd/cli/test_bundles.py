@@ -36,7 +36,7 @@ def test_both_bundles_stand_beside_the_file(place, capsys):
     told = json.loads(capsys.readouterr().out)
     config = (place / "student_int8_micro" / "student_int8_config.h").read_text()
     assert '"digit 9"' in config and "kPreprocessingStd" in config
-    assert f"kTensorArenaSize = {told['micro']['arena_bytes']}" in config
+    assert f"student_int8_ARENA_BYTES {told['micro']['arena_bytes']}" in config
     assert told["micro"]["proof"]["metrics"]["accuracy"] > 0.9
     assert [verdict["resource"] for verdict in told["fits"]] == ["flash", "ram"]
     android = place / "student_int8_android"
@@ -46,6 +46,16 @@ def test_both_bundles_stand_beside_the_file(place, capsys):
         with zipfile.ZipFile(android / name) as archive:
             assert archive.read("labels.txt").decode().splitlines() == labels
         assert "digit 3" in json.dumps(read_metadata(TFLiteModel.load(android / name)))
+
+
+@needs_tflm
+def test_the_arena_is_the_one_that_the_chip_was_measured_to_need(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--arena", "2k", "--ram", "2k"]
+    assert main(["export", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert "warning: --arena 2048 is less than the" in err and "arena in the C++: 2,048" in out
+    config = (place / "student_int8_micro" / "student_int8_config.h").read_text()
+    assert "#define student_int8_ARENA_BYTES 2048\n" in config
 
 
 @needs_tflm
@@ -63,6 +73,8 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
     [
         (["--name", "a"], "are for --micro, --android and --web"),
         (["--flash", "1k"], "are for --micro"),
+        (["--android", "--arena", "4k"], "--arena is for --micro"),
+        (["--micro", "--arena", "lots"], "got 'lots'"),
         (["--project", "cmake"], "--project cmake is for --micro"),
         (["--android", "--project", "cmake"], "--project cmake is for --micro"),
         (["--web", "--project", "gradle"], "--project gradle is for --android"),
