@@ -133,6 +133,7 @@ def micro_bundle(
     arena_bytes: int | None = None,
     project: str | None = None,
     board: str | boards.Board | None = None,
+    notice: str = "",
 ) -> MicroBundle:
     """Write a `.tflite` file as C++ for TensorFlow Lite for Microcontrollers, tested on the host.
 
@@ -167,6 +168,8 @@ def micro_bundle(
             sources alone.
         board: A name in `tfkd.export.micro.boards.BOARDS` (`tfkd boards` lists them) or a `Board`
             that the model has to fit, and that the project is made for.
+        notice: What the README says first, such as `verify(...).failure` of a file that is to be
+            written all the same. Defaults to nothing.
 
     Returns:
         A `MicroBundle`.
@@ -228,6 +231,7 @@ def micro_bundle(
             "golden_source": _golden_source(file, x),
             "tolerance_basis": _tolerance_basis(file, proof),
             "firmware_bytes": _FIRMWARE_BYTES,
+            "notice": notice,
             "evidence": _evidence(proof, calls),
             "proven": proof is not None,
             "version": _version.__version__,

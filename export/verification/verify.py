@@ -126,6 +126,13 @@ class Verification(Printed):
     layers: LayerErrors | None = None
     four_bit_weights: int = 0
 
+    @property
+    def failure(self) -> str:
+        """What is wrong, in a line with the figures; empty if it passed."""
+        failed = "; ".join(output.describe() for output in self.outputs if not output.passed)
+        said = f"VERIFICATION FAILED ({self.engine}, {self.samples} examples): {failed}."
+        return "" if self.passed else said
+
     def describe(self) -> str:
         """Say in a few lines how the file differs and what it is worth."""
         verdict = "passed" if self.passed else "FAILED"
@@ -546,9 +553,8 @@ def _layers(file, reference, fed) -> LayerErrors:
 
 
 def _failure_message(result: Verification) -> str:
-    failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
     if result.layers is None:
         advice = f"{argument('layers', True, of='verify')} shows which layer loses it."
     else:
         advice = result.layers.suggestion()
-    return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"
+    return f"{result.failure} {advice}"

@@ -73,17 +73,18 @@ class Bundles:
             project.check_board(given, boards.find(self.options.board))
             self.more[kind]["board"] = self.options.board
 
-    def write(self, file, data, others):
+    def write(self, file, data, others, verification=None):
         """Write what was asked for, each complete or not at all.
 
         Args:
             file: The `.tflite` file.
             data: What to evaluate it on, or `None`.
             others: Further formats by name, for a phone's GPU.
+            verification: What comparing the file with its model showed, or `None`.
         """
         was_there = {folder for folder in self.folders.values() if folder.exists()}
         try:
-            self._write(file, data, others)
+            self._write(file, data, others, verification.failure if verification else "")
         except BaseException as error:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -91,7 +92,7 @@ class Bundles:
                 raise InputError(f"The file is written, but no bundle: {error}") from error
             raise
 
-    def _write(self, file, data, others):
+    def _write(self, file, data, others, notice):
         import tfkd.export
 
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
@@ -115,6 +116,7 @@ class Bundles:
                 x=x,
                 y=y,
                 force=self.options.force,
+                notice=notice,
                 **({"others": others} if kind == "android" else {}),
                 **self.more[kind],
             )

@@ -119,7 +119,7 @@ def export(options) -> int:
             others = _float16(model, options)
     file.save(out)
     with console.working(options, "writing the bundles"):
-        bundles.write(file, data, others)
+        bundles.write(file, data, others, result)
     if options.json:
         report = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
         report["recurrent_forms"] = [vars(form) for form in forms]

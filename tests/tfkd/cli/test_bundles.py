@@ -137,6 +137,33 @@ def test_an_app_and_a_page(place, capsys):
     assert not (place / "lstm_float32_web").exists()
 
 
+@needs_tflm
+def test_after_a_failed_verification_each_readme_says_so_first(place, capsys, digits):
+    """Ranges from other data than the model sees: the files are written, and lose it."""
+    split = {"x_train": 1e-3 * digits.train.x, "y_train": digits.train.y}
+    np.savez(place / "d.npz", **split, x_test=digits.test.x[:50], y_test=digits.test.y[:50])
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--android", "--web", "--json"]
+    assert main(["export", *arguments]) == 1
+    (parity,) = json.loads(capsys.readouterr().out)["verification"]["outputs"]
+    agreement = f"same class {parity['argmax_agreement']:.2%} (at least 98.00% wanted)"
+    for kind in ("micro", "android", "web"):
+        readme = (place / f"student_int8_{kind}" / "README.md").read_text()
+        _, said, _ = readme.split("\n\n", 2)
+        said = said.replace("\n", " ").replace("\\", "")
+        assert (
+            said.startswith("**VERIFICATION FAILED (xnnpack, 50 examples): ") and agreement in said
+        )
+    np.savez(
+        place / "d.npz",
+        **{**split, "x_train": digits.train.x},
+        x_test=digits.test.x[:50],
+        y_test=digits.test.y[:50],
+    )
+    assert main(["export", *arguments, "--force"]) == 0
+    for kind in ("micro", "android", "web"):
+        assert "FAILED" not in (place / f"student_int8_{kind}" / "README.md").read_text()
+
+
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):
     inputs = keras.Input((6, 4))
     outputs = keras.layers.Dense(3)(keras.layers.GRU(5)(inputs))
