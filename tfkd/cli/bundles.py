@@ -89,7 +89,7 @@ class Bundles:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, TfkdError):
-                raise InputError(f"The file is written, but no bundle: {error}") from error
+                raise InputError(f"The file is there, but no bundle: {error}") from error
             raise
 
     def _write(self, file, data, others, notice):

@@ -179,17 +179,20 @@ def _add_export(commands, output):
         help="Convert a Keras model to a .tflite file and verify it.",
         description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
         "is verified on the test split. The exit status is 1 if it does not compute what the model "
-        "computes; the file is written in any case.",
+        "computes; the file is written in any case. Of a .tflite file --micro, --android and --web "
+        "write their folders.",
     )
     export.add_argument(
-        "model", metavar="MODEL", help="A .keras or .h5 file or a SavedModel folder."
+        "model",
+        metavar="MODEL",
+        help="A .keras or .h5 file or a SavedModel folder; with --micro, --android or --web a "
+        ".tflite file, too.",
     )
     export.add_argument(
         "--format",
         choices=FORMATS,
-        default="int8",
         metavar="F",
-        help="Choose float32, float16, dynamic, int8, int16x8 or int4. (default: %(default)s)",
+        help="Choose float32, float16, dynamic, int8, int16x8 or int4. (default: int8)",
     )
     export.add_argument(
         "--data",

@@ -164,6 +164,25 @@ def test_after_a_failed_verification_each_readme_says_so_first(place, capsys, di
         assert "FAILED" not in (place / f"student_int8_{kind}" / "README.md").read_text()
 
 
+def test_the_folders_of_a_file_that_is_converted_already(place, files, capsys):
+    (place / "made").mkdir()
+    files["int8"].save(place / "made" / "net.tflite")
+    more = ["--data", "d.npz", "--classes", "classes.txt", "--json"]
+    kinds = ["--android", "--web", *(["--micro"] if evaluation.is_installed() else [])]
+    assert main(["export", "made/net.tflite", *kinds, *more]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["path"], told["format"], told["verification"]) == ("made/net.tflite", None, None)
+    assert told["android"]["models"][0]["metrics"]["accuracy"] > 0.9
+    folders = {path.name for path in place.iterdir() if path.is_dir()}
+    assert folders == {"made", "net_android", "net_web"} | {"net_micro"} & folders
+    assert ("net_micro" in folders) == evaluation.is_installed()
+    assert not (place / "net.tflite").exists() and (place / "net_android/net.tflite").exists()
+    assert main(["export", "made/net.tflite", "--web", "--out", "other.tflite"]) == 0
+    assert "not verified: tfkd verify compares" in capsys.readouterr().out
+    assert (place / "other.tflite").read_bytes() == files["int8"].data
+    assert (place / "other_web" / "other.tflite").exists()
+
+
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):
     inputs = keras.Input((6, 4))
     outputs = keras.layers.Dense(3)(keras.layers.GRU(5)(inputs))
@@ -192,7 +211,7 @@ def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, 
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
     (place / "few.txt").write_text("a\nb\n")
     assert main(["export", *arguments, "--classes", "few.txt"]) == 2
-    assert "The file is written, but no bundle" in capsys.readouterr().err
+    assert "The file is there, but no bundle" in capsys.readouterr().err
     made = {path.name for path in place.iterdir()}
     assert "student_int8.tflite" in made and not {
         n for n in made if n.endswith(("_micro", "_android"))
