@@ -115,6 +115,7 @@ class MicroBundle(Printed):
             + (f", a project for {self.project}" if self.project else ""),
             f"arena in the C++: {self.arena_bytes:,} bytes",
             f"operators: {', '.join(self.ops)}",
+            *(["on TensorFlow Lite for Microcontrollers, run here:"] if self.proof else []),
             *_evidence(self.proof, self.ops),
         ]
         return "\n".join(_wrapped(line, indent="  ") for line in lines)

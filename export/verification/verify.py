@@ -145,8 +145,17 @@ class Verification(Printed):
             beside = "" if own is None else f" (model {own:.4g})"
             lines.append(printable(f"{name}: {value:.4g}{beside}"))
         if self.layers is not None:
-            lines.append(self.layers.describe())
+            lines.append(self.layers.describe(suggest=not self.passed or self._scores_worse()))
         return "\n".join(lines)
+
+    def _scores_worse(self) -> bool:
+        """Tell whether a score of the file is worse than the model's."""
+        pairs = ((name, self.metrics[name], own) for name, own in self.model_metrics.items())
+        errors = ("mae", "rmse")  # the less, the better
+        return any(
+            (own < value) if name.rpartition(".")[2] in errors else (value < own)
+            for name, value, own in pairs
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""

@@ -139,6 +139,11 @@ class Bundles:
         lines += [verdict.describe() for verdict in self.verdicts]
         return "".join(f"{line}\n" for line in lines)
 
+    @property
+    def fit(self) -> bool:
+        """Whether the model fits what it was to fit."""
+        return all(verdict.fits for verdict in self.verdicts)
+
     def status(self) -> int:
         """Return the exit status, with a line on stderr for what does not fit."""
         too_much = [verdict for verdict in self.verdicts if not verdict.fits]

@@ -136,7 +136,19 @@ def export(options) -> int:
         else:
             print("not verified: --data was not given")
         print(bundles.describe(), end="")
+        if options.micro and result is not None:
+            print(_decided(result, bundles))
     return max(_status(result), bundles.status())
+
+
+def _decided(result, bundles) -> str:
+    """Say in a line which of the verdicts above the exit status goes by."""
+    line = f"verification by {result.engine} {'passed' if result.passed else 'FAILED'}"
+    if bundles.verdicts:
+        line += f", and the model {'fits' if bundles.fit else 'DOES NOT FIT'}"
+    if result.engine != "tflm":
+        line += "; --engine tflm verifies on TensorFlow Lite for Microcontrollers instead"
+    return f"exit status {0 if result.passed and bundles.fit else 1}: {line}"
 
 
 # What says how to convert, and its default.

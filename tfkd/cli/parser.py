@@ -479,7 +479,11 @@ def _add_benchmark(commands):
         help="Run benchmark_model over adb. Without --adb and --benchmark-model, print the "
         "commands.",
     )
-    android.add_argument("--adb", metavar="PATH", help="The path of Android's adb.")
+    android.add_argument(
+        "--adb",
+        metavar="PATH",
+        help="The path of the program adb, of the Android SDK's platform-tools.",
+    )
     android.add_argument(
         "--benchmark-model",
         metavar="PATH",

@@ -64,6 +64,12 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
     assert main(["export", *arguments]) == 1
     out, err = capsys.readouterr()
     assert "flash: fits" in out and "ram: DOES NOT FIT" in out
+    assert "\non TensorFlow Lite for Microcontrollers, run here:\narena: " in out
+    *_, last = out.splitlines()
+    said = (
+        "exit status 1: verification by xnnpack passed, and the model DOES NOT FIT; --engine tflm"
+    )
+    assert last == f"{said} verifies on TensorFlow Lite for Microcontrollers instead"
     assert "does not fit: ram" in err and "flash" not in err
     assert (place / "student_int8_micro" / "main.cc").exists()
 

@@ -142,6 +142,7 @@ def test_export_for_a_microcontroller_is_verified_by_its_engine(tfkd):
     status, out, err = tfkd("export", "student.keras", *arguments)
     assert (status, err) == (0, "")
     assert "passed on 360 examples, run by tflm" in out
+    assert out.splitlines()[-1] == "exit status 0: verification by tflm passed"
 
 
 def test_export_of_savedmodels(tfkd, tmp_path):
