@@ -270,6 +270,16 @@ def test_the_example_of_boards_prints_what_the_page_shows(capsys):
     assert capsys.readouterr().out == printed
 
 
+def test_the_glossary_is_in_order_and_each_word_has_its_page():
+    text = (DOCS / "glossary.md").read_text("utf-8")
+    entries = [part.strip().split("\n\n", 1) for part in text.split("\n## ")[1:]]
+    words = [word.casefold() for word, _ in entries]
+    assert words == sorted(words) and len(words) >= 30
+    for word, said in entries:
+        linked = [page for page in re.findall(r"\]\(([\w/-]+\.md)", said) if (DOCS / page).exists()]
+        assert linked and "\n\n" not in said, word
+
+
 def test_a_page_says_which_names_its_snippets_take_as_given():
     snippets = load(DOCS / "snippets.py")
     code = "import os\na = [b + one for one in c]\n\n\ndef f(x):\n    return x + later + a\n\n\n"
