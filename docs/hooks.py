@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import generated
+import snippets
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
 
@@ -51,8 +52,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Expand the markers of a page."""
-    return generated.expand(markdown)
+    """Expand the markers of a page, and say which names its snippets take as given."""
+    return generated.expand(snippets.with_names(markdown, page.file.src_uri))
 
 
 def on_page_content(html, page, config, files):

@@ -270,6 +270,36 @@ def test_the_example_of_boards_prints_what_the_page_shows(capsys):
     assert capsys.readouterr().out == printed
 
 
+def test_the_glossary_is_in_order_and_each_word_has_its_page():
+    text = (DOCS / "glossary.md").read_text("utf-8")
+    entries = [part.strip().split("\n\n", 1) for part in text.split("\n## ")[1:]]
+    words = [word.casefold() for word, _ in entries]
+    assert words == sorted(words) and len(words) >= 30
+    for word, said in entries:
+        linked = [page for page in re.findall(r"\]\(([\w/-]+\.md)", said) if (DOCS / page).exists()]
+        assert linked and "\n\n" not in said, word
+
+
+def test_a_page_says_which_names_its_snippets_take_as_given():
+    snippets = load(DOCS / "snippets.py")
+    code = "import os\na = [b + one for one in c]\n\n\ndef f(x):\n    return x + later + a\n\n\n"
+    code += "for d in a:\n    print(d, os)\ne = f(e)\nlater = later2 = 1\nprint(later2, a)\n"
+    page = f"# A page\n\nText.\n\n```python\n{code}```\n"
+    assert snippets.taken_as_given(page) == ["b", "c", "later", "e"]
+    unknown = {
+        path.name: set(snippets.taken_as_given(path.read_text("utf-8"))) - set(snippets.explained())
+        for path in DOCS.rglob("*.md")
+    }
+    assert not any(unknown.values()), f"without a row in {snippets.PAGE}: {unknown}"
+    shown = snippets.with_names("# T\n\nText.\n\n```python\nprint(x_test, data)\n```\n", "a/b.md")
+    assert shown.startswith(
+        "# T\n\n*The snippets take as given: `data`, `x_test`. [What these are,"
+    )
+    assert "](../guides/names.md).*\n\nText." in shown
+    plain = "# T\n\nText.\n\n```python\nprint(1)\n```\n"
+    assert snippets.with_names(plain, "a/b.md") == plain
+
+
 def test_the_reference_has_every_option():
     page = load(DOCS / "generated.py").expand("<!-- reference of commands -->")
     sections = dict(re.findall(r"^## tfkd (\w+)\n(.*?)(?=^## |\Z)", page, re.M | re.S))

@@ -29,7 +29,7 @@ import numpy as np
 
 from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, argument, raise_all
-from tfkd.escaping import as_code, identifiers, printable
+from tfkd.escaping import as_code, identifiers, in_markdown, printable
 from tfkd.export.android import project as projects
 from tfkd.export.android.kotlin import INTERFACES, TYPES, Kotlin, class_name, rendered
 from tfkd.export.latency import android_device
@@ -173,6 +173,7 @@ def android_bundle(
     y: Arrays | None = None,
     force: bool = False,
     project: str | None = None,
+    notice: str = "",
 ) -> AndroidBundle:
     """Write a folder with all that an Android app needs of a model.
 
@@ -200,6 +201,8 @@ def android_bundle(
         project: `"gradle"` makes the folder an app: one activity that takes numbers or an image,
             with a choice of CPU, GPU and NPU, and an instrumented test of a golden example.
             Defaults to files to copy into an app.
+        notice: What the README says first, such as `verify(...).failure` of a file that is to be
+            written all the same. Defaults to nothing.
 
     Returns:
         An `AndroidBundle`.
@@ -247,7 +250,7 @@ def android_bundle(
     if runs_in_python(shown[0]):
         written["run.py"] = _python(shown[0], projects.ASSETS if project else "")
     examples = 0 if y is None else len(data[""][0])
-    written["README.md"] = _readme(name, shown, entries, examples, project)
+    written["README.md"] = _readme(name, shown, entries, examples, project, notice)
     if project:
         written = projects.placed(written, package)
         written |= projects.app_files(project, name, shown, _gradle(shown), data[""])
@@ -524,12 +527,14 @@ def _readme(
     entries: list[AndroidModel],
     examples: int,
     project: str | None,
+    notice: str,
 ) -> bytes:
     first, interfaces = shown[0], projects.interfaces(shown) if project else INTERFACES
     interpreter = GRADLE["interpreter"] if first.delegates else GRADLE["interpreter"][:1]
     gpu = [one.asset for one in shown if one.gpu]
     content = {
         "name": name,
+        "notice": in_markdown(notice),
         "version": __version__,
         "looked_up": LOOKED_UP,
         "project": project,

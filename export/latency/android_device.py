@@ -285,23 +285,7 @@ def run(
     files = _by_name(files)
     progress = progress or (lambda stage, done, total: None)
     commands(files, **options)  # a wrong option is an error before a device is looked for
-    problems = [
-        f"there is no file {path!r} to measure"
-        for path in files.values()
-        if not pathlib.Path(path).is_file()
-    ]
-    if shutil.which(adb) is None:
-        problems.append(
-            f"there is no program {adb!r}; it comes with the Android SDK platform-tools, "
-            "https://developer.android.com/tools/releases/platform-tools"
-        )
-    if not pathlib.Path(tool).is_file():
-        problems.append(
-            f"there is no tool {os.fspath(tool)!r}; fetch the native benchmark_model for the "
-            "device, android_aarch64 for most, from "
-            "https://ai.google.dev/edge/litert/models/measurement"
-        )
-    raise_all(problems)
+    _check_programs(files, adb, tool)
     serial = _ready_device(adb, serial)
     steps = commands(files, adb=adb, tool=tool, serial=serial, **options)
     total = len(files)
@@ -360,7 +344,9 @@ def benchmark(
     Raises:
         TfkdError: as `run`; if no file could be measured, the first one's error.
     """
+    _check_programs(_by_name(files), adb, tool)
     sizes = {name: TFLiteModel.load(path).size for name, path in _by_name(files).items()}
+    serial = _ready_device(adb, serial)
     told = device(adb, serial)  # now: it may be gone afterwards
     found = run(files, adb=adb, tool=tool, serial=serial, progress=progress, **options)
     failures = {name: one for name, one in found.items() if isinstance(one, TfkdError)}
@@ -451,6 +437,32 @@ def _by_name(files) -> dict[str, str]:
     if not files:
         raise InputError("There is no model to benchmark.")
     return {name: os.fspath(path) for name, path in files.items()}
+
+
+def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) -> None:
+    """Raise for a file, an `adb` or a `benchmark_model` that is not there, or no program."""
+    problems = [
+        f"there is no file {path!r} to measure"
+        for path in files.values()
+        if not pathlib.Path(path).is_file()
+    ]
+    said = argument("adb", adb)
+    if os.path.isdir(adb):
+        problems.append(f"{said} is a folder; give the program in it, {os.path.join(adb, 'adb')}")
+    elif os.path.isfile(adb) and shutil.which(adb) is None:
+        problems.append(f"{said} is a file that may not be executed: chmod +x, or take another")
+    elif shutil.which(adb) is None:
+        problems.append(
+            f"{said}: there is no such program; it comes with the Android SDK platform-tools, "
+            "https://developer.android.com/tools/releases/platform-tools"
+        )
+    if not pathlib.Path(tool).is_file():
+        problems.append(
+            f"there is no tool {os.fspath(tool)!r}; fetch the native benchmark_model for the "
+            "device, android_aarch64 for most, from "
+            "https://ai.google.dev/edge/litert/models/measurement"
+        )
+    raise_all(problems)
 
 
 def _ready_device(adb: str, serial: str | None) -> str:

@@ -166,8 +166,8 @@ class LayerErrors(Printed, Sequence):
             f"{argument('skip', listed, of='quantize_aware')}."
         )
 
-    def describe(self) -> str:
-        """Return the table as text, what was matched, and the suggestion."""
+    def describe(self, suggest: bool = True) -> str:
+        """Return the table as text, what was matched, and, if wanted, the suggestion."""
 
         def number(value):
             return "–" if value is None else f"{value:.3g}"
@@ -186,7 +186,8 @@ class LayerErrors(Printed, Sequence):
             for row in self.rows
         ]
         found = f"{self.matched} of {self.tensors} results compared on {self.samples} examples."
-        return "\n".join([*aligned(cells, left=2), found, self.suggestion()])
+        lines = [*aligned(cells, left=2), found]
+        return "\n".join([*lines, self.suggestion()] if suggest else lines)
 
     def to_json(self) -> dict:
         """Return the table as plain values, the worst layer and the suggestion with it."""

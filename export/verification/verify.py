@@ -126,6 +126,13 @@ class Verification(Printed):
     layers: LayerErrors | None = None
     four_bit_weights: int = 0
 
+    @property
+    def failure(self) -> str:
+        """What is wrong, in a line with the figures; empty if it passed."""
+        failed = "; ".join(output.describe() for output in self.outputs if not output.passed)
+        said = f"VERIFICATION FAILED ({self.engine}, {self.samples} examples): {failed}."
+        return "" if self.passed else said
+
     def describe(self) -> str:
         """Say in a few lines how the file differs and what it is worth."""
         verdict = "passed" if self.passed else "FAILED"
@@ -138,8 +145,17 @@ class Verification(Printed):
             beside = "" if own is None else f" (model {own:.4g})"
             lines.append(printable(f"{name}: {value:.4g}{beside}"))
         if self.layers is not None:
-            lines.append(self.layers.describe())
+            lines.append(self.layers.describe(suggest=not self.passed or self._scores_worse()))
         return "\n".join(lines)
+
+    def _scores_worse(self) -> bool:
+        """Tell whether a score of the file is worse than the model's."""
+        pairs = ((name, self.metrics[name], own) for name, own in self.model_metrics.items())
+        errors = ("mae", "rmse")  # the less, the better
+        return any(
+            (own < value) if name.rpartition(".")[2] in errors else (value < own)
+            for name, value, own in pairs
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -553,9 +569,8 @@ def _layers(file, reference, fed) -> LayerErrors:
 
 
 def _failure_message(result: Verification) -> str:
-    failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
     if result.layers is None:
         advice = f"{argument('layers', True, of='verify')} shows which layer loses it."
     else:
         advice = result.layers.suggestion()
-    return f"VERIFICATION FAILED ({result.engine}, {result.samples} examples): {failed}. {advice}"
+    return f"{result.failure} {advice}"

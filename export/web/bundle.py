@@ -21,7 +21,7 @@ import numpy as np
 
 from tfkd._version import __version__
 from tfkd.errors import ConversionError, InputError, UnsupportedError, argument
-from tfkd.escaping import printable
+from tfkd.escaping import in_markdown, printable
 from tfkd.export.android.bundle import check_names, loaded, with_signature
 from tfkd.export.templating import environment
 from tfkd.export.tflite.golden import golden_example, is_image, raw_range
@@ -81,6 +81,7 @@ def web_bundle(
     x: Arrays | None = None,
     y: Arrays | None = None,
     force: bool = False,
+    notice: str = "",
 ) -> WebBundle:
     """Write a page that runs a model in the browser, with LiteRT.js, on the CPU.
 
@@ -101,6 +102,8 @@ def web_bundle(
             test split is taken, with its class names where none are given.
         y: Labels; not used, so that every bundle takes the same arguments.
         force: Whether files of the same name in `out_dir` may be replaced.
+        notice: What the README says first, such as `verify(...).failure` of a file that is to be
+            written all the same. Defaults to nothing.
 
     Returns:
         A `WebBundle`.
@@ -137,7 +140,7 @@ def web_bundle(
     given = [None] * len(inputs) if x is None else file.input_arrays(x)
     for entry, info, values in zip(about["inputs"], file.inputs, given, strict=True):
         entry |= _raw(info, normalizations.get(info.name), values)
-    texts = _texts(name, file, made, bool(normalizations), x is not None)
+    texts = _texts(name, file, made, bool(normalizations), x is not None, notice)
     texts["model.json"] = json.dumps(about, ensure_ascii=False, allow_nan=False)
     written = {about["file"]: made.data, **{key: text.encode() for key, text in texts.items()}}
     try:
@@ -221,11 +224,12 @@ def _by_name(infos: Sequence[TensorInfo], arrays) -> dict[str, list]:
     }
 
 
-def _texts(name, file, made, normalized: bool, own_data: bool) -> dict[str, str]:
+def _texts(name, file, made, normalized: bool, own_data: bool, notice: str) -> dict[str, str]:
     """Return the files that are made from templates."""
     templates = environment("web", keep_trailing_newline=True)
     content = {
         "name": name,
+        "notice": in_markdown(notice),
         "file": f"{name}.tflite",
         "bytes": made.size,
         "version": __version__,

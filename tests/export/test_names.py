@@ -186,7 +186,7 @@ def test_what_a_micro_bundle_says(file, tmp_path, monkeypatch):
     texts = {p.name: p.read_text() for p in (tmp_path / "m").iterdir()}
     assert_tame("".join(texts.values()) + bundle.describe())
     of_names = [line for line in texts["net_config.h"].splitlines() if "2J" in line]
-    assert len(of_names) == 4  # input, output, class, preprocessing
+    assert len(of_names) == 8  # input, output, class, preprocessing, for C++ and for C
     assert all(re.match(r'// |    "\\033', line) for line in of_names)
     told = firmware._evidence(tables()["proof"], [])
     text = firmware._render("net", _content(file, told), BARE)["README.md"]
@@ -195,12 +195,12 @@ def test_what_a_micro_bundle_says(file, tmp_path, monkeypatch):
 
 
 def _content(file, evidence):
-    nothing = {"constants": (), "lines": ()}
     return {
         "name": "net", "file": file, "calls": [], "inputs": [], "outputs": [], "answered": True,
-        "classes": {}, "preprocessing": nothing, "states": [], "arena": 1, "arena_basis": "",
+        "classes": {}, "preprocessing": firmware._Preprocessing(), "states": [],
+        "arena": 1, "arena_basis": "",
         "evidence": evidence, "proven": True, "version": "0", "project": None, "board": None,
-        "board_id": "",
+        "board_id": "", "golden_source": "", "tolerance_basis": "", "firmware_bytes": "",
     }  # fmt: skip
 
 

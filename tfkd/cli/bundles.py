@@ -31,6 +31,12 @@ class Bundles:
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
         self.more = {kind: {} for kind in kinds}  # arguments that one kind takes
+        if options.arena_bytes is not None:
+            if "micro" not in kinds:
+                raise InputError("--arena is for --micro.")
+            from tfkd.export.micro.boards import parse_size
+
+            self.more["micro"]["arena_bytes"] = parse_size(options.arena_bytes)
         if options.project:
             self._check_project(kinds)
         if self.device:
@@ -67,25 +73,26 @@ class Bundles:
             project.check_board(given, boards.find(self.options.board))
             self.more[kind]["board"] = self.options.board
 
-    def write(self, file, data, others):
+    def write(self, file, data, others, verification=None):
         """Write what was asked for, each complete or not at all.
 
         Args:
             file: The `.tflite` file.
             data: What to evaluate it on, or `None`.
             others: Further formats by name, for a phone's GPU.
+            verification: What comparing the file with its model showed, or `None`.
         """
         was_there = {folder for folder in self.folders.values() if folder.exists()}
         try:
-            self._write(file, data, others)
+            self._write(file, data, others, verification.failure if verification else "")
         except BaseException as error:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, TfkdError):
-                raise InputError(f"The file is written, but no bundle: {error}") from error
+                raise InputError(f"The file is there, but no bundle: {error}") from error
             raise
 
-    def _write(self, file, data, others):
+    def _write(self, file, data, others, notice):
         import tfkd.export
 
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
@@ -110,6 +117,7 @@ class Bundles:
                 x=x,
                 y=y,
                 force=self.options.force,
+                notice=notice,
                 **({"others": others} if kind == "android" else {}),
                 **self.more[kind],
             )
@@ -131,6 +139,11 @@ class Bundles:
         lines = [bundle.describe() for bundle in self.written.values()]
         lines += [verdict.describe() for verdict in self.verdicts]
         return "".join(f"{line}\n" for line in lines)
+
+    @property
+    def fit(self) -> bool:
+        """Whether the model fits what it was to fit."""
+        return all(verdict.fits for verdict in self.verdicts)
 
     def status(self) -> int:
         """Return the exit status, with a line on stderr for what does not fit."""

@@ -57,6 +57,9 @@ def export(options) -> int:
     """`tfkd export`."""
     from tfkd.loading import models
 
+    if options.model.endswith(".tflite"):
+        return _bundles_alone(options)
+    options.format = options.format or "int8"
     models.check(options.model, layers=False)
     out = pathlib.Path(options.out or _default_name(options))
     check_target(out, [options.model, options.data], options.force)
@@ -119,7 +122,7 @@ def export(options) -> int:
             others = _float16(model, options)
     file.save(out)
     with console.working(options, "writing the bundles"):
-        bundles.write(file, data, others)
+        bundles.write(file, data, others, result)
     if options.json:
         report = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
         report["recurrent_forms"] = [vars(form) for form in forms]
@@ -133,7 +136,65 @@ def export(options) -> int:
         else:
             print("not verified: --data was not given")
         print(bundles.describe(), end="")
+        if options.micro and result is not None:
+            print(_decided(result, bundles))
     return max(_status(result), bundles.status())
+
+
+def _decided(result, bundles) -> str:
+    """Say in a line which of the verdicts above the exit status goes by."""
+    line = f"verification by {result.engine} {'passed' if result.passed else 'FAILED'}"
+    if bundles.verdicts:
+        line += f", and the model {'fits' if bundles.fit else 'DOES NOT FIT'}"
+    if result.engine != "tflm":
+        line += "; --engine tflm verifies on TensorFlow Lite for Microcontrollers instead"
+    return f"exit status {0 if result.passed and bundles.fit else 1}: {line}"
+
+
+# What says how to convert, and its default.
+_CONVERTING = {
+    **{"format": None, "recurrent": "auto", "batch": 1, "float_io": False, "uint8_io": False},
+    **{"signature": None, "shape": [], "skip": [], "allow_flex": False, "allow_custom": False},
+    **{"engine": "auto"},
+}
+
+
+def _bundles_alone(options) -> int:
+    """Write the bundles of a file that is converted already; with `--out` a copy of it."""
+    from tfkd.export.tflite.model import TFLiteModel
+
+    file = TFLiteModel.load(options.model)
+    if not (options.micro or options.android or options.web):
+        raise InputError(
+            f"{options.model!r} is converted already: give --micro, --android or --web to write "
+            "a folder of it."
+        )
+    given = [name for name, default in _CONVERTING.items() if getattr(options, name) != default]
+    if given:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(
+            f"{options.model!r} is converted already: leave out {words}, or give the model that "
+            "it was made from."
+        )
+    out = pathlib.Path(options.out or pathlib.Path(options.model).name)
+    if options.out:
+        check_target(out, [options.model, options.data], options.force)
+    bundles = Bundles(options, out)
+    data = load_data(options.data) if options.data else None
+    if options.out:
+        file.save(out)
+    with console.working(options, "writing the bundles"):
+        console.import_tensorflow()
+        bundles.write(file, data, {})
+    path = str(out) if options.out else options.model
+    if options.json:
+        report = {"path": path, "format": None, **file.to_json(), **bundles.to_json()}
+        console.print_json({**report, "recurrent_forms": [], "verification": None})
+    elif not options.quiet:
+        print(f"{path}\n{file.describe()}")
+        print("not verified: tfkd verify compares a .tflite file with its model")
+        print(bundles.describe(), end="")
+    return bundles.status()
 
 
 def _float16(model, options) -> dict:

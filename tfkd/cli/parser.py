@@ -182,17 +182,20 @@ def _add_export(commands, output):
         help="Convert a Keras model to a .tflite file and verify it.",
         description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
         "is verified on the test split. The exit status is 1 if it does not compute what the model "
-        "computes; the file is written in any case.",
+        "computes; the file is written in any case. Of a .tflite file --micro, --android and --web "
+        "write their folders.",
     )
     export.add_argument(
-        "model", metavar="MODEL", help="A .keras or .h5 file or a SavedModel folder."
+        "model",
+        metavar="MODEL",
+        help="A .keras or .h5 file or a SavedModel folder; with --micro, --android or --web a "
+        ".tflite file, too.",
     )
     export.add_argument(
         "--format",
         choices=FORMATS,
-        default="int8",
         metavar="F",
-        help="Choose float32, float16, dynamic, int8, int16x8 or int4. (default: %(default)s)",
+        help="Choose float32, float16, dynamic, int8, int16x8 or int4. (default: int8)",
     )
     export.add_argument(
         "--data",
@@ -305,6 +308,13 @@ def _add_export(commands, output):
         help="Make the folder a project: with --micro for cmake, esp-idf, arduino, platformio, "
         "zephyr or stm32, and for --board where it is given (a model that does not fit it gets "
         "none); with --android for gradle, an app.",
+    )
+    bundle.add_argument(
+        "--arena",
+        dest="arena_bytes",
+        metavar="BYTES",
+        help="With --micro, give the C++ an arena of this size, such as 4k, that the chip was "
+        "measured to need. (default: the least in which the file runs here, and a margin)",
     )
     device = export.add_argument_group(
         "with --micro: the exit status is 1 if the model does not fit"
@@ -472,7 +482,11 @@ def _add_benchmark(commands):
         help="Run benchmark_model over adb. Without --adb and --benchmark-model, print the "
         "commands.",
     )
-    android.add_argument("--adb", metavar="PATH", help="The path of Android's adb.")
+    android.add_argument(
+        "--adb",
+        metavar="PATH",
+        help="The path of the program adb, of the Android SDK's platform-tools.",
+    )
     android.add_argument(
         "--benchmark-model",
         metavar="PATH",

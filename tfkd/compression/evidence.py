@@ -119,10 +119,7 @@ def written(
         baseline=next(iter(files)),
         progress=finisher.progress,
     )
-    int8 = files.get("student_int8")
-    on_micro = finisher.goal.needs_arena
-    bundled = int8 and _micro_bundle(int8, on_micro, models["student_qat"], data, folder)
-    entries += _file_entries(files, timings, models, costs, finisher, folder, bundled, outputs)
+    entries += _file_entries(files, timings, models, costs, finisher, folder, outputs)
     report = Report(
         task=_of_all({output.name: tasks.reported(output.task) for output in outputs}),
         data={
@@ -278,7 +275,12 @@ def _verdict(
 
 
 def _micro_bundle(
-    file: TFLiteModel, micro: bool, model: Any, data: Data, folder: pathlib.Path
+    file: TFLiteModel,
+    parity: Verification,
+    finisher: Finisher,
+    model: Any,
+    folder: pathlib.Path,
+    task: str,
 ) -> dict[str, Any] | None:
     """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
 
@@ -286,11 +288,13 @@ def _micro_bundle(
     """
     if not evaluation.is_installed():
         return None
+    data = finisher.trainer.data
     try:
-        small = file
-        if not micro and export_form.needs_calibration(model):
-            small = file_of(model, "int8", representative(data.train), micro=True)
-        bundle = micro_bundle(small, folder / MICRO, "student_int8", x=data)
+        if not finisher.goal.needs_arena and export_form.needs_calibration(model):
+            file = file_of(model, "int8", representative(data.train), micro=True)
+            parity = verify(file, model, data.test, task=task)
+        notice = parity.failure
+        bundle = micro_bundle(file, folder / MICRO, "student_int8", x=data, notice=notice)
     except TfkdError as error:
         return {"supported": False, "reason": str(error)}
     return {
@@ -298,29 +302,30 @@ def _micro_bundle(
         "arena_bytes": bundle.proof.arena_bytes,
         "margin_bytes": bundle.proof.margin_bytes,
         "arena_basis": bundle.proof.basis,
-        "metrics": renamed(bundle.proof.metrics, small, data.test.labels),
+        "metrics": renamed(bundle.proof.metrics, file, data.test.labels),
     }
 
 
-def _file_entries(
-    files, timings, models, costs, finisher, folder, bundled, outputs
-) -> list[ModelEntry]:
+def _file_entries(files, timings, models, costs, finisher, folder, outputs) -> list[ModelEntry]:
     """Write and verify the files."""
     entries, test = [], finisher.trainer.data.test
     task = _of_all({output.name: output.task for output in outputs})
     for done, (name, file) in enumerate(files.items()):
         finisher.progress("verify", done, len(files))
-        measured = costs[origin(name)]
+        measured, model, bundled = costs[origin(name)], models[origin(name)], None
+        parity = checked(name, file, model, test, task)
+        if name == "student_int8":
+            bundled = _micro_bundle(file, parity, finisher, model, folder, task)
         entry = ModelEntry.of_file(
             name,
             name.split("_")[1],
             file,
-            checked(name, file, models[origin(name)], test, task),
+            parity,
             timings[name],
             path=file.save(folder / f"{name}.tflite").name,
             parameters=measured.parameters,
             macs=measured.macs,
-            micro=bundled if name == "student_int8" else None,
+            micro=bundled,
             made_from=origin(name),
         )
         metrics = renamed(entry.metrics, file, test.labels)

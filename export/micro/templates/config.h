@@ -1,32 +1,25 @@
-// What an application has to know of {{ name }}. Written by tfkd {{ version }}; do not edit.
-#ifndef TFKD_{{ name }}_CONFIG_H_
-#define TFKD_{{ name }}_CONFIG_H_
-
-#include <cstddef>
-#include <cstdint>
-
-namespace {{ name }}_model {
-
+{% macro constants(const, text, prefix) %}
 // Of the .tflite file in {{ name }}_model.cc, {{ file.size }} bytes.
-constexpr char kSha256[] = "{{ file.digest }}";
+{{ const }} char {{ prefix }}kSha256[] =
+    "{{ file.digest }}";
 
-{{ arena_basis | comment }}
-constexpr size_t kTensorArenaSize = {{ arena }};
+// Bytes; see above.
+{{ const }} size_t {{ prefix }}kTensorArenaSize = {{ name }}_ARENA_BYTES;
 
-constexpr size_t kInputCount = {{ inputs | length }};
-constexpr size_t kOutputCount = {{ outputs | length }};
+{{ const }} size_t {{ prefix }}kInputCount = {{ inputs | length }};
+{{ const }} size_t {{ prefix }}kOutputCount = {{ outputs | length }};
 {% for what, tensors in (("Input", inputs), ("Output", outputs)) %}
 {% for tensor in tensors %}
-{% set key = "k" ~ what ~ loop.index0 %}
+{% set key = prefix ~ "k" ~ what ~ loop.index0 %}
 
 {{ (what ~ " " ~ loop.index0 ~ ", \"" ~ tensor.info.name ~ "\".") | comment }}
-using {{ what }}{{ loop.index0 }} = {{ tensor.type }};
-constexpr int {{ key }}Rank = {{ tensor.info.shape | length }};
-constexpr int {{ key }}Shape[] = { {{- (tensor.info.shape or [1]) | join(", ") -}} };
-constexpr size_t {{ key }}Size = {{ tensor.count }};
+typedef {{ tensor.type }} {{ prefix }}{{ what }}{{ loop.index0 }};
+{{ const }} int {{ key }}Rank = {{ tensor.info.shape | length }};
+{{ const }} int {{ key }}Shape[] = { {{- (tensor.info.shape or [1]) | join(", ") -}} };
+{{ const }} size_t {{ key }}Size = {{ tensor.count }};
 {% if tensor.info.scale is not none %}
-constexpr float {{ key }}Scale = {{ tensor.info.scale | number }};
-constexpr int32_t {{ key }}ZeroPoint = {{ tensor.info.zero_point }};
+{{ const }} float {{ key }}Scale = {{ tensor.info.scale | number }};
+{{ const }} int32_t {{ key }}ZeroPoint = {{ tensor.info.zero_point }};
 {% endif %}
 {% endfor %}
 {% endfor %}
@@ -34,9 +27,9 @@ constexpr int32_t {{ key }}ZeroPoint = {{ tensor.info.zero_point }};
 {% set number = output if classes | length > 1 else "" %}
 
 // What the numbers of output {{ output }} stand for, in order.
-constexpr int kClassOutput{{ number }} = {{ output }};
-constexpr size_t kClassCount{{ number }} = {{ names | length }};
-constexpr const char* kClassNames{{ number }}[] = {
+{{ const }} int {{ prefix }}kClassOutput{{ number }} = {{ output }};
+{{ const }} size_t {{ prefix }}kClassCount{{ number }} = {{ names | length }};
+{{ text }} {{ prefix }}kClassNames{{ number }}[] = {
 {% for class_name in names %}
     {{ class_name | text }},
 {% endfor %}
@@ -44,17 +37,18 @@ constexpr const char* kClassNames{{ number }}[] = {
 {% endfor %}
 {% if preprocessing.lines or preprocessing.constants %}
 
-// What the data go through before they are quantized, as in training.
+// What the data go through before they are quantized, as in training: the application's part, see
+// {{ name }}_infer.h.
 {% for line in preprocessing.lines %}
 {{ line | comment }}
 {% endfor %}
 {% for constant in preprocessing.constants %}
 {% if constant.values.ndim %}
-constexpr {{ constant.type }} kPreprocessing{{ constant.name }}[] = {
+{{ const }} {{ constant.type }} {{ prefix }}kPreprocessing{{ constant.name }}[] = {
 {{ constant.values | numbers }}
 };
 {% else %}
-constexpr {{ constant.type }} kPreprocessing{{ constant.name }} = {{ constant.values | number }};
+{{ const }} {{ constant.type }} {{ prefix }}kPreprocessing{{ constant.name }} = {{ constant.values | number }};
 {% endif %}
 {% endfor %}
 {% endif %}
@@ -66,7 +60,28 @@ constexpr {{ constant.type }} kPreprocessing{{ constant.name }} = {{ constant.va
 {% else %}
 // Each call is independent of the others.
 {% endif %}
-constexpr bool kKeepsState = {{ "true" if file.keeps_state else "false" }};
+{{ const }} bool {{ prefix }}kKeepsState = {{ "true" if file.keeps_state else "false" }};
+{% endmacro %}
+// What an application has to know of {{ name }}, for C++ and C: in C++ the names are in the
+// namespace {{ name }}_model, in C they begin with {{ name }}_, as in {{ name }}_kInputCount.
+// Written by tfkd {{ version }}; do not edit.
+#ifndef TFKD_{{ name }}_CONFIG_H_
+#define TFKD_{{ name }}_CONFIG_H_
+
+{{ ("The arena: " ~ arena_basis) | comment }}
+{{ ("Another size is given to the compiler, for all sources: -D" ~ name ~ "_ARENA_BYTES=4096") | comment }}
+#ifndef {{ name }}_ARENA_BYTES
+#define {{ name }}_ARENA_BYTES {{ arena }}
+#endif
+
+#ifdef __cplusplus
+
+#include <cstddef>
+#include <cstdint>
+
+namespace {{ name }}_model {
+
+{{ constants("constexpr", "constexpr const char*", "") -}}
 {% if states %}
 
 // After a step, each state goes from an output to an input of the same scale. A sequence starts
@@ -86,5 +101,14 @@ constexpr size_t kStateBytes = {{ states | sum(attribute=2) }};
 {% endif %}
 
 }  // namespace {{ name }}_model
+
+#else  // C
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+{{ constants("static const", "static const char* const", name ~ "_") }}
+#endif  // __cplusplus
 
 #endif  // TFKD_{{ name }}_CONFIG_H_

@@ -14,12 +14,21 @@ namespace {{ name }}_model {
 {% else %}
 {{ ("The answer" ~ start ~ " of TensorFlow Lite's reference kernels: this bundle was not tested on TensorFlow Lite for Microcontrollers, whose answer can be some steps away.") | comment }}
 {% endif %}
+{{ ("The input: " ~ golden_source ~ ".") | comment }}
+{% if answered %}
+//
+{{ tolerance_basis | comment }}
+{{ ("Another tolerance is given to the compiler, for all sources, for output 0 in its unit: -D" ~ name ~ "_GOLDEN_TOLERANCE0=4") | comment }}
+{% endif %}
 {% for tensor in inputs %}
 extern const {{ tensor.type }} kGoldenInput{{ loop.index0 }}[kInput{{ loop.index0 }}Size];
 {% endfor %}
 {% for tensor in outputs if answered %}
 extern const {{ tensor.type }} kGoldenOutput{{ loop.index0 }}[kOutput{{ loop.index0 }}Size];
-constexpr double kGoldenTolerance{{ loop.index0 }} = {{ tensor.tolerance }};  // {{ tensor.unit }}
+#ifndef {{ name }}_GOLDEN_TOLERANCE{{ loop.index0 }}
+#define {{ name }}_GOLDEN_TOLERANCE{{ loop.index0 }} {{ tensor.tolerance }}  // {{ tensor.unit }}
+#endif
+constexpr double kGoldenTolerance{{ loop.index0 }} = {{ name }}_GOLDEN_TOLERANCE{{ loop.index0 }};
 {% endfor %}
 
 }  // namespace {{ name }}_model

@@ -1,8 +1,9 @@
 // The golden example as a test. Written by tfkd {{ version }}; do not edit.
+#include <cmath>
 {% if states %}
 #include <cstring>
-
 {% endif %}
+
 #include "{{ name }}_golden.h"
 #include "{{ name }}_infer.h"
 #include "{{ name }}_tensors.h"
@@ -14,28 +15,40 @@ namespace m = {{ name }}_model;
 {% for tensor in data_outputs %}
 m::Output{{ tensor.place }} g_output{{ tensor.place }}[m::kOutput{{ tensor.place }}Size];
 {% endfor %}
+{{ name }}_difference g_difference = {-1, 0, 0.0, 0.0, 0.0};
 {% if answered %}
 
+// Compares an output and keeps the number that is furthest off.
 template <typename T>
-bool AreNear(const T* values, const T* expected, size_t count, double tolerance) {
+bool AreNear(int output, const T* values, const T* wanted, size_t count, double tolerance) {
+  double furthest = tolerance;
   for (size_t i = 0; i < count; ++i) {
-    if (!m::IsNear(values[i], expected[i], tolerance)) return false;
+    if (m::IsNear(values[i], wanted[i], furthest)) continue;
+    const double got = static_cast<double>(values[i]), want = static_cast<double>(wanted[i]);
+    g_difference = {output, i, got, want, tolerance};
+    if (!(got - want < 0.0) && !(got - want >= 0.0)) return false;  // NaN
+    furthest = std::fabs(got - want);
   }
-  return true;
+  return g_difference.tensor < 0;
 }
 {% endif %}
 
 {{ name }}_status Run() {
+  g_difference.tensor = -1;
   {{ name }}_status status = {{ name }}_setup();
   if (status == {{ name }}_ok) status = {{ name }}_reset();
   if (status != {{ name }}_ok) return status;
 {% for tensor in data_inputs if tensor.info.scale is not none %}
 {% set i = tensor.place %}
-  for (const m::Input{{ i }} number : m::kGoldenInput{{ i }}) {
+  for (size_t i = 0; i < m::kInput{{ i }}Size; ++i) {
+    const m::Input{{ i }} number = m::kGoldenInput{{ i }}[i];
     const float real = m::Dequantize(number, m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);
     const m::Input{{ i }} back =
         m::Quantize<m::Input{{ i }}>(real, m::kInput{{ i }}Scale, m::kInput{{ i }}ZeroPoint);
-    if (back != number) return {{ name }}_wrong_input;
+    if (back != number) {
+      g_difference = { {{- i }}, i, static_cast<double>(back), static_cast<double>(number), 0.0};
+      return {{ name }}_wrong_input;
+    }
   }
 {% endfor %}
 {% if states %}
@@ -50,7 +63,7 @@ bool AreNear(const T* values, const T* expected, size_t count, double tolerance)
 {% if answered %}
 {% for tensor in data_outputs %}
 {% set i = tensor.place %}
-  if (!AreNear(g_output{{ i }}, m::kGoldenOutput{{ i }}, m::kOutput{{ i }}Size,
+  if (!AreNear({{ i }}, g_output{{ i }}, m::kGoldenOutput{{ i }}, m::kOutput{{ i }}Size,
                m::kGoldenTolerance{{ i }})) {
     return {{ name }}_wrong_answer;
   }
@@ -59,7 +72,7 @@ bool AreNear(const T* values, const T* expected, size_t count, double tolerance)
   {
     static m::Output{{ output }} left[m::kOutput{{ output }}Size];
     std::memcpy(left, state + {{ offsets[loop.index0] }}, {{ bytes }});
-    if (!AreNear(left, m::kGoldenOutput{{ output }}, m::kOutput{{ output }}Size,
+    if (!AreNear({{ output }}, left, m::kGoldenOutput{{ output }}, m::kOutput{{ output }}Size,
                  m::kGoldenTolerance{{ output }})) {
       return {{ name }}_wrong_answer;
     }
@@ -71,4 +84,9 @@ bool AreNear(const T* values, const T* expected, size_t count, double tolerance)
 
 }  // namespace
 
-extern "C" {{ name }}_status {{ name }}_golden_test(void) { return Run(); }
+extern "C" {
+
+{{ name }}_status {{ name }}_golden_test(void) { return Run(); }
+const {{ name }}_difference* {{ name }}_golden_difference(void) { return &g_difference; }
+
+}  // extern "C"

@@ -1,5 +1,6 @@
 // Runs {{ name }}: real numbers in, real numbers out. For C and C++; throws nothing and allocates
-// nothing. Not for several threads at once. Written by tfkd {{ version }}; do not edit.
+// nothing. Not for several threads at once. Written by tfkd {{ version }}; do not edit. Sizes and
+// tolerances that a chip may need otherwise are given to the compiler, see {{ name }}_config.h.
 #ifndef TFKD_{{ name }}_INFER_H_
 #define TFKD_{{ name }}_INFER_H_
 
@@ -45,8 +46,14 @@ enum {
 {% else %}
 // Runs one call.
 {% endif %}
+{% if preprocessing.lines or preprocessing.constants %}
+{{ ("It does not preprocess: what it takes is already preprocessed as in training, with the constants in " ~ name ~ "_config.h" ~ (". For each number i of a raw example, to pass x:" if preprocess_line else ".")) | comment }}
+{% for line in preprocess_line %}
+//   {{ line }}
+{% endfor %}
+{% endif %}
 {% for tensor in data_inputs %}
-{{ ("input" ~ tensor.place ~ ": \"" ~ tensor.info.name ~ "\", " ~ tensor.info.shape | join(" x ") ~ (", preprocessed as in training." if tensor.info.scale is not none else ".")) | comment }}
+{{ ("input" ~ tensor.place ~ ": \"" ~ tensor.info.name ~ "\", " ~ tensor.info.shape | join(" x ") ~ (", preprocessed as in training, which is left to the caller." if tensor.info.scale is not none else ".")) | comment }}
 {% endfor %}
 {% for tensor in data_outputs %}
 {{ ("output" ~ tensor.place ~ ": \"" ~ tensor.info.name ~ "\", " ~ tensor.info.shape | join(" x ") ~ ".") | comment }}
@@ -70,6 +77,17 @@ void* {{ name }}_state(void);
 
 // Runs the golden example of {{ name }}_golden.cc and starts a new sequence; for a unit test.
 {{ name }}_status {{ name }}_golden_test(void);
+
+// The number that is furthest off, after the test returned {{ name }}_wrong_answer (of an output) or
+// {{ name }}_wrong_input (of an input); as the tensor has it, so in steps where it is quantized.
+typedef struct {
+  int tensor;        // which output or input; -1 if none is off
+  size_t index;      // which of its numbers
+  double got;
+  double wanted;
+  double tolerance;  // how far they may be apart, see {{ name }}_golden.h
+} {{ name }}_difference;
+const {{ name }}_difference* {{ name }}_golden_difference(void);
 
 // What a status means, in a few words.
 const char* {{ name }}_message({{ name }}_status status);

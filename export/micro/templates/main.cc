@@ -3,6 +3,9 @@
 {% set end = "\\n" if printf else "" %}
 {% set clocked = printf or entry == "arduino" %}
 {% set number_format = "%s" if entry == "arduino" else "%f" %}
+{% set whole = (inputs + outputs) | rejectattr("info.dtype", "equalto", "float32") | list | length == (inputs + outputs) | length %}
+{% set off_format = "%d" if whole else number_format %}
+{% set off_value = "static_cast<int>(off->%s)" if whole else ("String(static_cast<float>(off->%s), 6).c_str()" if entry == "arduino" else "off->%s") %}
 {% set number_value = "String(value, 4).c_str()" if entry == "arduino" else "static_cast<double>(value)" %}
 {% if entry == "main" %}
 // Runs {{ name }} once on its golden example: 0 if {{ "the answer holds" if answered else "it runs" }}, else 1. Written by tfkd
@@ -80,6 +83,14 @@ int RunExample() {
   }
   if (status != {{ name }}_ok) {
     {{ say }}("FAILED: %s{{ end }}", {{ name }}_message(status));
+    const {{ name }}_difference* off = {{ name }}_golden_difference();
+    if (off->tensor >= 0) {
+      {{ say }}("%s %d, number %d: got {{ off_format }}, wanted {{ off_format }}, tolerance {{ off_format }}{{ end }}",
+          status == {{ name }}_wrong_input ? "input" : "output", off->tensor,
+          static_cast<int>(off->index), {{ off_value % "got" }},
+          {{ off_value % "wanted" }}, {{ off_value % "tolerance" }});
+      {{ say }}("The tolerance, and the example that went in: {{ name }}_golden.h{{ end }}");
+    }
     return 1;
   }
 {% for tensor in data_outputs %}

@@ -61,8 +61,12 @@ def test_the_readme_calls_a_class_that_is_there(tmp_path):
     file = to_tflite(model, "int8", pixels)
     twin = {"float16": to_tflite(model, "float16")}
     bundle = android_bundle(file, tmp_path / "a", "tones", project="gradle", others=twin)
-    called = re.findall(r"val network = (\w+)\(", (bundle.folder / "README.md").read_text())
+    readme = (bundle.folder / "README.md").read_text()
+    called = re.findall(r"val network = (\w+)\(", readme)
     assert called == ["TonesInterpreter"] and source(bundle, "TonesInterpreter.kt")
+    said = " ".join(readme.split())
+    assert "CompiledModel, and with it the NPU, is not in this app. `tones_float16.tflite`" in said
+    assert "`tones_float16.tflite` has uint8 tensors" in said and "make it float32" in said
 
 
 def source(bundle, name):

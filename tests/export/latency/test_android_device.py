@@ -671,11 +671,31 @@ def test_what_is_missing_is_told_before_a_device_is_asked(phone):
         android_device.run(["none.tflite"], adb="no-such-adb", tool="no-such-tool")
     message = str(caught.value)
     assert "no file 'none.tflite'" in message
-    assert "no program 'no-such-adb'; it comes with the Android SDK platform-tools" in message
+    assert "adb='no-such-adb': there is no such program; it comes with the Android SDK" in message
     assert "no tool 'no-such-tool'; fetch the native benchmark_model" in message
     with pytest.raises(InputError, match="engine must be one of"):
         phone.run(phone.files("a"), engine="tflm")
     assert phone.calls == []
+
+
+def test_each_thing_that_keeps_adb_from_measuring_is_said(phone, files):
+    """Through what the command line calls, which asked the device what it is before all else."""
+    path = files["int8"].save(phone.folder / "m.tflite")
+
+    def said(adb):
+        with pytest.raises(InputError) as caught:
+            android_device.benchmark([path], adb=str(adb), tool=phone.tool)
+        return str(caught.value)
+
+    assert said("no-such-adb").startswith("adb='no-such-adb': there is no such program; it comes")
+    assert f"is a folder; give the program in it, {phone.adb}" in said(phone.folder)
+    phone.says(listed=LISTED + "\n")
+    assert said(phone.adb).startswith("No Android device answers adb; connect one with USB")
+    phone.says(listed=f"{LISTED}R58\tunauthorized\n")
+    assert "not ready (unauthorized); unlock it and allow USB debugging" in said(phone.adb)
+    phone.adb.chmod(0o644)
+    assert "is a file that may not be executed: chmod +x" in said(phone.adb)
+    assert [call for call in phone.calls if call != ["devices"]] == []
 
 
 def test_an_adb_that_is_no_program(phone):

@@ -61,6 +61,9 @@ def test_verdicts():
     assert told(fits(10, 20, ram=20)) == [("ram", True, 20, 20)]
     assert told(fits(10, 21, ram=20)) == [("ram", False, 21, 20)]
     assert told(fits(11, 0, flash=10)) == [("flash", False, 11, 10)]
+    said = [verdict.describe() for verdict in fits(10, 20, flash=2_000, ram=20)]
+    assert said[0].endswith("10 of 2,000 bytes (1,990 left for the runtime and everything else)")
+    assert said[1] == "ram: fits, 20 of 20 bytes (0 left for everything else)"
     (verdict,) = fits(10, 32, ram=20)
     assert verdict.free_bytes == -12
     assert verdict.describe() == "ram: DOES NOT FIT, 32 of 20 bytes (12 too many)"

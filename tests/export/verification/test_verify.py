@@ -1,5 +1,6 @@
 """`verify` says yes to a faithful file and no to another model's."""
 
+import dataclasses
 import json
 
 import keras
@@ -409,6 +410,23 @@ def test_the_file_of_a_saved_model_and_what_it_came_from(package, rng, tmp_path)
 def test_a_quantized_file_is_no_reference(files, digits):
     with pytest.raises(InputError, match="reference file is quantized itself"):
         verify(files["int8"], files["int8_ptq"], digits.test.x)
+
+
+def test_there_is_no_suggestion_where_nothing_is_lost(student, digits):
+    file = to_tflite(student, "int8", digits.train.x)
+    result = verify(file, student, digits.test.x[:50], layers=True)
+    advice = result.layers.suggestion()
+    assert result.passed and result.layers.worst and advice not in result.describe()
+    assert advice in result.layers.describe() and "results compared" in result.describe()
+    for scores, own, worse in (
+        ({"accuracy": 0.9}, {"accuracy": 0.9}, False),
+        ({"accuracy": 0.89}, {"accuracy": 0.9}, True),
+        ({"a.rmse": 0.2}, {"a.rmse": 0.1}, True),
+        ({"a.rmse": 0.1, "a.mae": 0.1}, {"a.rmse": 0.2, "a.mae": 0.1}, False),
+    ):
+        scored = dataclasses.replace(result, metrics=scores, model_metrics=own)
+        assert (advice in scored.describe()) is worse
+    assert advice in dataclasses.replace(result, passed=False).describe()
 
 
 def test_layers_are_bound_as_the_file_is(rng):

@@ -36,7 +36,7 @@ def test_both_bundles_stand_beside_the_file(place, capsys):
     told = json.loads(capsys.readouterr().out)
     config = (place / "student_int8_micro" / "student_int8_config.h").read_text()
     assert '"digit 9"' in config and "kPreprocessingStd" in config
-    assert f"kTensorArenaSize = {told['micro']['arena_bytes']}" in config
+    assert f"student_int8_ARENA_BYTES {told['micro']['arena_bytes']}" in config
     assert told["micro"]["proof"]["metrics"]["accuracy"] > 0.9
     assert [verdict["resource"] for verdict in told["fits"]] == ["flash", "ram"]
     android = place / "student_int8_android"
@@ -49,11 +49,27 @@ def test_both_bundles_stand_beside_the_file(place, capsys):
 
 
 @needs_tflm
+def test_the_arena_is_the_one_that_the_chip_was_measured_to_need(place, capsys):
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--arena", "2k", "--ram", "2k"]
+    assert main(["export", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert "warning: --arena 2048 is less than the" in err and "arena in the C++: 2,048" in out
+    config = (place / "student_int8_micro" / "student_int8_config.h").read_text()
+    assert "#define student_int8_ARENA_BYTES 2048\n" in config
+
+
+@needs_tflm
 def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys):
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--ram", "1k", "--flash", "1M"]
     assert main(["export", *arguments]) == 1
     out, err = capsys.readouterr()
     assert "flash: fits" in out and "ram: DOES NOT FIT" in out
+    assert "\non TensorFlow Lite for Microcontrollers, run here:\narena: " in out
+    *_, last = out.splitlines()
+    said = (
+        "exit status 1: verification by xnnpack passed, and the model DOES NOT FIT; --engine tflm"
+    )
+    assert last == f"{said} verifies on TensorFlow Lite for Microcontrollers instead"
     assert "does not fit: ram" in err and "flash" not in err
     assert (place / "student_int8_micro" / "main.cc").exists()
 
@@ -63,6 +79,8 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
     [
         (["--name", "a"], "are for --micro, --android and --web"),
         (["--flash", "1k"], "are for --micro"),
+        (["--android", "--arena", "4k"], "--arena is for --micro"),
+        (["--micro", "--arena", "lots"], "got 'lots'"),
         (["--project", "cmake"], "--project cmake is for --micro"),
         (["--android", "--project", "cmake"], "--project cmake is for --micro"),
         (["--web", "--project", "gradle"], "--project gradle is for --android"),
@@ -125,6 +143,52 @@ def test_an_app_and_a_page(place, capsys):
     assert not (place / "lstm_float32_web").exists()
 
 
+@needs_tflm
+def test_after_a_failed_verification_each_readme_says_so_first(place, capsys, digits):
+    """Ranges from other data than the model sees: the files are written, and lose it."""
+    split = {"x_train": 1e-3 * digits.train.x, "y_train": digits.train.y}
+    np.savez(place / "d.npz", **split, x_test=digits.test.x[:50], y_test=digits.test.y[:50])
+    arguments = ["student.keras", "--data", "d.npz", "--micro", "--android", "--web", "--json"]
+    assert main(["export", *arguments]) == 1
+    (parity,) = json.loads(capsys.readouterr().out)["verification"]["outputs"]
+    agreement = f"same class {parity['argmax_agreement']:.2%} (at least 98.00% wanted)"
+    for kind in ("micro", "android", "web"):
+        readme = (place / f"student_int8_{kind}" / "README.md").read_text()
+        _, said, _ = readme.split("\n\n", 2)
+        said = said.replace("\n", " ").replace("\\", "")
+        assert (
+            said.startswith("**VERIFICATION FAILED (xnnpack, 50 examples): ") and agreement in said
+        )
+    np.savez(
+        place / "d.npz",
+        **{**split, "x_train": digits.train.x},
+        x_test=digits.test.x[:50],
+        y_test=digits.test.y[:50],
+    )
+    assert main(["export", *arguments, "--force"]) == 0
+    for kind in ("micro", "android", "web"):
+        assert "FAILED" not in (place / f"student_int8_{kind}" / "README.md").read_text()
+
+
+def test_the_folders_of_a_file_that_is_converted_already(place, files, capsys):
+    (place / "made").mkdir()
+    files["int8"].save(place / "made" / "net.tflite")
+    more = ["--data", "d.npz", "--classes", "classes.txt", "--json"]
+    kinds = ["--android", "--web", *(["--micro"] if evaluation.is_installed() else [])]
+    assert main(["export", "made/net.tflite", *kinds, *more]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["path"], told["format"], told["verification"]) == ("made/net.tflite", None, None)
+    assert told["android"]["models"][0]["metrics"]["accuracy"] > 0.9
+    folders = {path.name for path in place.iterdir() if path.is_dir()}
+    assert folders == {"made", "net_android", "net_web"} | {"net_micro"} & folders
+    assert ("net_micro" in folders) == evaluation.is_installed()
+    assert not (place / "net.tflite").exists() and (place / "net_android/net.tflite").exists()
+    assert main(["export", "made/net.tflite", "--web", "--out", "other.tflite"]) == 0
+    assert "not verified: tfkd verify compares" in capsys.readouterr().out
+    assert (place / "other.tflite").read_bytes() == files["int8"].data
+    assert (place / "other_web" / "other.tflite").exists()
+
+
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):
     inputs = keras.Input((6, 4))
     outputs = keras.layers.Dense(3)(keras.layers.GRU(5)(inputs))
@@ -153,7 +217,7 @@ def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, 
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
     (place / "few.txt").write_text("a\nb\n")
     assert main(["export", *arguments, "--classes", "few.txt"]) == 2
-    assert "The file is written, but no bundle" in capsys.readouterr().err
+    assert "The file is there, but no bundle" in capsys.readouterr().err
     made = {path.name for path in place.iterdir()}
     assert "student_int8.tflite" in made and not {
         n for n in made if n.endswith(("_micro", "_android"))

@@ -142,6 +142,7 @@ def test_export_for_a_microcontroller_is_verified_by_its_engine(tfkd):
     status, out, err = tfkd("export", "student.keras", *arguments)
     assert (status, err) == (0, "")
     assert "passed on 360 examples, run by tflm" in out
+    assert out.splitlines()[-1] == "exit status 0: verification by tflm passed"
 
 
 def test_export_of_savedmodels(tfkd, tmp_path):
@@ -371,7 +372,11 @@ VERIFY = "verify student.tflite student.keras --data "
     [
         ("export none.keras --format float32", "There is no model at 'none.keras'."),
         ("export text.txt --format float32", "known are .keras, .h5, .hdf5 and SavedModel"),
-        ("export student.tflite --format float32", "A .tflite file is converted already"),
+        ("export student.tflite", "converted already: give --micro, --android or --web to"),
+        ("export student.tflite --web --format int8 --skip a", "leave out --format, --skip, or"),
+        ("export student.tflite --web --out student.keras", "'student.keras' exists; name"),
+        ("export text.tflite --web", "'text.tflite' is not a .tflite file"),
+        ("export none.tflite --web", "Cannot read 'none.tflite': No such file"),
         ("export broken.keras --format float32", "The model 'broken.keras' can't be read: "),
         ("export {empty} --format float32", "holds no SavedModel"),
         ("export student.keras --format int9", "--format: invalid choice: 'int9' (choose from"),

@@ -174,10 +174,14 @@ def test_a_file_that_is_not_its_model_meets_no_target(data, teacher, tmp_path, m
 
     real = evidence.verify
     monkeypatch.setattr(evidence, "verify", failed)
+    recipe = dataclasses.replace(RECIPE, formats=("int8",), qat_epochs=1)
     made = tfkd.compress(
-        teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE, target={"drop": 0.9}
+        teacher, data, student=dense(), out=tmp_path / "a", recipe=recipe, target={"drop": 0.9}
     )
     assert made.reached is False and "verification failed" in str(made)
+    if evaluation.is_installed():
+        readme = (made.folder / evidence.MICRO / "README.md").read_text()
+        assert "**VERIFICATION FAILED" in readme.splitlines()[2]
 
 
 def test_a_target_that_is_missed(data, teacher, tmp_path):
