@@ -154,7 +154,8 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
     if not isinstance(task, Mapping):
         if names:
             raise InputError(
-                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task."
+                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task (in "
+                "Python, or in the file of a recipe)."
             )
         return tasks.canonical(task)
     unknown = [name for name in task if name not in names]
