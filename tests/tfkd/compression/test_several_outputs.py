@@ -304,7 +304,7 @@ def replaced(**labels):
 BAD = {
     "lacks one": ({k: LABELS[k] for k in ("kind", "tags")}, {}, "lacks 'bright'"),
     "another name": ({**LABELS, "x": NOISE}, {}, "unknown names 'x'"),
-    "no names": (LABELS["kind"], {}, "and the labels are one array: give a dict of them"),
+    "no names": (LABELS["kind"], {"teacher": "one"}, "labels are one array: give a dict of them"),
     "out of range": (replaced(kind=LABELS["kind"] + 1), {}, "Of the output 'kind'.*0 to 2"),
     "all equal": (replaced(kind=0 * LABELS["kind"]), {}, "Of the output 'kind': All .* are 0"),
     "other shape": (replaced(tags=LABELS["tags"][:, :2]), {}, "Of the output 'tags': Labels of"),
@@ -312,6 +312,7 @@ BAD = {
     "no such task": (LABELS, {"task": {"sort": "binary"}}, "an entry for 'sort'"),
     "wrong task": (LABELS, {"task": {"kind": "sorting"}}, "task must be one of"),
     "one head": (LABELS, {"student": "one"}, "has one output, and the labels are of"),
+    "of one": (LABELS["kind"], {"student": "one"}, "teacher .* has 3 outputs, and the labels are"),
     "nested": (LABELS, {"student": "nested"}, "give them in one dict by name"),
     "other names": (LABELS, {"teacher": "other"}, "the unknown names 'tags', 'bright', 'kind'"),
     "no student": (LABELS, {"student": None}, "Students are looked for under a teacher of one"),
