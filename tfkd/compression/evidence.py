@@ -197,10 +197,9 @@ def predictions(
     Returns:
         What `judge` returns; of several outputs a dict by name.
     """
-    labels = data.test.labels
-    answers, y = data.test.answered(answering(file, labels))
-    against = data.test.answered(answering(teacher, labels))[0]
-    activations, of_teacher = (activations_of(one, labels) for one in (model, teacher))
+    answers, y = data.test.answered(answering(file, data.outputs))
+    against = data.test.answered(answering(teacher, data.outputs))[0]
+    activations, of_teacher = (activations_of(one, data.outputs) for one in (model, teacher))
     names = data.class_names if data.outputs else {None: data.class_names}
     found = {
         output.name: judge(
@@ -302,7 +301,7 @@ def _micro_bundle(
         "arena_bytes": bundle.proof.arena_bytes,
         "margin_bytes": bundle.proof.margin_bytes,
         "arena_basis": bundle.proof.basis,
-        "metrics": renamed(bundle.proof.metrics, file, data.test.labels),
+        "metrics": renamed(bundle.proof.metrics, file, data.outputs),
     }
 
 
@@ -328,7 +327,7 @@ def _file_entries(files, timings, models, costs, finisher, folder, outputs) -> l
             micro=bundled,
             made_from=origin(name),
         )
-        metrics = renamed(entry.metrics, file, test.labels)
+        metrics = renamed(entry.metrics, file, test.outputs)
         entries.append(dataclasses.replace(entry, metrics=metrics))
     finisher.progress("verify", len(files), len(files))
     return entries
@@ -360,8 +359,8 @@ def _model_entry(
 
 def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]:
     """Return the metrics of a model, of several outputs as `"name.accuracy"`."""
-    answers, labels = test.answered(answering(model, test.labels))
-    activations = activations_of(model, test.labels)
+    answers, labels = test.answered(answering(model, test.outputs))
+    activations = activations_of(model, test.outputs)
     return {
         metric if output.name is None else f"{output.name}.{metric}": value
         for output in outputs

@@ -187,7 +187,7 @@ class Finisher:
         for one in several:
             if backends.flavour(one) is not None:
                 self.trainer.check_inputs(one, "teacher")
-                names_in(one, self.trainer.data.train.labels, missing=True)
+                names_in(one, self.trainer.data.outputs, missing=True)
 
     def check(self, student: Any) -> None:
         """Raise for data, student, teacher and goal that don't fit each other, before any work."""
@@ -264,7 +264,7 @@ class Finisher:
 
     def scores(self, scorer: Distiller, part: Part, who: Any, name: str = "validation") -> Scores:
         """Return a score for each output by name, of whom `Distiller.score` takes."""
-        names = names_in(scorer.student, part.labels)
+        names = names_in(scorer.student, part.outputs)
         return dict(zip(names, scorer.score(part, None, who, name), strict=True))
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfkd import output_kind
 from tfkd.compression.loss import loss_for, metric_for
-from tfkd.data.outputs import shown
+from tfkd.data.outputs import names_of, shown
 from tfkd.errors import InputError, argument
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import binding, graph
@@ -122,7 +122,7 @@ def outputs_of(model: Any, labels: Any, task: Any = None) -> tuple[Output, ...]:
     Raises:
         InputError: for labels that are not those of the model's outputs, or don't fit them.
     """
-    names = names_in(model, labels)
+    names = names_in(model, names_of(labels))
     if names == (None,):
         shapes: list[Any] = [_shape_of(model)]
     else:
@@ -154,7 +154,8 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
     if not isinstance(task, Mapping):
         if names:
             raise InputError(
-                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task."
+                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task (in "
+                "Python, or in the file of a recipe)."
             )
         return tasks.canonical(task)
     unknown = [name for name in task if name not in names]
@@ -165,25 +166,25 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
     return {name: tasks.canonical(one) for name, one in task.items()}
 
 
-def names_in(model: Any, labels: Any, missing: bool = False) -> tuple[str | None, ...]:
+def names_in(model: Any, names: Sequence[str], missing: bool = False) -> tuple[str | None, ...]:
     """Return what labels call each output of a model, in its flat order.
 
     Args:
         model: Of either Keras, or a `TFLiteModel`.
-        labels: An array, whose one output has no name, or a dict.
+        names: Of the outputs that the labels are of; none for one output, which has no name.
         missing: Whether the model may have outputs without labels; their names are `None`.
 
     Raises:
         InputError: for labels that are not those of the model's outputs.
     """
-    if not isinstance(labels, Mapping):
+    if not names:
         return (None,)
     if not isinstance(model, TFLiteModel):
-        _check_structure(model, labels)
-    return tuple(_slots(model).bind({name: name for name in labels}, "labels (y)", missing=missing))
+        _check_structure(model, names)
+    return tuple(_slots(model).bind({name: name for name in names}, "labels (y)", missing=missing))
 
 
-def _check_structure(model: Any, labels: Mapping[str, Any]) -> None:
+def _check_structure(model: Any, names: Sequence[str]) -> None:
     """Raise for a model whose outputs labels by name can't be bound to."""
     if not graph.has_graph(model):
         raise InputError(
@@ -193,8 +194,7 @@ def _check_structure(model: Any, labels: Mapping[str, Any]) -> None:
     structure = graph.walk(model).outputs
     if isinstance(structure, graph.Tensor):
         raise InputError(
-            f"{model.name!r} has one output, and the labels are of {shown(tuple(labels))}: give "
-            "one array."
+            f"{model.name!r} has one output, and the labels are of {shown(names)}: give one array."
         )
     if not all(isinstance(one, graph.Tensor) for one in _values(structure)):
         raise InputError(
@@ -207,68 +207,65 @@ def _values(structure: Any) -> list[Any]:
     return list(structure.values() if isinstance(structure, Mapping) else structure)
 
 
-def answering(model: Any, labels: Any) -> Callable[[Any], Any]:
+def answering(model: Any, names: Sequence[str]) -> Callable[[Any], Any]:
     """Return a function from a batch to answers as labels are: of several outputs by their names.
 
     Args:
         model: A Keras model, or a `TFLiteModel`.
-        labels: An array or a dict of arrays; outputs without labels are left out.
+        names: Of the outputs that the labels are of; others are left out. None for one output.
     """
     is_file = isinstance(model, TFLiteModel)
     answers = model.predict if is_file else model.predict_on_batch
-    if not isinstance(labels, Mapping):
+    if not names:
         return answers
-    slots, names = _slots(model), names_in(model, labels, missing=True)
+    slots, bound = _slots(model), names_in(model, names, missing=True)
 
     def by_name(x):
         found = slots.bind(answers(x), "answers")
-        return {name: one for name, one in zip(names, found, strict=True) if name is not None}
+        return {name: one for name, one in zip(bound, found, strict=True) if name is not None}
 
     return by_name
 
 
-def activations_of(model: Any, labels: Any) -> dict[str | None, str | None]:
-    """Return the activation of each output of a model that has labels, by name."""
-    names = names_in(model, labels, missing=True)
-    found = output_kind.output_activations(model)
-    return {
-        name: one
-        for name, one in zip(names, found, strict=True)
-        if name is not None or len(names) == 1
-    }
+def activations_of(model: Any, names: Sequence[str]) -> dict[str | None, str | None]:
+    """Return the activation of each output of a model, by the name that labels give it."""
+    bound = names_in(model, names, missing=True)
+    return dict(zip(bound, output_kind.output_activations(model), strict=True))
 
 
-def renamed(metrics: Mapping[str, float], file: TFLiteModel, labels: Any) -> dict[str, float]:
+def renamed(
+    metrics: Mapping[str, float], file: TFLiteModel, names: Sequence[str]
+) -> dict[str, float]:
     """Return a file's metrics, `"name.accuracy"` of several outputs, with the labels' names.
 
     Args:
         metrics: By the names of the file's outputs.
         file: The file.
-        labels: An array, whose metrics have no names, or a dict.
+        names: Of the outputs that the labels are of; none for one, whose metrics have no name.
     """
-    if not isinstance(labels, Mapping):
+    if not names:
         return dict(metrics)
-    names = names_in(file, labels, missing=True)
-    known = {slot.name: name for slot, name in zip(_slots(file).entries, names, strict=True)}
+    bound = names_in(file, names, missing=True)
+    known = {slot.name: name for slot, name in zip(_slots(file).entries, bound, strict=True)}
     pairs = ((*key.rsplit(".", 1), value) for key, value in metrics.items())
     return {f"{known[output]}.{metric}": value for output, metric, value in pairs}
 
 
 def curves_by_name(
-    curves: Mapping[str, list[float]], model: Any, labels: Any
+    curves: Mapping[str, list[float]], model: Any, names: Sequence[str]
 ) -> dict[str, list[float]]:
     """Return what `fit` recorded, an output's metrics by the name that the labels give it.
 
     Args:
         curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
         model: What was trained.
-        labels: An array or a dict of arrays.
+        names: Of the outputs that the labels are of; none for one.
     """
-    if not isinstance(labels, Mapping):
+    if not names:
         return dict(curves)
     known = {
         f"{front}{called}_{metric}": f"{front}{name}_{metric}"
-        for name, slot in zip(names_in(model, labels), _slots(model).entries, strict=True)
+        for name, slot in zip(names_in(model, names), _slots(model).entries, strict=True)
         for called in (slot.name, slot.key)
         for front in ("", "val_")
         for metric in ("loss", "accuracy", "mae")

@@ -30,7 +30,7 @@ from tfkd.export.report.report import Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.files import staged_folder
 from tfkd.loading import models as loading
-from tfkd.model import backends, cost
+from tfkd.model import backends, cost, graph
 from tfkd.tables import Printed
 
 if TYPE_CHECKING:
@@ -154,6 +154,13 @@ def compress(
         )
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
+    if known and not data.outputs and graph.has_graph(teacher):
+        count = len(graph.walk(teacher).output_list)
+        if count > 1:
+            raise InputError(
+                f"The teacher {teacher.name!r} has {count} outputs, and the labels are one array: "
+                "give a dict of labels by output, or the teacher with one output alone."
+            )
     goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
     keras.utils.set_random_seed(recipe.seed)
     trainer = Trainer(data, recipe, progress=progress, task=task)

@@ -123,8 +123,7 @@ class Trainer:
                 f"Training of {stage!r} left NaN or infinite weights (in "
                 f"{', '.join(map(repr, broken[:3]))}): {self._cause()}."
             )
-        labels = self.data.train.labels
-        self.histories[stage] = outputs_.curves_by_name(curves, student, labels)
+        self.histories[stage] = outputs_.curves_by_name(curves, student, self.data.outputs)
 
     def _fit_parts(
         self, model, learner, training: Training, parts: Parts | None, **kwargs
@@ -269,7 +268,7 @@ class Trainer:
 
     def _arranged(self, learner, y):
         """Return labels as a learner's own `fit` takes them."""
-        names = outputs_.names_in(learner, y)
+        names = outputs_.names_in(learner, self.data.outputs)
         return outputs_.arranged(learner, names, [outputs_.value_of(y, name) for name in names])
 
     def _arranged_batches(self, learner, batches):

@@ -321,12 +321,22 @@ def kind_of(source) -> str | None:
 def _check_spec(spec) -> None:
     """Raise for the elements of a dataset that are no batches (x, y)."""
     parts = spec if isinstance(spec, tuple) else (spec,)
+    _refuse_several(parts)
     if len(parts) not in (2, 3) or any(not hasattr(part, "rank") for part in map(_rank, parts)):
         raise InputError(
             f"The dataset gives {_named(spec)}; {_WANTED}, each of one input and one output."
         )
     if any(getattr(part.shape, "rank", None) == 0 for part in parts):
         raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
+
+
+def _refuse_several(batch) -> None:
+    """Raise for labels by name: what is read in batches has one output."""
+    if len(batch) > 1 and isinstance(batch[1], Mapping):
+        raise InputError(
+            f"The stream gives labels of {len(batch[1])} outputs, and a stream is of one: give "
+            "those of several as arrays, (x, {output: labels, ...}); x may be a numpy.memmap."
+        )
 
 
 def _rank(spec):
@@ -345,6 +355,7 @@ def _checked(batch) -> tuple[np.ndarray, ...]:
     """Return a batch as arrays, or raise for one of another form."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {_WANTED}.")
+    _refuse_several(batch)
     try:
         arrays = tuple(np.asarray(values) for values in batch)
     except ValueError as error:

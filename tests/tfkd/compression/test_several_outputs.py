@@ -15,6 +15,7 @@ from scipy import special
 from sklearn import metrics
 
 import tfkd
+from tfkd.cli.parser import main
 from tfkd.compression import evidence
 from tfkd.compression.choice import Drop, Teaching
 from tfkd.compression.finishing import Finisher
@@ -147,8 +148,63 @@ def test_the_report_shows_each_output(made, data):
         assert {"val_kind_accuracy", "val_tags_accuracy", "val_bright_mae"} <= set(curves)
     assert report["data"]["class_names"] == {"kind": ["a", "b", "c"]}
     if evaluation.is_installed():
+        sources = "".join(one.read_text() for one in (result.folder / evidence.MICRO).glob("*.h"))
+        sources += "".join(one.read_text() for one in (result.folder / evidence.MICRO).glob("*.cc"))
+        assert re.search('"a",\\s*"b",\\s*"c"', sources)
         (micro,) = [one["micro"] for one in report["models"] if one["micro"]]
         assert {"kind.accuracy", "tags.auc", "bright.rmse"} <= set(micro["metrics"])
+
+
+def test_verify_takes_a_task_for_each_output(made, data):
+    result, _, _, _ = made
+    task = {"tags": "regression"}
+    x, labels = data.test.x, data.test.y
+    found = tfkd.export.verify(result.files["float32"], result.student, x, labels, task=task)
+    assert "tags.rmse" in found.metrics and "kind.accuracy" in found.metrics
+    with pytest.raises(InputError, match="task has the unknown names 'sort'"):
+        tfkd.export.verify(result.files["float32"], result.student, x, task={"sort": "binary"})
+
+
+@pytest.fixture
+def files(data, teacher, tmp_path, monkeypatch):
+    """A folder to work in, with both models, and data whose training part is in another order."""
+    monkeypatch.chdir(tmp_path)
+    teacher.save("teacher.keras")
+    net(order=("tags", "bright", "kind"), units=12, prefix="own_").save("student.keras")
+    arrays = {f"{name}_{part}": getattr(getattr(data, part), name)
+              for part in ("train", "test") for name in "x"}  # fmt: skip
+    for part, names in (
+        ("train", ("kind", "bright", "tags")),
+        ("test", ("tags", "kind", "bright")),
+    ):
+        for name in names:
+            arrays[f"y_{part}_{name}"] = getattr(data, part).y[name]
+    np.savez("data.npz", **arrays)
+    monkeypatch.setattr(evidence.benchmark, "benchmark", FEW)
+
+
+GIVEN = "teacher.keras --student student.keras --data data.npz --epochs 2 --batch-size 16"
+
+
+def test_the_command_line_takes_an_npz_of_several_outputs(files, capsys):
+    line = f"compress {GIVEN} --formats float32 --budget 20min --max-drop 0 --out a --json"
+    assert main(line.split()) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    assert set(report["verdict"]["drops"]) == set(KEYS) and "not met" in printed.err
+    assert report["task"]["kind"] == "classification"
+    assert main(f"compress {GIVEN} --task binary --out b".split()) == 2
+    assert "--task as a dict of output" in capsys.readouterr().err
+
+
+def test_distill_says_the_score_of_each_output(files, data, teacher, capsys):
+    assert main(f"distill {GIVEN} --out own.keras --json".split()) == 0
+    told = json.loads(capsys.readouterr().out)
+    student = load_model("own.keras")
+    want = figures(student.predict(data.test.x, verbose=0), data.test.y)
+    assert told["test"]["student"]["kind"] == pytest.approx(want["kind"])
+    assert told["test"]["student"]["tags"] == pytest.approx(want["tags"])
+    assert set(told["teaching"]["outputs"]) == set(told["test"]["teacher"]) == set(KEYS)
 
 
 def test_a_run_can_be_repeated_and_what_is_done_is_kept(made, data, teacher, monkeypatch):
@@ -248,7 +304,7 @@ def replaced(**labels):
 BAD = {
     "lacks one": ({k: LABELS[k] for k in ("kind", "tags")}, {}, "lacks 'bright'"),
     "another name": ({**LABELS, "x": NOISE}, {}, "unknown names 'x'"),
-    "no names": (LABELS["kind"], {}, "and the labels are one array: give a dict of them"),
+    "no names": (LABELS["kind"], {"teacher": "one"}, "labels are one array: give a dict of them"),
     "out of range": (replaced(kind=LABELS["kind"] + 1), {}, "Of the output 'kind'.*0 to 2"),
     "all equal": (replaced(kind=0 * LABELS["kind"]), {}, "Of the output 'kind': All .* are 0"),
     "other shape": (replaced(tags=LABELS["tags"][:, :2]), {}, "Of the output 'tags': Labels of"),
@@ -256,6 +312,7 @@ BAD = {
     "no such task": (LABELS, {"task": {"sort": "binary"}}, "an entry for 'sort'"),
     "wrong task": (LABELS, {"task": {"kind": "sorting"}}, "task must be one of"),
     "one head": (LABELS, {"student": "one"}, "has one output, and the labels are of"),
+    "of one": (LABELS["kind"], {"student": "one"}, "teacher .* has 3 outputs, and the labels are"),
     "nested": (LABELS, {"student": "nested"}, "give them in one dict by name"),
     "other names": (LABELS, {"teacher": "other"}, "the unknown names 'tags', 'bright', 'kind'"),
     "no student": (LABELS, {"student": None}, "Students are looked for under a teacher of one"),

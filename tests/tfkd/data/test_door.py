@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfkd
 from tfkd.data import Data, Samples, as_data, load_csv, load_images, representative, windows
@@ -336,6 +337,7 @@ def memmapped(x, folder):
 
 
 X, Y = np.zeros((50, 4), "float32"), NUMBERS
+TWO = tf.data.Dataset.from_tensor_slices((X, {"a": Y, "b": Y})).batch(8)
 
 
 @pytest.mark.parametrize(
@@ -368,6 +370,12 @@ X, Y = np.zeros((50, 4), "float32"), NUMBERS
         ((X, {"a": Y, "b": Y}), {"class_names": {"c": "xy"}}, "class_names has names for 'c'"),
         ((X, {"a": Y, "b": Y}), {"class_names": {"b": "xy"}}, "2 class_names of 'b' for labels"),
         ((X, Y), {"class_names": {"a": "xy"}}, "and y is one array"),
+        (dict.fromkeys(("train", "validation", "test"), TWO), {}, "labels of 2 outputs, and a"),
+        (
+            dict.fromkeys(("train", "validation", "test"), lambda: iter([(X, {"a": Y, "b": Y})])),
+            {},
+            "a stream is of one: give those of several as arrays",
+        ),
         ((X[:0], Y[:0]), {}, "holds no examples"),
         ((X, Y), {"class_names": "abc"}, "3 class_names for labels of 5 classes"),
         ((X, Y), {"class_names": "abcda"}, "class_names has 'a' 2 times"),
