@@ -227,8 +227,9 @@ def _add_data(parser):
         "--data",
         metavar="PATH",
         required=True,
-        help="An .npz file with x_train, y_train, x_test and y_test, or with x and y; a .csv file "
-        "with a header; or a folder with a folder of images for each class.",
+        help="An .npz file with x_train, y_train, x_test and y_test, or with x and y (of several "
+        "outputs y_train_NAME and so on); a .csv file with a header; or a folder with a folder of "
+        "images for each class.",
     )
     parser.add_argument(
         "--label",

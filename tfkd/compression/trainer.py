@@ -274,12 +274,11 @@ class Trainer:
     def _arranged_batches(self, learner, batches):
         if not self.data.outputs:
             return batches
-
-        def arranged(x, y):
-            y = self._arranged(learner, y)
-            return x, tuple(y) if isinstance(y, list) else y  # a list would be one tensor there
-
-        return batches.map(arranged)
+        # Which label is in which place; a list would be one tensor there.
+        form = self._arranged(learner, {name: name for name in self.data.outputs})
+        if isinstance(form, list):
+            return batches.map(lambda x, y: (x, tuple([y[name] for name in form])))
+        return batches.map(lambda x, y: (x, {key: y[name] for key, name in form.items()}))
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ from tfkd.compression.finishing import Finisher
 from tfkd.compression.recipe import Call
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.trainer import Trainer
-from tfkd.distillation.worth import Score
+from tfkd.distillation.worth import Score, Worth
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.micro import evaluation
+from tfkd.export.report.answer import Answer
 from tfkd.loading.models import load_model
 
 FEW = functools.partial(
@@ -193,6 +194,11 @@ def test_the_command_line_takes_an_npz_of_several_outputs(files, capsys):
     report = json.loads(printed.out)
     assert set(report["verdict"]["drops"]) == set(KEYS) and "not met" in printed.err
     assert report["task"]["kind"] == "classification"
+    file = "a/student_float32.tflite"
+    assert main(f"verify {file} a/student.keras --data data.npz --json".split()) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    (entry,) = (one for one in report["models"] if one["name"] == "student_float32")
+    assert found["own_kind.accuracy"] == pytest.approx(entry["metrics"]["kind.accuracy"])
     assert main(f"compress {GIVEN} --task binary --out b".split()) == 2
     assert "--task as a dict of output" in capsys.readouterr().err
 
@@ -295,6 +301,21 @@ def test_the_student_with_the_better_worst_output_is_kept(taught, alone, helps, 
 def test_an_output_that_the_teacher_spoils_is_named():
     found = Teaching.of(TEACHER, scores(0.9, 1.5), scores(0.8, 1.1))
     assert found.helps and found.harms and "kind: accuracy on 100" in str(found)
+
+
+def test_a_report_of_one_output_has_the_shape_that_it_had():
+    one = {None: score("out", 0.9)}
+    assert Teaching.of(one, one, one).to_json() == Worth(*3 * [one[None]]).to_json()
+    assert str(Teaching.of(one, one, one)) == str(Worth(*3 * [one[None]]))
+    rounding = Rounding(one, one, one, {}).to_json()
+    assert list(rounding) == ["metric", "trained", "calibrated", "kept", "summary"]
+    assert "has accuracy 0.900 after quantization-aware training and" in rounding["summary"]
+    verdict = evidence.Verdict("a.tflite", 0.012, "accuracy", None, (), False)
+    assert set(verdict.to_json()) == {
+        *("file", "drop", "metric", "allowed", "problems", "asked", "met"),
+    }  # fmt: skip
+    assert verdict.describe().startswith("a.tflite: -1.2 points beside the teacher on the test")
+    assert "output" not in Answer("a").to_json()
 
 
 def replaced(**labels):
