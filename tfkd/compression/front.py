@@ -81,8 +81,10 @@ def front_of(trials: list[Trial]) -> Front:
 def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     """Return the students to finish, one after the other until one meets the target.
 
-    Of those on the front (none is smaller and better) that were trained to the end: with a drop
-    from the smallest on, those whose score is near what is wanted; else the best one.
+    Without a drop that is the best one. With it, first those on the front (none is smaller and
+    better) that were trained to the end and whose score is near what is wanted, the smallest
+    first; then all that are larger than the first, the best first: trials are short, and the
+    validation part is a sample.
     """
     longest = max(trial.epochs for trial in trials)
     through = [trial for trial in trials if trial.epochs == longest]
@@ -91,12 +93,15 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     for trial in through:
         if not front or trial.score > front[-1].score:
             front.append(trial)
-    best = front[-1].score
     if finisher.goal.drop is None:
         return front[-1:]
     part = finisher.trainer.data.validation
     [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
+    best = front[-1].score
     if teacher.metric == "r2":  # the scores are minus an error
-        return [trial for trial in front if trial.score >= best * (1 + finisher.goal.drop + _NEAR)]
-    wanted = min(best, teacher.value - finisher.goal.drop)
-    return [trial for trial in front if trial.score >= wanted - _NEAR]
+        least = best * (1 + finisher.goal.drop + _NEAR)
+    else:
+        least = min(best, teacher.value - finisher.goal.drop) - _NEAR
+    near = [trial for trial in front if trial.score >= least]
+    larger = [one for one in trials if one.costs.bytes > near[0].costs.bytes and one not in near]
+    return near + sorted(larger, key=lambda trial: -trial.score)

@@ -29,7 +29,7 @@ from tfkd.errors import InputError, MissingDependencyError, TfkdError
 _SHARE = 0.5
 #: Of a budget, at most, before candidates are trained; one of each kind is costed all the same.
 _COSTING = 0.2
-#: Of the candidates on the front, how many are finished at most until one meets the target.
+#: How many candidates are finished at most until one meets the target, where no budget says it.
 _ATTEMPTS = 3
 
 
@@ -53,8 +53,9 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     order = order_of(finisher, trials)
     others, order[0] = _under_other_losses(finisher, order[0])
     best, seconds = None, 0.0
-    for attempt, trial in enumerate(order):
-        if attempt and (attempt == _ATTEMPTS or finisher.clock.left < seconds):
+    most = _ATTEMPTS if finisher.clock.seconds is None else len(order)
+    for attempt, trial in enumerate(order[:most]):
+        if attempt and finisher.clock.left < seconds:
             break
         start = finisher.clock.spent
         finisher.progress(f"finishing {trial.said}", 1, 1)

@@ -79,10 +79,10 @@ def names(found):
 
 
 def test_what_is_finished_first(trials):
-    """Wanted is 0.94: b is near, c is beaten by b, e was ended."""
-    assert names(order_of(finisher_of(0.01), trials)) == ["b", "d"]
-    assert names(order_of(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d"]
-    assert names(order_of(finisher_of(0.3), trials)) == ["a", "b", "d"]
+    """Wanted is 0.94: b is near, c is beaten by b, e was ended; they come after the others."""
+    assert names(order_of(finisher_of(0.01), trials)) == ["b", "d", "e", "c"]
+    assert names(order_of(finisher_of(0.0, teacher=0.9), trials)) == ["b", "d", "e", "c"]
+    assert names(order_of(finisher_of(0.3), trials)) == ["a", "b", "d", "e", "c"]
     assert names(order_of(finisher_of(None), trials)) == ["d"]
 
 
@@ -333,10 +333,19 @@ def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
     assert found is kept and [one.chosen for one in trials] == [True, False]
 
 
-@pytest.mark.parametrize(("drops", "chosen"), [((0.004, 0.001, 0.0), "b"), ((0.004, 0.003), "b")])
-def test_a_target_that_is_met_by_chance_is_not_met(data, teacher, monkeypatch, drops, chosen):
+@pytest.mark.parametrize(
+    ("drops", "budget", "chosen"),
+    [
+        ((0.004, 0.001, 0.0, 0.0), None, "b"),
+        ((0.004, 0.006, 0.0035, 0.0), None, "c"),  # three at most
+        ((0.004, 0.006, 0.0035, 0.0), 1e6, "d"),
+    ],
+)
+def test_a_target_that_is_met_by_chance_is_not_met(
+    data, teacher, monkeypatch, drops, budget, chosen
+):
     """Half a point was met on 54 examples, with a standard error of 2, and missed on the test."""
-    several = [sized(name, size, 0.5) for name, size in (("a", 10), ("b", 20), ("c", 30))]
+    several = [sized(name, 10 * place, 0.5) for place, name in enumerate("abcd", 1)]
     left = list(drops)
 
     def finished(self, model, recipe):
@@ -347,13 +356,15 @@ def test_a_target_that_is_met_by_chance_is_not_met(data, teacher, monkeypatch, d
         )
 
     monkeypatch.setattr(search, "_fitting", lambda _: [])
-    monkeypatch.setattr(search, "_tried", lambda *_: several[: len(drops)])
-    monkeypatch.setattr(search, "order_of", lambda *_: several[: len(drops)])
+    monkeypatch.setattr(search, "_tried", lambda *_: several)
+    monkeypatch.setattr(search, "order_of", lambda *_: list(several))
     monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
     monkeypatch.setattr(Finisher, "finished", finished)
     goal = Goal({}, 0.005, None)
-    trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher, goal))
-    assert [one.name for one in trials if one.chosen] == [chosen] and found.drop.value == drops[1]
+    run = Finisher(Trainer(data, RECIPE), teacher, goal, None, Budget(budget))
+    trials, found = search.smallest(run)
+    assert [one.name for one in trials if one.chosen] == [chosen]
+    assert found.drop.value == drops["abcd".index(chosen)]
 
 
 def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):
