@@ -123,22 +123,29 @@ def export(options) -> int:
     file.save(out)
     with console.working(options, "writing the bundles"):
         bundles.write(file, data, others, result)
+    _print_export(options, out, file, bundles, forms, result)
+    return max(_status(result), bundles.status())
+
+
+def _print_export(options, path, file, bundles, forms=(), result=None):
+    """Print what was written, as JSON or as text."""
     if options.json:
-        report = {"path": str(out), "format": options.format, **file.to_json(), **bundles.to_json()}
-        report["recurrent_forms"] = [vars(form) for form in forms]
+        report = {"path": str(path), "format": options.format, **file.to_json()}
+        report |= {**bundles.to_json(), "recurrent_forms": [vars(form) for form in forms]}
         report["verification"] = None if result is None else result.to_json()
         console.print_json(report)
     elif not options.quiet:
-        print(f"{out}\n{file.describe()}")
+        print(f"{path}\n{file.describe()}")
         print(_table_of_forms(forms), end="")
         if result is not None:
             print(result.describe())
+        elif options.model.endswith(".tflite"):
+            print("not verified: tfkd verify compares a .tflite file with its model")
         else:
             print("not verified: --data was not given")
         print(bundles.describe(), end="")
         if options.micro and result is not None:
             print(_decided(result, bundles))
-    return max(_status(result), bundles.status())
 
 
 def _decided(result, bundles) -> str:
@@ -186,14 +193,7 @@ def _bundles_alone(options) -> int:
     with console.working(options, "writing the bundles"):
         console.import_tensorflow()
         bundles.write(file, data, {})
-    path = str(out) if options.out else options.model
-    if options.json:
-        report = {"path": path, "format": None, **file.to_json(), **bundles.to_json()}
-        console.print_json({**report, "recurrent_forms": [], "verification": None})
-    elif not options.quiet:
-        print(f"{path}\n{file.describe()}")
-        print("not verified: tfkd verify compares a .tflite file with its model")
-        print(bundles.describe(), end="")
+    _print_export(options, out if options.out else options.model, file, bundles)
     return bundles.status()
 
 
