@@ -201,6 +201,7 @@ def _content(file, evidence):
         "arena": 1, "arena_basis": "",
         "evidence": evidence, "proven": True, "version": "0", "project": None, "board": None,
         "board_id": "", "golden_source": "", "tolerance_basis": "", "firmware_bytes": "",
+        "notice": "",
     }  # fmt: skip
 
 
