@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 
 from tfkd.compression.rehearsal import drop_error, drop_of
 from tfkd.distillation.worth import Score, Worth
+from tfkd.tables import Printed
 
 #: A score for each output, by its name; that of the one output under `None`.
 Scores: TypeAlias = "Mapping[str | None, Score]"
 
 
 @dataclasses.dataclass(frozen=True)
-class Drop:
+class Drop(Printed):
     """How much worse than the teacher a model's worst output is.
 
     Attributes:
