@@ -187,6 +187,7 @@ def files(data, teacher, tmp_path, monkeypatch):
 GIVEN = "teacher.keras --student student.keras --data data.npz --epochs 2 --batch-size 16"
 
 
+@pytest.mark.slow  # a whole run, then `tfkd verify`
 def test_the_command_line_takes_an_npz_of_several_outputs(files, capsys):
     line = f"compress {GIVEN} --formats float32 --budget 20min --max-drop 0 --out a --json"
     assert main(line.split()) == 1
