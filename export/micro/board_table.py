@@ -12,11 +12,17 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+from tfkd.errors import raise_all
 from tfkd.tables import Printed
 
 _KB = 1 << 10
 _MB = 1 << 20
 _GB = 1 << 30
+
+
+def _is_whole(size: Any) -> bool:
+    """Tell whether a size is a whole number above 0, no bool."""
+    return type(size) is int and size > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,9 @@ class Board(Printed):
         ids: What a toolchain calls it, by `"arduino"`, `"esp-idf"`, `"platformio"` and
             `"zephyr"`; one that does not know the board is left out. PlatformIO's has its platform
             before a slash.
+
+    Raises:
+        InputError: for sizes that are no whole numbers of bytes above 0.
     """
 
     name: str
@@ -49,6 +58,15 @@ class Board(Printed):
     kernels: tuple[str, ...] = ()
     checked: str = ""
     ids: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        sizes = {"flash_bytes": self.flash_bytes, "ram_bytes": self.ram_bytes}
+        raise_all(
+            f"{name} of the board {self.name!r} must be a whole number of bytes above 0, such as "
+            f"262_144, got {size!r}"
+            for name, size in sizes.items()
+            if not (name == "flash_bytes" and size is None) and not _is_whole(size)
+        )
 
     @property
     def runs_tflm(self) -> bool:

@@ -273,6 +273,9 @@ def benchmark(options) -> int:
     if options.android:
         with spelled(options.spelling.with_option("engine", "delegate")):
             return _on_android(options)
+    for name in ("adb", "benchmark_model", "serial"):
+        if getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} is for --android.")
     from tfkd.export.latency import benchmark as latency
 
     data = load_data(options.data) if options.data else None

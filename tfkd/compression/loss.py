@@ -57,11 +57,15 @@ def loss_for(
 
     Raises:
         InputError: for classes with an output of unknown kind, for class numbers out of range,
-            and for labels that don't fit the output.
+            and for labels that don't fit the output or the task.
     """
     y = np.asarray(y)
     shape = shape or _likely_shape(y, units)
-    task = tasks.canonical(task) if task else tasks.task_of(y, shape, activation=activation)
+    if task:
+        task = tasks.canonical(task)
+        tasks.check(task, y, shape)
+    else:
+        task = tasks.task_of(y, shape, activation=activation)
     if task in ("regression", "anomaly"):
         return package.losses.MeanSquaredError()
     squash = "softmax" if task == "categorical" else "sigmoid"

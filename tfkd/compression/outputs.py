@@ -217,7 +217,7 @@ def answering(model: Any, names: Sequence[str]) -> Callable[[Any], Any]:
     is_file = isinstance(model, TFLiteModel)
     answers = model.predict if is_file else model.predict_on_batch
     if not names:
-        return answers
+        return lambda x: next(iter(graph.leaves(answers(x))))  # a dict may hold the one output
     slots, bound = _slots(model), names_in(model, names, missing=True)
 
     def by_name(x):
@@ -301,6 +301,8 @@ def arranged(model: Any, names: Sequence[str | None], values: Sequence[Any]) -> 
 def _shape_of(model: Any) -> tuple[int | None, ...]:
     """Return the shape of the one output."""
     shape = getattr(model, "output_shape", None)
+    if isinstance(shape, (dict, list)) and len(shape) == 1:  # tf_keras keeps the structure
+        [shape] = shape.values() if isinstance(shape, dict) else shape
     if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
         if graph.has_graph(model) and len(found := binding.outputs_of(model)) > 1:
             wanted = ", ".join(f"{label!r}: ..." for label in found.labels)

@@ -183,7 +183,8 @@ class Target:
         problems += [
             f"target[{name!r}] must be a number > 0, got {value!r}"
             for name, value in self.costs.items()
-            if not is_above_zero(value) and not isinstance(value, str)
+            if not is_above_zero(value)
+            and not (isinstance(value, str) and name in ("bytes", "arena"))
         ]
         if is_above_zero(self.arena) and self.arena < 1:
             problems.append(f"target['arena'] must be a number of bytes, got {self.arena!r}")

@@ -50,9 +50,10 @@ def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
         )  # fmt: skip
     train = Samples(arrays["x_train"], arrays["y_train"])
     share = share_of("validation", validation, 0.1, there=_VALIDATION[0] in arrays)
-    if _VALIDATION[0] in arrays:
-        if _VALIDATION[1] not in arrays:
-            raise InputError(f"{path.name} has x_validation without y_validation; save both.")
+    lone = [name for name in _VALIDATION if name in arrays]
+    if len(lone) == 1:
+        raise InputError(f"{path.name} has {lone[0]} alone; save x_validation and y_validation.")
+    if lone:
         held_out = Samples(*(arrays[name] for name in _VALIDATION))
     else:
         train, held_out = cut(train, share, seed, False, "The training data can't be split")

@@ -110,6 +110,47 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
     return "regression"
 
 
+def check(task: str, y, shape) -> None:
+    """Raise where a task that was given is not that of labels and outputs.
+
+    Args:
+        task: One of `TASKS`. Labels of anomalies are not looked at.
+        y: Labels, numbers of shape (n, ...).
+        shape: Of the outputs, (n, ...); sizes may be `None`, and the first is not looked at.
+
+    Raises:
+        InputError: with the task, and for labels the first row that does not fit it.
+
+    Example:
+        >>> check("regression", np.array([0.5, 2.0]), (None, 1))
+    """
+    if task == "anomaly":
+        return
+    y, width = _labels(y), shape[-1] if len(shape) > 1 else 1
+    given, wants = argument("task", task), "one number" if task == "binary" else "several numbers"
+    if task != "regression" and (width == 1) != (task == "binary"):
+        raise InputError(
+            f"{given} is for an output of {wants}, and this one has {width}: leave it out, or "
+            "give that of the output."
+        )
+    numbers = task == "categorical" and _have_shape(y, shape[:-1])
+    if not numbers and not _have_shape(y, shape):
+        raise InputError(
+            f"{given} does not fit labels of shape {y.shape} and outputs of shape "
+            f"{(len(y), *shape[1:])}: leave it out, or reshape the labels."
+        )
+    if numbers:
+        bad, what = y != np.round(y), "class numbers"
+    elif task == "categorical":
+        bad = (y < 0) | (_off_by(y) > _ROW_TOLERANCE)[..., None]
+        what = "rows that sum to 1"
+    else:
+        bad, what = (y < 0) | (y > 1), "labels from 0 to 1"
+    if task != "regression" and bad.any():
+        row = _first_row(bad)
+        raise InputError(f"{given} is for {what}, and row {row} of the labels is {y[row]}.")
+
+
 def without_labels(shape, x=None, activation: str | None = None) -> str:
     """Tell what outputs are about where there are no labels, as `task_of` does."""
     width = shape[-1] if len(shape) > 1 else 1
@@ -172,6 +213,14 @@ def _labels(y) -> np.ndarray:
 
 def _reconstructs(x, shape) -> bool:
     return x is not None and tuple(x.shape[1:]) == tuple(shape[1:]) and np.prod(shape[1:]) > 2
+
+
+def _have_shape(y, shape) -> bool:
+    """Tell whether labels have a shape, but for its free sizes and a last axis of 1."""
+    ours, theirs = squeezed(y.shape), squeezed(shape)
+    return len(ours) == len(theirs) and all(
+        wanted in (None, size) for size, wanted in zip(ours[1:], theirs[1:], strict=True)
+    )
 
 
 def _are_class_numbers(y, classes: int) -> bool:

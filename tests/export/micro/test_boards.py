@@ -308,3 +308,18 @@ def test_a_configuration_that_vela_does_not_know(file):
         UnsupportedError, match="Vela refuses the file or.*Memory_Mode.Foo not found"
     ):
         vela.vela_estimate(file, memory_mode="Foo")
+
+
+@pytest.mark.parametrize(
+    ("flash", "ram", "problem"),
+    [
+        ("256k", 1, "flash_bytes of the board 'mine' must be a whole .* got '256k'"),
+        (0, -1, "flash_bytes .* got 0; ram_bytes .* got -1"),
+        (None, None, "ram_bytes .* got None"),
+        (True, 1.5, "flash_bytes .* got True; ram_bytes .* got 1.5"),
+    ],
+)
+def test_a_board_of_ones_own_has_sizes_in_bytes(flash, ram, problem):
+    with pytest.raises(InputError, match=problem):
+        Board("mine", "chip", flash, ram, "all", "me")
+    assert Board("a phone", "chip", None, 1, "all", "me").ram_bytes == 1

@@ -61,6 +61,8 @@ def test_a_target_is_read_from_a_dict():
         Target.of("half")
     with pytest.raises(InputError, match=r"'flops'; target\['macs'\] must be .* -1; drop must be"):
         Target.of({"flops": 1, "macs": -1, "drop": "1%"})
+    with pytest.raises(InputError, match=r"\['macs'\] .* '1M'; target\['latency'\] .* '5ms'"):
+        Target(macs="1M", latency="5ms", bytes="64k")
 
 
 def test_a_budget_is_a_training_without_what_a_comparison_chooses():

@@ -11,6 +11,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from scipy import special
 from sklearn import metrics
 
@@ -19,6 +20,7 @@ from tfkd.cli.parser import main
 from tfkd.compression import evidence
 from tfkd.compression.choice import Drop, Teaching
 from tfkd.compression.finishing import Finisher
+from tfkd.compression.outputs import answering, outputs_of
 from tfkd.compression.recipe import Call
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.trainer import Trainer
@@ -370,3 +372,21 @@ def test_what_goes_by_one_score_names_compress(data, teacher):
         tfkd.compare(one, teacher, data)
     with pytest.raises(UnsupportedError, match="goes by one score.*compress trains"):
         tfkd.compare(teacher, teacher, (X, LABELS["kind"]))
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_the_one_output_may_be_in_a_dict(package):
+    """tf_keras keeps the dict in `output_shape`, and both in what they answer."""
+    model = net(package, order=("kind",))
+    (output,) = outputs_of(model, LABELS["kind"])
+    assert (output.name, output.shape, output.task) == (None, (None, 3), "categorical")
+    assert np.asarray(answering(model, ())(X[:5])).shape == (5, 3)
+
+
+def test_a_task_that_is_not_that_of_the_labels_is_refused_before_training(teacher, tmp_path):
+    task = {"kind": "regression"}
+    with pytest.raises(InputError, match="Of the output 'kind': task='regression' does not fit"):
+        tfkd.compress(
+            teacher, (X, LABELS), student=net(), out=tmp_path / "a", recipe=RECIPE, task=task
+        )
+    assert not (tmp_path / "a").exists()

@@ -400,3 +400,13 @@ def test_a_wrong_layout_is_answered_with_the_right_one(given, options, said):
         as_data(given, **options)
     text = str(error.value)
     assert said in text and len(text) < 330 and "\n" not in text
+
+
+def test_half_a_validation_part_of_a_file_is_not_left_out_in_silence(tmp_path):
+    path, labels = tmp_path / "half.npz", np.arange(4) % 2
+    x = np.zeros((4, 2))
+    whole = {"x_train": x, "y_train": labels, "x_test": x, "y_test": labels}
+    for name, values in (("x_validation", x), ("y_validation", labels)):
+        np.savez(path, **whole, **{name: values})
+        with pytest.raises(InputError, match=f"has {name} alone; save x_validation and y_valida"):
+            as_data(path)

@@ -1,5 +1,7 @@
 """One task for losses, scores and checks: they agree, whatever the output and the labels."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from tfkd.data import Data, Samples
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
 from tfkd.model.metrics import score
-from tfkd.model.task import TASKS, canonical, reported, task_of
+from tfkd.model.task import TASKS, canonical, check, reported, task_of
 
 N, K = 24, 3
 _rng = np.random.default_rng(0)
@@ -198,3 +200,40 @@ def test_classes_along_another_axis_are_verified_along_it(rng):
     answers = predicted(model, x).argmax(1)
     assert result.argmax_agreement == 1.0
     assert result.model_metrics["accuracy"] == pytest.approx(np.mean(answers == y))
+
+
+# Task → labels, width of the output, and what the message says where they don't fit it.
+GIVEN = [
+    ("regression", NUMBERS, 3, r"labels of shape \(24,\) and outputs of shape \(24, 3\)"),
+    ("regression", NUMBERS, 1, None),
+    ("regression", NUMBERS[:, None], 1, None),
+    ("regression", ONE_HOT, 3, None),
+    ("multilabel", NUMBERS, 3, r"labels of shape \(24,\)"),
+    ("multilabel", ZERO_ONE, 1, "an output of several numbers, and this one has 1"),
+    ("multilabel", VALUES, 3, "labels from 0 to 1, and row"),
+    ("multilabel", SEVERAL, 3, None),
+    ("binary", SEVERAL, 3, "an output of one number, and this one has 3"),
+    ("binary", VALUES[:, 0], 1, "labels from 0 to 1, and row 1"),
+    ("binary", ZERO_ONE, 1, None),
+    ("categorical", ZERO_ONE, 1, "an output of several numbers"),
+    ("categorical", NUMBERS * 0.25, 3, "class numbers, and row 0"),
+    ("categorical", SEVERAL, 3, r"rows that sum to 1, and row 0 of the labels is \[1 1 0\]"),
+    ("categorical", VALUES, 3, "rows that sum to 1"),
+    ("categorical", NUMBERS, 3, None),
+    ("categorical", SOFT, 3, None),
+    ("anomaly", ZERO_ONE, 3, None),
+]
+
+
+@pytest.mark.parametrize(("task", "y", "width", "problem"), GIVEN)
+def test_a_task_that_is_given_has_to_be_that_of_the_labels(task, y, width, problem):
+    with contextlib.nullcontext() if problem is None else pytest.raises(InputError, match=problem):
+        check(task, y, (None, width))
+
+
+def test_labels_of_free_sizes_fit_a_task():
+    maps = _rng.integers(0, K, (N, 4, 4))
+    check("categorical", maps, (None, None, None, K))
+    check("regression", maps[..., None], (None, None, None, 1))
+    with pytest.raises(InputError, match="does not fit"):
+        check("regression", maps, (None, None, None, K))
