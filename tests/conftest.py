@@ -19,11 +19,14 @@ from tiny_models import cnn, crossentropy
 
 from tfkd import Distiller, quantize_aware
 from tfkd.data import load_digits
-from tfkd.export import to_tflite
+from tfkd.export import benchmark, to_tflite
 
 # Traces make many objects that live: looking through them for garbage took 5 % of the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
+
+# How fast a file is matters where that is tested: in export/latency, with defaults of its own.
+benchmark.__kwdefaults__ |= {"processes": 1, "min_runs": 2, "min_seconds": 0.01}
 
 #: Files that train and convert next to nothing. Those of their tests that ask for no trained
 #: model are marked `fast`.

@@ -1,6 +1,5 @@
 """`tfkd compress`, `tfkd distill` and `tfkd prune`: what they write, print and return."""
 
-import functools
 import importlib.util
 import json
 import logging
@@ -10,17 +9,12 @@ import numpy as np
 import pytest
 
 from tfkd.cli.parser import main
-from tfkd.compression import evidence
 from tfkd.loading.models import load_model
 
 
 @pytest.fixture(autouse=True)
-def quiet_and_quick(monkeypatch):
-    """The commands silence TensorFlow's loggers, and time files for seconds."""
-    few = functools.partial(
-        evidence.benchmark.benchmark, processes=1, min_runs=2, min_seconds=0.01, isolate=False
-    )
-    monkeypatch.setattr(evidence.benchmark, "benchmark", few)
+def quiet():
+    """The commands silence TensorFlow's loggers."""
     levels = {name: logging.getLogger(name).level for name in ("tensorflow", "absl")}
     yield
     for name, level in levels.items():

@@ -24,14 +24,6 @@ from tfkd.loading.models import load_model
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=0.02, formats=("float32",))
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    few = functools.partial(
-        evidence.benchmark.benchmark, processes=1, min_runs=2, min_seconds=0.01, isolate=False
-    )
-    monkeypatch.setattr(evidence.benchmark, "benchmark", few)
-
-
 @pytest.fixture(scope="module")
 def data():
     x = np.random.default_rng(0).normal(size=(300, 5)).astype("float32")

@@ -4,7 +4,6 @@ The heads `kind` (one of three classes) and `tags` (three labels) have equal sha
 has its outputs in another order than the teacher, and the labels in a third.
 """
 
-import functools
 import json
 import re
 
@@ -30,9 +29,6 @@ from tfkd.export.micro import evaluation
 from tfkd.export.report.answer import Answer
 from tfkd.loading.models import load_model
 
-FEW = functools.partial(
-    evidence.benchmark.benchmark, processes=1, min_runs=2, min_seconds=0.01, isolate=False
-)
 RECIPE = tfkd.Recipe(
     epochs=3, qat_epochs=1, batch_size=16, learning_rate=0.02, formats=("float32", "int8")
 )
@@ -77,13 +73,11 @@ def teacher():
 @pytest.fixture(scope="module")
 def made(data, teacher, tmp_path_factory):
     """A finished run, its report, and what student and teacher answer to the test part."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evidence.benchmark, "benchmark", FEW)
-        folder = tmp_path_factory.mktemp("made") / "a"
-        student = net(order=("bright", "tags", "kind"), form=list, units=24)
-        result = tfkd.compress(
-            teacher, data, student=student, out=folder, recipe=RECIPE, target={"drop": 0.0}
-        )
+    folder = tmp_path_factory.mktemp("made") / "a"
+    student = net(order=("bright", "tags", "kind"), form=list, units=24)
+    result = tfkd.compress(
+        teacher, data, student=student, out=folder, recipe=RECIPE, target={"drop": 0.0}
+    )
     report = json.loads((folder / "report.json").read_text())
     found = result.files["int8"].predict(data.test.x)
     answers = dict(zip(("bright", "tags", "kind"), found, strict=True))
@@ -183,7 +177,6 @@ def files(data, teacher, tmp_path, monkeypatch):
         for name in names:
             arrays[f"y_{part}_{name}"] = getattr(data, part).y[name]
     np.savez("data.npz", **arrays)
-    monkeypatch.setattr(evidence.benchmark, "benchmark", FEW)
 
 
 GIVEN = "teacher.keras --student student.keras --data data.npz --epochs 2 --batch-size 16"
