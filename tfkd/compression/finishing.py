@@ -197,7 +197,9 @@ class Finisher:
         scored = any(output.task != "regression" for output in outputs)
         if drop is not None and drop >= 1 and scored:
             raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
-        self.distiller(copy_of(student))
+        distiller = self.distiller(copy_of(student))
+        if backends.flavour(self.teacher) is None:  # what a function answers, no graph shows
+            distiller.cache_teacher(self.trainer.data.train.head(1).x)
 
     def checked(self, student: Any) -> Finished:
         """Finish a student that was given, once all later stages have taken a copy of it.

@@ -383,3 +383,15 @@ def test_a_task_that_is_not_that_of_the_labels_is_refused_before_training(teache
             teacher, (X, LABELS), student=net(), out=tmp_path / "a", recipe=RECIPE, task=task
         )
     assert not (tmp_path / "a").exists()
+
+
+def test_answers_of_a_function_that_do_not_bind_are_refused_before_training(teacher, tmp_path):
+    def nameless(x):
+        return list(teacher(x, training=False).values())
+
+    with pytest.raises(InputError, match="the order of a dict decides nothing"):
+        tfkd.compress(
+            nameless, (X, LABELS), student=net(), out=tmp_path / "a", recipe=RECIPE,
+            teacher_from_logits=True,
+        )  # fmt: skip
+    assert not (tmp_path / "a").exists()
