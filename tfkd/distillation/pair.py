@@ -71,6 +71,8 @@ class Pair:
         temperature = defaults["temperature"] if temperature is None else temperature
         validation.check_number("alpha", alpha)
         validation.check_number("temperature", temperature)
+        validation.check_flag("from_logits", from_logits)
+        validation.check_flag("teacher_from_logits", teacher_from_logits)
         self.student = student
         if isinstance(features, str) and features == "auto":
             features = pairing.pair_layers(student, teacher)

@@ -25,6 +25,12 @@ _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
 _TEMPERATURES = (1e-3, 1e3)
 
 
+def check_flag(name: str, value) -> None:
+    """Raise unless a setting is True, False or None: any text would count as True."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} must be True, False or None, got {value!r}.")
+
+
 def check_number(name: str, value) -> None:
     """Raise unless alpha is in [0, 1], or the temperature a number that float32 can work with."""
     if type(value).__module__.startswith("keras.src.distillation"):

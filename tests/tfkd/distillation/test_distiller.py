@@ -210,6 +210,8 @@ def test_distillation_pulls_the_student_to_the_teacher(digits, teacher, student)
     ("arguments", "message"),
     [
         ({"alpha": 1.5}, r"alpha must be in \[0, 1\], got 1.5"),
+        ({"from_logits": "no"}, "from_logits must be True, False or None, got 'no'"),
+        ({"teacher_from_logits": 1}, "teacher_from_logits must be True, False or None, got 1"),
         ({"alpha": float("nan")}, r"alpha must be in \[0, 1\]"),
         ({"alpha": "much"}, r"alpha must be in \[0, 1\], got 'much'"),
         ({"temperature": 0}, "temperature must be a number > 0, got 0"),
