@@ -24,7 +24,8 @@ from playwright.sync_api import sync_playwright
 PAGES = (
     *("", "start/", "questions/", "guides/student/", "guides/android/", "concepts/distillation/"),
     *("results/quantization/", "results/limits/", "command-line/", "errors/", "coming-from/tfmot/"),
-    *("api/distillation/", "results/history/"),
+    *("api/distillation/", "results/history/", "results/compress/", "results/examples/"),
+    *("glossary/", "guides/names/", "guides/several-outputs/", "compressing/", "on-the-device/"),
 )
 SERIOUS = ("serious", "critical")
 
