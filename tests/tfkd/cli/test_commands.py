@@ -174,7 +174,7 @@ def test_export_of_a_named_signature_is_verified_against_it(tfkd, tmp_path):
 
 
 def test_a_free_size_is_given_by_shape(tfkd, tmp_path):
-    keras.utils.set_random_seed(0)  # of some weights the answers hardly differ
+    keras.utils.set_random_seed(2)  # of some weights the answers hardly differ
     i = keras.Input((None, 8, 1), name="rows")
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(10, 3)(i))
     keras.Model(i, pooled).save(tmp_path / "free.keras")
