@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from quick_benchmark import QUICK
 from tiny_models import cnn, crossentropy
 
 from tfkd import Distiller, quantize_aware
@@ -26,7 +27,7 @@ gc.freeze()
 gc.set_threshold(100_000, 20, 20)
 
 # How fast a file is matters where that is tested: in export/latency, with defaults of its own.
-benchmark.__kwdefaults__ |= {"processes": 1, "min_runs": 2, "min_seconds": 0.01}
+benchmark.__kwdefaults__ |= QUICK
 
 #: Files that train and convert next to nothing. Those of their tests that ask for no trained
 #: model are marked `fast`.
