@@ -15,7 +15,7 @@ from tfkd.compression.outputs import Output, activations_of, answering, renamed,
 from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import file_of, main_format
 from tfkd.compression.trainer import copy_of
-from tfkd.data import Data, Part, Samples, representative
+from tfkd.data import Data, Part, Samples
 from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
 from tfkd.export.latency import benchmark
@@ -279,7 +279,7 @@ def _micro_bundle(
     finisher: Finisher,
     model: Any,
     folder: pathlib.Path,
-    task: str,
+    task: Any,
 ) -> dict[str, Any] | None:
     """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
 
@@ -290,7 +290,7 @@ def _micro_bundle(
     data = finisher.trainer.data
     try:
         if not finisher.goal.needs_arena and export_form.needs_calibration(model):
-            file = file_of(model, "int8", representative(data.train), micro=True)
+            file = file_of(model, "int8", finisher.examples, micro=True)
             parity = verify(file, model, data.test, task=task)
         notice = parity.failure
         bundle = micro_bundle(file, folder / MICRO, "student_int8", x=data, notice=notice)
