@@ -85,6 +85,26 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.fast)
 
 
+def seeded():
+    """Begin the random numbers of Python, NumPy, TensorFlow and both Keras flavours anew."""
+    keras.utils.set_random_seed(0)
+    tf_keras.utils.set_random_seed(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    """Make what tests share the same, whichever test asks for it first."""
+    if fixturedef.scope != "function":
+        seeded()
+    return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Make each test the same, whatever ran before it."""
+    seeded()
+
+
 @pytest.fixture(params=["keras", "tf_keras"])
 def package(request):
     """Both Keras flavours in turn."""
