@@ -77,11 +77,11 @@ class Board(Printed):
         """Say in a few lines what the board has and where that is from."""
         flash = "a file system" if self.flash_bytes is None else f"{self.flash_bytes:,} bytes"
         lines = [
-            f"{self.name}: {self.chip}, {self.core}",
+            f"{self.name}: {', '.join(filter(None, (self.chip, self.core)))}",
             f"  flash: {flash}",
             f"  RAM: {self.ram_bytes:,} bytes ({self.ram})",
             f"  kernels: {', '.join(self.kernels) or 'portable'}",
-            f"  source: {self.source} ({self.checked})",
+            f"  source: {self.source}" + (f" ({self.checked})" if self.checked else ""),
         ]
         lines += [f"  {toolchain}: {name}" for toolchain, name in self.ids.items()]
         return "\n".join(lines)

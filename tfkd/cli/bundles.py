@@ -6,6 +6,7 @@ import math
 import pathlib
 import shutil
 import sys
+import warnings
 
 from tfkd.errors import InputError, TfkdError, raise_all
 
@@ -84,7 +85,7 @@ class Bundles:
         """
         was_there = {folder for folder in self.folders.values() if folder.exists()}
         try:
-            self._write(file, data, others, verification.failure if verification else "")
+            self._write(file, data, others, verification)
         except BaseException as error:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -92,13 +93,20 @@ class Bundles:
                 raise InputError(f"The file is there, but no bundle: {error}") from error
             raise
 
-    def _write(self, file, data, others, notice):
+    def _write(self, file, data, others, verification):
         import tfkd.export
+        from tfkd.data.outputs import shown
 
         x, y = (None, None) if data is None else (data.test.x, data.test.y)
-        several = len(file.outputs) - len(file.states) != 1
-        if data is not None and several != bool(data.outputs):
-            y = None  # labels of other outputs than the file has
+        outputs = len(file.outputs) - len(file.states)
+        if data is not None and (outputs != 1) != bool(data.outputs):
+            y = None
+            if verification is None:  # which says it too
+                warnings.warn(
+                    f"The labels are of {shown(data.outputs)}, and the file has "
+                    f"{outputs}: no label is beside the golden example.",
+                    stacklevel=2,
+                )
         if self.preprocessing is not None:
             from tfkd.export.tflite.metadata import normalizations_of
 
@@ -117,7 +125,7 @@ class Bundles:
                 x=x,
                 y=y,
                 force=self.options.force,
-                notice=notice,
+                notice=verification.failure if verification else "",
                 **({"others": others} if kind == "android" else {}),
                 **self.more[kind],
             )

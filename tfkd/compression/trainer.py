@@ -277,8 +277,10 @@ class Trainer:
         # Which label is in which place; a list would be one tensor there.
         form = self._arranged(learner, {name: name for name in self.data.outputs})
         if isinstance(form, list):
-            return batches.map(lambda x, y: (x, tuple([y[name] for name in form])))
-        return batches.map(lambda x, y: (x, {key: y[name] for key, name in form.items()}))
+            return batches.map(lambda x, y, *rest: (x, tuple([y[name] for name in form]), *rest))
+        return batches.map(
+            lambda x, y, *rest: (x, {key: y[name] for key, name in form.items()}, *rest)
+        )
 
 
 @contextlib.contextmanager

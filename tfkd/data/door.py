@@ -260,7 +260,7 @@ def _part(given, class_names) -> tuple[Part, tuple[str, ...]]:
         x, y, names = _checked(*given, class_names)
         return Samples(x, y), names
     if isinstance(given, Stream) or kind_of(given) is not None:
-        return given if isinstance(given, Stream) else Stream(given), tuple(class_names)
+        return given if isinstance(given, Stream) else Stream(given), class_names
     raise InputError(f"it must be (x, y) or a stream of such batches, got {type(given).__name__}.")
 
 

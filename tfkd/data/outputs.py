@@ -26,6 +26,15 @@ def each(function: Callable[..., Any], *labels: Any) -> Any:
     return {name: function(*(one[name] for one in labels)) for name in first}
 
 
+def end_to_end(*labels: Any) -> Any:
+    """Return the labels of several batches as those of one.
+
+    Args:
+        *labels: Arrays, or dicts of arrays with the same names.
+    """
+    return each(lambda *arrays: np.concatenate(arrays), *labels)
+
+
 def names_of(labels: Any) -> tuple[str, ...]:
     """Return the names of the outputs that labels are of; none for labels of one output."""
     return tuple(labels) if isinstance(labels, Mapping) else ()

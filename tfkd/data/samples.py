@@ -13,6 +13,7 @@ from tfkd.data.outputs import (
     Labels,
     check_names,
     each,
+    end_to_end,
     listed,
     named,
     names_of,
@@ -124,7 +125,7 @@ class Part:
         for batch in self.batches(self.at_once()):
             outputs.append(each(np.asarray, function(batch.x)))
             labels.append(batch.y)
-        return each(_one_after_another, *outputs), each(_one_after_another, *labels)
+        return end_to_end(*outputs), end_to_end(*labels)
 
     def at_once(self, most: int = 256, most_bytes: int = 2**24) -> int:
         """Return how many examples to take at a time.
@@ -149,11 +150,7 @@ class Part:
 def joined(parts: Sequence[Samples]) -> Samples:
     """Return samples one after another as one."""
     x = np.concatenate([one.x for one in parts])
-    return Samples(x, each(_one_after_another, *(one.y for one in parts)))
-
-
-def _one_after_another(*arrays: np.ndarray) -> np.ndarray:
-    return np.concatenate(arrays)
+    return Samples(x, end_to_end(*(one.y for one in parts)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tfkd import hashing
-from tfkd.data.samples import Part, Samples
+from tfkd.data.outputs import check_names, each, end_to_end, listed, names_of, spelled
+from tfkd.data.samples import Part, Samples, joined
 from tfkd.errors import InputError, argument
 
 _WANTED = (
@@ -39,7 +40,8 @@ class Stream(Part):
     Attributes:
         source: A `tf.data.Dataset`, a `keras.utils.PyDataset` (tf_keras: `Sequence`), or a
             function without arguments that returns a new generator; of batches `(x, y)` or
-            `(x, y, weights)`, arrays of shape (batch, ...), each example of the same shape.
+            `(x, y, weights)`, arrays of shape (batch, ...), each example of the same shape. Labels
+            of several outputs are a dict of arrays by the outputs' names.
         examples: How many there are; needed for an endless source, of which each pass takes so
             many from its start. Without it they are counted, by a pass of their own, unless the
             source says it.
@@ -94,9 +96,14 @@ class Stream(Part):
         return False
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Any:
         """Labels of the first examples and, where they were counted, the largest and smallest."""
         return self._seen[1]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that the labels are of; none for labels of one output."""
+        return names_of(self._first[1])
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -118,7 +125,8 @@ class Stream(Part):
         count, digest = 0, hashing.running()
         for x, y, *_ in self._read(self._in_batches(size).prefetch(2)):
             count += len(x)
-            digest.update(np.ascontiguousarray(y).tobytes())
+            for labels in listed(y):
+                digest.update(np.ascontiguousarray(labels).tobytes())
             yield Samples(x, y)
         if self.examples is not None and count < self.examples:
             raise InputError(
@@ -150,28 +158,29 @@ class Stream(Part):
         return batches.apply(exactly).prefetch(2)
 
     def _in_batches(self, batch_size: int):
+        import tensorflow as tf
+
         batches = self._source_dataset().rebatch(batch_size)
         if self.examples is not None:
             whole = -(-self.examples // batch_size)
 
             def cut(i, batch):
                 left = self.examples - i * batch_size
-                return tuple(values[:left] for values in batch)
+                return tf.nest.map_structure(lambda values: values[:left], batch)
 
             batches = batches.take(whole).enumerate().map(cut)
         return batches
 
     def drawn(self, count: int, seed: int = 0) -> Samples:
         """Return examples drawn at random in one pass, in memory."""
-        rng, held, seen = np.random.default_rng(seed), [], 0
+        rng, held, seen = np.random.default_rng(seed), list[Samples](), 0
         for batch in self.batches(self.at_once(), again=False):
-            for x, y in zip(batch.x, batch.y, strict=True):
+            for row in range(len(batch)):
                 place = seen if seen < count else int(rng.integers(seen + 1))
                 seen += 1
                 if place < count:
-                    held[place : place + 1] = [(x.copy(), y.copy())]
-        xs, ys = zip(*held, strict=True)
-        return Samples(np.stack(xs), np.stack(ys))
+                    held[place : place + 1] = [batch.at(np.array([row]))]  # a copy
+        return joined(held)
 
     @property
     def _is_tf(self) -> bool:
@@ -183,8 +192,8 @@ class Stream(Part):
         return hasattr(self.source, "num_batches") and self.source.num_batches is None
 
     @functools.cached_property
-    def _first(self) -> tuple[np.ndarray, ...]:
-        """The first batch, checked."""
+    def _first(self) -> tuple[Any, ...]:
+        """The first batch, checked: arrays, and labels of several outputs as a dict of them."""
         if self._is_tf:
             _check_spec(self.source.element_spec)
         first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
@@ -196,33 +205,30 @@ class Stream(Part):
         return _checked(first)
 
     @functools.cached_property
-    def _seen(self) -> tuple[int, np.ndarray]:
+    def _seen(self) -> tuple[int, Any]:
         """The number of examples, and labels that show what they are."""
+        looked_at, count = [], 0
         if self.examples is not None or (known := self._known()) is not None:
-            looked_at = []
-            for _, y, *_ in self._read(self._in_batches(self.at_once())):
+            for x, y, *_ in self._read(self._in_batches(self.at_once())):
                 looked_at.append(y)
-                if sum(map(len, looked_at)) >= _LOOKED_AT:
+                count += len(x)
+                if count >= _LOOKED_AT:
                     break
-            return self.examples or known, np.concatenate(looked_at)
-        count, looked_at, start, warned = 0, [], time.perf_counter(), False
-        extremes: dict[str, np.ndarray] = {}
-        for _, y, *_ in self._read(self._source_dataset()):
+            return self.examples or known, end_to_end(*looked_at)
+        start, warned, outermost = time.perf_counter(), False, None
+        for x, y, *_ in self._read(self._source_dataset()):
             if count < _LOOKED_AT:
                 looked_at.append(y)
-            count += len(y)
-            if y.dtype.kind == "f" and not np.isfinite(y).all():
-                raise InputError(f"y of the stream holds NaN or infinite labels before {count:,}.")
-            if y.size:
-                for name, row in (("least", y.argmin()), ("most", y.argmax())):
-                    row = row // max(1, y[0].size)
-                    is_more = name in extremes and (
-                        y[row].min() < extremes[name].min()
-                        if name == "least"
-                        else y[row].max() > extremes[name].max()
+            count += len(x)
+            for name, labels in spelled(y):
+                if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+                    raise InputError(
+                        f"{name} of the stream holds NaN or infinite labels before {count:,}."
                     )
-                    if name not in extremes or is_more:
-                        extremes[name] = y[row : row + 1].copy()
+            rows = each(_outermost, y)
+            if outermost is not None:
+                rows = each(_outermost, end_to_end(outermost, rows))
+            outermost = rows
             if not warned and time.perf_counter() - start > _LONG:
                 warned = True
                 warnings.warn(
@@ -232,33 +238,42 @@ class Stream(Part):
                 )
         if not count:
             raise InputError("The stream is empty.")
-        return count, np.concatenate([*looked_at, *extremes.values()])
+        return count, end_to_end(*looked_at, outermost)
 
     def _known(self) -> int | None:
         """Return the number of examples where the source says it."""
         if not self._is_tf:
             return None
-        batches, size = int(self.source.cardinality()), self.source.element_spec[1].shape[0]
+        batches, size = int(self.source.cardinality()), self.source.element_spec[0].shape[0]
         return batches * size if batches > 0 and size is not None else None
 
     def _source_dataset(self):
         """Return the batches as they come, as a dataset of known shapes."""
         import tensorflow as tf
 
-        shapes = [(None, *values.shape[1:]) for values in self._first]
-        if self._is_tf:
-            return self.source.map(lambda *batch: tuple(map(tf.ensure_shape, batch, shapes)))
-        specs = tuple(map(tf.TensorSpec, shapes, [values.dtype for values in self._first]))
-        return tf.data.Dataset.from_generator(self._told, output_signature=specs)
+        def spec(values):
+            return tf.TensorSpec((None, *values.shape[1:]), values.dtype)
+
+        specs = tf.nest.map_structure(spec, self._first)
+        if not self._is_tf:
+            return tf.data.Dataset.from_generator(self._told, output_signature=specs)
+
+        def shaped(*batch):
+            return tf.nest.map_structure(
+                lambda wanted, values: tf.ensure_shape(values, wanted.shape),
+                *(specs, batch),
+                check_types=False,
+            )
+
+        return self.source.map(shaped)
 
     def _told(self):
         """Yield the batches of a Python source; keep our own error, which TensorFlow wraps."""
-        wanted = [(values.shape[1:], values.dtype) for values in self._first]
+        wanted = _form(self._first)
         try:
             for item in self._items():
                 batch = _checked(item)
-                found = [(values.shape[1:], values.dtype) for values in batch]
-                if found != wanted:
+                if (found := _form(batch)) != wanted:
                     raise InputError(
                         f"A batch holds {_shown(found)}, and the first one {_shown(wanted)}: make "
                         "all of one form."
@@ -321,26 +336,34 @@ def kind_of(source) -> str | None:
 def _check_spec(spec) -> None:
     """Raise for the elements of a dataset that are no batches (x, y)."""
     parts = spec if isinstance(spec, tuple) else (spec,)
-    _refuse_several(parts)
-    if len(parts) not in (2, 3) or any(not hasattr(part, "rank") for part in map(_rank, parts)):
+    if len(parts) not in (2, 3):
+        raise InputError(f"The dataset gives {_named(spec)}; {_WANTED}.")
+    leaves = [part for _, part in _leaves(parts)]
+    if any(not hasattr(getattr(leaf, "shape", None), "rank") for leaf in leaves):
         raise InputError(
-            f"The dataset gives {_named(spec)}; {_WANTED}, each of one input and one output."
+            f"The dataset gives {_named(spec)}; {_WANTED}, each of one input; labels of several "
+            "outputs are a dict {output: labels, ...}."
         )
-    if any(getattr(part.shape, "rank", None) == 0 for part in parts):
+    if any(leaf.shape.rank == 0 for leaf in leaves):
         raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
 
 
-def _refuse_several(batch) -> None:
-    """Raise for labels by name: what is read in batches has one output."""
-    if len(batch) > 1 and isinstance(batch[1], Mapping):
-        raise InputError(
-            f"The stream gives labels of {len(batch[1])} outputs, and a stream is of one: give "
-            "those of several as arrays, (x, {output: labels, ...}); x may be a numpy.memmap."
-        )
+def _leaves(batch) -> list[tuple[str, Any]]:
+    """Return what a batch holds behind what a message calls it, the labels of each output."""
+    x, y, *weights = batch
+    return [("x", x), *spelled(y), *zip(("weights",), weights, strict=False)]
 
 
-def _rank(spec):
-    return getattr(spec, "shape", None)
+def _form(batch) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return the shape of an example and the type of each array of a batch."""
+    return {name: (values.shape[1:], values.dtype) for name, values in _leaves(batch)}
+
+
+def _outermost(values: np.ndarray) -> np.ndarray:
+    """Return the rows with the least and with the largest value."""
+    if not values.size:
+        return values[:0]
+    return values[[at // values[0].size for at in (values.argmin(), values.argmax())]]
 
 
 def _named(spec) -> str:
@@ -351,16 +374,20 @@ def _named(spec) -> str:
     return "x without labels"
 
 
-def _checked(batch) -> tuple[np.ndarray, ...]:
-    """Return a batch as arrays, or raise for one of another form."""
+def _checked(batch) -> tuple[Any, ...]:
+    """Return a batch as arrays, labels of several outputs as a dict of them.
+
+    Raises:
+        InputError: for one of another form.
+    """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {_WANTED}.")
-    _refuse_several(batch)
+    check_names(batch[1])
     try:
-        arrays = tuple(np.asarray(values) for values in batch)
+        arrays = tuple(each(np.asarray, values) for values in batch)
     except ValueError as error:
         raise InputError(f"A batch of the stream is no array ({error}); {_WANTED}.") from None
-    for name, values in zip(("x", "y", "weights"), arrays, strict=False):
+    for name, values in _leaves(arrays):
         if values.dtype.kind not in "biufc" or values.ndim == 0:
             raise InputError(
                 f"{name} of the stream is {values.dtype} of shape {values.shape}; give numbers of "
@@ -368,8 +395,8 @@ def _checked(batch) -> tuple[np.ndarray, ...]:
             )
         if values.dtype.kind == "f" and name != "x" and not np.isfinite(values).all():
             raise InputError(f"{name} of the stream holds NaN or infinite values.")
-    if len({len(values) for values in arrays}) > 1:
-        shapes = " and ".join(str(values.shape) for values in arrays)
+    if len({len(values) for _, values in _leaves(arrays)}) > 1:
+        shapes = " and ".join(str(values.shape) for _, values in _leaves(arrays))
         raise InputError(
             f"The stream gives x and y of shapes {shapes}, with different numbers of examples: "
             "give batches, (batch, ...) each."
@@ -377,5 +404,7 @@ def _checked(batch) -> tuple[np.ndarray, ...]:
     return arrays
 
 
-def _shown(found) -> str:
-    return " and ".join(f"{dtype} of shape {(None, *shape)}" for shape, dtype in found)
+def _shown(form) -> str:
+    return " and ".join(
+        f"{name} {dtype} of shape {(None, *shape)}" for name, (shape, dtype) in form.items()
+    )

@@ -7,6 +7,7 @@ sample, answers ─► score ─► Score ─► complaint: no better than chanc
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd.data import Part, Samples
+from tfkd.data.outputs import end_to_end
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
 from tfkd.intervals import wilson
@@ -356,15 +358,22 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
     return f"{said}. The teacher made the student worse: keep the one trained without it"
 
 
+@dataclasses.dataclass(frozen=True)
 class Streamed(Sample):
-    """A part of the data, read in batches, which are not held; labels that are held are bound."""
+    """A part of the data, read in batches, which are not held.
+
+    Attributes:
+        bind: From labels as the part has them to those of each output.
+    """
+
+    bind: Callable[[Any], list] = dataclasses.field(kw_only=True)
 
     def _answered(self, answers_of: Callable) -> tuple[list, list]:
         answers, labels = [], []
         for batch in self.x.batches(self.x.at_once(self.at_once)):
             answers.append([np.asarray(one) for one in answers_of(batch.x)])
             labels.append(batch.y)
-        return answers, self.labels or [np.concatenate(labels)]
+        return answers, self.bind(end_to_end(*labels))
 
 
 def sample_of(x, y, objective, part: str) -> Sample:
@@ -379,8 +388,8 @@ def sample_of(x, y, objective, part: str) -> Sample:
     if isinstance(x, Samples) and x.in_memory:
         x, y = x.x, x.y
     if isinstance(x, Part):
-        labels = validation.bound_labels(x.labels, objective) if x.outputs else []
-        return Streamed(x, labels, objective.lessons, part)
+        bind = functools.partial(validation.bound_labels, objective=objective)
+        return Streamed(x, bind(x.labels), objective.lessons, part, bind=bind)
     return Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
 
 

@@ -88,6 +88,7 @@ def test_boards_by_name():
     assert [v.fits for v in fits(1, 98_305, board="B-L475E-IOT01A")] == [True, False]
     assert told(fits(1, 2, board="pico", ram="8k"))[1] == ("ram", True, 2, 8192)
     mine = Board("mine", "chip", 100, 10, "all", "me")
+    assert str(mine).splitlines()[0] == "mine: chip" and str(mine).endswith("source: me")
     assert [v.fits for v in fits(100, 11, board=mine)] == [True, False]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfkd.cli.parser import main
-from tfkd.export import read_metadata
+from tfkd.export import read_metadata, to_tflite
 from tfkd.export.micro import evaluation
 from tfkd.export.tflite.model import TFLiteModel
 
@@ -187,6 +187,16 @@ def test_the_folders_of_a_file_that_is_converted_already(place, files, capsys):
     assert "not verified: tfkd verify compares" in capsys.readouterr().out
     assert (place / "other.tflite").read_bytes() == files["int8"].data
     assert (place / "other_web" / "other.tflite").exists()
+
+
+def test_labels_of_other_outputs_than_the_file_has_are_left_out_with_a_warning(place, capsys):
+    x = inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(x)
+    net = keras.Model(inputs, [keras.layers.Dense(10)(x), keras.layers.Dense(2)(x)])
+    to_tflite(net, "float32").save(place / "two.tflite")
+    assert main(["export", "two.tflite", "--web", "--data", "d.npz"]) == 0
+    said = "warning: The labels are of one output, and the file has 2: no label is beside"
+    assert said in capsys.readouterr().err
 
 
 def test_a_step_file_and_its_twin_for_the_gpu(place, capsys):

@@ -4,12 +4,14 @@ The heads `kind` (one of three classes) and `tags` (three labels) have equal sha
 has its outputs in another order than the teacher, and the labels in a third.
 """
 
+import dataclasses
 import json
 import re
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from scipy import special
 from sklearn import metrics
@@ -222,8 +224,28 @@ def test_a_run_can_be_repeated_and_what_is_done_is_kept(made, data, teacher, mon
     assert finisher._keys["data"] == Finisher(Trainer(again, RECIPE), teacher)._keys["data"]
 
 
+def streamed(part, weights=None):
+    """Return a part as a dataset of batches of 7."""
+    arrays = (part.x, part.y) if weights is None else (part.x, part.y, weights)
+    return tfkd.Stream(tf.data.Dataset.from_tensor_slices(arrays).batch(7))
+
+
+def test_streams_end_in_the_files_of_arrays(data, teacher, tmp_path):
+    """The training part is read in its order, and not shuffled; it is one batch here."""
+    recipe = dataclasses.replace(RECIPE, epochs=2, batch_size=len(data.train))
+    student, files = net(order=("bright", "tags", "kind"), form=list, units=4), []
+    streams = {name: streamed(part) for name, part in data.parts.items()}
+    for given in (data, streams):
+        out = tmp_path / str(len(files))
+        made = tfkd.compress(teacher, given, student=student, out=out, recipe=recipe)
+        files.append(made.files["float32"].predict(data.test.x))
+        assert set(made.report.teaching["outputs"]) == set(KEYS)
+    for ours, theirs in zip(*files, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", [dict, list])
-@pytest.mark.parametrize("way", ["memory", "augmented", "on disk"])
+@pytest.mark.parametrize("way", ["memory", "augmented", "on disk", "stream", "weighted stream"])
 def test_each_output_learns_from_its_own_labels(package, form, way, data, tmp_path):
     model = net(package, order=("tags", "kind", "bright"), form=form, units=4)
     if form is dict:  # the labels may have the layers' names, or the keys
@@ -235,25 +257,28 @@ def test_each_output_learns_from_its_own_labels(package, form, way, data, tmp_pa
     if way == "on disk":
         np.save(tmp_path / "x.npy", X)
         given = tfkd.as_data((np.load(tmp_path / "x.npy", mmap_mode="r"), LABELS))
+    weights = np.ones(len(data.validation))
+    if way == "stream":
+        given = tfkd.Data("streams", *map(streamed, data.parts.values()))
+    elif way == "weighted stream":
+        weights = np.random.default_rng(0).uniform(0.2, 2, len(weights))
+        given = dataclasses.replace(data, validation=streamed(data.validation, weights))
     trainer = Trainer(given, training)
     trainer.fit("student", model)
-    x = np.asarray(given.validation.x[:])
+    x = np.asarray(data.validation.x)
     names = sorted(KEYS) if form is dict else ("tags", "kind", "bright")
     answers = keras.tree.flatten(model.predict(x, verbose=0))
     found = dict(zip(names, answers, strict=True))
-    want, labels = figures(found, given.validation.y), given.validation.y
+    want, labels = figures(found, data.validation.y), data.validation.y
     curves = {name: values[-1] for name, values in trainer.histories["student"].items()}
     assert curves["val_kind_accuracy"] == pytest.approx(want["kind"], rel=1e-5)
     assert curves["val_tags_accuracy"] == pytest.approx(want["tags"], rel=1e-5)
     gaps = found["bright"][:, 0] - labels["bright"]
     assert curves["val_bright_mae"] == pytest.approx(np.abs(gaps).mean(), rel=1e-5)
-    of_labels = special.expit(found["tags"]).ravel()
-    losses = (
-        metrics.log_loss(labels["kind"], special.softmax(found["kind"], 1)),
-        metrics.log_loss(labels["tags"].ravel(), of_labels),
-        np.square(gaps).mean(),
-    )
-    assert curves["val_loss"] == pytest.approx(sum(losses), rel=1e-4)  # equal weights
+    of_kind = special.log_softmax(found["kind"], 1)[np.arange(len(gaps)), labels["kind"]]
+    of_tags = np.logaddexp(0, np.where(labels["tags"] > 0, -1, 1) * found["tags"]).mean(1)
+    losses = np.square(gaps) + of_tags - of_kind  # equal weights of the outputs
+    assert curves["val_loss"] == pytest.approx((weights * losses).mean(), rel=1e-4)
 
 
 def score(name, value, metric="accuracy"):

@@ -337,7 +337,12 @@ def memmapped(x, folder):
 
 
 X, Y = np.zeros((50, 4), "float32"), NUMBERS
+ONE = tf.data.Dataset.from_tensor_slices((X, {"kind": Y})).batch(8)
 TWO = tf.data.Dataset.from_tensor_slices((X, {"a": Y, "b": Y})).batch(8)
+
+
+def uneven():
+    yield X, {"a": Y, "b": Y[:3]}
 
 
 @pytest.mark.parametrize(
@@ -370,12 +375,9 @@ TWO = tf.data.Dataset.from_tensor_slices((X, {"a": Y, "b": Y})).batch(8)
         ((X, {"a": Y, "b": Y}), {"class_names": {"c": "xy"}}, "class_names has names for 'c'"),
         ((X, {"a": Y, "b": Y}), {"class_names": {"b": "xy"}}, "2 class_names of 'b' for labels"),
         ((X, Y), {"class_names": {"a": "xy"}}, "and y is one array"),
-        (dict.fromkeys(("train", "validation", "test"), TWO), {}, "labels of 2 outputs, and a"),
-        (
-            dict.fromkeys(("train", "validation", "test"), lambda: iter([(X, {"a": Y, "b": Y})])),
-            {},
-            "a stream is of one: give those of several as arrays",
-        ),
+        (dict.fromkeys(("train", "validation", "test"), ONE), {}, "y names one output, 'kind'"),
+        ({"train": TWO, "validation": TWO, "test": (X, Y)}, {}, "the test part of one output"),
+        (dict.fromkeys(("train", "validation", "test"), uneven), {}, "with different numbers of"),
         ((X[:0], Y[:0]), {}, "holds no examples"),
         ((X, Y), {"class_names": "abc"}, "3 class_names for labels of 5 classes"),
         ((X, Y), {"class_names": "abcda"}, "class_names has 'a' 2 times"),

@@ -63,6 +63,31 @@ def test_a_stream_is_its_examples_in_batches_of_any_size(stream):
     np.testing.assert_array_equal(x, -X[:16])
 
 
+def test_labels_of_several_outputs_are_kept_by_name():
+    """Whatever the stream is made of; "b" is named first, and TensorFlow sorts."""
+    labels = {"b": Y, "a": X[:, :2]}
+
+    def batches():
+        for i in range(0, 90, 7):
+            yield X[i : i + 7], {name: values[i : i + 7] for name, values in labels.items()}
+
+    for source in (batches, dataset(X, labels)):
+        for stream in (Stream(source), Stream(source, examples=50)):
+            n = len(stream)
+            assert set(stream.outputs) == {"a", "b"} and n in (50, 90)
+            found = [one.y for one in stream.batches(32)]
+            for name, values in labels.items():
+                np.testing.assert_array_equal(
+                    np.concatenate([one[name] for one in found]), values[:n]
+                )
+                assert stream.labels[name].max() == values[:n].max()
+            drawn = stream.drawn(40, seed=3)
+            rows = [int(np.flatnonzero((x == X).all(1))[0]) for x in drawn.x]
+            assert len(set(rows)) == 40 and rows != sorted(rows)
+            np.testing.assert_array_equal(drawn.y["b"], Y[rows])
+            np.testing.assert_array_equal(drawn.y["a"], X[rows, :2])
+
+
 def test_a_number_of_examples_cuts_each_pass():
     endless = Stream(dataset().repeat(), examples=100)
     assert len(endless) == 100
@@ -249,6 +274,10 @@ def odd():
         (dataset().map(lambda x, y: ((x, x), y)), "with several arrays each"),
         (dataset(Y.astype("U"), Y), "x of the stream is object"),
         (dataset(X, Y * np.nan), "y of the stream holds NaN"),
+        (dataset(X, {"a": Y, "b": Y * np.nan}), r"y\['b'\] of the stream holds NaN"),
+        (dataset(X, {"a": Y}), "y names one output, 'a': give its array alone"),
+        (dataset(X, {"a": Y, "b": {"c": Y}}), "labels of several outputs are a dict"),
+        (dataset().map(lambda x, y: (x, (y, y))), "labels of several outputs are a dict"),
         (dataset().map(lambda x, y: (x, y[:2])), "with different numbers of examples"),
         (dataset().take(0), "The stream is empty"),
         (lambda: iter(()), "The stream is empty, or was used up"),
@@ -264,7 +293,7 @@ def test_what_is_no_stream_is_refused_in_a_line(source, said):
 
 def test_faults_that_show_later_are_told_as_ours():
     with pytest.raises(
-        InputError, match=r"holds float32 of shape \(None, 3\) .* and the first one"
+        InputError, match=r"holds x float32 of shape \(None, 3\) .* and the first one"
     ):
         list(Stream(odd).batches(5))
     used = generator()
