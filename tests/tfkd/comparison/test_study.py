@@ -274,6 +274,7 @@ def test_all_methods_of_a_seed_start_from_the_same_weights(trained, data):
 
 
 def test_layers_that_are_not_trained_keep_their_weights(package):
+    package.utils.set_random_seed(5)  # none that a copy is drawn from
     layers = package.layers
     scale, frozen, last = layers.Normalization(), layers.Dense(5), layers.Dense(3)
     model = package.Sequential([package.Input((4,)), scale, frozen, last])

@@ -22,8 +22,8 @@ def alphas(package, batch, callback, values=(), epochs=5, loss=True, **kwargs):
                 logs["val_loss"] = values[epoch]
 
     seen = []
-    # Right after `tf_keras.utils.set_random_seed` the first layers of both Kerases are alike.
-    keras.utils.set_random_seed(1)
+    # Of one seed the first layers of both Kerases are alike.
+    keras.utils.set_random_seed(3)
     distiller = Distiller(dense(package), dense(keras), alpha=0.25, soft_loss="kl")
     distiller.compile("sgd", crossentropy(package) if loss else None)
     x, y = batch

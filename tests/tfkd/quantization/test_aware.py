@@ -392,6 +392,7 @@ def test_recurrent_weights_reach_the_file_bit_for_bit(name, rng):
 
 
 def test_inputs_and_outputs_keep_names_and_structure(rng):
+    keras.utils.set_random_seed(2)
     a, b = keras.Input((4,), name="a"), keras.Input((6,), name="b")
     shared = L.Dense(5, activation="relu")
     x = L.Concatenate()([shared(a), L.Dense(5)(b)])
