@@ -2,6 +2,7 @@
 
 samples.py  `Samples` and `Data`.
 stream.py  `Stream`, a part that comes in batches and is never held.
+batches.py  What a batch of a stream holds, or why it is none.
 outputs.py  Labels of several outputs, by name.
 labels.py  Labels as they are trained on.
 rows.py  Examples that stay on disk, read as they are asked for.

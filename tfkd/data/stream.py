@@ -6,20 +6,17 @@ import dataclasses
 import functools
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from tfkd import hashing
-from tfkd.data.outputs import check_names, each, end_to_end, listed, names_of, spelled
+from tfkd.data.batches import WANTED, check_spec, checked, form, outermost, shown
+from tfkd.data.outputs import each, end_to_end, listed, names_of, spelled
 from tfkd.data.samples import Part, Samples, joined
 from tfkd.errors import InputError, argument
 
-_WANTED = (
-    "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
-    "(x, y) or (x, y, weights)"
-)
 _NO_ARRAYS = (
     "A stream holds no arrays x and y: take its batches(256), its dataset(32), or head(100) of it."
 )
@@ -69,7 +66,7 @@ class Stream(Part):
             )
         kind = kind_of(self.source)
         if kind is None:
-            raise InputError(f"A stream can't be made of {type(self.source).__name__}: {_WANTED}.")
+            raise InputError(f"A stream can't be made of {type(self.source).__name__}: {WANTED}.")
         if self._is_endless() and self.examples is None:
             raise InputError(
                 f"The {kind} is endless: say how many examples a pass takes with "
@@ -195,14 +192,14 @@ class Stream(Part):
     def _first(self) -> tuple[Any, ...]:
         """The first batch, checked: arrays, and labels of several outputs as a dict of them."""
         if self._is_tf:
-            _check_spec(self.source.element_spec)
+            check_spec(self.source.element_spec)
         first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
         if first is None:
             raise InputError(
                 "The stream is empty, or was used up by another pass: a function must return a "
                 "new generator each time."
             )
-        return _checked(first)
+        return checked(first)
 
     @functools.cached_property
     def _seen(self) -> tuple[int, Any]:
@@ -215,7 +212,7 @@ class Stream(Part):
                 if count >= _LOOKED_AT:
                     break
             return self.examples or known, end_to_end(*looked_at)
-        start, warned, outermost = time.perf_counter(), False, None
+        start, warned, most = time.perf_counter(), False, None
         for x, y, *_ in self._read(self._source_dataset()):
             if count < _LOOKED_AT:
                 looked_at.append(y)
@@ -225,10 +222,10 @@ class Stream(Part):
                     raise InputError(
                         f"{name} of the stream holds NaN or infinite labels before {count:,}."
                     )
-            rows = each(_outermost, y)
-            if outermost is not None:
-                rows = each(_outermost, end_to_end(outermost, rows))
-            outermost = rows
+            rows = each(outermost, y)
+            if most is not None:
+                rows = each(outermost, end_to_end(most, rows))
+            most = rows
             if not warned and time.perf_counter() - start > _LONG:
                 warned = True
                 warnings.warn(
@@ -238,7 +235,7 @@ class Stream(Part):
                 )
         if not count:
             raise InputError("The stream is empty.")
-        return count, end_to_end(*looked_at, outermost)
+        return count, end_to_end(*looked_at, most)
 
     def _known(self) -> int | None:
         """Return the number of examples where the source says it."""
@@ -269,13 +266,13 @@ class Stream(Part):
 
     def _told(self):
         """Yield the batches of a Python source; keep our own error, which TensorFlow wraps."""
-        wanted = _form(self._first)
+        wanted = form(self._first)
         try:
             for item in self._items():
-                batch = _checked(item)
-                if (found := _form(batch)) != wanted:
+                batch = checked(item)
+                if (found := form(batch)) != wanted:
                     raise InputError(
-                        f"A batch holds {_shown(found)}, and the first one {_shown(wanted)}: make "
+                        f"A batch holds {shown(found)}, and the first one {shown(wanted)}: make "
                         "all of one form."
                     )
                 yield batch
@@ -331,80 +328,3 @@ def kind_of(source) -> str | None:
         return "PyDataset"
     is_function = callable(source) and not isinstance(source, type)
     return "function" if is_function and not hasattr(source, "__getitem__") else None
-
-
-def _check_spec(spec) -> None:
-    """Raise for the elements of a dataset that are no batches (x, y)."""
-    parts = spec if isinstance(spec, tuple) else (spec,)
-    if len(parts) not in (2, 3):
-        raise InputError(f"The dataset gives {_named(spec)}; {_WANTED}.")
-    leaves = [part for _, part in _leaves(parts)]
-    if any(not hasattr(getattr(leaf, "shape", None), "rank") for leaf in leaves):
-        raise InputError(
-            f"The dataset gives {_named(spec)}; {_WANTED}, each of one input; labels of several "
-            "outputs are a dict {output: labels, ...}."
-        )
-    if any(leaf.shape.rank == 0 for leaf in leaves):
-        raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
-
-
-def _leaves(batch) -> list[tuple[str, Any]]:
-    """Return what a batch holds behind what a message calls it, the labels of each output."""
-    x, y, *weights = batch
-    return [("x", x), *spelled(y), *zip(("weights",), weights, strict=False)]
-
-
-def _form(batch) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Return the shape of an example and the type of each array of a batch."""
-    return {name: (values.shape[1:], values.dtype) for name, values in _leaves(batch)}
-
-
-def _outermost(values: np.ndarray) -> np.ndarray:
-    """Return the rows with the least and with the largest value."""
-    if not values.size:
-        return values[:0]
-    return values[[at // values[0].size for at in (values.argmin(), values.argmax())]]
-
-
-def _named(spec) -> str:
-    if isinstance(spec, Mapping):
-        return f"dicts of {', '.join(map(str, spec))}"
-    if isinstance(spec, tuple):
-        return f"tuples of {len(spec)}" + (" with several arrays each" if len(spec) < 4 else "")
-    return "x without labels"
-
-
-def _checked(batch) -> tuple[Any, ...]:
-    """Return a batch as arrays, labels of several outputs as a dict of them.
-
-    Raises:
-        InputError: for one of another form.
-    """
-    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {_WANTED}.")
-    check_names(batch[1])
-    try:
-        arrays = tuple(each(np.asarray, values) for values in batch)
-    except ValueError as error:
-        raise InputError(f"A batch of the stream is no array ({error}); {_WANTED}.") from None
-    for name, values in _leaves(arrays):
-        if values.dtype.kind not in "biufc" or values.ndim == 0:
-            raise InputError(
-                f"{name} of the stream is {values.dtype} of shape {values.shape}; give numbers of "
-                "shape (batch, ...)."
-            )
-        if values.dtype.kind == "f" and name != "x" and not np.isfinite(values).all():
-            raise InputError(f"{name} of the stream holds NaN or infinite values.")
-    if len({len(values) for _, values in _leaves(arrays)}) > 1:
-        shapes = " and ".join(str(values.shape) for _, values in _leaves(arrays))
-        raise InputError(
-            f"The stream gives x and y of shapes {shapes}, with different numbers of examples: "
-            "give batches, (batch, ...) each."
-        )
-    return arrays
-
-
-def _shown(form) -> str:
-    return " and ".join(
-        f"{name} {dtype} of shape {(None, *shape)}" for name, (shape, dtype) in form.items()
-    )

@@ -281,6 +281,7 @@ def odd():
         (dataset().map(lambda x, y: (x, y[:2])), "with different numbers of examples"),
         (dataset().take(0), "The stream is empty"),
         (lambda: iter(()), "The stream is empty, or was used up"),
+        (lambda: [({"a": X}, Y)], r"x of the stream is object of shape \(\)"),
         (lambda: [X], "The stream gives x without labels, of ndarray"),
         (X, "A stream can't be made of ndarray"),
     ],

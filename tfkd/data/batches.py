@@ -1,0 +1,96 @@
+"""What a batch of a `Stream` holds: examples, labels and weights as arrays, or why it is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfkd.data.outputs import check_names, each, spelled
+from tfkd.errors import InputError
+
+#: How a message ends that says what a stream is made of.
+WANTED = (
+    "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
+    "(x, y) or (x, y, weights)"
+)
+
+
+def check_spec(spec) -> None:
+    """Raise for the elements of a dataset that are no batches (x, y)."""
+    parts = spec if isinstance(spec, tuple) else (spec,)
+    if len(parts) not in (2, 3):
+        raise InputError(f"The dataset gives {_named(spec)}; {WANTED}.")
+    leaves = [part for _, part in _leaves(parts)]
+    if any(not hasattr(getattr(leaf, "shape", None), "rank") for leaf in leaves):
+        raise InputError(
+            f"The dataset gives {_named(spec)}; {WANTED}, each of one input; labels of several "
+            "outputs are a dict {output: labels, ...}."
+        )
+    if any(leaf.shape.rank == 0 for leaf in leaves):
+        raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
+
+
+def _leaves(batch) -> list[tuple[str, Any]]:
+    """Return what a batch holds behind what a message calls it, the labels of each output."""
+    x, y, *weights = batch
+    return [("x", x), *spelled(y), *zip(("weights",), weights, strict=False)]
+
+
+def form(batch) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return the shape of an example and the type of each array of a batch."""
+    return {name: (values.shape[1:], values.dtype) for name, values in _leaves(batch)}
+
+
+def outermost(values: np.ndarray) -> np.ndarray:
+    """Return the rows with the least and with the largest value."""
+    if not values.size:
+        return values[:0]
+    return values[[at // values[0].size for at in (values.argmin(), values.argmax())]]
+
+
+def _named(spec) -> str:
+    if isinstance(spec, Mapping):
+        return f"dicts of {', '.join(map(str, spec))}"
+    if isinstance(spec, tuple):
+        return f"tuples of {len(spec)}" + (" with several arrays each" if len(spec) < 4 else "")
+    return "x without labels"
+
+
+def checked(batch) -> tuple[Any, ...]:
+    """Return a batch as arrays, labels of several outputs as a dict of them.
+
+    Raises:
+        InputError: for one of another form.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {WANTED}.")
+    check_names(batch[1])
+    try:
+        x, y, *weights = batch
+        arrays = (np.asarray(x), each(np.asarray, y), *map(np.asarray, weights))
+    except ValueError as error:
+        raise InputError(f"A batch of the stream is no array ({error}); {WANTED}.") from None
+    for name, values in _leaves(arrays):
+        if values.dtype.kind not in "biufc" or values.ndim == 0:
+            raise InputError(
+                f"{name} of the stream is {values.dtype} of shape {values.shape}; give numbers of "
+                "shape (batch, ...)."
+            )
+        if values.dtype.kind == "f" and name != "x" and not np.isfinite(values).all():
+            raise InputError(f"{name} of the stream holds NaN or infinite values.")
+    if len({len(values) for _, values in _leaves(arrays)}) > 1:
+        shapes = " and ".join(str(values.shape) for _, values in _leaves(arrays))
+        raise InputError(
+            f"The stream gives x and y of shapes {shapes}, with different numbers of examples: "
+            "give batches, (batch, ...) each."
+        )
+    return arrays
+
+
+def shown(form) -> str:
+    """Return what a message calls a form."""
+    return " and ".join(
+        f"{name} {dtype} of shape {(None, *shape)}" for name, (shape, dtype) in form.items()
+    )
