@@ -41,7 +41,7 @@ class LayerBits:
     Attributes:
         name: The layer's name.
         weights: Number of its weights that can have 4 bits.
-        saved: Bytes that the file saves.
+        saved: Bytes by which these 4 bits make the file smaller.
         loss: How far the model's outputs move when only this layer has 4 bits: for probabilities
             the Kullback-Leibler divergence in nats, for other outputs the mean squared difference
             divided by their variance; summed over the outputs.
