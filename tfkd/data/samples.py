@@ -193,7 +193,7 @@ class Samples(Part):
         return not is_on_disk(self.x)
 
     def inputs(self, batch_size: int) -> Any:
-        """Return the examples alone: the array, or a dataset of batches of what is on disk."""
+        """Return the examples without labels: the array, or a dataset of batches from disk."""
         return self.x if self.in_memory else super().inputs(batch_size)
 
     @property

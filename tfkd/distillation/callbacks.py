@@ -30,8 +30,8 @@ class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
 
     Choose it over `ModelCheckpoint` to save the model that will be exported: the file loads as the
     student, without the distiller, its adapters or its optimizer. To resume an interrupted
-    training, use Keras's `BackupAndRestore` on the distiller itself. Serves students of both Keras
-    flavours.
+    training, use Keras's `BackupAndRestore` on the distiller itself. Works with students of both
+    Keras flavours.
 
     Args:
         filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted. `to_tflite`
