@@ -1,4 +1,4 @@
-"""`soft_loss="adaptive"`: a soft loss that pulls at the logits exactly as hard as the labels do.
+"""`soft_loss="adaptive"`: a soft loss that pulls at the logits as hard as the labels, no harder.
 
 Fixed factors between hard and soft loss fail because the two change at their own pace: the
 gradient of cross-entropy fades as the labels are learned, the gradient of a soft loss stays as

@@ -154,7 +154,7 @@ class StandardizedKLDivergence(SoftLoss):
 
 @_register
 class DKD(SoftLoss):
-    """Decoupled distillation: confidence in the target class, and the order among the others.
+    """Decoupled distillation: how sure of the target class, and how the other classes compare.
 
     ``T² · (target_weight · TCKD + rest_weight · NCKD)``: `TCKD` is the divergence between
     (target, everything else), `NCKD` the divergence among the other classes (Zhao et al. 2022,

@@ -17,7 +17,7 @@ from tfkd.model import graph
 class Opened:
     """A dataset that is opened once, to look at its first elements and then go through all.
 
-    Opening a dataset can be dear: a shuffle fills its buffer, files are listed and read.
+    Opening a dataset can be expensive: a shuffle fills its buffer, files are listed and read.
 
     Args:
         data: A `tf.data.Dataset`.
@@ -32,7 +32,7 @@ class Opened:
 
     @property
     def element_spec(self):
-        """What an element is, before it is changed."""
+        """The spec of an element before it is changed."""
         return self.data.element_spec
 
     @property
@@ -87,11 +87,11 @@ class Examples:
         batch_size: Examples a batch, for arrays.
 
     Attributes:
-        read_once: Whether they can be gone through once only: of an `Opened`.
+        read_once: Whether they can be read only once, as from an `Opened`.
 
     Raises:
-        InputError: for an infinite data set, arrays of different lengths, and what can be
-            read once only.
+        InputError: for an infinite data set, arrays of different lengths, and sources that can be
+            read only once.
     """
 
     def __init__(self, data, batch_size: int):

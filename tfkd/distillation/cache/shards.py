@@ -108,7 +108,7 @@ class Shard:
         """Return some rows of every answer.
 
         Raises:
-            InputError: for a file that is gone or is another one since it was opened.
+            InputError: if the file is gone or was replaced since it was opened.
         """
         try:
             with open(self.file, "rb", buffering=0) as stream:
