@@ -78,7 +78,7 @@ class WeightedSum(SoftLoss):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Those of the first part that has any: their number is checked against the output."""
+        """Class weights of the first part that has any; their number is checked on the output."""
         given = (getattr(loss, "class_weights", None) for loss, _, _ in self.losses)
         return next((weights for weights in given if weights is not None), None)
 
