@@ -49,7 +49,7 @@ class Drop(Printed):
         )
 
     def describe(self) -> str:
-        """Say it in a few words, with the output's name where there are several."""
+        """Return the drop in a few words, with the output's name if there are several."""
         percent = round(100 * self.value, 1)
         words = f"{0.0 - percent:+.1f} points beside the teacher"  # no "-0.0"
         if self.metric == "rmse":
@@ -87,7 +87,7 @@ class Teaching:
 
     @property
     def harms(self) -> bool:
-        """Whether an output is worse with it by more than the interval of the difference."""
+        """Whether the teacher makes an output worse by more than the interval of the difference."""
         return any(worth.harms for worth in self.outputs.values())
 
     def _drop(self, student: str) -> Drop:

@@ -1,4 +1,4 @@
-"""`Dominated`: Optuna ends a trial that a no larger one beats. Imported when it is used."""
+"""`Dominated`: Optuna ends a trial that one of at most its size beats. Imported when used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BYTES = "bytes"
 
 
 class Dominated(optuna.pruners.BasePruner):
-    """Ends a trial at a quarter or half of its epochs if a no larger one scores as high.
+    """Ends a trial at a quarter or half of its epochs if one of at most its size scores as high.
 
     Successive halving keeps the best part of all trials. Here the small candidates are worse but
     wanted: each is compared only with candidates that cost no more, so that the front of size and

@@ -157,7 +157,7 @@ class Finisher:
         return distiller
 
     def copied(self, student: Any) -> Any:
-        """Return a copy that trains alike in each run: dropout draws its seed when it is made."""
+        """Return a copy that trains alike in each run: a dropout layer draws its seed when made."""
         keras.utils.set_random_seed(self.recipe.seed)
         return copy_of(student)
 

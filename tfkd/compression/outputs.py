@@ -143,10 +143,10 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
 
     Args:
         task: One of `tfkd.model.task.TASKS`, a dict of output → task, or `None`.
-        names: Of the outputs that the labels are of; none for one.
+        names: Names of the outputs that have labels; empty for a single one.
 
     Raises:
-        InputError: for an unknown task, or one for outputs that have no labels.
+        InputError: for an unknown task, or one that does not match the outputs of the labels.
     """
     if task is None:
         return None
@@ -259,7 +259,7 @@ def curves_by_name(
     Args:
         curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
         model: What was trained.
-        names: Of the outputs that the labels are of; none for one.
+        names: Names of the outputs that have labels; empty for a single one.
     """
     if not names:
         return dict(curves)

@@ -1,4 +1,4 @@
-"""What a run has finished, kept in its folder by what it depends on: a killed run goes on from it.
+"""Finished stages of a run, kept in its folder by their inputs for a run that continues.
 
 A stage is a pure step: the same inputs give the same weights. Its key is the fingerprint of its
 inputs, so a run with one changed option repeats only the stages that depend on it. A long training
