@@ -47,5 +47,5 @@ class Finished:
         return goal.allows(worst) and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
-        """Tell whether less is lost than with another; a file that is not its model comes last."""
+        """Tell whether it loses less than another; a file that is not its model comes last."""
         return (self.verified, -self.drop.value) > (other.verified, -other.drop.value)

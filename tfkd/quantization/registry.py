@@ -17,9 +17,9 @@ from tfkd.quantization.rewriting import Rewriter, Value
 class QuantizationRule(Protocol):
     """How a layer is trained with 8-bit rounding: a function that `register` takes.
 
-    It builds what stands for the layer in the model that is trained. The rules of tfkd in
+    It builds the layers that replace the layer in the model that is trained. tfkd's own rules in
     `tfkd.quantization.rules` are such functions, and its `primitives` (`affine`, `pair`, `relu`,
-    `function`, `depthwise`) are there for others.
+    `function`, `depthwise`) can be used in others.
     """
 
     def __call__(self, net: Rewriter, layer: Any, /, *values: Value) -> Value | Sequence[Value]:
@@ -49,15 +49,15 @@ _rules: dict[type, QuantizationRule] = {}
 def register(layer_class: type, rule: QuantizationRule, *, replace: bool = False) -> None:
     """Tell `quantize_aware` how a layer class of your own is trained with 8-bit rounding.
 
-    Choose it when `quantize_aware` says that a class of yours has no rule. Every tensor that the
+    Choose it when `quantize_aware` reports that a class of yours has no rule. Every tensor that the
     int8 file stores must be rounded: a layer whose `call` is one operation with a kernel, and a
-    bias, can stay as it is with its kernel rounded; one of several operations is built from
+    bias, can stay as it is with its kernel rounded; a layer of several operations is built from
     several layers. `to_tflite` then finds all ranges in the model.
 
     Args:
         layer_class: A subclass of `tf_keras.layers.Layer`, or one of `keras.layers.Layer` whose
             counterpart `tfkd.translation.register` names: rules work on tf_keras's layers.
-            Subclasses that override nothing that it computes with have the rule too.
+            The rule also applies to subclasses that override nothing that the class computes with.
         rule: See `QuantizationRule`.
         replace: Whether to replace the rule that the class has. Defaults to `False`.
 
