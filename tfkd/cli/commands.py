@@ -24,7 +24,7 @@ from tfkd.tables import aligned
 
 
 def run(options) -> int:
-    """Do what the command line asks for and return its exit status.
+    """Run the command of the command line and return its exit status.
 
     Raises:
         TfkdError: in the words of the command line.

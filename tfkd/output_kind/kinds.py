@@ -1,6 +1,6 @@
 """The kinds of values that a graph computes with, and the arithmetic of kinds.
 
-A kind is `None` if nothing is known. That is the safe answer: the caller then asks the user.
+A kind is `None` if nothing is known. That is the safe answer: the caller then asks.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class _Rounding(_Quantizer):
 def unrounded(model):
     """Let eager calls of a quantize-aware model within the block compute without rounding.
 
-    A function that TensorFlow has traced before keeps its rounding.
+    A function that TensorFlow has traced already does not change.
     """
     held = [getattr(layer, "quantizer", None) for layer in model.layers]
     for layer in model.layers:

@@ -82,10 +82,10 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
 
     Args:
         layer: A Keras 3 or tf_keras layer.
-        name: What to call it.
+        name: Name of the new layer.
         to: `"keras"` or `"tf_keras"`.
-        translate: For a model inside a wrapper.
-        float32: Whether it is to compute in float32 where `layer` computes in another precision.
+        translate: Function for a model inside a wrapper.
+        float32: Whether it is to compute in float32 if `layer` computes in another precision.
 
     Raises:
         UnsupportedError: naming what the target lacks.
@@ -119,7 +119,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
 
 
 def standard(kind: str, settings: dict, to: str):
-    """Return a standard layer from its class name and settings in Keras 3's words."""
+    """Return a standard layer from its class name and settings, as Keras 3 names them."""
     target = getattr(backends.package(to).layers, kind)
     settings = {_word(kind, key, to): value for key, value in settings.items()}
     if "activation" in settings and to == "tf_keras":
@@ -128,7 +128,7 @@ def standard(kind: str, settings: dict, to: str):
 
 
 def build(target, settings: dict):
-    """Call a layer class; what it refuses is an `UnsupportedError`."""
+    """Call a layer class; settings that it refuses raise an `UnsupportedError`."""
     try:
         return target(**settings)
     except (TypeError, ValueError) as error:
