@@ -79,7 +79,7 @@ class Bundles:
 
         Args:
             file: The `.tflite` file.
-            data: What to evaluate it on, or `None`.
+            data: The data to evaluate it on, or `None`.
             others: Further formats by name, for a phone's GPU.
             verification: The comparison of the file with its model, or `None`.
         """
@@ -150,11 +150,11 @@ class Bundles:
 
     @property
     def fit(self) -> bool:
-        """Whether the model fits its target."""
+        """Whether the model fits everything it was meant to fit."""
         return all(verdict.fits for verdict in self.verdicts)
 
     def status(self) -> int:
-        """Return the exit status, with a line on stderr for what does not fit."""
+        """Return the exit status, with a line on stderr for everything that does not fit."""
         too_much = [verdict for verdict in self.verdicts if not verdict.fits]
         if too_much:
             reasons = "; ".join(

@@ -44,7 +44,7 @@ class Method:
     """One way of training the student.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         settings: Arguments of `Distiller`; `None` trains without a teacher.
         label_smoothing: Share of each label that is spread over the classes, in [0, 1).
     """

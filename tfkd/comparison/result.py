@@ -62,7 +62,7 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison(Printed):
-    """What `compare` found; print it for the table.
+    """The result of `compare`; print it for the table.
 
     Attributes:
         best: Name of the method with the best mean on the validation part; `"alone"` if none is

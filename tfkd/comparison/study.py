@@ -183,7 +183,7 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
 
 
 def _identity(student, runner: Runner, data: Data, options) -> dict:
-    """Return what decides the result of a run, but method and seed."""
+    """Return everything that decides the result of a run, except method and seed."""
     parts = [contents(part) for part in (data.train, data.validation, data.test)]
     if data.class_weight is not None:
         options = {**options, "class_weight": dict(data.class_weight)}

@@ -88,7 +88,7 @@ class BitsPlan(Printed):
         return sum(layer.loss for layer in self.layers if layer.bits == 4)
 
     def describe(self) -> str:
-        """Return a table as text: what costs least for each byte saved comes first."""
+        """Return a table as text; the layer with the least loss per saved byte comes first."""
         rows = [("layer", "weights", "bytes saved", "loss", "bits")]
         for one in sorted(self.layers, key=lambda one: one.loss / max(one.saved, 1)):
             rows.append(
@@ -318,8 +318,8 @@ def divergence(wanted, got, kind) -> float:
         kind: Its `OutputKind`.
 
     Returns:
-        Of probabilities, the mean Kullback-Leibler divergence in nats of what sums to one; of
-        others, the mean squared difference over the variance.
+        For probabilities, the mean Kullback-Leibler divergence in nats of what sums to one; for
+        other outputs, the mean squared difference divided by the variance.
     """
     least = 1e-7
     if kind.activation == "softmax":

@@ -258,7 +258,7 @@ def curves_by_name(
 
     Args:
         curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
-        model: What was trained.
+        model: The trained model.
         names: Names of the outputs that have labels; empty for a single one.
     """
     if not names:

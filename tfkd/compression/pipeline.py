@@ -63,7 +63,7 @@ class Result(Printed):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the file meets the target and fits the board; `None` if nothing was asked for."""
+        """Whether the file meets the target and fits the board; `None` without either."""
         return self.verdict.reached
 
     def describe(self) -> str:
@@ -217,7 +217,7 @@ def fit_teacher(
 
 
 def _trained_with(recipe: Recipe) -> dict[str, Any]:
-    """Return what budget, target and search may have changed in a recipe."""
+    """Return the settings of a recipe that budget, target and search may have changed."""
     return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
@@ -243,7 +243,7 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
 
 
 def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
-    """Remove what an earlier run made and this one did not: it is of another student."""
+    """Remove files that an earlier run made and this one did not: they are of another student."""
     for name in (
         "teacher.keras",
         "teacher_float32.tflite",

@@ -170,7 +170,7 @@ class _Missed:
 
 
 def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
-    """Train the candidates, and end early those that a smaller one is ahead of."""
+    """Train the candidates, and end those early that a smaller one is ahead of."""
     from tfkd.compression.dominated import BYTES, Dominated
 
     package, epochs = optuna(), _epochs(finisher.recipe)

@@ -137,7 +137,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """How small a model is to become, and what that may cost.
+    """How small a model has to become, and how much worse it may get.
 
     A number below 1 is a fraction of the original's value. Every given limit has to be met.
 

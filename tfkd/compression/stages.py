@@ -45,8 +45,8 @@ class _Stage:
 
     Attributes:
         key: Fingerprint of what it depends on; its first digits are in the stage's name too.
-        values: What came out of it beside weights, as plain values.
-        checksum: Of the file of its weights; `None` if it has none.
+        values: Its result besides weights, as plain values.
+        checksum: Checksum of the file of its weights; `None` if it has none.
     """
 
     key: str

@@ -26,7 +26,7 @@ from tfkd.errors import InputError, argument
 
 
 class Part:
-    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches.
+    """Base of the parts of a `Data`: `Samples`, and a `Stream` of batches.
 
     Attributes:
         x: Array of shape (examples, ...); only `Samples` have it.

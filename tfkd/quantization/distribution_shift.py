@@ -112,7 +112,7 @@ class _Moments:
         name: The layer's path.
         mean: Its mean per channel.
         variance: Likewise.
-        epsilon: What it adds to the variance.
+        epsilon: The number that it adds to the variance.
         kept: The axes of channels.
         loose: Whether they may come from other data than the model's: a frozen layer.
     """

@@ -493,7 +493,7 @@ class InverseRoot(tf_keras.layers.Layer):
 
 @_register
 class Rounding(tf_keras.layers.Layer):
-    """Rounds over a range that no longer moves: what a `QuantizeLayer` is after training.
+    """Rounds over a range that no longer moves, as a `QuantizeLayer` after training.
 
     Args:
         low: Lower end of the range.

@@ -194,7 +194,7 @@ def _is_of_applications(layer) -> bool:
 
 
 def _target_class(layer, to: str):
-    """Return the class of the other Keras that stands for the layer's."""
+    """Return the class of the other Keras that corresponds to the layer's."""
     kind, module = type(layer).__name__, type(layer).__module__
     pair = registry.registered(layer)
     if pair is not None:
@@ -253,7 +253,7 @@ def _policy_name(held) -> str | None:
 
 
 def _settings(layer, name: str, target, to: str, translate, float32: bool) -> dict:
-    """Return what to call the target's class with."""
+    """Return the arguments for the target's class."""
     kind, source = kind_of(layer), backends.flavour(layer)
     # A subclass that computes what its base does may have other settings.
     config = {

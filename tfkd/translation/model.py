@@ -93,7 +93,7 @@ def _copied(model, translator):
 
 
 def other_precision(model) -> str | None:
-    """Say that a model computes in another precision than float32, `None` if it does not.
+    """Return a sentence if a model computes in another precision than float32, else `None`.
 
     To continue in float32, work on a copy: `counterparts(model, float32=True)`.
     """
@@ -115,7 +115,7 @@ def other_precision(model) -> str | None:
 
 
 def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[str, set[str]]:
-    """Say what the layers of a translated model may be called.
+    """Return the names that the layers of a translated model may have.
 
     Args:
         model: The model that was translated.
@@ -192,7 +192,7 @@ class _Translator:
         return graph.rebuild(self.source, self.package, apply)
 
     def _step(self, call: graph.Call) -> Callable:
-        """Return what makes one call in the target from its arguments there."""
+        """Return a function that makes one call in the target from its arguments there."""
         if not operations.is_operation(call.layer):
             if self.to == "keras" and self.source.flavour != "keras":
                 _check_training(call)

@@ -74,8 +74,8 @@ class Column:
 class Growing:
     """A column that rows are added to.
 
-    Its memory grows in place (where the system can: by moving pages, not bytes), so that what it
-    holds is there once. Columns that `column` gave are not to be used after the next `add`.
+    Its memory grows in place (where the system can: by moving pages, not bytes), so that its
+    content exists only once. Do not use columns from `column` after the next `add`.
     """
 
     def __init__(self) -> None:

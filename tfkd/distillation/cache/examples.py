@@ -56,7 +56,7 @@ class Opened:
         yield from self._opened()
 
     def changed(self, change: Callable) -> Opened:
-        """Return what looks at the same first elements, each as `change(element)`."""
+        """Return an object that looks at the same first elements, each as `change(element)`."""
         other = copy.copy(self)
         other._change = change
         return other
@@ -79,7 +79,7 @@ class Opened:
 
 
 class Examples:
-    """The inputs `x` of what `fit` takes; the labels beside them are left out.
+    """The inputs `x` in data for `fit`, without the labels.
 
     Args:
         data: Arrays of shape (examples, ...), nested or not; a finite `tf.data.Dataset` or
@@ -126,7 +126,7 @@ class Examples:
 
     @property
     def spec(self):
-        """What a batch of `x` is, for a `tf.function`; `None` where that shows later."""
+        """The spec of a batch of `x`, for a `tf.function`; `None` if it is known only later."""
         if isinstance(self.data, tf.data.Dataset):
             return inputs_of(self.data.element_spec)
         if sequence_kind(self.data) is not None:

@@ -16,7 +16,7 @@ from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable
 
 
 class PruningRule(Protocol):
-    """What a layer does to channels: a function that `register` takes.
+    """The effect of a layer on channels: a function that `register` takes.
 
     It tells `channels` which channel each slice of the layer's weights belongs to, and which
     numbers in its configuration count channels, and returns the labels of the output.
@@ -28,13 +28,13 @@ class PruningRule(Protocol):
         """Follow the channels through one call of a layer.
 
         Args:
-            channels: What is known of the model's channels; the rule adds to it.
+            channels: The known facts about the model's channels; the rule adds to them.
             call: The call: its `layer`, `inputs` and `outputs` with their shapes.
             inputs: Labels of each input: integers, with an axis for each axis of the tensor but
                 the batch, of size 1 where the axis has no channels.
 
         Returns:
-            Labels of the output likewise, or a list of such, one per output.
+            Labels of the output likewise, or a list of them, one per output.
 
         Raises:
             NotPrunable: if the layer must stay as it is.
@@ -46,7 +46,7 @@ _rules: dict[type, PruningRule] = {}
 
 
 def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> None:
-    """Tell `prune_channels` what a layer class of your own does to channels.
+    """Tell `prune_channels` what your own layer class does to channels.
 
     Choose it when `describe` reports that a layer of a model has no rule: without a rule, the layer
     and the layers it reads from keep all their channels. `spiral`, `Slimming` and `compress` use

@@ -179,7 +179,7 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
 
 
 def _last_step(layer) -> int:
-    """Return the count at which a wrapped layer has the zeros that were asked for."""
+    """Return the count at which a wrapped layer has the requested zeros."""
     if layer.sparsity_m_by_n:
         return 1
     settings = layer.pruning_schedule.get_config()["config"]

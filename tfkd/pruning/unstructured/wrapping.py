@@ -132,7 +132,7 @@ def is_frozen(layer, weights) -> bool:
 
 
 def called(layer, inputs, args, kwargs):
-    """Call a wrapped layer with what its wrapper was called with."""
+    """Call a wrapped layer with the arguments of its wrapper."""
     if not layer._expects_mask_arg:
         kwargs.pop("mask", None)
     return layer(inputs, *args, **kwargs)
