@@ -42,8 +42,8 @@ class TeacherCache:
 
     Attributes:
         size: Number of examples.
-        bytes_per_example: Bytes that the answers and keys of one example take, in memory or on
-        disk. outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
+        bytes_per_example: Bytes that one example's answers and keys take, in memory or on disk.
+        outputs: Names of the teacher's outputs in declared order; `output0`, `output1` ...
             if they have none.
         shapes: Shapes of these outputs, batch included; `None` for the batch and for free sizes.
         tasks: One of `losses.SOFT_TASKS` per output, `None` for an output that is kept unchanged.
