@@ -2,8 +2,8 @@
 
     data ─► teacher ─► Distiller ─► student ─► quantize_aware ─► Distiller ─► tfkd.export
 
-Importing `tfkd` imports neither TensorFlow nor Keras; each name below does so when it is
-first used, and nothing it does changes what `tf.keras` is.
+Importing `tfkd` imports neither TensorFlow nor Keras: each name below imports them when it is first
+used. tfkd never changes what `tf.keras` is.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Names that were public before, served for one release with the name to use now."""
+"""Old public names, which work for one more release and warn with the new name."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _UNTIL = "is removed in tfkd 0.3."
 def with_old_names(
     package: str, current: Callable[[str], Any] | None, old: dict[str, str]
 ) -> Callable[[str], Any]:
-    """Return a package's `__getattr__` that knows its old names too.
+    """Return a package's `__getattr__` that also knows its old names.
 
     Args:
         package: The package's `__name__`.
-        current: Its `__getattr__` for the names of today, `None` if it has none.
-        old: Old name → the module that it is now, or `module:name` of what it is now.
+        current: Its `__getattr__` for the current names; `None` if it has none.
+        old: Old name → its current module, or the `module:name` of its replacement.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807
@@ -43,11 +43,11 @@ def with_old_names(
 
 
 class OldDict(dict):  # type: ignore[type-arg]
-    """A dictionary where it was before: reading it warns with its place of today.
+    """A dictionary in its old place: reading it warns with its new place.
 
     Args:
-        values: What is in it.
-        advice: Where it is now.
+        values: Its content.
+        advice: Its new place.
     """
 
     def __init__(self, values: Mapping[Any, Any], advice: str):
@@ -72,12 +72,12 @@ for _name in ("get", "items", "keys", "values"):
 
 
 def old_attribute(owner: str, old: str, now: str) -> property:
-    """Return a property that serves an attribute under the name of before.
+    """Return a property that serves an attribute under its old name.
 
     Args:
         owner: The class.
-        old: The name of before.
-        now: The name of today.
+        old: The old name.
+        now: The new name.
     """
 
     def read(self: Any) -> Any:
@@ -96,7 +96,7 @@ def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _
     """Return a decorator that lets a function take old names of its keyword arguments.
 
     Args:
-        **old: Old name → the name of today.
+        **old: Old name → new name.
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:

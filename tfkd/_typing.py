@@ -1,4 +1,4 @@
-"""Names for what public signatures take. For type checkers and editors: nothing reads them."""
+"""Types in public signatures, for type checkers and editors; nothing reads them at runtime."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class TrainingOptions(TypedDict, total=False):
 
 
 class SpiralOptions(TrainingOptions, total=False):
-    """What `spiral` takes beside its named arguments."""
+    """Keyword arguments of `spiral` beside its named ones."""
 
     max_drop: float | None
 
 
 class ModelOptions(TypedDict, total=False):
-    """What every Keras model takes."""
+    """Keyword arguments of every Keras model."""
 
     name: str
     dtype: Any

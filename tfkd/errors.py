@@ -38,8 +38,8 @@ def argument(
     Args:
         name: The argument's name in Python.
         value: The value to give it. Defaults to no value.
-        of: The function that takes the argument, where the caller called another one.
-        like: What to put in the place of a value, such as `"{name: shape}"`; in Python only.
+        of: The function that takes the argument, if the caller called another one.
+        like: What to show instead of a value, such as `"{name: shape}"`; in Python only.
         alone: Whether Python shows the name without `=`.
 
     Example:
@@ -56,7 +56,7 @@ def spelling() -> Spelling:
 
 @contextlib.contextmanager
 def spelled(spelling: Spelling) -> Iterator[None]:
-    """Let messages that are made in this context name arguments in another way."""
+    """Let messages that are created in this context name arguments in another way."""
     token = _spelling.set(spelling)
     try:
         yield
@@ -98,7 +98,7 @@ class InputError(TfkdError, ValueError):
 
 
 class UnsupportedError(TfkdError, ValueError):
-    """A model uses something that the asked-for step cannot carry."""
+    """A model uses something that the requested step does not support."""
 
 
 class MissingDependencyError(TfkdError, ImportError):
@@ -118,7 +118,7 @@ class WorkerError(TfkdError, RuntimeError):
 
     Attributes:
         signal: Number of the signal that ended the child, or `None`.
-        timed_out: Whether the child was ended because its time was up.
+        timed_out: Whether the time limit ended the child.
         out_of_memory: Whether it ran out of memory, as far as can be seen.
         details: The child's traceback or last words, for a log.
     """
@@ -139,7 +139,7 @@ class WorkerError(TfkdError, RuntimeError):
         self.details = details
 
     def because(self, context: str) -> WorkerError:
-        """Return the same error with what was being done in front of its message."""
+        """Return the same error, with what was being done put in front of its message."""
         return _rebuild_worker_error(f"{context}: {self}", self._attributes())
 
     def __reduce__(self):

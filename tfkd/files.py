@@ -1,8 +1,8 @@
-"""Writing so that a reader, or a kill in the middle, never sees half of it.
+"""Write files so that neither a reader nor an interruption leaves half of one.
 
-A file or folder is made beside its place, under `.name.` and eight random characters, and takes
-its place by one rename. What a killed process left of these, the next one that writes the same
-name removes: a process holds a lock on what it is working on.
+A file or folder is made beside its final place, as `.name.` and eight random characters, and takes
+its place by one rename. The next process that writes the same name removes what a killed process
+left: a process holds a lock on what it is working on.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def write_atomically(path, data: bytes) -> pathlib.Path:
 
 @contextlib.contextmanager
 def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
-    """Give a folder to fill that becomes `out` when the block ends well.
+    """Yield a folder to fill, which becomes `out` when the block ends without an error.
 
     After an exception, Ctrl-C included, `out` is as it was before.
 

@@ -1,7 +1,7 @@
 """Digests of bytes: the one place that chooses a hash for each purpose.
 
-BLAKE2b tells tfkd's own things apart. What is published of a file is SHA-256, which other tools
-print too.
+BLAKE2b distinguishes tfkd's own objects. Published checksums of files are SHA-256, which other
+tools print too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def digest_of(parts: Iterable[bytes]) -> bytes:
 
 
 def running():
-    """Return what bytes are added to with `update`, and gives 32 bytes with `digest`."""
+    """Return an object to which `update` adds bytes, and whose `digest` returns 32 bytes."""
     return hashlib.blake2b(digest_size=32)
 
 

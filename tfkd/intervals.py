@@ -15,7 +15,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
     Args:
         share: In [0, 1].
-        count: Of how many it is a share.
+        count: Number of trials.
     """
     z = _Z
     centre = share + z * z / (2 * count)

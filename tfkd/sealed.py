@@ -1,4 +1,4 @@
-"""What tfkd keeps for itself in a folder: JSON with a checksum, so what is read was written.
+"""JSON with a checksum, for tfkd's own files in a folder, so that what is read is what was written.
 
 The checksum detects damage, not malice: a file's content is only data, whoever wrote it.
 """
@@ -16,7 +16,7 @@ _CHECKSUM = "blake2b"
 
 
 def as_kept(content):
-    """Return plain values as they come back: lists for tuples, keys as texts."""
+    """Return plain values as `read` returns them: lists for tuples, keys as texts."""
     return json.loads(json.dumps(content))
 
 
@@ -41,7 +41,7 @@ def read(path, format: str, fix: str) -> dict:
     Args:
         path: The file.
         format: What its `"format"` must be.
-        fix: What to do about a file that can't be taken.
+        fix: What to do about a file that can't be read.
 
     Raises:
         InputError: that names the file, what is wrong, and `fix`.

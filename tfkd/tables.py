@@ -11,7 +11,7 @@ from tfkd.escaping import printable
 
 
 class Printed:
-    """A result that shows itself: `print` and notebooks give its table.
+    """A result that prints as its table, in `print` and in notebooks.
 
     A data class defines `describe`, its text, and `to_json`, its plain values.
     """

@@ -1,4 +1,4 @@
-"""Values that came from outside, as the types that a function or data class is annotated with."""
+"""Values from outside, converted to the types that a function or data class is annotated with."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def as_type(value, wanted):
-    """Return a plain value as what it is annotated as, or raise.
+    """Return a plain value as the annotated type, or raise.
 
     Args:
-        value: `None`, bool, int, float, str, bytes, arrays; lists, tuples and dicts of such.
+        value: `None`, bool, int, float, str, bytes, arrays; lists, tuples and dicts of these.
         wanted: A type, data class or `TypedDict`; `X | Y`, `list[X]`, `dict[X, Y]`,
-            `Mapping[X, Y]`, `tuple[X, Y]` or `tuple[X, ...]` of such; or `Any`. A data class or
+            `Mapping[X, Y]`, `tuple[X, Y]` or `tuple[X, ...]` of these; or `Any`. A data class or
             `TypedDict` is made from a dict of its fields, a tuple from a list too, a float from an
             int.
 

@@ -1,12 +1,12 @@
 """The command line: commands, their options and what they do.
 
 parser.py             commands, options and their help
-training_options.py   those of the commands that train
+training_options.py   options of the commands that train
 commands.py           what each command does
-training.py           what those do that train
+training.py           what the training commands do
 boards.py             `tfkd boards`
-reading.py            what is typed and read: data, numbers, sizes, percentages
+reading.py            values as typed: data, numbers, sizes, percentages
 bundles.py            `--micro`, `--android` and `--web` of `tfkd export`
-options.py            how messages name an argument of Python: as the option that is typed
+options.py            how messages name a Python argument: as the option to type
 console.py            messages, progress and JSON
 """

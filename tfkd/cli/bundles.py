@@ -12,7 +12,7 @@ from tfkd.errors import InputError, TfkdError, raise_all
 
 
 class Bundles:
-    """What `--micro`, `--android` and `--web` write beside the file, checked before it is made."""
+    """The folders of `--micro`, `--android` and `--web`, checked before the file is made."""
 
     def __init__(self, options, out: pathlib.Path):
         self.options, self.written, self.verdicts = options, {}, []
@@ -75,13 +75,13 @@ class Bundles:
             self.more[kind]["board"] = self.options.board
 
     def write(self, file, data, others, verification=None):
-        """Write what was asked for, each complete or not at all.
+        """Write the requested folders, each complete or not at all.
 
         Args:
             file: The `.tflite` file.
-            data: What to evaluate it on, or `None`.
+            data: The data to evaluate it on, or `None`.
             others: Further formats by name, for a phone's GPU.
-            verification: What comparing the file with its model showed, or `None`.
+            verification: The comparison of the file with its model, or `None`.
         """
         was_there = {folder for folder in self.folders.values() if folder.exists()}
         try:
@@ -136,25 +136,25 @@ class Bundles:
             self.verdicts = fits(file.size, arena, **self.device)
 
     def to_json(self) -> dict:
-        """Return plain values of what was written."""
+        """Return the written folders as plain values."""
         report = {kind: bundle.to_json() for kind, bundle in self.written.items()}
         if self.verdicts:
             report["fits"] = [vars(verdict) for verdict in self.verdicts]
         return report
 
     def describe(self) -> str:
-        """Say what was written, and whether it fits."""
+        """Return what was written, and whether it fits, as text."""
         lines = [bundle.describe() for bundle in self.written.values()]
         lines += [verdict.describe() for verdict in self.verdicts]
         return "".join(f"{line}\n" for line in lines)
 
     @property
     def fit(self) -> bool:
-        """Whether the model fits what it was to fit."""
+        """Whether the model fits everything it was meant to fit."""
         return all(verdict.fits for verdict in self.verdicts)
 
     def status(self) -> int:
-        """Return the exit status, with a line on stderr for what does not fit."""
+        """Return the exit status, with a line on stderr for everything that does not fit."""
         too_much = [verdict for verdict in self.verdicts if not verdict.fits]
         if too_much:
             reasons = "; ".join(

@@ -24,7 +24,7 @@ from tfkd.tables import aligned
 
 
 def run(options) -> int:
-    """Do what the command line asks for and return its exit status.
+    """Run the command of the command line and return its exit status.
 
     Raises:
         TfkdError: in the words of the command line.
@@ -198,7 +198,7 @@ def _bundles_alone(options) -> int:
 
 
 def _float16(model, options) -> dict:
-    """Return the same network for a GPU, or nothing, with a warning, where there is none."""
+    """Return the same network for a GPU; without one, warn and return nothing."""
     from tfkd.export.conversion.to_tflite import to_tflite
 
     try:
@@ -357,7 +357,7 @@ def compare(options) -> int:
 
 
 def _loading_code(options) -> str:
-    """Return the Python that reads what a comparison was given."""
+    """Return the Python that loads the inputs of a comparison."""
     student, teacher, data = map(str, (options.student, options.teacher, options.data))
     return (
         "from tfkd.data import load_npz\n"
@@ -446,7 +446,7 @@ def _check_outputs(options) -> None:
 
 
 def _scores(options, results, test) -> dict:
-    """Score what was measured on the test split."""
+    """Score the measured files on the test split."""
     from tfkd import output_kind
     from tfkd.export.tflite.model import TFLiteModel
     from tfkd.loading import models

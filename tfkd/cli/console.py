@@ -55,7 +55,7 @@ def warnings_collected():
 
 @contextlib.contextmanager
 def working(options, what: str):
-    """Show what is being done on stderr, while it is done."""
+    """Show on stderr what is being done, for as long as it takes."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""How messages name the options of a command: an argument of Python, as it is typed."""
+"""How messages name the options of a command: a Python argument as the user types it."""
 
 from __future__ import annotations
 

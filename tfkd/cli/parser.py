@@ -1,8 +1,8 @@
 """The command line: its commands and options. `commands` does the work.
 
 Exit status: 0 on success, 1 when a target was not met, 2 on bad input (one line, no
-traceback), 130 after Ctrl-C, 141 where the reader of the output left. Nothing heavy is
-imported before a command runs.
+traceback), 130 after Ctrl-C, 141 if the reader of the output closed it. Nothing heavy is imported
+before a command runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands read: data, and numbers as people write them."""
+"""Input of the commands: data, and numbers as people write them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def percentage(text: str) -> float:
 
 
 def amount(text: str) -> float | int:
-    """Read a number above zero; below 1 it is a part of the teacher's."""
+    """Read a number above zero; below 1 it is a fraction of the teacher's value."""
     try:
         value = float(text)
     except ValueError:
@@ -43,7 +43,7 @@ def amount(text: str) -> float | int:
 
 
 def size(text: str) -> float | int:
-    """Read bytes as `64k`, `1M` or `65536`; below 1 it is a part of the teacher's."""
+    """Read bytes as `64k`, `1M` or `65536`; below 1 it is a fraction of the teacher's value."""
     from tfkd.export.micro.boards import parse_size
 
     try:
@@ -89,7 +89,7 @@ def seconds(text: str) -> float:
 
 
 def whole_number(least: int):
-    """Return what reads a whole number of at least `least`."""
+    """Return a function that reads a whole number of at least `least`."""
 
     def parse(text: str) -> int:
         try:
@@ -106,7 +106,7 @@ def whole_number(least: int):
 
 
 def check_target(out: pathlib.Path, inputs, force: bool):
-    """Raise for a file that can't be written, now rather than after minutes of work."""
+    """Raise for a file that can't be written, before minutes of work."""
     if out.is_dir():
         raise InputError(f"{str(out)!r} is a folder; name a file.")
     folder = out.absolute().parent

@@ -179,7 +179,7 @@ def prune(options) -> int:
 
 
 def _data(options):
-    """Return the data of `--data`, with what else was said of it."""
+    """Return the data of `--data`, with the other options for it."""
     from tfkd.data import as_data
 
     label = options.label
@@ -205,7 +205,7 @@ def _logits(options, otherwise: bool | None) -> bool | None:
 
 
 def _tensorboard(folder: str | None) -> Callable[[str, Any], list[Any]] | None:
-    """Return what makes the callback that logs each stage in a folder of its own."""
+    """Return a function that makes the callback that logs each stage in a folder of its own."""
     if folder is None:
         return None
     if importlib.util.find_spec("tensorboard") is None:

@@ -1,4 +1,4 @@
-"""Which way of distilling helps on this data: several, on equal terms, with intervals.
+"""Which way of distilling helps on this data: several compared on equal terms, with intervals.
 
 study.py     `compare`: checks, runs, choice, report
 methods.py   ways of distilling by name, and which of them fit a task
@@ -7,7 +7,7 @@ runs.py      one run: a student trained by one method with one seed, and its sco
 search.py    Optuna over method, alpha and temperature
 store.py     finished runs, in memory or in a folder
 spelling.py  the Python that repeats a run
-result.py    `Comparison`: what came out, as a table and a picture
+result.py    `Comparison`: the result, as a table and a picture
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Ways of distilling by name: what each gives `Distiller`, and which of them fit a task."""
+"""Ways of distilling by name: their arguments for `Distiller`, and which of them fit a task."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Method:
     """One way of training the student.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         settings: Arguments of `Distiller`; `None` trains without a teacher.
         label_smoothing: Share of each label that is spread over the classes, in [0, 1).
     """
@@ -55,7 +55,7 @@ class Method:
 
     @property
     def soft_loss(self) -> soft.SoftLoss | None:
-        """The soft loss, `None` where `Distiller` chooses it or there is none."""
+        """The soft loss; `None` if `Distiller` chooses it or there is none."""
         return None if self.settings is None else soft.get(self.settings.get("soft_loss", AUTO))
 
     def uses_temperature(self, task: str) -> bool:
@@ -71,7 +71,7 @@ def _inner(loss: soft.SoftLoss) -> soft.SoftLoss:
 
 
 def named(name: str) -> Method:
-    """Return the method of a name in `KNOWN`."""
+    """Return the method with a name in `KNOWN`."""
     if name == ALONE:
         return Method(name)
     if name == LABEL_SMOOTHING:
@@ -85,12 +85,12 @@ def named(name: str) -> Method:
 
 
 def resolve(given, task: str, classes: int) -> tuple[list[Method], dict[str, str]]:
-    """Return the methods to compare, training alone first, and why others are left out.
+    """Return the methods to compare, training alone first, and why the others are left out.
 
     Args:
         given: As `compare` takes `methods`.
-        task: What outputs and labels are about, one of `tfkd.model.task.TASKS`.
-        classes: Numbers that the output has for an example.
+        task: The task of outputs and labels, one of `tfkd.model.task.TASKS`.
+        classes: Number of output values per example.
 
     Raises:
         InputError: for unknown names, arguments that `Distiller` lacks, and methods the caller

@@ -1,4 +1,4 @@
-"""`Comparison`: what came out, as a table, a page and a picture with intervals."""
+"""`Comparison`: the result of `compare`, as a table, a page and a picture with intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Gain:
     """How much better a method is than training alone, seed by seed.
 
     Attributes:
-        mean: Over the seeds; positive is better, for errors too.
+        mean: Mean over the seeds; positive is better, for errors too.
         interval: Its 95 % interval by Student's distribution, `None` for a single seed.
     """
 
@@ -41,11 +41,12 @@ class Compared:
         settings: Its settings in words.
         validation: Score on the validation part after the last epoch, by seed.
         mean: Their mean, by which the best is chosen.
-        gain: Over training alone, on the validation part; `None` for training alone.
-        test: Score on the test part by seed, of the best and of training alone; else `None`.
+        gain: Gain over training alone on the validation part; `None` for training alone.
+        test: Score on the test part by seed, for the best method and for training alone; else
+            `None`.
         test_mean: Their mean, or `None`.
-        test_gain: Over training alone, on the test part; of the best, else `None`.
-        seconds: What its runs took together.
+        test_gain: Gain over training alone on the test part, for the best method; else `None`.
+        seconds: Duration of all its runs together.
     """
 
     name: str
@@ -61,21 +62,21 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison(Printed):
-    """What `compare` found; print it for the table.
+    """The result of `compare`; print it for the table.
 
     Attributes:
         best: Name of the method with the best mean on the validation part; `"alone"` if none is
             better than training without a teacher.
-        methods: What was compared, training alone first.
-        left_out: Name → why it is not compared.
-        metric: What the scores are, such as `"accuracy"` or `"rmse"`.
-        higher_is_better: Whether more of it is better.
-        task: What labels are about, one of `tfkd.model.task.TASKS`.
+        methods: The compared methods, training alone first.
+        left_out: Name → why the method is not compared.
+        metric: The metric of the scores, such as `"accuracy"` or `"rmse"`.
+        higher_is_better: Whether a higher score is better.
+        task: The task of the labels, one of `tfkd.model.task.TASKS`.
         seeds: The seeds of the runs.
         budget: Epochs, batch size, learning rate and optimizer of each run.
         data: Name and sizes of the data.
         teacher: The teacher's score on `"validation"` and `"test"`; `None` if it is an array.
-        trials: Of the search, in order.
+        trials: The trials of the search, in order.
         call: Python that trains the best student of the first seed from `student`, `teacher` and
             `data`.
         student: The best method's student of the seed with the median validation score.
@@ -150,7 +151,7 @@ class Comparison(Printed):
         """Draw the gains over training alone with their intervals.
 
         Args:
-            path: Of the picture to write, `.svg` or `.png`.
+            path: Path of the picture to write, `.svg` or `.png`.
         """
         self._figure().savefig(path)
 
@@ -158,13 +159,13 @@ class Comparison(Printed):
         """Write compare.json, compare.svg and student.keras.
 
         Args:
-            folder: Where to; made if it does not exist. Files of these names are replaced.
+            folder: The folder; created if it does not exist. Files of these names are replaced.
 
         Returns:
             The folder.
 
         Raises:
-            InputError: if it can't be written.
+            InputError: if the folder can't be written.
         """
         folder = pathlib.Path(folder)
         try:

@@ -39,11 +39,11 @@ SPENT = ("epochs", "batch_size", "learning_rate", "optimizer")
 
 
 def budget_of(given: int | Mapping[str, Any] | Training) -> Training:
-    """Return what every run may spend.
+    """Return the budget of each run.
 
     Args:
-        given: A number of epochs, or some of `SPENT`: 20 epochs, 32 examples a step, a learning
-            rate of 3e-3 at the start, and Adam, where nothing else is said.
+        given: A number of epochs, or some of `SPENT`. The defaults are 20 epochs, 32 examples per
+            step, an initial learning rate of 3e-3, and Adam.
 
     Raises:
         InputError: for other attributes, and for values out of range.
@@ -67,12 +67,12 @@ class Runner:
     """Trains students by methods, on the same terms, and scores them.
 
     Args:
-        students: Where they come from.
+        students: The source of the students.
         teacher: Whatever `Distiller` takes.
         data: Split three ways.
-        budget: Of each run.
-        task: What the labels are, `None` to infer it from them.
-        metric: What to score by, `None` for the task's own.
+        budget: The budget of each run.
+        task: The task of the labels; `None` infers it from them.
+        metric: The metric of the scores; `None` for the task's own.
         options: Further arguments of every `Distiller`.
         store: Where finished runs are kept.
         progress: Called as `progress(method, epochs_done, epochs)`.
@@ -115,21 +115,21 @@ class Runner:
             self._probe = self._probed(student, {"features": features})
 
     def prepare(self, pending: bool) -> None:
-        """Ask the teacher about the training part, once, if there is a run that needs it."""
+        """Run the teacher once on the training part, if a run needs its answers."""
         if not pending or self.holds_answers or self._cache is not None:
             return
         examples = self.data.train.inputs(_BATCH)
         self._cache = self._asked(lambda: self._probe.cache_teacher(examples), "train")
 
     def run(self, method: Method, seed: int, stage: str, before: int, total: int) -> Run:
-        """Return what came out of a method and a seed, trained now or before.
+        """Return the run of a method and a seed, trained now or before.
 
         Args:
             method: How to train.
-            seed: Of the weights and the order of the examples.
+            seed: Seed of the weights and of the order of the examples.
             stage: Name for the progress.
-            before: Runs of this stage that are done already.
-            total: Runs of this stage.
+            before: Number of runs of this stage that are done already.
+            total: Number of runs of this stage.
         """
         epochs = self.budget.epochs
         key = self.store.key(method, seed)
@@ -193,7 +193,7 @@ class Runner:
 
     @property
     def spent(self) -> dict[str, Any]:
-        """What a run may spend, as plain values."""
+        """The budget of a run, as plain values."""
         return {name: getattr(self.budget, name) for name in SPENT}
 
     @property
@@ -207,17 +207,17 @@ class Runner:
         return isinstance(self._probe._teacher(), teachers.ArrayTeacher)
 
     def fingerprint(self) -> str | np.ndarray:
-        """Return what identifies the teacher."""
+        """Return the teacher's fingerprint."""
         if self.holds_answers:
             return self._probe._teacher().given
         return self._probe._teacher().fingerprint()
 
     def train(self, method: Method, seed: int, tick: Progress) -> Any:
-        """Return a new student that a method has trained.
+        """Return a new student, trained by a method.
 
         Args:
-            method: How it learns.
-            seed: Of its weights, and of all else that is random.
+            method: The method of training.
+            seed: Seed of its weights and of everything else random.
             tick: As `progress` of `Trainer`.
         """
         student = self.students.copy(seed)
@@ -310,13 +310,13 @@ class Runner:
 
 
 def smoothed(y, shape, task: str, share: float) -> np.ndarray:
-    """Return labels of which a share is spread over the classes, as Keras smooths them.
+    """Return labels with a share spread over the classes, as Keras's label smoothing does.
 
     Args:
         y: Class numbers, one-hot or soft rows, or 0 and 1.
-        shape: Of the outputs, with the batch.
+        shape: Shape of the outputs, batch included.
         task: `"categorical"`, `"binary"` or `"multilabel"`.
-        share: In (0, 1).
+        share: The share to spread, in (0, 1).
     """
     y = np.asarray(y)
     if task != "categorical":

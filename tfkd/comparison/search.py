@@ -19,10 +19,10 @@ class Trial:
     """One trial of the search.
 
     Attributes:
-        method: Which method's other settings it has.
+        method: The method whose other settings it uses.
         alpha: Weight of the hard loss.
-        temperature: Softening, `None` where the loss has none.
-        validation: Score of the first seed, `None` if training failed.
+        temperature: Softening; `None` if the loss has none.
+        validation: Score of the first seed; `None` if training failed.
     """
 
     method: str
@@ -49,14 +49,15 @@ def optuna():
 def search(runner: Runner, methods: list[Method], seed: int, count: int):
     """Return the best method found, with its alpha and temperature, and all trials.
 
-    The same seed and scores give the same trials, so a search that was killed goes on from the
-    runs that the runner's store holds.
+    The same seed and scores give the same trials, so an interrupted search continues from the runs
+    that the runner's store holds.
 
     Args:
         runner: Trains and scores.
-        methods: Whose alpha and temperature to search; those without a teacher are left out.
-        seed: Of the students, and of Optuna.
-        count: Trials.
+        methods: The methods whose alpha and temperature to search; methods without a teacher are
+            left out.
+        seed: Seed of the students and of Optuna.
+        count: Number of trials.
 
     Raises:
         InputError: if no method has a teacher, or every trial failed.

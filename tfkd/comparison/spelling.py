@@ -1,4 +1,4 @@
-"""The Python that repeats a run: what a reader of the result pastes into a script."""
+"""The Python that repeats a run, for the reader of a result to paste into a script."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ def summary(method: Method) -> str:
 def call(runner: Runner, method: Method, seed: int) -> str:
     """Return a program that trains a method's student as the first run did.
 
-    It reads `student`, `teacher` and `data` as `compare` got them (and `methods`, `teacher_inputs`
-    where these hold what no literal can say) and leaves the trained student in `model`.
+    The program reads `student`, `teacher` and `data` as `compare` got them (and `methods`,
+    `teacher_inputs` where a literal can't express their values) and leaves the trained student in
+    `model`.
 
     Args:
-        runner: What trained it.
+        runner: The runner that trained the student.
         method: The method.
         seed: The first seed, whose weights are the student's own.
     """

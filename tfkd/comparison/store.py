@@ -1,4 +1,4 @@
-"""Finished runs and the weights they left, in memory or in a folder that outlives a kill."""
+"""Finished runs and their weights, in memory or in a folder that survives an interruption."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FIX = "name another folder, or delete this one and compare again"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What one run gave.
+    """The result of one run.
 
     Attributes:
-        validation: Score on the validation part after the last epoch, `None` if it failed.
-        seconds: What it took.
+        validation: Score on the validation part after the last epoch; `None` if the run failed.
+        seconds: Duration of the run.
         error: Why it failed, or `None`.
         blake2b: Checksum of the file of its weights; `None` without one.
     """
@@ -42,8 +42,8 @@ class Store:
     """Keeps the runs of a comparison.
 
     Args:
-        folder: Where to keep them; `None` for memory. An empty or missing one, or one that a
-            comparison of the same student, teacher, data and budget began.
+        folder: Where to keep them; `None` for memory. The folder is empty or missing, or was begun
+            by a comparison of the same student, teacher, data and budget.
     """
 
     def __init__(self, folder=None):
@@ -70,10 +70,10 @@ class Store:
             raise self._damaged(_STATE, error) from error
 
     def open(self, settings: dict) -> None:
-        """Make the folder this comparison's.
+        """Claim the folder for this comparison.
 
         Args:
-            settings: Whatever decides the result of a run, but method and seed.
+            settings: Everything that decides the result of a run, except method and seed.
 
         Raises:
             InputError: for a folder of another comparison, or one that can't be written.
@@ -100,7 +100,7 @@ class Store:
         )
 
     def key(self, method: Method, seed: int) -> str:
-        """Return what a run is found by: what its method does, whatever it is called."""
+        """Return the key of a run, which depends on what its method does and not on its name."""
         settings = None if method.settings is None else dict(method.settings)
         if self.folder is None:
             return repr((settings, method.label_smoothing, seed))
@@ -124,7 +124,7 @@ class Store:
             self._write()
 
     def forget(self, key: str) -> None:
-        """Free the memory of weights that nothing will ask for; a folder keeps them."""
+        """Free the memory of weights that are no longer needed; a folder keeps them."""
         self._weights.pop(key, None)
 
     def weights(self, key: str) -> list[np.ndarray]:

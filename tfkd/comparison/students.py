@@ -15,7 +15,7 @@ class Students:
     """Gives every method of a seed the same untrained student.
 
     Args:
-        given: A model, whose weights the first seed starts from, or a function that returns a new
+        given: A model (the first seed starts from its weights), or a function that returns a new
             one.
         first: The first seed.
     """
@@ -28,7 +28,7 @@ class Students:
         self.package = backends.package_of(self.example)
 
     def copy(self, seed: int):
-        """Return a student of a seed, to be trained."""
+        """Return the student of a seed, to be trained."""
         if seed not in self._initial:
             self._initial[seed] = self._new(seed)
         initial = self._initial[seed]

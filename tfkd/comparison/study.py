@@ -47,16 +47,16 @@ def compare(
 ) -> Comparison:
     """Find out which way of distilling helps on this data, if any does.
 
-    Trains the same student by each method, with each seed, and without a teacher; chooses the
-    best by its mean on the validation part, after the last epoch, and looks at the test part once,
-    for the best and for training alone. Within a seed all methods start from the same weights and
-    see the same batches, so that gains over training alone are paired. The teacher is asked once
-    about each example, for all runs.
+    Trains the same student by each method with each seed, and also without a teacher. Chooses the
+    method with the best mean score on the validation part after the last epoch, and uses the test
+    part once, for that method and for training alone. Within a seed all methods start from the same
+    weights and see the same batches, so that gains over training alone are paired. The teacher runs
+    once per example, for all runs together.
 
     Args:
-        student: A Functional or Sequential Keras 3 or tf_keras model with one output, whose
-            weights the first seed starts from (the other seeds draw new ones for all layers that
-            are trained), or a function without arguments that returns a new model. Not changed.
+        student: A Functional or Sequential Keras 3 or tf_keras model with one output, or a function
+            without arguments that returns a new model. The first seed starts from a model's
+            weights; the other seeds draw new weights for all layers that are trained. Not changed.
         teacher: Whatever `Distiller` takes: a model, a file, a callable, an array of answers for
             the training part, a list of teachers. Not changed.
         data: A `Data`, or what `as_data` takes: `(x, y)`, a path.
@@ -64,35 +64,37 @@ def compare(
             `temperature`, `soft_loss`, `features`) or `{"label_smoothing": share}`. Known names are
             `"auto"` (Distiller's default), the soft losses of `tfkd.losses`, and
             `"label_smoothing"` (0.1, without a teacher). Defaults to auto, kl, standardized_kl,
-            dist and label_smoothing, and for other tasks binary_kl, mse and teacher_bounded; those
-            that don't fit the task are left out. `"alone"` is always there.
-        seeds: How many seeds (0, 1, ...), or which. With fewer than two there are no intervals.
+            dist and label_smoothing, and for other tasks binary_kl, mse and teacher_bounded;
+            methods that don't fit the task are left out. `"alone"` (no teacher) is always included.
+        seeds: The number of seeds (0, 1, ...), or the seeds themselves. With fewer than two there
+            are no intervals.
         budget: Epochs of each run, or a `Training` or a dict with some of its `epochs` (20),
             `batch_size` (32), `learning_rate` (0.003) and `optimizer` (`"adam"`).
         search: Trials of an Optuna search over method, alpha and temperature, on the validation
             score of the first seed; its best is trained with all seeds and joins the comparison.
             Needs the extra `compare`.
-        metric: What to score by: `"accuracy"`, `"precision"`, `"recall"`, `"f1"`, `"auc"`,
-            `"rmse"` or `"mae"`. Defaults to accuracy for classes, auc for several labels an
-            example, rmse for values.
-        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
-            follow from the student's output and the labels.
-        teacher_from_logits: As for `Distiller`: whether the teacher's outputs are logits, where
-            the model does not show it.
-        teacher_inputs: As for `Distiller`: from a batch of `x` to what the teacher takes.
+        metric: The score: `"accuracy"`, `"precision"`, `"recall"`, `"f1"`, `"auc"`, `"rmse"` or
+            `"mae"`. Defaults to accuracy for classes, auc for several labels an example, rmse for
+            values.
+        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`. Needed where it does
+            not follow from the student's output and the labels.
+        teacher_from_logits: As for `Distiller`: whether the teacher's outputs are logits. Needed
+            where the model does not show it.
+        teacher_inputs: As for `Distiller`: a function from a batch of `x` to the teacher's input.
         folder: Where to keep finished runs, and at the end `compare.json`, `compare.svg` and
-            `student.keras`. A comparison that was killed goes on when it is called again with the
+            `student.keras`. An interrupted comparison continues when it is called again with the
             same student, teacher, data and budget; further methods and seeds add runs.
-        progress: Called as `progress(method, epochs_done, epochs)`, the epochs of all its seeds.
+        progress: Called as `progress(method, epochs_done, epochs)`, with the epochs of all seeds of
+            the method.
 
     Returns:
         A `Comparison`; print it for the table.
 
     Raises:
-        InputError: for arguments out of range, methods that are not known or don't fit, a teacher
-            of other classes, labels that can't be scored, or a folder of another comparison;
-            before anything is trained.
-        MissingDependencyError: if `search` is asked for and Optuna is not installed.
+        InputError: for arguments out of range, methods that are unknown or don't fit the task, a
+            teacher with other classes, labels that can't be scored, or a folder of another
+            comparison; before anything is trained.
+        MissingDependencyError: if `search` is given and Optuna is not installed.
         UnsupportedError: for a student that can't be copied, or has several outputs.
 
     Example:
@@ -181,7 +183,7 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
 
 
 def _identity(student, runner: Runner, data: Data, options) -> dict:
-    """Return what decides the result of a run, but method and seed."""
+    """Return everything that decides the result of a run, except method and seed."""
     parts = [contents(part) for part in (data.train, data.validation, data.test)]
     if data.class_weight is not None:
         options = {**options, "class_weight": dict(data.class_weight)}

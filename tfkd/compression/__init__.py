@@ -1,23 +1,23 @@
 """The whole pipeline: a teacher in, verified files and their report out.
 
 pipeline.py          `compress` and its result
-recipe.py            `Recipe` and `Call`: how to train, what was asked for, as YAML
+recipe.py            `Recipe` and `Call`: how to train and what to make, as YAML
 rehearsal.py         what later stages would refuse, and what files cost, before training
-candidates.py        students to choose from where none is given
+candidates.py        students to choose from if none is given
 thinning.py          a teacher of less depth or resolution
-search.py            candidates trained for a while; the smallest that will do
-front.py             what was tried: size and score, and what is finished first
+search.py            candidates trained for a while; the smallest that is good enough
+front.py             the trials: size and score, and which are finished first
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported
 finished.py          what comes of it, and whether it meets the target
-choice.py            which of two students goes on, by its worst output
+choice.py            which of two students to keep, by its worst output
 rounding.py          what quantization-aware training was worth
 pacing.py            the epochs that a budget leaves
-stages.py            what is finished, kept for a run that goes on
+stages.py            finished stages, kept for a run that continues
 outputs.py           what each output learns: labels bound by name, task, loss
 loss.py              the loss and the metric that fit an output and its labels
 parts.py             a long training in parts, of which the last is kept
-budget.py            the time there is
+budget.py            the remaining time
 mixed_precision.py   `choose_bits`: which layers get weights of 4 bits
 evidence.py          its files, verified and timed, the verdict, and the call, for the report
 settings.py          `Training` and `Target`: how to train, where to end

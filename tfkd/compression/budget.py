@@ -13,7 +13,7 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|)")
 
 
 class Budget:
-    """Seconds, counted from when it is made; `None` for no limit."""
+    """A number of seconds, counted from its creation; `None` for no limit."""
 
     def __init__(self, seconds: float | None):
         self.seconds, self._start = seconds, time.monotonic()
@@ -37,7 +37,7 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since it was created."""
         return time.monotonic() - self._start
 
     @property

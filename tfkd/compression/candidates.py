@@ -1,4 +1,4 @@
-"""Students to choose from where none is given: parts of the teacher, and small nets of known kinds.
+"""Students to choose from if none is given: parts of the teacher, and small nets of known kinds.
 
     a Keras teacher                    with fewer channels, fewer blocks, or coarser images
     images (height, width, channels)   depthwise-separable, residual and inverted-residual nets
@@ -6,8 +6,8 @@
     token numbers (steps,)             the same behind an embedding
     vectors (features,)                dense layers
 
-A net of a kind comes in several widths. It ends as the teacher does: in logits, or in a softmax or
-sigmoid, so that a file's answers mean what the teacher's mean.
+A net of a kind comes in several widths. It ends as the teacher does, in logits or in a softmax or
+sigmoid, so that a file's answers have the same meaning as the teacher's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Candidate:
     """A student that could be trained.
 
     Attributes:
-        name: Of its kind and size, such as `"ds_cnn 24"` or `"teacher 0.25"`.
+        name: Its kind and size, such as `"ds_cnn 24"` or `"teacher 0.25"`.
         model: The untrained model, or the pruned teacher.
         parameters: Number of weights.
         macs: Multiply-accumulates of one example, `None` where they are not known.
@@ -70,21 +70,21 @@ def candidates(
     """Yield students smaller than the teacher, of each kind from the smallest on.
 
     Args:
-        teacher: What teaches: a Keras model, which is cut too, a list of them, a `TFLiteModel`,
-            or a function of a batch.
+        teacher: The teacher: a Keras model, which is also cut, a list of them, a `TFLiteModel`, or
+            a function of a batch.
         x: Examples of the training part, (examples, ...).
-        seed: Of the weights of each.
-        end: Function from the shape of the answers to `"softmax"` or `"sigmoid"`, where a teacher
-            that is no Keras model answers so.
-        keeps_masks: Whether what masks padding in the teacher does so in recurrent students. An
-            int8 file can't.
+        seed: Seed of the weights of each candidate.
+        end: Function from the shape of the answers to `"softmax"` or `"sigmoid"`, for a teacher
+            that is no Keras model and answers in probabilities.
+        keeps_masks: Whether recurrent students mask padding as the teacher does. An int8 file
+            can't.
 
     Warns:
         UserWarning: if padding is masked in the teacher and not in students.
 
     Raises:
-        UnsupportedError: for inputs that no kind of net is known for, where the teacher can't be
-            cut either, and for a teacher of several outputs.
+        UnsupportedError: for inputs without a known kind of net if the teacher can't be cut either,
+            and for a teacher with several outputs.
     """
     is_model = backends.flavour(teacher) is not None and graph.has_graph(teacher)
     most = cost.measure(teacher).parameters if is_model else None

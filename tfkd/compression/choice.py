@@ -1,7 +1,7 @@
-"""Which of two students goes on: the one whose worst output loses less beside the teacher.
+"""Which of two students to keep: the one whose worst output loses less against the teacher.
 
-A target's `drop` has to hold for every output, so a model is as good as its worst one. Choices go
-by the same figure: with the teacher or without it, trained quantization-aware or calibrated.
+A target's `drop` has to hold for every output, so a model is as good as its worst one. Choices use
+the same figure: with the teacher or without it, trained quantization-aware or calibrated.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Drop(Printed):
 
     Attributes:
         output: Its name; `None` where the model has one.
-        value: In accuracy, or as a part of the teacher's RMSE.
+        value: The drop in accuracy, or as a fraction of the teacher's RMSE.
         metric: `"accuracy"` or `"rmse"`.
         each: The value of each output by name.
-        error: The standard error of `value`; of several outputs, how much above it the worst may
-            be with theirs.
+        error: The standard error of `value`; for several outputs, how far the worst drop may lie
+            above it, given their errors.
     """
 
     output: str | None
@@ -39,7 +39,7 @@ class Drop(Printed):
 
     @classmethod
     def of(cls, scores: Scores, teacher: Scores) -> Drop:
-        """Return the drop of a model's scores beside its teacher's."""
+        """Return the drop of a model's scores against its teacher's."""
         each = {name: drop_of(score, teacher[name]) for name, score in scores.items()}
         worst = max(each, key=lambda name: each[name])
         high = max(each[name] + drop_error(scores[name], teacher[name]) for name in each)
@@ -49,7 +49,7 @@ class Drop(Printed):
         )
 
     def describe(self) -> str:
-        """Say it in a few words, with the output's name where there are several."""
+        """Return the drop in a few words, with the output's name if there are several."""
         percent = round(100 * self.value, 1)
         words = f"{0.0 - percent:+.1f} points beside the teacher"  # no "-0.0"
         if self.metric == "rmse":
@@ -60,17 +60,17 @@ class Drop(Printed):
 
 @dataclasses.dataclass(frozen=True)
 class Teaching:
-    """What the teacher was worth for each output, and which student was kept for it.
+    """The worth of the teacher for each output, and which student was kept for it.
 
     Attributes:
-        outputs: The same student with it and without it, by output.
+        outputs: The same student with and without the teacher, by output.
     """
 
     outputs: Mapping[str | None, Worth]
 
     @classmethod
     def of(cls, teacher: Scores, alone: Scores, taught: Scores) -> Teaching:
-        """Return it of the scores of teacher and students on the validation part."""
+        """Return the `Teaching` for scores of teacher and students on the validation part."""
         return cls({name: Worth(teacher[name], alone[name], taught[name]) for name in teacher})
 
     @property
@@ -87,7 +87,7 @@ class Teaching:
 
     @property
     def harms(self) -> bool:
-        """Whether an output is worse with it by more than the interval of the difference."""
+        """Whether the teacher makes an output worse by more than the interval of the difference."""
         return any(worth.harms for worth in self.outputs.values())
 
     def _drop(self, student: str) -> Drop:
@@ -95,7 +95,7 @@ class Teaching:
         return Drop.of(scores, self.teacher)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values; of several outputs by name."""
+        """Return the figures as plain values; for several outputs, by name."""
         if list(self.outputs) == [None]:
             return self.outputs[None].to_json()
         return {

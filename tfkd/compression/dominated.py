@@ -1,4 +1,4 @@
-"""`Dominated`: Optuna ends a trial that one no larger beats. Imported when it is used."""
+"""`Dominated`: Optuna ends a trial that one of at most its size beats. Imported when used."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ BYTES = "bytes"
 
 
 class Dominated(optuna.pruners.BasePruner):
-    """Ends a trial at a quarter or half of its epochs where one that is no larger scores as high.
+    """Ends a trial at a quarter or half of its epochs if one of at most its size scores as high.
 
-    Successive halving keeps the best part of all. Here the small ones are worse and wanted: each is
-    compared with those that cost no more, so that what goes on is the front of size and score.
+    Successive halving keeps the best part of all trials. Here the small candidates are worse but
+    wanted: each is compared only with candidates that cost no more, so that the front of size and
+    score continues.
 
     Args:
-        epochs: Of a whole trial.
+        epochs: Epochs of a whole trial.
     """
 
     def __init__(self, epochs: int):

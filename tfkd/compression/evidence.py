@@ -1,4 +1,4 @@
-"""What `compress` writes beside the models: files, their verification, times and the verdict."""
+"""The files that `compress` writes with the models: their verification, times and the verdict."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ _STAGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Verdict(Printed):
-    """What of a target and a board a file meets.
+    """Which requirements of a target and a board a file meets.
 
     Attributes:
         file: Name of the file.
-        drop: How much worse it is than the teacher on the test part: in accuracy, or as a part
-            of the RMSE; of several outputs, that of the worst.
+        drop: How much worse it is than the teacher on the test part: in accuracy, or as a fraction
+            of the RMSE; for several outputs, the worst drop.
         metric: `"accuracy"` or `"rmse"`.
-        allowed: What `drop` may be; `None` where nothing was asked for.
+        allowed: The largest allowed `drop`; `None` if there is no limit.
         problems: A line for each limit that is exceeded.
         asked: Whether there was a target, or a board that a file has to fit.
-        output: Name of the output that `drop` is of; `None` where there is one.
+        output: Name of the output with this `drop`; `None` if there is only one output.
         drops: The drop of each output by name; `None` likewise.
     """
 
@@ -69,11 +69,11 @@ class Verdict(Printed):
 
     @property
     def reached(self) -> bool | None:
-        """Whether all is met; `None` where nothing was asked for."""
+        """Whether everything is met; `None` if there is no target and no board to fit."""
         return not self.problems if self.asked else None
 
     def describe(self) -> str:
-        """Say it in a line or a few."""
+        """Return the verdict in one or a few lines."""
         words = Drop(self.output, self.drop, self.metric, {}).describe()
         change = f"{self.file}: {words} on the test part"
         if not self.asked:
@@ -158,11 +158,11 @@ def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: Any) -> 
     """Verify a file, an int8 one with the error of each layer.
 
     Args:
-        name: Of the file in the report.
+        name: Name of the file in the report.
         file: The file.
         model: The model that it was made from.
         test: The test split.
-        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name.
+        task: One of `tfkd.model.task.TASKS`; for several outputs, a dict by name.
 
     Warns:
         UserWarning: if the file does not reach its threshold, or its layers can't be compared.
@@ -184,18 +184,18 @@ def predictions(
     data: Data,
     outputs: tuple[Output, ...],
 ) -> Predictions | dict[str, Predictions] | None:
-    """Compare what a file answers on the test split with its teacher.
+    """Compare a file's answers on the test split with its teacher's.
 
     Args:
-        name: Of the file in the report.
+        name: Name of the file in the report.
         file: The file.
         model: The model that it was made from.
         teacher: A Keras model.
         data: Split three ways.
-        outputs: Those of the model.
+        outputs: The outputs of the model.
 
     Returns:
-        What `judge` returns; of several outputs a dict by name.
+        The result of `judge`; for several outputs, a dict by name.
     """
     answers, y = data.test.answered(answering(file, data.outputs))
     against = data.test.answered(answering(teacher, data.outputs))[0]
@@ -227,7 +227,7 @@ def _of_all(by_output: dict[str | None, Any]) -> Any:
 
 
 def call_of(call: Call, searched: bool) -> str:
-    """Return the call of `compress` in Python, with what of it is not the default."""
+    """Return the call of `compress` in Python, with the arguments that are not the default."""
     changed = [
         f"{key.name}={'...' if callable(value) else repr(value)}"
         for key in dataclasses.fields(call.recipe)

@@ -20,14 +20,14 @@ class Finished:
     Attributes:
         models: `baseline`, `student` and, for an int8 file, `student_qat`.
         files: `student_FORMAT` → file.
-        worth: What the teacher was worth.
-        rounding: What quantization-aware training was worth; `None` without an int8 file.
-        costs: What the main file takes.
+        worth: The worth of the teacher.
+        rounding: The worth of quantization-aware training; `None` without an int8 file.
+        costs: The costs of the main file.
         drop: How much worse that file is than the teacher on the validation part.
-        verified: Whether that file computes there what its model computes.
+        verified: Whether that file computes the same there as its model.
         scorer: A `Distiller` that scores teacher, models and files alike.
         histories: Its training curves by stage.
-        recipe: What it was trained with: epochs as the budget left them, bits, and the loss.
+        recipe: The recipe of its training: epochs as the budget left them, bits, and the loss.
     """
 
     models: dict[str, Any]
@@ -42,10 +42,10 @@ class Finished:
     recipe: Recipe
 
     def meets(self, goal: Goal) -> bool:
-        """Tell whether target and board are met, the drop with its standard error to spare."""
+        """Tell whether target and board are met, with the drop's standard error to spare."""
         worst = self.drop.value + self.drop.error
         return goal.allows(worst) and self.verified and not goal.unmet(self.costs)
 
     def is_better(self, other: Finished) -> bool:
-        """Tell whether less is lost than with another; a file that is not its model comes last."""
+        """Tell whether it loses less than another; a file that is not its model comes last."""
         return (self.verified, -self.drop.value) > (other.verified, -other.drop.value)

@@ -48,14 +48,14 @@ LOSSES = ("alpha", "temperature", "soft_loss")
 
 
 class Finisher:
-    """What all students of a run have in common, and the way of one to its files.
+    """The settings that all students of a run share, and the steps from a student to its files.
 
     Args:
-        trainer: With the data and a `Recipe`.
-        teacher: What teaches, as `Distiller` takes it.
-        goal: What the file has to meet.
-        stages: Where what is finished is kept.
-        clock: The time there is.
+        trainer: The trainer, with the data and a `Recipe`.
+        teacher: The teacher, as `Distiller` takes it.
+        goal: The requirements for the file.
+        stages: The store of finished stages.
+        clock: The time budget.
         teacher_from_logits: As for `Distiller`.
     """
 
@@ -75,12 +75,12 @@ class Finisher:
 
     @functools.cached_property
     def examples(self) -> Any:
-        """What ranges are calibrated on, drawn once: a stream is read for it."""
+        """The examples for calibration, drawn once: a stream is read for them."""
         return representative(self.trainer.data.train)
 
     @functools.cached_property
     def teacher_file(self) -> TFLiteModel | None:
-        """The teacher's float32 file, `None` where it is no Keras model or can't be converted.
+        """The teacher's float32 file; `None` if it is no Keras model or can't be converted.
 
         Warns:
             UserWarning: if it can't be converted.
@@ -104,10 +104,10 @@ class Finisher:
         return self.trainer.progress
 
     def end_of(self, shape: tuple[int | None, ...]) -> str | None:
-        """Return how students end where the teacher is said to answer in probabilities.
+        """Return how students end if the caller says that the teacher answers in probabilities.
 
         Args:
-            shape: Of its answers, (examples, ...).
+            shape: Shape of its answers, (examples, ...).
         """
         if self._from_logits is not False:
             return None
@@ -134,15 +134,15 @@ class Finisher:
         }
 
     def inputs(self, student: Any, **more: Any) -> dict[str, Any]:
-        """Return what a stage of a student depends on."""
+        """Return everything that a stage of a student depends on."""
         return {"student": student, **self._keys, **more}
 
     def distiller(self, student: Any, recipe: Recipe | None = None) -> Distiller:
         """Return a compiled `Distiller`, which checks that teacher and student fit.
 
         Args:
-            student: Of either Keras.
-            recipe: With the loss. Defaults to the trainer's.
+            student: A model of either Keras.
+            recipe: The recipe with the loss. Defaults to the trainer's.
         """
         recipe = recipe or self.recipe
         settings: dict[str, Any] = {"alpha": recipe.alpha, "temperature": recipe.temperature}
@@ -157,26 +157,26 @@ class Finisher:
         return distiller
 
     def copied(self, student: Any) -> Any:
-        """Return a copy that trains alike in each run: dropout draws its seed when it is made."""
+        """Return a copy that trains alike in each run: a dropout layer draws its seed when made."""
         keras.utils.set_random_seed(self.recipe.seed)
         return copy_of(student)
 
     def answers(self, student: Any) -> Any:
-        """Return the teacher's answers to the training part, asked for once for all students."""
+        """Return the teacher's answers to the training part, computed once for all students."""
         if self._answers is None:
             examples = self.trainer.data.train.inputs(self.recipe.batch_size)
             self._answers = self.distiller(student).cache_teacher(examples)
         return self._answers
 
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
-        """Train a student under the teacher, which is asked once an example for all students."""
+        """Train a student under the teacher, which runs once per example for all students."""
         if training.augment is None:  # of augmented examples it sees each view
             kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
         self.trainer.fit(stage, student, distiller, training, **kwargs)
 
     def check_teacher(self) -> None:
-        """Raise for what can't teach, and for models that don't take the examples."""
+        """Raise for a teacher that can't teach, and for models that don't take the examples."""
         several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
         if any(isinstance(one, np.ndarray) for one in several):
             raise InputError(
@@ -202,10 +202,10 @@ class Finisher:
             distiller.cache_teacher(self.trainer.data.train.head(1).x)
 
     def checked(self, student: Any) -> Finished:
-        """Finish a student that was given, once all later stages have taken a copy of it.
+        """Finish a given student, after all later stages have accepted a copy of it.
 
         Raises:
-            TfkdError: for whatever a stage refuses, and a target that its file exceeds.
+            TfkdError: for anything that a stage refuses, and for a target that its file exceeds.
         """
         if backends.flavour(student) is None:
             raise InputError(
@@ -281,16 +281,16 @@ class Finisher:
     ) -> tuple[dict[str, Any], Teaching, Distiller, Rounding | None]:
         """Train the student alone and under the teacher, and the better one quantization-aware.
 
-        Where the student is better calibrated than trained so, the calibrated one is kept.
+        If calibration gives the better student, the calibrated one is kept.
 
         Args:
             student: A float model of either Keras; it is not changed.
             recipe: Defaults to the trainer's.
 
         Returns:
-            The models by name (`baseline`, `student`, and `student_qat` for an int8 file), what
-            the teacher was worth on the validation part, what scores any of them, and what
-            quantization-aware training was worth.
+            The models by name (`baseline`, `student`, and `student_qat` for an int8 file), the
+            worth of the teacher on the validation part, the `Distiller` that scores any of them,
+            and the worth of quantization-aware training.
         """
         recipe = recipe or self.recipe
         alone, taught = self.copied(student), self.copied(student)

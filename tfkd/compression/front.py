@@ -1,4 +1,4 @@
-"""What the search has tried: the front of size and score, and which of it is finished first."""
+"""The trials of the search: the front of size and score, and which of them to finish first."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Trial:
     """A candidate that was trained for a while.
 
     Attributes:
-        candidate: Which.
-        costs: What its file takes.
+        candidate: The candidate.
+        costs: The costs of its file.
         score: The validation score of its last epoch: accuracy, or minus the mean absolute error.
-        epochs: How many it was trained for; fewer where others were ahead.
+        epochs: Epochs that it was trained for; fewer if others were ahead.
         chosen: Whether it was finished and kept.
         method: How it was taught; `None` for the recipe's loss.
     """
@@ -39,14 +39,14 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of the candidate, with 4 bits and another loss than the recipe's."""
+        """Name of the candidate, with 4 bits and another loss than the recipe's."""
         bits = ["4 bits"] if self.costs.bits == 4 else []
         loss = [] if self.method is None else [self.method.name]
         return ", ".join([self.candidate.name, *bits, *loss])
 
     @property
     def is_error(self) -> bool:
-        """Whether the score is minus an error: minus zero is one, an accuracy of zero is none."""
+        """Whether the score is minus an error: minus zero is, an accuracy of zero is not."""
         return math.copysign(1.0, self.score) < 0
 
     @property
@@ -81,10 +81,10 @@ def front_of(trials: list[Trial]) -> Front:
 def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     """Return the students to finish, one after the other until one meets the target.
 
-    Without a drop that is the best one. With it, first those on the front (none is smaller and
-    better) that were trained to the end and whose score is near what is wanted, the smallest
-    first; then all that are larger than the first, the best first: trials are short, and the
-    validation part is a sample.
+    Without a drop this is only the best student. With a drop, the students on the front (none is
+    smaller and better) come first that were trained to the end and whose score is near the wanted
+    one, the smallest first. Then follow all that are larger than the first, the best first: trials
+    are short, and the validation part is a sample.
     """
     longest = max(trial.epochs for trial in trials)
     through = [trial for trial in trials if trial.epochs == longest]

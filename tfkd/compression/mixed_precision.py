@@ -1,4 +1,4 @@
-"""`choose_bits`: which layers get weights of 4 bits, for the least loss in the bytes there are.
+"""`choose_bits`: which layers get 4-bit weights, so that a file of a given size loses least.
 
 each layer alone in 4 bits ─► how far the outputs move ─► the best sets of layers ─► the file
 """
@@ -36,16 +36,16 @@ _SCALE_BYTES = 12
 
 @dataclasses.dataclass(frozen=True)
 class LayerBits:
-    """What 4 bits mean for one layer.
+    """The effect of 4-bit weights on one layer.
 
     Attributes:
-        name: Of the layer.
-        weights: How many it has that can have 4 bits.
-        saved: Bytes of the file that it saves.
-        loss: How far the model's outputs move when it alone has 4 bits: of probabilities the
-            Kullback-Leibler divergence in nats, of other outputs the mean squared difference over
-            their variance; the sum over outputs.
-        bits: What it got, 4 or 8.
+        name: The layer's name.
+        weights: Number of its weights that can have 4 bits.
+        saved: Bytes by which these 4 bits make the file smaller.
+        loss: How far the model's outputs move when only this layer has 4 bits: for probabilities
+            the Kullback-Leibler divergence in nats, for other outputs the mean squared difference
+            divided by their variance; summed over the outputs.
+        bits: The bits that the plan gives it, 4 or 8.
     """
 
     name: str
@@ -61,13 +61,13 @@ class BitsPlan(Printed):
 
     Attributes:
         layers: One `LayerBits` for each that can have 4 bits.
-        file_bytes: Of the int8 file with these bits, converted and measured.
-        all_8: Of the file in which every layer has 8 bits, recurrent layers in the form that they
-            take with 4.
-        all_4: Of that in which all of `layers` have 4.
-        target: Bytes that were asked for.
-        front: (bytes, loss) of every set of layers that no other one beats in both, the largest
-            file first; as reckoned, the sum of what the layers save and lose.
+        file_bytes: Size of the int8 file with these bits, converted and measured.
+        all_8: Size of the file in which every layer has 8 bits, with recurrent layers in the form
+            that they take with 4.
+        all_4: Size of the file in which all of `layers` have 4 bits.
+        target: The requested size in bytes.
+        front: (bytes, loss) of every set of layers that no other set beats in both, the largest
+            file first. Both are estimates: sums of what the layers save and lose.
     """
 
     layers: tuple[LayerBits, ...]
@@ -79,7 +79,7 @@ class BitsPlan(Printed):
 
     @property
     def bits(self) -> dict[str, int]:
-        """What `quantize_aware(bits=...)` takes: the bits of every layer that can have 4."""
+        """The argument for `quantize_aware(bits=...)`: the bits of every layer that can have 4."""
         return {layer.name: layer.bits for layer in self.layers}
 
     @property
@@ -88,7 +88,7 @@ class BitsPlan(Printed):
         return sum(layer.loss for layer in self.layers if layer.bits == 4)
 
     def describe(self) -> str:
-        """Return a table as text: what costs least for each byte saved comes first."""
+        """Return a table as text; the layer with the least loss per saved byte comes first."""
         rows = [("layer", "weights", "bytes saved", "loss", "bits")]
         for one in sorted(self.layers, key=lambda one: one.loss / max(one.saved, 1)):
             rows.append(
@@ -104,7 +104,7 @@ class BitsPlan(Printed):
         """Draw the loss against the bytes of the file, for the best sets of layers.
 
         Args:
-            path: Of the picture to write, `.svg` or `.png`.
+            path: Path of the picture to write, `.svg` or `.png`.
         """
         from tfkd.export.report.svg import blank_figure
 
@@ -131,19 +131,19 @@ def choose_bits(
     micro: bool = False,
     recurrent: Recurrent = "auto",
 ) -> BitsPlan:
-    """Choose the layers whose weights get 4 bits so that a file has at most so many bytes.
+    """Choose the layers whose weights get 4 bits, so that the file has at most `target` bytes.
 
-    Each layer is rounded to 4 bits by itself, and the outputs compared with those of the model in
-    8 bits; no labels are needed. What several layers lose is taken for the sum of what each does.
-    Among all sets of layers the one with the least loss is found exactly, but for sets whose
-    bytes differ by less than 1/2000 of what can be saved (dynamic programming over the sets that
-    no other one beats).
+    Rounds each layer to 4 bits by itself and compares the outputs with those of the 8-bit model; no
+    labels are needed. The loss of several layers is estimated as the sum of their losses. Under
+    this estimate the search finds the set of layers with the least loss, exactly except for sets
+    whose bytes differ by less than 1/2000 of the possible saving (dynamic programming over the sets
+    that no other set beats).
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
         data: 100 to 500 examples, as for `calibrate`.
-        target: A `tfkd.Target` or a dict with `bytes` alone: of the file, or below 1 as a part of
-            the int8 file's.
+        target: A `tfkd.Target` or a dict with only `bytes`: the size of the file, or a number below
+            1 for a fraction of the int8 file's size.
         skip: As for `quantize_aware`.
         batch_size: Examples at a time.
         micro: As for `to_tflite`.
@@ -153,8 +153,8 @@ def choose_bits(
         A `BitsPlan`; give `plan.bits` to `quantize_aware`.
 
     Raises:
-        InputError: for a target below that of the file with 4 bits wherever possible, which is
-            named, and for other wrong arguments.
+        InputError: for a target below the size of the file with 4 bits wherever possible (the
+            message gives that size), and for other wrong arguments.
         UnsupportedError: as `quantize_aware`.
     """
     share = _bytes_of(target)
@@ -318,8 +318,8 @@ def divergence(wanted, got, kind) -> float:
         kind: Its `OutputKind`.
 
     Returns:
-        Of probabilities, the mean Kullback-Leibler divergence in nats of what sums to one; of
-        others, the mean squared difference over the variance.
+        For probabilities, the mean Kullback-Leibler divergence in nats of what sums to one; for
+        other outputs, the mean squared difference divided by the variance.
     """
     least = 1e-7
     if kind.activation == "softmax":

@@ -1,4 +1,4 @@
-"""What each output of a model learns: its labels, bound by name, with task, loss and metric.
+"""The labels that each output of a model learns, bound by name, with task, loss and metric.
 
 labels ─► an array: those of the one output ──────► Output ─► loss, metric, checks
       └─► a dict: by name, whatever the order ────► Output for each, in the model's order
@@ -27,11 +27,11 @@ class Output:
     """One output of a model, and the labels that it learns.
 
     Attributes:
-        name: What the labels call it; `None` where they are an array, of the one output.
-        shape: Of the answers, (examples, ...).
-        activation: `"softmax"`, `"sigmoid"` or `"linear"`; `None` where it is not known, or the
+        name: Its name in the labels; `None` if they are an array, for a single output.
+        shape: Shape of the answers, (examples, ...).
+        activation: `"softmax"`, `"sigmoid"` or `"linear"`; `None` if it is not known, or the
             classes are not along the last axis.
-        labels: Of the training part, or of another, see `of`.
+        labels: Labels of the training part, or of another, see `of`.
         task: One of `tfkd.model.task.TASKS`.
     """
 
@@ -61,7 +61,7 @@ class Output:
         """Raise for labels of a training part from which nothing can be learned.
 
         Raises:
-            InputError: for labels of anomalies, and for classes of which there is one alone.
+            InputError: for labels of anomalies, and for labels with only one class.
         """
         with self.named():
             if self.task == "anomaly":
@@ -73,10 +73,10 @@ class Output:
                 self._check_several()
 
     def check_names(self, names: Sequence[str], model: str) -> None:
-        """Raise where classes were numbered without one that the model has: all others moved.
+        """Raise if classes were numbered without one that the model has, which shifts the others.
 
         Args:
-            names: Of the classes; none are no matter.
+            names: Names of the classes; may be empty.
             model: The model's name.
         """
         units, word = self.shape[-1], "outputs" if self.name is None else "numbers"
@@ -101,7 +101,7 @@ class Output:
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Name the output in what is wrong with it, where there are several."""
+        """Name the output in its error message if there are several."""
         try:
             yield
         except InputError as error:
@@ -114,10 +114,10 @@ def outputs_of(model: Any, labels: Any, task: Any = None) -> tuple[Output, ...]:
     """Return the outputs of a model in its flat order, each with its labels.
 
     Args:
-        model: Of either Keras.
-        labels: Of the training part, an array for one output or a dict by name for several.
-        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name. Defaults to what
-            labels and outputs imply.
+        model: A model of either Keras.
+        labels: Labels of the training part, an array for one output or a dict by name for several.
+        task: One of `tfkd.model.task.TASKS`; for several outputs, a dict by name. Defaults to the
+            task that labels and outputs imply.
 
     Raises:
         InputError: for labels that are not those of the model's outputs, or don't fit them.
@@ -139,14 +139,14 @@ def outputs_of(model: Any, labels: Any, task: Any = None) -> tuple[Output, ...]:
 
 
 def canonical(task: Any, names: Sequence[str]) -> Any:
-    """Return a task that was given by its canonical name, of several outputs a dict of them.
+    """Return a given task by its canonical name; for several outputs, a dict of tasks.
 
     Args:
         task: One of `tfkd.model.task.TASKS`, a dict of output → task, or `None`.
-        names: Of the outputs that the labels are of; none for one.
+        names: Names of the outputs that have labels; empty for a single one.
 
     Raises:
-        InputError: for no task, or one where the labels are of other outputs.
+        InputError: for an unknown task, or one that does not match the outputs of the labels.
     """
     if task is None:
         return None
@@ -167,15 +167,15 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
 
 
 def names_in(model: Any, names: Sequence[str], missing: bool = False) -> tuple[str | None, ...]:
-    """Return what labels call each output of a model, in its flat order.
+    """Return the name of each output of a model in the labels, in its flat order.
 
     Args:
-        model: Of either Keras, or a `TFLiteModel`.
-        names: Of the outputs that the labels are of; none for one output, which has no name.
+        model: A model of either Keras, or a `TFLiteModel`.
+        names: Names of the outputs that have labels; empty for one output, which has no name.
         missing: Whether the model may have outputs without labels; their names are `None`.
 
     Raises:
-        InputError: for labels that are not those of the model's outputs.
+        InputError: for labels of other outputs than the model's.
     """
     if not names:
         return (None,)
@@ -208,11 +208,11 @@ def _values(structure: Any) -> list[Any]:
 
 
 def answering(model: Any, names: Sequence[str]) -> Callable[[Any], Any]:
-    """Return a function from a batch to answers as labels are: of several outputs by their names.
+    """Return a function from a batch to answers in the form of labels: by name for several outputs.
 
     Args:
         model: A Keras model, or a `TFLiteModel`.
-        names: Of the outputs that the labels are of; others are left out. None for one output.
+        names: Names of the outputs that have labels; others are left out. Empty for one output.
     """
     is_file = isinstance(model, TFLiteModel)
     answers = model.predict if is_file else model.predict_on_batch
@@ -239,9 +239,9 @@ def renamed(
     """Return a file's metrics, `"name.accuracy"` of several outputs, with the labels' names.
 
     Args:
-        metrics: By the names of the file's outputs.
+        metrics: Metrics by the names of the file's outputs.
         file: The file.
-        names: Of the outputs that the labels are of; none for one, whose metrics have no name.
+        names: Names of the outputs that have labels; empty for one, whose metrics have no name.
     """
     if not names:
         return dict(metrics)
@@ -254,12 +254,12 @@ def renamed(
 def curves_by_name(
     curves: Mapping[str, list[float]], model: Any, names: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Return what `fit` recorded, an output's metrics by the name that the labels give it.
+    """Return the curves of `fit`, with each output's metrics under its name in the labels.
 
     Args:
         curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
-        model: What was trained.
-        names: Of the outputs that the labels are of; none for one.
+        model: The trained model.
+        names: Names of the outputs that have labels; empty for a single one.
     """
     if not names:
         return dict(curves)
@@ -278,15 +278,15 @@ def _slots(model: Any) -> binding.Slots:
 
 
 def value_of(values: Any, name: str | None) -> Any:
-    """Return what an output has of values by name; of the one output, the value itself."""
+    """Return an output's entry in values by name; for a single output, the value itself."""
     return values if name is None else values[name]
 
 
 def arranged(model: Any, names: Sequence[str | None], values: Sequence[Any]) -> Any:
-    """Return values in the form of a model's outputs, as its `fit` and `compile` take them.
+    """Return values in the structure of a model's outputs, as its `fit` and `compile` take them.
 
     Args:
-        model: Of either Keras.
+        model: A model of either Keras.
         names: Of its outputs, as `names_in` gives them.
         values: One for each, in the same order.
     """

@@ -25,12 +25,12 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     """Return the recipe with as many epochs as the budget leaves.
 
     Args:
-        finisher: The `Finisher`, which says data, task, clock and stages.
+        finisher: The `Finisher`, which holds data, task, clock and stages.
         student: A float model of either Keras; it is not changed.
-        recipe: As asked for.
+        recipe: The requested recipe.
 
     Raises:
-        InputError: if it leaves too few.
+        InputError: if the budget leaves too few epochs.
     """
     if finisher.clock.seconds is None:
         return recipe

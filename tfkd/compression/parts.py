@@ -1,8 +1,8 @@
-"""A long training in parts of some epochs each, so that a killed one goes on where it was.
+"""A long training in parts of some epochs each, so that an interrupted one continues where it was.
 
-Each part is a fit of its own, with its own seed: what a training gives depends on how it is
-divided, and that on the model and the data alone. One that was broken off and goes on ends in the
-same weights as one that was not.
+Each part is a fit of its own, with its own seed: the result of a training depends on how it is
+divided, and the division depends only on the model and the data. An interrupted training that
+continues ends in the same weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def ends(student: Any, examples: int, epochs: int) -> list[int]:
     """Return after how many epochs each part of a training ends; a short one has one part.
 
     Args:
-        student: What is trained.
-        examples: Of an epoch.
-        epochs: Of the training.
+        student: The model to train.
+        examples: Number of examples per epoch.
+        epochs: Epochs of the training.
     """
     if _draws(student):
         return [epochs]
@@ -55,11 +55,11 @@ def _draws(student: Any) -> bool:
 
 
 class State:
-    """All that a training changes, as weights: of a learner and of its optimizer.
+    """Everything that a training changes: the weights of a learner and of its optimizer.
 
     Args:
-        learner: The model that is trained.
-        optimizer: What trains it, built.
+        learner: The model to train.
+        optimizer: Its optimizer, built.
     """
 
     def __init__(self, learner: Any, optimizer: Any):

@@ -42,16 +42,16 @@ __all__ = ["Recipe", "Result", "compress", "fit_teacher"]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Result(Printed):
-    """What `compress` made.
+    """The result of `compress`.
 
     Attributes:
         student: The distilled student.
-        qat: The student after quantization-aware training, a tf_keras model; `None` where no
-            int8 file was asked for.
+        qat: The student after quantization-aware training, a tf_keras model; `None` if no int8 file
+            was requested.
         files: Format → `TFLiteModel`.
-        report: What was measured; written to `folder` as JSON and as a page.
+        report: The measurements; written to `folder` as JSON and as a page.
         folder: Where everything was written.
-        verdict: What of the target and the board the file meets.
+        verdict: Which requirements of the target and the board the file meets.
     """
 
     student: Any
@@ -63,7 +63,7 @@ class Result(Printed):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the file meets the target and fits the board; `None` if nothing was asked for."""
+        """Whether the file meets the target and fits the board; `None` without either."""
         return self.verdict.reached
 
     def describe(self) -> str:
@@ -98,47 +98,49 @@ def compress(
     """Make the smallest model that does a teacher's job, with the evidence beside its files.
 
     Checks everything on untrained copies first. Without a student it trains candidates for a
-    while under the teacher (parts of the teacher, and small nets for its kind of input) and goes
-    on with the smallest that will do. Trains the student under the teacher and, for comparison,
-    from the same weights without it; goes on with quantization-aware training under the teacher
-    where an int8 file is wanted; exports, verifies each file on the test part, and times them.
+    while under the teacher (parts of the teacher, and small nets for its kind of input) and
+    continues with the smallest that is good enough. Trains the student under the teacher and, for
+    comparison, from the same weights without it. If an int8 file is wanted, quantization-aware
+    training under the teacher follows. Then exports the files, verifies each on the test part, and
+    times them.
 
     Args:
         teacher: A trained model of either Keras, a list of them, a path, or whatever else
             `Distiller` takes.
         data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Labels are class numbers, one-hot
-            or soft rows, rows of 0 and 1 (several labels an example), or values; for a model of
-            several outputs a dict of them by the outputs' names.
+            or soft rows, rows of 0 and 1 (several labels an example), or values; for a model with
+            several outputs, a dict of them by the outputs' names.
         out: The folder to make, with `teacher.keras`, `student.keras`, `recipe.yaml`,
             `student_FORMAT.tflite`, `teacher_float32.tflite`, `report.json` and `report.html`,
             and, where tflite-micro is installed (extra `micro`), `student_int8_micro` with C++
-            sources. `stages` in it keeps what is finished: a run that was killed, or is called
-            again with another option, makes only what is missing.
-        target: What the file has to meet, as a `Target` or a dict with some of its attributes.
-            Numbers below 1 are parts of the teacher's.
+            sources. Its subfolder `stages` keeps finished work: a run that was interrupted, or is
+            called again with another option, computes only what is missing.
+        target: The requirements for the file: a `Target` or a dict with some of its attributes.
+            Numbers below 1 are fractions of the teacher's values.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the int8 file has to fit
             its flash, and the arena its RAM. A phone or a Linux board sets no limit.
         student: A float model of either Keras or the path of one, untrained or trained; it is not
-            changed. `None` searches for one, of one output.
-        budget: Seconds for everything, or text as `"20min"`. The search takes at most half, and
-            epochs are left out where the rest would not do.
+            changed. `None` searches for a student with one output.
+        budget: Seconds for everything, or text such as `"20min"`. The search takes at most half,
+            and epochs are dropped if the remaining time would not suffice.
         recipe: How to train. Defaults to `Recipe()`.
         progress: Called as `progress(stage, done, total)` while it works.
         teacher_history: Training curves of the teacher, for the report.
-        force: Whether `out` may hold other files; those of the same name are replaced.
-        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`, where it does not
-            follow from the student's output and the labels (see `tfkd.model.task.task_of`); of
-            several outputs a dict by name.
-        teacher_from_logits: Whether the teacher's answers are logits, where its graph does not
-            show it: a function's never does.
-        command: What makes all this again, for the report. Defaults to the call of `compress`.
+        force: Whether `out` may hold other files. Files of the same name are replaced.
+        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`. Needed where it does
+            not follow from the student's output and the labels (see `tfkd.model.task.task_of`); for
+            several outputs, a dict by name.
+        teacher_from_logits: Whether the teacher's answers are logits. Needed where its graph does
+            not show it, and for every function.
+        command: The command that repeats this run, for the report. Defaults to the call of
+            `compress`.
 
     Returns:
         A `Result`; print it for the verdict and the table.
 
     Raises:
-        TfkdError: for a model, data or recipe that a step can't take, and a target that the
-            student can't meet at any weights; nothing is trained before.
+        TfkdError: for a model, data or recipe that a step can't take, and for a target that the
+            student can't meet with any weights; raised before anything is trained.
     """
     recipe = Recipe() if recipe is None else recipe
     if not isinstance(recipe, Recipe):
@@ -215,7 +217,7 @@ def fit_teacher(
 
 
 def _trained_with(recipe: Recipe) -> dict[str, Any]:
-    """Return what budget, target and search may have changed in a recipe."""
+    """Return the settings of a recipe that budget, target and search may have changed."""
     return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
@@ -241,7 +243,7 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
 
 
 def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
-    """Remove what an earlier run made and this one did not: it is of another student."""
+    """Remove files that an earlier run made and this one did not: they are of another student."""
     for name in (
         "teacher.keras",
         "teacher_float32.tflite",

@@ -23,7 +23,7 @@ FORMATS = ("float32", "float16", "dynamic", "int8")
 class Recipe(Training):
     """How `compress` trains; every number that shapes the result.
 
-    Beside what it adds, it has the attributes of `Training`: `epochs` (40) and `learning_rate`
+    In addition to its own attributes, it has those of `Training`: `epochs` (40) and `learning_rate`
     (3e-3) of the student, and of the same student without a teacher; `batch_size`, `optimizer`,
     `augment` and `seed`.
 
@@ -32,18 +32,18 @@ class Recipe(Training):
             for the default of `Distiller`, which quantization-aware training always takes.
         temperature: Softening of both distributions, > 0, likewise.
         soft_loss: How the student learns from the teacher, as for `Distiller`.
-        qat_epochs: Epochs of quantization-aware training, the teacher still teaching.
-        qat_learning_rate: Of Adam, which this stage takes whatever `optimizer` says. `None` for
-            3e-4, small, since the weights are trained already; for 3e-3 where weights get 4 bits,
-            whose coarse steps take more to leave.
-        bits: Of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
-            pattern of layers' names. `None` for 8, and for 4 where the target or the board asks
-            for fewer bytes than 8 bits take.
-        formats: Which files to make out of float32, float16, dynamic and int8. Only int8 has a
+        qat_epochs: Epochs of quantization-aware training under the teacher.
+        qat_learning_rate: Learning rate of Adam, which this stage uses whatever `optimizer` is.
+            `None` means 3e-4, small because the weights are trained already, or 3e-3 where weights
+            get 4 bits, because their coarse steps take more to leave.
+        bits: Bits of the weights in the int8 file, as for `quantize_aware`: 8, 4, or a number by
+            pattern of layers' names. `None` means 8, or 4 where the target or the board allows
+            fewer bytes than 8 bits take.
+        formats: Which of the files float32, float16, dynamic and int8 to make. Only int8 has
             quantization-aware training.
         threads: Threads of the interpreter in the benchmark.
-        candidates: How many students to train for a while, where none is given.
-        search_epochs: Epochs of the best of them; the others end earlier. `None` for a quarter
+        candidates: How many students to train for a while if none is given.
+        search_epochs: Epochs of the best candidates; the others end earlier. `None` means a quarter
             of `epochs`.
     """
 
@@ -63,7 +63,7 @@ class Recipe(Training):
 
     @property
     def widths(self) -> tuple[int | Mapping[str, int], ...]:
-        """What `bits` may be, in the order in which it is tried."""
+        """The values of `bits` to try, in order."""
         return (8, 4) if self.bits is None else (self.bits,)
 
     def _problems(self) -> list[str]:
@@ -92,10 +92,12 @@ class Call:
     Attributes:
         recipe: How to train.
         target: Where to end.
-        board: What it has to fit on: a name in `tfkd.export.micro.boards.BOARDS`, or a `Board`.
-        budget: Seconds, or text as `"20min"`.
-        task: What the labels are, where they don't show it; of several outputs a dict by name.
-        teacher_from_logits: Whether the teacher's answers are logits, where it doesn't show it.
+        board: The board that the file has to fit on: a name in `tfkd.export.micro.boards.BOARDS`,
+            or a `Board`.
+        budget: Seconds, or text such as `"20min"`.
+        task: The kind of labels, where they don't show it; for several outputs, a dict by name.
+        teacher_from_logits: Whether the teacher's answers are logits. Needed where the teacher
+            doesn't show it.
     """
 
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
@@ -106,7 +108,7 @@ class Call:
     teacher_from_logits: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was given as plain values, the recipe's attributes first."""
+        """Return the call as plain values, the recipe's attributes first."""
         values = self.recipe.to_json() | {"formats": list(self.recipe.formats)}
         values |= {name: getattr(self, name) for name in _BESIDE}
         if isinstance(self.board, Board):
@@ -115,9 +117,9 @@ class Call:
         return {**values, "target": wanted or None}
 
     def to_yaml(self) -> str:
-        """Return the call as YAML: the recipe's attributes, and what else was given.
+        """Return the call as YAML: the recipe's attributes and the other given arguments.
 
-        A function of `augment` is there by its name, for the reader.
+        A function in `augment` appears by its name, for the reader.
         """
         import yaml
 
@@ -130,7 +132,7 @@ class Call:
 
     @classmethod
     def load(cls, path: PathLike, *, augment: Callable[[Any], Any] | None = None) -> Call:
-        """Read what `save` wrote, or what was written by hand: every attribute may be left out.
+        """Read a file written by `save` or by hand; every attribute may be left out.
 
         Args:
             path: The file. Reading it runs nothing in it.

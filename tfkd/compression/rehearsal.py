@@ -1,7 +1,7 @@
-"""`rehearse`: what every later stage would refuse, and what the files will cost, before training.
+"""`rehearse`: what every later stage would refuse, and what the files cost, before training.
 
 An untrained copy of the student goes the whole way to its files. Bytes, operators and arena do not
-depend on the weights, so what is refused here would have been refused after hours.
+depend on the weights, so a refusal here replaces one after hours of training.
 
     student ─► copy ─► quantize_aware ─► files ─► TensorFlow Lite for Microcontrollers ─► Costs
 """
@@ -39,16 +39,16 @@ _TINY = 1e-100
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What the smallest of a student's files takes.
+    """The costs of the smallest of a student's files.
 
     Attributes:
-        bytes: Of the int8 file, or of the last format where int8 is none of them.
+        bytes: Size of the int8 file, or of the file in the last format if int8 is not among them.
         parameters: Number of weights.
         macs: Multiply-accumulates of one example, `None` where they are not known.
-        arena: Bytes of RAM on TensorFlow Lite for Microcontrollers with a margin for other
-            kernels; `None` where it was not asked for.
-        latency: Median time of a call in µs on this machine; `None` where it was not asked for.
-        bits: Of the weights in an int8 file, as for `quantize_aware`.
+        arena: Bytes of RAM on TensorFlow Lite for Microcontrollers with a margin for other kernels;
+            `None` if it was not requested.
+        latency: Median time of a call in µs on this machine; `None` if it was not requested.
+        bits: Bits of the weights in an int8 file, as for `quantize_aware`.
     """
 
     bytes: int
@@ -68,9 +68,9 @@ class Goal:
     """A target in numbers, and the board.
 
     Attributes:
-        limits: What has to be met, by name; parts of the original's as numbers.
+        limits: The limits by name; fractions of the original's values as absolute numbers.
         drop: How much worse the score may become; `None` for no limit.
-        board: What it has to fit on, `None` for no board.
+        board: The board that the file has to fit on, or `None`.
     """
 
     limits: dict[str, float]
@@ -79,7 +79,7 @@ class Goal:
 
     @property
     def is_asked(self) -> bool:
-        """Whether there is something to meet; a phone has no flash to fit into."""
+        """Whether there is any requirement; a phone has no flash to fit into."""
         limited = self.board is not None and self.board.runs_tflm
         return limited or bool(self.limits) or self.drop is not None
 
@@ -90,7 +90,7 @@ class Goal:
         return micro or "arena" in self.limits
 
     def unmet(self, costs: Costs) -> list[str]:
-        """Return a line for each limit that is exceeded; what is not known yet is left out."""
+        """Return a line for each exceeded limit; costs that are not known yet are left out."""
         found = [
             f"{name}: {_shown(value)}, and the target is {_shown(limit)}"
             for name, limit in self.limits.items()
@@ -104,7 +104,7 @@ class Goal:
         ]
 
     def allows(self, drop: float) -> bool:
-        """Tell whether a score may be so much worse: 0.97 - 0.96 is more than 0.01, and is held."""
+        """Tell whether a drop is allowed: 0.97 - 0.96, which is computed as more than 0.01, is."""
         return self.drop is None or drop <= self.drop + _ROUNDING
 
     def is_too_large(self, costs: Costs) -> bool:
@@ -125,7 +125,7 @@ def _shown(value: float) -> str:
 
 
 def drop_of(score: Score, teacher: Score) -> float:
-    """Return how much worse a score is: in accuracy, or as a part of the teacher's RMSE."""
+    """Return how much worse a score is: in accuracy, or as a fraction of the teacher's RMSE."""
     if score.metric != "r2":
         return teacher.value - score.value
     # Of the errors themselves, which equal labels have too.
@@ -134,10 +134,10 @@ def drop_of(score: Score, teacher: Score) -> float:
 
 
 def drop_error(score: Score, teacher: Score) -> float:
-    """Return the standard error of `drop_of`, the two being scored on the same examples.
+    """Return the standard error of `drop_of` for two models scored on the same examples.
 
-    An accuracy counts one example more on which they differ: where they differ on none of 50,
-    the next 50 may well show some.
+    For an accuracy, one more differing example is counted: if the models differ on none of 50
+    examples, they may still differ on some of the next 50.
     """
     ours, theirs = np.asarray(score.hits, float), np.asarray(teacher.hits, float)
     count = len(ours)
@@ -153,15 +153,15 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
     """Return a target in numbers.
 
     Args:
-        target: What was asked for; numbers below 1 are parts of the teacher's.
+        target: The requested target; numbers below 1 are fractions of the teacher's values.
         board: A name in `BOARDS`, or a `Board`.
-        teacher: What the teacher costs; `None` for one that is no Keras model.
+        teacher: The teacher's costs; `None` if it is no Keras model.
 
     Raises:
-        InputError: for an unknown board, and for a part of something that is not known.
+        InputError: for an unknown board, and for a fraction of an unknown value.
 
     Warns:
-        UserWarning: for a board without limits where nothing else is asked for.
+        UserWarning: for a board without limits if there is no other requirement.
     """
     found = boards.find(board, "a target of bytes (its flash) and arena (its RAM)")
     whole = {"macs": None, "parameters": None, "bytes": None}
@@ -203,17 +203,18 @@ def main_format(recipe: Recipe) -> str:
 def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=None) -> Costs:
     """Take an untrained copy of a student the whole way, and return what its file costs.
 
-    Fewer bits are tried where the file is too large; of several that are, the smallest is returned.
+    If the file is too large, fewer bits are tried; if all files are too large, the costs of the
+    smallest are returned.
 
     Args:
         student: A float model of either Keras; it is not changed.
         examples: Some arrays of `x`.
         recipe: Formats and bits.
-        goal: Whether the microcontroller is tried too.
-        formats: Those to make. Defaults to the recipe's.
+        goal: Decides whether to try the microcontroller too.
+        formats: The formats to make. Defaults to the recipe's.
 
     Raises:
-        TfkdError: that names the stage which refuses the student.
+        TfkdError: if a stage refuses the student; the message names the stage.
     """
     formats = recipe.formats if formats is None else formats
     student = _stirred(student)
@@ -245,9 +246,9 @@ def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Cost
 
 
 def file_of(model: Any, format: str, examples: Any, micro: bool) -> TFLiteModel:
-    """Return the file of a model, its ranges from examples where training gave it none.
+    """Return the file of a model, with ranges from examples where training gave none.
 
-    Those are recurrent layers, which have another form on a microcontroller.
+    These are the recurrent layers, which have another form on a microcontroller.
     """
     if format == "int8" and export_form.needs_calibration(model):
         return to_tflite(model, format, examples, micro=micro)
@@ -255,7 +256,7 @@ def file_of(model: Any, format: str, examples: Any, micro: bool) -> TFLiteModel:
 
 
 def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8, threads: int = 1) -> Costs:
-    """Return what a file costs, with its arena and its latency where the goal asks for them."""
+    """Return the costs of a file, with its arena and latency if the goal needs them."""
     costs, arena, latency = cost.measure(model), None, None
     if goal.needs_arena:
         with _named("TensorFlow Lite for Microcontrollers refuses the file"):

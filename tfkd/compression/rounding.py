@@ -1,4 +1,4 @@
-"""`Rounding`: what quantization-aware training was worth, beside calibration alone."""
+"""`Rounding`: the worth of quantization-aware training, compared with calibration alone."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tfkd.compression.choice import Drop, Scores
 
 @dataclasses.dataclass(frozen=True)
 class Rounding:
-    """What quantization-aware training was worth on the validation part.
+    """The worth of quantization-aware training on the validation part.
 
     Attributes:
-        teacher: The teacher's scores, beside which outputs are compared.
-        trained: The scores after it.
+        teacher: The teacher's scores, with which outputs are compared.
+        trained: The scores after quantization-aware training.
         calibrated: The scores of the float student with ranges from examples (and, in 4 bits,
             weights rounded by GPTQ), not trained.
         models: The two, `trained` and `calibrated`.
-        fails: Whether the file of the one that is better is not its model.
+        fails: Whether the file of the better one does not compute what its model does.
     """
 
     teacher: Scores
@@ -36,7 +36,7 @@ class Rounding:
         return "calibrated" if (calibrated < trained) != self.fails else "trained"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain values; of several outputs by name."""
+        """Return the figures as plain values; for several outputs, by name."""
         figures = {
             name: {
                 "metric": score.metric,

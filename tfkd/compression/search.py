@@ -1,4 +1,4 @@
-"""The search for a student: many trained for a little, few for longer, the smallest that will do.
+"""The search for a student: many trained briefly, few for longer, the smallest that is good enough.
 
 candidates ─► those whose files meet the target ─► trials, many ended early ─► front
 front ─► the first to finish, under other losses too ─► finished, one by one, until one will do
@@ -36,14 +36,14 @@ _ATTEMPTS = 3
 def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
     """Return all trials and the finished student: the smallest that meets the target.
 
-    The validation part is a sample: a drop that is met by less than its standard error is as
-    likely as not missed on the test part. Where none of those that were finished has more to
-    spare, the one with the best validation score is returned. One that could not be finished
-    after another is warned of.
+    The validation part is a sample: a drop that is met by less than its standard error may as
+    likely as not be missed on the test part. If no finished student has more to spare, the one with
+    the best validation score is returned. A warning names a student that could not be finished
+    after another.
 
     Raises:
-        InputError: if no candidate's file is small enough (the message names the least), or the
-            budget is too short for one.
+        InputError: if no candidate's file is small enough (the message gives the smallest), or the
+            budget is too short for one student.
         MissingDependencyError: without Optuna.
     """
     optuna()  # is it there?
@@ -170,7 +170,7 @@ class _Missed:
 
 
 def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
-    """Train the candidates, and end early those that a smaller one is ahead of."""
+    """Train the candidates, and end those early that a smaller one is ahead of."""
     from tfkd.compression.dominated import BYTES, Dominated
 
     package, epochs = optuna(), _epochs(finisher.recipe)

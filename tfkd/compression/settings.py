@@ -1,4 +1,4 @@
-"""How to train and where to end: what `compress`, `spiral` and `compare` are given alike."""
+"""How to train and where to end: settings that `compress`, `spiral` and `compare` share."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 class Training:
     """How a model is trained.
 
-    Take what the model was trained with. Where Adam and SGD differ, the wrong one costs more
-    than any choice of distillation.
+    Use the settings that the model was trained with. Where Adam and SGD differ, the wrong one costs
+    more than any choice of distillation.
 
     Attributes:
-        epochs: Passes over the training part, a stage; `None` for what the caller takes.
-        learning_rate: At the start of the decay; `None` for what the caller takes.
+        epochs: Passes over the training part per stage; `None` for the caller's default.
+        learning_rate: Learning rate at the start of the decay; `None` for the caller's default.
         batch_size: Examples per step.
         optimizer: `"adam"`, or `"sgd"` with a Nesterov momentum of 0.9.
         augment: Function from a batch of `x` to one of the same shape, in TensorFlow operations.
-            The teacher then sees what the student sees, and runs in every step; without it, it
-            runs once an example.
-        seed: Of everything random.
+            The teacher then sees the same augmented batch and runs in every step; without `augment`
+            it runs once per example.
+        seed: Seed of everything random.
         schedule: `"cosine"` for a decay of the learning rate to zero, or `"constant"`.
-        patience: Epochs without a lower validation loss after which a training ends, with the
-            weights of the best; `None` trains all epochs.
-        callbacks: Function of a stage's name and the Keras that trains it, `keras` or `tf_keras`,
-            which returns callbacks of that Keras.
-        steps_per_execution: Steps of a Keras 3 model that TensorFlow makes in one call. It changes
-            no step; small models train in two thirds of the time that they take with 1.
+        patience: Epochs without a lower validation loss after which training ends, with the weights
+            of the best epoch; `None` trains all epochs.
+        callbacks: Function that takes a stage's name and the Keras that trains it, `keras` or
+            `tf_keras`, and returns callbacks of that Keras.
+        steps_per_execution: Steps of a Keras 3 model per call of TensorFlow. The steps stay the
+            same; small models train in two thirds of the time that they take with 1.
         twin: Whether a Keras 3 model of large convolutions with batch normalization trains as a
-            tf_keras model, and gets its weights, where that is faster (`compression/twin.py`).
+            tf_keras model where that is faster, and then gets its weights (`compression/twin.py`).
 
     Raises:
         InputError: for values out of range, all at once.
@@ -102,12 +102,13 @@ class Training:
 
     @classmethod
     def of(cls, training: Training | None, options: Mapping[str, Any], **defaults: Any) -> Training:
-        """Return one `Training` from what a caller was given.
+        """Return one `Training` from a caller's arguments.
 
         Args:
             training: The object, if it was given.
-            options: Its attributes given by themselves. Only one of the two may be given.
-            **defaults: What stands for an attribute that is `None`, or was not given.
+            options: Attributes of `Training` given directly. Only one of `training` and `options`
+                may be given.
+            **defaults: Values for attributes that are `None` or were not given.
 
         Raises:
             InputError: for both, or values out of range.
@@ -136,19 +137,19 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """How small a model is to become, and what that may cost.
+    """How small a model has to become, and how much worse it may get.
 
-    A number below 1 is a part of the original's. All that is given has to be met.
+    A number below 1 is a fraction of the original's value. Every given limit has to be met.
 
     Attributes:
         macs: Multiply-accumulates of one example.
         parameters: Values in weights.
-        bytes: Of the file: a number, or text as `"64k"` (1,024 bytes each).
+        bytes: Size of the file: a number, or text such as `"64k"` (1,024 bytes each).
         arena: Bytes of RAM that TensorFlow Lite for Microcontrollers takes for a call, likewise;
             for `compress`.
         latency: Of one call in the interpreter, in µs.
-        drop: How much worse the score may become: in accuracy, or as a part of the RMSE.
-            `spiral` holds the validation score to it; `compress` that of the file on the test
+        drop: How much worse the score may become: in accuracy, or as a fraction of the RMSE.
+            `spiral` applies it to the validation score, `compress` to the file's score on the test
             part.
         latency_us: Another name for `latency`, for a number of µs.
 
@@ -194,13 +195,13 @@ class Target:
 
     @property
     def costs(self) -> dict[str, float]:
-        """What has to be met, by name, without `drop`."""
+        """The given limits by name, without `drop`."""
         named = {name: getattr(self, name) for name in COSTS}
         return {name: value for name, value in named.items() if value is not None}
 
     @classmethod
     def of(cls, given: Target | Mapping[str, float] | None) -> Target:
-        """Return a target from one, or from a mapping with some of its attributes.
+        """Return a `Target` from a `Target`, or from a mapping with some of its attributes.
 
         Raises:
             InputError: for anything else.
@@ -227,7 +228,7 @@ COSTS = ("macs", "parameters", "bytes", "arena", "latency")
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Tell whether a value is an integer, no bool, of at least so much."""
+    """Tell whether a value is an integer, no bool, of at least `least`."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
 
 
@@ -243,12 +244,12 @@ def is_part(value: Any) -> bool:
 
 
 def is_drop(value: Any) -> bool:
-    """Tell whether a value is what a score may drop by: zero, or a finite number above it."""
+    """Tell whether a value is a valid drop of a score: zero, or a finite number above zero."""
     return is_above_zero(value) or (value == 0 and not isinstance(value, bool))
 
 
 def trained_by(training: Training) -> dict[str, Any]:
-    """Return what of the settings decides the weights."""
+    """Return the settings that decide the trained weights."""
     names = {field.name for field in dataclasses.fields(Training)}
     names -= {"steps_per_execution", "callbacks"}  # they change no step
     return {name: getattr(training, name) for name in sorted(names)}

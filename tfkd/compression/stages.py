@@ -1,8 +1,8 @@
-"""What a run has finished, kept in its folder by what it depends on: a killed run goes on from it.
+"""Finished stages of a run, kept in its folder by their inputs for a run that continues.
 
 A stage is a pure step: the same inputs give the same weights. Its key is the fingerprint of its
-inputs, so a run with one other option makes again what depends on it, and nothing else. A long
-training is a stage in parts, of some epochs each, of which the last finished one is kept.
+inputs, so a run with one changed option repeats only the stages that depend on it. A long training
+is a stage in parts, of some epochs each, of which the last finished one is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FIX = "delete the folder, and the run begins again"
 
 
 class Weighted(Protocol):
-    """What has weights to keep: a model of either Keras."""
+    """An object with weights to keep: a model of either Keras."""
 
     def get_weights(self) -> list[np.ndarray]:
         """Return them."""
@@ -45,8 +45,8 @@ class _Stage:
 
     Attributes:
         key: Fingerprint of what it depends on; its first digits are in the stage's name too.
-        values: What came out of it beside weights, as plain values.
-        checksum: Of the file of its weights; `None` if it has none.
+        values: Its result besides weights, as plain values.
+        checksum: Checksum of the file of its weights; `None` if it has none.
     """
 
     key: str
@@ -96,13 +96,13 @@ class Stages:
         make: Callable[[], dict[str, Any]],
         model: Weighted | None = None,
     ) -> dict[str, Any]:
-        """Return what a stage gave before for these inputs, or make it.
+        """Return the earlier result of a stage for these inputs, or compute it.
 
         Args:
-            name: Of the stage.
-            inputs: All that its result depends on; values that `fingerprint` takes.
+            name: Name of the stage.
+            inputs: Everything that its result depends on; values that `fingerprint` takes.
             make: Does the work, trains `model` in place, and returns plain values.
-            model: Gets the weights of the stage where it was made before.
+            model: Gets the weights of the stage if it was made before.
 
         Returns:
             The values of `make`.
@@ -118,11 +118,11 @@ class Stages:
         return values
 
     def parts(self, name: str, inputs: Mapping[str, Any]) -> Parts | None:
-        """Return where the parts of a stage are kept, `None` where nothing is.
+        """Return the store for the parts of a stage; `None` if nothing is kept.
 
         Args:
-            name: Of the stage.
-            inputs: All that its result depends on.
+            name: Name of the stage.
+            inputs: Everything that its result depends on.
         """
         if self.folder is None:
             return None
@@ -187,13 +187,13 @@ class Parts:
     _key: str
 
     def last(self, state: Weighted) -> tuple[int, dict[str, Any]]:
-        """Return the epochs that were kept and their values, `state` having their weights.
+        """Return the kept epochs and their values, and give `state` their weights.
 
         Args:
-            state: What has weights; it is not changed where nothing was kept.
+            state: The object with weights; it is not changed if nothing was kept.
 
         Returns:
-            0 epochs and no values where nothing was kept, or what was is damaged.
+            0 epochs and no values if nothing was kept or the kept part is damaged.
         """
         for name in reversed(self._names()):
             values = self._stages._found(name, self._key, state)
@@ -202,7 +202,7 @@ class Parts:
         return 0, {}
 
     def keep(self, epochs: int, values: dict[str, Any], state: Weighted) -> None:
-        """Keep what so many epochs gave, in the place of the part before."""
+        """Keep the result of a number of epochs, replacing the part before."""
         before = self._names()
         self._stages._keep(f"{self._name} {epochs}", self._key, sealed.as_kept(values), state)
         self._stages._drop(before)

@@ -1,4 +1,4 @@
-"""A teacher of less depth or resolution: blocks left out, or images averaged before it.
+"""A teacher with less depth or resolution: without some blocks, or behind averaged images.
 
 shallower   x ── block ── block ── block ──    →   x ── block ── block ──
 coarser     image (2h, 2w, c) ── teacher       →   image ── 2×2 averages (h, w, c) ── teacher
@@ -26,15 +26,16 @@ _LEAST_SIDE = 16
 def shallower(teacher: AnyModel, left: float) -> AnyModel | None:
     """Return the teacher with a part of its blocks, with their weights.
 
-    Blocks are what residual connections pass by; in a model without them, layers whose output has
-    the shape of their input. Those that stay are spread evenly, the first among them.
+    Blocks are the parts that residual connections bypass; in a model without residual connections,
+    layers whose output has the shape of their input. The blocks that stay are spread evenly and
+    include the first.
 
     Args:
         teacher: A model of either Keras with a graph; it is not changed.
-        left: Which part of the blocks stays, in [0, 1).
+        left: Fraction of the blocks that stays, in [0, 1).
 
     Returns:
-        A new model of the same Keras, `None` where nothing can be left out.
+        A new model of the same Keras; `None` if nothing can be left out.
 
     Raises:
         UnsupportedError: if a layer can't be built from its configuration.
@@ -57,11 +58,11 @@ def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
 
     Args:
         teacher: A model of either Keras with a graph; it is not changed.
-        factor: How many times fewer places a side has.
+        factor: Factor by which each side has fewer places.
 
     Returns:
         A new model of the same Keras and inputs. `None` for inputs that are no images, or small
-        ones, and where weights depend on the resolution, as those after a `Flatten` do.
+        ones, and if weights depend on the resolution, as after a `Flatten`.
 
     Raises:
         UnsupportedError: if a layer can't be built from its configuration.

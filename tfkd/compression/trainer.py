@@ -40,8 +40,8 @@ class Trainer:
         training: Epochs, learning rate and other settings. The seed is set again before each
             fit.
         progress: Called as `progress(stage, epochs_done, epochs)`.
-        task: One of `tfkd.model.task.TASKS`, of several outputs a dict by name. Defaults to what
-            labels and outputs imply.
+        task: One of `tfkd.model.task.TASKS`; for several outputs, a dict by name. Defaults to the
+            task that labels and outputs imply.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Trainer:
     def task(self, student) -> Any:
         """Return the task, as given or as a student's output and the labels imply it.
 
-        Of several outputs it is a dict by name.
+        For several outputs it is a dict by name.
         """
         found = {output.name: output.task for output in self.outputs(student)}
         return found if self.data.outputs else found[None]
@@ -89,8 +89,8 @@ class Trainer:
                 that trains it. Without it the student is trained alone.
             training: Settings that replace the trainer's own.
             validate: Whether to evaluate on the validation part after each epoch.
-            parts: Where a long training keeps what it has reached, and goes on from; it is divided
-                only then. Not one with `patience` or callbacks, whose state is not known.
+            parts: Where a long training keeps its progress and continues from; only then is it
+                divided. Not for a training with `patience` or callbacks, whose state is not known.
             **kwargs: Passed to `model.fit`.
 
         Raises:
@@ -162,11 +162,11 @@ class Trainer:
         return made
 
     def check(self, student) -> None:
-        """Raise for what of the data in memory can't be learned or scored, before any training.
+        """Raise for data in memory that can't be learned or scored, before any training.
 
         Raises:
-            InputError: for values that are not finite, labels that are none of the output's, and
-                classes of which the training part shows one alone.
+            InputError: for values that are not finite, labels that don't fit the output, and a
+                training part with only one class.
         """
         self.check_inputs(student, "student")
         outputs = self.outputs(student)
@@ -188,8 +188,8 @@ class Trainer:
         """Raise for a model that does not take the examples, or whose answers have a mask.
 
         Args:
-            model: Of either Keras.
-            who: What to call it: `"teacher"` or `"student"`.
+            model: A model of either Keras.
+            who: Its name in messages: `"teacher"` or `"student"`.
         """
         taken, given = getattr(model, "input_shape", None), self.data.train.shape
         if taken is None:  # a subclassed model says nothing before it is called

@@ -1,10 +1,10 @@
-"""`twin_of`: a tf_keras model that trains in the place of a Keras 3 model where it is faster.
+"""`twin_of`: a tf_keras model that trains instead of a Keras 3 model where that is faster.
 
-Keras 3 normalizes a batch in some ten operations of TensorFlow, tf_keras in one that is made for
-it. A step of a net of convolutions with large maps takes 0.75 to 0.9 of the time that way
-(docs/results/distillation.md). The rest of the arithmetic is the same, but for the running
-variance: the one operation takes that of a sample, larger by n / (n - 1), n being the values of a
-channel in a batch.
+Keras 3 normalizes a batch in about ten TensorFlow operations, tf_keras in one fused operation. A
+step of a net of convolutions with large maps takes 0.75 to 0.9 of the time that way
+(docs/results/distillation.md). The rest of the arithmetic is the same, except for the running
+variance: the fused operation takes the sample variance, larger by n / (n - 1), where n is the
+number of values of a channel in a batch.
 
     student ──twin_of──► twin ──fit──► give_back ──► the student, trained
 """
@@ -32,7 +32,7 @@ class Twin:
     """A tf_keras model with the layers and weights of a Keras 3 model.
 
     Attributes:
-        model: What is trained.
+        model: The model that is trained.
     """
 
     def __init__(self, model: Any, pairs: list[tuple[Any, Any]]):
@@ -46,9 +46,9 @@ class Twin:
 
 @contextlib.contextmanager
 def in_place_of(student: Any) -> Iterator[Any]:
-    """Give what trains in a student's place: its twin, or itself.
+    """Yield the model that trains in a student's place: its twin, or itself.
 
-    The student has what was learned afterwards, also where training was broken off.
+    Afterwards the student has the trained weights, also if training was interrupted.
     """
     twin = twin_of(student)
     if twin is None:
@@ -61,13 +61,13 @@ def in_place_of(student: Any) -> Iterator[Any]:
 
 
 def twin_of(student: Any) -> Twin | None:
-    """Return a twin that trains in less time, or `None` where there is none.
+    """Return a twin that trains in less time, or `None` if there is none.
 
     Args:
         student: A model of either Keras; it is not changed.
 
-    A twin is there for a flat Keras 3 graph of Keras's own layers in float32, without constraints
-    and regularizers, that normalizes many values by channel.
+    A twin exists for a flat Keras 3 graph of Keras's own layers in float32, without constraints and
+    regularizers, that normalizes many values by channel.
     """
     if backends.flavour(student) != "keras" or not graph.has_graph(student):
         return None

@@ -1,4 +1,4 @@
-"""What a batch of a `Stream` holds: examples, labels and weights as arrays, or why it is none."""
+"""A batch of a `Stream`: examples, labels and weights as arrays, or why it is no batch."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _named(spec) -> str:
 
 
 def checked(batch) -> tuple[Any, ...]:
-    """Return a batch as arrays, labels of several outputs as a dict of them.
+    """Return a batch as arrays; labels of several outputs are a dict of arrays.
 
     Raises:
-        InputError: for one of another form.
+        InputError: for a batch of another form.
     """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {WANTED}.")
@@ -90,7 +90,7 @@ def checked(batch) -> tuple[Any, ...]:
 
 
 def shown(form) -> str:
-    """Return what a message calls a form."""
+    """Return a form as text for a message."""
     return " and ".join(
         f"{name} {dtype} of shape {(None, *shape)}" for name, (shape, dtype) in form.items()
     )

@@ -31,18 +31,19 @@ def load_csv(
         path: The file, in UTF-8.
         label: The column of the labels. Texts become class numbers, in the order of `class_names`
             or else in alphabetical order; whole numbers are class numbers, and numbers with a
-            point are values. Several columns are several labels an example (0 and 1), or several
+            point are values. Several columns are several labels per example (0 and 1), or several
             values.
         features: The columns of the features. Defaults to all others.
-        delimiter: What is between two columns.
+        delimiter: The character between two columns.
         class_names: The texts of the labels, in the order of the class numbers.
 
     Returns:
         Features, float32 of shape (lines, columns); labels of shape (lines,) or (lines, columns);
-        and the names of the classes, where the labels are texts.
+        and the names of the classes, if the labels are texts.
 
     Raises:
-        InputError: if the file can't be read, lacks a column, or a number is none; with its line.
+        InputError: if the file can't be read, lacks a column, or has an invalid number; the message
+            gives the line.
 
     Example:
         >>> import pathlib, tempfile

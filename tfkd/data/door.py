@@ -56,42 +56,42 @@ def as_data(
     features: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Data:
-    """Return examples and labels, however they are given, as a `Data`.
+    """Return examples and labels, in any supported form, as a `Data`.
 
-    `compress`, `spiral` and `compare` call it on their `data`; call it yourself for its options.
-    Where something is split here, classes keep their shares, if each has examples enough.
+    `compress`, `spiral` and `compare` call it on their `data`; call it yourself to set its options.
+    Splits keep the share of each class, if every class has enough examples.
 
     Args:
         given: One of
 
             - a `Data`;
             - `(x, y)`: arrays (examples, ...) of the same length, split three ways. `x` may be a
-              `numpy.memmap`, of which nothing is copied. Labels may be texts; of a model of
-              several outputs they are a dict of arrays by the outputs' names;
-            - `((x_train, y_train), (x_test, y_test))`, as `keras.datasets` has it;
+              `numpy.memmap`, which is not copied. Labels may be texts; for a model with several
+              outputs they are a dict of arrays by the outputs' names;
+            - `((x_train, y_train), (x_test, y_test))`, as `keras.datasets` returns it;
             - a dict or tuple of the parts `train`, `validation` and `test`, each a `Samples`,
-              `(x, y)`, or a `Stream` or what one is made of: a `tf.data.Dataset` or `PyDataset`
-              of batches (x, y), or a function that returns a new generator of them. A dict of
-              arrays may lack `validation`, which is then cut from `train`;
+              `(x, y)`, or a `Stream` or the source of one: a `tf.data.Dataset` or `PyDataset` of
+              batches (x, y), or a function that returns a new generator of them. A dict of arrays
+              may lack `validation`, which is then cut from `train`;
             - the path of an `.npz` file (see `load_npz`), of a `.csv` file with a header (see
               `load_csv`), or of a folder with a folder of images for each class (see
               `load_images`).
         name: What to call the data in a report. Defaults to the file's name.
-        class_names: One per class, in label order, which numbers texts and folders; for several
-            outputs a dict by name. Defaults to what the data says.
-        class_weight: What an example of each class counts in the hard loss, by class number, or
-            `"balanced"`, so that classes count the same; for one output only.
+        class_names: One per class, in label order; texts and folders are numbered in this order.
+            For several outputs, a dict by name. Defaults to the names in the data.
+        class_weight: Weight of an example of each class in the hard loss, by class number, or
+            `"balanced"`, with which all classes count the same; for one output only.
         test: Fraction held out for reporting. Defaults to 0.2.
-        validation: Fraction held out for choices. Defaults to 0.2; to 0.1 of the training part
-            where there is a test part.
+        validation: Fraction held out for choices. Defaults to 0.2, or to 0.1 of the training part
+            if the data has a test part.
         seed: Seed of the split. Defaults to 0.
-        label: Of a CSV file, the column or columns of labels. Defaults to `"label"`.
-        features: Of a CSV file, the columns of features. Defaults to all others.
-        size: Of images, the height and width that they are resized to.
+        label: For a CSV file, the column or columns of labels. Defaults to `"label"`.
+        features: For a CSV file, the columns of features. Defaults to all others.
+        size: For images, the height and width to resize them to.
 
     Raises:
-        InputError: for anything else, labels that are none, options that don't apply; in one or
-            two sentences that say what is wanted.
+        InputError: for anything else, labels that are none, and options that don't apply. The
+            message says in one or two sentences what is accepted.
 
     Example:
         >>> x, y = np.zeros((10, 4)), ["cat", "dog"] * 5

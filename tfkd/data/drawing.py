@@ -1,4 +1,4 @@
-"""`representative` examples, as evenly over the classes as they come."""
+"""`representative` examples, spread over the classes as evenly as possible."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tfkd.data.samples import Part, Samples
 
 
 def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray:
-    """Draw examples for int8 calibration, as evenly over the classes as they come.
+    """Draw examples for int8 calibration, spread over the classes as evenly as possible.
 
     Args:
-        samples: The training part; class numbers of shape (examples,) or (examples, 1) and
-            one-hot rows are told apart, anything else is drawn from at random, also labels of
-            several outputs. A `Stream` is
-            read once, and no more than `count` examples of it and a batch are held.
-        count: How many at most; 100 to 500 settle the ranges.
+        samples: The training part; class numbers of shape (examples,) or (examples, 1) and one-hot
+            rows give the classes. Anything else, also labels of several outputs, is drawn from at
+            random. A `Stream` is read once, and at most `count` of its examples and a batch are
+            held in memory.
+        count: The largest number of examples; 100 to 500 settle the ranges.
         seed: Seed of the draw.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Folders of images, one for each class, read as they are asked for."""
+"""Folders of images, one for each class, read on demand."""
 
 from __future__ import annotations
 
@@ -36,25 +36,24 @@ def load_images(
     """Return the images of a folder, which stay on disk; `x` is `Rows` of them.
 
     Classes are the folders inside it, in the order of `class_names` or else in alphabetical order.
-    Images are what ends in .png, .jpg, .jpeg, .bmp or .gif (of these the first frame). Values are
-    float32 from 0 to 255, as Keras's `image_dataset_from_directory` has them.
+    Images are files that end in .png, .jpg, .jpeg, .bmp or .gif (its first frame). Values are
+    float32 from 0 to 255, as in Keras's `image_dataset_from_directory`.
 
     Args:
         path: A folder for each class with its images, or folders `train`, `validation` and
             `test` with such folders. Without a `validation` folder, that part is cut from `train`.
         size: Height and width that images are resized to. Defaults to the first image's, which
             all others must then have.
-        test: Fraction held out for reporting, where there are no folders of parts. Defaults to
-            0.2.
-        validation: Fraction of all examples held out for choices, likewise; where there are
-            `train` and `test` alone, 0.1 of `train`.
-        seed: Of the split.
+        test: Fraction held out for reporting, if there are no folders of parts. Defaults to 0.2.
+        validation: Fraction of all examples held out for choices, likewise; with only `train` and
+            `test`, 0.1 of `train`.
+        seed: Seed of the split.
         class_names: The folders' names, in the order of the class numbers.
 
     Raises:
         InputError: for a folder without images, parts with other classes, a share of a part that
-            is there, or an image that can't be read or has another size; the last two when it is
-            read.
+            exists, or an image that can't be read or has another size; the last two are raised when
+            the image is read.
     """
     path = pathlib.Path(path)
     by_part = {name: path / name for name in PARTS if (path / name).is_dir()}
@@ -113,7 +112,7 @@ class ImageFiles:
     Args:
         files: Their paths.
         size: Height and width that each is resized to, or `None` to take them as they are.
-        shape: Of an image as it is read.
+        shape: Shape of an image as it is read.
     """
 
     dtype = np.dtype("float32")
@@ -124,7 +123,7 @@ class ImageFiles:
 
     @classmethod
     def rows(cls, files: list[str], size=None) -> Rows:
-        """Return all images as `Rows`, of the first one's channels."""
+        """Return all images as `Rows`, with the number of channels of the first image."""
         shape = _decoded(files[0]).shape
         size = None if size is None else tuple(map(int, size))
         return Rows(cls(files, size, (*(size or shape[:2]), shape[2])))

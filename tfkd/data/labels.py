@@ -1,4 +1,4 @@
-"""Labels as they are given → labels as they are trained on, or why they are none."""
+"""Labels as they are given → labels as they are trained on, or why they are no labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...
         class_names: One per class, in label order.
 
     Raises:
-        InputError: for what can't be labels, naming the first row.
+        InputError: for values that can't be labels, naming the first row.
     """
     try:
         y = np.asarray(y)
@@ -53,7 +53,7 @@ def of_outputs(y: Mapping, class_names: Any = ()) -> tuple[dict, dict]:
 
     Args:
         y: Labels (examples, ...) by the outputs' names, each as `read` takes them.
-        class_names: For each output names, where it has some.
+        class_names: The class names of each output that has some.
 
     Raises:
         InputError: as `read`, with the output's name.
@@ -92,7 +92,7 @@ def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.nda
 def are_classes(y: Labels) -> bool:
     """Tell whether labels are class numbers (examples,) or (examples, 1), or one-hot rows.
 
-    Those of several outputs are not: no one class is an example's.
+    Labels of several outputs are not, since an example has no single class.
     """
     if isinstance(y, Mapping):
         return False
@@ -106,16 +106,16 @@ def class_numbers(y: np.ndarray) -> np.ndarray:
 
 
 def weights(y: np.ndarray, given: Mapping[int, float] | str | None) -> dict[int, float] | None:
-    """Return what each class counts.
+    """Return the weight of each class.
 
     Args:
         y: Labels of the training part.
-        given: Class number → weight, or `"balanced"`: as scikit-learn has it, so that every
-            class counts the same in all, and an example 1 in the mean.
+        given: Class number → weight, or `"balanced"`: as in scikit-learn, every class counts the
+            same in total, and an example 1 on average.
 
     Raises:
-        InputError: for weights that are no numbers above 0, that leave a class out, or of
-            labels that are no classes.
+        InputError: for weights that are no numbers above 0 or leave a class out, and for labels
+            that are no classes.
     """
     if given is None:
         return None

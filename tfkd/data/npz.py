@@ -24,14 +24,15 @@ def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     """Read an `.npz` file with `x_train, y_train, x_test, y_test` (Keras's own layout).
 
     It may also hold `x_validation, y_validation`, and an array `class_names` of texts, one per
-    class in label order. A file with `x, y` alone is split 60/20/20. Labels of several outputs are
-    an array for each, with the output's name behind: `y_train_kind`, `y_test_kind` (or `y_kind`),
-    and `class_names_kind`. Pickled objects in the file are refused, so reading it runs nothing.
+    class in label order. A file with only `x, y` is split 60/20/20. Labels of several outputs are
+    one array each, with the output's name as a suffix: `y_train_kind`, `y_test_kind` (or `y_kind`),
+    and `class_names_kind`. Pickled objects are refused, so reading a file runs nothing.
 
     Args:
         path: The file.
-        validation: Fraction of the training part to hold out for choices, where the file has no
-            validation part. Defaults to 0.1; of `x, y` alone, of all examples and to 0.2.
+        validation: Fraction of the training part to hold out for choices, if the file has no
+            validation part. Defaults to 0.1. With only `x, y` it is a fraction of all examples and
+            defaults to 0.2.
         seed: Seed of that split.
 
     Raises:

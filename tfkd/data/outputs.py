@@ -14,7 +14,7 @@ Labels: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
 
 
 def each(function: Callable[..., Any], *labels: Any) -> Any:
-    """Return what a function gives for labels of one output, or for those of each, by name.
+    """Return a function's result for labels of one output, or its results by name for several.
 
     Args:
         function: Takes as many arrays as there are `labels`.
@@ -36,7 +36,7 @@ def end_to_end(*labels: Any) -> Any:
 
 
 def names_of(labels: Any) -> tuple[str, ...]:
-    """Return the names of the outputs that labels are of; none for labels of one output."""
+    """Return the names of the outputs that have labels; empty for labels of one output."""
     return tuple(labels) if isinstance(labels, Mapping) else ()
 
 
@@ -46,17 +46,17 @@ def listed(labels: Any) -> list[Any]:
 
 
 def named(names: Sequence[str], values: Sequence[Any]) -> Any:
-    """Return values in the form of labels with these names, what `listed` takes apart."""
+    """Return values in the form of labels with these names, the reverse of `listed`."""
     return dict(zip(names, values, strict=True)) if names else values[0]
 
 
 def shown(names: Sequence[str]) -> str:
-    """Return how a message lists outputs; no names are those of labels of one output."""
+    """Return a list of outputs as text for a message; no names mean labels of one output."""
     return " and ".join(map(repr, names)) or "one output"
 
 
 def spelled(labels: Any) -> list[tuple[str, Any]]:
-    """Return the labels of each output behind what a message calls them: `y`, `y['kind']`."""
+    """Return the labels of each output with their name in messages: `y`, `y['kind']`."""
     if not isinstance(labels, Mapping):
         return [("y", labels)]
     return [(f"y[{name!r}]", values) for name, values in labels.items()]

@@ -1,4 +1,4 @@
-"""Examples that stay on disk: what can be indexed like an array, and reads what is asked for."""
+"""Examples that stay on disk: an object that is indexed like an array and reads on demand."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tfkd.errors import InputError
 
 
 class Rows:
-    """Rows of an array that is never held whole.
+    """Rows of an array that is never held in memory as a whole.
 
-    `rows[i]`, `rows[:n]` and `rows[[3, 1]]` are arrays that were read for the purpose.
+    `rows[i]`, `rows[:n]` and `rows[[3, 1]]` are arrays, read at that moment.
 
     Args:
-        source: What holds the rows and gives an array for `source[indices]`, with `shape` and
-            `dtype`, such as a `numpy.memmap`.
-        order: Which of them, in which order. Defaults to all.
+        source: An object with `shape` and `dtype` that returns an array for `source[indices]`, such
+            as a `numpy.memmap`.
+        order: Which rows, in which order. Defaults to all.
     """
 
     def __init__(self, source, order: np.ndarray | None = None):
@@ -62,12 +62,12 @@ class Rows:
 
 
 def is_on_disk(x) -> bool:
-    """Tell whether examples are read from a disk as they are asked for."""
+    """Tell whether examples are read from disk on demand."""
     return isinstance(x, (Rows, np.memmap))
 
 
 def taken(x, rows: np.ndarray):
-    """Return some rows of an array, or of what stays on disk, which stays there."""
+    """Return some rows of an array, or of examples on disk, which stay there."""
     if isinstance(x, np.memmap):
         x = Rows(x)
     return x.take(rows) if isinstance(x, Rows) else x[rows]

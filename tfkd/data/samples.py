@@ -1,4 +1,4 @@
-"""`Samples`, examples with their labels, and `Data`, three parts of such."""
+"""`Samples`, examples with their labels, and `Data`, a data set in three parts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tfkd.errors import InputError, argument
 
 
 class Part:
-    """What the parts of a `Data` have in common: `Samples`, and a `Stream` of batches.
+    """Base of the parts of a `Data`: `Samples`, and a `Stream` of batches.
 
     Attributes:
-        x: Array of shape (examples, ...), which `Samples` alone have.
-        y: Labels (examples, ...), of several outputs by name, likewise.
+        x: Array of shape (examples, ...); only `Samples` have it.
+        y: Labels (examples, ...), for several outputs by name; only `Samples` have them.
     """
 
     x: Any
@@ -46,12 +46,12 @@ class Part:
 
     @property
     def labels(self) -> Any:
-        """Labels (examples, ...) that show what they are: all, or those of the first examples."""
+        """Labels (examples, ...) that show their kind: all, or those of the first examples."""
         raise NotImplementedError
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the labels are of; none for labels of one output."""
+        """Names of the outputs that have labels; empty for labels of one output."""
         return ()
 
     @property
@@ -65,7 +65,7 @@ class Part:
         return False
 
     def inputs(self, batch_size: int) -> Any:
-        """Return the examples alone: the array, or a dataset of batches where they are none.
+        """Return the examples without labels: the array, or a dataset of batches if there is none.
 
         Args:
             batch_size: Examples of a batch.
@@ -73,12 +73,11 @@ class Part:
         return self.dataset(batch_size).map(lambda x, *_: x)
 
     def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
-        """Yield all examples, so many at once, in memory.
+        """Yield all examples in batches, in memory.
 
         Args:
             size: Examples of a batch; the last one may have fewer.
-            again: Whether they must come in the order in which they came before, as what is
-                scored must.
+            again: Whether the examples must come in the same order as before, as scoring requires.
         """
         raise NotImplementedError
 
@@ -89,12 +88,12 @@ class Part:
         seed: int | None = None,
         augment: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Return a `tf.data.Dataset` of batches (x, y) that holds a few of them at a time.
+        """Return a `tf.data.Dataset` of batches (x, y) that holds only a few of them at a time.
 
         Args:
             batch_size: Examples of a batch; the last one may have fewer.
-            seed: Shuffles `Samples`, in another order in each pass, by their numbers: 8 bytes for
-                each example; `None` keeps the order. A `Stream` keeps its own.
+            seed: Shuffles the numbers of `Samples` (8 bytes per example), in another order in each
+                pass; `None` keeps the order. A `Stream` keeps its own order.
             augment: Function from a batch of `x` to one of the same shape, in TensorFlow
                 operations.
         """
@@ -115,11 +114,11 @@ class Part:
         return joined(held)
 
     def answered(self, function: Callable[[Any], Any]) -> tuple[Any, Any]:
-        """Return what a function of a batch gives for all examples, and their labels.
+        """Return the results of a function of a batch for all examples, and their labels.
 
         Args:
-            function: From an array (batch, ...) to one (batch, ...), or to a dict of them, which
-                are all held.
+            function: Takes an array (batch, ...) and returns one (batch, ...) or a dict of them.
+                All results are held in memory.
         """
         outputs, labels = [], []
         for batch in self.batches(self.at_once()):
@@ -131,40 +130,41 @@ class Part:
         """Return how many examples to take at a time.
 
         Args:
-            most: At most so many.
-            most_bytes: And no more than these hold, at 4 bytes a value.
+            most: The largest number to return.
+            most_bytes: A limit on their size, at 4 bytes per value.
         """
         size = 4 * math.prod(one or 1 for one in self.shape[1:])
         return max(1, min(most, most_bytes // size))
 
     def drawn(self, count: int, seed: int = 0) -> Samples:
-        """Return examples drawn at random, each as likely as the others, in memory.
+        """Return examples drawn at random with equal probability, in memory.
 
         Args:
             count: How many at most.
-            seed: Of the draw.
+            seed: Seed of the draw.
         """
         raise NotImplementedError
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Return samples one after another as one."""
+    """Return several samples, concatenated into one."""
     x = np.concatenate([one.x for one in parts])
     return Samples(x, end_to_end(*(one.y for one in parts)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples(Part):
-    """Examples and their labels, any of which can be read.
+    """Examples and their labels, with access to each of them.
 
     Attributes:
-        x: Array of shape (examples, ...), in memory, a `numpy.memmap`, or `Rows` of files. What is
-            on disk stays there: it is read in batches.
-        y: Array of shape (examples,) or (examples, ...), class numbers or values. Of a model of
+        x: Array of shape (examples, ...), in memory, a `numpy.memmap`, or `Rows` of files. Data on
+            disk stays there and is read in batches.
+        y: Array of shape (examples,) or (examples, ...), class numbers or values. For a model with
             several outputs, a dict of such arrays by the outputs' names.
 
     Raises:
-        InputError: for what is no array, lengths that differ, a dict that names no two outputs.
+        InputError: for values that are no arrays, lengths that differ, or a dict that names fewer
+            than two outputs.
     """
 
     x: np.ndarray | Rows
@@ -193,7 +193,7 @@ class Samples(Part):
         return not is_on_disk(self.x)
 
     def inputs(self, batch_size: int) -> Any:
-        """Return the examples alone: the array, or a dataset of batches of what is on disk."""
+        """Return the examples without labels: the array, or a dataset of batches from disk."""
         return self.x if self.in_memory else super().inputs(batch_size)
 
     @property
@@ -203,7 +203,7 @@ class Samples(Part):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the labels are of; none for labels of one output."""
+        """Names of the outputs that have labels; empty for labels of one output."""
         return names_of(self.y)
 
     @property
@@ -212,7 +212,7 @@ class Samples(Part):
         return (None, *np.shape(self.x[:1])[1:])
 
     def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
-        """Yield the examples in their order, so many at once, in memory."""
+        """Yield the examples in their order, in batches, in memory."""
         for start in range(0, len(self), size):
             yield self.at(slice(start, start + size))
 
@@ -271,13 +271,13 @@ class Data:
 
     Attributes:
         name: What to call it in a report.
-        train: What models are fitted on.
-        validation: What choices are made on.
-        test: What is reported, and touched by nothing else.
-        class_names: One per class, in label order; empty for regression. Of several outputs a dict
-            by their names.
-        class_weight: Class number → what an example of it counts in the hard loss, as Keras's
-            `fit` takes it; `None` for 1 each.
+        train: The part that models are fitted on.
+        validation: The part that choices are made on.
+        test: The part for the reported scores, used for nothing else.
+        class_names: One per class, in label order; empty for regression. For several outputs, a
+            dict by their names.
+        class_weight: Class number → weight of its examples in the hard loss, as Keras's `fit` takes
+            it; `None` for 1 each.
 
     Raises:
         InputError: for class names that repeat, or are fewer than the classes; for class weights
@@ -313,7 +313,7 @@ class Data:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the labels are of; none for labels of one output."""
+        """Names of the outputs that have labels; empty for labels of one output."""
         train = self.parts.get("train")
         return () if train is None else train.outputs
 
@@ -366,13 +366,13 @@ def _check_classes(class_names: Any, labels: Sequence[Any], outputs: Sequence[st
 
 
 def count_classes(y) -> int:
-    """Return how many classes labels name: class numbers from 0, or rows of zeros and ones.
+    """Return the number of classes in labels: class numbers from 0, or rows of zeros and ones.
 
     Args:
         y: Array of shape (examples, ...).
 
     Returns:
-        The highest class number and one, or the length of a row; 0 for values.
+        The highest class number plus one, or the length of a row; 0 for values.
     """
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:

@@ -27,19 +27,20 @@ def windows(
     """Cut a series into windows, to forecast its next steps or to label its steps.
 
     The first steps are the training part, the next ones the validation part, the last ones the
-    test part. A window, with the steps that it is to forecast, lies in one part whole. What
-    depends on the values, such as a normalization, must be computed from the training part.
+    test part. Each window lies within one part, together with the steps that it is to forecast.
+    Compute what depends on the values, such as a normalization, from the training part.
 
     Args:
         series: Array of shape (steps,) or (steps, features), in the order of time; or a list of
-            such arrays, each of which is split by its own time.
+            such arrays, each split by its own time.
         length: Steps in a window.
-        horizon: Steps to forecast. With `labels`, how many steps after the last one of the window
-            the labelled step is; 0 for the last one itself.
+        horizon: Steps to forecast. With `labels`, the number of steps from the last step of the
+            window to the labelled step; 0 for the last step itself.
         targets: Which features to forecast. Defaults to all.
-        labels: Array of shape (steps, ...), a label for each step (a list of them for a list of
-            series); the label is that of one step. Without it, labels are the steps to forecast.
-        stride: Steps from the start of a window to that of the next.
+        labels: Array of shape (steps, ...), a label for each step (a list of arrays for a list of
+            series). Each window gets the label of one step. Without it, labels are the steps to
+            forecast.
+        stride: Steps from the start of a window to the start of the next.
         test: Fraction of the steps held out for reporting.
         validation: Fraction of the steps held out for choices.
         name: What to call the data in a report.

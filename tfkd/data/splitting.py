@@ -27,14 +27,14 @@ def split(
     """Split examples three ways at random.
 
     Args:
-        x: Array of shape (examples, ...). Of a `numpy.memmap` or of `Rows` nothing is read.
-        y: Array of shape (examples, ...), class numbers or values; of several outputs a dict of
+        x: Array of shape (examples, ...). A `numpy.memmap` or `Rows` is not read.
+        y: Array of shape (examples, ...), class numbers or values; for several outputs, a dict of
             them by name.
         name: What to call the data in a report.
         test: Fraction held out for reporting. Defaults to 0.2.
         validation: Fraction of all examples held out for choices. Defaults to 0.2.
         seed: Seed of the shuffle; the same seed gives the same split.
-        class_names: One per class, in label order; of several outputs a dict by name.
+        class_names: One per class, in label order; for several outputs, a dict by name.
         stratify: Keep every class's share in each part; for class numbers only, and not for
             several outputs.
 
@@ -66,10 +66,10 @@ def cut(
 
     Args:
         samples: All of them.
-        share: Of the second part, in (0, 1).
-        seed: Of the draw.
+        share: Share of the second part, in (0, 1).
+        seed: Seed of the draw.
         stratify: Whether each class has its share in both parts.
-        what: Start of the error where that can't be.
+        what: Start of the error message if that is impossible.
     """
     from sklearn.model_selection import train_test_split
 
@@ -92,13 +92,13 @@ def share_of(part: str, given: float | None, otherwise: float, there: bool) -> f
     """Return which share of the examples a part gets.
 
     Args:
-        part: `"test"` or `"validation"`, which is what the option is called too.
-        given: What the caller said, `None` for nothing.
-        otherwise: What is taken then.
+        part: `"test"` or `"validation"`, which is also the name of the option.
+        given: The caller's value, or `None`.
+        otherwise: The share to use then.
         there: Whether the data has that part, so that nothing is cut.
 
     Raises:
-        InputError: for a share of a part that is there.
+        InputError: if a share is given for a part that the data has.
     """
     if given is not None and there:
         raise InputError(
@@ -113,7 +113,7 @@ def can_stratify(y: Labels, share: float) -> bool:
 
     Args:
         y: Labels (examples, ...).
-        share: Of the smallest part, in (0, 1).
+        share: Share of the smallest part, in (0, 1).
     """
     if not labels.are_classes(y):
         return False

@@ -28,23 +28,23 @@ _LONG = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Stream(Part):
-    """Batches of examples and labels that come from somewhere, and are read anew for each pass.
+    """Batches of examples and labels from a source that is read anew for each pass.
 
-    Batches have any size: they are joined and cut to the size that is asked for. Their order is
-    the stream's own: shuffle what is trained on (`dataset.shuffle(...)` before `.batch`), and
-    neither the validation part nor the test part.
+    Batches may have any size: they are joined and cut to the requested size. The stream sets their
+    order: shuffle the training part (`dataset.shuffle(...)` before `.batch`), but neither the
+    validation part nor the test part.
 
     Attributes:
         source: A `tf.data.Dataset`, a `keras.utils.PyDataset` (tf_keras: `Sequence`), or a
             function without arguments that returns a new generator; of batches `(x, y)` or
             `(x, y, weights)`, arrays of shape (batch, ...), each example of the same shape. Labels
             of several outputs are a dict of arrays by the outputs' names.
-        examples: How many there are; needed for an endless source, of which each pass takes so
-            many from its start. Without it they are counted, by a pass of their own, unless the
-            source says it.
+        examples: The number of examples. Needed for an endless source, from which each pass takes
+            that many from the start. Without it, a separate pass counts the examples, unless the
+            source states their number.
 
     Raises:
-        InputError: for what can be read once only, endless data without a number of examples, or
+        InputError: for a source that can be read only once, endless data without `examples`, or
             batches of another form.
 
     Example:
@@ -79,17 +79,17 @@ class Stream(Part):
 
     @property
     def x(self):
-        """No array: it raises the error that says what there is."""
+        """Not available: raises an error that says what a stream has instead."""
         raise InputError(_NO_ARRAYS)
 
     @property
     def y(self):
-        """No array either, for the same reason."""
+        """Not available either, for the same reason."""
         raise InputError(_NO_ARRAYS)
 
     @property
     def in_memory(self) -> bool:
-        """It never is."""
+        """Always `False`: a stream is never held in memory."""
         return False
 
     @property
@@ -99,7 +99,7 @@ class Stream(Part):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that the labels are of; none for labels of one output."""
+        """Names of the outputs that have labels; empty for labels of one output."""
         return names_of(self._first[1])
 
     @property
@@ -113,11 +113,11 @@ class Stream(Part):
         return len(self._first) == 3
 
     def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
-        """Yield all examples once, so many at once; see `Part.batches`.
+        """Yield all examples once, in batches; see `Part.batches`.
 
         Raises:
             InputError: if labels come in another order than in the first pass that had `again`,
-                or if there are fewer examples than was said.
+                or if there are fewer examples than stated.
         """
         count, digest = 0, hashing.running()
         for x, y, *_ in self._read(self._in_batches(size).prefetch(2)):
@@ -312,7 +312,7 @@ class Stream(Part):
 
 
 def kind_of(source) -> str | None:
-    """Return what a stream can be made of is called, or `None` for what it can't be made of.
+    """Return the kind of a stream's source, or `None` for what can't be one.
 
     Raises:
         InputError: for a generator, which can be read once only.

@@ -39,7 +39,7 @@ def assertion(holds, say):
 
     Args:
         holds: Scalar boolean tensor.
-        say: Returns what `marked` gave.
+        say: Function that returns the result of `marked`.
     """
     apart = tf.function(say, autograph=False, experimental_attributes={"_noinline": True})
     text = tf.cond(holds, lambda: tf.constant(""), apart)
@@ -50,8 +50,8 @@ def assertion(holds, say):
 def as_input_errors():
     """Turn TensorFlow's errors of marked assertions into `InputError`, and free our own errors.
 
-    So it is with the error that the workers of a strategy get when one of them has left.
-    In tf_keras's step our own errors come wrapped, with the code of the step in their text.
+    This includes the error that the workers of a strategy get when one of them has left. In
+    tf_keras's step our own errors come wrapped, with the code of the step in their text.
     """
     try:
         yield

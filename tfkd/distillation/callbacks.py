@@ -1,4 +1,4 @@
-"""Callbacks that know of a `Distiller`."""
+"""Callbacks for training with a `Distiller`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class _ForBothKerases:
 class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
     """Save the student alone, as Keras's `ModelCheckpoint` saves a model.
 
-    Choose it over `ModelCheckpoint` when what is kept is what will be exported: the file
-    loads as the student, without the distiller, its adapters or its optimizer. To resume
-    training after a kill use Keras's `BackupAndRestore` on the distiller itself. Serves
-    students of both Keras flavours.
+    Choose it over `ModelCheckpoint` to save the model that will be exported: the file loads as the
+    student, without the distiller, its adapters or its optimizer. To resume an interrupted
+    training, use Keras's `BackupAndRestore` on the distiller itself. Works with students of both
+    Keras flavours.
 
     Args:
-        filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted. That of a
-            quantize-aware student is read by `to_tflite` and `tfkd.loading.models.load_model`.
+        filepath: Path of a `.keras` file, with `{epoch}` and metric names if wanted. `to_tflite`
+            and `tfkd.loading.models.load_model` read the file of a quantize-aware student.
         **kwargs: As for `keras.callbacks.ModelCheckpoint`: `monitor`, `save_best_only`,
             `save_weights_only`, `mode`, ...
 
@@ -56,14 +56,14 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
     """Let the teacher teach in the first part of training, and the labels alone after that.
 
     Sets the distiller's `alpha` to 1 after a number of epochs, when a validation value stops
-    improving, or at whichever comes first. A small student that can't reach its teacher
-    profits from the teacher early and is held back by it late (Cho and Hariharan 2019, "On the
-    Efficacy of Knowledge Distillation", https://arxiv.org/abs/1910.01348). Feature losses stop
-    too. The teacher still runs in every step: `cache_teacher=True` saves that time. `alpha`
-    stays 1 after `fit`. Serves students of both Keras flavours.
+    improving, or whichever comes first. A small student that can't reach its teacher profits from
+    the teacher early and is held back by it late (Cho and Hariharan 2019, "On the Efficacy of
+    Knowledge Distillation", https://arxiv.org/abs/1910.01348). Feature losses stop too. The teacher
+    still runs in every step: `cache_teacher=True` saves that time. `alpha` stays 1 after `fit`.
+    Works with students of both Keras flavours.
 
     For any other schedule move `alpha` or `temperature` in a callback of your own: both are
-    variables, and assigning a number traces nothing again.
+    variables, and assigning a number causes no new trace.
 
     Args:
         after: Number of epochs with the teacher; `None` for as long as `monitor` improves.

@@ -23,22 +23,21 @@ class Distiller(Fitting, keras.Model):
     Minimises ``L = alpha · hard + (1 − alpha) · soft``: `hard` is the compiled loss, `soft` the
     soft losses of the outputs plus the feature losses, on logits: a softmax or sigmoid output
     is recognised and turned back into them. By default the soft loss is scaled in every batch
-    so that the teacher pulls at the logits as hard as the labels do, and for classes it asks
-    for the pattern of the teacher's logits and not for their size (`losses.Balanced`, measured
-    in docs/results/distillation.md); ``soft_loss="kl"`` is Hinton's ``T² · KL(teacher ‖ student)``
-    (2015, https://arxiv.org/abs/1503.02531). Regularizers and `add_loss` terms are added in
-    full.
+    so that the teacher pulls at the logits as hard as the labels do, and for classes it teaches the
+    pattern of the teacher's logits and not their size (`losses.Balanced`, measured in
+    docs/results/distillation.md); ``soft_loss="kl"`` is Hinton's ``T² · KL(teacher ‖ student)``
+    (2015, https://arxiv.org/abs/1503.02531). Regularizers and `add_loss` terms are added in full.
 
     `evaluate` and `predict` are the student's own; `distiller.student` is the trained
-    model. A tf_keras student, also one wrapped by tfmot for quantization-aware training,
-    is taken by the same name: the call then returns a `tf_keras.Model` with the same
-    methods. Saving, checkpoints and `variables` hold the student and never the teacher:
-    after loading a saved distiller, set `distiller.teacher` again.
+    model. A tf_keras student, also one wrapped by tfmot for quantization-aware training, works
+    under the same name: the call then returns a `tf_keras.Model` with the same methods. Saving,
+    checkpoints and `variables` hold the student and never the teacher: after loading a saved
+    distiller, set `distiller.teacher` again.
 
     Args:
         student: The model to train, Keras 3 or tf_keras. A subclassed or unbuilt one is trained
             on its outputs; feature losses need a graph. It may share frozen layers with the
-            teacher, and none that are trained. It may be stateful; the teacher may not.
+            teacher, but no layers that are trained. It may be stateful; the teacher may not.
         teacher: A Keras 3 or tf_keras model or layer; the path of a `.keras`, `.h5`, SavedModel or
             `.tflite` file; a `TFLiteModel`; a loaded SavedModel, one of its signatures or another
             function of tensors; a callable from a NumPy batch to outputs; an array of outputs, a
@@ -49,13 +48,14 @@ class Distiller(Fitting, keras.Model):
         alpha: Weight of the hard loss, in [0, 1]. Defaults to 0.5 with the adaptive loss: labels
             and teacher then pull alike. With another it is 0.1, and 0.5 for a student from
             `quantize_aware`.
-        temperature: Softening of both distributions, from 0.001 to 1000. A number of Hinton's
-            loss: with `soft_loss="auto"` giving one means `"hinton"`. Defaults to 1 with the
-            adaptive loss; with another it is 4, and 1 for a student from `quantize_aware`.
+        temperature: Softening of both distributions, from 0.001 to 1000. It belongs to Hinton's
+            loss: with `soft_loss="auto"`, giving a temperature selects `"hinton"`. Defaults to 1
+            with the adaptive loss; with another it is 4, and 1 for a student from `quantize_aware`.
         soft_loss: `"auto"`: `"adaptive"`, or `"hinton"` if a temperature is given; each is a loss
             by the kind of output (see `losses.default_for`). Otherwise a name or object of
             `tfkd.losses`, `None` to learn from labels (and features) alone, or a list or dict (by
-            output) of these. It counts every element that is not masked, labelled or not.
+            output) of these. The soft loss counts every element that is not masked, labelled or
+            not.
         features: `tfkd.losses.FeatureLoss` objects, or `"auto"` for a `Hint` at each resolution
             (`tfkd.losses.pair_layers`); both models then still run once a step.
         from_logits: Whether the student's outputs are logits. Needed where its graph does not
@@ -64,11 +64,10 @@ class Distiller(Fitting, keras.Model):
         student_inputs: Callable from a batch of `x` to what the student takes, in TensorFlow
             operations; `evaluate` and `predict` apply it too.
         teacher_inputs: The same for the teacher.
-        unlabeled: Label that marks a missing one (`-1`, `float("nan")`), of an example, a step,
-            a pixel or one of several labels; or a dict of them by output. Such elements learn
-            from the teacher alone: the hard loss is the mean over the labelled ones, and
-            metrics leave the others out. A loss's `ignore_class` is Keras's own, and does the
-            same for the loss.
+        unlabeled: Value that marks a missing label (`-1`, `float("nan")`), of an example, a step, a
+            pixel or one of several labels; or a dict of them by output. Such elements learn from
+            the teacher alone: the hard loss is the mean over the labelled ones, and metrics leave
+            the others out. A loss's `ignore_class` is Keras's own, and does the same for the loss.
         evaluate_teacher: Whether `evaluate` and validation also report the soft loss, for
             which the teacher has to run. Defaults to `False`. Without labels or a hard loss
             the soft loss is the validation loss in any case.
@@ -78,9 +77,9 @@ class Distiller(Fitting, keras.Model):
 
     Raises:
         InputError: for an alpha or temperature out of range, something that can't teach or be
-            taught, a teacher with stateful layers, unknown layers, inputs and outputs that no name
-            or order binds, outputs of different shapes, or a student that shares trained layers
-            with its teacher.
+            taught, a teacher with stateful layers, unknown layers, inputs and outputs that neither
+            names nor order match, outputs of different shapes, or a student that shares trained
+            layers with its teacher.
 
     Example:
         >>> import keras, numpy as np, tfkd

@@ -217,7 +217,7 @@ class Fitting(Step):
         )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
-        """Call `cache_teacher`, of which this is the old name; it will be removed in tfkd 0.3."""
+        """Call `cache_teacher`; this old name will be removed in tfkd 0.3."""
         warnings.warn(
             "Distiller.ask_teacher is Distiller.cache_teacher now; the old name will be removed in "
             "tfkd 0.3.",

@@ -1,4 +1,4 @@
-"""What each output of a student is taught by."""
+"""How each output of a student is taught."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Lesson:
         task: One of `losses.SOFT_TASKS`.
         activation: `"linear"`, `"softmax"` or `"sigmoid"`: how the output becomes logits.
         axis: The axis of the classes, counted from the front; the compiled loss says which.
-        soft: The soft loss, or `None` where the output learns from labels alone.
-        hard: The compiled loss, or `None` where it learns from the teacher alone.
+        soft: The soft loss, or `None` if the output learns from labels alone.
+        hard: The compiled loss, or `None` if it learns from the teacher alone.
         weight: Factor of the output's losses.
         unlabeled: The label that marks a missing one, or `None`.
         ignored: The loss's `ignore_class`, or `None`.
@@ -53,7 +53,7 @@ class Lesson:
 
     @property
     def asked(self) -> str | None:
-        """The task that the teacher is asked for; `None` where it isn't."""
+        """The task that the teacher answers; `None` if it isn't asked."""
         return self.task if self.soft is not None else None
 
     @property
@@ -215,7 +215,7 @@ class Labels:
 
 
 def shaped(y, lesson: Lesson):
-    """Return labels with the shape that the compiled loss prescribes, where the batch has none.
+    """Return labels with the shape that the compiled loss prescribes, if the batch has none.
 
     tf_keras's generators and `Sequence`s leave the number of classes open, `tf.py_function` the
     rank too; then the loss alone tells rows of classes from class numbers.
@@ -239,7 +239,7 @@ def shaped(y, lesson: Lesson):
 
 
 def labels_of(y, lesson: Lesson) -> Labels:
-    """Part an output's labels into what the hard loss may read and which elements have one.
+    """Split an output's labels into what the hard loss may read and which elements have one.
 
     Args:
         y: Labels of a batch: numbers (batch, ...), rows (batch, ..., classes) or values.
@@ -284,10 +284,10 @@ def is_value(y, value):
 
 
 def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
-    """Return what Keras's loss takes so that it is the mean over the labelled elements.
+    """Return the arguments with which Keras's loss is the mean over the labelled elements.
 
-    As Keras does for masks: weights multiply, and the mean is over what is labelled and not
-    masked.
+    As Keras does for masks, weights multiply, and the mean is over elements that are labelled and
+    not masked.
 
     Args:
         labels: The output's labels.

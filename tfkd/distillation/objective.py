@@ -69,7 +69,7 @@ class Objective:
 
     @property
     def tasks(self) -> list[str | None]:
-        """The task that the teacher is asked for per output; `None` where it isn't."""
+        """The teacher's task per output; `None` for an output that it isn't asked for."""
         return [lesson.asked for lesson in self.lessons]
 
     @property
@@ -95,7 +95,7 @@ class Objective:
         return any(lesson.hard is not None for lesson in self.lessons)
 
     def is_soft_alone(self, labelled: bool) -> bool:
-        """Tell whether the soft loss is all there is to evaluate on.
+        """Tell whether the soft loss is the only loss to evaluate.
 
         Args:
             labelled: Whether the data has labels.
@@ -143,7 +143,7 @@ class Objective:
         return None if sample_weight is None else [sample_weight] * len(self.outputs)
 
     def batch(self, y, sample_weight, checked: bool) -> Batch:
-        """Part a batch's labels and weights by output.
+        """Split a batch's labels and weights by output.
 
         Args:
             y: Labels as the pipeline gave them, or `None`.
@@ -174,7 +174,7 @@ class Objective:
         return self._for_keras(*map(list, zip(*terms, strict=True)))
 
     def metric_terms(self, batch: Batch, y_pred):
-        """Return labels, outputs and weights for Keras's metrics: of labelled elements alone."""
+        """Return labels, outputs and weights for Keras's metrics, for labelled elements only."""
         terms = []
         for i, (lesson, output) in enumerate(zip(self.lessons, graph.leaves(y_pred), strict=True)):
             labels, weight = batch.labels[i], batch.weight(i)
@@ -244,10 +244,10 @@ class Objective:
         return total
 
     def answers_in(self, encoded):
-        """Return the answers of a cache that a batch carries, per output, and the features.
+        """Return the cached answers that a batch carries, per output, and the features.
 
         Raises:
-            InputError: where an output that is to be taught has none.
+            InputError: if an output that the teacher should teach has none.
         """
         names = cache_teacher.names_of(encoded)
         held = binding.named(names, "output", _IN_THE_CACHE, ordered=True)

@@ -1,4 +1,4 @@
-"""Student and teacher in one Keras model: made, given another teacher, saved.
+"""Student and teacher in one Keras model: built, given another teacher, saved.
 
 student, teacher ─► taps, adapters of features, alpha and temperature ─► `get_config`
 """
@@ -134,7 +134,7 @@ class Pair:
 
     @property
     def teacher(self) -> Any:
-        """What teaches, as it was given; `None` after loading, until it is set again."""
+        """The teacher as it was given; `None` after loading, until it is set again."""
         return self._untracked.given
 
     @teacher.setter
@@ -184,7 +184,7 @@ class Pair:
         self._temperature.assign(value)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the distiller without its teacher."""
+        """Return the configuration that rebuilds the distiller without its teacher."""
         pack = keras.saving.serialize_keras_object
         settings = dict(self._settings)
         for name in ("soft_loss", "student_inputs", "teacher_inputs"):

@@ -28,9 +28,9 @@ class Scores:
     """Scores of the last run, one per output; `None` where there is none.
 
     Attributes:
-        teacher: Before the run.
-        student: After it.
-        baseline: Of the model that is compared with.
+        teacher: The teacher's, before the run.
+        student: The student's, after it.
+        baseline: Those of the model to compare with.
         kept: The teacher's, by the examples and the teacher that gave them.
     """
 
@@ -42,7 +42,7 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-    """What scores are computed with.
+    """The tools that compute scores.
 
     Attributes:
         objective: How each output learns.
@@ -63,7 +63,7 @@ class Scoring:
     scores: Scores
 
     def score_teacher(self, x, y, held_out, batch_size, weight=None) -> worth.Sample | None:
-        """Score the teacher on labelled examples; what has a weight of zero does not count."""
+        """Score the teacher on labelled examples; elements with a weight of zero do not count."""
         objective, scores = self.objective, self.scores
         scores.teacher = scores.student = scores.baseline = None
         if not objective.has_soft or not objective.has_hard or self._is_for_one_batch_size():
@@ -109,7 +109,7 @@ class Scoring:
             return None
 
     def report_teacher(self, sample, verbose) -> None:
-        """Warn where a teacher can't help, and print its score."""
+        """Warn if a teacher can't help, and print its score."""
         scores = self.scores
         for i, found in enumerate(scores.teacher or ()):
             if found is None:
@@ -203,7 +203,7 @@ class Scoring:
         student's does; where that doesn't show, it gives what the student gives.
 
         Raises:
-            InputError: if it is no model, or its outputs are not the student's.
+            InputError: if it is no model, or its outputs differ from the student's.
         """
         objective = self.objective
         tasks = [lesson.task for lesson in objective.lessons]
@@ -228,7 +228,7 @@ class Scoring:
 
 @contextlib.contextmanager
 def tolerated(who: str, raises: bool = False):
-    """Let training go on where a model can't be scored: it needs no score.
+    """Let training continue if a model can't be scored: it needs no score.
 
     Args:
         who: Who is scored.

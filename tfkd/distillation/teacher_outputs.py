@@ -1,7 +1,7 @@
 """A teacher's answers for a batch, and how a cache passes them on beside the inputs.
 
-The form is one flat dict, because `tf.data` takes dicts apart and sorts their keys. So each
-key says itself what it is:
+The form is one flat dict, because `tf.data` takes dicts apart and sorts their keys. So each key
+describes its own value:
 
     output0                   the first output, where it has no name
     0:species                 the first output, called "species"
@@ -87,7 +87,7 @@ class TeacherOutputs:
 
 
 def unnamed(count: int) -> list[str]:
-    """Return what outputs are called that have no names."""
+    """Return names for outputs that have none."""
     return [f"{_OUTPUT}{i}" for i in range(count)]
 
 
@@ -113,7 +113,7 @@ def names_of(answers: Mapping[str, Any]) -> list[str]:
 
 
 def decode(answers: Mapping[str, Any], classes: Sequence[int | None]):
-    """Return what the teacher said.
+    """Return the teacher's answers.
 
     Args:
         answers: What `TeacherOutputs.encode` gave.

@@ -1,4 +1,4 @@
-"""What is checked of a pair, its settings and its data, before and while it trains.
+"""Checks of a pair, its settings and its data, before and during training.
 
 Checks inside the step are TensorFlow assertions: they stop it before it moves a weight, and
 `assertions.as_input_errors` turns what TensorFlow raises into an `InputError`. XLA leaves them out.
@@ -90,9 +90,9 @@ def _cluster(strategy) -> dict[str, list[str]]:
 
 
 def check_not_shared(student, models) -> None:
-    """Raise where training the student would change its teacher.
+    """Raise if training the student would change its teacher.
 
-    A frozen part may be shared: nothing trains it.
+    A frozen part may be shared, since nothing trains it.
 
     Raises:
         InputError: naming the shared layers, and how to copy.
@@ -181,7 +181,7 @@ def check_first_examples(x, y, objective, ask) -> None:
 
 
 def check_class_weight(x, y, objective, per_example: bool) -> None:
-    """Raise where labels have a class per step or pixel, for which Keras finds no class weight.
+    """Raise if labels have a class per step or pixel, for which Keras finds no class weight.
 
     Both Kerases take the place of the largest number along the last axis for the class; Keras 3
     has one weight per example, and tf_keras takes one-hot labels and labels (batch, steps, 1) of
@@ -221,7 +221,7 @@ def bound_labels(y, objective) -> list:
         objective: The `objective.Objective` of the student.
 
     Raises:
-        InputError: for labels that no name or order binds, or a missing one.
+        InputError: for labels that neither names nor order match, or a missing one.
     """
     outputs = objective.outputs
     if len(outputs) == 1 and not isinstance(y, dict):
@@ -247,8 +247,8 @@ def bound_labels(y, objective) -> list:
 def first_examples(x, y, count: int = _PROBE):
     """Return the first examples and their labels; `(None, None)` for a generator.
 
-    Labels of arrays come whole: they are cheap to read, and the one that is out of range is
-    rarely the first.
+    Labels of arrays come whole: they are cheap to read, and a label out of range is rarely the
+    first.
 
     Raises:
         InputError: for no examples, or different numbers of them.
@@ -283,9 +283,9 @@ def first_examples(x, y, count: int = _PROBE):
 def labelled_sample(x, y, count: int, weight=None):
     """Return examples from all over the data, their labels and weights, and a batch's examples.
 
-    Arrays give rows at equal distances, since they may be sorted by class, and no size of a
-    batch; data sets give their first batches. All are `None` where there are no labels, or
-    the data can't be looked into. Without weights these are `()`.
+    Arrays give rows at equal distances, since they may be sorted by class, and no batch size; data
+    sets give their first batches. All are `None` if there are no labels, or the data can't be
+    inspected. Without weights these are `()`.
 
     Args:
         x: As `fit` got it.
@@ -565,7 +565,7 @@ def assert_finite(loss, **values):
 
     Args:
         loss: Scalar.
-        **values: What the loss is made of, by name: nested tensors.
+        **values: The parts of the loss by name: nested tensors.
     """
 
     def broken(leaf):
@@ -593,7 +593,7 @@ def assert_finite(loss, **values):
 def broken_layers(model) -> list[str]:
     """Return the names of the layers whose weights hold NaN, or infinite values that are trained.
 
-    What is not trained may be infinite by design: a mask that is added to logits.
+    Weights that are not trained may be infinite by design, as in a mask that is added to logits.
     """
     trained = set(map(id, model.trainable_variables))
     in_layers = [(layer.name, variable) for layer in model.layers for variable in layer.weights]
@@ -634,6 +634,6 @@ def _is_float(leaf) -> bool:
 
 
 def first_line(error) -> str:
-    """Return what an error says, in one line of at most 200 characters."""
+    """Return an error's message in one line of at most 200 characters."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
     return " ".join(plain.split())[:200] or type(error).__name__

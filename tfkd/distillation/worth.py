@@ -41,8 +41,8 @@ class Score:
 
     Attributes:
         name: The output's name.
-        metric: `"accuracy"` (of labels, where an example has several) or `"r2"`, the share of
-            the variance of values that is explained.
+        metric: `"accuracy"` (of labels, where an example has several) or `"r2"`, the explained
+            share of the values' variance.
         value: The score, as a fraction.
         interval: Its 95 % interval (Wilson's, for accuracies), or `None` for values.
         chance: The score of random answers with the same frequencies; 0 for values, 1 where
@@ -67,7 +67,7 @@ class Score:
 
     @property
     def beats_chance(self) -> bool | None:
-        """Whether the answers are better than chance; `None` where the labels don't show it."""
+        """Whether the answers are better than chance; `None` if the labels don't show it."""
         if self.count < _ENOUGH or self.chance > _ONE_CLASS:
             return None
         return self.value > 0 if self.standard_errors is None else self.standard_errors > _Z
@@ -119,7 +119,7 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
 
 
 def both(known, mask):
-    """Return what neither of two masks leaves out; `None` leaves out nothing."""
+    """Return the elements that neither of two masks leaves out; `None` leaves out nothing."""
     if known is None or mask is None:
         return mask if known is None else known
     rank = max(known.ndim, mask.ndim)
@@ -207,8 +207,8 @@ class Sample:
         x: The examples, as `fit` got them.
         labels: The labels of each output, or `None`.
         lessons: How each output learns.
-        part: What they are of: `"validation"` or `"training"`.
-        at_once: Examples that a model is called with at once, at most.
+        part: The part of the data they come from: `"validation"` or `"training"`.
+        at_once: Maximum number of examples per call of a model.
         masks: Boolean array of each output, the elements that count, or `None`.
     """
 
@@ -251,7 +251,7 @@ class Sample:
         return [answers_of(batch) for batch in self.batches()], self.labels
 
     def batches(self) -> Iterator:
-        """Yield the examples, as many at once as a model can be expected to take."""
+        """Yield the examples in batches of a size that a model can be expected to take."""
         leaves = [leaf for leaf in graph.leaves(self.x) if hasattr(leaf, "shape")]
         size = sum(map(validation.bytes_of_example, leaves))
         step = max(1, min(self.at_once, _BYTES // max(size, 1)))
@@ -338,8 +338,8 @@ def conclusion(student: Score, teacher: Score | None, baseline: Score | None, pa
 
     Args:
         student: The student's score.
-        teacher: The teacher's, on the same.
-        baseline: That of the student trained without a teacher, on the same, if known.
+        teacher: The teacher's score on the same examples.
+        baseline: The score of the student trained without a teacher on the same examples, if known.
         part: What they were scored on: "validation" or "training".
     """
     said = f"Student on {part} examples: {student.metric} {student.value:.3f}"
@@ -383,7 +383,7 @@ def sample_of(x, y, objective, part: str) -> Sample:
         x: Arrays of examples, or a `Part` of a data set.
         y: Labels, as `fit` takes them; `None` for a `Part`, which has its own.
         objective: The `objective.Objective` of the student.
-        part: What they are of.
+        part: The name of the part.
     """
     if isinstance(x, Samples) and x.in_memory:
         x, y = x.x, x.y
@@ -395,13 +395,13 @@ def sample_of(x, y, objective, part: str) -> Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Worth:
-    """What a teacher was worth: the same student with it and without it, on the same examples.
+    """The worth of a teacher: the same student with and without it, on the same examples.
 
     Attributes:
         teacher: The teacher's score.
         alone: The score of the student that learned from labels alone.
-        taught: That of the student that learned from the teacher too.
-        part: Of what the examples are.
+        taught: The score of the student that also learned from the teacher.
+        part: The part that the examples come from.
     """
 
     teacher: Score
@@ -442,7 +442,7 @@ class Worth:
         return {**self.figures(), "kept": kept, "summary": str(self)}
 
     def compared(self) -> str:
-        """Say the scores and their difference."""
+        """Return the scores and their difference in words."""
         gap, interval = difference(self.taught, self.alone)
         return (
             f"{self.taught.metric} on {self.taught.count} {self.part} labels: teacher "
@@ -466,7 +466,7 @@ def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | N
 
     One element gives no interval: it is `None`.
 
-    Paired: what both have right or wrong alike does not widen the interval.
+    The interval is paired: elements that both have right or both wrong do not widen it.
 
     Args:
         one: A score.

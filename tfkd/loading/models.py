@@ -23,10 +23,10 @@ SUFFIXES = (".keras", *_HDF5)
 def load_model(path, what: str = "model", *, trusted: bool = False):
     """Read a `.keras` or `.h5` file, or a tf_keras SavedModel with its Keras metadata.
 
-    Quantize-aware models and what `translate` lends to the other Keras are known here; custom
-    classes are where the caller has registered them (`keras.saving.register_keras_serializable`).
-    The file is first read as data (`model.file_check`): unknown classes, functions and operations,
-    code of Lambda layers and sizes that are not there are refused before Keras sees it.
+    Knows quantize-aware models and what `translate` lends to the other Keras. Custom classes are
+    known if the caller has registered them (`keras.saving.register_keras_serializable`). The file
+    is first read as data (`model.file_check`): unknown classes, functions and operations, code of
+    Lambda layers and sizes that are not there are refused before Keras sees it.
 
     Args:
         path: The file or folder.
@@ -38,7 +38,7 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
         A Keras 3 or tf_keras model, not compiled.
 
     Raises:
-        InputError: if there is nothing, or nothing that can be read.
+        InputError: if there is no file or folder, or none that can be read.
     """
     path = pathlib.Path(path)
     check(path, what)
@@ -56,7 +56,7 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
 
 
 def check(path, what: str = "model", layers: bool = True) -> None:
-    """Raise where there is nothing to read, without importing anything heavy.
+    """Raise if there is nothing to read, without importing anything heavy.
 
     Args:
         path: The file or folder.
@@ -64,7 +64,7 @@ def check(path, what: str = "model", layers: bool = True) -> None:
         layers: Whether a SavedModel must have its Keras layers; `model.export` writes none.
 
     Raises:
-        InputError: if there is nothing, or nothing of a known kind.
+        InputError: if there is no file or folder, or none of a known kind.
     """
     path = pathlib.Path(path)
     if not path.exists():

@@ -1,8 +1,8 @@
 """A SavedModel's default signature: the names of its inputs and outputs, and their order.
 
-A signature has names and no order: TensorFlow sorts them. The declared order is in what Keras
-writes beside it, or in names that count up (`output_0`, `output_1`). Where it is in neither,
-a list can't be bound.
+A signature has names and no order: TensorFlow sorts them. The declared order is in the metadata
+that Keras writes beside it, or in numbered names (`output_0`, `output_1`). If neither has it, a
+list can't be bound.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def opened(path, what: str, key: str | None = None, choose: str = ""):
     Args:
         path: The folder.
         what: What to call it in a message.
-        key: Of the signature. Defaults to `serving_default`, or the only one there is.
+        key: Key of the signature. Defaults to `serving_default`, or the only one there is.
         choose: What to do where there are several others, for a message.
             Defaults to giving `signature` one of them.
 
     Returns:
-        What TensorFlow loaded, which keeps the signature's variables alive, the signature, and
-        its key.
+        The object that TensorFlow loaded (it keeps the signature's variables alive), the signature,
+        and its key.
 
     Raises:
         InputError: if it can't be read, may act outside the model, or has no such signature.
@@ -120,7 +120,7 @@ class Signatures(Printed):
     signatures: dict[str, dict[str, dict[str, str]]]
 
     def describe(self) -> str:
-        """Say in lines what can be called."""
+        """Return the signatures and their inputs and outputs as text."""
         lines = []
         for key, ends in self.signatures.items():
             lines.append(f"signature {key!r}")
@@ -193,9 +193,9 @@ def _declared_outputs(path: pathlib.Path) -> list[str] | None:
 
 
 def in_order(names: Iterable[str]) -> tuple[list[str], bool]:
-    """Return names in the order of their numbers, and whether these are an order.
+    """Return names in the order of their numbers, and whether the numbers define an order.
 
-    They are where the names are one word with numbers that count up: `output_0`, `output_1`.
+    They do if the names are one word with numbers that count up: `output_0`, `output_1`.
 
     Args:
         names: The names, in any order.

@@ -1,8 +1,8 @@
 """What the student learns from the teacher: losses on outputs and losses on features.
 
 `adaptive` has the default (`soft_loss="auto"`). `soft` compares outputs, and `weighted` adds
-several such losses up; `features` compares what named layers give, `pairing` finds these
-layers, `balance` weighs them; `outputs` finds out what an output means and turns probabilities
+several such losses up. `features` compares the outputs of named layers, `pairing` finds these
+layers, and `balance` weighs them. `outputs` determines what an output means and turns probabilities
 back into logits.
 """
 

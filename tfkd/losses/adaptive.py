@@ -1,17 +1,17 @@
-"""`soft_loss="adaptive"`: a soft loss that pulls at the logits as hard as the labels do, no harder.
+"""`soft_loss="adaptive"`: a soft loss that pulls at the logits as hard as the labels, no harder.
 
 Fixed factors between hard and soft loss fail because the two change at their own pace: the
-gradient of cross-entropy fades as the labels are learned, that of a soft loss stays as large as
-what is left between student and teacher, which a small student can never close. `Balanced`
+gradient of cross-entropy fades as the labels are learned, the gradient of a soft loss stays as
+large as the gap between student and teacher, which a small student can never close. `Balanced`
 compares the two where they meet, at the student's logits z, in every batch:
 
 ``soft · stop_gradient(ratio · rms_i ‖∂hard_i/∂z_i‖ / rms_i ‖∂soft_i/∂z_i‖)``
 
-over the elements i of the batch. So alpha is the share of the labels in the pull, whatever the
-loss, the temperature, the teacher's confidence and the phase of training. The same idea balances
-the feature losses, see `balance`; between tasks it is GradNorm's (Chen et al. 2018,
-https://arxiv.org/abs/1711.02257), between a reconstruction and an adversary that of Esser et al.
-2021 (https://arxiv.org/abs/2012.09841, equation 7).
+over the elements i of the batch. So alpha is the labels' share of the pull, whatever the loss, the
+temperature, the teacher's confidence and the phase of training. The same idea balances the feature
+losses, see `balance`; GradNorm (Chen et al. 2018, https://arxiv.org/abs/1711.02257) balances tasks
+with it, and Esser et al. 2021 a reconstruction and an adversary (https://arxiv.org/abs/2012.09841,
+equation 7).
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ class Balanced(soft.SoftLoss):
     """Another soft loss, scaled in each batch to the pull of the labels.
 
     The labels' pull is that of the cross-entropy, or of half the squared error for values, at
-    the student's outputs. Elements without a label keep the loss as it is, since nothing
-    competes with it there; without any labels it is the other loss.
+    the student's outputs. Elements without a label keep the loss unscaled, since nothing competes
+    with it there. Without any labels, `Balanced` equals the wrapped loss.
 
     Args:
-        loss: What `soft_loss=` takes, for one kind of output.
+        loss: The loss to scale: what `soft_loss=` takes, for one kind of output.
         ratio: Pull of the teacher over that of the labels, before alpha. Defaults to 1.
-        trusting: Whether to follow a teacher whatever it answers. By default classes and yes/no
-            outputs count only where it is right, its pull weakens where it is hardly better than
-            chance in the batch (Cohen's kappa below 0.5, R² below 0.2) and fades to nothing once
-            the student is ahead of it by a tenth in accuracy (or R²). As far as the teacher is
-            not followed, and where it pulls a thousand times less than the labels (its answers
-            are constant), the labels take its place: the value holds their cross-entropy, or half
-            the squared error, so that no example pulls less than it would with a good teacher.
+        trusting: Whether to follow the teacher even where its answers are wrong. By default,
+            classes and yes/no outputs count only where the teacher is right. Its pull weakens where
+            it is hardly better than chance in the batch (Cohen's kappa below 0.5, R² below 0.2),
+            and fades to nothing once the student is ahead of it by a tenth in accuracy (or R²). The
+            labels replace the teacher as far as it is not followed, and where it pulls a thousand
+            times less than the labels (its answers are constant): the loss then holds their
+            cross-entropy, or half the squared error, so that no example pulls less than it would
+            with a good teacher.
 
     Raises:
-        InputError: for a loss of several kinds of output, or a ratio that is not > 0.
+        InputError: for a loss for several kinds of output, or a ratio that is not > 0.
     """
 
     mixes_elements = True
@@ -75,7 +76,7 @@ class Balanced(soft.SoftLoss):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Those of the loss."""
+        """The class weights of the loss."""
         return getattr(self.loss, "class_weights", None)
 
     def __call__(self, teacher, student, temperature, y=None, mask=None, known=None):
@@ -137,16 +138,16 @@ _HINTON = {"categorical": "kl", "binary": "binary_kl", "regression": "mse"}
 
 
 def resolve(soft_loss: Any, temperature: float | None) -> Any:
-    """Return a soft loss with `"auto"` put into words.
+    """Return a soft loss with `"auto"` resolved to a name.
 
-    A temperature is a number of Hinton's loss: who gives one means that loss.
+    A temperature belongs to Hinton's loss: giving one selects that loss.
 
     Args:
         soft_loss: As `Distiller` takes it: one, or a list or dict by output.
         temperature: As the caller gave it, or `None`.
 
     Returns:
-        The same with `"hinton"` for `"auto"` where there is a temperature, else `"adaptive"`.
+        The same with `"hinton"` for `"auto"` if a temperature is given, else `"adaptive"`.
     """
     if isinstance(soft_loss, str) and soft_loss == "auto":
         return "adaptive" if temperature is None else "hinton"
@@ -160,20 +161,20 @@ def resolve(soft_loss: Any, temperature: float | None) -> Any:
 def default_for(
     task: str | None, name: str = "adaptive", classes: int | None = None
 ) -> soft.SoftLoss:
-    """Return what `soft_loss="adaptive"` or `"hinton"` is for a task.
+    """Return the loss that `soft_loss="adaptive"` or `"hinton"` means for a task.
 
     `"hinton"` is T² times KL for classes and for yes/no outputs, the squared distance for values.
     `"adaptive"` is for classes the mean of two losses, each balanced: KL of standardized logits
-    (at T = 2 of their own unit) and DIST (at the distiller's temperature). Both ask for the pattern
-    of the teacher's answer and not for its size, which a small student can't reach; the one
-    compares logits, the other probabilities. Of two classes the first half has nothing to say (two
-    standardized logits are +1 and −1), so that DIST alone is left, with half the pull. For yes/no
-    outputs it is DIST of their probabilities, for values the squared distance, balanced likewise.
+    (at T = 2 of their own unit) and DIST (at the distiller's temperature). Both compare the pattern
+    of the teacher's answer and not its size, which a small student can't reach; KL compares logits,
+    DIST probabilities. With two classes the KL half carries no information (two standardized logits
+    are +1 and −1), so that only DIST is left, with half the pull. For yes/no outputs it is DIST of
+    their probabilities, for values the squared distance, balanced likewise.
 
     Args:
         task: One of `losses.SOFT_TASKS`.
         name: `"adaptive"` or `"hinton"`.
-        classes: How many classes an output has, where it is known.
+        classes: Number of classes of an output, if known.
 
     Raises:
         InputError: if the compiled loss does not show the task.

@@ -9,8 +9,8 @@ soft loss and the feature loss act and where the unit of the features cancels:
 
 over the examples i of a batch, for the n feature losses with `weight="auto"` (the adaptive weight
 of Esser et al. 2021, https://arxiv.org/abs/2012.09841, equation 7, smoothed over steps). Where
-no output learns from the teacher, the hard loss takes the place of the soft loss. A step
-then has one more backward pass from the outputs to the tapped layers, and no forward pass more.
+no output learns from the teacher, the hard loss takes the place of the soft loss. A step then has
+one more backward pass from the outputs to the tapped layers, and no additional forward pass.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def weights_of(
         features: The student's features by the name of their layer.
         running: Variable of shape (2, `count_auto(losses)`) with the running means, zeros before
             training; `None` where no loss has `weight="auto"`.
-        tape: Persistent tape that recorded the values; training moves the running means, but
-            for what is not finite. `None` in evaluation, which takes them as they are: 0
+        tape: Persistent tape that recorded the values; training updates the running means, except
+            with values that are not finite. `None` in evaluation, which uses them as they are: 0
             before any training.
 
     Returns:

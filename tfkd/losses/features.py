@@ -1,8 +1,8 @@
-"""Feature losses: what a layer of the student gives against what a layer of the teacher gives.
+"""Feature losses: the output of a student's layer compared with that of a teacher's layer.
 
 A feature loss names one layer of each model (a path such as `backbone/conv4` reaches into
 nested models). Where it needs weights of its own, an adapter from the student's width to
-the teacher's, these are trained with the student and are no part of it.
+the teacher's, these weights are trained with the student and are no part of it.
 `tfkd.losses.pair_layers` chooses the layers by their shapes.
 
 | class | formula | shapes | paper |
@@ -38,12 +38,12 @@ class FeatureLoss(Configured):
     Args:
         student_layer: Name or path of the student's layer.
         teacher_layer: Name or path of the teacher's layer.
-        weight: Factor of the loss in the soft part, or `"auto"`, which lets it pull as hard as
-            the soft loss (see `tfkd.losses.balance`). Defaults to 1.
+        weight: Factor of the loss in the soft part, or `"auto"`, with which it pulls as hard as the
+            soft loss (see `tfkd.losses.balance`). Defaults to 1.
 
     Attributes:
-        mixes_examples: Whether an example's value depends on the others of its batch; with
-            several replicas it then sees the examples of all.
+        mixes_examples: Whether an example's value depends on the others of its batch; with several
+            replicas the loss then sees the examples of all.
 
     Raises:
         InputError: if a name is missing or the weight is not a number ≥ 0.
@@ -128,7 +128,7 @@ class Hint(FeatureLoss):
 
 @_register
 class AttentionTransfer(FeatureLoss):
-    """Where the features are strong, whatever their width.
+    """Match where the features are strong, whatever their width.
 
     ``‖ Q_s / ‖Q_s‖ − Q_t / ‖Q_t‖ ‖²`` with ``Q = mean_c F_c²`` over the positions of an
     example (Zagoruyko and Komodakis 2017, https://arxiv.org/abs/1612.03928, with p = 2).
@@ -158,7 +158,7 @@ class AttentionTransfer(FeatureLoss):
 
 @_register
 class SimilarityPreserving(FeatureLoss):
-    """Which examples of a batch look alike, whatever the features' shapes.
+    """Match which examples of a batch look alike, whatever the features' shapes.
 
     ``‖ G_t − G_s ‖_F² / b²`` with ``G`` the row-normalized matrix ``F Fᵀ`` of a batch of b
     flattened features (Tung and Mori 2019, https://arxiv.org/abs/1907.09682). Fits LSTM and
@@ -181,7 +181,7 @@ class SimilarityPreserving(FeatureLoss):
 
 @_register
 class ChannelWise(FeatureLoss):
-    """Where each channel is active, for dense prediction (segmentation, detection).
+    """Match where each channel is active, for dense prediction (segmentation, detection).
 
     ``T² / C · Σ_c KL(softmax_i(t_ic / T) ‖ softmax_i(s_ic / T))``, the softmax over the
     positions i of one channel c (Shu et al. 2021, "Channel-wise Knowledge Distillation for
@@ -238,14 +238,14 @@ class ChannelWise(FeatureLoss):
 
 @_register
 class RelationalKD(FeatureLoss):
-    """How the examples of a batch lie to each other: their distances and angles.
+    """Match how the examples of a batch lie to each other: their distances and angles.
 
     ``λ_D · mean_{i≠j} h(ψ_D(t) − ψ_D(s)) + λ_A · mean_{i≠j≠k} h(ψ_A(t) − ψ_A(s))`` with
     ``ψ_D = ‖f_i − f_j‖ / μ`` (μ: the mean distance of the batch), ``ψ_A = cos ∠(f_i f_j f_k)``
     and h the Huber loss with δ = 1 (Park et al. 2019, "Relational Knowledge Distillation",
-    https://arxiv.org/abs/1904.05068). Features are flattened; their widths may differ. Two
-    examples at the same place make no angle: its cosine counts as 0, and no gradient flows.
-    One example has no relations and costs 0.
+    https://arxiv.org/abs/1904.05068). Features are flattened; their widths may differ. Two examples
+    at the same place form no angle: its cosine counts as 0, and no gradient flows. One example has
+    no relations and costs 0.
 
     The angles take memory for b³ numbers with a batch of b; `angle_weight=0` leaves them out.
 
@@ -310,7 +310,7 @@ class RelationalKD(FeatureLoss):
 
 
 def takes_mask(loss: FeatureLoss) -> bool:
-    """Tell whether a feature loss takes a mask; one that a user wrote need not."""
+    """Tell whether a feature loss takes a mask; a user's own loss need not."""
     return "mask" in inspect.signature(loss.__call__).parameters
 
 

@@ -1,4 +1,4 @@
-"""What a model's output means, logits out of probabilities, and what all losses share."""
+"""The meaning of a model's output, logits from probabilities, and helpers that all losses share."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def logits_of(outputs: tf.Tensor, activation: str) -> tf.Tensor:
     """Turn a model's outputs into logits.
 
     Where Keras keeps the logits beside the probabilities (its softmax and sigmoid do), or
-    `outputs` comes from a softmax or sigmoid op in the graph being traced through nothing
-    but changes of shape and dtype, these are taken, which is exact for any magnitude;
-    otherwise the logarithm of the probabilities, with values below the smallest float32
-    counted as that.
+    `outputs` comes from a softmax or sigmoid op in the graph being traced through nothing but
+    changes of shape and dtype, the function returns those logits, which are exact for any
+    magnitude. Otherwise it takes the logarithm of the probabilities, and counts values below the
+    smallest float32 as that number.
 
     Args:
         outputs: Float tensor (..., classes).
         activation: `"linear"` (they are logits already), `"softmax"` or `"sigmoid"`.
 
     Returns:
-        Float32 logits of the same shape; for softmax up to a constant per row, which
-        no softmax notices.
+        Float32 logits of the same shape; for softmax up to a constant per row, which a softmax
+        ignores.
     """
     if activation == "linear":
         return tf.cast(outputs, tf.float32)
@@ -78,7 +78,7 @@ _REGRESSION = {"mse", "mae", "mape", "msle", "huber", "logcosh"}
 
 
 def task_of_loss(loss: Any) -> tuple[str | None, bool | None]:
-    """Tell what kind of output a Keras loss is made for.
+    """Return the task that a Keras loss is made for.
 
     Args:
         loss: A Keras 3 or tf_keras loss: a name, a function or an object.
@@ -119,8 +119,8 @@ def option_of(loss: Any, name: str, default: Any = None) -> Any:
 
     Args:
         loss: A Keras 3 or tf_keras loss: a name, a function or an object.
-        name: Of the constructor's argument.
-        default: What it is where the loss has no such setting.
+        name: Name of the constructor's argument.
+        default: The value to return if the loss has no such setting.
     """
     value = getattr(loss, name, None)
     if value is None:
@@ -132,12 +132,12 @@ def checked_number(name: str, value: Any, positive: bool = False) -> float:
     """Return a finite number ≥ 0, or > 0.
 
     Args:
-        name: Of the argument, for the message.
-        value: What was given.
-        positive: Whether 0 is refused.
+        name: Name of the argument, for the message.
+        value: The given value.
+        positive: Whether to refuse 0.
 
     Raises:
-        InputError: if it is none.
+        InputError: if it is no such number.
     """
     try:
         number = float(value)
@@ -149,7 +149,7 @@ def checked_number(name: str, value: Any, positive: bool = False) -> float:
 
 
 class Configured:
-    """Something that is rebuilt from its constructor's arguments, kept as attributes."""
+    """An object that is rebuilt from its constructor's arguments, kept as attributes."""
 
     def get_config(self):
         """Return the constructor's arguments."""

@@ -1,4 +1,4 @@
-"""Choosing the layers of feature losses by the shapes of what the layers give."""
+"""Choose the layers of feature losses by the shapes of their outputs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def pair_layers(
     weight: float | Literal["auto"] = "auto",
     **arguments: Any,
 ) -> list[FeatureLoss]:
-    """Pair the last layer of each resolution of the student with that of the teacher.
+    """Pair the last layer of each resolution in the student with that in the teacher.
 
-    A resolution is what lies between batch and channels: height and width of an image, steps
-    of a sequence (a free number of steps equals another). Of each that both models have, the
-    last layer counts, in the order of the graph, and rather one after an activation than the
-    convolution before it. Left out are outputs and the layers that give them, which the soft
-    loss compares, layers that are called several times, dropout, and what comes before the
-    first weights. Names play no part.
+    A resolution is the shape between batch and channels: height and width of an image, steps of a
+    sequence (a free number of steps equals another). For each resolution that both models have, the
+    function takes the last layer in the order of the graph, and prefers one after an activation to
+    the convolution before it. It leaves out outputs and the layers that compute them (the soft loss
+    compares these), layers that are called several times, dropout, and layers before the first
+    weights. Names play no part.
 
     Args:
         student: A Keras 3 or tf_keras model with a graph.
         teacher: Another, of any flavour.
         loss: Class of the losses. Defaults to `Hint`.
-        weight: Of each loss. Defaults to `"auto"` (see `tfkd.losses.balance`).
+        weight: Weight of each loss. Defaults to `"auto"` (see `tfkd.losses.balance`).
         **arguments: Further arguments of the class, such as `temperature`.
 
     Returns:
@@ -47,8 +47,8 @@ def pair_layers(
         The list prints the names of the layers.
 
     Raises:
-        InputError: if something is no model or not built, or if no resolution is in both;
-            the message lists what there is.
+        InputError: if an argument is no model or not built, or if the models have no resolution in
+            common; the message lists their resolutions.
         UnsupportedError: if a model has no graph.
 
     Example:

@@ -3,7 +3,7 @@
 A soft loss is called as `loss(teacher, student, temperature, y)` and returns one value per
 example (shape: that of the outputs without their last axis), so that sample weights and
 masks apply to it as they do to any Keras loss. For classification both arguments are
-logits. The distiller multiplies by nothing: a loss carries its own T².
+logits. The distiller multiplies by no factor: a loss contains its own T².
 
 | name | class | task | paper |
 |---|---|---|---|
@@ -44,15 +44,15 @@ class SoftLoss(Configured):
     """Base of the soft losses.
 
     A subclass sets `tasks` and defines `__call__`; its constructor's arguments are kept
-    as attributes of the same names, from which `get_config` takes them.
+    as attributes of the same names, from which `get_config` reads them.
 
     Attributes:
         tasks: The tasks (out of `SOFT_TASKS`) whose outputs it can compare.
         needs_labels: Whether it reads `y`. Elements without a label then don't count.
         mixes_elements: Whether an element's value depends on other elements. It is then
             called with `mask` too, a boolean tensor (...) or `None`: the elements that count.
-        knows_labels: Whether it uses the labels where there are some. It is then called with
-            `known` too, a boolean tensor of what has a label, or `None` for all.
+        knows_labels: Whether it uses labels where there are some. It is then called with `known`
+            too, a boolean tensor of the elements that have a label, or `None` for all.
     """
 
     tasks: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class KLDivergence(SoftLoss):
             rather than cover all of it. Defaults to `False`.
         class_weights: One weight > 0 per class for imbalanced data, or `None`. The
             weighted form is ``Σ_c w_c (p_c log(p_c / q_c) − p_c + q_c)``, which stays
-            non-negative and zero only where q = p; with equal weights it is the above.
+            non-negative and zero only where q = p; with equal weights it equals the form above.
     """
 
     tasks = ("categorical",)
@@ -108,10 +108,10 @@ class KLDivergence(SoftLoss):
 
 @_register
 class BinaryKLDivergence(SoftLoss):
-    """The same divergence for independent yes/no outputs (binary, multi-label), times T².
+    """Kullback-Leibler divergence for independent yes/no outputs (binary, multi-label), times T².
 
-    ``T² · mean_k w_k KL(Bernoulli(σ(t_k / T)) ‖ Bernoulli(σ(s_k / T)))``; the mean over
-    labels is that of Keras's `BinaryCrossentropy`, so alpha weighs like with like.
+    ``T² · mean_k w_k KL(Bernoulli(σ(t_k / T)) ‖ Bernoulli(σ(s_k / T)))``; the mean over labels
+    matches Keras's `BinaryCrossentropy`, so alpha weighs comparable values.
 
     Args:
         class_weights: One weight > 0 per label, or `None`.
@@ -154,12 +154,12 @@ class StandardizedKLDivergence(SoftLoss):
 
 @_register
 class DKD(SoftLoss):
-    """Decoupled distillation: how sure of the target class, and how the others compare.
+    """Decoupled distillation: how sure of the target class, and how the other classes compare.
 
     ``T² · (target_weight · TCKD + rest_weight · NCKD)``: `TCKD` is the divergence between
-    (target, everything else), `NCKD` the one among the classes that are not the target
-    (Zhao et al. 2022, https://arxiv.org/abs/2203.08679). Plain KL is
-    ``TCKD + (1 − p_target) · NCKD``, which fades the second part for a sure teacher.
+    (target, everything else), `NCKD` the divergence among the other classes (Zhao et al. 2022,
+    https://arxiv.org/abs/2203.08679). Plain KL is ``TCKD + (1 − p_target) · NCKD``, which reduces
+    the second part for a confident teacher.
 
     Args:
         target_weight: The paper's alpha. Defaults to 1.
@@ -206,14 +206,15 @@ class DIST(SoftLoss):
     ``T² · (inter_weight · (1 − ρ(p_i, q_i)) + intra_weight · mean_c (1 − ρ(p_·c, q_·c)))``
     with Pearson's ρ, over the classes of an example and over the examples of a batch
     (Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher",
-    https://arxiv.org/abs/2205.10536). The second part belongs to the whole batch and is
-    added to each of its examples alike. The first one needs three classes or labels and is left
-    out below: two probabilities of an example correlate with +1 or −1, whatever their size.
+    https://arxiv.org/abs/2205.10536). The second part belongs to the whole batch and is added
+    equally to each of its examples. The first part needs at least three classes or labels and is
+    otherwise left out: two probabilities of an example correlate with +1 or −1, whatever their
+    size.
 
     Args:
         inter_weight: The paper's beta. Defaults to 1.
         intra_weight: The paper's gamma. Defaults to 1.
-        independent: Whether the outputs are independent yes/no ones, whose probabilities are
+        independent: Whether the outputs are independent yes/no outputs, whose probabilities are
             sigmoids.
     """
 
@@ -254,8 +255,8 @@ class DIST(SoftLoss):
 class LogitMeanSquaredError(SoftLoss):
     """Squared distance between logits; the temperature plays no part.
 
-    ``mean_c (s_c − t_c)²`` (Ba and Caruana 2014, https://arxiv.org/abs/1312.6184). A constant
-    added to every logit of an example changes it, unlike any softmax: a teacher whose
+    ``mean_c (s_c − t_c)²`` (Ba and Caruana 2014, https://arxiv.org/abs/1312.6184). A constant added
+    to every logit of an example changes this loss, unlike any softmax: a teacher whose
     probabilities were turned back into logits is centred first, and so is the student.
     """
 
@@ -289,7 +290,7 @@ class MeanSquaredError(SoftLoss):
 
 @_register
 class TeacherBounded(SoftLoss):
-    """The teacher as an upper bound: a student that does better than it is left alone.
+    """The teacher as an upper bound: a student that does better costs nothing.
 
     ``‖s − y‖²`` where ``‖s − y‖² + margin > ‖t − y‖²``, otherwise 0; both means over the
     values of an example (Chen et al. 2017, "Learning Efficient Object Detection Models with
@@ -297,7 +298,7 @@ class TeacherBounded(SoftLoss):
     direction, so its values themselves are not imitated.
 
     Args:
-        margin: By how much the student has to beat the teacher. Defaults to 0.
+        margin: How much the student has to beat the teacher by. Defaults to 0.
     """
 
     tasks = ("regression",)
@@ -342,8 +343,8 @@ def get(identifier: Any) -> SoftLoss | None:
             a sound loss of `keras.distillation`.
 
     Raises:
-        InputError: for anything else, and for losses of `keras.distillation` that do not
-            compute what they are named after.
+        InputError: for anything else, and for losses of `keras.distillation` that do not compute
+            what their name says.
     """
     if identifier is None or (isinstance(identifier, str) and identifier in BY_TASK):
         return None
@@ -362,11 +363,11 @@ def get(identifier: Any) -> SoftLoss | None:
 
 
 def temperature_of(soft_loss, temperature: float | None) -> float | None:
-    """Return the temperature that a `keras.distillation.LogitsDistillation` brings with it.
+    """Return the temperature of a `keras.distillation.LogitsDistillation`.
 
     Args:
         soft_loss: As `Distiller` takes it.
-        temperature: What the caller gave, or `None`.
+        temperature: The caller's value, or `None`.
 
     Raises:
         InputError: if the two differ.
@@ -386,7 +387,7 @@ def check_task(loss: SoftLoss, task: str | None) -> str:
     """Return the task that a soft loss will work on.
 
     Raises:
-        InputError: if it is made for another task, or for several and none was given.
+        InputError: if the loss is for another task, or for several tasks and none was given.
     """
     if task is None and len(loss.tasks) == 1:
         return loss.tasks[0]

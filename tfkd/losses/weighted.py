@@ -16,19 +16,19 @@ from tfkd.losses.soft import SoftLoss, get, temperature_of
 class WeightedSum(SoftLoss):
     """Several soft losses on one output: ``Σ_k weight_k · loss_k``.
 
-    It compares the outputs of those tasks that all its parts can compare. If one part reads
-    labels, elements without a label count for no part.
+    It compares the outputs of the tasks that all its parts support. If one part reads labels,
+    elements without a label count for no part.
 
     Args:
-        losses: A tuple per part: `(loss, weight)`, or `(loss, weight, temperature)` for a part
-            with its own temperature in place of the distiller's. A loss is what `soft_loss=`
+        losses: A tuple per part: `(loss, weight)`, or `(loss, weight, temperature)` for a part with
+            its own temperature instead of the distiller's. A loss is anything that `soft_loss=`
             takes: a name or an object.
 
     Attributes:
         tasks: The tasks that all parts have in common.
         needs_labels: Whether one part reads `y`.
-        mixes_elements: Whether one part does.
-        knows_labels: Whether one part uses the labels that are there.
+        mixes_elements: Whether one part mixes elements.
+        knows_labels: Whether one part uses labels where there are some.
 
     Raises:
         InputError: for no parts, a part that is no loss, a weight that is not ≥ 0, a
@@ -73,12 +73,12 @@ class WeightedSum(SoftLoss):
 
     @property
     def knows_labels(self) -> bool:
-        """Whether one part uses the labels that are there."""
+        """Whether one part uses labels where there are some."""
         return any(loss.knows_labels for loss, _, _ in self.losses)
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Those of the first part that has any: their number is checked against the output."""
+        """Class weights of the first part that has any; their number is checked on the output."""
         given = (getattr(loss, "class_weights", None) for loss, _, _ in self.losses)
         return next((weights for weights in given if weights is not None), None)
 

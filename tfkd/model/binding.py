@@ -1,8 +1,8 @@
 """The one rule that binds given values to a model's inputs or outputs.
 
-Names bind where names are given: the model's own dict keys, or the names of its layers.
-Otherwise the declared order binds. Sorted names never do. What fits in two ways, or in
-none, is an error that names both sides.
+Names bind if names are given: the model's own dict keys, or the names of its layers. Otherwise the
+declared order binds. Sorted names never do. Values that fit in two ways, or in none, raise an error
+that names both sides.
 
     {"sex": y1, "species": y0}  ─┐
     [y0, y1]  (declared order)  ─┼─ Slots.bind ─► [y0, y1]  (the model's flat order)
@@ -60,11 +60,10 @@ class Slots:
         owner: What to call the model in a message, for example `"student 'net'"`.
         kind: `"input"` or `"output"`.
         entries: The slots in the order in which Keras flattens the model's structure.
-        ordered: Whether a list can be bound by its order. Not so for a dict whose keys
-            were declared in another order than Keras flattens them in: there a list could
-            mean either.
-        parts: Where the model's structure is a list with a list or dict in it: the slot, or
-            the slots, of each of its elements.
+        ordered: Whether a list can be bound by its order. False for a dict whose keys were declared
+            in another order than Keras flattens them in: there a list could mean either order.
+        parts: If the model's structure is a list with a list or dict in it: the slot, or the slots,
+            of each of its elements.
     """
 
     owner: str
@@ -91,12 +90,12 @@ class Slots:
         arrays: bool = False,
         unstructured=(),
     ) -> list[Any]:
-        """Return what is given for each slot, in the flat order.
+        """Return the given value for each slot, in the flat order.
 
         Args:
             given: A dict by the model's keys or by layer names, a list or tuple in the
-                declared order, or the value itself where there is one slot. Dicts inside
-                the dict where the model's own keys are so.
+                declared order, or the value itself if there is one slot. The dict is nested if the
+                model's own keys are.
             what: What the values are, for the message: `"labels"`, `"sample_weight"`.
             missing: Whether a dict may leave slots out; they get `None`.
             extra: Whether a dict may hold keys of no slot; they are left out.
@@ -105,8 +104,8 @@ class Slots:
             unstructured: Types of lists or dicts that are one value, not a structure.
 
         Raises:
-            InputError: for another number of values, or names that are unknown, missing or
-                fit in two ways.
+            InputError: for another number of values, or for names that are unknown, missing or fit
+                in two ways.
         """
         count = len(self.entries)
         if isinstance(given, Mapping) and not isinstance(given, tuple(unstructured)):
@@ -133,7 +132,7 @@ class Slots:
         return list(given)
 
     def is_nested(self, given) -> bool:
-        """Tell whether what is given has the lists and dicts of the model's own structure.
+        """Tell whether a value has the lists and dicts of the model's own structure.
 
         Args:
             given: As in `bind`. A dict may lack keys, and `None` may stand for any part.
@@ -153,7 +152,7 @@ class Slots:
         """Return a value for each slot in a structure that binds to them again.
 
         Args:
-            values: In the flat order.
+            values: Values in the flat order.
         """
         if len(self) == 1:
             return values[0]
@@ -168,10 +167,10 @@ class Slots:
         ]
 
     def match(self, theirs: Slots) -> list[int | None]:
-        """Return which of another model's slots each of ours is; `None` where it has none.
+        """Return the slot of another model for each of ours; `None` where it has none.
 
-        Names bind where the user chose them; the order binds where Keras generated the
-        names, and as many are there.
+        Names bind if the user chose them; the order binds if Keras generated the names and the
+        numbers of slots are equal.
 
         Args:
             theirs: The other model's slots; it may have more than we do.
@@ -341,7 +340,7 @@ def outputs_of(model, owner: str = "model", walked: graph.Graph | None = None) -
 
 
 def slots_of_values(structure, kind: str, owner: str) -> Slots:
-    """Return the slots of nested values: of what a model without a graph takes or gives.
+    """Return the slots of nested values, which a model without a graph takes or returns.
 
     Args:
         structure: A tensor or array, or a list, tuple or dict of them.
@@ -363,10 +362,10 @@ def slots_of_values(structure, kind: str, owner: str) -> Slots:
 
 
 def named(names: Iterable[str], kind: str, owner: str, *, ordered: bool, shapes=None) -> Slots:
-    """Return slots of which the names are known, and perhaps their order.
+    """Return slots with known names, and perhaps a known order.
 
     Args:
-        names: Their names.
+        names: Names of the slots.
         kind: `"input"` or `"output"`.
         owner: What to call the model in a message.
         ordered: Whether `names` come in the declared order.

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates and bytes, per layer."""
+"""The costs of a model: parameters, multiply-accumulates and bytes, per layer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tfkd.tables import Printed, aligned
 
 @dataclasses.dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs for one example.
+    """The costs of one layer for one example.
 
     Attributes:
         name: Path of the layer in the model.
         kind: Its class name.
         parameters: Number of weights, trained or not. Zero at a shared layer's later calls.
-        macs: Multiply-accumulate operations for one example, or `None` where the size of
-            the work is not known (a free spatial size, a layer without a rule).
+        macs: Multiply-accumulate operations for one example, or `None` if they are not known (a
+            free spatial size, a layer without a rule).
     """
 
     name: str
@@ -31,7 +31,7 @@ class LayerCost:
 
 @dataclasses.dataclass(frozen=True)
 class ModelCost(Printed):
-    """What a model costs, layer by layer.
+    """The costs of a model, layer by layer.
 
     Attributes:
         layers: One `LayerCost` per call of a layer.
@@ -97,12 +97,12 @@ def measure(model) -> ModelCost:
 
 
 def count(walked: graph.Graph, shape_of: Callable | None = None) -> ModelCost:
-    """Count what a graph would cost if its weights had other shapes.
+    """Count the costs of a graph as if its weights had other shapes.
 
     Args:
         walked: The walk of a model.
-        shape_of: Weight → its shape, as a tuple; defaults to the shape it has. It must not
-            change what a spatial axis or a sequence holds.
+        shape_of: Weight → its shape, as a tuple; defaults to the weight's own shape. It must not
+            change the size of a spatial axis or a sequence.
 
     Returns:
         A `ModelCost`.

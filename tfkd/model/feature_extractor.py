@@ -1,8 +1,8 @@
-"""One forward pass that yields a model's outputs and what named layers gave on the way.
+"""One forward pass that returns a model's outputs and the outputs of named layers.
 
-No sub-model is built and no layer is called symbolically, so the caller's graph stays as
-it was. A model whose graph is what runs is replayed, call by call; a model with a `call` of
-its own is called, and its named layers are listened to meanwhile.
+No sub-model is built and no layer is called symbolically, so the caller's graph does not change. A
+model that runs its graph is replayed, call by call. A model with a `call` of its own is called, and
+the outputs of its named layers are recorded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _ARRANGING = ("Reshape", "Flatten", "Permute", "Identity")
 
 
 class Tap:
-    """A model together with the layers whose outputs are wanted.
+    """A model, and the layers whose outputs to return.
 
     Args:
-        model: A Keras 3 or tf_keras model; it needs a graph only where layers are named.
+        model: A Keras 3 or tf_keras model; it needs a graph only if layers are named.
         layers: Names or paths (`backbone/conv4`) of layers, of nested models too.
         role: What the model is, for error messages.
 
@@ -77,7 +77,7 @@ class Tap:
         return outputs, {name: values[0] for name, values in heard.items()}
 
     def run(self, flat: list, training: bool):
-        """Run the model once on its inputs in flat order; returns what a call does."""
+        """Run the model once on its inputs in flat order; returns the same as a call."""
         if not self.names and not self._arranging:
             return self.model(graph.as_structured(self.graph, flat), training=training), {}
         features = {}

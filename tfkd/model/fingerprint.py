@@ -50,21 +50,21 @@ def fingerprint(value) -> str:
         64 hexadecimal digits of blake2b.
 
     Raises:
-        InputError: for what has no value of its own: a lock, an open file, a generator, a
+        InputError: for objects without a value of their own: a lock, an open file, a generator, a
             dataset, a tensor of a graph, a model without weights.
     """
     return _Hasher(value).digest(value).hex()
 
 
 def identity(value):
-    """Return what identifies a setting, as values that JSON holds.
+    """Return values that identify a setting and that JSON can hold.
 
     Args:
         value: As for `fingerprint`.
 
     Returns:
-        None, numbers, text and paths as they are, containers of such likewise, anything
-        else as `[kind, digest]`.
+        None, numbers, text and paths as they are, containers of these likewise, anything else as
+        `[kind, digest]`.
 
     Raises:
         InputError: as `fingerprint`.
@@ -81,9 +81,9 @@ def identity(value):
 
 
 def contents(part: Part):
-    """Return what identifies the examples of a part, for `fingerprint` and `identity`.
+    """Return a value that identifies the examples of a part, for `fingerprint` and `identity`.
 
-    What is not in memory is read once, and its examples count in any order: a stream may be
+    Examples that are not in memory are read once, and their order does not matter: a stream may be
     shuffled.
     """
     if isinstance(part, Samples) and part.in_memory:

@@ -1,9 +1,8 @@
 """The one walk over the graph of a Functional or Sequential model.
 
 `walk` turns a Keras 3 or tf_keras model into a `Graph`: a flat list of layer calls in
-an order in which they can be run again, nested models inlined. Translation, cost,
-pruning and the rewrites for quantization all read this form and nothing else of
-Keras's internals.
+an order in which they can be run again, nested models inlined. Translation, cost, pruning and the
+rewrites for quantization read only this form, and no other internals of Keras.
 
     model ──walk──► Graph(inputs, calls, outputs) ──replay──► the same graph of other layers
 """
@@ -32,8 +31,8 @@ class Tensor:
         name: For an input, the name of its input layer, otherwise of the call it comes from.
         shape: With the batch dimension; `None` where a size is free.
         dtype: As a string, for example `"float32"`.
-        masked: Whether Keras hands a mask on with it; `None` where that shows only in a
-            run: after a nested model that is given a mask.
+        masked: Whether Keras passes a mask on with it; `None` if only a run shows it: after a
+            nested model that gets a mask.
     """
 
     index: int
@@ -65,7 +64,7 @@ class Call:
 
     @property
     def kind(self) -> str | None:
-        """Of what kind the layer is, such as `"Dense"`; `None` for one of the user's own."""
+        """The kind of the layer, such as `"Dense"`; `None` for a user's own class."""
         return kind_of(self.layer)
 
     @property
@@ -125,7 +124,7 @@ class Graph:
 
         Args:
             name: The path of the layer, or its name where no layer has that path.
-            owner: What to call the model's role in a message: `"student"`, `"model"`.
+            owner: The model's role, for a message: `"student"`, `"model"`.
 
         Raises:
             InputError: if there is no such layer (naming the nearest), or it is called several
@@ -170,7 +169,7 @@ class Graph:
 def walk(model, ignore_call: bool = False) -> Graph:
     """Read the graph of a model, nested models inlined.
 
-    A nested model with a `call` of its own is one call, since its graph need not be what runs.
+    A nested model with a `call` of its own is one call, since it need not run its graph.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras.
@@ -195,7 +194,7 @@ def replay(graph: Graph, inputs, apply: Callable[[Call, tuple, dict], Any]):
     """Run a graph's calls on other tensors with other layers.
 
     Args:
-        graph: What to run.
+        graph: The graph to run.
         inputs: Flat list of tensors that stand for `graph.input_list`.
         apply: `apply(call, args, kwargs)` returns the outputs of one call; `args` and
             `kwargs` are the call's own with tensors filled in.
@@ -219,7 +218,7 @@ def call_layer(call: Call, args, kwargs, training: bool):
     """Make a call with its own layer, in training or not, unless the graph fixes that.
 
     Args:
-        call: What to call.
+        call: The call to make.
         args: Its positional arguments, tensors filled in.
         kwargs: Its keyword arguments, likewise.
         training: Passed to a layer that takes it.
@@ -234,7 +233,7 @@ def rebuild(graph: Graph, package, apply: Callable[[Call, tuple, dict], Any]):
     """Build a model of the same inputs and outputs from other layers.
 
     Args:
-        graph: What to rebuild.
+        graph: The graph to rebuild.
         package: The Keras to build it in: the module `keras` or `tf_keras`.
         apply: As in `replay`, on symbolic tensors of that package.
 
@@ -433,7 +432,7 @@ _ONLY_CHECKS = {(home, "PipelineModel", "__call__") for home in ("keras_hub", "k
 
 
 def has_graph(model) -> bool:
-    """Tell whether `walk` can read a model: it is built, and its graph is what runs."""
+    """Tell whether `walk` can read a model: it is built and runs its graph."""
     try:
         walk(model)
     except (InputError, UnsupportedError):
@@ -519,7 +518,7 @@ def _mask_sources(mask) -> set[int]:
 
 
 def matching(names: dict[str, set[str]], patterns, keyword: str) -> list[str]:
-    """Return the layers that the user named with an argument such as `skip=`.
+    """Return the layers that the user names with an argument such as `skip=`.
 
     Args:
         names: Name of a layer → the names that it answers to.

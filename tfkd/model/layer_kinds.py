@@ -1,9 +1,9 @@
 """Which kind of layer is it: the library's class whose computation a layer runs.
 
-A subclass of a library's layer is of its base's kind as long as it leaves alone what the base
-computes with. One that overrides `call`, or anything else that the base's `call` may use, is a
-kind of its own: `None`, for nothing is known of it. So is a user's class that only has the name
-of a library's.
+A subclass of a library's layer has its base's kind as long as it overrides nothing that the base
+computes with. A subclass that overrides `call`, or anything else that the base's `call` may use,
+has the kind `None`, since nothing is known about it. The same holds for a user's class that only
+has the name of a library's class.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def kind_of(layer: Any, *, any_weights: bool = False) -> str | None:
 
     Args:
         layer: A layer, model, operation or cell of either Keras.
-        any_weights: Whether a class counts that makes its weights in a `build` of its own.
+        any_weights: Whether to accept a class that makes its weights in a `build` of its own.
 
     Returns:
         For example `"Dense"`; `None` if a user's own class defines it.
@@ -82,8 +82,8 @@ def is_of_library(kind: type) -> bool:
 def remade(layer: Any, **changes: Any) -> Any:
     """Return a new, unbuilt layer that computes what a layer does, with other settings.
 
-    A subclass that computes what its base does comes back as that: its own constructor may
-    change the settings.
+    A subclass that computes the same as its base becomes the base: its own constructor may change
+    the settings.
 
     Args:
         layer: A layer of either Keras, with a `get_config()`.
@@ -101,7 +101,7 @@ def inner(layer: Any) -> Any:
 def stateful_layers(layer: Any) -> list[Any]:
     """Return the layers that keep a state from call to call, of a layer or model of either Keras.
 
-    A wrapper that says so, such as `Bidirectional`, comes before the layers in it.
+    A wrapper that declares itself stateful, such as `Bidirectional`, comes before its layers.
     """
     # tf_keras calls a model stateful for the layers that are in it.
     return [

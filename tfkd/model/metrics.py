@@ -1,4 +1,4 @@
-"""`score`: what outputs are worth against labels, by scikit-learn's definitions."""
+"""`score`: scores of outputs against labels, by scikit-learn's definitions."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def score(
 
     Precision, recall and f1 are macro averages over the classes that occur in labels or
     answers, or over the labels of a multilabel output; for a binary output they are those of
-    class 1. What has no positives counts 0. Positions of a sequence or an image count as examples
-    of their own. Where only one of two classes occurs there is no auc and it is left out; of
-    several labels it is the mean over those that have both.
+    class 1. A class or label without positives counts 0. Positions of a sequence or an image count
+    as examples of their own. If only one of two classes occurs, auc is undefined and left out; for
+    several labels it is the mean over the labels that have both.
 
     Args:
         outputs: Float array of shape (n, ...).
         y: Labels of shape (n, ...), see the list; an extra last axis of 1 is ignored.
-        x: The input (n, ...), where the outputs are reconstructions of it.
-        logits: Of a binary or multilabel output, whether it is a logit (class 1 above 0) or a
-            probability (above 0.5). Defaults to what `activation` says. `None` for both: not
-            known, and nothing that depends on it is given.
+        x: The input (n, ...), if the outputs are reconstructions of it.
+        logits: For a binary or multilabel output, whether it is a logit (class 1 above 0) or a
+            probability (above 0.5). Defaults to what `activation` says. If both are `None`, this is
+            not known, and metrics that depend on it are left out.
         task: One of `tfkd.model.task.TASKS` (or `"classification"`, the same as
-            `"categorical"`), where it does not follow from labels and outputs, see
+            `"categorical"`), if it does not follow from labels and outputs, see
             `tfkd.model.task.task_of`.
-        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`.
+        activation: The activation of the outputs, if known: `"softmax"`, `"sigmoid"` or `"linear"`.
 
     Returns:
         Metric name → value.

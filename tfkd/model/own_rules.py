@@ -1,4 +1,4 @@
-"""Rules for layer classes of the user's own: what is checked of each, whatever it is for."""
+"""Rules for the user's own layer classes: the checks that all such rules share."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def check(
     has_rule: Callable[[type], bool],
     replace: bool,
 ) -> None:
-    """Check what a `register` is given.
+    """Check the arguments of a `register` function.
 
     Args:
         layer_class: A class of either Keras's layers.
         rule: A function.
-        purpose: What the rule is for, `"pruning"` or `"quantization"`.
+        purpose: The purpose of the rule, `"pruning"` or `"quantization"`.
         flavours: The Kerases, the usual one first.
         has_rule: Whether a class has a rule already.
-        replace: Whether it may.
+        replace: Whether it may have one.
 
     Raises:
         InputError: if it is no layer class or has a rule already, or the rule can't be called.
@@ -46,7 +46,7 @@ def check(
 
 
 def result_of(who: str, rule: Callable[..., Any], *arguments: Any, own: tuple = ()) -> Any:
-    """Return what a rule returns.
+    """Return a rule's result.
 
     Args:
         who: The rule, as the beginning of a message.
@@ -55,7 +55,7 @@ def result_of(who: str, rule: Callable[..., Any], *arguments: Any, own: tuple = 
         own: Further exceptions that the rule may raise.
 
     Raises:
-        InputError: for whatever else it raises.
+        InputError: for any other exception that it raises.
     """
     try:
         return rule(*arguments)

@@ -1,7 +1,7 @@
-"""The shapes that a model's outputs have, where Keras states others.
+"""The real shapes of a model's outputs, where Keras states others.
 
-Keras 3.15 gives the output of `TextVectorization(output_mode="multi_hot")` an axis too many, and
-that of `Hashing(output_mode="one_hot")` one too few; a user's own layer may be wrong, too.
+Keras 3.15 states an axis too many for the output of `TextVectorization(output_mode="multi_hot")`,
+and one too few for `Hashing(output_mode="one_hot")`; a user's own layer may be wrong, too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ _WRONG = ("TextVectorization", "Hashing")
 
 
 def outputs_of(model, owner: str, always: bool = False) -> binding.Slots:
-    """Return the outputs of a model with a graph, with the shapes that they have.
+    """Return the outputs of a model with a graph, with their real shapes.
 
     Args:
         model: A Keras 3 or tf_keras model that has a graph.
         owner: As for `binding.outputs_of`.
-        always: Whether to run the model in any case, and not only where Keras is known to be
-            wrong.
+        always: Whether to run the model in any case, and not only if Keras is known to be wrong.
     """
     walked = graph.walk(model)
     slots = binding.outputs_of(model, owner, walked)

@@ -1,7 +1,7 @@
-"""What the replicas of a strategy know together: a replica computes with its part of a batch.
+"""Values over all replicas of a strategy: each replica computes with its part of a batch.
 
-A sum of gradients over replicas makes up for that where examples count one by one. Where a value
-depends on several examples (a range, a correlation, a pull), the parts are put together first.
+A sum of gradients over replicas makes up for that where examples count one by one. If a value
+depends on several examples (a range, a correlation, a pull), the parts are first joined.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _TRAVELS = (tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.int32, tf.int64)
 def whole_batch(value: Any) -> Any:
     """Return a replica's examples among those of all replicas, in the replicas' order.
 
-    Gradients reach the replica's own examples alone, as many times as there are replicas: a loss
-    of the whole batch, divided by their number like every other, has the right gradient once the
+    Gradients reach only the replica's own examples, multiplied by the number of replicas: a loss of
+    the whole batch, divided by their number like every other, has the right gradient once the
     replicas' are summed. (That of `ReplicaContext.all_gather` needs a second collective, and parts
     of equal size.)
 
@@ -26,8 +26,8 @@ def whole_batch(value: Any) -> Any:
         value: Tensor (examples, ...), or `None`. Replicas may differ in their examples alone.
 
     Returns:
-        Tensor (examples of all replicas, ...) of the same dtype; `value` itself where there is
-        one replica.
+        Tensor (examples of all replicas, ...) of the same dtype; `value` itself if there is one
+        replica.
     """
     replica = tf.distribute.get_replica_context()
     if value is None or _is_one(replica):

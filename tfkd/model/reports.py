@@ -15,7 +15,7 @@ def keep(model: Any, report: Any) -> None:
 
 
 def find(model: Any, kind: type[_Report]) -> _Report | None:
-    """Return the report of a class that is kept of a model, `None` if there is none."""
+    """Return a model's report of a class, or `None`."""
     try:
         return _kept.get(model, {}).get(kind)
     except TypeError:  # what can't be kept

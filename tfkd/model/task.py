@@ -1,4 +1,4 @@
-"""What a model's outputs and labels are about: the one task of losses, scores and checks."""
+"""The task of a model's outputs and labels, for losses, scores and checks."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ def reported(task: str) -> str:
 
 
 def task_of(y, shape, x=None, activation: str | None = None) -> str:
-    """Tell what labels and outputs are about.
+    """Return the task of labels and outputs.
 
     Labels that are all 0 or 1 and have the outputs' shape, more than one a row, are several
     labels an example (`"multilabel"`), as integers, bools or floats alike, unless every row has
     a single 1: then they are one-hot classes. Rows that have a single 1 each by chance are still
-    labels where the output is known to be sigmoid. Floats that are not all 0 or 1 are values,
-    but for rows that sum to 1 with a softmax output: these are soft labels of classes. A single
+    several labels if the output is known to be sigmoid. Floats that are not all 0 or 1 are values,
+    except for rows that sum to 1 with a softmax output: these are soft labels of classes. A single
     output with integers 0 and 1 is binary; with floats 0.0 and 1.0 only if it is a sigmoid.
 
     Args:
         y: Labels, numbers of shape (n, ...).
-        shape: Of the outputs, (n, ...); the first size is not looked at.
-        x: The input, where the outputs may be its reconstruction: with outputs of its shape,
-            labels 0 and 1 (n,) are an anomaly detector's, but for two numbers an example (these
-            are a classifier's).
-        activation: What the outputs are known to be, `"softmax"`, `"sigmoid"` or `"linear"`;
-            `None`: not known.
+        shape: Shape of the outputs, (n, ...); the first size is not looked at.
+        x: The input, if the outputs may be its reconstruction: with outputs of its shape, labels 0
+            and 1 (n,) belong to an anomaly detector, except with two numbers per example (a
+            classifier).
+        activation: The activation of the outputs, `"softmax"`, `"sigmoid"` or `"linear"`; `None` if
+            it is not known.
 
     Returns:
         One of `TASKS`.
@@ -111,12 +111,12 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
 
 
 def check(task: str, y, shape) -> None:
-    """Raise where a task that was given is not that of labels and outputs.
+    """Raise if a given task does not match labels and outputs.
 
     Args:
         task: One of `TASKS`. Labels of anomalies are not looked at.
         y: Labels, numbers of shape (n, ...).
-        shape: Of the outputs, (n, ...); sizes may be `None`, and the first is not looked at.
+        shape: Shape of the outputs, (n, ...); sizes may be `None`, and the first is not looked at.
 
     Raises:
         InputError: with the task, and for labels the first row that does not fit it.
@@ -152,7 +152,7 @@ def check(task: str, y, shape) -> None:
 
 
 def without_labels(shape, x=None, activation: str | None = None) -> str:
-    """Tell what outputs are about where there are no labels, as `task_of` does."""
+    """Return the task of outputs without labels, as `task_of` does with labels."""
     width = shape[-1] if len(shape) > 1 else 1
     if activation == "softmax" and width > 1:
         return "categorical"
@@ -174,7 +174,7 @@ def check_classes(y, classes: int) -> None:
 
     Args:
         y: Class numbers of shape (n, ...).
-        classes: How many there are.
+        classes: Number of classes.
     """
     y = np.asarray(y)
     low, high = int(y.min()), int(y.max())

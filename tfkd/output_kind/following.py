@@ -1,4 +1,4 @@
-"""Following what tensors are through a graph, from the inputs to the outputs."""
+"""Follow the kinds of tensors through a graph, from the inputs to the outputs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tfkd.output_kind.kinds import Kind, Value
 
 @dataclasses.dataclass(frozen=True)
 class OutputKind:
-    """What one output of a model is.
+    """The kind of one output of a model.
 
     Attributes:
         activation: `"softmax"` (probabilities that sum to 1 along `class_axis`), `"sigmoid"`
-            (each a probability by itself), `"linear"` (free values, so logits where classes
-            are wanted), or `None`: unknown.
-        class_axis: Of a softmax, counted from 0 with the batch; `None` otherwise.
-        rank: Number of axes of the output with the batch; `None` where it is not known.
+            (each a probability by itself), `"linear"` (free values, so logits if they stand for
+            classes), or `None` if unknown.
+        class_axis: Class axis of a softmax, counted from 0 with the batch; `None` otherwise.
+        rank: Number of axes of the output with the batch; `None` if it is not known.
     """
 
     activation: str | None
@@ -33,18 +33,17 @@ class OutputKind:
 
 
 def output_kinds(model) -> list[OutputKind]:
-    """Tell what each output of a model is, followed through everything that keeps it so.
+    """Return the kind of each output of a model, followed through all calls that preserve it.
 
-    An average of softmaxes, a slice of them or one with moved axes holds probabilities still;
-    a sum of softmaxes and logits holds neither, and what a layer of the user's own makes can't
-    be known.
+    An average of softmaxes, a slice of them or a softmax with moved axes still holds probabilities.
+    A sum of softmaxes and logits holds neither, and the output of a user's own layer is unknown.
 
     Args:
         model: A Keras 3 or tf_keras model.
 
     Returns:
-        An `OutputKind` per output, flattened as Keras does; of unknown kind for a subclassed
-        model and for one with a `call` of its own, whose graph is not what runs.
+        An `OutputKind` per output, flattened as Keras does; of unknown kind for a subclassed model
+        and for a model with a `call` of its own, which need not run its graph.
 
     Raises:
         InputError: if `model` is no Keras model, or a Sequential that is not built.
@@ -65,20 +64,20 @@ def output_kinds(model) -> list[OutputKind]:
 
 
 def output_activations(model) -> list[str | None]:
-    """Tell what each output of a model is, classes along the last axis.
+    """Return the activation of each output of a model, with classes along the last axis.
 
     Args:
         model: A Keras 3 or tf_keras model.
 
     Returns:
-        Per output `"softmax"`, `"sigmoid"` or `"linear"`; `None` where that is unknown, or
-        where the classes of a softmax are not along the last axis (see `output_kinds`).
+        Per output `"softmax"`, `"sigmoid"` or `"linear"`; `None` if that is unknown, or if the
+        classes of a softmax are not along the last axis (see `output_kinds`).
     """
     return [kind.activation if kind.is_last else None for kind in output_kinds(model)]
 
 
 def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
-    """Return what one output of a graph is, as `output_activations` does."""
+    """Return the activation of one output of a graph, as `output_activations` does."""
     kind = _output_kind(follow(source).get(tensor.index), tensor)
     return kind.activation if kind.is_last else None
 
@@ -86,11 +85,11 @@ def activation_behind(source: graph.Graph, tensor: graph.Tensor) -> str | None:
 def follow(source: graph.Graph, given=()) -> dict[int, Kind | None]:
     """Return the kind of every tensor of a graph that a call makes.
 
-    One pass over the calls, so that a deep graph needs no deep stack.
+    It is one pass over the calls, so that a deep graph needs no deep stack.
 
     Args:
         source: The graph.
-        given: Kinds of the inputs, flat, where they are known.
+        given: Kinds of the inputs, flat, if they are known.
     """
     inputs = source.input_list
     kinds = dict(zip((tensor.index for tensor in inputs), given, strict=False))

@@ -1,6 +1,6 @@
 """The kinds of values that a graph computes with, and the arithmetic of kinds.
 
-A kind is `None` where nothing is known. That is the safe answer: the caller then asks.
+A kind is `None` if nothing is known. That is the safe answer: the caller then asks.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _TOLERANCE = 2e-3
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What the numbers of a tensor are.
+    """The meaning of a tensor's numbers.
 
     Attributes:
         name: `"softmax"` (sums to `mass` along `axis`), `"sigmoid"` (each in (0, mass)),
-            `"linear"` (free values, so logits where classes are wanted), or `"values"`
-            (free values behind an activation such as relu: no logits by themselves, but
-            sums and means of them are).
+            `"linear"` (free values, so logits if they stand for classes), or `"values"` (free
+            values behind an activation such as relu: no logits by themselves, but sums and means of
+            them are).
         axis: The class axis of a softmax, counted from 0 with the batch.
-        mass: What the probabilities are multiplied with.
+        mass: The factor that the probabilities are multiplied with.
         complement: Whether a sigmoid was subtracted from 1.
     """
 
@@ -73,7 +73,7 @@ def softmax(axis, rank: int) -> Kind | None:
 
 
 def free(values: list[Value]) -> Kind | None:
-    """Return `VALUES` where all are free values: for what mixes or bends them."""
+    """Return `VALUES` if all are free values: for a call that mixes or bends them."""
     return VALUES if all(v.kind is not None and v.kind.is_free for v in values) else None
 
 

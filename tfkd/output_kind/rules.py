@@ -1,7 +1,7 @@
-"""What each layer and operation does to the kinds of its inputs.
+"""The effect of each layer and operation on the kinds of its inputs.
 
-Layers go by the library's own class: one of the user's may do anything, whatever attributes
-it has. Operations are read in the vocabulary of `keras.ops`.
+Rules apply to the library's own classes: a user's class may do anything, whatever attributes it
+has. Operations are read in the vocabulary of `keras.ops`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Site:
     """One call as the rules see it.
 
     Attributes:
-        layer: What is called.
+        layer: The layer that is called.
         values: Its input tensors, in order.
-        shape: Of its first output, with the batch.
+        shape: Shape of its first output, with the batch.
         args: Positional arguments, tensors as `Value`.
         kwargs: Keyword arguments, likewise.
     """
@@ -48,7 +48,7 @@ class Site:
 
 
 def kind_of_call(site: Site, inner: Callable[[Any, list[Value]], list[Kind | None]]) -> Kind | None:
-    """Return the kind of what a call returns.
+    """Return the kind of a call's result.
 
     Args:
         site: The call.

@@ -2,8 +2,8 @@
 
 structured/     whole channels, blocks and heads: `prune_channels`, `Slimming`
 unstructured/   single weights and their values, through tfmot: `prune_weights`, `cluster_weights`
-iterative/      `spiral`: prune, distil, go on from the student
-report.py       `describe`: what was left as it was, and why
+iterative/      `spiral`: prune, distil, continue from the student
+report.py       `describe`: which layers stayed as they were, and why
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What pruning left as it was, and why."""
+"""The layers that pruning left as they were, and why."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PruningReport(Printed):
-    """What `prune_channels`, `prune_weights` or `cluster_weights` did not touch, and why.
+    """The layers that `prune_channels`, `prune_weights` or `cluster_weights` left, and why.
 
     Attributes:
         not_pruned: Name of each layer that was left as it was → why.
-        blocks: The residual blocks that `prune_channels` took away whole, each as the names of
-            its layers with weights.
+        blocks: The residual blocks that `prune_channels` removed whole, each as the names of its
+            layers with weights.
     """
 
     not_pruned: Mapping[str, str]
@@ -38,10 +38,10 @@ class PruningReport(Printed):
 
 
 def describe(model: AnyModel) -> PruningReport:
-    """Say which layers of a model pruning or clustering left as they were, and why.
+    """Report which layers of a model pruning or clustering left as they were, and why.
 
     Args:
-        model: What `prune_channels`, `prune_weights` or `cluster_weights` returned, in this
+        model: A model that `prune_channels`, `prune_weights` or `cluster_weights` returned in this
             process: the report is not saved.
 
     Returns:

@@ -37,38 +37,37 @@ def quantize_aware(
 
     Choose it when post-training int8 loses accuracy: fake-quantization of weights and
     activations (Jacob et al. 2018, https://arxiv.org/abs/1712.05877) with
-    tensorflow-model-optimization's wrappers, and a scheme of tfkd's own that covers what
-    tfmot's default one refuses or leaves float (`tfkd.quantization.table`). The result is
-    a student like any other, `Distiller(quantize_aware(student), teacher)`, and
-    `to_tflite(qat, "int8")` turns it into a file that computes what it does.
-    `strip_quantization` gives the trained weights back to the float model.
+    tensorflow-model-optimization's wrappers, and tfkd's own scheme, which covers what tfmot's
+    default scheme refuses or leaves float (`tfkd.quantization.table`). The result is a student like
+    any other, `Distiller(quantize_aware(student), teacher)`, and `to_tflite(qat, "int8")` turns it
+    into a file that computes what it does. `strip_quantization` gives the trained weights back to
+    the float model.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
             changed. A Keras 3 model is translated first (see `translate`).
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point, or regular
-            expressions that match whole ones.
+            expressions that match a whole name or path.
         per_layer: Name, path or regular expression likewise → a
-            `tfmot.quantization.keras.QuantizeConfig` to use for these layers in the place of the
-            table's rule.
-        preserve: `"sparsity"` keeps weights at zero that are zero (after pruning),
-            `"clusters"` keeps weights equal that are equal, and zeros zero (after clustering,
-            of pruned weights too). tfmot calls
-            this collaborative optimization; its own schemes know its default layers only.
+            `tfmot.quantization.keras.QuantizeConfig` to use for these layers instead of the table's
+            rule.
+        preserve: `"sparsity"` keeps zero weights at zero (after pruning), `"clusters"` keeps equal
+            weights equal and zeros at zero (after clustering, also of pruned weights). tfmot calls
+            this collaborative optimization; its own schemes support only its default layers.
         freeze_batch_norm: Whether batch normalization uses its moving statistics from the
             start and trains none of its weights.
-        bits: Of the weights in the file, 8 or 4, or name, path or regular expression of layers →
-            such a number; activations have 8. Two weights of 4 bits take a byte. Dense layers then
-            have one scale, the others one per channel. Layers for which no engine has a kernel
-            with 4 bits keep 8, and `describe` names them. `"auto"` takes what
-            `tfkd.choose_bits` chooses.
+        bits: Bits of the weights in the file: 8 or 4, or name, path or regular expression of layers
+            → such a number; activations have 8. Two weights of 4 bits take a byte. Dense layers
+            then have one scale, the others one per channel. Layers for which no engine has a kernel
+            with 4 bits keep 8, and `describe` names them. `"auto"` uses the choice of
+            `tfkd.choose_bits`.
         target: For `"auto"`, a `tfkd.Target` with the bytes of the file.
         data: For `"auto"`, 100 to 500 examples as for `calibrate`.
 
     Returns:
-        A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least
-        an epoch: the activation ranges are learned from the batches it sees, and nothing
-        but the weights is rounded before the first.
+        A `tf_keras.Model`, uncompiled, with the weights of `model`. Train it for at least an epoch:
+        it learns the activation ranges from the batches it sees, and before the first batch only
+        the weights are rounded.
 
     Raises:
         UnsupportedError: naming every layer that has no rule, and why.
@@ -115,10 +114,10 @@ def quantize_aware(
 
 
 def describe(qat: tf_keras.Model) -> QuantizationReport:
-    """Say for each layer of a model what `quantize_aware` did with it.
+    """Report what `quantize_aware` did with each layer of a model.
 
     Args:
-        qat: What `quantize_aware` returned, in this process: the report is not saved.
+        qat: A model that `quantize_aware` returned in this process: the report is not saved.
 
     Returns:
         A `QuantizationReport`; print it for a table.
@@ -133,10 +132,10 @@ def describe(qat: tf_keras.Model) -> QuantizationReport:
 
 
 def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
-    """Return a copy of the float model with the weights that quantization-aware training gave.
+    """Return a copy of the float model with the weights from quantization-aware training.
 
-    Choose it to go on with the student where QAT left it: prune it, distil it further, or
-    export it as float. The weights are the trained floats, before rounding.
+    Choose it to continue with the student where QAT left it: prune it, distil it further, or export
+    it as float. The weights are the trained floats, before rounding.
 
     Args:
         qat: A model made by `quantize_aware(model)`, trained since, or loaded again.
@@ -205,7 +204,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
     Args:
         wrapper: A tfmot wrapper whose configuration is tfkd's `RoundedWeights`.
-        rounded: Whether the weights are to be those of the forward pass, on the int8 grid.
+        rounded: Whether to take the weights of the forward pass, on the int8 grid.
     """
     from tfkd.quantization import quantizers
 

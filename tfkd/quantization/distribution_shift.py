@@ -1,7 +1,7 @@
 """Are data like those a model was trained on? Layers that keep statistics remember.
 
-Batch normalization, Normalization and the ranges of quantize-aware training are compared with
-what a few examples give there: data with other preprocessing differ.
+Batch normalization, Normalization and the ranges of quantize-aware training are compared with the
+values of a few examples there: data with other preprocessing differ.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _BEYOND = 10.0  # ratio of ranges
 
 
 def far_values(source: graph.Graph, arrays) -> list[str]:
-    """Return the layers whose values are far from those that they had in training.
+    """Return the layers whose values are far from those in training.
 
     Args:
         source: The model's graph; a model with state between batches is not checked.
         arrays: Examples (examples, ...), one array per input.
 
     Returns:
-        A sentence for each layer that has seen quite other values; mostly none.
+        A sentence for each layer that has seen very different values; mostly none.
 
     Raises:
-        InputError: if the model can't run on them.
+        InputError: if the model can't run on the examples.
     """
     import tensorflow as tf
 
@@ -112,7 +112,7 @@ class _Moments:
         name: The layer's path.
         mean: Its mean per channel.
         variance: Likewise.
-        epsilon: What it adds to the variance.
+        epsilon: The number that it adds to the variance.
         kept: The axes of channels.
         loose: Whether they may come from other data than the model's: a frozen layer.
     """

@@ -34,7 +34,7 @@ def narrow_layers(model) -> dict[str, tuple[int, ...]]:
     """Return the layers whose weights have fewer than 8 bits.
 
     Returns:
-        Name → how many weights each tensor has that they become in a file.
+        Name of a layer → number of weights in each tensor that it becomes in a file.
     """
     found = {}
     for layer in narrow_wrappers(model):

@@ -1,11 +1,11 @@
-"""`calibrate`: ranges without training, and the rounding that each layer's output asks for.
+"""`calibrate`: ranges without training, and rounding that preserves each layer's output.
 
     examples ─► layer's inputs ─► which errors of its weights cancel ─► weights on the grid ─► next
 
-Rounding to the nearest place takes every weight by itself. Here the error of one is made up for by
-those that are rounded after it, as far as the layer's inputs go together (GPTQ, Frantar et al.
-2022, https://arxiv.org/abs/2210.17323); and what is left of it in the mean of an output goes into
-the bias (Nagel et al. 2019, https://arxiv.org/abs/1906.04721).
+Rounding to the nearest value treats every weight by itself. Here the weights that are rounded later
+compensate for the error of a weight, as far as the layer's inputs are correlated (GPTQ, Frantar et
+al. 2022, https://arxiv.org/abs/2210.17323). The error that remains in the mean of an output goes
+into the bias (Nagel et al. 2019, https://arxiv.org/abs/1906.04721).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def calibrate(
 ) -> tf_keras.Model:
     """Set the ranges of a quantize-aware model from data, without training it.
 
-    Choose it for post-training int8 of what the converter would leave float (layer
-    normalization, ELU): `to_tflite(calibrate(quantize_aware(model), x), "int8")`; or to
-    start quantization-aware training with ranges of more than one batch.
+    Choose it for post-training int8 of layers that the converter would leave float (layer
+    normalization, ELU): `to_tflite(calibrate(quantize_aware(model), x), "int8")`; or to start
+    quantization-aware training with ranges of more than one batch.
 
     Args:
         qat: A model from `quantize_aware`; its ranges are set.
@@ -49,11 +49,11 @@ def calibrate(
             `representative_data`, a `tf.data.Dataset` of batches for one, of which 500 examples
             are drawn.
         batch_size: Examples at a time, at least 1.
-        rounding: What is done with weights of 4 bits. `"nearest"` leaves them to be rounded.
-            `"gptq"` puts them on their grid so that the output of each layer is near the float
-            one's for these examples (Frantar et al. 2022, https://arxiv.org/abs/2210.17323) and
-            sets its bias for the same mean; for a file without training. Recurrent kernels are
-            left.
+        rounding: How to round weights of 4 bits. `"nearest"` leaves them to be rounded to the
+            nearest value. `"gptq"` puts them on their grid so that the output of each layer stays
+            near the float output for these examples (Frantar et al. 2022,
+            https://arxiv.org/abs/2210.17323) and sets its bias for the same mean; for a file
+            without training. Recurrent kernels are not changed.
 
     Returns:
         `qat`.
@@ -99,11 +99,11 @@ def round_by_output(qat, batches) -> list[str]:
 
     Args:
         qat: A model of `quantize_aware` whose ranges are known; its weights and biases are set.
-        batches: Of examples, an array for each input.
+        batches: Batches of examples, an array for each input.
 
     Returns:
-        Names of the layers that were rounded so. Recurrent kernels, whose inputs are not seen
-        from outside, and clustered and frozen ones keep their weights.
+        Names of the layers that were rounded in this way. Recurrent kernels, whose inputs are not
+        seen from outside, and clustered and frozen ones keep their weights.
     """
     from tfkd.quantization import quantizers
 
@@ -135,7 +135,7 @@ def in_batches(arrays, batch_size: int) -> list[list[np.ndarray]]:
 
 
 def tensor_values(qat, tensors, batches):
-    """Yield what tensors of the model are, a list for each batch."""
+    """Yield the values of tensors of the model, a list for each batch."""
     probe = backends.tf_keras().Model(qat.inputs, tensors)
     for batch in batches:
         yield list(graph.leaves(probe(batch if len(batch) > 1 else batch[0], training=False)))
@@ -187,7 +187,7 @@ def nearest_output(weights, scales, products, most: int, zeros=None) -> np.ndarr
 
     Args:
         weights: (groups, inputs, outputs).
-        scales: Of a step of the grid, likewise; the same for all inputs of an output.
+        scales: Size of a step of the grid, likewise; the same for all inputs of an output.
         products: (groups, inputs, inputs), the sum of `x xᵀ` over examples.
         most: The last place of the grid, on both sides.
         zeros: Which weights stay zero, in the shape of `weights`; `None` for none.

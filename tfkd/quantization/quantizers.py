@@ -1,4 +1,4 @@
-"""What tfkd gives tfmot: quantizers, the per-layer `QuantizeConfig`, a few small layers.
+"""tfkd's classes for tfmot: quantizers, the per-layer `QuantizeConfig`, a few small layers.
 
 Importing this module imports tfmot: do it inside functions only.
 
@@ -45,7 +45,7 @@ class _Rounding(_Quantizer):
 def unrounded(model):
     """Let eager calls of a quantize-aware model within the block compute without rounding.
 
-    A function that TensorFlow has traced computes what it was traced for.
+    A function that TensorFlow has traced already does not change.
     """
     held = [getattr(layer, "quantizer", None) for layer in model.layers]
     for layer in model.layers:
@@ -64,21 +64,21 @@ def unrounded(model):
 class WeightRounding(_Rounding):
     """Rounds weights to 8 or 4 bits, symmetric around zero, -127 to 127 or -7 to 7, per channel.
 
-    In 8 bits the grid ends at a channel's largest weight. In 4 it ends where the sum of squared
-    errors is least, and weights beyond are cut off; the largest one is then still at its end,
-    from which `to_tflite` finds the scale again.
+    In 8 bits the grid ends at a channel's largest weight. In 4 bits it ends where the sum of
+    squared errors is least, and larger weights are clipped. The largest weight is then still at the
+    end of the grid, from which `to_tflite` finds the scale again.
 
     The range is read from the weights each time, so it is never a step behind them (tfmot
     keeps the last training step's). Gradients pass straight through (Bengio et al. 2013,
-    https://arxiv.org/abs/1308.3432), but not to weights that are cut off.
+    https://arxiv.org/abs/1308.3432), but not to clipped weights.
 
     Args:
         channels: Axes whose every index has a scale of its own; `()` for one scale.
         columns: Widths of neighbouring columns that share a scale, such as (units,) * 4 for the
-            gates of an LSTM, each of which the fused kernel has as a tensor of its own; in the
-            place of `channels`.
-        preserve: `"sparsity"` keeps weights that are zero now at zero; `"clusters"` does so,
-            too, and keeps weights that are equal now equal; `None` neither.
+            gates of an LSTM, each of which the fused kernel has as a tensor of its own; instead of
+            `channels`.
+        preserve: `"sparsity"` keeps weights that are zero now at zero. `"clusters"` also keeps
+            weights that are equal now equal. `None` does neither.
         bits: 8 or 4.
     """
 
@@ -221,7 +221,7 @@ class RangeRounding(_Rounding):
 
 @_register
 class FixedRounding(_Rounding):
-    """Rounds an activation over a fixed range: what TFLite prescribes for some functions.
+    """Rounds an activation over a fixed range, which TFLite prescribes for some functions.
 
     Args:
         low: Lower end, at most 0.
@@ -262,7 +262,7 @@ def on_grid(low, high):
 
 @_register
 class QuantizeLayer(quantize_layer.QuantizeLayer):
-    """Rounds what passes it: tfmot's layer, which can be read from a `.keras` file.
+    """Rounds its input: tfmot's layer, in a form that can be read from a `.keras` file.
 
     tfmot's own is built twice there, and then has twice the variables that the file has.
     """
@@ -294,7 +294,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
 
     @property
     def trainable_weights(self):
-        """What a step moves: nothing of a layer that is frozen."""
+        """The weights that a step changes: none in a frozen layer."""
         own = list(filter(self._trains, self._trainable_weights))
         return self._dedup_weights(own + self.layer.trainable_weights)
 
@@ -338,7 +338,7 @@ def _holders(layer, weight) -> list:
 
 @_register
 class LeftFloat(tf_keras.layers.Wrapper):
-    """A layer that the file keeps in floating point: what `quantize_aware(skip=...)` left out.
+    """A layer that the file keeps in floating point, from `quantize_aware(skip=...)`.
 
     Args:
         layer: The layer, which is called as it is.
@@ -357,7 +357,7 @@ class LeftFloat(tf_keras.layers.Wrapper):
         return super().__call__(inputs, **dict(zip(names, args, strict=False)), **kwargs)
 
     def call(self, inputs, **kwargs):
-        """Return what the layer makes of the same arguments."""
+        """Return the layer's output for the same arguments."""
         taken = {"training": self.layer._expects_training_arg, "mask": self.layer._expects_mask_arg}
         kwargs = {name: value for name, value in kwargs.items() if taken.get(name, True)}
         return self.layer(inputs, **kwargs)
@@ -493,7 +493,7 @@ class InverseRoot(tf_keras.layers.Layer):
 
 @_register
 class Rounding(tf_keras.layers.Layer):
-    """Rounds over a range that no longer moves: what a `QuantizeLayer` is after training.
+    """Rounds over a range that no longer moves, as a `QuantizeLayer` after training.
 
     Args:
         low: Lower end of the range.

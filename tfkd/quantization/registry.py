@@ -17,13 +17,13 @@ from tfkd.quantization.rewriting import Rewriter, Value
 class QuantizationRule(Protocol):
     """How a layer is trained with 8-bit rounding: a function that `register` takes.
 
-    It builds what stands for the layer in the model that is trained. The rules of tfkd in
+    It builds the layers that replace the layer in the model that is trained. tfkd's own rules in
     `tfkd.quantization.rules` are such functions, and its `primitives` (`affine`, `pair`, `relu`,
-    `function`, `depthwise`) are there for others.
+    `function`, `depthwise`) can be used in others.
     """
 
     def __call__(self, net: Rewriter, layer: Any, /, *values: Value) -> Value | Sequence[Value]:
-        """Build what stands for one call of a layer.
+        """Build the replacement of one call of a layer.
 
         Args:
             net: The model that is built. `net.rounded(value)` is an input's tensor on the int8
@@ -31,11 +31,11 @@ class QuantizationRule(Protocol):
                 [("kernel", (1,), None)])` the same with its kernel rounded, a scale for each
                 index of axis 1; `net.layers` the layers of tf_keras; `net.name(name)` a free name.
             layer: The layer, of tf_keras.
-            *values: What it is called with.
+            *values: The values that it is called with.
 
         Returns:
-            A `Value(tensor, layer.name)`, or a list of such, one per output. The tensor is not
-            rounded yet: that happens where it is read, after what fuses with it (`kind`).
+            A `Value(tensor, layer.name)`, or a list of them, one per output. The tensor is not
+            rounded yet: that happens where it is read, after the layers that fuse with it (`kind`).
 
         Raises:
             UnsupportedError: if this layer can't be rounded; the text says why.
@@ -47,17 +47,17 @@ _rules: dict[type, QuantizationRule] = {}
 
 
 def register(layer_class: type, rule: QuantizationRule, *, replace: bool = False) -> None:
-    """Tell `quantize_aware` how a layer class of your own is trained with 8-bit rounding.
+    """Tell `quantize_aware` how to train your own layer class with 8-bit rounding.
 
-    Choose it when `quantize_aware` says that a class of yours has no rule. Every tensor that the
+    Choose it when `quantize_aware` reports that a class of yours has no rule. Every tensor that the
     int8 file stores must be rounded: a layer whose `call` is one operation with a kernel, and a
-    bias, can stay as it is with its kernel rounded; one of several operations is built from
+    bias, can stay as it is with its kernel rounded; a layer of several operations is built from
     several layers. `to_tflite` then finds all ranges in the model.
 
     Args:
         layer_class: A subclass of `tf_keras.layers.Layer`, or one of `keras.layers.Layer` whose
             counterpart `tfkd.translation.register` names: rules work on tf_keras's layers.
-            Subclasses that override nothing that it computes with have the rule too.
+            The rule also applies to subclasses that override nothing that the class computes with.
         rule: See `QuantizationRule`.
         replace: Whether to replace the rule that the class has. Defaults to `False`.
 
@@ -109,7 +109,7 @@ def _registered(kind: type) -> QuantizationRule | None:
 
 
 def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -> list[Value]:
-    """Call a registered rule, and check what it returns."""
+    """Call a registered rule, and check its result."""
     call = net.call
     who = f"The quantization rule of {type(layer).__name__}, at the layer {call.name!r},"
     result = own_rules.result_of(who, rule, net, layer, *values)

@@ -1,4 +1,4 @@
-"""What quantization-aware training does to each layer of a model."""
+"""The treatment of each layer of a model in quantization-aware training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfkd.tables import Printed, aligned
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """What became of one layer.
+    """The treatment of one layer.
 
     Attributes:
         name: The layer's name.
@@ -27,10 +27,10 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class QuantizationReport(Printed):
-    """What `quantize_aware` made of a model, layer by layer; it prints as a table.
+    """The treatment of a model by `quantize_aware`, layer by layer; it prints as a table.
 
     Attributes:
-        layers: One `LayerReport` per layer of the model that was given.
+        layers: One `LayerReport` per layer of the given model.
     """
 
     layers: tuple[LayerReport, ...]

@@ -1,7 +1,7 @@
 """Representative data: whatever holds examples → one checked array per input.
 
-The ranges of an int8 file come from these examples and nothing else: what does not fit the
-model is an error here, what it was not trained on a warning.
+The ranges of an int8 file come only from these examples: data that does not fit the model raises an
+error here, and data unlike its training data a warning.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ def representative_samples(
     """Return the examples from which the ranges of an int8 file are read, checked.
 
     Args:
-        model: A built Keras 3 or tf_keras model, or what else names its inputs: an object with
-            `name`, `tensors`, (name, shape, dtype) of each input, and `slots`, the
-            `binding.Slots` of these.
+        model: A built Keras 3 or tf_keras model, or another object that names its inputs, with
+            `name`, `tensors`, (name, shape, dtype) of each input, and `slots`, the `binding.Slots`
+            of these.
         data: One of
 
             - an array (examples, ...), a list or tuple of one array per input in the model's
               order, a dict by the model's own keys or its layers' names;
-            - a `tfkd.data.Data`, whose training split alone is used, a `Samples` or a `Stream`:
-              200 examples from all of it, as evenly over the classes as they come;
+            - a `tfkd.data.Data`, of which only the training split is used, a `Samples` or a
+              `Stream`: 200 examples from all of it, spread over the classes as evenly as possible;
             - a `tf.data.Dataset`, a `PyDataset` or `Sequence`, an iterable or iterator, or a
               function without arguments that returns one: of batches of any size or single
               examples, as `x`, `(x,)`, `(x, y)` or `(x, y, weights)`, where `x` is a tuple,
               list or dict for several inputs; or, as TFLite has it, of lists of one array per
-              input. No more is drawn from it than needed, so that it may be endless: shuffle
+              input. Only as many examples as needed are drawn, so that it may be endless; shuffle
               it before.
-        limit: Examples at most. Of longer arrays so many rows are drawn at random, always the
-            same ones and the same for every input, and kept in their order.
-        shapes: The shapes that the data is to have, where they are not the inputs' own: one per
-            input, `None` for a size that is free.
-        in_order: Whether each example follows on the one before: then the first ones are
-            taken of longer arrays.
+        limit: Maximum number of examples. From longer arrays, that many rows are drawn at random,
+            always the same ones and the same for every input, and kept in their order.
+        shapes: The shapes that the data must have, if they are not the inputs' own: one per input,
+            with `None` for a free size.
+        in_order: Whether each example continues the one before; then the first examples of longer
+            arrays are taken.
 
     Returns:
         One array (examples, ...) per input, in the order of `graph.walk(model).input_list`

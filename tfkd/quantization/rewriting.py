@@ -2,8 +2,8 @@
 
 Every value is rounded once, as late as the int8 file will: a convolution, the batch
 normalization after it and the ReLU after that are one operation there and one rounding
-here. So a rule hands its result on unrounded, and a reader that can't fuse with it asks
-for `rounded(value)`.
+here. So a rule passes its result on unrounded, and a reader that can't fuse with it asks for
+`rounded(value)`.
 
     Graph ──rule per call (table.py)──► Values ──► tf_keras model of wrapped layers
 """
@@ -38,11 +38,11 @@ class Value:
 
     Attributes:
         tensor: The symbolic tensor, perhaps not rounded.
-        name: Of the layer it comes from, for the name of its rounding.
-        kind: What it comes from, and so what fuses with it: `"linear"` (a convolution or
-            dense layer: batch normalization and ReLU do), `"sum"` (batch normalization or
-            arithmetic: ReLU does), `"relu"`, `"input"` (of the model),
-            `"joined"` (a concatenation) or `"other"`.
+        name: Name of the layer it comes from, for the name of its rounding.
+        kind: Its origin, which decides what fuses with it: `"linear"` (a convolution or dense
+            layer: batch normalization and ReLU do), `"sum"` (batch normalization or arithmetic:
+            ReLU does), `"relu"`, `"input"` (of the model), `"joined"` (a concatenation) or
+            `"other"`.
         uses: How many calls, and outputs of the model, read it.
         rounded: The tensor after rounding, once a reader has asked for it.
         fixed: Range (low, high) that TFLite prescribes, or `None` for a learned one.
@@ -78,7 +78,7 @@ class Rule:
     """How one layer class is treated.
 
     Attributes:
-        how: In words, for the documentation.
+        how: The treatment in words, for the documentation.
         apply: `(rewriter, layer, *values) → Value or list of Values`.
     """
 
@@ -95,7 +95,7 @@ class Rewriter:
         skip: Names of the layers to leave in floating point.
         configs: Name of a layer → the tfmot `QuantizeConfig` to use for it as it is.
         preserve: See `WeightRounding`.
-        bits: Name of a layer → bits of its weights, 8 where it says nothing else.
+        bits: Name of a layer → bits of its weights; 8 for layers it does not name.
         wrap: `(layer, config) → layer`: tfmot's wrapper, or a note for its scheme.
     """
 
@@ -290,12 +290,12 @@ class Rewriter:
         return value.rounded
 
     def moved(self, value: Value, layer) -> Value:
-        """Return what a layer makes that moves numbers and computes none: no new rounding."""
+        """Return the result of a layer that only moves numbers: no new rounding."""
         tensor = layer(self.rounded(value))
         return Value(tensor, value.name, rounded=tensor)
 
     def operated(self, *values: Value):
-        """Return what the source call, an operation, makes of values: a list of tensors."""
+        """Return the results of the source call, an operation, for values: a list of tensors."""
         copy = self.made("", lambda: operations.twin(self.layer))
         translated.renamed(copy, self.name(self.layer.name))
         return self.tensors(self._called(copy, self.call, values))
@@ -306,7 +306,7 @@ class Rewriter:
         Args:
             layer_class: Another class; then only the settings in `changes` are used, and
                 the weights are the caller's business.
-            name: Of the new layer. Defaults to the source layer's.
+            name: Name of the new layer. Defaults to the source layer's.
             **changes: Settings that differ.
         """
         layer = self.layer
@@ -338,7 +338,7 @@ class Rewriter:
             layer: A function that makes the layer, called once however often it is used.
             weights: As `RoundedWeights` takes them.
             key: Which of the several layers made from one source layer this is.
-            bits: Of the weights, see `bits_of_weights`.
+            bits: Bits of the weights, see `bits_of_weights`.
         """
         if self.bits.get(self.layer.name, 8) < 8:
             self.widths[self.layer.name] = bits
@@ -370,7 +370,7 @@ class Rewriter:
         return name
 
     def note(self, how: str, detail: str):
-        """Say in the report what became of the source layer."""
+        """Note in the report how the source layer is treated."""
         layer = self.layer
         self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
 

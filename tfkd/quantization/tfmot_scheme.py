@@ -4,7 +4,7 @@
     qat = tfmot.quantization.keras.quantize_apply(annotated, scheme=tfkd.quantization.Scheme())
 
 `quantize_aware` does the same without the annotation, and takes more models: tfmot clones
-the model four times on this way and knows neither nested models nor Keras 3.
+the model four times on this way and supports neither nested models nor Keras 3.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
     """
 
     def get_layout_transformer(self) -> Any:
-        """Return what rewrites a model and says how its layers are rounded."""
+        """Return the object that rewrites a model and defines how its layers are rounded."""
         return _Layout()
 
     def get_quantize_registry(self) -> Any:
-        """Return what knows the classes of the table."""
+        """Return the registry with the classes of the table."""
         return _Registry()
 
 

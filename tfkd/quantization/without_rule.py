@@ -15,7 +15,7 @@ EXPLAINED = (*LOOPS, *_ATTENTION, "Lambda")
 
 
 def reason(kind: str | None) -> str:
-    """Return why a layer class has no rule; an empty text where nothing explains it."""
+    """Return why a layer class has no rule; an empty text if no reason is known."""
     if kind in LOOPS:
         return (
             f"its loop over time has no integer form; unrolled, {argument('skip')} and "

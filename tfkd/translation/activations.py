@@ -1,8 +1,8 @@
 """Activation functions by name: the same, renamed, or lent from the other Keras.
 
 Keras 3 has more of them than tf_keras, and `hard_sigmoid` is not the same function in
-both: relu6(x + 3) / 6 in Keras 3, clip(0.2 x + 0.5, 0, 1) in tf_keras. What the target
-lacks becomes a function of the target that is registered under the package `tfkd`.
+both: relu6(x + 3) / 6 in Keras 3, clip(0.2 x + 0.5, 0, 1) in tf_keras. A function that the target
+lacks is registered with it under the package `tfkd`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LENT = {
 
 
 def counterpart(name: str, to: str):
-    """Return what an activation is in the other Keras.
+    """Return the counterpart of an activation in the other Keras.
 
     Args:
         name: The built-in activation's name in the Keras it comes from, or the name under

@@ -1,4 +1,4 @@
-"""What does not train because of the model around it, in a copy without that model."""
+"""Layers that don't train because of the model around them, in a copy without that model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tfkd.model.layer_kinds import kind_of
 
 
 def frozen_from_outside(model) -> list:
-    """Return the layers that would train, were they not in a nested model that is frozen.
+    """Return the layers that would train if they were not in a frozen nested model.
 
-    So it is in tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
+    This applies to tf_keras. Keras 3 asks each weight, which a layer sets when it is frozen.
     """
     if backends.flavour(model) == "keras":
         return []
@@ -23,7 +23,7 @@ def frozen_from_outside(model) -> list:
 
 
 def check_frozen(model) -> None:
-    """Raise for what `trainable` of the layers of a copy can't express.
+    """Raise for a state that `trainable` of the layers of a copy can't express.
 
     Raises:
         UnsupportedError: for single weights that are frozen, or statistics of batch normalization

@@ -82,10 +82,10 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
 
     Args:
         layer: A Keras 3 or tf_keras layer.
-        name: What to call it.
+        name: Name of the new layer.
         to: `"keras"` or `"tf_keras"`.
-        translate: For a model inside a wrapper.
-        float32: Whether it is to compute in float32 where `layer` computes in another precision.
+        translate: Function for a model inside a wrapper.
+        float32: Whether it is to compute in float32 if `layer` computes in another precision.
 
     Raises:
         UnsupportedError: naming what the target lacks.
@@ -119,7 +119,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
 
 
 def standard(kind: str, settings: dict, to: str):
-    """Return a standard layer from its class name and settings in Keras 3's words."""
+    """Return a standard layer from its class name and settings, as Keras 3 names them."""
     target = getattr(backends.package(to).layers, kind)
     settings = {_word(kind, key, to): value for key, value in settings.items()}
     if "activation" in settings and to == "tf_keras":
@@ -128,7 +128,7 @@ def standard(kind: str, settings: dict, to: str):
 
 
 def build(target, settings: dict):
-    """Call a layer class; what it refuses is an `UnsupportedError`."""
+    """Call a layer class; settings that it refuses raise an `UnsupportedError`."""
     try:
         return target(**settings)
     except (TypeError, ValueError) as error:
@@ -194,7 +194,7 @@ def _is_of_applications(layer) -> bool:
 
 
 def _target_class(layer, to: str):
-    """Return the class of the other Keras that stands for the layer's."""
+    """Return the class of the other Keras that corresponds to the layer's."""
     kind, module = type(layer).__name__, type(layer).__module__
     pair = registry.registered(layer)
     if pair is not None:
@@ -253,7 +253,7 @@ def _policy_name(held) -> str | None:
 
 
 def _settings(layer, name: str, target, to: str, translate, float32: bool) -> dict:
-    """Return what to call the target's class with."""
+    """Return the arguments for the target's class."""
     kind, source = kind_of(layer), backends.flavour(layer)
     # A subclass that computes what its base does may have other settings.
     config = {

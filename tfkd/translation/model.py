@@ -27,15 +27,15 @@ def translate(model: AnyModel, to: Literal["keras", "tf_keras"] = "tf_keras") ->
     """Translate a Keras 3 model into an equal tf_keras model, or back.
 
     Choose it to hand a Keras 3 model to a tool that only takes tf_keras (tfmot, older
-    code), and to bring what was trained there back. The graph is re-traced call by call,
-    so shared layers stay shared; nested models come out inlined. Operations between
-    layers (`x * 2`, `keras.ops.mean(x, (1, 2))`, `tf.nn.relu(x)`) become the standard
-    layer that computes the same (`Rescaling`, `GlobalAveragePooling2D`, `ReLU`) wherever
-    there is one. Weights and `trainable` are copied; optimizer and compile state are not.
+    code), and to bring the trained model back. The graph is re-traced call by call, so shared
+    layers stay shared; nested models come out inlined. Operations between layers (`x * 2`,
+    `keras.ops.mean(x, (1, 2))`, `tf.nn.relu(x)`) become the standard layer that computes the same
+    (`Rescaling`, `GlobalAveragePooling2D`, `ReLU`) wherever there is one. Weights and `trainable`
+    are copied; optimizer and compile state are not.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
-            changed. One that is in the wanted Keras already is inlined and copied.
+            changed. A model that is already in the wanted Keras is inlined and copied.
         to: `"tf_keras"` or `"keras"` (Keras 3). Defaults to `"tf_keras"`.
 
     Returns:
@@ -72,10 +72,11 @@ def counterparts(model, to: str = "tf_keras", float32: bool = False):
     Args:
         model: As in `translate`.
         to: As in `translate`.
-        float32: Whether what computes in another precision is to compute in float32.
+        float32: Whether layers of another precision are to compute in float32.
 
     Returns:
-        The translated model, and the name there of each layer by `id` of the layer here.
+        The translated model, and the name of each layer in it by the `id` of the given model's
+        layer.
     """
     translator = _Translator(graph.walk(model), to, float32)
     translated = _copied(model, translator)
@@ -92,9 +93,9 @@ def _copied(model, translator):
 
 
 def other_precision(model) -> str | None:
-    """Say that a model computes in another precision than float32, `None` if it does not.
+    """Return a sentence if a model computes in another precision than float32, else `None`.
 
-    What goes on in float32 then works on a copy: `counterparts(model, float32=True)`.
+    To continue in float32, work on a copy: `counterparts(model, float32=True)`.
     """
     walked = graph.walk(model)
     held = [layer for _, layer in walked.layers if hasattr(layer, "_flatten_layers")]
@@ -114,7 +115,7 @@ def other_precision(model) -> str | None:
 
 
 def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[str, set[str]]:
-    """Say what the layers of a translated model may be called.
+    """Return the names that the layers of a translated model may have.
 
     Args:
         model: The model that was translated.
@@ -191,7 +192,7 @@ class _Translator:
         return graph.rebuild(self.source, self.package, apply)
 
     def _step(self, call: graph.Call) -> Callable:
-        """Return what makes one call in the target from its arguments there."""
+        """Return a function that makes one call in the target from its arguments there."""
         if not operations.is_operation(call.layer):
             if self.to == "keras" and self.source.flavour != "keras":
                 _check_training(call)

@@ -1,8 +1,8 @@
 """Operations that are not layers, in the one vocabulary of `keras.ops`.
 
 A Keras 3 graph holds `keras.ops` operations (`x * 2`), a tf_keras graph TensorFlow
-functions (`TFOpLambda`). `read` gives either as the name of a function in `keras.ops`
-with its arguments; `call` makes it in either package.
+functions (`TFOpLambda`). `read` returns either as the name of a function in `keras.ops` with its
+arguments; `call` creates it in either package.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tfkd.model.layer_kinds import kind_of
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation with everything it is given.
+    """One operation with all its arguments.
 
     Attributes:
         name: The function of `keras.ops`, for example `"mean"`.
-        arguments: By the names of that function's parameters.
+        arguments: Its arguments, by the names of that function's parameters.
     """
 
     name: str
@@ -210,7 +210,7 @@ _BY_CLASS = {"TrueDivide": "divide", "Resize": "image.resize", "Amax": "max", "A
 
 
 def is_operation(layer) -> bool:
-    """Tell whether what a call calls is an operation and not a layer."""
+    """Tell whether a call is of an operation and not of a layer."""
     return backends.flavour(layer) is None or kind_of(layer) in (
         "TFOpLambda",
         "SlicingOpLambda",
@@ -225,7 +225,7 @@ def is_known(layer) -> bool:
 
 
 def name_of(layer) -> str | None:
-    """Return the function of `keras.ops` that an operation in a graph is, if it is one."""
+    """Return the name of the `keras.ops` function that an operation in a graph is, if any."""
     if not is_operation(layer):
         return None
     if backends.flavour(layer) is None:
@@ -234,7 +234,7 @@ def name_of(layer) -> str | None:
 
 
 def described(layer) -> str:
-    """Return what messages call a layer or an operation."""
+    """Return the name of a layer or an operation in messages."""
     symbol = getattr(layer, "symbol", None)
     return f"operation tf.{symbol}" if symbol and is_operation(layer) else type(layer).__name__
 
@@ -252,7 +252,7 @@ def read(layer, args, kwargs) -> Operation:
     """Return a call of an operation in the vocabulary of `keras.ops`.
 
     Raises:
-        UnsupportedError: if it is not in the table, or uses what `keras.ops` has no word for.
+        UnsupportedError: if it is not in the table, or uses something that `keras.ops` lacks.
     """
     if backends.flavour(layer) is None:
         found = _read_keras(layer, args, kwargs)
@@ -271,9 +271,9 @@ def call(operation: Operation, to: str, out: Tensor):
     """Make an operation of the target package.
 
     Args:
-        operation: With the target's symbolic tensors among its arguments.
+        operation: The operation, with the target's symbolic tensors among its arguments.
         to: `"keras"` or `"tf_keras"`.
-        out: What the first output must be; `keras.ops` and TensorFlow differ in dtypes.
+        out: What the first output must match; `keras.ops` and TensorFlow differ in dtypes.
 
     Returns:
         What the operation returns.

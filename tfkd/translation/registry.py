@@ -1,4 +1,4 @@
-"""Which class of one Keras stands for which class of the other, where their names differ."""
+"""Which class of one Keras corresponds to which class of the other, if their names differ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tfkd.model import backends
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two classes that stand for each other.
+    """Two classes that correspond to each other.
 
     Attributes:
         classes: Flavour (`"keras"`, `"tf_keras"`) → class.
         makers: Flavour → function from a layer of the other flavour to an unbuilt layer of
-            this one, or `None` where the class is made from the same configuration.
+            this one, or `None` if the class is made from the same configuration.
     """
 
     classes: dict[str, type]
@@ -37,7 +37,7 @@ def register(
     *,
     replace: bool = False,
 ) -> None:
-    """Tell `translate` how to carry a custom layer.
+    """Tell `translate` how to translate a custom layer.
 
     Choose it when a model uses a layer class of your own: write the class for the other
     Keras too and register the two. Weights are copied in the order of `get_weights()`, so
@@ -49,11 +49,11 @@ def register(
         to_tf_keras: Function from a layer of `keras_class` to a new, unbuilt layer of
             `tf_keras_class`. Defaults to `tf_keras_class.from_config(layer.get_config())`.
         to_keras: The same the other way.
-        replace: Whether to replace what either class is registered for. Defaults to `False`.
+        replace: Whether to replace an earlier registration of either class. Defaults to `False`.
 
     Raises:
-        InputError: if a class is not a layer of the Keras it stands for, or is registered
-            already and `replace` is false.
+        InputError: if a class is not a layer of its Keras, or is registered already and `replace`
+            is false.
 
     Example:
         >>> import keras, tf_keras
@@ -90,7 +90,7 @@ def register(
 
 
 def pair_of(layer_class: type) -> tuple[type, ...]:
-    """Return a class and the one that stands for it in the other Keras, where that is known."""
+    """Return a class and its counterpart in the other Keras, if that is known."""
     pair = _pairs.get(layer_class)
     return (layer_class,) if pair is None else tuple(pair.classes.values())
 

@@ -1,7 +1,7 @@
-"""Operations as standard layers: what tools that know only layers can work with.
+"""Operations as standard layers, for tools that know only layers.
 
-`chain` is a pure function of an operation and the shapes around it. Where no standard
-layer computes the same it gives `None`, and the operation stays an operation.
+`chain` is a pure function of an operation and the shapes around it. If no standard layer computes
+the same, it returns `None`, and the operation stays an operation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Chain(NamedTuple):
 
     Attributes:
         inputs: The operation's arguments that go into the first layer.
-        layers: Class and settings of each layer, in Keras 3's words.
+        layers: Class and settings of each layer, as Keras 3 names them.
     """
 
     inputs: tuple[str, ...]
@@ -31,9 +31,9 @@ def chain(operation: Operation, out: Tensor) -> Chain | None:
     """Return the standard layers that compute an operation, or `None`.
 
     Args:
-        operation: With `Tensor`s among its arguments.
-        out: What it makes. Only floating results become layers: a layer computes in
-            its dtype policy, and integers have none.
+        operation: The operation, with `Tensor`s among its arguments.
+        out: Its output. Only floating results become layers: a layer computes in its dtype policy,
+            and integers have none.
     """
     rule = _RULES.get(operation.name)
     if rule is None or not _floating(out):

@@ -1,4 +1,4 @@
-"""The teacher's answers, kept, so that it runs once per example.
+"""The teacher's answers, kept so that it runs once per example.
 
 cache_teacher.py   `cache_teacher`: every example is asked about once
 examples.py        the inputs of a data set, a batch at a time

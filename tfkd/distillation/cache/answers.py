@@ -14,7 +14,7 @@ class Held:
     """Answers in memory.
 
     Args:
-        columns: By name, each with as many rows.
+        columns: Columns by name, all with the same number of rows.
     """
 
     def __init__(self, columns: dict[str, Column]):
@@ -33,7 +33,7 @@ class Held:
         return self.columns[name].values.dtype
 
     def shape(self, name: str) -> list[int | None]:
-        """Return the shape of a row of an answer, `None` where rows differ."""
+        """Return the shape of a row of an answer; `None` if rows differ."""
         return self.columns[name].shape
 
     def take(self, rows: np.ndarray) -> dict[str, Column]:
@@ -47,8 +47,8 @@ class Answers:
     """Finds rows in the parts that hold them.
 
     Args:
-        names: Of the answers.
-        parts: What holds the rows, one part after another.
+        names: Names of the answers.
+        parts: The objects that hold the rows, one part after another.
     """
 
     def __init__(self, names: Sequence[str], parts: Sequence[Held | Shard]):
@@ -91,7 +91,7 @@ class Answers:
         """Return some rows of every answer as arrays.
 
         Raises:
-            ValueError: where their answers have different shapes.
+            ValueError: if their answers have different shapes.
         """
         found = []
         for name, one in self.take(rows).items():

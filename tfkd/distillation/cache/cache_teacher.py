@@ -1,14 +1,14 @@
-"""What the teacher said, kept, so that it runs once per example and not once per epoch.
+"""A teacher's answers, kept so that it runs once per example and not once per epoch.
 
-Answers are found again by the content of the example, not by its place: a dataset may be
-shuffled and batched anew after its teacher was asked, and an example that the teacher never
-saw (because the pipeline changes it at random) is an error, not a wrong answer.
+Answers are looked up by the content of the example, not by its place: a dataset may be shuffled and
+batched anew after the teacher ran, and an example that the teacher never saw (because the pipeline
+changes it at random) raises an error instead of getting a wrong answer.
 
     dataset ──once──► keys (two 64-bit hashes of each x) + answers
             ──attach──► TeacherBatch(x, answers)
 
-With random augmentation the teacher is asked about the clean image, once, and the student
-sees another view of it in every epoch; seed the random part to repeat a run:
+With random augmentation the teacher runs once, on the clean image, and the student sees another
+view of it in every epoch; seed the random part to repeat a run:
 
     cache = tfkd.cache_teacher(dataset, teacher)
 
@@ -85,8 +85,8 @@ def cache_teacher(
             the next call continues from the last one. Memory holds only 24 bytes per example
             and the answers of a batch. `None` keeps all answers in memory.
         dtype: `"float16"` (2 bytes per number; three decimal digits), `"float32"`, or
-            `"auto"`: float16 but for regression, and where rounding would cost more than
-            1e-3 of the answers' standard deviation.
+            `"auto"`: float16, except for regression and where rounding would cost more than 1e-3 of
+            the answers' standard deviation.
         top_k: Keep only the k largest logits of each example and the mass of the others,
             spread evenly over them: for thousands of classes. Softmax outputs only.
         features: Names or paths of teacher layers to keep as well.
@@ -144,8 +144,8 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
 
     Args:
         x: Arrays of shape (examples, ...), or a finite dataset, also one that is opened already.
-        ask: From a batch to a list of float32 outputs, logits or values (`None` for one that
-            isn't asked), and a dict of features.
+        ask: Function from a batch to a list of float32 outputs, logits or values (`None` for an
+            output that isn't asked for), and a dict of features.
         in_graph: Whether `ask` consists of TensorFlow operations.
         tasks: One of `losses.SOFT_TASKS` per output.
         shapes: The outputs' shapes, batch included.
@@ -159,10 +159,11 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
 
 
 def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.ndarray]:
-    """Return a teacher's outputs, given as arrays, in the form a cache hands on.
+    """Return a teacher's outputs, given as arrays, in the form in which a cache holds them.
 
     Args:
-        arrays: Logits or values (examples, ...) per output; `None` for one that isn't asked.
+        arrays: Logits or values (examples, ...) per output; `None` for an output that isn't asked
+            for.
         names: The outputs' names; `output0`, `output1` ... by default.
     """
     names = teacher_outputs.unnamed(len(arrays)) if names is None else names

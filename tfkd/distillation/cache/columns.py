@@ -13,7 +13,7 @@ class Column:
 
     Attributes:
         values: Array (rows, ...), or a flat one where rows have different shapes.
-        sizes: Then the shape of each row: int64 (rows, rank).
+        sizes: For a flat array, the shape of each row: int64 (rows, rank).
     """
 
     values: np.ndarray
@@ -59,7 +59,7 @@ class Column:
             return Column(self.values.astype(dtype, copy=False), self.sizes)
 
     def read_only(self) -> Column:
-        """Return the same rows, which nobody can write to."""
+        """Return the same rows, read-only."""
         values = self.values.view()
         values.flags.writeable = False
         return Column(values, self.sizes)
@@ -74,8 +74,8 @@ class Column:
 class Growing:
     """A column that rows are added to.
 
-    Its memory grows in place (where the system can: by moving pages, not bytes), so that what it
-    holds is there once. Columns that `column` gave are not to be used after the next `add`.
+    Its memory grows in place (where the system can: by moving pages, not bytes), so that its
+    content exists only once. Do not use columns from `column` after the next `add`.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Growing:
         return sum(rows for rows, _ in self._shapes)
 
     def add(self, more: Column) -> None:
-        """Put rows after those that are there; float32 makes the whole float32."""
+        """Append rows; float32 rows make the whole column float32."""
         values = more.values.reshape(-1)
         if self._flat is None:
             self._flat = np.empty(values.size, values.dtype)
@@ -112,7 +112,7 @@ class Growing:
         return Column(flat, np.concatenate(sizes)).levelled()
 
     def trim(self) -> None:
-        """Give back the memory that no row needs."""
+        """Release the memory that no row needs."""
         if self._flat is not None:
             self._flat.resize(self._used, refcheck=False)
 

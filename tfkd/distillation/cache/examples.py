@@ -17,7 +17,7 @@ from tfkd.model import graph
 class Opened:
     """A dataset that is opened once, to look at its first elements and then go through all.
 
-    Opening a dataset can be dear: a shuffle fills its buffer, files are listed and read.
+    Opening a dataset can be expensive: a shuffle fills its buffer, files are listed and read.
 
     Args:
         data: A `tf.data.Dataset`.
@@ -32,7 +32,7 @@ class Opened:
 
     @property
     def element_spec(self):
-        """What an element is, before it is changed."""
+        """The spec of an element before it is changed."""
         return self.data.element_spec
 
     @property
@@ -56,7 +56,7 @@ class Opened:
         yield from self._opened()
 
     def changed(self, change: Callable) -> Opened:
-        """Return what looks at the same first elements, each as `change(element)`."""
+        """Return an object that looks at the same first elements, each as `change(element)`."""
         other = copy.copy(self)
         other._change = change
         return other
@@ -79,7 +79,7 @@ class Opened:
 
 
 class Examples:
-    """The inputs `x` of what `fit` takes; the labels beside them are left out.
+    """The inputs `x` in data for `fit`, without the labels.
 
     Args:
         data: Arrays of shape (examples, ...), nested or not; a finite `tf.data.Dataset` or
@@ -87,11 +87,11 @@ class Examples:
         batch_size: Examples a batch, for arrays.
 
     Attributes:
-        read_once: Whether they can be gone through once only: of an `Opened`.
+        read_once: Whether they can be read only once, as from an `Opened`.
 
     Raises:
-        InputError: for an infinite data set, arrays of different lengths, and what can be
-            read once only.
+        InputError: for an infinite data set, arrays of different lengths, and sources that can be
+            read only once.
     """
 
     def __init__(self, data, batch_size: int):
@@ -126,7 +126,7 @@ class Examples:
 
     @property
     def spec(self):
-        """What a batch of `x` is, for a `tf.function`; `None` where that shows later."""
+        """The spec of a batch of `x`, for a `tf.function`; `None` if it is known only later."""
         if isinstance(self.data, tf.data.Dataset):
             return inputs_of(self.data.element_spec)
         if sequence_kind(self.data) is not None:

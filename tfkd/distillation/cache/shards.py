@@ -108,7 +108,7 @@ class Shard:
         """Return some rows of every answer.
 
         Raises:
-            InputError: for a file that is gone or is another one since it was opened.
+            InputError: if the file is gone or was replaced since it was opened.
         """
         try:
             with open(self.file, "rb", buffering=0) as stream:
@@ -174,12 +174,12 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
 
     Args:
         file: The path.
-        entry: What the manifest says of it: `rows` and `blake2b`.
+        entry: Its entry in the manifest: `rows` and `blake2b`.
         shapes: Per answer the shape of a row, `None` where rows differ.
         classes: Per name of top-k indices the number of classes, or `None`.
 
     Raises:
-        ValueError: that says what is wrong, or whatever zipfile and NumPy raise.
+        ValueError: that says what is wrong, or any error of zipfile and NumPy.
     """
     with open(file, "rb") as stream:
         state = _state(stream)

@@ -44,7 +44,7 @@ _ASK_AGAIN = (
 
 @dataclasses.dataclass
 class About:
-    """What is known of the answers in a cache.
+    """The description of the answers in a cache.
 
     Attributes:
         names: The outputs' names, in declared order.
@@ -67,10 +67,10 @@ class Store:
     """Collects keys and answers, decides their dtype, and writes them in shards.
 
     Args:
-        about: What is known of the answers.
+        about: The description of the answers.
         dtype: `"auto"`, `"float16"` or `"float32"`.
         path: A folder, or `None` for memory only.
-        settings: What the folder must have been made with.
+        settings: The settings that the folder must have been made with.
         shard_size: Examples a shard, or `None`.
 
     Raises:

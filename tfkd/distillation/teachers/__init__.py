@@ -1,4 +1,4 @@
-"""Whatever can teach, as one thing: an object that answers for a batch with logits or values.
+"""All kinds of teachers as one: an object that answers a batch with logits or values.
 
     Keras 3 or tf_keras model, `.keras`, `.h5` ─► ModelSource ────┐
     SavedModel folder ─────────────────────────► SavedSource ─────┤
@@ -7,9 +7,9 @@
     `.tflite`, TFLiteModel ────────────────────► TFLiteSource ────┼─► Teacher ─► answers, features
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
-`activations` tells logits from probabilities, `sources` opens what was given, `memory` finds what
-answers depend on beside the examples, `batches` cuts what is asked into batches of the one size
-that a model takes, `teacher` combines and asks.
+`activations` tells logits from probabilities, `sources` opens what was given, `memory` finds state
+that answers depend on besides the examples, `batches` cuts the examples into batches of the one
+size that a model takes, `teacher` combines the sources and asks them.
 """
 
 from tfkd._renamed import with_old_names

@@ -15,10 +15,10 @@ def readable_activation(
         name: What to call it in the message.
         seen: What `output_kind.output_activations` found.
         task: One of `losses.SOFT_TASKS`.
-        from_logits: What the caller gave, or `None`.
+        from_logits: The caller's value, or `None`.
 
     Raises:
-        InputError: where the graph does not show it, or shows the opposite of what was given.
+        InputError: if the graph does not show it, or contradicts the given value.
     """
     if task == "regression":
         return "linear"

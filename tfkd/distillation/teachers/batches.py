@@ -1,4 +1,4 @@
-"""A teacher that takes batches of one size alone, asked about batches of any size."""
+"""A teacher that takes only batches of one size, asked about batches of any size."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def size_of(inputs: binding.Slots | None) -> int | None:
 
 
 def in_batches(run: Callable, x: list, size: int):
-    """Run a model on its own batch size as often as the examples need; examples fill the last.
+    """Run a model in batches of its own size; the last one is filled up with repeated examples.
 
     Args:
-        run: From a list of tensors of `size` rows to nested tensors of as many.
+        run: Function from a list of tensors of `size` rows to nested tensors of as many rows.
         x: A tensor per input, of any number of rows.
         size: The batch size that the model is built for.
     """

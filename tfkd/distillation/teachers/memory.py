@@ -1,4 +1,4 @@
-"""What a teacher keeps from question to question, which its answers then depend on."""
+"""State that a teacher keeps from call to call, and that its answers depend on."""
 
 from __future__ import annotations
 

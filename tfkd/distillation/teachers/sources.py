@@ -1,4 +1,4 @@
-"""One class per kind of thing that can teach; each knows its inputs and outputs by name.
+"""One class per kind of teacher; each knows its inputs and outputs by name.
 
 A source is called with its inputs in flat order (or with a batch as it is, where it doesn't
 know them) and gives its outputs in flat order.
@@ -27,10 +27,10 @@ class Source:
     """Base of the sources.
 
     Attributes:
-        name: What a message calls it.
-        inputs: Its inputs; `None` where it takes a batch as it is.
-        outputs: Its outputs; `None` where they show only when it is called.
-        kinds: Of each output, as `output_kinds` gives them; `None` if unknown.
+        name: Its name in messages.
+        inputs: Its inputs; `None` if it takes a batch as it is.
+        outputs: Its outputs; `None` if they are known only when it is called.
+        kinds: The kind of each output, as `output_kinds` returns it; `None` if unknown.
         in_graph: Whether it runs in TensorFlow, so that XLA can compile it.
         may_run_tensorflow: Whether it is Python code that may wait for TensorFlow's threads.
         feature_shapes: Shape of each wanted feature.
@@ -46,7 +46,7 @@ class Source:
 
     @property
     def memory(self) -> str:
-        """What keeps a state from batch to batch, in words; empty for nothing."""
+        """The part that keeps a state from batch to batch, in words; empty if there is none."""
         return ""
 
     @property
@@ -88,7 +88,7 @@ class Source:
         return False
 
     def identity(self):
-        """Return what decides the answers, for a fingerprint."""
+        """Return everything that decides the answers, for a fingerprint."""
         raise NotImplementedError
 
 
@@ -298,10 +298,10 @@ _FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.Concr
 
 
 def source_of(given, features) -> Source:
-    """Return the source for one thing that was given as a teacher.
+    """Return the source for one object given as a teacher.
 
     Raises:
-        InputError: if it can't teach, or features are wanted that it can't show.
+        InputError: if it can't teach, or can't return the requested features.
     """
     if isinstance(given, (str, os.PathLike)):
         given = _load(pathlib.Path(given))
@@ -365,5 +365,5 @@ def _fits(shape, wanted) -> bool:
 
 
 def show_shapes(shapes) -> str:
-    """Return shapes as a message shows them."""
+    """Return shapes as text for a message."""
     return ", ".join(str(tuple(shape)) for shape in shapes)

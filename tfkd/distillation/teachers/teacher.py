@@ -1,4 +1,4 @@
-"""`Teacher`: one or several sources asked as one, and answers that were given beforehand."""
+"""`Teacher`: one or several sources that answer as one, or answers computed beforehand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfkd.model import binding, fingerprint, graph
 
 
 class TeacherBatch(NamedTuple):
-    """A batch of inputs with the teacher's answers beside it, as a cache hands them on.
+    """A batch of inputs with the teacher's answers to it, as a cache returns them.
 
     Attributes:
         x: The inputs, as the student takes them.
@@ -40,24 +40,24 @@ def carries_answers(x) -> bool:
 class Teacher:
     """One or several teachers that answer for a batch, never trained themselves.
 
-    The caller's models are not touched: not their weights, `trainable` flags or compile
-    state. They always run in inference mode, and no gradient flows into them.
+    The caller's models are not changed: neither weights nor `trainable` flags nor compile state.
+    They always run in inference mode, and no gradient flows into them.
 
     Args:
         given: A Keras 3 or tf_keras model or layer, the path of a `.keras`, `.h5`, SavedModel or
             `.tflite` file, a `TFLiteModel`, a loaded SavedModel or one of its functions, a callable
-            from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of such.
-            Several are averaged: their probabilities for classification, their values for
+            from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of
+            these. Several are averaged: their probabilities for classification, their values for
             regression.
         from_logits: Whether the outputs are logits. Needed where the graph does not show it.
-        features: Names or paths of layers whose outputs are wanted as well.
+        features: Names or paths of layers whose outputs to return as well.
         inputs: Callable from a batch of `x` to what the teacher takes (another resolution
             or preprocessing), or `None`.
-        student: The inputs of the student that `x` is given for: what a list of arrays means,
-            where the teacher has the same names in another order.
+        student: The inputs of the student that `x` is given for. They define a list of arrays where
+            the teacher has the same names in another order.
 
     Raises:
-        InputError: if something given can't teach, or can't be read.
+        InputError: if a source can't teach or can't be read.
     """
 
     def __init__(self, given, from_logits=None, features=(), inputs=None, student=None):
@@ -81,7 +81,7 @@ class Teacher:
         return [source.model for source in self.sources if hasattr(source, "model")]
 
     def check_threads(self) -> None:
-        """Raise where a callable could wait for ever inside a training step.
+        """Raise if a callable could wait forever inside a training step.
 
         Raises:
             InputError: for a callable on a single core: if it runs TensorFlow itself, the
@@ -97,10 +97,10 @@ class Teacher:
             )
 
     def check_stateless(self) -> None:
-        """Raise where answers depend on what was asked before, and asking would change a teacher.
+        """Raise if answers depend on earlier calls, and a call would change a teacher.
 
         Raises:
-            InputError: naming the stateful layer, and the way out.
+            InputError: naming the stateful layer and a remedy.
         """
         for source in self.sources:
             if source.memory:
@@ -154,12 +154,12 @@ class Teacher:
                 check_shape(source.name, source.outputs.entries[head], wanted.owner, slot)
 
     def measure(self) -> bool:
-        """Run the models that have a graph for the shapes of their outputs; tell if one has."""
+        """Run the models that have a graph to get their outputs' shapes; tell if there is one."""
         measured = [source.measure() for source in self.sources]
         return any(measured)
 
     def check_inputs(self) -> None:
-        """Raise where student and teacher have one input each, of sizes that no batch fits."""
+        """Raise if student and teacher have one input each and no batch fits the sizes of both."""
         if self.inputs is not None or self._student is None or len(self._student) != 1:
             return
         ours = self._student.entries[0].shape
@@ -316,11 +316,11 @@ class ArrayTeacher:
         self.from_logits = from_logits
 
     def measure(self) -> bool:
-        """Return `False`: an array has the shape that it has."""
+        """Return `False`: an array has no graph to run."""
         return False
 
     def check_inputs(self):
-        """Do nothing: an array was asked already."""
+        """Do nothing: an array has no inputs."""
 
     def check_shapes(self, wanted):
         """Raise unless each of the student's outputs has the shape of its array."""
@@ -398,7 +398,7 @@ def check_all_taught(taught, tasks, wanted: binding.Slots, names, theirs) -> Non
         taught: Whether each output has a teacher.
         tasks: Its task, `None` for one that learns from labels alone.
         wanted: The student's outputs.
-        names: What the teachers are called.
+        names: Names of the teachers.
         theirs: The names of the teacher's outputs, if known.
     """
     missing = [
@@ -430,7 +430,7 @@ def check_shape(name: str, theirs: binding.Slot, owner: str, ours: binding.Slot)
 
 
 def check_sizes(name: str, output, wanted: binding.Slots, i: int) -> None:
-    """Raise unless what a teacher gave has the shape of the student's output."""
+    """Raise unless a teacher's answer has the shape of the student's output."""
     shape = wanted.entries[i].shape
     if shape is not None and not _compatible(shape, output.shape):
         raise InputError(

@@ -1,4 +1,4 @@
-"""What is kept of a spiral in its folder, so that it can go on after a kill."""
+"""The state of a spiral in its folder, so that it can continue after an interruption."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Held:
 
 
 class State:
-    """What is kept of a run in its folder, so that it can go on after a kill."""
+    """The state of a run in its folder, so that it can continue after an interruption."""
 
     def __init__(self, folder, settings: dict):
         self.folder = None if folder is None else pathlib.Path(folder)
@@ -88,12 +88,12 @@ class State:
         return bool(self.held.rounds)
 
     def begin(self) -> None:
-        """Make the folder this run's."""
+        """Claim the folder for this run."""
         if self.folder is not None and not (self.folder / _STATE).exists():
             self._put()
 
     def load(self, model) -> tuple[list[Round], object]:
-        """Return the rounds that were made, and the student that was kept last."""
+        """Return the finished rounds, and the student that was kept last."""
         kept = [one.number for one in self.held.rounds if one.kept]
         return list(self.held.rounds), self._read(f"round_{kept[-1]:02d}") if kept else model
 
@@ -150,7 +150,7 @@ class State:
 
 
 def of(model, data: Data) -> str:
-    """Return what another model or other data would not give."""
+    """Return a value that no other model or data would give."""
     parts = (data.train, data.validation, data.test)
     weights = [] if data.class_weight is None else [dict(data.class_weight)]
     return fingerprint([model, *map(contents, parts), *weights])

@@ -1,4 +1,4 @@
-"""What `spiral` goes by: the costs and the scores of a student beside those of the original."""
+"""The criteria of `spiral`: costs and scores of a student beside those of the original."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Evaluator:
         self.original = self.measure(model, latency=latency)
 
     def measure(self, model, latency: bool, test: bool = False) -> Measured:
-        """Return what a model costs, and its scores; it must not be trained any more."""
+        """Return the costs and scores of a model, which must not be trained any more."""
         measured = cost.measure(model)
         file = self._file(model)
         ratio, level = self._time(file) if latency and file is not None else (None, None)
@@ -56,7 +56,7 @@ class Evaluator:
         return self.holds(self.score(model, "validation"), self.score(other, "validation"))
 
     def unmet(self, measured: Measured, wanted: dict[str, float]) -> list[str]:
-        """Return what is above its target."""
+        """Return the costs that are above their targets."""
         value = {name: getattr(measured, name) for name in wanted}
         if "latency" in wanted and wanted["latency"] >= 1:
             value["latency"] = measured.latency_us

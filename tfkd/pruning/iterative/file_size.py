@@ -1,4 +1,4 @@
-"""What a model takes on the device: the bytes of the file that it becomes."""
+"""The size of a model on the device: the bytes of the file that it becomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "dynamic": 1, "int8": 1}
 def file_bytes(model, format: str = "int8") -> int:
     """Return the bytes of the `.tflite` file that a model becomes.
 
-    Calibrated on a little noise where the format calls for data: the size does not depend on it.
+    If the format needs data, calibrates on a little noise: the size does not depend on the data.
 
     Args:
         model: A Keras 3 or tf_keras model.

@@ -1,4 +1,4 @@
-"""What `spiral` did: its rounds, the alternatives, a table and a picture."""
+"""The result of `spiral`: its rounds, the alternatives, a table and a picture."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MEASURES = {
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a model costs and how well it does.
+    """The costs and scores of a model.
 
     Attributes:
         parameters: Number of weights.
         macs: Multiply-accumulates for one example, `None` where they are not known.
-        bytes: Of its `.tflite` file; `None` if files were not asked for.
-        latency: Median time of a call of that file over that of the original's, measured in
-            one run; `None` where it was not measured.
+        bytes: Size of its `.tflite` file; `None` if no files were requested.
+        latency: Median time of a call of that file divided by that of the original's file, measured
+            in one run; `None` if it was not measured.
         latency_us: That median time itself, in µs.
         validation: Score on the validation part, by which choices are made.
         test: Score on the test part; `None` for rounds, which it must not guide.
@@ -51,7 +51,7 @@ class Round:
 
     Attributes:
         number: From 1.
-        step: Which part of what was there should go, at least.
+        step: The fraction that the round should remove, at least.
         measured: The student after it was pruned and distilled.
         kept: Whether the spiral went on from it.
         before: Its validation score after pruning, before distillation.
@@ -73,20 +73,20 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class Spiral(Printed):
-    """What `spiral` made.
+    """The result of `spiral`.
 
     Attributes:
         model: The student that is left, a model of the original's Keras.
-        original: What the model was that came in.
-        final: What the student is.
-        rounds: The rounds in order, those that were stepped back from too.
+        original: Costs and scores of the given model.
+        final: Costs and scores of the student.
+        rounds: The rounds in order, including those that were stepped back from.
         metric: What the scores are: `"accuracy"`, `"auc"` or `"rmse"`.
-        target: What was asked for, as absolute numbers.
+        target: The requested target, as absolute numbers.
         floor: The worst validation score that was allowed, or `None`.
         reached: Whether the target was met, and the floor held.
         stopped: Why it ended, in words.
-        epochs: How many epochs all rounds took together, those of steps back included.
-        alternatives: Name → `Measured` of the alternatives, trained for as many epochs.
+        epochs: Epochs of all rounds together, steps back included.
+        alternatives: Name → `Measured` of the alternatives, trained for the same number of epochs.
         models: Name → model of each alternative.
     """
 
@@ -143,9 +143,9 @@ class Spiral(Printed):
         """Draw the validation score against what a model costs.
 
         Args:
-            path: Of the picture to write, `.svg` or `.png`.
-            cost: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that
-                there is a target for, then `"macs"` or `"parameters"`.
+            path: Path of the picture to write, `.svg` or `.png`.
+            cost: `"macs"`, `"parameters"`, `"bytes"` or `"latency"`; defaults to the first that has
+                a target, then `"macs"` or `"parameters"`.
         """
         from tfkd.export.report.svg import blank_figure
 

@@ -63,42 +63,43 @@ def spiral(
 ) -> Spiral:
     """Make a model smaller round by round: prune a little, distil, go on from the student.
 
-    Choose it over one cut with `prune_channels` where the cut is deep: each round takes what
-    matters least of a model that has recovered from the last one. The `alternatives`
-    show whether it is worth its epochs. The first round is trained with and without the teacher;
-    all others go the way whose validation score is better.
+    Choose it over one cut with `prune_channels` where the cut is deep: each round removes what
+    matters least from a model that has recovered from the round before. The `alternatives` show
+    whether it is worth its epochs. The first round is trained with and without the teacher; all
+    others train in the way whose validation score is better.
 
     Args:
         model: A trained Functional or Sequential model, Keras 3 or tf_keras; not changed.
-        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. Trained on `train`, choices made
-            on `validation`; `test` is looked at when everything is done.
-        target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop` a
-            round that is worse is stepped back from, and half as much pruned; with a `drop` alone
-            it goes as far as that allows.
+        data: A `Data`, or what `as_data` takes: `(x, y)`, a path. `train` is for training,
+            `validation` for choices; `test` is used only when everything is done.
+        target: Where to end: a `Target`, or a dict with some of its attributes. With a `drop`, the
+            spiral steps back from a round that is worse and prunes half as much. With a `drop`
+            alone, it goes as far as that allows.
         training: How each round trains: 4 epochs and a learning rate of 1e-3 by
             default.
-        step: Which part of the costs goes in a round, in (0, 1).
-        rounds: How many at most, steps back included.
-        final_epochs: Further ones at the end, kept if they do no harm on validation.
-        teach: `"original"`, `"last"` (the student of the round before) or `"both"`, which are
-            then asked once an example in each round.
-        teacher: What teaches in the place of the original: whatever `Distiller` takes.
+        step: Fraction of the costs that a round removes, in (0, 1).
+        rounds: Maximum number of rounds, steps back included.
+        final_epochs: Further epochs at the end, kept if the validation score gets no worse.
+        teach: `"original"`, `"last"` (the student of the round before) or `"both"`. Teachers run
+            once per example in each round.
+        teacher: The teacher instead of the original: whatever `Distiller` takes.
         distiller: Arguments of `Distiller`, such as `{"alpha": 0.1, "temperature": 4.0}`.
         criterion: Which channels matter least: `"l1"`, `"l2"`, `"bn_scale"`, `"taylor"`,
             `"random"` or a function, as `prune_channels` takes it.
         scope: Whether channels are compared in the whole model (`"global"`) or in each layer.
-        round_to: A multiple that the channels of each layer are kept to, where it has as many.
+        round_to: The channels of each layer are kept to a multiple of this, where it has as many.
         skip: Names of layers that keep all their channels.
         format: Of the files whose bytes and latency are measured: `"int8"` (calibrated),
             `"float32"`, `"float16"` or `"dynamic"`; `None` for no files.
-        alternatives: Which of `ALTERNATIVES` to train for as many epochs, or `True` for all.
+        alternatives: Which of `ALTERNATIVES` to train for the same number of epochs, or `True` for
+            all.
         folder: Where the state is kept after each round, and at the end `student.keras`,
-            `spiral.json` and `spiral.svg`. A run that was killed goes on from its last round
-            when it is called again with the same arguments.
+            `spiral.json` and `spiral.svg`. An interrupted run continues from its last round when it
+            is called again with the same arguments.
         progress: Called as `progress(stage, done, total)`.
-        **options: Attributes of `training` given by themselves (`epochs=`, `learning_rate=`,
-            `batch_size=`, `optimizer=`, `augment=`, `seed=`), and `max_drop=` for the `drop` of
-            the target.
+        **options: Attributes of `training` given directly (`epochs=`, `learning_rate=`,
+            `batch_size=`, `optimizer=`, `augment=`, `seed=`), and `max_drop=` for the `drop` of the
+            target.
 
     Returns:
         A `Spiral`; print it for the table of its rounds.

@@ -1,4 +1,4 @@
-"""Whole channels, blocks and heads go; the model becomes smaller and faster.
+"""Remove whole channels, blocks and heads; the model becomes smaller and faster.
 
 channels.py     `prune_channels`: a smaller dense model
 dependency.py   which channels must go together

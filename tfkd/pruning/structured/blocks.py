@@ -1,10 +1,10 @@
-"""Whole residual blocks: which a model has, which add nothing, and the model without them.
+"""Whole residual blocks: those of a model, those that add nothing, and the model without them.
 
     x ──┬───────────── Add ──        without the block:   x ──
         └─ the block ──┘
 
-A block is what reaches an Add by one of its inputs and nothing else, where the shapes without it
-are what they were: one that adds nothing can be removed without loss (layer pruning).
+A block is the calls that reach only one input of an Add, if the shapes stay the same without them.
+A block that adds nothing can be removed without loss (layer pruning).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINEAR = (
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What reaches an Add by one of its inputs and nothing else.
+    """The calls that reach only one input of an Add.
 
     Attributes:
         add: The call of the Add.
@@ -88,7 +88,7 @@ def _only_for(walked, add, position, outputs) -> list[graph.Call]:
 
 
 def without(walked: graph.Graph, block: Block) -> graph.Graph:
-    """Return the graph without a block; an Add of one input is left out."""
+    """Return the graph without a block; an Add with one remaining input is left out."""
     left = [one for i, one in enumerate(block.add.inputs) if i != block.position]
     if len(left) == 1:
         return bypassed(walked, [*block.calls, block.add], {block.add.outputs[0].index: left[0]})
@@ -105,7 +105,7 @@ def bypassed(walked: graph.Graph, gone, replaced: dict[int, graph.Tensor]) -> gr
     Args:
         walked: The walk of a model.
         gone: The calls.
-        replaced: Index of a tensor that they make → what its readers get.
+        replaced: Index of a tensor that they make → the tensor that its readers get instead.
     """
 
     def fill(leaf):
@@ -123,14 +123,14 @@ def bypassed(walked: graph.Graph, gone, replaced: dict[int, graph.Tensor]) -> gr
 
 
 def without_nil(walked: graph.Graph, kept=()) -> tuple[graph.Graph, list[Block]]:
-    """Take away the blocks that add nothing, whatever the input.
+    """Remove the blocks that add nothing, whatever the input.
 
     Args:
         walked: The walk of a model.
         kept: Layers that stay, and with them the blocks they are in.
 
     Returns:
-        The graph that is left, and the blocks that went.
+        The remaining graph, and the removed blocks.
     """
     gone = []
     while True:

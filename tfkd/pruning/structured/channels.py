@@ -40,31 +40,30 @@ def prune_channels(
 ) -> AnyModel:
     """Return a smaller model without the channels that matter least.
 
-    Whole channels, filters, units and attention heads go, with all that depends on them
-    (`dependency`), so the result is an ordinary dense model that is faster everywhere. Choose
-    it before distillation: the student starts from the teacher's weights. Train it afterwards.
+    Removes whole channels, filters, units and attention heads, with all that depends on them
+    (`dependency`), so the result is an ordinary dense model that is faster everywhere. Choose it
+    before distillation: the student starts from the teacher's weights. Train it afterwards.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not changed.
-        amount: Which part goes at least, in (0, 1): of the channels that may go (those that go
-            together count as one), or of all multiply-accumulates, parameters or bytes.
+        amount: The fraction to remove at least, in (0, 1): of the channels that may go (coupled
+            channels count as one), or of all multiply-accumulates, parameters or bytes.
         metric: What `amount` or `target` counts: `"channels"`, `"macs"`, `"parameters"` or
             `"bytes"` (of the `.tflite` file).
-        target: The multiply-accumulates, parameters or bytes that may be left, in place of
-            `amount`.
-        criterion: What channels are ranked by, see `importance.scores`: `"l1"`, `"l2"`,
-            `"bn_scale"`, `"taylor"`, `"random"` or a function.
-        scope: `"global"` ranks all channels together, `"layer"` each set of coupled layers by
-            itself and takes the same part of each.
-        round_to: What the number of channels of each layer is a multiple of, where it had as
-            many: 8 suits most kernels. Heads are not rounded.
-        skip: Names or paths (`backbone/conv1`) of layers whose channels stay, or regular
-            expressions that match whole ones.
-        blocks: Whether residual blocks go as a whole that add nothing, for any input: those
-            whose last weights are zero, as after `Slimming`.
+        target: The multiply-accumulates, parameters or bytes that may be left, instead of `amount`.
+        criterion: How channels are ranked, see `importance.scores`: `"l1"`, `"l2"`, `"bn_scale"`,
+            `"taylor"`, `"random"` or a function.
+        scope: `"global"` ranks all channels together, `"layer"` ranks each set of coupled layers by
+            itself and removes the same fraction of each.
+        round_to: The number of channels of each layer becomes a multiple of this, where the layer
+            had as many: 8 suits most kernels. Heads are not rounded.
+        skip: Names or paths (`backbone/conv1`) of layers that keep their channels, or regular
+            expressions that match a whole name or path.
+        blocks: Whether to remove whole residual blocks that add nothing for any input: those whose
+            last weights are zero, as after `Slimming`.
         data: `(x, y)`, for `criterion="taylor"`.
-        loss: A Keras loss, likewise.
-        format: Of the file whose bytes count, as for `to_tflite`.
+        loss: A Keras loss, for `criterion="taylor"`.
+        format: Format of the file whose bytes count, as for `to_tflite`.
         seed: For `criterion="random"`.
 
     Returns:

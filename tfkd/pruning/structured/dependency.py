@@ -1,7 +1,7 @@
 """Which channels of a model must go together.
 
 A channel that is taken out of a layer is missing in every layer that reads it, and where two
-branches are added the channels of both must go. This finds those groups (Fang et al. 2023,
+branches are added the channels of both must go. This module finds those groups (Fang et al. 2023,
 "DepGraph: Towards Any Structural Pruning"), with one idea for all layers: each number in a tensor
 carries the label of the channel it belongs to, and the labels are moved as the layer moves the
 numbers.
@@ -10,9 +10,9 @@ numbers.
                                       Add: a=e b=f c=g d=h ── Flatten: a b c d a b c d ... ── Dense
     Conv(4)  e f g h ─────────────────┘                       its kernel's rows have these labels
 
-Each weight axis that has channels carries a label per slice; pruning takes away the slices of a
-group. What is not understood is left whole: its inputs and outputs are bound to
-the group that stays, and it is named in `not_pruned`. `rules` has what each layer does to labels.
+Each weight axis that has channels carries a label per slice; pruning removes the slices of a group.
+A layer that is not understood is left whole: its inputs and outputs are bound to the group that
+stays, and `not_pruned` names it. `rules` defines what each layer does to labels.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Dependencies:
 
     @property
     def reasons(self) -> str:
-        """What keeps all its channels and why, in words."""
+        """The layers that keep all their channels and why, in words."""
         return "; ".join(f"{name}: {why}" for name, why in self.not_pruned.items())
 
     @property

@@ -18,10 +18,10 @@ CRITERIA = ("l1", "l2", "bn_scale", "taylor", "random")
 def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) -> np.ndarray:
     """Score the groups of a model's channels.
 
-    A group has the mean of the scores of its slices. Norms and changes are over the mean of the
-    weight's slices, so that layers can be ranked together (Fang et al. 2023; Molchanov et al.
-    2017 for Taylor): a channel among many changes the loss less than one among few, and without
-    this the widest layers would be emptied.
+    The score of a group is the mean of the scores of its slices. Norms and changes are divided by
+    the mean over the weight's slices, so that layers can be ranked together (Fang et al. 2023;
+    Molchanov et al. 2017 for Taylor): a channel among many changes the loss less than one among
+    few, and without this the widest layers would be emptied.
 
     Args:
         found: The dependencies.
@@ -96,7 +96,7 @@ def _of_slices(criterion, layer, name, variable, axis, values, changes):
 
 
 def is_kernel(variable) -> bool:
-    """Tell whether a weight is multiplied with what a layer is given."""
+    """Tell whether a weight is multiplied with a layer's input."""
     name = variable.name.split("/")[-1].split(":")[0]
     return name.endswith("kernel") or name == "embeddings"
 

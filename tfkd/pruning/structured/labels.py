@@ -17,14 +17,14 @@ KEPT = 0
 
 
 class NotPrunable(Exception):  # noqa: N818  not an error: a decision
-    """Raised by a pruning rule for a call that it can't reason about; its text says why.
+    """A pruning rule raises this for a call that it can't reason about; the text says why.
 
     The layer then keeps all its channels, and so do the layers that it reads from.
     """
 
 
 class Channels:
-    """The channels of a model as far as the pruning rules have told of them.
+    """The channels of a model, as far as the pruning rules have described them.
 
     Each channel has a label, a number. An array of labels has an axis for each axis of a tensor
     but the batch, of size 1 where the axis has no channels.
@@ -54,7 +54,7 @@ class Channels:
 
         Args:
             call: A call of a layer.
-            position: Of the input among all tensors that the call is given.
+            position: Position of the input among all tensors that the call gets.
 
         Raises:
             NotPrunable: if the channels are not on the last axis, or its size is free.
@@ -109,13 +109,14 @@ class Channels:
         self.axes.setdefault(id(variable), {})
 
     def counted(self, layer: Any, name: str, count: int | None = None) -> np.ndarray:
-        """Return the labels of what a number in a layer's configuration counts.
+        """Return the labels of the channels that a number in a layer's configuration counts.
 
         They are the same at each call of the layer, new at the first.
 
         Args:
             layer: The layer.
-            name: Of the number, such as `"units"`; the smaller layer is built with less.
+            name: Name of the number, such as `"units"`; the smaller layer is built with a smaller
+                one.
             count: The number; defaults to the layer's attribute of that name.
         """
         own = self.counts.setdefault(id(layer), {})
@@ -124,7 +125,7 @@ class Channels:
         return own[name]
 
     def of_layer(self, layer) -> list[np.ndarray]:
-        """Return what an earlier call of a layer, or half a rule, said of it."""
+        """Return the labels that an earlier call of a layer, or half a rule, gave it."""
         axes = [self.axes.get(id(weight), {}) for weight in getattr(layer, "weights", ())]
         return [
             *self.counts.get(id(layer), {}).values(),
@@ -143,7 +144,7 @@ class Channels:
 
 
 def kept(shape) -> np.ndarray:
-    """Return the labels of a tensor of which everything stays; its shape has the batch."""
+    """Return the labels of a tensor that keeps everything; its shape includes the batch."""
     return np.full((1,) * (len(shape) - 1), KEPT)
 
 

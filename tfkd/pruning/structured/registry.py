@@ -16,7 +16,7 @@ from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable
 
 
 class PruningRule(Protocol):
-    """What a layer does to channels: a function that `register` takes.
+    """The effect of a layer on channels: a function that `register` takes.
 
     It tells `channels` which channel each slice of the layer's weights belongs to, and which
     numbers in its configuration count channels, and returns the labels of the output.
@@ -28,13 +28,13 @@ class PruningRule(Protocol):
         """Follow the channels through one call of a layer.
 
         Args:
-            channels: What is known of the model's channels; the rule adds to it.
+            channels: The known facts about the model's channels; the rule adds to them.
             call: The call: its `layer`, `inputs` and `outputs` with their shapes.
             inputs: Labels of each input: integers, with an axis for each axis of the tensor but
                 the batch, of size 1 where the axis has no channels.
 
         Returns:
-            Labels of the output likewise, or a list of such, one per output.
+            Labels of the output likewise, or a list of them, one per output.
 
         Raises:
             NotPrunable: if the layer must stay as it is.
@@ -46,17 +46,17 @@ _rules: dict[type, PruningRule] = {}
 
 
 def register(layer_class: type, rule: PruningRule, *, replace: bool = False) -> None:
-    """Tell `prune_channels` what a layer class of your own does to channels.
+    """Tell `prune_channels` what your own layer class does to channels.
 
-    Choose it when a model uses a layer that `describe` says has no rule: without one, the layer
-    and those that it reads from keep all their channels. `spiral`, `Slimming` and `compress` use
+    Choose it when `describe` reports that a layer of a model has no rule: without a rule, the layer
+    and the layers it reads from keep all their channels. `spiral`, `Slimming` and `compress` use
     the rule too. The layer must be built from `get_config()`, which holds the numbers that
     `channels.counted` names. Criteria rank by weights whose names end in `kernel`, and by
     `embeddings`.
 
     Args:
-        layer_class: A subclass of `keras.layers.Layer` or `tf_keras.layers.Layer`. Subclasses
-            of it that override nothing that it computes with have the rule too.
+        layer_class: A subclass of `keras.layers.Layer` or `tf_keras.layers.Layer`. The rule also
+            applies to subclasses that override nothing that the class computes with.
         rule: See `PruningRule`.
         replace: Whether to replace the rule that the class has. Defaults to `False`.
 
@@ -104,14 +104,14 @@ def rule_of(layer: Any) -> PruningRule | None:
 def follow(
     rule: PruningRule, channels: Channels, call: Call, inputs: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Call a registered rule, and check what it returns.
+    """Call a registered rule, and check its result.
 
     Returns:
         The labels of each output.
 
     Raises:
-        InputError: if it fails, or what it returns is incomplete or has other shapes.
-        NotPrunable: as the rule says.
+        InputError: if the rule fails, or its result is incomplete or has other shapes.
+        NotPrunable: if the rule raises it.
     """
     layer = call.layer
     who = f"The pruning rule of {type(layer).__name__}, at the layer {call.name!r},"

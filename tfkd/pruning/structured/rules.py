@@ -1,8 +1,8 @@
 """What each layer does to labels: `rule(channels, call, labels of its inputs) → of its output`.
 
 A rule says which channel each slice of the layer's weights belongs to, and binds the labels that
-must go together; one that can't reason about a call raises `NotPrunable`. Only the libraries' own
-classes have rules: a class of the user's own may do anything.
+must go together; a rule that can't reason about a call raises `NotPrunable`. Only the libraries'
+own classes have rules: a user's own class may do anything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def mixing_activation(layer) -> str | None:
     """Return the activation of a layer that mixes channels, if one does.
 
     Raises:
-        NotPrunable: if it has one that is not known.
+        NotPrunable: if the layer has an unknown activation.
     """
     inner = [getattr(layer, n, None) for n in ("layer", "forward_layer", "backward_layer")]
     for one in (layer, *inner):

@@ -1,9 +1,9 @@
-"""`Slimming`: a callback under which training itself takes channels to zero.
+"""`Slimming`: a callback that takes channels to zero during training.
 
-After each step of the optimizer every group of channels that go together (`dependency`) is made
-shorter by the same length, and one that is shorter than that becomes zero: the proximal operator
-of the group lasso (Parikh & Boyd 2014, "Proximal Algorithms", 6.5.4). Adding the penalty to the
-loss would only make weights hover around zero.
+After each step of the optimizer, every group of coupled channels (`dependency`) is made shorter by
+the same length, and a group shorter than that becomes zero: this is the proximal operator of the
+group lasso (Parikh & Boyd 2014, "Proximal Algorithms", 6.5.4). Adding the penalty to the loss would
+only make weights hover around zero.
 
     weights of a group ──norm──► factor = max(0, 1 − length / norm) ──► weights × factor
 """
@@ -31,17 +31,17 @@ class Slimming(keras.callbacks.Callback):
     """Take whole channels to exactly zero during training, so that pruning them loses nothing.
 
     Choose it where there is time to train before `prune_channels`: a trained model learns to do
-    without the channels that go. Those go that come to zero first, until `amount` of them did;
-    from there on nothing shrinks, and the others recover. Then prune by the same weights:
-    `criterion="bn_scale"` after `weights="bn_scale"`, `"l2"` after `weights="kernels"`, as much as
-    `zero_channels` says in the logs, with `round_to=1`: rounding takes others too.
-    That loses nothing where none of these weights is frozen and the next activation is zero at
-    zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which is then missing. Serves `fit` of
-    both Keras flavours and of a `Distiller`, whose student it works on. Slim before
-    quantization-aware training.
+    without the channels that go. Channels shrink until `amount` of them have reached zero; from
+    then on nothing shrinks, and the others recover. Then prune by the same weights:
+    `criterion="bn_scale"` after `weights="bn_scale"`, `"l2"` after `weights="kernels"`, the amount
+    that the logs report as `zero_channels`, and `round_to=1`, since rounding would remove other
+    channels too. Pruning then loses nothing if none of these weights is frozen and the next
+    activation is zero at zero, as ReLU, tanh and swish are; a sigmoid gives 0.5, which is then
+    missing. Works in `fit` of both Keras flavours and of a `Distiller`, on the distiller's student.
+    Slim before quantization-aware training.
 
     `weights="bn_scale"` is network slimming (Liu et al. 2017, https://arxiv.org/abs/1708.06519): L1
-    on the scales of batch normalization; the shift of a scale that is at zero becomes zero too.
+    on the scales of batch normalization; where a scale is zero, its shift becomes zero too.
     `weights="kernels"` is the group lasso (Wen et al. 2016, https://arxiv.org/abs/1608.03665) over
     the groups of the dependency graph (Fang et al. 2023, https://arxiv.org/abs/2301.12900): a
     channel's slices of all kernels, of the layer that makes it and of those that read it, shrink
@@ -49,29 +49,29 @@ class Slimming(keras.callbacks.Callback):
 
     In both, a group `g` of `n` weights that may go is multiplied after each step by
     `max(0, 1 − learning_rate · strength · √n / ‖w_g‖)`, which for a single scale is the soft
-    threshold of L1. Scales that are coupled, as at an `Add`, form one group: only together can
-    they go. A weight of a kernel is in the group of its input channel and in that of its output
+    threshold of L1. Scales that are coupled, as at an `Add`, form one group: they can only go
+    together. A weight of a kernel is in the group of its input channel and in that of its output
     channel: each norm is over all that its group holds, and the weight is multiplied by both
-    factors. A group that has come to zero stays there until the end of `fit`; momentum would
-    bring it back. Frozen weights neither count nor change.
+    factors. A group that has come to zero stays there until the end of `fit`; momentum would bring
+    it back. Frozen weights neither count nor change.
 
-    The length is for as many steps as the optimizer has made, at its present learning rate. With
-    `steps_per_execution=k` it is taken away once in `k` steps, for all `k`; with gradient
-    accumulation, or where loss scaling leaves a step out, not without a step. `jit_compile` makes
-    no difference: this is a function of its own.
+    The shrinkage covers the steps that the optimizer has made, at its present learning rate. With
+    `steps_per_execution=k` it is applied once in `k` steps, for all `k`. With gradient
+    accumulation, or where loss scaling skips a step, it is applied only when the optimizer makes a
+    step. `jit_compile` makes no difference: the shrinkage is a function of its own.
 
     Args:
-        strength: Weight of the penalty, > 0. A channel that the loss does not hold is at zero
+        strength: Weight of the penalty, > 0. A channel that the loss does not hold reaches zero
             after `size / (learning_rate · strength)` steps, `size` being the root mean square of
-            its weights: 1 for new scales, some 0.1 for kernels. Take what lets a typical channel
-            get there about when `fit` ends: the default suits the hundred thousand steps of the
-            paper; a few hundred under `SGD(0.05, momentum=0.9)` decaying to 0 need some 0.1 for
-            scales, 0.01 for kernels. More takes all to zero at once where batch normalization
-            follows, since the loss holds no size there but only sizes beside each other. Take
-            SGD: Adam makes the steps of all weights alike. Defaults to 1e-4.
-        weights: Which shrink: `"bn_scale"` or `"kernels"`.
-        amount: Which part of the channels goes at most, in (0, 1]; at least one may. Of each
-            layer one stays in any case. Defaults to a half.
+            its weights: 1 for new scales, about 0.1 for kernels. Choose a value with which a
+            typical channel gets there about when `fit` ends: the default suits the hundred thousand
+            steps of the paper; a few hundred under `SGD(0.05, momentum=0.9)` decaying to 0 need
+            about 0.1 for scales, 0.01 for kernels. A larger value takes all channels to zero at
+            once where batch normalization follows, since the loss there depends only on their
+            relative sizes. Use SGD: Adam makes the steps of all weights alike. Defaults to 1e-4.
+        weights: Which weights shrink: `"bn_scale"` or `"kernels"`.
+        amount: The largest fraction of the channels that may go, in (0, 1]; at least one may. Each
+            layer keeps at least one. Defaults to a half.
 
     Raises:
         InputError: for an argument that is not allowed; at the start of `fit`, if no
@@ -132,7 +132,7 @@ class Slimming(keras.callbacks.Callback):
         self._step = _step(optimizer, slices, followers, found, self.strength, self.amount)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count steps from here: what restores a backup has moved the optimizer's by now."""
+        """Count steps from here: a restored backup has changed the optimizer's count by now."""
         self._done = _steps_of(self._optimizer)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A model without some of its channels: smaller layers, the weights that are left carried over."""
+"""A model without some of its channels: smaller layers, with the remaining weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tfkd.translation import layers
 
 
 def without(found: Dependencies, groups) -> object:
-    """Build the model that is left when groups of channels are taken away.
+    """Build the model that is left when groups of channels are removed.
 
     Args:
-        found: Of the model.
+        found: The dependencies of the model.
         groups: Numbers of the groups that go.
 
     Returns:

@@ -30,20 +30,20 @@ def cluster_weights(
     """Return a copy of a model in which each kernel has a few different values.
 
     Choose it for a smaller download or flash image where zeros cost too much accuracy: few
-    different values compress too. They make nothing faster. tfmot's wrappers train the values
-    and which weight has which (Han et al. 2016, https://arxiv.org/abs/1510.00149). Train the
-    result, then `strip_clustering`; and for int8 `quantize_aware(stripped,
-    preserve="clusters")`. The int8 file rounds each output channel with a scale of its own, so
-    that each channel, not each kernel, then has at most so many values.
+    different values compress too. They make nothing faster. tfmot's wrappers train the values and
+    the assignment of weights to them (Han et al. 2016, https://arxiv.org/abs/1510.00149). Train the
+    result, then `strip_clustering`; and for int8 `quantize_aware(stripped, preserve="clusters")`.
+    The int8 file rounds each output channel with a scale of its own, so that each channel, not each
+    kernel, then has at most `clusters` values.
 
     Args:
         model: A built and trained Functional or Sequential model, Keras 3 or tf_keras; it is
             not changed. A Keras 3 model is translated first (see `translate`).
-        clusters: Different values in each kernel, at most; at least 2, and 3 for a kernel with
-            zeros.
-        skip: Names or paths (`backbone/conv1`) of layers left as they are, or regular expressions
-            that match whole ones.
-        init: Where the values start: `"kmeans++"`, `"density"` (as many weights each),
+        clusters: Maximum number of different values in each kernel; at least 2, or 3 for a kernel
+            with zeros.
+        skip: Names or paths (`backbone/conv1`) of layers to leave as they are, or regular
+            expressions that match a whole name or path.
+        init: Where the values start: `"kmeans++"`, `"density"` (equally many weights each),
             `"linear"` (evenly spaced) or `"random"`.
 
     Returns:

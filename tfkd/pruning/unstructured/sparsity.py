@@ -1,4 +1,4 @@
-"""`sparsity`: how many weights of a model or a file are zero, and what they compress to."""
+"""`sparsity`: how many weights of a model or a file are zero, and how small they compress."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class TensorSparsity:
     """The zeros of one weight tensor.
 
     Attributes:
-        name: The layer's and the weight's, or the tensor's in a file.
-        size: Its numbers.
-        zeros: Those that are zero; in a file, equal to the zero point.
-        distinct: How many different numbers are stored in it.
+        name: Name of the layer and the weight, or of the tensor in a file.
+        size: Number of values.
+        zeros: Number of zeros; in a file, of values equal to the zero point.
+        distinct: Number of different values stored in it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TensorSparsity:
 
     @property
     def share(self) -> float:
-        """Which part of the numbers is zero."""
+        """Fraction of the values that are zero."""
         return self.zeros / self.size if self.size else 0.0
 
 
@@ -50,8 +50,8 @@ class Sparsity(Printed):
 
     Attributes:
         tensors: One `TensorSparsity` per kernel or embedding; biases and vectors don't count.
-        bytes: Of the file, or of all weights of a model as float32.
-        gzip_bytes: Of the same after gzip at its highest level, as a download would be.
+        bytes: Size of the file, or of all weights of a model as float32.
+        gzip_bytes: The same after gzip at its highest level, as a download would be.
     """
 
     tensors: tuple[TensorSparsity, ...]
@@ -60,17 +60,17 @@ class Sparsity(Printed):
 
     @property
     def size(self) -> int:
-        """The numbers in all tensors."""
+        """Number of values in all tensors."""
         return sum(tensor.size for tensor in self.tensors)
 
     @property
     def zeros(self) -> int:
-        """Those that are zero."""
+        """Number of zeros in all tensors."""
         return sum(tensor.zeros for tensor in self.tensors)
 
     @property
     def share(self) -> float:
-        """Which part of the numbers is zero."""
+        """Fraction of the values that are zero."""
         return self.zeros / self.size if self.size else 0.0
 
     def describe(self) -> str:
@@ -87,8 +87,8 @@ class Sparsity(Printed):
 def sparsity(subject: AnyModel | TFLiteModel) -> Sparsity:
     """Count the zeros among the weights of a model or a `.tflite` file.
 
-    Zeros make the compressed file smaller. They make nothing faster by themselves: kernels
-    multiply with them as with other numbers, so time is measured apart, with `benchmark`.
+    Zeros make the compressed file smaller. Zeros alone make nothing faster: kernels multiply by
+    them as by other numbers, so measure the time separately, with `benchmark`.
 
     Args:
         subject: A built Functional or Sequential model, Keras 3 or tf_keras, also one from

@@ -1,4 +1,4 @@
-"""tfmot's wrappers of pruned and clustered layers, with what they lack.
+"""tfmot's wrappers of pruned and clustered layers, with additions.
 
 Importing this module imports tfmot: do it inside functions only.
 """
@@ -50,11 +50,11 @@ def _known_kernels(layer) -> list | None:
 
 @_register
 class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
-    """A layer whose kernels are masked, with a count of its steps of its own.
+    """A layer whose kernels are masked, which counts its own steps.
 
     tfmot's raises in `fit` unless a callback has set its count to 0, forgets an m:n pattern
-    when it is saved, has a name of its own in the place of the layer's, and calls its layer so
-    that activity regularizers are lost. tfmot's own callback may be there too.
+    when it is saved, has a name of its own instead of the layer's, and calls its layer so that
+    activity regularizers are lost. tfmot's own callback may be used too.
 
     Args:
         layer: The layer.
@@ -95,11 +95,11 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
         return called(self.layer, inputs, args, kwargs)
 
     def compute_mask(self, inputs, mask=None):
-        """Return the mask that the layer hands on."""
+        """Return the mask that the layer passes on."""
         return self.layer.compute_mask(inputs, mask)
 
     def get_config(self):
-        """Return what a saved file needs."""
+        """Return the configuration for a saved file."""
         own = {"calls": self.calls, "sparsity_m_by_n": self.sparsity_m_by_n}
         return {**super().get_config(), **own}
 

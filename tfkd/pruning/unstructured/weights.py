@@ -41,12 +41,12 @@ def prune_weights(
 ) -> tf_keras.Model:
     """Return a copy of a model in which training sets the smallest weights to zero.
 
-    Choose it for a smaller download or flash image: zeros compress. They make nothing faster by
-    themselves, since kernels multiply with them as with other numbers; `prune_channels` makes
-    models faster. Magnitude pruning with tfmot's masks: each kernel loses its own smallest
-    weights (Zhu & Gupta 2017, https://arxiv.org/abs/1710.01878). Train the result with `fit`, or
-    under a teacher with `Distiller(sparse, teacher).fit`; no callback is needed. Then
-    `strip_pruning`; and for int8 `quantize_aware(stripped, preserve="sparsity")`.
+    Choose it for a smaller download or flash image: zeros compress. Zeros alone make nothing
+    faster, since kernels multiply by them as by other numbers; `prune_channels` makes models
+    faster. Magnitude pruning with tfmot's masks: each kernel loses its own smallest weights (Zhu &
+    Gupta 2017, https://arxiv.org/abs/1710.01878). Train the result with `fit`, or under a teacher
+    with `Distiller(sparse, teacher).fit`; no callback is needed. Then `strip_pruning`; and for int8
+    `quantize_aware(stripped, preserve="sparsity")`.
 
     Kernels of dense, convolutional and recurrent layers and embeddings are pruned; biases and
     depthwise kernels are not, nor layers that are frozen (`trainable=False`).
@@ -54,24 +54,25 @@ def prune_weights(
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras; it is not
             changed. A Keras 3 model is translated first (see `translate`).
-        amount: Which part of each kernel is to be zero, in (0, 1). Defaults to 0.5; for an m:n
+        amount: The fraction of each kernel to set to zero, in (0, 1). Defaults to 0.5; for an m:n
             pattern it is m/n.
-        steps: The optimizer step at which a polynomial schedule reaches `amount`; about half
-            to three quarters of those you train, so that what is left can recover.
+        steps: The optimizer step at which a polynomial schedule reaches `amount`. Take about half
+            to three quarters of the training steps, so that the remaining weights can recover.
         schedule: `"polynomial"` goes from `start` to `amount`, fast at first, and then leaves
             the mask as it is; `"constant"` masks the full amount from the first step on.
-            Defaults to `"polynomial"`; an m:n pattern knows `"constant"` alone.
-        start: Which part is zero at first in a polynomial schedule, in [0, amount).
+            Defaults to `"polynomial"`; an m:n pattern allows only `"constant"`.
+        start: The fraction of zeros at the start of a polynomial schedule, in [0, amount).
         frequency: Steps from one choice of weights to the next. Defaults to 100, or to a
             tenth of `steps` if that is less.
         pattern: `None` for single weights; `(m, n)` or `"m:n"` for m zeros among every n
             weights that follow each other along the input channels (fewer in what is left at
             the end of a row), chosen once, in the first step; `{"block": (rows, columns)}` for
-            blocks of a kernel (inputs, outputs) that are zero as one, ranked by their mean size.
-        threshold: In the place of `amount`: what part of a layer's weights is smaller in size
-            than this is that layer's amount.
-        skip: Names or paths (`backbone/conv1`) of layers left dense, or regular expressions that
-            match whole ones.
+            blocks of a kernel (inputs, outputs) that become zero together, ranked by their mean
+            size.
+        threshold: Instead of `amount`: the amount of a layer is the fraction of its weights that
+            are smaller in size than this.
+        skip: Names or paths (`backbone/conv1`) of layers to leave dense, or regular expressions
+            that match a whole name or path.
 
     Returns:
         A `tf_keras.Model`, uncompiled, with the weights of `model`.
@@ -145,12 +146,12 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
         model: The model it was made from, Keras 3 or tf_keras; it is not changed.
 
     Returns:
-        A model of the same class, structure and Keras as `model`. What is masked is exactly
-        zero, whatever the optimizer did to it in the last step.
+        A model of the same class, structure and Keras as `model`. Masked weights are exactly zero,
+        whatever the optimizer did to them in the last step.
 
     Raises:
         InputError: if `sparse` was not made from such a model, or was not trained for the
-            steps of its schedule, so that it has fewer zeros than were asked for.
+            steps of its schedule, so that it has fewer zeros than requested.
     """
     from tfkd.pruning.unstructured import tfmot_layers
 
@@ -178,7 +179,7 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
 
 
 def _last_step(layer) -> int:
-    """Return the count at which a wrapped layer has the zeros that were asked for."""
+    """Return the count at which a wrapped layer has the requested zeros."""
     if layer.sparsity_m_by_n:
         return 1
     settings = layer.pruning_schedule.get_config()["config"]

@@ -1,4 +1,4 @@
-"""A copy of a model in which tfmot's wrappers stand for layers, and the way back."""
+"""A copy of a model in which tfmot's wrappers replace layers, and the way back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfkd.translation import layers as translated_layers
 
 
 def wrapped(model, skip, rule):
-    """Return a tf_keras copy of a model in which wrappers stand for some of its layers.
+    """Return a tf_keras copy of a model in which wrappers replace some of its layers.
 
     Args:
         model: A built Functional or Sequential model, Keras 3 or tf_keras.
         skip: Names and regular expressions of layers to leave as they are.
-        rule: From a layer and how often it is called to its wrapper; to a reason for leaving
-            it whole; or to `None` where there is no rule. It may raise `UnsupportedError`.
+        rule: Function from a layer and its number of calls to its wrapper, to a reason for leaving
+            it whole, or to `None` if there is no rule. It may raise `UnsupportedError`.
 
     Returns:
         The model, of which a `PruningReport` is kept.
@@ -92,12 +92,12 @@ def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
 
 
 def carried_back(trained, model, plain):
-    """Return a copy of a model with the weights of what `wrapped` made of it.
+    """Return a copy of a model with the weights of the model that `wrapped` made from it.
 
     Args:
         trained: The model with wrappers.
-        model: What it was made from.
-        plain: From a layer of `trained` to one without its wrapper.
+        model: The model that it was made from.
+        plain: Function from a layer of `trained` to a layer without its wrapper.
 
     Raises:
         InputError: if `trained` was not made from `model`.
@@ -132,7 +132,7 @@ def is_frozen(layer, weights) -> bool:
 
 
 def called(layer, inputs, args, kwargs):
-    """Call a wrapped layer with what its wrapper was called with."""
+    """Call a wrapped layer with the arguments of its wrapper."""
     if not layer._expects_mask_arg:
         kwargs.pop("mask", None)
     return layer(inputs, *args, **kwargs)
