@@ -1,4 +1,4 @@
-"""The second stage of a conversion: the model takes the form that the converter gets.
+"""The second stage of a conversion: the model is rewritten into the form for the converter.
 
 quantize-aware ──► learned ranges in the graph
 recurrent layers ──► fused, unrolled, loop, step
@@ -26,15 +26,15 @@ from tfkd.quantization import export_form, rewriting, without_rule
 
 @dataclasses.dataclass(frozen=True)
 class Lowered:
-    """What is traced.
+    """A model in the form that is traced.
 
     Attributes:
-        plan: What it was made of.
-        model: In the form that is traced; `None` for a signature.
-        samples: Representative data for it, or `None`.
-        kept: Names of its layers that stay in floating point.
-        bits: Other widths, by name of its layers.
-        narrow: Its layers whose weights are on a grid of 4 bits, see `narrow_layers`.
+        plan: The plan that it was made from.
+        model: The model to trace; `None` for a signature.
+        samples: Representative data for the model, or `None`.
+        kept: Names of the model's layers that stay in floating point.
+        bits: Other widths, by name of the model's layers.
+        narrow: The model's layers whose weights are on a grid of 4 bits, see `narrow_layers`.
         scopes: How the names of a layer's tensors begin → its path in the given model.
         outputs: Names of the outputs of a step, or `None`.
         loop: How often the step is run in the file, or `None`.
@@ -54,12 +54,12 @@ class Lowered:
 
     @property
     def request(self) -> Request:
-        """What was asked for."""
+        """The request of the plan."""
         return self.plan.request
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The model's name."""
         return self.plan.name
 
 
@@ -193,8 +193,8 @@ def trace(source: Lowered, folder: str) -> tuple[converter.ConversionJob, list[s
     """Write the SavedModel; return the job for the converter, and notes about it.
 
     Args:
-        source: What is traced.
-        folder: Where to write it.
+        source: The lowered model, as from `lower`.
+        folder: Where to write the SavedModel.
     """
     plan, request, notes = source.plan, source.request, []
     free = request.free and not plan.twin
