@@ -13,7 +13,7 @@ from tfkd.export import to_tflite
 
 @keras.saving.register_keras_serializable("example")
 class Projection(keras.layers.Layer):
-    """Multiplies with a matrix; an example of a layer that no library has."""
+    """Multiplies with a matrix; a stand-in for a layer that no library has."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +31,7 @@ class Projection(keras.layers.Layer):
 
 @tf_keras.utils.register_keras_serializable("example")
 class OldProjection(tf_keras.layers.Layer):
-    """The same layer for tf_keras, in which quantization-aware training works."""
+    """The same for tf_keras, on which quantization-aware training works."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -49,7 +49,7 @@ class OldProjection(tf_keras.layers.Layer):
 
 
 def follow_channels(channels, call, inputs):
-    """Assign each row and column of the kernel to a channel."""
+    """Say which channel each row and column of the kernel belongs to."""
     units = channels.counted(call.layer, "units")
     channels.slices(call.layer.kernel, 0, channels.of_input(call))
     channels.slices(call.layer.kernel, 1, units)

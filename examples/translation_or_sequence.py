@@ -41,7 +41,7 @@ def fit(model, x, y, weights, epochs, learning_rate, teacher=None):
 
 
 def spelled(model, codec, pairs):
-    """Return the text that a model writes: at each step the likeliest character (greedy decoding)."""
+    """Return the text that a model writes: at each step the likeliest character (greedy)."""
     x = codec.encode([(given, "") for given, _ in pairs])[0]
     x[x == codec.numbers["<"]] = 0
     rows, place = np.arange(len(x)), np.array([len(given) for given, _ in pairs])

@@ -88,7 +88,7 @@ def spread(values, sign=""):
 
 
 def one_run(teacher, parts, classes, seed, quick):
-    """Return test accuracies of student and int8 file, the file's on validation, and both models."""
+    """Return test accuracies of student and file, the file's on validation, and both models."""
     (x, y), (x_val, y_val), (x_test, y_test) = parts
     keras.utils.set_random_seed(seed)
     student = student_of(x.shape[1], classes)
