@@ -379,7 +379,7 @@ def with_signature(file: TFLiteModel) -> TFLiteModel:
 
 
 def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
-    """Return the files by format, the one asked for under "", after checking all names."""
+    """Return the files by format, with `model` under "", after checking all names."""
     others = dict(others)
     check_names({"name": [name], "a key of others": others})
     classes = [class_name(key) for key in others]
@@ -441,7 +441,7 @@ def loaded(given: Any, what: str) -> TFLiteModel:
 
 
 def _check_runs(file: TFLiteModel, what: str):
-    """Raise if the runtime of the Gradle lines, or Kotlin, has not what a file needs."""
+    """Raise if a file needs something that the Gradle lines' runtime, or Kotlin, does not have."""
     missing = (*file.flex_ops, *file.custom_ops)
     if missing:
         raise UnsupportedError(

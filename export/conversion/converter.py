@@ -168,7 +168,7 @@ def _examples(job):
 
 
 def _reason(error: Exception) -> str:
-    """Return what matters of the converter's pages of text."""
+    """Return the relevant part of the converter's pages of text."""
     text = str(error)
     flex = re.search(r"Op types?: ([^\n]*)|TF Select ops: ([^\n]*)", text)
     if flex and "Select" in text:
@@ -234,7 +234,7 @@ def _byte_type(job: ConversionJob):
 
 
 def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
-    """Return the names of the results that layers' operations make.
+    """Return the names of the results of layers' operations.
 
     Args:
         model: The parsed file.
@@ -265,10 +265,10 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
 
 
 def _lost_in_half(data: bytes, folder: str) -> list[str]:
-    """Say which weights float16 cuts off, or has too few digits for.
+    """Describe the weights that float16 cuts off, or has too few digits for.
 
-    The weights as they are in the file, batch normalization folded in, are compared with those
-    of a float32 file; that is made only where one of them may have lost something.
+    The weights of the file, with batch normalization folded in, are compared with the weights of
+    a float32 file, which is made only if one of them may have lost something.
     """
     import tensorflow as tf
 
@@ -322,7 +322,7 @@ def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
 
 
 def _quantizer():
-    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of what it was before.
+    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of its predecessor.
 
     Until 0.10 the package was called ai-edge-quantizer.
     """

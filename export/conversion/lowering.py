@@ -125,8 +125,8 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
     """Choose the form of recurrence, and explain the choice.
 
     Args:
-        plan: What is converted.
-        working: Its model.
+        plan: The plan of the conversion.
+        working: The plan's model.
         learned: Whether it is an integer file with learned ranges and layers left float.
         narrow: Names of the layers whose weights are to have 4 bits.
     """
@@ -148,8 +148,8 @@ def _in_form(form: str | None, plan: Plan, working: Working):
     """Bring recurrent layers into a form.
 
     Returns:
-        The samples for it, and the names of the outputs and the number of steps of a loop, or
-        `None`.
+        The samples for the model in this form, the names of the outputs, and the number of steps
+        of a loop; each may be `None`.
     """
     integer = plan.request.format in INTEGER
     if form is None:
@@ -181,7 +181,7 @@ def _in_form(form: str | None, plan: Plan, working: Working):
 
 
 def _to_tf_keras(working: Working, copied: bool = False) -> None:
-    """Go on in tf_keras, whose layers have more integer kernels, where the model can go.
+    """Translate the model to tf_keras, whose layers have more integer kernels, if possible.
 
     Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
     """

@@ -87,7 +87,7 @@ def save_model(
 def _tensorflow_argmax():
     """Replace Keras 3's argmax and argmin by TensorFlow's.
 
-    Its own tell -0.0 from 0.0 by bits, for which TFLite has no operator.
+    Keras 3's own versions distinguish -0.0 from 0.0 by bits, for which TFLite has no operator.
     """
     import tensorflow as tf
 
@@ -173,7 +173,7 @@ def integer_dtypes(model) -> dict[str, str]:
 
 
 def _becomes_a_number(source, tensor) -> bool:
-    """Tell whether all that reads a tensor of bytes makes numbers of them."""
+    """Return whether all readers of a tensor of bytes convert them to numbers."""
 
     def makes_numbers(call) -> bool:
         kind = call.kind

@@ -440,7 +440,7 @@ def _by_name(files) -> dict[str, str]:
 
 
 def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) -> None:
-    """Raise for a file, an `adb` or a `benchmark_model` that is not there, or no program."""
+    """Raise for a file, `adb` or `benchmark_model` that is missing, or that is no program."""
     problems = [
         f"there is no file {path!r} to measure"
         for path in files.values()
@@ -466,7 +466,7 @@ def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) ->
 
 
 def _ready_device(adb: str, serial: str | None) -> str:
-    """Return the serial of the device that is meant, if it is ready."""
+    """Return the serial of the selected device, if it is ready."""
     # "SERIAL<tab>STATE" after a title; before it adb may say that it starts its server.
     listed = _call([adb, "devices"], _ADB_SECONDS).partition("List of devices attached")[2]
     states = {
@@ -560,7 +560,7 @@ def _first(pattern, lines: list[str]) -> re.Match | None:
 
 
 def _number(text: str | None) -> float | None:
-    """Return a figure; the tool prints `nan` or a negative one for what it can't tell."""
+    """Return a figure; the tool prints `nan` or a negative number for an unknown one."""
     value = math.nan if text is None else float(text)
     return value if 0 <= value < math.inf else None
 

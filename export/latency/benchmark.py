@@ -271,7 +271,7 @@ class _Session:
         return sum(seconds.values())
 
     def _call(self, candidate, function, *arguments, timeout=None):
-        """Run a step of one candidate in its process; what goes wrong is its own failure."""
+        """Run a step of one candidate in its process; an error fails only this candidate."""
         if candidate.error is not None:
             return None
         limit = self.max_seconds + _GRACE_SECONDS if timeout is None else timeout
@@ -330,7 +330,7 @@ def _ratio(candidate, other, against, seed) -> Ratio:
 
 
 def _difference(result: Latency, first: Latency) -> str:
-    """Say what the first setting of a model has that this one has not."""
+    """Describe the values of a model's first setting that differ from this setting."""
     words = []
     if first.engine != result.engine:
         words.append(first.engine)

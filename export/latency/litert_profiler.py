@@ -165,7 +165,7 @@ class _RefusalError(Exception):
 
 @contextlib.contextmanager
 def _refusal(engine):
-    """Turn a refusal into an error with the library's words, which it says on stderr only."""
+    """Turn a refusal into an error that quotes the library, which prints to stderr only."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -217,7 +217,7 @@ class _Library:
         return handle
 
     def number(self, name, *arguments) -> int:
-        """Likewise for a number, of 32 or 64 bits."""
+        """Call a function whose last argument is the place for a number, of 32 or 64 bits."""
         return self.made(name, *arguments).value or 0
 
 

@@ -228,7 +228,7 @@ class Counter:
         return found
 
     def _turns(self, graph, op) -> int | None:
-        """Tell how often a WHILE runs whose counters start, grow and end by constants."""
+        """Return the number of turns of a WHILE whose counters start, grow and end by constants."""
         condition, body = (self.model.subgraphs[number] for number in _inside(op))
         made_by = schema.producers(condition)
         counters = [int(i) for i in condition.inputs]
@@ -251,7 +251,7 @@ class Counter:
         return min(turns, default=None)
 
     def _growth(self, body, place: int) -> int | None:
-        """Return by how much a turn of a loop raises its counter."""
+        """Return the amount by which a turn of a loop raises its counter."""
         if not place < min(len(body.inputs), len(body.outputs)):
             return None
         for op in body.operators:
@@ -295,7 +295,7 @@ def _result(graph, op) -> tuple[int, ...]:
 
 
 def _numbers(graph, indices) -> int:
-    """Return how many numbers the first of some tensors holds."""
+    """Return the number of elements of the first of some tensors."""
     return math.prod(_shape(graph, indices[0]) or ()) if len(indices) else 0
 
 

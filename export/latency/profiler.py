@@ -260,7 +260,7 @@ def _row(step, operator, macs, whole, engine) -> Row:
 
 
 def _assigned(counter, steps) -> list[tuple]:
-    """Return each step with the operator that it is and its MACs, as far as they are certain."""
+    """Return each step with its operator and MACs, as far as they are certain."""
     found = {}
     for number in {step.graph for step in steps}:
         if not 0 <= number < len(counter.model.subgraphs):
@@ -307,7 +307,7 @@ def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, 
 
 
 def _kernel(step) -> tuple[str, ...] | None:
-    """Return what a step of XNNPACK's can stand for, `None` for one that is no kernel."""
+    """Return the operators that a step of XNNPACK may run, `None` if it is no kernel."""
     if step.index is not None:
         return None
     return next((ops for tag, ops in _STANDS_FOR.items() if step.tag.startswith(tag)), None)

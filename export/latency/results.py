@@ -232,11 +232,11 @@ class Benchmark(Printed):
         return iter(self.results)
 
     def __getitem__(self, key) -> Latency:
-        """Return a result by position or by name, of several settings the first.
+        """Return a result by position or by name; the first, if there are several settings.
 
         Raises:
-            TfkdError: why it could not be measured.
-            KeyError: if there is none of that name.
+            TfkdError: if the model could not be measured; it is the model's error.
+            KeyError: if there is no result of that name.
         """
         if not isinstance(key, str):
             return self.results[key]

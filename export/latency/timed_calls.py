@@ -26,7 +26,7 @@ _open: dict = {}
 
 
 class Opened(typing.TypedDict):
-    """Of opening a model: microseconds, and bytes of memory that it took."""
+    """The costs of opening a model: microseconds, and bytes of memory."""
 
     init_us: float
     first_us: float
@@ -34,7 +34,7 @@ class Opened(typing.TypedDict):
 
 
 class Level(typing.TypedDict):
-    """Of a warm-up: its calls and their mean, what a call takes now, whether that has settled."""
+    """The result of a warm-up: its calls, their mean, the present time, whether it has settled."""
 
     runs: int
     mean_us: float
@@ -43,7 +43,7 @@ class Level(typing.TypedDict):
 
 
 class Closed(typing.TypedDict):
-    """Of a process: the most memory so far, its growth, and processor time used in all."""
+    """The use of a process: its peak memory so far, the growth, and the total processor time."""
 
     peak_rss: int | None
     overall_footprint: int | None
@@ -51,7 +51,7 @@ class Closed(typing.TypedDict):
 
 
 class _Model:
-    """Something to call, and to reset before."""
+    """A function to call, and a function that resets before each call."""
 
     def __init__(self, call, reset, owner, before):
         self.call, self.reset, self.owner, self.before = call, reset, owner, before

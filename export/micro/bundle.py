@@ -299,7 +299,7 @@ def _flaws_of_arena(size):
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """An input or output as the templates take it."""
+    """An input or output in the form that the templates use."""
 
     info: TensorInfo
     place: int
@@ -367,12 +367,12 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
 
 
 def _steps(proof) -> int:
-    """Return how many steps of its scale an integer output may be off."""
+    """Return the number of steps of its scale by which an integer output may differ."""
     return _UNPROVEN_LSB if proof is None else max(_LEAST_LSB, proof.max_lsb or 0)
 
 
 def _tolerance_basis(file: TFLiteModel, proof) -> str:
-    """Say how far the golden answer may be off, and why so far."""
+    """Describe the tolerance of the golden answer and its reason."""
     if any(info.scale is not None for info in file.outputs):
         steps, least = _steps(proof), f"{_LEAST_LSB} step"
         allowed = f"{steps} step{'' if steps == 1 else 's'} of the scale of an integer output"
@@ -389,7 +389,7 @@ def _tolerance_basis(file: TFLiteModel, proof) -> str:
 
 
 def _golden_source(file: TFLiteModel, x) -> str:
-    """Say what the golden example is."""
+    """Describe the source of the golden example."""
     if x is None:
         return "random numbers, since no data were given"
     step = ", its first step from a state of zero" if file.states else ""
@@ -422,7 +422,7 @@ class _Constant:
 
 @dataclasses.dataclass(frozen=True)
 class _Preprocessing:
-    """What was said of preprocessing: lines of comment, constants, and what is wrong with it."""
+    """The preprocessing argument as lines of comment and constants, and its flaws."""
 
     lines: tuple[str, ...] = ()
     constants: tuple[_Constant, ...] = ()
@@ -540,7 +540,7 @@ def _arena_basis(size: int, proof) -> str:
 
 
 def _evidence(proof, calls) -> list[str]:
-    """Say in lines what running the file showed."""
+    """Describe the result of running the file, in lines."""
     if tflm_kernels.CUSTOM_METHODS[tflm_kernels.NPU] in calls:
         return ["not tested here: only the chip runs the operators for Arm's Ethos-U."]
     if proof is None:
@@ -613,7 +613,7 @@ _SOURCES = [part for part in _ABOUT if part.endswith(".cc") and part != "main.cc
 
 
 def _roles(content) -> dict[str, Any]:
-    """Return what the functions for C take: tensors that are no states, where states lie."""
+    """Return the arguments of the functions for C: tensors that are no states, places of states."""
     states = content["states"]
     within = [{state[which] for state in states} for which in (1, 0)]
     data = [
@@ -667,7 +667,7 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 
 def _literals(values) -> list[str]:
-    """Return numbers as C++ has them; of a float32, the shortest text that is read back as it."""
+    """Return numbers as C++ literals; for a float32 the shortest text that reads back as it."""
     flat = np.asarray(values).reshape(-1)
     if flat.dtype.kind == "f":
         return [f"{value!s}f" for value in flat.astype(np.float32)]

@@ -237,7 +237,7 @@ def margin_for(file: TFLiteModel) -> int:
 
 
 class _Operation:
-    """Types and shapes of an operation, as CMSIS-NN's functions ask for them."""
+    """Types and shapes of an operation, as CMSIS-NN's functions need them."""
 
     def __init__(self, graph, op):
         self.options = op.builtinOptions
@@ -337,7 +337,7 @@ class _Trial:
 
 
 def _search(file: TFLiteModel, call) -> _Trial:
-    """Find the least arena in which a call is answered as in one that is large enough."""
+    """Find the least arena in which a call has the same answer as in a large arena."""
     file._check_dense()
     outputs = len(file.outputs)
     enough = 16 * _round_up(file.activation_bytes + file.size) + (1 << 20)
@@ -441,7 +441,7 @@ def _answer(
 
 
 def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
-    """Return what an interpreter's recording allocator reports, which it can only print."""
+    """Return the report of an interpreter's recording allocator, which it can only print."""
     with native_stderr.captured() as said:
         interpreter.print_allocations()
         found = dict(re.findall(r"allocation (head|tail) (\d+) bytes", "\n".join(said())))

@@ -185,7 +185,7 @@ def _version(program: str) -> str:
 
 
 def _run(command, folder, timeout: float, anything: bool = False) -> str:
-    """Run Vela; return what it printed."""
+    """Run Vela; return its output."""
     try:
         done = subprocess.run(
             command,
@@ -218,7 +218,7 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
 
 
 def _last_line(said: str) -> str:
-    """Return what an error's last line says, without the name of its class in front."""
+    """Return the last line of an error, without the name of its class in front."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else "nothing"
 

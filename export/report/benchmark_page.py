@@ -145,7 +145,7 @@ def _over(compared) -> str:
 
 
 def _surroundings(where: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
-    """Say where and how it was measured."""
+    """Describe the machine and the settings of the measurement."""
     if where.get("cpu"):
         memory = where.get("memory_bytes")
         words = [
@@ -214,7 +214,7 @@ def _ratio_columns(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
 
 
 def _trade_offs_given(benchmark, scores, examples, metric) -> list[Picture]:
-    """Draw given scores against what was measured."""
+    """Draw given scores against the measured times and sizes."""
     axis, results = plots.comparable(benchmark.results)
     several = len({one.setting for one in results}) > 1
     sizes, times = {}, []

@@ -387,7 +387,7 @@ def density(
 
 
 def _error(value, interval):
-    """Return how far an interval reaches to both sides, as matplotlib wants it."""
+    """Return the distances of an interval's ends from a value, in matplotlib's form."""
     if interval is None:
         return None
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]

@@ -160,7 +160,7 @@ def _as_json(found: Predictions | dict[str, Predictions] | None) -> dict[str, An
 
 
 def _plain(value):
-    """Return the same for JSON, which has no NaN, no infinity and nothing of NumPy's."""
+    """Return a value for JSON, which has no NaN, no infinity and no NumPy types."""
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -286,13 +286,13 @@ def _known(cells: list[str]) -> list[str | None]:
 
 
 def _score(model: ModelEntry, metric: str) -> float | None:
-    """Return a score, `None` where there is none: it was not measured, or it is NaN."""
+    """Return a score, `None` if it was not measured or is NaN."""
     score = model.metrics.get(metric)
     return None if score is None or not math.isfinite(score) else score
 
 
 def _metrics(report: Report) -> dict[str, str]:
-    """Return what a report is about: heading → key in the metrics of its entries."""
+    """Return the metrics of a report: heading → key in the metrics of its entries."""
     if not isinstance(report.task, dict):
         metric = METRICS.get(report.task, "accuracy")
         return {metric: metric}

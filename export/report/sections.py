@@ -55,7 +55,7 @@ def answers(found: Predictions | Mapping[str, Predictions] | None) -> list[dict[
 
 
 def _answers(found: Predictions, output: str | None) -> dict[str, Any]:
-    """Return what is shown of one output: which classes, which errors, which examples."""
+    """Return the section about one output: its classes, errors and examples."""
     of = "" if output is None else f" of {output}"
     is_share = found.metric == "accuracy"
     number = "{:.1%}" if is_share else "{:.4g}"
@@ -119,7 +119,7 @@ def _confused(found: Predictions, of: str) -> Table | None:
 
 
 def _classes(found: Predictions, of: str) -> dict[str, Any] | None:
-    """Return a table of the classes; of many, those with the least recall."""
+    """Return a table of the classes; if there are many, of those with the least recall."""
     if not found.classes:
         return None
     worst = sorted(

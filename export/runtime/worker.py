@@ -271,7 +271,7 @@ def sizes(path: str, *names: str) -> list[int]:
 
 @contextlib.contextmanager
 def _limited(memory_bytes: int | None):
-    """Refuse this process more memory than that, beyond what it holds; in the child."""
+    """Limit the memory of this process, beyond its present memory; in the child."""
     held, free = sizes("/proc/self/status", "VmData"), free_bytes()
     if not held or free is None:
         yield

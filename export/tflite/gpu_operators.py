@@ -105,7 +105,7 @@ class _Call:
         return getattr(self.options, name, default)
 
     def whole_numbers(self, place: int) -> np.ndarray:
-        """Return what a constant int32 input holds."""
+        """Return the values of a constant int32 input."""
         return np.frombuffer(bytes(self.buffers[self.inputs[place].buffer].data), "<i4")
 
     def rank(self, place: int) -> int:
@@ -177,7 +177,7 @@ def _refusal_of_number(call: _Call) -> str | None:
 
 
 def _refusal_of_type(call: _Call) -> str | None:
-    """Check the types of what is computed."""
+    """Check the types of the computed tensors."""
     taken = _FLOATS | {"bool", "int8", "uint8", "int4", "int2"}
     given = _FLOATS | {"int8", "uint8"}
     if call.op in _LOGICAL:

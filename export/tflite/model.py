@@ -42,7 +42,7 @@ STATE_IN, STATE_OUT, STEP = "state_in_", "state_out_", "step_"
 
 
 def _check_memory(size: int, what: str):
-    """Raise if what a file asks for does not fit in this process."""
+    """Raise if the memory that a file needs does not fit into this process."""
     free = worker.free_bytes() if size > _LARGE else None
     if free is not None and size > free:
         raise InputError(f"{what} take {size:,} bytes; {free:,} bytes of memory are free.")
@@ -319,7 +319,7 @@ class TFLiteModel(Printed):
         ]
 
     def _check_dense(self):
-        """Raise if weights are in a format that microcontrollers' kernels take for another."""
+        """Raise if weights are in a format that microcontrollers' kernels misread."""
         if self.sparse_tensors:
             raise UnsupportedError(
                 "TensorFlow Lite for Microcontrollers would take the weights "
@@ -329,7 +329,7 @@ class TFLiteModel(Printed):
             )
 
     def _check_widths(self):
-        """Raise if LiteRT's reference kernels have none for weights of 4 bits."""
+        """Raise if LiteRT has no reference kernel for the file's weights of 4 bits."""
         names = schema.op_names(self._parsed)
         for graph in self._parsed.subgraphs:
             for op in graph.operators:

@@ -171,7 +171,7 @@ def _fill_in(model, data: bytes):
 
 
 def _flaws(model):
-    """Yield what is wrong with a file."""
+    """Yield the flaws of a file."""
     if not model.subgraphs or not len(model.subgraphs[0].outputs):
         yield "it has no output"
         return

@@ -300,7 +300,7 @@ def _input_tensors(file, reference, x, samples) -> tuple[list[list[np.ndarray]],
 
 
 class _Plan:
-    """The main subgraph of a file: which operation makes a tensor, and of what."""
+    """The main subgraph of a file: which operation computes a tensor, and from which tensors."""
 
     def __init__(self, file):
         model = file._parsed
@@ -339,11 +339,11 @@ class _Plan:
         return info.scale, info.zero_point or 0
 
     def is_real(self, i: int) -> bool:
-        """Tell whether a tensor's numbers stand for real values."""
+        """Return whether a tensor's numbers represent real values."""
         return self.dtype(i).startswith("float") or self.quantization(i)[0] is not None
 
     def signature(self, i: int):
-        """Return what two tensors must share to be the same result."""
+        """Return the properties that two tensors must share to be the same result."""
         number, slot = self.made_by[i]
         kind, op = self.ops[number]
         fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
@@ -401,16 +401,16 @@ def _matched(ours: _Plan, theirs: _Plan) -> dict[int, int]:
 
 
 def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[int, int]]:
-    """Make of a float file one whose operations all read inputs of the graph.
+    """Convert a float file into one whose operations all read inputs of the graph.
 
     Args:
-        plan: Of the file.
+        plan: Plan of the file.
         data: The file.
-        measured: The tensors that are to be given instead of computed.
+        measured: The tensors to replace by inputs.
 
     Returns:
-        The file, and tensor → the input that stands for it where it is read. Results keep
-        their numbers and are outputs.
+        The file, and tensor → the input that replaces it for its readers. Results keep their
+        numbers and are outputs.
     """
     model = schema.parse(data)
     graph = model.subgraphs[0]
@@ -438,7 +438,7 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.nda
         files: The bytes of the file and of its reference.
         forced: See `_forced`.
         feeds: For each of `files`, its input arrays (examples, ...).
-        batch: Examples that they take a call.
+        batch: Examples a call of the files.
         pairs: (tensor, scale or `None`, zero point, tensor of the reference).
 
     Returns:
@@ -502,7 +502,7 @@ def _range(dtype, scale, zero) -> tuple[float, float]:
 
 
 def _layer_name(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str | None:
-    """Return what to call the layer that a tensor belongs to; an input has its own name."""
+    """Return the name to report for a tensor's layer; an input has its own name."""
     if mine not in ours.made_by:
         return next(name for name, i in ours.inputs.items() if i == mine)
     # Weights are named after their layer where a result, an output for one, is not.

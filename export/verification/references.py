@@ -236,7 +236,7 @@ class _File(Reference):
 
 
 def _signature_of(given):
-    """Return the signature that a loaded SavedModel answers by, or that was given itself."""
+    """Return the signature to call of a loaded SavedModel, or the signature that was given."""
     known = getattr(given, "signatures", None)
     if isinstance(known, Mapping) and known:
         return known.get("serving_default") or next(iter(known.values()))
@@ -285,7 +285,7 @@ class _SavedSignature(_Signature):
 
 
 class _Function(Reference):
-    """A function of a batch, which is asked to know what it takes and gives."""
+    """A function of a batch, which is called on the first examples to learn its outputs."""
 
     def __init__(self, function):
         self.function = function
@@ -379,7 +379,7 @@ def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
 
 
 def _names(tensors) -> list[str]:
-    """Return what `to_tflite` calls inputs or outputs."""
+    """Return the names that `to_tflite` gives to inputs or outputs."""
     return identifiers([tensor.name for tensor in tensors])
 
 

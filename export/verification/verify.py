@@ -286,7 +286,7 @@ def _batches(x, y) -> Iterator[tuple]:
 
 
 class _Answers:
-    """What reference and file answer, batch by batch."""
+    """The answers of reference and file, batch by batch."""
 
     def __init__(self, file, reference, engine, task, threshold):
         self.file, self.reference, self.engine = file, reference, engine
@@ -349,7 +349,7 @@ class _Answers:
 
 
 class _Judge:
-    """Knows what one output of a model is about, and compares and scores it by that."""
+    """Knows the task of one output of a model, and compares and scores the output by it."""
 
     def __init__(self, kind: OutputKind, want, y, x, task, threshold):
         self.axis = kind.class_axis if not kind.is_last else None
@@ -421,18 +421,18 @@ class _Judge:
 
 
 def _spread(want) -> np.ndarray:
-    """Return how much each number varies from example to example; 0 for what rounding moves."""
+    """Return the variation of each number over the examples; 0 for variation by rounding."""
     spread = np.std(want, axis=0, dtype="float64")
     size = np.abs(want).max(axis=0).astype("float64")
     return np.where(spread > _ROUNDING * size, spread, 0.0)
 
 
 def _relative(difference, want, each: bool) -> float:
-    """Return the mean difference as a share of how much the outputs vary.
+    """Return the mean difference as a share of the outputs' variation.
 
     Args:
         difference: Absolute differences (examples, ...).
-        want: What the model gives.
+        want: The model's outputs.
         each: Whether the last axis holds values of several units, each related to its own.
     """
     size = np.abs(want).mean(axis=0, dtype="float64")
@@ -461,10 +461,10 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
 
     Args:
         kind: `"input"` or `"output"`.
-        slots: The reference's.
-        names: What they are called in a file.
+        slots: The reference's inputs or outputs.
+        names: Their names in a file.
         shapes: Their shapes without the batch.
-        theirs: (name, shape without the batch) of the file's.
+        theirs: (name, shape without the batch) of the file's inputs or outputs.
     """
     if len(names) != len(theirs):
         raise InputError(

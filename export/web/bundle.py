@@ -154,7 +154,7 @@ def web_bundle(
 
 
 def _check_runs(file: TFLiteModel) -> None:
-    """Raise for what LiteRT.js lacks."""
+    """Raise for a file that LiteRT.js can't run."""
     if file.keeps_state:
         raise UnsupportedError(
             "The file keeps its state in variables, which LiteRT.js can't run: convert with "
@@ -211,7 +211,7 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
 
 
 def _raw(info: TensorInfo, normalization, given: np.ndarray | None) -> dict[str, Any]:
-    """Return what the page needs in order to make an input's numbers of raw ones."""
+    """Return the figures with which the page converts raw numbers to an input's numbers."""
     mean, std = normalization or (None, None)
     image, limits = is_image(info), raw_range(info, normalization, given)
     return {"mean": mean, "std": std, "image": image, "range": list(limits)}
