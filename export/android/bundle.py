@@ -193,14 +193,14 @@ def android_bundle(
             the GPU, int8 for the CPU.
         x: Test data, as for `TFLiteModel.predict`; the files are tested on a few examples of it.
             Defaults to numbers drawn from a seed. A `tfkd.data.Data` gives its test split, and
-            its labels and class names if `y` and `class_names` are not given.
+            its labels and class names in place of a missing `y` or `class_names`.
         y: Labels for `x`, as for `metrics.score`, for a network with one output; with them the
             README gives the files' scores.
         force: Whether files of the same name in `out_dir` may be replaced.
         project: `"gradle"` makes the folder an app: one activity that takes numbers or an image,
             with a choice of CPU, GPU and NPU, and an instrumented test of a golden example.
             Defaults to files to copy into an app.
-        notice: First sentence of the README, such as the `verify(...).failure` of a file that
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
             failed and is written all the same. Defaults to none.
 
     Returns:

@@ -155,7 +155,7 @@ def micro_bundle(
             which become constants.
         x: Examples to test the file on, as for `TFLiteModel.predict`; without them it is run on
             random numbers. A `tfkd.data.Data` gives its test split, and its labels and class
-            names if `y` and `class_names` are not given.
+            names in place of a missing `y` or `class_names`.
         y: Labels of `x`.
         force: Whether files in `out_dir` may be replaced.
         arena_bytes: The arena's size. Defaults to the least size found, plus a margin. It may be
@@ -169,7 +169,7 @@ def micro_bundle(
             sources alone.
         board: A name in `tfkd.export.micro.boards.BOARDS` (`tfkd boards` lists them) or a `Board`.
             The model must fit it, and the project is made for it.
-        notice: First sentence of the README, such as the `verify(...).failure` of a file that
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
             failed and is written all the same. Defaults to none.
 
     Returns:

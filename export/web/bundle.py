@@ -102,7 +102,7 @@ def web_bundle(
             test split, and its class names if `class_names` is not given.
         y: Labels; not used, so that every bundle takes the same arguments.
         force: Whether files of the same name in `out_dir` may be replaced.
-        notice: First sentence of the README, such as the `verify(...).failure` of a file that
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
             failed and is written all the same. Defaults to none.
 
     Returns:
