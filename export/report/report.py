@@ -107,7 +107,7 @@ class Report(Printed):
         raise KeyError(name)
 
     def describe(self) -> str:
-        """Return the table of models, the answer, and the worth of the teacher as text."""
+        """Return the table of models, the answer, and the worth of teacher and rounding as text."""
         from rich.console import Console
 
         text = io.StringIO()
@@ -215,7 +215,7 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def print_table(report: Report, console) -> None:
-    """Print the table of models, the answer, and the worth of the teacher.
+    """Print the table of models, the answer, and the worth of the teacher and of rounding.
 
     Args:
         report: The report to print.
