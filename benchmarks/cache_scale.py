@@ -10,9 +10,9 @@ imagenet   a tenth of ImageNet, 128,000 × 1,000 logits: float16 and the 50 larg
 epoch      an epoch with 10,000 classes, the 100 largest kept, against the same student without
            a teacher, with plain dense soft targets, and with the same loss of dense answers
 
-Every row of the first two is a fresh process. Memory is the peak of its resident set during a
-phase, above what it had before the first one; seconds are of the wall clock and, in brackets, of
-the CPU. R² and ratios are of CPU seconds; those of `epoch` are interleaved in one process.
+Every row of the first two parts is a fresh process. Memory is the peak of its resident set during a
+phase, minus the resident set before the first phase. Seconds are of the wall clock and, in
+brackets, of the CPU. R² and ratios use CPU seconds; the runs of `epoch` take turns in one process.
 """
 
 import argparse

@@ -6,8 +6,8 @@
 scikit-learn's digits, small nets, 360 test examples a seed. `tfmot` trains a tf_keras net
 quantize-aware with tfmot's `quantize_model` and with tfkd, from the same float weights for as many
 epochs. `converter` converts a trained CNN, LSTM and GRU with `TFLiteConverter` as its guide shows,
-in a process of its own, and with `to_tflite`. Both files of each are run and scored by the same
-interpreter (XNNPACK).
+in a process of its own, and with `to_tflite`. The same interpreter (XNNPACK) runs and scores both
+files.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python benchmarks/compress_alternatives.py --data DIR --out RESULTS [--tasks digits] [--seeds 0]
 
-The teachers are those of `compress_tasks.py` (read from RESULTS where they are there). `compress`
-gets the board, half a point and `--budget`; each alternative gets the seconds that it took:
+The teachers are those of `compress_tasks.py` (read from RESULTS if they exist). `compress` gets the
+board, half a point and `--budget`; each alternative gets the seconds that `compress` took:
 
     by hand    a student of README's kind, under `Distiller` with its defaults and Adam as Keras
                has it, for three quarters of the time; then quantization-aware under the teacher
@@ -13,8 +13,8 @@ gets the board, half a point and `--budget`; each alternative gets the seconds t
                the time; the smallest within half a point on the validation part (else the best)
                is trained on likewise
 
-All end in an int8 file. Printed are its bytes, how many points of accuracy it loses to the teacher
-on the test part, which chose nothing, and whether that is half a point or less.
+All end in an int8 file. The script prints its bytes, its loss of accuracy against the teacher in
+points on the test part, which chose nothing, and whether the loss is half a point or less.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 OLD is an environment with the earlier tfkd installed (`pip install -e CHECKOUT`). Both make the
 same call: the same teacher, student, data, epochs and loss (KL, alpha 0.1, T 4). Each run is a
 process of its own; the clock runs from the call of `compress` to its return, files, verification,
-times and report included. Runs take turns; what is printed is now over before within a round, and
-the accuracy of the int8 files. DIR holds spoken_digits.npz and cifar10.npz (8,000 images of it are
-trained on); `digits` needs none.
+times and report included. Runs take turns. The script prints the ratio of now to before within a
+round, and the accuracy of the int8 files. DIR holds spoken_digits.npz and cifar10.npz (the models
+train on 8,000 of its images); `digits` needs none.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/compress_tasks.py --data DIR --out RESULTS [--tasks digits] [--budget 60min]
 
-A teacher is trained for each task first (and kept in RESULTS, from where it is read the next time);
-then `compress` looks for a student and finishes it, with nothing said but the board, the drop and
-the budget. What is printed is the verdict on the test part, which chose nothing, and the wall time
-of the call. DIR holds spoken_digits.npz, cifar10.npz, japanese_vowels/ and etth1/; `digits` needs
-none. A call that was cut short goes on when it is made again.
+The script first trains a teacher for each task (and keeps it in RESULTS, to read it the next time);
+then `compress` looks for a student and finishes it, given only the board, the drop and the budget.
+The script prints the verdict on the test part, which chose nothing, and the wall time of the call.
+DIR holds spoken_digits.npz, cifar10.npz, japanese_vowels/ and etth1/; `digits` needs none. A call
+that was cut short continues when it is made again.
 """
 
 from __future__ import annotations

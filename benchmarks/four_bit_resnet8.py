@@ -3,12 +3,12 @@
     python benchmarks/four_bit_resnet8.py --data cifar10.npz --out RESULTS [--seeds 0] [--epochs 8]
 
 The float model is that of `pruning.py cifar` (20 epochs of SGD from 0.1, images mirrored and
-shifted). int8 and 4 bits go on from it for so many epochs of Adam from 1e-3 on the same stream,
+shifted). int8 and 4 bits go on from it for `--epochs` of Adam from 1e-3 on the same stream,
 quantize-aware, without a teacher (QAT) and under the float model (QAD). "pruned" is the spiral's
 student by L1 with 0.55 of the parameters, taught by the float model for 3 + 12 epochs of SGD, then
 quantize-aware likewise; "mixed" has the bits that `choose_bits` takes for 0.6 of the int8 file's
-bytes. Accuracies are those of the files on the test split in XNNPACK after the last epoch. What is
-in RESULTS already is not trained again.
+bytes. Accuracies are those of the files on the test split in XNNPACK after the last epoch. Runs
+that are in RESULTS already are not repeated.
 """
 
 from __future__ import annotations

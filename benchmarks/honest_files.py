@@ -1,8 +1,8 @@
 """Honest model files pass all the checks that hostile ones are held against, and compute right.
 
-Every model of the tests' zoo, networks of both packages' applications, and a registered custom
-layer; in both Kerases, as `.keras`, `.h5` and SavedModel. Each file is read as a teacher is, and
-its outputs are compared with the model's.
+The files hold every model of the tests' zoo, networks of both packages' applications, and a
+registered custom layer; in both Kerases, as `.keras`, `.h5` and SavedModel. Each file is read in
+the way of a teacher's file, and its outputs are compared with the model's.
 
     python benchmarks/honest_files.py
 """

@@ -4,11 +4,11 @@ Each job runs twice undisturbed, which gives the time it takes and the files tha
 runs again and again, and is stopped at a moment drawn from that time: by SIGKILL of the process,
 or by SIGINT of its whole group, as Ctrl-C in a terminal. After each stop:
 
-* what is in place is whole: a file equals that of an undisturbed run where this repeats, a
-  folder has all of its files. Folders that hold a state to go on from are judged by what follows;
+* what exists is whole: a file that repeats equals that of an undisturbed run, a folder has all of
+  its files. Folders that hold a state to go on from are judged by the next run;
 * no process that the job started is left, after ten seconds;
 * Ctrl-C of a command ends it with status 130 and no traceback;
-* the same command, run again, ends with what an undisturbed run makes, and nothing beside it.
+* the same command, run again, leaves the same files as an undisturbed run, and no others.
 
     python benchmarks/kill_trials.py                      # 10 moments for each signal and job
     python benchmarks/kill_trials.py export --moments 3

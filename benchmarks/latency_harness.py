@@ -8,7 +8,7 @@
 
 `same` measures a file against itself: the ratio's interval should hold 1 in 19 runs of 20.
 `known` measures a network against one with 2 and 4 times its layers. `peers` gives the same
-seconds of timed calls to a loop as tutorials have it and to the `litert-benchmark` of the
+seconds of timed calls to a loop in the style of tutorials and to the `litert-benchmark` of the
 ai-edge-litert wheel. `forms` compares formats of a CNN and forms of recurrent networks.
 
 `--busy` runs another program on a second core meanwhile.

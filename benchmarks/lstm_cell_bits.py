@@ -3,7 +3,7 @@
     python benchmarks/lstm_cell_bits.py
 
 NumPy alone: 16 units, 4 inputs, random weights, five seeds; ranges are those of the run.
-Printed is the mean error of the last state as a fraction of its spread.
+The script prints the mean error of the last state as a fraction of its spread.
 """
 
 import argparse

@@ -3,15 +3,15 @@
     python benchmarks/micro_nets.py
 
 The four nets of MLPerf Tiny (github.com/mlcommons/tiny, `keras_model.py` and `vww_model.py`) and
-two recurrent ones, trained for four short epochs on made-up patterns: bytes and arena follow from
-the layers, accuracy would say nothing. Arenas are the least in which a file runs on the 64-bit
-host build, by bisection; that it does, and that it does not in 1 KB less, is checked here once
-more, each time in a process of its own. MLPerf Tiny's own files are run beside them, the same
-way.
+two recurrent nets are trained for four short epochs on made-up patterns: bytes and arena follow
+from the layers, and accuracy would mean nothing. Arenas are the least in which a file runs on the
+64-bit host build, by bisection. The script checks once more that the file runs in this arena, and
+that it does not run in 1 KB less, each time in a process of its own. It runs MLPerf Tiny's own
+files in the same way.
 
 The converter of today gives each unit of a dense layer a scale of its own, and the runtime keeps
-eight bytes a unit in the arena for that; MLPerf Tiny's autoencoder, made in 2021, has one scale
-a layer. The row "one scale" is that net with the converter told so.
+eight bytes a unit in the arena for it; MLPerf Tiny's autoencoder, made in 2021, has one scale
+a layer. The row "one scale" is that net, converted with one scale a layer.
 """
 
 from __future__ import annotations

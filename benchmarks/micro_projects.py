@@ -2,9 +2,9 @@
 
     python benchmarks/micro_projects.py OUT [--tflm FOLDER --library FILE]
 
-OUT/KIND/NET are the projects. Sizes are those of `make size` with arm-none-eabi-g++, against
-`--tflm` or else the tests' declarations of TensorFlow Lite for Microcontrollers; with `--library`
-the golden examples are run on this computer.
+OUT/KIND/NET are the projects. Sizes are from `make size` with arm-none-eabi-g++, against
+`--tflm` or else the tests' declarations of TensorFlow Lite for Microcontrollers. With `--library`
+the golden examples run on this computer.
 """
 
 import argparse

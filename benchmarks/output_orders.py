@@ -3,11 +3,11 @@
     python benchmarks/output_orders.py                     # some 480 rows, twenty minutes
     python benchmarks/output_orders.py tf_keras LSTM       # rows whose description has all words
 
-Each model has outputs whose names sort against their order and whose values tell which is which.
-It is exported in each format and form from Keras 3, tf_keras and SavedModels of both, and run by
-LiteRT's plain interpreter. A row is wrong where an output is in a place other than in the
-model, the signature lists another order than the file, or `predict` gives another structure or
-other values than the model does. What can't be exported is printed with its error.
+Each model has outputs whose names sort against their order and whose values identify them. It is
+exported in each format and form from Keras 3, tf_keras and SavedModels of both, and run by
+LiteRT's plain interpreter. A row is wrong if an output has another place than in the model, if the
+signature lists another order than the file, or if `predict` gives another structure or other
+values than the model does. A model that can't be exported is printed with its error.
 """
 
 import argparse

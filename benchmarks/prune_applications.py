@@ -3,10 +3,10 @@
     python benchmarks/prune_applications.py --out results.json
     python benchmarks/prune_applications.py --models MobileNet ResNet50 --amounts 0.5
 
-Weights are random: this shows that the dependencies are right, not that a model is accurate. Of
-each model an amount of the channels that can go is taken away; the rest runs, is translated to
+Weights are random: this shows that the dependencies are right, not that a model is accurate. An
+amount of the prunable channels is removed from each model; the rest runs, is translated to
 tf_keras and compared, and its `.tflite` file is compared with it: the largest difference of a
-probability, as a part of how far the examples' are apart.
+probability, relative to the differences between the examples' probabilities.
 """
 
 import argparse

@@ -1,17 +1,17 @@
 """What pruning costs in accuracy: criteria × {one cut, spiral}, from-scratch baselines beside them.
 
-`--criteria slimming` stands for `tfkd.Slimming` on the scales of batch normalization for half of
-the epochs, one cut by what is left of them, and distillation for the other half.
+`--criteria slimming` is `tfkd.Slimming` on the scales of batch normalization for half of the
+epochs, one cut by the remaining scales, and distillation for the other half.
 
     python benchmarks/pruning.py cifar --data cifar10.npz --teacher resnet8.keras
     python benchmarks/pruning.py resnet56 --data cifar10.npz --teacher resnet56.keras
     python benchmarks/pruning.py spoken --data spoken_digits.npz
     python benchmarks/pruning.py vowels --data JapaneseVowels_TRAIN.ts JapaneseVowels_TEST.ts
 
-The teacher is trained first (and kept at `--teacher`, from where it is read the next time). Every
-student has as many epochs as the spiral, unless its line says otherwise; choices are made on a
-validation part, the test part is looked at once, after the last epoch. Nothing was tuned on these
-data. Results are written after each cell, so that a run that is cut short says what it has.
+The teacher is trained first (and kept at `--teacher`, to be read the next time). Every student has
+as many epochs as the spiral, unless its line says otherwise. Choices are made on a validation part;
+the test part is used once, after the last epoch. Nothing was tuned on these data. Results are
+written after each cell, so that a run that is cut short keeps its results.
 """
 
 import argparse

@@ -6,11 +6,11 @@
 
 Weights are random and the data is noise: this shows that every operation is rounded and
 converts, not that a model is accurate. Each model is translated, made quantize-aware, trained for
-a step or two, converted, and the file is compared with the quantize-aware graph on the reference
-kernels (in XNNPACK with `--bits 4`); in a process of its own, since a converter may die. With
+a step or two and converted, and the file is compared with the quantize-aware graph on the reference
+kernels (in XNNPACK with `--bits 4`), in a process of its own, since a converter may die. With
 `--tfmot`, tensorflow-model-optimization alone (`quantize_model` on the translated model) is
-measured too. With `--bits 4`, weights have 4 bits where they can, and the layers that keep 8 are
-listed with the reason.
+measured too. With `--bits 4`, weights have 4 bits where possible, and the layers that keep 8 bits
+are listed with the reason.
 """
 
 import argparse

@@ -3,15 +3,15 @@
     python benchmarks/run_all.py --quick --out RESULTS [--only steps export] [--check] [--record]
     python benchmarks/run_all.py --data DIR --out RESULTS        # hours to days
 
-The ratios of time come from scripts whose contenders take turns: what is compared is a ratio within
-a round. `--quick` runs those alone, in a few rounds (under ten minutes); without it, all rounds,
-and then the accuracy runs of docs/results, of which each output goes to RESULTS/NAME.txt; one that
-is there is not run again. RESULTS/ratios.json holds the ratios of each round and where they were
-measured. They are compared with those of `--against OLD.json`, else with the newest of
-benchmarks/history.json, in a way that tells a change from noise: the quotient of the medians with
-its 95 % interval (bootstrap over the rounds of both). `--record` adds the run to that history,
-which docs/results/history.md shows. `--check` exits with 1 where a ratio is beyond its bound. The
-bounds are generous: they find what costs half as much again, on a machine that does other work.
+The ratios of time come from scripts whose contenders take turns; each ratio is within a round.
+`--quick` runs only these scripts, in a few rounds (under ten minutes). Without it, all rounds run,
+and then the accuracy runs of docs/results. The output of an accuracy run goes to RESULTS/NAME.txt;
+a run whose output exists is not repeated. RESULTS/ratios.json holds the ratios of each round and
+the machine that measured them. They are compared with the ratios of `--against OLD.json`, else with
+the newest of benchmarks/history.json, by the quotient of the medians with its 95 % interval
+(bootstrap over the rounds of both), which separates a change from noise. `--record` adds the run to
+that history, which docs/results/history.md shows. `--check` exits with 1 if a ratio is beyond its
+bound. The bounds are generous: they find a cost that is half as much again, on a busy machine.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What it costs that the converter runs in a child: `to_tflite` over the plain converter.
 
-Both trace the same small CNN, write a SavedModel and convert it; the
-plain one does so in this process, as TensorFlow's documentation says, and `to_tflite` in its
-warm worker, with its checks and the file's first run. They take turns in every round; what is
-reported is the ratio within a round, its median and 95 % interval (bootstrap over rounds), and
-what the parts of one `to_tflite` take.
+Both trace the same small CNN, write a SavedModel and convert it. The plain converter does so in
+this process, as TensorFlow's documentation says, and `to_tflite` in its warm worker, with its
+checks and the file's first run. They take turns in every round. The script reports the ratio within
+a round, its median and 95 % interval (bootstrap over rounds), and the times of the parts of one
+`to_tflite`.
 
 `--fresh` does the same from the start: new processes that import what they need, build the
 network, convert it to int8 and write the file, in turns, in wall-clock and in processor time of

@@ -6,8 +6,8 @@
 
 Examples are 96 × 96 × 3 float32 (108 KiB), made by `tf.random.stateless_uniform` in a
 `tf.data.Dataset` from their numbers, ten classes by brightness. Every row is a process of its own.
-Memory is the peak of its resident set (`getrusage`), and of the interpreter's processes that it
-starts where that is larger; TensorFlow and tfkd themselves take the row `nothing`.
+Memory is the peak of its resident set (`getrusage`), or of the interpreter's processes that it
+starts if that is larger; the row `nothing` is TensorFlow and tfkd alone.
 
 read       the stream alone, in batches, as scoring reads it
 train      an epoch of the student alone

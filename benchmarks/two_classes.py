@@ -4,8 +4,8 @@
 
 `odd`: scikit-learn's digits, odd or even; `large`: 8 and 9 against the rest (a fifth); `pixels`:
 the quick setting of examples/segmentation.py. Students have a few hundred weights (pixels: 7,000)
-and are trained for seconds. Printed are accuracies (mean IoU of pixels) on the test part, in per
-cent.
+and are trained for seconds. The script prints accuracies (mean IoU for pixels) on the test part,
+in per cent.
 """
 
 import argparse

@@ -4,10 +4,10 @@
 
 Each run is a process of its own, which imports, builds models and data, and then trains a student
 of convolutions on 4,000 images of 32 x 32 for ten epochs (batch 32, Adam). The clock runs from the
-first call of `fit` (or of what asks the teacher) to the end of the last epoch, tracing included.
-`tfkd` is what `compress`, `spiral` and `compare` do: answers asked once, several steps a call.
-The teacher takes about five times the student's multiply-accumulates. Runs take turns; what is
-printed are ratios to the plain fit within a round, of CPU and of wall-clock time.
+first call of `fit` (or of the function that asks the teacher) to the end of the last epoch, tracing
+included. `tfkd` trains as `compress`, `spiral` and `compare` do: answers asked once, several steps
+a call. The teacher takes about five times the student's multiply-accumulates. Runs take turns; the
+script prints the ratios to the plain fit within a round, of CPU and of wall-clock time.
 """
 
 from __future__ import annotations

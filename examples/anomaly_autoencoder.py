@@ -25,8 +25,8 @@ FALSE_ALARMS = 0.02  # that the threshold allows among normal examples of the va
 def vibrations(examples=8000, steps=64, seed=0):
     """Return windows of a machine's vibration, and which of them show a fault.
 
-    Normal are three harmonics of a speed that varies by 2 %, with noise. A fault is a train of
-    short impulses, a stronger second harmonic, or a fourth one.
+    Normal windows have three harmonics of a speed that varies by 2 %, with noise. A fault is a
+    train of short impulses, a stronger second harmonic, or a fourth harmonic.
     """
     rng = np.random.default_rng(seed)
     y = (rng.random(examples) < 0.15).astype(int)
@@ -46,7 +46,7 @@ def vibrations(examples=8000, steps=64, seed=0):
 
 
 def load(path):
-    """Return standardized examples and labels of validation and test, and normal ones to train."""
+    """Return standardized examples: normal ones to train, validation and test with labels."""
     data = tfkd.as_data(path or vibrations())
     for part in (data.train, data.validation, data.test):
         if part.y.ndim != 1 or not np.isin(part.y, (0, 1)).all() or len(np.unique(part.y)) < 2:
@@ -74,7 +74,7 @@ def autoencoder(values, width, code):
 
 
 def fit(model, x, epochs, learning_rate, teacher=None):
-    """Train a model to give back what it is given; a teacher's answers have less noise in them."""
+    """Train a model to reproduce its input; a teacher's answers have less noise than the input."""
     package = keras if isinstance(model, keras.Model) else tf_keras
     if teacher is not None:
         model = tfkd.Distiller(model, teacher)

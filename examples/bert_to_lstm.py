@@ -15,7 +15,7 @@ from text_lstm import accuracy, arguments, run, sentences
 
 
 def small_bert(words, length):
-    """Return a classifier of random weights, whose tokens are the words of the vocabulary."""
+    """Return a classifier with random weights, whose tokens are the words of the vocabulary."""
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     tokenizer = keras_hub.models.BertTokenizer(vocabulary=tokens, lowercase=True)
     return keras_hub.models.BertTextClassifier(
@@ -35,7 +35,7 @@ def small_bert(words, length):
 
 
 def bert(options, words):
-    """Return the classifier of `--preset`, or a small one, for texts of some tokens."""
+    """Return the classifier of `--preset`, or a small one without it, for texts of some tokens."""
     length = 2 * options.length  # a word may be several tokens
     if options.preset is None:
         return small_bert(words, length)

@@ -1,4 +1,4 @@
-"""What detection.py asks its heads for, how their answers are decoded, and scored."""
+"""Labels for the heads of detection.py, and the decoding and scoring of their answers."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ STRIDE = 4  # pixels a cell of the grid: the cell in the middle of an object ans
 
 
 def targets(x, boxes, classes):
-    """Return labels of both heads, and which cells the boxes count in.
+    """Return labels of both heads, and the cells in which the boxes count.
 
-    A box is where its edges are from the middle of its cell, to the left, top, right and bottom,
+    A box is the distances of its left, top, right and bottom edges from the middle of its cell,
     in cells.
     """
     grid = (len(x), x.shape[1] // STRIDE, x.shape[2] // STRIDE)
@@ -31,7 +31,7 @@ def overlap(box, others):
 
 
 def decode(logits, edges, least=0.05):
-    """Return boxes in pixels, classes and scores of an image; of what overlaps the best."""
+    """Return boxes in pixels, classes and scores of an image; of overlapping boxes the best."""
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     odds = (odds / odds.sum(-1, keepdims=True))[..., 1:]
     row, column = np.nonzero(odds.max(-1) > least)
@@ -45,7 +45,7 @@ def decode(logits, edges, least=0.05):
 
 
 def average_precision(answers, boxes, classes):
-    """Return the area under precision over recall in %, of all classes in one (IoU 0.5)."""
+    """Return the area under precision over recall in %, over all classes together (IoU 0.5)."""
     found = []
     for logits, edges, true, label in zip(
         answers["classes"], answers["boxes"], boxes, classes, strict=True

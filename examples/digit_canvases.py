@@ -1,4 +1,4 @@
-"""Canvases with handwritten digits on them, which detection.py and segmentation.py generate."""
+"""Canvases with handwritten digits, for detection.py and segmentation.py."""
 
 import numpy as np
 from scipy.ndimage import zoom
@@ -11,12 +11,12 @@ VOID = -1
 
 
 def canvases(examples, part, seed=0):
-    """Return canvases of scikit-learn's digits, each blown up and put where there is room.
+    """Return canvases of scikit-learn's digits, each enlarged and placed where there is room.
 
     Args:
-        examples: How many.
+        examples: Number of canvases.
         part: `"train"`, `"validation"` or `"test"`: no digit is in two parts.
-        seed: Of the canvases.
+        seed: Seed of the canvases.
 
     Returns:
         Canvases (examples, 40, 40, 1) float32 in [0, 1]; boxes (examples, 4, 4), pixels x1, y1,

@@ -39,10 +39,10 @@ def series_of(options):
 
 
 def load(options):
-    """Return differences (windows, 96, 1) and what is added to the last value (windows, 24).
+    """Return differences (windows, 96, 1), and targets (windows, 24) relative to the last value.
 
-    So the input of a step does not depend on the window, and the state can be carried on. Errors
-    are in standard deviations of the training part, as the literature has them.
+    The input of a step thus does not depend on the window, and the state can be carried on. Errors
+    are in standard deviations of the training part, as in the literature.
     """
     data = tfkd.windows(series_of(options), LENGTH + 1, HORIZON)
     level, change = data.train.x.std(), np.diff(data.train.x, axis=1).std()
@@ -59,7 +59,7 @@ def forecaster(units):
 
 
 def fit(model, x, y, epochs, learning_rate, teacher=None):
-    """Train a model; a teacher bounds it: where the student is better, only labels count."""
+    """Train a model; where the student is better than its teacher, only the labels count."""
     package = keras if isinstance(model, keras.Model) else tf_keras
     if teacher is not None:
         model = tfkd.Distiller(model, teacher, soft_loss="teacher_bounded", alpha=0.5)
@@ -73,7 +73,7 @@ def carried_on(file, x):
 
     Args:
         file: A step file; its state is copied from its outputs to its inputs, byte by byte.
-        x: Windows (windows, steps, 1), each a step later than the one before.
+        x: Windows (windows, steps, 1), each a step later than the window before.
     """
     interpreter = Interpreter(model_content=file.data)
     interpreter.allocate_tensors()

@@ -26,7 +26,7 @@ BATCH = 128
 
 
 def load(path):
-    """Return the three parts, by the mean and the deviation of each channel."""
+    """Return the three parts, standardized by the mean and the deviation of each channel."""
     data = load_digits() if path is None else load_npz(path)
     if data.train.x.ndim != 4:
         raise tfkd.InputError(f"{path} holds examples of shape {data.train.x.shape[1:]}.")
@@ -68,7 +68,7 @@ def shifted_and_flipped(x):
 
 
 def fit(model, data, optimizer, rate, epochs, seed, augment, teacher=None):
-    """Train a model, alone or under a teacher, along a cosine from a learning rate."""
+    """Train a model, alone or under a teacher; the learning rate falls along a cosine."""
     learner = model if teacher is None else tfkd.Distiller(model, teacher)
     decay = tf_keras.optimizers.schedules.CosineDecay(rate, epochs * -(-len(data.train) // BATCH))
     momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
@@ -84,7 +84,7 @@ def accuracy(predict, part):
 
 
 def teacher_of(data, seed, options, augment):
-    """Return the teacher, trained unless it is there."""
+    """Return the teacher, and train it if it has not been trained before."""
     if (path := options.out / f"teacher-{seed}.keras").exists():
         return load_model(path)
     tf_keras.utils.set_random_seed(seed)
@@ -95,7 +95,7 @@ def teacher_of(data, seed, options, augment):
 
 
 def run(data, seed, options):
-    """Print a row for each model and file of a seed; return what was verified last."""
+    """Print a row for each model and file of a seed; return the last verification."""
     augment = shifted_and_flipped if options.data else None  # no digit is another one's mirror
     sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": BATCH, "augment": augment}
     teacher = teacher_of(data, seed, options, augment)

@@ -21,7 +21,7 @@ from tfkd.export import micro_bundle, to_tflite, verify
 
 
 def net(shape, widths, classes, separable):
-    """Return a CNN, or a DS-CNN: all but its first convolution in depth and points apart."""
+    """Return a CNN, or a DS-CNN, whose convolutions after the first are depthwise separable."""
     first, *others = widths
     kind = layers.SeparableConv2D if separable else layers.Conv2D
     body = [layers.Conv2D(first, 5, 2, "same", use_bias=False)]

@@ -1,4 +1,4 @@
-"""What keywords_dscnn.py hears: recordings, and their log-mel features as a model."""
+"""Recordings for keywords_dscnn.py, and their log-mel features as a model."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ RATE, FRAME, HOP, BANDS = 8000, 256, 160, 24
 
 
 def dialled(examples, seed=0):
-    """Return the two tones of each digit's key of a telephone, somewhere in a second of noise."""
+    """Return the two tones of each digit's telephone key, somewhere in a second of noise."""
     rng, time = np.random.default_rng(seed), np.arange(RATE) / RATE
     y = rng.integers(10, size=examples)
     low, high = np.array([697, 770, 852, 941]), np.array([1209, 1336, 1477])
@@ -41,8 +41,8 @@ def load(path=None, examples=3000):
 class PowerSpectrum(layers.Layer):
     """Squared sizes of the first 144 numbers of a Fourier transform, in two steps of 16 each.
 
-    So the file holds a few small matrices and not one of 256 x 288. Number 16 i + j of the input
-    is row i, column j of `x`; number k + 16 m of the transform is at (k, m).
+    In two steps the file holds a few small matrices instead of one of 256 x 288. Number 16 i + j of
+    the input is row i, column j of `x`; number k + 16 m of the transform is at (k, m).
     """
 
     def call(self, frames):
@@ -63,7 +63,7 @@ class PowerSpectrum(layers.Layer):
 
 
 def mel_matrix():
-    """Return triangles that are equally wide in mel (144, bands), in the order of the power."""
+    """Return triangles (144, bands) that are equally wide in mel, in the order of the power."""
     bins = np.arange(16)[:, None] + 16 * np.arange(9)
     mel = 2595 * np.log10(1 + bins.reshape(-1, 1) * RATE / FRAME / 700)
     edges = np.linspace(60, 2595 * np.log10(1 + RATE / 2 / 700), BANDS + 2)
@@ -80,6 +80,6 @@ def features_of(mean=0.0, scale=1.0):
 
 
 def images(features, x):
-    """Return what a function says of each frame of recordings: (examples, 49, 24, 1)."""
+    """Return a function's result for each frame of recordings: (examples, 49, 24, 1)."""
     frames = np.lib.stride_tricks.sliding_window_view(x, FRAME, axis=1)[:, ::HOP]
     return features(frames.reshape(-1, FRAME)).reshape(len(x), -1, BANDS, 1)

@@ -82,7 +82,7 @@ def fit(model, x, y, epochs, learning_rate, teacher=None, way="pixel by pixel"):
 
 
 def mean_iou(answers, y):
-    """Return the mean over classes of intersection over union, in %, of pixels that count."""
+    """Return the mean over classes of intersection over union, in %, without void pixels."""
     counts, said = y != VOID, answers.argmax(-1)
     classes = answers.shape[-1]
     pairs = np.bincount(y[counts] * classes + said[counts], minlength=classes**2)

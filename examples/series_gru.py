@@ -62,13 +62,13 @@ def load(options):
 
 
 def student_of(kind, shape, classes):
-    """Integer files have no masks: padding is in front, and the student learns to pass over it."""
+    """Return a student without masks, which integer files lack: it learns to ignore the padding."""
     recurrent = getattr(keras.layers, kind)(24)
     return keras.Sequential([keras.Input(shape, name="x"), recurrent, keras.layers.Dense(classes)])
 
 
 def teacher_of(shape, classes):
-    """Read the series in both directions, its padding masked: it need not fit any file."""
+    """Return a bidirectional teacher with masked padding; it need not fit into any file."""
     layers = keras.layers
     hidden = [layers.Masking(), layers.Bidirectional(layers.GRU(64)), layers.Dropout(0.3)]
     return keras.Sequential([keras.Input(shape, name="x"), *hidden, layers.Dense(classes)])
@@ -90,7 +90,7 @@ def accuracy(answers, y):
 
 
 def at_true_lengths(file, x, steps, classes):
-    """Run a step file on the steps that there are, and on no padding."""
+    """Run a step file on the true steps of each series, without the padding."""
     answers = np.zeros((len(x), classes))
     for length in np.unique(steps):
         answers[steps == length] = file.predict(x[steps == length, -length:])

@@ -79,7 +79,7 @@ def accuracy(answers, y):
 def run(options, parts, vocabulary, teach):
     """Train students alone and taught, and make the file of the last.
 
-    `teach` is a function of a seed to a teacher's accuracy and what `fit` takes: the teacher,
+    `teach` maps a seed to a teacher's accuracy and further arguments of `fit`: the teacher,
     whether it gives logits (a model shows that) and its answers, if they were kept.
     """
     (_, x, y), _, (_, x_test, y_test) = parts

@@ -1,4 +1,4 @@
-"""What text_lstm.py and bert_to_lstm.py share: their sentences, and words as numbers."""
+"""The sentences of text_lstm.py and bert_to_lstm.py, and their words as numbers."""
 
 import pathlib
 import re
@@ -16,7 +16,7 @@ NOUNS = ["film", "plot", "cast", "music", "ending", "script", "director", "camer
 
 
 def generated(examples, seed):
-    """Return sentences, where 'not' turns a word and 'but' outweighs what was before it."""
+    """Return sentences in which 'not' inverts a word and 'but' outweighs the words before it."""
     rng, pairs, adjectives = np.random.default_rng(seed), [], (BAD.split(), GOOD.split())
     for _ in range(examples):
         words, label = [], int(rng.integers(2))
@@ -66,7 +66,7 @@ def words_of(text):
 
 
 def vocabulary_of(texts, most):
-    """Return the commonest words that occur twice at least, in alphabetical order."""
+    """Return the commonest words that occur at least twice, in alphabetical order."""
     counts = Counter(word for text in texts for word in words_of(text))
     return sorted(word for word, count in counts.most_common(most) if count > 1)
 
@@ -82,7 +82,7 @@ def encode(texts, vocabulary, length):
 
 
 def write_words(vocabulary, length, folder):
-    """Write what turns a text into the input of the file on a device, for C and C++."""
+    """Write the C and C++ code that turns a text into the file's input on a device."""
     longest = max(map(len, vocabulary))
     known = ", ".join(f'"{word}"' for word in vocabulary)
     sizes = f"words_count = {len(vocabulary)}, words_length = {length}, words_longest = {longest}"

@@ -41,7 +41,7 @@ def fit(model, x, y, weights, epochs, learning_rate, teacher=None):
 
 
 def spelled(model, codec, pairs):
-    """Return what a model writes: at each step the likeliest character (greedy decoding)."""
+    """Return the text that a model writes: at each step the likeliest character (greedy)."""
     x = codec.encode([(given, "") for given, _ in pairs])[0]
     x[x == codec.numbers["<"]] = 0
     rows, place = np.arange(len(x)), np.array([len(given) for given, _ in pairs])
@@ -54,7 +54,7 @@ def spelled(model, codec, pairs):
 
 
 def spelled_by_file(file, codec, pairs):
-    """Return the same of a step file: what it wrote is its next input, the state is carried on."""
+    """Return the text that a step file writes: each character is its next input, with the state."""
     interpreter = Interpreter(model_content=file.data)
     interpreter.allocate_tensors()
     run, texts = interpreter.get_signature_runner(), []
@@ -76,7 +76,7 @@ def spelled_by_file(file, codec, pairs):
 
 
 def right(texts, pairs):
-    """Return how many texts are as wanted, to the last character, in %."""
+    """Return the share of texts that are right to the last character, in %."""
     return 100 * sum(t == wanted for t, (_, wanted) in zip(texts, pairs, strict=True)) / len(pairs)
 
 

@@ -1,4 +1,4 @@
-"""What translation_or_sequence.py translates, and its characters as numbers."""
+"""The texts of translation_or_sequence.py, and their characters as numbers."""
 
 import numpy as np
 
@@ -25,9 +25,9 @@ def read(path):
 
 
 class Codec:
-    """Texts as numbers: given, ">", wanted, "<", padding with 0 behind.
+    """Texts as numbers: the given text, ">", the wanted text, "<", and padding with 0.
 
-    A step reads a character and says which one comes next; those of what is given weigh nothing.
+    A step reads a character and predicts the next; predictions within the given text weigh nothing.
     """
 
     def __init__(self, pairs):

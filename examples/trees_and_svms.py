@@ -40,7 +40,7 @@ def load(path):
 
 
 def plain_function(x, y):
-    """Return a function from a NumPy batch to logits, which is all that a teacher has to be.
+    """Return a function from a NumPy batch to logits; a teacher need be no more than that.
 
     A PyTorch model is wrapped the same way:
     lambda x: torch_model(torch.from_numpy(x)).detach().numpy()
@@ -88,7 +88,7 @@ def spread(values, sign=""):
 
 
 def one_run(teacher, parts, classes, seed, quick):
-    """Return the accuracies of a student and its int8 file, on validation and test, and both."""
+    """Return test accuracies of student and file, the file's on validation, and both models."""
     (x, y), (x_val, y_val), (x_test, y_test) = parts
     keras.utils.set_random_seed(seed)
     student = student_of(x.shape[1], classes)

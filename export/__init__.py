@@ -1,7 +1,7 @@
 """From a trained Keras model to a `.tflite` file that is verified and benchmarked.
 
-Installed as `tfkd.export`. What this package does changes the representation of a model,
-never its weights.
+Installed as `tfkd.export`. This package changes the representation of a model, never its
+weights.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Filling in templates: what a folder's `templates/` holds, as one Jinja environment."""
+"""Filling in templates: the files in a folder's `templates/`, as one Jinja environment."""
 
 from __future__ import annotations
 

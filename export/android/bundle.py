@@ -1,4 +1,4 @@
-"""`android_bundle`: what an Android app needs of a model in one folder, tried before it leaves.
+"""`android_bundle`: everything that an Android app needs for a model, tested, in one folder.
 
     bundle/  NAME.tflite           with TFLite Metadata and a named signature
              labels.txt
@@ -8,8 +8,8 @@
              README.md             sizes, scores, Gradle lines, commands for a phone
 
 The Kotlin files quantize, dequantize, normalize, look labels up and carry or reset the state, all
-with the numbers and names of their `.tflite` file. As a project, the folder is an app: `project`
-says which files it has besides, and where these go.
+with the numbers and names of their `.tflite` file. As a project, the folder is an app: the module
+`project` adds files to it and decides where the bundle's files go.
 
 References: https://developers.google.com/edge/litert/next/android_kotlin (CompiledModel),
 https://ai.google.dev/edge/litert/android/gpu (the Interpreter's GPU delegate).
@@ -84,17 +84,17 @@ class AndroidModel:
     """One `.tflite` file of a bundle.
 
     Attributes:
-        file: Its name in the folder.
+        file: The file's name in the folder.
         bytes: Its size, metadata and labels included.
-        sha256: Of its bytes.
+        sha256: SHA-256 of its bytes.
         ops: Operators and how often each occurs.
-        integer_only: Whether no tensor of it is floating-point.
-        holds: What its numbers are, in words.
-        prefers_gpu: Whether its Kotlin files try the GPU unless told otherwise.
-        metrics: What it scored with XNNPACK; empty without labels.
+        integer_only: Whether none of its tensors is floating-point.
+        holds: The types of its numbers, in words.
+        prefers_gpu: Whether its Kotlin files try the GPU by default.
+        metrics: Its scores with XNNPACK; empty without labels.
         kotlin: The Kotlin files for it.
-        metadata: What `read_metadata` reads in it.
-        cpu_operators: What LiteRT's GPU delegate would hand back to the CPU, and why.
+        metadata: Its metadata, as `read_metadata` returns it.
+        cpu_operators: The operators that LiteRT's GPU delegate would hand back to the CPU, and why.
     """
 
     file: str
@@ -112,13 +112,13 @@ class AndroidModel:
 
 @dataclasses.dataclass(frozen=True)
 class AndroidBundle(Printed):
-    """What `android_bundle` wrote.
+    """The folder that `android_bundle` wrote.
 
     Attributes:
-        name: Of the model.
-        folder: Where it is.
-        files: Names of all files in it.
-        models: The `.tflite` files, the one asked for first.
+        name: The model's name.
+        folder: Path of the folder.
+        files: Names of all files in the folder.
+        models: The `.tflite` files; `android_bundle`'s `model` is the first.
         project: The kind of project, or `None` for files to copy.
     """
 
@@ -138,7 +138,7 @@ class AndroidBundle(Printed):
         }
 
     def describe(self) -> str:
-        """Say in a few lines what is in the folder."""
+        """Describe the folder's contents in a few lines."""
         lines = [f"{self.name} for Android in {self.folder}"]
         lines[0] += f", a project for {self.project}" if self.project else ""
         for model in self.models:
@@ -175,34 +175,33 @@ def android_bundle(
     project: str | None = None,
     notice: str = "",
 ) -> AndroidBundle:
-    """Write a folder with all that an Android app needs of a model.
+    """Write a folder with everything that an Android app needs for a model.
 
-    Each file is written anew with metadata and run beside the one it was made from; only if
-    the answers are the same to the last bit is anything written. The folder is complete or
-    is not made.
+    Each `.tflite` file is rewritten with metadata and run beside the original. The folder is
+    written only if the answers are the same to the last bit. It is complete or is not made.
 
     Args:
         model: A `TFLiteModel`, or the path of a `.tflite` file.
         out_dir: The folder to make.
-        name: Of the model, for files and Kotlin classes: letters, digits and `_`.
+        name: The model's name, for files and Kotlin classes: letters, digits and `_`.
         class_names: One name per value of the output, in order; for several outputs a dict by
             output name. Without them the Kotlin class is a regressor.
-        preprocessing: What the app must do to raw data, as for `with_metadata`; the Kotlin
-            files do it. Without it they take data as the model was trained on.
+        preprocessing: The normalization of raw data, as for `with_metadata`; the Kotlin files
+            apply it. Without it they take data as the model was trained on.
         others: Further formats of the same network by name, such as `{"float16": file}`. Each
             gets files of its own and a place in the README: float16 is for
             the GPU, int8 for the CPU.
-        x: Test data, as for `TFLiteModel.predict`; a few examples of it are what the files
-            are tried on. Defaults to numbers drawn from a seed. Of a `tfkd.data.Data` the test
-            split is taken, with its labels and class names where none are given.
-        y: Labels for `x`, as for `metrics.score`, for a network with one output; then the
+        x: Test data, as for `TFLiteModel.predict`; the files are tested on a few examples of it.
+            Defaults to numbers drawn from a seed. A `tfkd.data.Data` gives its test split, and
+            its labels and class names in place of a missing `y` or `class_names`.
+        y: Labels for `x`, as for `metrics.score`, for a network with one output; with them the
             README gives the files' scores.
         force: Whether files of the same name in `out_dir` may be replaced.
         project: `"gradle"` makes the folder an app: one activity that takes numbers or an image,
             with a choice of CPU, GPU and NPU, and an instrumented test of a golden example.
             Defaults to files to copy into an app.
-        notice: What the README says first, such as `verify(...).failure` of a file that is to be
-            written all the same. Defaults to nothing.
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
+            failed and is written all the same. Defaults to none.
 
     Returns:
         An `AndroidBundle`.
@@ -212,7 +211,7 @@ def android_bundle(
             full disk; nothing is written then.
         UnsupportedError: for operators that Android's runtime does not have, or a type of
             tensor that Kotlin has no array for.
-        ConversionError: if a file would not answer as before.
+        ConversionError: if a rewritten file would give other answers than the original.
         WorkerError: if the interpreter dies on a file.
     """
     projects.check_kind(project)
@@ -319,7 +318,7 @@ def _python(kotlin: Kotlin, folder: str) -> bytes:
 
 
 def signature_of(file: TFLiteModel) -> str | None:
-    """Return the key of the signature that `file.inputs` and `file.outputs` have names from.
+    """Return the key of the signature that names `file.inputs` and `file.outputs`.
 
     Args:
         file: The file.
@@ -345,17 +344,17 @@ def signature_of(file: TFLiteModel) -> str | None:
 def with_signature(file: TFLiteModel) -> TFLiteModel:
     """Give a file a signature, so that an application can call it by names.
 
-    Files from `to_tflite` have one; some that others made have none, or one that leaves out
-    inputs. The names are those of the tensors, made identifiers.
+    Files from `to_tflite` have a signature. Files from other tools may have none, or one that
+    leaves out inputs. The names are the tensors' names, turned into identifiers.
 
     Args:
         file: The file.
 
     Returns:
-        The same file if it has a signature, else one with a signature `serving_default`.
+        The same file if it has a signature, else a copy with a signature `serving_default`.
 
     Raises:
-        InputError: as `with_metadata`, for a file that can't be written anew.
+        InputError: as `with_metadata`, for a file that can't be rewritten.
     """
     if signature_of(file) is not None:
         return file
@@ -380,7 +379,7 @@ def with_signature(file: TFLiteModel) -> TFLiteModel:
 
 
 def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
-    """Return the files by format, the one asked for under "", after checking all names."""
+    """Return the files by format, with `model` under "", after checking all names."""
     others = dict(others)
     check_names({"name": [name], "a key of others": others})
     classes = [class_name(key) for key in others]
@@ -410,7 +409,7 @@ def check_names(names: Mapping[str, Iterable[Any]]) -> None:
     """Raise an `InputError` for names that can't name files and classes.
 
     Args:
-        names: What they are, in words, → the names.
+        names: What the names are for, in words, → the names.
     """
     raise_all(
         f"{what} must be letters, digits and _, beginning with a letter, for it names files and "
@@ -427,7 +426,7 @@ def _suggestion(given) -> str:
 
 
 def loaded(given: Any, what: str) -> TFLiteModel:
-    """Return a file that is given as one or as a path; `what` names it in an error."""
+    """Return a `TFLiteModel` as it is, or load one from a path; `what` names it in an error."""
     if isinstance(given, TFLiteModel):
         return given
     if not isinstance(given, (str, os.PathLike)):
@@ -442,7 +441,7 @@ def loaded(given: Any, what: str) -> TFLiteModel:
 
 
 def _check_runs(file: TFLiteModel, what: str):
-    """Raise if the runtime of the Gradle lines, or Kotlin, has not what a file needs."""
+    """Raise if a file needs something that the Gradle lines' runtime, or Kotlin, does not have."""
     missing = (*file.flex_ops, *file.custom_ops)
     if missing:
         raise UnsupportedError(

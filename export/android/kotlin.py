@@ -1,7 +1,7 @@
 """The Kotlin files that run one `.tflite` file, with its own names and numbers in them.
 
-The templates know LiteRT's two interfaces; this fills their gaps. Quantizing and
-dequantizing are those of `TensorInfo`, to the last bit.
+The templates use LiteRT's two interfaces, and this module fills them in. The Kotlin files
+quantize and dequantize as `TensorInfo` does, to the last bit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Kotlin:
         model: The file.
         name: What to call it: letters, digits and `_`.
         signature: The key of the signature to call.
-        labels: As from `labels_of`.
+        labels: The class names, as from `labels_of`.
         normalizations: As from `normalizations_of`.
 
     Attributes:
@@ -58,9 +58,9 @@ class Kotlin:
         normalizations: Input name → (mean, std).
         compiled: Name of the class for CompiledModel, or `None` if that can't run the file.
         interpreter: Name of the class for the Interpreter.
-        gpu: Whether the GPU is tried unless the app says otherwise.
+        gpu: Whether the GPU is tried by default.
         delegates: Whether the GPU can be tried at all.
-        cpu_operators: What the GPU would hand back to the CPU.
+        cpu_operators: The operators that the GPU would hand back to the CPU.
         without_call: Types of tensors that CompiledModel's buffers have no calls for.
     """
 
@@ -97,8 +97,8 @@ class Kotlin:
         """Return the Kotlin files by name.
 
         Args:
-            package: The package that they are of.
-            interfaces: Those of LiteRT's that are wanted, of `INTERFACES`.
+            package: The package of the files.
+            interfaces: The LiteRT interfaces to write files for, from `INTERFACES`.
         """
         content = {**self.content(), "package": package}
         classes = {"compiled": self.compiled, "interpreter": self.interpreter}
@@ -123,7 +123,7 @@ class Kotlin:
         return "\n".join([*lines, "network.close()"])
 
     def content(self) -> dict[str, Any]:
-        """Return what the templates for this file refer to."""
+        """Return the variables of the templates for this file."""
         names = [one["parameter"] for one in self._outputs]
         several = len(names) > 1
         return {
@@ -245,7 +245,7 @@ def rendered(template: str, content: dict[str, Any]) -> bytes:
 
     Args:
         template: Its file name.
-        content: What it refers to.
+        content: Its variables.
     """
     text = (
         environment("android", keep_trailing_newline=True).get_template(template).render(**content)
@@ -254,7 +254,7 @@ def rendered(template: str, content: dict[str, Any]) -> bytes:
 
 
 def class_name(name: str) -> str:
-    """Return a name of letters, digits and `_` as Kotlin writes classes.
+    """Return a name of letters, digits and `_` in Kotlin's spelling of class names.
 
     Args:
         name: The name.

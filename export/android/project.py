@@ -1,4 +1,4 @@
-"""An app around a bundle's Kotlin: the files of a Gradle project, and where the bundle's own go."""
+"""An app around a bundle's Kotlin: the files of a Gradle project, and the bundle's place in it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _FLOAT_TOLERANCE = 1e-4
 
 
 def check_kind(project: str | None) -> None:
-    """Raise an `InputError` for a kind of project that there is not."""
+    """Raise an `InputError` for an unknown kind of project."""
     if project is not None and project not in KINDS:
         raise InputError(
             f"{argument('project', alone=True)} must be {' or '.join(KINDS)} for an Android "
@@ -62,12 +62,12 @@ def check_kind(project: str | None) -> None:
 
 
 def package_of(name: str) -> str:
-    """Return the app's package: no word of Kotlin or Java, whatever the name is."""
+    """Return the app's package, which never is a keyword of Kotlin or Java."""
     return f"com.example.{name.lower()}_app"
 
 
 def placed(files: Mapping[str, bytes], package: str) -> dict[str, bytes]:
-    """Return the bundle's files where the app has them."""
+    """Return the bundle's files at their places in the app."""
     sources = f"app/src/main/kotlin/{package.replace('.', '/')}/"
     folders = {"tflite": ASSETS, "txt": ASSETS, "kt": sources}
     return {folders.get(name.rpartition(".")[2], "") + name: data for name, data in files.items()}
@@ -80,10 +80,10 @@ def app_files(
 
     Args:
         project: One of `KINDS`.
-        name: Of the model.
+        name: The model's name.
         shown: The Kotlin of each file; the app runs the first.
-        gradle: What the app depends on.
-        x: Examples, an array per input that takes data, as given; the first is the golden one.
+        gradle: The app's dependencies.
+        x: Examples as given, an array per input that takes data; the first is the golden example.
     """
     package, kotlin = package_of(name), shown[0]
     file, own = kotlin.model, kotlin.content()
@@ -131,12 +131,12 @@ def app_files(
 
 
 def interfaces(shown: Sequence[Kotlin]) -> tuple[str]:
-    """Return the interface that an app has: their artifacts can't be combined."""
+    """Return the one interface of LiteRT that an app has; the artifacts can't be combined."""
     return ("compiled",) if all(one.compiled for one in shown) else ("interpreter",)
 
 
 def choices(shown: Sequence[Kotlin]) -> list[str]:
-    """Return what the app lets its user choose to run the model, the first one first."""
+    """Return the ways to run the model that the app offers to its user, the default first."""
     first = shown[0]
     if not first.delegates:
         return ["CPU"]

@@ -2,15 +2,15 @@
 
 to_tflite.py   `to_tflite`, stage by stage
 formats.py     what a file can hold
-request.py     what is asked for
+request.py     the arguments of `to_tflite`
 plan.py        the model and its data, read and checked
-lowering.py    the form that the converter gets
+lowering.py    the model in the form that the converter needs
 tracing.py     a model as the SavedModel that the converter reads
-converter.py   the converter, in the child
+converter.py   the converter, in the child process
 narrowing.py   weights of 4 bits, two in a byte
-repairs.py     fixes for what the converter gets wrong, in its bytes
-audit.py       is the file what was asked for, and does it run?
-diagnosis.py   why it died, and the way out
+repairs.py     repairs of the converter's faults, in the bytes of the file
+audit.py       does the file match the request, and does it run?
+diagnosis.py   why the child process died, and the way out
 form_costs.py  `recurrent_forms`: what the forms of recurrent layers cost
 recurrent/     the forms in which recurrent layers go into a file
 """

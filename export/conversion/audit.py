@@ -1,4 +1,4 @@
-"""Is a file what was asked for, and does it run?"""
+"""Does a file match the request, and does it run?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIED = tuple(2**n for n in range(9))
 
 
 def try_out(file: TFLiteModel, source: Lowered, job, timeout: float) -> list[str]:
-    """Run a file once, one with free sizes at several, and return notes about it."""
+    """Run a file once (with free sizes: at several sizes) and return notes about it."""
     if any(info.free for info in file.inputs):
         return [_try_sizes(file, source, timeout)]
     what = f"The first run of {source.name!r} in {job.format}"
@@ -57,7 +57,7 @@ def _try_sizes(file: TFLiteModel, source: Lowered, timeout: float) -> str:
 
 
 def check(file: TFLiteModel, source: Lowered):
-    """Raise if a file is not what was asked for."""
+    """Raise if a file does not match the request."""
     request = source.request
     what = f"Converting {source.name!r} to {request.format}"
     if file.wrong_scales:
@@ -127,10 +127,11 @@ def larger_than_float(file: TFLiteModel) -> list[str]:
 
 
 def cost_of_four_bits(file: TFLiteModel, micro: bool) -> list[str]:
-    """Return a note about what weights of 4 bits cost where the file runs.
+    """Return a note about the cost of 4-bit weights in the runtime of the file.
 
-    XNNPACK has no convolutions with them; LiteRT's own kernels take 1.3 to 5 times as long as with
-    8 bits (x86-64, LiteRT 2.3). TFLM's portable kernels unpack the weights of the layer that runs.
+    XNNPACK has no convolutions with 4-bit weights; LiteRT's own kernels take 1.3 to 5 times as long
+    as with 8 bits (x86-64, LiteRT 2.3). TFLM's portable kernels unpack the weights of the layer
+    that runs.
     """
     model = schema.parse(file.data)
     names = schema.op_names(model)

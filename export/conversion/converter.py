@@ -1,4 +1,4 @@
-"""The converter's side of `to_tflite`: what runs in the worker, and may die there."""
+"""The converter's side of `to_tflite`, which runs in the worker and may die there."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _LOST_IN_HALF = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class ConversionJob:
-    """What the converter makes of a SavedModel.
+    """How the converter is to convert a SavedModel.
 
     Attributes:
         folder: The SavedModel.
         format: One of `formats.FORMATS`.
         samples: Representative data by input, `None` where ranges are in the graph.
         float_io: Whether inputs and outputs of an integer file stay float32.
-        uint8_io: Whether those of an int8 file are uint8.
+        uint8_io: Whether inputs and outputs of an int8 file are uint8.
         kept: Names of the layers to leave in floating point.
         bits: For `"int4"`, other widths by layer name.
         narrow: Scopes of the layers whose weights are on a grid of 4 bits → how many weights
@@ -45,9 +45,9 @@ class ConversionJob:
         flex: Whether TensorFlow's own operators may stay.
         custom: Whether unknown operators may stay.
         batch: Examples a call, or `None`.
-        loop: How often to run the model, which is a step; `None` for one that is whole.
-        inputs: Their names in the declared order.
-        outputs: Likewise.
+        loop: How often to run the model, if it computes one step; `None` for a whole model.
+        inputs: Names of the inputs in the declared order.
+        outputs: Names of the outputs in the declared order.
         structures: The model's own structure of inputs and of outputs, where it is more than a
             list, see `structures`.
     """
@@ -75,7 +75,7 @@ def prepare() -> None:
 
 
 def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
-    """Convert, and fix what the converter gets wrong.
+    """Convert a SavedModel, and repair the converter's faults in the file.
 
     Returns:
         The file, and notes about it.
@@ -168,7 +168,7 @@ def _examples(job):
 
 
 def _reason(error: Exception) -> str:
-    """Return what matters of the converter's pages of text."""
+    """Return the relevant part of the converter's pages of text."""
     text = str(error)
     flex = re.search(r"Op types?: ([^\n]*)|TF Select ops: ([^\n]*)", text)
     if flex and "Select" in text:
@@ -188,7 +188,7 @@ def _reason(error: Exception) -> str:
 
 
 def try_out(data: bytes, micro: bool) -> None:
-    """Run a file once on zeros, for a microcontroller on its own runtime too.
+    """Run a file once on zeros; a file for a microcontroller also on that runtime.
 
     Raises:
         ConversionError: if an interpreter refuses.
@@ -234,7 +234,7 @@ def _byte_type(job: ConversionJob):
 
 
 def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
-    """Return the names of the results that layers' operations make.
+    """Return the names of the results of layers' operations.
 
     Args:
         model: The parsed file.
@@ -265,10 +265,10 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
 
 
 def _lost_in_half(data: bytes, folder: str) -> list[str]:
-    """Say which weights float16 cuts off, or has too few digits for.
+    """Describe the weights that float16 cuts off, or has too few digits for.
 
-    The weights as they are in the file, batch normalization folded in, are compared with those
-    of a float32 file; that is made only where one of them may have lost something.
+    The weights of the file, with batch normalization folded in, are compared with the weights of
+    a float32 file, which is made only if one of them may have lost something.
     """
     import tensorflow as tf
 
@@ -322,7 +322,7 @@ def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
 
 
 def _quantizer():
-    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of what it was before.
+    """Return the modules `qtyping` and `quantizer` of litert-quantizer, or of its predecessor.
 
     Until 0.10 the package was called ai-edge-quantizer.
     """

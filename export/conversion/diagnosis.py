@@ -22,10 +22,10 @@ def crash_error(
 
     Args:
         error: How the child process failed.
-        what: What was being done.
-        job: What was to be converted.
+        what: What the process was doing, in words.
+        job: The conversion that it was given.
         scopes: Layers by the prefix that they give the names of tensors.
-        data: The file, if it was made, and running it was fatal.
+        data: The file, if the conversion was done and running the file was fatal.
     """
     message = f"{what} failed: {error}"
     if error.timed_out:
@@ -92,7 +92,7 @@ def fatal_op(data: bytes) -> tuple[str, str] | None:
         data: A `.tflite` file.
 
     Returns:
-        The operator's name and that of its result; `None` if no beginning is fatal.
+        The names of the operator and of its result; `None` if no beginning is fatal.
     """
     model = schema.parse(data)
     count = len(model.subgraphs[0].operators)

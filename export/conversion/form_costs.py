@@ -22,20 +22,21 @@ _SECONDS = 900.0
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentForm:
-    """What one form of a model's recurrent layers costs, measured on the file.
+    """The costs of one form of a model's recurrent layers, measured on the file.
 
     Attributes:
         form: `"fused"`, `"unrolled"`, `"loop"` or `"step"`.
         picked: Whether `recurrent="auto"` takes it.
-        ops: Operators in the file; `None`, as all that follows, where it can't be made.
-        bytes: Of the file.
-        activation_bytes: Of activations at a time, less than any arena.
+        ops: Operators in the file. This and all figures below are `None` for a form that can't be
+            made.
+        bytes: Size of the file.
+        activation_bytes: Peak size of the live activations, less than any arena.
         arena_bytes: Least arena of TensorFlow Lite for Microcontrollers on this 64-bit host;
             `None` if it is not installed or does not run the file.
         latency_us: Median of a call in XNNPACK with one thread on this machine, in microseconds,
-            the forms called in turns; of a step file, one step.
-        keeps_state: Whether it must be reset before each sequence.
-        error: Why it can't be made, else `None`.
+            measured with the forms in turns. A call of a step file is one step.
+        keeps_state: Whether the file must be reset before each sequence.
+        error: Why the form can't be made, else `None`.
     """
 
     form: str
@@ -55,7 +56,7 @@ def recurrent_forms(
     representative_data: Any = None,
     **options: Any,
 ) -> list[RecurrentForm]:
-    """Make a model's file in each form of its recurrent layers and compare what they cost.
+    """Make a model's file in each form of its recurrent layers and compare the costs.
 
     Args:
         model: As for `to_tflite`.
@@ -64,7 +65,7 @@ def recurrent_forms(
         **options: As for `to_tflite`.
 
     Returns:
-        One `RecurrentForm` each; empty for a model without recurrent layers.
+        A `RecurrentForm` for each form; empty for a model without recurrent layers.
 
     Raises:
         InputError: as `to_tflite`.

@@ -1,4 +1,4 @@
-"""The second stage of a conversion: the model takes the form that the converter gets.
+"""The second stage of a conversion: the model is rewritten into the form for the converter.
 
 quantize-aware ──► learned ranges in the graph
 recurrent layers ──► fused, unrolled, loop, step
@@ -26,15 +26,15 @@ from tfkd.quantization import export_form, rewriting, without_rule
 
 @dataclasses.dataclass(frozen=True)
 class Lowered:
-    """What is traced.
+    """A model in the form that is traced.
 
     Attributes:
-        plan: What it was made of.
-        model: In the form that is traced; `None` for a signature.
-        samples: Representative data for it, or `None`.
-        kept: Names of its layers that stay in floating point.
-        bits: Other widths, by name of its layers.
-        narrow: Its layers whose weights are on a grid of 4 bits, see `narrow_layers`.
+        plan: The plan that it was made from.
+        model: The model to trace; `None` for a signature.
+        samples: Representative data for the model, or `None`.
+        kept: Names of the model's layers that stay in floating point.
+        bits: Other widths, by name of the model's layers.
+        narrow: The model's layers whose weights are on a grid of 4 bits, see `narrow_layers`.
         scopes: How the names of a layer's tensors begin → its path in the given model.
         outputs: Names of the outputs of a step, or `None`.
         loop: How often the step is run in the file, or `None`.
@@ -54,12 +54,12 @@ class Lowered:
 
     @property
     def request(self) -> Request:
-        """What was asked for."""
+        """The request of the plan."""
         return self.plan.request
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The model's name."""
         return self.plan.name
 
 
@@ -125,8 +125,8 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
     """Choose the form of recurrence, and explain the choice.
 
     Args:
-        plan: What is converted.
-        working: Its model.
+        plan: The plan of the conversion.
+        working: The plan's model.
         learned: Whether it is an integer file with learned ranges and layers left float.
         narrow: Names of the layers whose weights are to have 4 bits.
     """
@@ -148,8 +148,8 @@ def _in_form(form: str | None, plan: Plan, working: Working):
     """Bring recurrent layers into a form.
 
     Returns:
-        The samples for it, and the names of the outputs and the number of steps of a loop, or
-        `None`.
+        The samples for the model in this form, the names of the outputs, and the number of steps
+        of a loop; each may be `None`.
     """
     integer = plan.request.format in INTEGER
     if form is None:
@@ -181,7 +181,7 @@ def _in_form(form: str | None, plan: Plan, working: Working):
 
 
 def _to_tf_keras(working: Working, copied: bool = False) -> None:
-    """Go on in tf_keras, whose layers have more integer kernels, where the model can go.
+    """Translate the model to tf_keras, whose layers have more integer kernels, if possible.
 
     Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
     """
@@ -193,8 +193,8 @@ def trace(source: Lowered, folder: str) -> tuple[converter.ConversionJob, list[s
     """Write the SavedModel; return the job for the converter, and notes about it.
 
     Args:
-        source: What is traced.
-        folder: Where to write it.
+        source: The lowered model, as from `lower`.
+        folder: Where to write the SavedModel.
     """
     plan, request, notes = source.plan, source.request, []
     free = request.free and not plan.twin

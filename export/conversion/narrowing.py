@@ -1,8 +1,8 @@
-"""Weights of 4 bits in an int8 file: two in a byte, in the place of one.
+"""Weights of 4 bits in an int8 file: two in a byte instead of one.
 
-The converter packs them for some layers only, and refuses the scales of others. It gives each
-weight 8 bits, in a scale of 1/127 of the largest weight of its channel. Where the weights are on
-a grid of 4 bits whose end is that largest weight, their places on the grid follow.
+The converter packs 4-bit weights for some layers only, and refuses the scales of others. It gives
+each weight 8 bits, in a scale of 1/127 of the largest weight of its channel. If the weights are on
+a grid of 4 bits that ends at that largest weight, their places on the grid follow from the 8 bits.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ _MOST = 7
 
 
 def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
-    """Give the weights of some layers 4 bits; their biases are then in other steps than theirs.
+    """Give the weights of some layers 4 bits; the steps of the biases then no longer match.
 
-    A layer's weights are found by their name; by that of the result, where they are joined with
-    others' and have none; and where that is lost, too, by their number and their grid.
+    A layer's weights are found by their name. Weights that were joined with another layer's have
+    no such name and are found by the name of the result; if that is lost, too, by their number and
+    their grid.
 
     Args:
         model: A parsed int8 file.
         layers: Scope → how many weights each of the layer's tensors has.
 
     Returns:
-        Whether there were any.
+        Whether any weights were narrowed.
 
     Raises:
         ConversionError: if weights are on no grid of 4 bits, or a layer has none in the file.
@@ -99,9 +100,9 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
 
 
 def widened(file: TFLiteModel) -> bytes:
-    """Return a file with its weights of 4 bits in 8, and the same numbers.
+    """Return a file whose 4-bit weights are stored in 8 bits, with the same numbers.
 
-    Scales stay, and so every kernel computes the same; the reference kernels run it.
+    The scales stay, so every kernel computes the same, and the reference kernels can run the file.
     """
     if not file.four_bit_weights:
         return file.data

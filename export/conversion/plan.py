@@ -1,4 +1,4 @@
-"""The first stage of a conversion: the model is read and checked, and its data with it."""
+"""The first stage of a conversion: the model and its data are read and checked."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _DRAWN = (Data, Part)
 
 
 class Working:
-    """A model on its way into the converter: translated once, the names of its layers followed.
+    """A model on its way into the converter, translated at most once, and its layers' names.
 
     Args:
-        model: The caller's, which is not changed.
+        model: The caller's model, which is not changed.
 
     Attributes:
-        model: What became of it.
-        is_own: Whether that is a copy, which a stage may change.
+        model: The model in its present form.
+        is_own: Whether `model` is a copy, which a stage may change.
         names: Path of a layer in the given model → its name now; empty while nothing changed.
     """
 
@@ -44,19 +44,19 @@ class Working:
 
     @property
     def flavour(self) -> str:
-        """The Keras that the model is of now."""
+        """The Keras that the model now belongs to."""
         return backends.flavour(self.model)
 
     def translate(self, to: str, *, float32: bool = False, copied: bool = False) -> None:
-        """Go on in another Keras.
+        """Translate the model into another Keras.
 
         Args:
             to: `"keras"` or `"tf_keras"`.
-            float32: Whether what computes in another precision is to compute in float32.
-            copied: Whether a model of that Keras is copied if it is the caller's.
+            float32: Whether layers of another precision are to compute in float32.
+            copied: Whether to copy a model that is of that Keras already, if it is the caller's.
 
         Raises:
-            UnsupportedError: for what has no counterpart.
+            UnsupportedError: for layers that have no counterpart there.
         """
         if self.flavour == to and not float32 and (self.is_own or not copied):
             return
@@ -68,7 +68,7 @@ class Working:
         self.names = {path: now[name] for path, name in before.items() if name in now}
 
     def replace(self, model) -> None:
-        """Go on with a copy of the same layers, names and paths."""
+        """Replace the model with a copy that has the same layers, names and paths."""
         self.model, self.is_own = model, True
 
     def name_of(self, path: str) -> str:
@@ -78,21 +78,21 @@ class Working:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is converted, read and checked.
+    """The model and the data of a conversion, read and checked.
 
     Attributes:
-        request: What was asked for.
-        name: Of the model.
+        request: The arguments of `to_tflite`.
+        name: The model's name.
         working: The model; `None` for a signature.
-        signature: A SavedModel of which only a signature is known, or `None`.
-        shapes: Of the inputs, with what `shapes=` fixes; `None` if it fixes nothing.
+        signature: A SavedModel that is known only by its signature, or `None`.
+        shapes: Shapes of the inputs, with the sizes that `shapes=` fixes; `None` if it fixes none.
         declared: Places of inputs and of outputs, flattened by Keras, in the declared order.
         structures: The model's own structures of inputs and outputs.
         skip: Paths of the layers to leave in floating point.
         bits: Other widths, by path.
-        samples: Representative data, an array per input; `None` where none are needed.
+        samples: Representative data, an array per input; `None` if none are needed.
         twin: Whether only the operations matter, and not their numbers: nothing is calibrated.
-        warning: What the caller is to be warned of, or `None`.
+        warning: A warning to give to the caller, or `None`.
         notes: Notes about the file.
     """
 
@@ -112,11 +112,11 @@ class Plan:
 
 
 def plan(given, request: Request, data, twin: bool = False) -> Plan:
-    """Read what is to be converted, and hold the request and the data against it.
+    """Read the model to convert, and check the request and the data against it.
 
     Args:
-        given: As `to_tflite` takes it.
-        request: What was asked for.
+        given: The model, as for `to_tflite`.
+        request: The arguments of `to_tflite`.
         data: Representative data, or `None`.
         twin: See `Plan`.
 
@@ -251,13 +251,13 @@ def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
 
 
 def is_signature(path) -> bool:
-    """Tell whether a path is a SavedModel of which only the signature is known."""
+    """Return whether a path is a SavedModel that is known only by its signature."""
     path = pathlib.Path(path)
     return path.is_dir() and not models.is_keras_saved_model(path)
 
 
 def needs_data(model, format: str) -> bool:
-    """Tell whether `to_tflite` wants representative data for a model in a format.
+    """Return whether `to_tflite` needs representative data for a model in a format.
 
     Args:
         model: A Keras model, or the path of a SavedModel's signature.

@@ -104,8 +104,8 @@ def separate_biases(model) -> bool:
 def empty_unread_buffers(model) -> bool:
     """Empty buffers that nothing in the file refers to.
 
-    The converter leaves two for each fused int8 LSTM, in which every conversion of the same model
-    has other numbers.
+    The converter leaves two such buffers for each fused int8 LSTM, and their numbers differ from
+    one conversion of a model to the next.
     """
     held = {int(tensor.buffer) for graph in model.subgraphs for tensor in graph.tensors}
     held |= {int(entry.buffer) for entry in model.metadata or ()}
@@ -162,7 +162,7 @@ def tie_state_scales(model) -> bool:
 
 
 def shorten_names(model) -> bool:
-    """Remove repeated scopes from tensors' names, and cut names that are joined from many.
+    """Remove repeated scopes from tensors' names, and cut names that join many others.
 
     The converter names each operation after its layer's scope and its layer: `conv/conv/Conv2D`.
     An unrolled layer over n steps has n names of n parts each, which can be a third of the file.

@@ -1,4 +1,4 @@
-"""What `to_tflite` is asked for, checked before anything is done."""
+"""The arguments of `to_tflite`, checked before anything is done."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Request:
 
 
 def shapes_of(inputs: binding.Slots, request: Request) -> list[tuple] | None:
-    """Return the inputs' shapes with what `shapes=` fixes, or `None` if it fixes nothing."""
+    """Return the inputs' shapes with the sizes that `shapes=` fixes, or `None` without any."""
     if not request.shapes:
         return None
     found = []

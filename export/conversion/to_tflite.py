@@ -1,4 +1,4 @@
-"""`to_tflite`: a Keras model as `.tflite` bytes, converted where a crash does no harm.
+"""`to_tflite`: a Keras model as `.tflite` bytes, converted in a process that may crash.
 
 model ──plan──► checked ──lower──► form of recurrence ──trace──► SavedModel
 ──worker: convert, repair──► bytes ──audit, first run──► TFLiteModel
@@ -50,9 +50,9 @@ def to_tflite(
 ) -> TFLiteModel:
     """Convert a Keras model to a `.tflite` file.
 
-    The converter and the file's first run are in a child process: should they crash or hang,
-    that is an error here and not the end of the caller. Whatever is asked for is what comes
-    out: an int8 file in which anything is left float is refused.
+    The converter and the file's first run are in a child process. If they crash or hang, an
+    error is raised here and the caller survives. The file has the format that was requested:
+    a conversion that leaves part of an int8 file in float raises an error.
 
     Args:
         model: A built Keras 3 or tf_keras model, also one from `quantize_aware`, or the path
@@ -63,54 +63,55 @@ def to_tflite(
             extra `int4`).
         representative_data: For int8 and int16x8, examples in the model's own input range
             from which the activation ranges are read: arrays (examples, ...), a list or dict
-            of them for several inputs, a `tfkd.data.Data` (its training split is drawn
-            from), a `tf.data.Dataset`, `PyDataset` or generator of batches. 100 to 500
-            examples are enough; more are drawn from. A model from `quantize_aware` has
-            learned its ranges and needs none, unless it has recurrent layers: their gates
-            and state have no learned ranges. Where none are needed, a note says so.
-        batch: Examples a call, fixed in the file; `None` leaves it free, where no recurrent
-            layer and no integer reshaping forbids that.
+            of them for several inputs, a `tfkd.data.Data` (examples are drawn from its
+            training split), a `tf.data.Dataset`, `PyDataset` or generator of batches. 100 to
+            500 examples are enough; a sample is drawn from more. A model from `quantize_aware`
+            has learned its ranges and needs none, unless it has recurrent layers: their gates
+            and state have no learned ranges. If no data are needed, a note says so.
+        batch: Examples a call, fixed in the file. `None` leaves the batch free, unless a
+            recurrent layer or an integer reshaping forbids that.
         recurrent: The form of LSTM, GRU and SimpleRNN. `"fused"`: one operator a layer, LSTM
             only; it keeps its state between calls and must be reset. `"unrolled"`: every step
             written out, fast and large. `"loop"`: a WHILE operator. `"step"`: one step a call,
             with the state as inputs and outputs `state_in_*` and `state_out_*`, for any
             length. `"auto"` picks by format, length and, with `micro`, for a microcontroller;
-            the file's `notes` say what, `recurrent_forms` measures what the others cost.
+            the file's `notes` name the form, and `recurrent_forms` measures the costs of all.
         float_io: Keep input and output of an integer file in float32.
         uint8_io: Give input and output of an int8 file the type uint8, as cameras and older
             applications have it; a QUANTIZE operator converts each.
         skip: Names or paths (`backbone/conv1`) of layers to leave in floating point in an int8
-            file, or regular expressions that match whole ones. Of a quantize-aware model,
-            `quantize_aware(skip=...)` has them.
+            file, or regular expressions that match whole names or paths. For a quantize-aware
+            model, pass them to `quantize_aware(skip=...)` instead.
         bits: For `"int4"`, other widths (8, or 32 for float) by such names.
-        shapes: Sizes for inputs that leave some free, by the input's name, with the batch, as
-            `{"token_ids": (1, 128)}`. Without them float files stay free in these places
-            (height, width, sequence length): resize the input before a call. The `notes` say
-            at which sizes the file ran. Integer files and microcontrollers need all sizes.
+        shapes: Shapes, batch included, for inputs with free sizes, by the input's name, such as
+            `{"token_ids": (1, 128)}`. Without them float files keep these sizes free (height,
+            width, sequence length): resize the input before a call. The `notes` say at which
+            sizes the file ran. Integer files and microcontrollers need all sizes.
         micro: Refuse what TensorFlow Lite for Microcontrollers can't run, and try the file on
             it (extra `micro`).
-        signature: Of a SavedModel, the key of the signature to convert. Defaults to
-            `"serving_default"`, or the only one there is; a SavedModel with Keras layers is
-            converted from these unless a signature is named.
+        signature: For a SavedModel, the key of the signature to convert. Defaults to
+            `"serving_default"`, or to the only signature. A SavedModel with Keras layers is
+            converted from its layers unless a signature is named.
         allow_flex: Keep operations that TFLite lacks as TensorFlow's own ("Flex"); such a file
             needs the Flex delegate.
-        allow_custom: Keep unknown operations as custom operators, which the application brings.
+        allow_custom: Keep unknown operations as custom operators, which the application must
+            provide.
         timeout: Seconds after which the conversion is ended.
-        trusted: Whether a SavedModel that is given may hold operations that act outside the
-            model (read or write files, call Python).
+        trusted: Whether a given SavedModel may hold operations that act outside the model
+            (read or write files, call Python).
 
     Returns:
         A `TFLiteModel`; `.save(path)` writes it. Its inputs and outputs have the names of the
         layers and the order in which the model declares them.
 
     Raises:
-        InputError: for an argument out of the allowed ones, a model that can't be read or has
+        InputError: for an argument that is not allowed, a model that can't be read or has
             NaN weights, or representative data that does not fit (see
             `tfkd.quantization.representative_data`).
         UnsupportedError: if the model has no such form in this format.
         ConversionError: if the converter fails, dies or hangs, or would leave part of an
             integer file in floating point.
-        MissingDependencyError: if an extra is needed that is not installed.
+        MissingDependencyError: if a required extra is not installed.
 
     Example:
         >>> import keras
@@ -165,18 +166,18 @@ def float_twin(
     shapes=None,
     signature: str | None = None,
 ) -> TFLiteModel:
-    """Return the float32 file with the operations of the integer one, to compare layer by layer.
+    """Return a float32 file with the operations of an integer file, to compare them by layer.
 
     Args:
-        model: The model that the integer file was made of, as for `to_tflite`.
-        like: The format of that file.
-        recurrent: The form it was made in.
+        model: The model that the integer file was made from, as for `to_tflite`.
+        like: The format of the integer file.
+        recurrent: The form of its recurrent layers.
         batch: Its examples a call.
         shapes: As for `to_tflite`.
-        signature: Likewise.
+        signature: As for `to_tflite`.
 
     Returns:
-        A `TFLiteModel` whose tensors carry the same names.
+        A `TFLiteModel` whose tensors have the same names as those of the integer file.
     """
     request = Request(like, batch, recurrent, shapes=dict(shapes or {}), signature=signature)
     converter.prepare()

@@ -33,17 +33,17 @@ def save_model(
         model: A built Keras 3 or tf_keras model.
         folder: Where to write; an empty folder.
         batch: Examples a call, or `None` to leave it free.
-        outputs: Names of the outputs, where they are not those of the layers.
-        dtypes: Of inputs by name, where they are not the model's.
+        outputs: Names of the outputs, if they differ from the names of the layers.
+        dtypes: Dtypes of inputs by name, where they differ from the model's.
         shapes: One per input, with numbers for sizes that are free in the model.
-        free: Whether other sizes may stay free.
+        free: Whether sizes without such a number may stay free.
 
     Returns:
         The names of the inputs and of the outputs in the signature, in the graph's order.
 
     Raises:
-        InputError: if an input's size is free beyond the batch and may not be, or for layers with
-            names that TensorFlow takes in no graph.
+        InputError: if a size other than the batch is free and may not be, or for layer names that
+            TensorFlow does not accept in a graph.
     """
     import tensorflow as tf
 
@@ -87,7 +87,7 @@ def save_model(
 def _tensorflow_argmax():
     """Replace Keras 3's argmax and argmin by TensorFlow's.
 
-    Its own tell -0.0 from 0.0 by bits, for which TFLite has no operator.
+    Keras 3's own versions distinguish -0.0 from 0.0 by bits, for which TFLite has no operator.
     """
     import tensorflow as tf
 
@@ -150,16 +150,16 @@ _MOVING = frozenset({
 
 
 def integer_dtypes(model) -> dict[str, str]:
-    """Return the dtypes in which an integer file takes inputs, where the model's has no kernel.
+    """Return an integer file's dtypes for inputs whose dtype in the model has no kernel.
 
-    Bytes that the model makes numbers of become int8 numbers of scale 1, and what a model
-    takes as float32 and looks up becomes int32.
+    Bytes that the model converts to numbers become int8 numbers of scale 1. Indices that the
+    model takes as float32 become int32.
 
     Args:
         model: A built Keras 3 or tf_keras model.
 
     Returns:
-        Name of such an input → `"float32"` (which the converter quantizes) or `"int32"`.
+        Name of each such input → `"float32"` (which the converter quantizes) or `"int32"`.
 
     Raises:
         UnsupportedError: for indices that are computed in floating point.
@@ -173,7 +173,7 @@ def integer_dtypes(model) -> dict[str, str]:
 
 
 def _becomes_a_number(source, tensor) -> bool:
-    """Tell whether all that reads a tensor of bytes makes numbers of them."""
+    """Return whether all readers of a tensor of bytes convert them to numbers."""
 
     def makes_numbers(call) -> bool:
         kind = call.kind
@@ -231,14 +231,14 @@ def _makes_whole(call) -> bool:
 
 
 class SavedSignature:
-    """A SavedModel without layers: a signature is all that is known of it.
+    """A SavedModel without layers, which is known only by a signature.
 
     Args:
         path: The folder.
-        key: Of the signature. Defaults to `serving_default`, or the only one there is.
+        key: The signature's key. Defaults to `serving_default`, or to the only signature.
 
     Raises:
-        InputError: if it can't be read or has no such signature.
+        InputError: if the SavedModel can't be read or has no such signature.
     """
 
     def __init__(self, path, key: str | None = None):
@@ -270,7 +270,7 @@ class SavedSignature:
     def save(
         self, folder: str, batch: int | None, shapes=None, free: bool = False
     ) -> tuple[list[str], list[str]]:
-        """Write it again for a given batch; see `save_model`."""
+        """Write the SavedModel again for a given batch; see `save_model`."""
         import tensorflow as tf
 
         sizes = filled([shape for _, shape, _ in self.tensors], shapes)
@@ -306,7 +306,7 @@ def _write(module, folder: str) -> None:
 
 
 def declared_order(structure) -> list[int]:
-    """Return the places in flat order of a structure's leaves, in the declared order.
+    """Return each leaf's place in Keras's flat order, with the leaves in the declared order.
 
     Args:
         structure: Nested tuples, lists and dicts. Keras flattens a dict by its sorted keys.
@@ -325,11 +325,11 @@ def declared_order(structure) -> list[int]:
 
 
 def permuted(names: list[str], places: list[int]) -> list[str]:
-    """Return names with the first of them in another order.
+    """Return names with the first ones in another order.
 
     Args:
-        names: The names; a step model has more than the model it was made of.
-        places: Of the first ones, the place of each.
+        names: The names; a step model has more than the model that it was made from.
+        places: Indices of the first names, in the new order.
     """
     return [*(names[place] for place in places), *names[len(places) :]]
 
@@ -359,10 +359,10 @@ def scope_of(layer: str) -> str:
 
 
 def filled(shapes, fixed) -> list[tuple]:
-    """Return shapes with the numbers of others in the places that are free.
+    """Return shapes whose free sizes are filled in from other shapes.
 
     Args:
-        shapes: One per input; there may be more than in `fixed`, the states of a step.
+        shapes: One per input; for a step there are more than in `fixed`, since states are inputs.
         fixed: One per input, or `None`.
     """
     shapes = [tuple(shape) for shape in shapes]

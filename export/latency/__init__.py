@@ -1,8 +1,8 @@
-"""How long a call takes, and how sure that is.
+"""How long a call takes, with the uncertainty of the measurement.
 
 benchmark.py         `benchmark`
 candidates.py        the models to measure
-timed_calls.py       what runs in a benchmark's processes
+timed_calls.py       the functions that run in a benchmark's processes
 statistics.py        medians and ratios, with intervals by a block bootstrap
 results.py           times, ratios and their tables
 operators.py         the work of each operator

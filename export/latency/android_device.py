@@ -1,12 +1,12 @@
 """LiteRT's own `benchmark_model` on an Android phone, over `adb`, and its output as numbers.
 
-`tfkd.export.benchmark` compares files on this machine; this measures them where they will run.
-`commands` gives the lines to type, `run` runs them, `parse` reads what the tool printed, also
+`tfkd.export.benchmark` compares files on this machine; this module measures them on the phone.
+`commands` returns the lines to type, `run` runs them, and `parse` reads the tool's output, also
 from a log made elsewhere.
 
-No device was available to the tests: a small script plays the part of `adb` there, and the
-parser is tested on output in the tool's documented format, as its versions have printed it
-since 2019, not on output taken from a phone by us.
+The tests have no device: a small script plays the part of `adb`, and the parser is tested on
+output in the tool's documented format, as its versions have printed it since 2019, not on output
+that we took from a phone.
 
 Reference: https://ai.google.dev/edge/litert/models/measurement
 """
@@ -93,17 +93,17 @@ _STATES = {
 
 
 def parse(text: str) -> dict:
-    """Read what one run of `benchmark_model` printed.
+    """Read the output of one run of `benchmark_model`.
 
-    A figure is taken only from a line that is there to its end, so an output that was cut off
-    gives an error or leaves a figure out, never a wrong one.
+    Figures are read only from complete lines, so an output that was cut off raises an error or
+    lacks a figure, but never gives a wrong one.
 
     Args:
-        text: All that the tool printed, with its line ends, or what logcat has of it.
+        text: All that the tool printed, with its line ends, or the same from logcat.
 
     Returns:
-        A dictionary. Times are in microseconds, to the six digits that the tool prints of
-        means; a figure that it did not print is `None`.
+        A dictionary. Times are in microseconds; means have the six digits that the tool prints.
+        A figure that it did not print is `None`.
 
         - `runs`, `median`, `mean`, `std`, `min`, `max`, `p5`, `p95`: the timed calls.
         - `init_us`, `first_us`: loading with delegates and tensors, and the first call.
@@ -112,16 +112,16 @@ def parse(text: str) -> dict:
         - `init_memory_bytes`, `overall_memory_bytes`: memory that the tool took for loading,
           and until its end; by its own words only approximate.
         - `peak_memory_bytes`: with `--report_peak_memory_footprint` only.
-        - `delegate`: what the tool said of delegates. It runs on, and times the CPU, when a
-          delegate takes nothing of the model; this tells.
+        - `delegate`: the tool's lines about delegates. If a delegate takes nothing of the model,
+          the tool goes on and times the CPU; these lines show it.
         - `ops`: with profiling, one dictionary per operation in run order: `op`, `name`, `us`
           (mean of one call), `first_us`, `share` (of the time of all, 0 to 1) and `calls` (per
-          run; operations of one name in several delegated parts are one). What subgraphs and
-          delegates list of their own is left out, since the operations that call them hold
-          that time already.
+          run; operations of one name in several delegated parts are one). The operations inside
+          subgraphs and delegates are left out, since the time of the operations that call them
+          includes theirs.
 
     Raises:
-        WorkerError: if the tool did not finish; the message has its last words.
+        WorkerError: if the tool did not finish; the message quotes the end of its output.
         InputError: if the text holds several runs of the tool.
     """
     # What is behind the last line end may be half a line.
@@ -175,8 +175,8 @@ def commands(
 ) -> list[list[str]]:
     """Return the commands that measure files on a device, in order, ready for `subprocess`.
 
-    They make a folder on the device, push the tool and the files, run the tool once for each
-    file, and remove what was pushed. On the device a file has its number in front of its name.
+    The commands make a folder on the device, push the tool and the files, run the tool once for
+    each file, and remove the pushed files. On the device a file's name starts with its number.
 
     Example:
         >>> print(as_shell(commands(["model.tflite"])[:2]))
@@ -191,17 +191,17 @@ def commands(
         threads: Threads of the interpreter.
         engine: `"xnnpack"`; `"builtin"`, TensorFlow Lite's own optimized CPU kernels (not its
             reference kernels, which `tfkd.export.benchmark` calls `"reference"`); or `"gpu"`,
-            the GPU delegate, which calculates in float16 and leaves to the CPU what it can't
-            take.
-        min_runs: Timed calls at least.
-        min_seconds: Time in timed calls at least.
+            the GPU delegate, which calculates in float16 and leaves operators that it can't
+            run to the CPU.
+        min_runs: Minimum number of timed calls.
+        min_seconds: Minimum time in timed calls.
         max_seconds: Time after which no further call is made, in the warm-up and in the timed
             calls; there may then be fewer than `min_runs`.
         profile: Whether to time every operation too, which slows the calls a little.
-        serial: The device, as `adb devices` lists it, where there are several.
+        serial: The device, as `adb devices` lists it, if there are several.
 
     Raises:
-        InputError: for no files, or an option that is not one of the allowed.
+        InputError: if there are no files, or for an option that is not allowed.
     """
     _check(device_folder, threads, engine, min_runs, min_seconds, max_seconds)
     paths = list(_by_name(files).values())
@@ -239,7 +239,7 @@ def commands(
 
 
 def as_shell(commands: list[list[str]]) -> str:
-    """Return commands as lines to copy into a shell, for where no device is at hand.
+    """Return commands as lines to copy into a shell, if no device is connected here.
 
     Args:
         commands: As from `commands`.
@@ -259,8 +259,8 @@ def run(
 ) -> dict[str, dict | TfkdError]:
     """Measure files on an Android device, one after the other.
 
-    A phone that gets warm gets slower: let it cool, and measure once more in another order
-    before you believe a small difference.
+    A phone becomes slower when it gets warm. Before you believe a small difference, let the phone
+    cool and measure again in another order.
 
     Args:
         files: A mapping from name to path, or a list of paths.
@@ -271,16 +271,16 @@ def run(
         timeout: Seconds that one step, such as a push or the measuring of one file, may take.
             It should be more than twice `max_seconds`.
         progress: Called as `progress("device", done, total)` while it works.
-        **options: The others, as for `commands`.
+        **options: Further arguments of `commands`.
 
     Returns:
-        For each name what `parse` returns, or the error that this file met; the others are
-        measured all the same.
+        Name → the figures from `parse`, or the error of this file. An error of one file does not
+        stop the others.
 
     Raises:
-        InputError: for a wrong option, a program or a file that is not there, or not exactly
-            one device that is ready.
-        WorkerError: if `adb` fails at what every file needs.
+        InputError: for a wrong option, if a program or a file is missing, or if there is not
+            exactly one device that is ready.
+        WorkerError: if `adb` fails in a step that every file needs.
     """
     files = _by_name(files)
     progress = progress or (lambda stage, done, total: None)
@@ -324,25 +324,25 @@ def benchmark(
     progress=None,
     **options,
 ) -> tuple[Benchmark, dict[str, list[dict]]]:
-    """Measure files on a device, in the form that `tfkd.export.benchmark` gives for this machine.
+    """Measure files on a device and return the results as `tfkd.export.benchmark` does.
 
-    There are no intervals and no ratios: the tool tells no single times, and the files run one
-    after the other.
+    There are no intervals and no ratios: the tool does not print the times of single calls, and
+    the files run one after the other.
 
     Args:
         files: A mapping from name to path, or a list of paths.
         adb: As for `run`; `tool`, `serial` and `progress` likewise.
         tool: Path of `benchmark_model`, built for the device.
-        serial: The device, where there are several.
+        serial: The device, if there are several.
         progress: Called as `progress("device", done, total)`.
-        **options: Others of `commands`.
+        **options: Further arguments of `commands`.
 
     Returns:
-        The results, and by name the times per operation (`ops` of `parse`) where
-        `profile=True` was given.
+        The results, and by name the times per operation (`ops` of `parse`) if `profile=True`
+        was given.
 
     Raises:
-        TfkdError: as `run`; if no file could be measured, the first one's error.
+        TfkdError: as `run`; if no file could be measured, the error of the first.
     """
     _check_programs(_by_name(files), adb, tool)
     sizes = {name: TFLiteModel.load(path).size for name, path in _by_name(files).items()}
@@ -385,11 +385,11 @@ _OF_LATENCY = (
 
 
 def device(adb: str = "adb", serial: str | None = None) -> dict[str, str]:
-    """Ask a device what it is, to note beside the figures.
+    """Return a device's model, Android version and ABI, to note beside the figures.
 
     Args:
         adb: The `adb` program.
-        serial: The device, where there are several.
+        serial: The device, if there are several.
 
     Returns:
         `model`, `android` (the version) and `abi`, e.g. `"Pixel 8"`, `"15"`, `"arm64-v8a"`.
@@ -440,7 +440,7 @@ def _by_name(files) -> dict[str, str]:
 
 
 def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) -> None:
-    """Raise for a file, an `adb` or a `benchmark_model` that is not there, or no program."""
+    """Raise for a file, `adb` or `benchmark_model` that is missing, or that is no program."""
     problems = [
         f"there is no file {path!r} to measure"
         for path in files.values()
@@ -466,7 +466,7 @@ def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) ->
 
 
 def _ready_device(adb: str, serial: str | None) -> str:
-    """Return the serial of the device that is meant, if it is ready."""
+    """Return the serial of the selected device, if it is ready."""
     # "SERIAL<tab>STATE" after a title; before it adb may say that it starts its server.
     listed = _call([adb, "devices"], _ADB_SECONDS).partition("List of devices attached")[2]
     states = {
@@ -560,7 +560,7 @@ def _first(pattern, lines: list[str]) -> re.Match | None:
 
 
 def _number(text: str | None) -> float | None:
-    """Return a figure; the tool prints `nan` or a negative one for what it can't tell."""
+    """Return a figure; the tool prints `nan` or a negative number for an unknown one."""
     value = math.nan if text is None else float(text)
     return value if 0 <= value < math.inf else None
 

@@ -1,9 +1,9 @@
 """`benchmark`: how long one call takes, with its uncertainty, each model in its own processes.
 
 The method is that of LiteRT's `benchmark_model` (warm-up of at least one run and half a second,
-then at least 50 runs and one second, timed around `invoke` alone), with three additions: the
-models take turns, so that a drift of the machine's speed hits all alike; each is measured in
-several processes, one after the other, since two processes of one file differ; and every figure
+then at least 50 runs and one second, timed around `invoke` alone), with three additions. The
+models take turns, so that a drift of the machine's speed affects all alike. Each model is measured
+in several processes, one after the other, since two processes of one file differ. Every figure
 that is compared has a confidence interval (`statistics`).
 
     process 1:  open A, B · warm up · A B · B A · A B · ...  · close
@@ -79,18 +79,19 @@ def benchmark(
             numbers.
         threads: Threads of the interpreter; of TensorFlow's operations for a Keras model.
         engine: `"xnnpack"` or `"reference"`; has no meaning for Keras models.
-        batch: Examples a call. Defaults to what the file was made for; another one is a
-            multiple of that.
+        batch: Examples a call. Defaults to the file's own batch; other values must be a
+            multiple of it.
         baseline: Name of the model that the others are compared with. Defaults to the first.
-        min_runs: Timed calls of each model, at least, over all processes.
-        min_seconds: Time in timed calls, about, likewise.
-        max_seconds: Time in timed calls at most, but for one call in each process; and what
-            opening a model with its first call, or a single turn, may take.
-        processes: In how many processes, one after the other, each model is measured. With one
-            the intervals can't tell how much processes differ, and are too narrow.
-        isolate: Whether each model has processes of its own. Otherwise all share one at a
+        min_runs: Minimum number of timed calls of each model, over all processes.
+        min_seconds: Approximate time in timed calls of each model, over all processes.
+        max_seconds: Maximum time in timed calls, apart from one call in each process; also the
+            limit for opening a model with its first call, and for a single turn.
+        processes: Number of processes, one after the other, in which each model is measured.
+            With one process the intervals don't include the differences between processes, and
+            are too narrow.
+        isolate: Whether each model has processes of its own. Otherwise all models share one at a
             time, which takes less memory; the memory of each model is then unknown.
-        seed: Of random inputs and of the bootstrap.
+        seed: Seed of random inputs and of the bootstrap.
         progress: Called as `progress("benchmark", done, total)` while it works.
 
     Returns:
@@ -98,8 +99,8 @@ def benchmark(
         that fail are in its `failures`, and a warning names them.
 
     Raises:
-        TfkdError: if no model could be measured: the first one's error. An `InputError` for
-            an argument or a file that can't be taken, a `WorkerError` if the interpreter dies
+        TfkdError: if no model could be measured; it is the error of the first model. An
+            `InputError` for an invalid argument or file, a `WorkerError` if the interpreter dies
             or hangs.
     """
     threads, engines, batches = _sequence(threads), _sequence(engine), _sequence(batch)
@@ -270,7 +271,7 @@ class _Session:
         return sum(seconds.values())
 
     def _call(self, candidate, function, *arguments, timeout=None):
-        """Run a step of one candidate in its process; what goes wrong is its own failure."""
+        """Run a step of one candidate in its process; an error fails only this candidate."""
         if candidate.error is not None:
             return None
         limit = self.max_seconds + _GRACE_SECONDS if timeout is None else timeout
@@ -329,7 +330,7 @@ def _ratio(candidate, other, against, seed) -> Ratio:
 
 
 def _difference(result: Latency, first: Latency) -> str:
-    """Say what the first setting of a model has that this one has not."""
+    """Describe the values of a model's first setting that differ from this setting."""
     words = []
     if first.engine != result.engine:
         words.append(first.engine)

@@ -1,4 +1,4 @@
-"""What a benchmark measures: a model in one setting, opened from what the user gave."""
+"""The candidates of a benchmark: each a model in one setting, opened from the user's argument."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfkd.model import backends, binding, graph
 
 
 class Candidate:
-    """A model in one setting: how it is opened, and what was measured so far."""
+    """A model in one setting: how to open it, and the figures measured so far."""
 
     key: int  # by which its process knows it
 
@@ -34,7 +34,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Name and setting."""
+        """The name and the setting."""
         return f"{self.name} ({self.engine}, threads {self.threads}, batch {self.batch})"
 
     @property
@@ -97,15 +97,15 @@ def of_model(name, model, inputs, threads, engines, batches, seed, folder) -> li
     Args:
         name: What to call it.
         model: `TFLiteModel`, Keras model or path.
-        inputs: As for `benchmark`, of this model.
+        inputs: The inputs of this model, as for `benchmark`.
         threads: Numbers of threads; `engines` and `batches` likewise.
-        engines: Of LiteRT; a Keras model has its own.
+        engines: Engines of LiteRT; a Keras model has its own.
         batches: Examples a call; `None` for the file's own.
-        seed: Of random inputs.
-        folder: Where to put what a Keras model becomes.
+        seed: Seed of random inputs.
+        folder: Where to write the SavedModel of a Keras model.
 
     Raises:
-        TfkdError: if it can't be read, or does not go with the inputs or a batch.
+        TfkdError: if the model can't be read, or does not fit the inputs or a batch.
     """
     if isinstance(model, (str, os.PathLike)):
         model = _read(model)

@@ -1,9 +1,9 @@
-"""LiteRT's profiler, which only its C library has; what is here runs in a worker only.
+"""LiteRT's profiler, which only its C library has; call these functions in a worker only.
 
 `Interpreter` has no profiler in Python. The "compiled model" in the wheel's `libLiteRt` has one,
-around the same kernels: `run` drives it through C (litert/c/litert_compiled_model.h and
-litert_profiler.h in google-ai-edge/LiteRT). Functions there change between releases, and with
-them what a call does to memory, so only the releases that were tried are driven.
+around the same kernels, and `run` calls it through C (litert/c/litert_compiled_model.h and
+litert_profiler.h in google-ai-edge/LiteRT). The functions there, and the memory that they touch,
+change between releases, so `run` accepts only the releases that were tested.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ _LONGEST_TAG = 200
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the profiler reports about one operator.
+    """The profiler's report about one operator.
 
     Attributes:
-        graph: Index of the graph that it belongs to.
-        tag: The operator, or the delegate's name for one of its own.
-        index: Its place in that graph; `None` for a delegate's own.
+        graph: Index of the operator's graph.
+        tag: The operator, or the delegate's name for an operator of the delegate.
+        index: Its place in that graph; `None` for an operator of a delegate.
         calls: How often a run calls it: more than once in a loop.
         us: Microseconds of a run, all calls together.
     """
@@ -112,13 +112,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What came of running a file.
+    """The times of a file that was run with the profiler.
 
     Attributes:
-        release: Of ai-edge-litert.
-        runs: With the profiler; as many were made without.
+        release: The release of ai-edge-litert.
+        runs: Number of runs with the profiler, and of runs without.
         total_us: Microseconds of a whole call without the profiler.
-        steps: In the order in which they are run.
+        steps: The operators in the order in which they run.
     """
 
     release: str
@@ -133,18 +133,19 @@ def run(data, infos, indices, signature, arrays, engine, threads, runs) -> Trace
     Args:
         data: The file's bytes.
         infos: `TensorInfo` of each input.
-        indices: Of these inputs among the tensors of the main graph.
+        indices: Indices of these inputs among the tensors of the main graph.
         signature: Index of the signature that runs the main graph.
         arrays: One array per input, or `None` for random numbers.
         engine: One of `ENGINES`.
         threads: How many the kernels may use.
-        runs: How many of either kind; `None` for as many as take about a second.
+        runs: Runs with the profiler, and as many without; `None` for as many as take about a
+            second.
 
     Raises:
         MissingDependencyError: for a release that has no profiler or is not known.
         UnsupportedError: if the library does not read such files.
-        ConversionError: if it refuses the file.
-        WorkerError: if its report can't be times.
+        ConversionError: if the library refuses the file.
+        WorkerError: if the profiler's report can't be times.
     """
     library = _Library()
     if arrays is None:
@@ -164,7 +165,7 @@ class _RefusalError(Exception):
 
 @contextlib.contextmanager
 def _refusal(engine):
-    """Turn a refusal into an error with the library's words, which it says on stderr only."""
+    """Turn a refusal into an error that quotes the library, which prints to stderr only."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -216,7 +217,7 @@ class _Library:
         return handle
 
     def number(self, name, *arguments) -> int:
-        """Likewise for a number, of 32 or 64 bits."""
+        """Call a function whose last argument is the place for a number, of 32 or 64 bits."""
         return self.made(name, *arguments).value or 0
 
 

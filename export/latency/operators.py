@@ -1,6 +1,6 @@
 """The work in each operator of a file: multiply-accumulates and bytes, counted.
 
-They are read from the flatbuffer; nothing is executed. `profiler` measures the time.
+The counts are read from the flatbuffer; nothing is executed. `profiler` measures the time.
 """
 
 from __future__ import annotations
@@ -59,11 +59,12 @@ class Operator:
         index: Its place in the main graph, which is the order of execution.
         op: What it does, for example `"CONV_2D"`.
         name: Name of its (first) result; the converter writes the layers' names into it.
-        macs: Multiply-accumulates. `None` where the file does not tell: an operator that is not
-            TFLite's, a loop whose turns are not in the file, a size that is free.
-        weight_bytes: Of the constants that it reads. What several operators read counts for each.
-        activation_bytes: Of the other tensors that it reads and writes.
-        weight_type: Of the largest constant, for example `"int4"`; `None` without constants.
+        macs: Multiply-accumulates. `None` if they don't follow from the file: for an operator that
+            is not TFLite's, a loop without a number of turns in the file, or a free size.
+        weight_bytes: Bytes of the constants that it reads. A constant that several operators read
+            counts for each.
+        activation_bytes: Bytes of the other tensors that it reads and writes.
+        weight_type: Type of the largest constant, such as `"int4"`; `None` without constants.
     """
 
     index: int
@@ -79,11 +80,12 @@ def operators(file: TFLiteModel) -> list[Operator]:
     """Count the work and the bytes of each operator of a file.
 
     Kernels count (convolutions, dense and recurrent layers, products of matrices) and
-    element-wise work is zero, as in `tfkd.model.cost`. The sum is that of the Keras model but where
-    the converter leaves work out (an unrolled layer's first step multiplies a state of zeros),
-    a step file does one step, or the batch is not one. Of a free batch one example is counted.
+    element-wise work is zero, as in `tfkd.model.cost`. The sum equals that of the Keras model,
+    except if the converter leaves work out (an unrolled layer's first step multiplies a state of
+    zeros), for a step file, which does one step, and for a batch other than one. A free batch
+    counts as one example.
 
-    A loop or branch is one operator with the work and the constants of all that it runs.
+    A loop or branch is one operator that has the work and the constants of all operators it runs.
 
     Args:
         file: The file; it is not run.
@@ -104,12 +106,12 @@ def operators(file: TFLiteModel) -> list[Operator]:
 
 
 def macs(file: TFLiteModel) -> int | None:
-    """Return a file's multiply-accumulates for one call, `None` if an operator's are not known."""
+    """Return a file's multiply-accumulates for one call, `None` if those of any are unknown."""
     return _sum(one.macs for one in operators(file))
 
 
 def check_file(file) -> None:
-    """Raise an `InputError` for what is no file."""
+    """Raise an `InputError` for a value that is no file."""
     if not isinstance(file, TFLiteModel):
         raise InputError(
             f"file must be a TFLiteModel, got {type(file).__name__}; read one with "
@@ -123,7 +125,7 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 
 
 class Counter:
-    """Counts over the graphs of a file, each once however often it is run."""
+    """Counts over the graphs of a file; each graph is counted once, however often it runs."""
 
     def __init__(self, model):
         self.model, self.codes = model, schema.op_names(model)
@@ -226,7 +228,7 @@ class Counter:
         return found
 
     def _turns(self, graph, op) -> int | None:
-        """Tell how often a WHILE runs whose counters start, grow and end by constants."""
+        """Return the number of turns of a WHILE whose counters start, grow and end by constants."""
         condition, body = (self.model.subgraphs[number] for number in _inside(op))
         made_by = schema.producers(condition)
         counters = [int(i) for i in condition.inputs]
@@ -249,7 +251,7 @@ class Counter:
         return min(turns, default=None)
 
     def _growth(self, body, place: int) -> int | None:
-        """Return by how much a turn of a loop raises its counter."""
+        """Return the amount by which a turn of a loop raises its counter."""
         if not place < min(len(body.inputs), len(body.outputs)):
             return None
         for op in body.operators:
@@ -293,7 +295,7 @@ def _result(graph, op) -> tuple[int, ...]:
 
 
 def _numbers(graph, indices) -> int:
-    """Return how many numbers the first of some tensors holds."""
+    """Return the number of elements of the first of some tensors."""
     return math.prod(_shape(graph, indices[0]) or ()) if len(indices) else 0
 
 

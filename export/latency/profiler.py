@@ -1,7 +1,7 @@
 """The time of each operator of a file, measured by LiteRT's own profiler (see `litert_profiler`).
 
-XNNPACK makes operators of its own from the file's. What one of its rows stands for is said
-where the file leaves no choice, and left open elsewhere.
+XNNPACK makes its own operators from those of the file. A row of XNNPACK names an operator of the
+file only if there is no other choice.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _OF_FILE = ("weight_bytes", "weight_type", "activation_bytes")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one operator of the runtime takes.
+    """The time of one operator of the runtime.
 
     Attributes:
         op: The operator, or XNNPACK's name for one of its own.
-        operator: Which of the file's it is; `None` for one of XNNPACK's that stands for no
-            kernel, or for an unknown one.
+        operator: The file's operator that it runs; `None` for an operator of XNNPACK that runs
+            none of the file's kernels, or an unknown one.
         calls: How often a call of the file runs it: more than once in a loop.
         us: Microseconds, all calls together. XNNPACK counts whole ones and drops the rest.
-        share: Of the whole call, or of all rows together where profiling makes those longer.
+        share: Share of the whole call, or of all rows together if profiling makes those longer.
         macs: Multiply-accumulates, all calls together, or `None` if not known.
-        macs_per_second: Those in this time, or `None` if not known or the time is too short.
+        macs_per_second: `macs` per second, or `None` if not known or the time is too short.
     """
 
     op: str
@@ -77,12 +77,12 @@ class Profile(Printed):
     """Where the time of a file goes.
 
     Attributes:
-        engine: Kernels that ran it.
-        threads: That they could use.
-        runs: With the profiler; as many were made without.
+        engine: Kernels that ran the file.
+        threads: Threads that the kernels could use.
+        runs: Number of runs with the profiler, and of runs without.
         total_us: Microseconds of a whole call, without the profiler.
-        release: Of ai-edge-litert.
-        rows: In the order in which they are run.
+        release: The release of ai-edge-litert.
+        rows: The operators in the order in which they run.
     """
 
     engine: str
@@ -94,7 +94,7 @@ class Profile(Printed):
 
     @property
     def rest_us(self) -> float:
-        """What of the whole call is in no row; less than 0 where profiling makes rows longer."""
+        """Time of the whole call that is in no row; below 0 if profiling makes rows longer."""
         return self.total_us - sum(row.us for row in self.rows)
 
     def to_json(self) -> dict:
@@ -153,30 +153,31 @@ def profile(
 ) -> Profile:
     """Measure the time of each operator of a file on this machine, in a process of its own.
 
-    To see where the time goes; `benchmark` tells more exactly how long a call takes. Whole calls
-    go through LiteRT's "compiled model" here, which adds about 3 µs to the interpreter's. Of
-    either kind of run the fastest four in five count. Of the rows' times:
+    Use it to see where the time goes; `benchmark` measures more exactly how long a call takes.
+    Whole calls go through LiteRT's "compiled model" here, which adds about 3 µs to the
+    interpreter's. Of the runs with the profiler, and of those without, the fastest four in five
+    count. The rows' times have these errors:
 
     - `"builtin"` (TensorFlow Lite's kernels without XNNPACK): whole microseconds too, but right on
-      average over many runs. Each call of an operator is 0.1 to 0.2 µs too long, by the profiler's
-      own work, and the first one up to 3 µs, with caches that it has emptied. All rows together
+      average over many runs. The profiler's own work makes each call of an operator 0.1 to 0.2 µs
+      too long, and the first one up to 3 µs, because of the emptied caches. All rows together
       were within 4 % for files of 70 µs and more, 2 to 4 µs too long for a convolutional one of
       7 to 10 µs, and 50 to 90 % too long for 70 operators that take 10 to 20 µs.
-    - `"xnnpack"`: each call of an operator is cut to whole microseconds, so what takes less than
-      one shows 0, and others lack half of one on average. All rows together lacked less than
-      1 % of 1.6 ms, an eighth of 22 µs, a fifth of 13 µs, and everything of 2 µs.
+    - `"xnnpack"`: the time of each call of an operator is cut to whole microseconds, so a shorter
+      call shows 0, and others lack half a microsecond on average. All rows together lacked less
+      than 1 % of 1.6 ms, an eighth of 22 µs, a fifth of 13 µs, and everything of 2 µs.
 
-    A file that keeps state is not reset between runs, which LiteRT has no way for here; times
-    stayed the same from the first run on.
+    A file that keeps state is not reset between runs, since LiteRT has no function for it here;
+    times stayed the same from the first run on.
 
     Args:
         file: The file.
         arrays: Real inputs, as for `TFLiteModel.predict`; the first example is fed. Defaults to
             random numbers.
-        engine: `"xnnpack"` or `"builtin"`. The plain kernels, `"reference"`, are not to be had
-            with a profiler.
+        engine: `"xnnpack"` or `"builtin"`. There is no profiler for the plain kernels,
+            `"reference"`.
         threads: Threads of the kernels.
-        runs: How many with the profiler, and as many without. Defaults to about a second of them.
+        runs: Runs with the profiler, and as many without. Defaults to about a second of runs.
         timeout: Seconds after which the process is ended.
 
     Returns:
@@ -186,10 +187,10 @@ def profile(
         InputError: for an unknown engine or inputs of the wrong shape.
         MissingDependencyError: if this release of ai-edge-litert gives no time per operator, or
             is not one of `litert_profiler.RELEASES`.
-        UnsupportedError: for a file that LiteRT's compiled model can't take, or with an input
-            whose size is free but for the batch.
-        ConversionError: if it refuses the file.
-        WorkerError: if it dies on the file, or takes longer than `timeout`.
+        UnsupportedError: for a file that LiteRT's compiled model can't run, or that has an input
+            with a free size other than the batch.
+        ConversionError: if the compiled model refuses the file.
+        WorkerError: if the process dies on the file, or takes longer than `timeout`.
     """
     operators.check_file(file)
     if engine == "reference":
@@ -259,7 +260,7 @@ def _row(step, operator, macs, whole, engine) -> Row:
 
 
 def _assigned(counter, steps) -> list[tuple]:
-    """Return each step with the operator that it is and its MACs, as far as they are certain."""
+    """Return each step with its operator and MACs, as far as they are certain."""
     found = {}
     for number in {step.graph for step in steps}:
         if not 0 <= number < len(counter.model.subgraphs):
@@ -284,12 +285,13 @@ def _assigned(counter, steps) -> list[tuple]:
 
 
 def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, dict]:
-    """Return XNNPACK's kernels, and which of the file's operators they stand for.
+    """Return XNNPACK's kernels, and the operators of the file that they run.
 
-    The kernels are `None` if they are not as many as the file's that the runtime does not run
-    itself. Which is which is certain if they come in the order of the file, each of a kind that
-    can do the operator in its place, with those that the runtime runs itself between them. Where
-    XNNPACK got several parts of a graph, these can run in another order: then nothing is said.
+    The kernels are `None` if their number differs from the number of the file's operators that the
+    runtime does not run itself. The assignment is certain if the kernels come in the order of the
+    file, each of a kind that can do the operator in its place, with the operators that the runtime
+    runs itself between them. Several parts of a graph in XNNPACK can run in another order: then no
+    operators are assigned.
     """
     alone = {step.index for step in steps.values()}
     control = litert_profiler.CONTROL
@@ -305,7 +307,7 @@ def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, 
 
 
 def _kernel(step) -> tuple[str, ...] | None:
-    """Return what a step of XNNPACK's can stand for, `None` for one that is no kernel."""
+    """Return the operators that a step of XNNPACK may run, `None` if it is no kernel."""
     if step.index is not None:
         return None
     return next((ops for tag, ops in _STANDS_FOR.items() if step.tag.startswith(tag)), None)

@@ -1,4 +1,4 @@
-"""What `benchmark` measured: times with their uncertainty, comparisons, and where it ran."""
+"""The results of `benchmark`: times with their uncertainty, comparisons, and the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _SAME = 0.01
 class Latency:
     """Measured times of one model in one setting; all times in microseconds.
 
-    What was not measured is `None`: a phone's tool gives no interval and fewer percentiles.
+    A figure that was not measured is `None`: a phone's tool gives no interval and fewer
+    percentiles.
 
     Attributes:
         name: As given to `benchmark`.
@@ -32,7 +33,7 @@ class Latency:
         threads: Threads of the interpreter.
         batch: Examples a call.
         runs: Timed calls.
-        median: Of all calls, with `ci95`.
+        median: Median of all calls, with `ci95`.
         mean: Arithmetic mean.
         std: Standard deviation of single calls.
         min: Fastest call.
@@ -40,10 +41,10 @@ class Latency:
         p5: 5th percentile; `p50`, `p90`, `p95`, `p99` likewise.
         ci95: Lower and upper end of the median's 95 % interval, see `statistics`.
         init_us: Opening the file and allocating tensors; the median over processes.
-        first_us: The first call, before caches and threads are warm; likewise.
+        first_us: The first call, before caches and threads are warm; the median over processes.
         warm_up_us: Mean of the calls before the timed ones.
-        warm_up_runs: How many there were.
-        processes: In how many processes it was measured, one after the other.
+        warm_up_runs: Number of calls before the timed ones.
+        processes: Number of processes, one after the other, that measured the model.
         settled: Whether the level had settled when the clock was started.
         model_bytes: Size of the file, of a Keras model's weights.
         four_bit_weights: How many of the file's weights have 4 bits.
@@ -89,7 +90,7 @@ class Latency:
 
     @property
     def setting(self) -> tuple[str, int, int]:
-        """Engine, threads and batch."""
+        """The engine, threads and batch."""
         return self.engine, self.threads, self.batch
 
     @property
@@ -105,7 +106,7 @@ class Latency:
         return self.macs / self.median * 1e6
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values: ours, and those that LiteRT's BenchmarkResult has by its names."""
+        """Return plain values: ours, and those of LiteRT's BenchmarkResult under its names."""
 
         def scaled(value, unit):
             return None if value is None else value / unit
@@ -149,17 +150,17 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """How long one model takes, in units of another; batches are compared by the example.
+    """The time of one model in units of another's; batches are compared by the example.
 
     Attributes:
-        name: Of the model.
+        name: The model's name.
         engine: What ran it; `threads` and `batch` likewise.
         threads: Threads of the interpreter.
         batch: Examples a call.
-        baseline: Name of what it is compared with.
-        against: The same in words: its name, or what is different of its setting.
-        ratio: Time over the baseline's time; the median over turns beside each other, which a
-            drift of the machine spares, so it may differ a little from that of the medians.
+        baseline: Name of the model that it is compared with.
+        against: The baseline in words: its name, or the part of its setting that differs.
+        ratio: Time over the baseline's time: the median over neighbouring turns, which a drift of
+            the machine does not affect. It may differ a little from the ratio of the medians.
         ci95: Its 95 % interval.
     """
 
@@ -176,7 +177,7 @@ class Ratio:
     def verdict(self) -> str:
         """`"faster"`, `"slower"`, or `"no difference seen"`.
 
-        The last where the interval holds 1, or the ratio is within 1 % of it.
+        `"no difference seen"` if the interval holds 1, or the ratio is within 1 % of 1.
         """
         low, high = self.ci95
         if low <= 1.0 <= high or abs(self.ratio - 1.0) < _SAME:
@@ -203,12 +204,12 @@ class Benchmark(Printed):
     Attributes:
         results: One `Latency` per model and setting, in the order given.
         ratios: Comparisons with the baseline.
-        failures: Model name, with the setting where there are several → the error, for each that
-            could not be measured.
-        machine: Where it ran, see `host.describe`, and what else ran there meanwhile.
-        versions: Of the packages.
-        settings: How it was measured.
-        warnings: Reasons not to rely on it.
+        failures: Name of each model that could not be measured, with the setting if there are
+            several → the error.
+        machine: The machine, see `host.describe`, and what else ran on it meanwhile.
+        versions: Versions of the packages.
+        settings: The settings of the measurement.
+        warnings: Reasons not to rely on the results.
 
     Example:
         >>> result = benchmark({"a": "a.tflite", "b": "b.tflite"})  # doctest: +SKIP
@@ -231,11 +232,11 @@ class Benchmark(Printed):
         return iter(self.results)
 
     def __getitem__(self, key) -> Latency:
-        """Return a result by position or by name, of several settings the first.
+        """Return a result by position or by name; the first, if there are several settings.
 
         Raises:
-            TfkdError: why it could not be measured.
-            KeyError: if there is none of that name.
+            TfkdError: if the model could not be measured; it is the model's error.
+            KeyError: if there is no result of that name.
         """
         if not isinstance(key, str):
             return self.results[key]
@@ -295,7 +296,7 @@ class Benchmark(Printed):
         ]
 
     def describe(self) -> str:
-        """Return tables of the times and the comparisons, the machine, and what to mind."""
+        """Return tables of the times and the comparisons, the machine, and the warnings."""
         lines = [_table(self._rows(), left=2)] if self.results else []
         if self.ratios:
             rows = [("", "", "time over that of", "ratio (95 %)", "")]

@@ -1,9 +1,9 @@
-"""How sure a measurement is: bootstrap intervals that respect which values depend on each other.
+"""The uncertainty of a measurement: bootstrap intervals that respect dependent values.
 
 Neighbouring calls share the state of the machine, and all calls of one process share its memory
 layout (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!").
-Intervals that take calls as independent are far too narrow, and so are those from one process,
-however long it runs. So the bootstrap resamples at both levels
+Intervals that treat calls as independent are far too narrow, and so are intervals from one
+process, however long it runs. So the bootstrap resamples at both levels
 (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"): processes, and within each
 of them blocks of neighbouring turns (moving blocks, Künsch 1989).
 """
@@ -42,9 +42,9 @@ def median(times: list[list[np.ndarray]], seed: int) -> tuple[float, tuple[float
     """Return the median of all calls with its 95 % interval.
 
     Args:
-        times: Of each process, of each of its turns, the time of every call. All processes
-            have the same number of turns.
-        seed: Of the sampling.
+        times: The time of every call, as `times[process][turn]`. All processes have the same
+            number of turns.
+        seed: Seed of the sampling.
     """
     turns = len(times) * len(times[0])
     fewest = min(len(turn) for process in times for turn in process)
@@ -60,14 +60,14 @@ def ratio(turns: np.ndarray, baseline: np.ndarray, seed: int) -> tuple[float, tu
     """Return how many times as long as the baseline a file takes, with the 95 % interval.
 
     Each turn of the file is compared with the baseline's turn beside it, so that a drift of
-    the machine cancels, and the median of these ratios is taken, so that a disturbance of one
-    of the two does not count. Measured on one file against itself with another program on the
-    second core, this scattered ten times less than the quotient of the two medians.
+    the machine cancels. The result is the median of these ratios, so that a disturbance of one
+    of the two does not count. For one file against itself, with another program on the second
+    core, this result scattered ten times less than the quotient of the two medians.
 
     Args:
         turns: Median of each turn, (processes, turns).
-        baseline: Likewise; `baseline[p, t]` was measured next to `turns[p, t]`.
-        seed: Of the sampling.
+        baseline: The same of the baseline; `baseline[p, t]` was measured next to `turns[p, t]`.
+        seed: Seed of the sampling.
     """
     differences = np.log(turns) - np.log(baseline)
     centre = float(np.median(differences))

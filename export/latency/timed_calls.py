@@ -1,4 +1,4 @@
-"""What runs in a benchmark's processes: opening a model, warming it up, timing its calls."""
+"""The functions of a benchmark's processes: open a model, warm it up, time its calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _open: dict = {}
 
 
 class Opened(typing.TypedDict):
-    """Of opening a model: microseconds, and bytes of memory that it took."""
+    """The costs of opening a model: microseconds, and bytes of memory."""
 
     init_us: float
     first_us: float
@@ -34,7 +34,7 @@ class Opened(typing.TypedDict):
 
 
 class Level(typing.TypedDict):
-    """Of a warm-up: its calls and their mean, what a call takes now, whether that has settled."""
+    """The result of a warm-up: its calls, their mean, the present time, whether it has settled."""
 
     runs: int
     mean_us: float
@@ -43,7 +43,7 @@ class Level(typing.TypedDict):
 
 
 class Closed(typing.TypedDict):
-    """Of a process: the most memory so far, its growth, and processor time used in all."""
+    """The use of a process: its peak memory so far, the growth, and the total processor time."""
 
     peak_rss: int | None
     overall_footprint: int | None
@@ -51,7 +51,7 @@ class Closed(typing.TypedDict):
 
 
 class _Model:
-    """Something to call, and to reset before."""
+    """A function to call, and a function that resets before each call."""
 
     def __init__(self, call, reset, owner, before):
         self.call, self.reset, self.owner, self.before = call, reset, owner, before
@@ -79,12 +79,12 @@ def open_file(key, data, arrays, engine, threads, times, reset) -> Opened:
     """Open a `.tflite` file and call it once.
 
     Args:
-        key: By which it is called from now on.
+        key: Key of the opened model in later calls.
         data: The file's bytes.
         arrays: One array per input.
         engine: `"xnnpack"` or `"reference"`.
         threads: Threads of the interpreter.
-        times: By how much the batch is larger than the file's own.
+        times: Factor by which the batch is larger than the file's own.
         reset: Whether the file keeps state.
 
     Returns:
@@ -112,7 +112,7 @@ def open_file(key, data, arrays, engine, threads, times, reset) -> Opened:
 
 
 def open_saved_model(key, folder, arrays, threads) -> Opened:
-    """Open a SavedModel with one signature and call it once; as `open_file`."""
+    """Open a SavedModel with one signature and call it once, as `open_file` does."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -133,11 +133,11 @@ def warm_up(key, least_seconds: float) -> Level:
     """Call a model until its level has settled.
 
     Args:
-        key: Of the model.
-        least_seconds: To go on for, at least.
+        key: The model's key.
+        least_seconds: Minimum duration of the warm-up.
 
     Returns:
-        `runs` and `mean_us` of the warm-up, `call_us`, what a call takes now, and `settled`.
+        `runs` and `mean_us` of the warm-up, `call_us`, the present time of a call, and `settled`.
     """
     model, chunks, medians, count = _open[key], [], [], 1
     start = time.perf_counter()
@@ -173,7 +173,7 @@ def _has_settled(medians: list[float]) -> bool:
 
 
 def time_calls(key, count: int, call_us: float) -> np.ndarray:
-    """Time `count` calls; those that bring the caches back don't count.
+    """Time `count` calls; earlier calls that bring the caches back don't count.
 
     Returns:
         Nanoseconds, int64 (count,).
@@ -188,9 +188,9 @@ def close(key) -> Closed:
     """Close a model.
 
     Returns:
-        `peak_rss` of this process so far, and `overall_footprint`: by how much its memory has
-        grown since before the model was opened, in bytes; `None` where the system does not
-        show it. `processor_seconds`: processor time of the process in total.
+        `peak_rss` of this process so far, and `overall_footprint`, the growth of its memory since
+        before the model was opened, both in bytes; `None` if the system does not show them.
+        `processor_seconds`: processor time of the process in total.
     """
     model = _open.pop(key)
     return {
@@ -201,7 +201,7 @@ def close(key) -> Closed:
 
 
 def ready(for_keras: bool) -> float:
-    """Import what the model needs, which is not part of opening it.
+    """Import the packages that the model needs; opening it does not include this.
 
     Returns:
         Microseconds between two readings of the clock, the least that a call can seem to take.

@@ -1,6 +1,6 @@
-"""`BOARDS`: what development boards and classes of phones have, each with its source.
+"""`BOARDS`: flash, RAM and kernels of development boards and classes of phones, with sources.
 
-Sizes of flash and RAM are those of the makers' documents that each row names. How the RAM lies in
+Sizes of flash and RAM are from the makers' documents that each row names. The layout of the RAM in
 the address space was compared with linker scripts and memory maps (ESP-IDF, Zephyr, CMSIS packs)
 in November 2026.
 """
@@ -27,22 +27,22 @@ def _is_whole(size: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Board(Printed):
-    """What a development board, or every phone of a class, has.
+    """The resources of a development board, or of every phone of a class.
 
     Attributes:
-        name: As its maker calls it.
+        name: The maker's name for it.
         chip: The microcontroller.
-        flash_bytes: All of its program memory; a bootloader's share is not taken off. `None`
-            where models lie in a file system.
-        ram_bytes: The largest contiguous RAM, since an arena is one array; of a phone all of it.
-        ram: Which RAM that is, and what there is besides.
-        source: Where the figures are from.
+        flash_bytes: All of its program memory; a bootloader's share is not subtracted. `None`
+            if models lie in a file system.
+        ram_bytes: The largest contiguous RAM, since an arena is one array; for a phone, all RAM.
+        ram: Which RAM `ram_bytes` is, and which other RAM the board has.
+        source: Source of the figures.
         core: The processor that runs the kernels.
-        kernels: The optimized kernels for it, the best last; empty if only the portable ones are.
+        kernels: The optimized kernels for it, the best last; empty if there are only portable ones.
         checked: Year and month in which the row was compared with its source.
-        ids: What a toolchain calls it, by `"arduino"`, `"esp-idf"`, `"platformio"` and
-            `"zephyr"`; one that does not know the board is left out. PlatformIO's has its platform
-            before a slash.
+        ids: The toolchains' names for it, by `"arduino"`, `"esp-idf"`, `"platformio"` and
+            `"zephyr"`; a toolchain that does not know the board is left out. PlatformIO's name
+            starts with its platform and a slash.
 
     Raises:
         InputError: for sizes that are no whole numbers of bytes above 0.
@@ -74,7 +74,7 @@ class Board(Printed):
         return self.flash_bytes is not None
 
     def describe(self) -> str:
-        """Say in a few lines what the board has and where that is from."""
+        """Describe the board and the source of its figures in a few lines."""
         flash = "a file system" if self.flash_bytes is None else f"{self.flash_bytes:,} bytes"
         lines = [
             f"{self.name}: {', '.join(filter(None, (self.chip, self.core)))}",

@@ -23,8 +23,8 @@ class Verdict(Printed):
 
     Attributes:
         resource: `"flash"` or `"ram"`.
-        needed_bytes: What the model takes of it, and what was reserved.
-        available_bytes: What there is.
+        needed_bytes: Bytes that the model takes, and the reserved ones.
+        available_bytes: Bytes that the board has.
     """
 
     resource: str
@@ -33,16 +33,16 @@ class Verdict(Printed):
 
     @property
     def fits(self) -> bool:
-        """Whether it is enough; exactly enough is enough."""
+        """Whether the resource is enough; equal sizes fit."""
         return self.needed_bytes <= self.available_bytes
 
     @property
     def free_bytes(self) -> int:
-        """What is left over; negative where it does not fit."""
+        """Bytes left over; negative if the model does not fit."""
         return self.available_bytes - self.needed_bytes
 
     def describe(self) -> str:
-        """Say it in a line."""
+        """Describe the verdict in a line."""
         answer = "fits" if self.fits else "DOES NOT FIT"
         left = f"{-self.free_bytes:,} too many"
         if self.fits:
@@ -68,11 +68,11 @@ def fits(
     The verdict is about the model alone: its file as a `const` array in flash, and its arena. A
     firmware needs more: code of the runtime and its kernels (76 to 121 kB of flash with the C
     library, in four nets measured for a Cortex-M4F, docs/results/micro.md), stack, drivers and
-    buffers in RAM. What is known of that goes into `reserve`.
+    buffers in RAM. Pass these bytes as `reserve`, as far as they are known.
 
     Args:
-        file_bytes: Of the `.tflite` file.
-        arena_bytes: Of the arena with its margin, `arena_bytes + margin_bytes` of a
+        file_bytes: Size of the `.tflite` file.
+        arena_bytes: Size of the arena with its margin, `arena_bytes + margin_bytes` of a
             `MicroEvaluation`.
         flash: Bytes of flash, as a number or as text such as `"512k"` or `"1M"` (k = KB = KiB =
             1,024 bytes, M = 1,024²).
@@ -135,8 +135,8 @@ def parse_size(size: int | str) -> int:
 
     Args:
         size: A whole number, or text: digits, then nothing, `k` or `M`, in either case, with or
-            without `B` or `iB`; k is 1,024 and M 1,024², whichever way it is written. A fraction
-            of a byte is dropped.
+            without `B` or `iB`; in every spelling k is 1,024 and M 1,024². A fraction of a byte
+            is dropped.
 
     Returns:
         Bytes.
@@ -165,14 +165,15 @@ def parse_size(size: int | str) -> int:
 
 
 def find(board: str | Board | None, instead: str | None = None) -> Board | None:
-    """Return a board by its name in `BOARDS`; a `Board` and `None` as they are.
+    """Return a board by its name in `BOARDS`; a `Board` and `None` are returned as they are.
 
     Args:
         board: The name, in either case.
-        instead: What to give for another board. Defaults to `flash` and `ram`.
+        instead: The alternative that the error names for other boards. Defaults to `flash` and
+            `ram`.
 
     Raises:
-        InputError: for a name that is none of them.
+        InputError: for a name that is not in `BOARDS`.
     """
     if board is None or isinstance(board, Board):
         return board

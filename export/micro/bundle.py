@@ -2,8 +2,8 @@
 
     file ─► operators checked ─► run on the host's TensorFlow Lite for Microcontrollers ─► folder
 
-The folder is written from the templates in `templates/`, complete or not at all; as a project, in
-the form that `project` says.
+The folder is written from the templates in `templates/`, complete or not at all. The module
+`project` knows the form of each kind of project.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class MicroBundle(Printed):
 
     Attributes:
         name: The name in its files and identifiers.
-        folder: Where it is.
-        files: Name of each file → its bytes.
-        ops: The methods by which the resolver gets its kernels.
+        folder: Path of the folder.
+        files: Name of each file → its size in bytes.
+        ops: The methods that add kernels to the resolver.
         arena_bytes: The size of the arena in the C++, margin included.
-        proof: What running the file showed, or `None` where that was not possible.
+        proof: The result of running the file, or `None` if that was not possible.
         project: The kind of project, or `None` for sources alone.
     """
 
@@ -109,7 +109,7 @@ class MicroBundle(Printed):
         }
 
     def describe(self) -> str:
-        """Say in a few lines what was written and what it rests on."""
+        """Describe the bundle, and the evidence that it works, in a few lines."""
         lines = [
             f"{self.name}: {len(self.files)} files in {self.folder}"
             + (f", a project for {self.project}" if self.project else ""),
@@ -140,47 +140,47 @@ def micro_bundle(
 
     The folder holds the file's bytes as an array, a resolver with its operators and no others,
     shapes, scales and the arena's size as constants, functions for C that run it on real numbers,
-    a golden example, and a `main.cc` that runs the example and checks the answer. Take it for the
-    file that is to ship.
+    a golden example, and a `main.cc` that runs the example and checks the answer. Use it for the
+    file that ships.
 
     Args:
         model: A `TFLiteModel` or the path of a `.tflite` file, best from
             `to_tflite(..., micro=True)`.
-        out_dir: The folder to make. It is complete, or as it was before.
+        out_dir: The folder to make. On an error it stays as it was before.
         name: A C identifier; files and symbols begin with it (`g_NAME_model_data`).
         class_names: One string per number of the output's last dimension; for several outputs of
             that many numbers a dict by output name.
-        preprocessing: What the application does to its data before: a text, or a dict of
+        preprocessing: The application's preprocessing of its data: a text, or a dict of
             numbers, lists of numbers and texts such as `{"scale": 1 / 255, "mean": [0.5]}`,
             which become constants.
         x: Examples to test the file on, as for `TFLiteModel.predict`; without them it is run on
-            random numbers. Of a `tfkd.data.Data` the test split is taken, with its labels and
-            class names where none are given.
-        y: Their labels.
+            random numbers. A `tfkd.data.Data` gives its test split, and its labels and class
+            names in place of a missing `y` or `class_names`.
+        y: Labels of `x`.
         force: Whether files in `out_dir` may be replaced.
-        arena_bytes: The arena's size, instead of the least one found and a margin. It may be
-            less than the 64-bit host needs, for a chip on which that was measured to be enough:
-            a warning says that nothing here tests it. With it a bundle can be made where
-            `tflite-micro` is not installed; it is then not tested. A file for Arm's Ethos-U
-            needs it, since only the chip runs it: Vela reports how much. In the C++ the macro
-            `NAME_ARENA_BYTES` replaces it.
-        project: What to make of the folder: `"cmake"` (and Make, for this computer too),
+        arena_bytes: The arena's size. Defaults to the least size found, plus a margin. It may be
+            less than the 64-bit host needs, for a chip on which a smaller arena was measured to
+            be enough: a warning says that nothing here tests it. With this argument a bundle can
+            be made without `tflite-micro`, and is then not tested. A file for Arm's Ethos-U
+            needs it, since only the chip runs the file; Vela reports the size. In the C++ the
+            macro `NAME_ARENA_BYTES` replaces it.
+        project: The kind of project to make: `"cmake"` (and Make, for this computer too),
             `"esp-idf"`, `"arduino"`, `"platformio"`, `"zephyr"` or `"stm32"`. Defaults to the
             sources alone.
-        board: A name in `tfkd.export.micro.boards.BOARDS` (`tfkd boards` lists them) or a `Board`
-            that the model has to fit, and that the project is made for.
-        notice: What the README says first, such as `verify(...).failure` of a file that is to be
-            written all the same. Defaults to nothing.
+        board: A name in `tfkd.export.micro.boards.BOARDS` (`tfkd boards` lists them) or a `Board`.
+            The model must fit it, and the project is made for it.
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
+            failed and is written all the same. Defaults to none.
 
     Returns:
         A `MicroBundle`.
 
     Raises:
-        InputError: for a name, class names, preprocessing, arena, project or board that can't
-            be, or a folder that can't be written.
-        UnsupportedError: if the file has what microcontrollers' kernels do not, or does not fit
-            the board.
-        ConversionError: if the file does not run there.
+        InputError: for an invalid name, class names, preprocessing, arena, project or board, or
+            a folder that can't be written.
+        UnsupportedError: if the file needs something that microcontrollers' kernels lack, or does
+            not fit the board.
+        ConversionError: if the file does not run on TensorFlow Lite for Microcontrollers.
         MissingDependencyError: if `tflite-micro` is not installed and no `arena_bytes` given.
 
     Example:
@@ -267,7 +267,7 @@ def _file(model) -> TFLiteModel:
 
 
 def clean_name(name: str) -> str:
-    """Return a name like it of which C identifiers and file names can be made."""
+    """Return a similar name that is valid in C identifiers and file names."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     clean = re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_") or "model"
     clean = clean if clean[0].isalpha() else f"model_{clean}"
@@ -299,7 +299,7 @@ def _flaws_of_arena(size):
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """An input or output as the templates take it."""
+    """An input or output in the form that the templates use."""
 
     info: TensorInfo
     place: int
@@ -367,12 +367,12 @@ def _with_golden(tensors, golden, proof) -> list[_Tensor]:
 
 
 def _steps(proof) -> int:
-    """Return how many steps of its scale an integer output may be off."""
+    """Return the number of steps of its scale by which an integer output may differ."""
     return _UNPROVEN_LSB if proof is None else max(_LEAST_LSB, proof.max_lsb or 0)
 
 
 def _tolerance_basis(file: TFLiteModel, proof) -> str:
-    """Say how far the golden answer may be off, and why so far."""
+    """Describe the tolerance of the golden answer and its reason."""
     if any(info.scale is not None for info in file.outputs):
         steps, least = _steps(proof), f"{_LEAST_LSB} step"
         allowed = f"{steps} step{'' if steps == 1 else 's'} of the scale of an integer output"
@@ -389,7 +389,7 @@ def _tolerance_basis(file: TFLiteModel, proof) -> str:
 
 
 def _golden_source(file: TFLiteModel, x) -> str:
-    """Say what the golden example is."""
+    """Describe the source of the golden example."""
     if x is None:
         return "random numbers, since no data were given"
     step = ", its first step from a state of zero" if file.states else ""
@@ -422,7 +422,7 @@ class _Constant:
 
 @dataclasses.dataclass(frozen=True)
 class _Preprocessing:
-    """What was said of preprocessing: lines of comment, constants, and what is wrong with it."""
+    """The preprocessing argument as lines of comment and constants, and its flaws."""
 
     lines: tuple[str, ...] = ()
     constants: tuple[_Constant, ...] = ()
@@ -540,7 +540,7 @@ def _arena_basis(size: int, proof) -> str:
 
 
 def _evidence(proof, calls) -> list[str]:
-    """Say in lines what running the file showed."""
+    """Describe the result of running the file, in lines."""
     if tflm_kernels.CUSTOM_METHODS[tflm_kernels.NPU] in calls:
         return ["not tested here: only the chip runs the operators for Arm's Ethos-U."]
     if proof is None:
@@ -613,7 +613,7 @@ _SOURCES = [part for part in _ABOUT if part.endswith(".cc") and part != "main.cc
 
 
 def _roles(content) -> dict[str, Any]:
-    """Return what the functions for C take: tensors that are no states, where states lie."""
+    """Return the arguments of the functions for C: tensors that are no states, places of states."""
     states = content["states"]
     within = [{state[which] for state in states} for which in (1, 0)]
     data = [
@@ -643,7 +643,7 @@ def _roles(content) -> dict[str, Any]:
 
 
 def c_string(text: str) -> str:
-    """Return a C string literal that holds a text as UTF-8, whatever is in it.
+    """Return a C string literal that holds any text as UTF-8.
 
     Octal escapes end after three digits; `?` is escaped for the sake of trigraphs.
     """
@@ -652,7 +652,7 @@ def c_string(text: str) -> str:
 
 
 def c_comment(text: str) -> str:
-    """Return a text as lines of a `//` comment that it can't get out of."""
+    """Return a text as lines of a `//` comment; no text can end the comment early."""
     shown = re.sub(r"\?(?=\?)", "? ", printable(text))  # no trigraphs
     lines = textwrap.wrap(shown, _COLUMNS - 5, break_on_hyphens=False) or [""]
     # A backslash at the end would take the next line into the comment.
@@ -667,7 +667,7 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 
 def _literals(values) -> list[str]:
-    """Return numbers as C++ has them; of a float32, the shortest text that is read back as it."""
+    """Return numbers as C++ literals; for a float32 the shortest text that reads back as it."""
     flat = np.asarray(values).reshape(-1)
     if flat.dtype.kind == "f":
         return [f"{value!s}f" for value in flat.astype(np.float32)]

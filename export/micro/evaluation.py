@@ -1,6 +1,6 @@
-"""What a file needs and answers on TensorFlow Lite for Microcontrollers, found by running it there.
+"""A file's arena and answers on TensorFlow Lite for Microcontrollers, found by running it there.
 
-What runs here is its host build (PyPI `tflite-micro`, extra `micro`), always in a child process:
+The file runs on the host build (PyPI `tflite-micro`, extra `micro`), always in a child process:
 with too small an arena some files end the process that runs them.
 
     arena    head: activations, scratch   ->   <-   tail: records of the graph, kernels' own data
@@ -52,37 +52,37 @@ _REVERSED_ABOVE = 16
 
 
 def is_installed() -> bool:
-    """Tell whether the host build of TensorFlow Lite for Microcontrollers is there."""
+    """Return whether the host build of TensorFlow Lite for Microcontrollers is installed."""
     return importlib.util.find_spec("tflite_micro") is not None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MicroEvaluation(Printed):
-    """What running a file on TensorFlow Lite for Microcontrollers showed; see `evaluate_on_tflm`.
+    """The result of a file's run on TensorFlow Lite for Microcontrollers; see `evaluate_on_tflm`.
 
     Attributes:
-        arena_bytes: The least arena in which it runs, a multiple of 16: found by bisection on
-            the host build, and all larger ones that were tried did as well.
+        arena_bytes: The least arena in which the file runs, a multiple of 16. It is found by
+            bisection on the host build; the file ran in all larger arenas that were tried, too.
         head_bytes: The part of an arena that is not persistent (activations, scratch buffers),
             as the runtime's recording allocator reports it; `None` if it does not.
-        tail_bytes: The persistent part: records of the graph, what kernels keep, variables.
+        tail_bytes: The persistent part: records of the graph, data that kernels keep, variables.
             Head and tail together can be LESS than `arena_bytes`, since the runtime plans the
-            head with records that it puts into the same arena and then forgets.
-        margin_bytes: What to add on a target whose kernels are others, see `margin_for`: an
-            arena of `recommended_bytes` is where to start there.
+            head with records that it puts into the same arena and then drops.
+        margin_bytes: Bytes to add on a target with other kernels, see `margin_for`. Start there
+            with an arena of `recommended_bytes`.
         basis: How `arena_bytes` was found.
-        samples: Examples on which the runtime and the reference kernels were compared.
+        samples: Number of examples on which runtime and reference kernels were compared.
         max_lsb: Their largest difference, in steps of an output's scale, counted on the
             integers; `None` without data or without integer outputs.
         max_abs_diff: The same in the output's unit; `None` without data.
         argmax_agreement: Share of examples (positions of a sequence) on which both pick the same
-            class, of several outputs the worst; `None` without data or for values.
-        metrics: What `metrics.score` says of the runtime's answers, for several outputs as
-            `"name.accuracy"`; empty without labels.
+            class, for several outputs the worst; `None` without data or for values.
+        metrics: Scores of the runtime's answers, as from `metrics.score`; for several outputs as
+            `"name.accuracy"`. Empty without labels.
         golden_inputs: The tensors of one call in the order and dtypes of the file: the first
-            example of the data (of a step file its first step, with a state of zero), without
-            data seeded random numbers.
-        golden_outputs: What the runtime answered to them, from a reset state.
+            example of the data (for a step file its first step, with a state of zero), or seeded
+            random numbers without data.
+        golden_outputs: The runtime's answer to `golden_inputs`, from a reset state.
     """
 
     arena_bytes: int
@@ -104,7 +104,7 @@ class MicroEvaluation(Printed):
         return self.arena_bytes + self.margin_bytes
 
     def describe(self) -> str:
-        """Say in a few lines what was found."""
+        """Describe the figures in a few lines."""
         split = ""
         if self.head_bytes is not None and self.tail_bytes is not None:
             split = f"; {self.head_bytes:,} head, {self.tail_bytes:,} tail"
@@ -137,18 +137,19 @@ class MicroEvaluation(Printed):
 def evaluate_on_tflm(
     file: TFLiteModel, x: Arrays | None = None, y: Arrays | None = None, *, samples: int = 1000
 ) -> MicroEvaluation:
-    """Run a file on TensorFlow Lite for Microcontrollers and tell what it needs and answers.
+    """Run a file on TensorFlow Lite for Microcontrollers; return its arena and its answers.
 
-    The kernels are the runtime's own reference kernels, compiled for this machine. A firmware
-    with optimized ones (CMSIS-NN, ESP-NN) may round differently: there the golden tensors tell.
+    The kernels are the runtime's own reference kernels, compiled for this machine. Firmware
+    with optimized kernels (CMSIS-NN, ESP-NN) may round differently: check it with the golden
+    tensors.
 
     Args:
         file: The file.
         x: Data to compare on, as for `TFLiteModel.predict`. `None`: nothing is compared.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the file's
-            order or a dict by name, `None` for what is not scored. A single output that a
-            sigmoid made is taken for a probability.
-        samples: How many examples are used at most, evenly spread over `x`.
+            order or a dict by name, `None` for an output that is not scored. A single output of a
+            sigmoid is treated as a probability.
+        samples: Maximum number of examples to use, evenly spread over `x`.
 
     Returns:
         A `MicroEvaluation`.
@@ -202,15 +203,15 @@ def least_arena(file: TFLiteModel) -> int:
 def margin_for(file: TFLiteModel) -> int:
     """Return what to add to the least arena of the host build for a target.
 
-    A 32-bit target itself needs less than the host: records with pointers are shorter there.
-    But its optimized kernels ask for scratch buffers that the reference kernels do without. The
-    rule: 1 KB, the largest buffer that CMSIS-NN asks for any one operation (for its Cortex-M4/M7
-    and its Helium kernels, whichever is larger), and the sums of weights that its Helium kernels
-    may keep for every dense layer. Whether an operation needs a buffer depends on its type, its
-    shapes, strides and dilations; operations on floats need none. The buffer may well fit where
-    the host's arena has room at that time; then the margin is more than is needed. Other kernels
-    can take more: ESP-NN on an ESP32-S3 copies input and filter of a convolution. On the target,
-    `interpreter.arena_used_bytes()` tells.
+    A 32-bit target itself needs less than the host, since records with pointers are shorter there.
+    But its optimized kernels need scratch buffers that the reference kernels do not. The margin is
+    the sum of 1 KB, the largest buffer that CMSIS-NN needs for any one operation (for its
+    Cortex-M4/M7 and its Helium kernels, whichever is larger), and the sums of weights that its
+    Helium kernels may keep for every dense layer. Whether an operation needs a buffer depends on
+    its type, shapes, strides and dilations; operations on floats need none. If the buffer fits into
+    free room of the host's arena, the margin is larger than needed. Other kernels can take more:
+    ESP-NN on an ESP32-S3 copies input and filter of a convolution. On the target,
+    `interpreter.arena_used_bytes()` returns the true size.
 
     Source: CMSIS-NN 7's `arm_*_get_buffer_size*` functions
     (https://github.com/ARM-software/CMSIS-NN, Source), as the kernels in
@@ -236,7 +237,7 @@ def margin_for(file: TFLiteModel) -> int:
 
 
 class _Operation:
-    """Types and shapes of an operation, as CMSIS-NN's functions ask for them."""
+    """Types and shapes of an operation, as CMSIS-NN's functions need them."""
 
     def __init__(self, graph, op):
         self.options = op.builtinOptions
@@ -336,7 +337,7 @@ class _Trial:
 
 
 def _search(file: TFLiteModel, call) -> _Trial:
-    """Find the least arena in which a call is answered as in one that is large enough."""
+    """Find the least arena in which a call has the same answer as in a large arena."""
     file._check_dense()
     outputs = len(file.outputs)
     enough = 16 * _round_up(file.activation_bytes + file.size) + (1 << 20)
@@ -402,12 +403,12 @@ def least_size(fits: Callable[[int], bool], start: int, enough: int) -> int:
 
     Args:
         fits: Tells whether a size, a multiple of 16, is enough.
-        start: Where to look first; what the runtime reports is right for many files.
+        start: The size to try first; the runtime's report is right for many files.
         enough: A size that is known to fit.
     """
 
     def bracket(at):
-        """Return a size that does not fit and one that does, from strides of growing length."""
+        """Return a size that fails and a size that fits, found with growing strides."""
         stride = _STEP
         if fits(at):
             while at > stride and fits(at - stride):
@@ -440,7 +441,7 @@ def _answer(
 
 
 def _head_and_tail(interpreter) -> tuple[int | None, int | None]:
-    """Return what an interpreter's recording allocator reports, which it can only print."""
+    """Return the report of an interpreter's recording allocator, which it can only print."""
     with native_stderr.captured() as said:
         interpreter.print_allocations()
         found = dict(re.findall(r"allocation (head|tail) (\d+) bytes", "\n".join(said())))
@@ -493,13 +494,13 @@ def class_agreement(
 
     Args:
         got: Answers (examples, ...).
-        want: The others, of the same shape.
+        want: The answers to compare with, of the same shape.
         y: Labels, from which the task is read, if there are any.
-        x: Data, from which it is read otherwise.
+        x: Data, from which the task is read otherwise.
         sigmoid: Whether the answers are probabilities of a sigmoid.
 
     Returns:
-        `None` where the answers are no classes.
+        The share; `None` if the answers are no classes.
     """
     activation = "sigmoid" if sigmoid else None
     if y is None:

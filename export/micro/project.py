@@ -1,4 +1,4 @@
-"""Kinds of projects: which files each toolchain expects of a bundle, and where.
+"""Kinds of projects: the files that each toolchain expects in a bundle, and their places.
 
 A kind is data: folders for the bundle's own sources, and further files from `templates/<kind>/`.
 Names in the project may hold `{name}`.
@@ -20,12 +20,12 @@ class Kind:
 
     Attributes:
         sources: The folder of the bundle's `.cc` files.
-        headers: That of its headers.
+        headers: The folder of its headers.
         main: The file that runs the golden example.
-        entry: How `main.cc` is entered there, see the template.
-        files: Name in the project → (template, what it is).
-        suffix: Of C++ files.
-        runtime_header: What has to be included for the toolchain to find TFLM.
+        entry: The form of the entry point in `main.cc`, see the template.
+        files: Name in the project → (template, description).
+        suffix: Suffix of C++ files.
+        runtime_header: The header to include so that the toolchain finds TFLM.
         kernels: The optimized kernels that the toolchain offers.
     """
 
@@ -160,7 +160,7 @@ OPTIMIZED = {
 
 
 def kind_of(project: str | None) -> Kind:
-    """Return a kind by its name; that of a bundle alone for `None`."""
+    """Return a kind by its name; `None` gives the kind of a bundle without a project."""
     if project is None:
         return BARE
     if project not in KINDS:
@@ -181,11 +181,11 @@ def flaws_of_name(name: object, project: str | None) -> Iterator[str]:
 
 
 def check_board(project: str | None, board: Board | None) -> str:
-    """Return what the project's toolchain calls a board; an empty text where it needs no name.
+    """Return the toolchain's name for a board; an empty text if the toolchain needs no name.
 
     Raises:
-        InputError: for a board that runs no TFLM, or that the toolchain does not know, and for
-            none where the toolchain needs one.
+        InputError: for a board that does not run TFLM or that the toolchain does not know, or if
+            no board is given and the toolchain needs one.
     """
     if board is not None and not board.runs_tflm:
         raise InputError(
@@ -210,7 +210,7 @@ def check_board(project: str | None, board: Board | None) -> str:
 
 
 def check_fit(file_bytes: int, arena_bytes: int, board: Board | None) -> None:
-    """Raise an `UnsupportedError` where file or arena do not fit a board."""
+    """Raise an `UnsupportedError` if file or arena do not fit a board."""
     verdicts = [] if board is None else fits(file_bytes, arena_bytes, board=board)
     reasons = [
         f"{verdict.resource} has {verdict.available_bytes:,} bytes, and the model needs "
@@ -227,7 +227,7 @@ def check_fit(file_bytes: int, arena_bytes: int, board: Board | None) -> None:
 
 
 def kernels_of(kind: Kind, ops: Mapping[str, int]) -> list[tuple[str, list[str], list[str]]]:
-    """Return (library, operators with a kernel in it, the others) for what a kind offers."""
+    """Return (library, operators with a kernel in it, the others) for a kind's kernels."""
     return [
         (library, sorted(OPTIMIZED[library] & set(ops)), sorted(set(ops) - OPTIMIZED[library]))
         for library in kind.kernels

@@ -1,8 +1,8 @@
 """Estimates by Arm's compiler Vela for a file on an Ethos-U NPU; nothing is measured.
 
-Vela (PyPI `ethos-u-vela`) turns the operators that the NPU knows into one command stream for it
-and leaves the others to the CPU; it leaves all of a float file to the CPU. It runs as a program
-of its own in a folder that is deleted afterwards, so it may be installed in this environment (5.2
+Vela (PyPI `ethos-u-vela`) compiles the operators that the NPU knows into one command stream and
+leaves the others to the CPU; a float file stays on the CPU as a whole. Vela runs as a separate
+program in a folder that is deleted afterwards, so it may be installed in this environment (5.2
 works beside TensorFlow 2.21) or in another one on PATH.
 """
 
@@ -42,23 +42,23 @@ _UNSUPPORTED = re.compile(r"operator: (\w+), ofm: '[^']*'\s*\n\s*Reason: (.+(?:\
 
 @dataclasses.dataclass(frozen=True)
 class VelaEstimate(Printed):
-    """What Vela reports about a file; memory and time are the compiler's ESTIMATES.
+    """Vela's report about a file; memory and time are the compiler's ESTIMATES.
 
     Attributes:
         accelerator: The NPU, as given.
         system_config: Vela's description of clock and memories that the estimate is for.
         memory_mode: How weights and activations are spread over these memories.
         operators: Operators of the file.
-        cpu_ops: Which of them stay on the CPU, and how often.
-        reasons: Vela's words on why, an entry for each operator kind and reason.
+        cpu_ops: The operators that stay on the CPU, and how often each occurs.
+        reasons: Vela's reasons for them, an entry for each operator kind and reason.
         sram_bytes: SRAM for the part on the NPU (Vela's figure, a multiple of 64 bytes).
-        flash_bytes: Flash for its weights and commands, or DRAM where they lie there.
-        cycles: Cycles of the NPU for one inference; `None` if nothing runs on it. What the CPU
-            runs is not in them.
-        latency_us: The same as microseconds at the clock of `system_config`.
-        clock_hz: That clock.
+        flash_bytes: Flash for its weights and commands, or DRAM if they lie there.
+        cycles: Cycles of the NPU for one inference, without the operators on the CPU; `None` if
+            nothing runs on the NPU.
+        latency_us: `cycles` in microseconds at the clock of `system_config`.
+        clock_hz: The clock of `system_config`.
         macs: Multiply-accumulates on the NPU.
-        version: Of Vela.
+        version: Version of Vela.
     """
 
     accelerator: str
@@ -81,7 +81,7 @@ class VelaEstimate(Printed):
         return 1.0 - min(sum(self.cpu_ops.values()), self.operators) / max(self.operators, 1)
 
     def describe(self) -> str:
-        """Say it in a few lines."""
+        """Describe the estimate in a few lines."""
         lines = [
             f"{self.npu_share:.0%} of {self.operators} operators on {self.accelerator}, "
             f"{self.sram_bytes:,} bytes of SRAM and {self.flash_bytes:,} of flash for them "
@@ -109,9 +109,9 @@ def vela_estimate(
 ) -> VelaEstimate:
     """Compile a file with Vela for an Ethos-U NPU and return its estimate.
 
-    When to use it: to see, before there is a board, whether a net's operators run on the NPU at
-    all, and to compare nets. Vela models the NPU's cycles and the bandwidth of its memories; Arm
-    calls the figures an estimate, and only a chip's own configuration gives its clock and memories.
+    Use it before there is a board, to see whether a net's operators run on the NPU at all, and to
+    compare nets. Vela models the NPU's cycles and the bandwidth of its memories; Arm calls the
+    figures an estimate, and only a chip's own configuration gives its clock and memories.
 
     Args:
         file: The file; int8 or int16x8, since the NPU computes in integers.
@@ -119,7 +119,7 @@ def vela_estimate(
         system_config: A section of Vela's `vela.ini`, such as `"Ethos_U55_Deep_Embedded"`.
             Defaults to Vela's choice for the accelerator (`"Ethos_U55_High_End_Embedded"`: 500
             MHz).
-        memory_mode: Likewise; Vela's default for U55 is `"Shared_Sram"`.
+        memory_mode: A memory mode of `vela.ini`; Vela's default for U55 is `"Shared_Sram"`.
         timeout: Seconds for the compiler.
 
     Returns:
@@ -127,9 +127,9 @@ def vela_estimate(
 
     Raises:
         InputError: for an unknown accelerator.
-        UnsupportedError: if Vela refuses a configuration or the file; in its own words.
-        MissingDependencyError: if there is no `vela` beside this Python nor on PATH.
-        WorkerError: if it dies or does not end in time.
+        UnsupportedError: if Vela refuses a configuration or the file; the error quotes Vela.
+        MissingDependencyError: if there is no `vela` beside this Python or on PATH.
+        WorkerError: if Vela dies or does not end in time.
     """
     if accelerator not in ACCELERATORS:
         raise InputError(f"accelerator must be one of {ACCELERATORS}, got {accelerator!r}.")
@@ -185,7 +185,7 @@ def _version(program: str) -> str:
 
 
 def _run(command, folder, timeout: float, anything: bool = False) -> str:
-    """Run Vela; return what it printed."""
+    """Run Vela; return its output."""
     try:
         done = subprocess.run(
             command,
@@ -218,7 +218,7 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
 
 
 def _last_line(said: str) -> str:
-    """Return what an error's last line says, without the name of its class in front."""
+    """Return the last line of an error, without the name of its class in front."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else "nothing"
 

@@ -1,4 +1,4 @@
-"""`answer_of`: what came of it all, in the numbers of the page's first line and in its words."""
+"""`answer_of`: the outcome of a run, as the figures and the sentence of the page's first line."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tfkd.export.report.predictions import Predictions
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The first line of a report; what was not measured is `None` and not in its sentence.
+    """The first line of a report; figures that were not measured are `None` and not mentioned.
 
     Attributes:
-        name: The file that it is about.
+        name: Name of the file.
         against: The teacher's float32 file, whose bytes are compared.
         bytes: Size of the file.
-        against_bytes: Size of the teacher's.
+        against_bytes: Size of the teacher's file.
         metric: `"accuracy"` or `"rmse"`.
-        examples: Of the test split.
+        examples: Number of examples in the test split.
         difference: The file's score minus the teacher's on the test split.
         ci95: Its 95 % interval, see `tfkd.export.report.predictions.judge`.
         against_score: The teacher's score, of which a difference of errors is a part.
-        taught: Score of the student with its teacher minus that without, see `Worth`.
+        taught: Score of the student with a teacher minus its score without, see `Worth`.
         taught_ci95: Its 95 % interval.
         taught_metric: `"accuracy"` or `"r2"`.
-        taught_part: Of which part these scores are.
+        taught_part: The part of the data that these scores are from.
         kept: `"taught"` or `"alone"`: the student that was kept.
         board: Full name of the board.
         fits: A resource each: `resource`, `needed_bytes`, `available_bytes`, `free_bytes`.
         latency_us: Median time of a call.
-        machine: What it was measured on.
-        output: The output whose score is compared, the worst of several; `None` where there is one.
+        machine: The machine of this measurement.
+        output: The output whose score is compared, the worst of several; `None` if there is one.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Answer:
     output: str | None = None
 
     def parts(self) -> list[str]:
-        """Return the claims, each of figures that were measured."""
+        """Return the claims that rest on measured figures."""
         claims = (self._size(), self._score(), self._teacher(), self._board(), self._time())
         return [claim for claim in claims if claim is not None]
 
@@ -135,16 +135,16 @@ def answer_of(
     board: str | boards.Board | None,
     output: str | None = None,
 ) -> Answer:
-    """Return what a report's figures come to.
+    """Return the answer that a report's figures give.
 
     Args:
         models: The report's entries.
-        chosen: Name of the file that it is about.
-        predictions: Its answers beside the teacher's; left out unless they are of `chosen`.
-        teaching: As `Worth.to_json` gives it.
-        machine: Where the times were measured: `cpu`.
+        chosen: Name of the file that the answer is about.
+        predictions: Its answers beside the teacher's; ignored unless they are of `chosen`.
+        teaching: The teacher's worth, as from `Worth.to_json`.
+        machine: The machine that measured the times: `cpu`.
         board: A name in `tfkd.export.micro.boards.BOARDS`, a `Board`, or `None`.
-        output: Which of several outputs `predictions` are of.
+        output: The output that `predictions` are of, if there are several.
     """
     by_name = {model.name: model for model in models}
     entry, found = by_name[chosen], {}
@@ -190,7 +190,7 @@ def points(difference: float, interval: Sequence[float] | None) -> str:
 
 
 def kilobytes(count: int) -> str:
-    """Return a size in units of 1,000 bytes, as all sizes of a page are.
+    """Return a size in units of 1,000 bytes, like all sizes of a page.
 
     Example:
         >>> kilobytes(61_440)

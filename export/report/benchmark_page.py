@@ -1,4 +1,4 @@
-"""A benchmark as a page, and what every page is made with: tables, sections, the templates."""
+"""A benchmark as a page, and the parts of every page: tables, sections, the templates."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Table:
     """A table of texts.
 
     Attributes:
-        caption: What it is, for a heading that moves with it.
-        headings: Of the columns.
-        rows: Their cells, as many as headings; the first names the row.
-        is_numbers: Whether its cells after the first are numbers, aligned at the right.
+        caption: The table's subject, for a heading that moves with it.
+        headings: Headings of the columns.
+        rows: Rows of cells, as many as headings; the first cell names the row.
+        is_numbers: Whether the cells after the first are numbers, aligned at the right.
     """
 
     caption: str
@@ -45,7 +45,7 @@ class Table:
 
     @classmethod
     def of(cls, caption: str, columns: Sequence[tuple[str, Sequence[str | None]]], **more) -> Table:
-        """Make a table of (heading, cells) pairs; columns without any cell are left out."""
+        """Make a table from (heading, cells) pairs, without the columns that have no cell."""
         shown = [(heading, cells) for heading, cells in columns if any(cells)]
         rows = zip(*([cell or "–" for cell in cells] for _, cells in shown), strict=True)
         return cls(caption, [heading for heading, _ in shown], list(rows), **more)
@@ -64,10 +64,10 @@ def write_benchmark_page(
         benchmark: What to write.
         path: The file to make; its folder exists.
         scores: Model name → score on the test split, for the pictures of the score against
-            latency and size. Models without one are left out of them.
-        examples: How many examples were scored; without it an accuracy has no interval.
-        metric: What the scores are: `"accuracy"`, in [0, 1], or the name of an error, of which
-            less is better.
+            latency and size. Models without a score are left out of the pictures.
+        examples: Number of examples that were scored; without it an accuracy has no interval.
+        metric: The metric of the scores: `"accuracy"`, in [0, 1], or the name of an error, of
+            which less is better.
 
     Returns:
         The path.
@@ -85,7 +85,7 @@ def write_benchmark_page(
 
 
 def render(template: str, **content: Any) -> str:
-    """Return a page of `templates/`, filled in."""
+    """Return a page made from a template of `templates/`."""
     pages = environment(
         "report",
         autoescape=True,
@@ -113,7 +113,7 @@ def breakable(text: str) -> Markup:
 
 
 def with_interval(median: float | None, ci95: Sequence[float] | None, digits: int) -> str | None:
-    """Return a time and its interval with so many digits; `None` stays `None`."""
+    """Return a time and its interval with a number of digits; `None` stays `None`."""
     if median is None:
         return None
     ends = "" if ci95 is None else f" ({ci95[0]:,.{digits}f}–{ci95[1]:,.{digits}f})"
@@ -121,7 +121,7 @@ def with_interval(median: float | None, ci95: Sequence[float] | None, digits: in
 
 
 def latency_section(benchmark: Benchmark) -> dict[str, Any]:
-    """Return what the pages show of a benchmark."""
+    """Return the section of a page about a benchmark."""
     against_models = [ratio for ratio in benchmark.ratios if ratio.name != ratio.baseline]
     against_themselves = [ratio for ratio in benchmark.ratios if ratio.name == ratio.baseline]
     drawn = (
@@ -145,7 +145,7 @@ def _over(compared) -> str:
 
 
 def _surroundings(where: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
-    """Say where and how it was measured."""
+    """Describe the machine and the settings of the measurement."""
     if where.get("cpu"):
         memory = where.get("memory_bytes")
         words = [
@@ -214,7 +214,7 @@ def _ratio_columns(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
 
 
 def _trade_offs_given(benchmark, scores, examples, metric) -> list[Picture]:
-    """Draw given scores against what was measured."""
+    """Draw given scores against the measured times and sizes."""
     axis, results = plots.comparable(benchmark.results)
     several = len({one.setting for one in results}) > 1
     sizes, times = {}, []
@@ -234,7 +234,7 @@ def _trade_offs_given(benchmark, scores, examples, metric) -> list[Picture]:
 def trade_offs(
     metric: str, sizes: Sequence[Point], times: Sequence[Point], axis: str
 ) -> list[Picture]:
-    """Draw a score against size and against time, where there is something to draw."""
+    """Draw a score against size and against time, if there is something to draw."""
     drawn = (
         plots.trade_off(sizes, metric, "size", "size, kB"),
         plots.trade_off(times, metric, "latency", axis),

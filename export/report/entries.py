@@ -1,4 +1,4 @@
-"""What a report holds of each model, layer and candidate."""
+"""A report's entries for models, layers and candidates."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ _BESIDE = ("threads", "init_us", "first_us", "peak_rss_bytes")
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What one layer of a file adds to its error.
+    """The error that one layer of a file adds.
 
     Attributes:
-        name: Of the Keras layer, or of the file's tensor where the layer is not known.
-        bits: Of its weights in the file; `None` without weights.
-        added: The error that it makes by itself, as a share of the signal, see
-            `LayerErrors.by_layer`; `None` where its float values don't vary.
-        relative_error: The error of its last result, all layers before it included, likewise.
+        name: Name of the Keras layer, or of the file's tensor if the layer is not known.
+        bits: Bits of its weights in the file; `None` without weights.
+        added: The error that the layer makes by itself, as a share of the signal, see
+            `LayerErrors.by_layer`; `None` if its float values don't vary.
+        relative_error: The error of its last result, with the errors of all layers before it,
+            likewise.
     """
 
     name: str
@@ -59,12 +60,12 @@ class Candidate:
     """One student of a search.
 
     Attributes:
-        name: What tells it from the others.
-        cost: In the unit of its `Front`; less is better.
-        score: On the part of its `Front`.
+        name: A name that distinguishes it from the others.
+        cost: Cost in the unit of its `Front`; less is better.
+        score: Score on the part of its `Front`.
         chosen: Whether it became the student.
-        score_interval: The 95 % interval of `score`, where it is known.
-        epochs: How many it was trained for: of those that a smaller one beat, fewer.
+        score_interval: The 95 % interval of `score`, if it is known.
+        epochs: Epochs that it was trained for: fewer if a smaller candidate beat it.
         parameters: Number of weights.
         macs: Multiply-accumulates of one example.
         arena_bytes: RAM on TensorFlow Lite for Microcontrollers, with its margin.
@@ -86,11 +87,11 @@ class Front:
     """The students that a search tried, by cost and score.
 
     Attributes:
-        candidates: Each one, in the order in which they were tried.
-        unit: What a cost is, with its unit: `"size, kB"`.
-        metric: What a score is: `"accuracy"`, in [0, 1], or the name of an error, of which less
-            is better.
-        part: Of what the scores are: `"validation"`.
+        candidates: The candidates in the order in which they were tried.
+        unit: The kind of cost, with its unit: `"size, kB"`.
+        metric: The metric of the scores: `"accuracy"`, in [0, 1], or the name of an error, of
+            which less is better.
+        part: The part of the data that the scores are from: `"validation"`.
     """
 
     candidates: tuple[Candidate, ...]
@@ -101,7 +102,7 @@ class Front:
 
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
-    """One model in a report; what was not measured is `None`, never a guess.
+    """One model in a report; a figure that was not measured is `None`, never a guess.
 
     Attributes:
         name: Unique in the report.
@@ -114,7 +115,7 @@ class ModelEntry:
         parameters: Number of weights.
         macs: Multiply-accumulates for one example.
         metrics: For example `{"accuracy": 0.97}`, on the test split.
-        metrics_engine: What ran it: `"keras"`, `"xnnpack"`, `"reference"` or `"tflm"`.
+        metrics_engine: The engine for these: `"keras"`, `"xnnpack"`, `"reference"` or `"tflm"`.
         parity: Agreement of a file with its model: `samples`, `argmax_agreement`,
             `max_abs_diff`, `max_lsb`, `engine`, `passed`.
         latency_us: Times of one call in microseconds, see `Latency`.
@@ -124,13 +125,13 @@ class ModelEntry:
         threads: Threads of the interpreter in the benchmark.
         ops: Operators and how often each occurs.
         integer_only: Whether no tensor of the file is floating-point.
-        four_bit_weights: How many weights of the file have 4 bits.
+        four_bit_weights: Number of weights of the file that have 4 bits.
         keeps_state: Whether the file must be reset before each new sequence.
         micro: Figures of TensorFlow Lite for Microcontrollers: `supported`, then `arena_bytes`,
             `margin_bytes`, `arena_basis` and `metrics`, or the `reason` why not.
-        made_from: Name of the model that it goes on from or is a file of.
-        architecture: What each layer of a Keras model costs, in the order of their calls.
-        layers: What each layer of a file adds to its error.
+        made_from: Name of the model whose training it continues, or whose file it is.
+        architecture: The cost of each layer of a Keras model, in the order of their calls.
+        layers: The error that each layer of a file adds.
     """
 
     name: str
@@ -169,7 +170,7 @@ class ModelEntry:
         latency: Latency | None = None,
         **more,
     ) -> ModelEntry:
-        """Make the entry of a `.tflite` file from what was measured of it."""
+        """Make the entry of a `.tflite` file from its measurements."""
         measured = {}
         if latency is not None:
             measured = {key: getattr(latency, key) for key in _BESIDE}

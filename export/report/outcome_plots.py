@@ -1,4 +1,4 @@
-"""Pictures of what models learned and answer: training curves, candidates, errors, layers."""
+"""Pictures of training and answers: training curves, candidates, errors, layers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def training(
 
     Args:
         histories: Model name → metric → a value per epoch.
-        goes_on_from: Model → the model whose weights its training started from: its curve starts
-            where that one's ends.
-        title: Of the picture.
+        goes_on_from: Model → the model whose weights its training started from; its curve starts
+            at the end of that model's curve.
+        title: Title of the picture.
 
     Returns:
         The picture, `None` if no model has such a metric.
@@ -91,7 +91,7 @@ def _start(name: str, joins: Mapping[str, str], curves) -> int:
 
 
 def front(candidates: Front) -> Picture | None:
-    """Draw the candidates of a search: what they cost, their scores, and which was chosen."""
+    """Draw the candidates of a search: their costs and scores, and the chosen one."""
     points = candidates.candidates
     if not points:
         return None
@@ -164,7 +164,7 @@ def errors(of: Errors, name: str, against: str) -> Picture:
 
 
 def layers(rows: Sequence[Layer]) -> Picture | None:
-    """Draw the error that each layer of a file adds; of many layers, those that add most."""
+    """Draw the error that each layer of a file adds; if there are many, only the largest ones."""
     known = [row for row in rows if row.added is not None]
     worst = sorted(known, key=lambda row: -row.added)[:_MOST_LAYERS]
     shown = [row for row in known if row in worst]

@@ -1,4 +1,4 @@
-"""Pictures of what models cost: trade-offs, times of calls, ratios."""
+"""Pictures of models' costs: trade-offs, times of calls, ratios."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Point:
     """One model in one setting, in a trade-off.
 
     Attributes:
-        name: Of the model.
+        name: The model's name.
         cost: Time or size; less is better.
-        score: On the test split.
-        cost_interval: Its 95 % interval; `score_interval` likewise.
-        score_interval: `None` where it is not known.
-        note: What tells it from other points of that name.
+        score: Score on the test split.
+        cost_interval: The 95 % interval of `cost`.
+        score_interval: The 95 % interval of `score`; `None` if it is not known.
+        note: A remark that distinguishes it from other points of the same name.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Point:
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[int]:
-    """Return which points no other beats, from the cheapest on.
+    """Return the indices of the points that no other point beats, the cheapest first.
 
     A point is beaten by one that is no worse in both and better in one; equal points do not
     beat each other.
@@ -83,7 +83,7 @@ def setting(one: Latency | Ratio) -> str:
 def comparable(results: Sequence[Latency]) -> tuple[str, list[Latency]]:
     """Return an axis for these times, and the times to draw: by the example if a batch is > 1.
 
-    Of the times only `median`, `ci95`, `p5`, `p95` and `quantiles` are as the axis says.
+    Only `median`, `ci95`, `p5`, `p95` and `quantiles` of the times are converted to that axis.
     """
     if all(result.batch == 1 for result in results):
         return "time of one call, µs", list(results)
@@ -103,14 +103,14 @@ def comparable(results: Sequence[Latency]) -> tuple[str, list[Latency]]:
 
 
 def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> Picture | None:
-    """Draw a score against what it costs, with the models that no other beats.
+    """Draw a score against its cost, and highlight the models that no other model beats.
 
     Args:
-        points: What to draw.
-        metric: `"accuracy"`, in [0, 1], or the name of an error, of which less is better; of
+        points: The points to draw.
+        metric: `"accuracy"`, in [0, 1], or the name of an error, of which less is better; for
             several outputs with the output's name before it.
         against: `"size"` or `"latency"`.
-        axis: What the cost is, with its unit.
+        axis: The kind of cost, with its unit.
 
     Returns:
         The picture, `None` if there is no point.
@@ -216,10 +216,10 @@ def _trade_off_caption(points: Sequence[Point], metric: str, against: str) -> st
 
 
 def call_times(results: Sequence[Latency]) -> Picture | None:
-    """Draw how the times of single calls spread, a row per model and setting.
+    """Draw the distribution of the times of single calls, a row per model and setting.
 
     Args:
-        results: What to draw; those without a median are left out.
+        results: The results to draw; results without a median are left out.
 
     Returns:
         The picture, `None` if there is nothing to draw.
@@ -289,11 +289,11 @@ def _draw_hills(axes, spreads: dict[int, np.ndarray], colours, results) -> str:
 
 
 def ratios(compared: Sequence[Ratio], title: str) -> Picture | None:
-    """Draw how long each takes in units of what it is compared with.
+    """Draw each model's time in units of its baseline's.
 
     Args:
-        compared: What to draw, a row each.
-        title: Of the picture.
+        compared: The ratios to draw, a row each.
+        title: Title of the picture.
 
     Returns:
         The picture, `None` if there is nothing to draw.
@@ -324,7 +324,7 @@ def ratios(compared: Sequence[Ratio], title: str) -> Picture | None:
 
 
 def digits(time: float | None) -> int:
-    """Return how many digits after the point a time in microseconds deserves."""
+    """Return the number of digits to show after the point of a time in microseconds."""
     return 2 if time is not None and time < 100 else 1
 
 
@@ -387,14 +387,14 @@ def density(
 
 
 def _error(value, interval):
-    """Return how far an interval reaches to both sides, as matplotlib wants it."""
+    """Return the distances of an interval's ends from a value, in matplotlib's form."""
     if interval is None:
         return None
     return [[max(0.0, value - interval[0])], [max(0.0, interval[1] - value)]]
 
 
 def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return a colour and a marker for each name, by the order in which they come."""
+    """Return a colour and a marker for each name, in the order of the names."""
     return dict(
         zip(
             dict.fromkeys(names),
@@ -405,7 +405,7 @@ def styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Return what is written for each name: at most two lines, where they differ shown."""
+    """Return a label for each name: at most two lines, which show where long names differ."""
 
     def shortened(name):
         name = printable(name)

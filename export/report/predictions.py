@@ -1,4 +1,4 @@
-"""`judge`: what a file answers on the test split beside its teacher: where both differ, and how."""
+"""`judge`: a file's answers on the test split beside its teacher's, and the differences."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class ClassScore:
     """The score of one class, or of one of several labels.
 
     Attributes:
-        name: Of the class.
-        labelled: How many test examples (steps, pixels) have it.
-        precision: Of those that the file calls so, the share that is; `None` if it calls none so.
-        recall: Of those that are, the share that the file calls so; `None` if there are none.
-        f1: 2 · right / (labelled + called so); `None` if it is 0/0.
+        name: Name of the class.
+        labelled: Number of test examples (steps, pixels) with this label.
+        precision: Share of the file's answers of this class that are right; `None` without such
+            answers.
+        recall: Share of the examples of this class that the file answers right; `None` without
+            such examples.
+        f1: 2 · right / (labelled + answered); `None` if it is 0/0.
         against_recall: The recall of the teacher.
     """
 
@@ -50,9 +52,9 @@ class Errors:
     """A histogram of answer minus label.
 
     Attributes:
-        edges: Of the bins, one more than bins, in the labels' unit.
-        counts: Values of the file in each bin.
-        against_counts: Those of the teacher.
+        edges: Edges of the bins, one more than bins, in the labels' unit.
+        counts: Number of the file's values in each bin.
+        against_counts: Number of the teacher's values in each bin.
     """
 
     edges: tuple[float, ...]
@@ -66,10 +68,10 @@ class Changed:
 
     Attributes:
         index: Row of the test split.
-        position: Of the step or pixel; empty where an example has one answer.
+        position: Position of the step or pixel; empty if an example has one answer.
         label: Name of the class, or the value.
-        against_answer: What the teacher says.
-        answer: What the file says.
+        against_answer: The teacher's answer.
+        answer: The file's answer.
         image: The example as a PNG in a `data:` address, `None` if it is no image. It is on the
             page and not in report.json.
     """
@@ -84,15 +86,15 @@ class Changed:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a file answers on the test split, beside its teacher.
+    """A file's answers on the test split, beside its teacher's.
 
     Attributes:
         name: The file's name in the report.
-        against: The teacher's.
-        examples: How many were compared.
+        against: The teacher's name in the report.
+        examples: Number of examples that were compared.
         metric: `"accuracy"` or `"rmse"`.
-        score: The file's; `against_score` is the teacher's.
-        against_score: See `score`.
+        score: The file's score.
+        against_score: The teacher's score.
         difference: `score` minus `against_score`.
         ci95: Its 95 % interval, paired; `None` for one example.
         interval: How that interval was made.
@@ -100,12 +102,12 @@ class Predictions:
             labels an example and more than 50 classes.
         classes: A score for each class or label.
         errors: The histogram of a regression.
-        lost: Answers (of examples, steps, pixels, labels) that the teacher has right and the
-            file wrong; `None` for values.
-        won: The other way round.
-        other: Both wrong, in different ways.
-        changed: Some of them, at most 12: first those that were lost. Of values, those whose
-            answers are furthest apart.
+        lost: Number of answers (for examples, steps, pixels, labels) that the teacher has right
+            and the file wrong; `None` for values.
+        won: Number of answers that the file has right and the teacher wrong.
+        other: Number of answers that both have wrong, in different ways.
+        changed: Some of these examples, at most 12, the lost ones first. For values, the examples
+            whose answers are furthest apart.
     """
 
     name: str
@@ -148,29 +150,29 @@ def judge(
 ) -> Predictions | None:
     """Compare a file's answers with its teacher's and with the labels.
 
-    The interval of the difference is paired: what both have right or wrong alike does not widen
-    it. With one answer an example it is that of Agresti and Min, see
+    The interval of the difference is paired: answers that both have right, or both wrong, do not
+    widen it. With one answer an example it is the interval of Agresti and Min, see
     `tfkd.intervals.paired_shares`. With several, an example counts once, by its share of right
-    answers (normal interval of the mean difference). Of the RMSE it is the normal interval by the
+    answers (normal interval of the mean difference). For the RMSE it is the normal interval by the
     delta method: to first order the RMSE is the mean of e² / (2 RMSE) over the examples.
 
     Args:
         name: The file's name in the report.
-        answers: What it gives on the test split, (examples, ...).
+        answers: The file's answers on the test split, (examples, ...).
         against: The teacher's name in the report.
-        against_answers: What the teacher gives on the same, in the same shape; a last axis of 1
-            is no difference.
+        against_answers: The teacher's answers on the same split, in the same shape, apart from a
+            last axis of 1.
         y: Labels, as `tfkd.model.metrics.score` takes them.
         task: One of `tfkd.model.task.TASKS`.
-        activation: Of the file's outputs: `"softmax"`, `"sigmoid"` or `"linear"`.
-        against_activation: Of the teacher's.
-        class_names: One per class or label, in order; missing ones are called by their number.
-        x: The examples, for images of those that changed: an array (examples, height, width,
+        activation: Activation of the file's outputs: `"softmax"`, `"sigmoid"` or `"linear"`.
+        against_activation: Activation of the teacher's outputs.
+        class_names: One per class or label, in order; missing names are replaced by numbers.
+        x: The examples, for images of the changed ones: an array (examples, height, width,
             1 or 3) is drawn, anything else is not.
 
     Returns:
-        A `Predictions`; `None` for a task whose answers are not right or wrong (anomalies) or
-        where it is not known which answers mean yes.
+        A `Predictions`; `None` for a task whose answers are not right or wrong (anomalies), or
+        if it is not known which answers mean yes.
 
     Raises:
         InputError: for answers of different shapes, or labels that don't fit them.
@@ -215,7 +217,7 @@ def _yes(values, activation) -> np.ndarray:
 
 
 def _of_shares(right, against_right) -> dict[str, Any]:
-    """Return the interval of the difference, and how many answers changed sides."""
+    """Return the interval of the difference, and the number of answers that changed sides."""
     by_example = [one.reshape(len(one), -1) for one in (right, against_right)]
     if by_example[0].shape[1] == 1:
         ci95 = paired_shares(*(one[:, 0] for one in by_example))

@@ -41,31 +41,31 @@ SCHEMA = "tfkd.report/1"
 
 @dataclasses.dataclass(frozen=True)
 class Report(Printed):
-    """What a run measured.
+    """The measurements of a run.
 
     Attributes:
-        task: `"classification"`, `"multilabel"`, `"anomaly"` or `"regression"`; of several outputs
-            a dict by name.
+        task: `"classification"`, `"multilabel"`, `"anomaly"` or `"regression"`; for several
+            outputs a dict by name.
         data: `{"name", "train", "validation", "test", "class_names"}`, the counts of examples
-            and a name per class, where there are classes (of several outputs a dict of them).
-        models: One entry per model, in the order of the road.
+            and a name per class, if there are classes (for several outputs a dict of them).
+        models: One entry per model, in the order of the stages.
         training: Model name → `{"val_accuracy": [...], ...}`, a value per epoch.
-        settings: What was asked for, so that the run can be repeated.
+        settings: The settings of the run, so that it can be repeated.
         benchmark: The times of the files with their comparisons.
-        teaching: What the teacher was worth, as `tfkd.distillation.worth.Worth.to_json` gives it:
+        teaching: The worth of the teacher, as from `tfkd.distillation.worth.Worth.to_json`:
             scores of the teacher and of the student with and without it, the difference and its
-            interval, which student was kept, and all that in a sentence ("summary").
-        predictions: What the file answers that the report is about, beside the teacher; of several
+            interval, the student that was kept, and a sentence about all of these ("summary").
+        predictions: The answers of the report's main file, beside the teacher's; for several
             outputs a dict by name.
         front: The students that a search tried.
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the page says whether the
             file fits.
-        commands: What was typed, or called in Python, to make all this.
-        verdict: What of a target and a board the main file meets: `file`, `drop` beside the
-            teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` where
+        commands: The commands, or calls in Python, that made all this.
+        verdict: Whether the main file meets a target and a board: `file`, `drop` beside the
+            teacher on the test part, `allowed`, `problems` (a line each) and `met`; `None` if
             it was not judged.
-        rounding: What quantization-aware training was worth, as `teaching`: scores with and
-            without it, which of the two was kept, and a sentence.
+        rounding: The worth of quantization-aware training, in the form of `teaching`: scores with
+            and without it, the student that was kept, and a sentence.
     """
 
     task: str | dict[str, str]
@@ -107,7 +107,7 @@ class Report(Printed):
         raise KeyError(name)
 
     def describe(self) -> str:
-        """Return the table of models as text, the answer, and what decided between students."""
+        """Return the table of models, the answer, and the worth of teacher and rounding as text."""
         from rich.console import Console
 
         text = io.StringIO()
@@ -135,7 +135,7 @@ def write_report(report: Report, folder: PathLike) -> tuple[pathlib.Path, pathli
     """Write `report.json` and the self-contained page `report.html`.
 
     Args:
-        report: What to write.
+        report: The report to write.
         folder: An existing folder.
 
     Returns:
@@ -160,7 +160,7 @@ def _as_json(found: Predictions | dict[str, Predictions] | None) -> dict[str, An
 
 
 def _plain(value):
-    """Return the same for JSON, which has no NaN, no infinity and nothing of NumPy's."""
+    """Return a value for JSON, which has no NaN, no infinity and no NumPy types."""
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -173,7 +173,7 @@ def _plain(value):
 
 
 def columns(report: Report) -> list[tuple[str, list[str]]]:
-    """Return what the page and the terminal show of each model: (heading, cells) pairs."""
+    """Return the table of models, for page and terminal, as (heading, cells) pairs."""
     models = report.models
 
     def agreement(model):
@@ -215,10 +215,10 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def print_table(report: Report, console) -> None:
-    """Print the table of models, the answer, and what the teacher was worth.
+    """Print the table of models, the answer, and the worth of the teacher and of rounding.
 
     Args:
-        report: What to print.
+        report: The report to print.
         console: A `rich.console.Console`.
     """
     from rich import box
@@ -247,8 +247,8 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
     """Return the page: one HTML file that loads nothing.
 
     Args:
-        report: What to show.
-        content: The same as `to_json` gives it.
+        report: The report to show.
+        content: The report as from `to_json`.
     """
     joined = {m.name: m.made_from for m in report.models if m.made_from and m.stage != "export"}
     answer = report.answer
@@ -286,13 +286,13 @@ def _known(cells: list[str]) -> list[str | None]:
 
 
 def _score(model: ModelEntry, metric: str) -> float | None:
-    """Return a score, `None` where there is none: it was not measured, or it is NaN."""
+    """Return a score, `None` if it was not measured or is NaN."""
     score = model.metrics.get(metric)
     return None if score is None or not math.isfinite(score) else score
 
 
 def _metrics(report: Report) -> dict[str, str]:
-    """Return what a report is about: heading → key in the metrics of its entries."""
+    """Return the metrics of a report: heading → key in the metrics of its entries."""
     if not isinstance(report.task, dict):
         metric = METRICS.get(report.task, "accuracy")
         return {metric: metric}

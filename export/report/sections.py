@@ -1,4 +1,4 @@
-"""What the page shows of a report's parts: tables of texts, ready for the template."""
+"""The page's sections for a report's parts: tables of texts, ready for the template."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def front(candidates: Front | None) -> dict[str, Any] | None:
 
 
 def answers(found: Predictions | Mapping[str, Predictions] | None) -> list[dict[str, Any]]:
-    """Return what is shown of a file's answers, for each of its outputs."""
+    """Return the section about a file's answers, for each of its outputs."""
     if not isinstance(found, Mapping):
         return [] if found is None else [_answers(found, None)]
     return [_answers(one, output) for output, one in found.items()]
 
 
 def _answers(found: Predictions, output: str | None) -> dict[str, Any]:
-    """Return what is shown of one output: which classes, which errors, which examples."""
+    """Return the section about one output: its classes, errors and examples."""
     of = "" if output is None else f" of {output}"
     is_share = found.metric == "accuracy"
     number = "{:.1%}" if is_share else "{:.4g}"
@@ -119,7 +119,7 @@ def _confused(found: Predictions, of: str) -> Table | None:
 
 
 def _classes(found: Predictions, of: str) -> dict[str, Any] | None:
-    """Return a table of the classes; of many, those with the least recall."""
+    """Return a table of the classes; if there are many, of those with the least recall."""
     if not found.classes:
         return None
     worst = sorted(
@@ -171,13 +171,13 @@ def training(
     goes_on_from: Mapping[str, str],
     task: str | Mapping[str, str],
 ) -> list[Picture]:
-    """Return pictures of the training curves, of several outputs one for each.
+    """Return pictures of the training curves, one for each output if there are several.
 
     Args:
-        histories: Model name → metric → a value per epoch; of several outputs metrics are
+        histories: Model name → metric → a value per epoch; with several outputs metrics are
             `"val_NAME_accuracy"`.
         goes_on_from: As for `outcome_plots.training`.
-        task: Of the report; of several outputs a dict by name.
+        task: The report's task; for several outputs a dict by name.
     """
     if not isinstance(task, Mapping):
         drawn = [outcome_plots.training(histories, goes_on_from)]
@@ -201,7 +201,7 @@ def training(
 
 
 def layers(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:
-    """Return the error and the bits of each layer, for the files where these were measured."""
+    """Return the error and the bits of each layer, for the files that have such measurements."""
     found = []
     for model in models:
         if not model.layers:
@@ -229,7 +229,7 @@ def layers(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:
 
 
 def architectures(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:
-    """Return what the layers of each model are; those that are alike together."""
+    """Return the layers of each model; models with the same layers share a table."""
     alike: dict[tuple, list[ModelEntry]] = {}
     for model in models:
         if model.architecture:
@@ -259,7 +259,7 @@ def architectures(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:
 
 
 def micro(models: Sequence[ModelEntry], board: str | None, fits) -> list[dict[str, Any]]:
-    """Return the facts about microcontrollers, for the files that were run as on one."""
+    """Return the facts about microcontrollers, for the files that were run on their runtime."""
     found = []
     for model in models:
         figures = model.micro or {}
@@ -285,7 +285,7 @@ def micro(models: Sequence[ModelEntry], board: str | None, fits) -> list[dict[st
 
 
 def operators(models: Sequence[ModelEntry]) -> Table | None:
-    """Return how often each operator is in each file."""
+    """Return the count of each operator in each file."""
     files = [model for model in models if model.ops]
     if not files:
         return None
@@ -298,7 +298,7 @@ def operators(models: Sequence[ModelEntry]) -> Table | None:
 
 
 def notes(models: Sequence[ModelEntry]) -> dict[str, str]:
-    """Return what else is known of each file, in words."""
+    """Return further facts about each file, in words."""
     found = {}
     for model in models:
         known = []
@@ -317,7 +317,7 @@ def notes(models: Sequence[ModelEntry]) -> dict[str, str]:
 
 
 def files(models: Sequence[ModelEntry]) -> list[dict[str, str]]:
-    """Return the files beside the page: their names, addresses and what they are."""
+    """Return the files beside the page: their names, addresses and descriptions."""
     found = []
     for model in models:
         if model.path is None:

@@ -29,12 +29,12 @@ _ELEMENT = '<svg role="img" aria-label="{}" {}>{}</svg>'
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image and what it shows.
+    """An image and its description.
 
     Attributes:
         title: A few words.
         caption: How to read it, in plain sentences.
-        alternative: What it shows, in words, for who does not see it.
+        alternative: Its content in words, for readers who can't see it.
         svg: An `<svg>` element for the inside of a page. Its colours are the page's variables
             `--ink`, `--soft`, `--grid`, `--paper` and `--c1` to `--c6`.
         is_wide: Whether it takes the page's whole width.
@@ -48,7 +48,7 @@ class Picture:
 
 
 def blank_figure(width: float, height: float, panels: int = 1):
-    """Return a figure of so many inches, and its empty panels, in the style of all pictures."""
+    """Return a figure of a size in inches, and its empty panels, in the style of all pictures."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -62,7 +62,7 @@ def blank_figure(width: float, height: float, panels: int = 1):
 
 
 def picture(figure, title: str, caption: str, alternative: str) -> Picture:
-    """Return a figure as a picture; its ids are its own, whatever else is on the page."""
+    """Return a figure as a picture, with ids that no other picture on the page has."""
     import matplotlib
 
     title = title[0].upper() + title[1:]

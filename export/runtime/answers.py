@@ -1,8 +1,8 @@
-"""What comes back from the worker: data, and never code.
+"""The worker's answers: data, and never code.
 
-A hostile `.tflite` file may take over the process that runs it, and then that process writes
-whatever it likes. So an answer is a line of JSON that says what the values are, followed by the
-bytes of its arrays, and it must be what the function that was called is annotated to return:
+A hostile `.tflite` file may take over the process that runs it, and can then write anything in its
+name. So an answer is a line of JSON that describes the values, followed by the bytes of its
+arrays, and it must match the return annotation of the called function:
 
     length of the JSON (8 bytes) | JSON | bytes of the first array, of the second, ...
 """
@@ -39,11 +39,11 @@ _KINDS = {
 
 
 def encode(value: Any) -> bytes:
-    """Pack what a function returned, in the worker.
+    """Pack a function's result, in the worker.
 
     Args:
         value: `None`, bool, int, finite float, str, bytes, an array of numbers or texts, or a
-            list, tuple, dict or data class of such.
+            list, tuple, dict or data class of these.
 
     Raises:
         TypeError: for anything else.
@@ -65,16 +65,16 @@ def encode_error(error: TfkdError) -> bytes:
 
 
 def decode(data: bytearray, function=None) -> Any:
-    """Return what a call gave.
+    """Return the result of a call.
 
     Args:
-        data: What the worker wrote. Arrays are views of it.
-        function: What was called. If it has a return annotation, the answer must match it, and
-            data classes are made from it.
+        data: The bytes that the worker wrote. Arrays are views of them.
+        function: The function that was called. If it has a return annotation, the answer must
+            match it, and data classes are made from it.
 
     Raises:
-        TfkdError: the one that the function raised.
-        ValueError: for anything that no worker of ours writes.
+        TfkdError: if the function raised one; it is raised again.
+        ValueError: for bytes that no worker of ours writes.
     """
     answer = _unpacked(data)
     if set(answer) == {"error"}:

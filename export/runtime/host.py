@@ -1,4 +1,4 @@
-"""What a measurement was made on: the machine, the packages, and what else ran meanwhile."""
+"""The conditions of a measurement: the machine, the packages, and the load by other programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FREQUENCY = pathlib.Path("/sys/devices/system/cpu/cpu0/cpufreq")
 
 
 def describe() -> dict[str, Any]:
-    """Return processor, cores, governor, memory, system and load; `None` where unknown."""
+    """Return processor, cores, governor, memory, system and load; `None` for unknown ones."""
     cpu = platform.processor() or platform.machine()
     for line in _read("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):
@@ -54,23 +54,23 @@ def versions() -> dict[str, str | None]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Others:
-    """How much of the machine others used, from now on.
+    """The use of the machine by others, counted from the creation of this object.
 
-    Linux only; elsewhere `since` knows nothing.
+    Linux only; on other systems `since` returns `None` for both figures.
     """
 
     def __init__(self):
         self._before, self._began = _ticks(), time.monotonic()
 
     def since(self, own_seconds: float) -> dict[str, float | None]:
-        """Return what was used since this was made.
+        """Return the use since this object was made.
 
         Args:
             own_seconds: Processor time of our own processes meanwhile.

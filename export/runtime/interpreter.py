@@ -1,6 +1,6 @@
-"""Where `.tflite` files are run: the one place that opens an interpreter, in the worker only.
+"""Running `.tflite` files: the one place that opens an interpreter, in the worker only.
 
-A file that keeps state is reset before every sequence; a step file, whose state is among its
+A file that keeps state is reset before every sequence. A step file, whose state is among its
 inputs and outputs, is run over the sequence from a state of zero.
 """
 
@@ -41,12 +41,12 @@ def call_interpreter(function, *args, timeout: float):
 
 
 def check_answers(answers: list[np.ndarray], infos, rows: int | None = None) -> list[np.ndarray]:
-    """Return what a file answered, if it can be that: the process that ran it is not trusted.
+    """Return a file's answers if they are plausible; the process that ran it is not trusted.
 
     Args:
         answers: One array per output.
         infos: `TensorInfo` of each output.
-        rows: How many examples each must have; by default each has the shape of the file.
+        rows: Number of examples that each must have; by default each has the shape of the file.
 
     Raises:
         WorkerError: for arrays of another number, dtype, shape or number of examples.
@@ -69,8 +69,8 @@ def open_interpreter(
         data: The file's bytes.
         engine: `"xnnpack"` or `"reference"`.
         threads: Threads of the interpreter.
-        times: By how much the batch is larger than the file's own.
-        shapes: The shape of each input, where it is not the file's own.
+        times: Factor by which the batch is larger than the file's own.
+        shapes: The shape of each input, if it is not the file's own.
         **options: Further arguments of `Interpreter`.
 
     Raises:
@@ -90,7 +90,7 @@ def open_interpreter(
 
 
 def run_on_zeros(data: bytes, shapes=None) -> list[np.ndarray]:
-    """Run a file once in XNNPACK, in a worker only; return what it was given.
+    """Run a file once in XNNPACK, in a worker only; return its inputs.
 
     Args:
         data: The file's bytes.
@@ -111,10 +111,10 @@ def time_in_turns(files: dict[str, bytes], rounds: int = 40) -> dict[str, float]
 
     Args:
         files: Their bytes by name.
-        rounds: How many timed calls of each; one more goes before.
+        rounds: Timed calls of each file, after one call that is not timed.
 
     Returns:
-        The median call of each in microseconds, in XNNPACK with one thread.
+        Name → median of the file's calls in microseconds, in XNNPACK with one thread.
     """
     opened = {name: open_interpreter(data, "xnnpack") for name, data in files.items()}
     times: dict[str, list[int]] = {name: [] for name in opened}
@@ -229,15 +229,15 @@ def open_runner(
     arena_bytes: int | None = None,
     shapes=None,
 ):
-    """Return something that maps a list of input arrays to a list of output arrays.
+    """Return a function from a list of input arrays to a list of output arrays.
 
     Args:
         data: The file's bytes.
         engine: One of `ENGINES`.
         threads: Threads of the interpreter.
-        outputs: How many the file has.
-        times: By how much the batch is larger than the file's own.
-        arena_bytes: For `"tflm"`; defaults to more than any file needs.
+        outputs: Number of the file's outputs.
+        times: Factor by which the batch is larger than the file's own.
+        arena_bytes: Size of the arena for `"tflm"`; the default is larger than any file needs.
         shapes: As in `open_interpreter`; not for `"tflm"`.
     """
     check_engine(engine)
@@ -263,10 +263,10 @@ def run(
         batch: Examples that the file takes a call.
         engine: One of `ENGINES`.
         threads: Threads of the interpreter.
-        outputs: How many the file has.
+        outputs: Number of the file's outputs.
         states: `Steps` of a step file, or `None`.
         resize: Whether to try an interpreter for many examples at once.
-        shapes: Of the inputs for one call, where the file leaves sizes free.
+        shapes: Shapes of the inputs for one call, if the file leaves sizes free.
 
     Returns:
         One array (examples, ...) per output.
@@ -337,7 +337,7 @@ class Steps:
 
     Args:
         initial: Per input, its shape without the batch, dtype and value of an initial state,
-            or `None` where it is data.
+            or `None` for an input of data.
         moving: Indices of the inputs that take a step of a sequence.
         back: Pairs (output, input): where each state goes after a step.
         stacked: Indices of the outputs that are given for every step.
@@ -347,7 +347,7 @@ class Steps:
         self.initial, self.moving, self.back, self.stacked = initial, moving, back, stacked
 
     def sequence(self, runner, rows):
-        """Return the outputs: of every step where stacked, else of the last one."""
+        """Return the outputs: stacked ones at every step, the others after the last step."""
         size = len(next(row for row in rows if row is not None))
         feed = [
             row if state is None else np.full((size, *state[0]), state[2], state[1])

@@ -20,7 +20,7 @@ _LISTS = "tensorflow._api.v2."
 def load() -> ModuleType:
     """Import TensorFlow as a child needs it, if it is not imported yet; return it.
 
-    What is left out is imported when something reads it: `tf.keras`, `tf.io`. Only
+    A part that is left out, such as `tf.keras` or `tf.io`, is imported on first access. Only
     `import tensorflow.keras`, as a statement, fails.
     """
     if "tensorflow" in sys.modules or "keras" in sys.modules:

@@ -1,4 +1,4 @@
-"""What C and C++ libraries print on stderr, where they give their reasons and nothing else does."""
+"""The output of C and C++ libraries on stderr, the only place where they give their reasons."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def captured() -> Iterator[Callable[[], list[str]]]:
-    """Keep what is written to the process's stderr, by whatever library.
+    """Capture the process's stderr, whichever library writes to it.
 
     Yields:
-        A function that returns the lines written so far, stripped and without empty ones;
-        to be called within the `with` block.
+        A function that returns the lines written so far, stripped and without empty ones.
+        Call it within the `with` block.
     """
     with tempfile.TemporaryFile() as log:
 

@@ -1,13 +1,13 @@
 """The child process in which converters and trial interpreters may die.
 
-A `Worker` is a Python process that runs functions of importable modules and sends back
-what they return, as data (`answers`): it may be a hostile file that answers. It is started as a
+A `Worker` is a Python process that runs functions of importable modules and sends their results
+back as data (`answers`), since a hostile file may control the process. It is started as a
 fresh interpreter, not forked and not through `multiprocessing`, so the caller's `__main__` is
 never run a second time. A child that dies by a signal, hangs, or is killed for lack of memory
-becomes a `WorkerError` here.
+raises a `WorkerError` here.
 
-On Linux a child gets no more memory than the machine has, and is the first that the system
-ends when that runs out: what a file claims to need can't take its reader down.
+On Linux a child gets no more memory than the machine has, and the system ends it first if memory
+runs out: a file that claims too much memory can't take its reader down.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Worker:
     """One child process that runs functions until it is closed.
 
     State that a function keeps at module level stays for the next call, so a later call
-    can go on with an interpreter that an earlier one opened.
+    can use an interpreter that an earlier call opened.
 
     Use it as a context manager, or call `close`. It starts at the first call.
 
     Args:
-        memory_bytes: How much a call may allocate beyond what the child holds already (Linux
-            only). Defaults to what the machine has free.
+        memory_bytes: Bytes that a call may allocate beyond the child's present memory (Linux
+            only). Defaults to the machine's free memory.
     """
 
     def __init__(self, memory_bytes: int | None = None):
@@ -78,8 +78,8 @@ class Worker:
         """Start the child if it does not run; returns at once, while it still imports.
 
         Args:
-            first: A module-level function that a new child runs before it answers: it may import
-                what calls will need. If it fails, they tell why.
+            first: A module-level function that a new child runs before it answers, for example to
+                import packages for later calls. If it fails, these calls give the reason.
         """
         if self.alive:
             return
@@ -104,16 +104,16 @@ class Worker:
         """Run `function(*args, **kwargs)` in the child and return its result.
 
         Args:
-            function: A module-level function; it travels by name. It returns what `answers` can
-                pack, and what it is annotated to return is what is taken.
+            function: A module-level function, sent by name. `answers` must be able to pack its
+                result, and the result must match its return annotation.
             *args: Positional arguments, pickled.
             timeout: Seconds after which the child is ended.
             **kwargs: Keyword arguments, pickled.
 
         Raises:
-            TfkdError: one that the function raised itself.
-            WorkerError: for any other exception in it, a death of the child, an answer that
-                it can't have given, or when its time or memory is up.
+            TfkdError: if the function raised one; it is raised again.
+            WorkerError: for any other exception in the function, if the child dies, sends an
+                invalid answer, or runs out of time or memory.
         """
         with self._lock:
             self.start()
@@ -248,7 +248,7 @@ def shared() -> Worker:
 
 
 def free_bytes() -> int | None:
-    """Return how much memory this machine or container has free, `None` if unknown."""
+    """Return the free memory of this machine or container in bytes, `None` if unknown."""
     found = sizes("/proc/meminfo", "MemAvailable", "SwapFree")
     if not found:
         return None
@@ -260,7 +260,7 @@ def free_bytes() -> int | None:
 
 
 def sizes(path: str, *names: str) -> list[int]:
-    """Return bytes by name from one of the system's tables (Linux), those that are there."""
+    """Return the bytes of named entries of a system's table (Linux), without missing ones."""
     try:
         lines = pathlib.Path(path).read_text().splitlines()
     except OSError:
@@ -271,7 +271,7 @@ def sizes(path: str, *names: str) -> list[int]:
 
 @contextlib.contextmanager
 def _limited(memory_bytes: int | None):
-    """Refuse this process more memory than that, beyond what it holds; in the child."""
+    """Limit the memory of this process, beyond its present memory; in the child."""
     held, free = sizes("/proc/self/status", "VmData"), free_bytes()
     if not held or free is None:
         yield

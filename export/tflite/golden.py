@@ -1,4 +1,4 @@
-"""The golden example, which every other runtime must answer alike, and raw numbers for it."""
+"""The golden example, to which every other runtime must give the same answer, and raw numbers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _SECONDS = 60.0
 def golden_example(
     file: TFLiteModel, x=None, engine: str = "reference", call=None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the tensors of one call, in the file's own numbers, and what kernels make of them.
+    """Return the inputs of one call, in the file's own numbers, and the kernels' outputs.
 
     Args:
         file: The file.
-        x: Examples, of which the first is taken, as for `TFLiteModel.predict`; without them
-            numbers are drawn from a seed.
+        x: Examples, as for `TFLiteModel.predict`; the first is taken. Without them the numbers
+            are drawn from a seed.
         engine: The kernels, one of `LITERT_ENGINES`.
-        call: The tensors of the call, where they are known.
+        call: The tensors of the call, if they are known.
 
     Returns:
-        (inputs, outputs) in the order of the file. The state is reset before.
+        (inputs, outputs) in the order of the file. The state is reset before the call.
     """
     if call is None:
         call = random_call(file) if x is None else file.first_call(x)
@@ -42,7 +42,7 @@ def _run_once(data, call, outputs, engine) -> list[np.ndarray]:
 
 
 def random_call(file: TFLiteModel) -> list[np.ndarray]:
-    """Return tensors for one call: seeded numbers, zero for states and what may be an index."""
+    """Return tensors for one call: seeded numbers, zeros for states and possible indices."""
     rng = np.random.default_rng(0)
     states = {name for name, _ in file.states}
     tensors = []
@@ -68,12 +68,12 @@ def is_image(info: TensorInfo) -> bool:
 
 
 def raw_values(info: TensorInfo, normalization, values: np.ndarray) -> np.ndarray:
-    """Return the raw numbers of which (raw - mean) / std makes those that a tensor holds.
+    """Return the raw numbers that (raw - mean) / std maps to the numbers of a tensor.
 
     Args:
         info: The tensor.
         normalization: (mean, std) as from `normalizations_of`, or `None`.
-        values: In the tensor's own numbers; their last axis is that of the channels.
+        values: The tensor's own numbers, with the channels on the last axis.
     """
     if normalization is None:
         return info.dequantize(values)
@@ -82,7 +82,7 @@ def raw_values(info: TensorInfo, normalization, values: np.ndarray) -> np.ndarra
 
 
 def raw_range(info: TensorInfo, normalization, values: np.ndarray | None) -> tuple[float, float]:
-    """Return the least and the largest raw number of an input, to begin with.
+    """Return a first guess of the least and the largest raw number of an input.
 
     Args:
         info: The input.

@@ -1,10 +1,10 @@
-"""Which operators of a file LiteRT's GPU delegate would hand back to the CPU.
+"""The operators of a file that LiteRT's GPU delegate would hand back to the CPU.
 
-Read on 2026-11-30 from github.com/google-ai-edge/LiteRT as of 2026-08-21: what
-`ml_drift_delegate/tflite/model_builder.cc` has a parser for and which types of tensors it lets in,
-and the conditions of `tflite/tools/versioning/gpu_compatibility.cc`. That is the delegate behind
-CompiledModel's GPU on Android. It is a reading, not a run: versions of operators, the values of
-constants beyond those below, and what a device's driver refuses are not looked at.
+The rules were read on 2026-11-30 from github.com/google-ai-edge/LiteRT as of 2026-08-21: the
+parsers and tensor types of `ml_drift_delegate/tflite/model_builder.cc`, and the conditions of
+`tflite/tools/versioning/gpu_compatibility.cc`. This is the delegate behind CompiledModel's GPU on
+Android. Nothing is run: versions of operators, values of constants beyond those below, and
+refusals of a device's driver are not checked.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class CpuOperator:
     """An operator that the GPU delegate leaves to the CPU.
 
     Attributes:
-        op: Its name.
+        op: The operator's name.
         count: How often it is left for this reason.
-        reason: Why, in words.
+        reason: The reason in words.
     """
 
     op: str
@@ -105,7 +105,7 @@ class _Call:
         return getattr(self.options, name, default)
 
     def whole_numbers(self, place: int) -> np.ndarray:
-        """Return what a constant int32 input holds."""
+        """Return the values of a constant int32 input."""
         return np.frombuffer(bytes(self.buffers[self.inputs[place].buffer].data), "<i4")
 
     def rank(self, place: int) -> int:
@@ -119,7 +119,7 @@ def cpu_operators(file: TFLiteModel) -> tuple[CpuOperator, ...]:
         file: The file.
 
     Returns:
-        Each with how often and why; empty if the GPU takes all of the file.
+        The operators, each with a count and a reason; empty if the GPU takes the whole file.
     """
     model = file._parsed
     names = schema.op_names(model)
@@ -177,7 +177,7 @@ def _refusal_of_number(call: _Call) -> str | None:
 
 
 def _refusal_of_type(call: _Call) -> str | None:
-    """Check the types of what is computed."""
+    """Check the types of the computed tensors."""
     taken = _FLOATS | {"bool", "int8", "uint8", "int4", "int2"}
     given = _FLOATS | {"int8", "uint8"}
     if call.op in _LOGICAL:

@@ -1,6 +1,6 @@
-"""TFLite Metadata: what a file tells tools and applications about itself.
+"""TFLite Metadata: a file's description of itself for tools and applications.
 
-The metadata is a flatbuffer of its own in a buffer of the file; labels are a zip archive behind
+The metadata is a separate flatbuffer in a buffer of the file; labels are in a zip archive behind
 the file, where any unzip finds them. The runtimes read neither, so the file computes the same.
 
 Reference: https://ai.google.dev/edge/litert/models/metadata, and `metadata_schema.fbs` 1.5.0 in
@@ -106,32 +106,31 @@ def with_metadata(
     """Write TFLite Metadata into a file, for tools and libraries that read it.
 
     Android's `MetadataExtractor`, MediaPipe and Netron read it; LiteRT itself does not, so the
-    file's answers stay the same. Metadata that the file had before is replaced, with the files
-    packed behind it; what others wrote into it, such as the least runtime, stays.
+    file's answers stay the same. The new metadata replaces metadata that the file had before, and
+    the files packed behind it; entries of other tools, such as the least runtime, stay.
 
     Args:
         file: The file.
-        name: What to call the model.
-        description: What it does, in a sentence or two.
+        name: The model's name.
+        description: What the model does, in a sentence or two.
         class_names: One name per value along the output's last axis, in order; for several
             outputs a dict by output name. They become `labels.txt`.
-        preprocessing: What was done to the raw data in training, if the application must do the
+        preprocessing: The normalization of raw data in training, if the application must do the
             same: `{"mean": ..., "std": ...}` for (raw - mean) / std, or `{"scale": ...,
             "offset": ...}` for raw · scale + offset; numbers, or one per channel. For several
             inputs a dict of these by input name. A quantized input is normalized in the same
             way and then quantized.
-        input_names: What to call the inputs, in their order. Defaults to their names in the
-            file.
-        version: Of the model.
-        author: Who made the model.
-        license: Under which it may be used.
+        input_names: Names for the inputs, in their order. Defaults to their names in the file.
+        version: Version of the model.
+        author: Author of the model.
+        license: License of the model.
 
     Returns:
         The file with metadata.
 
     Raises:
-        InputError: for names or numbers that do not fit the file; for a file that has its
-            weights elsewhere, or is too large to be written anew.
+        InputError: for names or numbers that do not fit the file; for a file that stores its
+            weights elsewhere, or that is too large to be rewritten.
     """
     texts = {"name": name, "description": description}
     optional = {"version": version, "author": author, "license": license}
@@ -166,14 +165,14 @@ def with_metadata(
 
 
 def read_metadata(file: TFLiteModel) -> dict[str, Any]:
-    """Read the TFLite Metadata of a file, ours or another's.
+    """Read the TFLite Metadata of a file, also of one that another tool wrote.
 
     Args:
         file: The file.
 
     Returns:
         An empty dictionary for a file without metadata, else `name`, `description`, `version`,
-        `author`, `license` and `min_parser_version`, `None` where they are left out, and
+        `author`, `license` and `min_parser_version`, each `None` if it is left out, and
         `inputs` and `outputs`: for each tensor its `name`, `description`, `content`
         (`"feature"`, `"image"` or `None`), `color_space` and `size` (width, height) of an
         image, `normalization` (`{"mean": [...], "std": [...]}` or `None`), `min`, `max`
@@ -223,10 +222,10 @@ def data_outputs(file: TFLiteModel) -> list[TensorInfo]:
 
 
 def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
-    """Return x, y and class names, from a `tfkd.data.Data` where x is one.
+    """Return x, y and class names, taken from `x` if it is a `tfkd.data.Data`.
 
-    Its test split (of one that is not in memory 1,000 examples, drawn at random) and, where none
-    are given and they fit the one output, its class names.
+    A `Data` gives its test split (1,000 examples drawn at random, if the split is not in memory)
+    and, if no class names are given and its own fit the output, its class names.
 
     Args:
         file: The file.
@@ -243,9 +242,9 @@ def from_data(file: TFLiteModel, x, y, class_names) -> tuple[Any, Any, Any]:
 
 
 def class_names_for(file: TFLiteModel, data: Data) -> Any:
-    """Return the class names of a data set if a file's output has a value for each.
+    """Return the class names of a data set if a file's output has a value for each name.
 
-    Of labels of several outputs it is a dict, of those outputs that do.
+    For labels of several outputs it is a dict, with the outputs that have a value for each name.
 
     Args:
         file: The file.
@@ -272,8 +271,8 @@ def names_by_output(file: TFLiteModel, class_names) -> dict[str, tuple]:
         class_names: As for `with_metadata`.
 
     Raises:
-        InputError: for one list where there are several outputs, outputs that there are not, and
-            what is no list.
+        InputError: for a single list if there are several outputs, for unknown outputs, and for
+            values that are no lists.
     """
     if class_names is None:
         return {}
@@ -312,7 +311,7 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
         Output name → its class names.
 
     Raises:
-        InputError: for names that are no distinct lines of text, or not one per value.
+        InputError: for names that are not distinct lines of text, or not one per value.
     """
     rule = "one line of text without blanks around it, for labels.txt has one a line"
     return checked_class_names(file, class_names, _is_line, rule)
@@ -326,8 +325,8 @@ def checked_class_names(
     Args:
         file: The file.
         class_names: As for `with_metadata`.
-        is_allowed: Tells whether a string can be written where the names go.
-        rule: What such a string must be, for the message.
+        is_allowed: A function that returns whether a string can be written at the names' place.
+        rule: The rule for such a string, for the error message.
 
     Raises:
         InputError: for anything else.
@@ -363,7 +362,7 @@ def _class_name_problems(
 
 
 def is_text(value) -> bool:
-    """Tell whether a value is a string that can be written as UTF-8, and ended by a NUL."""
+    """Return whether a value is a string that can be written as UTF-8 and ended by a NUL."""
     return (
         isinstance(value, str)
         and "\0" not in value
@@ -378,7 +377,7 @@ def _is_line(name: str) -> bool:
 def normalizations_of(
     file: TFLiteModel, preprocessing
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Check what is to be done to raw data against a file's inputs.
+    """Check the normalization of raw data against a file's inputs.
 
     Args:
         file: The file.
@@ -438,7 +437,7 @@ def _mean_and_std(info: TensorInfo, given) -> tuple[list[float], list[float]]:
 
 
 def label_files_of(labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return by output name the file that its class names are in.
+    """Return output name → the file with its class names.
 
     Args:
         labels: As from `labels_of`.
@@ -452,7 +451,7 @@ def label_files_of(labels: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def label_text(names: Sequence[str]) -> bytes:
-    """Return class names as the file of labels has them: one a line.
+    """Return the text of a file of labels: one class name a line.
 
     Args:
         names: The class names, in order.
@@ -534,7 +533,7 @@ def parsed_anew(file: TFLiteModel):
         file: The file.
 
     Raises:
-        InputError: if it has its weights elsewhere, or is too large to be written anew.
+        InputError: if the file stores its weights elsewhere, or is too large to be rewritten.
     """
     model = flatbuffer.parse(file.data)
     # Beyond two gigabytes they lie behind the flatbuffer, at places that would move.

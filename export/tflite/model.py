@@ -1,4 +1,4 @@
-"""`TFLiteModel`: the bytes of a `.tflite` file and what they are.
+"""`TFLiteModel`: the bytes of a `.tflite` file and their description.
 
 Descriptions come from the file's flatbuffer (`schema`). The file runs in a child process
 (`export.runtime`), so a malformed one crashes the child and not the caller.
@@ -42,7 +42,7 @@ STATE_IN, STATE_OUT, STEP = "state_in_", "state_out_", "step_"
 
 
 def _check_memory(size: int, what: str):
-    """Raise if what a file asks for does not fit in this process."""
+    """Raise if the memory that a file needs does not fit into this process."""
     free = worker.free_bytes() if size > _LARGE else None
     if free is not None and size > free:
         raise InputError(f"{what} take {size:,} bytes; {free:,} bytes of memory are free.")
@@ -95,15 +95,15 @@ class TFLiteModel(Printed):
             raise InputError(f"{str(path)!r} is not a .tflite file ({error})") from error
 
     def select(self, signature: str) -> TFLiteModel:
-        """Return the file with one of its signatures alone, as what `predict` and others run.
+        """Return the file with only one of its signatures, which `predict` and others then run.
 
-        Without it that is the first subgraph, whichever signature it belongs to.
+        Without a selection they run the first subgraph, whatever its signature.
 
         Args:
             signature: One of `signatures`.
 
         Raises:
-            InputError: for a name that is none of them.
+            InputError: for a name that is not in `signatures`.
         """
         if signature not in self.signatures:
             raise InputError(
@@ -181,7 +181,7 @@ class TFLiteModel(Printed):
     def float_tensors(self) -> tuple[str, ...]:
         """Names of the tensors that hold floating-point numbers.
 
-        Those that no operation reads or writes do not count: a fused LSTM's "intermediates"
+        Tensors that no operation reads or writes do not count: a fused LSTM's "intermediates"
         carry scales for its gates and no numbers.
         """
         return tuple(
@@ -193,7 +193,7 @@ class TFLiteModel(Printed):
 
     @property
     def integer_only(self) -> bool:
-        """Whether no tensor at all, input and output included, is floating-point."""
+        """Whether none of the tensors, inputs and outputs included, is floating-point."""
         return not self.float_tensors
 
     @functools.cached_property
@@ -216,7 +216,7 @@ class TFLiteModel(Printed):
 
     @functools.cached_property
     def keeps_state(self) -> bool:
-        """Whether a call changes what the next one answers (fused recurrent kernels do).
+        """Whether a call changes the next call's answer (in fused recurrent kernels it does).
 
         Such a file must be reset before each new sequence; `predict`, `verify` and
         `benchmark` do so before each call.
@@ -228,10 +228,10 @@ class TFLiteModel(Printed):
 
     @functools.cached_property
     def states(self) -> tuple[tuple[str, str], ...]:
-        """Of a step file, the pairs (input, output) between which the state is carried.
+        """The pairs (input, output) that carry the state of a step file; empty for other files.
 
         Start a sequence with zeros (their zero points) and copy each output to its input
-        after every call: both have the same scale. Empty for other files.
+        after every call: both have the same scale.
         """
         outputs = {info.name for info in self.outputs}
         names = sorted(info.name for info in self.inputs if info.name.startswith(STATE_IN))
@@ -240,7 +240,7 @@ class TFLiteModel(Printed):
 
     @functools.cached_property
     def wrong_scales(self) -> tuple[str, ...]:
-        """Names of results whose kernel computes something else with the scales in the file."""
+        """Names of results that their kernels compute wrongly with the scales in the file."""
         return schema.wrong_scales(self._parsed)
 
     @functools.cached_property
@@ -260,9 +260,9 @@ class TFLiteModel(Printed):
 
     @functools.cached_property
     def activation_bytes(self) -> int:
-        """Bytes of the activations that live at the same time, at most.
+        """Peak size in bytes of the activations that live at the same time.
 
-        No arena can be smaller; a planner's comes to more, and so do its own records.
+        No arena can be smaller. A planner needs more, and adds its own records.
         """
         return schema.peak_activation_bytes(self._parsed)
 
@@ -270,9 +270,9 @@ class TFLiteModel(Printed):
         """Run the file on float data and return float results.
 
         Integer inputs are quantized and integer outputs dequantized with the file's own
-        scales. Each example starts from a reset state; where the graph allows, many are run
-        at once by an interpreter with a larger batch. A step file is run over the whole
-        sequence, its state carried along. All in a worker process.
+        scales. Each example starts from a reset state; if the graph allows it, an interpreter
+        with a larger batch runs many at once. A step file runs over the whole sequence and
+        carries its state along. Everything runs in a worker process.
 
         Args:
             x: Array of shape (examples, ...), or for several inputs a list of them in the
@@ -283,9 +283,9 @@ class TFLiteModel(Printed):
 
         Returns:
             Array of shape (examples, ...), or for several outputs a list of them in the order
-            of `outputs`; a dict where the model gives one. Of a step file, the outputs that are
-            given at every step (examples, steps, ...) and the others after the last one; not
-            the states.
+            of `outputs`, or a dict if the model returns one. For a step file, the outputs that
+            the model gives at every step (examples, steps, ...) and the others after the last
+            step, without the states.
 
         Raises:
             InputError: if `x` does not fit the inputs, or for an unknown engine.
@@ -319,7 +319,7 @@ class TFLiteModel(Printed):
         ]
 
     def _check_dense(self):
-        """Raise if weights are in a format that microcontrollers' kernels take for another."""
+        """Raise if weights are in a format that microcontrollers' kernels misread."""
         if self.sparse_tensors:
             raise UnsupportedError(
                 "TensorFlow Lite for Microcontrollers would take the weights "
@@ -329,7 +329,7 @@ class TFLiteModel(Printed):
             )
 
     def _check_widths(self):
-        """Raise if LiteRT's reference kernels have none for weights of 4 bits."""
+        """Raise if LiteRT has no reference kernel for the file's weights of 4 bits."""
         names = schema.op_names(self._parsed)
         for graph in self._parsed.subgraphs:
             for op in graph.operators:
@@ -415,8 +415,8 @@ class TFLiteModel(Printed):
             y: Labels (examples, ...): class numbers, one-hot rows, or values; also as a list
                 or a dict of one.
             engine: As for `predict`.
-            logits: Of a single output that separates two classes, whether it is a logit or a
-                probability; without it only what needs no threshold is scored.
+            logits: For a single output that separates two classes, whether it is a logit or a
+                probability. Without it only the metrics that need no threshold are computed.
 
         Returns:
             Metric name → value, see `metrics.score`.
@@ -441,7 +441,7 @@ class TFLiteModel(Printed):
             state of a step file.
 
         Raises:
-            InputError: naming the shape given and the one wanted.
+            InputError: if `x` does not fit; the message has the given and the expected shape.
         """
         wanted = self._visible("inputs")
         if not wanted:
@@ -540,7 +540,7 @@ class TFLiteModel(Printed):
 
         Args:
             x: As for `predict`.
-            times: By how much the batch is larger than the file's own.
+            times: Factor by which the batch is larger than the file's own.
 
         Raises:
             InputError: as `input_arrays`.
@@ -575,7 +575,7 @@ class TFLiteModel(Printed):
         _check_memory(size, f"A call's inputs ({', '.join(info.name for info in self.inputs)})")
 
     def to_json(self) -> dict:
-        """Return what the file is as plain values; the keys are those of `tfkd inspect`."""
+        """Return a description of the file as plain values, with the keys of `tfkd inspect`."""
         return {
             "bytes": self.size,
             "gzip_bytes": self.gzip_size,
@@ -600,7 +600,7 @@ class TFLiteModel(Printed):
         }
 
     def describe(self) -> str:
-        """Say in a few lines what the file is."""
+        """Describe the file in a few lines."""
 
         def line(info):
             text = f"{info.name} {info.dtype}[{', '.join(map(str, info.sizes))}]"

@@ -1,6 +1,6 @@
-"""What a `.tflite` file declares, read in Python with the schema's own reader.
+"""The declarations of a `.tflite` file, read in Python with the schema's own reader.
 
-Nothing is executed, and whatever a damaged file makes the reader do ends as an `InputError`.
+Nothing is executed, and any failure of the reader on a damaged file becomes an `InputError`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class TensorInfo:
 
     Attributes:
         name: Its name in the signature, or else in the graph.
-        shape: With the batch dimension.
+        shape: The shape, with the batch dimension.
         dtype: NumPy's name, for example `"int8"`.
         scale: Real value of one step, or `None` if the tensor is not quantized.
-        zero_point: The integer that stands for 0.0, or `None`.
-        free: Places of sizes besides the batch that a call may choose, by resizing the input;
+        zero_point: The integer that represents 0.0, or `None`.
+        free: Axes other than the batch whose size a call may choose, by resizing the input;
             `shape` has 1 there.
     """
 
@@ -59,7 +59,7 @@ class TensorInfo:
 
     @property
     def sizes(self) -> list:
-        """The shape with `"?"` where a size is free."""
+        """The shape, with `"?"` for each free size."""
         return ["?" if i in self.free else size for i, size in enumerate(self.shape)]
 
     @property
@@ -84,7 +84,7 @@ class TensorInfo:
         return steps
 
     def dequantize(self, values: np.ndarray) -> np.ndarray:
-        """Return the real values (float32) that this tensor's integers stand for."""
+        """Return the real values (float32) that this tensor's integers represent."""
         if self.scale is None:
             return values
         with np.errstate(over="ignore"):
@@ -95,8 +95,8 @@ def parse(data: bytes):
     """Read a file into the schema's object form.
 
     Returns:
-        A `schema.ModelT` in which no list is `None` but tensors' shapes and buffers' data, every
-        index lies in its list, and inputs and outputs have scales that can be computed with.
+        A `schema.ModelT` in which no list is `None` except tensors' shapes and buffers' data,
+        every index lies in its list, and inputs and outputs have valid scales.
 
     Raises:
         InputError: if the bytes are no `.tflite` file, or a damaged one.
@@ -171,7 +171,7 @@ def _fill_in(model, data: bytes):
 
 
 def _flaws(model):
-    """Yield what is wrong with a file."""
+    """Yield the flaws of a file."""
     if not model.subgraphs or not len(model.subgraphs[0].outputs):
         yield "it has no output"
         return
@@ -394,18 +394,18 @@ def name_of(tensor) -> str:
 
 
 def shape_of(tensor) -> tuple[int, ...]:
-    """Return a tensor's shape, `()` where the file says none."""
+    """Return a tensor's shape, `()` if the file has none."""
     return () if tensor.shape is None else tuple(int(size) for size in tensor.shape)
 
 
 def size_of(tensor) -> int | None:
-    """Return the bytes of a tensor's numbers, `None` for a type of no fixed size."""
+    """Return the size of a tensor's numbers in bytes, `None` for a type without a fixed size."""
     bits = _BITS.get(dtype_of(tensor))
     return None if bits is None else (math.prod(shape_of(tensor)) * bits + 7) // 8
 
 
 def is_constant(tensor, model) -> bool:
-    """Tell whether the file holds a tensor's values."""
+    """Return whether the file holds a tensor's values."""
     data = model.buffers[tensor.buffer].data if tensor.buffer > 0 else None
     return data is not None and (len(data) > 0 or 0 in shape_of(tensor))
 
@@ -419,7 +419,7 @@ def scale_of(tensor) -> float | None:
 
 
 def tensor_info(tensor, name: str | None) -> TensorInfo:
-    """Describe an input or output; `name` is that of the signature."""
+    """Describe an input or output; `name` is its name in the signature."""
     quantization = tensor.quantization
     scaled = (
         scale_of(tensor) is not None
@@ -440,12 +440,12 @@ def tensor_info(tensor, name: str | None) -> TensorInfo:
 
 
 def producers(graph) -> dict[int, Any]:
-    """Return the operator that makes each tensor of a subgraph, by the tensor's number."""
+    """Return tensor number → the operator that computes it, for a subgraph."""
     return {int(i): op for op in graph.operators for i in op.outputs}
 
 
 def touched(graph) -> set[int]:
-    """Return the indices of the tensors that are computed with."""
+    """Return the indices of the tensors of a graph's inputs, outputs and operators."""
     lists = [graph.inputs, graph.outputs]
     for op in graph.operators:
         lists += [op.inputs, op.outputs]
@@ -459,7 +459,7 @@ def op_names_known() -> frozenset[str]:
 
 
 def hybrid_results(model) -> tuple[str, ...]:
-    """Return names of float results for which constants of another type are read."""
+    """Return names of float results whose operators read constants of another type."""
     names, found = op_names(model), []
     for graph in model.subgraphs:
         narrow = set()  # 16-bit and integer weights, and what DEQUANTIZE makes of them
@@ -482,7 +482,7 @@ def hybrid_results(model) -> tuple[str, ...]:
 
 
 def peak_activation_bytes(model) -> int:
-    """Return the bytes of activations that live at the same time, at most, in any subgraph."""
+    """Return the peak size in bytes of live activations, over all subgraphs."""
     peaks = []
     for graph in model.subgraphs:
         last = len(graph.operators)
@@ -522,12 +522,12 @@ _SAME_SCALE = 1e-5
 def wrong_biases(model) -> list[tuple]:
     """Return the operations whose bias has other scales than input × weights.
 
-    The kernels add its integers to the sum of products as they are. The converter keeps equal
-    biases once in int16x8 files, with the scales of one of the operations that read them.
+    The kernels add the bias's integers to the sum of products without rescaling. In int16x8 files
+    the converter stores equal biases once, with the scales of one of the operations that read them.
 
     Returns:
-        Of each the subgraph, the operation, the place of the bias among its inputs, and the
-        scales (float32) that it should have.
+        For each operation its subgraph, the operation, the place of the bias among its inputs,
+        and the scales (float32) that the bias should have.
     """
     names, found = op_names(model), []
     for graph in model.subgraphs:
@@ -551,11 +551,11 @@ def _scales(tensor) -> np.ndarray | None:
 
 
 def wrong_scales(model) -> tuple[str, ...]:
-    """Return names of results whose kernel computes something else with the file's scales.
+    """Return names of results that their kernels compute wrongly with the file's scales.
 
-    A fused LSTM takes its output's scale for its state's and can't count a cell in steps of
-    less than 2⁻¹⁵; REVERSE_V2 copies integers; a bias must count in the steps of the products.
-    The converter can write files in which that does not fit (see `recurrent.py`).
+    A fused LSTM uses its output's scale for its state and supports no cell scale below 2⁻¹⁵;
+    REVERSE_V2 copies integers; a bias must have the scale of the products.
+    The converter can write files that violate these rules (see `recurrent.py`).
     """
     names = op_names(model)
     found = [name_of(graph.tensors[op.outputs[0]]) for graph, op, *_ in wrong_biases(model)]
@@ -578,16 +578,16 @@ def wrong_scales(model) -> tuple[str, ...]:
 
 
 def layer_in(name: str, layers) -> str | None:
-    """Find which Keras layer a tensor belongs to.
+    """Find the Keras layer of a tensor.
 
     Args:
-        name: Of the tensor, such as `"act/Relu;conv1/Conv2D"`: the converter joins the names
-            of what it fused, the last operation first.
-        layers: The layers' scopes (see `tracing.scope_of`) → what to call them.
+        name: The tensor's name, such as `"act/Relu;conv1/Conv2D"`: the converter joins the names
+            of fused operations, the last operation first.
+        layers: The layers' scopes (see `tracing.scope_of`) → the names to return.
 
     Returns:
-        What belongs to the longest scope that the first of the names with one lies in, or
-        `None`.
+        The name for the longest scope around the first joined name that lies in any scope, or
+        `None` if there is none.
     """
     for path in name.split(";"):
         found = [layer for layer in layers if path == layer or path.startswith(f"{layer}/")]

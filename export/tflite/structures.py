@@ -1,6 +1,6 @@
 """The dicts and nested lists of a model's inputs and outputs, kept in its file.
 
-A `.tflite` file has flat lists. What the model's own structure was is written into the file's
+A `.tflite` file has flat lists. `put` writes the model's own structure into the file's
 metadata as JSON, with the names of the signature as leaves, for example
 `{"outputs": {"species": "head", "boxes": ["box", "box_2"]}}`. Runtimes do not read it.
 """
@@ -48,7 +48,7 @@ def put(model, forms: dict[str, Any]) -> None:
 
 
 def read(model) -> dict[str, Any]:
-    """Return what `put` wrote into a file; empty if there is nothing that can be read.
+    """Return the forms that `put` wrote into a file; empty if there are none that can be read.
 
     Args:
         model: A `schema.ModelT`.

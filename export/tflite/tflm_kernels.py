@@ -1,7 +1,7 @@
-"""Which operators TensorFlow Lite for Microcontrollers has, and what to do about the others.
+"""The operators of TensorFlow Lite for Microcontrollers, and what to do about the others.
 
-The table is read from its header micro_mutable_op_resolver.h. What it promises is that a kernel
-is there; whether the kernel takes a file's types and shapes, only running the file tells.
+The table is read from its header micro_mutable_op_resolver.h. It shows only that a kernel exists;
+whether the kernel takes a file's types and shapes, only a run of the file shows.
 """
 
 from __future__ import annotations
@@ -167,13 +167,13 @@ _SHOWN = 3
 
 
 def resolver_calls(file: TFLiteModel) -> list[str]:
-    """Return the methods that give a `MicroMutableOpResolver` what a file needs, and no more.
+    """Return the methods that add a file's kernels, and no others, to a `MicroMutableOpResolver`.
 
     Args:
         file: The file; the operators of all its subgraphs count.
 
     Returns:
-        Sorted names, such as `["AddConv2D", "AddSoftmax"]`; as many as the resolver has to hold.
+        Sorted names, such as `["AddConv2D", "AddSoftmax"]`; their number is the resolver's size.
 
     Raises:
         UnsupportedError: as `check`.
@@ -183,15 +183,15 @@ def resolver_calls(file: TFLiteModel) -> list[str]:
 
 
 def check(file: TFLiteModel, layers: dict[str, str] | None = None) -> None:
-    """Raise if a file has what TensorFlow Lite for Microcontrollers can't run.
+    """Raise if TensorFlow Lite for Microcontrollers can't run a file.
 
     Args:
         file: The file.
-        layers: How the names of a layer's tensors begin (see `tracing.scope_of`) → what to call
-            the layer; without it messages use the names in the file.
+        layers: The layers' scopes (see `tracing.scope_of`) → the layers' names for messages;
+            without it messages use the names in the file.
 
     Raises:
-        UnsupportedError: naming the layers, and what to take instead.
+        UnsupportedError: with the names of the layers, and replacements for them.
     """
     problems = list(_problems(file, layers or {}))
     if problems:

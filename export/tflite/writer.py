@@ -41,8 +41,8 @@ def finished(write: Callable[[flatbuffers.Builder], int], identifier: bytes) -> 
     """Return a finished flatbuffer.
 
     Args:
-        write: Writes the root table with the builder that it is given; returns its place.
-        identifier: The four bytes that say what the flatbuffer holds.
+        write: A function that writes the root table with a given builder and returns its place.
+        identifier: The four bytes that identify the type of the flatbuffer.
     """
     builder = _Builder(1024)
     builder.Finish(write(builder), identifier)
@@ -59,7 +59,7 @@ def pack(model) -> bytes:
 
 
 def put_data(model, tensor, data) -> None:
-    """Give a tensor other data; a buffer that other tensors hold, too, stays as it is.
+    """Give a tensor other data; a buffer that it shares with other tensors stays as it is.
 
     Args:
         model: A `schema.ModelT`; it is changed.
@@ -80,7 +80,7 @@ def with_main(model, index: int) -> bytes:
 
     Args:
         model: A `schema.ModelT`, as from `schema.parse`; it is changed.
-        index: Of the subgraph.
+        index: Index of the subgraph.
     """
     places = {0: index, index: 0}
     model.subgraphs[0], model.subgraphs[index] = model.subgraphs[index], model.subgraphs[0]

@@ -1,6 +1,6 @@
-"""Does a file compute what its model does?
+"""Does a file compute the same as its model?
 
 verify.py         `verify`
-references.py     what a file is compared with
+references.py     the references that a file is compared with
 layer_errors.py   which layer loses how much
 """

@@ -1,18 +1,18 @@
-"""Where a quantized file loses what its float twin computes: the error of every tensor.
+"""The error of every tensor of a quantized file, against its float twin.
 
 Both files come from one SavedModel, so the converter gave their tensors the same names. They
 run side by side in the worker, with reference kernels, which leave every intermediate result
-in place. A third file, made of the float one, runs every operation on what the quantized file
-gave that operation, so that it shows what the operation adds by itself:
+in place. A third file, made from the float one, runs every operation on the inputs that the
+operation has in the quantized file, and so shows the error that the operation adds by itself:
 
     file ─────────────► its tensors ┬───────────────────► relative_error (against the twin)
                                     ▼ as inputs           added (against the forced twin)
     float twin ───────► tensors     forced twin ► tensors
 
-The growth of the relative error from op to op would not do for that: a mean over positions
-doubles the relative error of a biased signal and loses nothing. Errors are related to each
-channel's own variation, since one channel that is far wider than the others, the usual reason
-why a layer suffers from 8 bits, would hide what they lose. What is measured is that of
+The growth of the relative error from op to op would not show it: a mean over positions
+doubles the relative error of a biased signal and loses nothing. Errors are relative to each
+channel's own variation. Otherwise a channel that is far wider than the others, the usual reason
+why a layer suffers from 8 bits, would hide their loss. The measurement is that of
 TensorFlow's `QuantizationDebugger`, on the file that ships instead of an instrumented one.
 """
 
@@ -52,21 +52,21 @@ class LayerError:
     """The error of one tensor of a file against its float twin.
 
     Attributes:
-        layer: The Keras layer it belongs to, `None` where its name doesn't show it.
-        op: The operation that makes it; `"INPUT"` for an input.
+        layer: The tensor's Keras layer; `None` if its name doesn't show it.
+        op: The operation that computes it; `"INPUT"` for an input.
         tensor: Its name in the file.
-        scale: Real value of one integer step; `None` if it is float.
-        saturated: Share of values that lie more than a step outside of the integer range.
+        scale: Real value of one integer step; `None` for a float tensor.
+        saturated: Share of values that lie more than a step outside the integer range.
         rmse: Root of the mean squared difference, in the tensor's unit.
         relative_error: The part of the signal that is lost, from 0 to 1: `√(e² / (e² + s²))`
             of each channel (last axis) with the error's root mean square e and the float
             values' standard deviation s, squares averaged over the channels in proportion
-            to s. Small and even errors make it `rmse` / s. `None` if the values don't vary.
-        rounding: The same for the error that rounding to `scale` alone makes (a step / √12).
-        added: The same for the error that the op makes by itself: of its result against
-            what the float op makes of the same inputs. For an input, that of rounding it.
+            to s. For small and even errors it is `rmse` / s. `None` if the values don't vary.
+        rounding: The same for the error of rounding to `scale` alone (a step / √12).
+        added: The same for the error that the op makes by itself: its result against the result
+            of the float op on the same inputs. For an input, the error of rounding it.
         inputs: Names of the measured tensors that it is computed from.
-        weight_bits: Of each of the weights that the operation reads; `None` without weights.
+        weight_bits: Bits of the weights that the operation reads; `None` without weights.
     """
 
     layer: str | None
@@ -88,9 +88,9 @@ class LayerErrors(Printed, Sequence):
 
     Attributes:
         rows: One per tensor that both files have.
-        matched: How many results of operations were found in both files.
-        tensors: How many results of operations the float twin has.
-        samples: Examples that were run.
+        matched: Number of operations' results that were found in both files.
+        tensors: Number of operations' results in the float twin.
+        samples: Number of examples that were run.
     """
 
     rows: tuple[LayerError, ...]
@@ -105,11 +105,10 @@ class LayerErrors(Printed, Sequence):
         return self.rows[index]
 
     def by_layer(self) -> dict[str, float]:
-        """Return what each layer adds: the root of the sum of squares of its rows' `added`.
+        """Return each layer's own error: the root of the sum of squares of its rows' `added`.
 
         Returns:
-            Layer (the tensor, where the layer is not known) → relative error, in the graph's
-            order.
+            Layer (the tensor, if the layer is not known) → relative error, in the graph's order.
         """
         squares: dict[str, float] = {}
         for row in self.rows:
@@ -119,13 +118,13 @@ class LayerErrors(Printed, Sequence):
 
     @property
     def worst(self) -> str | None:
-        """The layer that adds most; `None` if none adds anything."""
+        """The layer that adds the largest error; `None` if no layer adds any."""
         added = self.by_layer()
         layer = max(added, key=added.get, default=None)
         return layer if layer is not None and added[layer] > 0 else None
 
     def suggestion(self) -> str:
-        """Say in a sentence which layer loses most, and what to do about it."""
+        """Return a sentence that names the layer that loses most, and what to do about it."""
         added, layer = self.by_layer(), self.worst
         if layer is None:
             return "No layer adds an error."
@@ -167,7 +166,7 @@ class LayerErrors(Printed, Sequence):
         )
 
     def describe(self, suggest: bool = True) -> str:
-        """Return the table as text, what was matched, and, if wanted, the suggestion."""
+        """Return the table as text, the number of matches and, if wanted, the suggestion."""
 
         def number(value):
             return "–" if value is None else f"{value:.3g}"
@@ -190,7 +189,7 @@ class LayerErrors(Printed, Sequence):
         return "\n".join([*lines, self.suggestion()] if suggest else lines)
 
     def to_json(self) -> dict:
-        """Return the table as plain values, the worst layer and the suggestion with it."""
+        """Return the table, the worst layer and the suggestion as plain values."""
         return {
             **dataclasses.asdict(self),
             "worst": self.worst,
@@ -213,9 +212,9 @@ def layer_errors(
         reference: The float32 file of the same model in the same lowering.
         x: Examples: an array of shape (n, ...), or a list (the file's order) or dict (by
             input name) of them.
-        names: The Keras layers' names in the order of their calls, `backbone/conv1` for one
-            inside a nested model; or a mapping from them to what to call them.
-        samples: How many examples are run at most.
+        names: The Keras layers' names in the order of their calls, `backbone/conv1` for a layer
+            inside a nested model; or a mapping from these names to the names to report.
+        samples: Maximum number of examples to run.
 
     Returns:
         A table with a row per tensor in the order of the graph, the inputs first.
@@ -301,7 +300,7 @@ def _input_tensors(file, reference, x, samples) -> tuple[list[list[np.ndarray]],
 
 
 class _Plan:
-    """The main subgraph of a file: which operation makes a tensor, and of what."""
+    """The main subgraph of a file: which operation computes a tensor, and from which tensors."""
 
     def __init__(self, file):
         model = file._parsed
@@ -340,11 +339,11 @@ class _Plan:
         return info.scale, info.zero_point or 0
 
     def is_real(self, i: int) -> bool:
-        """Tell whether a tensor's numbers stand for real values."""
+        """Return whether a tensor's numbers represent real values."""
         return self.dtype(i).startswith("float") or self.quantization(i)[0] is not None
 
     def signature(self, i: int):
-        """Return what two tensors must share to be the same result."""
+        """Return the properties that two tensors must share to be the same result."""
         number, slot = self.made_by[i]
         kind, op = self.ops[number]
         fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
@@ -402,16 +401,16 @@ def _matched(ours: _Plan, theirs: _Plan) -> dict[int, int]:
 
 
 def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[int, int]]:
-    """Make of a float file one whose operations all read inputs of the graph.
+    """Convert a float file into one whose operations all read inputs of the graph.
 
     Args:
-        plan: Of the file.
+        plan: Plan of the file.
         data: The file.
-        measured: The tensors that are to be given instead of computed.
+        measured: The tensors to replace by inputs.
 
     Returns:
-        The file, and tensor → the input that stands for it where it is read. Results keep
-        their numbers and are outputs.
+        The file, and tensor → the input that replaces it for its readers. Results keep their
+        numbers and are outputs.
     """
     model = schema.parse(data)
     graph = model.subgraphs[0]
@@ -439,7 +438,7 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.nda
         files: The bytes of the file and of its reference.
         forced: See `_forced`.
         feeds: For each of `files`, its input arrays (examples, ...).
-        batch: Examples that they take a call.
+        batch: Examples a call of the files.
         pairs: (tensor, scale or `None`, zero point, tensor of the reference).
 
     Returns:
@@ -503,7 +502,7 @@ def _range(dtype, scale, zero) -> tuple[float, float]:
 
 
 def _layer_name(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str | None:
-    """Return what to call the layer that a tensor belongs to; an input has its own name."""
+    """Return the name to report for a tensor's layer; an input has its own name."""
     if mine not in ours.made_by:
         return next(name for name, i in ours.inputs.items() if i == mine)
     # Weights are named after their layer where a result, an output for one, is not.

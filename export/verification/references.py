@@ -1,4 +1,4 @@
-"""What a file is compared with: a Keras model, a SavedModel's signature, a file, a function.
+"""References to compare a file with: a Keras model, a SavedModel's signature, a file, a function.
 
 model ──of──► Reference: inputs, outputs, kinds;  bind(x) ─► arrays ─run─► flat list of outputs
 """
@@ -33,14 +33,14 @@ _KINDS = (
 
 
 class Reference:
-    """What a file is compared with.
+    """A reference that a file is compared with.
 
     Attributes:
-        inputs: What data is bound to.
-        outputs: What labels are bound to.
-        model: What layers can be compared with: a Keras model, the path of a SavedModel, a
+        inputs: The inputs, to which data is bound.
+        outputs: The outputs, to which labels are bound.
+        model: The model for a comparison of layers: a Keras model, the path of a SavedModel, a
             `TFLiteModel`, or `None`.
-        signature: Of a SavedModel, the key that was named.
+        signature: For a SavedModel, the key that was named.
         layers: Names of the layers, as far as they are known.
         is_recurrent: Whether one of them is recurrent.
     """
@@ -54,12 +54,12 @@ class Reference:
 
     @property
     def input_names(self) -> list[str]:
-        """What `to_tflite` calls the inputs."""
+        """The names that `to_tflite` gives to the inputs."""
         return [slot.name for slot in self.inputs.entries]
 
     @property
     def output_names(self) -> list[str]:
-        """What `to_tflite` calls the outputs."""
+        """The names that `to_tflite` gives to the outputs."""
         return [slot.name for slot in self.outputs.entries]
 
     @property
@@ -75,7 +75,7 @@ class Reference:
             over_steps: Whether an input of one step may be given sequences.
 
         Raises:
-            InputError: for what does not fit.
+            InputError: if `x` does not fit the inputs.
         """
         arrays = []
         values = self.inputs.bind(x, "x", arrays=True)
@@ -101,23 +101,23 @@ class Reference:
 
         Args:
             arrays: As from `bind`.
-            stacked: For sequences that are given to a model of one step: whether each output is
-                wanted at every step; the others are those after the last one.
+            stacked: For sequences in a model of one step: whether to return each output at every
+                step, or else only after the last one.
         """
         raise NotImplementedError
 
 
 def of(model, signature: str | None = None) -> Reference:
-    """Return what a file is compared with.
+    """Return the reference to compare a file with.
 
     Args:
         model: A Keras 3 or tf_keras model, a `TFLiteModel` of floats, a loaded SavedModel or one
             of its signatures, a function of a batch, or the path of a `.keras`, `.h5`, `.tflite`
             file or SavedModel.
-        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
+        signature: For a SavedModel, the key of the signature, as for `to_tflite`.
 
     Raises:
-        InputError: for anything else, or a path of nothing that can be read.
+        InputError: for anything else, or a path that can't be read as one of these.
     """
     is_folder = isinstance(model, (str, os.PathLike)) and os.path.isdir(model)
     if signature is not None and not is_folder:
@@ -236,7 +236,7 @@ class _File(Reference):
 
 
 def _signature_of(given):
-    """Return the signature that a loaded SavedModel answers by, or that was given itself."""
+    """Return the signature to call of a loaded SavedModel, or the signature that was given."""
     known = getattr(given, "signatures", None)
     if isinstance(known, Mapping) and known:
         return known.get("serving_default") or next(iter(known.values()))
@@ -285,7 +285,7 @@ class _SavedSignature(_Signature):
 
 
 class _Function(Reference):
-    """A function of a batch, which is asked to know what it takes and gives."""
+    """A function of a batch, which is called on the first examples to learn its outputs."""
 
     def __init__(self, function):
         self.function = function
@@ -379,7 +379,7 @@ def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
 
 
 def _names(tensors) -> list[str]:
-    """Return what `to_tflite` calls inputs or outputs."""
+    """Return the names that `to_tflite` gives to inputs or outputs."""
     return identifiers([tensor.name for tensor in tensors])
 
 

@@ -1,4 +1,4 @@
-"""`verify`: does the file compute what the model did, and how well does it do the job?"""
+"""`verify`: does the file compute the same as the model, and how well does it do the job?"""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ _MOST, _MOST_BYTES = 4096, 2**26
 
 @dataclasses.dataclass(frozen=True)
 class OutputParity(Printed):
-    """How one output of a file differs from its model's.
+    """The difference between one output of a file and of its model.
 
     Attributes:
-        name: Of the output in the file.
+        name: The output's name in the file.
         argmax_agreement: Fraction on which both pick the same class; `None` for values.
         max_abs_diff: Largest difference, in the output's unit.
-        mean_abs_diff: Mean of the same.
+        mean_abs_diff: Mean difference, in the output's unit.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        relative_diff: Mean difference as a share of how much the output varies from example to
-            example (its standard deviation); of values that is the mean over the last axis, for
-            each may have a unit of its own. 1 where the model does not vary and the file differs.
+        relative_diff: Mean difference as a share of the output's standard deviation from example
+            to example. For values it is the mean over the last axis, since each may have its own
+            unit. It is 1 if the model's output does not vary and the file's differs from it.
         passed: Whether the agreement reaches `threshold` and the difference is within
             `allowed_relative`.
         threshold: The least agreement that passes; `None` for values.
-        allowed: The mean difference, in the output's unit, that `allowed_relative` comes to.
+        allowed: The mean difference, in the output's unit, that equals `allowed_relative`.
         allowed_relative: The largest `relative_diff` that passes.
     """
 
@@ -74,7 +74,7 @@ class OutputParity(Printed):
     allowed_relative: float = 0.0
 
     def describe(self) -> str:
-        """Say in a line how the output differs."""
+        """Describe the output's difference in a line."""
         parts = []
         if self.argmax_agreement is not None:
             parts.append(
@@ -91,25 +91,25 @@ class OutputParity(Printed):
 
 @dataclasses.dataclass(frozen=True)
 class Verification(Printed):
-    """What comparing a file with its model showed; of several outputs, the worst of each.
+    """The comparison of a file with its model; for several outputs, each figure is the worst.
 
     Attributes:
         engine: Kernels that ran the file.
-        samples: How many examples were compared.
+        samples: Number of examples that were compared.
         argmax_agreement: Fraction on which both pick the same class; `None` for values.
         max_abs_diff: Largest difference of an output, in the output's unit.
-        mean_abs_diff: Mean of the same.
+        mean_abs_diff: Mean difference of an output, in the output's unit.
         max_lsb: Largest difference in steps of the output's scale; `None` for float outputs.
-        metrics: What `score` returns for the file, for several outputs as `"name.accuracy"`;
-            empty without labels.
-        model_metrics: The same of the model.
+        metrics: The file's scores, as from `score`; for several outputs as `"name.accuracy"`.
+            Empty without labels.
+        model_metrics: The model's scores.
         passed: Whether every output's agreement reaches the threshold and its mean difference
-            is small against how much the output varies (a fifth for classes, a twentieth for
+            is small against the variation of the output (a fifth for classes, a twentieth for
             values).
         threshold: The least agreement that passes; `None` for values.
         outputs: The same figures for each output, in the model's order.
-        layers: The error of each layer, where it was asked for.
-        four_bit_weights: How many of the file's weights have 4 bits.
+        layers: The error of each layer, if `layers=True` was given.
+        four_bit_weights: Number of the file's weights that have 4 bits.
     """
 
     engine: str
@@ -128,13 +128,13 @@ class Verification(Printed):
 
     @property
     def failure(self) -> str:
-        """What is wrong, in a line with the figures; empty if it passed."""
+        """The failure in a line, with the figures; empty if the file passed."""
         failed = "; ".join(output.describe() for output in self.outputs if not output.passed)
         said = f"VERIFICATION FAILED ({self.engine}, {self.samples} examples): {failed}."
         return "" if self.passed else said
 
     def describe(self) -> str:
-        """Say in a few lines how the file differs and what it is worth."""
+        """Describe the file's differences and scores in a few lines."""
         verdict = "passed" if self.passed else "FAILED"
         lines = [f"{verdict} on {self.samples} examples, run by {self.engine}"]
         if self.four_bit_weights:
@@ -181,39 +181,39 @@ def verify(
     """Compare a `.tflite` file with the Keras model it was made from, or with another reference.
 
     Both run on the same examples; a file or a model that keeps state is reset before each. A
-    file that does not reach its threshold gets a warning. Differences count in proportion to how
-    much the reference's outputs vary from example to example, whatever their unit.
+    file that does not reach its threshold gets a warning. Differences are measured relative to
+    the variation of the reference's outputs from example to example, whatever their unit.
 
-    Without labels an output is compared by its classes where it ends in a softmax or sigmoid.
-    Logits and values look alike where it ends in a plain dense layer or convolution: such an
-    output passes as either. All others, such as states and embeddings, are values.
+    Without labels, an output that ends in a softmax or sigmoid is compared by its classes. An
+    output that ends in a plain dense layer or convolution may hold logits or values: it passes
+    if it passes as either. All other outputs, such as states and embeddings, are values.
 
     Args:
         file: A `TFLiteModel` or the path of a `.tflite` file.
-        model: The Keras 3 or tf_keras model, or its path; for a file from `quantize_aware`,
-            that model. Or a SavedModel's path, of which a signature is called; a float32
-            `.tflite` file; a function that takes a batch as `x` is given and returns an array
-            (examples, ...), or a list or dict of them.
+        model: The Keras 3 or tf_keras model, or its path; for the file of a quantize-aware
+            model, that model. Or the path of a SavedModel, whose signature is called; a float32
+            `.tflite` file; a function that takes a batch in the form of `x` and returns an
+            array (examples, ...), or a list or dict of them.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
             model's order or a dict by its own keys or its layers' names; real data, the test
             split. Or a `tfkd.Data` (its test part is taken), a `Samples`, a `Stream` or a
-            `tf.data.Dataset` of batches (x, y), with labels: what is not in memory is read in
-            batches, and only outputs and labels are held.
+            `tf.data.Dataset` of batches (x, y), with labels: data that is not in memory is
+            read in batches, and only outputs and labels are held.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
-            model's order, with `None` for what is not scored, or a dict by its own keys or
-            its layers' names.
+            model's order, with `None` for an output that is not scored, or a dict by its own
+            keys or its layers' names.
         engine: `"xnnpack"` (Android, desktop), `"reference"` (TensorFlow Lite's plain
             kernels) or `"tflm"` (TensorFlow Lite for Microcontrollers). `"auto"` is
-            `"xnnpack"`; a microcontroller answers as `"tflm"` does, and nearly as
-            `"reference"`: they differ from XNNPACK by rounding, up to whole classes.
+            `"xnnpack"`. A microcontroller answers as `"tflm"` does, and nearly as
+            `"reference"`: both differ from XNNPACK by rounding, up to whole classes.
         threshold: Least agreement on the class that passes. Defaults to 0.995 for float
             outputs, 0.98 for integer ones.
-        layers: Whether to measure also which layer loses how much; takes another conversion.
+        layers: Whether to measure each layer's error too, which takes another conversion.
         task: `"categorical"` (or `"classification"`), `"binary"`, `"multilabel"`, `"anomaly"`
-            or `"regression"`, where that does not follow from the model's outputs and the
-            labels, see `tfkd.model.task.task_of`; for several outputs a dict of them by name, as
-            of `y`. Of several labels an example the agreement is that of each label by itself.
-        signature: Of a SavedModel, the key of the signature, as for `to_tflite`.
+            or `"regression"`, if it does not follow from the model's outputs and the labels, see
+            `tfkd.model.task.task_of`; for several outputs a dict of them by name, as for `y`.
+            With several labels an example, the agreement counts each label by itself.
+        signature: For a SavedModel, the key of the signature, as for `to_tflite`.
 
     Returns:
         A `Verification`.
@@ -286,7 +286,7 @@ def _batches(x, y) -> Iterator[tuple]:
 
 
 class _Answers:
-    """What reference and file answer, batch by batch."""
+    """The answers of reference and file, batch by batch."""
 
     def __init__(self, file, reference, engine, task, threshold):
         self.file, self.reference, self.engine = file, reference, engine
@@ -349,7 +349,7 @@ class _Answers:
 
 
 class _Judge:
-    """Knows what one output of a model is about, and compares and scores it by that."""
+    """Knows the task of one output of a model, and compares and scores the output by it."""
 
     def __init__(self, kind: OutputKind, want, y, x, task, threshold):
         self.axis = kind.class_axis if not kind.is_last else None
@@ -421,18 +421,18 @@ class _Judge:
 
 
 def _spread(want) -> np.ndarray:
-    """Return how much each number varies from example to example; 0 for what rounding moves."""
+    """Return the variation of each number over the examples; 0 for variation by rounding."""
     spread = np.std(want, axis=0, dtype="float64")
     size = np.abs(want).max(axis=0).astype("float64")
     return np.where(spread > _ROUNDING * size, spread, 0.0)
 
 
 def _relative(difference, want, each: bool) -> float:
-    """Return the mean difference as a share of how much the outputs vary.
+    """Return the mean difference as a share of the outputs' variation.
 
     Args:
         difference: Absolute differences (examples, ...).
-        want: What the model gives.
+        want: The model's outputs.
         each: Whether the last axis holds values of several units, each related to its own.
     """
     size = np.abs(want).mean(axis=0, dtype="float64")
@@ -461,10 +461,10 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
 
     Args:
         kind: `"input"` or `"output"`.
-        slots: The reference's.
-        names: What they are called in a file.
+        slots: The reference's inputs or outputs.
+        names: Their names in a file.
         shapes: Their shapes without the batch.
-        theirs: (name, shape without the batch) of the file's.
+        theirs: (name, shape without the batch) of the file's inputs or outputs.
     """
     if len(names) != len(theirs):
         raise InputError(

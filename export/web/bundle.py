@@ -1,8 +1,8 @@
-"""`web_bundle`: a page on which anyone can try a model, in one folder.
+"""`web_bundle`: a folder with a page on which anyone can try a model.
 
     bundle/  index.html, page.js   the page
              model.json            names, shapes, scales, normalization, labels, golden example
-             NAME.tflite           with real numbers at its ends
+             NAME.tflite           with float32 inputs and outputs
              package.json          names LiteRT.js for `npm install`
              README.md             how to serve it, and what was not tried
 
@@ -44,12 +44,12 @@ TYPES = ("float32", "int32", "uint8")
 
 @dataclasses.dataclass(frozen=True)
 class WebBundle(Printed):
-    """What `web_bundle` wrote.
+    """The folder that `web_bundle` wrote.
 
     Attributes:
-        name: Of the model.
-        folder: Where it is.
-        files: Name of each file → its bytes.
+        name: The model's name.
+        folder: Path of the folder.
+        files: Name of each file → its size in bytes.
         litertjs: The version of LiteRT.js that `npm install` brings.
     """
 
@@ -63,7 +63,7 @@ class WebBundle(Printed):
         return {**dataclasses.asdict(self), "folder": str(self.folder)}
 
     def describe(self) -> str:
-        """Say in two lines what is in the folder and how it is opened."""
+        """Describe in two lines the folder's contents and how to open the page."""
         return (
             printable(f"{self.name}: a page for the browser in {self.folder}")
             + "\nnext: there, npm install && python -m http.server 8000, and open "
@@ -85,25 +85,25 @@ def web_bundle(
 ) -> WebBundle:
     """Write a page that runs a model in the browser, with LiteRT.js, on the CPU.
 
-    The page takes an image, a drawing or numbers, shows what the model answers and how long a call
-    takes, and checks a golden example first. Its folder is served as it is, by any server of
-    static files; LiteRT.js is put there by `npm install`, and nothing is fetched from elsewhere.
+    The page takes an image, a drawing or numbers, shows the model's answer and the time of a call,
+    and checks a golden example first. Any server of static files can serve the folder as it is;
+    `npm install` puts LiteRT.js there, and nothing is fetched from elsewhere.
 
     Args:
         model: A `TFLiteModel`, or the path of a `.tflite` file.
         out_dir: The folder to make. It is complete or is not made.
-        name: Of the model, for the page and its file: letters, digits and `_`.
+        name: The model's name, for the page and its file: letters, digits and `_`.
         class_names: One name per value of the output, in order; for several outputs a dict by
             output name.
-        preprocessing: What is to be done to raw data, as for `with_metadata`; the page does it.
-        x: Examples, as for `TFLiteModel.predict`: the first is the golden one, and their least
-            and largest numbers are what the page takes for black and white. Defaults to numbers
-            drawn from a seed, and to the range of the input's scale. Of a `tfkd.data.Data` the
-            test split is taken, with its class names where none are given.
+        preprocessing: The normalization of raw data, as for `with_metadata`; the page applies it.
+        x: Examples, as for `TFLiteModel.predict`. The first is the golden example, and the page
+            uses their least and largest numbers for black and white. Defaults to numbers
+            drawn from a seed, and to the range of the input's scale. A `tfkd.data.Data` gives its
+            test split, and its class names if `class_names` is not given.
         y: Labels; not used, so that every bundle takes the same arguments.
         force: Whether files of the same name in `out_dir` may be replaced.
-        notice: What the README says first, such as `verify(...).failure` of a file that is to be
-            written all the same. Defaults to nothing.
+        notice: Text at the top of the README, such as the `verify(...).failure` of a file that
+            failed and is written all the same. Defaults to none.
 
     Returns:
         A `WebBundle`.
@@ -113,7 +113,7 @@ def web_bundle(
             written.
         UnsupportedError: for a file that LiteRT.js can't run: variables (a fused LSTM), Flex and
             custom operators, other types of inputs and outputs.
-        ConversionError: if the file with real numbers at its ends would answer otherwise.
+        ConversionError: if the file with float32 inputs and outputs would give other answers.
         WorkerError: if the interpreter dies on a file.
     """
     check_names({"name": [name]})
@@ -154,7 +154,7 @@ def web_bundle(
 
 
 def _check_runs(file: TFLiteModel) -> None:
-    """Raise for what LiteRT.js lacks."""
+    """Raise for a file that LiteRT.js can't run."""
     if file.keeps_state:
         raise UnsupportedError(
             "The file keeps its state in variables, which LiteRT.js can't run: convert with "
@@ -211,7 +211,7 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
 
 
 def _raw(info: TensorInfo, normalization, given: np.ndarray | None) -> dict[str, Any]:
-    """Return what the page needs in order to make an input's numbers of raw ones."""
+    """Return the figures with which the page converts raw numbers to an input's numbers."""
     mean, std = normalization or (None, None)
     image, limits = is_image(info), raw_range(info, normalization, given)
     return {"mean": mean, "std": std, "image": image, "range": list(limits)}

@@ -1,4 +1,4 @@
-"""A file whose inputs and outputs are real numbers, for runtimes that take no integers there."""
+"""A file with float32 inputs and outputs, for runtimes that take no integers there."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tfkd.export.tflite.model import TFLiteModel
 
 
 def with_float_ends(file: TFLiteModel) -> TFLiteModel:
-    """Put QUANTIZE before each quantized input, and DEQUANTIZE behind each such output.
+    """Put QUANTIZE before each quantized input, and DEQUANTIZE behind each quantized output.
 
     Between them the file computes as before: a real number that is one of the tensor's own steps
-    becomes that step, and each step that comes out becomes the real number that it stands for.
+    becomes that step, and each output step becomes the real number that it represents.
 
     Args:
         file: The file.
 
     Returns:
-        A file with the same names and float32 in the place of quantized inputs and outputs; the
+        A file with the same names, whose quantized inputs and outputs are now float32; the
         same file if there are none. States of a step file are inputs and outputs, too.
 
     Raises:
-        InputError: as `with_metadata`, for a file that can't be written anew.
+        InputError: as `with_metadata`, for a file that can't be rewritten.
     """
     ends = (file.inputs, file.outputs)
     if not any(info.scale is not None for infos in ends for info in infos):
