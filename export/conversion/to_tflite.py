@@ -110,7 +110,7 @@ def to_tflite(
             `tfkd.quantization.representative_data`).
         UnsupportedError: if the model has no such form in this format.
         ConversionError: if the converter fails, dies or hangs, or would leave part of an
-            integer file in floating point.
+            integer file, other than the layers in `skip`, in floating point.
         MissingDependencyError: if a required extra is not installed.
 
     Example:

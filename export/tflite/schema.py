@@ -555,7 +555,7 @@ def wrong_scales(model) -> tuple[str, ...]:
 
     A fused LSTM uses its output's scale for its state and supports no cell scale below 2⁻¹⁵;
     REVERSE_V2 copies integers; a bias must have the scale of the products.
-    The converter can write files that violate these rules (see `recurrent.py`).
+    The converter can write files that violate these rules (see `conversion/recurrent/forms.py`).
     """
     names = op_names(model)
     found = [name_of(graph.tensors[op.outputs[0]]) for graph, op, *_ in wrong_biases(model)]

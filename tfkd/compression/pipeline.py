@@ -63,7 +63,7 @@ class Result(Printed):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the file meets the target and fits the board; `None` without either."""
+        """Whether the file meets target and board; `None` where neither sets a limit."""
         return self.verdict.reached
 
     def describe(self) -> str:

@@ -25,7 +25,7 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
 
     Knows quantize-aware models and what `translate` lends to the other Keras. Custom classes are
     known if the caller has registered them (`keras.saving.register_keras_serializable`). The file
-    is first read as data (`model.file_check`): unknown classes, functions and operations, code of
+    is first read as data (`loading.file_check`): unknown classes, functions and operations, code of
     Lambda layers and sizes that are not there are refused before Keras sees it.
 
     Args:
