@@ -182,8 +182,8 @@ def _add_export(commands, output):
         help="Convert a Keras model to a .tflite file and verify it.",
         description="Convert a .keras or .h5 file or a SavedModel to .tflite. With --data the file "
         "is verified on the test split. The exit status is 1 if it does not compute what the model "
-        "computes; the file is written in any case. Of a .tflite file --micro, --android and --web "
-        "write their folders.",
+        "computes; the file is written in any case. Given a .tflite file, --micro, --android and "
+        "--web write their folders from it.",
     )
     export.add_argument(
         "model",
@@ -588,8 +588,8 @@ def _add_compare(commands, output):
     compare.add_argument(
         "--task",
         metavar="NAME",
-        help="Say what labels are, categorical, binary, multilabel or regression, where they do "
-        "not show it.",
+        help="Name the kind of the labels where the data does not show it: categorical, binary, "
+        "multilabel or regression.",
     )
     compare.add_argument(
         "--out",

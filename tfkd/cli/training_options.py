@@ -11,10 +11,11 @@ def add_compress(commands, output):
         "compress",
         parents=[output],
         help="Make the smallest model that does a teacher's job on a device.",
-        description="Look for a student, or take the one that is given; train it under the "
-        "teacher and without it, then quantization-aware; write verified and timed .tflite files "
-        "with a report. Everything is checked on untrained copies first. A command that was "
-        "interrupted goes on where it was. The exit status is 1 if the target is not met.",
+        description="Look for a student, or take --student. Train it under the teacher and "
+        "without it, then quantization-aware. Write verified and timed .tflite files with a "
+        "report. Untrained copies pass through all stages first, so that a stage refuses a model "
+        "before any training. An interrupted command continues where it stopped. The exit status "
+        "is 1 if the target is not met.",
     )
     _add_teacher(compress)
     _add_data(compress)
@@ -30,28 +31,29 @@ def add_compress(commands, output):
     compress.add_argument(
         "--student",
         metavar="MODEL",
-        help="A .keras or .h5 file. (default: one is looked for: the teacher with fewer channels, "
-        "and small nets for its kind of input)",
+        help="A .keras or .h5 file. (default: compress looks for a student among smaller versions "
+        "of the teacher and small nets for its kind of input)",
     )
     compress.add_argument(
         "--board",
         metavar="NAME",
-        help="The int8 file has to fit this board. An unknown name lists the boards.",
+        help="Fit the int8 file to this board. tfkd boards lists them.",
     )
     limits = _add_limits(compress)
     limits.add_argument(
         "--max-arena",
         type=size,
         metavar="BYTES",
-        help="RAM for a call on TensorFlow Lite for Microcontrollers, such as 60k.",
+        help="Limit of the RAM for a call on TensorFlow Lite for Microcontrollers, such as 60k.",
     )
     compress.add_argument(
-        "--budget", metavar="TIME", help="End after about so long, such as 20min or 2h."
+        "--budget", metavar="TIME", help="Finish in about this time, such as 20min or 2h."
     )
     compress.add_argument(
         "--recipe",
         metavar="YAML",
-        help="Take what is not given here from this file, such as the recipe.yaml of another run.",
+        help="Read the options that are not given here from this file, such as the recipe.yaml of "
+        "another run.",
     )
     _add_recipe_of_compress(compress)
     compress.set_defaults(run="compress")
@@ -65,7 +67,7 @@ def add_distill(commands, output):
         parents=[output],
         help="Train a student under a teacher, and keep it if the teacher helped.",
         description="Train the student under the teacher and, from the same weights, without it. "
-        "The better one on the validation part of the data is written.",
+        "Write the one with the better score on the validation part of the data.",
     )
     _add_teacher(distill)
     distill.add_argument(
@@ -89,10 +91,10 @@ def add_prune(commands, output):
     prune = commands.add_parser(
         "prune",
         parents=[output],
-        help="Take channels out of a model, round by round, and train it in between.",
-        description="Prune a little, train under the original, and go on from there until the "
-        "target is met. The result is an ordinary smaller model. A command that was interrupted "
-        "goes on from its last round. The exit status is 1 if the target is not met.",
+        help="Remove channels from a model, round by round, and train it in between.",
+        description="Prune a little, train under the original model, and repeat until the target "
+        "is met. The result is an ordinary smaller model. An interrupted command continues from "
+        "its last round. The exit status is 1 if the target is not met.",
     )
     prune.add_argument("model", metavar="MODEL", help="A trained model: a .keras or .h5 file.")
     _add_data(prune)
@@ -105,7 +107,7 @@ def add_prune(commands, output):
     )
     _add_limits(prune)
     prune.add_argument(
-        "--teacher", metavar="MODEL", help="What teaches. (default: MODEL before it is pruned)"
+        "--teacher", metavar="MODEL", help="The teacher. (default: MODEL before it is pruned)"
     )
     recipe = _add_recipe(prune, epochs=4, learning_rate="1e-3")
     recipe.add_argument(
@@ -217,8 +219,8 @@ def _add_teacher(parser):
         "--task",
         choices=("categorical", "binary", "multilabel", "regression"),
         metavar="NAME",
-        help="Say what labels are, categorical, binary, multilabel or regression, where they do "
-        "not show it.",
+        help="Name the kind of the labels where the data does not show it: categorical, binary, "
+        "multilabel or regression.",
     )
 
 
@@ -228,8 +230,8 @@ def _add_data(parser):
         metavar="PATH",
         required=True,
         help="An .npz file with x_train, y_train, x_test and y_test, or with x and y (of several "
-        "outputs y_train_NAME and so on); a .csv file with a header; or a folder with a folder of "
-        "images for each class.",
+        "outputs y_train_NAME and so on); a .csv file with a header; or a folder with a subfolder "
+        "of images for each class.",
     )
     parser.add_argument(
         "--label",
@@ -245,12 +247,14 @@ def _add_data(parser):
         help="Resize images to this height and width. (default: they all have one size)",
     )
     parser.add_argument(
-        "--balanced", action="store_true", help="Let all classes count the same in the hard loss."
+        "--balanced", action="store_true", help="Weight the classes equally in the hard loss."
     )
 
 
 def _add_limits(parser):
-    limits = parser.add_argument_group("what has to be met; below 1, a part of the original's")
+    limits = parser.add_argument_group(
+        "limits; a number below 1 is a fraction of the original's value"
+    )
     limits.add_argument(
         "--max-drop",
         type=percentage,
@@ -282,10 +286,10 @@ def _add_recipe(parser, epochs: int, learning_rate: str):
         "--learning-rate",
         type=amount,
         metavar="X",
-        help=f"The rate to start with. (default: {learning_rate})",
+        help=f"Start with this rate. (default: {learning_rate})",
     )
     recipe.add_argument(
-        "--batch-size", type=whole_number(1), metavar="N", help="Examples a step. (default: 32)"
+        "--batch-size", type=whole_number(1), metavar="N", help="Examples per step. (default: 32)"
     )
     recipe.add_argument(
         "--optimizer",
@@ -306,7 +310,7 @@ def _add_recipe(parser, epochs: int, learning_rate: str):
         help="End a training after N epochs without a lower validation loss. (default: no end)",
     )
     recipe.add_argument(
-        "--seed", type=whole_number(0), metavar="N", help="Of everything random. (default: 0)"
+        "--seed", type=whole_number(0), metavar="N", help="Seed of all random numbers. (default: 0)"
     )
     recipe.add_argument(
         "--tensorboard", metavar="DIR", help="Log each training for TensorBoard in this folder."
