@@ -1,6 +1,6 @@
 """A saved model: checked as data, then read by the Keras that wrote it.
 
-file_check.py   what a file declares, read before any Keras or TensorFlow loads it
+file_check.py   checks of what a file declares, before any Keras or TensorFlow loads it
 models.py       `load_model`, `check`
 signatures.py   inputs and outputs of a SavedModel, by name and in order
 """

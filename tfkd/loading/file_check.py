@@ -1,11 +1,11 @@
-"""What a model's file declares, read as data before any Keras or TensorFlow loads it.
+"""Checks of what a model's file declares, as data, before any Keras or TensorFlow loads it.
 
     .keras ───────► sizes and names in the zip ──┬─► config.json: classes, functions, operations
     .h5 ──────────► links and sizes of datasets ─┘   (every module, class and function by name)
     SavedModel ───► operations of its graph and functions, sizes of variables, Keras metadata
 
-A file is refused unless all that it names is known: classes of Keras and registered ones,
-functions that compute, operations without side effects.
+A file may name only Keras's and registered classes, functions that compute, and operations without
+side effects. The checks refuse any other file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _trusted = contextvars.ContextVar("tfkd_trusted", default=False)
 
 
 class UnregisteredError(InputError):
-    """A class that is neither Keras's nor registered.
+    """A class in a file that is neither one of Keras's nor registered.
 
     Attributes:
         name: Its name in the file.
@@ -46,10 +46,10 @@ class UnregisteredError(InputError):
 
 @contextlib.contextmanager
 def trusting(trusted: bool = True):
-    """Let SavedModels that are read inside hold any operation.
+    """Allow any operation in SavedModels that are read inside this context.
 
     Args:
-        trusted: Whether they may; `False` changes nothing, so that an outer `True` holds.
+        trusted: Whether to allow it; `False` changes nothing, so an outer `True` stays in force.
     """
     token = _trusted.set(trusted or _trusted.get())
     try:
@@ -58,11 +58,11 @@ def trusting(trusted: bool = True):
         _trusted.reset(token)
 
 
-# Sizes: what a file may declare beyond the bytes that it has. Keras writes weights as they are;
-# archives and datasets that were compressed by hand stay below this.
+# Limits of how many more bytes a file may declare than it holds. Keras writes weights
+# uncompressed; archives and datasets compressed by hand stay below these limits.
 _RATIO = 100
 _SLACK = 1 << 26
-#: Bytes of what stateful layers keep between calls, which no file holds.
+#: Most bytes of the states that stateful layers keep between calls, which no file holds.
 _MOST_STATES = 1 << 30
 _TEXT = 1 << 28
 
@@ -76,13 +76,13 @@ def _check_size(declared: int, present: int, what: str) -> None:
 
 @contextlib.contextmanager
 def bounded(present: int):
-    """Refuse weights that a file declares and does not hold, before they are made.
+    """Raise before Keras creates weights that a file declares but does not hold.
 
     Args:
         present: Bytes of weights in the file.
 
     Raises:
-        InputError: in place of whatever the refusal made of what builds the weights.
+        InputError: if the weights are refused, in place of whatever error the building code raises.
     """
     import tensorflow as tf
 
@@ -98,7 +98,7 @@ def bounded(present: int):
             raise
         return make(**arguments)
 
-    # What builds variables goes through here, in either Keras and in this thread alone.
+    # Every variable that this thread builds, in either Keras, goes through this scope.
     try:
         with tf.variable_creator_scope(checked):
             yield
@@ -110,11 +110,11 @@ def bounded(present: int):
 
 
 def _variable_bytes(tf, arguments) -> int:
-    """Return the size of a variable that is about to be made, without making its values."""
+    """Return the size of a variable before it is created, without computing its values."""
     value, shape = arguments.get("initial_value"), tf.TensorShape(arguments.get("shape"))
     dtype = arguments.get("dtype")
     if not (shape.is_fully_defined() and dtype):
-        with tf.__internal__.FuncGraph("size").as_default():  # which takes eager tensors in
+        with tf.__internal__.FuncGraph("size").as_default():  # captures eager tensors
             value = tf.convert_to_tensor(value() if callable(value) else value)
         shape, dtype = value.shape, value.dtype
     return (shape.num_elements() or 0) * tf.as_dtype(dtype).size
@@ -133,7 +133,7 @@ def check_archive(path) -> tuple[dict, int]:
         Its configuration, as data, and the bytes of its weights.
 
     Raises:
-        InputError: for members that Keras doesn't write, or sizes that aren't there.
+        InputError: for members that Keras doesn't write, or sizes that the file doesn't hold.
     """
     path, present = pathlib.Path(path), 0
     with zipfile.ZipFile(path) as archive:
@@ -176,7 +176,7 @@ def check_hdf5(source) -> int:
         The bytes that its datasets take in the file.
 
     Raises:
-        InputError: for what lies in other files, and for sizes that aren't there.
+        InputError: for data in other files, or sizes that the file doesn't hold.
     """
     import h5py
 
@@ -222,7 +222,7 @@ _REFUSED = {
     "LinearModel", "SequenceFeatures", "TFSMLayer", "TensorFlowOpLayer", "TorchModuleWrapper",
     "WideDeepModel",
 }  # fmt: skip
-# Values that Keras writes in the form of an object.
+# Values that Keras writes as objects.
 _VALUES = {
     "CompositeTensor", "TensorShape", "TypeSpec", "__bytes__", "__ellipsis__", "__keras_tensor__",
     "__numpy__", "__slice__", "__tensor__", "__tuple__",
@@ -230,7 +230,7 @@ _VALUES = {
 _SPECS = {"RaggedTensorSpec", "SparseTensorSpec", "TensorSpec"}
 _OPERATIONS = {"TFOpLambda", "SlicingOpLambda"}
 _LOOKUPS = ("StringLookup", "IntegerLookup", "TextVectorization")
-# Every function in these modules of TensorFlow computes from tensors, and does nothing else.
+# Every function in these modules of TensorFlow only computes from tensors.
 _COMPUTING = re.compile(
     r"(compat\.v1\.)?((__operators__|bitwise|image|linalg|math|nn|signal)\.[a-z]\w*"
     r"|random\.(stateless_\w+|normal|uniform|truncated_normal|categorical|gamma|poisson|shuffle))"
@@ -268,7 +268,7 @@ _BACKEND_SYMBOLS = {
     "softsign", "sparse_categorical_crossentropy", "sqrt", "square", "squeeze", "stack", "std",
     "stop_gradient", "sum", "switch", "tanh", "tile", "transpose", "var", "zeros_like",
 }  # fmt: skip
-# Functions of Keras that compute; `get` and its like build objects of any name.
+# Functions of Keras that compute; the builders, such as `get`, build objects of any name.
 _FUNCTIONS = re.compile(
     r"(tf_)?keras\.(src\.)?(activations|constraints|initializers|losses|metrics|ops|regularizers)\b"
 )
@@ -290,13 +290,13 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
 
     Args:
         config: The configuration of a model, as data.
-        package: `keras` or `tf_keras`, which will build it.
-        root: Whether it is a whole model's.
-        revived: Whether what is not known gets a stand-in made of saved functions, as in
+        package: The Keras that will build the model: `keras` or `tf_keras`.
+        root: Whether it is the configuration of a whole model.
+        revived: Whether Keras replaces unknown classes by their saved functions, as it does in
             SavedModels.
 
     Raises:
-        InputError: for the first that is not known, or states of a size that is not there.
+        InputError: for the first unknown name, or for too large states.
     """
     known = _Known(package)
     if root:
@@ -305,7 +305,7 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
         model = known.class_of(config)
         if model is None or not issubclass(model, package.Model):
             raise InputError(f"its root {str(config['class_name'])[:80]!r} is no model.")
-        # Nothing is compiled.
+        # The model is not compiled.
         config = {key: value for key, value in config.items() if key != "compile_config"}
     sizes, graphs = _States(), []
     for part in _dicts(config):
@@ -324,13 +324,13 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
 
 
 class _States:
-    """The states of stateful recurrent layers: allocated when the model is built, in no file."""
+    """States of stateful recurrent layers: no file holds them, building a model allocates them."""
 
     def __init__(self):
         self.batch, self.places, self.widths = 1, 1, []
 
     def add(self, part) -> None:
-        """Count a part of a configuration."""
+        """Count the states in a part of a configuration."""
         config = part.get("config")
         if _is_object(part) and isinstance(config, dict) and config.get("stateful") is True:
             is_image = "ConvLSTM" in str(part["class_name"])
@@ -344,7 +344,7 @@ class _States:
 
     @property
     def bytes(self) -> int:
-        """Bytes at most: two states a layer, of a ConvLSTM in all places of the largest input."""
+        """Upper bound: two states per layer, for a ConvLSTM at each position of the largest input."""
         places = sum(width * (self.places if is_image else 1) for width, is_image in self.widths)
         return 2 * 4 * self.batch * places
 
@@ -368,7 +368,7 @@ def _dicts(config) -> Iterator[dict]:
 
 
 def _check_nodes(layers) -> None:
-    """Raise if a layer is called on constants alone: that runs at once, and at any size."""
+    """Raise for a layer called on constants only: Keras would run it at once, at any size."""
     names = {name for layer in layers if isinstance(name := layer.get("name"), str)}
     for layer in layers:
         nodes = layer.get("inbound_nodes")
@@ -380,7 +380,7 @@ def _check_nodes(layers) -> None:
 
 
 def _has_tensor(node, names) -> bool:
-    """Tell whether the result of a layer is among the arguments of a call."""
+    """Tell whether a call has a layer's result among its arguments."""
     parts = [node]
     while parts:
         part = parts.pop()
@@ -446,7 +446,7 @@ def _is_operation(kind, symbol) -> bool:
 
 
 class _Known:
-    """The classes and functions of one Keras, and those that are registered with it."""
+    """The classes and functions of one Keras, including those registered with it."""
 
     def __init__(self, package):
         self.package = package
@@ -457,11 +457,11 @@ class _Known:
             self._bases += (sys.modules[module].Initializer,)
 
     def class_of(self, part) -> type | None:
-        """Return the class that an object would be built from, `None` if it is not known."""
+        """Return the class that Keras would build an object from; `None` if it is unknown."""
         name = part["class_name"]
         module = part.get("module")
-        # As Keras does: its newer format says a module, `None` for classes of `__main__`, and
-        # goes by the registered name alone.
+        # As in Keras: its newer format states a module, `None` for classes of `__main__`, and
+        # looks up only the registered name.
         registered = self._registered(
             part.get("registered_name", name) if "module" in part else name
         )
@@ -483,7 +483,7 @@ class _Known:
         return kind is not None and issubclass(kind, layers)
 
     def check_function(self, part) -> None:
-        """Raise unless a function is registered or one of Keras's that compute."""
+        """Raise unless a function is registered, or computes and belongs to Keras."""
         name, module = part["config"], part.get("module")
         if not isinstance(name, str):
             raise InputError("it names a function by something other than a string.")
@@ -514,7 +514,7 @@ class _Known:
         return self.package.saving.get_registered_object(name)
 
     def _in_module(self, module, name):
-        """Look into a module that Keras has imported; a file imports none."""
+        """Look up a name in a module that is already imported; a file imports none."""
         if not isinstance(module, str) or not isinstance(name, str):
             return None
         module = self._local(module)
@@ -523,19 +523,19 @@ class _Known:
         return _attribute(sys.modules.get(module), name)
 
     def _local(self, module: str) -> str:
-        """Return where tf_keras looks for `keras`; Keras 3 has its own names only."""
+        """Return the module of tf_keras for one of `keras`; in Keras 3, the module itself."""
         if self.flavour == "tf_keras" and module.split(".")[0] == "keras":
             return f"tf_{module}"
         return module
 
 
-# TensorFlow's own initializers, which some of tf_keras's applications have.
+# TensorFlow's own initializers, which some of tf_keras's applications use.
 _TENSORFLOW = {"tensorflow.python.ops.init_ops", "tensorflow.python.ops.init_ops_v2"}
 _CLASS_MODULES = (
     "layers", "models", "initializers", "regularizers", "constraints", "losses", "metrics",
     "optimizers", "optimizers.schedules", "dtype_policies", "mixed_precision", "quantizers",
 )  # fmt: skip
-# Classes that files name and no public module has.
+# Modules of classes that files name and no public module holds.
 _INTERNAL = (
     "keras.src.models", "keras.src.engine.functional", "keras.src.layers.core.tf_op_layer",
     "keras.src.layers.serialization", "keras.src.layers",
@@ -543,7 +543,7 @@ _INTERNAL = (
 
 
 def _attribute(owner, path):
-    """Return what a dotted path leads to, `None` if it leads nowhere."""
+    """Return the attribute at a dotted path; `None` if there is none."""
     for name in path.split("."):
         owner = getattr(owner, name, None)
     return owner
@@ -551,8 +551,8 @@ def _attribute(owner, path):
 
 # SavedModels
 
-# Operations that keep state inside the process, draw numbers or call functions. Every other one
-# that TensorFlow registers as stateful is refused, since it may act on what is outside.
+# Operations that keep state inside the process, draw numbers or call functions. Every other
+# operation that TensorFlow registers as stateful is refused: it may act outside the process.
 _STATEFUL = re.compile(
     r"""
     Anonymous(Mutable)?(Dense)?HashTable(OfTensors)? | (Mutable)?(Dense)?HashTable(OfTensors)?(V2)?
@@ -569,7 +569,7 @@ _STATEFUL = re.compile(
     """,
     re.VERBOSE,
 )
-# What TensorFlow registers as stateless and reads or writes all the same.
+# Operations that TensorFlow registers as stateless, although they read or write.
 _OUTSIDE = re.compile(
     r"""
     \w*(Dataset|File|Iterator|PyFunc|Reader|Record)\w* | Debug\w+ | (De|En)codeProto\w* | \w*TPU\w*
@@ -579,12 +579,12 @@ _OUTSIDE = re.compile(
     """,
     re.VERBOSE,
 )
-# What saves and restores a SavedModel's variables; the functions of a model have none of it.
+# Operations that save and restore a SavedModel's variables; a model's functions have none.
 _CHECKPOINT = {"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"}
 
 
 def check_saved_model(path) -> int:
-    """Check a SavedModel's operations and sizes; nothing of it is loaded.
+    """Check a SavedModel's operations and sizes without loading it.
 
     Args:
         path: The folder.
@@ -593,7 +593,7 @@ def check_saved_model(path) -> int:
         The bytes of its variables.
 
     Raises:
-        InputError: for operations that act outside the process, unless it is trusted.
+        InputError: for operations that act outside the process, unless the model is trusted.
     """
     path = pathlib.Path(path)
     files = sorted(path.glob("saved_model.*"))
@@ -621,18 +621,18 @@ def check_saved_model(path) -> int:
 
 
 def check_signature(path, what: str) -> None:
-    """Check a SavedModel of which only the signature is wanted.
+    """Check a SavedModel of which only the signature is needed.
 
     Args:
         path: The folder.
-        what: What to call it in a message.
+        what: The word for the folder in a message.
 
     Raises:
-        InputError: as `check_saved_model`, naming the folder, also for one that is damaged.
+        InputError: as `check_saved_model`, and for a damaged folder; the message names the folder.
     """
     try:
         check_saved_model(path)
-    except Exception as error:  # whatever a damaged file makes protobuf raise
+    except Exception as error:  # protobuf raises many types for a damaged file
         reason = " ".join(str(error).split())
         raise InputError(f"The {what} {str(path)!r} can't be read: {reason}") from error
 
@@ -647,7 +647,7 @@ def _parsed(file):
 
 
 def _operations(graph) -> dict[str, str]:
-    """Return operations that a model may not have, each with its first place."""
+    """Return forbidden operations, each with the place where it first occurs."""
     functions = {f.signature.name: list(f.node_def) for f in graph.graph_def.library.function}
     nodes = {node.name: node for node in graph.graph_def.node}
     found: dict[str, str] = {}
@@ -680,7 +680,7 @@ def _computes(name: str, functions) -> bool:
 
 
 def _ends(graph, nodes) -> list[str]:
-    """Return the nodes that are run, but those that save and restore: signatures, initializers."""
+    """Return the nodes that run (signatures, initializers), except those that save and restore."""
     saver = graph.saver_def
     kept = {saver.save_tensor_name, saver.restore_op_name, saver.filename_tensor_name}
     kept = {_name(name) for name in kept}
@@ -692,7 +692,7 @@ def _ends(graph, nodes) -> list[str]:
 
 
 def _methods(graph) -> list[str]:
-    """Return the functions that the objects of a SavedModel have."""
+    """Return the functions of a SavedModel's objects."""
     objects = graph.object_graph_def
     names = list(objects.concrete_functions)
     for part in objects.nodes:
@@ -702,7 +702,7 @@ def _methods(graph) -> list[str]:
 
 
 def _run(nodes, functions, ends, called):
-    """Yield what runs with some nodes and functions: each node, and the nodes of each function."""
+    """Yield what some nodes and functions run: each node, and the nodes of each called function."""
     ends, called = [_name(end) for end in ends], list(called)
     seen = set()
     while ends:
@@ -730,7 +730,7 @@ def _name(given: str) -> str:
 
 
 def _calls(node, functions):
-    """Return the functions that a node calls, as attributes or as its own operation."""
+    """Return the functions that a node calls, by its attributes or as its operation."""
     names = [node.op] if node.op in functions else []
     for value in node.attr.values():
         names += [value.func.name, *(function.name for function in value.list.func)]
@@ -767,12 +767,12 @@ def check_metadata(path, package) -> None:
     for node in saved_metadata_pb2.SavedMetadata.FromString(data).nodes:
         if node.metadata:
             config = json.loads(node.metadata)
-            config.pop("training_config", None)  # nothing is compiled
+            config.pop("training_config", None)  # the model is not compiled
             check_config(config, package, root=False, revived=True)
 
 
 def registering(package: str) -> str:
-    """Say how a class becomes known to a Keras before a file that uses it is loaded."""
+    """Return how to register a class with a Keras before loading a file that uses it."""
     return (
         f"decorate it with @{package}.saving.register_keras_serializable() and import its module "
         "before loading the file (the command line imports no module: do it in Python)"

@@ -14,8 +14,8 @@ from tfkd.quantization import export_form
 #: The forms that recurrent layers can take in a file; see `to_tflite`.
 FORMS = ("auto", "fused", "unrolled", "loop", "step")
 
-# What "auto" takes: for LSTMs with a fused kernel, and for everything else. Where an integer file
-# is not for a microcontroller, see `pick`.
+# The choices of "auto": for LSTMs with a fused kernel, and for all other layers. For an integer
+# file that is not for a microcontroller, see `pick`.
 _PICKED = {"int8": ("fused", "unrolled"), "int16x8": ("unrolled",) * 2, "int4": ("loop",) * 2}
 _PICKED_FLOAT = ("fused", "loop")
 
@@ -25,16 +25,16 @@ _REFUSED = {
 }
 
 
-#: Bytes of one step written out in an integer file, by layer: operators and their scales, about;
-#: weights are shared. Measured for 8 to 64 units over 32 to 150 steps: within a sixth.
+#: Approximate bytes of one unrolled step in an integer file, by layer: operators and their scales.
+#: Steps share the weights. Within a sixth of files measured with 8 to 64 units, 32 to 150 steps.
 STEP_BYTES = {"LSTM": 2000, "GRU": 1650, "SimpleRNN": 450}
 
 
 def written_out(model) -> tuple[int, int]:
-    """Return how many steps a model's recurrent layers come to when unrolled, and their bytes.
+    """Return the number of steps in a model's unrolled recurrent layers, and their bytes.
 
     Args:
-        model: A built Keras 3 or tf_keras model; of a free length, one step is counted.
+        model: A built Keras 3 or tf_keras model. A layer of free length counts as one step.
     """
     steps = size = 0
     for call in forms.recurrent_calls(graph.walk(model)):
@@ -51,17 +51,17 @@ def written_out(model) -> tuple[int, int]:
 def choose(
     model, format: str, wanted: str, narrow: Sequence[str] = ()
 ) -> tuple[str | None, dict[str, list[str]]]:
-    """Decide on the form of a model's recurrent layers.
+    """Choose the form of a model's recurrent layers.
 
     Args:
         model: A built Keras 3 or tf_keras model.
         format: Of the file.
         wanted: One of `FORMS`.
-        narrow: Names of layers whose weights are to have 4 bits.
+        narrow: Names of the layers that get weights of 4 bits.
 
     Returns:
-        The form, `None` for a model without recurrent layers, and under `"auto"` which layers
-        take which: `"fused"` then means where a layer has the kernel.
+        The form, or `None` for a model without recurrent layers; and with `"auto"`, form → names of
+        its layers. The form `"fused"` then applies only to layers that have the kernel.
 
     Raises:
         UnsupportedError: if the form does not exist for the format or for a layer.
@@ -112,21 +112,21 @@ def choose(
     return "fused" if "fused" in takes else others, takes
 
 
-#: A weight of fewer numbers stays as it is in a dynamic-range file (the converter's own limit).
+#: The converter leaves a weight with fewer numbers unquantized in a dynamic-range file.
 LEAST_NARROWED = 1024
 
 
 def _is_narrowed(call) -> bool:
     """Tell whether the fused kernel's weights get 8 bits in a dynamic-range file.
 
-    Either all of them do or none; the converter looks at each gate's matrix alone.
+    All of them do, or none: the converter checks the size of each gate's matrix separately.
     """
     layer = getattr(call.layer, "forward_layer", call.layer)
     return layer.units * min(layer.units, call.inputs[0].shape[-1]) >= LEAST_NARROWED
 
 
-# Steps up to which "auto" writes recurrence out in an integer file for a phone: some 70 kB. And
-# where there is no loop: beyond the second number the converter takes minutes.
+# "auto" unrolls up to `_SHORT` steps in an integer file for a phone: some 70 kB. Without a loop
+# it unrolls up to `_LONG`: beyond that the converter takes minutes.
 _SHORT, _LONG = 32, 512
 
 
@@ -139,11 +139,11 @@ def pick(
     narrow: Sequence[str] = (),
     left_float: bool = False,
 ):
-    """Choose the form of recurrence, see `choose`; return it and a note.
+    """Choose the form of recurrence as `choose` does, and return it with a note.
 
-    In integers: on a microcontroller the smallest; elsewhere, where XNNPACK has no kernel for the
-    fused LSTM, steps that are written out, or a loop if they are many. Among learned ranges, what
-    is `left_float` is written out: its kernel's state would be given a scale, as if it were not.
+    An integer file for a microcontroller gets the smallest form. Elsewhere XNNPACK has no kernel
+    for the fused LSTM: steps are unrolled, or looped if there are many. A model with learned ranges
+    and layers `left_float` is unrolled: else the state of a fused float layer would get a scale.
     """
     form, takes = choose(model, format, wanted, narrow)
     if not takes:
@@ -163,12 +163,12 @@ def pick(
 
 
 def automatic(model, format: str, micro: bool = False, calibrated: bool = False) -> str | None:
-    """Return the form that `recurrent="auto"` takes, `None` without recurrent layers.
+    """Return the form that `recurrent="auto"` chooses; `None` without recurrent layers.
 
     Args:
         model: A built Keras 3 or tf_keras model, quantize-aware or not.
         format: Of the file.
-        micro: Whether it is for a microcontroller.
+        micro: Whether the file is for a microcontroller.
         calibrated: Whether representative data is given.
     """
     narrow, left_float = (), False
@@ -180,16 +180,16 @@ def automatic(model, format: str, micro: bool = False, calibrated: bool = False)
 
 
 def _pick_integer(model, format, takes, micro):
-    """Return the form in an integer file, which layers take which, and what it costs.
+    """Return the form in an integer file, its layers, and a note on its cost.
 
-    The times are of 8 to 64 units over 29 to 150 steps, in XNNPACK on x86-64.
+    The times were measured with 8 to 64 units over 29 to 150 steps, in XNNPACK on x86-64.
     """
     every = [name for layers in takes.values() for name in layers]
     steps, size = written_out(model)
     can_loop = step.can_loop(model)
     size = f"about {float(f'{size:.2g}'):,.0f} bytes"
     if micro:
-        # Their GATHER, with which the loop reads its step, has no 16 bits.
+        # The loop reads its step by a GATHER, which microcontrollers lack in 16 bits.
         if format == "int8" and "unrolled" in takes and can_loop:
             costs = (
                 f"the smallest on a microcontroller: {steps} steps written out are {size} more; "

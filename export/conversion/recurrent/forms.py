@@ -1,18 +1,18 @@
-"""The form in which recurrent layers go into a file.
+"""The forms of recurrent layers in a file.
 
     fused     LSTM, 16 steps ──► UNIDIRECTIONAL_SEQUENCE_LSTM    (keeps its state: reset!)
     unrolled  GRU, 16 steps  ──► 16 x 11 operations              (Keras's own: 16 x 15)
     loop      GRU, 16 steps  ──► WHILE                           (`loop.py`)
-    step      one step a call, the state outside                 (`step.py`)
+    step      one step per call, the state outside               (`step.py`)
 
-Calibrating a WHILE loop crashes the converter, so the model must have none when it calibrates.
+Calibrating a WHILE loop crashes the converter, so a model must have none for calibration.
 
-The fused kernel needs one scale for its output and its state, and REVERSE_V2 one for what
-goes in and comes out. Where the result goes into a concatenation, the converter gives one end
-the concatenation's scale and leaves the other its own: the file then computes something else,
-without a warning (seen in TensorFlow 2.21). A product with ones in between, which may have a
-scale of its own, prevents it. And a cell that stays below 0.5 is given steps of 2⁻¹⁶, for
-which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` finds both.
+The fused kernel needs the same scale for its output and its state, and REVERSE_V2 the same for
+its input and output. If a concatenation follows, the converter gives one of the two the
+concatenation's scale and leaves the other unchanged: the file then computes something else,
+without a warning (seen in TensorFlow 2.21). A product with ones in between prevents this, since
+it may have its own scale. Also, the converter gives a cell that stays below 0.5 a scale of 2⁻¹⁶,
+for which the kernel has no tanh: its output is noise. `TFLiteModel.wrong_scales` finds both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def recurrent_calls(source) -> list:
 
 
 def is_special(call) -> bool:
-    """Tell whether a call needs more than a sequence of a length: a mask or states, for example."""
+    """Tell whether a call needs more than a sequence of fixed length, such as a mask or states."""
     return (
         bool(call.inputs[0].masked)
         or len(call.inputs) > 1
@@ -42,22 +42,22 @@ def is_special(call) -> bool:
 
 
 def lower(model, form: str, *, loops: bool = False, integer: bool = True):
-    """Return a tf_keras model of the same function whose recurrence has the wanted form.
+    """Return a tf_keras model of the same function with its recurrent layers in a form.
 
     Args:
-        model: A built tf_keras model, its nested models inlined; all of it becomes trainable.
-        form: `"fused"`, where a layer has the kernel, or `"unrolled"`.
+        model: A built tf_keras model with nested models inlined; all its layers become trainable.
+        form: `"unrolled"`, or `"fused"` for the layers that have the kernel.
         loops: Whether layers without the kernel stay loops; otherwise they are unrolled.
-        integer: Whether for an integer file, in which kernels tie scales together.
+        integer: Whether the file is an integer file, where some kernels share scales.
 
     Returns:
         A `tf_keras.Model` with the same inputs and outputs.
 
     Raises:
-        UnsupportedError: for what that form can't carry: a free number of steps, a mask,
-            states from elsewhere or kept between batches.
+        UnsupportedError: for what the form can't express: a free number of steps, a mask,
+            an initial state, or states kept between batches.
     """
-    model.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
+    model.trainable = True  # tf_keras lists frozen weights of a layer last
     source = graph.walk(model)
     tied = integer and any(call.kind in _TYING for call in source.calls)
     made = {}
@@ -86,8 +86,8 @@ def with_shapes(model, shapes):
     """Return a copy of a tf_keras model whose inputs have other shapes.
 
     Args:
-        model: Built, its nested models inlined.
-        shapes: One per input.
+        model: A built tf_keras model with nested models inlined.
+        shapes: One shape per input.
     """
     source = graph.walk(model)
     of = {t.index: shape for t, shape in zip(source.input_list, shapes, strict=True)}
@@ -113,7 +113,7 @@ def _is_fused_call(call, form: str) -> bool:
 
 
 def _check_plain(call):
-    """Raise for what neither the fused kernel nor straight-line code does."""
+    """Raise for a call that neither the fused nor the unrolled form can compute."""
     kind, name = type(call.layer).__name__, call.name
     what = f"The layer {name!r} ({kind})"
     if call.inputs[0].shape[1] is None:
@@ -153,12 +153,12 @@ def check_stateless(call):
         )
 
 
-# Layers in whose int8 kernels inputs and outputs share one scale.
+# Layers whose int8 kernels need one scale for inputs and outputs.
 _TYING = frozenset({"Concatenate", "Bidirectional", "Maximum", "Minimum"})
 
 
 def _form_of(layer, name: str, fused: bool, tied: bool):
-    """Return what stands for a recurrent layer: something to call, with `set_weights`."""
+    """Return the replacement of a recurrent layer: a callable with `set_weights`."""
     if kind_of(layer) == "Bidirectional":
         return _BothWays(layer, name, fused, tied)
     return _OneWay(layer, layer.name, fused, tied)
@@ -199,7 +199,7 @@ class _BothWays:
                 code="initial-state",
             )
         ahead, back = layer.forward_layer, layer.backward_layer
-        # In the scope of the whole layer, whose name messages and `narrowing` look for.
+        # In the scope of the Bidirectional layer: messages and `narrowing` look for its name.
         self.directions = [
             _OneWay(ahead, f"{name}/{ahead.name}", fused, tied),
             _OneWay(back, f"{name}/{back.name}", fused, tied, in_order=layer.return_sequences),
@@ -227,10 +227,10 @@ def _reversed(tensor):
 
 
 def with_own_scale(tensor):
-    """Return a tensor's values as another operation's result, which may have its own scale.
+    """Return a tensor with the same values that may have its own scale.
 
-    The operation is a product with ones, of which one is a little less: the converter would
-    drop it otherwise. In 8 bits they are all the same.
+    It is the product with ones, except that the first is slightly smaller: the converter drops a
+    product with exact ones. In 8 bits all of them are equal.
     """
     import tensorflow as tf
 
@@ -240,7 +240,7 @@ def with_own_scale(tensor):
 
 
 def has_kernel(layer) -> bool:
-    """Tell whether the converter has the fused kernel for a layer, of either Keras."""
+    """Tell whether the converter has the fused kernel for a layer (Keras 3 or tf_keras)."""
     if kind_of(layer) == "Bidirectional":
         return all(has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
     if kind_of(layer) != "LSTM":

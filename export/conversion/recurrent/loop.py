@@ -1,16 +1,16 @@
-"""An integer loop: the step file as the body of a WHILE, which no converter makes.
+"""An integer loop: the step file as the body of a WHILE, which no converter can produce.
 
-    main    x (1, n, ...) ──► WHILE(t, x, state, ...) ──► what comes after the last step ──► y
+    main    x (1, n, ...) ──► WHILE(t, x, state, ...) ──► operators after the last step ──► y
     cond    t < n
     body    GATHER(x, t) ──► one step ──► state;   t + 1
 
 Embeddings are looked up before the loop, for all steps: TensorFlow Lite for Microcontrollers has
-no GATHER of the indices themselves.
+no GATHER for the indices themselves.
 
-The step file is already calibrated (`step.step_model` makes its data), and nothing is calibrated
-here. States have the same scale before and after a step, so the loop passes them on unchanged. The
-file is a little larger than the step file, whatever the number of steps, and keeps no state
-between calls.
+The step file is already calibrated, with data from `step.step_model`; this module calibrates
+nothing. States have the same scale before and after a step, so the loop passes them on unchanged.
+The file is a little larger than the step file for any number of steps, and keeps no state between
+calls.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def looped(file: TFLiteModel, steps: int, float_io: bool = False) -> bytes:
 
     Args:
         file: A step file.
-        steps: How many.
+        steps: The number of steps in the sequence.
         float_io: Whether inputs and outputs become float32.
 
     Returns:
-        A `.tflite` file with the inputs and outputs of the model, states left out.
+        A `.tflite` file with the inputs and outputs of the model, without the states.
 
     Raises:
-        UnsupportedError: if an output is given at every step.
+        UnsupportedError: if the model returns an output at every step.
     """
     return _Loop(file, steps, float_io).file()
 
@@ -69,7 +69,7 @@ class _Loop:
         self._part()
 
     def _part(self):
-        """Tell what a step needs from what comes after the last one."""
+        """Split the operators into those of a step and those after the last step."""
         made_by = flatbuffer.producers(self.source)
         needed, waiting = set(), [out for _, out in self.states]
         while waiting:
@@ -87,12 +87,12 @@ class _Loop:
         read += self.results.values()
         constant = {i for i in read if self._is_constant(i)}
         self.carried = list(dict.fromkeys(i for i in read if i not in known | constant))
-        # What of the fixed inputs a step reads goes round with the rest.
+        # Fixed inputs that a step reads are loop variables, too.
         used = {int(i) for op in self.body for i in op.inputs}
         self.around = [i for i in self.fixed.values() if i in used]
 
     def _look_up_first(self, needed: set[int]):
-        """Take lookups of a sequence of indices out of the steps."""
+        """Move lookups of a sequence of indices from the steps to before the loop."""
         self.looked_up = []
         for name, i in list(self.moving.items()):
             readers = [op for op in self.source.operators if i in op.inputs]
@@ -105,7 +105,7 @@ class _Loop:
         needed -= {id(op) for op in self.looked_up}
 
     def _is_lookup(self, op, i: int) -> bool:
-        """Tell whether an operation looks up a sequence's step in a constant table."""
+        """Tell whether an operator looks up a step of a sequence in a constant table."""
         shape = self.source.tensors[op.outputs[0]].shape
         return (
             op.opcodeIndex == self.codes.get("GATHER")
@@ -125,7 +125,7 @@ class _Loop:
         indices = {i: main.add(self._sequence(i)) for i in self.indices.values()}
 
         def variables(graph):
-            """Add the loop's variables to a graph: the step's number, and all that goes round."""
+            """Add the loop's variables to a graph: the step number, and all tensors passed on."""
             return {
                 "t": graph.add(self._tensor("t", [1], "INT32")),
                 **{("x", i): graph.add(copy.copy(whole[i])) for i in whole},
@@ -193,10 +193,10 @@ class _Loop:
         return writer.pack(self.model)
 
     def _in_float(self, main, given, made):
-        """Put QUANTIZE before the inputs and DEQUANTIZE behind the outputs."""
+        """Insert QUANTIZE after float inputs and DEQUANTIZE before float outputs."""
         first, last = {}, {}
         for name, index in given.items():
-            if flatbuffer.scale_of(main.graph.tensors[index]) is None:  # numbers of words
+            if flatbuffer.scale_of(main.graph.tensors[index]) is None:  # indices, as of words
                 first[name] = index
                 continue
             first[name] = main.add(self._as_float(main.graph.tensors[index], f"{name}/float"))
@@ -234,7 +234,7 @@ class _Loop:
         return tensor
 
     def _sequence(self, i):
-        """Return a step's input as the whole sequence."""
+        """Return the whole sequence's tensor for the input of a step."""
         tensor = copy.copy(self.source.tensors[i])
         shape = np.array(tensor.shape)
         shape[1] = self.steps
@@ -242,7 +242,7 @@ class _Loop:
         return tensor
 
     def code(self, name: str) -> int:
-        """Return the index of an operator's code, added where it is new."""
+        """Return the index of an operator's code, and add the code if it is new."""
         if name not in self.codes:
             code = self.schema.OperatorCodeT()
             code.builtinCode = getattr(self.schema.BuiltinOperator, name)
@@ -253,12 +253,12 @@ class _Loop:
         return self.codes[name]
 
 
-# GATHER has had 8 bits since its version 2, 16 since 4.
+# GATHER supports 8 bits since version 2, and 16 bits since version 4.
 _VERSIONS = {"GATHER": 4}
 
 
 class _Graph:
-    """A subgraph in the making; `use` brings in a tensor of the step file once."""
+    """A subgraph under construction; `use` copies a tensor of the step file into it once."""
 
     def __init__(self, loop: _Loop, name: str):
         self.loop, self.index = loop, {}
@@ -286,7 +286,7 @@ class _Graph:
         return self.add(tensor)
 
     def initial(self, i: int) -> int:
-        """Add what a state is at the start: the integer that stands for zero, or 0.0."""
+        """Add a state's initial value: the integer that represents zero, or 0.0."""
         like = self.loop.source.tensors[i]
         info = flatbuffer.tensor_info(like, None)
         zeros = np.full(info.shape, info.zero_point or 0, info.dtype)

@@ -1,10 +1,9 @@
-"""The step form: a recurrent model that takes one step a call, its state outside.
+"""The step form: a recurrent model that computes one step per call, with its state outside.
 
     x_t, state_in_0, ... ──► step model ──► y_t, state_out_0, ...
 
-One file serves sequences of any length, and holds a fraction of the unrolled form's operators.
-A state has the same scale where it goes in and where it comes out, so that the application
-copies bytes.
+One file runs sequences of any length, with a fraction of the unrolled form's operators. A state
+has the same scale as input and as output, so that the application only copies bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import RECURRENT, stateful_layers
 
-# Layers that do to each step what they do to the sequence.
+# Layers that compute each step of a sequence independently.
 _PER_STEP = frozenset(
     [
         "Activation",
@@ -37,9 +36,9 @@ _PER_STEP = frozenset(
         "TimeDistributed",
     ]
 )
-# Likewise, if they work along the last axis alone.
+# Likewise, if they work along the last axis only.
 _ALONG_LAST = frozenset(["BatchNormalization", "LayerNormalization", "Normalization", "Softmax"])
-# Likewise, if all they take are sequences.
+# Likewise, if all their inputs are sequences.
 _MERGES = frozenset(["Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"])
 
 _CALIBRATION_STEPS = 500
@@ -49,16 +48,16 @@ def step_model(model, samples=None):
     """Return the step form of a recurrent model and representative data for it.
 
     Args:
-        model: A built tf_keras model, its nested models inlined.
+        model: A built tf_keras model with nested models inlined.
         samples: Representative data (examples, steps, ...) per input, or `None`.
 
     Returns:
-        A `tf_keras.Model`, in which sequences keep their axis of steps, of length one; a list
-        of arrays, one per input, or `None`; and the names of the outputs, which, as those of
-        the inputs, are what `TFLiteModel.states` reads.
+        A `tf_keras.Model` whose sequences keep their axis of steps, with length one; a list of
+        arrays, one per input, or `None`; and the names of the outputs. `TFLiteModel.states`
+        reads the names of inputs and outputs.
 
     Raises:
-        UnsupportedError: for a layer that needs more of the sequence than one step: naming it.
+        UnsupportedError: for a layer that needs more of the sequence than one step.
     """
     from tfkd.export.conversion.recurrent.unrolled import Unrolled
 
@@ -111,15 +110,15 @@ def step_model(model, samples=None):
 
 
 def data_shapes(model) -> tuple[list[tuple[int | None, ...]], bool]:
-    """Say what representative data for the step form looks like.
+    """Return the shapes of representative data for the step form.
 
     Args:
         model: A built Keras 3 or tf_keras model.
 
     Returns:
-        One shape per input, and whether the data is to be read by `whole_sequences`: for a
-        model that keeps its state or takes a single step, for which a sequence may have any
-        number of steps, since the model does not say how many there are.
+        One shape per input, and whether `whole_sequences` must read the data. It must for a
+        model that keeps its state or takes a single step: such a model does not tell how many
+        steps a sequence has, so that any number is valid.
     """
     source = graph.walk(model)
     moving, inputs = _sequence_inputs(source), source.input_list
@@ -131,21 +130,21 @@ def data_shapes(model) -> tuple[list[tuple[int | None, ...]], bool]:
 
 
 def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str | None]:
-    """Return the sequences that data for a step or stateful model stands for.
+    """Return representative data for a single-step or stateful model as whole sequences.
 
-    Examples that are as long as the model's own input follow on one another in a stateful
-    model, as in its `predict`: row by row of its batch.
+    For a stateful model, examples with the length of its input continue one another as in
+    `predict`: row i of a batch continues row i of the batch before.
 
     Args:
         model: A built Keras 3 or tf_keras model.
-        samples: What was read of the data, one array per input.
-        drawn: Whether the examples were drawn, so that none follows on another.
+        samples: The data as read, one array per input.
+        drawn: Whether the examples were drawn at random, so that none continues another.
 
     Returns:
         One array (sequences, steps, ...) per input, and a note about them.
 
     Raises:
-        InputError: if the data does not show what values the states take.
+        InputError: if the data does not show which values the states take.
     """
     source = graph.walk(model)
     moving, inputs = _sequence_inputs(source), source.input_list
@@ -186,7 +185,7 @@ def _is_stateful(source) -> bool:
 
 
 def can_loop(model) -> bool:
-    """Tell whether a model has a step form, and no output that is given at every step."""
+    """Tell whether a model has a step form and no output at every step."""
     source = graph.walk(model)
     try:
         moving = _sequences(source)
@@ -196,7 +195,7 @@ def can_loop(model) -> bool:
 
 
 def length(model) -> int | None:
-    """Return the number of steps of a model's sequences, `None` where it is free."""
+    """Return the number of steps of a model's sequences; `None` if it is free."""
     source = graph.walk(model)
     moving = _sequence_inputs(source)
     return next(t.shape[1] for t in source.input_list if t.index in moving)
@@ -209,7 +208,7 @@ def _free(name, taken):
 
 
 def _sequences(source) -> set[int]:
-    """Return the tensors that have an axis of steps, having checked that steps stay apart."""
+    """Return the tensors with an axis of steps; raise if a layer mixes steps."""
     moving = _sequence_inputs(source)
     for call in source.calls:
         kind, layer = call.kind, call.layer
@@ -233,7 +232,7 @@ def _sequences(source) -> set[int]:
 
 
 def _sequence_inputs(source) -> set[int]:
-    """Return the inputs from which a recurrent layer's sequence comes."""
+    """Return the inputs from which the sequences of recurrent layers are computed."""
     found, waiting = set(), [call.inputs[0] for call in forms.recurrent_calls(source)]
     seen = set()
     while waiting:
@@ -287,10 +286,10 @@ def _is_per_step(call, kind: str, along: int) -> bool:
 
 
 def _step_samples(model, samples, moving: list[bool]) -> list[np.ndarray]:
-    """Run the sequences step by step and draw from what goes in at each of them.
+    """Run the sequences step by step, and draw samples from the inputs of all steps.
 
-    Every state's smallest and largest value is among the draw, the last state's included:
-    what comes out goes in, and has to fit.
+    The samples include the smallest and the largest value of every state, final states included:
+    a state is output and input, and its range has to hold both.
     """
     import tensorflow as tf
 

@@ -29,20 +29,20 @@ _SETTINGS = (
 class Unrolled(tf_keras.layers.Layer):
     """A recurrent layer as straight-line code, for files without loops.
 
-    The input's projection is one operation for all steps, gates that share a function
-    are computed together, and the first step leaves out what is zero. Weights are those
-    of the Keras layer, in its order.
+    One operation projects the input for all steps, gates with the same function are computed
+    together, and the first step omits terms that are zero. The weights are those of the Keras
+    layer, in its order.
 
     Args:
         layer: The built tf_keras LSTM, GRU or SimpleRNN.
-        name: Of the new layer.
-        **settings: What to change of the layer's own: `return_state`, `return_sequences`; and
-            `in_order`, whether what is read from the end comes out from the beginning.
+        name: The name of the new layer.
+        **settings: Replacements of the layer's settings (`return_state`, `return_sequences`), and
+        `in_order`: whether a layer that reads backwards returns its outputs in input order.
     """
 
     def __init__(self, layer, name, **settings):
         super().__init__(name=name)
-        # Not the layer itself: its weights would count as this one's.
+        # Not the layer itself: its weights would count as weights of this layer.
         self.source = types.SimpleNamespace(
             **{name: getattr(layer, name, None) for name in _SETTINGS} | settings,
             kind=kind_of(layer),
@@ -53,24 +53,24 @@ class Unrolled(tf_keras.layers.Layer):
         ]
 
     def build(self, shape):
-        """Make the weights of the layer."""
+        """Create the weights of the layer."""
         for name, of_shape in self.source.shapes.items():
             setattr(self, name, self.add_weight(name, shape=of_shape))
         super().build(shape)
 
     def call(self, x, states=None):
-        """Return what the layer does: (batch, units), or a list with the states.
+        """Return the layer's output (batch, units), or a list of it and the states.
 
         Args:
             x: (batch, steps, features).
-            states: To start from, (batch, units) each; zeros if left out.
+            states: The initial states, (batch, units) each; zeros if left out.
         """
         layer, units = self.source, self.source.units
         recurrent_bias = None
         bias = getattr(self, "bias", None)
         if bias is not None and len(bias.shape) == 2:  # GRU with reset_after
             bias, recurrent_bias = tf.unstack(bias)
-            # The gates' two biases are added anyway; the candidate's is gated.
+            # The gates add both their biases, so sum them; the candidate's second one is gated.
             gates = 2 * units
             bias = bias + tf.concat([recurrent_bias[:gates], tf.zeros(units)], 0)
             recurrent_bias = recurrent_bias[gates:]
@@ -94,13 +94,13 @@ class Unrolled(tf_keras.layers.Layer):
         return [result, *states] if layer.return_state else result
 
     def _groups(self, units):
-        """Return the widths of the columns that are computed together."""
+        """Return the widths of the groups of columns that are computed together."""
         return {"GRU": [2 * units, units], "LSTM": [4 * units], "SimpleRNN": [units]}[
             self.source.kind
         ]
 
     def _part(self, x, i):
-        """Return one gate. Splitting leaves gates that nothing reads, without a range."""
+        """Return one gate. A split would also produce gates that nothing reads, without a range."""
         return x[:, i * self.source.units : (i + 1) * self.source.units]
 
     def _simple(self, inputs, states, recurrent, _):

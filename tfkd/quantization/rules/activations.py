@@ -1,4 +1,4 @@
-"""Rules of activation functions, inside layers and as layers of their own."""
+"""Rules of activation functions, inside layers and as separate layers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tfkd.errors import UnsupportedError
 from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
 from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
-#: Of ReLU and its like.
+#: The description of ReLU and ReLU6.
 FUSED = "fused into the operation before it, where that takes one; elsewhere output rounded"
 
 
 def activation(net, function, value, name) -> Value:
-    """Apply an activation function as an operation of its own, or fused where that works."""
+    """Apply an activation function, fused into another operation where possible."""
     kind = _function_name(function)
     if kind not in ACTIVATIONS:
         raise UnsupportedError(
@@ -38,13 +38,13 @@ def _hard_silu(net, name, value):
 
 
 def _hard_sigmoid(net, name, value):
-    """relu6(x + 3) / 6."""
+    """Return relu6(x + 3) / 6."""
     shifted = affine(net, value, 1.0, 3.0, key=f"{name}_shift")
     return affine(net, relu(net, f"{name}_clip", shifted, 6.0), 1 / 6, 0.0, key=f"{name}_scale")
 
 
 def elu(net, name, value, alpha=1.0, scale=1.0):
-    """relu(x) + alpha (exp(-relu(-x)) - 1): the converter keeps its ELU in float."""
+    """Return relu(x) + alpha (exp(-relu(-x)) - 1), since the converter keeps ELU in float."""
     positive = relu(
         net, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=net.rounded(value))
     )
@@ -63,7 +63,7 @@ def _selu(net, name, value):
 
 
 def _softplus(net, name, value):
-    """relu(x) + log(1 + exp(-|x|)): exp(x) itself has no range that eight bits hold."""
+    """Return relu(x) + log(1 + exp(-|x|)): the range of exp(x) itself exceeds 8 bits."""
     positive = relu(
         net, f"{name}_positive", dataclasses.replace(value, uses=2, rounded=net.rounded(value))
     )
@@ -82,7 +82,7 @@ def _mish(net, name, value):
 
 
 def leaky(slope):
-    """Leaky ReLU with a slope."""
+    """Return the rule of a leaky ReLU with a slope."""
 
     def apply(net, name, value):
         made = net.made(
@@ -94,12 +94,12 @@ def leaky(slope):
 
 
 def activation_layer(net, layer, x):
-    """An activation as a layer of its own."""
+    """Apply an `Activation` layer."""
     return activation(net, layer.activation, x, layer.name)
 
 
 def relu_layer(net, layer, x):
-    """ReLU with its settings."""
+    """Apply a `ReLU` layer with its settings."""
     limit = None if layer.max_value is None else float(layer.max_value)
     if float(layer.threshold):
         raise UnsupportedError("ReLU with a threshold has no int8 kernel")
@@ -109,12 +109,12 @@ def relu_layer(net, layer, x):
         return leaky(float(layer.negative_slope))(net, layer.name, x)
     if limit in (None, 6.0):
         return relu(net, layer.name, x, limit)
-    # There is no kernel for another limit, but the rounding's range clips just as well.
+    # Other limits have no kernel, but the range of the rounding clips just as well.
     return dataclasses.replace(relu(net, layer.name, x), fixed=(0.0, limit))
 
 
 def softmax_layer(net, layer, x):
-    """Softmax over the last axis."""
+    """Apply softmax over the last axis."""
     if layer.axis not in (-1, len(x.tensor.shape) - 1):
         raise UnsupportedError("softmax over another axis than the last has no int8 kernel")
     return function("softmax", UNIT)(net, layer.name, x)

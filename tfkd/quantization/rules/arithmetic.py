@@ -9,7 +9,7 @@ from tfkd.quantization.rules.primitives import affine, pair, relu
 
 
 def chain(layer_name):
-    """N inputs as n - 1 operations of two, each rounded."""
+    """Return a rule that combines n inputs by n - 1 operations of two, each rounded."""
 
     def apply(net, layer, *values):
         total = values[0]
@@ -24,14 +24,14 @@ def chain(layer_name):
 
 
 def average(net, layer, *values):
-    """The sum of all, divided."""
+    """Return the sum of all inputs, divided by their number."""
     total = chain("Add")(net, layer, *values)
     net.note("rewritten", "as additions and one multiplication")
     return affine(net, total, 1.0 / len(values), 0.0, key="mean")
 
 
 def extremum(sign):
-    """max(a, b) = a + relu(b - a): TFLite's own kernel wants one scale for all three."""
+    """Return a rule, max(a, b) = a + relu(b - a): TFLite's kernel needs one scale for all three."""
 
     def apply(net, layer, *values):
         total = values[0]
@@ -47,32 +47,32 @@ def extremum(sign):
 
 
 def concatenate(net, layer, *values):
-    """Inputs that no other layer reads take the range of the result."""
+    """Concatenate; inputs that no other layer reads take the range of the result."""
     return Value(net.plain()([_joined(net, value) for value in values]), layer.name, "joined")
 
 
 def _joined(net, value):
-    """Return a tensor for a kernel with one scale for all it reads and makes.
+    """Return a tensor for a kernel with one scale for all its inputs and outputs.
 
-    The converter lets the operation before compute in that scale, unless another operation reads
-    it, so that a rounding in between would clip what the file does not. A concatenation would
-    take the scale of one of its own inputs instead: it has a rounding.
+    The converter lets the operation before compute in that scale, unless another operation reads its
+    result, too. A rounding in between would then clip values that the file does not clip. Only a
+    concatenation is rounded: it would take the scale of one of its own inputs instead.
     """
     fuses = value.fuses("linear", "sum", "relu", "other") and value.fixed is None
     return value.tensor if fuses else net.rounded(value)
 
 
 def join_operation(net, layer, *values):
-    """Stack: what `concatenate` does, along a new axis."""
+    """Stack: concatenate along a new axis."""
     tensors = [dataclasses.replace(value, rounded=_joined(net, value)) for value in values]
     return [Value(tensor, layer.name, "joined") for tensor in net.operated(*tensors)]
 
 
 def operation(net, layer, *values):
-    """An operation that computes, on rounded values."""
+    """Apply an operation that computes to rounded values."""
     return [Value(tensor, layer.name) for tensor in net.operated(*values)]
 
 
 def dot(net, layer, a, b):
-    """A product of matrices."""
+    """Return a product of matrices."""
     return Value(net.plain()([net.rounded(a), net.rounded(b)]), layer.name)

@@ -1,4 +1,4 @@
-"""Rules of layers with a kernel: weights rounded per channel, output as late as possible."""
+"""Rules of layers with a kernel: weights are rounded per channel, outputs as late as possible."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tfkd.quantization.rules.primitives import check_channels_last
 
 
 def kernel(attribute, channels, narrow=None):
-    """A layer with one kernel, of which the axes `channels` have a scale per index.
+    """Return the rule of a layer with one kernel, with a scale per index of its axes `channels`.
 
-    `narrow` are these axes in 4 bits: `()` for one scale, `None` where no engine has a kernel.
+    `narrow` gives these axes for 4 bits: `()` for one scale, `None` if no engine has a kernel.
     """
 
     def apply(net, layer, x):
@@ -35,7 +35,7 @@ def kernel(attribute, channels, narrow=None):
 def _is_folded(net, activation) -> bool:
     """Tell whether batch normalization is folded into the weights of the current call.
 
-    It scales channels, and so takes weights off a scale that they share.
+    It scales channels, so that they no longer fit a scale that they share.
     """
     if _name_of(activation) != "linear":
         return False
@@ -56,7 +56,7 @@ def _name_of(function) -> str | None:
 
 
 def separable(net, layer, x):
-    """Two convolutions, since the file rounds between them."""
+    """Apply two convolutions, since the file rounds between them."""
     check_channels_last(layer)
     one_d = kind_of(layer) == "SeparableConv1D"
     layers = net.layers
@@ -116,13 +116,13 @@ def _inner_name(wrapper):
 
 
 def embedding(net, layer, x):
-    """Rows of a table: what is looked up is on its grid already."""
+    """Look up rows of a table, whose values are already rounded."""
     if x.tensor.dtype.is_floating and not _are_tokens(net):
         raise UnsupportedError(
             "looks up floating-point values that are computed, or that other layers read too; "
             "give it an Input(dtype='int32') of its own"
         )
-    # No layer reads its mask: such models are refused.
+    # No layer reads the mask: tfkd refuses such models.
     wrapped = net.weighted(lambda: net.copy(mask_zero=False), [("embeddings", (), None)])
     net.note("int8", "embeddings per tensor")
     tensor = wrapped(x.tensor)
@@ -130,7 +130,7 @@ def embedding(net, layer, x):
 
 
 def _are_tokens(net) -> bool:
-    """Tell whether the current call reads an input that nothing but embeddings reads."""
+    """Tell whether the current call reads an input that only embeddings read."""
     (tensor,) = net.call.inputs
     readers = [call.layer for call in net.source.consumers(tensor)]
     return tensor in net.source.input_list and all(
@@ -139,7 +139,7 @@ def _are_tokens(net) -> bool:
 
 
 def time_distributed(net, layer, x):
-    """A dense layer over the last axis needs no loop over time."""
+    """Apply TimeDistributed(Dense) as one dense layer over the last axis, without a loop."""
     inner = layer.layer
     if kind_of(inner) != "Dense":
         raise UnsupportedError(
@@ -164,7 +164,7 @@ def time_distributed(net, layer, x):
 
 
 def prelu(net, layer, x):
-    """The kernel has one scale for all slopes."""
+    """Apply PReLU; its kernel has one scale for all slopes."""
     wrapped = net.weighted(net.copy, [("alpha", (), None)])
     net.note("int8", "alpha per tensor")
     return Value(wrapped(net.rounded(x)), layer.name)

@@ -1,4 +1,4 @@
-"""Rules of layers that move or pool numbers, or act in training only."""
+"""Rules of layers that move or pool values, or act in training only."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MOVING_OPERATIONS = (
 
 
 def keeps_grid(layer) -> bool:
-    """Tell whether what a layer makes lies on the grid of its input, by the kernel's doing."""
+    """Tell whether a layer's kernel leaves its output on the grid of its input."""
     if operations.is_operation(layer):
         return operations.name_of(layer) in MOVING_OPERATIONS
     return kind_of(layer) in (*MOVING, *POOLING, "UpSampling2D")
@@ -72,14 +72,14 @@ def is_identity(layer) -> bool:
 
 
 def moves(net, layer, x):
-    """Moves numbers: what comes out lies on the grid of what goes in."""
+    """Apply a layer that moves values: its output lies on the grid of its input."""
     check_channels_last(layer)
     net.note("int8", "moves rounded values; no rounding of its own")
     return net.moved(x, net.plain())
 
 
 def moving_operation(net, layer, *values):
-    """Slices, splits and the like: every result lies on the grid of what goes in."""
+    """Apply a slice, a split or similar: every result lies on the grid of the input."""
     if len(values) != 1:
         raise UnsupportedError("takes its places or sizes from another tensor; only fixed ones do")
     net.note("int8", "moves rounded values; no rounding of its own")
@@ -87,7 +87,7 @@ def moving_operation(net, layer, *values):
 
 
 def flip(net, layer, x):
-    """A slice of negative strides: the converter gives REVERSE_V2 two scales."""
+    """Flip by a slice of negative strides, since the converter gives REVERSE_V2 two scales."""
     rank = len(x.tensor.shape)
     axes = {axis % rank for axis in np.atleast_1d(net.call.kwargs.get("axis", net.call.args[-1]))}
     net.note("rewritten", "as a slice of negative strides; moves rounded values")
@@ -96,20 +96,20 @@ def flip(net, layer, x):
 
 
 def pools(net, layer, x):
-    """Averages in the scale of its input, as the kernel does."""
+    """Average in the scale of the input, as the kernel does."""
     check_channels_last(layer)
     net.note("int8", "in the scale of its input, as the kernel does")
     return net.moved(x, net.plain())
 
 
 def global_average(net, layer, x):
-    """A mean, which has a scale of its own."""
+    """Return a mean, which has its own scale."""
     check_channels_last(layer)
     return Value(net.plain()(net.rounded(x)), layer.name)
 
 
 def repeats(net, layer, x):
-    """UpSampling1D and RepeatVector as UpSampling2D: one RESIZE instead of SPLITs or a TILE."""
+    """Apply UpSampling1D or RepeatVector as UpSampling2D: one RESIZE, not SPLITs or a TILE."""
     layers, name = net.layers, layer.name
     shape = x.tensor.shape
     times = layer.n if kind_of(layer) == "RepeatVector" else layer.size
@@ -124,7 +124,7 @@ def repeats(net, layer, x):
 
 
 def upsampling(net, layer, x):
-    """Repeats or interpolates."""
+    """Repeat or interpolate positions."""
     check_channels_last(layer)
     if layer.interpolation not in ("nearest", "bilinear"):
         raise UnsupportedError(f"interpolation={layer.interpolation!r} has no int8 kernel")
@@ -132,18 +132,18 @@ def upsampling(net, layer, x):
 
 
 def only_in_training(net, layer, x):
-    """Does nothing in the file."""
+    """Apply a layer that does nothing in the file."""
     net.note("int8", "acts in training only")
     return net.moved(x, net.plain())
 
 
 def copies(net, layer, x):
-    """Nothing: the same numbers under another name."""
+    """Return the same values under another name."""
     return hand_on(net, x)
 
 
 def before_rounding(net, layer, x):
-    """Random augmentation at the input: the file's input is what comes out of it."""
+    """Apply random augmentation at the input; the file's input is its output."""
     net.note("int8", "acts in training only")
     value = hand_on(net, x)
     if value.rounded is not None:
@@ -153,7 +153,7 @@ def before_rounding(net, layer, x):
 
 
 def cast(net, layer, x):
-    """To float, what rounding does with bytes anyway."""
+    """Cast to float32, which rounding does with bytes anyway."""
     if net.call.outputs[0].dtype != "float32" or not (
         x.tensor.dtype.is_floating or x.tensor.dtype.name in BYTES
     ):

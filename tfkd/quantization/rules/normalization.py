@@ -1,4 +1,4 @@
-"""Rules of normalization and of scaling with fixed or trained factors."""
+"""Rules of normalization, and of scaling by fixed or trained factors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfkd.quantization.rules.primitives import affine, depthwise
 
 
 def batch_norm(net, layer, x):
-    """Part of the layer before it, or of one that is put before it."""
+    """Apply batch normalization to be folded into the layer before it, or into an inserted one."""
     rank = len(x.tensor.shape)
     axes = [
         a % rank for a in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])
@@ -32,18 +32,18 @@ def batch_norm(net, layer, x):
 
 
 def rescaling(net, layer, x):
-    """A multiplication and an addition by constants."""
+    """Multiply by one constant and add another."""
     net.note("rewritten", "as one multiplication, addition or depthwise 1x1 convolution")
     value = affine(net, x, layer.scale, layer.offset)
     if x.tensor.dtype.name not in BYTES:
         return value
-    # No training has to find what bytes become, and the scale takes them one to one.
+    # The range of bytes is known without training, and the scale maps them one to one.
     ends = np.multiply.outer(BYTES[x.tensor.dtype.name], layer.scale) + layer.offset
     return dataclasses.replace(value, fixed=(min(0.0, ends.min()), max(0.0, ends.max())))
 
 
 def normalization(net, layer, x):
-    """An affine map with the statistics that `adapt` found."""
+    """Apply an affine map with the statistics that `adapt` computed."""
     if layer.mean is None:
         raise UnsupportedError("is not adapted; call adapt() first")
     rank = len(x.tensor.shape)
@@ -58,7 +58,7 @@ def normalization(net, layer, x):
 
 
 def layer_scale(net, layer, x):
-    """A trained factor per channel."""
+    """Multiply each channel by a trained factor."""
     (gamma,) = layer.get_weights()
     net.note("rewritten", "as a depthwise 1x1 convolution")
     tensor = depthwise(net, x, gamma, None, trainable=layer.trainable)
@@ -69,7 +69,7 @@ def layer_scale(net, layer, x):
 
 
 def layer_norm(net, layer, x):
-    """Mean → centre → variance → inverse root → scale, each step rounded."""
+    """Apply mean → centre → variance → inverse root → scale, each step rounded."""
     rank = len(x.tensor.shape)
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     if [a % rank for a in axes] != [rank - 1]:
@@ -80,7 +80,7 @@ def layer_norm(net, layer, x):
 
 
 def group_norm(net, layer, x):
-    """Layer normalization of each group of channels, which are made an axis of their own."""
+    """Normalize each group of channels as layer normalization does, with the groups as an axis."""
     rank = len(x.tensor.shape)
     *places, channels = x.tensor.shape[1:]
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
@@ -101,7 +101,7 @@ def group_norm(net, layer, x):
 
 
 def _normalized(net, layer, x, mean):
-    """Return (x - mean) / sqrt(variance + epsilon), each step rounded but the last."""
+    """Return (x - mean) / sqrt(variance + epsilon), with each step but the last rounded."""
     layers, parts = net.layers, net.parts
 
     def step(key, make, *tensors, kind="other"):
@@ -122,7 +122,7 @@ def _normalized(net, layer, x, mean):
 
 
 def _scaled(net, layer, normal):
-    """Multiply by gamma and add beta, where the layer has them."""
+    """Multiply by gamma and add beta, if the layer has them."""
     weights = dict(
         zip(
             [w.name.split("/")[-1].split(":")[0] for w in layer.weights],

@@ -1,4 +1,4 @@
-"""The parts of several rules: multiply, add, compare, each rounded."""
+"""Building blocks of several rules: multiply, add, compare, each rounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfkd.quantization.rewriting import BYTES, Value
 
 
 def check_channels_last(layer):
-    """Refuse what has no int8 kernel."""
+    """Raise for `channels_first`, which has no int8 kernel."""
     if getattr(layer, "data_format", None) == "channels_first":
         raise UnsupportedError("data_format='channels_first' has no int8 kernel; use channels_last")
 
@@ -24,7 +24,7 @@ def _check_numbers(x):
 
 
 def depthwise(net, x, scale, offset, trainable=False, key="affine"):
-    """Multiply (and shift) each channel: a depthwise convolution with 1x1 kernels."""
+    """Multiply (and shift) each channel by a depthwise convolution with 1x1 kernels."""
     layers, layer = net.layers, net.layer
     _check_numbers(x)
     shape = x.tensor.shape
@@ -58,7 +58,7 @@ def depthwise(net, x, scale, offset, trainable=False, key="affine"):
 
 
 def affine(net, x, scale, offset, key="affine"):
-    """Return scale * x + offset, both scalars or one per channel, neither trained."""
+    """Return scale * x + offset, both untrained: scalars, or one value per channel."""
     _check_numbers(x)
     scale, offset = np.asarray(scale, "float32"), np.asarray(offset, "float32")
     channels = x.tensor.shape[-1]
@@ -88,20 +88,20 @@ def affine(net, x, scale, offset, key="affine"):
 
 
 def pair(net, layer_name, name, a, b):
-    """Apply a layer of two inputs to rounded ones."""
+    """Apply a layer of two inputs to rounded values."""
     made = net.made(name, lambda: getattr(net.layers, layer_name)(name=net.name(name)))
     return Value(made([net.rounded(a), net.rounded(b)]), name, "sum")
 
 
 def relu(net, name, value, limit=None):
-    """ReLU, fused into what it follows where that works."""
+    """Apply ReLU, fused into the operation before it where possible."""
     tensor = value.tensor if value.fuses("linear", "sum") else net.rounded(value)
     made = net.made(f"relu {name}", lambda: net.layers.ReLU(limit, name=net.name(f"{name}_relu")))
     return Value(made(tensor), name, "relu")
 
 
 def function(function, fixed=None):
-    """A function that TFLite has an int8 kernel for: rounded before and after."""
+    """Return the rule of a function with an int8 kernel in TFLite: rounded before and after."""
 
     def apply(net, name, value):
         made = net.made(
@@ -114,7 +114,7 @@ def function(function, fixed=None):
 
 
 def hand_on(net, value):
-    """Return a value for a second name; rounded first where the first name has readers too."""
+    """Return a value for use under a second name, rounded if the first name has other readers."""
     if value.uses > 1:
         net.rounded(value)
     return value

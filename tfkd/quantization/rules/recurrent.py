@@ -1,4 +1,4 @@
-"""Rules of recurrent layers: kernels rounded, gates and state calibrated at export."""
+"""Rules of recurrent layers: training rounds kernels, and the export calibrates gates and state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfkd.quantization.rewriting import Value
 
 
 def recurrent(net, layer, x):
-    """Rounds the kernels of the layer, or of both directions."""
+    """Round the kernels of the layer, or of both directions."""
     bits, weights = net.bits_of_weights(), []
     for path, cell in _cells(layer):
         for name in ("kernel", "recurrent_kernel"):
@@ -39,9 +39,10 @@ def _check_recurrent(layer):
 
 
 def _scales(cell, bits):
-    """Return (channels, columns): what is a tensor of its own in the file has a scale.
+    """Return (channels, columns): each separate tensor in the file has a scale.
 
-    In 8 bits, each gate has: the fused LSTM keeps them apart. In 4, what is multiplied at once.
+    In 8 bits each gate has one, since the fused LSTM keeps gates apart. In 4 bits each group of gates
+    that is multiplied at once has one.
     """
     kind, units = kind_of(cell), cell.units
     if bits == 8:
