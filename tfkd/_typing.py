@@ -28,12 +28,12 @@ class TFLiteFile(Protocol):
         """Return the arrays that the file takes."""
 
 
-#: Whatever answers like a model: see `Distiller`.
+#: Any teacher that `Distiller` accepts.
 AnyTeacher: TypeAlias = (
     "AnyModel | PathLike | TFLiteFile | Callable[..., Any] | np.ndarray | Sequence[Any] "
     "| Mapping[str, Any]"
 )
-#: Examples: an array, several by place or by name, or a pipeline that gives such.
+#: Examples: an array, several by place or by name, or a pipeline of these.
 Arrays: TypeAlias = "np.ndarray | tf.data.Dataset | Sequence[Any] | Mapping[str, Any]"
 #: Names of layers, paths in nested models, or regular expressions.
 Names: TypeAlias = "str | Sequence[str]"

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tfkd.escaping import printable
 
-#: Writes an argument: its name, its value, the function that takes it, a value to put in, and
-#: whether to write the name alone; all as in `argument`.
+#: Writes an argument from its name, its value, the function that takes it, an example value, and
+#: whether to write only the name; all as in `argument`.
 Spelling = Callable[[str, object, str, str, bool], str]
 
 
@@ -78,7 +78,7 @@ class TfkdError(Exception):
     """
 
     def __init__(self, *args: object, code: str = ""):
-        if code:  # in the text, which outlives other processes and messages that quote it
+        if code:  # in the text, which survives other processes and quoting in other messages
             message = str(args[0])
             stop = "." if message.endswith(".") else ""
             args = (f"{message.removesuffix('.')} ({_INDEX}{code}){stop}", *args[1:])

@@ -28,7 +28,7 @@ def printable(text: str) -> str:
 
 
 def _is_space(c: str) -> bool:
-    return unicodedata.category(c) == "Zs"  # within a line, as the no-break space
+    return unicodedata.category(c) == "Zs"  # spaces within a line, such as the no-break space
 
 
 def in_lines(texts: Iterable[str]) -> str:

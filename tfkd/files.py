@@ -19,17 +19,17 @@ from tfkd.errors import InputError, argument
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks, and leftovers stay
+except ImportError:  # Windows has no such locks, so leftovers stay
     fcntl = None  # type: ignore[assignment]
 
-#: What this process has finished writing, in order: files, and folders as a whole.
+#: Files and whole folders that this process has finished writing, in order.
 _finished: list[pathlib.Path] = []
-#: Folders that are being filled; what is written in them is not finished.
+#: Folders that are being filled; files in them are not finished.
 _staged: list[pathlib.Path] = []
-#: Parent folder → hidden entries that were there when this process first wrote into it.
+#: Parent folder → hidden entries that it had when this process first wrote into it.
 _hidden: dict[pathlib.Path, list[pathlib.Path]] = {}
 
-#: Seconds to wait for a folder's lock. Who holds it for longer is filling that folder.
+#: Seconds to wait for a folder's lock. A process that holds it for longer is filling that folder.
 _PATIENCE = 0.2
 
 
@@ -98,7 +98,7 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
             raise InputError(f"The folder {str(out)!r} can't be written.")
         made = _missing_parents(out.parent)
         out.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder that is there, which may be a link or a mounted volume.
+        # Into an existing folder, which may be a link or a mounted volume.
         beside = out / out.name if out.is_dir() else out
         with _alone_in(beside.parent) as alone:
             if alone:
@@ -111,7 +111,7 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
         lock = None
         with _alone_in(beside.parent):
             staging = pathlib.Path(tempfile.mkdtemp(dir=beside.parent, prefix=f".{out.name}."))
-            with contextlib.suppress(OSError):  # where folders can't be opened
+            with contextlib.suppress(OSError):  # on systems that can't open folders
                 lock = _locked(os.open(staging, os.O_RDONLY))
     except OSError as error:
         raise InputError(f"Cannot write {str(out)!r}: {error.strerror or error}.") from error
@@ -141,7 +141,7 @@ def staged_folder(out, *, force: bool = False) -> Iterator[pathlib.Path]:
 
 
 def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
-    """Move the files of one folder into another: all of them, or none."""
+    """Move all files of one folder into another, or none."""
     names = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for name in names:
         if (out / name).is_dir():
@@ -155,7 +155,7 @@ def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
                     f"A folder has to go to {str(out / parent)!r}, which is a file. Nothing was "
                     "replaced; remove that file, or write to another folder."
                 )
-    old = pathlib.Path(tempfile.mkdtemp(dir=staging))  # under the lock that staging has
+    old = pathlib.Path(tempfile.mkdtemp(dir=staging))  # protected by the lock of staging
     places: list[tuple[pathlib.Path, pathlib.Path | None]] = []
     made: list[pathlib.Path] = []
     try:
@@ -189,7 +189,7 @@ def _note(path: pathlib.Path) -> None:
 
 
 def _remove_leftovers(path: pathlib.Path) -> None:
-    """Remove what killed processes left of writing this name."""
+    """Remove leftovers of killed processes that were writing this name."""
     if fcntl is None:
         return
     parent = path.absolute().parent
@@ -211,10 +211,10 @@ def _remove_leftovers(path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _alone_in(folder: pathlib.Path) -> Iterator[bool]:
-    """Hold the lock of a folder while something in it is made and locked, or found unlocked.
+    """Hold the lock of a folder while an entry in it is created and locked, or found unlocked.
 
     Yields:
-        Whether no other process can be in between. It can where there are no such locks, or the
+        Whether no other process can interfere. One can on systems without such locks, or while the
         folder itself is being filled.
     """
     handle, end = None, time.monotonic() + _PATIENCE
@@ -238,7 +238,7 @@ def _alone_in(folder: pathlib.Path) -> Iterator[bool]:
 
 
 def _locked(handle: int) -> int:
-    """Return a file descriptor after locking what it is of, where there are such locks."""
+    """Lock a file descriptor's file, on systems with such locks, and return the descriptor."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ import numpy as np
 from tfkd.data.outputs import check_names, each, spelled
 from tfkd.errors import InputError
 
-#: How a message ends that says what a stream is made of.
+#: The end of messages about the batches of a stream.
 WANTED = (
     "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
     "(x, y) or (x, y, weights)"
@@ -33,7 +33,7 @@ def check_spec(spec) -> None:
 
 
 def _leaves(batch) -> list[tuple[str, Any]]:
-    """Return what a batch holds behind what a message calls it, the labels of each output."""
+    """Return (name in messages, array) for each part of a batch, with the labels of each output."""
     x, y, *weights = batch
     return [("x", x), *spelled(y), *zip(("weights",), weights, strict=False)]
 

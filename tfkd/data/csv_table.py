@@ -79,7 +79,7 @@ def load_csv(
 
 
 def _check_header(path, header, wanted, chosen, delimiter) -> None:
-    """Raise for columns that are not there, or there twice."""
+    """Raise for columns that are missing or occur twice."""
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise InputError(f"{path.name} has several columns {twice[0]!r}; give each its own name.")
@@ -100,7 +100,7 @@ def _check_header(path, header, wanted, chosen, delimiter) -> None:
 
 
 def _columns(path, reader, header, chosen, wanted):
-    """Return the features one after another, the labels' texts by line, and the lines' numbers."""
+    """Return the features in a row, the labels as text per line, and the line numbers."""
     places = [header.index(name) for name in chosen]
     of_labels = [header.index(name) for name in wanted]
     x, texts, lines = array.array("f"), [], []
@@ -130,7 +130,7 @@ def _columns(path, reader, header, chosen, wanted):
 
 
 def _labels(path, name, texts, lines, may_be_text) -> np.ndarray:
-    """Return one column of labels: int64, float32, or texts."""
+    """Return one column of labels as int64, float32 or texts."""
     numbers = [_is_number(text) for text in texts]
     if may_be_text and not any(numbers) and all(texts):
         return np.array(texts)

@@ -24,7 +24,7 @@ from tfkd.errors import InputError, argument
 if TYPE_CHECKING:
     from tfkd._typing import PathLike
 
-#: What `as_data` takes.
+#: The forms of data that `as_data` accepts.
 AnyData: TypeAlias = "Data | PathLike | Sequence[Any] | Mapping[str, Any]"
 
 _WANTED = (
@@ -32,7 +32,7 @@ _WANTED = (
     "validation and test (each (x, y) or a dataset of such batches), or the path of an .npz file, "
     "a .csv file or a folder of images; y may be {output: labels, ...}."
 )
-#: Which options belong to what is given; the others are refused there.
+#: The options that apply to each form of data; others are refused.
 _OPTIONS = {
     "arrays": ("test", "validation", "seed"),
     "parts": ("validation", "seed"),
@@ -122,7 +122,7 @@ def as_data(
 
 
 def _kept(class_names) -> Any:
-    """Return class names as a `Data` holds them."""
+    """Return class names in the form that a `Data` holds."""
     if not isinstance(class_names, Mapping):
         return tuple(class_names)
     return {output: tuple(names) for output, names in class_names.items()}
@@ -158,7 +158,7 @@ _GIVEN_AS = {
 
 
 def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) -> Data:
-    """Read a file or a folder; texts and folders are numbered in the order of `class_names`."""
+    """Read a file or a folder; `class_names` gives the numbers of text labels or subfolders."""
     if path.is_dir():
         _check_options("folder", options)
         return load_images(path, class_names=class_names, **options)
@@ -177,7 +177,7 @@ def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) ->
 
 
 def _of_arrays(given, class_names, options: dict) -> Data:
-    """Return what is given as arrays in Python."""
+    """Return data from arrays in Python."""
     if isinstance(given, Mapping):
         if not {"train", "test"} <= set(given) <= set(PARTS):
             raise InputError(f"A dict with {', '.join(map(repr, given))} is no data. {_WANTED}")
@@ -223,7 +223,7 @@ def _is_pair(part) -> bool:
 
 
 def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
-    """Return data whose parts are given."""
+    """Return data from given parts."""
     _check_options("parts", options)
     parts, names = {}, class_names
     for part in PARTS:
@@ -253,7 +253,7 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
 
 
 def _part(given, class_names) -> tuple[Part, tuple[str, ...]]:
-    """Return a part as it is trained on, and the names of the classes."""
+    """Return a part in the form for training, and the names of the classes."""
     if isinstance(given, Samples):
         given = (given.x, given.y)
     if _is_pair(given):
@@ -268,7 +268,7 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     """Return examples and labels as arrays, and the names of the classes.
 
     Raises:
-        InputError: for what is none, with the layout that is wanted.
+        InputError: for anything else, naming the expected layout.
     """
     if isinstance(x, Mapping) or _are_several(x):
         raise InputError(
@@ -317,11 +317,11 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
 
 
 def _are_several(values, examples: int | None = None) -> bool:
-    """Tell whether a list holds arrays that are not the rows of one.
+    """Tell whether a list holds several arrays rather than the rows of one.
 
     Args:
-        values: What was given.
-        examples: How many rows one would have; several arrays of so many each are no rows.
+        values: The list.
+        examples: The number of rows expected; arrays of this length are not rows.
     """
     if not isinstance(values, (tuple, list)) or not values or not hasattr(values[0], "shape"):
         return False

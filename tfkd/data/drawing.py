@@ -28,7 +28,7 @@ def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray
     labels = samples.labels
     if labels_.are_classes(labels):
         labels = labels_.class_numbers(labels)
-        # Sorting by "how many of this class came before me" deals the classes out in turn.
+        # Sorting by the count of earlier examples of the same class deals the classes out in turn.
         turn = np.empty(len(order), int)
         for label in np.unique(labels):
             of_class = labels[order] == label
@@ -38,14 +38,14 @@ def representative(samples: Part, count: int = 200, seed: int = 0) -> np.ndarray
 
 
 def _from_stream(stream: Part, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw from what comes in batches: a reservoir with an equal share for each class.
+    """Draw from batches into a reservoir with an equal share for each class.
 
-    Each class holds a random sample of its examples that came by; where there is no place, one
-    of the class with the most goes (Chrysakis and Moens, 2020).
+    Each class keeps a random sample of its examples so far. If the reservoir is full, the class
+    with the most examples gives one up (Chrysakis and Moens, 2020).
     """
     held: dict[int, list[np.ndarray]] = {}
     seen: dict[int, int] = {}
-    full: set[int] = set()  # classes that have had the most places once
+    full: set[int] = set()  # classes that once held the most places
     are_classes = labels_.are_classes(stream.labels)
     for batch in stream.batches(stream.at_once(), again=False):
         numbers = labels_.class_numbers(batch.y) if are_classes else np.zeros(len(batch), int)

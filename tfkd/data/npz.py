@@ -16,7 +16,7 @@ from tfkd.errors import InputError, raise_all
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _WHOLE = ("x", "y")
 _VALIDATION = ("x_validation", "y_validation")
-#: What may be there for each of several outputs, the output's name behind it.
+#: Arrays that may exist per output, with the output's name appended.
 _BY_OUTPUT = ("y", "class_names")
 
 
@@ -66,10 +66,10 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
     """Return the arrays of a file by name.
 
     Raises:
-        InputError: if the file can't be read, or an array is missing or none.
+        InputError: if the file can't be read, or an array is missing or not an array.
     """
     try:
-        # Opened here: NumPy leaves a file that it can't read open.
+        # Opened here, since NumPy doesn't close a file that it can't read.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             wanted = _WANTED
             if not any(name in archive for name in _WANTED) and any(n in archive for n in _WHOLE):
@@ -87,7 +87,7 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
         raise
     except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
         reason = str(error)
-        if "pickle" in reason:  # NumPy's words for whatever it does not know; it advises to load it
+        if "pickle" in reason:  # NumPy's message for any unknown format
             reason = "it is no .npz file, or holds Python objects, which are not loaded"
         raise InputError(f"Cannot read {str(path)!r} as .npz: {reason}.") from error
     raise_all(
@@ -101,7 +101,7 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read(archive, name: str) -> Any:
-    """Return an array of a file, or a dict of those of several outputs; `None` without one."""
+    """Return an array of a file, or a dict by output; `None` if the file has none."""
     if name in archive:
         return archive[name]
     if not name.startswith(_BY_OUTPUT):
@@ -112,7 +112,7 @@ def _read(archive, name: str) -> Any:
 
 
 def _class_names(path: pathlib.Path, names: np.ndarray) -> tuple[str, ...]:
-    """Return the names of classes that an array holds."""
+    """Return the class names in an array."""
     if names.dtype.kind != "U" or names.ndim != 1:
         raise InputError(
             f"class_names in {path.name} must be texts of shape (classes,), got {names.dtype} "

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfkd.errors import InputError, argument
 
-#: Labels (examples, ...) of one output; of several by the outputs' names.
+#: Labels (examples, ...) of one output, or a dict of them by output name.
 Labels: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
 
 

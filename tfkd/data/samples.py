@@ -329,12 +329,12 @@ PARTS = ("train", "validation", "test")
 
 
 def _check_classes(class_names: Any, labels: Sequence[Any], outputs: Sequence[str]) -> None:
-    """Raise for class names that repeat, are fewer than the classes, or of outputs without labels.
+    """Raise for class names that repeat, that are too few, or whose output has no labels.
 
     Args:
         class_names: One per class, or a dict of them by output.
-        labels: Of each part that has arrays.
-        outputs: Names of the outputs.
+        labels: The labels of each part that has arrays.
+        outputs: The names of the outputs.
     """
     if class_names and isinstance(class_names, Mapping) != bool(outputs):
         wanted = "a dict of output → names" if outputs else "names alone"

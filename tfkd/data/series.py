@@ -132,7 +132,7 @@ def _values(values, steps, targets) -> np.ndarray:
 
 
 def _cut(values, labels, length, horizon, stride, targets) -> tuple[np.ndarray, np.ndarray]:
-    """Return the windows of some steps and what belongs to each."""
+    """Return the windows of some steps, and the target of each."""
     starts = np.arange(0, max(0, len(values) - length - horizon + 1), stride)
     x = values[starts[:, None] + np.arange(length)]
     if labels is not None:

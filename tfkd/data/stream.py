@@ -20,9 +20,9 @@ from tfkd.errors import InputError, argument
 _NO_ARRAYS = (
     "A stream holds no arrays x and y: take its batches(256), its dataset(32), or head(100) of it."
 )
-#: Labels that are looked at to learn what they are.
+#: Number of labels that are read to recognize their kind.
 _LOOKED_AT = 1024
-#: Seconds after which counting says how far it is.
+#: Seconds after which counting reports its progress.
 _LONG = 60.0
 
 
@@ -150,7 +150,7 @@ class Stream(Part):
         batches = self._in_batches(batch_size)
         if augment is not None:
             batches = batches.map(lambda x, *rest: (augment(x), *rest))
-        # With it Keras knows where an epoch ends, and a pass that ends elsewhere is an error.
+        # It tells Keras where an epoch ends, and raises if a pass ends elsewhere.
         exactly = tf.data.experimental.assert_cardinality(-(-len(self) // batch_size))
         return batches.apply(exactly).prefetch(2)
 
@@ -190,7 +190,7 @@ class Stream(Part):
 
     @functools.cached_property
     def _first(self) -> tuple[Any, ...]:
-        """The first batch, checked: arrays, and labels of several outputs as a dict of them."""
+        """The first batch, checked, as arrays; labels of several outputs as a dict of arrays."""
         if self._is_tf:
             check_spec(self.source.element_spec)
         first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
@@ -203,7 +203,7 @@ class Stream(Part):
 
     @functools.cached_property
     def _seen(self) -> tuple[int, Any]:
-        """The number of examples, and labels that show what they are."""
+        """The number of examples, and labels that show their kind."""
         looked_at, count = [], 0
         if self.examples is not None or (known := self._known()) is not None:
             for x, y, *_ in self._read(self._in_batches(self.at_once())):
@@ -238,14 +238,14 @@ class Stream(Part):
         return count, end_to_end(*looked_at, most)
 
     def _known(self) -> int | None:
-        """Return the number of examples where the source says it."""
+        """Return the number of examples if the source states it."""
         if not self._is_tf:
             return None
         batches, size = int(self.source.cardinality()), self.source.element_spec[0].shape[0]
         return batches * size if batches > 0 and size is not None else None
 
     def _source_dataset(self):
-        """Return the batches as they come, as a dataset of known shapes."""
+        """Return the source's batches as a dataset with known shapes."""
         import tensorflow as tf
 
         def spec(values):
@@ -265,7 +265,7 @@ class Stream(Part):
         return self.source.map(shaped)
 
     def _told(self):
-        """Yield the batches of a Python source; keep our own error, which TensorFlow wraps."""
+        """Yield the batches of a Python source; keep an error of tfkd, which TensorFlow wraps."""
         wanted = form(self._first)
         try:
             for item in self._items():
@@ -285,7 +285,7 @@ class Stream(Part):
             raise self.__dict__["_error"] from error
 
     def _items(self) -> Iterator:
-        """Yield the batches of a Python source as they come."""
+        """Yield the batches of a Python source unchanged."""
         if callable(self.source) and not hasattr(self.source, "__getitem__"):
             yield from self.source()
             return
@@ -298,7 +298,7 @@ class Stream(Part):
         getattr(data, "on_epoch_end", lambda: None)()
 
     def _read(self, dataset) -> Iterator:
-        """Yield the batches of a dataset as arrays, with our own errors as they were raised."""
+        """Yield the batches of a dataset as arrays; raise errors of tfkd unwrapped."""
         import tensorflow as tf
 
         try:

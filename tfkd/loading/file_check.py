@@ -344,7 +344,7 @@ class _States:
 
     @property
     def bytes(self) -> int:
-        """Upper bound: two states per layer, for a ConvLSTM at each position of the largest input."""
+        """Upper bound: two states per layer, for a ConvLSTM in all places of the largest input."""
         places = sum(width * (self.places if is_image else 1) for width, is_image in self.widths)
         return 2 * 4 * self.batch * places
 

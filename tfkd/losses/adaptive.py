@@ -88,7 +88,7 @@ class Balanced(soft.SoftLoss):
             temperature: Scalar > 0.
             y: Labels, or `None`.
             mask: Boolean tensor (...): the elements that count, or `None`.
-            known: Boolean tensor (...), or (..., labels): what has a label, or `None` for all.
+            known: Boolean tensor (...), or (..., labels), of what has a label; `None` for all.
 
         Returns:
             Float32 tensor (...).
@@ -115,7 +115,7 @@ class Balanced(soft.SoftLoss):
         counted = right if mask is None else mask if right is None else mask & right
         pull = _rms(tape.gradient(total, student), counted)
         hard = _rms(labels.pull(student), labels.known)
-        # A pull close to zero, such as the rounding of a constant, must not be amplified.
+        # A gradient close to zero, such as the rounding of a constant, must not be amplified.
         loud = tf.square(tf.math.divide_no_nan(_LOUDEST * pull, hard))
         trust *= tf.where(hard > _LOUDEST * pull, loud, tf.ones_like(loud))
         trust = tf.stop_gradient(trust)
@@ -133,7 +133,7 @@ class Balanced(soft.SoftLoss):
         return {"loss": loss, "ratio": self.ratio, "trusting": self.trusting}
 
 
-#: What `soft_loss="hinton"` is for a task.
+#: The loss of `soft_loss="hinton"` for each task.
 _HINTON = {"categorical": "kl", "binary": "binary_kl", "regression": "mse"}
 
 
@@ -153,7 +153,7 @@ def resolve(soft_loss: Any, temperature: float | None) -> Any:
         return "adaptive" if temperature is None else "hinton"
     if isinstance(soft_loss, (list, tuple)):
         return [resolve(one, temperature) for one in soft_loss]
-    if isinstance(soft_loss, dict):  # by output; a serialized loss holds no "auto"
+    if isinstance(soft_loss, dict):  # by output; a serialized loss never contains "auto"
         return {name: resolve(one, temperature) for name, one in soft_loss.items()}
     return soft_loss
 
@@ -196,19 +196,19 @@ def default_for(
 
 
 class _Labels:
-    """The labels of a batch: what they pull at, and who is right.
+    """The labels of a batch: their gradients, and where teacher and student are right.
 
     Args:
         task: One of `losses.SOFT_TASKS`.
         y: Labels in the form that `fit` takes.
         student: The student's outputs (..., classes).
         mask: Which elements count, or `None`.
-        known: What has a label, or `None`.
+        known: Boolean: which elements have a label, or `None`.
 
     Attributes:
         y: Float rows (..., classes).
-        known: Boolean, what counts and has a label: (...), for yes/no outputs and values
-            (..., classes); or `None` for all.
+        known: Boolean, which entries count and have a label: (...), for yes/no outputs and
+            values (..., classes); or `None` for all.
         elements: The same per element, masked or not; `None` for all.
     """
 
@@ -239,13 +239,13 @@ class _Labels:
         return gap / student.shape[-1]
 
     def loss(self, student, share, followed):
-        """Return the labels' own loss of each element, as far as it replaces the teacher (...).
+        """Return each element's hard loss, to the extent that it replaces the teacher (...).
 
         Args:
             student: The student's outputs (..., classes).
             share: Its factor where the teacher is followed, a scalar.
-            followed: Where the teacher is followed at all, as `right` gives it; elsewhere the
-                factor is 1. What has no label has no loss.
+            followed: Where the teacher is followed at all, as returned by `right`; elsewhere
+                the factor is 1. Elements without a label have no loss.
         """
         if self.task == "categorical":
             values = tf.nn.softmax_cross_entropy_with_logits(self.y, student)
@@ -262,7 +262,7 @@ class _Labels:
         return values if self.task == "categorical" else tf.reduce_mean(values, -1)
 
     def right(self, answers):
-        """Return where answers are right; what has no label counts as that.
+        """Return where answers are right; elements without a label count as right.
 
         Returns:
             Boolean tensor (...) for classes, (..., classes) for yes/no outputs, `None` for
@@ -289,7 +289,7 @@ class _Labels:
         return tf.square(above) * tf.clip_by_value(1.0 - ahead / _MARGIN, 0.0, 1.0)
 
     def _score(self, answers):
-        """Return accuracy and what chance would give, or R² and 0."""
+        """Return accuracy and the accuracy of chance, or R² and 0."""
         if self.task == "regression":
             spread = self._average(tf.square(self._mean() - self.y))
             error = self._average(tf.square(answers - self.y))
@@ -309,7 +309,7 @@ class _Labels:
         return self._per_class(self.y)
 
     def _per_class(self, rows):
-        """Return the mean over what counts, of each class (classes,)."""
+        """Return each class's mean over the entries that count (classes,)."""
         axes = list(range(rows.shape.rank - 1))
         if self.known is None:
             return tf.reduce_mean(rows, axes)
@@ -326,9 +326,9 @@ class _Labels:
 
 #: Cohen's kappa, or R², from which a teacher is followed in full.
 _SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
-#: By how much a soft loss is enlarged at most; what pulls less than that is followed less.
+#: The largest factor of a soft loss; a teacher that would need a larger one has less influence.
 _LOUDEST = 1000.0
-#: How far in accuracy (or R²) the student has to be ahead for its teacher to be ignored.
+#: The lead in accuracy (or R²) at which a student ignores its teacher.
 _MARGIN = 0.1
 
 

@@ -22,10 +22,10 @@ import tensorflow as tf
 from tfkd.errors import InputError, argument
 from tfkd.losses.features import FeatureLoss
 
-#: Length of the feature losses' gradient at a layer, with the soft loss's as 1.
+#: Length of the feature losses' gradient at a layer, relative to the soft loss's gradient.
 SHARE = 1.0
 
-#: Factor per step of the running means: they look back about a hundred steps.
+#: Decay per step of the running means, which cover about a hundred steps.
 DECAY = 0.99
 
 # Gradients of half precision underflow without it.
@@ -73,14 +73,14 @@ def weights_of(
             moved = DECAY * means + (1.0 - DECAY) * now
             running.assign(tf.where(tf.reduce_all(tf.math.is_finite(now)), moved, means))
     means = tf.convert_to_tensor(running)  # the mean over replicas
-    # All start at 0, so that their ratio is right from the first step.
+    # All means start at 0, so that their ratio is right from the first step.
     ratios = tf.sqrt(tf.math.divide_no_nan(means[0], means[1]))
     scales = iter(tf.unstack(SHARE / count_auto(losses) * ratios, count_auto(losses)))
     return [next(scales) if loss.weight == "auto" else loss.weight for loss in losses]
 
 
 def _gradients(losses, values, reference, features, tape):
-    """Return mean squared gradients per example: the reference's and the losses' at their layers.
+    """Return mean squared gradients per example of the reference and the losses at their layers.
 
     Returns:
         Float32 tensor (2, `count_auto(losses)`).

@@ -82,8 +82,8 @@ class FeatureLoss(Configured):
             teacher: The teacher's feature (batch, ..., channels).
             student: The student's, through the adapter.
             mask: Boolean tensor (batch, positions) of the positions that count, from the
-                student's Keras mask; `None` if all do. A loss without this argument never
-                gets one.
+                student's Keras mask; `None` if all do. A loss without this parameter gets
+                no mask.
 
         Returns:
             Float32 tensor (batch,).
@@ -117,7 +117,7 @@ class Hint(FeatureLoss):
         return _to_width(package, student_shape, teacher_shape)
 
     def __call__(self, teacher, student, mask=None):
-        """Return one mean square per example, so scaled that their mean is over all positions."""
+        """Return one mean square per example, scaled so that their mean is over all positions."""
         square = tf.square(tf.cast(student, tf.float32) - tf.cast(teacher, tf.float32))
         axes = list(range(1, square.shape.rank))
         if mask is None:
@@ -144,7 +144,7 @@ class AttentionTransfer(FeatureLoss):
             )
 
     def __call__(self, teacher, student, mask=None):
-        """Return one squared distance per example; masked positions are no positions."""
+        """Return one squared distance per example, without masked positions."""
         difference = self._map(student, mask) - self._map(teacher, mask)
         return tf.reduce_sum(tf.square(difference), axis=-1)
 
@@ -222,7 +222,7 @@ class ChannelWise(FeatureLoss):
         return _to_width(package, student_shape, teacher_shape)
 
     def __call__(self, teacher, student, mask=None):
-        """Return one mean over channels per example; masked positions are no positions."""
+        """Return one mean over channels per example, without masked positions."""
         log_p, log_q = self._log_map(teacher, mask), self._log_map(student, mask)
         divergence = tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1)
         return self.temperature**2 * tf.reduce_mean(divergence, axis=-1)
@@ -278,7 +278,7 @@ class RelationalKD(FeatureLoss):
     def __call__(self, teacher, student, mask=None):
         """Return each example's part of the means, scaled so that their mean is the formula.
 
-        Masked positions count as zeros, and an example without any other as no example.
+        Masked positions count as zeros. An example with only masked positions does not count.
         """
         flat = [
             tf.reshape(_masked(tf.cast(f, tf.float32), mask), [tf.shape(f)[0], -1])
@@ -315,46 +315,46 @@ def takes_mask(loss: FeatureLoss) -> bool:
 
 
 def _masked(feature, mask):
-    """Return a feature with zeros at the positions that don't count."""
+    """Return a feature with masked positions set to zero."""
     return feature if mask is None else feature * tf.cast(_expanded(mask, feature), feature.dtype)
 
 
 def _expanded(mask, feature):
-    """Return a mask with axes of one at the end, up to the feature's rank."""
+    """Return a mask with trailing axes of size one, up to the feature's rank."""
     while mask.shape.rank < feature.shape.rank:
         mask = mask[..., None]
     return mask
 
 
-# A logit far below any other: its position gets no share of a softmax.
+# A logit so low that its position gets no share of a softmax.
 _NOWHERE = -1e9
 
 
 def _to_width(package, student_shape, teacher_shape):
-    """Return a trained linear map of the last axis, or `None` where the widths are equal."""
+    """Return a trained linear map of the last axis, or `None` if the widths are equal."""
     if student_shape[-1] == teacher_shape[-1]:
         return None
     return package.layers.Dense(teacher_shape[-1], dtype="float32")
 
 
 def _gram(flat, counts):
-    """Return the inner products of rows about the mean of those that count."""
+    """Return the inner products of rows, centred by the mean of the rows that count."""
     mean = tf.math.divide_no_nan(tf.linalg.matvec(flat, counts, True), tf.reduce_sum(counts))
     centred = flat - mean
     return tf.matmul(centred, centred, transpose_b=True)
 
 
 def _distances(gram):
-    """Return the distances of rows from their inner products; 0 with no gradient for equal ones."""
+    """Return the distances of rows from their inner products; 0 without gradient for equal rows."""
     own = tf.linalg.diag_part(gram)
     both = own[:, None] + own
     square = both - 2.0 * gram
-    apart = square > 1e-6 * both  # below is rounding
+    apart = square > 1e-6 * both  # smaller values are rounding errors
     return tf.where(apart, tf.sqrt(tf.where(apart, square, 1.0)), 0.0)
 
 
 def _cosines(gram, distances):
-    """Return cos ∠(f_i f_j f_k) as [j, i, k]; 0 where an arm of the angle has no length."""
+    """Return cos ∠(f_i f_j f_k) as [j, i, k]; 0 if an arm of the angle has length 0."""
     own = tf.linalg.diag_part(gram)[:, None, None]
     inner = gram[None] - gram[:, :, None] - gram[:, None, :] + own
     inverse = tf.math.divide_no_nan(1.0, distances)
@@ -367,7 +367,7 @@ def _huber(difference):
 
 
 def _shares(sums, counted):
-    """Return each example's part of a sum so that their mean is the mean over what is counted."""
+    """Return each example's part of a sum, scaled so that their mean is the mean over what counts."""
     examples = tf.cast(tf.size(sums), tf.float32)
     return tf.math.divide_no_nan(sums * examples, tf.reduce_sum(counted))
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tfkd.errors import InputError
 
-#: The tasks (of `tfkd.model.task.TASKS`) that soft losses tell apart: each of several labels is
-#: binary, and reconstructions are values.
+#: The kinds of tasks (of `tfkd.model.task.TASKS`) for soft losses: each of several labels counts as
+#: binary, and reconstructions count as values.
 SOFT_TASKS = ("categorical", "binary", "regression")
 
 
@@ -50,7 +50,7 @@ def logits_of(outputs: tf.Tensor, activation: str) -> tf.Tensor:
 
 
 def _behind(outputs, activation: str):
-    """Return the input of the squashing op that made a symbolic tensor, in the tensor's shape."""
+    """Return the input of the squashing op behind a symbolic tensor, in the tensor's shape."""
     op, moved = outputs.op, False
     while op.type in ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims"):
         moved = moved or op.type in ("Reshape", "Squeeze", "ExpandDims")
@@ -60,7 +60,7 @@ def _behind(outputs, activation: str):
     logits = op.inputs[0]
     if not moved:
         return logits
-    # Logits of a softmax are compared along the class axis: it has to be the last in both.
+    # Losses compare softmax logits along the class axis: it has to be the last in both.
     if activation == "softmax" and logits.shape[-1] != outputs.shape[-1]:
         return None
     reshaped = tf.reshape(logits, tf.shape(outputs))
@@ -95,7 +95,7 @@ def task_of_loss(loss: Any) -> tuple[str | None, bool | None]:
     from_logits = getattr(loss, "from_logits", None)
     if from_logits is None and hasattr(loss, "get_config"):
         from_logits = loss.get_config().get("from_logits")
-    # Keras's own default, for the name and for the bare function.
+    # Keras's default, both for the name and for the plain function.
     return ("categorical" if key in _CATEGORICAL else "binary"), bool(from_logits)
 
 

@@ -10,7 +10,7 @@ from tfkd.losses.features import FeatureLoss, Hint
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import inner, kind_of
 
-# How the class names of layers begin.
+# Prefixes of the class names of layers.
 _NOISE = ("Dropout", "SpatialDropout", "Gaussian", "AlphaDropout", "DropPath", "StochasticDepth")
 _ARRANGING = ("Reshape", "Permute", "Identity", "ZeroPadding", "Cropping", "QuantizeLayer")
 _PREPARING = ("Rescaling", "Normalization", "Random", "Resizing", "CenterCrop")
@@ -78,7 +78,7 @@ def pair_layers(
 
 
 def _stages(model) -> dict[tuple[int | None, ...], str]:
-    """Return the layer that stands for each resolution, in the order of the graph."""
+    """Return the layer that represents each resolution, in the order of the graph."""
     walked = graph.walk(model, ignore_call=True)
     names = [call.name for call in walked.calls]
     left_out = _heads(walked) | {name for name in names if names.count(name) > 1}
@@ -104,7 +104,7 @@ def _stages(model) -> dict[tuple[int | None, ...], str]:
 
 
 def _is_map(outputs: tuple[graph.Tensor, ...]) -> bool:
-    """Tell whether a call gives one map of features: several positions, known sizes."""
+    """Tell whether a call returns one feature map, with several positions and known sizes."""
     shape = outputs[0].shape
     if len(outputs) > 1 or len(shape) < 3 or shape[-1] is None or "float" not in outputs[0].dtype:
         return False
@@ -113,7 +113,7 @@ def _is_map(outputs: tuple[graph.Tensor, ...]) -> bool:
 
 
 def _heads(walked: graph.Graph) -> set[str]:
-    """Return the layers that give the outputs, and those that only squash or arrange these."""
+    """Return the layers that compute the outputs, or only squash or rearrange them."""
     found = set()
     for tensor in walked.output_list:
         call = walked.producer(tensor)
@@ -126,7 +126,7 @@ def _heads(walked: graph.Graph) -> set[str]:
 
 
 def _is_activated(walked: graph.Graph, call: graph.Call | None) -> bool:
-    """Tell whether a feature is anything but a linear layer's, normalized or not."""
+    """Tell whether a feature is activated: not that of a linear layer, normalized or not."""
     while call is not None and _kind(call).startswith((*_NORMALIZING, *_NOISE, *_ARRANGING)):
         call = walked.producer(call.inputs[0])
     if call is None or not _kind(call).startswith(_LINEAR):

@@ -83,7 +83,7 @@ class WeightedSum(SoftLoss):
         return next((weights for weights in given if weights is not None), None)
 
     def __call__(self, teacher, student, temperature, y=None, mask=None, known=None):
-        """Return the weighted sum per element; parts get `mask` and `known` if they take them."""
+        """Return the weighted sum per element; parts that take `mask` and `known` get them."""
         total = 0.0
         for loss, weight, own in self.losses:
             more = {"mask": mask} if loss.mixes_elements else {}
@@ -105,7 +105,7 @@ def _part(given) -> tuple[SoftLoss, float, float | None]:
     """Return a part's loss, weight and own temperature.
 
     Raises:
-        InputError: if something else is given.
+        InputError: for any other value.
     """
     if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
         raise InputError(

@@ -79,8 +79,8 @@ def tfmot():
     with _lock, _environment_kept(_LEGACY_SWITCH):
         import tensorflow as tf
 
-        # `tf.keras` decides what it is at its first attribute access, by the
-        # environment of that moment: let that moment be before tfmot's import.
+        # `tf.keras` chooses its Keras at the first attribute access, by the environment
+        # variables of that moment: access it before importing tfmot.
         tf.keras.Model  # noqa: B018
         try:
             import tensorflow_model_optimization
@@ -137,7 +137,7 @@ def check_callbacks(student: str, callbacks) -> None:
     """
     other = _OTHER[student]
     for one in _flattened(callbacks):
-        # Those of tfkd serve both.
+        # The callbacks of tfkd work with both.
         if _belongs_to(one, other) and not type(one).__module__.startswith("tfkd."):
             raise InputError(
                 f"The callback {type(one).__name__} is of {other}, but the student is a {student} "
@@ -157,7 +157,7 @@ _OTHER = {"keras": "tf_keras", "tf_keras": "keras"}
 
 
 def _belongs_to(thing, package: str) -> bool:
-    """Tell whether the class of a thing derives from one of a Keras."""
+    """Tell whether an object's class derives from a class of a Keras."""
     kinds = type(thing).__mro__
     return any(kind.__module__.split(".")[0] == package for kind in kinds)
 

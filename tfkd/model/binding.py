@@ -206,7 +206,7 @@ class Slots:
         return [None] * len(self)
 
     def _with_nameless(self, found: list[int | None], theirs: Slots) -> list[int | None]:
-        """Match what stands without a name beside dicts, in the order of the lists."""
+        """Match values without a name beside dicts, in the order of the lists."""
         if not (self.parts and theirs.parts):
             return found
         ours = [i for i, j in enumerate(found) if j is None]
@@ -223,7 +223,7 @@ class Slots:
 
     @staticmethod
     def _same_as(slot: Slot, theirs: Slots) -> int | None:
-        """Return the one slot of theirs that shares a name with ours."""
+        """Return the only one of their slots that shares a name with our slot."""
         for ours in (slot.key, slot.name, *sorted(slot.aliases)):
             for theirs_of in (
                 lambda other: {other.key},
@@ -238,7 +238,7 @@ class Slots:
         return None
 
     def _with_paths(self, given: Mapping, what: str) -> dict:
-        """Return dicts inside a dict as one, by the paths of the model's own keys."""
+        """Flatten nested dicts into one, by the paths of the model's own keys."""
         keys = [slot.key for slot in self.entries if slot.key is not None]
 
         def visit(part, before):
@@ -264,7 +264,7 @@ class Slots:
             [slot.key for slot in self.entries],
             [slot.name for slot in self.entries],
         ):
-            # The model's own keys, as Keras has it, then the names of layers, wholly.
+            # All by the model's own keys, as in Keras, or else all by the names of layers.
             known = [name for name in names if name is not None and name in given]
             whole = len(known) == len(given) if not extra else len(known) == len(self)
             if whole and len(set(known)) == len(known) and known:
@@ -301,7 +301,7 @@ class Slots:
 
 
 def _bind_part(part: Slot | Slots, given, what: str, how: dict) -> list[Any]:
-    """Return what is given for one element of a list; `None` for each where it is left out."""
+    """Return the values for one element of a list; `None` for each if it is left out."""
     if isinstance(part, Slot):
         return [given]
     if given is None and how["missing"]:
@@ -352,7 +352,7 @@ def slots_of_values(structure, kind: str, owner: str) -> Slots:
         Slot(
             name=f"{kind}_{i}" if path is None else path,
             key=path,
-            # Keras's export calls the outputs of a list output_0, output_1.
+            # Keras's export names the outputs of a list output_0, output_1.
             given=path is not None and not _is_generated(path, None),
             shape=(None, *tuple(value.shape)[1:]) if hasattr(value, "shape") else None,
         )
@@ -385,7 +385,7 @@ def _slots(walked: graph.Graph, structure, kind, owner, names) -> Slots:
     if names is None or len(names) != len(tensors):
         names = [tensor.name.split("/")[-1] for tensor in tensors]
     elif any(key is not None for key in keys) and sorted(map(str, keys)) == sorted(names):
-        # Keras 3 counts the keys as names too; the layers' names serve as well.
+        # Keras 3 accepts the keys as names; the layers' names work, too.
         names = [tensor.name.split("/")[-1] for tensor in tensors]
     entries = []
     for tensor, key, name in zip(tensors, keys, names, strict=True):
@@ -399,12 +399,12 @@ def _slots(walked: graph.Graph, structure, kind, owner, names) -> Slots:
 
 
 def _arranged(owner: str, kind: str, entries, structure) -> Slots:
-    """Return slots in the lists and dicts of a model's own structure."""
+    """Return slots arranged in the lists and dicts of a model's own structure."""
     parts: list[Slot | Slots] = []
     if isinstance(structure, (list, tuple)) and any(map(_is_nested, structure)):
         it = iter(entries)
         for part in structure:
-            # Keys begin anew: where several dicts share them, the whole model's have numbers.
+            # Keys within the part: if several dicts share keys, those of the model have numbers.
             few = [dataclasses.replace(next(it), key=key) for key in _paths(part)]
             parts.append(_arranged(owner, kind, few, part) if _is_nested(part) else few[0])
     return Slots(owner, kind, tuple(entries), _is_ordered(structure), tuple(parts))
@@ -415,12 +415,12 @@ def _is_nested(structure) -> bool:
 
 
 def _paths(structure, numbered: bool = False) -> list[str | None]:
-    """Return the dict key of each leaf, in flat order; `None` where it is in a list.
+    """Return the dict key of each leaf, in flat order; `None` for a leaf in a list.
 
     Args:
         structure: Tensors in lists and dicts.
-        numbered: Whether numbers in lists are in front of the keys in these; they are in any
-            case where keys would be the same.
+        numbered: Whether to prefix keys of dicts in lists with their number in the list; keys
+            that would be equal always get one.
     """
 
     def visit(part, path, keyed):
@@ -439,12 +439,12 @@ def _paths(structure, numbered: bool = False) -> list[str | None]:
 
 
 def _is_number(value) -> bool:
-    """Tell whether a value is a single number or word, and no array of examples."""
+    """Tell whether a value is a single number or word, not an array of examples."""
     return isinstance(value, (numbers.Number, str, bytes)) or getattr(value, "shape", None) == ()
 
 
 def _is_ordered(structure) -> bool:
-    """Tell whether declared order and flat order are the same."""
+    """Tell whether the declared order equals the flat order."""
     if isinstance(structure, Mapping):
         return list(structure) == sorted(structure) and all(map(_is_ordered, structure.values()))
     if isinstance(structure, (list, tuple)):
@@ -462,7 +462,7 @@ def _is_generated(name: str, layer) -> bool:
 
 
 def _snake(name: str) -> str:
-    """Return a class's name as Keras makes a layer's name of it."""
+    """Return a class's name in the form in which Keras uses it for layer names."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -46,14 +46,14 @@ def library_name(thing) -> str | None:
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     if not isinstance(module, str) or not name or not is_library(module):
         return None
-    # One made inside another function depends on its closure; a user's may carry any name.
+    # An inner function depends on its closure, and a user's function may have any name.
     inner = isinstance(thing, types.FunctionType) and "<" in name
     if inner or not in_library(getattr(getattr(thing, "__code__", None), "co_filename", __file__)):
         return None
     return f"{module}.{name}"
 
 
-#: Folders of installed packages, also of an environment that this one is built on.
+#: Folders of installed packages, including those of the base environment.
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
@@ -85,7 +85,7 @@ def _roots() -> tuple[pathlib.Path, ...]:
     found = [sysconfig.get_path(name) for name in names]
     found += [*site.getsitepackages(), site.getusersitepackages()]
     found.append(pathlib.Path(__file__).parent.parent)
-    # Wherever they were installed to, as by `pip install --target`.
+    # In any other folder, as after `pip install --target`.
     found += [pathlib.Path(one.__file__).parent for one in (keras, np, tf)]
     return tuple(pathlib.Path(one).absolute() for one in found if one)
 
@@ -121,9 +121,9 @@ def function_parts(function: types.FunctionType) -> dict:
 
 
 def _read(code: types.CodeType, names: dict) -> dict:
-    """Return the values of the globals that code reads, those of its own functions included.
+    """Return the values of the globals that code and its inner functions read.
 
-    Of a user's module, what the code takes from it; all of its text where that does not show.
+    For a user's module, return the attributes that the code reads, or else the module's whole text.
     """
     found = {}
     steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "NOP")]
@@ -149,7 +149,7 @@ def _read(code: types.CodeType, names: dict) -> dict:
 
 
 def _add_module(found: dict, name: str, module, path: list[str]) -> None:
-    """Add what is taken from a module by `module.a.b`."""
+    """Add the attributes read from a module by `module.a.b`."""
     if module is None or is_library(module.__name__):
         found[name] = module
         return
@@ -180,7 +180,7 @@ def names_set_by(kind: type) -> frozenset[str]:
     seen = set()
     while todo:
         value = todo.pop()
-        if isinstance(value, types.FunctionType):  # what a decorator hides is in its closure
+        if isinstance(value, types.FunctionType):  # a decorator keeps the function in its closure
             todo += [value.__code__, getattr(value, "__wrapped__", None)]
             todo += [cell.cell_contents for cell in value.__closure__ or () if cell != _NO_CELL]
         elif isinstance(value, types.CodeType) and value not in seen:

@@ -156,7 +156,7 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
     elif kind in ("Bidirectional", "TimeDistributed", "EinsumDense"):
         return None
     elif kind is None and any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
-        return None  # a user's own: what it does with its kernels is not known
+        return None  # a user's own layer: the use of its kernels is unknown
     else:
         return 0
     once = sum(math.prod(shape_of(kernel)) for kernel in kernels)
@@ -164,7 +164,7 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
 
 
 def _attention(layer, inputs, shape_of) -> int | None:
-    """Four projections, the scores of each pair of positions, and their weighted sums."""
+    """Count four projections, the scores of each pair of positions, and their weighted sums."""
     if len(inputs[0]) != 3 or any(shape[1] is None for shape in inputs):
         return None
     query, key, value, output = (
@@ -183,7 +183,7 @@ def _recurrent_kernels(layer) -> list:
     return [layer.cell.kernel, layer.cell.recurrent_kernel]
 
 
-# Layers around one layer that compute what it computes.
+# Wrappers that compute the same as the layer inside.
 _AROUND = QUANTIZING | SPARSIFYING | {"LeftFloat"}
 
 # Layers that apply each weight of these kernels once per output position.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfkd import hashing
 from tfkd.errors import InputError
 
-_SALT = b"tfkd:2nd"  # in front of every row of the check: eight bytes
+_SALT = b"tfkd:2nd"  # prefix of every row of the check: eight bytes
 
 
 @tf.autograph.experimental.do_not_convert
@@ -62,7 +62,7 @@ def _keys_of(tensors: list[tuple[str, tf.Tensor]]):
         sizes = tf.reshape(tf.bitcast(shape[1:], tf.uint8), [-1])
         front = _for_each_row(tf.concat([_bytes_of(head), sizes], 0), shape[0])
         if tensor.dtype == tf.string:
-            # A row of no strings is not hashed at all by TensorFlow: each gets one more.
+            # TensorFlow doesn't hash a row without strings: each row gets one more.
             flat = tf.concat([flat, tf.fill(tf.stack([shape[0], 1]), "")], 1)
             salted = tf.strings.join([tf.constant(_SALT), flat])
         else:

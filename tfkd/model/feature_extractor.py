@@ -51,16 +51,16 @@ class Tap:
         """Run the model once.
 
         Args:
-            x: A batch: a dict by the names of the model's inputs (further keys are left
-                out), a list in their order, or a tensor.
-            training: Passed to every layer that takes it.
+            x: A batch: a dict by the names of the model's inputs (further keys are
+                ignored), a list in their order, or a tensor.
+            training: Passed to every layer that accepts it.
 
         Returns:
             The outputs, and a dict from layer name to feature.
 
         Raises:
             InputError: for inputs that can't be bound, or a layer that the model's own
-                `call` runs never or more than once.
+                `call` never runs or runs more than once.
         """
         if self.inputs is not None:
             return self.run(self.inputs.bind(x, "x", extra=True), training)
@@ -96,9 +96,9 @@ class Tap:
         return graph.replay(self.graph, flat, apply), features
 
     def _arranging_calls(self) -> set[str]:
-        """Return the calls at the model's end that only rearrange what a squashing layer gave.
+        """Return the calls at the model's end that only rearrange a squashing layer's output.
 
-        Keras keeps the logits beside its own softmax and sigmoid, and loses them there.
+        Keras attaches the logits to the output of its softmax and sigmoid; these calls lose them.
         """
         found: set[str] = set()
         if self.inputs is None:
@@ -120,7 +120,7 @@ class Tap:
 
     @contextlib.contextmanager
     def _listening(self):
-        """Collect what the wanted layers give while the model runs."""
+        """Collect the outputs of the wanted layers while the model runs."""
         heard = {name: [] for name in self._wanted}
 
         def listened(name, call):
@@ -134,7 +134,7 @@ class Tap:
         layers = {name: call.layer for name, call in self._wanted.items()}
         try:
             for name, layer in layers.items():
-                # Past the layer's own __setattr__, which would track it.
+                # Bypasses the layer's __setattr__, which would track it.
                 object.__setattr__(layer, "call", listened(name, layer.call))
             yield heard
         finally:

@@ -96,7 +96,7 @@ def contents(part: Part):
 
 
 def _kind(value) -> str:
-    """Return what to call a value in a message or a file."""
+    """Return the name of a value's kind for messages and files."""
     function = getattr(value, "func", value)  # of a functools.partial
     return getattr(function, "__qualname__", None) or type(value).__name__
 
@@ -112,20 +112,20 @@ _BUILT_IN = (
 
 
 class _Hasher:
-    """Hashes one value; equal parts are hashed once, and circles end.
+    """Hashes one value; hashes equal parts once, and ends at cycles.
 
     Attributes:
-        root: What the whole is called in a message.
+        root: The name of the whole value in messages.
     """
 
     def __init__(self, root):
         self.root = _kind(root)
-        self._done: dict[int, tuple[Any, bytes]] = {}  # with the value, so that its id stays its
+        self._done: dict[int, tuple[Any, bytes]] = {}  # the value keeps its id
         self._open: dict[int, int] = {}
         self._reaches = 0
 
     def digest(self, value) -> bytes:
-        """Return 32 bytes that stand for a value."""
+        """Return 32 bytes that represent a value."""
         plain = _plain(value)
         if plain is not None:
             return hashing.digest_of([type(value).__name__.encode(), plain])
@@ -143,7 +143,7 @@ class _Hasher:
             raise self._refusal(value, "it is nested too deeply") from None
         finally:
             del self._open[id(value)]
-        if self._reaches >= depth:  # it does not lean on what it was found in
+        if self._reaches >= depth:  # it has no reference to an enclosing value
             self._done[id(value)] = (value, found)
         self._reaches = min(outer, self._reaches)
         return found
@@ -160,7 +160,7 @@ class _Hasher:
         return hashing.digest_of([tag.encode(), *map(self.digest, parts)])
 
     def _parts(self, value) -> tuple[str, Any]:
-        """Return a name for the kind of a value, and the bytes or values that it consists of."""
+        """Return a name for the kind of a value, and its bytes or its parts."""
         if isinstance(value, (list, tuple, Mapping, Set)):
             named = type(value) in (list, tuple, dict, set, frozenset)
             return type(value).__name__ if named else f"a {type(value).__qualname__}", value
@@ -255,7 +255,7 @@ class _Hasher:
 
 
 def _plain(value) -> bytes | None:
-    """Return the bytes of a value that consists of no others."""
+    """Return the bytes of a value without parts."""
     if value is None or value is Ellipsis or value is NotImplemented:
         return repr(value).encode()
     kind = type(value)

@@ -288,7 +288,7 @@ def leaves(structure) -> Iterator[Any]:
 
 
 class _Walker:
-    """Hands out tensor numbers and collects calls while models are inlined."""
+    """Numbers tensors and collects calls while models are inlined."""
 
     def __init__(self, flavour: str):
         self.flavour = flavour
@@ -299,7 +299,7 @@ class _Walker:
     def graph(self, model, ignore_call: bool) -> Graph:
         self._check(model, model.name, ignore_call)
         name, model = model.name, _functional(model)
-        # A leading InputLayer's name is what users see and feed by, not the tensor's.
+        # Users see and feed by a leading InputLayer's name, not by the tensor's.
         inputs = map_structure(
             lambda tensor: self._tensor(tensor, tensor._keras_history[0].name),
             _structure(model, "inputs"),
@@ -309,7 +309,7 @@ class _Walker:
         return Graph(name, self.flavour, inputs, outputs, self._alive(outputs))
 
     def _alive(self, outputs) -> tuple[Call, ...]:
-        """Return the calls without operations that only made masks Keras makes itself."""
+        """Return the calls without operations that only computed masks, which Keras recomputes."""
         needed = {tensor.index for tensor in leaves(outputs)}
         alive = []
         for call in reversed(self.calls):
@@ -325,8 +325,8 @@ class _Walker:
         Args:
             model: A Functional model.
             values: Ids of its input tensors → ours.
-            prefix: Of its layers' paths.
-            training: What the model is called with, where that binds its layers.
+            prefix: The prefix of its layers' paths.
+            training: The `training` argument of the model's call, if it is fixed for its layers.
         """
 
         def ours(leaf):
@@ -360,11 +360,11 @@ class _Walker:
         return map_structure(ours, _structure(model, "outputs"))
 
     def _hides_masks(self, call: Call, entered: bool) -> bool:
-        """Tell whether a call's outputs may have masks that the graph does not show.
+        """Tell whether a call's outputs may have masks that are not in the graph.
 
         Args:
-            call: What is called.
-            entered: Whether a mask comes into the nested model that the call is in.
+            call: The call.
+            entered: Whether a mask enters the nested model that contains the call.
         """
         is_layer = isinstance(call.layer, self.package.layers.Layer)
         return is_layer and (entered or any(tensor.masked is None for tensor in call.inputs))
@@ -427,7 +427,7 @@ def overrides_call(model) -> bool:
     return False
 
 
-#: Methods of KerasHub, and of what it was called, that look at their arguments and hand them on.
+#: Methods of KerasHub, also under its old names, that check their arguments and pass them on.
 _ONLY_CHECKS = {(home, "PipelineModel", "__call__") for home in ("keras_hub", "keras_nlp")}
 
 
@@ -441,7 +441,7 @@ def has_graph(model) -> bool:
 
 
 def _functional(model):
-    """Return the Functional model behind a Sequential one (Keras 3), or the model."""
+    """Return the Functional model inside a Sequential one (Keras 3), or the model itself."""
     if hasattr(model, "_nodes_by_depth"):
         return model
     return getattr(model, "_functional", None)
@@ -488,10 +488,10 @@ def _parts(node):
 
 
 def _is_implicit(name: str, value, node) -> bool:
-    """Tell whether Keras 3 put an argument into a call that its author did not.
+    """Tell whether Keras 3, not the author, added an argument to a call.
 
-    It records the masks it hands on. And it records `training`, by default or given, which
-    means nothing: whatever the model is called with, in `fit` True, replaces it.
+    Keras records the masks that it passes on. It also records `training`, given or default, which
+    has no effect: the value of the model's call, `True` in `fit`, replaces it.
     """
     if value is None:
         return True
@@ -506,9 +506,9 @@ def _is_implicit(name: str, value, node) -> bool:
 
 
 def _mask_sources(mask) -> set[int]:
-    """Return the masks that a merging layer put together.
+    """Return the masks that a merging layer combined.
 
-    Keras 3 joins several by "or", tf_keras by "and": then the mask is part of the graph.
+    Keras 3 joins several by "or", tf_keras by "and", so the graph has to contain the mask.
     """
     operation, index = mask._keras_history[:2]
     if kind_of(operation) != "LogicalOr":

@@ -16,24 +16,24 @@ from typing import Any
 
 LIBRARIES = frozenset({"keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfkd"})
 
-#: Layers with a loop over time, and the one that runs such a layer both ways.
+#: Layers with a loop over time, and the wrapper that runs such a layer in both directions.
 CELLS_IN_TIME = ("LSTM", "GRU", "SimpleRNN")
 RECURRENT = frozenset({*CELLS_IN_TIME, "Bidirectional"})
 
-#: tfmot's layers around one layer, by what they are for.
+#: tfmot's wrappers of one layer, by purpose.
 QUANTIZING = frozenset({"QuantizeWrapper", "QuantizeWrapperV2"})
 SPARSIFYING = frozenset(
     {"PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA"}
 )
 
-# What a subclass may define without changing what its base computes from its weights.
+# Methods that a subclass may define without changing what its base computes from the weights.
 _HARMLESS = frozenset({
     "build_from_config", "compute_output_shape", "compute_output_spec", "from_config",
     "get_build_config", "get_config", "load_own_variables", "save_own_variables",
 })  # fmt: skip
-# tf_keras's layers around TensorFlow's functions, which set `call` in each of them.
+# tf_keras's layers for TensorFlow functions, which set `call` on each instance.
 _SETS_CALL = frozenset({"TFOpLambda", "ClassMethod"})
-# Of Python's own methods, those that decide what a call, or an attribute, is.
+# Special methods of Python that decide what a call or an attribute access does.
 _DECISIVE = frozenset({"__call__", "__getattribute__", "__getattr__"})
 
 
@@ -103,7 +103,7 @@ def stateful_layers(layer: Any) -> list[Any]:
 
     A wrapper that declares itself stateful, such as `Bidirectional`, comes before its layers.
     """
-    # tf_keras calls a model stateful for the layers that are in it.
+    # tf_keras calls a model stateful if one of its layers is.
     return [
         one
         for one in layer._flatten_layers()
@@ -113,18 +113,18 @@ def stateful_layers(layer: Any) -> list[Any]:
 
 def takes_mask(layer: Any) -> bool:
     """Tell whether a layer's result depends on the mask of its input."""
-    while kind_of(layer) == "TimeDistributed":  # which hands it on
+    while kind_of(layer) == "TimeDistributed":  # passes it on
         layer = layer.layer
-    if hasattr(layer, "layers"):  # a nested model, which hands it on as well
+    if hasattr(layer, "layers"):  # a nested model passes it on as well
         return any(map(takes_mask, layer.layers))
     names = inspect.signature(layer.call).parameters
     return any(n == "mask" or (n.endswith("_mask") and n != "attention_mask") for n in names)
 
 
 def _has_own_call(layer: Any) -> bool:
-    """Tell whether somebody gave a layer, and not its class, a `call`.
+    """Tell whether a layer has its own `call`, set on the instance, not the class.
 
-    tf_keras leaves the class's own there when it has written a SavedModel.
+    After writing a SavedModel, tf_keras leaves the class's own `call` on the instance.
     """
     call = getattr(layer, "__dict__", {}).get("call")
     if call is None or getattr(call, "__func__", None) is type(layer).call:
@@ -140,7 +140,7 @@ def _is_decisive(name: str) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _names_in(kind: type) -> frozenset[str]:
-    """Return the names that a class has, or reads or sets in its methods."""
+    """Return the names that a class defines, or that its methods read or set."""
     found = set(dir(kind))
     for base in kind.__mro__:
         for value in vars(base).values():

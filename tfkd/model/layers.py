@@ -68,7 +68,7 @@ def clean(config):
     """Return a configuration without names that are counted, and what training alone needs."""
     if isinstance(config, Mapping):
         if config.get("class_name") == "__lambda__":
-            return "lambda"  # its code is hashed where the layer holds it
+            return "lambda"  # the layer's attribute hashes the code
         inner = config.get("config")
         if "class_name" in config and isinstance(inner, Mapping):
             if "trainable" in inner or "layers" in inner:
@@ -89,7 +89,7 @@ def clean(config):
 
 
 def _graph(model, digest):
-    """Return the digest of each output by its place, or `None` for a model without a graph."""
+    """Return the digests of inputs and outputs, or `None` for a model without a graph."""
     try:
         found = graph.walk(model)
     except (InputError, UnsupportedError):
@@ -111,7 +111,7 @@ def _graph(model, digest):
 
 
 def _by_config(model):
-    """Return the graph of a model around a subclassed one: its layers' places and links."""
+    """Return the graph of a model that contains a subclassed one: its layers' places and links."""
     try:
         config = settings_of(model)
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -173,7 +173,7 @@ def functions_in(layer) -> dict:
 
 
 def _attributes(layer) -> dict:
-    """Return what a user's class put into a layer, and not Keras."""
+    """Return the attributes of a layer that a user's class set, not Keras."""
     ours = {"name", "_name", *_base_names(backends.flavour(layer))}
     for kind in type(layer).__mro__:
         if code.library_name(kind) is not None and kind is not type(layer):

@@ -98,7 +98,7 @@ def _numbers(what: str, values) -> np.ndarray:
 
 
 def _as(outputs, y):
-    """Return labels in the shape of the outputs, or raise."""
+    """Return labels reshaped like the outputs, or raise."""
     if tasks.squeezed(y.shape) != tasks.squeezed(outputs.shape):
         tasks.refuse(y, outputs.shape)
     return y.reshape(outputs.shape)
@@ -180,7 +180,7 @@ def _classification_scores(y, answers, average) -> dict[str, float]:
     from sklearn import metrics
 
     with warnings.catch_warnings():
-        # scikit-learn takes many classes among few examples for a mistake.
+        # scikit-learn warns about many classes among few examples.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         precision, recall, f1, _ = metrics.precision_recall_fscore_support(
             y, answers, average=average, zero_division=0

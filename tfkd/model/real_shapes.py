@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfkd.model import binding, graph
 
-#: Layers whose stated shape differs from what they give, in Keras 3.15.
+#: Layers whose stated shape differs from that of their output, in Keras 3.15.
 _WRONG = ("TextVectorization", "Hashing")
 
 
@@ -27,7 +27,7 @@ def outputs_of(model, owner: str, always: bool = False) -> binding.Slots:
     """
     walked = graph.walk(model)
     slots = binding.outputs_of(model, owner, walked)
-    # Where the model can't be run on blank examples, what Keras states is all there is.
+    # If the model can't run on blank examples, only the shapes that Keras states remain.
     with contextlib.suppress(Exception):
         if always or any(call.kind in _WRONG for call in walked.calls):
             return _with_shapes(slots, [_shapes(model, walked, size) for size in (2, 3)])
@@ -35,7 +35,7 @@ def outputs_of(model, owner: str, always: bool = False) -> binding.Slots:
 
 
 def _shapes(model, walked: graph.Graph, size: int) -> list[tuple]:
-    """Return the shapes of the outputs for blank examples with free axes of a size."""
+    """Return the shapes of the outputs for blank examples, with free axes set to a size."""
 
     def blank(tensor):
         free = [2, *[size] * len(tensor.shape[1:])]
@@ -47,7 +47,7 @@ def _shapes(model, walked: graph.Graph, size: int) -> list[tuple]:
 
 
 def _with_shapes(slots: binding.Slots, found: list[list[tuple]]) -> binding.Slots:
-    """Return slots with real shapes; an axis that follows the inputs' stays free."""
+    """Return slots with real shapes; an axis that depends on the inputs' size stays free."""
     entries = []
     for slot, one, other in zip(slots.entries, *found, strict=True):
         rest = [a if a == b else None for a, b in zip(one[1:], other[1:], strict=True)]

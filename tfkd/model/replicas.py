@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# What TensorFlow's collectives take; other values travel as int32.
+# Types that TensorFlow's collectives accept; other values are sent as int32.
 _TRAVELS = (tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.int32, tf.int64)
 
 
@@ -54,10 +54,10 @@ def least(values: Any) -> Any:
     values, replica = tf.stop_gradient(values), tf.distribute.get_replica_context()
     if _is_one(replica):
         return values
-    # TensorFlow reduces over replicas by sum and mean alone.
+    # TensorFlow reduces over replicas only by sum and mean.
     return tf.reduce_min(replica.all_gather(values[tf.newaxis], axis=0), axis=0)
 
 
 def _is_one(replica) -> bool:
-    """Tell whether nothing else computes a part: one replica, or a call outside of them."""
+    """Tell whether no other replica computes a part: there is one, or the call is outside them."""
     return replica is None or replica.num_replicas_in_sync == 1

@@ -18,5 +18,5 @@ def find(model: Any, kind: type[_Report]) -> _Report | None:
     """Return a model's report of a class, or `None`."""
     try:
         return _kept.get(model, {}).get(kind)
-    except TypeError:  # what can't be kept
+    except TypeError:  # the model can't be a key
         return None

@@ -6,13 +6,13 @@ import numpy as np
 
 from tfkd.errors import InputError, argument
 
-#: Canonical names: one of several classes, one of two (a single output), any of several labels,
-#: values, and an input that is reconstructed badly.
+#: Canonical names of the tasks: one of several classes, one of two (a single output), any of
+#: several labels, values, and anomalies, which are inputs with a bad reconstruction.
 TASKS = ("categorical", "binary", "multilabel", "regression", "anomaly")
-#: Other words for them that are taken everywhere.
+#: Synonyms that are accepted everywhere.
 ALIASES = {"classification": "categorical"}
 
-#: How far a row of soft labels may be from 1: float16 rows of a thousand classes are within it.
+#: Tolerance for the sum 1 of a row of soft labels; float16 rows of a thousand classes stay within.
 _ROW_TOLERANCE = 1e-2
 
 
@@ -216,7 +216,7 @@ def _reconstructs(x, shape) -> bool:
 
 
 def _have_shape(y, shape) -> bool:
-    """Tell whether labels have a shape, but for its free sizes and a last axis of 1."""
+    """Tell whether labels have a shape, ignoring its free sizes and a last axis of 1."""
     ours, theirs = squeezed(y.shape), squeezed(shape)
     return len(ours) == len(theirs) and all(
         wanted in (None, size) for size, wanted in zip(ours[1:], theirs[1:], strict=True)
@@ -232,7 +232,7 @@ def _off_by(y) -> np.ndarray:
 
 
 def _check_rows(y) -> None:
-    """Raise for rows that are no distributions over classes."""
+    """Raise for rows that are not distributions over classes."""
     bad = (_off_by(y) > _ROW_TOLERANCE) | (y < 0).any(-1)
     if bad.any():
         row = _first_row(bad)

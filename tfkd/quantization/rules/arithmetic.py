@@ -54,8 +54,8 @@ def concatenate(net, layer, *values):
 def _joined(net, value):
     """Return a tensor for a kernel with one scale for all its inputs and outputs.
 
-    The converter lets the operation before compute in that scale, unless another operation reads its
-    result, too. A rounding in between would then clip values that the file does not clip. Only a
+    The converter lets the operation before compute in that scale, unless another operation reads
+    its result, too. A rounding in between would then clip values that the file does not clip. But a
     concatenation is rounded: it would take the scale of one of its own inputs instead.
     """
     fuses = value.fuses("linear", "sum", "relu", "other") and value.fixed is None

@@ -41,8 +41,8 @@ def _check_recurrent(layer):
 def _scales(cell, bits):
     """Return (channels, columns): each separate tensor in the file has a scale.
 
-    In 8 bits each gate has one, since the fused LSTM keeps gates apart. In 4 bits each group of gates
-    that is multiplied at once has one.
+    In 8 bits each gate has one, since the fused LSTM keeps gates apart. In 4 bits each group of
+    gates that is multiplied at once has one.
     """
     kind, units = kind_of(cell), cell.units
     if bits == 8:
