@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from tfkd.errors import InputError, TfkdError
 
-#: These enclose our message in the text of TensorFlow's error.
+#: Delimiters of our message in the text of TensorFlow's error.
 _MARK, _END = "tfkd says:", ":tfkd."
-#: What a callable teacher raises, as TensorFlow reports it.
+#: Errors of a callable teacher, as TensorFlow reports them.
 _FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
-#: What TensorFlow says on the other machines once one is lost, and how it names that one.
+#: TensorFlow's messages on the other machines when one is lost, and its name for that one.
 _LEFT, _TASK = "Collective ops is aborted", re.compile(r"/job:(\w+)/replica:\d+/task:(\d+)\s")
 
 

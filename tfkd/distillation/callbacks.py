@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class _ForBothKerases:
-    """What tf_keras's `fit` asks of a callback and Keras 3's callbacks do not have."""
+    """Attributes that tf_keras's `fit` reads from callbacks, and that Keras 3's callbacks lack."""
 
     def _implements_train_batch_hooks(self):
         return False

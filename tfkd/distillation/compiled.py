@@ -48,7 +48,7 @@ class Compiled(Pair):
         untracked.loss, untracked.loss_weights = loss, loss_weights
         untracked.jit_compile = kwargs.get("jit_compile")
         if untracked.outputs is None:
-            # What belongs to which output shows when the student has seen data.
+            # The student's outputs are unknown until it has seen data.
             untracked.compiled = {"optimizer": optimizer, **kwargs}
             super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, **kwargs)
             return
@@ -57,7 +57,7 @@ class Compiled(Pair):
         self._compile_outputs(optimizer=optimizer, **kwargs)
 
     def _compile_outputs(self, **kwargs):
-        """Hand Keras losses and metrics in the order of the outputs, and their names."""
+        """Pass losses, metrics and their names to Keras in the order of the outputs."""
         untracked, outputs = self._untracked, self._untracked.outputs
         losses_ = lessons.per_output(untracked.loss, outputs, "loss")
         weights = lessons.per_output(untracked.loss_weights, outputs, "loss_weights")
@@ -72,7 +72,7 @@ class Compiled(Pair):
                 listed = several or not isinstance(bound[0], (list, tuple))
                 kwargs[name] = bound if listed else bound[0]
         if several:
-            # The names that plain Keras gives the losses and metrics of this student.
+            # The names that Keras itself gives the losses and metrics of this student.
             by_key = self._keras is keras and all(slot.key for slot in outputs.entries)
             self.output_names = [s.key if by_key else s.name for s in outputs.entries]
         kwargs["loss_weights"] = loss_weights = untracked.loss_weights
@@ -89,7 +89,7 @@ class Compiled(Pair):
         config = self._keras.saving.deserialize_keras_object(config)
         outputs = self._untracked.outputs
         if outputs is not None and not outputs.ordered:
-            # Keras was given lists in the flat order; as a caller's they could be another.
+            # Keras got lists in flat order; a caller's lists could have another order.
             for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
                 if isinstance(config.get(name), (list, tuple)):
                     config[name] = outputs.packed(config[name])
@@ -121,7 +121,7 @@ class Compiled(Pair):
 
 
 def _metrics_of(given, outputs: binding.Slots) -> list[list]:
-    """Return the metrics of each output, as Keras reads what `compile` was given."""
+    """Return the metrics of each output, as Keras reads the arguments of `compile`."""
     count = len(outputs)
     if not given:
         return [[] for _ in range(count)]

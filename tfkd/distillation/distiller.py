@@ -99,10 +99,10 @@ class Distiller(Fitting, keras.Model):
 
     _keras = keras
 
-    if not TYPE_CHECKING:  # which shall see the arguments of `__init__`
+    if not TYPE_CHECKING:  # which must see the arguments of `__init__`
 
         def __new__(cls, student=None, *args, **kwargs):
-            """Give the class that fits the student's Keras."""
+            """Create an object of the class for the student's Keras."""
             if backends.flavour(student) == "tf_keras":
                 from tfkd.distillation import tf_keras_distiller  # which imports tf_keras
 
@@ -119,7 +119,7 @@ class Distiller(Fitting, keras.Model):
     def make_train_function(self, force=False):
         """Build the optimizer, then make what `fit` calls for each step."""
         if not self.optimizer.built and self.trainable_variables:
-            # Slot variables made inside the step would have TensorFlow trace it twice.
+            # Slot variables created inside the step would make TensorFlow trace it twice.
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)

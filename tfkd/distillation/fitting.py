@@ -85,8 +85,8 @@ class Fitting(Step):
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
         if ends_on_nan != self._untracked.ends_on_nan:
             self._untracked.ends_on_nan = ends_on_nan
-            self.train_function = None  # whether the step checks for NaN is fixed when it is traced
-        # A dataset is opened once, for all that reads from it before the first epoch.
+            self.train_function = None  # tracing fixes whether the step checks for NaN
+        # A dataset is opened once for all readers before the first epoch.
         probe = Opened(x, worth.EXAMPLES) if isinstance(x, tf.data.Dataset) else x
         self._build_student(probe, y)
         objective = self._objective()
@@ -95,7 +95,7 @@ class Fitting(Step):
         baseline = None if baseline is None else scoring.alike(baseline)
         if self._untracked.teacher is not None:
             validation.check_not_shared(self.student, self._untracked.teacher.models)
-        # Making a cache runs the teacher on every example anyway, and checks every answer.
+        # Building a cache runs the teacher on every example and checks every answer anyway.
         runs_teacher = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(probe, y, objective, self._ask if runs_teacher else None)
         held_out = kwargs.get("validation_data")
@@ -269,7 +269,7 @@ class Fitting(Step):
         validation.check_class_weight(x, y, self._objective(), self._keras is keras)
 
     def _allow_jit(self, teacher_in_graph):
-        """Turn XLA off where it can't compile the step; raise if the caller asked for XLA."""
+        """Turn XLA off if it can't compile the step; raise if the caller requested XLA."""
         if not getattr(self, "jit_compile", False):
             return
         if teacher_in_graph and self._settings["unlabeled"] is None:
@@ -296,7 +296,7 @@ class Fitting(Step):
                 "arrays or a dataset, or rebuild the student with the Functional API."
             )
         values = self(few, training=False)
-        if graph.has_graph(self.student):  # a Sequential, which this has built
+        if graph.has_graph(self.student):  # a Sequential, which this call has built
             self._student_tap = feature_extractor.Tap(self.student, (), "student")
             untracked.outputs = real_shapes.outputs_of(self.student, "student")
         else:
@@ -362,7 +362,7 @@ class Fitting(Step):
             attached = self.cache_teacher(x, dtype).attach(x)
         else:
             if isinstance(self._teacher(), teachers.ArrayTeacher):
-                self._teacher().ask(x, None)  # raises: it has answers for the training rows only
+                self._teacher().ask(x, None)  # raises: it has only answers for training rows
             return
         kwargs["validation_data"] = (attached, *given[1:]) if arrays else attached
 

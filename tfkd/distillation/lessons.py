@@ -18,7 +18,7 @@ from tfkd.losses.outputs import key_of
 from tfkd.model import binding, graph
 from tfkd.output_kind import OutputKind, output_kinds
 
-#: Losses that are a mean over the last axis of what each element costs: a label an element.
+#: Losses that are a mean of element losses over the last axis, with a label for each element.
 _PER_LABEL = {"meansquarederror", "mse", "meanabsoluteerror", "mae", "huber", "logcosh"}
 _PER_LABEL |= {"binarycrossentropy", "binaryfocalcrossentropy"}
 
@@ -108,11 +108,11 @@ def plan(
     )  # fmt: skip
 
 
-_ALONE = object()  # a soft loss of None, given for one output
+_ALONE = object()  # marks a soft loss of `None` for one output
 
 
 def _soft_of(outputs: binding.Slots, given) -> list:
-    """Return the soft loss that is wanted per output; `_ALONE` where none is."""
+    """Return the soft loss requested for each output; `_ALONE` for none."""
     if isinstance(given, Mapping) and not is_config(given):
         return outputs.bind(_none_as_alone(given), "soft_loss", missing=True)
     given = _none_as_alone(given)
@@ -137,12 +137,12 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     if alone or (hard is None and wanted is None):
         task, chosen = task or "regression", None
     else:
-        # Beside named losses of other outputs, what is not named is Hinton's, as these count.
+        # If other outputs have named losses, an output without one gets Hinton's.
         chosen = chosen or losses.default_for(task, wanted or "hinton", shape[-1])
         task = soft_losses.check_task(chosen, task)
     if task == "categorical":
         axis = losses.option_of(hard, "axis", -1)
-        # Dice and Tversky sum over several axes; their classes are along the last.
+        # Dice and Tversky sum over several axes; the last is that of the classes.
         axis = (axis if isinstance(axis, int) else -1) % len(shape)
         if shape[axis] == 1:
             raise InputError(
@@ -153,7 +153,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     seen = kind.activation if fits else None
     said = from_logits
     if said is None and seen is None and loss_from_logits:
-        said = True  # the loss object says so, and it is not Keras's default
+        said = True  # set in the loss object, and not Keras's default
     if chosen is None:
         activation = seen or "linear"
     else:
@@ -249,17 +249,17 @@ def labels_of(y, lesson: Lesson) -> Labels:
         return Labels(y)
     y = tf.convert_to_tensor(y)
     missing = is_value(y, lesson.ignored)
-    if lesson.unlabeled is None:  # Keras's own loss leaves out what it ignores
+    if lesson.unlabeled is None:  # Keras's own loss already leaves out the class that it ignores
         return Labels(y, None, tf.logical_not(_elements_without_label(missing, lesson)))
     missing |= is_value(y, lesson.unlabeled)
-    # Not the class that the loss ignores: it would leave these out a second time.
+    # Except the class that the loss ignores, which would be left out twice.
     filled = tf.ones_like(y) if lesson.ignored == 0 else tf.zeros_like(y)
     present = tf.logical_not(_elements_without_label(missing, lesson))
     return Labels(tf.where(missing, filled, y), present, present)
 
 
 def _elements_without_label(missing, lesson: Lesson):
-    """Return which elements have no label, given which values of the labels are missing."""
+    """Return which elements have no label, from which values of the labels are missing."""
     if missing.shape.rank == len(lesson.shape) and not lesson.per_label:
         axis = lesson.axis if missing.shape[lesson.axis] == lesson.classes else -1
         return tf.reduce_any(missing, axis=axis)
@@ -303,12 +303,12 @@ def hard_terms(labels: Labels, output, lesson: Lesson, sample_weight):
     y, present = labels.y, labels.present
     mask = getattr(output, "_keras_mask", None)
     logits = losses.logits_of(output, lesson.activation)
-    plain = tf.identity(output)  # without Keras's mask, which would count what is here counted
+    plain = tf.identity(output)  # without Keras's mask, which would apply the mask twice
     if lesson.per_label and y.shape.rank == len(lesson.shape):
-        # With an axis of one, Keras's mean over the last axis is none: a weight per label.
+        # With a last axis of size 1, Keras's mean over it has no effect: each label has a weight.
         y, plain, logits = y[..., None], plain[..., None], logits[..., None]
     if lesson.activation != "linear":
-        plain._keras_logits = logits  # Keras's losses look for it, as for its own softmax
+        plain._keras_logits = logits  # Keras's losses look for it, as after a softmax
     if mask is not None:
         present &= expanded(mask, present.shape.rank)
     weight = tf.cast(present, tf.float32)
@@ -340,13 +340,13 @@ def with_value_axes(weight, lesson: Lesson, y, output):
 
 
 def _rank_of_values(lesson: Lesson, y, output) -> int | None:
-    """Return how many axes the values of a compiled loss have; `None` if it does not say.
+    """Return how many axes the values of a compiled loss have; `None` if that is unknown.
 
-    Most have one value per step or pixel; Dice, for one, and a user's own have any.
+    Most have one value per step or pixel; Dice and users' own losses may have any number of axes.
     """
     loss = getattr(lesson.hard, "call", lesson.hard)
     loss = keras.losses.get(loss) if isinstance(loss, str) else loss
-    with contextlib.suppress(Exception):  # Keras says what it lacks
+    with contextlib.suppress(Exception):  # Keras reports what is missing
         return loss(tf.cast(y[:1], output.dtype), output[:1]).shape.rank
     return None
 

@@ -117,7 +117,7 @@ class Objective:
             weights = self.outputs.bind(sample_weight, "sample_weight", missing=True)
             ones = np.ones(len(some), "float32")
             sample_weight = self.outputs.packed([ones if w is None else w for w in weights])
-        filler = np.zeros(len(some), "float32")  # of outputs that learn from the teacher alone
+        filler = np.zeros(len(some), "float32")  # of outputs that learn only from the teacher
         return self.outputs.packed([filler if v is None else v for v in labels]), sample_weight
 
     def counted(self, sample_weight) -> list | None:
@@ -132,7 +132,7 @@ class Objective:
         counted = []
         for weight, lesson in zip(weights, self.lessons, strict=True):
             heavy = None if weight is None else np.asarray(weight) != 0
-            if heavy is not None:  # of an element that has several weights any one
+            if heavy is not None:  # an element with several weights counts if one is not zero
                 heavy = heavy.any(axis=tuple(range(len(lesson.shape) - 1, heavy.ndim)))
             counted.append(heavy)
         return counted
@@ -157,7 +157,7 @@ class Objective:
         for label, lesson in zip(validation.bound_labels(y, self), self.lessons, strict=True):
             label = lessons.shaped(label, lesson)
             if checked and label is not None and lesson.reads_labels and not lesson.is_custom:
-                # Before the loss: TensorFlow has words of its own for such labels.
+                # Before the loss, where TensorFlow would raise its own error for such labels.
                 with tf.control_dependencies(validation.assert_labels(label, lesson)):
                     label = tf.identity(label)
             labels.append(lessons.labels_of(label, lesson))
@@ -186,7 +186,7 @@ class Objective:
                 rank = present.shape.rank
                 per_value = rank == len(lesson.shape)
                 if per_value and not all(map(_is_per_value, self.metrics[i])):
-                    # A metric of rows: those that have all their labels.
+                    # A metric of rows gets the rows that have all their labels.
                     present, rank, per_value = tf.reduce_all(present, axis=-1), rank - 1, False
                 y, output = tf.boolean_mask(y, present), tf.boolean_mask(output, present)
                 if per_value:
@@ -230,7 +230,7 @@ class Objective:
             if lesson.soft.mixes_elements:
                 parts = (teacher, student, label, known, weight, mask)
                 teacher, student, label, known, weight, mask = map(replicas.whole_batch, parts)
-            if student.shape.rank == 1:  # one value an example, without an axis of its own
+            if student.shape.rank == 1:  # one value per example, without a last axis
                 student, teacher = student[:, None], teacher[:, None]
             more = {}
             if lesson.soft.mixes_elements:
@@ -238,7 +238,7 @@ class Objective:
             if lesson.soft.knows_labels:
                 more["known"] = known
                 if (lesson.hard is None or lesson.is_custom) and not lesson.soft.needs_labels:
-                    label = None  # nothing that the loss could read competes with the teacher
+                    label = None  # no loss that it could read competes with the teacher
             values = lesson.soft(teacher, student, temperature, label, **more)
             total += lesson.weight * lessons.weighted_mean(values, weight, mask)
         return total
@@ -303,7 +303,7 @@ class Objective:
             )
 
     def _for_keras(self, y: list, outputs: list, weights: list):
-        """Return lists for several outputs, or what they hold for one; weights for all or none."""
+        """Return lists for several outputs, or the value for a single one; weights for all or none."""
         if all(weight is None for weight in weights):
             weights = [None] if len(y) == 1 else None
         else:
@@ -326,7 +326,7 @@ class Objective:
 _IN_THE_CACHE = "teacher 'in the cache'"
 
 
-#: Metrics that are a mean, or a count, over single values, however these are arranged.
+#: Metrics that are a mean or a count over single values, in any arrangement.
 _PER_VALUE = {"accuracy", "acc", "binaryaccuracy", "binarycrossentropy", "bce", "crossentropy"}
 _PER_VALUE |= {"meansquarederror", "mse", "meanabsoluteerror", "mae", "rootmeansquarederror"}
 _PER_VALUE |= {"meanabsolutepercentageerror", "mape", "meansquaredlogarithmicerror", "msle"}
@@ -350,7 +350,7 @@ def _is_known(metric) -> bool:
 
 
 def _classes_last(values, lesson: lessons.Lesson):
-    """Return values with the class axis at the end, where soft losses want it."""
+    """Return values with the class axis at the end, as soft losses expect."""
     last = len(lesson.shape) - 1
     if lesson.axis == last:
         return values
@@ -359,16 +359,16 @@ def _classes_last(values, lesson: lessons.Lesson):
 
 
 def _labelled_and_unmasked(mask, present):
-    """Return which elements are neither masked nor without a label."""
+    """Return which elements have a label and are not masked."""
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present
     return present & lessons.expanded(mask, present.shape.rank)
 
 
 def _heavy(mask, weight, values):
-    """Return which elements neither a mask nor a weight of zero leaves out, or `None`.
+    """Return which elements are not masked and have no weight of zero; `None` for all.
 
-    Such an element takes no part in what a loss computes over a batch, as a masked one.
+    Elements with a weight of zero take no part in a loss over the batch, like masked ones.
     """
     if weight is None:
         return mask

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tfkd._typing import AnyModel, AnyTeacher, ModelOptions
 
-#: Defaults with the adaptive soft loss, and with a named one.
+#: Defaults with the adaptive soft loss, and with a named soft loss.
 _ADAPTIVE = {"alpha": 0.5, "temperature": 1.0}
 _NAMED = {
     "float": {"alpha": 0.1, "temperature": 4.0},
@@ -59,7 +59,7 @@ class Pair:
         **kwargs: Unpack[ModelOptions],
     ):
         validation.check_strategy(self._keras.__name__)
-        # The student casts for itself; the policy is here for the optimizer's loss scaling.
+        # The student casts its own inputs; the policy turns on the optimizer's loss scaling.
         kwargs.setdefault("dtype", _policy(student))
         super().__init__(autocast=False, **kwargs)
         temperature = soft_losses.temperature_of(soft_loss, temperature)
@@ -89,7 +89,7 @@ class Pair:
             "unlabeled": unlabeled,
             "evaluate_teacher": bool(evaluate_teacher),
         }
-        # Variables, not Python floats: a callback can move them without a retrace.
+        # Variables, not Python floats, so that a callback can change them without a retrace.
         constant = self._keras.initializers.Constant
         self._alpha = self.add_weight(
             name="alpha",
@@ -129,7 +129,7 @@ class Pair:
             super().__setattr__(name, value)
 
     def __dir__(self):
-        # Keras saves every model it finds by `dir`.
+        # Keras saves every model that it finds by `dir`.
         return [name for name in super().__dir__() if name != "teacher"]
 
     @property
@@ -141,7 +141,7 @@ class Pair:
     def teacher(self, given: Any) -> None:
         settings, untracked = self._settings, self._untracked
         untracked.given, untracked.teacher, untracked.objective = given, None, None
-        # A step that was traced with the previous teacher would go on asking that one.
+        # A step traced with the previous teacher would still ask that teacher.
         self.train_function = self.test_function = None
         if given is None:
             return
@@ -227,7 +227,7 @@ class Pair:
         return self._untracked.teacher
 
     def _check_shapes(self):
-        """Raise unless the outputs have the shapes of the teacher's, stated or real."""
+        """Raise unless the outputs have the shapes of the teacher's outputs, stated or real."""
         untracked = self._untracked
         try:
             untracked.teacher.check_shapes(untracked.outputs)
@@ -238,7 +238,7 @@ class Pair:
             untracked.teacher.check_shapes(untracked.outputs)
 
     def _build_adapters(self, teacher_shapes):
-        """Make the adapters' weights; kept if a teacher of the same widths comes again."""
+        """Create the adapters' weights; keep them for another teacher of the same widths."""
         if self._adapters or not self._features:
             return
         self._untracked.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
@@ -253,7 +253,7 @@ class Pair:
 
 
 class _Untracked:
-    """What a distiller holds that Keras must neither track, save nor train."""
+    """Attributes of a distiller that Keras must neither track, save nor train."""
 
     given = teacher = objective = features = loss = loss_weights = feature_shapes = jit_compile = (
         None
@@ -261,7 +261,7 @@ class _Untracked:
     outputs: binding.Slots | None = None
     metrics: list | None = None
     hides_hard_and_soft = False  # whether `metrics` leaves out the hard and the soft loss
-    compiled: dict | None = None  # what `compile` was given before the outputs were known
+    compiled: dict | None = None  # arguments of `compile` from before the outputs were known
     ends_on_nan = False
     has_built_metrics = False
 
@@ -279,7 +279,7 @@ def _is_adaptive(soft_loss) -> bool:
 
 
 def _is_array(given) -> bool:
-    """Tell whether a teacher is arrays of its outputs: one, or a list or dict of them."""
+    """Tell whether a teacher is given as arrays of its outputs: one, or a list or dict."""
     parts = list(graph.leaves(given))
     return bool(parts) and all(isinstance(one, (np.ndarray, tf.Tensor)) for one in parts)
 

@@ -89,19 +89,19 @@ class Scoring:
             self.scores.baseline = sample.scores(self.answers_of(baseline), "baseline")
         except InputError:
             raise
-        except Exception as error:  # whatever the model raises for inputs of another kind
+        except Exception as error:  # a model may raise anything for inputs of another kind
             raise InputError(
                 f"The baseline can't take the student's examples ({validation.first_line(error)}); "
                 "give the same student, trained without a teacher."
             ) from error
 
     def _key_of_scores(self, sample) -> tuple | None:
-        """Return a key of the teacher's score, or `None` where there is none.
+        """Return a key of the teacher's score, or `None` if there is none.
 
-        A teacher that was not trained since is not asked again by every `fit` of a loop.
+        With it, each `fit` in a loop asks the teacher again only if it was trained meanwhile.
         """
         if isinstance(sample.x, teachers.TeacherBatch):
-            return None  # the answers are there
+            return None  # the batch already has the answers
         try:
             asked = fingerprint((sample.x, sample.labels, sample.masks))
             return self.objective, asked, self.teacher.fingerprint()
@@ -141,7 +141,7 @@ class Scoring:
         labels = validation.bound_labels(labels, objective)
         if any(isinstance(label, tf.RaggedTensor) for label in labels):
             return None
-        # No more at once than a step takes: where a step fits into memory, these do.
+        # Batches no larger than a step's: if a step fits into memory, they do.
         masks = objective.counted(None if isinstance(weights, tuple) and not weights else weights)
         sample = worth.Sample(few, labels, objective.lessons, part, size or batch_size, masks).cut()
         sample = None if sample is None else sample.of_finite_inputs()
@@ -159,12 +159,12 @@ class Scoring:
         return dataclasses.replace(sample, masks=list(masks))
 
     def _may_mask(self) -> bool:
-        """Tell whether an output of the student may say which of its elements are padding."""
+        """Tell whether an output of the student may have a mask of its padding."""
         walked = self.tap.graph
         return walked is None or any(one.masked is not False for one in walked.output_list)
 
     def _is_for_one_batch_size(self) -> bool:
-        """Tell whether the student takes batches of its own size alone, as stateful ones do."""
+        """Tell whether the student takes batches of one fixed size only, as stateful models do."""
         inputs = self.tap.inputs
         return inputs is not None and any(
             slot.shape is not None and slot.shape[0] is not None for slot in inputs.entries
@@ -241,9 +241,9 @@ def tolerated(who: str, raises: bool = False):
         if raises:
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
-    except InputError:  # training raises it itself, where it matters there
+    except InputError:  # training raises it itself, if it matters there
         return
-    except Exception as error:  # whatever a model or the user's data raises
+    except Exception as error:  # a model or the user's data may raise anything
         warnings.warn(
             f"The {who} could not be scored ({type(error).__name__}: "
             f"{validation.first_line(error)}); training goes on without a score.",

@@ -100,7 +100,7 @@ class Step(Compiled):
         )
 
     def _evaluates_teacher(self, labelled: bool) -> bool:
-        """Tell whether evaluation reports the soft loss, for which the teacher is asked."""
+        """Tell whether evaluation reports the soft loss, which needs the teacher's answers."""
         return self._settings["evaluate_teacher"] or self._objective().is_soft_alone(labelled)
 
     @property
@@ -108,21 +108,21 @@ class Step(Compiled):
         return getattr(self, "jit_compile", False) is True
 
     def _assertions(self, loss, **values) -> list:
-        """Return what has to hold before a step moves a weight."""
+        """Return the assertions that must hold before a step changes a weight."""
         if self._is_jitted or self._untracked.ends_on_nan:
             return []
         values["weights_of_the_student"] = self.student.trainable_weights
         return [validation.assert_finite(loss, **values)]
 
     def _hard_loss_and_extras(self, x, batch, y_pred, training):
-        """Return the compiled loss alone, and regularizers and `add_loss` terms alone."""
+        """Return the compiled loss, and separately regularizers and `add_loss` terms."""
         extras = _per_replica(_sum(self.losses))
         objective = self._objective()
         if batch.labels is None or not objective.has_hard:
             return 0.0, extras
         y, outputs, weights = objective.hard_terms(batch, y_pred)
         total = tf.cast(self._total_loss(x, y, outputs, weights, training), tf.float32)
-        total = tf.reduce_mean(total) - extras  # a loss without a reduction has one per example
+        total = tf.reduce_mean(total) - extras  # a loss without reduction has one value per example
         # The mean over a replica without examples is NaN.
         some = tf.shape(next(graph.leaves(y_pred)))[0] > 0
         return tf.where(some, total, tf.zeros_like(total)), extras
@@ -159,7 +159,7 @@ class Step(Compiled):
         return self.compute_metrics(x, *terms)
 
     def _build_metrics(self, y, y_pred, weight):
-        """Make the metrics' variables; made in a trace, they would have TensorFlow repeat it."""
+        """Create the metrics' variables; if a trace created them, TensorFlow would trace again."""
         if (
             self._untracked.has_built_metrics
             or tf.executing_eagerly()
@@ -178,9 +178,9 @@ class Step(Compiled):
                     metric.reset_state()
 
         # A trace does not extend to other threads. Unlike in `tf.init_scope`, variables made
-        # there are tracked by no function.
+        # there belong to no function.
         with concurrent.futures.ThreadPoolExecutor(1) as outside:
-            # An error that a metric raises for zeros is dropped: the step raises it again.
+            # Ignore an error that a metric raises for zeros: the step raises it again.
             outside.submit(build).exception()
             outside.submit(reset).result()
 
@@ -199,7 +199,7 @@ def _zeros_like(value):
 
 
 def _per_replica(value):
-    """Divide by the number of replicas, whose gradients are summed."""
+    """Divide by the number of replicas, since their gradients are summed."""
     return value / tf.distribute.get_strategy().num_replicas_in_sync
 
 

@@ -149,7 +149,7 @@ def spread(kept: TopK, classes: int):
     top = tf.reshape(tf.cast(kept.top, tf.float32), [-1, k])
     indices = tf.reshape(tf.cast(kept.indices, tf.int32), [-1, k])
     each = tf.cast(kept.rest, tf.float32) - np.log(classes - k)
-    # Made by one operation, so that the scatter writes into it and not into a copy of it.
+    # The result of one operation, so that the scatter writes into it without a copy.
     filled = tf.tile(tf.reshape(each, [-1, 1]), [1, classes])
     rows = tf.broadcast_to(tf.range(tf.shape(top)[0])[:, None], tf.shape(top))
     filled = tf.tensor_scatter_nd_update(filled, tf.stack([rows, indices], -1), top)

@@ -21,9 +21,9 @@ class Distiller(Fitting, tf_keras.Model):
 
     def make_train_function(self, force=False):
         """Build the optimizer, then make what `fit` calls for each step."""
-        build = getattr(self.optimizer, "build", None)  # which legacy optimizers have not
+        build = getattr(self.optimizer, "build", None)  # which legacy optimizers lack
         if build is not None and self.trainable_variables:
-            # Slot variables made inside the step would have TensorFlow trace it twice.
+            # Slot variables created inside the step would make TensorFlow trace it twice.
             build(self.trainable_variables)
         return super().make_train_function(force)
 

@@ -21,7 +21,7 @@ from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
 
 _PROBE = 2  # enough to see NaN and shapes; the teacher may be large
-#: Where float32 still holds the loss: T² times what is left of log-probabilities over T.
+#: Range of T in which float32 holds the loss: T² times what is left of log-probabilities over T.
 _TEMPERATURES = (1e-3, 1e3)
 
 
@@ -128,7 +128,7 @@ def _changing_variables(model) -> dict[int, str]:
     for layer in model._flatten_layers():
         if hasattr(layer, "layers"):
             continue
-        # Statistics of batch normalization move while it is trained.
+        # Training changes the statistics of batch normalization.
         moves = (kind_of(layer) or "").endswith("BatchNormalization") and layer.trainable
         found |= {id(v): layer.name for v in (layer.weights if moves else layer.trainable_weights)}
     return found
@@ -165,7 +165,7 @@ def check_first_examples(x, y, objective, ask) -> None:
         answers, features = ask(few)
     except (InputError, MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever the teacher's code raises for inputs of another kind
+    except Exception as error:  # the teacher's code may raise anything for inputs of another kind
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
             f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
@@ -347,7 +347,7 @@ def rows_of(leaf, chosen: slice):
     return tf.SparseTensor(indices[kept], leaf.values[kept], shape)
 
 
-#: Bytes of a sample, at most: a row may be a video.
+#: Most bytes of a sample: a row may be a video.
 _BYTES = 2**28
 
 
@@ -366,12 +366,12 @@ def bytes_of_example(leaf) -> int:
 
 
 def _as_keras_feeds(leaf):
-    """Return a tensor of arrays as `fit` hands it on: floats in Keras's own dtype."""
+    """Return a tensor of arrays in the form that `fit` passes on: floats in Keras's dtype."""
     dtype = keras.config.floatx()
     return tf.cast(leaf, dtype) if leaf.dtype.is_floating and leaf.dtype.name != dtype else leaf
 
 
-#: Batches of a data set that are looked into for a sample, at most: reading them takes time.
+#: Most batches of a data set that are read for a sample, since reading takes time.
 _BATCHES = 16
 
 
@@ -385,7 +385,7 @@ def _elements(x, count: int):
 
 
 def _can_follow(first, other) -> bool:
-    """Tell whether two batches make one longer one."""
+    """Tell whether two batches can be joined."""
     pairs = zip(graph.leaves(first), graph.leaves(other), strict=True)
     return all(
         isinstance(a, (np.ndarray, tf.Tensor))
@@ -452,7 +452,7 @@ def _check_shape(y, lesson):
 
 
 def _are_numbers(shape, lesson) -> bool:
-    """Tell whether labels of a shape are class numbers and not rows of classes."""
+    """Tell whether labels of a shape are class numbers rather than rows of classes."""
     if lesson.task != "categorical":
         return False
     if len(shape) < len(lesson.shape):
@@ -503,7 +503,7 @@ def _problems(y, lesson, np_or_tf):
 
 
 def _missing(y, lesson, isnan, floating):
-    """Return which labels stand for a missing one; `None` where none can."""
+    """Return which labels are missing; `None` if these labels can't be missing."""
     missing = None
     for value in (lesson.unlabeled, lesson.ignored):
         if value is None:
@@ -540,7 +540,7 @@ def assert_labels(y, lesson: lessons.Lesson) -> list:
     if y.dtype == tf.bool or not (y.dtype.is_floating or y.dtype.is_integer):
         return []
     if y.dtype == tf.uint64:
-        y = tf.minimum(y, tf.constant(tf.int64.max, tf.uint64))  # no label turns negative
+        y = tf.minimum(y, tf.constant(tf.int64.max, tf.uint64))  # so that no label becomes negative
     if y.dtype.is_integer:
         y = tf.cast(y, tf.int64)
     bads = [bad for bad, _ in _problems(y, lesson, tf)]
@@ -602,7 +602,7 @@ def broken_layers(model) -> list[str]:
     broken = []
     for name, variable in (*in_layers, *own):
         values = np.asarray(variable)
-        if values.dtype.kind not in "fV":  # NumPy has no kind for bfloat16
+        if values.dtype.kind not in "fV":  # NumPy has no dtype kind for bfloat16
             continue
         values = values.astype("float32")
         if np.isnan(values).any() or (id(variable) in trained and np.isinf(values).any()):
@@ -611,7 +611,7 @@ def broken_layers(model) -> list[str]:
 
 
 def _broken_rows(leaves):
-    """Return which rows of a batch are not finite, in words; nothing where there are no rows."""
+    """Describe which rows of a batch are not finite; empty if there are no rows."""
     dense = [leaf for leaf in leaves if isinstance(leaf, tf.Tensor) and leaf.shape.rank]
     if len({leaf.shape[0] for leaf in dense}) != 1:
         return ""
@@ -635,5 +635,5 @@ def _is_float(leaf) -> bool:
 
 def first_line(error) -> str:
     """Return an error's message in one line of at most 200 characters."""
-    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints in bold
+    plain = re.sub(r"\x1b\[[\d;]*m", "", str(error))  # Keras prints bold text
     return " ".join(plain.split())[:200] or type(error).__name__

@@ -22,15 +22,15 @@ from tfkd.errors import InputError, argument
 from tfkd.intervals import wilson
 from tfkd.model import graph
 
-#: Labelled examples that a teacher is asked about before the first step, at most.
+#: Most labelled examples that a teacher answers before the first step.
 EXAMPLES = 256
-#: Numbers in all answers together, at most: a score of pixels needs fewer images.
+#: Most numbers in all answers together: a score of pixels needs fewer images.
 NUMBERS = 2**24
-#: With fewer elements than this no teacher is judged.
+#: With fewer elements than this, a teacher is not judged.
 _ENOUGH = 10
 #: Standard errors above chance that count as better than chance (one-sided, 1 %).
 _Z = 2.33
-#: Above this agreement by chance nearly all labels are of one class: no teacher is judged.
+#: Above this agreement by chance, nearly all labels have one class, and a teacher is not judged.
 _ONE_CLASS = 0.98
 _BINS = 15
 
@@ -136,7 +136,7 @@ def _class_score(answers, y, known, lesson) -> Score | None:
         y = np.moveaxis(y, lesson.axis, -1).argmax(-1)
     elements, classes = answers.shape[:-1], answers.shape[-1]
     y, answers = y.reshape(-1), answers.reshape(-1, classes)
-    counts = (y >= 0) & (y < classes)  # others are an error, which the step raises
+    counts = (y >= 0) & (y < classes)  # the step raises for other labels
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
     y, answers = y[counts], answers[counts]
@@ -165,7 +165,7 @@ def _regression_score(answers, y, lesson) -> Score:
     square = np.square(answers - y)
     spread = float(np.square(y - y.mean(0)).mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
-    chance = 0.0 if spread else 1.0  # the mean of equal labels is never wrong
+    chance = 0.0 if spread else 1.0  # for equal labels, their mean is always right
     hits = square.reshape(-1)
     return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits)
 
@@ -187,13 +187,13 @@ def _calibration_error(hits, confidence) -> float:
 
 
 def _crossed(y, said, seen) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of classes that answers exchange: each label mostly gets the other's."""
-    # Counted pair by pair: a table of classes by classes would be the largest thing in memory.
+    """Return pairs (label, answer) of classes that the answers permute among themselves."""
+    # Count only pairs that occur: a table of classes by classes could be very large.
     pairs, counts = np.unique(y * len(seen) + said, return_counts=True)
     labels, answers = np.divmod(pairs, len(seen))
     clear = (seen[labels] >= 3) & (counts > 0.6 * seen[labels]) & (labels != answers)
     moved = dict(zip(labels[clear].tolist(), answers[clear].tolist(), strict=True))
-    # A permutation among themselves: every one of them is also what another one gets.
+    # A permutation: each of these classes is also the answer for another one.
     if len(moved) < 2 or set(moved.values()) != set(moved):
         return ()
     return tuple(moved.items())
@@ -247,7 +247,7 @@ class Sample:
         return scores
 
     def _answered(self, answers_of: Callable) -> tuple[list, list]:
-        """Return the answers batch by batch, and the labels of each output."""
+        """Return the answers of each batch, and the labels of each output."""
         return [answers_of(batch) for batch in self.batches()], self.labels
 
     def batches(self) -> Iterator:
@@ -272,7 +272,7 @@ class Sample:
         return self._of(lambda leaf: np.asarray(leaf)[finite]) if finite.any() else None
 
     def _of(self, rows: Callable) -> Sample:
-        """Return some examples, by a function from an array to its rows of these."""
+        """Select examples, by a function from an array to the selected rows."""
         some = lambda leaf: None if leaf is None else rows(leaf)  # noqa: E731
         masks = None if self.masks is None else [some(mask) for mask in self.masks]
         labels = [some(y) for y in self.labels]
@@ -301,7 +301,7 @@ class NotFiniteError(InputError):
     """Answers that are NaN or infinite: no score, and nothing to learn from."""
 
 
-#: Bytes that a model is called with at once.
+#: Bytes of input per call of a model.
 _BYTES = 2**24
 
 

@@ -326,7 +326,7 @@ class _Labels:
 
 #: Cohen's kappa, or R², from which a teacher is followed in full.
 _SURE = {"categorical": 0.5, "binary": 0.5, "regression": 0.2}
-#: The largest factor of a soft loss; a teacher that would need a larger one has less influence.
+#: The largest factor of a soft loss; a loss whose gradient needs more has less influence.
 _LOUDEST = 1000.0
 #: The lead in accuracy (or R²) at which a student ignores its teacher.
 _MARGIN = 0.1

@@ -367,7 +367,7 @@ def _huber(difference):
 
 
 def _shares(sums, counted):
-    """Return each example's part of a sum, scaled so that their mean is the mean over what counts."""
+    """Return each example's part of a sum; their mean is the mean over everything that counts."""
     examples = tf.cast(tf.size(sums), tf.float32)
     return tf.math.divide_no_nan(sums * examples, tf.reduce_sum(counted))
 

@@ -69,7 +69,7 @@ def describe(model: AnyModel) -> PruningReport:
 def keep(model: AnyModel, report: PruningReport) -> None:
     """Keep a report of a model for `describe`."""
     reports.keep(model, report)
-    # Past `__setattr__`, which both Kerases track.
+    # Bypasses `__setattr__`, which both Kerases track.
     vars(model)["tfkd_whole"] = OldDict(
         report.not_pruned, "tfkd_whole is tfkd.pruning.describe(model).not_pruned now"
     )

@@ -14,7 +14,7 @@ from tfkd.model import backends
 # Keras 3's name → tf_keras's name of the same function.
 _RENAMED = {"silu": "swish"}
 
-# The same name for another function → what ours is called in the target.
+# Names of another function in the target → the target's name of our function.
 _LENT = {
     "tf_keras": {"hard_sigmoid": "keras3_hard_sigmoid"},
     "keras": {"hard_sigmoid": "keras2_hard_sigmoid"},
@@ -78,12 +78,12 @@ def _missing_in_tf_keras() -> frozenset[str]:
 
 @functools.cache
 def _stand_in(name: str, to: str):
-    """Make the function that the target uses for one it does not have."""
+    """Make the target's substitute for a function that it lacks."""
     if to == "tf_keras":
         original = getattr(backends.keras().activations, name)
         register = backends.tf_keras().saving.register_keras_serializable
 
-        # Keras 3's functions compute on TensorFlow's tensors, in a model of either Keras.
+        # Keras 3's functions work on TensorFlow's tensors, in a model of either Keras.
         def function(x):
             return original(x)
 

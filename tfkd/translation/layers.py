@@ -15,8 +15,8 @@ from tfkd.model import backends
 from tfkd.model.layer_kinds import class_of, is_of_library, kind_of
 from tfkd.translation import activations, registry
 
-# Settings that change nothing that is computed, or that the other Keras works out itself:
-# how a layer was built, how it is run, how it would be quantized, what seeds it.
+# Settings that don't change the result, or that the other Keras derives itself: how a layer was
+# built, how it runs, how it would be quantized, and its seed.
 _DROPPED = {
     "batch_input_shape",
     "build_config",
@@ -39,7 +39,7 @@ _DROPPED = {
     "vocabulary_size",
 }
 
-# What the Keras without such a setting does.
+# The value that a Keras without such a setting implies.
 _ASSUMED = {
     "data_format": "channels_last",
     "fill_mode": "constant",
@@ -52,7 +52,7 @@ _ASSUMED = {
 # Settings by Keras 3's name → tf_keras's name.
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 
-# Settings that are layers themselves → the attribute that holds the one in use.
+# Settings that are layers themselves → the attribute with the layer in use.
 _INNER = {
     "Bidirectional": {"layer": "forward_layer", "backward_layer": "backward_layer"},
     "RNN": {"cell": "cell"},
@@ -61,15 +61,15 @@ _INNER = {
     "TimeDistributed": {"layer": "layer"},
 }
 
-# Layers of one name that compute different things in the two.
+# Layers with the same name that compute different things in the two Kerases.
 _DIFFERENT = {
     "RandomCrop": "crops at inference in tf_keras and does not in Keras 3; crop in the pipeline",
 }
 
-# Layers of which `adapt` learns a vocabulary, which is in no setting and no weight.
+# Layers whose `adapt` learns a vocabulary that is in no setting and no weight.
 _WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 
-# Settings that tf_keras writes as a list of one.
+# Settings that tf_keras writes as a list with one item.
 _SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
 
 
@@ -106,7 +106,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
     if kind == "Lambda" and target is package.layers.Lambda:
         return build(target, _lambda_settings(layer, name, float32))
     if kind == "StochasticDepth" and _is_of_applications(layer):
-        # tf_keras's own fails in `fit`; on images it is a dropout of whole samples.
+        # tf_keras's own layer fails in `fit`; on images it drops whole samples.
         settings = {"rate": layer.drop_path_rate, "noise_shape": (None, 1, 1, 1), "name": name}
         return build(package.layers.Dropout, {**settings, "dtype": _policy(layer, float32)})
     if target is type(layer):
@@ -180,7 +180,7 @@ def copy_state(source, target) -> None:
 
 
 def _cast(values, variable):
-    """Return values in a variable's type, where both are floating point and differ."""
+    """Return values cast to a variable's type if both are floating point and differ."""
     wanted = getattr(variable.dtype, "name", variable.dtype)
     given = getattr(values, "dtype", None)
     if given is None or given == wanted or "float" not in given.name or "float" not in wanted:
@@ -189,7 +189,7 @@ def _cast(values, variable):
 
 
 def _is_of_applications(layer) -> bool:
-    """Tell whether a layer's class comes with `applications`, where both have the same."""
+    """Tell whether a layer's class belongs to `applications`, where both Kerases have the same."""
     return type(layer).__module__.split(".")[1:-1] == ["src", "applications"]
 
 
@@ -222,7 +222,7 @@ def _target_class(layer, to: str):
 
 
 def _library_class(layer) -> type | None:
-    """Return the library's class that a layer's own computes the same as, if there is one."""
+    """Return the library's class that computes the same as a layer's class, if there is one."""
     return class_of(layer, is_of_library)
 
 
@@ -247,7 +247,7 @@ def _in_float32(config):
 
 
 def _policy_name(held) -> str | None:
-    """Return the name of a policy in a configuration: alone, or in one of its own."""
+    """Return the name of a policy in a configuration: a plain name, or nested."""
     held = held.get("config", {}).get("name") if isinstance(held, dict) else held
     return held if isinstance(held, str) else None
 
@@ -255,14 +255,14 @@ def _policy_name(held) -> str | None:
 def _settings(layer, name: str, target, to: str, translate, float32: bool) -> dict:
     """Return the arguments for the target's class."""
     kind, source = kind_of(layer), backends.flavour(layer)
-    # A subclass that computes what its base does may have other settings.
+    # A subclass that computes the same as its base may have other settings.
     config = {
         **_library_class(layer).get_config(layer),
         "name": name,
         "dtype": _policy(layer, float32),
     }
     if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
-        config.pop("dtype")  # of their inputs, and each Keras has its own
+        config.pop("dtype")  # depends on their inputs, and each Keras has its own
     if kind in _WITH_VOCABULARY:
         config["vocabulary"] = layer.get_vocabulary(include_special_tokens=False)
     if config.get("bin_boundaries"):
@@ -280,7 +280,7 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
         value = _value(layer, key, value, to)
         if word in accepted:
             settings[word] = value
-        # One that is off needs no counterpart; one that is on would be lost in silence.
+        # A setting that is off needs no counterpart; one that is on would silently be lost.
         elif key not in _DROPPED and not _is_off(key, value):
             lost.append(key)
     if lost:
@@ -289,7 +289,7 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
 
 
 def _lambda_settings(layer, name: str, float32: bool) -> dict:
-    """A function computes on TensorFlow's tensors, whichever Keras calls it: hand it over."""
+    """Return a Lambda's settings: its function works on TensorFlow's tensors in either Keras."""
     return {
         "function": layer.function,
         "output_shape": layer._output_shape,
@@ -314,7 +314,7 @@ def _word(kind: str, key: str, to: str) -> str:
 
 
 def _value(layer, key: str, value, to: str):
-    """Return one setting's value as the target takes it."""
+    """Return one setting's value in the target's form."""
     kind = kind_of(layer)
     if key.endswith("activation") and value is not None:
         return _function_for(value, getattr(layer, key, None), to)
@@ -329,18 +329,18 @@ def _value(layer, key: str, value, to: str):
 
 
 def _axis(layer, value):
-    """Write axes as Keras 3 does: a number where it is one, counted from the last."""
+    """Return axes as Keras 3 writes them: a number for a single axis, counted from the last."""
     axes = list(value) if isinstance(value, (list, tuple)) else [value]
     if len(axes) > 1 and kind_of(layer) == "BatchNormalization":
         raise UnsupportedError("keras BatchNormalization has no list of axes")
     shape = getattr(layer, "_build_input_shape", None)
-    if shape is not None and max(axes) == len(shape) - 1:  # building made them positive
+    if shape is not None and max(axes) == len(shape) - 1:  # `build` made them positive
         axes = [axis - len(shape) for axis in axes]
     return axes[0] if len(axes) == 1 else axes
 
 
 def _plain(value):
-    """Write NumPy's and tf_keras's containers and numbers as Python's."""
+    """Convert NumPy's and tf_keras's containers and numbers to Python's."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -363,7 +363,7 @@ def _function_for(value, held, to: str):
     name = getattr(held, "__name__", "")
     if activations.is_lent(name):
         return activations.counterpart(name, to)
-    # A user's function computes on TensorFlow's tensors, whichever Keras calls it.
+    # A user's function works on TensorFlow's tensors in either Keras.
     return held
 
 
@@ -373,18 +373,18 @@ def _object_for(held, module: str, to: str):
     kind = type(held).__name__
     target = getattr(getattr(backends.package(to), module), kind, None)
     if source is None or target is None or type(held) is not getattr(source, kind, None):
-        return held  # a callable of the user's, which either Keras takes
+        return held  # a user's callable, which either Keras takes
     return target(**_plain(held.get_config()))
 
 
 def _flavour_of(held) -> str | None:
-    """Say which Keras's own module an object's class comes from."""
+    """Return which Keras defines an object's class."""
     root = type(held).__module__.split(".")[0]
     return root if root in ("keras", "tf_keras") and root in sys.modules else None
 
 
 def _regularizes_activity(layer) -> bool:
-    """Tell whether a layer has an activity regularizer that its own settings don't make."""
+    """Tell whether a layer has an activity regularizer that is not in its settings."""
     made = kind_of(layer) == "ActivityRegularization"
     return getattr(layer, "activity_regularizer", None) is not None and not made
 
@@ -401,14 +401,14 @@ def _inner_settings(layer, to: str, translate, float32: bool) -> dict:
         else:
             name = held.name
             if kind == "Bidirectional":
-                # Both put the direction in front of the name themselves.
+                # Both Kerases prefix the name with the direction themselves.
                 name = name.removeprefix("forward_").removeprefix("backward_")
             inner[key] = counterpart(held, name, to, translate, float32)
     return inner
 
 
 def _mirrors(forward, backward) -> bool:
-    """Tell whether a backward layer is what Bidirectional makes from the forward one."""
+    """Tell whether a backward layer equals what Bidirectional derives from the forward layer."""
 
     def essence(layer):
         config = {**layer.get_config(), "name": None}
@@ -429,13 +429,13 @@ def _inner(layer) -> list:
 
 def _own_weights(layer, inner) -> list:
     theirs = {id(weight) for one in inner for weight in one.weights}
-    # A vocabulary is a weight without a shape in tf_keras.
+    # In tf_keras a vocabulary is a weight without a shape.
     own = (weight for weight in layer.weights if hasattr(weight, "shape"))
     return [weight for weight in own if id(weight) not in theirs]
 
 
 def _accepted(target, to: str) -> set[str]:
-    """List the settings that a layer class takes, those of its bases included."""
+    """List the settings of a layer class and its bases."""
     names = set()
     for base in target.__mro__:
         if "__init__" in vars(base):
@@ -445,7 +445,7 @@ def _accepted(target, to: str) -> set[str]:
             }
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-    # What tf_keras takes from its keywords.
+    # Settings that tf_keras takes as keywords.
     if "dynamic" in names:
         names.add("activity_regularizer")
     if to == "tf_keras" and issubclass(target, backends.tf_keras().layers.RNN):

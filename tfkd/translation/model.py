@@ -84,7 +84,7 @@ def counterparts(model, to: str = "tf_keras", float32: bool = False):
 
 
 def _copied(model, translator):
-    """Return the translated model, in which nothing trains that a nested model keeps frozen."""
+    """Return the translated model; layers that a nested model freezes stay frozen."""
     translated = translator.model()
     for layer in frozen_from_outside(model):
         if id(layer) in translator.layers:
@@ -133,7 +133,7 @@ def aliases(model, translated: graph.Graph, names_of: dict[int, str]) -> dict[st
 
 
 class _Translator:
-    """Makes every layer before any is called, so that one error lists all problems."""
+    """Creates all layers before it calls any, so that one error lists all problems."""
 
     def __init__(self, source: graph.Graph, to: str, float32: bool = False):
         self.source, self.to, self.float32 = source, to, float32
@@ -192,7 +192,7 @@ class _Translator:
         return graph.rebuild(self.source, self.package, apply)
 
     def _step(self, call: graph.Call) -> Callable:
-        """Return a function that makes one call in the target from its arguments there."""
+        """Return a function that repeats one call in the target, given its arguments there."""
         if not operations.is_operation(call.layer):
             if self.to == "keras" and self.source.flavour != "keras":
                 _check_training(call)
@@ -203,7 +203,7 @@ class _Translator:
             twin = operations.twin(call.layer)
             return lambda args, kwargs: layers.renamed(twin, name)(*args, **kwargs)
         operation = operations.read(call.layer, call.args, call.kwargs)
-        if operation.name == "copy":  # what `_unmasked` makes
+        if operation.name == "copy":  # the result of `_unmasked`
             return lambda args, kwargs: self._unmasked(next(graph.leaves((args, kwargs))), name)
         found = standard.chain(operation, call.outputs[0])
         if found is None:
@@ -228,7 +228,7 @@ class _Translator:
         """Call the standard layers that compute an operation."""
         arguments = operations.read(call.layer, args, kwargs).arguments
         given = [leaf for name in names for leaf in graph.leaves(arguments[name])]
-        # An operation ends a mask, where the layers would use it and hand it on.
+        # An operation ends a mask; layers would use it and pass it on.
         given = [self._unmasked(leaf) for leaf in given]
         value = given if len(given) > 1 else given[0]
         for layer in chain:
@@ -236,7 +236,7 @@ class _Translator:
         return value
 
     def _unmasked(self, value, name: str = ""):
-        """Return a tensor without the mask that the target's layers would hand on."""
+        """Return a tensor without the mask that the target's layers would pass on."""
         if getattr(value, "_keras_mask", None) is None:
             return value
         out = graph.Tensor(-1, "", tuple(value.shape), operations.dtype(value))
@@ -245,8 +245,8 @@ class _Translator:
         return result
 
     def _name(self, name: str, path: str) -> str:
-        """Return a layer's own name, or its path where two would collide."""
-        # TensorFlow makes scopes of tf_keras's names and takes few characters there.
+        """Return a layer's name, or its path if two names would collide."""
+        # tf_keras's names become scopes of TensorFlow, which allow few characters.
         outside = r"[^\w.-]" if self.to == "tf_keras" else "/"
         name, path = (re.sub(outside, "_", text) for text in (name, path))
         if name in self.taken:
@@ -258,7 +258,7 @@ class _Translator:
 
 
 def _in_float32(source: graph.Graph) -> graph.Graph:
-    """Return a graph whose tensors are float32 where they have another precision."""
+    """Return a graph with float32 in place of other float precisions."""
 
     def cast(leaf):
         other = isinstance(leaf, graph.Tensor) and leaf.dtype in layers.OTHER_FLOATS
@@ -287,7 +287,7 @@ def _told(path: str, problems: list[str]):
 
 
 def _check_training(call: graph.Call) -> None:
-    """Raise where `training` is fixed: Keras 3 replaces it by what the model is called with."""
+    """Raise if a call fixes `training`: Keras 3 replaces it by the value of the model's call."""
     fixed = call.kwargs.get("training")
     frozen = call.kind == "BatchNormalization" and not call.layer.trainable
     if fixed is not None and not (frozen and not fixed):
@@ -299,7 +299,7 @@ def _check_training(call: graph.Call) -> None:
 
 
 def _check_masks(call: graph.Call, args, kwargs) -> None:
-    """Raise where a layer would miss a mask: merging layers differ in when they keep one."""
+    """Raise if a layer would lose a mask: merging layers differ in when they keep it."""
     values = graph.leaves((args, kwargs))
     tensors = graph.leaves((call.args, call.kwargs))
     lost = any(
@@ -317,7 +317,7 @@ def _check_masks(call: graph.Call, args, kwargs) -> None:
 
 
 def _check_outputs(call: graph.Call, result) -> None:
-    """Raise where a layer of the same name and settings makes something else."""
+    """Raise if a layer with the same name and settings has another output."""
     made = [tuple(value.shape) for value in graph.leaves(result)]
     wanted = [tensor.shape for tensor in call.outputs]
     fits = len(made) == len(wanted) and all(

@@ -40,12 +40,12 @@ class _Entry:
     """A line of the table.
 
     Attributes:
-        symbols: TensorFlow's names for it; the first is the one that is called.
-        arguments: `keras.ops` parameter → TensorFlow's parameter. One that is not listed
+        symbols: TensorFlow's names for it; calls use the first.
+        arguments: `keras.ops` parameter → TensorFlow's parameter. An unlisted parameter
             must have its default value.
-        promotes: Whether `keras.ops` brings all operands to the result's dtype first.
+        promotes: Whether `keras.ops` first casts all operands to the result's dtype.
         required: Parameters whose `None` means something else in TensorFlow.
-        fixed: TensorFlow's arguments that make it give what `keras.ops` gives.
+        fixed: TensorFlow's arguments for the same result as `keras.ops`.
     """
 
     symbols: tuple[str, ...]
@@ -129,7 +129,7 @@ _TABLE = {
     "softsign": _unary("nn.softsign", x="features"),
     "softmax": _Entry(("nn.softmax",), {"x": "logits", "axis": "axis"}, required=("axis",)),
     "log_softmax": _Entry(("nn.log_softmax",), {"x": "logits", "axis": "axis"}, required=("axis",)),
-    # No function of TensorFlow's: standard layers only (see `standard`).
+    # No function of TensorFlow, only standard layers (see `standard`).
     "hard_sigmoid": _unary(),
     "hard_silu": _unary(),
     "hard_tanh": _unary(),
@@ -168,7 +168,7 @@ _TABLE = {
     "unstack": _unary("unstack", x="value", num="num", axis="axis"),
     "flip": _Entry(("reverse",), {"x": "tensor", "axis": "axis"}, required=("axis",)),
     "slice": _Entry(("slice",), {"inputs": "input_", "start_indices": "begin", "shape": "size"}),
-    # Written as a transposition: standard layers only.
+    # Written as a transposition, by standard layers only.
     "swapaxes": _unary(),
     "moveaxis": _unary(),
     "split": _unary("split", x="value", indices_or_sections="num_or_size_splits", axis="axis"),
@@ -202,10 +202,10 @@ _TABLE = {
 
 _BY_SYMBOL = {symbol: name for name, entry in _TABLE.items() for symbol in entry.symbols}
 
-# The parameters of `keras.ops` that stand for numbers and not for settings.
+# The parameters of `keras.ops` that are numbers rather than settings.
 _OPERANDS = ("x", "x1", "x2", "xs", "operands")
 
-# Keras 3's class of an operation → function, where it is not the class's name in snake case.
+# Keras 3's class of an operation → its function, if not the class's name in snake case.
 _BY_CLASS = {"TrueDivide": "divide", "Resize": "image.resize", "Amax": "max", "Amin": "min"}
 
 
@@ -307,7 +307,7 @@ def _get_item(x, key):
 
 
 def _promoted(leaf, wanted: str, to: str):
-    """Bring an operand to the dtype that `keras.ops` computes in."""
+    """Cast an operand to the dtype in which `keras.ops` computes."""
     if isinstance(leaf, np.ndarray) or hasattr(leaf, "numpy"):
         return np.asarray(leaf).astype(wanted)
     if isinstance(leaf, int) and "float" in wanted:
@@ -353,7 +353,7 @@ def _function(name: str, arguments: dict, to: str):
 
 
 def _sizes(arguments):
-    """Return TensorFlow's argument for where to split: how many parts, or the size of each."""
+    """Return TensorFlow's argument for a split: the number of parts, or the size of each."""
     at = arguments["indices_or_sections"]
     if isinstance(at, int):
         return at
@@ -364,7 +364,7 @@ def _sizes(arguments):
 
 
 def _check_rest(name: str, function, rest: dict):
-    """Raise if an argument that the target has no word for is not at its default."""
+    """Raise if an argument that the target lacks does not have its default."""
     parameters = inspect.signature(function).parameters
     for key, value in rest.items():
         default = parameters[key].default if key in parameters else None
@@ -374,7 +374,7 @@ def _check_rest(name: str, function, rest: dict):
 
 def _invoke(function, arguments: dict):
     signature = inspect.signature(function)
-    # What is `None` here is left to the function's own default.
+    # `None` leaves an argument at the function's own default.
     ordered = {k: arguments[k] for k in signature.parameters if arguments.get(k) is not None}
     bound = inspect.BoundArguments(signature, ordered)
     return function(*bound.args, **bound.kwargs)
@@ -439,7 +439,7 @@ def _read_tensorflow(layer, args, kwargs) -> Operation:
 
 
 def _from_tensorflow(value):
-    """Write a TensorFlow argument as `keras.ops` does."""
+    """Convert a TensorFlow argument to the form of `keras.ops`."""
     if isinstance(value, dict):  # tf_keras keeps slices as dicts
         return slice(value["start"], value["stop"], value["step"])
     if isinstance(value, tuple) or type(value).__name__ == "ListWrapper":

@@ -50,7 +50,7 @@ def _floating(*tensors) -> bool:
 
 
 def _mergeable(*tensors) -> bool:
-    """Tell whether merging layers broadcast these as the operation does."""
+    """Tell whether merging layers broadcast these shapes as the operation does."""
     ranks = {len(tensor.shape) for tensor in tensors}
     batches = {tensor.shape[:1] for tensor in tensors}
     return _floating(*tensors) and len(ranks) == 1 and min(ranks) > 1 and len(batches) == 1
@@ -70,7 +70,7 @@ def _arithmetic(merge: str | None, second, first):
 
     Args:
         merge: The layer for two tensors.
-        second: From a constant on the right, scale and offset; `None` where there are none.
+        second: Function from a constant on the right to scale and offset; `None` if none exist.
         first: The same for a constant on the left.
     """
 
@@ -155,7 +155,7 @@ def _softmax(arguments, out):
 
 
 def _reduction(pool: str):
-    """Make the rule of a reduction that pooling computes when it is over all of space."""
+    """Make the rule of a reduction that pooling computes if it covers all positions."""
 
     def rule(arguments, out):
         x, axis = arguments["x"], arguments["axis"]
@@ -252,7 +252,7 @@ def _spatial(kind: str, setting: str, widths) -> Chain:
 
 
 def _get_item(arguments, out):
-    """Slices of space are cropping; an axis that falls away or is new is a reshape."""
+    """Return cropping for slices of positions, with a reshape for removed or new axes."""
     x, key = arguments["x"], arguments["key"]
     key = list(key) if isinstance(key, (tuple, list)) else [key]
     if any(isinstance(leaf, Tensor) for leaf in leaves([key])):
@@ -283,7 +283,7 @@ def _get_item(arguments, out):
 
 
 def _crop(item, size: int | None) -> tuple[tuple[int, int] | None, bool]:
-    """Return what one axis loses at its ends (`None` if more), and whether it falls away."""
+    """Return how much one axis loses at its ends (`None` if more), and whether it is removed."""
     if item == slice(None):
         return (0, 0), False
     if size is None or not isinstance(item, (int, slice)):

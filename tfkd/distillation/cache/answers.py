@@ -54,7 +54,7 @@ class Answers:
     def __init__(self, names: Sequence[str], parts: Sequence[Held | Shard]):
         self.names, self._parts = list(names), list(parts)
         self._stops = np.cumsum([len(part) for part in parts])
-        #: Per answer: float32 if a part is.
+        #: Dtype per answer: float32 if one of its parts is float32.
         self.dtypes = {n: np.result_type(*{part.dtype(n) for part in parts}) for n in names}
         self.shapes = {n: _common([part.shape(n) for part in parts]) for n in names}
 

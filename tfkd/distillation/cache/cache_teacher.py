@@ -119,7 +119,7 @@ def cache_teacher(
     tasks, shapes = _what_it_gives(teacher, task)
     _check_top_k(top_k, tasks, shapes)
     names = _names_of(teacher, len(shapes))
-    # A folder is bound to its teacher's hash; a cache in memory needs none.
+    # A folder belongs to its teacher's hash; a cache in memory needs no hash.
     known = fingerprint_of(teacher) if path is None else teacher.fingerprint()
     about = About(names, tasks, shapes, list(features), known)
     settings = {"dtype": dtype, "top_k": top_k, "features": about.features, "tasks": tasks}
@@ -172,14 +172,14 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
 
 
 def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCache:
-    """Ask about every example that the store does not hold yet."""
+    """Ask the teacher about every example that is not in the store yet."""
 
     def encoded(x):
         outputs, features = ask(x)
         return TeacherOutputs(store.about.names, list(outputs), features).encode()
 
-    # A Python teacher is called outside any graph: it may run TensorFlow itself, and inside
-    # one it would wait for the thread that waits for it.
+    # A Python teacher is called outside any graph: it may run TensorFlow itself, and in
+    # a graph it would wait for the thread that waits for it.
     if in_graph:
         encoded = _in_graph(encoded, examples)
     before, done = store.known.size, 0
@@ -200,7 +200,7 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
             progress(done)
     if done == 0:
         raise InputError("The data holds no examples.")
-    # Where the data is not opened again for this, the first epoch finds out.
+    # If the data is not reopened for this check, the first epoch checks it.
     if not examples.read_once and (store.known.find(keys_of(next(iter(examples)))) < 0).any():
         raise InputError(CHANGING)
     if not seen.all():
@@ -210,7 +210,7 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
 
 
 def _in_graph(ask, examples: Examples):
-    """Return a function of a batch as one graph, whatever the sizes of the batches."""
+    """Return a function of a batch as one graph for all batch sizes."""
     spec = examples.spec
     if spec is None:
         return tf.function(ask, reduce_retracing=True, autograph=False)
@@ -218,7 +218,7 @@ def _in_graph(ask, examples: Examples):
 
 
 def _of_what_is_there(about: About, names) -> About:
-    """Return what is known of the outputs that were asked, and the features."""
+    """Return what is known of the requested outputs, and the features."""
     found = [teacher_outputs.parse(name) for name in names]
     heads = sorted({index for index, _, _ in found if index is not None})
     return About(
@@ -228,7 +228,7 @@ def _of_what_is_there(about: About, names) -> About:
 
 
 def _checked(examples, store: Store) -> TeacherCache:
-    """Return a complete store's cache, if it is of these examples."""
+    """Return the cache of a complete store, if it holds these examples."""
     cache = TeacherCache(store.known, store.load(), store.about)
     seen = np.zeros(cache.size, bool)
     for x in examples:
@@ -250,7 +250,7 @@ def _of_other_data(store, given) -> InputError:
 
 
 def _note_signature(about: About, given: list) -> None:
-    """Keep what the inputs are; sizes that differ between batches are free."""
+    """Record the inputs' signature; sizes that differ between batches are free."""
     if not about.signature:
         about.signature = given
         return
@@ -329,7 +329,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
 
 
 def _names_of(teacher: Teacher, count: int) -> list[str]:
-    """Return the outputs' names; `output0` for one without a name."""
+    """Return the outputs' names; `output0` for an output without a name."""
     slots = teacher.outputs.entries
     others = teacher_outputs.unnamed(count)
     names = [slot.label if slot.given else other for slot, other in zip(slots, others, strict=True)]

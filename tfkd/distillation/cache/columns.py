@@ -81,7 +81,7 @@ class Growing:
     def __init__(self) -> None:
         self._flat: np.ndarray | None = None
         self._used = 0
-        self._shapes: list[tuple[int, np.ndarray]] = []  # rows, and the shape or shapes of them
+        self._shapes: list[tuple[int, np.ndarray]] = []  # rows, and their shape or shapes
 
     def __len__(self):
         return sum(rows for rows, _ in self._shapes)

@@ -155,7 +155,7 @@ class Examples:
 
 
 def _rows(leaf):
-    """Return something that can be sliced by example."""
+    """Return an object that can be sliced by example."""
     composite = isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) or hasattr(leaf, "tocsr")
     return leaf if tf.is_tensor(leaf) or composite else np.asarray(leaf)
 
@@ -186,12 +186,12 @@ def mapped_sequence(data, change: Callable):
 
 
 class _Mapped:
-    """A sequence around another; it goes into the bases of a class of either Keras."""
+    """A sequence around another; a base for a class of either Keras."""
 
     def __init__(self, data, change):
         settings = ("workers", "max_queue_size")
         super().__init__(**{n: getattr(data, n) for n in settings if hasattr(data, n)})
-        # TensorFlow does not run in a forked process: threads, whatever the original has.
+        # TensorFlow does not run in a forked process, so always use threads.
         self.data, self.change = data, change
 
     @property

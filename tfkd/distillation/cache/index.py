@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: The row of an example that is not there, and of one that only shares the key of another.
+#: The row of a missing example, and of one that has the key of another example.
 UNKNOWN, OTHER = -1, -2
 
 

@@ -24,7 +24,7 @@ from tfkd.distillation.cache.columns import Column, shape_of, starts_of
 from tfkd.distillation.teacher_outputs import parse
 from tfkd.errors import InputError
 
-_PIECE = 1 << 20  # bytes that are looked at together
+_PIECE = 1 << 20  # bytes that are checked at once
 _HEADER = np.lib.format
 
 
@@ -54,14 +54,14 @@ class Stored:
         if not out.nbytes:
             return out
         view, place = memoryview(out.reshape(-1).view(np.uint8)), 0
-        # Ranges that follow on each other are read at once.
+        # Adjacent ranges are read at once.
         first = np.flatnonzero(np.concatenate([[True], starts[1:] != stops[:-1]]))
         last = np.append(first[1:], len(starts)) - 1
         for start, stop in zip(starts[first].tolist(), stops[last].tolist(), strict=True):
             size = (stop - start) * self.step
             stream.seek(self.offset + start * self.step)
             end = place + size
-            while place < end:  # a single read ends at 2 GB
+            while place < end:  # a single read returns at most 2 GB
                 count = stream.readinto(view[place:end])
                 if not count:
                     raise ValueError("it was cut short while it was in use")
@@ -139,7 +139,7 @@ def bytes_of(keys: np.ndarray, columns: dict[str, Column]) -> io.BytesIO:
         if one.sizes is not None:
             arrays[f"sizes:{name}"] = one.sizes
     buffer = io.BytesIO()
-    # By position: an answer may have any name.
+    # By position, since an answer may have any name.
     numbered: dict[str, Any] = {
         f"a{i}": np.ascontiguousarray(array) for i, array in enumerate(arrays.values())
     }
@@ -205,13 +205,13 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
 
 
 def _state(stream) -> tuple[int, int, int]:
-    """Return what differs after a file was written to, or another took its place."""
+    """Return values that change if the file is modified or replaced."""
     found = os.fstat(stream.fileno())
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _arrays(stream) -> dict[str, Stored]:
-    """Return where each named array of a shard lies."""
+    """Return the location of each named array in a shard."""
     members = _members(stream)
     names = _whole(stream, members.pop("names")).tolist()
     arrays = {name: members.pop(f"a{i}") for i, name in enumerate(names)}
@@ -219,7 +219,7 @@ def _arrays(stream) -> dict[str, Stored]:
 
 
 def _members(stream) -> dict[str, Stored]:
-    """Return where the arrays of an `.npz` lie; nothing of them is read but their headers."""
+    """Return the locations of the arrays in an `.npz`; read only their headers."""
     found = {}
     size = stream.seek(0, io.SEEK_END)
     with zipfile.ZipFile(stream) as archive:
@@ -245,13 +245,13 @@ def _members(stream) -> dict[str, Stored]:
 
 
 def _whole(stream, array: Stored) -> np.ndarray:
-    """Read a small array as it is."""
+    """Read a small array whole."""
     count = array.shape[0] if array.shape else 0
     return array.read(stream, np.array([0]), np.array([count]))
 
 
 def _check(shard: Shard, name: str, shape: list) -> None:
-    """Raise unless an answer has the dtype and the shapes that belong to it."""
+    """Raise unless an answer has its dtype and shapes."""
     array, sizes = shard.arrays[name], shard.sizes.get(name)
     allowed = {"indices": "ui"}.get(parse(name)[2], "f")
     if array.dtype.kind not in allowed:
@@ -270,7 +270,7 @@ def _check(shard: Shard, name: str, shape: list) -> None:
 
 
 def _check_values(stream, name: str, array: Stored, classes: int | None) -> None:
-    """Raise unless values are finite, and top-k indices different classes that there are."""
+    """Raise unless values are finite, and top-k indices are distinct existing classes."""
     if not array.step:
         return
     for start in range(0, array.shape[0], at_once := max(1, _PIECE // array.step)):

@@ -29,12 +29,12 @@ from tfkd.errors import InputError
 from tfkd.files import write_atomically
 
 FORMAT = "tfkd.cache/3"
-ROWS = 4096  # a shard, unless the user says another size
-BYTES = 1 << 26  # a shard at most, as the teacher gives its answers
-SECONDS = 60.0  # of work that a kill may lose
+ROWS = 4096  # rows per shard, unless the user sets another size
+BYTES = 1 << 26  # most bytes per shard, in the teacher's dtypes
+SECONDS = 60.0  # most work that is lost if the process is killed
 _MANIFEST = "manifest.json"
-_AT_ONCE = 1 << 18  # values whose rounding is looked at together
-_TOLERANCE = 1e-3  # of the standard deviation, that rounding to float16 may cost
+_AT_ONCE = 1 << 18  # values whose rounding is checked at once
+_TOLERANCE = 1e-3  # of the standard deviation: largest error of rounding to float16
 _AGAIN = "name another folder, or delete this one and call cache_teacher again"
 _ASK_AGAIN = (
     "Delete that file and call cache_teacher again with the same teacher and data: only its "
@@ -83,10 +83,10 @@ class Store:
         self.settings = settings or {}
         self.known = Index()
         self.complete = False
-        self._held: dict[str, Growing] = {}  # what is in memory for good
+        self._held: dict[str, Growing] = {}  # answers that stay in memory
         self._files: list[shards.Shard] = []
         self._pending: dict[str, Growing] = {}
-        self._keys: list[np.ndarray] = []  # of what is pending
+        self._keys: list[np.ndarray] = []  # of pending answers
         self._rows, self._flushed = 0, time.monotonic()
         self._shards: list[dict] = []
         self._next = 0
@@ -184,7 +184,7 @@ class Store:
 
     @contextlib.contextmanager
     def _kept_so_far(self):
-        """Say how to go on where a file can't be written."""
+        """Return how to continue if a file can't be written."""
         try:
             yield
         except InputError as error:
@@ -195,7 +195,7 @@ class Store:
             ) from error
 
     def _narrowed(self, name: str, column: Column) -> Column:
-        """Return answers in the dtype that they are kept in."""
+        """Return answers in the dtype in which they are stored."""
         if column.values.dtype.kind != "f":
             return column
         if self.dtype == "float16":
@@ -245,7 +245,7 @@ class Store:
             )
         self.about.signature = manifest["signature"]
         self._shapes = manifest["answers"]
-        # A shard that the user deleted is asked again.
+        # The teacher is asked again about the examples of a deleted shard.
         self._shards = [one for one in manifest["shards"] if (self.path / one["file"]).exists()]
         for shard, keys in opened_shards(self.path, manifest, self._shards, self.known):
             self._files.append(shard)
@@ -269,10 +269,10 @@ class Store:
 
 
 class _Spread:
-    """Whether float16 is fine enough for answers, from all that were seen so far."""
+    """Whether float16 is precise enough for answers, from all answers so far."""
 
     def __init__(self, per_channel: bool):
-        self.per_channel = per_channel  # for values of which nothing is known
+        self.per_channel = per_channel  # for values of unknown kind
         self.count, self.total, self.squares = 0, 0.0, 0.0
 
     def allows_float16(self, column: Column) -> bool:
@@ -335,7 +335,7 @@ def opened_shards(
             shard, keys = shards.opened(file, entry, manifest["answers"], classes)
             if len(np.unique(keys[:, 0])) < len(keys) or (known.find(keys) != UNKNOWN).any():
                 raise ValueError("it holds an example twice, or one that another shard holds")
-        # Whatever NumPy or zipfile raise for damaged bytes.
+        # NumPy and zipfile raise many types for damaged bytes.
         except Exception as error:
             raise InputError(f"{str(file)!r} is damaged: {error}. {_ASK_AGAIN}") from error
         yield shard, keys

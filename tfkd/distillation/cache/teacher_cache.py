@@ -151,7 +151,7 @@ class TeacherCache:
 
             attached = data.map(add, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             # TensorFlow never frees a Python function, so `lookup` refers to the cache weakly.
-            # What is made from the dataset, iterators included, keeps the dataset and so the cache.
+            # Objects made from the dataset, such as iterators, keep it alive, and so the cache.
             attached._tfkd_cache = self
             return attached
         if sequence_kind(data) is not None:
@@ -179,7 +179,7 @@ class TeacherCache:
         return all(self.rows(keys) is not None for keys in map(keys_of, Examples(x, _AT_ONCE)))
 
     def _check(self, given: list) -> None:
-        """Raise unless the inputs' places, dtypes and shapes are those of the cache."""
+        """Raise unless the inputs have the places, dtypes and shapes of the cache."""
         if not matches(self.signature, given):
             raise InputError(
                 f"The cache was made from {show_signature(self.signature)}, but this data is "

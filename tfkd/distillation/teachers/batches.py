@@ -49,7 +49,7 @@ def in_batches(run: Callable, x: list, size: int):
         each = [once([part[i] for part in parts]) for i in range(times)]
         outputs, kept = tf.nest.map_structure(lambda *found: tf.concat(found, 0)[:count], *each)
     else:
-        # One trace, whatever the number of examples: it also says what a batch of outputs is.
+        # One trace for any number of examples, which also shows the signature of the outputs.
         specs = [tf.TensorSpec(part.shape[1:], part.dtype) for part in parts]
         traced = tf.function(once, autograph=False).get_concrete_function(specs)
         given = traced.structured_outputs

@@ -6,7 +6,7 @@ import re
 
 from tfkd.model.layer_kinds import stateful_layers
 
-#: What a function keeps, in words.
+#: Descriptions of the state that a function keeps.
 ASSIGNED = "a variable that it assigns"
 _ASSIGNS = re.compile(r"Assign(Add|Sub)?(VariableOp)?|Resource(Scatter|StridedSliceAssign)\w*")
 

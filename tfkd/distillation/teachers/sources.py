@@ -57,18 +57,18 @@ class Source:
         return [kind.activation if kind.is_last else None for kind in self.kinds]
 
     def __call__(self, x, wanted: binding.Slots | None):
-        """Answer for a batch.
+        """Return the answers for a batch.
 
         Args:
-            x: The inputs in flat order; a batch as it is where `inputs` is `None`.
-            wanted: The student's outputs, or `None` for the source's own.
+            x: The inputs in flat order; the unchanged batch if `inputs` is `None`.
+            wanted: The student's outputs, or `None` for the source's own outputs.
 
         Returns:
-            A list with a tensor for each wanted output, `None` for one that it doesn't
-            teach, and a dict from layer name to feature.
+            A list with a tensor for each wanted output (`None` if the source doesn't teach
+            it), and a dict from layer name to feature.
 
         Raises:
-            InputError: where its outputs can't be bound to the wanted ones.
+            InputError: if its outputs can't be bound to the wanted outputs.
         """
         size = batches.size_of(self.inputs)
         outputs, features = self.run(x) if size is None else batches.in_batches(self.run, x, size)
@@ -177,8 +177,8 @@ class FunctionSource(Source):
         """What keeps a state, in words: a layer, or a variable that the function changes."""
         if backends.flavour(self.function) is not None:
             return memory.stateful_layer(self.function)
-        # Of a `tf.function` there is none before it is called.
-        known = getattr(self.function, "concrete_functions", None)  # of what was loaded
+        # A `tf.function` has no concrete function before its first call.
+        known = getattr(self.function, "concrete_functions", None)  # of a loaded function
         traced = known or ([self.function] if hasattr(self.function, "graph") else [])
         return memory.ASSIGNED if any(map(memory.assigns, traced)) else ""
 
@@ -207,15 +207,15 @@ class PythonSource(Source):
 
     def __init__(self, function, name):
         self.function, self.name = function, name
-        # Which of its outputs each wanted one is; known once it has run outside a graph.
+        # The index of each wanted output among its own; known after a run outside a graph.
         self._order: list[int | None] | None = None
 
     def __call__(self, x, wanted):
-        """Return the outputs that are wanted, and no features."""
+        """Return the wanted outputs, and no features."""
         wanted = self.outputs if wanted is None else wanted
         flat = list(graph.leaves(x))
         shapes = [slot.shape for slot in wanted.entries]
-        # In a graph the heads are fixed while it is traced.
+        # Tracing a graph fixes which outputs it returns.
         order = None if tf.executing_eagerly() else self._order or list(range(len(shapes)))
 
         def run(*arrays):
@@ -241,7 +241,7 @@ class PythonSource(Source):
         return [None if i is None else r for i, r in zip(order, results, strict=True)], {}
 
     def _fitting(self, result, wanted, examples: int):
-        """Return which output each wanted one is, and the outputs; empty where there is none."""
+        """Return the index of each wanted output, and the outputs; empty if none fits."""
         ours = self.outputs
         if ours is None:
             ours = binding.slots_of_values(result, "output", f"teacher {self.name!r}")
@@ -288,12 +288,12 @@ class TFLiteSource(PythonSource):
         names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
         shapes = [(None, *info.shape[1:]) for info in infos]
         owner = f"teacher {self.name!r}"
-        # Other tools give a file's outputs an order of their own; numbers tell where they do.
+        # Other tools may reorder a file's outputs; the numbers in their names show whether they did.
         ordered = signatures.in_order(names) == (names, True)
         return binding.named(names, kind, owner, ordered=ordered, shapes=shapes)
 
 
-# What TensorFlow runs itself: `tf.function`s, SavedModels' signatures and endpoints.
+# Functions that TensorFlow runs: `tf.function`s, SavedModels' signatures and endpoints.
 _FUNCTIONS = (tf.types.experimental.GenericFunction, tf.types.experimental.ConcreteFunction)
 
 
@@ -332,9 +332,9 @@ def source_of(given, features) -> Source:
 
 
 def _load(path: pathlib.Path):
-    """Open a teacher's file, with whichever Keras wrote it.
+    """Open a teacher's file with the Keras that wrote it.
 
-    A SavedModel's graph runs, once its operations have been checked; nothing else in a file does.
+    No code in a file runs, except a SavedModel's graph after a check of its operations.
     """
     if not path.exists():
         raise InputError(f"There is no teacher at {str(path)!r}.")
@@ -350,9 +350,9 @@ def _load(path: pathlib.Path):
 
 
 def _call_in_thread(function, arrays: list) -> list:
-    """Call a function outside of the step that is running, as a graph does: in a thread of its own.
+    """Call a function outside of the running step, in a separate thread, as a graph does.
 
-    A step that runs eagerly is inside a replica, where Keras's `predict` may not be called.
+    An eager step runs inside a replica, where Keras's `predict` may not be called.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return [tf.constant(answer) for answer in thread.submit(function, *arrays).result()]

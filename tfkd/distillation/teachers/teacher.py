@@ -261,7 +261,7 @@ class Teacher:
         return fingerprint.fingerprint([self.inputs, identities])
 
     def _inputs_of(self, source, x):
-        """Return the batch as a source takes it: by name, or in its flat order."""
+        """Return the batch in the form that a source takes: by name, or in flat order."""
         theirs = source.inputs
         if theirs is None:
             return x
@@ -291,7 +291,7 @@ class Teacher:
         return readable_activation("teacher", source.name, seen, task, self.from_logits)
 
 
-#: Why an array does not teach a stream.
+#: Why arrays can't teach a stream.
 ARRAY_NEEDS_ARRAYS = (
     "A teacher that is an array has an answer for each row of training arrays, and the training "
     "part is no array in memory: give the model, or its answers as a tfkd.TeacherCache."
@@ -440,7 +440,7 @@ def check_sizes(name: str, output, wanted: binding.Slots, i: int) -> None:
 
 
 def _compatible(a, b) -> bool:
-    """Tell whether two shapes can be equal, their batches left out."""
+    """Tell whether two shapes can be equal, ignoring the batch axis."""
     if getattr(b, "rank", len(b) if b is not None else None) is None:
         return True
     a, b = tuple(a)[1:], tuple(b)[1:]

@@ -29,11 +29,11 @@ class _Held:
 
     Attributes:
         format: `FORMAT`.
-        settings: What the run was asked for.
-        rounds: Those that were made.
-        made: Model that depends on how far the rounds came → their number, and epochs.
+        settings: The settings of the run.
+        rounds: The finished rounds.
+        made: Model that depends on the number of rounds → that number, and epochs.
         files: File of a model → its checksum.
-        result: `Spiral.to_json`, once the run is through.
+        result: `Spiral.to_json`, after the run has finished.
     """
 
     format: str

@@ -15,7 +15,7 @@ class Evaluator:
 
     def __init__(self, model, data, format, latency: bool):
         self.data, self.format = data, format
-        self._files = weakref.WeakKeyDictionary()  # of models, which are converted once
+        self._files = weakref.WeakKeyDictionary()  # of models: each is converted once
         self.file = self._file(model)
         outputs = self._outputs(model, data.validation)
         self.metric = next(name for name in ("accuracy", "auc", "rmse") if name in outputs)
@@ -80,7 +80,7 @@ class Evaluator:
         return self._files[model]
 
     def _time(self, file) -> tuple[float, float]:
-        """Return a file's time over the original's, measured in one run, and in µs."""
+        """Return a file's time relative to the original's, measured in one run, and in µs."""
         from tfkd.export import benchmark
 
         x = self.data.validation.head(32).x

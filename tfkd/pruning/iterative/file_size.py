@@ -9,7 +9,7 @@ import numpy as np
 from tfkd.errors import InputError
 from tfkd.model import graph
 
-#: What a weight takes in a file of each format.
+#: Bytes of a weight in a file of each format.
 BYTES_PER_WEIGHT = {"float32": 4, "float16": 2, "dynamic": 1, "int8": 1}
 
 
@@ -31,7 +31,7 @@ def file_bytes(model, format: str = "int8") -> int:
     check_format(format)
     noise = _noise(graph.walk(model)) if format == "int8" else None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that its ranges come from little data
+        warnings.simplefilter("ignore")  # about ranges from little data
         return to_tflite(model, format, noise).size
 
 
@@ -42,7 +42,7 @@ def check_format(format: str) -> None:
 
 
 def _noise(walked: graph.Graph, count: int = 4):
-    """Return examples that a model can be run on: noise, and zeros where it takes integers."""
+    """Return examples on which a model can run: noise, and zeros for integer inputs."""
     random = np.random.default_rng(0)
 
     def drawn(tensor: graph.Tensor):

@@ -12,7 +12,7 @@ from tfkd.tables import Printed, aligned
 if TYPE_CHECKING:
     from tfkd._typing import PathLike
 
-#: What a target can be set for, and how a table calls it.
+#: Metrics that can have a target, with their names in tables.
 MEASURES = {
     "macs": "MACs",
     "parameters": "parameters",

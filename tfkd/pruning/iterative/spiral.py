@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, Criterion, Format, Names, PathLike, SpiralOptions
     from tfkd.data.door import AnyData
 
-#: What the result can be compared with: the model pruned once and distilled; the same model from
-#: scratch, with and without the teacher; the original, trained further for as long.
+#: Alternatives to compare the result with: the model pruned once and distilled; the same model from
+#: scratch, with and without the teacher; and the original, trained on for as many epochs.
 ALTERNATIVES = ("one_shot", "scratch", "scratch_taught", "original_trained_on")
 
 
@@ -179,7 +179,7 @@ def spiral(
 
 
 class _Walk:
-    """The rounds: from what is kept, prune, distil, measure, keep or step back."""
+    """The rounds: from the kept student, prune, distil, measure, then keep it or step back."""
 
     def __init__(self, state, evaluator, lessons, pruning, wanted, floor):
         self.state, self.evaluator, self.lessons = state, evaluator, lessons
@@ -187,13 +187,13 @@ class _Walk:
         self.rounds: list[Round] = []
 
     def run(self, model, step: float, most: int, epochs: int) -> str:
-        """Run rounds until something ends them; return what."""
+        """Run rounds until something ends them, and return the reason."""
         self.rounds, self.current = self.state.load(model)
         self.lessons.helps = all(one.taught for one in self.rounds)
         least = step / 8
         at = next((one.measured for one in reversed(self.rounds) if one.kept), None)
         at = at or self.evaluator.original
-        harmful = set()  # sizes of students that were stepped back from
+        harmful = set()  # sizes of rejected students
         for one in self.rounds:
             step = one.step if one.kept else one.step / 2
             size = one.measured.parameters, one.measured.macs
@@ -215,7 +215,7 @@ class _Walk:
             if costs.parameters == at.parameters:
                 return "nothing was found that could go"
             size = costs.parameters, costs.macs
-            if size in harmful:  # the same channels: it would be the same round again
+            if size in harmful:  # the same channels would repeat the same round
                 step /= 2
                 continue
             before = self.evaluator.score(student, "validation")
@@ -234,7 +234,7 @@ class _Walk:
                 harmful.add(size)
 
     def train_further(self, epochs: int, total: int) -> str:
-        """Train the student that was kept for further epochs; say so where that made it worse."""
+        """Train the kept student for further epochs, and report if that made it worse."""
         further = self.state.once(
             "final",
             len(self.rounds),
@@ -269,7 +269,7 @@ class _Walk:
         return (student, untaught) if self.lessons.helps else (alone, taught)
 
     def _pruned(self, at: Measured, unmet: list[str], step: float):
-        """Return the student with so much less of what its target is of."""
+        """Return the student with the metric of its target reduced by `step`."""
         metric = next((name for name in unmet if name != "latency"), None)
         metric = metric or ("macs" if at.macs is not None else "parameters")
         target = max((1 - step) * getattr(at, metric), self.wanted.get(metric, 1))
@@ -277,16 +277,16 @@ class _Walk:
 
 
 class _Lessons:
-    """Who teaches a student, and for how long."""
+    """The teacher of a student, and the training's length."""
 
     def __init__(self, trainer, model, teacher, teach, settings):
         self.trainer, self.settings = trainer, settings
         augment = trainer.training.augment
         self.model, self.teacher, self.by = model, model if teacher is None else teacher, teach
         self.cache = None
-        self.helps = True  # until the first round shows that it doesn't
+        self.helps = True  # until the first round shows otherwise
         student = copy_of(model)  # a model can't be its own teacher
-        try:  # does the teacher fit, and do the settings?
+        try:  # raises if the teacher or the settings don't fit
             self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"Distiller does not take this: {error}") from error
@@ -307,7 +307,7 @@ class _Lessons:
         return last if self.by == "last" else self.teacher
 
     def teach(self, stage: str, student, last, epochs: int) -> None:
-        """Distil, `last` being the student of the round before."""
+        """Distil; `last` is the student of the previous round."""
         how = {"teach": lambda one: Distiller(one, self._given(last), **self.settings)}
         if self.trainer.training.augment is None and not self.holds_answers:
             how["cache_teacher"] = True
@@ -319,14 +319,14 @@ class _Lessons:
         self._fit(stage, student, epochs, **how)
 
     def train(self, stage: str, student, last, epochs: int) -> None:
-        """Distil, or train on the labels where the teacher does not help."""
+        """Distil, or train on the labels if the teacher does not help."""
         if self.helps:
             self.teach(stage, student, last, epochs)
         else:
             self.alone(stage, student, epochs)
 
     def alone(self, stage: str, student, epochs: int) -> None:
-        """Train on the labels."""
+        """Train on the labels only."""
         self._fit(stage, student, epochs)
 
     def _fit(self, stage: str, student, epochs: int, **how) -> None:
@@ -364,7 +364,7 @@ def _alternative(name, lessons, final, epochs, pruning):
 
 
 def _absolute_target(name: str, value: float, original: Measured) -> float:
-    """Return a target as a number; one of latency as it is, a part or µs."""
+    """Return a target as a number; a latency target unchanged, as a fraction or in µs."""
     if name == "latency":
         return value
     whole = getattr(original, name)
@@ -384,7 +384,7 @@ def _random_examples(part, seed: int, count: int = 512):
 
 
 def _check(given: dict) -> tuple[Target, Training, Data]:
-    """Return where to end, how to train and on what, when all arguments are right."""
+    """Return target, training and data if all arguments are valid."""
     problems = []
 
     def read(of, *args, **kwargs):

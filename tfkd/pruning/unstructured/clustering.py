@@ -126,7 +126,7 @@ def unwrapped(layer):
         return layer
     layer.update_clustered_weights_associations()  # as every forward pass does
     values = layer.layer.get_weights()
-    # tfmot has put tensors where the clustered variables were.
+    # tfmot has replaced the clustered variables by tensors.
     for position, name in sorted(layer.position_original_weights.items()):
         values.insert(position, np.asarray(layer.get_weight_from_layer(name)))
     plain = type(layer.layer).from_config(layer.layer.get_config())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfkd._typing import AnyModel
     from tfkd.export.tflite.model import TFLiteModel
 
-# What weights are stored as in a .tflite file; constants of other types are shapes and biases.
+# Types of weights in a .tflite file; constants of other types are shapes and biases.
 _STORED = {"int8": np.int8, "uint8": np.uint8, "int16": np.int16}
 _STORED |= {"float16": np.float16, "float32": np.float32, "int4": np.int8}
 
@@ -136,7 +136,7 @@ def _of_model(model) -> Sparsity:
 
 
 def _weights(layer) -> list[tuple[str, np.ndarray]]:
-    """Return the names and values of a layer's weights as its forward pass has them."""
+    """Return names and values of a layer's weights, as used by its forward pass."""
     if hasattr(layer, "cluster_centroids"):
         from tfkd.pruning.unstructured import clustering
 
@@ -193,7 +193,7 @@ def _tensors(data: bytes):
 
 def _numbers(held: bytes, kind: str, shape) -> np.ndarray:
     values = np.frombuffer(held, _STORED[kind])
-    if kind == "int4":  # two to a byte, the lower half first
+    if kind == "int4":  # two per byte, the lower half first
         values = np.stack([values << 4 >> 4, values >> 4], -1).reshape(-1)
     return values[: int(np.prod(shape))].reshape(shape)
 

@@ -31,7 +31,7 @@ _register = tf_keras.utils.register_keras_serializable(package="tfkd")
 
 def kernels(layer) -> list | None:
     """Return the weights of a tf_keras layer that tfmot prunes, or `None` without a rule."""
-    if hasattr(layer, "get_prunable_weights"):  # a layer of the user's, made for tfmot
+    if hasattr(layer, "get_prunable_weights"):  # a user's layer, made for tfmot
         return layer.get_prunable_weights()
     return _known_kernels(layer)
 
@@ -76,7 +76,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
 
     def add_weight(self, name=None, *args, **kwargs):
         """Make a variable under a name that no other one has."""
-        # The masks of a recurrent layer's two kernels: .h5 files need two names.
+        # .h5 files need distinct names for the masks of a recurrent layer's two kernels.
         same = sum(f"/{name}" in weight.name for weight in self._non_trainable_weights)
         return super().add_weight(f"{name}_{same}" if same else name, *args, **kwargs)
 
@@ -89,7 +89,7 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
             self.pruning_step.assign_add(1)
             return self.pruning_obj.conditional_mask_update()
 
-        if self.trainable:  # what is frozen meanwhile keeps the zeros that it has
+        if self.trainable:  # layers frozen meanwhile keep their zeros
             utils.smart_cond(training, renew, lambda: None)
         self.pruning_obj.weight_mask_op()
         return called(self.layer, inputs, args, kwargs)
@@ -105,10 +105,10 @@ class PruneLowMagnitude(pruning_wrapper.PruneLowMagnitude):
 
 
 class _Clustered:
-    """A layer whose kernels have few values, and its zeros where it had some.
+    """A layer whose kernels have few distinct values and keep their zeros.
 
-    tfmot's wrapper keeps no note of the zeros in a file, trains what is frozen, and does not
-    hand `training` on.
+    tfmot's own wrapper does not save the zeros in a file, trains frozen layers, and does not pass
+    `training` on.
     """
 
     def build(self, input_shape):
@@ -121,7 +121,7 @@ class _Clustered:
 
     def update_clustered_weights_associations(self):
         for name in self.sparsity_masks:
-            # In a file that was read the values are others than those of `build`.
+            # After loading a file, the values differ from those of `build`.
             self.zero_idx[name] = tf.argmin(tf.abs(self.cluster_centroids[name]), axis=-1)
         super().update_clustered_weights_associations()
 

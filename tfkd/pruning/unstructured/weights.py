@@ -171,7 +171,7 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
         if not isinstance(layer, tfmot_layers.PruneLowMagnitude):
             return layer
         for weight, mask, _ in layer.pruning_vars:
-            # As every forward pass does, but without zeros of two signs, which compress worse.
+            # As in every forward pass, but without negative zeros, which compress worse.
             weight.assign(np.where(mask.numpy(), weight.numpy(), 0))
         return layer.layer
 
@@ -187,11 +187,11 @@ def _last_step(layer) -> int:
 
 
 def _schedule(name: str, amount, steps, start, frequency, calls: int):
-    """Return tfmot's schedule; it counts calls, of which a shared layer has several a step."""
+    """Return tfmot's schedule, which counts calls: a shared layer has several per step."""
     known = backends.tfmot().sparsity.keras
     if name == "constant":
         return known.ConstantSparsity(amount, calls, frequency=frequency * calls)
-    # tfmot renews masks at begin, begin + frequency, ... and so may never come to the end.
+    # tfmot updates masks at begin, begin + frequency, ..., and may miss the last step.
     begin = steps - (steps - 1) // frequency * frequency
     return known.PolynomialDecay(
         min(start, amount), amount, begin * calls, steps * calls, _EXPONENT, frequency * calls
@@ -199,7 +199,7 @@ def _schedule(name: str, amount, steps, start, frequency, calls: int):
 
 
 def _pattern(given) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Return (m, n) and the block's size, one of them or both `None`."""
+    """Return (m, n) and the block's size; one or both are `None`."""
     if given is None:
         return None, None
     block = isinstance(given, dict)
@@ -262,7 +262,7 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
 
 
 def _too_narrow(weights, n: int) -> str | None:
-    """Say why a layer has no room for an m:n pattern."""
+    """Return why a layer is too narrow for an m:n pattern."""
     inputs = [weight.shape[-2] for weight in weights]
     if max(inputs) < n:
         return f"it has {max(inputs)} input channels, and the pattern's groups have {n}"
@@ -270,7 +270,7 @@ def _too_narrow(weights, n: int) -> str | None:
 
 
 def _check_fit(layer, weights, block) -> None:
-    """Raise where tfmot gives a layer no pattern, or one other than it documents."""
+    """Raise if tfmot gives a layer no pattern, or not the documented one."""
     kind = kind_of(inner(layer)) or ""
     ranks = {len(weight.shape) for weight in weights}
     if block:
