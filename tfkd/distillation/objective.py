@@ -303,7 +303,7 @@ class Objective:
             )
 
     def _for_keras(self, y: list, outputs: list, weights: list):
-        """Return lists for several outputs, or the value for a single one; weights for all or none."""
+        """Return lists for several outputs, or one output's value; weights for all or none."""
         if all(weight is None for weight in weights):
             weights = [None] if len(y) == 1 else None
         else:

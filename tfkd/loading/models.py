@@ -50,7 +50,7 @@ def load_model(path, what: str = "model", *, trusted: bool = False):
                 return load(path, config)
     except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged file makes Keras, h5py or zipfile raise
+    except Exception as error:  # Keras, h5py and zipfile raise many types for a damaged file
         reason = _reason(error, path)
         raise InputError(f"The {what} {str(path)!r} can't be read: {reason}") from error
 
@@ -118,10 +118,10 @@ def _is_keras_3(path) -> bool:
 
 
 def _declared(path) -> tuple[dict | None, int]:
-    """Check a file by its headers.
+    """Check a file by its headers only.
 
     Returns:
-        Its configuration, `None` for a SavedModel, and the bytes of its weights.
+        Its configuration (`None` for a SavedModel) and the bytes of its weights.
     """
     if path.is_dir():
         return None, file_check.check_saved_model(path)
@@ -137,9 +137,9 @@ def _load_keras(path, config):
     from keras.src.saving import serialization_lib
 
     if _mentions(path, b"tfkd>"):
-        translation.custom_objects()  # registers what tf_keras lent
+        translation.custom_objects()  # registers the classes that came from tf_keras
     file_check.check_config(config, keras)
-    # Before 3.11 `load_model` does not hand its safe_mode on to the reader of .h5 files.
+    # Before 3.11 `load_model` does not pass safe_mode on to the reader of .h5 files.
     with serialization_lib.SafeModeScope(safe_mode=True):
         return keras.models.load_model(path, compile=False)
 
@@ -154,7 +154,7 @@ def _load_tf_keras(path, config):
             from tfkd.quantization import quantizers  # noqa: F401  registers its classes
 
             stack.enter_context(backends.tfmot().quantization.keras.quantize_scope())
-        # Without it tf_keras runs the code of Lambda layers in .h5 files and SavedModels.
+        # Without this, tf_keras runs the code of Lambda layers in .h5 files and SavedModels.
         stack.enter_context(serialization_lib.SafeModeScope(safe_mode=True))
         stack.enter_context(tf_keras.saving.custom_object_scope(objects))
         if path.is_dir():
@@ -169,9 +169,9 @@ def _load_tf_keras(path, config):
 
 @contextlib.contextmanager
 def _functions_by_name(path):
-    """Open an .h5 file in memory, its registered activations as tf_keras's reader takes them.
+    """Open an .h5 file in memory, with registered activations in a form that tf_keras reads.
 
-    It writes them as objects of the class "function", and knows no such class.
+    tf_keras writes them as objects of the class "function", which its reader does not know.
     """
     import h5py
 
@@ -206,14 +206,14 @@ def _reason(error: Exception, path) -> str:
         return text
     if "safe_mode" in text:
         return file_check.LAMBDA
-    with contextlib.suppress(Exception):  # a damaged file can't be asked for more
+    with contextlib.suppress(Exception):  # a damaged file gives no more information
         archive = path.suffix == ".keras" and not _is_keras_3(path)
         tfmots = archive and not _mentions(path, b"tfkd>QuantizeLayer")
         if tfmots and _mentions(path, b"QuantizeLayer"):
             return _QUANTIZE_AWARE
         if isinstance(error, file_check.UnregisteredError):
             missing = error.name
-        else:  # a registered class that asks for another one
+        else:  # a registered class that needs another one
             missing = _UNREGISTERED.search(text)
             missing = missing and missing[1]
         if missing and missing.split(">")[-1] in SPARSIFYING:
@@ -227,7 +227,7 @@ def _reason(error: Exception, path) -> str:
                 f"it uses the class {missing!r}, which is not registered; "
                 f"{file_check.registering(package)}."
             )
-    # What Keras says last, after a configuration of many lines.
+    # The end of Keras's message, after a configuration of many lines.
     text = text.rsplit("Exception encountered: ")[-1]
     return text[:300] or type(error).__name__
 
@@ -236,5 +236,5 @@ _QUANTIZE_AWARE = (
     "tf_keras can't read the models of tfmot's own schemes that it writes to .keras files; save it "
     "as .h5."
 )
-# In Keras 3's files and tf_keras's .h5.
+# In Keras 3's files and in .h5 files of tf_keras.
 _UNREGISTERED = re.compile(r"(?:Could not locate class|Unknown (?:layer|object)[^']*) '([\w>.]+)'")

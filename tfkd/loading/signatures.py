@@ -48,7 +48,7 @@ def opened(path, what: str, key: str | None = None, choose: str = ""):
     try:
         loaded = tf.saved_model.load(name)
         known = list(loaded.signatures)
-    except Exception as error:  # whatever a damaged folder makes TensorFlow raise
+    except Exception as error:  # TensorFlow raises many types for a damaged folder
         raise InputError(
             f"{name!r} is no SavedModel with a {_DEFAULT!r} signature: "
             f"{' '.join(str(error).split())[:300]}"
@@ -100,7 +100,7 @@ def outputs_of(function, path, owner: str) -> binding.Slots | None:
     if not isinstance(results, Mapping):
         return None
     names, ordered = in_order(results)
-    if path is not None:  # tf_keras names outputs by their layers, whose numbers are no order
+    if path is not None:  # tf_keras names outputs by their layers, whose numbers give no order
         declared = _declared_outputs(pathlib.Path(path)) or []
         if set(declared) == set(names):
             names, ordered = declared, True
@@ -159,14 +159,14 @@ def listed(path) -> Signatures:
     found = {}
     for graph_def in saved.meta_graphs:
         for key, entry in sorted(graph_def.signature_def.items()):
-            if not key.startswith("__"):  # TensorFlow's own
+            if not key.startswith("__"):  # one of TensorFlow's own
                 found[key] = {"inputs": shown(entry.inputs), "outputs": shown(entry.outputs)}
     return Signatures(found)
 
 
 def _declared_inputs(loaded, specs: Mapping) -> tuple[list[str], bool]:
-    """Return the names of the inputs, and whether their order is the declared one."""
-    # What Keras's `export` and tf_keras's `save` put there takes the model's own structure.
+    """Return the names of the inputs, and whether they are in the declared order."""
+    # The functions that Keras's `export` and tf_keras's `save` write take the model's structure.
     for endpoint in ("serve", "__call__"):
         for concrete in getattr(getattr(loaded, endpoint, None), "concrete_functions", []):
             taken = concrete.structured_input_signature[0][:1]
@@ -203,7 +203,7 @@ def in_order(names: Iterable[str]) -> tuple[list[str], bool]:
     names = list(names)
     if _counts_up(names):
         return sorted(names, key=_number), True
-    return sorted(names), len(names) == 1  # TensorFlow hands them out in an order of chance
+    return sorted(names), len(names) == 1  # TensorFlow returns them in random order
 
 
 def _counts_up(names: list[str]) -> bool:

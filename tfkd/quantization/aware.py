@@ -107,7 +107,7 @@ def quantize_aware(
     for layer in quantized.layers:
         if freeze_batch_norm and kind_of(layer) == "BatchNormalization":
             layer.trainable = False
-    quantized._trainable = model.trainable  # of the model alone; its layers have their own
+    quantized._trainable = model.trainable  # of the model only; its layers have their own
     order = [layer.name for _, layer in rewriter.source.layers]
     reports.keep(quantized, QuantizationReport(tuple(rewriter.report[name] for name in order)))
     return quantized
@@ -153,7 +153,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     rewriter.run()
     held, floats = {}, {}
     for layer in qat.layers:
-        # The layer that makes an output has its name, which the layer with the weights keeps.
+        # The layer that returns an output has its name; the layer with the weights keeps its own.
         if isinstance(layer, quantizers.LeftFloat):
             floats[layer.layer.name] = _all_weights(layer.layer)
         elif layer.weights and kind_of(layer) != "QuantizeLayer":
@@ -194,7 +194,7 @@ def _is_wrapper(layer) -> bool:
 
 
 def _all_weights(layer) -> list[np.ndarray]:
-    """Return a layer's own weights by `weights_in_order`, from within a wrapper too."""
+    """Return a layer's own weights in the order of `weights_in_order`, also inside a wrapper."""
     layer = unwrapped(layer) if _is_wrapper(layer) else layer
     return [variable.numpy() for variable in backends.weights_in_order(layer)]
 
@@ -209,7 +209,7 @@ def unwrapped(wrapper, rounded: bool = False):
     from tfkd.quantization import quantizers
 
     inner = wrapper.layer
-    # The inner name may be that of an output.
+    # The inner name may be the name of an output.
     copy = type(inner).from_config({**inner.get_config(), "name": wrapper.name})
     copy.build(wrapper.get_input_shape_at(0))
     quantized = {id(variable): (q, held) for variable, q, held in wrapper._weight_vars}
@@ -220,7 +220,7 @@ def unwrapped(wrapper, rounded: bool = False):
         value = quantizer(variable, False, weights=held) if rounded else variable
         target = quantizers._owner(copy, path)[2]
         values[id(target)] = np.asarray(value)
-    # tfmot puts tensors where the layer's quantized variables were: the others are left.
+    # tfmot replaces the layer's quantized variables by tensors: the others remain.
     others = iter([w for w in inner.weights if id(w) not in quantized])
     copy.set_weights(
         [values[id(w)] if id(w) in values else np.asarray(next(others)) for w in copy.weights]
@@ -240,7 +240,7 @@ def _chosen_bits(model, data, target, skip) -> dict[str, int]:
 
 
 def _bits_by_name(names, bits) -> dict[str, int]:
-    """Return the bits of the weights of each layer that was named, of all where none was."""
+    """Return the bits of the weights of each named layer, or of all layers if none was named."""
     by_pattern = bits if isinstance(bits, Mapping) else {"every layer": bits}
     raise_all(
         f"{argument('bits')} takes 4 or 8, got {width!r} for {pattern!r}"

@@ -13,11 +13,11 @@ import numpy as np
 from tfkd.errors import InputError, argument
 from tfkd.model import graph
 
-_PROBED = 64  # examples whose statistics are compared with the model's
+_PROBED = 64  # number of examples to compare with the model's statistics
 _CHUNK = 8
 _TINY = 1e-12
-# Median distance of means in standard deviations, and ratio of variances, beyond which data
-# are others than those of training; loose for layers that may have been trained on others.
+# Median distance of means in standard deviations, and ratio of variances, beyond which data differ
+# from the training data; loose for layers that may have been trained on other data.
 _FAR, _WIDE = 3.0, 25.0
 _FAR_LOOSE, _WIDE_LOOSE = 30.0, 400.0
 _BEYOND = 10.0  # ratio of ranges
@@ -48,7 +48,7 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
         outputs=[call.inputs[0] for _, call in heard],
     )
     if any(getattr(call.layer, "stateful", False) for call in first_part.calls):
-        return []  # running it would move the model's state
+        return []  # running it would change the model's state
 
     def apply(call, args, kwargs):
         if "training" in kwargs:
@@ -59,12 +59,12 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
     fixed = source.input_list[0].shape[0]
     size = fixed or _CHUNK
     if fixed:
-        rows = np.resize(rows, -(-len(rows) // size) * size)  # from the start again
+        rows = np.resize(rows, -(-len(rows) // size) * size)  # restart from the beginning
     for start in range(0, len(rows), size):
         part = [tf.convert_to_tensor(x[rows[start : start + size]]) for x in arrays]
         try:
             reached = graph.replay(first_part, part, apply)
-        except tf.errors.InvalidArgumentError as error:  # numbers beyond an Embedding's
+        except tf.errors.InvalidArgumentError as error:  # indices outside an Embedding's table
             raise InputError(
                 f"The model {source.name!r} can't run on "
                 f"{argument('representative_data', alone=True)}: "
@@ -83,14 +83,14 @@ def far_values(source: graph.Graph, arrays) -> list[str]:
 
 
 def _statistics_layers(source: graph.Graph) -> dict:
-    """Return the first layer after each input that keeps statistics of it, by the layer's id."""
+    """Return, by layer id, the first layer after each input that keeps statistics of it."""
     package = source.package
     origins = {tensor.index: {tensor.index} for tensor in source.input_list}
     unheard, found = set(origins), {}
     for call in source.calls:
         before = set().union(*(origins[tensor.index] for tensor in call.inputs))
         origins.update((tensor.index, before) for tensor in call.outputs)
-        # Batch normalization leaves out what is masked, of which the mask is not known here.
+        # Batch normalization leaves out masked values, and the mask is not known here.
         if not unheard & before or call.inputs[0].masked is not False:
             continue
         witness = None
@@ -106,15 +106,15 @@ def _statistics_layers(source: graph.Graph) -> dict:
 
 
 class _Moments:
-    """Compares means and variances with those that a layer keeps.
+    """Compares means and variances with the statistics of a layer.
 
     Args:
         name: The layer's path.
-        mean: Its mean per channel.
-        variance: Likewise.
-        epsilon: The number that it adds to the variance.
+        mean: The layer's mean per channel.
+        variance: The layer's variance per channel.
+        epsilon: The number that the layer adds to the variance.
         kept: The axes of channels.
-        loose: Whether they may come from other data than the model's: a frozen layer.
+        loose: Whether the statistics may come from other data than the model's: a frozen layer.
     """
 
     @classmethod
@@ -163,11 +163,11 @@ class _Moments:
         )
 
     def spread(self, variance) -> float:
-        """Return the ratio of variances, now to training: of several estimates the nearest to 1.
+        """Return the ratio of variances, now to training: the estimate nearest to 1.
 
-        Rare features have no variance in a few examples, and much where they do occur: then
-        the median over channels is far from 1, and the mean is not. And moving variances start
-        at 1, of which after few steps a part is left: the same in all, at most the smallest.
+        Rare features have no variance in a few examples, and a large one where they occur: the
+        median over channels is then far from 1, but the mean is not. Also, moving variances start
+        at 1 and keep a part of it after few steps: the same in all, at most the smallest.
         """
         pairs = [(variance, self.variance)]
         rest = self.variance.min()
@@ -196,7 +196,7 @@ class _Range:
 
     def __init__(self, name, low, high):
         self.name, self.low, self.high = name, low, high
-        self.least = self.most = 0.0  # as learned ranges, which hold zero
+        self.least = self.most = 0.0  # includes zero, as learned ranges do
         self.count = self.outside = 0
 
     def see(self, x):

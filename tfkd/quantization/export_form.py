@@ -131,13 +131,13 @@ def freeze(model, *, ranges: bool = True):
         if isinstance(layer, quantizers.Rounding):
             grid = layer.low, layer.high
         elif ranges and _is_wrapper(call.layer) and kind_of(layer) == "Embedding":
-            # The rows are on a grid, which the converter finds at the output only.
+            # The rows are on a grid, which the converter only finds at the output.
             step = float(np.abs(layer.get_weights()[0]).max()) / 127.0
             grid = -128.0 * step, 127.0 * step
             result = quantizers.Rounding(*grid)(result)
         elif grid and not is_left and moves.keeps_grid(layer):
-            # Rounded again after each such layer: the converter takes the range of the reader
-            # for what is not rounded, and refuses two readers with ranges of their own.
+            # Rounded again after each such layer: the converter uses the reader's range for an
+            # unrounded tensor, and refuses two readers with different ranges.
             result = graph.map_structure(_again(grid), result)
         elif not moves.is_identity(layer):
             grid = None
@@ -159,14 +159,14 @@ def freeze(model, *, ranges: bool = True):
             new.set_weights(held.get_weights())
     for variable in frozen.weights:
         _make_uneven(variable)
-    frozen.trainable = True  # tf_keras orders the weights of a layer by what is frozen in it
+    frozen.trainable = True  # tf_keras lists frozen weights of a layer last
     return frozen
 
 
 def _make_uneven(variable):
-    """Change the last number of a bias of equal ones by a millionth of it.
+    """Change the last number of a bias with equal numbers by a millionth.
 
-    The converter keeps equal numbers as one, and rounds that by the scale of the first channel.
+    The converter stores equal numbers as one, and rounds it by the first channel's scale.
     """
     values = variable.numpy()
     if values.ndim == 1 and values.size > 1 and values[0] and (values == values[0]).all():
@@ -175,7 +175,7 @@ def _make_uneven(variable):
 
 
 def _again(grid):
-    """Return what rounds the tensors among its leaves once more over their range."""
+    """Return a function that rounds the tensors among its leaves again over their range."""
     from tfkd.quantization import quantizers
 
     return lambda leaf: (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tfkd._typing import Arrays
 
-# Of the mean of the diagonal, what is added to it: GPTQ's own figure.
+# Fraction of the diagonal's mean to add to the diagonal, as in GPTQ.
 _DAMPING = 0.01
 
 
@@ -142,7 +142,7 @@ def tensor_values(qat, tensors, batches):
 
 
 def _means(qat, wrappers, batches) -> list[np.ndarray]:
-    """Return the mean of each channel of what layers give out."""
+    """Return the mean of each channel of layers' outputs."""
     totals, counts = [0.0] * len(wrappers), [0] * len(wrappers)
     outputs = [
         (place, wrapper.get_output_at(i))
@@ -199,7 +199,7 @@ def nearest_output(weights, scales, products, most: int, zeros=None) -> np.ndarr
     weights = weights.copy()
     count = weights.shape[1]
     nearest = np.clip(np.rint(weights / scales), -most, most)
-    # Inputs that are never there have no say; those that say most are rounded first.
+    # Inputs that are always zero have no influence; the weights of the largest are rounded first.
     diagonal = np.diagonal(products, axis1=1, axis2=2)
     spread = diagonal.mean(1, keepdims=True)
     damped = products + np.eye(count) * np.maximum(_DAMPING * spread, 1e-12)[..., None]
@@ -208,12 +208,12 @@ def nearest_output(weights, scales, products, most: int, zeros=None) -> np.ndarr
     for group in range(len(weights)):
         order = np.argsort(-diagonal[group], kind="stable")
         inverse = np.linalg.inv(damped[group][np.ix_(order, order)])
-        # Row i: how much the later weights make up for an error of weight i.
+        # Row i: how much the later weights compensate for an error of weight i.
         factor = np.linalg.cholesky(inverse).T
         for i, place in enumerate(order):
             step, wanted = scales[group, place], weights[group, place]
             code = np.clip(np.rint(wanted / step), -most, most)
-            # What the scale is found from in the file stays where it is.
+            # The weight from which the file derives the scale stays in place.
             code = np.where(ends[group] == place, nearest[group, place], code)
             if zeros is not None:
                 code = np.where(zeros[group, place], 0.0, code)
@@ -224,7 +224,7 @@ def nearest_output(weights, scales, products, most: int, zeros=None) -> np.ndarr
 
 
 def _correct(source, wrapper, shift) -> None:
-    """Add the shift of a layer's mean output to what is added to it anyway."""
+    """Add the shift of a layer's mean output to its bias or the batch normalization after it."""
     bias = getattr(wrapper.layer, "bias", None)
     if bias is not None:
         bias.assign_add(shift.astype(np.float32))
@@ -255,7 +255,7 @@ def _first(layer, groups):
 
 
 def _patches(layer, x):
-    """Return (batch, height, width, places of the kernel, channels)."""
+    """Return patches (batch, height, width, places of the kernel, channels)."""
     sizes = [layer.kernel_size, layer.strides, layer.dilation_rate]
     padding = layer.padding
     if len(x.shape) == 3:

@@ -27,16 +27,16 @@ from tensorflow_model_optimization.python.core.quantization.keras import (  # no
 _register = tf_keras.utils.register_keras_serializable(package="tfkd")
 _Quantizer = tfmot.quantization.keras.quantizers.Quantizer
 
-#: Weight of the past in the moving average of a range, once there is enough of it.
+#: Weight of the past in the moving average of a range, after enough steps.
 _DECAY = 0.99
 _TINY = 1e-9
 _BEYOND = 1.0 + 1e-6
-# Where a grid of few places may end, as shares of the largest weight.
+# Candidates for the end of a coarse grid, as fractions of the largest weight.
 _SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
 
 
 class _Rounding(_Quantizer):
-    """A quantizer that `unrounded` can turn off."""
+    """A quantizer that `unrounded` turns off."""
 
     rounds = True
 
@@ -122,8 +122,8 @@ class WeightRounding(_Rounding):
         elif self.preserve == "clusters":
             numbers = tf.convert_to_tensor(weights["clusters"])
             flat = tf.reshape(numbers, [-1])
-            # Members of a cluster share their mean, and so the mean of their gradients; zeros,
-            # which are numbered -1, stay zeros.
+            # Members of a cluster share their mean, and thus the mean of their gradients; zeros
+            # have number -1 and stay zeros.
             means = tf.math.unsorted_segment_mean(
                 tf.reshape(w, [-1]), flat, tf.reduce_max(flat) + 1
             )
@@ -151,7 +151,7 @@ class WeightRounding(_Rounding):
         return tf.gather(_SHARES, tf.argmin(errors, axis=0)) * whole
 
     def _shared(self, values, reduce, rank: int):
-        """Reduce the last `rank` axes over what has one scale, to a shape that broadcasts."""
+        """Reduce the last `rank` axes over entries with one scale, to a shape that broadcasts."""
         if self.columns is not None:
             parts = tf.split(values, self.columns, axis=-1)
             reduced = [reduce(part, (-2, -1), True) for part in parts]
@@ -184,7 +184,7 @@ class RangeRounding(_Rounding):
         shared = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
-            # Every replica moves its own, and all alike.
+            # Every replica updates its own copy in the same way.
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
             "experimental_autocast": False,
         }
@@ -209,8 +209,8 @@ class RangeRounding(_Rounding):
             low.assign(new_low)
             high.assign(new_high)
             seen.assign(seen + 1.0)
-            # The largest value of the first batch is at the end of the range, where its gradient
-            # would hang on the last bit.
+            # The largest value of the first batch is at the end of the range, where the last bit
+            # would decide whether it gets a gradient.
             return _round(inputs, new_low * _BEYOND, new_high * _BEYOND)
         return tf.where(seen > 0.0, _round(inputs, low, high), inputs)
 
@@ -254,7 +254,7 @@ def on_grid(low, high):
     The converter and TensorFlow's rounding do this too, but where 0 lies in the middle of two
     levels, as in [-1, 1], one takes the upper and one the lower.
     """
-    high = tf.maximum(high, low + 1e-6)  # an activation that is zero throughout
+    high = tf.maximum(high, low + 1e-6)  # an activation that is always zero
     step = (high - low) / 255.0
     below = tf.round(-low / step)
     return -below * step, (255.0 - below) * step
@@ -326,7 +326,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
 
 
 def _holders(layer, weight) -> list:
-    """Return the layers around a weight, `layer` first; none where it is never trained."""
+    """Return the layers that contain a weight, `layer` first; none if it is never trained."""
     if any(own is weight for own in layer._trainable_weights):
         return [layer]
     for inner in layer._flatten_layers(recursive=False, include_self=False):
@@ -352,7 +352,7 @@ class LeftFloat(tf_keras.layers.Wrapper):
         self.built = True
 
     def __call__(self, inputs, *args, **kwargs):
-        """Call the layer; further arguments by name, for no others are in a model's file."""
+        """Call the layer; further arguments by name, since a model's file keeps only those."""
         names = self.layer._call_spec.arg_names[1:]
         return super().__call__(inputs, **dict(zip(names, args, strict=False)), **kwargs)
 
@@ -423,9 +423,9 @@ class RoundedWeights(tfmot.quantization.keras.QuantizeConfig):
 
 
 def _groups(channels, columns):
-    """Return `channels` and `columns` of `WeightRounding`, also of a file that tfkd 0.1 wrote.
+    """Return `channels` and `columns` of `WeightRounding`, also for a file of tfkd 0.1.
 
-    That gave an LSTM's gates as a shape to see the weights in, (-1, 4, units).
+    Version 0.1 described an LSTM's gates by a shape for the weights, (-1, 4, units).
     """
     if columns is not None and columns[0] == -1:
         return (), (columns[2],) * columns[1]

@@ -26,19 +26,19 @@ class QuantizationRule(Protocol):
         """Build the replacement of one call of a layer.
 
         Args:
-            net: The model that is built. `net.rounded(value)` is an input's tensor on the int8
+            net: The model being built. `net.rounded(value)` is an input's tensor on the int8
                 grid; `net.copy()` the layer again, with its weights; `net.weighted(net.copy,
                 [("kernel", (1,), None)])` the same with its kernel rounded, a scale for each
                 index of axis 1; `net.layers` the layers of tf_keras; `net.name(name)` a free name.
             layer: The layer, of tf_keras.
-            *values: The values that it is called with.
+            *values: The inputs of its call.
 
         Returns:
             A `Value(tensor, layer.name)`, or a list of them, one per output. The tensor is not
-            rounded yet: that happens where it is read, after the layers that fuse with it (`kind`).
+            rounded yet: its readers round it, after the layers that fuse with it (`kind`).
 
         Raises:
-            UnsupportedError: if this layer can't be rounded; the text says why.
+            UnsupportedError: if this layer can't be rounded; the message states the reason.
         """
         ...
 
@@ -109,7 +109,7 @@ def _registered(kind: type) -> QuantizationRule | None:
 
 
 def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -> list[Value]:
-    """Call a registered rule, and check its result."""
+    """Call a registered rule and check its result."""
     call = net.call
     who = f"The quantization rule of {type(layer).__name__}, at the layer {call.name!r},"
     result = own_rules.result_of(who, rule, net, layer, *values)

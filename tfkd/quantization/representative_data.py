@@ -19,7 +19,7 @@ from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.model import backends, binding, graph
 from tfkd.quantization import distribution_shift
 
-_FEW = 10  # examples below which there is a warning
+_FEW = 10  # fewer examples cause a warning
 _DRAWN = 200  # examples from a `Data` or `Samples`
 
 _WANTED = (
@@ -96,9 +96,9 @@ class _Reader:
     """Reads data for the inputs of one model.
 
     Args:
-        name: The model's.
+        name: The name of the model.
         tensors: Its inputs.
-        slots: The same, as what data is bound to.
+        slots: The same inputs, as slots that data binds to.
     """
 
     def __init__(self, name: str, tensors: list[graph.Tensor], slots: binding.Slots):
@@ -158,7 +158,7 @@ class _Reader:
         return [np.concatenate(values) for values in zip(*batches, strict=True)]
 
     def _x_of(self, element):
-        """Return what a data set's element has for the inputs, as Keras unpacks it."""
+        """Return the inputs in an element of a data set, unpacked as in Keras."""
         if not isinstance(element, (list, tuple)) or not element:
             return element
         structured = isinstance(element[0], (list, tuple, Mapping))
@@ -172,11 +172,11 @@ class _Reader:
         return element[0]
 
     def _by_input(self, x, given: bool = False) -> list:
-        """Return what belongs to each input, in order.
+        """Return the values of each input, in order.
 
         Args:
             x: An array, or a list, tuple or dict of them.
-            given: Whether the caller gave it so, and it is not from a data set.
+            given: Whether the caller passed `x` itself, rather than a data set.
         """
         if isinstance(x, (list, tuple)):
             if given and self._is_x_and_y(x):
@@ -189,7 +189,7 @@ class _Reader:
         return self.slots.bind(x, _named(), arrays=True)
 
     def _is_examples(self, parts) -> bool:
-        """Tell whether a list for the one input is of examples, and not of several arrays."""
+        """Tell whether a list for a single input holds examples rather than several arrays."""
         try:
             return _fits(self.tensors[0], np.shape(parts))
         except (ValueError, TypeError):  # ragged
@@ -228,7 +228,7 @@ class _Reader:
 
 
 def _elements(data):
-    """Return an iterator over whatever holds batches."""
+    """Return an iterator over any source of batches."""
     if isinstance(data, (str, bytes)):
         raise InputError(f"{_named()} can't be text ({data[:40]!r}); give {_WANTED}.")
     if isinstance(data, Iterable):
@@ -279,7 +279,7 @@ def _check_dtype(tensor, values, what: str):
 
 
 def _cast(tensor, values: np.ndarray) -> np.ndarray:
-    """Return the values in the input's dtype, if all of them have a place there."""
+    """Return the values in the input's dtype, if it can hold all of them."""
     what = f"{_named()} for input {tensor.name!r}"
     if values.dtype.kind not in "biu" and not np.isfinite(values).all():
         raise InputError(f"{_named()} holds NaN or infinite values; leave these examples out.")
@@ -295,7 +295,7 @@ def _cast(tensor, values: np.ndarray) -> np.ndarray:
 
 
 def _warn(message: str):
-    """Warn at the line outside tfkd from which all this was called."""
+    """Warn at the line outside tfkd that caused the call."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] == "tfkd":
         level, frame = level + 1, frame.f_back

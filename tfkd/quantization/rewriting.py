@@ -28,7 +28,7 @@ from tfkd.translation import operations
 UNIT = (0.0, 255.0 / 256.0)
 SYMMETRIC_UNIT = (-1.0, 127.0 / 128.0)
 
-#: The values of 8-bit inputs: in the file, a scale of 1 holds them exactly.
+#: Ranges of 8-bit inputs: in the file, a scale of 1 represents their values exactly.
 BYTES = {"uint8": (0.0, 255.0), "int8": (-128.0, 127.0)}
 
 
@@ -118,10 +118,10 @@ class Rewriter:
         self._names: set[str] = set()
         self._output_names: set[str] = set()
         self._made: dict[tuple[int, str], Any] = {}
-        #: Layers for whose weights fewer than 8 bits were asked → what they have.
+        #: Layers whose weights were requested with fewer than 8 bits → the bits that they have.
         self.widths: dict[str, int] = {}
         self.layer = self.call = None
-        #: `training=` of the source's call, where that is fixed there.
+        #: `training=` of the source's call, if the call fixes it.
         self.mode: dict[str, bool] = {}
 
     def run(self):
@@ -136,7 +136,7 @@ class Rewriter:
         tf_keras = backends.tf_keras()
         self._check()
         uses = self._count_uses()
-        # A layer keeps its name where it stays one layer, so those names are taken.
+        # A layer that stays one layer keeps its name, so these names are taken.
         self._names = {tensor.name for tensor in self.source.input_list}
         inputs = graph.symbolic_inputs(self.source, tf_keras)
         values = {
@@ -150,10 +150,10 @@ class Rewriter:
                 results = self._apply(call, given)
             except UnsupportedError as error:
                 problems.append(f"layer {call.name!r} ({type(call.layer).__name__}): {error}")
-                # The same error is to list whatever else is wrong with the model.
+                # Continue, so that one error lists all problems of the model.
                 results = self._values(self._called(call.layer, call, given))
             for tensor, value in zip(call.outputs, results, strict=True):
-                # A rule may hand its input on: another value, with readers of its own.
+                # A rule may return its input, which becomes another value with other readers.
                 values[tensor.index] = dataclasses.replace(value, uses=uses.get(tensor.index, 0))
         raise_all(problems, UnsupportedError, fix=without_rule.way_out(), code="no-rule")
         outputs = graph.map_structure(
@@ -163,14 +163,14 @@ class Rewriter:
         return tf_keras.Model(structure, outputs, name=self.source.name)
 
     def _output(self, value: Value, name: str):
-        """Return an output of the model, under its old name: rounded, unless a probability.
+        """Return an output of the model under its old name, rounded unless it is a probability.
 
         The file rounds probabilities to 1/256. Losses take their logarithm, and a true class
-        that is rounded to zero has no gradient left.
+        that is rounded to zero would have no gradient.
         """
         probability = value.fixed in (UNIT, SYMMETRIC_UNIT) and value.rounded is None
         tensor = value.tensor if probability else self.rounded(value)
-        # A wrapper has a name other than its layer's, whose name is then free in the model.
+        # A wrapper has another name than its layer, so that the layer's name is free in the model.
         wrappers = (self.parts.quantize_wrapper.QuantizeWrapper, self.parts.LeftFloat)
         wrapped = {la.layer.name for la in self._made.values() if isinstance(la, wrappers)}
         layer = tensor._keras_history.layer
@@ -227,7 +227,7 @@ class Rewriter:
             self.note("float", "left out by skip")
             kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
             result = self._called(kept, call, given)
-            kept.layer.set_weights(layer.get_weights())  # some are built by their first call
+            kept.layer.set_weights(layer.get_weights())  # some layers are built by their first call
             return self._values(result)
         if not operations.is_operation(layer):
             self._one_argument(call)
@@ -239,7 +239,7 @@ class Rewriter:
         return results if isinstance(results, list) else [results]
 
     def _called(self, layer, call, given):
-        """Call a layer as the source was called, on rounded tensors."""
+        """Call a layer on rounded tensors with the arguments of the source's call."""
         known = {t.index: self.rounded(v) for t, v in zip(call.inputs, given, strict=True)}
 
         def fill(leaf):
@@ -249,7 +249,7 @@ class Rewriter:
         return layer(*args, **kwargs)
 
     def _one_argument(self, call):
-        """Refuse calls with more than one positional argument: masks, initial states."""
+        """Raise for calls with further arguments that are tensors: masks, initial states."""
         tensors = [t for t in graph.leaves((call.args[1:], call.kwargs)) if _is_tensor(t)]
         if tensors:
             raise UnsupportedError(
@@ -271,7 +271,7 @@ class Rewriter:
     def _values(self, result):
         return [Value(t, self.layer.name) for t in self.tensors(result)]
 
-    # What rules build with.
+    # Methods with which rules build layers.
 
     def rounded(self, value: Value):
         """Return the value's tensor on its int8 grid."""
@@ -315,7 +315,7 @@ class Rewriter:
             return layer_class(name=name, trainable=layer.trainable, **changes)
         copy = remade(layer, name=name, **changes)
         if copy.trainable != layer.trainable:
-            copy.trainable = layer.trainable  # and all that is in it
+            copy.trainable = layer.trainable  # and all layers inside
         if layer.weights:
             _build(copy, layer.get_input_shape_at(0))
             if copy.weights:
@@ -375,7 +375,7 @@ class Rewriter:
         self.report[layer.name] = LayerReport(layer.name, type(layer).__name__, how, detail)
 
     def _note_bits(self):
-        """Say in the report whether the layer's weights got the bits that were asked for."""
+        """Report whether the layer's weights got the requested bits."""
         name, bits = self.layer.name, self.widths[self.layer.name]
         got = f"{bits} bits" if bits < 8 else "8 bits: fewer are not offered here"
         said = self.report[name]
@@ -392,7 +392,7 @@ def _is_tensor(leaf) -> bool:
 
 
 def _build(layer, shape):
-    """Build a layer, its variables named as if the model had built it."""
+    """Build a layer, with variables named as if the model had built it."""
     import tensorflow as tf
 
     with tf.name_scope(layer.name):

@@ -103,7 +103,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-#: Operations that are no layers and become none, by their names in `keras.ops`.
+#: Operations that are not layers and don't become layers, by their names in `keras.ops`.
 OPERATIONS: dict[str, Rule] = {
     **{name: Rule("moves values", moves.moving_operation) for name in moves.MOVING_OPERATIONS},
     "copy": Rule("nothing", moves.copies),

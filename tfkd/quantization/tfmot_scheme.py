@@ -41,7 +41,7 @@ class Scheme(_tfmot.quantization.keras.QuantizeScheme):
 
 class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
     def apply(self, model, layer_quantize_map):
-        """Rewrite `model` and wrap its layers; nothing is left to wrap."""
+        """Rewrite `model` and wrap its layers, so that tfmot has none left to wrap."""
         source = graph.walk(model)
         names = [layer.name for _, layer in source.layers]
         configs = {
@@ -56,14 +56,14 @@ class _Layout(quantize_layout_transform.QuantizeLayoutTransform):
             configs=configs,
             wrap=quantizers.QuantizeWrapperV2,
         )
-        return rewriter.run(), {}  # wrapped already, which tfmot accepts
+        return rewriter.run(), {}  # already wrapped, which tfmot accepts
 
 
 class _Registry(quantize_registry.QuantizeRegistry):
     def supports(self, layer):
-        """Tell whether the table has the layer's class."""
+        """Tell whether the table contains the layer's class."""
         return registry.rule_of(layer) is not None
 
     def get_quantize_config(self, layer):
-        """Return nothing to do: the layout transform has said everything."""
+        """Return a configuration without effect: the layout transform does everything."""
         return quantizers.RoundedWeights([])

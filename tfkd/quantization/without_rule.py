@@ -6,11 +6,11 @@ from tfkd.errors import argument
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of, takes_mask
 
-#: Layers whose loop over time ends the converter's process in every integer format.
+#: Layers whose loop over time crashes the converter in every integer format.
 LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
 
 _ATTENTION = ("MultiHeadAttention", "Attention", "AdditiveAttention")
-#: Layers for which there is more to say than that they have no rule.
+#: Layers with a more specific reason than the missing rule.
 EXPLAINED = (*LOOPS, *_ATTENTION, "Lambda")
 
 
@@ -71,7 +71,7 @@ def missed_masks(source: graph.Graph) -> list[str]:
 
 
 def _normalizes_alike(call: graph.Call) -> bool:
-    """Tell whether a call is a batch normalization of fixed statistics: the mask is for these."""
+    """Tell whether a call is a batch normalization with fixed statistics, which ignores a mask."""
     is_fixed = call.kwargs.get("training") is False or not call.layer.trainable
     return kind_of(call.layer) == "BatchNormalization" and is_fixed
 

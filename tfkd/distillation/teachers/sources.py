@@ -288,7 +288,7 @@ class TFLiteSource(PythonSource):
         names = [re.sub(r"^serving_default_|:0$", "", info.name) for info in infos]
         shapes = [(None, *info.shape[1:]) for info in infos]
         owner = f"teacher {self.name!r}"
-        # Other tools may reorder a file's outputs; the numbers in their names show whether they did.
+        # Other tools may reorder a file's outputs; the numbers in the names show if they did.
         ordered = signatures.in_order(names) == (names, True)
         return binding.named(names, kind, owner, ordered=ordered, shapes=shapes)
 

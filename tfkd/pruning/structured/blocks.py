@@ -16,7 +16,7 @@ import numpy as np
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
 
-# Layers that make zeros of zeros.
+# Layers that map zeros to zeros.
 _ZERO_TO_ZERO = (
     *("ReLU", "LeakyReLU", "PReLU", "Dropout", "SpatialDropout1D", "SpatialDropout2D"),
     *("SpatialDropout3D", "Identity", "Flatten", "Reshape", "Permute"),
@@ -64,14 +64,14 @@ def find(walked: graph.Graph) -> list[Block]:
             calls.sort(key=lambda call: places[id(call)])
             block = Block(add, position, tuple(calls))
             left = [one for i, one in enumerate(add.inputs) if i != position]
-            same = any(one.shape == add.outputs[0].shape for one in left)  # nothing is spread out
+            same = any(one.shape == add.outputs[0].shape for one in left)  # no broadcasting
             if block.layers and same:
                 found.append(block)
     return found
 
 
 def _only_for(walked, add, position, outputs) -> list[graph.Call]:
-    """Return the calls whose results reach nothing but one input of an Add."""
+    """Return the calls whose results reach only one input of an Add."""
     inside: dict[int, graph.Call] = {}
     makes_it = walked.producer(add.inputs[position])
     waiting = [makes_it]
@@ -83,7 +83,7 @@ def _only_for(walked, add, position, outputs) -> list[graph.Call]:
         alone = call is makes_it and len(of_call) == 1
         if id(call) not in inside and (alone or all(id(one) in inside for one in of_call)):
             inside[id(call)] = call
-            waiting += map(walked.producer, call.inputs)  # those that nothing else reads now
+            waiting += map(walked.producer, call.inputs)  # calls that nothing else reads now
     return list(inside.values())
 
 
@@ -147,7 +147,7 @@ def without_nil(walked: graph.Graph, kept=()) -> tuple[graph.Graph, list[Block]]
 
 
 def _is_zero(walked: graph.Graph, tensor: graph.Tensor) -> bool:
-    """Tell whether a tensor is zero for every input, as its layers' weights show."""
+    """Tell from the layers' weights whether a tensor is zero for every input."""
     call = walked.producer(tensor)
     if call is None or not call.inputs:
         return False

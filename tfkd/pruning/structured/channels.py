@@ -114,7 +114,7 @@ def prune_channels(
 
 
 class _Ranking:
-    """The groups in the order in which they go, and what must be left of each layer."""
+    """The groups in the order of their removal, and the minimum to leave of each layer."""
 
     def __init__(self, found: dependency.Dependencies, kept: set[int], round_to: int):
         self.found, self.round_to = found, round_to
@@ -126,7 +126,7 @@ class _Ranking:
                 + ".",
                 code="nothing-to-prune",
             )
-        # Of each layer, the group of each of its channels, and what their number is rounded to.
+        # For each layer: the group of each channel, and the multiple to which their number rounds.
         self.layers = [
             (
                 found.roots[labels],
@@ -137,7 +137,7 @@ class _Ranking:
         ]
 
     def order(self, scores: np.ndarray, scope: str) -> None:
-        """Rank the groups, the least important first."""
+        """Rank the groups with the least important first."""
         by_group = dict(zip(self.found.groups.tolist(), scores, strict=True))
         self.groups = np.array([g for g in self.groups.tolist() if np.isfinite(by_group[g])], int)
         self.score = np.full(len(self.found.roots), np.inf)
@@ -156,7 +156,7 @@ class _Ranking:
             )
 
     def _coupled(self) -> list[set[int]]:
-        """Return the sets of groups that meet in a layer, directly or by way of others."""
+        """Return the sets of groups that share a layer, directly or through other groups."""
         sets: dict[int, set[int]] = {group: {group} for group in self.groups.tolist()}
         for layer, _ in self.layers:
             together = set().union(*(sets[group] for group in layer.tolist() if group in sets))
@@ -164,7 +164,7 @@ class _Ranking:
         return list({id(one): one for one in sets.values()}.values())
 
     def first(self, count: int) -> list[int]:
-        """Return the first groups, without those that would leave a layer too little."""
+        """Return the first groups, except those whose removal would leave a layer too little."""
         gone = np.zeros(len(self.found.roots), bool)
         gone[self.ordered[:count]] = True
         changed = True
@@ -186,7 +186,7 @@ class _Ranking:
 
 
 def _left(found: dependency.Dependencies, metric: str, groups) -> float:
-    """Return how many multiply-accumulates or parameters a model has without groups."""
+    """Return the multiply-accumulates or parameters of a model without some groups."""
     gone = np.zeros(len(found.roots), bool)
     gone[list(groups)] = True
     gone = gone[found.roots]
@@ -212,10 +212,10 @@ def _known(measured: cost.ModelCost, metric: str) -> int:
 
 
 def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
-    """Return the fewest groups without which the cost is at most `most`."""
+    """Return the fewest groups whose removal brings the cost to `most` or less."""
     everything = ranking.first(len(ranking.ordered))
     floor, most_of_all = cost_of(everything), cost_of([])
-    most += 1e-6 * most_of_all  # (1 - amount) * whole is not quite what it should be
+    most += 1e-6 * most_of_all  # rounding error of (1 - amount) * whole
     if floor > most:
         hint = f" Try a smaller {argument('round_to')}." if ranking.round_to > 1 else ""
         raise InputError(
@@ -233,10 +233,10 @@ def _fewest(ranking: _Ranking, cost_of, most: float, metric: str) -> list[int]:
 
 
 def _fewest_bytes(model, found, ranking, amount, target, format) -> list[int]:
-    """Return the fewest groups without which the file is small enough.
+    """Return the fewest groups whose removal makes the file small enough.
 
-    The size of a file is predicted from the number of parameters, and the prediction corrected
-    by the files that are made: usually two.
+    The search predicts a file's size from the number of parameters, and corrects the prediction
+    by making files, usually two.
     """
     whole = file_size.file_bytes(model, format)
     most = target if target is not None else (1 - amount) * whole
@@ -260,13 +260,13 @@ def _fewest_bytes(model, found, ranking, amount, target, format) -> list[int]:
 
 
 def _kept_layers(walked: graph.Graph, skip) -> list:
-    """Return the layers that the user leaves alone."""
+    """Return the layers that the user excludes from pruning."""
     layers = dict(walked.layers)
     return [layers[path] for path in walked.matching(skip, "skip")]
 
 
 def _groups_of(found: dependency.Dependencies, layers) -> set[int]:
-    """Return the groups in the outputs of layers."""
+    """Return the groups that occur in the outputs of layers."""
     groups: set[int] = set()
     for layer in layers:
         inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]

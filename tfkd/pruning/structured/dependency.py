@@ -117,7 +117,7 @@ def of_graph(walked: graph.Graph) -> Dependencies:
 
 
 def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
-    """Return the labels of a call's outputs, by a rule of the user's own or the table's."""
+    """Return the labels of a call's outputs, by the user's rule or that of the table."""
     leaves = graph.leaves((call.args, call.kwargs))
     if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
         raise NotPrunable("it is given an array, which has channels that would have to go too")
@@ -136,7 +136,7 @@ def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
 
 
 def _check_weights(layer, channels: Channels) -> None:
-    """Leave a layer whole that has more weights than its rule knows (adapters, statistics)."""
+    """Raise, to leave a layer whole, if its rule lacks one of its weights (adapters, statistics)."""
     for weight in getattr(layer, "weights", ()):
         if id(weight) not in channels.axes and max(weight.shape, default=1) > 1:
             raise NotPrunable(f"its weight {weight.name!r} has no rule")

@@ -11,7 +11,7 @@ from tfkd.model.layer_kinds import kind_of
 from tfkd.output_kind import activation_behind
 from tfkd.pruning.structured.dependency import Dependencies
 
-#: What `prune_channels` can rank by.
+#: The criteria by which `prune_channels` can rank channels.
 CRITERIA = ("l1", "l2", "bn_scale", "taylor", "random")
 
 
@@ -116,10 +116,10 @@ def check(criterion, data) -> None:
 def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
     """Return the mean over batches of each slice's squared first-order change of the loss.
 
-    Squared batch by batch: over all the data a trained model's gradients cancel.
+    The changes are squared per batch: over all the data, a trained model's gradients cancel.
 
     Returns:
-        Scores per slice by the id of the weight and its axis.
+        Scores per slice, by the id of the weight and its axis.
     """
     import tensorflow as tf
 
@@ -159,7 +159,7 @@ def _changes(found: Dependencies, data, loss, batch_size: int = 32) -> dict:
 
 
 def _inputs(x, walked: graph.Graph) -> list[np.ndarray]:
-    """Return the arrays of the inputs in the order of the graph's."""
+    """Return the arrays of the inputs in the order of the graph's inputs."""
     return [np.asarray(part) for part in binding.inputs_of(walked).bind(x, "data", arrays=True)]
 
 

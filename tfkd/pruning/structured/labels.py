@@ -12,7 +12,7 @@ import numpy as np
 
 from tfkd.model import graph
 
-#: The label, and the group, of everything that must stay.
+#: The label and group of everything that must stay.
 KEPT = 0
 
 
@@ -41,7 +41,7 @@ class Channels:
         self.counts: dict[int, dict[str, np.ndarray]] = {}
         self.shapes: dict[int, np.ndarray] = {}
         self.tensors: dict[int, np.ndarray] = {}
-        self._count = 1  # of labels: KEPT is the first
+        self._count = 1  # group of each label; KEPT is the first
         self._pairs: list[np.ndarray] = []
 
     def new(self, count: int) -> np.ndarray:

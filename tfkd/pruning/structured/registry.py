@@ -30,11 +30,11 @@ class PruningRule(Protocol):
         Args:
             channels: The known facts about the model's channels; the rule adds to them.
             call: The call: its `layer`, `inputs` and `outputs` with their shapes.
-            inputs: Labels of each input: integers, with an axis for each axis of the tensor but
-                the batch, of size 1 where the axis has no channels.
+            inputs: Labels of each input: integers, with an axis for each axis of the tensor
+                except the batch, of size 1 if the axis has no channels.
 
         Returns:
-            Labels of the output likewise, or a list of them, one per output.
+            Labels of the output in the same form, or a list of them, one per output.
 
         Raises:
             NotPrunable: if the layer must stay as it is.

@@ -15,7 +15,7 @@ from tfkd.model import graph
 from tfkd.model.layer_kinds import LIBRARIES, kind_of
 from tfkd.pruning.structured.labels import NotPrunable, of_last
 
-# Activations in which a channel that goes changes the others, and those in which it does not.
+# Activations that mix channels, so that a removed one changes others; and those that don't.
 _MIXING = ("softmax", "log_softmax", "sparsemax")
 _ELEMENTWISE = (
     *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish"),
@@ -56,19 +56,19 @@ def mixing_activation(layer) -> str | None:
 
 
 def _unknown(channels, call, inputs):
-    """Leave it whole."""
+    """Leave the layer whole."""
     raise NotPrunable(f"{type(call.layer).__name__} has no rule")
 
 
 def _same(channels, call, inputs):
-    """Element by element: the labels stay where they are."""
+    """Return the labels unchanged, for a layer that works element by element."""
     return inputs[0]
 
 
 def _dropout(channels, call, inputs):
     shape = getattr(call.layer, "noise_shape", None)
     if shape is not None:
-        *others, _ = inputs[0].shape  # the last axis has channels whatever its size is
+        *others, _ = inputs[0].shape  # the last axis has channels, whatever its size
         for noise, size in zip(reversed(tuple(shape)), (2, *reversed(others)), strict=False):
             if noise not in (None, 1) and size > 1:
                 raise NotPrunable("its noise_shape counts channels")
@@ -90,7 +90,7 @@ def _convolution(channels, call, inputs):
     _check_last(layer)
     given = channels.of_input(call)
     groups = getattr(layer, "groups", 1)
-    if 1 < groups == layer.filters == len(given):  # depthwise by another name
+    if 1 < groups == layer.filters == len(given):  # a depthwise convolution
         channels.counts[id(layer)] = {"filters": given, "groups": given}
         channels.slices(layer.kernel, -1, given)
         channels.slices(layer.bias, 0, given)
@@ -99,7 +99,7 @@ def _convolution(channels, call, inputs):
     if groups > 1:
         if layer.kernel.shape[-2] == 1:
             raise NotPrunable("each of its groups has one channel")
-        # The same channel of every group goes, so that the groups stay alike.
+        # Every group loses the same channel, so that the groups stay equal.
         for labels in (given, out):
             rows = labels.reshape(groups, -1)
             channels.bind(rows, rows[0])
@@ -174,7 +174,7 @@ def _prelu(channels, call, inputs):
 
 
 def _attention(channels, call, inputs):
-    """Heads go by themselves (Michel et al. 2019); so do inputs and outputs."""
+    """Prune heads independently (Michel et al. 2019), and also inputs and outputs."""
     layer = call.layer
     if len(call.outputs) > 1:
         raise NotPrunable("its scores are an output")
@@ -253,13 +253,13 @@ def _time_distributed(channels, call, inputs):
 
 
 def _spatial(channels, call, inputs):
-    """Padding, cropping, pooling, resizing: the channels are what they were."""
+    """Keep the channels of padding, cropping, pooling and resizing."""
     _check_last(call.layer)
     return channels.as_output(call, channels.of_input(call))
 
 
 def _reshape(channels, call, inputs):
-    """Flatten, Reshape, Permute, RepeatVector: the labels move as the numbers do."""
+    """Move the labels as Flatten, Reshape, Permute and RepeatVector move values."""
     tensor, result = call.inputs[0], call.outputs[0]
     if None in tensor.shape[1:] or None in result.shape[1:]:
         raise NotPrunable("a size is free")
@@ -272,7 +272,7 @@ def _reshape(channels, call, inputs):
         return full[None]
     full = full.reshape(result.shape[1:])
     if full.ndim > 1:
-        # What is taken away must leave a box: a channel goes at every place of it.
+        # The rest must be a box: remove a channel at each of its places.
         rows = full.reshape(-1, full.shape[-1])
         channels.bind(rows, rows[0])
         full = channels.as_output(call, rows[0])
@@ -283,7 +283,7 @@ def _reshape(channels, call, inputs):
 
 
 def _merge(channels, call, inputs):
-    """Add, Multiply and their like: what meets goes together."""
+    """Bind channels that Add, Multiply and similar layers combine: they are removed together."""
     shapes = [tensor.shape[1:] for tensor in call.inputs]
     result = call.outputs[0].shape[1:]
     full = []
@@ -292,7 +292,7 @@ def _merge(channels, call, inputs):
             raise NotPrunable("its inputs have different ranks")
         if shape[-1] == result[-1]:
             full.append(labels)
-        else:  # one number that meets every channel belongs to none of them
+        else:  # a number combined with every channel belongs to none
             channels.keep(labels)
     for labels in full[1:]:
         channels.bind(full[0], labels)
@@ -316,7 +316,7 @@ def _concatenate(channels, call, inputs):
         np.broadcast_to(one, [*others[:axis], one.shape[axis], *others[axis + 1 :]]) for one in full
     ]
     joined = np.concatenate(full, axis)
-    if joined.size > joined.shape[axis]:  # channels on another axis: what is joined matches
+    if joined.size > joined.shape[axis]:  # channels on another axis: those of all inputs match
         rows = np.moveaxis(joined, axis, 0)
         channels.bind(rows, rows[0])
     return joined
@@ -337,7 +337,7 @@ def _named(rule, *names):
     return dict.fromkeys(names, rule)
 
 
-# Operations of Keras 3 that do what the layers of these names do.
+# Operations of Keras 3 that compute the same as the layers with these names.
 _ACTIVATIONS = (
     *("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "Sigmoid", "Tanh"),
     *("HardSigmoid", "HardSilu", "HardTanh", "Softplus", "Softsign", "Abs", "Negative"),

@@ -91,7 +91,7 @@ class Slimming(keras.callbacks.Callback):
         True
     """
 
-    # tf_keras would turn every step's logs into NumPy arrays, which are not read here.
+    # tf_keras would convert every step's logs to NumPy arrays, which nothing reads here.
     _supports_tf_logs = True
     of = old_attribute("Slimming", "of", "weights")
 
@@ -119,7 +119,7 @@ class Slimming(keras.callbacks.Callback):
                 "quantize_aware, whose ranges hold for the channels that there are.",
                 code="slimming-quantized",
             )
-        # Loss scaling does not count its own steps in the first releases of Keras 3.
+        # In the first releases of Keras 3, loss scaling does not count its steps.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if getattr(optimizer, "use_ema", False):
             raise InputError(
@@ -143,7 +143,7 @@ class Slimming(keras.callbacks.Callback):
         """Put the share of groups at zero into the logs as `zero_channels`."""
         logs["zero_channels"] = float(self._zero)
 
-    # What tf_keras's `fit` asks of a callback and Keras 3's does not have.
+    # Attributes that tf_keras's `fit` reads from callbacks, and Keras 3's callbacks lack.
     def _implements_train_batch_hooks(self):
         return True
 
@@ -164,7 +164,7 @@ class _Slices:
 
     @property
     def size(self) -> int:
-        """Number of weights in a slice."""
+        """The number of weights in a slice."""
         return int(np.prod(self.variable.shape)) // len(self.groups)
 
     def squares(self):
@@ -180,13 +180,13 @@ class _Slices:
 
 
 def _slices(found: dependency.Dependencies, model, weights: str):
-    """Return the slices that shrink, and those that become zero with their group."""
+    """Return the slices that shrink, and those that follow their group to zero."""
     left = {id(variable) for variable in model.trainable_weights}
 
     def take(variables):
         for variable in variables:
             if id(variable) in left:
-                left.remove(id(variable))  # another layer may hold it too
+                left.remove(id(variable))  # another layer may share it
                 for axis, labels in found.axes.get(id(variable), {}).items():
                     groups = found.roots[labels]
                     if np.isin(groups, found.groups).any():
@@ -217,11 +217,11 @@ def _slices(found: dependency.Dependencies, model, weights: str):
 
 
 def _counts(found: dependency.Dependencies, present) -> tuple[np.ndarray, np.ndarray]:
-    """Return which of `present` a count in a layer's configuration is of, as pairs.
+    """Return pairs (count in a layer's configuration, group in `present` that it counts).
 
     Returns:
-        Numbers of the counts, and places in `present`; counts of which something stays in any
-        case are left out.
+        Numbers of the counts, and places in `present`, without counts that include a group
+        which always stays.
     """
     every = [labels for counts in found.counts.values() for labels in counts.values()]
     of = [np.unique(found.roots[labels]) for labels in every]
@@ -232,7 +232,7 @@ def _counts(found: dependency.Dependencies, present) -> tuple[np.ndarray, np.nda
 
 
 def _steps_of(optimizer):
-    # `tf.cast` alone would give a variable of that type back, which goes on counting.
+    # `tf.cast` alone would return a variable of that type itself, which goes on counting.
     return tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int64)
 
 
@@ -242,14 +242,14 @@ def _step(
     """Compile the step.
 
     Returns:
-        A function from the number of the optimizer's steps when it was last called to their
-        number now and the share of groups at zero.
+        A function that takes the number of the optimizer's steps at its last call, and returns
+        their number now and the share of groups at zero.
     """
     every = np.concatenate([one.groups for one in slices])
     present = np.intersect1d(every, found.groups)
 
     def numbers(some):
-        """Number the groups of slices; what stays comes last."""
+        """Number the groups of slices; groups that stay come last."""
         groups = np.concatenate([np.array([], int), *(one.groups for one in some)])
         may_go = np.isin(groups, present)
         return np.where(may_go, np.searchsorted(present, groups), len(present)).astype("int32")
@@ -258,7 +258,7 @@ def _step(
     weights = np.concatenate([np.full(len(one.groups), one.size) for one in slices])
     roots = np.sqrt(np.bincount(own, weights, len(present) + 1)[:-1])
     lengths = tf.constant(strength * roots, tf.float32)
-    # Followers read from the table of who is alive, which follows that of the factors.
+    # Followers read from the table of living groups, which comes after the table of factors.
     reads = np.concatenate([own, numbers(followers) + len(present) + 1])
     alive = tf.Variable(tf.ones(len(present), tf.bool), trainable=False)
     most = max(1, int(amount * len(present) + 1e-9))
@@ -282,8 +282,8 @@ def _step(
         taken = lengths * tf.cast(rate, tf.float32) * tf.cast(steps, tf.float32)
         squares = tf.concat([one.squares() for one in slices], 0)
         norms = tf.sqrt(tf.math.unsorted_segment_sum(squares, own, len(present) + 1)[:-1])
-        # Without a step nothing is judged: scales may start at zero.
-        # Momentum may have moved a channel that has gone: only the others are looked at.
+        # Before the first step nothing is removed, since scales may start at zero.
+        # Momentum may have moved a removed channel, so consider only the others.
         sizes = tf.where(alive, norms / lengths, -1.0)
         short = alive & (norms <= taken) & (steps > 0) & ~last_of_its_layer(sizes)
         order = ranks(tf.where(short, sizes, np.inf))

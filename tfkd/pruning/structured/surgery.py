@@ -38,7 +38,7 @@ def without(found: Dependencies, groups) -> object:
             return call.layer(*args, **kwargs)  # an operation of Keras 3
         if id(call.layer) not in made:
             name = call.name.replace("/", "_")
-            while name in names:  # a/b of a nested model, beside a_b
+            while name in names:  # a/b of a nested model next to a layer a_b
                 name += "_"
             names.add(name)
             made[id(call.layer)] = _smaller(call.layer, call.name, name, found, gone)
@@ -62,7 +62,7 @@ def without(found: Dependencies, groups) -> object:
 
 
 def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
-    """Raise for a layer that does not make what its rule says."""
+    """Raise for a layer whose output differs from what its rule says."""
     for tensor, made in zip(call.outputs, graph.leaves(result), strict=True):
         labels = found.tensors[tensor.index]
         stays = np.broadcast_to(~gone[labels], labels.shape)
@@ -109,7 +109,7 @@ def _smaller(layer, path: str, name: str, found: Dependencies, gone):
 
 
 def _resize_inner(saved: dict, layer, found: Dependencies, gone):
-    saved.pop("build_config", None)  # it holds the old shapes
+    saved.pop("build_config", None)  # it has the old shapes
     _resize(saved["config"], layer, found, gone)
 
 
@@ -117,7 +117,7 @@ def _resize(config: dict, layer, found: Dependencies, gone):
     for key, labels in found.counts.get(id(layer), {}).items():
         left = int((~gone[labels]).sum())
         config[key] = (left,) if key == "output_shape" else left
-    for key in ("query_shape", "key_shape", "value_shape"):  # a tf_keras attention's old ones
+    for key in ("query_shape", "key_shape", "value_shape"):  # old shapes of a tf_keras attention
         if config.get(key) is not None:
             kernel = getattr(layer, f"_{key.split('_')[0]}_dense").kernel
             left = int((~gone[found.axes[id(kernel)][0]]).sum())
