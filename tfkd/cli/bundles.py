@@ -31,7 +31,7 @@ class Bundles:
             check_name(self.name)
         if self.device and "micro" not in kinds:
             raise InputError("--flash, --ram and --board are for --micro.")
-        self.more = {kind: {} for kind in kinds}  # arguments that one kind takes
+        self.more = {kind: {} for kind in kinds}  # arguments of one kind only
         if options.arena_bytes is not None:
             if "micro" not in kinds:
                 raise InputError("--arena is for --micro.")
@@ -43,7 +43,7 @@ class Bundles:
         if self.device:
             from tfkd.export.micro.boards import fits
 
-            fits(0, 0, **self.device)  # is it understood?
+            fits(0, 0, **self.device)  # raises if it is not understood
         for name, folder in self.folders.items():
             full = folder.is_dir() and any(folder.iterdir())
             if folder.is_file() or (full and not options.force):
@@ -60,7 +60,7 @@ class Bundles:
                 raise InputError(f"--mean and --std must be finite, --std above 0, got {numbers}.")
 
     def _check_project(self, kinds):
-        """Give the project to the kind of bundle that it is of."""
+        """Assign the project to its kind of bundle."""
         from tfkd.export.android.project import KINDS
         from tfkd.export.micro import boards, project
 
@@ -101,7 +101,7 @@ class Bundles:
         outputs = len(file.outputs) - len(file.states)
         if data is not None and (outputs != 1) != bool(data.outputs):
             y = None
-            if verification is None:  # which says it too
+            if verification is None:  # which reports it, too
                 warnings.warn(
                     f"The labels are of {shown(data.outputs)}, and the file has "
                     f"{outputs}: no label is beside the golden example.",
@@ -110,7 +110,7 @@ class Bundles:
         if self.preprocessing is not None:
             from tfkd.export.tflite.metadata import normalizations_of
 
-            normalizations_of(file, self.preprocessing)  # as many as there are channels?
+            normalizations_of(file, self.preprocessing)  # one value per channel?
         if self.classes is None and data is not None:
             from tfkd.export.tflite.metadata import class_names_for
 

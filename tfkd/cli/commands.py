@@ -107,7 +107,7 @@ def export(options) -> int:
     }
     samples = data if calibrated else None
     with console.working(options, "converting"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Converting ")  # it is in the file's notes
+        warnings.filterwarnings("ignore", "Converting ")  # the file's notes contain it
         file = to_tflite(model, options.format, samples, recurrent=options.recurrent, **arguments)
     forms, result = [], None
     if options.recurrent == "auto" and layers:
@@ -117,7 +117,7 @@ def export(options) -> int:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
     others = {}
-    if options.android and options.format == "int8":  # a GPU runs this one
+    if options.android and options.format == "int8":  # a GPU runs this file
         with console.working(options, "converting to float16"):
             others = _float16(model, options)
     file.save(out)
@@ -128,7 +128,7 @@ def export(options) -> int:
 
 
 def _print_export(options, path, file, bundles, forms=(), result=None):
-    """Print what was written, as JSON or as text."""
+    """Print the written files, as JSON or as text."""
     if options.json:
         report = {"path": str(path), "format": options.format, **file.to_json()}
         report |= {**bundles.to_json(), "recurrent_forms": [vars(form) for form in forms]}
@@ -149,7 +149,7 @@ def _print_export(options, path, file, bundles, forms=(), result=None):
 
 
 def _decided(result, bundles) -> str:
-    """Say in a line which of the verdicts above the exit status goes by."""
+    """Return a line on which of the verdicts above decides the exit status."""
     line = f"verification by {result.engine} {'passed' if result.passed else 'FAILED'}"
     if bundles.verdicts:
         line += f", and the model {'fits' if bundles.fit else 'DOES NOT FIT'}"
@@ -158,7 +158,7 @@ def _decided(result, bundles) -> str:
     return f"exit status {0 if result.passed and bundles.fit else 1}: {line}"
 
 
-# What says how to convert, and its default.
+# Options of the conversion, with their defaults.
 _CONVERTING = {
     **{"format": None, "recurrent": "auto", "batch": 1, "float_io": False, "uint8_io": False},
     **{"signature": None, "shape": [], "skip": [], "allow_flex": False, "allow_custom": False},
@@ -167,7 +167,7 @@ _CONVERTING = {
 
 
 def _bundles_alone(options) -> int:
-    """Write the bundles of a file that is converted already; with `--out` a copy of it."""
+    """Write the bundles of an already converted file; with `--out` also a copy of it."""
     from tfkd.export.tflite.model import TFLiteModel
 
     file = TFLiteModel.load(options.model)
@@ -198,7 +198,7 @@ def _bundles_alone(options) -> int:
 
 
 def _float16(model, options) -> dict:
-    """Return the same network for a GPU; without one, warn and return nothing."""
+    """Return a network's float16 file for a GPU; if it can't be made, warn and return nothing."""
     from tfkd.export.conversion.to_tflite import to_tflite
 
     try:
@@ -253,7 +253,7 @@ def verify(options) -> int:
         console.import_tensorflow()
         from tfkd.export.conversion.plan import is_signature
 
-        model = options.model  # a signature or a float file, as it is
+        model = options.model  # a signature, or a float file unchanged
         named = options.signature is not None or is_signature(model)
         if not model.endswith(".tflite") and not named:
             model = models.load_model(model)
@@ -357,7 +357,7 @@ def compare(options) -> int:
 
 
 def _loading_code(options) -> str:
-    """Return the Python that loads the inputs of a comparison."""
+    """Return the Python code that loads the inputs of a comparison."""
     student, teacher, data = map(str, (options.student, options.teacher, options.data))
     return (
         "from tfkd.data import load_npz\n"
@@ -413,7 +413,7 @@ def _on_android(options) -> int:
 
 
 def _write_results(results, options, more: dict, described=(), examples: int | None = None) -> int:
-    """Write and print what was measured; return the exit status."""
+    """Write and print the measurements; return the exit status."""
     report = {**results.to_json(), **more}
     if options.csv:
         write_atomically(options.csv, results.to_csv().encode())
@@ -433,7 +433,7 @@ def _write_results(results, options, more: dict, described=(), examples: int | N
 
 
 def _check_outputs(options) -> None:
-    """Complain now of files that can't be written, or are what is read."""
+    """Raise now for output files that can't be written or are also inputs."""
     outputs = [
         path for path in (options.json, options.csv, options.html) if path not in (None, "-")
     ]
@@ -464,7 +464,7 @@ def _scores(options, results, test) -> dict:
                 )
             else:
                 scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
-        except TfkdError as error:  # what was measured counts all the same
+        except TfkdError as error:  # the measurements still count
             warnings.warn(f"{name} is not scored: {error}", stacklevel=2)
     return scores
 
@@ -476,7 +476,7 @@ def _is_keras(path: str) -> bool:
 
 
 def _profiles(options, results, data) -> dict:
-    """Measure the time of each operator of the files."""
+    """Measure the time of each operator in the files."""
     from tfkd.export.latency import profiler
     from tfkd.export.tflite.model import TFLiteModel
 
@@ -505,7 +505,7 @@ def _check_one_input(model, signature=None):
 
 
 def _shapes_given(pairs) -> dict:
-    """Return the shapes of `--shape`, of which each input may have one."""
+    """Return the shapes of `--shape`, at most one per input."""
     shapes = dict(pairs)
     if len(shapes) < len(pairs):
         names = [name for name, _ in pairs]
@@ -515,7 +515,7 @@ def _shapes_given(pairs) -> dict:
 
 
 def _check_sizes(data, shapes):
-    """Raise where the data of the one input have other sizes than it is to have."""
+    """Raise if the data of a single input have other sizes than the requested ones."""
     for name, shape in shapes.items():
         for split in ("train", "test"):
             actual = getattr(data, split).x.shape
@@ -543,7 +543,7 @@ def _verified(file, model, data, options):
             stacklevel=2,
         )
     with warnings.catch_warnings():
-        # The exit status says it, and `_status`.
+        # The exit status and `_status` report it.
         warnings.filterwarnings("ignore", "VERIFICATION FAILED")
         return verify(
             file,
@@ -575,7 +575,7 @@ def _default_name(options) -> str:
 
 
 def _table_of_forms(forms) -> str:
-    """Return what each form of recurrence costs, a line each, in 100 columns."""
+    """Return the cost of each recurrent form, one line each, in 100 columns."""
     if not forms:
         return ""
     rows = [("recurrence", "ops", "bytes", "activations", "arena", "µs", "")]
@@ -583,7 +583,7 @@ def _table_of_forms(forms) -> str:
         numbers = (form.ops, form.bytes, form.activation_bytes, form.arena_bytes)
         numbers += (None if form.latency_us is None else round(form.latency_us),)
         remark = "keeps its state: reset it" if form.keeps_state else ""
-        if form.error:  # what is wrong, without what to do
+        if form.error:  # the problem without the advice
             remark = printable(form.error)
             remark = re.split(r"[.:;] |, which|, so ", remark)[0].rstrip(".")
         rows.append(

@@ -119,7 +119,7 @@ class Progress:
         self._tasks: dict[str, int] = {}
 
     def __enter__(self) -> Progress:
-        if not self._bars.disable:  # some releases of rich print a line all the same
+        if not self._bars.disable:  # some releases of rich print a line anyway
             self._bars.start()
         return self
 
@@ -128,7 +128,7 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Set the bar of a stage."""
+        """Set the progress bar of a stage."""
         words = printable(self._WORDS.get(stage, stage.replace("search ", "trying ", 1)))
         if self._prints:
             self._print(stage, words, done, total)
@@ -140,6 +140,6 @@ class Progress:
     def _print(self, stage: str, words: str, done: int, total: int) -> None:
         start = self._started.setdefault(stage, time.monotonic())
         if done >= total:
-            del self._started[stage]  # of another student the stage begins anew
+            del self._started[stage]  # the stage restarts for another student
             seconds = time.monotonic() - start
             print(f"{words}: {total} of {total}, {seconds:.1f} s", file=sys.stderr, flush=True)

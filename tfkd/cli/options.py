@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import shlex
 
-# The command that calls a function of Python.
+# Python function → the command that calls it.
 _COMMANDS = {
     "to_tflite": "export",
     "micro_bundle": "export",
@@ -20,11 +20,11 @@ _COMMANDS = {
     "compress": "compress",
     "spiral": "prune",
 }
-# Arguments that an option of another name gives, in the words of a message.
+# Arguments whose option has another name, as messages name them.
 _DATA = {"x": "x_test of --data", "y": "y_test of --data"}
 _LEARNT = {"size": "--image-size", "class_weight": "--balanced"}
 _TAUGHT = {**_LEARNT, "teacher_from_logits": "--teacher-outputs"}
-# What an option calls the values of such an argument.
+# The option's names for the values of such an argument.
 _WORDS = {"teacher_from_logits": {True: "logits", False: "probabilities"}}
 _OTHERWISE = {
     "export": {
@@ -45,7 +45,7 @@ _OTHERWISE = {
 
 @dataclasses.dataclass(frozen=True)
 class _Option:
-    """One option: its text, its metavar, and which values it takes."""
+    """One option: its text, its metavar, and its values."""
 
     text: str
     metavar: str
@@ -55,7 +55,7 @@ class _Option:
     negated: bool = False
 
     def typed(self, value, like: str) -> str | None:
-        """Return the option with a value as it is typed, `None` if it does not take that."""
+        """Return the option with a value as typed, or `None` if it does not accept the value."""
         if value is ...:
             return f"{self.text} {self.metavar}" if like and not self.is_flag else self.text
         if self.is_flag:
@@ -84,7 +84,7 @@ class Spelling:
     options: dict[str, dict[str, _Option | str]]
 
     def __call__(self, name: str, value: object, of: str, like: str, alone: bool) -> str:
-        """Write an argument as it is typed."""
+        """Write an argument as the user types it."""
         command = _COMMANDS.get(of) if of else self.command
         option = self.options.get(command or "", {}).get(name)
         text = option if isinstance(option, str) else None

@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             words = sys.argv[1:] if arguments is None else arguments
             options = build_parser().parse_args(words)
-            options.typed = shlex.join(["tfkd", *words])  # for the report of what it makes
+            options.typed = shlex.join(["tfkd", *words])  # for the report of its result
             return importlib.import_module("tfkd.cli.commands").run(options)
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a full disk is an error like another
+                sys.stdout.flush()  # here, so that a full disk is an error like others
     except TfkdError as error:
         return _fail(str(error))
     except ImportError as error:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(_interrupted(files.finished()[before:]), file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         _discard_output()
         return 141
     except OSError as error:
@@ -80,7 +80,7 @@ def _interrupted(written) -> str:
 
 
 def _discard_output() -> None:
-    """Let what is left in the buffer of standard output go, which Python writes as it exits."""
+    """Discard the buffer of standard output, which Python would write at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -92,7 +92,7 @@ _PLAIN = {
 
 
 def _plainly(error):
-    """Return what a terminal can show in the place of what it can't (see `codecs`)."""
+    """Return text to show for characters that the terminal can't (see `codecs`)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(c, "?") for c in error.object[error.start : error.end]), error.end
@@ -102,7 +102,7 @@ _PLAINLY = "tfkd.plainly"
 codecs.register_error(_PLAINLY, _plainly)
 
 
-# As in `tfkd.export`, which is too heavy to import for a spelling mistake.
+# A copy from `tfkd.export`, whose import is too slow for a typing error.
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
 RECURRENT = ("auto", "fused", "unrolled", "loop", "step")
 ENGINES = ("auto", "xnnpack", "reference", "tflm")
@@ -110,7 +110,7 @@ PROJECTS = ("cmake", "esp-idf", "arduino", "platformio", "zephyr", "stm32", "gra
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line."""
+    """An argument parser whose errors are one line."""
 
     def error(self, message):
         raise SystemExit(_fail(f"{message} (see {self.prog} --help)"))

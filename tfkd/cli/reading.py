@@ -14,7 +14,7 @@ def load_data(path):
     """Return the data of `--data`."""
     from tfkd.data import load_npz
 
-    if not os.path.isfile(path):  # in fewer words than NumPy's
+    if not os.path.isfile(path):  # shorter than NumPy's message
         raise InputError(f"There is no file {str(path)!r} for --data.")
     return load_npz(path)
 

@@ -179,7 +179,7 @@ def prune(options) -> int:
 
 
 def _data(options):
-    """Return the data of `--data`, with the other options for it."""
+    """Return the data of `--data`, read with its other options."""
     from tfkd.data import as_data
 
     label = options.label
@@ -192,7 +192,7 @@ def _data(options):
 
 
 def _given(options, names) -> dict[str, Any]:
-    """Return the options that were typed."""
+    """Return the options that the user typed."""
     typed = {name: getattr(options, name, None) for name in names}
     if typed.get("formats") is not None:
         typed["formats"] = tuple(typed["formats"])
@@ -200,12 +200,12 @@ def _given(options, names) -> dict[str, Any]:
 
 
 def _logits(options, otherwise: bool | None) -> bool | None:
-    """Return what the teacher's answers are said to be."""
+    """Return the kind of the teacher's answers that the options state."""
     return {"logits": True, "probabilities": False, None: otherwise}[options.teacher_outputs]
 
 
 def _tensorboard(folder: str | None) -> Callable[[str, Any], list[Any]] | None:
-    """Return a function that makes the callback that logs each stage in a folder of its own."""
+    """Return a function that makes a callback, which logs each stage in its own folder."""
     if folder is None:
         return None
     if importlib.util.find_spec("tensorboard") is None:

@@ -14,9 +14,9 @@ from tfkd.losses import soft
 
 ALONE, AUTO, LABEL_SMOOTHING = "alone", "auto", "label_smoothing"
 _SMOOTHING = 0.1
-#: Soft losses by name, as `soft_loss=` takes them.
+#: Soft losses by their names in `soft_loss=`.
 SOFT_LOSSES = tuple(soft._BY_NAME)
-#: Every method that has a name of its own.
+#: All methods that have a name.
 KNOWN = (ALONE, AUTO, *SOFT_LOSSES, LABEL_SMOOTHING)
 _DEFAULT = (ALONE, AUTO, "kl", "standardized_kl", "dist", LABEL_SMOOTHING)
 _FURTHER = {
@@ -25,14 +25,14 @@ _FURTHER = {
     "regression": ("mse", "teacher_bounded"),
 }
 
-# The papers' settings where they give some: T = 2 of Sun et al. 2024; of Huang et al. 2022 T = 1
-# and twice the weight of the labels' loss. The others have those of Hinton et al. 2015.
+# The papers' settings, if they state any: T = 2 from Sun et al. 2024; T = 1 and twice the weight
+# of the hard loss from Huang et al. 2022. The others have those of Hinton et al. 2015.
 _SETTINGS = {
     "standardized_kl": {"alpha": 0.1, "temperature": 2.0},
     "dist": {"alpha": 0.33, "temperature": 1.0},
 }
 _WITHOUT_TEMPERATURE = (soft.MeanSquaredError, soft.LogitMeanSquaredError, soft.TeacherBounded)
-# What the whole comparison decides, and no method by itself.
+# Arguments that the comparison sets for all methods.
 _SHARED = {
     "self", "student", "teacher", "from_logits", "teacher_from_logits", "student_inputs",
     "teacher_inputs", "unlabeled", "evaluate_teacher", "kwargs",
@@ -66,7 +66,7 @@ class Method:
 
 
 def _inner(loss: soft.SoftLoss) -> soft.SoftLoss:
-    """Return the loss that a `Balanced` one scales, or the loss itself."""
+    """Return the loss that a `Balanced` loss scales, or the loss itself."""
     return getattr(loss, "loss", loss)
 
 
@@ -130,7 +130,7 @@ def _given(given) -> list[Method]:
 
 
 def _custom(name, settings) -> Method:
-    """Return the method that a caller describes by Distiller's arguments."""
+    """Return the method that a caller describes by arguments of `Distiller`."""
     if name == ALONE and not settings:
         return named(ALONE)
     if not isinstance(name, str) or name == ALONE:

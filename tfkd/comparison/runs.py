@@ -28,13 +28,13 @@ from tfkd.model import metrics
 from tfkd.output_kind import output_activations
 
 _BATCH = 256
-#: Metrics of which less is better.
+#: Metrics for which lower is better.
 ERRORS = ("rmse", "mae")
 _METRICS = {"categorical": "accuracy", "binary": "accuracy", "multilabel": "auc"}
 
 
-#: What of `Training` a comparison is given; it chooses the seeds itself, and code that repeats a
-#: run can't spell out an augmentation.
+#: Fields of `Training` that a comparison accepts. It chooses the seeds itself, and code that
+#: repeats a run can't contain an augmentation.
 SPENT = ("epochs", "batch_size", "learning_rate", "optimizer")
 
 
@@ -111,7 +111,7 @@ class Runner:
                     features += self._probed(student, method.settings)._features
                 except InputError as error:
                     raise InputError(f"methods[{method.name!r}]: {error}") from error
-        if features:  # of all methods, so that the teacher is asked once
+        if features:  # for all methods, so that the teacher is asked once
             self._probe = self._probed(student, {"features": features})
 
     def prepare(self, pending: bool) -> None:
@@ -166,7 +166,7 @@ class Runner:
     def score(self, weights: list[np.ndarray], part: str) -> float:
         """Return the score of a student's weights on a part of the data."""
         student = self.students.example
-        student.set_weights(weights)  # one model for all, which TensorFlow traces once
+        student.set_weights(weights)  # one model for all methods, which TensorFlow traces once
         found = getattr(self.data, part).answered(student.predict_on_batch)
         return self._scored(*found, self.activation)
 
@@ -256,7 +256,7 @@ class Runner:
     def _trainer(self, data, task=None, seed=0, progress=None) -> Trainer:
         return Trainer(
             data,
-            # Without a twin: the call that is printed repeats a run to the last bit.
+            # Without a twin, so that the printed call repeats a run to the last bit.
             dataclasses.replace(self.budget, seed=seed, twin=False),
             progress=progress,
             task=task or getattr(self, "task", None),
@@ -275,7 +275,7 @@ class Runner:
             return ask()
         except (TfkdError, MemoryError):
             raise
-        except Exception as error:  # whatever the teacher's code raises of inputs it can't take
+        except Exception as error:  # the teacher's code may raise anything for unsuitable inputs
             samples = getattr(self.data, part)
             shape = (len(samples), *samples.shape[1:])
             raise InputError(
@@ -294,7 +294,7 @@ class Runner:
             samples, student = getattr(self.data, part), self.students.example
             try:
                 few = student.predict_on_batch(samples.head(2).x)
-            except Exception as error:  # whatever Keras raises of inputs that don't fit
+            except Exception as error:  # Keras raises many types for inputs that don't fit
                 raise InputError(
                     f"The student can't take the {part} examples, of shape "
                     f"{(len(samples), *samples.shape[1:])} ({first_line(error)})."
@@ -328,7 +328,7 @@ def smoothed(y, shape, task: str, share: float) -> np.ndarray:
 
 
 def _loaded(teacher):
-    """Return a teacher whose Keras files are read, once for all runs."""
+    """Return a teacher with its Keras files loaded, once for all runs."""
     if isinstance(teacher, (list, tuple)):
         return [_loaded(one) for one in teacher]
     if isinstance(teacher, (str, os.PathLike)) and pathlib.Path(teacher).suffix in SUFFIXES:

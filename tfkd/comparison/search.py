@@ -109,7 +109,7 @@ def _run(study, package, runner, taught, seed, count):
 def _suggested(trial, taught: dict[str, Method], task: str) -> Method:
     base = taught[trial.suggest_categorical("method", list(taught))]
     settings = dict(base.settings) | {"alpha": round(trial.suggest_float("alpha", *_ALPHA), 3)}
-    # With the temperature that is tried, "auto" would be another loss than the method's.
+    # With a temperature, "auto" would select another loss than the method's.
     given = settings.get("soft_loss", "auto"), settings.get("temperature")
     settings["soft_loss"] = losses.resolve(*given)
     if base.uses_temperature(task):

@@ -64,7 +64,7 @@ def _checked(student):
 
 
 def _with_new_weights(model, seed: int):
-    """Return a copy with new random weights; layers that training leaves alone keep theirs."""
+    """Return a copy with new random weights, except in layers that are not trained."""
     package = backends.package_of(model)
     package.utils.set_random_seed(seed)
     copy = package.models.clone_model(model)

@@ -155,7 +155,7 @@ def compare(
 
 
 def _checked(data, seeds, search) -> tuple[int, ...]:
-    """Return the seeds as a tuple; raise for arguments that make no sense."""
+    """Return the seeds as a tuple; raise for invalid arguments."""
     problems = []
     if is_whole(seeds, 0):
         problems += ["seeds must be at least 1, got 0"] * (seeds == 0)
@@ -183,7 +183,7 @@ def _checked(data, seeds, search) -> tuple[int, ...]:
 
 
 def _identity(student, runner: Runner, data: Data, options) -> dict:
-    """Return everything that decides the result of a run, except method and seed."""
+    """Return all that determines the result of a run, except method and seed."""
     parts = [contents(part) for part in (data.train, data.validation, data.test)]
     if data.class_weight is not None:
         options = {**options, "class_weight": dict(data.class_weight)}
@@ -214,7 +214,7 @@ def _all_runs(runner: Runner, chosen, seeds, left_out) -> dict[str, list[Run]]:
 
 
 def _reported(runner: Runner, chosen, runs, left_out, seeds, trials) -> Comparison:
-    """Choose on the validation part, then look at the test part."""
+    """Choose on the validation part, then score on the test part."""
     validation = {name: tuple(run.validation for run in found) for name, found in runs.items()}
     means = {name: sum(scores) / len(scores) for name, scores in validation.items()}
     best = methods_.ALONE

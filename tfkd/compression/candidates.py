@@ -30,11 +30,11 @@ from tfkd.model.layer_kinds import kind_of
 from tfkd.output_kind import output_activations
 from tfkd.pruning.structured.channels import prune_channels
 
-#: Which part of the teacher's parameters is left in the cuts of it.
+#: Fractions of the teacher's parameters that its cuts keep.
 CUTS = (0.5, 0.25, 0.12, 0.06, 0.03)
-# Some thirty steps an epoch are usual here: at Keras's 0.99 validation would lag behind.
+# With the usual thirty steps per epoch, validation would lag behind at Keras's 0.99.
 _MOMENTUM = 0.9
-# Kinds of nets, or their ends, that leave out steps which are masked.
+# Kinds of nets, or their ends, that skip masked steps.
 _MASKED = ("gru", "lstm")
 
 
@@ -95,7 +95,7 @@ def candidates(
             yield one
     for kind, widths, build in _kinds(x, _End.of(teacher, x, end), teacher, keeps_masks):
         for width in widths:
-            keras.utils.set_random_seed(seed)  # whatever was drawn before
+            keras.utils.set_random_seed(seed)  # independent of earlier draws
             model = _renamed(build(width))
             measured = cost.measure(model)
             if most is not None and measured.parameters >= most:
@@ -110,7 +110,7 @@ def candidates(
 
 
 def _renamed(model: keras.Model) -> keras.Model:
-    """Return the model with names that don't count what was built before: they are in its file."""
+    """Return the model with names that don't depend on earlier models, since its file has them."""
     numbers = {layer.name: number for number, layer in enumerate(model.layers)}
 
     def renamed(layer):
@@ -126,14 +126,14 @@ def _renamed(model: keras.Model) -> keras.Model:
 
 
 def _cuts(teacher) -> Iterator[Candidate]:
-    """Yield the teacher without the channels that matter least, from the smallest cut on."""
+    """Yield the teacher without its least important channels, the smallest cut first."""
     whole = cost.measure(teacher).parameters
     for part in reversed(CUTS):
         try:
             model = prune_channels(
                 teacher, metric="parameters", target=int(part * whole), round_to=4
             )
-        except (InputError, UnsupportedError):  # below its floor, or nothing in it can go
+        except (InputError, UnsupportedError):  # below its floor, or without removable channels
             continue
         measured = cost.measure(model)
         yield Candidate(f"teacher {part:g}", model, measured.parameters, measured.macs)
@@ -155,7 +155,7 @@ def _thinned(teacher) -> Iterator[Candidate]:
         if model is None:
             continue
         measured = cost.measure(model)
-        if (measured.parameters, measured.macs) != before:  # of few blocks, none may be left twice
+        if (measured.parameters, measured.macs) != before:  # of few blocks, cuts may repeat
             before = measured.parameters, measured.macs
             yield Candidate(f"thinned teacher {name}", model, *before)
 
@@ -165,9 +165,9 @@ class _End:
     """How a student ends.
 
     Attributes:
-        units: Of the last layer.
+        units: Units of the last layer.
         activation: `None` for logits and values, `"softmax"` or `"sigmoid"`.
-        each_step: Whether every step of a sequence has its own answer.
+        each_step: Whether each step of a sequence has its own answer.
     """
 
     units: int
@@ -176,7 +176,7 @@ class _End:
 
     @classmethod
     def of(cls, teacher: Any, x: np.ndarray, end: Callable) -> _End:
-        """Return how the students of a teacher end."""
+        """Return the end of a teacher's students."""
         first, activation = _first(teacher), None
         if backends.flavour(first) is not None:
             shape = first.output_shape
@@ -210,12 +210,12 @@ class _End:
 
 
 def _first(teacher: Any) -> Any:
-    """Return the first of several teachers, or the one."""
+    """Return the first of several teachers, or the only one."""
     return teacher[0] if isinstance(teacher, (list, tuple)) else teacher
 
 
 def _answers(teacher: Any, x: np.ndarray) -> Any:
-    """Return what a teacher that is no Keras model answers, `None` for several outputs."""
+    """Return the answers of a teacher that is not a Keras model; `None` for several outputs."""
     source = source_of(teacher, ())
     if isinstance(source, FunctionSource):
         found, _ = source(x if source.inputs is None else [x], None)
@@ -228,11 +228,11 @@ def _answers(teacher: Any, x: np.ndarray) -> Any:
 def _kinds(
     x, end: _End, teacher, keeps_masks: bool
 ) -> list[tuple[str, tuple[int, ...], Callable[[int], Any]]]:
-    """Return name, widths and builder of each kind of net that takes these inputs."""
+    """Return name, widths and builder of each kind of net for these inputs."""
     x, first = np.asarray(x), _first(teacher)
     has_graph = backends.flavour(first) is not None and graph.has_graph(first)
     layers = [call.layer for call in graph.walk(first).calls] if has_graph else []
-    # Whole numbers are names of tokens where the teacher looks them up, and amounts elsewhere.
+    # Whole numbers are token indices if the teacher looks them up, and quantities otherwise.
     tables = [layer for layer in layers if kind_of(layer) == "Embedding"]
     whole = bool(tables)
     mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
@@ -245,7 +245,7 @@ def _kinds(
         kinds = [("conv1d", _conv1d), ("gru", _gru), ("lstm", _lstm)]
         widths = (8, 12, 16, 24, 32, 48, 64, 96)
     elif len(shape) == 1 and whole:
-        # Some examples don't show all tokens; the teacher's table does.
+        # A few examples don't contain all tokens; the teacher's table does.
         tokens = max(table.input_dim for table in tables)
         kinds = [
             ("embedding and conv1d", _tokens(_conv1d, tokens)),
@@ -280,7 +280,7 @@ def _kinds(
 
 
 def _standardized(inputs, x: np.ndarray):
-    """Return the inputs, shifted and scaled where they are far from what a net starts well from."""
+    """Return the inputs, shifted and scaled if they are far from a range in which nets train well."""
     x = np.asarray(x[:2048], "float32")
     mean, std = float(x.mean()), float(x.std())
     if abs(mean) <= 2 and 0.05 <= std <= 5:
@@ -305,13 +305,13 @@ def _depthwise(x, strides: int = 1):
 
 
 def _halvings(x) -> int:
-    """Return how often a map can be halved and still have some 4 places a side."""
+    """Return how often a map can be halved and keep about 4 places per side."""
     side = min(x.shape[1], x.shape[2])
     return int(np.clip(np.floor(np.log2(max(side, 1) / 4)), 0, 4))
 
 
 def _ds_cnn(x, width: int, _):
-    """A depthwise-separable net (Zhang et al. 2017, https://arxiv.org/abs/1711.07128)."""
+    """Build a depthwise-separable net (Zhang et al. 2017, https://arxiv.org/abs/1711.07128)."""
     halvings = _halvings(x)
     x = _conv(x, width, strides=2 if halvings else 1)
     for block in range(4):
@@ -321,7 +321,7 @@ def _ds_cnn(x, width: int, _):
 
 
 def _resnet(x, width: int, _):
-    """Three residual blocks, as ResNet-8 of MLPerf Tiny (https://arxiv.org/abs/2106.07597)."""
+    """Build three residual blocks as in MLPerf Tiny's ResNet-8 (https://arxiv.org/abs/2106.07597)."""
     x = _conv(x, width)
     for block in range(min(3, 1 + _halvings(x))):
         strides, filters = (2 if block else 1), width * 2**block
@@ -333,7 +333,7 @@ def _resnet(x, width: int, _):
 
 
 def _mobile(x, width: int, _):
-    """Inverted residual blocks (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)."""
+    """Build inverted residual blocks (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)."""
     halvings = _halvings(x)
     x = _conv(x, width, strides=2 if halvings > 1 else 1)
     for block in range(4):

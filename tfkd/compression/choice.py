@@ -14,7 +14,7 @@ from tfkd.compression.rehearsal import drop_error, drop_of
 from tfkd.distillation.worth import Score, Worth
 from tfkd.tables import Printed
 
-#: A score for each output, by its name; that of the one output under `None`.
+#: A score for each output by its name; `None` is the key of a single output.
 Scores: TypeAlias = "Mapping[str | None, Score]"
 
 

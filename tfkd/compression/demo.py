@@ -42,7 +42,7 @@ def run(out, *, seed: int = 0, epochs: int | None = None, progress=None) -> pipe
         teacher_history=history,
         command=f"tfkd demo --seed {seed}" + (f" --epochs {epochs}" if epochs else ""),
     )
-    # Nothing to go on from, or to run again by other means: the demo is short.
+    # Remove the files that resume or repeat a run, since the demo is short.
     shutil.rmtree(made.folder / FOLDER)
     (made.folder / "recipe.yaml").unlink()
     return made
@@ -63,8 +63,8 @@ def _cnn(widths, dropout, name):
     inputs = x = keras.Input((8, 8, 1), name="pixels")
     for i, width in enumerate(widths):
         x = layers.Conv2D(width, 3, strides=2 if i == 1 else 1, padding="same", use_bias=False)(x)
-        # Momentum for some thirty steps an epoch: at Keras's 0.99 the moving statistics, and
-        # with them validation, lag ten epochs behind.
+        # Momentum for some thirty steps per epoch: with Keras's 0.99 the moving statistics, and
+        # thus validation, lag ten epochs behind.
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.ReLU()(x)
     x = layers.GlobalAveragePooling2D()(x)

@@ -6,7 +6,7 @@ import math
 
 import optuna
 
-#: The attribute of a trial that holds the bytes of its file.
+#: The attribute of a trial with the bytes of its file.
 BYTES = "bytes"
 
 

@@ -32,7 +32,7 @@ from tfkd.model import task as tasks
 from tfkd.quantization import export_form
 from tfkd.tables import Printed
 
-#: The folder of the C++.
+#: The folder of the C++ bundle.
 MICRO = "student_int8_micro"
 _STAGES = {
     "teacher": "teacher",
@@ -103,7 +103,7 @@ def written(
         files = {"teacher_float32": finisher.teacher_file, **files}
     costs = {name: cost.measure(model) for name, model in models.items()}
     if "student_qat" in costs:
-        costs["student_qat"] = costs["student"]  # its further weights are ranges
+        costs["student_qat"] = costs["student"]  # its other weights are ranges
     started = {"student_qat": "student" if finished.worth.helps else "baseline"}
     entries = [
         _model_entry(name, model, costs[name], data.test, folder, outputs, started.get(name))
@@ -167,11 +167,11 @@ def checked(name: str, file: TFLiteModel, model: Any, test: Part, task: Any) -> 
     Warns:
         UserWarning: if the file does not reach its threshold, or its layers can't be compared.
     """
-    # Into a loop or a step no comparison of layers can look.
+    # Layers inside a loop or a step can't be compared.
     if name == "student_int8" and not file.states and "WHILE" not in file.ops:
         try:
             return verify(file, model, test, layers=True, task=task)
-        except TfkdError as error:  # the files are there, and their scores are to come
+        except TfkdError as error:  # the files exist, and their scores follow
             warnings.warn(f"The layers of {name} were not compared: {error}", stacklevel=2)
     return verify(file, model, test, task=task)
 
@@ -222,7 +222,7 @@ def predictions(
 
 
 def _of_all(by_output: dict[str | None, Any]) -> Any:
-    """Return the value of the one output, or those of several by name."""
+    """Return the value of a single output, or a dict by name for several."""
     return by_output[None] if list(by_output) == [None] else by_output
 
 
@@ -250,7 +250,7 @@ def call_of(call: Call, searched: bool) -> str:
 def _verdict(
     finisher: Finisher, finished: Finished, main: str, latency: float, verified: bool
 ) -> Verdict:
-    """Return what the main file meets, scored on the test part, which chose nothing."""
+    """Return the verdict on the main file, scored on the test part, which chose nothing."""
     test, goal = finisher.trainer.data.test, finisher.goal
     scores = finisher.scores(finished.scorer, test, finished.files[main], "test")
     of_teacher = finisher.scores(finished.scorer, test, "teacher", "test")
@@ -263,7 +263,7 @@ def _verdict(
                 f"{named}: {value:.4g} on the test part, and the target is {goal.drop:g}"
             )
         if goal.drop is not None and (wrong := complaint(of_teacher[output], "test")):
-            problems.append(f"{named}: {wrong}")  # any student would meet it
+            problems.append(f"{named}: {wrong}")  # every student would meet it
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
     several = None if drop.output is None else dict(drop.each)
@@ -281,9 +281,9 @@ def _micro_bundle(
     folder: pathlib.Path,
     task: Any,
 ) -> dict[str, Any] | None:
-    """Write the C++ of the int8 file, where TFLM is installed; return the report's entry.
+    """Write the C++ of the int8 file if TFLM is installed; return the report's entry.
 
-    Where the file was not made for a microcontroller, one is whose recurrent layers are.
+    If the file was not made for a microcontroller, make one with recurrent layers in its form.
     """
     if not evaluation.is_installed():
         return None
@@ -336,10 +336,10 @@ def _file_entries(files, timings, models, costs, finisher, folder, outputs) -> l
 def _model_entry(
     name, model, measured, test: Part, folder, outputs, made_from: str | None
 ) -> ModelEntry:
-    """Score a model; the teacher and the student are saved."""
+    """Score a model, and save it if it is the teacher or the student."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     if path is not None:
-        # A copy: without the optimizer's state, which is no part of the model.
+        # A copy, without the optimizer's state, which is not part of the model.
         (copy_of(model) if name == "student" else model).save(path)
     return ModelEntry(
         name=name,
@@ -358,7 +358,7 @@ def _model_entry(
 
 
 def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]:
-    """Return the metrics of a model, of several outputs as `"name.accuracy"`."""
+    """Return the metrics of a model; for several outputs as `"name.accuracy"`."""
     answers, labels = test.answered(answering(model, test.outputs))
     activations = activations_of(model, test.outputs)
     return {
@@ -374,7 +374,7 @@ def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]
 
 
 def _answers_entry(finisher: Finisher, finished: Finished, test: Part) -> ModelEntry:
-    """Return the entry of a teacher that is no Keras model: its score is all that is known."""
+    """Return the entry of a teacher that is not a Keras model: only its score is known."""
     found = finisher.scores(finished.scorer, test, "teacher", "test")
     several = isinstance(finisher.teacher, (list, tuple))
     return ModelEntry(

@@ -41,9 +41,9 @@ from tfkd.model import task as tasks
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
-# Of quantization-aware training, by the bits of the weights: `benchmarks/four_bits.py recipes`.
+# Settings of quantization-aware training by weight bits; see `benchmarks/four_bits.py recipes`.
 _RATES = {8: 3e-4, 4: 3e-3}
-#: What of a recipe decides how the teacher teaches.
+#: Fields of a recipe that decide how the teacher teaches.
 LOSSES = ("alpha", "temperature", "soft_loss")
 
 
@@ -113,16 +113,16 @@ class Finisher:
             return None
         labels = self.trainer.data.train.labels
         task = self.trainer.given_task or tasks.task_of(labels, shape)
-        # Values of several columns are soft labels, where the answers are probabilities.
+        # Values in several columns are soft labels if the answers are probabilities.
         return "sigmoid" if shape[-1] == 1 or task in ("binary", "multilabel") else "softmax"
 
     @functools.cached_property
     def _keys(self) -> dict[str, Any]:
-        """What decides a result beside the student: data, teacher, what they are, and versions."""
+        """Return what decides a result besides the student: data, teacher, task and versions."""
         parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
         try:
             teacher = teachers.Teacher(self.teacher).fingerprint()
-        except InputError:  # a function without a value of its own: each run is another
+        except InputError:  # a function without a fingerprint: each run differs
             teacher = uuid.uuid4().hex
         weights = self.trainer.data.class_weight
         return {
@@ -170,7 +170,7 @@ class Finisher:
 
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which runs once per example for all students."""
-        if training.augment is None:  # of augmented examples it sees each view
+        if training.augment is None:  # the teacher sees each augmented view
             kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
         self.trainer.fit(stage, student, distiller, training, **kwargs)
@@ -198,7 +198,7 @@ class Finisher:
         if drop is not None and drop >= 1 and scored:
             raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
         distiller = self.distiller(copy_of(student))
-        if backends.flavour(self.teacher) is None:  # what a function answers, no graph shows
+        if backends.flavour(self.teacher) is None:  # no graph shows the answers of a function
             distiller.cache_teacher(self.trainer.data.train.head(1).x)
 
     def checked(self, student: Any) -> Finished:
@@ -258,7 +258,7 @@ class Finisher:
         )
         part = self.trainer.data.validation
         drop = Drop.of(self.scores(scorer, part, files[main]), worth.teacher)
-        # The trainer's own are those of the student that was trained last.
+        # The trainer's own curves are those of the student trained last.
         curves = {name: self.trainer.histories[name] for name in models}
         return Finished(
             models, files, worth, rounding, costs, drop, verified, scorer, curves, recipe
@@ -270,10 +270,10 @@ class Finisher:
         return dict(zip(names, scorer.score(part, None, who, name), strict=True))
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:
-        """Tell whether a file computes what its model does, on the validation part."""
+        """Tell whether a file computes the same as its model on the validation part."""
         part, task = self.trainer.data.validation, self.trainer.task(models["student"])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the verdict says it
+            warnings.simplefilter("ignore")  # the verdict reports it
             return verify(file, models[origin(name)], part, task=task).passed
 
     def train(
@@ -294,7 +294,7 @@ class Finisher:
         """
         recipe = recipe or self.recipe
         alone, taught = self.copied(student), self.copied(student)
-        # What can't be taught or rounded is known before any training.
+        # Raises before any training if the student can't be taught or rounded.
         scorer = self.distiller(taught, recipe)
         rounds = "int8" in recipe.formats
         if rounds:
@@ -320,7 +320,7 @@ class Finisher:
     def _rounding(
         self, student: Any, trained: Any, recipe: Recipe, scorer: Distiller, teacher: Scores
     ) -> Rounding:
-        """Compare the student after quantization-aware training with one that is calibrated."""
+        """Compare the student after quantization-aware training with a calibrated one."""
         calibrated = quantize_aware(student, bits=recipe.widths[0])
         narrow = export_form.narrow_wrappers(calibrated)
         calibrate(calibrated, self.examples, rounding="gptq" if narrow else "nearest")
@@ -349,7 +349,7 @@ class Finisher:
     def _once(
         self, stage: str, inputs: dict[str, Any], model: Any, how: Callable, training: Recipe
     ) -> None:
-        """Train a model in a stage, or give it the weights that the stage gave it before."""
+        """Train a model in a stage, or load the weights from an earlier run of the stage."""
         histories, parts = self.trainer.histories, self.stages.parts(stage, inputs)
 
         def make() -> dict[str, Any]:
@@ -363,5 +363,5 @@ class Finisher:
 
 def origin(name: str) -> str:
     """Return the name of the model that a file is made from."""
-    # The ranges of the int8 file were learned in QAT, but for recurrent layers.
+    # QAT has learned the ranges of the int8 file, except for recurrent layers.
     return "student_qat" if name == "student_int8" else name.split("_")[0]

@@ -13,7 +13,7 @@ from tfkd.compression.trainer import copy_of
 from tfkd.export.report import entries
 from tfkd.export.report.entries import Front
 
-#: How far below what is wanted a score may be after the search: the rest is hoped for.
+#: How far below the wanted score a student may be after the search; finishing may close the gap.
 _NEAR = 0.02
 
 
@@ -98,7 +98,7 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     part = finisher.trainer.data.validation
     [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
     best = front[-1].score
-    if teacher.metric == "r2":  # the scores are minus an error
+    if teacher.metric == "r2":  # the scores are negative errors
         least = best * (1 + finisher.goal.drop + _NEAR)
     else:
         least = min(best, teacher.value - finisher.goal.drop) - _NEAR

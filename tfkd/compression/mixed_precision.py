@@ -26,9 +26,9 @@ from tfkd.tables import Printed, aligned
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, Arrays, Names, PathLike, Recurrent
 
-# Of the bytes that can be saved at all: sets of layers that differ by less count as equal.
+# Fraction of all bytes that can be saved: sets of layers that differ by less count as equal.
 _RESOLUTION = 2000
-# Times that a set is chosen anew because its file came out larger than was reckoned.
+# How often to choose another set after a file that is larger than estimated.
 _TRIES = 8
 # Bytes of a scale and its zero point in a file.
 _SCALE_BYTES = 12
@@ -163,13 +163,13 @@ def choose_bits(
     examples = graph.as_structured(graph.walk(qat), arrays)  # an iterator is read once
     post_training.calibrate(qat, examples, batch_size)
 
-    # Where it is not given: the form that is taken if all layers that can have 4 bits do.
+    # Default: the form for 4 bits in all layers that can have them.
     form = choice.automatic(qat, "int8", micro) or "auto" if recurrent == "auto" else recurrent
     file_size = functools.partial(
         _file_size, model, examples, skip=skip, batch_size=batch_size, micro=micro
     )
     all_8, all_4 = file_size(8, recurrent=form), file_size(4, recurrent=form)
-    # Without 4 bits, a recurrent layer may take another form, which can be smaller.
+    # Without 4 bits, a recurrent layer may get another form, which can be smaller.
     plain = all_8 if form == recurrent else file_size(8, recurrent=recurrent)
     wanted = _bytes_wanted(share, all_4, plain)
 
@@ -198,7 +198,7 @@ def choose_bits(
 
 
 def _file_size(model, examples, bits, *, recurrent, skip, batch_size, micro) -> int:
-    """Return the bytes of a model's int8 file with weights of so many bits."""
+    """Return the bytes of a model's int8 file with given bits of its weights."""
     qat = aware.quantize_aware(model, skip=skip, bits=bits)
     post_training.calibrate(qat, examples, batch_size)
     return to_tflite(qat, "int8", examples, recurrent=recurrent, micro=micro).size
@@ -208,12 +208,12 @@ def _bytes_wanted(share: float, all_4: int, plain: int) -> int:
     """Return the bytes that the file may have.
 
     Args:
-        share: Bytes, or below 1 as a part of `plain`.
+        share: Bytes, or below 1 a fraction of `plain`.
         all_4: Bytes of the file with 4 bits in all layers that can have them.
-        plain: Of that with 8 bits.
+        plain: Bytes of the file with 8 bits in all layers.
 
     Raises:
-        InputError: for fewer than either takes.
+        InputError: for fewer bytes than either file has.
     """
     wanted = math.floor(share * plain if share < 1 else share)
     if wanted < min(all_4, plain):
@@ -226,15 +226,15 @@ def _bytes_wanted(share: float, all_4: int, plain: int) -> int:
 
 
 def _bytes_saved(wrappers: Mapping[str, list], total: int) -> dict[str, int]:
-    """Return the bytes that 4 bits save in each layer, of those that they save in all."""
+    """Return the bytes that 4 bits save in each layer, from those that they save in total."""
     saved = {name: _saved(of_layer) for name, of_layer in wrappers.items()}
-    # What a flatbuffer pads is not reckoned layer by layer, but on the whole.
+    # A flatbuffer's padding counts in the total, not layer by layer.
     scale = total / max(sum(saved.values()), 1)
     return {name: round(scale * value) for name, value in saved.items()}
 
 
 def _narrowed(model, skip) -> tuple[Any, dict[str, list]]:
-    """Return the model with 4 bits in all layers that can have them, and their wrappers by name."""
+    """Return the model with 4 bits in all layers that can have them, and the wrappers by name."""
     rewriter, _ = aware.rewriter_of(model, skip, None, None, bits=4)
     qat = rewriter.run()
     names = {inner: name for name, origin in rewriter.origins.items() for inner in origin.layers}
@@ -259,10 +259,10 @@ def _chosen(sets, names, all_8, all_4, wanted, file_size) -> tuple[set[str], int
     """Return the set of layers with the least loss whose file is small enough, and its bytes.
 
     Args:
-        sets: As from `best_sets`.
-        names: Of the layers, by place.
-        all_8: Bytes of the file with 8 bits everywhere.
-        all_4: Of that with 4 bits wherever possible.
+        sets: The result of `best_sets`.
+        names: Names of the layers, by place.
+        all_8: Bytes of the file with 8 bits in all layers.
+        all_4: Bytes of the file with 4 bits wherever possible.
         wanted: The most that the file may have.
         file_size: Function from the bits by layer to the bytes of the file.
     """
@@ -273,7 +273,7 @@ def _chosen(sets, names, all_8, all_4, wanted, file_size) -> tuple[set[str], int
             break
         _, places = min(able, key=lambda one: one[0])
         chosen = {names[place] for place in places}
-        # In the form that it then takes: another one where the recurrent layers keep 8 bits.
+        # In the form for these bits: another one if the recurrent layers keep 8 bits.
         size = file_size({name: 4 if name in chosen else 8 for name in names})
         if size <= wanted:
             return chosen, size
@@ -282,7 +282,7 @@ def _chosen(sets, names, all_8, all_4, wanted, file_size) -> tuple[set[str], int
 
 
 def _losses(qat, wrappers: Mapping[str, list], arrays, batch_size) -> dict[str, float]:
-    """Return how far the outputs move when each layer alone is rounded to 4 bits."""
+    """Return how much the outputs change if only one layer is rounded to 4 bits, for each layer."""
     kinds = output_kinds(qat)
 
     batches = post_training.in_batches(arrays, batch_size)
@@ -350,7 +350,7 @@ def best_sets(saved, losses) -> list[tuple[int, float, tuple[int, ...]]]:
     for place, (size, loss) in enumerate(zip(saved, losses, strict=True)):
         more = [(have + size, cost + loss, (*of, place)) for have, cost, of in sets]
         kept: list[tuple[int, float, tuple[int, ...]]] = []
-        # The one that saves most first; what follows must lose less.
+        # The set that saves most comes first; each later one must lose less.
         for one in sorted([*sets, *more], key=lambda one: (-one[0], one[1])):
             if not kept or one[1] < kept[-1][1]:
                 if kept and int(kept[-1][0] / grain) == int(one[0] / grain):
@@ -361,7 +361,7 @@ def best_sets(saved, losses) -> list[tuple[int, float, tuple[int, ...]]]:
 
 
 def _saved(wrappers) -> int:
-    """Return the bytes that 4 bits save in the file, about."""
+    """Return the approximate bytes that 4 bits save in the file."""
     total = 0
     for wrapper in wrappers:
         total += _weights(wrapper) // 2

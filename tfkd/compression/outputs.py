@@ -185,7 +185,7 @@ def names_in(model: Any, names: Sequence[str], missing: bool = False) -> tuple[s
 
 
 def _check_structure(model: Any, names: Sequence[str]) -> None:
-    """Raise for a model whose outputs labels by name can't be bound to."""
+    """Raise for a model to whose outputs labels by name can't be bound."""
     if not graph.has_graph(model):
         raise InputError(
             f"{model.name!r} shows no graph, so labels can't be bound to its outputs: train it in "
@@ -217,7 +217,7 @@ def answering(model: Any, names: Sequence[str]) -> Callable[[Any], Any]:
     is_file = isinstance(model, TFLiteModel)
     answers = model.predict if is_file else model.predict_on_batch
     if not names:
-        return lambda x: next(iter(graph.leaves(answers(x))))  # a dict may hold the one output
+        return lambda x: next(iter(graph.leaves(answers(x))))  # a dict may contain a single output
     slots, bound = _slots(model), names_in(model, names, missing=True)
 
     def by_name(x):
@@ -299,7 +299,7 @@ def arranged(model: Any, names: Sequence[str | None], values: Sequence[Any]) -> 
 
 
 def _shape_of(model: Any) -> tuple[int | None, ...]:
-    """Return the shape of the one output."""
+    """Return the shape of a single output."""
     shape = getattr(model, "output_shape", None)
     if isinstance(shape, (dict, list)) and len(shape) == 1:  # tf_keras keeps the structure
         [shape] = shape.values() if isinstance(shape, dict) else shape

@@ -13,11 +13,11 @@ from tfkd.data import Data
 from tfkd.errors import InputError
 from tfkd.quantization import quantize_aware
 
-# Epochs of each stage that a budget has to leave.
+# Epochs of each stage that a budget must allow.
 _LEAST_EPOCHS = 3
-# Batches that are timed.
+# Number of timed batches.
 _TIMED = 16
-# The part of what is left of a budget that training gets; the rest is for files and report.
+# Training's share of the remaining budget; the rest is for files and report.
 _FOR_TRAINING = 0.8
 
 
@@ -43,7 +43,7 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
         found = timed(finisher, student, recipe)
         wanted = (found["epochs"], recipe.epochs), (found["qat_epochs"], recipe.qat_epochs)
         if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
-            raise InputError(  # and nothing is kept: the same call has more time the next time
+            raise InputError(  # and keep nothing: the next identical call has more time
                 f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
                 f"epochs of each stage take {found['least_seconds']:,.0f} s, and "
                 f"{max(found['left'], 0):,.0f} s are left. Give more."
@@ -74,7 +74,7 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
             model = quantize_aware(model, bits=recipe.widths[0])
         timer.fit(stage, model, finisher.distiller if stage == "taught" else None, validate=False)
         seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
-    # Of augmented examples the teacher is asked in every step; of others once, now.
+    # The teacher answers augmented examples in every step, and others once, now.
     asking = max(seconds["taught"] - seconds["alone"], 0.0) if taught else 0.0
     if not taught:
         finisher.answers(student)

@@ -16,9 +16,9 @@ import numpy as np
 from tfkd.errors import TfkdError
 from tfkd.model import backends, cost
 
-#: Multiply-accumulates of a part, forward and back: about a minute of a processor.
+#: Multiply-accumulates of a part, forward and backward: about a minute on a CPU.
 _WORK = 1e12
-# How much a layer draws, by the names that layers give it; recurrent ones have it as zero.
+# Attributes with the strength of a layer's random draws; 0 in most recurrent layers.
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
@@ -43,9 +43,9 @@ def ends(student: Any, examples: int, epochs: int) -> list[int]:
 
 
 def _draws(student: Any) -> bool:
-    """Tell whether a model of tf_keras draws at random: where it is in them can't be kept."""
+    """Tell whether a tf_keras model draws random numbers, whose position can't be saved."""
     if backends.package_of(student) is keras:
-        return False  # its random states are variables
+        return False  # the states of its random generators are variables
     for layer in student._flatten_layers():
         if hasattr(layer, "_random_generator"):
             rates = [getattr(layer, name) for name in _RATES if hasattr(layer, name)]

@@ -75,7 +75,7 @@ class Result(Printed):
         """Return the report as plain values."""
         return self.report.to_json()
 
-    __repr__ = Printed.__str__  # the fields would be pages of numbers
+    __repr__ = Printed.__str__  # the fields would print pages of numbers
 
 
 def compress(
@@ -217,15 +217,15 @@ def fit_teacher(
 
 
 def _trained_with(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings of a recipe that budget, target and search may have changed."""
+    """Return the settings of a recipe that budget, target or search may have changed."""
     return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
 def _claimed(out: PathLike, force: bool) -> pathlib.Path:
-    """Return the folder of a run, if it may be written.
+    """Return the folder of a run if it may be written.
 
     Raises:
-        InputError: if it is a file, holds something else than an earlier run, or can't be written.
+        InputError: if it is a file, contains anything but an earlier run, or can't be written.
     """
     folder = pathlib.Path(out)
     if folder.exists() and not folder.is_dir():
@@ -243,7 +243,7 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
 
 
 def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
-    """Remove files that an earlier run made and this one did not: they are of another student."""
+    """Remove files of an earlier run that this run did not write: they are of another student."""
     for name in (
         "teacher.keras",
         "teacher_float32.tflite",
@@ -256,7 +256,7 @@ def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
 
 
 def _loaded(given: Any, what: str) -> Any:
-    """Return the model of a path; anything else as it is."""
+    """Load a model from a path; return anything else unchanged."""
     if not isinstance(given, (str, os.PathLike)):
         return given
     path = pathlib.Path(given)
@@ -266,11 +266,11 @@ def _loaded(given: Any, what: str) -> Any:
         return TFLiteModel.load(path)
     if path.suffix in loading.SUFFIXES or loading.is_keras_saved_model(path):
         return loading.load_model(path, what)
-    return given  # a SavedModel without layers teaches
+    return given  # a SavedModel without layers can still teach
 
 
 def _told(error: TfkdError, more: str) -> TfkdError:
-    """Return an error of the same kind with a sentence more."""
+    """Return an error of the same class with a sentence added."""
     text = str(error)
     text = text if text.endswith(".") else f"{text}."
     return type(error)(f"{text} {more}: a call with this folder goes on from it.")

@@ -187,10 +187,10 @@ class Call:
 
 
 def _board(value: Any) -> str | Board | None:
-    """Return a board by its name, or from the values of one.
+    """Return a board by its name or from its values.
 
     Raises:
-        InputError: for values that make no board.
+        InputError: for values that describe no valid board.
     """
     if value is None or isinstance(value, str):
         return value

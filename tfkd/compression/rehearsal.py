@@ -29,11 +29,11 @@ from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import cost
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
-#: Examples to try on; untrained, their values do not matter.
+#: Number of trial examples; for an untrained model their values do not matter.
 EXAMPLES = 32
-#: What differences of scores, and percentages, have of the rounding of numbers, at most.
+#: Largest rounding error in differences of scores and in percentages.
 _ROUNDING = 1e-9
-#: Beside squared errors, that those of a perfect teacher divide.
+#: Added to squared errors, so that a perfect teacher's errors can divide.
 _TINY = 1e-100
 
 
@@ -120,7 +120,7 @@ class Goal:
 
 
 def _shown(value: float) -> str:
-    """Return a number with a hundredth where it has one: a call may take a few µs."""
+    """Return a number with up to two decimals, since a call may take a few µs."""
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
@@ -128,7 +128,7 @@ def drop_of(score: Score, teacher: Score) -> float:
     """Return how much worse a score is: in accuracy, or as a fraction of the teacher's RMSE."""
     if score.metric != "r2":
         return teacher.value - score.value
-    # Of the errors themselves, which equal labels have too.
+    # From the errors themselves, which also exist for equal labels.
     ratio = (float(score.hits.mean()) + _TINY) / (float(teacher.hits.mean()) + _TINY)
     return math.sqrt(ratio) - 1
 
@@ -144,7 +144,7 @@ def drop_error(score: Score, teacher: Score) -> float:
     if score.metric != "r2":
         differ = (np.square(ours - theirs).sum() + 1) / count
         return math.sqrt(max(differ - np.square((ours - theirs).mean()), 0.0) / count)
-    # That of the logarithm of the ratio of mean squares, by the delta method.
+    # Standard error of the logarithm of the ratio of mean squares, by the delta method.
     relative = ours / (ours.mean() + _TINY) - theirs / (theirs.mean() + _TINY)
     return (drop_of(score, teacher) + 1) / 2 * float(relative.std()) / math.sqrt(count)
 
@@ -225,7 +225,7 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
         except TfkdError:
             if not found:
                 raise
-            continue  # a stage refuses fewer bits
+            continue  # the stage refuses fewer bits
         if not goal.is_too_large(found[-1]):
             return found[-1]
     return min(found, key=lambda costs: costs.bytes)
@@ -234,7 +234,7 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
 def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Costs:
     main, costs = main_format(recipe), None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about ranges of little data, and of no training
+        warnings.simplefilter("ignore")  # about ranges from little data and without training
         for format in formats:
             with _named(f"The {format} file"):
                 model = student if format != "int8" else _ranged(student, examples, bits)
@@ -268,7 +268,7 @@ def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8, threads: 
 
 
 def _stirred(student):
-    """Return a copy whose weights are no constants: the converter drops biases of zero."""
+    """Return a copy without constant weights, since the converter drops biases of zero."""
     copy, random = copy_of(student), np.random.default_rng(0)
     stirred = []
     for values in copy.get_weights():
@@ -280,14 +280,14 @@ def _stirred(student):
 
 
 def _ranged(student, examples, bits):
-    """Return an untrained quantize-aware copy that has ranges."""
+    """Return an untrained quantize-aware copy with ranges."""
     with _named("Quantization-aware training, which an int8 file needs, refuses the student"):
         return calibrate(quantize_aware(student, bits=bits), examples)
 
 
 @contextlib.contextmanager
 def _named(stage: str) -> Iterator[None]:
-    """Name the stage in what it refuses."""
+    """Name the stage in the errors that it raises."""
     try:
         yield
     except MissingDependencyError:

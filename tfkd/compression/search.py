@@ -25,11 +25,11 @@ from tfkd.compression.rehearsal import Costs, main_format, rehearse
 from tfkd.compression.settings import trained_by
 from tfkd.errors import InputError, MissingDependencyError, TfkdError
 
-#: Of a budget, at most, before the students that are finished.
+#: Largest share of a budget before the finishing of students.
 _SHARE = 0.5
-#: Of a budget, at most, before candidates are trained; one of each kind is costed all the same.
+#: Largest share of a budget before candidates are trained; one of each kind is costed in any case.
 _COSTING = 0.2
-#: How many candidates are finished at most until one meets the target, where no budget says it.
+#: Most candidates to finish until one meets the target, if no budget limits them.
 _ATTEMPTS = 3
 
 
@@ -46,7 +46,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
             budget is too short for one student.
         MissingDependencyError: without Optuna.
     """
-    optuna()  # is it there?
+    optuna()  # raises if Optuna is missing
     finisher.check_teacher()
     fitting = _fitting(finisher)
     trials = _tried(finisher, fitting)
@@ -82,7 +82,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
 
 
 def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
-    """Return the candidates to train: some of each kind, whose files meet the target."""
+    """Return the candidates to train: some of each kind whose files meet the target."""
     recipe, x = finisher.recipe, finisher.trainer.data.train.head(256).x
     keeps_masks = "int8" not in recipe.formats
     by_kind: dict[str, list[Candidate]] = {}
@@ -104,12 +104,12 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
 def _of_a_kind(
     finisher: Finisher, sizes: list[Candidate], x, quota: int, missed: _Missed
 ) -> list[tuple[Candidate, Costs]]:
-    """Return the largest that meets the target, and some smaller ones, down to the smallest."""
+    """Return the largest one that meets the target, and some smaller ones, down to the smallest."""
     rest, found, recipe = list(sizes), [], finisher.recipe
     while rest and len(found) < quota:
         if found and _is_late(finisher, _COSTING):
             break
-        # The largest, the smallest, then what lies in the middle of the rest.
+        # The largest, the smallest, then the middle of the remaining ones.
         at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
         candidate = rest.pop(at)
         inputs = finisher.inputs(
@@ -134,7 +134,7 @@ def _of_a_kind(
             problems.append(f"bytes: {costs.bytes:,}, and the teacher's file has {teacher.size:,}")
         if problems:
             missed.problems.append((costs, problems))
-            rest = rest[:at]  # larger ones miss it too
+            rest = rest[:at]  # larger ones miss it, too
         else:
             found.append((candidate, costs))
     return found
@@ -152,13 +152,13 @@ def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class _Missed:
-    """Why candidates were left out: what they exceed, or the stage that refuses their kind."""
+    """Why candidates were left out: limits that they exceed, or a stage that refuses their kind."""
 
     problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def in_words(self) -> str:
-        """Say what the smallest of them misses."""
+        """Return which limits the smallest of them misses."""
         if not self.problems:
             reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
             return f"No student that was looked for can be exported ({reasons}); give a student."
@@ -170,7 +170,7 @@ class _Missed:
 
 
 def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
-    """Train the candidates, and end those early that a smaller one is ahead of."""
+    """Train the candidates, and stop early those that a smaller one outperforms."""
     from tfkd.compression.dominated import BYTES, Dominated
 
     package, epochs = optuna(), _epochs(finisher.recipe)
@@ -197,19 +197,19 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
 
 
 def _epochs(recipe: Recipe) -> int:
-    """Return the epochs of a whole trial."""
+    """Return the number of epochs of a whole trial."""
     return recipe.search_epochs or max(1, recipe.epochs // 4)
 
 
 def _is_late(finisher: Finisher, share: float = _SHARE) -> bool:
-    """Tell whether the search has had its share of the budget."""
+    """Tell whether the search has used up its share of the budget."""
     seconds = finisher.clock.seconds
     return seconds is not None and finisher.clock.spent > share * seconds
 
 
 @contextlib.contextmanager
 def _quiet(package: Any) -> Iterator[None]:
-    """Keep Optuna from printing a line a trial."""
+    """Keep Optuna from printing a line per trial."""
     before = package.logging.get_verbosity()
     package.logging.set_verbosity(package.logging.WARNING)
     try:
@@ -219,11 +219,10 @@ def _quiet(package: Any) -> Iterator[None]:
 
 
 def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], Trial]:
-    """Train a student again under the losses that `compare` takes by itself.
+    """Train a student again with the losses that `compare` tries by default.
 
-    None are tried where the recipe names a loss, where values are learned (an error has no
-    standard error), where none could be ahead, and where the search has had its share of the
-    budget.
+    It tries none if the recipe names a loss, for regression (an error has no standard error), if
+    none could be ahead, and if the search has used up its share of the budget.
 
     Returns:
         The trials, and the best: the given one, unless another is ahead of it by more than a
@@ -235,7 +234,7 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
         return [], trial
     found: list[Trial] = []
     several, _ = methods.resolve(None, task, int(candidate.model.output_shape[-1]))
-    several = [one for one in several if one.settings]  # neither alone nor the recipe's own
+    several = [one for one in several if one.settings]  # neither "alone" nor the recipe's loss
     count = len(finisher.trainer.data.validation)
     wanted = trial.score + math.sqrt(trial.score * (1 - trial.score) / count)
     if wanted >= 1:
@@ -252,11 +251,11 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
 
 
 def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Costs]]:
-    """Return the candidates in an order that covers all sizes wherever it is broken off."""
+    """Return the candidates in an order whose every beginning covers all sizes."""
     rest = sorted(fitting, key=lambda one: one[1].bytes)
     spread = [rest.pop(0)] + ([rest.pop()] if rest else [])
     while rest:
-        # What is farthest, as a ratio of bytes, from all before.
+        # Next, the one whose ratio of bytes to all earlier ones is largest.
         gaps = [
             min(abs(math.log(one[1].bytes / other[1].bytes)) for other in spread) for one in rest
         ]
@@ -272,15 +271,15 @@ def _trained(
     earlier: list[Trial],
     method: methods.Method | None = None,
 ) -> list[float]:
-    """Return the validation score after each epoch, until the pruner ends it.
+    """Return the validation score after each epoch, until the pruner stops the training.
 
     Args:
-        finisher: With data, teacher and recipe.
-        candidate: What to train a copy of.
-        epochs: At most.
-        trial: Optuna's, which may end it; `None` trains to the end.
-        earlier: The trials that the pruner compares it with: those no larger.
-        method: How it is taught, where not by the recipe's loss.
+        finisher: The `Finisher` with data, teacher and recipe.
+        candidate: The candidate; the training uses a copy.
+        epochs: The most epochs.
+        trial: Optuna's trial, which may stop the training; `None` trains to the end.
+        earlier: The trials that the pruner compares with: those of equal or smaller size.
+        method: The distillation method, if not the recipe's loss.
     """
     student, own = finisher.copied(candidate.model), finisher.recipe.callbacks
     scores: list[float] = []
@@ -308,14 +307,14 @@ def _trained(
         finisher.teach(stage, student, training)
         return {"scores": scores}
 
-    # When it ends depends on those before it.
+    # Its end depends on the trials before it.
     beside = [(one.candidate.name, one.score, one.epochs) for one in earlier]
     losses = {name: getattr(training, name) for name in LOSSES}
     inputs = finisher.inputs(
         candidate.model, training=trained_by(training), beside=beside, **losses
     )
     kept: list[float] = finisher.stages.once(stage, inputs, make)["scores"]
-    if trial is not None and not scores:  # those of an earlier run
+    if trial is not None and not scores:  # epochs of an earlier run
         for step, score in enumerate(kept, 1):
             trial.report(score, step)
     return kept

@@ -13,7 +13,7 @@ from tfkd.export.micro.boards import parse_size
 
 Optimizer = Literal["adam", "sgd"]
 Schedule = Literal["cosine", "constant"]
-#: What trains here: Adam, or SGD with a Nesterov momentum of 0.9.
+#: The optimizers: Adam, or SGD with a Nesterov momentum of 0.9.
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
 
@@ -86,7 +86,7 @@ class Training:
         return problems
 
     def _out_of_range(self, counts: Iterable[str], numbers: Iterable[str]) -> list[str]:
-        """Return what is wrong with counts of at least 1, and with numbers above zero."""
+        """Return the problems of counts, which must be at least 1, and of numbers above zero."""
         checks = [
             (name, is_whole(getattr(self, name), 1), "whole number of at least 1")
             for name in counts
@@ -223,7 +223,7 @@ class Target:
         return made
 
 
-#: What a target can be of.
+#: Metrics that a target can limit.
 COSTS = ("macs", "parameters", "bytes", "arena", "latency")
 
 
@@ -251,5 +251,5 @@ def is_drop(value: Any) -> bool:
 def trained_by(training: Training) -> dict[str, Any]:
     """Return the settings that decide the trained weights."""
     names = {field.name for field in dataclasses.fields(Training)}
-    names -= {"steps_per_execution", "callbacks"}  # they change no step
+    names -= {"steps_per_execution", "callbacks"}  # these fields change no step
     return {name: getattr(training, name) for name in sorted(names)}

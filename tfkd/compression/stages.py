@@ -23,7 +23,7 @@ from tfkd.model.fingerprint import fingerprint
 from tfkd.typed import as_type
 
 FORMAT = "tfkd.stages/1"
-#: The folder in that of a result.
+#: The folder of stages inside the folder of a result.
 FOLDER = "stages"
 _STATE = "stages.json"
 _FIX = "delete the folder, and the run begins again"
@@ -44,8 +44,8 @@ class _Stage:
     """A finished stage, or the last finished part of one.
 
     Attributes:
-        key: Fingerprint of what it depends on; its first digits are in the stage's name too.
-        values: Its result besides weights, as plain values.
+        key: Fingerprint of its inputs; the stage's name contains its first digits.
+        values: Its result without weights, as plain values.
         checksum: Checksum of the file of its weights; `None` if it has none.
     """
 
@@ -130,7 +130,7 @@ class Stages:
         return Parts(self, f"{name} {key[:12]} to epoch", key)
 
     def _found(self, name: str, key: str, model: Weighted | None) -> dict[str, Any] | None:
-        """Return what was kept, the model having its weights; `None` where there is nothing."""
+        """Restore the model's kept weights and return the kept values; `None` if there are none."""
         held = self._held.done.get(name)
         if held is None or held.key != key or not self._restored(name, held, model):
             return None
@@ -164,7 +164,7 @@ class Stages:
         return hashing.checksum(stream.getvalue())
 
     def _restored(self, name: str, held: _Stage, model) -> bool:
-        """Give the model its weights; tell whether the file holds what was written."""
+        """Load the model's weights; tell whether the file is intact."""
         if model is None:
             return held.checksum is None
         try:
@@ -173,7 +173,7 @@ class Stages:
                 return False
             with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 model.set_weights([archive[str(i)] for i in range(len(archive.files))])
-        except (OSError, ValueError, zipfile.BadZipFile):  # gone or damaged: it is made again
+        except (OSError, ValueError, zipfile.BadZipFile):  # missing or damaged: repeat the stage
             return False
         return True
 

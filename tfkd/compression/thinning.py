@@ -17,9 +17,9 @@ from tfkd.pruning.structured import blocks
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel
 
-#: Layers that can be left out where they make what they take, a shape alone counting.
+#: Layers that can be left out if their output has the shape of their input.
 _REPEATED = ("Conv1D", "Conv2D", "Dense", "LSTM", "GRU", "SimpleRNN", "Bidirectional")
-#: Images with fewer places a side keep their resolution.
+#: Images with fewer places per side keep their resolution.
 _LEAST_SIDE = 16
 
 
@@ -85,7 +85,7 @@ def _is_repeated(call: graph.Call) -> bool:
 
 
 def _without(walked: graph.Graph, name: str) -> graph.Graph:
-    """Return the graph without what an Add adds, or without a layer."""
+    """Return the graph without a block that an Add adds, or without a layer."""
     block = next((one for one in blocks.find(walked) if one.add.name == name), None)
     if block is not None:
         return blocks.without(walked, block)
@@ -94,13 +94,13 @@ def _without(walked: graph.Graph, name: str) -> graph.Graph:
 
 
 def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
-    """Return a model of new layers, behind another one where it is given."""
+    """Return a model of new layers, placed behind another model if one is given."""
     package = walked.package
     made: dict[int, Any] = {}
     names = set() if first is None else {first.name}
 
     def unused(path: str) -> str:
-        """Return the name of a layer, which may lie in a nested model, as no other one has it."""
+        """Return a unique name for a layer, which may be in a nested model."""
         name = path.replace("/", "_")
         while name in names:
             name += "_"
@@ -124,7 +124,7 @@ def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
     fed = inputs if first is None else [first(inputs[0])]
     try:
         outputs = graph.replay(walked, fed, apply)
-    except ValueError:  # a layer takes no fewer places
+    except ValueError:  # a layer does not accept fewer places
         return None
     model = package.Model(graph.as_structured(walked, inputs), outputs, name=walked.name)
     for _, layer in walked.layers:

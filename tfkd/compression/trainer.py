@@ -117,7 +117,7 @@ class Trainer:
                     model, learner, training, parts, callbacks=callbacks, verbose=0, **kwargs
                 )
         if learner is not student and teach is None:
-            self.compile(student, student, steps, training)  # as one that was trained itself
+            self.compile(student, student, steps, training)  # like a model trained on its own
         if broken := broken_layers(student):
             raise InputError(
                 f"Training of {stage!r} left NaN or infinite weights (in "
@@ -128,7 +128,7 @@ class Trainer:
     def _fit_parts(
         self, model, learner, training: Training, parts: Parts | None, **kwargs
     ) -> dict[str, list[float]]:
-        """Fit a compiled model, part by part where it takes long; return its curves."""
+        """Fit a compiled model, in parts if it takes long, and return its curves."""
         last, curves = training.epochs, dict[str, list[float]]()
         ends, done = [last], 0
         if parts is not None and training.patience is None and training.callbacks is None:
@@ -151,7 +151,7 @@ class Trainer:
         return curves
 
     def _callbacks(self, stage: str, package: Any, training: Training) -> list[Any]:
-        """Return the caller's callbacks, and what ends a training that gains no more."""
+        """Return the caller's callbacks, and one that ends a training without further gains."""
         made = [] if training.callbacks is None else list(training.callbacks(stage, package))
         if training.patience is not None:
             made.append(
@@ -174,7 +174,7 @@ class Trainer:
             for output in outputs:
                 output.check()
         for name, part in self.data.parts.items():
-            if not part.in_memory:  # is checked as it is read
+            if not part.in_memory:  # checks happen during reading
                 continue
             if problem := _not_finite(part, "training" if name == "train" else name):
                 raise InputError(f"{problem}: leave them out, or fill them in.")
@@ -192,7 +192,7 @@ class Trainer:
             who: Its name in messages: `"teacher"` or `"student"`.
         """
         taken, given = getattr(model, "input_shape", None), self.data.train.shape
-        if taken is None:  # a subclassed model says nothing before it is called
+        if taken is None:  # a subclassed model has no outputs before its first call
             return
         if not isinstance(taken, tuple) or not all(isinstance(n, (int, type(None))) for n in taken):
             raise InputError(
@@ -211,7 +211,7 @@ class Trainer:
             output.masked is False for output in graph.walk(model).output_list
         ):
             return
-        answers = model(self.data.train.head(1).x, training=False)  # a nested model may end it
+        answers = model(self.data.train.head(1).x, training=False)  # a nested model may be last
         if any(getattr(one, "_keras_mask", None) is not None for one in graph.leaves(answers)):
             raise UnsupportedError(
                 f"The {who} {model.name!r} masks padding in its answers, one for each step. Those "
@@ -267,14 +267,14 @@ class Trainer:
         return self._arranged_batches(learner, part.dataset(training.batch_size))
 
     def _arranged(self, learner, y):
-        """Return labels as a learner's own `fit` takes them."""
+        """Return labels in the form that a learner's own `fit` takes."""
         names = outputs_.names_in(learner, self.data.outputs)
         return outputs_.arranged(learner, names, [outputs_.value_of(y, name) for name in names])
 
     def _arranged_batches(self, learner, batches):
         if not self.data.outputs:
             return batches
-        # Which label is in which place; a list would be one tensor there.
+        # A tuple, by place of the label; `fit` would make one tensor of a list.
         form = self._arranged(learner, {name: name for name in self.data.outputs})
         if isinstance(form, list):
             return batches.map(lambda x, y, *rest: (x, tuple([y[name] for name in form]), *rest))
@@ -285,7 +285,7 @@ class Trainer:
 
 @contextlib.contextmanager
 def _labels_out_of_range():
-    """Say in a line that a label is no class: a stream shows it when it comes to it."""
+    """Raise a one-line error for a label that is no class; a stream shows it only in training."""
     import tensorflow as tf
 
     try:
@@ -301,7 +301,7 @@ def _labels_out_of_range():
 
 
 def _not_finite(part: Part, name: str) -> str | None:
-    """Return which examples hold values that are not finite, `None` if all are."""
+    """Return which examples contain values that are not finite; `None` if all are finite."""
     bad = [
         ~np.isfinite(batch.x).reshape(len(batch), -1).all(1)
         for batch in part.batches(part.at_once(), again=False)

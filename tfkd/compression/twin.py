@@ -22,9 +22,9 @@ from tfkd.errors import UnsupportedError
 from tfkd.model import backends, graph
 from tfkd.translation.model import counterparts, other_precision
 
-# Normalized values of one example from which the twin was faster: 13,300 made no difference.
+# Normalized values per example above which the twin was faster; 13,300 made no difference.
 _LEAST = 1 << 14
-# Places of a map below which a twin normalizes as Keras 3 does: n would be small.
+# With fewer places per map a twin normalizes as Keras 3 does, since n would be small.
 _LEAST_MAP = 64
 
 
@@ -87,15 +87,15 @@ def twin_of(student: Any) -> Twin | None:
         return None
     pairs: list[tuple[Any, Any]] = []
     for path, layer in walked.layers:
-        if not getattr(layer, "weights", ()):  # an operation has none
+        if not getattr(layer, "weights", ()):  # an operation has no such attribute
             continue
-        if names.get(id(layer)) != path:  # one of a nested model, which has another name there
+        if names.get(id(layer)) != path:  # a layer of a nested model, with another name there
             return None
         pairs += zip(layer.weights, backends.weights_in_order(model.get_layer(path)), strict=False)
     complete = len(pairs) == len(student.weights) == len(model.weights)
     if not complete or not all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs):
         return None
-    # A single variable of a layer can be frozen in Keras 3 only.
+    # Only Keras 3 can freeze a single variable of a layer.
     trained, in_twin = (set(map(id, one.trainable_weights)) for one in (student, model))
     if any((id(a) in trained) != (id(b) in in_twin) for a, b in pairs):
         return None

@@ -115,7 +115,7 @@ def _kind_of(call: graph.Call, kinds) -> Kind | None:
 
 
 def _inside(model, values: list[Value]) -> list[Kind | None]:
-    """Follow a model that a layer applies, given what it is applied to."""
+    """Follow a model that a layer applies to given values."""
     try:
         source = graph.walk(model)
     except (UnsupportedError, ValueError):

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfkd.model import graph
 
-#: Probabilities that are off by this factor still count as such: 0.333 three times is 0.999.
+#: Relative tolerance of probabilities: 0.333 three times is 0.999.
 _TOLERANCE = 2e-3
 
 
@@ -112,7 +112,7 @@ def shifted(kind: Kind | None, offset) -> Kind | None:
     """Return the kind of a sum with a constant."""
     if kind is None or kind == LINEAR or kind.name == "linear":
         return kind
-    # (tanh(x) + 1) / 2 is a sigmoid: a constant may make anything of bent values.
+    # (tanh(x) + 1) / 2 is a sigmoid: constants can turn bent values into any kind.
     return kind if number(offset) == 0.0 else None
 
 

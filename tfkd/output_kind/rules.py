@@ -65,15 +65,15 @@ def kind_of_call(site: Site, inner: Callable[[Any, list[Value]], list[Kind | Non
     return None if rule is None or not site.values else rule(site)
 
 
-#: The kind of a layer, whatever its weights are: the outputs are of no other kind for them.
+#: Rules that give the kind of a layer's outputs for any weights.
 library_class = functools.partial(kind_of, any_weights=True)
 
-# Layers around one layer that compute what it computes.
+# Wrappers that compute the same as the layer inside.
 _AROUND = QUANTIZING | SPARSIFYING | {"SpectralNormalization", "QuantizeAnnotate"}
 
 
 def _every_step(site: Site, inner) -> Kind | None:
-    """TimeDistributed: what the layer inside makes of one step, an axis further on."""
+    """TimeDistributed: the kind of the layer inside for one step, one axis further on."""
     steps = [_step(value) for value in site.values]
     layer = site.layer.layer
     if hasattr(layer, "layers"):
@@ -90,7 +90,7 @@ def _step(value: Value) -> Value:
     return Value(kinds.without(value, [1]), (value.shape[0], *value.shape[2:]))
 
 
-# Activations after which free values are still free, and no probabilities.
+# Activations that leave free values free, and don't make probabilities.
 _BENDING = frozenset(
     {"relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish"}
     | {"tanh", "hard_tanh", "softplus", "softsign", "hard_silu", "hard_swish", "squareplus"}
@@ -99,17 +99,17 @@ _BENDING = frozenset(
 
 
 def _activated(function, rank: int) -> Kind | None:
-    """Return the kind of free values behind an activation function."""
+    """Return the kind of free values after an activation function."""
     function = getattr(function, "activation", function)  # tfmot's QuantizeAwareActivation
     if function is None:
         return LINEAR
-    if backends.flavour(function) is not None:  # a layer, given as the activation
+    if backends.flavour(function) is not None:  # a layer used as the activation
         name, axis = library_class(function), getattr(function, "axis", -1)
         name = {"Softmax": "softmax", "ReLU": "relu", "LeakyReLU": "relu"}.get(name)
     else:
         own = (getattr(function, "__module__", None) or "").split(".")[0] in LIBRARIES
         name, axis = (getattr(function, "__name__", None) if own else None), -1
-    if name in ("softmax", "softmax_v2"):  # tf.nn.softmax has the second name
+    if name in ("softmax", "softmax_v2"):  # the second name is that of tf.nn.softmax
         return kinds.softmax(axis, rank)
     if name == "sigmoid":
         return SIGMOID
@@ -119,7 +119,7 @@ def _activated(function, rank: int) -> Kind | None:
 
 
 def _weighted(site: Site) -> Kind | None:
-    """A layer that multiplies with weights: its activation alone decides."""
+    """A layer that multiplies by weights: only its activation decides."""
     return _activated(getattr(site.layer, "activation", None), len(site.shape))
 
 
@@ -138,7 +138,7 @@ def _softmax(site: Site) -> Kind | None:
 
 
 def _gated(site: Site) -> Kind | None:
-    """LSTM and GRU: gates multiply what the activation gives, so it is none of its kind."""
+    """LSTM and GRU: gates multiply the activation's result, so it loses its kind."""
     cells = getattr(site.layer, "cell", site.layer)
     kind = _activated(getattr(cells, "activation", None), len(site.shape))
     return VALUES if kind is not None and kind.is_free else None
@@ -174,7 +174,7 @@ def _values(site: Site) -> Kind | None:
 
 
 def _normalized(site: Site) -> Kind | None:
-    """Scales and offsets of its own: of free values free values, of probabilities nothing."""
+    """Own scales and offsets: free values stay free values, and probabilities get no kind."""
     return LINEAR if kinds.free([site.first]) else None
 
 
@@ -186,9 +186,9 @@ def _rescaling(site: Site) -> Kind | None:
 
 
 def _operands(site: Site) -> list[Value]:
-    """Return what a merging layer is given, one that Keras would not broadcast as unknown.
+    """Return a merging layer's operands; those that Keras would not broadcast become unknown.
 
-    Merging layers line up operands of different ranks at their first axes, NumPy at the last.
+    Merging layers align operands of different ranks at their first axes, NumPy at the last.
     """
     return [
         value
@@ -215,7 +215,7 @@ def _subtract(site: Site) -> Kind | None:
 
 
 def _extreme(site: Site) -> Kind | None:
-    """The larger or smaller of several: sigmoids stay in their range."""
+    """The maximum or minimum of several: sigmoids stay in their range."""
     found = {value.kind for value in site.values}
     if len(found) == 1 and (only := found.pop()) is not None and only.axis is None:
         return only
@@ -232,7 +232,7 @@ def _reshape(site: Site) -> Kind | None:
 
 def _flatten(site: Site) -> Kind | None:
     if getattr(site.layer, "data_format", None) == "channels_first" and site.first.rank > 2:
-        # tf_keras moves the channels to the end first; Keras 3 does so too.
+        # Both tf_keras and Keras 3 first move the channels to the end.
         axis = site.first.kind and site.first.kind.axis
         return site.first.kind if axis is None else None
     return _reshape(site)
@@ -255,13 +255,13 @@ def _repeat_vector(site: Site) -> Kind | None:
 
 
 def _channel(site: Site) -> int:
-    """Return the axis of the channels; a layer that knows none has them last."""
+    """Return the axis of the channels: the last one for a layer without such a setting."""
     first = getattr(site.layer, "data_format", None) == "channels_first"
     return 1 if first else site.first.rank - 1
 
 
 def _per_channel(site: Site) -> Kind | None:
-    """Moves or averages positions, each channel by itself."""
+    """Moves or averages positions within each channel."""
     kind = site.first.kind
     return kind if kind is None or kind.axis in (None, _channel(site)) else None
 
@@ -356,10 +356,10 @@ _LAYERS: dict[str | None, Callable[[Site], Kind | None]] = {
     ),
 }
 
-# Operations. A rule takes the arguments by the names of the parameters in `keras.ops`, tensors as
+# Operations. A rule takes the arguments by their parameter names in `keras.ops`, with tensors as
 # `Value`, and the shape of the first output.
 
-# TensorFlow's functions that `translation` has no word for → our word, their parameter → ours.
+# TensorFlow's functions that `translation` lacks → our name, their parameter → ours.
 _FURTHER = {
     "compat.v1.gather": ("take", {"params": "x", "indices": "indices", "axis": "axis"}),
     "math.add_n": ("add_n", {"inputs": "xs"}),
@@ -385,7 +385,7 @@ def _of_operation(site: Site) -> Kind | None:
 
 
 def _read(site: Site) -> operations.Operation | None:
-    """Return an operation by name and arguments, or `None` for one that is not known."""
+    """Return an operation by name and arguments, or `None` for an unknown one."""
     layer, args, kwargs = site.layer, site.args, site.kwargs
     try:
         if operations.is_known(layer):
@@ -408,7 +408,7 @@ def _read(site: Site) -> operations.Operation | None:
 
 
 def _stacked(x, axis: int = 0) -> Value | None:
-    """Return an operand as one tensor: TensorFlow takes a list of tensors for a stack."""
+    """Return an operand as one tensor: TensorFlow stacks a list of tensors."""
     if isinstance(x, Value):
         return x
     values = list(x) if isinstance(x, (list, tuple)) else []
@@ -424,7 +424,7 @@ def _stacked(x, axis: int = 0) -> Value | None:
 
 
 def _opened(kind: Kind | None, axes: list[int]) -> int | None:
-    """Return where the class axis is when axes of size 1 were put in (positive, of the result)."""
+    """Return the class axis after inserting axes of size 1 (positive, in the result)."""
     if kind is None or kind.axis is None:
         return None
     axis = kind.axis
@@ -497,7 +497,7 @@ def _op_clip(given, shape):
     low, high = kinds.number(given["x_min"]), kinds.number(given["x_max"])
     if kind is None or low is None or high is None or kind.is_free:
         return kinds.free([given["x"]])
-    # Against logarithms of 0, as everybody does it.
+    # Avoids logarithms of 0, as is common.
     return kind if kind.is_whole and low <= 1e-6 and high >= 1 - 1e-6 else None
 
 
@@ -617,7 +617,7 @@ def _op_tile(given, shape):
 
 
 def _along(given, default=None):
-    """Return the kind of what is taken, repeated or cut along one axis that is not the classes'."""
+    """Return the kind of values taken, repeated or cut along one axis other than the class axis."""
     x, axis = given["x"], given.get("axis", default)
     kind = x.kind
     if kind is None or kind.axis is None:
@@ -685,7 +685,7 @@ def _op_get_item(given, shape):
 
 
 def _is_whole(key, size) -> bool:
-    """Tell whether a slice takes every class, in whatever direction."""
+    """Tell whether a slice takes every class, in either direction."""
     if not isinstance(key, slice):
         return False
     bounds = (key.start, key.stop, key.step)

@@ -136,7 +136,7 @@ def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
 
 
 def _check_weights(layer, channels: Channels) -> None:
-    """Raise, to leave a layer whole, if its rule lacks one of its weights (adapters, statistics)."""
+    """Raise, to leave a layer whole, if its rule lacks a weight (of adapters, statistics)."""
     for weight in getattr(layer, "weights", ()):
         if id(weight) not in channels.axes and max(weight.shape, default=1) > 1:
             raise NotPrunable(f"its weight {weight.name!r} has no rule")
