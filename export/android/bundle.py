@@ -56,7 +56,7 @@ from tfkd.tables import Printed
 if TYPE_CHECKING:
     from tfkd._typing import Arrays, PathLike
 
-#: When the facts below were looked up.
+#: The date of the facts below.
 LOOKED_UP = "November 2026"
 #: Artifacts on Google's Maven repository. LiteRT's Kotlin guide names the first two together
 #: (developers.google.com/edge/litert/next/android_kotlin); the table of releases has 1.4.2 as the
@@ -72,7 +72,7 @@ GRADLE = {
         "com.google.ai.edge.litert:litert-gpu-api:1.4.2",
     ),
 }
-#: The key of the signature that files without one get; the converter's own name for it.
+#: The signature key for files without one; the converter uses the same name.
 SIGNATURE = "serving_default"
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -282,7 +282,7 @@ def _entry(kotlin: Kotlin, sources: tuple[str, ...], scores: dict[str, float]) -
 
 
 def _gradle(shown: list[Kotlin]) -> tuple[str, ...]:
-    """Return what an app depends on that has one interface for all files."""
+    """Return the dependencies of an app that has one interface for all files."""
     if "compiled" in projects.interfaces(shown):
         return GRADLE["compiled_model"]
     return GRADLE["interpreter"] if shown[0].delegates else GRADLE["interpreter"][:1]
@@ -441,7 +441,7 @@ def loaded(given: Any, what: str) -> TFLiteModel:
 
 
 def _check_runs(file: TFLiteModel, what: str):
-    """Raise if a file needs something that the Gradle lines' runtime, or Kotlin, does not have."""
+    """Raise if a file needs something that the runtime of the Gradle lines, or Kotlin, lacks."""
     missing = (*file.flex_ops, *file.custom_ops)
     if missing:
         raise UnsupportedError(
@@ -473,7 +473,7 @@ def _data_by_format(formats: Mapping[str, TFLiteModel], x) -> dict[str, list | N
     first = slots[""].bind(x, "x", extra=True, arrays=True)
     data = {}
     for key, ours in slots.items():
-        # Another converter may have put the same inputs in another order.
+        # Another converter may have reordered the inputs.
         places = range(len(first)) if ours is slots[""] else ours.match(slots[""])
         if None in places:
             raise InputError(
@@ -492,7 +492,7 @@ def _check_same_answers(file: TFLiteModel, made: TFLiteModel, x: list | None):
         x = [
             rng.normal(size=(1, *info.shape[1:])).astype(np.float32)
             if info.scale is not None or info.dtype == "float32"
-            else np.zeros((1, *info.shape[1:]), info.dtype)  # numbers of words, for example
+            else np.zeros((1, *info.shape[1:]), info.dtype)  # indices of words, for example
             for info in infos
         ]
     x = [np.asarray(one)[:_PROOF_EXAMPLES] for one in x]
@@ -512,7 +512,7 @@ def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
             "the outputs with verify."
         )
     (y,) = made._slots("outputs").bind(y, "y", arrays=True)
-    # An input of the output's shape may be what it is a reconstruction of.
+    # The output may be a reconstruction of an input with its shape.
     return metrics.score(outputs[0], y, np.asarray(x[0]) if len(x) == 1 else None)
 
 
@@ -585,7 +585,7 @@ def _few(numbers: Sequence[float]) -> str:
 
 
 def _shown(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return the scores for a table: of a classifier's, one is enough."""
+    """Return the scores for a table; for a classifier, one is enough."""
     accuracy = {name: value for name, value in scores.items() if name == "accuracy"}
     return accuracy or dict(scores)
 

@@ -18,8 +18,8 @@ from tfkd.export.tflite.gpu_operators import cpu_operators
 from tfkd.export.tflite.metadata import data_inputs, data_outputs, label_files_of
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
-# By dtype: Kotlin's array, bytes of a value, the end of ByteBuffer's `put` and `get`, what makes
-# the value from an Int, and the end of TensorBuffer's `read` and `write`, where it has them.
+# By dtype: Kotlin's array, bytes of a value, the suffix of ByteBuffer's `put` and `get`, the
+# conversion from an Int, and the suffix of TensorBuffer's `read` and `write`, if it has them.
 _TYPES = {
     "float32": ("FloatArray", 4, "Float", ".toFloat()", "Float"),
     "int8": ("ByteArray", 1, "", ".toByte()", "Int8"),
@@ -28,12 +28,12 @@ _TYPES = {
     "int32": ("IntArray", 4, "Int", "", "Int"),
     "int64": ("LongArray", 8, "Long", ".toLong()", "Long"),
 }
-#: LiteRT's interfaces, each with a class: CompiledModel and the Interpreter.
+#: LiteRT's interfaces, each with its class: CompiledModel and the Interpreter.
 INTERFACES = ("compiled", "interpreter")
 #: The types of tensors that the Kotlin files can fill and read.
 TYPES = tuple(_TYPES)
 
-# Kotlin's hard keywords, and what the templates call their own things.
+# Kotlin's hard keywords, and names that the templates use themselves.
 _TAKEN = re.compile(
     "as|break|class|continue|do|else|false|for|fun|if|in|interface|is|null|object|package|return"
     "|super|this|throw|true|try|typealias|typeof|val|var|when|while"
@@ -199,7 +199,7 @@ class Kotlin:
         }
 
     def _label_lists(self) -> list[dict[str, Any]]:
-        """Return what the templates need for each output that has class names."""
+        """Return the templates' values for each output that has class names."""
         files, lists = label_files_of(self.labels), []
         for info, output in zip(data_outputs(self.model), self._outputs, strict=True):
             if info.name not in self.labels:
@@ -289,7 +289,7 @@ def _parameters(names: list[str]) -> list[str]:
         while _TAKEN.fullmatch(candidate) or any(
             candidate + end == one or candidate == one + end
             for one in made
-            for end in ("", "Buffer", "Steps")  # what the templates call a tensor's memory
+            for end in ("", "Buffer", "Steps")  # the templates' name for a tensor's memory
         ):
             number += 1
             candidate = f"{own}{number}"

@@ -13,7 +13,7 @@ from tfkd.export.android.kotlin import Kotlin, literal, rendered
 from tfkd.export.tflite.golden import golden_example, is_image, raw_range, raw_values
 from tfkd.export.tflite.metadata import data_inputs, data_outputs
 
-#: Kinds of projects: template → where it goes. `{sources}` is the package's folder.
+#: Kinds of projects: template → its target path. `{sources}` is the package's folder.
 KINDS: dict[str, dict[str, str]] = {
     "gradle": {
         "settings.gradle.kts": "settings.gradle.kts",
@@ -28,8 +28,8 @@ KINDS: dict[str, dict[str, str]] = {
 }
 ASSETS = "app/src/main/assets/"
 GOLDEN = f"{ASSETS}golden.json"
-#: What the app is built with: as in google-ai-edge/litert-samples of 2026-08-17
-#: (image_segmentation/kotlin_npu), whose JUnit extension 1.3.0 is of one release with the runner.
+#: Versions that build the app, as in google-ai-edge/litert-samples of 2026-08-17
+#: (image_segmentation/kotlin_npu), whose JUnit extension 1.3.0 belongs to the runner's release.
 VERSIONS = {
     "plugin": "8.13.1",
     "kotlin": "2.3.0",
@@ -40,7 +40,7 @@ VERSIONS = {
     "test_runner": "1.7.0",
     "test_junit": "1.3.0",
 }
-# How MainActivity makes a number of a word, and the test one of a Double, by Kotlin's array.
+# Conversions by Kotlin's array: of a word in MainActivity, and of a Double in the test.
 _NUMBERS = {
     "FloatArray": ("toFloat", "toFloat()"),
     "ByteArray": ("toByte", "toInt().toByte()"),
@@ -48,7 +48,7 @@ _NUMBERS = {
     "IntArray": ("toInt", "toInt()"),
     "LongArray": ("toLong", "toLong()"),
 }
-# As a micro bundle's: one step, or this share of a float output's largest number.
+# As in a micro bundle: one step, or this fraction of a float output's largest number.
 _FLOAT_TOLERANCE = 1e-4
 
 
@@ -149,7 +149,7 @@ def _by_name(file, x: list) -> dict[str, np.ndarray]:
 
 
 def _field(one: dict[str, Any]) -> dict[str, Any]:
-    """Return how the app's field for an input is called and read."""
+    """Return name and reading code of the app's field for an input."""
     parse, from_double = _NUMBERS[one["array"]]
     hint = literal(f"{one['parameter']}: {one['says']}")
     return {"hint": hint, "parse": parse, "from_double": from_double}

@@ -14,7 +14,7 @@ from tfkd.export.runtime import interpreter, worker
 from tfkd.export.tflite import schema, tflm_kernels, writer
 from tfkd.export.tflite.model import TFLiteModel
 
-# Sizes at which a file is tried whose inputs leave some free.
+# Values to try for the free sizes of a file's inputs.
 _TRIED = tuple(2**n for n in range(9))
 
 
@@ -108,7 +108,7 @@ def larger_than_float(file: TFLiteModel) -> list[str]:
     scales take more than the weights save.
     """
     if 4 * file.weight_bytes >= file.size:
-        return []  # the weights save more than everything else takes
+        return []  # the weights save more than all else takes
     model = schema.parse(file.data)
     for part in model.subgraphs:
         for tensor in part.tensors:

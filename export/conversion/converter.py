@@ -21,10 +21,10 @@ from tfkd.export.tflite.model import TFLiteModel
 
 # A weight with fewer numbers than this is not reported for its width.
 _WORTH_NARROWING = 256
-# The largest number of float16, and the least that has all its digits.
+# The largest number of float16, and its smallest with full precision.
 _LARGEST_HALF, _NORMAL = 65504.0, 2.0**-14
-# The error of weights, as a share of their size, above which float16 lost something; else it is
-# some 0.0003.
+# Relative error of weights above which float16 has lost precision; normally it is about
+# 0.0003.
 _LOST_IN_HALF = 0.005
 
 
@@ -127,17 +127,17 @@ def convert(job: ConversionJob) -> tuple[bytes, list[str]]:
 
 @contextlib.contextmanager
 def _quiet():
-    """Keep the converter's warnings and prints to itself."""
+    """Suppress the converter's warnings and prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
 def _resets_between_examples():
-    """Let every calibration example start from a state of zero, as in use.
+    """Make every calibration example start from a state of zero, as in use.
 
-    The calibrator runs fused LSTMs in the interpreter, where they keep their state from one
-    example to the next; preparing it anew resets it and keeps the ranges seen so far.
+    The calibrator runs fused LSTMs in the interpreter, where they keep their state between
+    examples; preparing the calibrator again resets it and keeps the ranges so far.
     """
     from tensorflow.lite.python.optimize import calibrator
 
@@ -168,7 +168,7 @@ def _examples(job):
 
 
 def _reason(error: Exception) -> str:
-    """Return the relevant part of the converter's pages of text."""
+    """Return the relevant part of the converter's long error text."""
     text = str(error)
     flex = re.search(r"Op types?: ([^\n]*)|TF Select ops: ([^\n]*)", text)
     if flex and "Select" in text:
@@ -201,11 +201,11 @@ def try_out(data: bytes, micro: bool) -> None:
 
 
 def _leave_float(converter, job: ConversionJob) -> bytes:
-    """Quantize everything but the named layers, with calibrated ranges or those of the graph.
+    """Quantize all but the named layers, with calibrated ranges or those of the graph.
 
-    The converter's own switch for this is the deny list of its quantization debugger, which
-    goes by the names of the operations' results. It takes a float file with the ranges in it:
-    calibrated ones, or as QUANTIZE and DEQUANTIZE what the graph has as fake quantization.
+    The converter's switch for this is the deny list of its quantization debugger, which matches
+    the names of the operations' results. The debugger takes a float file that contains ranges:
+    calibrated ones, or the graph's fake quantization as QUANTIZE and DEQUANTIZE.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
@@ -238,8 +238,8 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
 
     Args:
         model: The parsed file.
-        layers: Their scopes.
-        empty: Whether layers may have no operation: a Dropout that a pattern named.
+        layers: The scopes of the layers.
+        empty: Whether layers may have no operation, such as a Dropout that a pattern matched.
 
     Raises:
         ConversionError: for a layer without an operation of its own.
@@ -248,8 +248,8 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in layers}
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
-            # The last operation's result is named after the output, its weights after the layer;
-            # and of what was fused, any part counts.
+            # The last operation's result has the output's name, and its weights the layer's name;
+            # a fused operation counts for each of its layers.
             tensors = [subgraph.tensors[i] for i in (*op.outputs, *op.inputs[1:]) if i >= 0]
             parts = [part for t in tensors for part in schema.name_of(t).split(";")]
             for layer in {schema.layer_in(part, scopes) for part in parts} - {None}:
@@ -265,10 +265,10 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
 
 
 def _lost_in_half(data: bytes, folder: str) -> list[str]:
-    """Describe the weights that float16 cuts off, or has too few digits for.
+    """Describe the weights that float16 clips, or can't represent precisely.
 
-    The weights of the file, with batch normalization folded in, are compared with the weights of
-    a float32 file, which is made only if one of them may have lost something.
+    This compares the weights of the file, with batch normalization folded in, with those of a
+    float32 file, which is only made if one of them may have lost precision.
     """
     import tensorflow as tf
 
@@ -307,7 +307,7 @@ def _may_have_lost(values: np.ndarray) -> bool:
 
 
 def _constants(data: bytes, dtype: str) -> dict[tuple, np.ndarray]:
-    """Return a file's weights by name, without the number at its end, and shape."""
+    """Return a file's weights by name (without the number at its end) and shape."""
     model = schema.parse(data)
     found: dict[tuple, list] = {}
     for graph in model.subgraphs:
@@ -349,7 +349,7 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
     made.add_weight_only_config(regex=".*", operation_name=everything, num_bits=4)
     for name, results in _results_of(schema.parse(data), bits).items():
         for result in results:
-            pattern = f"^{re.escape(result)};?$"  # how the quantizer ends an operation's name
+            pattern = f"^{re.escape(result)};?$"  # the quantizer ends an operation's name with ";"
             if bits[name] == 32:
                 made.update_quantization_recipe(
                     regex=pattern,

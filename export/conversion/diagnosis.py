@@ -55,7 +55,7 @@ def crash_error(
 
 
 def _loops(job, scopes) -> list[str]:
-    """Name the WHILE loops of what was to be calibrated."""
+    """Name the WHILE loops in the graph to calibrate."""
     plain = dataclasses.replace(job, format="float32", samples=None, float_io=False, kept=())
     try:
         data, _ = sandbox.shared().call(converter.convert, plain, timeout=_SECONDS)
@@ -119,7 +119,7 @@ def fatal_op(data: bytes) -> tuple[str, str] | None:
 
 
 def _run_beginning(data: bytes, length: int) -> None:
-    """Run the first operations of a file; in the worker."""
+    """Run the first operations of a file, in the worker."""
     model = schema.parse(data)
     subgraph = model.subgraphs[0]
     subgraph.operators = subgraph.operators[:length]

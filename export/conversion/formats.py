@@ -4,5 +4,5 @@
 #: float activations. int8: integers throughout, input and output too. int16x8: int8 weights,
 #: 16-bit activations. int4: 4-bit weights, float arithmetic.
 FORMATS = ("float32", "float16", "dynamic", "int8", "int16x8", "int4")
-#: Those whose arithmetic is in integers.
+#: The formats with integer arithmetic.
 INTEGER = ("int8", "int16x8")

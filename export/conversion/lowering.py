@@ -127,8 +127,8 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
     Args:
         plan: The plan of the conversion.
         working: The plan's model.
-        learned: Whether it is an integer file with learned ranges and layers left float.
-        narrow: Names of the layers whose weights are to have 4 bits.
+        learned: Whether the file is integer, with learned ranges and layers left float.
+        narrow: Names of the layers that get weights of 4 bits.
     """
     request = plan.request
     form, note = choice.pick(
@@ -145,7 +145,7 @@ def _form(plan: Plan, working: Working, learned: bool, narrow) -> tuple[str | No
 
 
 def _in_form(form: str | None, plan: Plan, working: Working):
-    """Bring recurrent layers into a form.
+    """Convert recurrent layers to a form.
 
     Returns:
         The samples for the model in this form, the names of the outputs, and the number of steps
@@ -166,7 +166,7 @@ def _in_form(form: str | None, plan: Plan, working: Working):
         return plan.samples, None, None
     steps = None
     if form == "loop":
-        # Calibrated as a step, and put into its loop when it is done.
+        # Calibrated as a step, and put into its loop afterwards.
         steps = step.length(working.model)
         if steps is None:
             raise UnsupportedError(
@@ -183,9 +183,9 @@ def _in_form(form: str | None, plan: Plan, working: Working):
 def _to_tf_keras(working: Working, copied: bool = False) -> None:
     """Translate the model to tf_keras, whose layers have more integer kernels, if possible.
 
-    Keras 3's LayerNormalization, for one, negates, for which there is no int8 kernel.
+    For example, Keras 3's LayerNormalization negates, which has no int8 kernel.
     """
-    with contextlib.suppress(UnsupportedError):  # a custom layer: as it is
+    with contextlib.suppress(UnsupportedError):  # a custom layer: left unchanged
         working.translate("tf_keras", copied=copied)
 
 
@@ -240,7 +240,7 @@ def _retyped(model, samples, dtypes: dict[str, str]) -> list[np.ndarray] | None:
     for tensor, values in zip(graph.walk(model).input_list, samples, strict=True):
         values = values.astype(dtypes.get(tensor.name, values.dtype))
         if tensor.dtype in rewriting.BYTES and values.dtype.kind == "f":
-            # One number at either end, for a scale of 1 whatever the examples hold.
+            # The smallest and the largest number, for a scale of 1 with any examples.
             values.flat[0], values.flat[-1] = rewriting.BYTES[tensor.dtype]
         retyped.append(values)
     return retyped

@@ -16,11 +16,11 @@ from tfkd.errors import ConversionError, argument
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.model import TFLiteModel
 
-#: Operators with a kernel for weights of 4 bits, and the version that says so in a file.
+#: Operators with a kernel for weights of 4 bits, and the operator version that requires it.
 VERSIONS = {"FULLY_CONNECTED": 10, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7}
-# The version with weights of 8 bits, by channel.
+# The version for weights of 8 bits per channel.
 _WIDE_VERSIONS = {"FULLY_CONNECTED": 4, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}
-# Of a step of the grid: how far 8 bits put a weight from its place, at most 7 / 127 / 2.
+# Fraction of a grid step: the error of a weight in 8 bits, at most 7 / 127 / 2.
 _OFF = 0.06
 _INT4, _INT8 = 17, 9  # the schema's TensorType
 _MOST = 7
@@ -82,7 +82,7 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
                 narrowed.add(id(weights))
                 missing.pop(layer, None)
                 break
-    # Equal layers are one in the file. What has its weights apart would be left in 8 bits.
+    # The file stores equal layers once. A layer with separate weights would stay in 8 bits.
     left = {_size(weights) for _, weights, *_ in calls if id(weights) not in narrowed}
     missing = {layer: sizes for layer, sizes in missing.items() if left & set(sizes)}
     if missing:
@@ -126,7 +126,7 @@ def _size(tensor) -> int:
 
 
 def _narrow(tensor, model, kind: str) -> bool:
-    """Give a tensor of weights 4 bits; return whether they were on such a grid."""
+    """Convert a tensor of weights to 4 bits; return whether they were on such a grid."""
     shape = schema.shape_of(tensor)
     integers = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.int8).reshape(shape)
     along = [1] * len(shape)
@@ -134,10 +134,10 @@ def _narrow(tensor, model, kind: str) -> bool:
     given = np.asarray(tensor.quantization.scale, np.float64)
     weights = integers * (given.reshape(along) if len(given) > 1 else given)
     others = tuple(i for i in range(len(shape)) if along[i] == 1)
-    # Kernels of dense layers have one scale.
+    # The weights of dense layers have one scale.
     shared = None if kind == "FULLY_CONNECTED" else others
     most = np.abs(weights).max(shared, keepdims=True)
-    # The bias counts in these steps, also where there is nothing but the bias.
+    # The bias counts in these steps, even if all weights are zero.
     empty = given.reshape(along) if len(given) > 1 else given.reshape([1] * len(shape))
     empty = empty.max(shared, keepdims=True) if shared is None else empty
     scales = np.where(most == 0, empty, most / _MOST)

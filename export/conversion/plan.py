@@ -22,7 +22,7 @@ from tfkd.model import backends, binding, graph
 from tfkd.quantization import export_form
 from tfkd.quantization import representative_data as calibration
 
-# Data from which examples are drawn, so that none follows on another.
+# Data from which examples are drawn at random, so that none continues another.
 _DRAWN = (Data, Part)
 
 
@@ -228,7 +228,7 @@ def _check_aware(request: Request):
 
 
 def _samples(model, request: Request, shapes, data, wanted: bool, twin: bool):
-    """Return representative data as arrays or `None`, and notes about it."""
+    """Return representative data as arrays, or `None`, and notes about it."""
     format = request.format
     if data is None:
         if wanted and not twin:

@@ -17,9 +17,9 @@ from tfkd.export.tflite import schema, structures, writer
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.export.tflite.schema import LEAST_CELL_SCALE, LSTM_CELL
 
-# A name joined from more names than this is cut: an UNPACK of n results joins all n in each.
+# Names joined from more parts are cut: each result of an UNPACK joins the names of all.
 _PARTS = 4
-# A scope that is repeated just before the operation's own name.
+# A scope that occurs twice just before the operation's own name.
 _DOUBLED = re.compile(r"(?:^|(?<=/))([^/]+)/\1/(?=[^/]*$)")
 
 
@@ -196,7 +196,7 @@ def put_in_declared_order(model, inputs, outputs, structure) -> bool:
     for which, names, form in zip(("inputs", "outputs"), (inputs, outputs), structure, strict=True):
         entries = [] if signature is None else getattr(signature, which)
         by_name = {(entry.name or b"").decode(): entry for entry in entries}
-        # A loop's signature has the names of the model, without the prefix of its step's.
+        # A loop's signature has the names of the model, without the prefix of the step file.
         found = [by_name.get(name, by_name.get(name.removeprefix(STEP))) for name in names]
         found = [entry for entry in found if entry is not None]
         wanted = [int(entry.tensorIndex) for entry in found]

@@ -61,7 +61,7 @@ def save_model(
     ]
 
     def apply(call, args, kwargs):
-        # Keras 3 would number the names, and a number may be part of another layer's name.
+        # Keras 3 would number the names, and a numbered name may be that of another layer.
         with tf.name_scope(scope_of(call.name) + "/"):
             return graph.call_layer(call, args, kwargs, training=False)
 
@@ -70,13 +70,13 @@ def save_model(
         return dict(zip(output_names, outputs, strict=True))
 
     module = tf.Module()
-    # tf_keras variables are TensorFlow's own; a Keras 3 one holds it as `value`.
+    # tf_keras variables are TensorFlow's own; a Keras 3 variable has one as `value`.
     module.weights = [w if isinstance(w, tf.Variable) else w.value for w in model.variables]
     module.forward = tf.function(forward, input_signature=specs, autograph=False)
     try:
         with _tensorflow_argmax():
             _write(module, folder)
-    except AssertionError:  # a resource that is none of the model's weights
+    except AssertionError:  # a resource that is not a weight of the model
         raise UnsupportedError(
             _untracked_state_message(source, module), code="untracked-state"
         ) from None
@@ -116,7 +116,7 @@ def _tensorflow_argmax():
 
 
 def _untracked_state_message(source, module) -> str:
-    """Return the message that names the layers with a table or a state that no file can hold."""
+    """Return an error message on the layers with a table or a state that no file can hold."""
     tracked = {id(variable.handle) for variable in module.weights}
     found = {}
     for resource, inside in module.forward.get_concrete_function().graph.captures:
@@ -142,7 +142,7 @@ def _untracked_state_message(source, module) -> str:
     )
 
 
-# Layers and operations that move numbers about and leave each as it is.
+# Layers and operations that move numbers without changing them.
 _MOVING = frozenset({
     "Concatenate", "Cropping1D", "ExpandDims", "Flatten", "GetItem", "Identity", "Permute",
     "RepeatVector", "Reshape", "SlicingOpLambda", "Squeeze", "Transpose",
@@ -190,9 +190,9 @@ def _becomes_a_number(source, tensor) -> bool:
 
 
 def _index_inputs(source) -> set[int]:
-    """Return the places of float inputs that hold whole numbers: the indices of embeddings.
+    """Return the places of float inputs with whole numbers: the indices of embeddings.
 
-    They are Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold them.
+    Float is Keras's default for an `Input` before an `Embedding`, and 8 bits can't hold indices.
     """
     outputs = {tensor.index for tensor in source.output_list}
 
@@ -223,7 +223,7 @@ def _index_inputs(source) -> set[int]:
 
 
 def _makes_whole(call) -> bool:
-    """Tell whether a call cuts its input down to whole numbers."""
+    """Tell whether a call truncates its input to whole numbers."""
     if call.kind == "Embedding":
         return True
     is_cast = operations.name_of(call.layer) == "cast"
@@ -244,15 +244,15 @@ class SavedSignature:
     def __init__(self, path, key: str | None = None):
         self.name = str(path)
         self.loaded, self.function, key = signatures.opened(path, "model", key)
-        #: What data is bound to; in the declared order where the folder gives it.
+        #: The slots that data binds to, in the declared order if the folder states it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:
             raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
         self.inputs = self.slots.labels
-        path = self.name if key == "serving_default" else None  # whose order Keras has written
+        path = self.name if key == "serving_default" else None  # Keras has written its order
         self.output_slots = signatures.outputs_of(self.function, path, "model")
         self.outputs = self.output_slots.labels
-        #: That of the outputs: names without an order are a dict's.
+        #: The structure of the outputs: a dict if their order is unknown.
         self.structure = None if self.output_slots.ordered else dict.fromkeys(self.outputs)
         self.specs = self.function.structured_input_signature[1]
 
@@ -293,7 +293,7 @@ class SavedSignature:
 
 
 def _write(module, folder: str) -> None:
-    """Write a module as a SavedModel, without the line on where: the folder is a temporary one."""
+    """Write a module as a SavedModel without logging its path, since the folder is temporary."""
     import tensorflow as tf
 
     logger = logging.getLogger("tensorflow")

@@ -217,7 +217,7 @@ def _scaled(factor, difference, interval):
 
 
 def _with_interval(value: float, ends, unit: str) -> str:
-    # -0.04 is no negative difference at one digit.
+    # -0.04 rounds to 0.0 at one digit, without a sign.
     def signed(number):
         text = f"{number:+.1f}"
         return "0.0" if text in ("-0.0", "+0.0") else text.replace("-", "−")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from tfkd._typing import PathLike
 
-# A word of so many letters is not broken; a run of letters without a place to break is, after
-# so many.
+# A word of up to this many letters is not broken; a run of letters without a place to break is
+# broken after this many.
 _SHORT, _UNBROKEN = 20, 24
 
 
@@ -89,7 +89,7 @@ def render(template: str, **content: Any) -> str:
     pages = environment(
         "report",
         autoescape=True,
-        # Markup is what the macros wrote, with line ends of their own.
+        # The macros' text is Markup, with its own line ends.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     pages.filters["breakable"] = breakable

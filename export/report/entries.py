@@ -11,7 +11,7 @@ from tfkd.export.verification.layer_errors import LayerError, LayerErrors
 from tfkd.export.verification.verify import Verification
 from tfkd.model.cost import LayerCost
 
-# What the schema has of a `Latency`, under "latency_us" and beside it.
+# Fields of a `Latency` in the schema, under "latency_us" and beside it.
 _TIMES = (
     *("median", "mean", "std", "p5", "p50", "p90", "p95", "p99", "min", "max"),
     *("runs", "ci95"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tfkd.export.report.entries import Front, Layer
     from tfkd.export.report.predictions import Errors
 
-# What a curve is drawn of: the first that was recorded.
+# Candidates for a curve: the first recorded one is drawn.
 _RECORDED = {
     "val_accuracy": "validation accuracy",
     "val_mae": "validation mean absolute error",
@@ -60,7 +60,7 @@ def training(
         epochs = range(start + 1, start + 1 + len(values))
         axes.plot(epochs, values, color=colour, label=labels[name], linewidth=1.5)
     is_share = key == "val_accuracy"
-    # The first epochs of a fresh model are far from what is worth telling apart.
+    # The first epochs of a new model are too far from the differences that matter.
     if is_share:
         axes.set_ylim(bottom=max(0.0, min(max(v) for v in curves.values()) - 0.2))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")

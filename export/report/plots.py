@@ -18,8 +18,8 @@ from tfkd.export.report.svg import COLOURS, GREY, INK, PAPER, Picture, blank_fig
 _MARKERS = "osD^vP*"
 _VERDICTS = {"faster": (COLOURS[0], "o"), "slower": (COLOURS[1], "s")}
 
-# An axis of times is logarithmic where the largest median is that many times the smallest. A
-# tail must not flatten the hills: where they lie, calls of so many medians are not drawn.
+# An axis of times is logarithmic if the largest median is this many times the smallest. So that a
+# tail does not flatten the hills, calls of more than this many medians are not drawn.
 _WIDE_RANGE, _LONGEST_CALL = 5.0, 1.6
 _LINE, _NO_BREAK = 28, "\N{NO-BREAK SPACE}"
 
@@ -167,13 +167,13 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
 
 
 def _draw_point(axes, point: Point, style: tuple[str, str], beaten: bool, is_first: bool) -> None:
-    """Draw a model with its intervals, filled unless another one beats it."""
+    """Draw a model with its intervals; filled unless another model beats it."""
     colour, marker = style
     axes.errorbar(
         point.cost,
         point.score,
         xerr=_error(point.cost, point.cost_interval),
-        # In every setting of a model it is the same, and drawn once.
+        # Equal in all settings of a model, so draw it once.
         yerr=_error(point.score, point.score_interval) if is_first else None,
         fmt=marker,
         color=colour,
@@ -344,7 +344,7 @@ def _row_figure(things, names: dict[str, str], further: Sequence[str] = (), pane
 
 
 def _beside(axes, texts: Sequence[str]) -> None:
-    """Write a text at the right of each row."""
+    """Write a text to the right of each row."""
     right = axes.secondary_yaxis("right")
     right.set_yticks(range(len(texts)), texts, fontsize=9)
     right.tick_params(length=0)
@@ -423,12 +423,12 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
         shared = sum(1 for _ in same) - _LINE // 4
         for name in group:
             text = short if len(group) == 1 else shortened("…" + name[max(0, shared) :])
-            texts[name] = _in_two(text).replace("$", r"\$")  # else it is read as a formula
+            texts[name] = _in_two(text).replace("$", r"\$")  # else matplotlib reads it as a formula
     return texts
 
 
 def _in_two(text: str) -> str:
-    """Return a text in lines of at most `_LINE` and two letters, broken between words if it can."""
+    """Return a text in lines of at most `_LINE` + 2 letters, broken between words if possible."""
     if len(text) <= _LINE:
         return text
     least = max(1, len(text) - _LINE - 2)

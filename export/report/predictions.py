@@ -16,10 +16,10 @@ from tfkd.intervals import paired_means, paired_shares
 from tfkd.model import task as tasks
 from tfkd.model.metrics import score
 
-#: The metric that a report's first line is about, by task.
+#: The metric in a report's first line, by task.
 METRICS = {"regression": "rmse", "anomaly": "auc"}
 
-# A table of classes by classes is kept up to so many classes; so many examples are shown.
+# Most classes for a table of classes by classes, and the number of examples shown.
 _MOST_CLASSES, _MOST_CHANGED = 50, 12
 _BINS, _PIXELS = 24, 96
 
@@ -217,7 +217,7 @@ def _yes(values, activation) -> np.ndarray:
 
 
 def _of_shares(right, against_right) -> dict[str, Any]:
-    """Return the interval of the difference, and the number of answers that changed sides."""
+    """Return the interval of the difference, and the number of answers that differ."""
     by_example = [one.reshape(len(one), -1) for one in (right, against_right)]
     if by_example[0].shape[1] == 1:
         ci95 = paired_shares(*(one[:, 0] for one in by_example))
@@ -308,7 +308,7 @@ def _of_values(answers, against_answers, y, found, x) -> dict[str, Any]:
         ]
         gaps = slopes[0] - slopes[1]
         ci95 = paired_means(gaps - gaps.mean() + found["difference"])
-    # Of the two, what is farther out than 99.5 % of the values is in the outermost bins.
+    # Values of either farther out than 99.5 % of all are in the outermost bins.
     ends = np.percentile(np.r_[errors.ravel(), theirs.ravel()], [0.25, 99.75])
     edges = np.linspace(min(ends[0], 0.0), max(ends[1], 0.0), _BINS + 1)
     if edges[0] == edges[-1]:

@@ -197,7 +197,7 @@ def columns(report: Report) -> list[tuple[str, list[str]]]:
 
     cells = {
         "model": [model.name for model in models],
-        # A .keras file may hold the optimizer's state: its size is no model's.
+        # A .keras file may contain the optimizer's state, so its size is not that of the model.
         "file, kB": [kilobytes(m.bytes) if m.stage == "export" else None for m in models],
         "weights, kB": [kilobytes(model.weight_bytes) for model in models],
         **{heading: values(metric) for heading, metric in _metrics(report).items()},
@@ -226,7 +226,7 @@ def print_table(report: Report, console) -> None:
     from rich.text import Text
 
     def plain(text):
-        return Text(printable(text))  # of a `str` rich reads [words] in brackets as styles
+        return Text(printable(text))  # rich reads [words] in brackets in a `str` as styles
 
     title = f"{report.data.get('name', '–')}: {report.data.get('test', '–')} test examples"
     table = Table(title=plain(title), box=box.SIMPLE_HEAD)
@@ -286,7 +286,7 @@ def _known(cells: list[str]) -> list[str | None]:
 
 
 def _score(model: ModelEntry, metric: str) -> float | None:
-    """Return a score, `None` if it was not measured or is NaN."""
+    """Return a score; `None` if it was not measured or is NaN."""
     score = model.metrics.get(metric)
     return None if score is None or not math.isfinite(score) else score
 

@@ -15,7 +15,7 @@ from tfkd.export.report.entries import Front, ModelEntry
 from tfkd.export.report.predictions import Changed, Predictions
 from tfkd.export.report.svg import Picture
 
-# So many classes a side are shown with numbers; of more, the pairs that are confused most.
+# Up to this many classes, the matrix shows numbers; with more, the most confused pairs.
 _MOST_CROSSED, _MOST_PAIRS, _MOST_ROWS = 16, 12, 40
 
 
@@ -98,7 +98,7 @@ def _crossed(found: Predictions) -> dict[str, Any] | None:
 
 
 def _confused(found: Predictions, of: str) -> Table | None:
-    """Return the pairs of label and answer that were wrong most often."""
+    """Return the most frequent wrong pairs of label and answer."""
     if found.confusion is None:
         return None
     names = [one.name for one in found.classes]
@@ -119,7 +119,7 @@ def _confused(found: Predictions, of: str) -> Table | None:
 
 
 def _classes(found: Predictions, of: str) -> dict[str, Any] | None:
-    """Return a table of the classes; if there are many, of those with the least recall."""
+    """Return a table of the classes; if there are many, of those with the lowest recall."""
     if not found.classes:
         return None
     worst = sorted(
@@ -323,7 +323,7 @@ def files(models: Sequence[ModelEntry]) -> list[dict[str, str]]:
         if model.path is None:
             continue
         what = "Keras model" if model.format == "keras" else f"{model.format} .tflite file"
-        # A .keras file may hold the optimizer's state: its size is no model's.
+        # A .keras file may contain the optimizer's state, so its size is not that of the model.
         if model.stage == "export" and model.bytes is not None:
             what += f", {kilobytes(model.bytes)}"
             what += f" ({kilobytes(model.gzip_bytes)} after gzip)" if model.gzip_bytes else ""

@@ -11,11 +11,11 @@ import warnings
 from tfkd.escaping import printable
 from tfkd.hashing import digest
 
-#: Told apart by the colour-blind too, and in print; the markers go round in another rhythm.
+#: Distinguishable for the colour-blind and in print; the markers repeat in another rhythm.
 COLOURS = ("#0b6e99", "#c2571a", "#3c7a3b", "#7b3f98", "#8c6d1f", "#9c2a4a")
 GREY, INK, GRID, PAPER = "#6b757e", "#1d2329", "#e4e4e4", "#ffffff"
 
-# A page defines these variables once for each scheme; the colours above are those of light.
+# A page defines these variables once per scheme; the colours above are the light ones.
 _VARIABLES = {
     **{colour: f"var(--c{number})" for number, colour in enumerate(COLOURS, 1)},
     **{GREY: "var(--soft)", GRID: "var(--grid)", PAPER: "var(--paper)"},
@@ -67,10 +67,10 @@ def picture(figure, title: str, caption: str, alternative: str) -> Picture:
 
     title = title[0].upper() + title[1:]
     buffer = io.StringIO()
-    # Text stays text: it takes the page's font and colour, and is found by a search.
+    # Text stays text, with the page's font and colour, so that a search finds it.
     style = {"svg.hashsalt": "tfkd", "svg.fonttype": "none"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        # A name in letters that the font does not have: the reader's has them.
+        # A name in letters that only the reader's font has.
         warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     label = html.escape(printable(f"{title}. {alternative}"))
@@ -84,14 +84,14 @@ def _inline(source: str, label: str) -> str:
     body = source[opening.end() : source.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     own = "p" + digest((label + body).encode(), 4).hex()
-    tags = re.findall(r"<[^<>]*>", body)  # what is between them is the user's
+    tags = re.findall(r"<[^<>]*>", body)  # the text between them is the user's
     used = {name for tag in tags for _, name in _USE.findall(tag)}
     body = re.sub(r"<[^<>]*>", lambda tag: _own(tag[0], own, used), body)
     return _ELEMENT.format(label, opening[1], body)
 
 
 def _own(tag: str, own: str, used: set[str]) -> str:
-    """Return a tag with the page's colours and font, and with ids that only this picture has."""
+    """Return a tag with the page's colours and font, and with ids unique to this picture."""
     tag = _COLOUR.sub(lambda found: _VARIABLES[found[0]], tag)
     tag = _USE.sub(rf"\g<1>{own}-\g<2>", _FONT.sub(r"\1 var(--plot-font)", tag))
     return _ID.sub(lambda m: f"{m[1]}{own}-{m[2]}{m[3]}" if m[2] in used else "", tag)

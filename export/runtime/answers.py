@@ -25,11 +25,11 @@ from tfkd.errors import TfkdError, WorkerError
 from tfkd.typed import as_type
 
 _LENGTH = struct.Struct("<Q")
-#: Bytes of JSON at most: what is large travels in arrays and bytes.
+#: Most bytes of JSON: large values travel as arrays and bytes.
 _MOST_JSON = 16 << 20
 _MOST_TEXT = 20_000  # of an error
 _DTYPE = re.compile(r"[<>|]?[biufcSU]\d{1,9}")
-# So that arrays that are views of an answer are aligned.
+# Aligns arrays that are views of an answer.
 _ALIGNED = 16
 _KINDS = {
     name: kind
@@ -126,7 +126,7 @@ def _packed(value) -> bytes:
 
 
 def _unpacked(data: bytearray) -> dict:
-    """Return a packed value; of arrays no more than the bytes that are there."""
+    """Return a packed value; arrays can't exceed the bytes of the answer."""
     view = memoryview(data)
     (length,) = _LENGTH.unpack(view[: _LENGTH.size])
     place = _LENGTH.size + length

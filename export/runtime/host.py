@@ -90,7 +90,7 @@ class Others:
 
 
 def _ticks() -> tuple[float, float] | None:
-    """Return the seconds that all cores were busy, and that were stolen from them."""
+    """Return the seconds that all cores were busy, and those stolen by the host."""
     words = _read("/proc/stat").split("\n", 1)[0].split()
     if words[:1] != ["cpu"] or len(words) < 9:
         return None

@@ -16,12 +16,12 @@ from tfkd.export.runtime import native_stderr, worker
 
 #: LiteRT's kernels, with and without XNNPACK.
 LITERT_ENGINES = ("xnnpack", "reference")
-#: Which kernels run a file: `"xnnpack"` is what Android and desktops use by default,
-#: `"reference"` TensorFlow Lite's plain kernels, `"tflm"` TensorFlow Lite for
+#: The kernels that run a file: `"xnnpack"` is the default on Android and desktops,
+#: `"reference"` are TensorFlow Lite's plain kernels, `"tflm"` is TensorFlow Lite for
 #: Microcontrollers itself, in its host build (extra `micro`).
 ENGINES = (*LITERT_ENGINES, "tflm")
 
-# Examples that a resized interpreter takes at once, and the least for which it is opened.
+# Examples per call of a resized interpreter, and the fewest for which it is opened.
 _BATCH_BYTES, _LEAST_BATCH = 64 << 20, 8
 _ARENA_BYTES = 16 << 20
 
@@ -99,7 +99,7 @@ def run_on_zeros(data: bytes, shapes=None) -> list[np.ndarray]:
     interpreter = open_interpreter(data, "xnnpack", shapes=shapes)
     interpreter.reset_all_variables()
     zeros = []
-    for detail in interpreter.get_input_details():  # memory as it comes may be no valid index
+    for detail in interpreter.get_input_details():  # uninitialized memory may hold invalid indices
         zeros.append(np.zeros(detail["shape"], detail["dtype"]))
         interpreter.set_tensor(detail["index"], zeros[-1])
     interpreter.invoke()
@@ -149,7 +149,7 @@ def _refusal(engine):
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        # It has no words for memory that it does not get.
+        # Its message is empty if an allocation fails.
         reason = " ".join(str(error).split()) or "out of memory, most likely"
         if "Flex delegate" in reason:
             reason = f"it needs the Flex delegate, which is not here ({reason[-60:]})"
@@ -159,7 +159,7 @@ def _refusal(engine):
 
 
 class _LiteRT:
-    """A file in LiteRT, for a fixed number of examples a call."""
+    """A file in LiteRT, for a fixed number of examples per call."""
 
     def __init__(self, data, engine, threads, times=1, shapes=None):
         self.engine = engine
@@ -208,7 +208,7 @@ class _TFLM:
 
 @contextlib.contextmanager
 def _micro_refusal():
-    """Turn the runtime's exception, whose cause is on stderr only, into one that names it."""
+    """Turn the runtime's exception into one that names the cause, which is only on stderr."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -290,7 +290,7 @@ def run(
         times = int(np.clip(_BATCH_BYTES // (64 * max(1, example) * batch), 1, count // batch))
         found = _resized(lambda: results(_LiteRT(data, engine, threads, times), times * batch))
         if found is not None and all(len(part) == count for part in found):
-            # Where the graph mixes examples, the batch shows in the first or the last of them.
+            # If the graph mixes examples, the first or the last of a batch shows it.
             ends = np.array([0, count - 1])
             alone = zip(*(call(single, rows(np.full(batch, end))) for end in ends), strict=True)
             if all(
@@ -310,11 +310,11 @@ def _resized(attempt):
     try:
         return attempt()
     except (ConversionError, RuntimeError, ValueError, MemoryError):
-        return None  # the graph has the batch in it
+        return None  # the graph contains the batch size
 
 
 def _rows(result, size):
-    """Return an output, which must have a row for each of the examples that went in."""
+    """Return an output; raise unless it has a row for each input example."""
     if result.ndim == 0 or len(result) != size:
         raise ConversionError(
             f"The file has an output of shape {result.shape} for a batch of {size}: it does "

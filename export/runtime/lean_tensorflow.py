@@ -39,13 +39,13 @@ def load() -> ModuleType:
 
 
 class _Late:
-    """Finds the modules that only list names, and imports each when one of them is read."""
+    """Finds modules that only list names, and imports each when one of its names is read."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
         if not name.startswith(_LISTS):
             return None
-        # What it imports may set `tf.lite` to TensorFlow's folder of that name: read it at once.
+        # Its imports may set `tf.lite` to TensorFlow's folder of that name, so read it now.
         first = name.removeprefix(_LISTS).split(".")[0]
         if os.path.isdir(os.path.join(os.path.dirname(sys.modules["tensorflow"].__file__), first)):
             return None

@@ -38,9 +38,9 @@ _START = (
 )
 _HEADER = struct.Struct("<Q")
 _OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
-# An answer of up to so many bytes is read without asking whether there is room for it.
+# Answers up to this many bytes are read without a check of the free memory.
 _LARGE = 64 << 20
-# What a process may reserve beyond what it ever touches: the stacks of its threads, mostly.
+# Bytes that a process may reserve and never use, mostly for the stacks of its threads.
 _RESERVED, _RESERVED_PER_CORE = 4 << 30, 64 << 20
 
 
@@ -95,8 +95,8 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
-            # A Ctrl-C in the terminal is the parent's to handle; the child then sees
-            # the end of its input and leaves.
+            # The parent handles a Ctrl-C in the terminal; the child then sees the end of its
+            # input and exits.
             start_new_session=True,
         )
 
@@ -129,7 +129,7 @@ class Worker:
             except (BrokenPipeError, EOFError):
                 raise self._death() from None
             except BaseException:
-                # Interrupted between question and answer: the child is out of step.
+                # Interrupted between request and answer: the child is out of sync.
                 self._end()
                 raise
 
@@ -146,7 +146,7 @@ class Worker:
         process, self._process = self._process, None
         process.kill()
         process.wait()
-        with contextlib.suppress(OSError):  # what could not be written to a dead child
+        with contextlib.suppress(OSError):  # requests that could not be written to a dead child
             process.stdin.close()
         process.stdout.close()
 
@@ -170,7 +170,7 @@ class Worker:
 
             size = _HEADER.unpack(read(_HEADER.size))[0]
             free = free_bytes() if size > _LARGE else None
-            if free is not None and 2 * size > free:  # as it comes, and unpacked
+            if free is not None and 2 * size > free:  # packed and unpacked
                 self._end()
                 raise WorkerError(
                     f"The child's answer has {size:,} bytes, too many for the {free:,} bytes of "
@@ -185,7 +185,7 @@ class Worker:
             raise WorkerError(
                 f"Out of memory: the child's answer has {size:,} bytes.", out_of_memory=True
             ) from None
-        except Exception as error:  # a process that is damaged, or not ours any more
+        except Exception as error:  # a damaged process, or no longer ours
             self._end()
             raise WorkerError(f"The child process gave no valid answer ({error}).") from None
 
@@ -233,7 +233,7 @@ _of_the_parent = []
 
 
 def _leave_to_the_parent() -> None:
-    """After a fork: two processes can't both talk to one child."""
+    """Leave the child to the parent after a fork: two processes can't both use it."""
     _of_the_parent.append((_shared._process, _shared._errors))
     _shared.__init__()
 
@@ -271,7 +271,7 @@ def sizes(path: str, *names: str) -> list[int]:
 
 @contextlib.contextmanager
 def _limited(memory_bytes: int | None):
-    """Limit the memory of this process, beyond its present memory; in the child."""
+    """Limit the memory of this process beyond its present use; in the child."""
     held, free = sizes("/proc/self/status", "VmData"), free_bytes()
     if not held or free is None:
         yield
@@ -281,8 +281,8 @@ def _limited(memory_bytes: int | None):
     more = memory_bytes
     if more is None:
         more = free + _RESERVED + _RESERVED_PER_CORE * (os.cpu_count() or 1)
-    # Of what a process maps, this counts what it can write to and has for itself. TensorFlow
-    # reserves gigabytes of addresses, which RLIMIT_AS would count.
+    # RLIMIT_DATA counts only private writable mappings. TensorFlow reserves gigabytes of
+    # addresses, which RLIMIT_AS would count.
     before, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = held[0] + more
     for other in (before, most):
@@ -295,7 +295,7 @@ def _limited(memory_bytes: int | None):
 
 
 def _be_the_first_to_go() -> None:
-    """When memory runs out the system ends this process, not its parent; and leaves no core."""
+    """Make the system end this process, not its parent, if memory runs out, without a core dump."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -305,15 +305,15 @@ def _be_the_first_to_go() -> None:
 
 
 def _serve(parent: int, first: tuple[str, str] | None = None) -> None:
-    """Answer requests until the input ends, `first` run before; runs in the child."""
+    """Run `first`, then answer requests until the input ends; runs in the child."""
     _be_the_first_to_go()
     requests = os.fdopen(os.dup(0), "rb")
     stream = os.fdopen(os.dup(1), "wb")
-    # Whatever prints to stdout, from Python or from C++, must not reach the answers.
+    # No output of Python or C++ on stdout may reach the answers.
     os.dup2(2, 1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     if first is not None:
-        with contextlib.suppress(Exception):  # the calls that need it fail with the reason
+        with contextlib.suppress(Exception):  # calls that need it fail with the reason
             _named(*first)()
     while True:
         try:
@@ -342,7 +342,7 @@ def _answer_to(module, name, args, kwargs, memory) -> bytes:
 
 
 def _named(module: str, name: str):
-    """Return a function by its module and name."""
+    """Return the function with a module and name."""
     return functools.reduce(getattr, name.split("."), importlib.import_module(module))
 
 
@@ -351,7 +351,7 @@ def _is_out_of_memory(said: str) -> bool:
 
 
 def _leave_with(parent: int) -> None:
-    """End this process soon after its parent, even in the middle of a long call."""
+    """End this process soon after its parent ends, even during a long call."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)

@@ -39,11 +39,11 @@ from tfkd.tables import Printed, aligned
 _SECONDS = 900.0
 # The operations that hold a layer's weights, by the end of a tensor's path.
 _WEIGHTED = re.compile(r"(conv|depthwise|matmul|einsum|tensordot)[^/]*$", re.IGNORECASE)
-# They change how a number is written, and are in one file only.
+# Operations that only change how a number is stored; only one of the files has them.
 _CASTS = ("QUANTIZE", "DEQUANTIZE")
-# The interpreter does not keep their results.
+# Operations whose results the interpreter does not keep.
 _LOOPS = ("WHILE", "IF")
-# A share of clipped values, and of the error, from which on it counts as the cause.
+# Fractions of clipped values and of the error from which a layer counts as the cause.
 _CLIPPED, _MOST = 0.01, 0.5
 
 
@@ -145,12 +145,12 @@ class LayerErrors(Printed, Sequence):
                 "examples fill its range."
             )
         if all(one.scale is None for one in self.rows):
-            return f"{finding}."  # float already
+            return f"{finding}."  # already float
         if row.layer is None:
             return f"{finding}; its name does not show which Keras layer it is."
         skip, why = [layer], ""
         if None not in (row.rounding, row.scale) and row.rounding**2 > _MOST * row.added**2:
-            # Its result is rounded as coarsely for the next layer, unless that is float too.
+            # The next layer rounds its result as coarsely, unless that is float, too.
             names = {other.tensor for other in rows}
             readers = [one.layer for one in self.rows if one.layer and names & set(one.inputs)]
             skip += dict.fromkeys(reader for reader in readers if reader != layer)
@@ -263,7 +263,7 @@ def layer_errors(
         raise WorkerError("The child process gave no valid answer: no sums of these tensors.")
     shown = dict(names) if isinstance(names, Mapping) else {name: name for name in names}
     scopes = {tracing.scope_of(name): to_show for name, to_show in shown.items()}
-    # A lowering builds one flat model, without the names of the models inside.
+    # The lowering builds one flat model, without the names of nested models.
     ends = Counter(scope.split("/")[-1] for scope in scopes)
     flat = {scope.split("/")[-1]: to_show for scope, to_show in scopes.items()}
     scopes |= {end: flat[end] for end, count in ends.items() if count == 1 and end not in scopes}
@@ -281,7 +281,7 @@ def layer_errors(
 
 
 def _input_tensors(file, reference, x, samples) -> tuple[list[list[np.ndarray]], list[int]]:
-    """Return the input tensors of both files, and which of the reference's each of ours is."""
+    """Return the input tensors of both files, and the reference's index for each of ours."""
     slots, theirs = file._slots("inputs"), reference._slots("inputs")
     places = slots.match(theirs) if len(slots) == len(theirs) else [None]
     shapes = [
@@ -343,7 +343,7 @@ class _Plan:
         return self.dtype(i).startswith("float") or self.quantization(i)[0] is not None
 
     def signature(self, i: int):
-        """Return the properties that two tensors must share to be the same result."""
+        """Return the properties that two tensors must share to count as the same result."""
         number, slot = self.made_by[i]
         kind, op = self.ops[number]
         fused = getattr(op.builtinOptions, "fusedActivationFunction", 0)
@@ -377,11 +377,11 @@ class _Plan:
 
 
 def _matched(ours: _Plan, theirs: _Plan) -> dict[int, int]:
-    """Pair the results of two files: index in the one → index in the other.
+    """Pair the results of two files: index in one file → index in the other.
 
-    By name; then by the name without the number that the converter puts behind names that
-    are taken, where that leaves one pair; then by position, where all operations of both files
-    are the same in the same order and the pairs found by name have the same positions.
+    Pairing goes by name; then by the name without the number that the converter appends to taken
+    names, if that leaves one pair; then by position, if both files have the same operations in the
+    same order and the pairs found by name have equal positions.
     """
     pairs: dict[int, int] = {}
     for form in (lambda name: name, lambda name: re.sub(r"\d+(?=;|$)", "", name)):
@@ -406,7 +406,7 @@ def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[i
     Args:
         plan: Plan of the file.
         data: The file.
-        measured: The tensors to replace by inputs.
+        measured: The tensors that inputs replace.
 
     Returns:
         The file, and tensor → the input that replaces it for its readers. Results keep their
@@ -432,13 +432,13 @@ def _forced(plan: _Plan, data: bytes, measured: set[int]) -> tuple[bytes, dict[i
 
 
 def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.ndarray]]:
-    """Run the files and add up what the statistics need; in the worker.
+    """Run the files and accumulate the sums for the statistics, in the worker.
 
     Args:
         files: The bytes of the file and of its reference.
         forced: See `_forced`.
         feeds: For each of `files`, its input arrays (examples, ...).
-        batch: Examples a call of the files.
+        batch: Examples per call of the files.
         pairs: (tensor, scale or `None`, zero point, tensor of the reference).
 
     Returns:
@@ -455,7 +455,7 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.nda
     sums = {}
     count = len(feeds[0][0])
     for start in range(0, count, batch):
-        rows = np.arange(start, start + batch) % count  # the last batch is filled up
+        rows = np.arange(start, start + batch) % count  # fills up the last batch
         for interpreter, arrays in zip((ours, theirs), feeds, strict=True):
             for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
                 interpreter.set_tensor(detail["index"], array[rows])
@@ -475,7 +475,7 @@ def _run(files, forced, feeds, batch, pairs) -> dict[int, tuple[int, int, np.nda
             clipped = np.abs(want - np.clip(want, low, high))
             real, due = _real(got, scale, zero), want
             if its in made:
-                # What only the errors of others bring out of range is not this op's to lose.
+                # Values out of range only due to other operations' errors are not lost here.
                 bounds = np.minimum(low, want), np.maximum(high, want)
                 due = np.clip(alone.get_tensor(its), *bounds)
             squares = [np.square(values) for values in (want, real - want, real - due)]
@@ -505,7 +505,7 @@ def _layer_name(scopes, ours: _Plan, mine: int, theirs: _Plan, its: int) -> str 
     """Return the name to report for a tensor's layer; an input has its own name."""
     if mine not in ours.made_by:
         return next(name for name, i in ours.inputs.items() if i == mine)
-    # Weights are named after their layer where a result, an output for one, is not.
+    # Weights have the name of their layer even if a result, such as an output, does not.
     constants = [
         theirs.names[i]
         for i in theirs.read_by(its)
@@ -527,7 +527,7 @@ def _row(plan, i, layer, sums, read: list[LayerError]) -> LayerError:
     size = count / len(total)
     mean_square = squares / size
     variance = mean_square - (total / size) ** 2
-    # What is left of a constant's variance after rounding is no variance.
+    # A constant's variance from rounding counts as zero.
     std = np.sqrt(np.where(variance > 1e-12 * mean_square, variance, 0.0))
 
     def relative(square):

@@ -22,9 +22,9 @@ from tfkd.model import backends, binding, graph
 from tfkd.model.layer_kinds import RECURRENT, inner, kind_of, stateful_layers
 from tfkd.output_kind import OutputKind, output_kinds
 
-# Examples that a function or signature of a free batch is given at a time.
+# Examples per call of a function or signature with a free batch.
 _BATCH = 32
-# Parts of the names of layers whose results are no logits.
+# Parts of the names of layers whose results are not logits.
 _FEATURES = ("Pooling", "Normalization", "Embedding")
 _KINDS = (
     "a Keras 3 or tf_keras model, a TFLiteModel, a loaded SavedModel or its signature, a function, "
@@ -182,7 +182,7 @@ class _Keras(Reference):
             return _in_batches(lambda part: self._fresh(part, stacked), arrays, batch or 1)
 
     def _fresh(self, arrays, stacked):
-        """Run a batch from a state of zeros: sequences of a model of one step, step by step."""
+        """Run a batch from a state of zeros; a one-step model runs sequences step by step."""
         for layer in self.stateful:
             layer.reset_states()
         moving = [
@@ -247,7 +247,7 @@ class _Signature(Reference):
     """A function that takes its inputs by name: a signature of a loaded SavedModel."""
 
     def __init__(self, function, loaded=None):
-        self.function, self.loaded = function, loaded  # which keeps its variables alive
+        self.function, self.loaded = function, loaded  # keeps its variables alive
         self.inputs = signatures.inputs_of(loaded, function, "signature")
         self.outputs = signatures.outputs_of(function, None, "signature")
         if self.outputs is None:
@@ -275,7 +275,7 @@ class _Signature(Reference):
 
 
 class _SavedSignature(_Signature):
-    """A signature in a folder, which layers can be compared with."""
+    """A signature in a folder, with layers that can be compared."""
 
     def __init__(self, path, key=None):
         saved = tracing.SavedSignature(path, key)
@@ -285,7 +285,7 @@ class _SavedSignature(_Signature):
 
 
 class _Function(Reference):
-    """A function of a batch, which is called on the first examples to learn its outputs."""
+    """A function of a batch; a call on the first examples shows its outputs."""
 
     def __init__(self, function):
         self.function = function
@@ -321,7 +321,7 @@ class _Function(Reference):
 
 
 def _is_feature(call: graph.Call | None) -> bool:
-    """Tell whether a layer gives features rather than logits: it pools, normalizes, looks up."""
+    """Tell whether a layer returns features, not logits: it pools, normalizes or looks up."""
     if call is None:
         return True  # an input
     kind = kind_of(inner(call.layer)) or ""
@@ -337,7 +337,7 @@ def _check_counts(arrays):
 def _in_batches(
     run: Callable, arrays: list[np.ndarray], size: int, fill: bool = True
 ) -> list[np.ndarray]:
-    """Return the outputs of all examples; the last batch is filled up with the first ones."""
+    """Return the outputs of all examples; the first examples fill up the last batch."""
     count, parts = len(arrays[0]), []
     for start in range(0, count, size):
         rows = np.arange(start, start + size)
@@ -348,7 +348,7 @@ def _in_batches(
 
 
 class _states_kept:  # noqa: N801  used as a function
-    """Give the caller's model its state back afterwards."""
+    """Restore the state of the caller's model afterwards."""
 
     def __init__(self, layers):
         self.layers = layers
@@ -367,12 +367,12 @@ class _states_kept:  # noqa: N801  used as a function
 
 
 def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
-    """Return inputs or outputs that are known by their names in a file too."""
+    """Return inputs or outputs that can also be addressed by their names in a file."""
     entries = []
     names = [slot.name for slot in slots.entries]
     for slot, name in zip(slots.entries, _names(tensors), strict=True):
         if names.count(slot.name) > 1:
-            # Two layers of one name inside nested models; the file numbers them.
+            # Two layers with the same name in nested models; the file numbers them.
             slot = dataclasses.replace(slot, name=name)
         entries.append(dataclasses.replace(slot, aliases=slot.aliases | {name} - {slot.name}))
     return dataclasses.replace(slots, entries=tuple(entries))

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = ["OutputParity", "Verification", "score", "verify"]
 
-# The least agreement that passes, by what was done to the numbers.
+# The lowest agreement that passes, by the kind of arithmetic.
 _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
-# The largest mean difference that passes, as a share of how much the outputs vary from
-# example to example: a model that gives every example the same output agrees with any file.
+# The largest mean difference that passes, as a fraction of the outputs' variation between
+# examples: a model with the same output for every example agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
-# What single precision rounds off, as a share of the value.
+# Rounding error of single precision, relative to the value.
 _ROUNDING = 1e-6
-# Examples of a batch, and their bytes, of what is not in memory.
+# Most examples and bytes per batch of data that is not in memory.
 _MOST, _MOST_BYTES = 4096, 2**26
 
 
@@ -151,7 +151,7 @@ class Verification(Printed):
     def _scores_worse(self) -> bool:
         """Tell whether a score of the file is worse than the model's."""
         pairs = ((name, self.metrics[name], own) for name, own in self.model_metrics.items())
-        errors = ("mae", "rmse")  # the less, the better
+        errors = ("mae", "rmse")  # lower is better
         return any(
             (own < value) if name.rpartition(".")[2] in errors else (value < own)
             for name, value, own in pairs
@@ -268,7 +268,7 @@ def verify(
 
 
 def _batches(x, y) -> Iterator[tuple]:
-    """Yield examples and labels: arrays whole, parts of data that are not in memory in batches."""
+    """Yield examples and labels: arrays whole, and parts that are not in memory in batches."""
     part = x.test if isinstance(x, Data) else x
     if isinstance(part, tf.data.Dataset):
         part = Stream(part)
@@ -280,7 +280,7 @@ def _batches(x, y) -> Iterator[tuple]:
     if isinstance(part, Samples) and part.in_memory:
         yield part.x, part.y
         return
-    # Each batch starts a process of the interpreter, and is there several times on its way to it.
+    # Each batch starts an interpreter's process, and is copied several times on the way.
     for batch in part.batches(part.at_once(_MOST, _MOST_BYTES)):
         yield batch.x, batch.y
 
@@ -293,7 +293,7 @@ class _Answers:
         self.task, self.threshold = task, threshold
         self.want, self.got, self.labels = [], [], []
         self.judges: list[_Judge] = []
-        self.fed: list[np.ndarray] = []  # the first batch, as the file takes it
+        self.fed: list[np.ndarray] = []  # the first batch, in the form for the file
 
     def add(self, x, y) -> None:
         """Run both on a batch."""
@@ -311,10 +311,10 @@ class _Answers:
         labels = given if y is None else reference.outputs.bind(y, "y", missing=True, arrays=True)
         self.labels.append(labels)
         stacked = _stacked(file, reference) if file.states else ()
-        # The reference first: it is the faster one to find that the labels don't fit.
+        # The reference first, since it finds faster that labels don't fit.
         self.want.append([_checked_finite("model", one) for one in reference.run(arrays, stacked)])
         if not self.judges:
-            # An input that an output may be a reconstruction of.
+            # An input that an output may reconstruct.
             only = np.asarray(arrays[0]) if len(arrays) == 1 else None
             self.judges, self.fed = self._judges(self.want[0], labels, only), fed
             for judge, one in zip(self.judges, self.want[0], strict=True):
@@ -322,7 +322,7 @@ class _Answers:
         self.got.append([_checked_finite("file", one) for one in file._predict(fed, self.engine)])
 
     def joined(self) -> tuple[list, list, list[_Judge]]:
-        """Return the answers of the reference and of the file, and a judge for each output."""
+        """Return the answers of reference and file, and a judge for each output."""
         if len(self.want) == 1:
             return self.want[0], self.got[0], self.judges
         want, got = (
@@ -365,7 +365,7 @@ class _Judge:
         else:
             self.task = tasks.without_labels(want.shape, x, kind.activation)
         self.threshold = threshold
-        # Nobody said what it is: then free values may be logits, and bent ones are none.
+        # Without task and labels, free values may be logits, but bent values can't be.
         guessed = task is None and self.y is None and self.task == "categorical"
         if guessed and kind.activation not in ("softmax", "linear"):
             self.task = "regression"
@@ -421,19 +421,19 @@ class _Judge:
 
 
 def _spread(want) -> np.ndarray:
-    """Return the variation of each number over the examples; 0 for variation by rounding."""
+    """Return the variation of each number over the examples; 0 if it is only rounding."""
     spread = np.std(want, axis=0, dtype="float64")
     size = np.abs(want).max(axis=0).astype("float64")
     return np.where(spread > _ROUNDING * size, spread, 0.0)
 
 
 def _relative(difference, want, each: bool) -> float:
-    """Return the mean difference as a share of the outputs' variation.
+    """Return the mean difference as a fraction of the outputs' variation.
 
     Args:
         difference: Absolute differences (examples, ...).
         want: The model's outputs.
-        each: Whether the last axis holds values of several units, each related to its own.
+        each: Whether the last axis holds values of different units, each with its own variation.
     """
     size = np.abs(want).mean(axis=0, dtype="float64")
     mean, spread, noise = difference.mean(axis=0), _spread(want), _ROUNDING * size
@@ -446,18 +446,18 @@ def _relative(difference, want, each: bool) -> float:
     varies = spread > 0
     shares = np.where(mean <= noise, 0.0, 1.0)
     np.divide(mean, spread, out=shares, where=varies)
-    # No value counts for more than its share of the axis, however far it is off.
+    # A single value counts no more than its share of the axis, however wrong it is.
     return float(np.minimum(shares, 1.0).mean() if len(shares) > 1 else shares.mean())
 
 
 def _stacked(file: TFLiteModel, reference) -> list[bool]:
-    """Return for each of the reference's outputs whether the step file gives it at every step."""
+    """Return, for each output of the reference, whether the step file returns it at every step."""
     every = {info.name for info in file.outputs if info.name.startswith(STEP)}
     return [STEP + name in every for name in reference.output_names]
 
 
 def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
-    """Return for each of the file's inputs or outputs its place in the reference's.
+    """Return, for each input or output of the file, its place in those of the reference.
 
     Args:
         kind: `"input"` or `"output"`.
@@ -482,10 +482,10 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     if len(set(shapes)) == len(shapes) and sorted(shapes) == sorted(sizes):
         return [shapes.index(size) for size in sizes]
     if slots.ordered and shapes == sizes and not any(slot.given for slot in slots.entries):
-        return list(range(len(names)))  # no name was chosen: the declared order
+        return list(range(len(names)))  # without chosen names: the declared order
     counted, are_counted = signatures.in_order(found)
     if are_counted and found[0].startswith(f"{kind}_") and slots.ordered:
-        places = [counted.index(name) for name in found]  # what Keras's export calls them
+        places = [counted.index(name) for name in found]  # the names of Keras's export
         if sizes == [shapes[place] for place in places]:
             return places
     raise InputError(
@@ -517,7 +517,7 @@ def _named(names, scores) -> dict[str, float]:
 
 
 def _worst(parities) -> dict[str, Any]:
-    """Return the overall figures: of each, the worst among the outputs."""
+    """Return the overall figures: each is the worst among the outputs."""
     classes = [parity for parity in parities if parity.argmax_agreement is not None]
     steps = [parity.max_lsb for parity in parities if parity.max_lsb is not None]
     least = min(classes, key=lambda p: p.argmax_agreement - p.threshold, default=None)
@@ -546,7 +546,7 @@ def _layers(file, reference, fed) -> LayerErrors:
     known = reference.layers
     names = {name: name for name in known}
     if backends.is_quantize_aware(reference.model):
-        # The lowering's own names; the float model's are what `skip` takes.
+        # Names of the lowered model; `skip` takes those of the float model.
         names = {name: name.removeprefix("quant_").removeprefix("round_") for name in names}
     main = file._parsed.subgraphs[0]
     results = {schema.dtype_of(main.tensors[i]) for op in main.operators for i in op.outputs}
@@ -557,7 +557,7 @@ def _layers(file, reference, fed) -> LayerErrors:
             f"{argument('layers', True)} needs a file of fixed sizes: "
             f"{argument('shapes', of='to_tflite')}."
         )
-    shapes = {  # a file may fix what the model leaves free
+    shapes = {  # a file may fix sizes that the model leaves free
         slot.name: info.shape
         for slot, info in zip(reference.inputs.entries, file.inputs, strict=False)
         if slot.shape is not None and None in slot.shape[1:]

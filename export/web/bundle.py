@@ -34,11 +34,11 @@ from tfkd.tables import Printed
 if TYPE_CHECKING:
     from tfkd._typing import Arrays, PathLike
 
-#: When the facts below were looked up.
+#: The date of the facts below.
 LOOKED_UP = "November 2026"
 #: The version of `@litertjs/core` on npm that the tests run: the newest, of 2026-07-19.
 LITERTJS = "2.5.3"
-#: Types of unquantized inputs and outputs that it takes.
+#: Types of unquantized inputs and outputs that LiteRT.js accepts.
 TYPES = ("float32", "int32", "uint8")
 
 
@@ -181,7 +181,7 @@ def _check_runs(file: TFLiteModel) -> None:
 
 
 def _check_same_answer(file: TFLiteModel, made: TFLiteModel, inputs, outputs) -> None:
-    """Raise unless the file with real ends answers the golden example as the file does."""
+    """Raise unless the file with real ends has the same golden answer as the file."""
     if not all(np.isfinite(values).all() for values in outputs):
         raise ConversionError(
             "The answer to the golden example is NaN or infinite, so there is nothing to check "
@@ -211,7 +211,7 @@ def _tensor(info: TensorInfo) -> dict[str, Any]:
 
 
 def _raw(info: TensorInfo, normalization, given: np.ndarray | None) -> dict[str, Any]:
-    """Return the figures with which the page converts raw numbers to an input's numbers."""
+    """Return the constants with which the page converts raw numbers to an input's numbers."""
     mean, std = normalization or (None, None)
     image, limits = is_image(info), raw_range(info, normalization, given)
     return {"mean": mean, "std": std, "image": image, "range": list(limits)}

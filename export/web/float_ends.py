@@ -61,7 +61,7 @@ def with_float_ends(file: TFLiteModel) -> TFLiteModel:
 
 
 def _real(tensor, suffix: str):
-    """Return a tensor like another with real numbers in it."""
+    """Return a tensor like another, but with real numbers."""
     from ai_edge_litert import schema_py_generated as schema
 
     made = schema.TensorT()

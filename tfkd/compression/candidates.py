@@ -280,7 +280,7 @@ def _kinds(
 
 
 def _standardized(inputs, x: np.ndarray):
-    """Return the inputs, shifted and scaled if they are far from a range in which nets train well."""
+    """Return the inputs, shifted and scaled if they are far from a range where nets train well."""
     x = np.asarray(x[:2048], "float32")
     mean, std = float(x.mean()), float(x.std())
     if abs(mean) <= 2 and 0.05 <= std <= 5:
@@ -321,7 +321,7 @@ def _ds_cnn(x, width: int, _):
 
 
 def _resnet(x, width: int, _):
-    """Build three residual blocks as in MLPerf Tiny's ResNet-8 (https://arxiv.org/abs/2106.07597)."""
+    """Build three residual blocks, as MLPerf Tiny's ResNet-8 (https://arxiv.org/abs/2106.07597)."""
     x = _conv(x, width)
     for block in range(min(3, 1 + _halvings(x))):
         strides, filters = (2 if block else 1), width * 2**block
