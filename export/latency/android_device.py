@@ -28,7 +28,7 @@ from tfkd.export.latency.results import Benchmark, Latency
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 
-#: What runs the model on the device, and the tool's flag for it.
+#: Delegates that run the model on the device, with the tool's flags for them.
 ENGINES = {
     "xnnpack": "--use_xnnpack=true",
     "builtin": "--use_xnnpack=false",
@@ -40,7 +40,7 @@ _MEGABYTE = 1 << 20  # of memory; the tool counts a model's size in millions of 
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _MAYBE = rf"(?:{_NUMBER}|-?nan|-?inf)"
-# What logcat, or the tool's logger, puts in front of a line.
+# The prefix that logcat or the tool's logger adds to a line.
 _PREFIX = re.compile(
     r"(?:[\d\s.:-]*[VDIWEF][ /]tflite\s*(?:\(\s*\d+\))?\s*: ?)?"
     r"(?:(?:VERBOSE|DEBUG|INFO|WARNING|ERROR|FATAL): )?"
@@ -61,7 +61,7 @@ _MEMORY = re.compile(
     rf"init=({_NUMBER}) overall=({_NUMBER})"
 )
 _PEAK = re.compile(rf"Overall peak memory footprint .*: ({_NUMBER})")
-# What was delegated, the surest statement first.
+# Statements of what was delegated, the most reliable first.
 _DELEGATES = (
     r".*acceleration is unsupported on this platform",
     r".*delegate.* model graph will .*executed by the delegate",
@@ -72,7 +72,7 @@ _NOT_DELEGATED = re.compile(r"unsupported on this platform|will not be executed 
 
 _PROFILE_OF_INIT = "Profiling Info for Benchmark Initialization"
 _PROFILE = "Operator-wise Profiling Info for Regular Benchmark Runs"
-# An operation's name may have spaces and end in an integer; what is measured has a point.
+# An operation's name may have spaces and end in an integer; measurements have a point.
 # Newer tools have no column for the start.
 _ROW = re.compile(
     r"(?P<op>\S.*?)\s+(?:\d+\.\d+\s+)?(?P<first>\d+\.\d+)\s+(?P<mean>\d+\.\d+)"
@@ -124,11 +124,11 @@ def parse(text: str) -> dict:
         WorkerError: if the tool did not finish; the message quotes the end of its output.
         InputError: if the text holds several runs of the tool.
     """
-    # What is behind the last line end may be half a line.
+    # The text after the last line end may be an incomplete line.
     lines = [_without_prefix(line) for line in text.split("\n")[:-1]]
     counts = [found for line in lines if (found := _COUNT.fullmatch(line))]
     summary = _first(_SUMMARY, lines)
-    # A model whose calls failed is timed to the end, and the failure told after it.
+    # The tool times a model with failing calls to the end, and reports the failure afterwards.
     failed = any("Benchmarking failed" in line for line in lines)
     if len(counts) > 2:
         raise InputError(
@@ -232,7 +232,7 @@ def commands(
         [*prefix, "push", os.fspath(tool), program],
         shell("chmod", "755", program),
         *([*prefix, "push", path, target] for path, target in zip(paths, remote, strict=True)),
-        # When adb goes away the device hangs up on what it started: with `exec`, on the tool.
+        # When adb ends, the device ends the process it started: with `exec`, that is the tool.
         *(shell("exec", program, f"--graph={target}", *options) for target in remote),
         clean,
     ]
@@ -284,7 +284,7 @@ def run(
     """
     files = _by_name(files)
     progress = progress or (lambda stage, done, total: None)
-    commands(files, **options)  # a wrong option is an error before a device is looked for
+    commands(files, **options)  # a wrong option raises before the search for a device
     _check_programs(files, adb, tool)
     serial = _ready_device(adb, serial)
     steps = commands(files, adb=adb, tool=tool, serial=serial, **options)
@@ -309,7 +309,7 @@ def run(
                     results[name] = error
         progress("device", total, total)
     finally:
-        # The results count, even where the device has gone by now.
+        # The results count even if the device is gone by now.
         with contextlib.suppress(TfkdError):
             _call(steps[-1], _ADB_SECONDS)
     return {name: results[name] for name in files}
@@ -405,7 +405,7 @@ def device(adb: str = "adb", serial: str | None = None) -> dict[str, str]:
         "abi": "ro.product.cpu.abi",
     }
     return {
-        # The last line: adb may first say that it started its server.
+        # The last line: adb may first report that it started its server.
         name: _call([*prefix, "shell", "getprop", key], _ADB_SECONDS).strip().split("\n")[-1]
         for name, key in properties.items()
     }
@@ -440,7 +440,7 @@ def _by_name(files) -> dict[str, str]:
 
 
 def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) -> None:
-    """Raise for a file, `adb` or `benchmark_model` that is missing, or that is no program."""
+    """Raise if a file, `adb` or `benchmark_model` is missing or not a program."""
     problems = [
         f"there is no file {path!r} to measure"
         for path in files.values()
@@ -467,7 +467,7 @@ def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) ->
 
 def _ready_device(adb: str, serial: str | None) -> str:
     """Return the serial of the selected device, if it is ready."""
-    # "SERIAL<tab>STATE" after a title; before it adb may say that it starts its server.
+    # "SERIAL<tab>STATE" after a title; before it adb may report that it starts its server.
     listed = _call([adb, "devices"], _ADB_SECONDS).partition("List of devices attached")[2]
     states = {
         words[0]: words[1].strip()
@@ -505,12 +505,12 @@ def _measured(command: list[str], timeout: float, gpu: bool) -> dict:
 
 
 def _call(command: list[str], timeout: float) -> str:
-    """Run a command and return what it printed, to both of its streams."""
+    """Run a command and return its output from both streams."""
     verb = next((word for word in command if word in ("shell", "push")), command[-1])
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,  # adb's shell would read the caller's
+            stdin=subprocess.DEVNULL,  # adb's shell would read the caller's stdin
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,  # where benchmark_model prints on Android
             timeout=timeout,
@@ -546,7 +546,7 @@ def _without_prefix(line: str) -> str:
 
 
 def _last_words(text: str) -> str:
-    """Return the lines that say what went wrong, or else the last ones, as one."""
+    """Return the lines that state the error, or else the last lines, joined."""
     lines = [line for line in text.splitlines() if _without_prefix(line)]
     trouble = [
         line for line in lines if _TROUBLE.search(line) and "Benchmarking failed" not in line

@@ -40,12 +40,12 @@ __all__ = ["Benchmark", "Latency", "Ratio", "benchmark"]
 
 _TURN_SECONDS = 0.01
 _WARM_UP_SECONDS = 0.5
-# In the processes after the first only their own memory is cold, no longer the machine.
+# After the first process, only a process's own memory is cold, not the machine.
 _WARM_UP_AGAIN_SECONDS = 0.1
 _START_SECONDS = 120.0
 _GRACE_SECONDS = 5.0
-# Limits whose excess is a warning: cores used by others or taken by the host, and half the width
-# of an interval.
+# Limits above which there is a warning: cores used by others or taken by the host, and half the
+# width of an interval.
 _BUSY, _STOLEN, _WIDE = 0.2, 0.05, 0.05
 
 
@@ -161,7 +161,7 @@ def benchmark(
 
 
 class _Session:
-    """All candidates, process after process."""
+    """All candidates, one process after another."""
 
     def __init__(self, candidates, min_runs, min_seconds, max_seconds, processes, isolate):
         self.candidates, self.isolate, self.processes = candidates, isolate, processes
@@ -183,7 +183,7 @@ class _Session:
         }
 
     def run(self, progress) -> float:
-        """Measure; return the seconds of processor time that our own processes took."""
+        """Measure; return the seconds of CPU time of our own processes."""
         used = 0.0
         for process in range(self.processes):
             began = os.times()
@@ -206,7 +206,7 @@ class _Session:
         shared = None if self.isolate else stack.enter_context(worker.Worker())
         for candidate in self.alive:
             candidate.worker = shared or stack.enter_context(worker.Worker())
-            candidate.worker.start()  # all import at the same time
+            candidate.worker.start()  # all import at once
         for candidate in self.alive:
             call = functools.partial(self._call, candidate)
             clock = call(timed_calls.ready, candidate.engine == "keras", timeout=_START_SECONDS)
@@ -225,13 +225,13 @@ class _Session:
                 candidate.times.append([])
 
     def _plan(self):
-        """Set the turns of each process, the same for all, and the calls of a turn."""
+        """Set the number of turns, equal for all processes, and the calls per turn."""
         calls = {
             candidate: max(candidate.told[0]["call_us"], 0.1) / 1e6 for candidate in self.alive
         }
         if not calls:
             return
-        # One turn in all would have no interval.
+        # A single turn in total would give no interval.
         least = 2 if self.processes == 1 else 1
         self.turns = max(least, math.ceil(self.min_seconds / self.processes / _TURN_SECONDS))
         for call in calls.values():
@@ -265,7 +265,7 @@ class _Session:
             if told is None:
                 continue
             seconds[candidate.worker] = told.pop("processor_seconds")
-            if not self.isolate:  # the memory of all models
+            if not self.isolate:  # it would be the memory of all models
                 told = dict.fromkeys(told)
             candidate.told[-1] |= told
         return sum(seconds.values())
@@ -292,7 +292,7 @@ class _Session:
 
 
 def _ratios(candidates, results, baseline, seed):
-    """Compare with the baseline in the same setting, and with a model's own first setting."""
+    """Compare each model with the baseline in the same setting, and with its own first setting."""
     pairs = list(zip(candidates, results, strict=True))
     for candidate, result in pairs:
         if candidate.name != baseline:

@@ -19,7 +19,7 @@ from tfkd.model import backends, binding, graph
 class Candidate:
     """A model in one setting: how to open it, and the figures measured so far."""
 
-    key: int  # by which its process knows it
+    key: int  # its key in its process
 
     four_bit_weights = 0
 

@@ -26,15 +26,15 @@ from tfkd.export.runtime import native_stderr
 #: Releases of ai-edge-litert whose C functions are known.
 RELEASES = ("2.1.6", "2.2.0", "2.3.0")
 #: Kernels: XNNPACK's, or TensorFlow Lite's own that are optimized for the processor. The plain
-#: ones (`"reference"` elsewhere) are not to be had: since 2.2 LiteRT takes that option and runs
-#: the optimized ones all the same.
+#: ones (`"reference"` elsewhere) are not available: since 2.2 LiteRT accepts that option but
+#: still runs the optimized kernels.
 ENGINES = ("xnnpack", "builtin")
-#: Operators that run other graphs; their time is that of what runs inside.
+#: Operators that run other graphs; their time is that of the graphs.
 CONTROL = ("WHILE", "IF", "CALL", "CALL_ONCE")
 
 _WARM_UP_SECONDS, _SECONDS = 0.2, 1.0
 _LEAST_RUNS, _MOST_RUNS, _BLOCK = 10, 2000, 20
-# Runs that count, from the fastest on: the others met something else on the machine.
+# Fraction of runs that count, fastest first: other load disturbed the rest.
 _KEPT = 0.8
 
 _handle, _size, _pointer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p
@@ -69,7 +69,7 @@ _FUNCTIONS = {
 _UNSUPPORTED, _CPU, _WRITE = 5, 1, 1
 # A tensor's type and shape: 72 bytes in the releases above.
 _TYPE_BYTES = 256
-# The library's way to free what it was handed, which here stays Python's.
+# The library's callback to free a buffer, which here belongs to Python.
 _keep = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda address: None)
 
 _EVENT = np.dtype(
@@ -165,7 +165,7 @@ class _RefusalError(Exception):
 
 @contextlib.contextmanager
 def _refusal(engine):
-    """Turn a refusal into an error that quotes the library, which prints to stderr only."""
+    """Turn a refusal into an error that quotes the library, which only prints to stderr."""
     with native_stderr.captured() as said:
         try:
             yield
@@ -177,7 +177,7 @@ def _refusal(engine):
 
 
 class _Library:
-    """The C functions; calling one raises if it returns anything but zero."""
+    """The C functions; a call raises if the function returns anything but zero."""
 
     def __init__(self):
         import ai_edge_litert
@@ -211,13 +211,13 @@ class _Library:
             raise _RefusalError(name, status)
 
     def made(self, name, *arguments):
-        """Call a function whose last argument is the place for a handle, and return that."""
+        """Call a function whose last argument is the place for a handle, and return the handle."""
         handle = ctypes.c_void_p()
         self(name, *arguments, ctypes.byref(handle))
         return handle
 
     def number(self, name, *arguments) -> int:
-        """Call a function whose last argument is the place for a number, of 32 or 64 bits."""
+        """Call a function whose last argument is the place for a 32- or 64-bit number; return it."""
         return self.made(name, *arguments).value or 0
 
 
@@ -271,7 +271,7 @@ class _Model:
         )
 
     def feed(self, arrays: dict[int, np.ndarray]):
-        """Write the inputs, given by the index of their tensor."""
+        """Write the inputs, given by tensor index."""
         if set(self.indices) != set(arrays):
             raise UnsupportedError(
                 "The file's signature has other inputs than its graph, which LiteRT's profiler "
@@ -299,9 +299,9 @@ class _Model:
         return (end - start) / 1e3
 
     def events(self) -> np.ndarray:
-        """Return what the profiler has seen since it was started."""
+        """Return the profiler's events since its start."""
         count = self.library.number("GetNumProfilerEvents", self.profiler)
-        # Twice the room, should an event be larger than it is known to be.
+        # Twice the space, in case an event is larger than known.
         events = np.zeros(2 * count + 1, _EVENT)
         self.library("GetProfilerEvents", self.profiler, count, events.ctypes.data)
         events = events[:count]
@@ -313,11 +313,11 @@ class _Model:
 
 
 def _unread(data: bytes) -> list[slice]:
-    """Find what keeps LiteRT from reading a file that it could run.
+    """Find the fields that keep LiteRT from reading a file that it could run.
 
-    The reader that LiteRT has for itself refuses variable tensors, the "intermediates" of
-    quantized LSTMs, and sizes that are free. Its interpreter is made from the same bytes
-    afterwards and needs the first two. So they are covered while the reader looks.
+    LiteRT's own reader refuses variable tensors, the "intermediates" of quantized LSTMs, and free
+    sizes. Its interpreter is then created from the same bytes and needs the first two, so they
+    are hidden only while the reader runs.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -328,7 +328,7 @@ def _unread(data: bytes) -> list[slice]:
     def length(table, field):
         place = table._tab.Offset(field)
         if place:
-            start = table._tab.Vector(place) - 4  # where a list says how long it is
+            start = table._tab.Vector(place) - 4  # the place of a list's length
             found.append(slice(start, start + 4))
 
     for graph in map(root.Subgraphs, range(root.SubgraphsLength())):
@@ -343,7 +343,7 @@ def _unread(data: bytes) -> list[slice]:
 
 
 def _measured(model: _Model, runs: int | None) -> Trace:
-    """Run in blocks, without and with the profiler, after a warm-up."""
+    """Run in blocks without and with the profiler, after a warm-up."""
     library, profiler = model.library, model.profiler
     end = time.perf_counter() + _WARM_UP_SECONDS
     model.call()
@@ -384,13 +384,13 @@ def _measured(model: _Model, runs: int | None) -> Trace:
 
 
 class _Layout:
-    """Which event belongs to which step: the same in every run."""
+    """The step of each event, which is the same in every run."""
 
     def __init__(self, events):
         self.key = self._key(events)
         self.contents: list[tuple[int, str, int | None]] = []
         self.calls: list[int] = []
-        # A loop calls its graph again and again, which the runtime announces each time.
+        # A loop calls its graph repeatedly, and the runtime reports each call.
         places, known = collections.Counter(), {}
         self.numbers = np.full(len(events), -1)
         for i, (event, kind, index, graph) in enumerate(
@@ -423,7 +423,7 @@ class _Layout:
         if self._key(events) != self.key:
             raise impossible_report("other operators than in the first run")
         us = events["us"][self.used]
-        # Whole microseconds each: rounded up, their sum can be that much too long.
+        # Each is in whole microseconds; by rounding up, their sum can be too long by that.
         if us.sum() > wall_us + len(us):
             raise impossible_report(f"operators of {us.sum()} µs in a call of {wall_us:.0f} µs")
         return np.bincount(self.numbers[self.used], us, len(self.contents))

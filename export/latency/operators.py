@@ -15,7 +15,7 @@ from tfkd.errors import InputError
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
 
-# Of its kernel (input 1), the dimensions that are summed up for each number of a result.
+# Dimensions of the kernel (input 1) that are summed for each number of a result.
 _SUMMED = {
     "CONV_2D": slice(1, None),
     "DEPTHWISE_CONV_2D": slice(1, 3),
@@ -23,9 +23,8 @@ _SUMMED = {
     "FULLY_CONNECTED": slice(-1, None),
 }
 _LSTM = (*range(1, 9), 16)
-# The inputs that hold weights, each of them applied once to every vector that comes in: to every
-# position of an image, every step of a sequence. What is element-wise (biases, peepholes) is not
-# among them.
+# Inputs with weights that are applied once to every input vector: to every position of an image
+# or every step of a sequence. Element-wise weights (biases, peepholes) are not among them.
 _APPLIED = {
     "TRANSPOSE_CONV": (1,),
     "CONV_3D_TRANSPOSE": (1,),
@@ -37,11 +36,11 @@ _APPLIED = {
     "BIDIRECTIONAL_SEQUENCE_LSTM": (*_LSTM, *(i + 17 for i in _LSTM), *range(40, 48)),
     "SVDF": (1, 2),
 }
-# Those have what comes in as input 2, the others as input 0.
+# These operators have the data as input 2, the others as input 0.
 _TRANSPOSED = ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE")
 # An older LSTM, whose four gates are one matrix.
 _BASIC_LSTM = 1
-# Where an operator says what graphs it runs: a loop's condition and body, a branch's two, a call's.
+# Options that name the graphs of an operator: a loop's condition and body, a branch's two, a call's.
 _INSIDE = (
     "condSubgraphIndex",
     "bodySubgraphIndex",
@@ -188,7 +187,7 @@ class Counter:
 
     def _graph_macs(self, number: int) -> int | None:
         if number not in self.sums:
-            self.sums[number] = None  # what a graph that runs itself would find
+            self.sums[number] = None  # for a graph that runs itself
             if 0 <= number < len(self.model.subgraphs):
                 ops = self.model.subgraphs[number].operators
                 self.sums[number] = _sum(self._macs(number, op) for op in ops)
@@ -207,8 +206,8 @@ class Counter:
     def _doubtful(self, number: int) -> set[int]:
         """Find the tensors whose size at run time may differ from the one in the file.
 
-        The converter writes 1 for a size that is free. That is right for a free batch, and for
-        what follows from it alone.
+        The converter writes 1 for a free size. That is right for a free batch, and for sizes
+        that follow only from it.
         """
         if number in self.doubtful:
             return self.doubtful[number]
@@ -218,7 +217,7 @@ class Counter:
         for op in graph.operators:
             read = {int(i) for i in op.inputs if i >= 0}
             results = {int(i) for i in op.outputs if free[int(i)]}
-            # A batch that is merged with steps: [-1, 6, 32] as [-1, 32] is written [1, 32].
+            # A batch merged with steps: [-1, 6, 32] as [-1, 32] is written as [1, 32].
             merged = self._kind(op) == "RESHAPE" and _numbers(graph, op.inputs) != _numbers(
                 graph, op.outputs
             )
@@ -228,7 +227,7 @@ class Counter:
         return found
 
     def _turns(self, graph, op) -> int | None:
-        """Return the number of turns of a WHILE whose counters start, grow and end by constants."""
+        """Return the turns of a WHILE whose counter starts, grows and ends by constants."""
         condition, body = (self.model.subgraphs[number] for number in _inside(op))
         made_by = schema.producers(condition)
         counters = [int(i) for i in condition.inputs]
@@ -251,7 +250,7 @@ class Counter:
         return min(turns, default=None)
 
     def _growth(self, body, place: int) -> int | None:
-        """Return the amount by which a turn of a loop raises its counter."""
+        """Return the amount by which a turn of a loop increases its counter."""
         if not place < min(len(body.inputs), len(body.outputs)):
             return None
         for op in body.operators:

@@ -21,18 +21,18 @@ from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.tables import Printed, aligned
 
-# How XNNPACK calls its kernels, and the operators of a file that one can stand for.
+# XNNPACK's names of kernels, and the operators of a file that each may run.
 _STANDS_FOR = {
     "Convolution": ("CONV_2D", "DEPTHWISE_CONV_2D"),
     "Deconvolution": ("TRANSPOSE_CONV",),
     "Fully Connected": ("FULLY_CONNECTED", "CONV_2D"),
     "Batch Matrix Multiply": ("BATCH_MATMUL",),
 }
-# Below this a time is too coarse for a rate: XNNPACK's lacks up to a microsecond a call.
+# Shorter times are too coarse for a rate: XNNPACK's lack up to a microsecond per call.
 _SHORTEST_US = {"xnnpack": 10.0, "builtin": 2.0}
-# Rows that a table shows, and the widths of its columns of text.
+# Rows of a table, and the widths of its text columns.
 _SHOWN, _OP, _NAME = 25, 32, 18
-# Of `operators.Operator`, what the plain values of a row have.
+# Attributes of `operators.Operator` in the plain values of a row.
 _OF_FILE = ("weight_bytes", "weight_type", "activation_bytes")
 
 
@@ -260,7 +260,7 @@ def _row(step, operator, macs, whole, engine) -> Row:
 
 
 def _assigned(counter, steps) -> list[tuple]:
-    """Return each step with its operator and MACs, as far as they are certain."""
+    """Return each step with its operator and MACs, if they are certain."""
     found = {}
     for number in {step.graph for step in steps}:
         if not 0 <= number < len(counter.model.subgraphs):
@@ -277,8 +277,8 @@ def _assigned(counter, steps) -> list[tuple]:
         kernels, own = operators_of_kernels(here, ops)
         for i, step in here.items():
             operator = own.get(i) if step.index is None else ops[step.index]
-            # What XNNPACK makes besides kernels (copies, sums) counts as zero, as in a file; if
-            # kernels are missing, this may be one.
+            # XNNPACK's steps that are not kernels (copies, sums) count as zero, as in a file; if
+            # kernels are missing, this step may be one.
             macs = operator.macs if operator else None if kernels is None or i in kernels else 0
             found[i] = (step, operator, None if macs is None else macs * step.calls)
     return [found[i] for i in range(len(steps))]
@@ -307,7 +307,7 @@ def operators_of_kernels(steps: dict, ops: Sequence[Any]) -> tuple[dict | None, 
 
 
 def _kernel(step) -> tuple[str, ...] | None:
-    """Return the operators that a step of XNNPACK may run, `None` if it is no kernel."""
+    """Return the operators that a step of XNNPACK may run; `None` if it is not a kernel."""
     if step.index is not None:
         return None
     return next((ops for tag, ops in _STANDS_FOR.items() if step.tag.startswith(tag)), None)

@@ -15,7 +15,7 @@ from tfkd.tables import Printed, aligned
 
 SCHEMA = "tfkd.benchmark/1"
 
-# Two runs of one file may differ by that much (measured, see docs/results/latency.md).
+# Two runs of one file may differ by this much (measured, see docs/results/latency.md).
 _SAME = 0.01
 
 
@@ -235,7 +235,7 @@ class Benchmark(Printed):
         """Return a result by position or by name; the first, if there are several settings.
 
         Raises:
-            TfkdError: if the model could not be measured; it is the model's error.
+            TfkdError: if the model could not be measured; this is the model's error.
             KeyError: if there is no result of that name.
         """
         if not isinstance(key, str):

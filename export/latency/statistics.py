@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 _RESAMPLES = 1000
-# Numbers that one resample holds, about; a median needs no more of them.
+# Approximate numbers per resample; a median needs no more.
 _POINTS = 8192
 _MOST_OF_A_TURN = 64
 
@@ -87,9 +87,9 @@ def _draws(processes: int, turns: int, seed: int) -> Iterator[tuple[np.ndarray, 
 
 
 def _interval(centre: float, samples: np.ndarray, processes: int) -> tuple[float, float]:
-    """Return the 95 % interval of the value of which `centre` and `samples` are logarithms.
+    """Return the 95 % interval of a value, given the logarithms `centre` and `samples`.
 
-    A few processes show too little of how much processes differ: the interval is widened by the
+    A few processes underestimate how much processes differ, so the interval is widened by the
     ratio of Student's distribution to the normal one.
     """
     from scipy.special import ndtri, stdtrit

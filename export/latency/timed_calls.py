@@ -14,14 +14,14 @@ from tfkd.errors import ConversionError, argument
 from tfkd.export.runtime import worker
 from tfkd.export.runtime.interpreter import open_interpreter
 
-# Seconds of calls that decide how long one takes and whether the level has settled.
+# Seconds of calls that show how long one takes and whether the level has settled.
 _CHUNK_SECONDS = 0.02
-# Calls before those that count, after the wait for a turn: caches and clock are cold.
+# Uncounted calls after the wait for a turn, when caches and clock are cold.
 _LEAD_SECONDS, _LONG_CALL_SECONDS = 0.001, 0.02
 _SETTLED = 0.05
 _MOST_WARM_UP_SECONDS = 3.0
 
-# The models that this process holds open, by the key that the parent gave them.
+# The open models of this process, by the parent's keys.
 _open: dict = {}
 
 
@@ -101,7 +101,7 @@ def open_file(key, data, arrays, engine, threads, times, reset) -> Opened:
     footprint = _difference(_resident("VmRSS"), before)
     for detail, values in zip(interpreter.get_input_details(), arrays, strict=True):
         interpreter.set_tensor(detail["index"], values)
-    # The bound method itself: `Interpreter.invoke` does more than to invoke.
+    # The bound method itself, since `Interpreter.invoke` does additional work.
     call = interpreter._interpreter.Invoke
     reset = interpreter.reset_all_variables if reset else None
     _open[key] = _Model(call, reset, interpreter, before)
@@ -150,7 +150,7 @@ def warm_up(key, least_seconds: float) -> Level:
         settled = _has_settled(medians)
         if elapsed >= least_seconds and (settled or elapsed >= _MOST_WARM_UP_SECONDS):
             break
-        # A call that alone takes so long has no level to wait for.
+        # A call that takes this long has no level to wait for.
         if typical >= _MOST_WARM_UP_SECONDS * 1e9:
             settled = True
             break
@@ -164,7 +164,7 @@ def warm_up(key, least_seconds: float) -> Level:
 
 
 def _has_settled(medians: list[float]) -> bool:
-    """Tell whether the last third of the chunks is on the level of the third before it."""
+    """Tell whether the last third of the chunks is on the level of the previous third."""
     size = max(2, len(medians) // 3)
     if len(medians) < 2 * size:
         return False
@@ -213,7 +213,7 @@ def ready(for_keras: bool) -> float:
 
 
 def _check_rows(interpreter, rows: int) -> None:
-    """Raise if a file that was opened for a larger batch does not make as many results."""
+    """Raise if a file opened for a larger batch does not return as many results."""
     shapes = [interpreter.get_tensor(d["index"]).shape for d in interpreter.get_output_details()]
     if any(not shape or shape[0] != rows for shape in shapes):
         raise ConversionError(
@@ -224,7 +224,7 @@ def _check_rows(interpreter, rows: int) -> None:
 
 
 def _resident(name: str) -> int | None:
-    # Not getrusage: its ru_maxrss starts from the parent's, across fork and exec.
+    # Not getrusage, whose ru_maxrss starts from the parent's value, across fork and exec.
     return next(iter(worker.sizes("/proc/self/status", name)), None)
 
 

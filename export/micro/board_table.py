@@ -21,7 +21,7 @@ _GB = 1 << 30
 
 
 def _is_whole(size: Any) -> bool:
-    """Tell whether a size is a whole number above 0, no bool."""
+    """Tell whether a size is a whole number above 0 and not a bool."""
     return type(size) is int and size > 0
 
 

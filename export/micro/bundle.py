@@ -38,7 +38,7 @@ from tfkd.tables import Printed
 if TYPE_CHECKING:
     from tfkd._typing import Arrays, PathLike
 
-# The type in C++ of each type that a kernel takes, and its name in the tensor.
+# C++ type of each type that a kernel takes, and its member name in a tensor.
 _TYPES = {
     "int8": ("int8_t", "kTfLiteInt8"),
     "uint8": ("uint8_t", "kTfLiteUInt8"),
@@ -58,15 +58,15 @@ operator or or_eq private protected public register reinterpret_cast requires re
 sizeof static static_assert static_cast struct switch template this thread_local throw true try
 typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
 """
-# Two underscores, or one at an end that is joined to the next word, are the compiler's own.
+# Names with two underscores, also at a joint of two words, are reserved for the compiler.
 _NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")
-# Kernels for a chip may round in another place than the portable ones. How far that carries in a
-# file, other kernels have shown on the data: those of TensorFlow Lite. Without TFLM here nothing
-# was measured; elsewhere the two were seen up to 7 steps apart.
+# Kernels for a chip may round in other places than the portable ones. TensorFlow Lite's kernels
+# show on the data how much that matters in a file. Without TFLM here nothing was measured;
+# elsewhere the two differed by up to 7 steps.
 _LEAST_LSB, _UNPROVEN_LSB = 1, 8
-# Of the largest number in a float output.
+# Fraction of the largest number in a float output.
 _FLOAT_TOLERANCE = 1e-4
-# What programs of four nets took beside their files (docs/results/micro.md, "Projects").
+# Size of the programs of four nets without their files (docs/results/micro.md, "Projects").
 _FIRMWARE_BYTES = (
     "On a Cortex-M4F the programs of four nets took 76 to 90 kB beside their files with portable "
     "kernels, and 91 to 121 kB with CMSIS-NN's; of other operators it is another size."
@@ -206,7 +206,7 @@ def micro_bundle(
     calls = tflm_kernels.resolver_calls(file)
     inputs, outputs = _tensors(file)
     classes = _class_names_by_place(file, class_names)
-    with staged_folder(out_dir, force=force) as folder:  # says first whether it can be written
+    with staged_folder(out_dir, force=force) as folder:  # first checks that it can be written
         proof = None
         if tflm_kernels.NPU in file.ops:
             golden = random_call(file) if x is None else file.first_call(x), None
@@ -397,9 +397,9 @@ def _golden_source(file: TFLiteModel, x) -> str:
 
 
 def _class_names_by_place(file: TFLiteModel, class_names) -> dict[int, tuple[str, ...]]:
-    """Return the place of each output that has class names, with these, checked.
+    """Return the place and the checked class names of each output that has them.
 
-    One list names the only output that has as many numbers.
+    A single list applies to the only output with as many numbers.
     """
     widths = {info.name: info.shape[-1] if info.shape else 1 for info in data_outputs(file)}
     if isinstance(class_names, (list, tuple, np.ndarray)):
@@ -477,7 +477,7 @@ def _preprocessing(given) -> _Preprocessing:
 
 
 def _preprocess_line(notes: _Preprocessing, inputs: Sequence[_Tensor], name: str) -> list[str]:
-    """Return the C that applies a mean and a std, in lines; nothing for other preprocessing."""
+    """Return the C lines that apply a mean and a std; empty for other preprocessing."""
     given = {constant.name: constant.values for constant in notes.constants}
     if set(given) != {"Mean", "Std"} or len(inputs) != 1:
         return []
@@ -613,7 +613,7 @@ _SOURCES = [part for part in _ABOUT if part.endswith(".cc") and part != "main.cc
 
 
 def _roles(content) -> dict[str, Any]:
-    """Return the arguments of the functions for C: tensors that are no states, places of states."""
+    """Return the arguments of the C functions: tensors other than states, and places of states."""
     states = content["states"]
     within = [{state[which] for state in states} for which in (1, 0)]
     data = [
@@ -655,7 +655,7 @@ def c_comment(text: str) -> str:
     """Return a text as lines of a `//` comment; no text can end the comment early."""
     shown = re.sub(r"\?(?=\?)", "? ", printable(text))  # no trigraphs
     lines = textwrap.wrap(shown, _COLUMNS - 5, break_on_hyphens=False) or [""]
-    # A backslash at the end would take the next line into the comment.
+    # A backslash at the end would continue the comment on the next line.
     lines = [f"{line} ." if line.endswith("\\") else line for line in lines]
     return "\n".join(f"// {line}".rstrip() for line in lines)
 
@@ -667,7 +667,7 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 
 def _literals(values) -> list[str]:
-    """Return numbers as C++ literals; for a float32 the shortest text that reads back as it."""
+    """Return numbers as C++ literals; a float32 as the shortest text that reads back equal."""
     flat = np.asarray(values).reshape(-1)
     if flat.dtype.kind == "f":
         return [f"{value!s}f" for value in flat.astype(np.float32)]
@@ -677,7 +677,7 @@ def _literals(values) -> list[str]:
 
 
 def _rows(words: list[str]) -> str:
-    """Return the inside of an initializer, in lines."""
+    """Return the content of an initializer, in lines."""
     size = (_COLUMNS - 4) // (max(map(len, words)) + 2)
     rows = (", ".join(words[i : i + size]) for i in range(0, len(words), size))
     return ",\n".join(f"    {row}" for row in rows)

@@ -34,19 +34,19 @@ from tfkd.tables import Printed
 if TYPE_CHECKING:
     from tfkd._typing import Arrays
 
-# No microcontroller holds as much.
+# More than any microcontroller has.
 # Arenas are aligned to 16 bytes.
 _STEP = 16
 _TRIAL_SECONDS = 60.0
-# Arenas that are tried; a file whose answers are steady takes some 30.
+# Most arenas to try; a file with stable answers takes about 30.
 _MOST_TRIALS = 400
-# How far above the least arena every power of two is tried too.
+# How far above the smallest arena to try every power of two, too.
 _CHECKED_BYTES = 1024
-# For what a 32-bit target, another version or another alignment may do otherwise.
+# Reserve for differences of a 32-bit target, another version or another alignment.
 _LEAST_MARGIN = 1024
-# Channels that CMSIS-NN's depthwise kernel for Helium takes at a time (CH_IN_BLOCK_MVE).
+# Channels that CMSIS-NN's depthwise kernel for Helium processes at once (CH_IN_BLOCK_MVE).
 _HELIUM_CHANNELS = 124
-# Channels above which it runs a transposed convolution as a convolution of what is spread out
+# Channels above which it runs a transposed convolution as a convolution of the spread-out input
 # (REVERSE_TCOL_EFFICIENT_THRESHOLD).
 _REVERSED_ABOVE = 16
 
@@ -265,7 +265,7 @@ def _conv_scratch(op: _Operation) -> tuple[int, int]:
     column = math.prod(op.filter[1:])
     if op.types[0] == "int16":  # four columns of the image, whole vectors of 16 bytes
         return 4 * _round_up(2 * column), 0
-    # A field of 1×1 is never padded. In groups, it is a convolution like others.
+    # A 1×1 kernel is never padded. With groups, it is a convolution like others.
     if op.filter[1:3] == (1, 1) and not op.is_dilated and op.input[3] == op.filter[3]:
         return 4 * op.input[3] * (op.strides == (1, 1)), 0
     return 4 * _round_up(column), 0
@@ -279,7 +279,7 @@ def _depthwise_scratch(op: _Operation) -> tuple[int, int]:
     if given == made and batch == 1 and not op.is_dilated:
         size = field * max(2 * given, 4 * _HELIUM_CHANNELS)
     if given == 1 and made > 1 and op.types[1] == "int8":
-        # Helium turns the filter round and convolves.
+        # Helium reverses the filter and convolves.
         single = field == 1 and not op.is_dilated
         columns = 4 * (op.strides == (1, 1)) if single else 4 * _round_up(field)
         size = max(size, columns + field * made)
@@ -313,7 +313,7 @@ def _matmul_scratch(op: _Operation) -> tuple[int, int]:
     return 4 * op.output[-1] * (op.types[0] == "int8"), 0
 
 
-#: Operator → bytes that CMSIS-NN needs while it runs, and bytes that it may keep.
+#: Operator → bytes that CMSIS-NN needs during a call, and bytes that it may keep.
 _CMSIS_NN = {
     "CONV_2D": _conv_scratch,
     "DEPTHWISE_CONV_2D": _depthwise_scratch,
@@ -337,7 +337,7 @@ class _Trial:
 
 
 def _search(file: TFLiteModel, call) -> _Trial:
-    """Find the least arena in which a call has the same answer as in a large arena."""
+    """Find the smallest arena in which a call has the same answer as in a large arena."""
     file._check_dense()
     outputs = len(file.outputs)
     enough = 16 * _round_up(file.activation_bytes + file.size) + (1 << 20)
@@ -349,7 +349,7 @@ def _search(file: TFLiteModel, call) -> _Trial:
             )
             return check_answers(answers, file.outputs), *sizes
 
-        spoiled = False  # whether this process ran in too small an arena and went on
+        spoiled = False  # whether this process survived a run in too small an arena
         trials = 0
 
         def fits(size):
@@ -373,7 +373,7 @@ def _search(file: TFLiteModel, call) -> _Trial:
                         raise
                     if not spoiled:
                         return False
-                    spoiled = False  # it may have died of an earlier trial: once more in a new one
+                    spoiled = False  # an earlier trial may have killed it: retry in a new one
                     continue
                 same = [a.tobytes() == b.tobytes() for a, b in zip(answers, want, strict=True)]
                 spoiled = spoiled or not all(same)
@@ -433,7 +433,7 @@ def least_size(fits: Callable[[int], bool], start: int, enough: int) -> int:
 def _answer(
     data: bytes, size: int, call, outputs: int
 ) -> tuple[list[np.ndarray], int | None, int | None]:
-    """Answer one call in an arena, in the worker; return answers, bytes of head and of tail."""
+    """Run one call in an arena, in the worker; return answers, and the bytes of head and tail."""
     runner = open_runner(data, "tflm", 1, outputs, arena_bytes=size)
     runner.reset()
     answers = runner(call)

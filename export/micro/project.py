@@ -42,7 +42,7 @@ class Kind:
 _CHIRALE = "Chirale_TensorFlowLite.h"
 _SKETCH = "calls the example, as Arduino calls a sketch"
 
-#: The bundle alone, which is no project.
+#: The bundle alone, without a project.
 BARE = Kind(kernels=())
 
 #: Kinds of projects by name.
@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
-# Operators for which TFLM has kernels on these libraries: kernels/cmsis_nn of tflite-micro, as of
+# Operators with TFLM kernels that use these libraries: kernels/cmsis_nn of tflite-micro, as of
 # 2026-08-20, and kernels/esp_nn of esp-tflite-micro 1.4.0, as of 2026-08-14.
 _POOLS = {"AVERAGE_POOL_2D", "MAX_POOL_2D"}
 _IN_BOTH = _POOLS | {"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "SOFTMAX"}

@@ -29,13 +29,13 @@ from tfkd.escaping import in_lines
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.tables import Printed
 
-#: The NPUs that Vela 5 compiles for, by the number of multiply-accumulate units.
+#: The NPUs for which Vela 5 compiles, with their number of multiply-accumulate units.
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
     *(f"ethos-u65-{macs}" for macs in (256, 512)),
     *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
 )
-# What Vela writes into the file for the part that the NPU runs.
+# Vela's operator in the file for the part that the NPU runs.
 _NPU = "ethos-u"
 _UNSUPPORTED = re.compile(r"operator: (\w+), ofm: '[^']*'\s*\n\s*Reason: (.+(?:\n\S.*)*)")
 
@@ -173,7 +173,7 @@ def find_vela() -> str | None:
 
 
 def _version(program: str) -> str:
-    """Return Vela's version; another well-known program has the same name."""
+    """Return Vela's version, since another well-known program has the same name."""
     said = _run([program, "--version"], None, 60.0, anything=True)
     found = re.fullmatch(r"\d+(\.[\w+]+)+", said.strip())
     if not found:
@@ -218,7 +218,7 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
 
 
 def _last_line(said: str) -> str:
-    """Return the last line of an error, without the name of its class in front."""
+    """Return the last line of an error, without the class name in front."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]) if lines else "nothing"
 

@@ -217,7 +217,7 @@ def _yes(values, activation) -> np.ndarray:
 
 
 def _of_shares(right, against_right) -> dict[str, Any]:
-    """Return the interval of the difference, and the number of answers that differ."""
+    """Return the interval of the difference, and the numbers of right answers lost and won."""
     by_example = [one.reshape(len(one), -1) for one in (right, against_right)]
     if by_example[0].shape[1] == 1:
         ci95 = paired_shares(*(one[:, 0] for one in by_example))

@@ -35,7 +35,7 @@ def golden_example(
 
 
 def _run_once(data, call, outputs, engine) -> list[np.ndarray]:
-    """Run a file once; in the worker."""
+    """Run a file once, in the worker."""
     runner = open_runner(data, engine, 1, outputs)
     runner.reset()
     return runner(call)

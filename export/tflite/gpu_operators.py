@@ -18,16 +18,16 @@ import numpy as np
 from tfkd.export.tflite import schema
 from tfkd.export.tflite.model import TFLiteModel
 
-#: Where the rules are from, and of when they are.
+#: Source and date of the rules.
 SOURCE = "LiteRT's sources of 2026-08-21"
 
-#: Operators of one tensor: one that is computed, and no constant beside it.
+#: Operators with one computed tensor and no constants.
 _OF_ONE = {
     *("ABS", "CEIL", "COS", "ELU", "EXP", "FLOOR", "GELU", "LOG", "LOGICAL_NOT", "LOGISTIC"),
     *("NEG", "ROUND", "RSQRT", "SIGN", "SIN", "SQRT", "SQUARE", "TANH", "SOFTMAX"),
 }
 _COMPARISONS = {"EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL"}
-#: Operators of two tensors, one of which may be constant.
+#: Operators with two tensors, one of which may be constant.
 _OF_TWO = _COMPARISONS | {
     *("ATAN2", "DIV", "FLOOR_DIV", "FLOOR_MOD", "LOGICAL_AND", "LOGICAL_OR", "MAXIMUM"),
     *("MINIMUM", "POW", "RIGHT_SHIFT", "SQUARED_DIFFERENCE", "SUB", "BITWISE_XOR"),
@@ -36,7 +36,7 @@ _REDUCTIONS = {
     *("MEAN", "REDUCE_ALL", "REDUCE_ANY", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "SUM"),
     "REVERSE_V2",
 }
-#: Operators with one tensor that is computed, whatever constants are beside it.
+#: Operators with one computed tensor and any constants.
 _OF_ONE_AND_CONSTANTS = _REDUCTIONS | {
     *("ARG_MAX", "AVERAGE_POOL_2D", "BITCAST", "CAST", "CUMSUM", "DEPTH_TO_SPACE", "HARD_SWISH"),
     *("MAX_POOL_2D", "MIRROR_PAD", "PAD", "PADV2", "QUANTIZE", "RESHAPE", "RESIZE_BILINEAR"),
@@ -144,7 +144,7 @@ def cpu_operators(file: TFLiteModel) -> tuple[CpuOperator, ...]:
 
 
 def _constants(graph, model, names) -> set[int]:
-    """Return the tensors that hold constants, and float16 ones that are made float32."""
+    """Return the tensors with constants, including float16 ones converted to float32."""
     constant = {i for i, one in enumerate(graph.tensors) if schema.is_constant(one, model)}
     for operator in graph.operators:
         if names[operator.opcodeIndex] == "DEQUANTIZE" and int(operator.inputs[0]) in constant:
@@ -153,7 +153,7 @@ def _constants(graph, model, names) -> set[int]:
 
 
 def _refusal(call: _Call) -> str | None:
-    """Return why the delegate leaves an operator, or `None` if it takes it."""
+    """Return why the delegate refuses an operator, or `None` if it accepts it."""
     if call.op not in OPERATORS:
         return "the GPU has no such operator"
     if any(len(schema.shape_of(one)) > 4 for one in (*call.inputs, *call.outputs)):

@@ -25,17 +25,17 @@ from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite import writer
 from tfkd.export.tflite.model import TensorInfo, TFLiteModel
 
-#: Examples of a test part that is not in memory.
+#: Number of examples from a test part that is not in memory.
 _DRAWN = 1000
 _ENTRY = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
-# All that is written here was in the schema's first version.
+# The schema's first version contains all that this module writes.
 _PARSER_VERSION = "1.0.0"
-# A flatbuffer's offsets have 31 bits; what is added here takes less than the rest.
+# A flatbuffer's offsets have 31 bits; the added metadata takes less than the rest.
 _LARGEST = 2**31 - 2**24
 
-# The tables, as far as they are used. The order of the fields is their numbers in the file, and a
-# union takes two: what it is, and the table. Scalars have flatbuffers' names.
+# The used part of the tables. Fields are in the order of their numbers in the file; a union takes
+# two: its type and its table. Scalars have flatbuffers' names.
 _TABLES = {
     "ModelMetadata": {
         "name": "String",
@@ -78,14 +78,14 @@ _TABLES = {
         "version": "String",
     },
 }
-# Members are numbered from 1; those behind the last one named here are not read.
+# Members are numbered from 1; members after the last one here are not read.
 _UNIONS = {
     "ContentProperties": ("FeatureProperties", "ImageProperties"),
     "ProcessUnitOptions": ("NormalizationOptions",),
 }
 _COLORS = {1: 2, 3: 1}  # channels → ColorSpaceType, GRAYSCALE and RGB
 _AXIS_LABELS = 2  # AssociatedFileType.TENSOR_AXIS_LABELS
-# What an operation's result lies between, for float files.
+# Bounds of operators' results, for float files.
 _RANGES = {"SOFTMAX": (0.0, 1.0), "LOGISTIC": (0.0, 1.0), "TANH": (-1.0, 1.0)}
 
 _KEYS = ({"mean", "std"}, {"scale", "offset"})
@@ -197,7 +197,7 @@ def read_metadata(file: TFLiteModel) -> dict[str, Any]:
                 ]
                 for which in ("input", "output")
             }
-    except Exception as error:  # whatever malformed bytes make a reader raise
+    except Exception as error:  # a reader raises many types for malformed bytes
         raise InputError(f"The file's metadata is damaged ({error}).") from error
     fields = ("name", "description", "version", "author", "license", "min_parser_version")
     return {**{field: content.get(field) for field in fields}, **tensors}
@@ -510,7 +510,7 @@ def _properties(info: TensorInfo) -> dict:
 
 
 def _stats(info: TensorInfo, known: tuple[float, float] | None = None) -> dict | None:
-    """Return the least and largest value that a tensor can hold, where that is known."""
+    """Return the smallest and largest value that a tensor can hold, if known."""
     if info.scale is not None:
         limits = np.iinfo(info.dtype)
         known = tuple((edge - info.zero_point) * info.scale for edge in (limits.min, limits.max))
@@ -536,7 +536,7 @@ def parsed_anew(file: TFLiteModel):
         InputError: if the file stores its weights elsewhere, or is too large to be rewritten.
     """
     model = flatbuffer.parse(file.data)
-    # Beyond two gigabytes they lie behind the flatbuffer, at places that would move.
+    # Beyond two gigabytes, buffers lie behind the flatbuffer, at places that would move.
     elsewhere = (
         any((buffer.offset or 0) > 1 for buffer in model.buffers)
         or any(
@@ -556,7 +556,7 @@ def parsed_anew(file: TFLiteModel):
 
 
 def _with_entry(file: TFLiteModel, packed: bytes) -> bytes:
-    """Return the file with the metadata in a buffer, and nothing behind the flatbuffer."""
+    """Return the file with the metadata in a buffer, and no data behind the flatbuffer."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = parsed_anew(file)
@@ -577,7 +577,7 @@ def _with_archive(data: bytes, texts: Mapping[str, bytes]) -> bytes:
     if not texts:
         return data
     stream = io.BytesIO(data)
-    # A `ZipInfo` is stored as it is, which every reader can, with a date that is always the same.
+    # A `ZipInfo` is stored uncompressed, for every reader, and with a constant date.
     with zipfile.ZipFile(stream, "a") as archive:
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(name), text)
@@ -628,7 +628,7 @@ def _described(tensor: dict, archive: zipfile.ZipFile) -> dict[str, Any]:
 
 
 def _slots(table: str) -> Iterator[tuple[int, str, str]]:
-    """Yield (number, name, kind) of a table's fields; a union's number is that of its type."""
+    """Yield (number, name, kind) of a table's fields; a union has the number of its type."""
     number = 0
     for name, kind in _TABLES[table].items():
         yield number, name, kind
@@ -640,7 +640,7 @@ def _packed(content: dict) -> bytes:
 
 
 def _write(builder, kind: str, value) -> int:
-    """Write a string, list or table and return its place."""
+    """Write a string, list or table, and return its place."""
     if kind == "String":
         return builder.CreateString(value)
     if kind.startswith("["):
@@ -671,11 +671,11 @@ def _write(builder, kind: str, value) -> int:
 
 
 class _Reader:
-    """Reads tables as dictionaries of the fields that are there."""
+    """Reads tables as dictionaries of the fields that are present."""
 
     def __init__(self, data: bytes):
         self.data = data
-        self.left = len(data)  # tables may share others, and so be more than there are bytes
+        self.left = len(data)  # tables may share others, so there may be more tables than bytes
 
     def root(self, table: str) -> dict:
         from flatbuffers import encode

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ENGINES", "TFLiteModel", "TensorInfo", "call_interpreter", "open_interpreter"]
 
-#: Seconds that running a data set through a file may take.
+#: Most seconds for running a data set through a file.
 _PREDICT_SECONDS = 900.0
-# Up to so many bytes are taken without asking whether there is room for them.
+# Allocations up to this many bytes are made without a check of the free memory.
 _LARGE = 64 << 20
 
-# In a step file, by the names in its signature: a state, and what belongs to one step.
+# Prefixes of names in a step file's signature: of states, and of the tensors of one step.
 STATE_IN, STATE_OUT, STEP = "state_in_", "state_out_", "step_"
 
 
@@ -302,7 +302,7 @@ class TFLiteModel(Printed):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _predict(self, x, engine: str = "xnnpack", threads: int = 1) -> list[np.ndarray]:
-        """Return what `predict` does as a flat list, in the order of the outputs."""
+        """Return the results of `predict` as a flat list, in the order of the outputs."""
         interpreter.check_engine(engine)
         if engine == "tflm":
             self._check_dense()
@@ -344,11 +344,11 @@ class TFLiteModel(Printed):
                     )
 
     def _check_outputs(self, examples):
-        """Raise if the results are no numbers, or too many of them."""
+        """Raise if the results are not numbers, or too many."""
         for info in self.outputs:
             if not info.is_numeric:
                 raise InputError(f"The output {info.name!r} holds {info.dtype}, not numbers.")
-        # As they come and as float32; of sequences, at least for one step.
+        # Raw and as float32; for sequences, at least one step.
         size = examples * sum(8 * math.prod(info.shape[1:]) for info in self.outputs)
         _check_memory(size, f"The results for {examples} examples")
 
@@ -382,7 +382,7 @@ class TFLiteModel(Printed):
         except WorkerError as error:
             if error.signal is None or not resize:
                 raise
-        # Some graphs crash with a batch other than their own.
+        # Some graphs crash with any batch size but their own.
         return call_interpreter(interpreter.run, *arguments, False, timeout=_PREDICT_SECONDS)
 
     def _steps(self, arrays) -> interpreter.Steps:
@@ -460,12 +460,12 @@ class TFLiteModel(Printed):
         return [next(rest) if info in wanted else None for info in self.inputs]
 
     def _visible(self, which: str) -> tuple[TensorInfo, ...]:
-        """Return the inputs or the outputs that hold data: all but a step file's states."""
+        """Return the inputs or outputs that hold data: all except a step file's states."""
         states = {name for pair in self.states for name in pair}
         return tuple(info for info in getattr(self, which) if info.name not in states)
 
     def _activation(self, output: int) -> str | None:
-        """Return what an output is: `"softmax"`, `"sigmoid"`, `"linear"`; `None`: not known.
+        """Return an output's activation: `"softmax"`, `"sigmoid"` or `"linear"`; `None` if unknown.
 
         Args:
             output: Its place in `outputs`.
@@ -486,13 +486,13 @@ class TFLiteModel(Printed):
         return None
 
     def _form(self, which: str):
-        """Return the model's own structure of the same, see `structures`; `None` for a list."""
+        """Return the model's structure of inputs or outputs, see `structures`; `None` for a list."""
         form = structures.read(self._parsed).get(which)
         known = sorted(info.name for info in self._visible(which))
         return form if sorted(structures.names(form)) == known else None
 
     def _slots(self, which: str) -> binding.Slots:
-        """Return the same as what arrays are bound to: by name, by key or in their order."""
+        """Return inputs or outputs as slots that arrays bind to: by name, by key or in order."""
         infos = self._visible(which)
         names = [info.name for info in infos]
         shapes = [
@@ -557,11 +557,11 @@ class TFLiteModel(Printed):
         return tensors
 
     def _check_call(self, times: int = 1, most: float = math.inf, drawn: bool = True):
-        """Raise if the inputs of a call are no numbers, or more bytes than fit or are allowed.
+        """Raise if the inputs of a call are not numbers, or have more bytes than fit or allowed.
 
         Args:
-            times: By how much the batch is larger than the file's own.
-            most: Bytes that are allowed.
+            times: The ratio of the batch to the file's own batch.
+            most: The most bytes allowed.
             drawn: Whether the numbers will be drawn at random: they are float64 at first.
         """
         size = 0
@@ -650,7 +650,7 @@ class TFLiteModel(Printed):
         )
 
     def _parts(self) -> list[dict]:
-        """Return of each subgraph its signatures, inputs, outputs and operators."""
+        """Return signatures, inputs, outputs and operators of each subgraph."""
         model, names = self._parsed, schema.op_names(self._parsed)
         parts = []
         for number, graph in enumerate(model.subgraphs):
@@ -696,7 +696,7 @@ class TFLiteModel(Printed):
                     names.setdefault(entry.tensorIndex, []).append(name)
         infos = []
         for index in getattr(graph, which):
-            # One tensor may be several outputs, each with a name of its own.
+            # One tensor may be several outputs, each with its own name.
             found = names.get(index, [None])
             name = found.pop(0) if len(found) > 1 else found[0]
             infos.append(schema.tensor_info(graph.tensors[index], name))

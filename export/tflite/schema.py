@@ -14,16 +14,16 @@ import numpy as np
 
 from tfkd.errors import InputError
 
-# Of UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs, those that hold the output's and cell's state.
+# Indices of output state and cell state among UNIDIRECTIONAL_SEQUENCE_LSTM's 24 inputs.
 LSTM_STATE, LSTM_CELL = 18, 19
-#: The int8 kernel's tanh knows no finer steps of the 16-bit cell.
+#: The finest scale of the 16-bit cell that the int8 kernel's tanh supports.
 LEAST_CELL_SCALE = 2.0**-15
 
 _QUANTIZED = ("int8", "uint8", "int16")
 INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
-# Numbers that are quantized at a time, in float64.
+# Numbers quantized at a time, in float64.
 _BLOCK = 1 << 20
-# Of types of no fixed size (strings, handles) there is none.
+# Types without a fixed size (strings, handles) have none.
 _BITS = {
     **{name: int(name.lstrip("uint")) for name in (*INTEGERS, "int4", "uint4", "int2")},
     **{"bool": 8, "float16": 16, "bfloat16": 16, "float32": 32, "float64": 64},
@@ -77,7 +77,7 @@ class TensorInfo:
         given, made = values.reshape(-1), steps.reshape(-1)
         for start in range(0, len(given), _BLOCK):
             block = slice(start, start + _BLOCK)
-            with np.errstate(over="ignore"):  # infinite steps are clipped like others
+            with np.errstate(over="ignore"):  # infinite numbers of steps are clipped like others
                 scaled = given[block].astype(np.float64) / self.scale
             rounded = np.trunc(scaled + np.copysign(0.5, scaled)) + self.zero_point
             made[block] = np.clip(rounded, limits.min, limits.max)
@@ -110,7 +110,7 @@ def parse(data: bytes):
         flaw = _too_much(root, min(len(data) // _LEAST_TABLE, _MOST_TABLES))
         if flaw is None:
             model = schema.ModelT.InitFromPackedBuf(data, 0)
-    except Exception as error:  # whatever a malformed buffer makes the reader raise
+    except Exception as error:  # the reader raises many types for a malformed buffer
         raise _damaged(data, str(error) or type(error).__name__) from error
     if flaw is None:
         _fill_in(model, data)
@@ -127,15 +127,15 @@ def _damaged(data: bytes, flaw: str) -> InputError:
     )
 
 
-# A table is at least its place in a list and the distance to its layout. The verifier of
-# flatbuffers, which the interpreters call, stops at a million of them.
+# A table takes at least its entry in a list and the offset of its layout. The verifier of
+# flatbuffers, which the interpreters call, stops at a million tables.
 _LEAST_TABLE, _MOST_TABLES = 8, 1_000_000
 # Kernels count the numbers in a tensor in 32 bits.
 _MOST_NUMBERS = 2**31
 
 
 def _too_much(root, most: int) -> str | None:
-    """Add up the lengths of lists, before each entry becomes an object."""
+    """Add up the lengths of lists before each entry becomes an object."""
     count = root.SubgraphsLength() + root.OperatorCodesLength() + root.BuffersLength()
     count += root.SignatureDefsLength() + root.MetadataLength()
     for i in range(root.SubgraphsLength()):
@@ -146,7 +146,7 @@ def _too_much(root, most: int) -> str | None:
 
 
 def _fill_in(model, data: bytes):
-    """Put empty lists where a writer has left them out, and data that lie behind the rest."""
+    """Add empty lists that a writer has left out, and data that lie behind the flatbuffer."""
 
     def fill(thing, names, make=list):
         for name in names:
@@ -164,7 +164,7 @@ def _fill_in(model, data: bytes):
             fill(op, ("inputs", "outputs"), none)
     for signature in model.signatureDefs:
         fill(signature, ("inputs", "outputs"))
-    for buffer in model.buffers:  # 0 and 1 are no places
+    for buffer in model.buffers:  # 0 and 1 are not offsets
         if buffer.data is None and 1 < buffer.offset <= buffer.offset + buffer.size <= len(data):
             buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
@@ -268,8 +268,8 @@ def _is_list_of_rows(segments, indices) -> bool:
     return bool(rising) and ends[-1] == len(indices) and (np.asarray(indices) >= 0).all()
 
 
-# What operators must have that are read by their parts: the class of their options, and how many
-# dimensions their inputs have by place (`None`: any number).
+# Requirements for operators whose parts are read: the class of their options, and the number of
+# dimensions of their inputs by place (`None`: any number).
 _PARTS = {
     "AVERAGE_POOL_2D": ("Pool2DOptions", {0: 4}),
     "BATCH_MATMUL": ("BatchMatMulOptions", {0: None, 1: None}),
@@ -293,7 +293,7 @@ def _flaws_of_operator(op, graph, model):
         return
     count = len(graph.tensors)
     among = [indices for indices in (op.inputs, op.intermediates) if indices is not None]
-    # -1 stands for an input that is left out.
+    # -1 marks an omitted input.
     if not all(_inside(indices, -1, count) for indices in among) or not _inside(
         op.outputs, 0, count
     ):
@@ -302,7 +302,7 @@ def _flaws_of_operator(op, graph, model):
     kind = _op_name(model.operatorCodes[op.opcodeIndex])
     wanted, ranks = _PARTS.get(kind, (None, {}))
     options = [one for one in (op.builtinOptions, op.builtinOptions2) if one is not None]
-    # Options that are left out have the schema's defaults.
+    # Omitted options have the schema's defaults.
     if wanted is not None and any(type(one).__name__ != f"{wanted}T" for one in options):
         yield f"is a {kind} with {type(options[0]).__name__.removesuffix('T')}, not {wanted}"
     if kind in _PARTS and kind not in _CONTROL and not len(op.outputs):
@@ -312,7 +312,7 @@ def _flaws_of_operator(op, graph, model):
             yield f"is a {kind} without input {place}"
             return
         shape = shape_of(graph.tensors[op.inputs[place]])
-        # An empty shape may be one that is not known before the file runs.
+        # An empty shape may be unknown until the file runs.
         if shape and rank is not None and len(shape) != rank:
             yield f"is a {kind} with input {place} of {len(shape)} dimensions, not {rank}"
     if kind in _CONTROL:
@@ -327,9 +327,9 @@ _CONTROL = ("CALL_ONCE", "IF", "WHILE")
 
 
 def _flaws_of_order(graph, model):
-    """Yield what is read before it is there, and what is made twice."""
+    """Yield tensors that are read before they are written, or written twice."""
     there = {int(i) for i in graph.inputs}
-    free = set()  # what needs no operator to make it, and may have one
+    free = set()  # tensors that need no operator, but may have one
     for i, tensor in enumerate(graph.tensors):
         if is_constant(tensor, model):
             there.add(i)
@@ -462,7 +462,7 @@ def hybrid_results(model) -> tuple[str, ...]:
     """Return names of float results whose operators read constants of another type."""
     names, found = op_names(model), []
     for graph in model.subgraphs:
-        narrow = set()  # 16-bit and integer weights, and what DEQUANTIZE makes of them
+        narrow = set()  # 16-bit and integer weights, and their results of DEQUANTIZE
         for op in graph.operators:
             read = [int(i) for i in op.inputs if i >= 0]
             constant = {
@@ -508,14 +508,14 @@ def peak_activation_bytes(model) -> int:
     return max(peaks)
 
 
-# Where operations have their input, their weights and their bias.
+# The places of operators' inputs, weights and biases.
 _BIASED = {
     "CONV_2D": (0, 1, 2),
     "DEPTHWISE_CONV_2D": (0, 1, 2),
     "FULLY_CONNECTED": (0, 1, 2),
     "TRANSPOSE_CONV": (2, 1, 3),
 }
-# Further apart than products of two float32 numbers are by rounding.
+# Larger than the rounding difference between products of two float32 numbers.
 _SAME_SCALE = 1e-5
 
 

@@ -113,7 +113,7 @@ METHODS = {
     "WHILE": "AddWhile",
     "ZEROS_LIKE": "AddZerosLike",
 }
-#: The same for the custom operators that it brings along: detection and audio front ends.
+#: The same for TFLM's own custom operators: detection and audio front ends.
 CUSTOM_METHODS = {
     "CIRCULAR_BUFFER": "AddCircularBuffer",
     "SignalDelay": "AddDelay",
@@ -133,11 +133,11 @@ CUSTOM_METHODS = {
     "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
     "ethos-u": "AddEthosU",
 }
-#: What Arm's compiler Vela makes of a file's operators; only the chip runs it.
+#: The operator into which Arm's compiler Vela turns others; only the chip runs it.
 NPU = "ethos-u"
 
 _RECURRENT = "tfkd's to_tflite writes such a layer in operators that it has"
-#: What to do instead, as Keras has it.
+#: Replacements in Keras.
 _INSTEAD = {
     # Keras's approximate=True ends as GELU, too.
     "GELU": "take relu6 or silu, or write out x·sigmoid(1.702·x) or the tanh form",
@@ -158,7 +158,7 @@ _INSTEAD = {
     "RNN": _RECURRENT,
 }
 _REPLACE = "replace the layer"
-# Types that its kernels neither compute with nor turn into others; int64 as biases is no matter.
+# Types that TFLM's kernels neither compute with nor convert; int64 for biases is fine.
 _STRANGE = (
     *("int64", "uint64", "float16", "bfloat16", "float64", "complex64", "complex128"),
     *("string", "variant"),
@@ -202,7 +202,7 @@ def check(file: TFLiteModel, layers: dict[str, str] | None = None) -> None:
 def _problems(file, layers):
     model = file._parsed
     kinds = schema.op_names(model)
-    # The converter calls an output by its place in the graph; the signature has its layer.
+    # The converter names an output by its place in the graph; the signature names its layer.
     outputs = model.subgraphs[0].outputs
     ends = {
         schema.name_of(model.subgraphs[0].tensors[i]): info.name
@@ -225,7 +225,7 @@ def _problems(file, layers):
                 missing.setdefault(kind, []).append(result)
             elif kind == "GATHER" and "int16" in _dtypes(graph, op.inputs[:1]):
                 gathers.append(result)
-        # Its own custom operators pass types to each other that others do not take.
+        # TFLM's custom operators exchange types that other operators do not take.
         own = [op for op in graph.operators if kinds[op.opcodeIndex] in CUSTOM_METHODS]
         others = [op for op in graph.operators if kinds[op.opcodeIndex] not in CUSTOM_METHODS]
         between = _tensors(own) - _tensors(others)
@@ -270,6 +270,6 @@ def _dtypes(graph, indices) -> list[str]:
 
 
 def _layer(name: str, layers: dict[str, str]) -> str:
-    """Return the layer that a tensor's name belongs to, or the part of the name that shows it."""
+    """Return the layer of a tensor by its name, or the part of the name that shows it."""
     found = schema.layer_in(name, layers)
     return found or name.split(";")[0].rpartition("/")[0] or name

@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 import flatbuffers
 
-# The schema's `force_align` of a buffer's data, which the Python writer does not know of.
+# The schema's `force_align` for a buffer's data, which the Python writer ignores.
 _ALIGNMENT = 16
-# Bytes up to which equal vectors are looked for: shapes, scales, zero points.
+# Largest bytes of vectors to deduplicate: shapes, scales, zero points.
 _SHARED = 1 << 16
 
 
 class _Builder(flatbuffers.Builder):
     """A builder that aligns every vector of bytes, and writes equal vectors once.
 
-    Every channel of weights and of biases has a zero point of eight bytes, all of them 0: the
-    converter writes them again and again, a twentieth of a small file.
+    Each channel of weights and of biases has a zero point of eight bytes, always 0. The converter
+    writes them repeatedly; in a small file they take a twentieth.
     """
 
     def __init__(self, size: int):
