@@ -1,12 +1,12 @@
-"""Models trained once a session and shared: TensorFlow is slow to train and to convert."""
+"""Models that are trained once per session and shared, since training and conversion are slow."""
 
 import gc
 import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tiny models: a second thread costs more than it gives, also in the processes that tests start.
-# NumPy's and scikit-learn's spin while they wait.
+# For tiny models a second thread costs more than it gains, also in processes that tests start.
+# The threads of NumPy and scikit-learn spin while they wait.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,15 +22,15 @@ from tfkd import Distiller, quantize_aware
 from tfkd.data import load_digits
 from tfkd.export import benchmark, to_tflite
 
-# Traces make many objects that live: looking through them for garbage took 5 % of the time.
+# Traces create many long-lived objects: garbage collection took 5 % of the time.
 gc.freeze()
 gc.set_threshold(100_000, 20, 20)
 
-# How fast a file is matters where that is tested: in export/latency, with defaults of its own.
+# Only the tests in export/latency need real timings, and they set their own defaults.
 benchmark.__kwdefaults__ |= QUICK
 
-#: Files that train and convert next to nothing. Those of their tests that ask for no trained
-#: model are marked `fast`.
+#: Files that train and convert almost nothing. Their tests are marked `fast` if they use no
+#: trained model.
 FAST = (
     "export/latency/test_results.py",
     "export/report/test_outcome_plots.py",
@@ -55,7 +55,7 @@ FAST = (
     "tfkd/translation/test_translation_operations.py",
 )
 
-#: Files that take minutes. They come first: one that came last would run beside an idle worker.
+#: Files that take minutes. They run first: a last one would run beside an idle worker.
 LONG = (
     "test_examples.py",
     "test_notebooks.py",
@@ -68,12 +68,12 @@ LONG = (
 
 
 def pytest_configure(config):
-    """Keep pytest-xdist, where it is used, from sorting files by their number of tests."""
+    """Keep pytest-xdist, if used, from sorting files by their number of tests."""
     config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the fast tests, a minute in all, and put the long ones first."""
+    """Mark the fast tests, a minute in total, and run the long files first."""
     folder = pathlib.Path(__file__).parent
     files, long = ([folder / name for name in names] for names in (FAST, LONG))
     if missing := [str(file) for file in (*files, *long) if not file.exists()]:
@@ -86,9 +86,9 @@ def pytest_collection_modifyitems(items):
 
 
 def seeded():
-    """Begin the random numbers of Python, NumPy, TensorFlow and both Keras flavours anew.
+    """Reseed Python, NumPy, TensorFlow and both Keras flavours.
 
-    From two seeds: of one, the same net in both flavours had the same weights.
+    It uses two seeds: with one, the same net in both flavours would get the same weights.
     """
     tf_keras.utils.set_random_seed(1)
     keras.utils.set_random_seed(0)
@@ -96,7 +96,7 @@ def seeded():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef):
-    """Make what tests share the same, whichever test asks for it first."""
+    """Seed shared fixtures, so that they are equal whichever test uses them first."""
     if fixturedef.scope != "function":
         seeded()
     return (yield)
@@ -104,7 +104,7 @@ def pytest_fixture_setup(fixturedef):
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Make each test the same, whatever ran before it."""
+    """Seed each test, so that it does not depend on the tests before."""
     seeded()
 
 

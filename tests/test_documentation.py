@@ -1,4 +1,4 @@
-"""What the documentation says, held against the code: names, arguments, paths, options."""
+"""The documentation checked against the code: names, arguments, paths, options."""
 
 import ast
 import contextlib

@@ -1,4 +1,4 @@
-"""The examples run, and do what the README says of them."""
+"""The examples run, and do what the README states."""
 
 import argparse
 import importlib.util

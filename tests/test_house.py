@@ -1,4 +1,4 @@
-"""The house rules: who may import whom, what is documented, what an import costs."""
+"""The house rules: allowed imports, required documentation, the cost of an import."""
 
 import ast
 import configparser

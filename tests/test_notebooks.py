@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, made shorter, and what is in them is what a run printed."""
+"""Shortened notebooks run from top to bottom, and the stored outputs are those of a run."""
 
 import ast
 import json

@@ -40,7 +40,7 @@ _APPLIED = {
 _TRANSPOSED = ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE")
 # An older LSTM, whose four gates are one matrix.
 _BASIC_LSTM = 1
-# Options that name the graphs of an operator: a loop's condition and body, a branch's two, a call's.
+# Options with an operator's graphs: a loop's condition and body, a branch's two, a call's.
 _INSIDE = (
     "condSubgraphIndex",
     "bodySubgraphIndex",

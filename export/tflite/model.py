@@ -486,7 +486,7 @@ class TFLiteModel(Printed):
         return None
 
     def _form(self, which: str):
-        """Return the model's structure of inputs or outputs, see `structures`; `None` for a list."""
+        """Return the structure of inputs or outputs, see `structures`; `None` for a list."""
         form = structures.read(self._parsed).get(which)
         known = sorted(info.name for info in self._visible(which))
         return form if sorted(structures.names(form)) == known else None

@@ -1,4 +1,4 @@
-"""The C++ of a bundle in the tests: declarations of TFLM, and what builds with them."""
+"""The C++ of a bundle in the tests: declarations of TFLM, and builds with them."""
 
 import pathlib
 import subprocess

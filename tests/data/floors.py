@@ -1,4 +1,4 @@
-"""The folders of tfkd in the order in which they may import each other.
+"""The folders of tfkd in the order of their allowed imports.
 
 python tests/data/floors.py    # prints them, each with its sentence
 """

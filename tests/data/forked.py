@@ -1,4 +1,4 @@
-"""Scripts in processes of their own, which need not import TensorFlow again.
+"""Scripts in separate processes, which need not import TensorFlow again.
 
 `python -c` spends 4 s of processor time on imports. Here they are made once, in a process that does
 nothing else, and each script runs in a fork of it: TensorFlow is imported there and not yet set up.

@@ -1,4 +1,4 @@
-"""Functions for a child process, which imports modules of this folder and no test's."""
+"""Functions for a child process, which imports modules of this folder but not of tests."""
 
 from tfkd.errors import InputError, argument
 

@@ -1,4 +1,4 @@
-"""One worker of a strategy, or one process alone: trains and writes what came out.
+"""One worker of a strategy, or one process alone, which trains and writes its results.
 
 python one_worker.py folder [epoch to die after]
 """

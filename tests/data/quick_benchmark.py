@@ -1,4 +1,4 @@
-"""Defaults that make `benchmark` quick, where how fast a file is does not matter."""
+"""Defaults that make `benchmark` quick, for tests that don't depend on timings."""
 
 from tfkd.export import benchmark
 

@@ -1,4 +1,4 @@
-"""Random small graphs whose values are shared, sliced, concatenated and given to several heads."""
+"""Random small graphs whose values are shared, sliced, concatenated and passed to several heads."""
 
 import keras
 import numpy as np

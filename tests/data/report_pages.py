@@ -1,4 +1,4 @@
-"""What is on a page of a report, for tests."""
+"""The content of a report's page, for tests."""
 
 import html
 import re

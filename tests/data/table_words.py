@@ -1,4 +1,4 @@
-"""What the words of the quantization table say of an int8 file, as a test on its operators.
+"""The words of the quantization table about an int8 file, as a test on its operators.
 
 The table is written by hand; a file is what the converter made of the rules. `disagreements`
 holds the one against the other.

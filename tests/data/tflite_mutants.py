@@ -1,4 +1,4 @@
-"""Structural mutants of `.tflite` files: whole flatbuffers that say something else than before.
+"""Structural mutants of `.tflite` files: complete flatbuffers with changed content.
 
 Each change is made in the schema's object form and packed again, so that readers see a file that
 is well-formed as a flatbuffer and wrong, or odd, as a model.

@@ -1,4 +1,4 @@
-"""Models that several tests build; on the path of every test as `tiny_models`."""
+"""Models that several tests build; every test can import `tiny_models`."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the tests of translation share: weights that show a mistake, and comparisons."""
+"""Helpers of the translation tests: weights that show mistakes, and comparisons."""
 
 import keras
 import numpy as np

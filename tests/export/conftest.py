@@ -1,4 +1,4 @@
-"""Recurrent files that several folders' tests take."""
+"""Recurrent files for the tests of several folders."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""What users make themselves, with its documented defaults, prints, draws and is written."""
+"""Objects that users create with documented defaults can be printed, drawn and written."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Names from a file stay in their line, cell and comment, in all that is printed of it."""
+"""Names from a file stay in their line, cell and comment in all output."""
 
 import dataclasses
 import io

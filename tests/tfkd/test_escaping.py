@@ -1,4 +1,4 @@
-"""Names from files stay in their line and their cell, whatever they hold."""
+"""Names from files stay in their line and cell, whatever they contain."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Public names of before: served with a DeprecationWarning that says the name of today."""
+"""Old public names work, with a DeprecationWarning that states the new name."""
 
 import importlib
 import pkgutil

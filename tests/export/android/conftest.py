@@ -1,4 +1,4 @@
-"""Files that both the bundle and the app are made of."""
+"""Files for the tests of both bundle and app."""
 
 import keras
 import pytest

@@ -1,4 +1,4 @@
-"""A bundle's Kotlin says what its files say, and a bundle is there whole or not at all.
+"""A bundle's Kotlin agrees with its files, and a bundle is written whole or not at all.
 
 No Android device and no Kotlin compiler is needed: what the Kotlin files must match is read out
 of them with regular expressions, and their arithmetic is done again in Python.

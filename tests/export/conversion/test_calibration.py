@@ -1,4 +1,4 @@
-"""Representative data is read from whatever holds it, and what does not fit is refused."""
+"""Representative data is read from every kind of source, and refused if it does not fit."""
 
 import itertools
 import warnings

@@ -1,4 +1,4 @@
-"""A death becomes the operation, its cause and the way out."""
+"""A crash is reported with the operation, its cause and a way out."""
 
 import keras
 import pytest

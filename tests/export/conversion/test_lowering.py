@@ -1,4 +1,4 @@
-"""A model on its way to the converter: translated once, its names followed, the caller's left."""
+"""A model before conversion: translated once, names followed, the caller's model unchanged."""
 
 import numpy as np
 import pytest

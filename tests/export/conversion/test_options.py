@@ -1,4 +1,4 @@
-"""What `to_tflite` can be asked for beside a format, and what it refuses."""
+"""Options of `to_tflite` besides the format, and what it refuses."""
 
 import sys
 

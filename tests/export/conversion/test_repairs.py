@@ -1,4 +1,4 @@
-"""Repairs of what the converter gets wrong, on files that have it."""
+"""Repairs of the converter's mistakes, on files that have them."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every format computes what the model does, within its own bound; the rest is refused."""
+"""Every format computes the same as the model within its bound; the rest is refused."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Here times matter: `benchmark` has the defaults of users, which tests/conftest.py makes quick."""
+"""Restores the users' defaults of `benchmark`, which tests/conftest.py makes quick."""
 
 import pytest
 from quick_benchmark import USUAL

@@ -1,4 +1,4 @@
-"""What the tool printed is read, or the error told; a script plays the part of `adb`."""
+"""The tool's output is parsed, or its error reported; a script plays the part of `adb`."""
 
 import json
 import os

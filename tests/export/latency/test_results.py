@@ -1,4 +1,4 @@
-"""What was measured, as JSON with LiteRT's names, as CSV and in words."""
+"""Measurements as JSON with LiteRT's names, as CSV and as text."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The intervals hold what they should as often as they say, where the truth is known."""
+"""The intervals contain the known true value as often as they claim."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The C++ of a bundle compiles, says what the file says, and checks the answer it is given."""
+"""The C++ of a bundle compiles, agrees with the file, and checks its golden answer."""
 
 import dataclasses
 import json

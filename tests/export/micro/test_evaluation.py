@@ -1,4 +1,4 @@
-"""What is said of a file on a microcontroller is what its runtime does when it is run alone."""
+"""The verdict on a file for a microcontroller agrees with its runtime, run alone."""
 
 import json
 import pickle

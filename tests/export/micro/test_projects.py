@@ -1,4 +1,4 @@
-"""Every kind of project is built and run here, with declarations in its toolchain's place.
+"""Every kind of project is built and run here, with declarations in place of its toolchain.
 
 `TFKD_TFLM` names a checkout of TensorFlow Lite for Microcontrollers, and `TFKD_TFLM_LIBRARY` its
 library, to build and run the golden examples on the real one.

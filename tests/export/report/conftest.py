@@ -11,7 +11,7 @@ from tfkd.model import cost
 
 @pytest.fixture(scope="module")
 def made(files, teacher, qat, student, digits):
-    """Teacher and student on digits, with all that a page can show."""
+    """Return a teacher and student on digits, with everything that a page can show."""
     test, big = digits.test, to_tflite(teacher, "float32")
     timings = benchmark(
         {"teacher_float32": big, "student_int8": files["int8"]}, min_seconds=0.05, processes=2

@@ -1,4 +1,4 @@
-"""The first line says what the figures come to, and nothing that was not measured."""
+"""The first line sums up the figures, and states nothing that was not measured."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The pages in a real browser: narrow and wide, light, dark and printed, by keyboard and to axe."""
+"""The pages in a real browser: narrow, wide, light, dark, printed, by keyboard, and checked by axe."""
 
 import pathlib
 import shutil

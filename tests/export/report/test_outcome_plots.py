@@ -1,4 +1,4 @@
-"""Curves, candidates, errors and layers are drawn as given; pictures keep to themselves."""
+"""Curves, candidates, errors and layers are drawn as given; pictures do not affect each other."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The pictures draw what they are given, and what they leave out they say."""
+"""The pictures draw their data, and state what they leave out."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""What a file answers beside its teacher, against scikit-learn, a bootstrap and hand counts."""
+"""A file's answers compared with its teacher's, against scikit-learn, a bootstrap and hand counts."""
 
 import base64
 import io

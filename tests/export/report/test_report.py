@@ -1,4 +1,4 @@
-"""The report's two forms hold what was measured, and nothing that was not."""
+"""The report's two forms contain all that was measured, and nothing else."""
 
 import dataclasses
 import io

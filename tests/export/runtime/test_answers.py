@@ -1,4 +1,4 @@
-"""What a worker writes is data: it is what was asked for, or one error."""
+"""A worker writes only data: the requested result, or one error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a file: many examples at once are what they are one at a time, on every engine."""
+"""Running a file: many examples at once give the same as one at a time, on every engine."""
 
 import keras
 import numpy as np

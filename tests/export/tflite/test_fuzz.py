@@ -1,4 +1,4 @@
-"""Damaged files: each a result or an error of tfkd's own, soon, and this process goes on."""
+"""Damaged files soon give a result or an error of tfkd, and this process survives."""
 
 import collections
 import json

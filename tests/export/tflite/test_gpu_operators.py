@@ -1,4 +1,4 @@
-"""What LiteRT's GPU delegate hands back, of files as they are and of changed ones."""
+"""Operators that LiteRT's GPU delegate refuses, in unchanged and in changed files."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Metadata is what the official schema says it is, and the file computes as before.
+"""Metadata follows the official schema, and the file computes as before.
 
 `Table` reads flatbuffers with nothing but `struct`; the numbers of fields in the tests are counted
 in metadata_schema.fbs 1.5.0 of tflite-support, by hand.

@@ -1,4 +1,4 @@
-"""What is said of a file, checked against the interpreter's own word."""
+"""The properties of a file, checked against the interpreter."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""The table of operators is the runtime's, and what it lacks is refused with a way out."""
+"""The table of operators equals the runtime's; operators it lacks are refused with a way out."""
 
 import copy
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""A file that was written anew is the same file, aligned as kernels want it."""
+"""A rewritten file is the same file, with the alignment that kernels need."""
 
 import flatbuffers
 import keras

@@ -1,4 +1,4 @@
-"""The layer that was made bad on purpose is found, and the figures are NumPy's."""
+"""A layer made bad on purpose is found, and the figures equal NumPy's."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`verify` says yes to a faithful file and no to another model's."""
+"""`verify` accepts a faithful file and rejects that of another model."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""A file with real numbers at its ends computes between them as before."""
+"""A file with real numbers at its ends still computes the same in between."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`tfkd export --micro`, `--android`, `--web`: the folders beside the file, and whether it fits."""
+"""`tfkd export --micro`, `--android`, `--web`: the folders beside the file, and its verdict."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""Students to choose from: of the input's kind, smaller than the teacher, ending as it does."""
+"""Candidates fit the kind of input, are smaller than the teacher, and end like it."""
 
 import itertools
 

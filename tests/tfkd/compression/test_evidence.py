@@ -1,4 +1,4 @@
-"""What `compress` adds to its report, and that it does not lose a run for it."""
+"""The evidence that `compress` adds to its report, which never costs a run."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`choose_bits`: the best sets of layers, and a file that is as small as was asked for."""
+"""`choose_bits`: the best sets of layers, and a file of the requested size."""
 
 import itertools
 

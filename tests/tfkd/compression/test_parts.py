@@ -1,4 +1,4 @@
-"""A long training in parts: a killed one goes on where it was, and ends in the same weights."""
+"""A long training in parts resumes after a kill, and ends with the same weights."""
 
 import keras
 import numpy as np

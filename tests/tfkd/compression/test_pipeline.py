@@ -1,4 +1,4 @@
-"""`compress` from end to end: what it takes, what it writes, and what stays when it fails."""
+"""`compress` from end to end: its inputs, its files, and what remains after a failure."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""A call of `compress` as YAML: written, read, and refused with all that is wrong."""
+"""A call of `compress` as YAML: written, read, and refused with all problems listed."""
 
 import pytest
 

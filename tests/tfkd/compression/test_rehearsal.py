@@ -1,4 +1,4 @@
-"""What is known before training: costs, limits, and what a later stage would refuse."""
+"""Facts known before training: costs, limits, and what a later stage would refuse."""
 
 import dataclasses
 import warnings

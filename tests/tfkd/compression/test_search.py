@@ -1,4 +1,4 @@
-"""The search ends what a smaller one beats, and finishes the smallest that will do."""
+"""The search stops candidates that a smaller one beats, and finishes the smallest that is enough."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What `compress`, `spiral` and `compare` are given alike, and what of it is refused."""
+"""Settings that `compress`, `spiral` and `compare` share, and which of them are refused."""
 
 import json
 

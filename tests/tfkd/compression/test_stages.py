@@ -1,4 +1,4 @@
-"""Finished stages: the same inputs are not made again, and what is damaged is."""
+"""Finished stages with the same inputs are not repeated, but damaged ones are."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""A teacher of less depth or resolution keeps the weights of what is left."""
+"""A teacher with less depth or resolution keeps the weights of the remaining layers."""
 
 import keras
 import numpy as np

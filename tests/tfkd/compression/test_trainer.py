@@ -1,4 +1,4 @@
-"""A `Trainer` compiles what fits the labels, and its step is traced once."""
+"""A `Trainer` compiles the loss that fits the labels, and its step is traced once."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""A student of large convolutions trains as its tf_keras twin, and is the same student after it."""
+"""A student with large convolutions trains as its tf_keras twin, and is unchanged otherwise."""
 
 import keras
 import numpy as np

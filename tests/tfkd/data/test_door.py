@@ -1,4 +1,4 @@
-"""`as_data`: every layout that it takes, and what it says to those that it doesn't."""
+"""`as_data`: every layout that it accepts, and its errors for others."""
 
 import keras
 import numpy as np

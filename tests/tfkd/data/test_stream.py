@@ -1,4 +1,4 @@
-"""`Stream`s: read anew for each pass, held never, and used by every stage as arrays are."""
+"""`Stream`s are read anew for each pass, never held, and usable in every stage like arrays."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""`fit` takes what Keras's `fit` takes, for students of both Keras flavours."""
+"""`fit` accepts all that Keras's `fit` accepts, for students of both Keras flavours."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Heads, inputs, labels, losses and weights find each other: by name, or in declared order.
+"""Heads, inputs, labels, losses and weights are matched by name, or in declared order.
 
 Every value is that of plain Keras on the same weights, in any form in which it may be given.
 """

@@ -1,4 +1,4 @@
-"""The page on `keras.distillation`: a row for each of its tests, and what the rows say holds."""
+"""The page on `keras.distillation` has a row for each of its tests, and the rows are true."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""Labels and weights per example, step, pixel and label, against NumPy; and wrong ones, told."""
+"""Labels and weights per example, step, pixel and label against NumPy; errors for wrong ones."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Three replicas with a third of a batch each train as one with the whole batch does."""
+"""Three replicas with a third of a batch each train like one with the whole batch."""
 
 import json
 import textwrap

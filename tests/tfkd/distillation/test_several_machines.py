@@ -1,4 +1,4 @@
-"""Two and three workers on loopback train as one process does, also after one was killed."""
+"""Two and three workers on loopback train like one process, even after one was killed."""
 
 import json
 import pathlib

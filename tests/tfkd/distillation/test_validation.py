@@ -1,4 +1,4 @@
-"""What a pair, its settings and its callbacks are checked for; students of every kind."""
+"""Checks of a pair, its settings and its callbacks, for students of every kind."""
 
 import keras
 import numpy as np

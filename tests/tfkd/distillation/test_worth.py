@@ -1,4 +1,4 @@
-"""What a teacher is worth: scores against SciPy and scikit-learn, and what `fit` says of them."""
+"""A teacher's scores against SciPy and scikit-learn, and what `fit` reports about them."""
 
 import tracemalloc
 

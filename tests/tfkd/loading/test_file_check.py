@@ -1,4 +1,4 @@
-"""Files that would run, read or allocate what they name are refused, and none of it happens."""
+"""Files that would run, read or allocate what they name are refused before that happens."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Saved models come back as they were, or are refused in one sentence; nothing in them is run."""
+"""Saved models load unchanged or are refused in one sentence; no code in them runs."""
 
 import shutil
 import subprocess

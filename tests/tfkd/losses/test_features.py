@@ -1,4 +1,4 @@
-"""Feature losses against NumPy, and their adapters: trained, saved, no part of the student."""
+"""Feature losses against NumPy, and their adapters: trained, saved, not part of the student."""
 
 import itertools
 

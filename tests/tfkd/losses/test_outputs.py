@@ -1,4 +1,4 @@
-"""What an output means, and logits out of probabilities."""
+"""The meaning of outputs, and logits from probabilities."""
 
 import numpy as np
 import pytest

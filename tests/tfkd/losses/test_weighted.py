@@ -1,4 +1,4 @@
-"""`WeightedSum`: NumPy's sum of its parts, and what it takes over from them."""
+"""`WeightedSum`: the sum of its parts by NumPy, and the properties it inherits from them."""
 
 import keras
 import numpy as np

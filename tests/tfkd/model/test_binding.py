@@ -1,4 +1,4 @@
-"""Values go to the inputs and outputs that they are named or ordered for, or to none."""
+"""Values bind to inputs and outputs by name or by order, or raise."""
 
 import random
 

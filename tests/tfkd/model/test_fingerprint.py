@@ -1,4 +1,4 @@
-"""Every example has its own key; what computes something else has another fingerprint."""
+"""Every example has its own key; models that compute different things differ in fingerprint."""
 
 import dataclasses
 import functools

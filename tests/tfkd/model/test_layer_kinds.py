@@ -1,4 +1,4 @@
-"""Which kind of layer is it: subclasses, namesakes and overrides."""
+"""The kinds of layers: subclasses, namesakes and overrides."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every metric is what scikit-learn or NumPy says; labels that don't fit are refused."""
+"""Every metric equals that of scikit-learn or NumPy; labels that don't fit are refused."""
 
 import numpy as np
 import pytest

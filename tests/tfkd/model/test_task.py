@@ -1,4 +1,4 @@
-"""One task for losses, scores and checks: they agree, whatever the output and the labels."""
+"""Losses, scores and checks agree on the task, for all kinds of outputs and labels."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What an output is: a table of graphs, each held against the numbers that it gives."""
+"""Kinds of outputs: a table of graphs, each compared with the values that it returns."""
 
 import sys
 

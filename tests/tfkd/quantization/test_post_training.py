@@ -1,4 +1,4 @@
-"""Weights of 4 bits without training: the rounding that each layer's output asks for."""
+"""Weights of 4 bits without training: rounding that preserves each layer's output."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Quantization rules of the user's own: trained, exported, checked."""
+"""Users' own quantization rules: trained, exported, checked."""
 
 import keras
 import numpy as np

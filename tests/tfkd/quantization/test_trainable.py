@@ -1,4 +1,4 @@
-"""`trainable` means in a quantize-aware model what it means in Keras."""
+"""`trainable` means the same in a quantize-aware model as in Keras."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Recurrent layers in int8: fused or unrolled, and equal to what Keras computes."""
+"""Recurrent layers in int8, fused or unrolled, compute the same as Keras."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""The integer loop gives what its step file gives, and needs no more than that and a little."""
+"""The integer loop gives the same as its step file, and is hardly larger."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Step files: run over a sequence they give what Keras does; what has no step form is named."""
+"""Step files give the same over a sequence as Keras; layers without a step form are named."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Answers in a folder: found again, gone on with after a kill, and refused when damaged."""
+"""Answers in a folder are found again, continued after a kill, and refused when damaged."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Anything teaches: every kind of teacher gives the soft loss of the model behind it."""
+"""Every kind of teacher gives the same soft loss as the model behind it."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""The spiral: rounds that are kept or stepped back from, resumed after a kill, and measured."""
+"""The spiral keeps rounds or steps back, resumes after a kill, and measures."""
 
 import contextlib
 import dataclasses

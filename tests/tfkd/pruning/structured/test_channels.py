@@ -1,4 +1,4 @@
-"""Channels: which go together, that taking dead ones away changes nothing, and what is left."""
+"""Channels: groups, removal of dead channels without a change, and the rest."""
 
 import functools
 

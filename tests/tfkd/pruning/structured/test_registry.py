@@ -1,4 +1,4 @@
-"""Pruning rules of the user's own: used, checked, and refused where they are wrong."""
+"""Users' own pruning rules are used, checked, and refused if wrong."""
 
 import keras
 import numpy as np

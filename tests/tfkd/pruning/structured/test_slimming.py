@@ -1,4 +1,4 @@
-"""Slimming: a step against NumPy, what it takes away, and that pruning it loses nothing."""
+"""Slimming: a step against NumPy, the removed channels, and pruning them without loss."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Weights at zero, weights of few values: what is masked, what survives, what is refused."""
+"""Weights at zero or with few values: which are masked, what survives, what is refused."""
 
 import forked
 import keras
