@@ -217,7 +217,7 @@ class _Library:
         return handle
 
     def number(self, name, *arguments) -> int:
-        """Call a function whose last argument is the place for a number (32 or 64 bits); return it."""
+        """Call a function whose last argument is the place for a number of 32 or 64 bits."""
         return self.made(name, *arguments).value or 0
 
 

@@ -1,4 +1,4 @@
-"""The pages in a real browser: narrow, wide, light, dark, printed, by keyboard, and checked by axe."""
+"""The pages in a real browser: narrow, wide, light, dark, printed, by keyboard, and by axe."""
 
 import pathlib
 import shutil

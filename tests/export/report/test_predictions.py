@@ -1,4 +1,4 @@
-"""A file's answers compared with its teacher's, against scikit-learn, a bootstrap and hand counts."""
+"""A file's answers and its teacher's, against scikit-learn, a bootstrap and hand counts."""
 
 import base64
 import io

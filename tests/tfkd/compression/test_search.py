@@ -1,4 +1,4 @@
-"""The search stops candidates that a smaller one beats, and finishes the smallest that is enough."""
+"""The search stops candidates that a smaller one beats, and finishes the smallest good one."""
 
 import dataclasses
 import time
