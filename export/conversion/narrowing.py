@@ -16,7 +16,7 @@ from tfkd.errors import ConversionError, argument
 from tfkd.export.tflite import schema, writer
 from tfkd.export.tflite.model import TFLiteModel
 
-#: Operators with a kernel for weights of 4 bits, and the operator version that requires it.
+#: Operators with a kernel for weights of 4 bits, and the operator version that marks them.
 VERSIONS = {"FULLY_CONNECTED": 10, "CONV_2D": 7, "DEPTHWISE_CONV_2D": 7}
 # The version for weights of 8 bits per channel.
 _WIDE_VERSIONS = {"FULLY_CONNECTED": 4, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3}

@@ -28,7 +28,7 @@ from tfkd.export.latency.results import Benchmark, Latency
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 
-#: Delegates that run the model on the device, with the tool's flags for them.
+#: The engines that run the model on the device, with the tool's flags for them.
 ENGINES = {
     "xnnpack": "--use_xnnpack=true",
     "builtin": "--use_xnnpack=false",

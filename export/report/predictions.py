@@ -19,7 +19,7 @@ from tfkd.model.metrics import score
 #: The metric in a report's first line, by task.
 METRICS = {"regression": "rmse", "anomaly": "auc"}
 
-# Most classes for a table of classes by classes, and the number of examples shown.
+# Most classes for a table of classes by classes, and most examples shown.
 _MOST_CLASSES, _MOST_CHANGED = 50, 12
 _BINS, _PIXELS = 24, 96
 

@@ -1,4 +1,4 @@
-"""A student with large convolutions trains as its tf_keras twin, and is unchanged otherwise."""
+"""A student with large convolutions trains as its tf_keras twin, and stays the same student."""
 
 import keras
 import numpy as np
