@@ -16,6 +16,7 @@ from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
 from tfkd.data import Part, Samples, as_data
+from tfkd.data.outputs import spelled
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
@@ -174,9 +175,9 @@ class Trainer:
             for output in outputs:
                 output.check()
         for name, part in self.data.parts.items():
-            if not part.in_memory:  # checks happen during reading
-                continue
-            if problem := _not_finite(part, "training" if name == "train" else name):
+            called = "training" if name == "train" else name
+            # Examples on a disk or in a stream are checked as they are read.
+            if part.in_memory and (problem := _not_finite(part, called)):
                 raise InputError(f"{problem}: leave them out, or fill them in.")
             for output in outputs:
                 try:
@@ -302,17 +303,22 @@ def _labels_out_of_range():
 
 def _not_finite(part: Part, name: str) -> str | None:
     """Return which examples contain values that are not finite; `None` if all are finite."""
-    bad = [
-        ~np.isfinite(batch.x).reshape(len(batch), -1).all(1)
-        for batch in part.batches(part.at_once(), again=False)
-        if np.asarray(batch.x).dtype.kind == "f"
-    ]
-    rows = np.flatnonzero(np.concatenate(bad)) if bad else ()
-    if not len(rows):
-        return None
-    return (
-        f"x holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
-        f"examples (the first is number {rows[0]})"
+    bad: dict[str, list[int]] = {}
+    seen = 0
+    for batch in part.batches(part.at_once(), again=False):
+        for what, values in (("x", batch.x), *spelled(batch.y)):
+            if np.asarray(values).dtype.kind == "f":
+                rows = np.flatnonzero(~np.isfinite(values).reshape(len(batch), -1).all(1))
+                bad.setdefault(what, []).extend(rows + seen)
+        seen += len(batch)
+    return next(
+        (
+            f"{what} holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
+            f"examples (the first is number {rows[0]})"
+            for what, rows in bad.items()
+            if rows
+        ),
+        None,
     )
 
 

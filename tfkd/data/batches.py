@@ -67,6 +67,11 @@ def checked(batch) -> tuple[Any, ...]:
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {WANTED}.")
     check_names(batch[1])
+    if isinstance(batch[1], (tuple, list)) and any(np.ndim(one) for one in batch[1]):
+        raise InputError(
+            f"The stream gives labels as a {type(batch[1]).__name__} of arrays: give one array, or "
+            "those of several outputs as a dict {output: labels, ...}."
+        )
     try:
         x, y, *weights = batch
         arrays = (np.asarray(x), each(np.asarray, y), *map(np.asarray, weights))

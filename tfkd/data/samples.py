@@ -81,6 +81,15 @@ class Part:
         """
         raise NotImplementedError
 
+    def rows(self, size: int) -> Iterator[tuple[Any, ...]]:
+        """Yield batches with everything that a model learns from: (x, y) or (x, y, weights).
+
+        Args:
+            size: Examples of a batch; the last one may have fewer.
+        """
+        for batch in self.batches(size, again=False):
+            yield batch.x, batch.y
+
     def dataset(
         self,
         batch_size: int,

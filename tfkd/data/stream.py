@@ -120,7 +120,7 @@ class Stream(Part):
                 or if there are fewer examples than stated.
         """
         count, digest = 0, hashing.running()
-        for x, y, *_ in self._read(self._in_batches(size).prefetch(2)):
+        for x, y, *_ in self.rows(size):
             count += len(x)
             for labels in listed(y):
                 digest.update(np.ascontiguousarray(labels).tobytes())
@@ -136,6 +136,10 @@ class Stream(Part):
                 "A stream that is scored gave other labels, or another order, than in the pass "
                 "before: leave shuffling to the training part."
             )
+
+    def rows(self, size: int) -> Iterator[tuple[Any, ...]]:
+        """Yield batches (x, y) or (x, y, weights) as arrays; see `Part.rows`."""
+        yield from self._read(self._in_batches(size).prefetch(2))
 
     def dataset(
         self,

@@ -89,9 +89,9 @@ def contents(part: Part):
     if isinstance(part, Samples) and part.in_memory:
         return [part.x, part.y]
     total, count = np.zeros(2, np.uint64), 0
-    for batch in part.batches(part.at_once(), again=False):
-        total += keys_at_once((batch.x, batch.y)).view(np.uint64).sum(0)
-        count += len(batch)
+    for row in part.rows(part.at_once()):
+        total += keys_at_once(row).view(np.uint64).sum(0)
+        count += len(row[0])
     return [count, *map(int, total)]
 
 

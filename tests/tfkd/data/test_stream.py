@@ -1,5 +1,7 @@
 """`Stream`s are read anew for each pass, never held, and usable in every stage like arrays."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tfkd.data import Data, Samples, Stream, as_data, representative
 from tfkd.data.images import ImageFiles
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
+from tfkd.model.fingerprint import contents
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).astype("float32")
@@ -86,6 +89,19 @@ def test_labels_of_several_outputs_are_kept_by_name():
             assert len(set(rows)) == 40 and rows != sorted(rows)
             np.testing.assert_array_equal(drawn.y["b"], Y[rows])
             np.testing.assert_array_equal(drawn.y["a"], X[rows, :2])
+
+
+def test_weights_are_part_of_what_a_stream_holds():
+    """Else `compress` would reuse a training with other weights."""
+
+    def found(weights=None):
+        arrays = (X, Y) if weights is None else (X, Y, weights)
+        return contents(Stream(tf.data.Dataset.from_tensor_slices(arrays).batch(7)))
+
+    ones, others = np.ones(90, "float32"), np.linspace(0.1, 2, 90, dtype="float32")
+    several = [found(), found(ones), found(others)]
+    assert all(a != b for a, b in itertools.combinations(several, 2))
+    assert found() == contents(Stream(dataset(batch=30))) and found(others) == several[2]
 
 
 def test_a_number_of_examples_cuts_each_pass():
@@ -282,6 +298,7 @@ def odd():
         (dataset().take(0), "The stream is empty"),
         (lambda: iter(()), "The stream is empty, or was used up"),
         (lambda: [({"a": X}, Y)], r"x of the stream is object of shape \(\)"),
+        (lambda: [(X[:2], (Y[:2], Y[2:4]))], "labels as a tuple of arrays: give one array, or"),
         (lambda: [X], "The stream gives x without labels, of ndarray"),
         (X, "A stream can't be made of ndarray"),
     ],
@@ -370,6 +387,32 @@ def test_a_label_that_is_no_class_ends_the_training_in_a_line(both):
 def test_the_door_refuses_streams_that_are_no_data(given, options, said):
     with pytest.raises(InputError, match=said):
         as_data(given, **options)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.where(np.arange(90) == 80, 9, Y), "Of the validation part: .* got 0 to 9"),
+        (np.eye(3)[Y].repeat(2, 1), "Of the validation part: "),
+    ],
+)
+def test_labels_of_a_stream_that_is_scored_are_checked_before_training(labels, said):
+    train = tfkd.Samples(X, Y)
+    data = Data("d", train, Stream(dataset(X, labels)), train)
+    with pytest.raises(InputError, match=said):
+        Trainer(data, tfkd.Training(epochs=1, learning_rate=0.1)).check(dense(keras))
+
+
+def test_a_label_that_is_no_number_is_named_after_training():
+    """A dataset that says its length is not read to the end before."""
+    labels = np.where(np.arange(1400) == 1390, np.nan, 1.0).astype("float32")
+    x = np.zeros((1400, 4), "float32")
+    stream = Stream(tf.data.Dataset.from_tensor_slices((x, labels)).batch(10, drop_remainder=True))
+    few = tfkd.Samples(x[:20], np.linspace(0, 1, 20, dtype="float32"))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    trainer = Trainer(Data("d", stream, few, few), tfkd.Training(epochs=1, learning_rate=0.1))
+    with pytest.raises(InputError, match=r"y holds NaN or infinite values in 1 of 1400 training"):
+        trainer.fit("student", model)
 
 
 def test_parts_may_be_of_several_kinds():
