@@ -38,7 +38,7 @@ def _leaves(batch) -> list[tuple[str, Any]]:
     return [("x", x), *spelled(y), *zip(("weights",), weights, strict=False)]
 
 
-def form(batch) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def form_of(batch) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Return the shape of an example and the type of each array of a batch."""
     return {name: (values.shape[1:], values.dtype) for name, values in _leaves(batch)}
 
@@ -94,7 +94,7 @@ def checked(batch) -> tuple[Any, ...]:
     return arrays
 
 
-def shown(form) -> str:
+def in_words(form) -> str:
     """Return a form as text for a message."""
     return " and ".join(
         f"{name} {dtype} of shape {(None, *shape)}" for name, (shape, dtype) in form.items()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfkd import hashing
-from tfkd.data.batches import WANTED, check_spec, checked, form, outermost, shown
+from tfkd.data.batches import WANTED, check_spec, checked, form_of, in_words, outermost
 from tfkd.data.outputs import each, end_to_end, listed, names_of, spelled
 from tfkd.data.samples import Part, Samples, joined
 from tfkd.errors import InputError, argument
@@ -119,17 +119,11 @@ class Stream(Part):
             InputError: if labels come in another order than in the first pass that had `again`,
                 or if there are fewer examples than stated.
         """
-        count, digest = 0, hashing.running()
+        digest = hashing.running()
         for x, y, *_ in self.rows(size):
-            count += len(x)
             for labels in listed(y):
                 digest.update(np.ascontiguousarray(labels).tobytes())
             yield Samples(x, y)
-        if self.examples is not None and count < self.examples:
-            raise InputError(
-                f"The stream ended after {count} examples, and {argument('examples')} says "
-                f"{self.examples}."
-            )
         order = self.__dict__.setdefault("_order", digest.digest()) if again else None
         if order not in (None, digest.digest()):
             raise InputError(
@@ -138,8 +132,20 @@ class Stream(Part):
             )
 
     def rows(self, size: int) -> Iterator[tuple[Any, ...]]:
-        """Yield batches (x, y) or (x, y, weights) as arrays; see `Part.rows`."""
-        yield from self._read(self._in_batches(size).prefetch(2))
+        """Yield batches (x, y) or (x, y, weights) as arrays; see `Part.rows`.
+
+        Raises:
+            InputError: if there are fewer examples than stated.
+        """
+        count = 0
+        for batch in self._read(self._in_batches(size).prefetch(2)):
+            count += len(batch[0])
+            yield batch
+        if self.examples is not None and count < self.examples:
+            raise InputError(
+                f"The stream ended after {count} examples, and {argument('examples')} says "
+                f"{self.examples}."
+            )
 
     def dataset(
         self,
@@ -227,9 +233,7 @@ class Stream(Part):
                         f"{name} of the stream holds NaN or infinite labels before {count:,}."
                     )
             rows = each(outermost, y)
-            if most is not None:
-                rows = each(outermost, end_to_end(most, rows))
-            most = rows
+            most = rows if most is None else each(outermost, end_to_end(most, rows))
             if not warned and time.perf_counter() - start > _LONG:
                 warned = True
                 warnings.warn(
@@ -270,14 +274,14 @@ class Stream(Part):
 
     def _told(self):
         """Yield the batches of a Python source; keep an error of tfkd, which TensorFlow wraps."""
-        wanted = form(self._first)
+        wanted = form_of(self._first)
         try:
             for item in self._items():
                 batch = checked(item)
-                if (found := form(batch)) != wanted:
+                if (found := form_of(batch)) != wanted:
                     raise InputError(
-                        f"A batch holds {shown(found)}, and the first one {shown(wanted)}: make "
-                        "all of one form."
+                        f"A batch holds {in_words(found)}, and the first one {in_words(wanted)}: "
+                        "make all of one form."
                     )
                 yield batch
         except InputError as error:

@@ -389,7 +389,8 @@ def sample_of(x, y, objective, part: str) -> Sample:
         x, y = x.x, x.y
     if isinstance(x, Part):
         bind = functools.partial(validation.bound_labels, objective=objective)
-        return Streamed(x, bind(x.labels), objective.lessons, part, bind=bind)
+        labels = bind(x.labels) if x.outputs else []  # raises for names that don't bind
+        return Streamed(x, labels, objective.lessons, part, bind=bind)
     return Sample(x, validation.bound_labels(y, objective), objective.lessons, part)
 
 

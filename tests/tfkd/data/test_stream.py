@@ -98,6 +98,8 @@ def test_weights_are_part_of_what_a_stream_holds():
         arrays = (X, Y) if weights is None else (X, Y, weights)
         return contents(Stream(tf.data.Dataset.from_tensor_slices(arrays).batch(7)))
 
+    with pytest.raises(InputError, match="ended after 90 examples, and examples= says 100"):
+        contents(Stream(dataset(), examples=100))
     ones, others = np.ones(90, "float32"), np.linspace(0.1, 2, 90, dtype="float32")
     several = [found(), found(ones), found(others)]
     assert all(a != b for a, b in itertools.combinations(several, 2))
