@@ -94,7 +94,10 @@ def by_hand(data, width=6):
 def at_random(teacher, data, seed, seconds, epochs):
     """Return the smallest of some random students that is near the teacher, else the best."""
     rng, end = np.random.default_rng(seed), time.monotonic() + seconds
-    every = list(candidates.candidates(teacher, data.train.head(256).x, seed))
+    found = candidates.families(teacher, data.train.head(256).x, seed)
+    every = [one for family in found for one in map(family.candidate, family.sizes) if one]
+    most = cost.measure(teacher).parameters
+    every = [one for one in every if one.parameters < most]
     wanted = accuracy(lambda x: teacher.predict(x, verbose=0), data.validation) - DROP
     tried = []
     while every and (not tried or time.monotonic() < end):

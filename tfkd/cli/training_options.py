@@ -194,7 +194,7 @@ def _add_recipe_of_compress(parser):
         "--candidates",
         type=whole_number(1),
         metavar="N",
-        help="Train so many students for a while, where none is given. (default: 12)",
+        help="Train so many students for a while, where none is given. (default: 15)",
     )
     recipe.add_argument(
         "--search-epochs",

@@ -3,9 +3,11 @@
 pipeline.py          `compress` and its result
 recipe.py            `Recipe` and `Call`: how to train and what to make, as YAML
 rehearsal.py         what later stages would refuse, and what files cost, before training
-candidates.py        students to choose from if none is given
+candidates.py        families of students to choose from if none is given
+small_nets.py        small nets for each kind of input, in several widths
 thinning.py          a teacher of less depth or resolution
 search.py            candidates trained for a while; the smallest that is good enough
+scale.py             how the students of a search are compared
 front.py             the trials: size and score, and which are finished first
 dominated.py         what ends a trial early
 finishing.py         one student, trained and exported

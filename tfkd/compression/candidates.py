@@ -1,41 +1,32 @@
-"""Students to choose from if none is given: parts of the teacher, and small nets of known kinds.
+"""Students to choose from if none is given, as families: students of one kind in several sizes.
 
-    a Keras teacher                    with fewer channels, fewer blocks, or coarser images
-    images (height, width, channels)   depthwise-separable, residual and inverted-residual nets
-    sequences (steps, features)        Conv1D, GRU and LSTM
-    token numbers (steps,)             the same behind an embedding
-    vectors (features,)                dense layers
+    a Keras teacher                    with fewer channels; the same with fewer blocks, or behind
+                                       coarser images
+    images, sequences, tokens, vectors small nets in several widths (`small_nets`)
 
-A net of a kind comes in several widths. It ends as the teacher does, in logits or in a softmax or
-sigmoid, so that a file's answers have the same meaning as the teacher's.
+A student is made when it is asked for: a search makes few of each family.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import warnings
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfkd.compression import thinning
-from tfkd.distillation.teachers.sources import FunctionSource, source_of
+from tfkd.compression import small_nets, thinning
+from tfkd.compression.outputs import names_in
+from tfkd.data.outputs import shown
 from tfkd.errors import InputError, UnsupportedError
-from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import backends, cost, graph
 from tfkd.model.layer_kinds import kind_of
-from tfkd.output_kind import output_activations
 from tfkd.pruning.structured.channels import prune_channels
 
-#: Fractions of the teacher's parameters that its cuts keep.
-CUTS = (0.5, 0.25, 0.12, 0.06, 0.03)
-# With the usual thirty steps per epoch, validation would lag behind at Keras's 0.99.
-_MOMENTUM = 0.9
-# Kinds of nets, or their ends, that skip masked steps.
-_MASKED = ("gru", "lstm")
+#: Fractions of a model's parameters that its cuts keep, about half a size apart.
+CUTS = (0.03, 0.045, 0.06, 0.09, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +51,38 @@ class Candidate:
         return self.name.rsplit(" ", 1)[0]
 
 
-def candidates(
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Students of one kind, in several sizes.
+
+    Attributes:
+        kind: The kind, such as `"ds_cnn"`.
+        sizes: The sizes, from the smallest: widths, or fractions of the parameters.
+        make: Function from a size to a model; `None` for a size that it has no model of.
+    """
+
+    kind: str
+    sizes: tuple[float, ...]
+    make: Callable[[Any], Any]
+
+    def candidate(self, size: float) -> Candidate | None:
+        """Return the student of a size; `None` if there is none."""
+        model = self.make(size)
+        if model is None:
+            return None
+        measured = cost.measure(model)
+        return Candidate(f"{self.kind} {size:g}", model, measured.parameters, measured.macs)
+
+
+def families(
     teacher: Any,
     x: np.ndarray,
     seed: int,
     end: Callable[[tuple[int | None, ...]], str | None] = lambda shape: None,
     keeps_masks: bool = True,
-) -> Iterator[Candidate]:
-    """Yield students smaller than the teacher, of each kind from the smallest on.
+    names: Sequence[str] = (),
+) -> list[Family]:
+    """Return the families of students for a teacher.
 
     Args:
         teacher: The teacher: a Keras model, which is also cut, a list of them, a `TFLiteModel`, or
@@ -78,35 +93,43 @@ def candidates(
             that is no Keras model and answers in probabilities.
         keeps_masks: Whether recurrent students mask padding as the teacher does. An int8 file
             can't.
+        names: Names of the outputs that have labels; empty for a single one.
 
     Warns:
         UserWarning: if padding is masked in the teacher and not in students.
 
     Raises:
-        UnsupportedError: for inputs without a known kind of net if the teacher can't be cut either,
-            and for a teacher with several outputs.
+        UnsupportedError: for inputs or outputs without a known kind of net if the teacher can't be
+            cut either.
     """
-    is_model = backends.flavour(teacher) is not None and graph.has_graph(teacher)
-    most = cost.measure(teacher).parameters if is_model else None
-    found = False
-    if is_model:
-        for one in itertools.chain(_cuts(teacher), _thinned(teacher)):
-            found = True
-            yield one
-    for kind, widths, build in _kinds(x, _End.of(teacher, x, end), teacher, keeps_masks):
-        for width in widths:
-            keras.utils.set_random_seed(seed)  # independent of earlier draws
-            model = _renamed(build(width))
-            measured = cost.measure(model)
-            if most is not None and measured.parameters >= most:
-                break
-            found = True
-            yield Candidate(f"{kind} {width}", model, measured.parameters, measured.macs)
+    found = []
+    if backends.flavour(teacher) is not None and graph.has_graph(teacher):
+        if None in names_in(teacher, names, missing=True) and names:
+            raise UnsupportedError(
+                f"The teacher {teacher.name!r} has outputs without labels, which are of "
+                f"{shown(names)}: give labels for each, or a student."
+            )
+        found += [one for one in _of_teacher(teacher) if any(map(one.make, reversed(one.sizes)))]
+
+    def seeded(build: Callable[[int], Any], width: int) -> Any:
+        keras.utils.set_random_seed(seed)  # independent of earlier draws
+        return _renamed(build(width))
+
+    try:
+        nets = small_nets.kinds(teacher, x, end, keeps_masks, names)
+    except UnsupportedError:
+        if not found:
+            raise
+        nets = []  # only a part of the teacher answers like it
+    found += [
+        Family(kind, widths, functools.partial(seeded, build)) for kind, widths, build in nets
+    ]
     if not found:
         raise UnsupportedError(
             f"No small net is known for inputs of shape {np.shape(x)[1:]} ({np.asarray(x).dtype}): "
             "give a student."
         )
+    return found
 
 
 def _renamed(model: keras.Model) -> keras.Model:
@@ -114,7 +137,9 @@ def _renamed(model: keras.Model) -> keras.Model:
     numbers = {layer.name: number for number, layer in enumerate(model.layers)}
 
     def renamed(layer):
-        if layer.name in ("input", "head") or layer.name not in numbers:  # or an operation
+        if (
+            layer.name == "input" or layer.name.startswith("head") or layer.name not in numbers
+        ):  # or an operation
             return layer
         config = layer.get_config()
         config["name"] = f"{kind_of(layer).lower()}_{numbers[layer.name]}"
@@ -125,252 +150,35 @@ def _renamed(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _cuts(teacher) -> Iterator[Candidate]:
-    """Yield the teacher without its least important channels, the smallest cut first."""
-    whole = cost.measure(teacher).parameters
-    for part in reversed(CUTS):
-        try:
-            model = prune_channels(
-                teacher, metric="parameters", target=int(part * whole), round_to=4
-            )
-        except (InputError, UnsupportedError):  # below its floor, or without removable channels
-            continue
-        measured = cost.measure(model)
-        yield Candidate(f"teacher {part:g}", model, measured.parameters, measured.macs)
+def _of_teacher(teacher: Any) -> list[Family]:
+    """Return the teacher, and the teacher of less depth and of less resolution, in several sizes.
 
-
-def _thinned(teacher) -> Iterator[Candidate]:
-    """Yield the teacher with less depth or resolution, the smallest first."""
+    The smaller ones have fewer channels, without the least important.
+    """
+    found = [Family("teacher", CUTS, functools.partial(_cut, teacher))]
+    blocks = thinning.depth(teacher)
+    left = (blocks + 1) // 2 if blocks > 1 else 0
     ways = {
-        "quarter-depth": lambda: thinning.shallower(teacher, 0.25),
-        "half-depth": lambda: thinning.shallower(teacher, 0.5),
-        "half-resolution": lambda: thinning.coarser(teacher, 2),
+        f"{left} of {blocks} blocks": lambda: thinning.shallower(teacher, left),
+        "half the resolution": lambda: thinning.coarser(teacher, 2),
     }
-    before = None
     for name, thinned in ways.items():
         try:
             model = thinned()
         except UnsupportedError:  # a layer that can't be built again
             continue
-        if model is None:
-            continue
-        measured = cost.measure(model)
-        if (measured.parameters, measured.macs) != before:  # of few blocks, cuts may repeat
-            before = measured.parameters, measured.macs
-            yield Candidate(f"thinned teacher {name}", model, *before)
+        if model is not None:
+            made = functools.partial(_cut, model)
+            found.append(Family(f"teacher ({name})", (*CUTS, 1.0), made))
+    return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _End:
-    """How a student ends.
-
-    Attributes:
-        units: Units of the last layer.
-        activation: `None` for logits and values, `"softmax"` or `"sigmoid"`.
-        each_step: Whether each step of a sequence has its own answer.
-    """
-
-    units: int
-    activation: str | None
-    each_step: bool
-
-    @classmethod
-    def of(cls, teacher: Any, x: np.ndarray, end: Callable) -> _End:
-        """Return the end of a teacher's students."""
-        first, activation = _first(teacher), None
-        if backends.flavour(first) is not None:
-            shape = first.output_shape
-            activation = output_activations(first)[0] if isinstance(shape, tuple) else None
-        else:
-            answers = _answers(first, x[:2])
-            shape = None if answers is None else np.asarray(answers).shape
-            activation = end(shape) if shape and len(shape) > 1 else None
-        if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
-            raise UnsupportedError(
-                "Students are looked for under a teacher of one output; give a student."
-            )
-        if len(shape) == 1:
-            raise InputError(
-                "The teacher gives a number for each example, of shape (examples,): make it "
-                "(examples, 1), as predict(x)[:, None] does."
-            )
-        if len(shape) not in (2, 3) or shape[-1] is None:
-            raise UnsupportedError(
-                f"No student is known for answers of shape (examples, "
-                f"{', '.join(map(str, shape[1:]))}); give a student."
-            )
-        kept = activation if activation in ("softmax", "sigmoid") else None
-        return cls(shape[-1], kept, len(shape) == 3)
-
-    def __call__(self, x):
-        x = keras.layers.Dense(self.units, name="head")(x)
-        if self.activation is not None:
-            x = keras.layers.Activation(self.activation, name=self.activation)(x)
-        return x
-
-
-def _first(teacher: Any) -> Any:
-    """Return the first of several teachers, or the only one."""
-    return teacher[0] if isinstance(teacher, (list, tuple)) else teacher
-
-
-def _answers(teacher: Any, x: np.ndarray) -> Any:
-    """Return the answers of a teacher that is not a Keras model; `None` for several outputs."""
-    source = source_of(teacher, ())
-    if isinstance(source, FunctionSource):
-        found, _ = source(x if source.inputs is None else [x], None)
-    else:
-        found = teacher.predict(x) if isinstance(teacher, TFLiteModel) else teacher(x)
-    answers = list(graph.leaves(found))
-    return answers[0] if len(answers) == 1 else None
-
-
-def _kinds(
-    x, end: _End, teacher, keeps_masks: bool
-) -> list[tuple[str, tuple[int, ...], Callable[[int], Any]]]:
-    """Return name, widths and builder of each kind of net for these inputs."""
-    x, first = np.asarray(x), _first(teacher)
-    has_graph = backends.flavour(first) is not None and graph.has_graph(first)
-    layers = [call.layer for call in graph.walk(first).calls] if has_graph else []
-    # Whole numbers are token indices if the teacher looks them up, and quantities otherwise.
-    tables = [layer for layer in layers if kind_of(layer) == "Embedding"]
-    whole = bool(tables)
-    mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
-    masked = mask is not None or any(table.mask_zero for table in tables)
-    shape = x.shape[1:]
-    if len(shape) == 3 and not end.each_step:
-        kinds = [("ds_cnn", _ds_cnn), ("resnet", _resnet), ("mobile", _mobile)]
-        widths = (8, 12, 16, 24, 32, 48, 64, 96)
-    elif len(shape) == 2 and not whole:
-        kinds = [("conv1d", _conv1d), ("gru", _gru), ("lstm", _lstm)]
-        widths = (8, 12, 16, 24, 32, 48, 64, 96)
-    elif len(shape) == 1 and whole:
-        # A few examples don't contain all tokens; the teacher's table does.
-        tokens = max(table.input_dim for table in tables)
-        kinds = [
-            ("embedding and conv1d", _tokens(_conv1d, tokens)),
-            ("embedding and gru", _tokens(_gru, tokens, masked and keeps_masks)),
-            ("embedding and lstm", _tokens(_lstm, tokens, masked and keeps_masks)),
-        ]
-        widths = (8, 16, 24, 32, 48, 64)
-    elif len(shape) == 1 and not end.each_step:
-        kinds, widths = [("dense", _dense)], (8, 16, 24, 32, 48, 64, 96, 128)
-    else:
-        return []
-    dtype = "int32" if whole else "float32"
-    if masked and not keeps_masks:
-        warnings.warn(
-            "The teacher masks padding. An int8 file carries no mask, so students read padding as "
-            "they read the rest; without int8 in formats, recurrent ones mask it too.",
-            stacklevel=2,
-        )
-
-    def builder(kind, build):
-        def made(width: int):
-            inputs = keras.Input(shape, dtype=dtype, name="input")
-            start = inputs if whole else _standardized(inputs, x)
-            if mask is not None and keeps_masks and kind in _MASKED:
-                start = keras.layers.Masking(mask)(inputs)
-            name = f"{kind.replace(' ', '_')}_{width}"
-            return keras.Model(inputs, end(build(start, width, end.each_step)), name=name)
-
-        return made
-
-    return [(kind, widths, builder(kind, build)) for kind, build in kinds]
-
-
-def _standardized(inputs, x: np.ndarray):
-    """Return the inputs, shifted and scaled if they are far from a range where nets train well."""
-    x = np.asarray(x[:2048], "float32")
-    mean, std = float(x.mean()), float(x.std())
-    if abs(mean) <= 2 and 0.05 <= std <= 5:
-        return inputs
-    scale = 1 / max(std, 1e-6)
-    return keras.layers.Rescaling(scale, -mean * scale, name="standardized")(inputs)
-
-
-def _normalized(x, activation: str | None = "relu"):
-    x = keras.layers.BatchNormalization(momentum=_MOMENTUM)(x)
-    return x if activation is None else keras.layers.ReLU()(x)
-
-
-def _conv(x, filters: int, size: int = 3, strides: int = 1, activation: str | None = "relu"):
-    layer = keras.layers.Conv2D(filters, size, strides, padding="same", use_bias=False)
-    return _normalized(layer(x), activation)
-
-
-def _depthwise(x, strides: int = 1):
-    layer = keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False)
-    return _normalized(layer(x))
-
-
-def _halvings(x) -> int:
-    """Return how often a map can be halved and keep about 4 places per side."""
-    side = min(x.shape[1], x.shape[2])
-    return int(np.clip(np.floor(np.log2(max(side, 1) / 4)), 0, 4))
-
-
-def _ds_cnn(x, width: int, _):
-    """Build a depthwise-separable net (Zhang et al. 2017, https://arxiv.org/abs/1711.07128)."""
-    halvings = _halvings(x)
-    x = _conv(x, width, strides=2 if halvings else 1)
-    for block in range(4):
-        x = _depthwise(x, strides=2 if 0 < block < halvings else 1)
-        x = _conv(x, width * (2 if block > 1 else 1), size=1)
-    return keras.layers.GlobalAveragePooling2D()(x)
-
-
-def _resnet(x, width: int, _):
-    """Build three residual blocks, as MLPerf Tiny's ResNet-8 (https://arxiv.org/abs/2106.07597)."""
-    x = _conv(x, width)
-    for block in range(min(3, 1 + _halvings(x))):
-        strides, filters = (2 if block else 1), width * 2**block
-        y = _conv(_conv(x, filters, strides=strides), filters, activation=None)
-        if block:
-            x = keras.layers.Conv2D(filters, 1, strides, padding="same")(x)
-        x = keras.layers.ReLU()(keras.layers.Add()([x, y]))
-    return keras.layers.GlobalAveragePooling2D()(x)
-
-
-def _mobile(x, width: int, _):
-    """Build inverted residual blocks (Sandler et al. 2018, https://arxiv.org/abs/1801.04381)."""
-    halvings = _halvings(x)
-    x = _conv(x, width, strides=2 if halvings > 1 else 1)
-    for block in range(4):
-        strides = 2 if block < halvings - 1 else 1
-        filters = width if block < 2 else width * 3 // 2
-        y = _depthwise(_conv(x, 3 * x.shape[-1], size=1), strides)
-        y = _conv(y, filters, size=1, activation=None)
-        x = keras.layers.Add()([x, y]) if y.shape == x.shape else y
-    return keras.layers.GlobalAveragePooling2D()(_conv(x, 2 * filters, size=1))
-
-
-def _conv1d(x, width: int, each_step: bool):
-    for block in range(3):
-        strides = 1 if each_step or (x.shape[1] or 0) < 16 else 2
-        filters = width * (2 if block else 1)
-        x = keras.layers.Conv1D(filters, 5, strides, padding="same", use_bias=False)(x)
-        x = _normalized(x)
-    return x if each_step else keras.layers.GlobalAveragePooling1D()(x)
-
-
-def _gru(x, width: int, each_step: bool):
-    return keras.layers.GRU(width, return_sequences=each_step)(x)
-
-
-def _lstm(x, width: int, each_step: bool):
-    return keras.layers.LSTM(width, return_sequences=each_step)(x)
-
-
-def _tokens(build, tokens: int, masked: bool = False):
-    def made(x, width: int, each_step: bool):
-        x = keras.layers.Embedding(tokens, max(4, width // 2), mask_zero=masked)(x)
-        return build(x, width, each_step)
-
-    return made
-
-
-def _dense(x, width: int, _):
-    for units in (width, max(8, width // 2)):
-        x = keras.layers.Dense(units, activation="relu")(x)
-    return x
+def _cut(model: Any, part: float) -> Any:
+    """Return a model with a fraction of its parameters; `None` if its channels allow none."""
+    if part == 1:
+        return model
+    target = int(part * cost.measure(model).parameters)
+    try:
+        return prune_channels(model, metric="parameters", target=target, round_to=4)
+    except (InputError, UnsupportedError):  # below its floor, or without removable channels
+        return None

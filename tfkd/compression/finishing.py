@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import uuid
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tfkd.compression.pacing import paced
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Goal
 from tfkd.compression.rounding import Rounding
+from tfkd.compression.scale import Scale
 from tfkd.compression.settings import trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
@@ -36,7 +38,7 @@ from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
-from tfkd.model import backends
+from tfkd.model import backends, cost
 from tfkd.model import task as tasks
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
@@ -72,6 +74,7 @@ class Finisher:
         self.goal = goal or Goal({}, None, None)
         self.stages, self.clock = stages or Stages(), clock or Budget(None)
         self._answers: Any = None
+        self.scale = Scale(trainer, self.scores_of_teacher)
 
     @functools.cached_property
     def examples(self) -> Any:
@@ -92,6 +95,12 @@ class Finisher:
         except TfkdError as error:
             warnings.warn(f"There is no file of the teacher: {error}", stacklevel=2)
             return None
+
+    @functools.cached_property
+    def teacher_parameters(self) -> float:
+        """The parameters of a Keras teacher; infinite for others."""
+        known = backends.flavour(self.teacher) is not None
+        return cost.measure(self.teacher).parameters if known else math.inf
 
     @property
     def recipe(self) -> Recipe:
@@ -268,6 +277,12 @@ class Finisher:
         """Return a score for each output by name, of whom `Distiller.score` takes."""
         names = names_in(scorer.student, part.outputs)
         return dict(zip(names, scorer.score(part, None, who, name), strict=True))
+
+    def scores_of_teacher(self, student: Any) -> Scores:
+        """Return the teacher's score on the validation part for each output of a student."""
+        return self.scores(
+            self.distiller(copy_of(student)), self.trainer.data.validation, "teacher"
+        )
 
     def _verifies(self, file: TFLiteModel, models: dict[str, Any], name: str) -> bool:
         """Tell whether a file computes the same as its model on the validation part."""

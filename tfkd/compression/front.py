@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from tfkd.comparison import methods
 from tfkd.compression.candidates import Candidate
 from tfkd.compression.finishing import Finisher
 from tfkd.compression.rehearsal import Costs
-from tfkd.compression.trainer import copy_of
 from tfkd.export.report import entries
 from tfkd.export.report.entries import Front
 
@@ -24,10 +22,11 @@ class Trial:
     Attributes:
         candidate: The candidate.
         costs: The costs of its file.
-        score: The validation score of its last epoch: accuracy, or minus the mean absolute error.
+        score: The validation score of its last epoch, of which more is better, see `Scale`.
         epochs: Epochs that it was trained for; fewer if others were ahead.
         chosen: Whether it was finished and kept.
         method: How it was taught; `None` for the recipe's loss.
+        metric: What the score is made from, as `Scale.metric` gives it.
     """
 
     candidate: Candidate
@@ -36,6 +35,7 @@ class Trial:
     epochs: int
     chosen: bool = False
     method: methods.Method | None = None
+    metric: str = "accuracy"
 
     @property
     def name(self) -> str:
@@ -46,13 +46,14 @@ class Trial:
 
     @property
     def is_error(self) -> bool:
-        """Whether the score is minus an error: minus zero is, an accuracy of zero is not."""
-        return math.copysign(1.0, self.score) < 0
+        """Whether the score is minus an error."""
+        return self.metric != "accuracy"
 
     @property
     def said(self) -> str:
         """Name, score and size, in a few words."""
-        score = f"error {-self.score:.4g}" if self.is_error else f"{self.score:.1%}"
+        error = f"{'error' if self.metric == 'mae' else self.metric} {0.0 - self.score:.4g}"
+        score = error if self.is_error else f"{self.score:.1%}"
         return f"{self.name}, {score}, {self.costs.bytes / 1000:.1f} kB"
 
 
@@ -64,7 +65,7 @@ def front_of(trials: list[Trial]) -> Front:
             entries.Candidate(
                 trial.name,
                 trial.costs.bytes / 1000,
-                -trial.score if is_error else trial.score,
+                0.0 - trial.score if is_error else trial.score,
                 trial.chosen,
                 epochs=trial.epochs,
                 parameters=trial.costs.parameters,
@@ -74,7 +75,7 @@ def front_of(trials: list[Trial]) -> Front:
             for trial in trials
         ),
         "size, kB",
-        "mae" if is_error else "accuracy",
+        trials[0].metric,
     )
 
 
@@ -95,12 +96,13 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
             front.append(trial)
     if finisher.goal.drop is None:
         return front[-1:]
-    part = finisher.trainer.data.validation
-    [teacher] = finisher.distiller(copy_of(front[0].candidate.model)).score(part, None, "teacher")
-    best = front[-1].score
-    if teacher.metric == "r2":  # the scores are negative errors
+    best, metric = front[-1].score, front[-1].metric
+    if metric == "mae":
         least = best * (1 + finisher.goal.drop + _NEAR)
+    elif metric == "worst drop":
+        least = min(best, -finisher.goal.drop) - _NEAR
     else:
+        [teacher] = finisher.scores_of_teacher(front[0].candidate.model).values()
         least = min(best, teacher.value - finisher.goal.drop) - _NEAR
     near = [trial for trial in front if trial.score >= least]
     larger = [one for one in trials if one.costs.bytes > near[0].costs.bytes and one not in near]

@@ -24,7 +24,7 @@ from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
 from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import as_data
-from tfkd.errors import InputError, TfkdError, UnsupportedError, argument
+from tfkd.errors import InputError, TfkdError, argument
 from tfkd.export.micro import boards
 from tfkd.export.report.report import Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
@@ -120,7 +120,7 @@ def compress(
         board: A name in `tfkd.export.micro.boards.BOARDS`, or a `Board`: the int8 file has to fit
             its flash, and the arena its RAM. A phone or a Linux board sets no limit.
         student: A float model of either Keras or the path of one, untrained or trained; it is not
-            changed. `None` searches for a student with one output.
+            changed. `None` searches for a student.
         budget: Seconds for everything, or text such as `"20min"`. The search takes at most half,
             and epochs are dropped if the remaining time would not suffice.
         recipe: How to train. Defaults to `Recipe()`.
@@ -150,10 +150,6 @@ def compress(
     data = as_data(data)
     folder = _claimed(out, force)
     ran_before = (folder / FOLDER).is_dir()
-    if student is None and data.outputs:
-        raise UnsupportedError(
-            f"Students are looked for under a teacher of one output; give {argument('student')}."
-        )
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
     if known and not data.outputs and graph.has_graph(teacher):

@@ -58,7 +58,7 @@ class Recipe(Training):
     bits: int | Mapping[str, int] | None = None
     formats: tuple[str, ...] = ("float32", "float16", "int8")
     threads: int = 1
-    candidates: int = 12
+    candidates: int = 15
     search_epochs: int | None = None
 
     @property

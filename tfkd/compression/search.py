@@ -16,7 +16,7 @@ from typing import Any
 
 from tfkd.comparison import methods
 from tfkd.comparison.search import optuna
-from tfkd.compression.candidates import Candidate, candidates
+from tfkd.compression.candidates import Candidate, Family, families
 from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import LOSSES, Finisher
 from tfkd.compression.front import Trial, order_of
@@ -82,62 +82,97 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
 
 
 def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
-    """Return the candidates to train: some of each kind whose files meet the target."""
-    recipe, x = finisher.recipe, finisher.trainer.data.train.head(256).x
-    keeps_masks = "int8" not in recipe.formats
-    by_kind: dict[str, list[Candidate]] = {}
-    for one in candidates(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks):
-        by_kind.setdefault(one.kind, []).append(one)
-    finisher.check(next(iter(by_kind.values()))[0].model)
-    quota = -(-recipe.candidates // len(by_kind))
+    """Return the candidates to train: some of each family whose files meet the target."""
+    recipe, data = finisher.recipe, finisher.trainer.data
+    x, keeps_masks = data.train.head(256).x, "int8" not in recipe.formats
+    several = families(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks, data.outputs)
+    one = next(filter(None, map(several[0].candidate, reversed(several[0].sizes))))
+    finisher.check(one.model)
+    quota = -(-recipe.candidates // len(several))
     found, missed = list[list[tuple[Candidate, Costs]]](), _Missed()
-    for done, sizes in enumerate(by_kind.values()):
-        finisher.progress("candidates", done, len(by_kind))
-        found.append(_of_a_kind(finisher, sizes, x[:32], quota, missed))
-    finisher.progress("candidates", len(by_kind), len(by_kind))
+    for done, family in enumerate(several):
+        finisher.progress("candidates", done, len(several))
+        found.append(_of_a_family(finisher, family, x[:32], quota, missed))
+    finisher.progress("candidates", len(several), len(several))
     dealt = [one for row in itertools.zip_longest(*found) for one in row if one is not None]
     if not dealt:
         raise InputError(missed.in_words())
     return dealt[: recipe.candidates]
 
 
-def _of_a_kind(
-    finisher: Finisher, sizes: list[Candidate], x, quota: int, missed: _Missed
+def _of_a_family(
+    finisher: Finisher, family: Family, x, quota: int, missed: _Missed
 ) -> list[tuple[Candidate, Costs]]:
-    """Return the largest one that meets the target, and some smaller ones, down to the smallest."""
-    rest, found, recipe = list(sizes), [], finisher.recipe
-    while rest and len(found) < quota:
-        if found and _is_late(finisher, _COSTING):
+    """Return the largest student that meets the target, then smaller ones far from the others."""
+    fitting: dict[int, tuple[Candidate, Costs]] = {}
+    tried, met = set[int](), dict[int, bool]()
+
+    def meets(at: int) -> bool:
+        """Cost the student of a size; tell whether larger ones may meet the target too."""
+        tried.add(at)
+        candidate = family.candidate(family.sizes[at])
+        if candidate is None:
+            return True
+        if candidate.parameters not in met:  # channels go in fours, so two sizes may be one
+            costs = _costs_within(finisher, candidate, x, missed)
+            if costs is not None:
+                fitting[at] = candidate, costs
+            met[candidate.parameters] = costs is not None
+        return met[candidate.parameters]
+
+    def is_over() -> bool:
+        late = bool(fitting) and _is_late(finisher, _COSTING)
+        return late or family.kind in missed.refused
+
+    low, high = 0, len(family.sizes)
+    at = high - 1
+    while low < high and not is_over():
+        low, high = (at + 1, high) if meets(at) else (low, at)
+        at = (low + high) // 2
+    chosen = [max(fitting)] if fitting else []
+    while chosen and len(chosen) < quota:
+        rest = [at for at in range(chosen[0]) if at not in chosen]
+        rest = [at for at in rest if at in fitting or (at not in tried and not is_over())]
+        if not rest:
             break
-        # The largest, the smallest, then the middle of the remaining ones.
-        at = (len(rest) - 1, 0, len(rest) // 2)[min(len(found), 2)]
-        candidate = rest.pop(at)
-        inputs = finisher.inputs(
-            candidate.model,
-            goal=finisher.goal.limits,
-            board=finisher.goal.needs_arena,
-            flash=finisher.goal.board and finisher.goal.board.flash_bytes,
-            format=main_format(recipe),
-            bits=recipe.bits,
-            threads=recipe.threads,
-        )
-        kept = finisher.stages.once(
-            f"costs of {candidate.name}", inputs, lambda one=candidate: _costs(finisher, one, x)
-        )
-        if isinstance(kept.get("refused"), str):
-            missed.refused[candidate.kind] = kept["refused"]
-            return found
-        costs = Costs(**kept)
-        problems = finisher.goal.unmet(costs)
-        teacher = finisher.teacher_file
-        if teacher is not None and costs.bytes >= teacher.size:
-            problems.append(f"bytes: {costs.bytes:,}, and the teacher's file has {teacher.size:,}")
-        if problems:
-            missed.problems.append((costs, problems))
-            rest = rest[:at]  # larger ones miss it, too
-        else:
-            found.append((candidate, costs))
-    return found
+        at = max(rest, key=lambda at: min(abs(at - one) for one in (-1, *chosen)))
+        if at not in fitting:
+            meets(at)
+        if at in fitting:
+            chosen.append(at)
+    return [fitting[at] for at in chosen]
+
+
+def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: _Missed) -> Costs | None:
+    """Return the costs of a candidate's file if it meets the target and is below the teacher."""
+    recipe = finisher.recipe
+    if candidate.parameters >= finisher.teacher_parameters:
+        missed.larger = True
+        return None
+    inputs = finisher.inputs(
+        candidate.model,
+        goal=finisher.goal.limits,
+        board=finisher.goal.needs_arena,
+        flash=finisher.goal.board and finisher.goal.board.flash_bytes,
+        format=main_format(recipe),
+        bits=recipe.bits,
+        threads=recipe.threads,
+    )
+    kept = finisher.stages.once(
+        f"costs of {candidate.name}", inputs, lambda: _costs(finisher, candidate, x)
+    )
+    if isinstance(kept.get("refused"), str):
+        missed.refused[candidate.kind] = kept["refused"]
+        return None
+    costs = Costs(**kept)
+    problems = finisher.goal.unmet(costs)
+    teacher = finisher.teacher_file
+    if teacher is not None and costs.bytes >= teacher.size:
+        problems.append(f"bytes: {costs.bytes:,}, and the teacher's file has {teacher.size:,}")
+    if problems:
+        missed.problems.append((costs, problems))
+        return None
+    return costs
 
 
 def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
@@ -152,15 +187,27 @@ def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class _Missed:
-    """Why candidates were left out: limits that they exceed, or a stage that refuses their kind."""
+    """Why candidates were left out.
+
+    Attributes:
+        problems: Costs of candidates, and the limits that they exceed.
+        refused: Kind → why a stage refuses it.
+        larger: Whether any had as many parameters as the teacher.
+    """
 
     problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
     refused: dict[str, str] = dataclasses.field(default_factory=dict)
+    larger: bool = False
 
     def in_words(self) -> str:
         """Return which limits the smallest of them misses."""
         if not self.problems:
             reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
+            if not reasons and self.larger:
+                return (
+                    "Every student that was looked for has as many parameters as the teacher, or "
+                    "more; give a student."
+                )
             return f"No student that was looked for can be exported ({reasons}); give a student."
         _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
         return (
@@ -189,7 +236,8 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:
                 study.tell(trial, scores[-1])
-            trials.append(Trial(candidate, costs, scores[-1], len(scores)))
+            metric = finisher.scale.metric(candidate.model)
+            trials.append(Trial(candidate, costs, scores[-1], len(scores), metric=metric))
             if trials[-1] == max(trials, key=lambda one: one.score):
                 finisher.progress(f"best so far: {trials[-1].said}", 1, 1)
         finisher.progress("search", len(fitting), len(fitting))
@@ -221,18 +269,19 @@ def _quiet(package: Any) -> Iterator[None]:
 def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], Trial]:
     """Train a student again with the losses that `compare` tries by default.
 
-    It tries none if the recipe names a loss, for regression (an error has no standard error), if
-    none could be ahead, and if the search has used up its share of the budget.
+    It tries none if the recipe names a loss, for regression (an error has no standard error), for
+    several outputs, if none could be ahead, and if the search has used up its share of the budget.
 
     Returns:
         The trials, and the best: the given one, unless another is ahead of it by more than a
         standard error of its score.
     """
     recipe, candidate = finisher.recipe, trial.candidate
-    task = finisher.trainer.task(candidate.model)
-    if task == "regression" or any(getattr(recipe, name) is not None for name in LOSSES):
+    taught = any(getattr(recipe, name) is not None for name in LOSSES)
+    if trial.metric != "accuracy" or taught:
         return [], trial
     found: list[Trial] = []
+    task = finisher.trainer.task(candidate.model)
     several, _ = methods.resolve(None, task, int(candidate.model.output_shape[-1]))
     several = [one for one in several if one.settings]  # neither "alone" nor the recipe's loss
     count = len(finisher.trainer.data.validation)
@@ -286,8 +335,7 @@ def _trained(
 
     def callbacks(stage: str, package: Any) -> list[Any]:
         def told(epoch: int, logs: dict[str, float]) -> None:
-            metric = next(name for name in logs if name.endswith(("val_accuracy", "val_mae")))
-            scores.append(float(logs[metric]) * (-1 if metric.endswith("val_mae") else 1))
+            scores.append(finisher.scale.score(student, logs))
             if trial is None:
                 return
             trial.report(scores[-1], len(scores))

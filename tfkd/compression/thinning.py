@@ -23,29 +23,40 @@ _REPEATED = ("Conv1D", "Conv2D", "Dense", "LSTM", "GRU", "SimpleRNN", "Bidirecti
 _LEAST_SIDE = 16
 
 
-def shallower(teacher: AnyModel, left: float) -> AnyModel | None:
-    """Return the teacher with a part of its blocks, with their weights.
+def depth(teacher: AnyModel) -> int:
+    """Return the number of blocks that `shallower` can choose from.
+
+    Args:
+        teacher: A model of either Keras with a graph.
+    """
+    return len(_blocks(graph.walk(teacher)))
+
+
+def shallower(teacher: AnyModel, left: int) -> AnyModel | None:
+    """Return the teacher with a number of its blocks, with their weights.
 
     Blocks are the parts that residual connections bypass; in a model without residual connections,
-    layers whose output has the shape of their input. The blocks that stay are spread evenly and
-    include the first.
+    layers whose output has the shape of their input. A block with a layer in its connection changes
+    the shape: such blocks go last, and then the layer in the connection stays. The blocks that stay
+    are spread evenly and include the first of their kind.
 
     Args:
         teacher: A model of either Keras with a graph; it is not changed.
-        left: Fraction of the blocks that stays, in [0, 1).
+        left: How many of the blocks stay, from 0 up to `depth`.
 
     Returns:
-        A new model of the same Keras; `None` if nothing can be left out.
+        A new model of the same Keras; `None` if it would have all blocks.
 
     Raises:
         UnsupportedError: if a layer can't be built from its configuration.
     """
     walked = graph.walk(teacher)
-    places = [block.add for block in blocks.find(walked)]
-    places = places or [call for call in walked.calls if _is_repeated(call)]
-    places = list({call.name: call for call in places}.values())  # an Add may have two blocks
-    stay = {places[int(i / left)].name for i in range(int(left * len(places)))} if left else set()
-    gone = [call.name for call in places if call.name not in stay]
+    found = _blocks(walked)
+    changing = [name for name, block in found.items() if _changes_shape(walked, block)]
+    others = [name for name in found if name not in changing]
+    kept = min(left, len(changing))
+    stay = {*_spread(changing, kept), *_spread(others, left - kept)}
+    gone = [name for name in found if name not in stay]
     if not gone:
         return None
     for name in gone:
@@ -77,6 +88,32 @@ def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
     return _rebuilt(walked, walked.package.layers.AveragePooling2D(factor, name="coarse"))
 
 
+def _blocks(walked: graph.Graph) -> dict[str, blocks.Block | graph.Call]:
+    """Return the blocks that can be left out by name: residual ones, else repeated layers."""
+    found: dict[str, blocks.Block | graph.Call] = {}
+    for block in blocks.find(walked):
+        # Of the two parts that meet in an Add, the shorter one is the connection.
+        other = found.get(block.add.name)
+        if other is None or len(block.layers) > len(other.layers):
+            found[block.add.name] = block
+    return found or {call.name: call for call in walked.calls if _is_repeated(call)}
+
+
+def _changes_shape(walked: graph.Graph, block: blocks.Block | graph.Call) -> bool:
+    """Tell whether the connection around a residual block has layers of its own."""
+    if isinstance(block, graph.Call):
+        return False
+    return any(
+        one.add.name == block.add.name and one.position != block.position
+        for one in blocks.find(walked)
+    )
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    """Return a number of names, spread evenly from the first on."""
+    return [names[i * len(names) // count] for i in range(count)]
+
+
 def _is_repeated(call: graph.Call) -> bool:
     same = len(call.inputs) == len(call.outputs) == 1
     return (
@@ -85,12 +122,13 @@ def _is_repeated(call: graph.Call) -> bool:
 
 
 def _without(walked: graph.Graph, name: str) -> graph.Graph:
-    """Return the graph without a block that an Add adds, or without a layer."""
-    block = next((one for one in blocks.find(walked) if one.add.name == name), None)
-    if block is not None:
+    """Return the graph without one of its blocks; one inside another block may be gone already."""
+    block = _blocks(walked).get(name)
+    if block is None:
+        return walked
+    if isinstance(block, blocks.Block):
         return blocks.without(walked, block)
-    call = walked.call_named(name, "the teacher")
-    return blocks.bypassed(walked, [call], {call.outputs[0].index: call.inputs[0]})
+    return blocks.bypassed(walked, [block], {block.outputs[0].index: block.inputs[0]})
 
 
 def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 from numpy.testing import assert_array_equal
 
-from tfkd.compression.candidates import candidates
+from tfkd.compression.candidates import families
+from tfkd.compression.outputs import activations_of
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import cost
 from tfkd.output_kind import output_activations
@@ -39,8 +40,13 @@ def recurrent(*before, input_shape=(20, 4), steps=False, **options):
     )
 
 
-def found(teacher, x, count=100):
-    return list(itertools.islice(candidates(teacher, x, 0), count))
+def found(teacher, x, count=100, **options):
+    """Return the students of all families that are smaller than the teacher."""
+    most = cost.measure(teacher).parameters if hasattr(teacher, "count_params") else np.inf
+    several = families(teacher, x, 0, **options)
+    made = (family.candidate(size) for family in several for size in family.sizes)
+    smaller = (one for one in made if one is not None and one.parameters < most)
+    return list(itertools.islice(smaller, count))
 
 
 def numbers(*shape):
@@ -114,7 +120,7 @@ def test_padding_of_tokens_stays_masked():
 def test_where_no_file_carries_a_mask_it_is_said():
     x = RANDOM.integers(1, 50, (8, 20))
     with pytest.warns(UserWarning, match="An int8 file carries no mask"):
-        made = list(candidates(words(), x, 0, keeps_masks=False))
+        made = found(words(), x, keeps_masks=False)
     kinds = {one.kind: one.model.layers[1].mask_zero for one in made if "teacher" not in one.kind}
     assert set(kinds) >= {"embedding and gru"} and not any(kinds.values())
 
@@ -122,7 +128,7 @@ def test_where_no_file_carries_a_mask_it_is_said():
 def test_tokens_are_those_of_the_teacher_not_of_a_few_examples():
     teacher = recurrent(layers.Embedding(50, 32), input_shape=(20,), dtype="int32")
     for one in found(teacher, RANDOM.integers(0, 9, (8, 20))):
-        if one.kind != "teacher":
+        if "teacher" not in one.kind:
             assert one.model.layers[1].input_dim == 50
 
 
@@ -134,7 +140,7 @@ def test_whole_numbers_are_amounts_where_nothing_looks_them_up():
 def test_inputs_far_from_one_are_scaled():
     teacher, x = cnn(), 100 + 60 * numbers(64, 16, 16, 3)
     for one in found(teacher, x):
-        if one.kind != "teacher":
+        if "teacher" not in one.kind:
             scaled = one.model.layers[1](x)
             assert abs(float(np.mean(scaled))) < 0.01 and abs(float(np.std(scaled)) - 1) < 0.01
 
@@ -155,7 +161,7 @@ def test_a_function_teaches_nets_of_its_answers():
     made = found(teacher, numbers(8, 12))
     assert {one.kind for one in made} == {"dense"}
     assert made[0].model.output_shape == (None, 4)
-    for one in candidates(teacher, numbers(8, 12), 0, lambda shape: "softmax"):
+    for one in found(teacher, numbers(8, 12), end=lambda shape: "softmax"):
         assert output_activations(one.model) == ["softmax"]
 
 
@@ -179,7 +185,50 @@ def test_several_teachers_of_tokens():
 def test_what_no_net_is_known_for_is_refused():
     with pytest.raises(UnsupportedError, match=r"inputs of shape \(3, 3, 3, 3\)"):
         found(lambda x: np.zeros((len(x), 2)), numbers(2, 3, 3, 3, 3))
+
+
+def heads(maps=False):
+    """A teacher of two outputs: of vectors, or one of them of maps."""
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(24, 3, padding="same", activation="relu")(inputs)
+    vector = layers.Dense(32, activation="relu")(layers.GlobalAveragePooling2D()(x))
+    kind = layers.Dense(3, name="kind")(vector)
+    place = layers.Conv2D(1, 1)(x) if maps else layers.Dense(2, activation="sigmoid")(vector)
+    return keras.Model(inputs, {"place": place, "kind": kind})
+
+
+def test_students_of_several_outputs_have_them_by_name():
+    teacher, x = heads(), numbers(8, 32, 32, 3)
+    several = families(teacher, x, 0, names=("place", "kind"))
+    kinds = ["teacher", "teacher (half the resolution)", "ds_cnn", "resnet", "mobile"]
+    assert [family.kind for family in several] == kinds
+    for family in several:
+        one = next(filter(None, map(family.candidate, family.sizes)))
+        answers = one.model(x[:2])
+        assert {name: tuple(of.shape) for name, of in answers.items()} == {
+            "place": (2, 2),
+            "kind": (2, 3),
+        }
+        ends = activations_of(one.model, ("place", "kind"))
+        assert ends == {"place": "sigmoid", "kind": "linear"}
+
+
+def test_where_no_small_net_answers_like_it_the_teacher_is_cut():
+    made = found(heads(maps=True), numbers(8, 32, 32, 3), names=("place", "kind"))
+    assert {one.kind for one in made} == {"teacher", "teacher (half the resolution)"}
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(24, 3, padding="same", activation="relu")(inputs)
+    pixels = keras.Model(inputs, layers.Conv2D(4, 1)(x))
+    made = found(pixels, numbers(8, 16, 16, 3))
+    assert made and {one.kind for one in made} == {"teacher"}
+
+
+def test_several_outputs_need_a_teacher_that_shows_them():
+    with pytest.raises(UnsupportedError, match="'kind' and 'place', and the teacher shows no"):
+        found(lambda x: {}, numbers(2, 4), names=("kind", "place"))
+    with pytest.raises(UnsupportedError, match="has outputs without labels"):
+        found(heads(), numbers(8, 32, 32, 3), names=("kind",))
     inputs = keras.Input((4,))
     both = keras.Model(inputs, [layers.Dense(2)(inputs), layers.Dense(3)(inputs)])
-    with pytest.raises(UnsupportedError, match="teacher of one output"):
+    with pytest.raises(UnsupportedError, match="The labels are one array"):
         found(both, numbers(2, 4))

@@ -10,9 +10,9 @@ import pytest
 
 import tfkd
 from tfkd import Recipe
-from tfkd.compression import front, pacing, search
+from tfkd.compression import pacing, search
 from tfkd.compression.budget import Budget
-from tfkd.compression.candidates import Candidate
+from tfkd.compression.candidates import Candidate, Family
 from tfkd.compression.choice import Drop
 from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import Finisher
@@ -25,9 +25,9 @@ from tfkd.errors import InputError
 optuna = pytest.importorskip("optuna")
 
 
-def sized(name, size, score=0.0, epochs=4):
+def sized(name, size, score=0.0, epochs=4, metric="accuracy"):
     candidate = Candidate(name, None, size, None)
-    return Trial(candidate, Costs(size, size, None), score, epochs)
+    return Trial(candidate, Costs(size, size, None), score, epochs, metric=metric)
 
 
 def test_an_order_that_covers_all_sizes():
@@ -57,19 +57,15 @@ def test_a_trial_ends_where_one_no_larger_is_as_good(sizes, values, ended):
     assert not trials[1].should_prune()
 
 
-def finisher_of(drop, teacher=0.95, metric="accuracy"):
-    score = types.SimpleNamespace(value=teacher, metric=metric)
-    part = types.SimpleNamespace(x=None, y=None)
+def finisher_of(drop, teacher=0.95):
+    score = types.SimpleNamespace(value=teacher)
     return types.SimpleNamespace(
-        goal=Goal({}, drop, None),
-        trainer=types.SimpleNamespace(data=types.SimpleNamespace(validation=part)),
-        distiller=lambda model: types.SimpleNamespace(score=lambda *_: [score]),
+        goal=Goal({}, drop, None), scores_of_teacher=lambda model: {None: score}
     )
 
 
 @pytest.fixture
-def trials(monkeypatch):
-    monkeypatch.setattr(front, "copy_of", lambda model: model)
+def trials():
     rows = [("a", 10, 0.70, 4), ("b", 20, 0.93, 4), ("c", 30, 0.92, 4), ("d", 40, 0.97, 4)]
     return [sized(*row) for row in (*rows, ("e", 50, 0.99, 1))]
 
@@ -87,8 +83,20 @@ def test_what_is_finished_first(trials):
 
 
 def test_of_errors_the_smaller_is_better(trials):
-    trials = [sized("a", 10, -2.0), sized("b", 20, -1.1), sized("c", 30, -1.0)]
-    assert names(order_of(finisher_of(0.1, 0.9, "r2"), trials)) == ["b", "c"]
+    rows = (("a", 10, -2.0), ("b", 20, -1.1), ("c", 30, -1.0))
+    trials = [sized(*row, metric="mae") for row in rows]
+    assert names(order_of(finisher_of(0.1), trials)) == ["b", "c"]
+
+
+def test_of_several_outputs_the_worst_drop_is_compared():
+    """Wanted is a drop of 0.04: b is near, and the first; c loses nothing."""
+    rows = (("a", 10, -0.07), ("b", 20, -0.05), ("c", 30, 0.01))
+    trials = [sized(*row, metric="worst drop") for row in rows]
+    assert names(order_of(finisher_of(0.04), trials)) == ["b", "c"]
+    assert trials[1].said == "b, worst drop 0.05, 0.0 kB"
+    found = front_of(trials)
+    assert found.metric == "worst drop"
+    assert [one.score for one in found.candidates] == [0.07, 0.05, -0.01]
 
 
 def dense(units):
@@ -153,11 +161,41 @@ def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
     keras.utils.set_random_seed(0)
     tiny = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     finisher = Finisher(Trainer(data, RECIPE), tiny)
-    one = Candidate("dense 8", dense(8), 83, 80)
+    family, x = Family("dense", (1, 8), dense), data.train.x[:8]
     missed = search._Missed()
-    assert search._of_a_kind(finisher, [one], data.train.x[:8], 1, missed) == []
+    assert search._of_a_family(finisher, family, x, 1, missed) == []
     size = finisher.teacher_file.size
     assert f"and the teacher's file has {size:,}" in missed.in_words()
+    missed = search._Missed()
+    assert search._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
+    assert "has as many parameters as the teacher, or more" in missed.in_words()
+
+
+@pytest.mark.parametrize(
+    ("most", "costed", "chosen"),
+    [
+        (99, [9, 4, 1, 6], [9, 4, 1, 6]),
+        (6, [9, 4, 7, 6, 2, 0], [6, 2, 4, 0]),
+        (0, [9, 4, 2, 1, 0], [0]),
+        (-1, [9, 4, 2, 1, 0], []),
+    ],
+)
+def test_the_largest_that_fits_is_found_in_few_steps(
+    data, teacher, monkeypatch, most, costed, chosen
+):
+    """Then come students far from it and from each other."""
+    asked = []
+
+    def costs(finisher, candidate, x, missed):
+        asked.append(candidate.parameters)
+        return Costs(1, 1, None) if candidate.parameters <= most else None
+
+    monkeypatch.setattr(search, "_costs_within", costs)
+    monkeypatch.setattr(Family, "candidate", lambda _, size: Candidate(str(size), None, size, None))
+    family = Family("kind", tuple(range(10)), None)
+    run, missed = Finisher(Trainer(data, RECIPE), teacher), search._Missed()
+    found = search._of_a_family(run, family, None, 4, missed)
+    assert (asked, [one.parameters for one, _ in found]) == (costed, chosen)
 
 
 @pytest.mark.parametrize(
@@ -227,8 +265,9 @@ def test_what_another_option_decides_is_made_again(
         stages = Stages(tmp_path)
         run = Finisher(trainer, teacher, Goal({}, None, None), stages, **said)
         before = set(stages._held.done)
+        family = Family("dense", (8,), lambda _: student)
+        search._of_a_family(run, family, data.train.x[:8], 1, search._Missed())
         one = Candidate("dense 8", student, 83, 80)
-        search._of_a_kind(run, [one], data.train.x[:8], 1, search._Missed())
         study = optuna.create_study(direction="maximize")
         search._trained(run, one, 1, study.ask(), [])
         made_again.append({name.rsplit(" ", 1)[0] for name in set(stages._held.done) - before})
@@ -301,14 +340,14 @@ def test_a_trial_leans_on_those_no_larger_alone(data, teacher, monkeypatch):
         return [0.5] * epochs
 
     monkeypatch.setattr(search, "_trained", trained)
-    fitting = [(Candidate(str(n), None, n, None), Costs(n, n, None)) for n in (1, 2, 4, 16)]
+    fitting = [(Candidate(str(n), dense(8), n, None), Costs(n, n, None)) for n in (1, 2, 4, 16)]
     search._tried(Finisher(Trainer(data, RECIPE), teacher), fitting)
     assert beside == {"1": [], "16": ["1"], "4": ["1"], "2": ["1"]}
 
 
 def test_no_accuracy_is_no_error():
     assert sized("a", 10, 0.0).said == "a, 0.0%, 0.0 kB"
-    assert sized("a", 10, -0.0).said == "a, error 0, 0.0 kB"
+    assert sized("a", 10, -0.0, metric="mae").said == "a, error 0, 0.0 kB"
     assert front_of([sized("a", 10, 0.0)]).metric == "accuracy"
 
 

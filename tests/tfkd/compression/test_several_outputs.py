@@ -339,6 +339,49 @@ def test_a_report_of_one_output_has_the_shape_that_it_had():
     assert "output" not in Answer("a").to_json()
 
 
+def test_students_are_looked_for_and_compared_by_their_worst_output(data, tmp_path):
+    """The score of a trial is minus the worst drop, as NumPy has it from the answers."""
+    keras.utils.set_random_seed(1)
+    teacher = net(order=("tags", "bright", "kind"), units=48)
+    recipe = dataclasses.replace(RECIPE, formats=("float32",), candidates=2, search_epochs=1)
+    Trainer(data, recipe).fit("teacher", teacher)
+    asked = {}
+
+    def callbacks(stage, package):
+        def kept(epoch, logs):
+            answers = answering(callback.model.student, data.outputs)
+            asked[stage] = data.validation.answered(answers)[0]
+
+        callback = package.callbacks.LambdaCallback(on_epoch_end=kept)
+        return [callback] if stage.startswith("search") else []
+
+    result = tfkd.compress(
+        teacher, data, out=tmp_path / "a", target={"drop": 0.5},
+        recipe=dataclasses.replace(recipe, callbacks=callbacks),
+    )  # fmt: skip
+    front, labels = result.report.front, data.validation.y
+    of_teacher = data.validation.answered(answering(teacher, data.outputs))[0]
+
+    def mae(answers):
+        return abs(answers["bright"][:, 0] - labels["bright"]).mean()
+
+    for one in front.candidates:
+        answers = asked[f"search {one.name}"]
+        drops = {
+            name: figures(of_teacher, labels)[name] - figures(answers, labels)[name]
+            for name in ("kind", "tags")
+        }
+        drops["bright"] = mae(answers) / mae(of_teacher) - 1
+        assert one.score == pytest.approx(max(drops.values()), abs=1e-5)
+    assert front.metric == "worst drop" and len(front.candidates) == 2
+    outputs = result.student(X[:2])
+    assert {name: tuple(one.shape) for name, one in outputs.items()} == {
+        "tags": (2, 3),
+        "bright": (2, 1),
+        "kind": (2, 3),
+    }
+
+
 def replaced(**labels):
     return {**LABELS, **labels}
 
@@ -357,7 +400,7 @@ BAD = {
     "of one": (LABELS["kind"], {"student": "one"}, "teacher .* has 3 outputs, and the labels are"),
     "nested": (LABELS, {"student": "nested"}, "give them in one dict by name"),
     "other names": (LABELS, {"teacher": "other"}, "the unknown names 'tags', 'bright', 'kind'"),
-    "no student": (LABELS, {"student": None}, "Students are looked for under a teacher of one"),
+    "no student": (LABELS, {"student": None}, "has as many parameters as the teacher, or more"),
     "drop": (LABELS, {"target": {"drop": 5}}, "A drop of 5 allows any accuracy"),
 }  # fmt: skip
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfkd.compression.candidates import candidates
-from tfkd.compression.thinning import coarser, shallower
+from tfkd.compression.candidates import families
+from tfkd.compression.thinning import coarser, depth, shallower
 from tfkd.model import cost
 
 
@@ -26,10 +26,11 @@ def of_blocks(model):
 
 
 @pytest.mark.parametrize(
-    ("left", "names"), [(0.5, ["block_0", "block_2"]), (0.25, ["block_0"]), (0.0, [])]
+    ("left", "names"), [(2, ["block_0", "block_2"]), (1, ["block_0"]), (0, [])]
 )
 def test_blocks_that_stay_are_spread_and_keep_their_weights(package, left, names):
     teacher = residual(package)
+    assert depth(teacher) == 4 and shallower(teacher, 4) is None
     thin = shallower(teacher, left)
     assert of_blocks(thin) == names and of_blocks(teacher) == [f"block_{i}" for i in range(4)]
     for name in (*names, "head"):
@@ -44,7 +45,7 @@ def test_what_blocks_of_zeros_added_is_not_missed(package, rng):
         layer = teacher.get_layer(name)
         layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
     x = rng.normal(size=(4, 32, 32, 3)).astype("float32")
-    thin = shallower(teacher, 0.5)
+    thin = shallower(teacher, 2)
     np.testing.assert_allclose(
         thin.predict(x, verbose=0), teacher.predict(x, verbose=0), rtol=1e-5, atol=1e-5
     )
@@ -53,10 +54,36 @@ def test_what_blocks_of_zeros_added_is_not_missed(package, rng):
 def test_without_residual_blocks_layers_of_one_shape_go():
     layers = [keras.layers.LSTM(6, return_sequences=True, name=f"lstm_{i}") for i in range(3)]
     teacher = keras.Sequential([keras.Input((5, 2)), *layers, keras.layers.Dense(3)])
-    thin = shallower(teacher, 0.5)
+    assert depth(teacher) == 2
+    thin = shallower(teacher, 1)
     assert [layer.name for layer in thin.layers[1:-1]] == ["lstm_0", "lstm_1"]
     flat = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4), keras.layers.Dense(2)])
-    assert shallower(flat, 0.5) is None
+    assert depth(flat) == 0 and shallower(flat, 0) is None
+
+
+def stages(package):
+    """A residual net with blocks of one shape, and two that change it behind a projection."""
+    layers = package.layers
+    x = inputs = package.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    for number, (filters, strides) in enumerate(((4, 1), (8, 2), (8, 1), (12, 2))):
+        y = layers.Conv2D(filters, 3, strides, "same", name=f"block_{number}_a")(x)
+        y = layers.Conv2D(filters, 3, padding="same", name=f"block_{number}_b")(y)
+        if x.shape[-1] != filters:
+            x = layers.Conv2D(filters, 1, strides, name=f"projection_{number}")(x)
+        x = layers.ReLU()(layers.Add()([x, y]))
+    return package.Model(inputs, layers.Dense(4, name="head")(layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize(("left", "kept"), [(3, "013"), (2, "13"), (1, "1"), (0, "")])
+def test_a_block_goes_and_its_projection_stays(package, left, kept):
+    """Of ResNet-8 the projections were left out, and the net of plain convolutions was called less
+    deep."""
+    teacher = stages(package)
+    assert depth(teacher) == 4
+    thin = shallower(teacher, left)
+    assert of_blocks(thin) == [f"block_{number}_{part}" for number in kept for part in "ab"]
+    assert {layer.name for layer in thin.layers} >= {"projection_1", "projection_3"}
 
 
 def test_images_are_averaged_first(package, rng):
@@ -80,14 +107,14 @@ def test_what_has_no_coarser_form_has_none(package):
 
 def test_they_are_candidates():
     x = np.zeros((8, 32, 32, 3), "float32")
-    found = [one for one in candidates(residual(keras), x, seed=0) if "thinned" in one.kind]
-    assert [one.name.split()[-1] for one in found] == [
-        "quarter-depth",
-        "half-depth",
-        "half-resolution",
-    ]
-    assert [one.kind for one in found] == ["thinned teacher"] * 3
-    assert found[0].parameters < found[1].parameters < found[2].parameters
+    found = {one.kind: one for one in families(residual(keras), x, seed=0)}
+    blocks, coarse = found["teacher (2 of 4 blocks)"], found["teacher (half the resolution)"]
+    for family, whole in ((blocks, 2), (coarse, 4)):
+        several = [one for one in map(family.candidate, family.sizes) if one is not None]
+        assert several[-1].name == f"{family.kind} 1" and len(several) > 2
+        assert len(of_blocks(several[-1].model)) == len(of_blocks(several[0].model)) == whole
+        sizes = [one.parameters for one in several]
+        assert sizes == sorted(sizes) and sizes[0] < 0.6 * sizes[-1]
 
 
 def test_a_layer_that_is_called_like_one_of_a_nested_model():
@@ -98,5 +125,5 @@ def test_a_layer_that_is_called_like_one_of_a_nested_model():
     )
     inputs = keras.Input((6,))
     teacher = keras.Model(inputs, layers.Dense(6, name="body_left")(body(inputs)))
-    thin = shallower(teacher, 0.7)
+    thin = shallower(teacher, 2)
     assert len([layer for layer in thin.layers if layer.weights]) == 2
