@@ -506,10 +506,7 @@ class TFLiteModel(Printed):
         return dataclasses.replace(slots, entries=tuple(entries))
 
     def _array(self, info: TensorInfo, values) -> np.ndarray:
-        try:
-            values = np.asarray(values)
-        except ValueError as error:  # rows of different lengths
-            raise InputError(f"The data for input {info.name!r} is no array: {error}") from None
+        values = binding.as_array(values, f"input {info.name!r}")
         # A step file's tensors hold one step of a sequence.
         free = 2 if self.states and info.name.startswith(STEP) else 1
         fits = values.ndim == len(info.shape) and all(

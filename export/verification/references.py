@@ -80,7 +80,7 @@ class Reference:
         arrays = []
         values = self.inputs.bind(x, "x", arrays=True)
         for slot, one in zip(self.inputs.entries, values, strict=True):
-            array, wanted = np.asarray(one), list(slot.shape[1:])
+            array, wanted = binding.as_array(one, f"input {slot.label!r}"), list(slot.shape[1:])
             if over_steps and wanted[:1] == [1]:
                 wanted[0] = None
             fits = array.ndim == len(slot.shape) and all(

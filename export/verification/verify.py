@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfkd.data import Data, Part, Samples, Stream
+from tfkd.data.stream import kind_of
 from tfkd.errors import InputError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite
@@ -196,9 +196,9 @@ def verify(
             array (examples, ...), or a list or dict of them.
         x: Array of shape (examples, ...), or for several inputs a list of them in the
             model's order or a dict by its own keys or its layers' names; real data, the test
-            split. Or a `tfkd.Data` (its test part is taken), a `Samples`, a `Stream` or a
-            `tf.data.Dataset` of batches (x, y), with labels: data that is not in memory is
-            read in batches, and only outputs and labels are held.
+            split. Or a `tfkd.Data` (its test part is taken), a `Samples`, a `Stream` or the
+            source of one, such as a `tf.data.Dataset` of batches (x, y), with labels: data that
+            is not in memory is read in batches, and only outputs and labels are held.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
             model's order, with `None` for an output that is not scored, or a dict by its own
             keys or its layers' names.
@@ -270,7 +270,7 @@ def verify(
 def _batches(x, y) -> Iterator[tuple]:
     """Yield examples and labels: arrays whole, and parts that are not in memory in batches."""
     part = x.test if isinstance(x, Data) else x
-    if isinstance(part, tf.data.Dataset):
+    if kind_of(part) is not None:
         part = Stream(part)
     if not isinstance(part, Part):
         yield x, y
@@ -354,7 +354,7 @@ class _Judge:
     def __init__(self, kind: OutputKind, want, y, x, task, threshold):
         self.axis = kind.class_axis if not kind.is_last else None
         want = self._classes_last(want)
-        self.y = None if y is None else np.asarray(y)
+        self.y = None if y is None else binding.as_array(y, "the labels (y)")
         if self.y is not None and self.y.ndim == want.ndim:
             self.y = self._classes_last(self.y)
         self.x, self.activation = x, kind.activation

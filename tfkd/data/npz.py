@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,20 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
 
 def _read(archive, name: str) -> Any:
     """Return an array of a file, or a dict by output; `None` if the file has none."""
-    if name in archive:
-        return archive[name]
-    if not name.startswith(_BY_OUTPUT):
-        return None
     front = f"{name}_"
-    several = [one for one in archive.files if one.startswith(front) and one != front]
+    others = {front, *_WANTED, *_VALIDATION}
+    several = [one for one in archive.files if one.startswith(front) and one not in others]
+    by_output = name.startswith(_BY_OUTPUT)
+    if name in archive:
+        if by_output and several:
+            warnings.warn(
+                f"{name!r} is read, and not {' or '.join(map(repr, several))}: labels of several "
+                f"outputs have no array {name!r} beside theirs.",
+                stacklevel=6,
+            )
+        return archive[name]
+    if not by_output:
+        return None
     return {one.removeprefix(front): archive[one] for one in several} or None
 
 

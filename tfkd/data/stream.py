@@ -203,7 +203,12 @@ class Stream(Part):
         """The first batch, checked, as arrays; labels of several outputs as a dict of arrays."""
         if self._is_tf:
             check_spec(self.source.element_spec)
-        first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
+        try:
+            first = next(iter(self._read(self.source) if self._is_tf else self._items()), None)
+        except InputError:
+            raise
+        except Exception as error:  # whatever the user's code raises
+            raise _failure(error) from error
         if first is None:
             raise InputError(
                 "The stream is empty, or was used up by another pass: a function must return a "
@@ -288,8 +293,7 @@ class Stream(Part):
             self.__dict__["_error"] = error
             raise
         except Exception as error:  # whatever the user's code raises
-            said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
-            self.__dict__["_error"] = InputError(f"The source of the stream failed ({said}).")
+            self.__dict__["_error"] = _failure(error)
             raise self.__dict__["_error"] from error
 
     def _items(self) -> Iterator:
@@ -317,6 +321,12 @@ class Stream(Part):
                 raise kept from None
             reason = str(error).partition("\n")[0][:200]
             raise InputError(f"The stream broke off: {reason}") from error
+
+
+def _failure(error: Exception) -> InputError:
+    """Return the error for what the code of a source raised."""
+    said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+    return InputError(f"The source of the stream failed ({said}).")
 
 
 def kind_of(source) -> str | None:

@@ -241,11 +241,14 @@ class Fitting(Step):
 
         Returns:
             A `worth.Score` per output; `None` for an output without labels or without a hard loss.
+
+        Raises:
+            InputError: for labels that don't fit their output.
         """
         objective, scoring = self._objective(), self._scoring()
         name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
         answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
-        return worth.sample_of(x, y, objective, part).scores(answers, name)
+        return worth.sample_of(x, y, objective, part).scores(answers, name, check_labels=True)
 
     @property
     def teacher_scores(self) -> list[worth.Score | None] | None:

@@ -219,17 +219,25 @@ class Sample:
     at_once: int = 128
     masks: list | None = None
 
-    def scores(self, answers_of: Callable, who: str) -> list[Score | None]:
+    def scores(
+        self, answers_of: Callable, who: str, check_labels: bool = False
+    ) -> list[Score | None]:
         """Return a score per output; `None` where there is nothing to score.
 
         Args:
             answers_of: From a batch of examples to logits or values per output.
             who: Who answers, for errors.
+            check_labels: Whether to raise for labels that don't fit their output. In training the
+                step raises for them, and they are left out here.
 
         Raises:
             NotFiniteError: if answers are not finite.
         """
         batches, labels = self._answered(answers_of)
+        if check_labels:
+            for lesson, y in zip(self.lessons, labels, strict=True):
+                if y is not None and lesson.hard is not None and not lesson.is_custom:
+                    validation.check_labels(np.asarray(y), lesson)
         scores = []
         for i, (lesson, y) in enumerate(zip(self.lessons, labels, strict=True)):
             if y is None or lesson.hard is None or batches[0][i] is None:

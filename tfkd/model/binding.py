@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tfkd.errors import InputError
 from tfkd.model import graph
 
@@ -307,6 +309,25 @@ def _bind_part(part: Slot | Slots, given, what: str, how: dict) -> list[Any]:
     if given is None and how["missing"]:
         return [None] * len(part)
     return part.bind(given, what, **how)
+
+
+def as_array(values: Any, what: str) -> np.ndarray:
+    """Return values as an array.
+
+    Args:
+        values: An array, or lists of numbers.
+        what: What they are for, in the error: `"input 'image'"`.
+
+    Raises:
+        InputError: for rows of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"The data for {what} is no array: it has rows of different lengths. Pad them to one "
+            "length."
+        ) from error
 
 
 def inputs_of(model, owner: str = "model") -> Slots:

@@ -45,6 +45,32 @@ def test_a_faithful_file_passes(files, qat, digits, engine):
     assert result.model_metrics["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize("kind", ["dataset", "sequence", "function"])
+def test_batches_are_verified_as_arrays_are(files, student, digits, kind):
+    x, y = digits.test.x, digits.test.y
+
+    class Sequence(keras.utils.PyDataset):
+        def __len__(self):
+            return -(-len(x) // 50)
+
+        def __getitem__(self, i):
+            return x[50 * i : 50 * i + 50], y[50 * i : 50 * i + 50]
+
+    given = {
+        "dataset": tf.data.Dataset.from_tensor_slices((x, y)).batch(50),
+        "sequence": Sequence(),
+        "function": lambda: iter([(x[:200], y[:200]), (x[200:], y[200:])]),
+    }[kind]
+    found = verify(files["float32"], student, given)
+    whole = verify(files["float32"], student, x, y)
+    assert (found.samples, found.metrics) == (whole.samples, whole.metrics)
+
+
+def test_rows_of_different_lengths_are_no_array(files, student):
+    with pytest.raises(InputError, match="no array: it has rows of different lengths. Pad"):
+        verify(files["float32"], student, [[1.0, 2.0], [1.0]])
+
+
 def test_the_differences_are_what_numpy_says(files, student, digits):
     result = verify(files["int8_ptq"], student, digits.test.x)
     want = student.predict(digits.test.x, verbose=0)

@@ -128,3 +128,10 @@ def test_one_hot_rows_are_told_from_other_labels():
     assert is_one_hot(np.eye(4)) and is_one_hot(np.eye(4, dtype=bool))
     for other in (np.arange(4), np.ones((4, 1)), np.eye(4) * 0.9, np.ones((4, 2)), [["a", "b"]]):
         assert not is_one_hot(other)
+
+
+def test_labels_of_one_output_beside_those_of_several_are_named(tmp_path):
+    x, y = np.zeros((30, 4), "f"), np.arange(30) % 3
+    np.savez(tmp_path / "d.npz", x=x, y=y, y_kind=y, y_validation=y)
+    with pytest.warns(UserWarning, match="'y' is read, and not 'y_kind': labels"):
+        assert not load_npz(tmp_path / "d.npz").outputs

@@ -336,6 +336,8 @@ def test_a_source_that_fails_is_one_line(tmp_path):
         InputError, match=r"The source of the stream failed \(KeyError: 'no more'\)"
     ):
         list(Stream(broken).batches(32))
+    with pytest.raises(InputError, match=r"source of the stream failed \(ZeroDivisionError"):
+        Stream(lambda: iter([1 / 0]))
     files = [str(tmp_path / f"{i}.png") for i in range(9)]
     for i, file in enumerate(files):
         image = np.zeros((5 if i == 8 else 4, 4, 1), "uint8")

@@ -467,6 +467,16 @@ def test_equal_values_say_nothing():
     assert found.beats_chance is None
 
 
+@pytest.mark.parametrize("form", ["arrays", "stream"])
+def test_a_label_that_is_no_class_is_refused(data, knowing, form):
+    """It was left out, and the score was of the other examples."""
+    x, y = data[0], data[1].copy()
+    y[100] = 7
+    given = (x, y) if form == "arrays" else (tfkd.Stream(lambda: iter([(x, y)])),)
+    with pytest.raises(InputError, match=r"go up to 7, but the output .* has 3 .*row 100: 7"):
+        compiled(knowing).score(*given)
+
+
 @pytest.mark.parametrize("wrong", ["input", "label"])
 def test_what_the_step_tells_itself_is_left_to_it(data, knowing, wrong):
     x, y = (array.copy() for array in data)
