@@ -91,6 +91,8 @@ def scope(given, tmp_path, monkeypatch):
     np.savez("digits.npz", **arrays)
     rows = [f"{i},{i % 7},{'ab'[i % 2]}" for i in range(60)]
     (tmp_path / "plants.csv").write_text("\n".join(["height,width,species", *rows]))
+    steps = [f"{i},{i % 24},{i % 168}" for i in range(800)]
+    (tmp_path / "hourly.csv").write_text("\n".join(["hour,load,oil", *steps]))
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(10):

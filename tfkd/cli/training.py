@@ -186,7 +186,10 @@ def _data(options):
     return as_data(
         options.data,
         label=label[0] if label and len(label) == 1 else label,
+        features=options.features,
         size=None if options.image_size is None else tuple(options.image_size),
+        length=options.length,
+        horizon=options.horizon,
         class_weight="balanced" if options.balanced else None,
     )
 

@@ -240,6 +240,26 @@ def _add_data(parser):
         help="The column or columns of a .csv file that hold the labels. (default: label)",
     )
     parser.add_argument(
+        "--features",
+        nargs="+",
+        metavar="COLUMN",
+        help="The columns of a .csv file that hold the features. (default: all others)",
+    )
+    parser.add_argument(
+        "--length",
+        type=whole_number(1),
+        metavar="N",
+        help="The lines of a .csv file are the steps of a series: cut it into windows of so many "
+        "steps. --label names features to forecast, or the labels of the steps.",
+    )
+    parser.add_argument(
+        "--horizon",
+        type=whole_number(0),
+        metavar="N",
+        help="Steps to forecast (default: 1), or from the end of a window to the labelled step "
+        "(default: 0).",
+    )
+    parser.add_argument(
         "--image-size",
         nargs=2,
         type=whole_number(1),

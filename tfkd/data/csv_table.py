@@ -1,4 +1,4 @@
-"""CSV files with a header: an example a line, features and labels by column."""
+"""CSV files with a header: a line holds an example, or a step of a series."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tfkd.data import labels as labels_
+from tfkd.data.samples import Data
+from tfkd.data.series import windows
 from tfkd.errors import InputError, argument
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def load_csv(
     class_names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     r"""Read a CSV file whose first line names its columns.
+
+    For the steps of a series in time order, see `windows_of_csv`.
 
     Args:
         path: The file, in UTF-8.
@@ -53,6 +57,68 @@ def load_csv(
         >>> x.tolist(), y.tolist(), names
         ([[1.5, 2.0], [0.5, 1.0]], [1, 0], ('fir', 'oak'))
     """
+    x, y, names, _ = _read(path, label, features, delimiter, class_names)
+    return x, y, names
+
+
+def windows_of_csv(
+    path: PathLike,
+    label: str | Sequence[str] = "label",
+    features: Sequence[str] | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    length: int,
+    horizon: int | None = None,
+    **shares: float,
+) -> Data:
+    """Read a CSV file with a step of a series per line, in time order, as windows.
+
+    Args:
+        path: The file, as for `load_csv`.
+        label: What to learn. Columns that are among the features are forecast; other columns hold
+            the label of each step, as for `load_csv`.
+        features: The columns of the features. Defaults to all but those of labels.
+        class_names: As for `load_csv`.
+        length: Steps in a window.
+        horizon: Steps to forecast, 1 by default. With labels of steps, the number of steps from the
+            end of the window to the labelled step; 0 by default, the last step itself.
+        **shares: `test` and `validation`, as for `windows`.
+
+    Returns:
+        A `Data`, split by time, see `windows`.
+
+    Raises:
+        InputError: as `load_csv` and `windows`, and for columns of which some are features.
+    """
+    x, y, names, chosen = _read(path, label, features, ",", class_names, overlap=True)
+    wanted = [label] if isinstance(label, str) else list(label)
+    targets = [chosen.index(name) for name in wanted if name in chosen]
+    name = pathlib.Path(path).stem
+    if not targets:
+        horizon = 0 if horizon is None else horizon
+        return windows(x, length, horizon, labels=y, class_names=names, name=name, **shares)
+    if len(targets) < len(wanted):
+        raise InputError(
+            f"Of the columns {', '.join(wanted)} some are features and some are not: forecast "
+            "features, or give the labels of steps."
+        )
+    horizon = 1 if horizon is None else horizon
+    return windows(x, length, horizon, targets=targets, name=name, **shares)
+
+
+def _read(
+    path: PathLike, label, features, delimiter: str, class_names, overlap: bool = False
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], list[str]]:
+    """Return features, labels, names of classes, and the columns of the features.
+
+    Args:
+        path: As for `load_csv`, and so the next ones.
+        label: As there.
+        features: As there.
+        delimiter: As there.
+        class_names: As there.
+        overlap: Whether labels may be among the features.
+    """
     path = pathlib.Path(path)
     wanted = [label] if isinstance(label, str) else list(label)
     try:
@@ -61,7 +127,7 @@ def load_csv(
             header = [name.strip() for name in next(reader, [])]
             chosen = [name for name in header if name not in wanted]
             chosen = chosen if features is None else list(features)
-            _check_header(path, header, wanted, chosen, delimiter)
+            _check_header(path, header, wanted, chosen, delimiter, overlap)
             x, texts, lines = _columns(path, reader, header, chosen, wanted)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"Cannot read {str(path)!r} as CSV: {error}.") from error
@@ -75,10 +141,10 @@ def load_csv(
     y = columns[0] if isinstance(label, str) else np.stack(columns, 1)
     if y.dtype.kind == "U":
         y, names = labels_.numbered(y, class_names)
-    return np.asarray(x, "float32").reshape(len(lines), len(chosen)), y, names
+    return np.asarray(x, "float32").reshape(len(lines), len(chosen)), y, names, chosen
 
 
-def _check_header(path, header, wanted, chosen, delimiter) -> None:
+def _check_header(path, header, wanted, chosen, delimiter, overlap) -> None:
     """Raise for columns that are missing or occur twice."""
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
@@ -93,7 +159,7 @@ def _check_header(path, header, wanted, chosen, delimiter) -> None:
             f"{path.name} has no column {lacks[0]!r}; its first line names {shown or 'none'}. "
             f"Say which with {hint}{more}."
         )
-    if not chosen or set(chosen) & set(wanted):
+    if not chosen or (set(chosen) & set(wanted) and not overlap):
         raise InputError(
             f"{path.name} needs columns of features beside those of labels ({', '.join(wanted)})."
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tfkd.data import labels as labels_
-from tfkd.data.csv_table import load_csv
+from tfkd.data.csv_table import load_csv, windows_of_csv
 from tfkd.data.images import load_images
 from tfkd.data.npz import load_npz
 from tfkd.data.outputs import names_of, no_class_weights, spelled
@@ -37,7 +37,7 @@ _OPTIONS = {
     "arrays": ("test", "validation", "seed"),
     "parts": ("validation", "seed"),
     ".npz": ("validation", "seed"),
-    ".csv": ("test", "validation", "seed", "label", "features"),
+    ".csv": ("test", "validation", "seed", "label", "features", "length", "horizon"),
     "folder": ("test", "validation", "seed", "size"),
     "data": (),
 }
@@ -55,6 +55,8 @@ def as_data(
     label: str | Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     size: tuple[int, int] | None = None,
+    length: int | None = None,
+    horizon: int | None = None,
 ) -> Data:
     """Return examples and labels, in any supported form, as a `Data`.
 
@@ -88,6 +90,11 @@ def as_data(
         label: For a CSV file, the column or columns of labels. Defaults to `"label"`.
         features: For a CSV file, the columns of features. Defaults to all others.
         size: For images, the height and width to resize them to.
+        length: For a CSV file whose lines are the steps of a series in time order: the steps in a
+            window. Windows are split by time. `label` names columns among `features` to forecast,
+            or the column with the label of each step.
+        horizon: The steps to forecast, 1 by default; with labels of steps, the number of steps from
+            the end of the window to the labelled one, 0 by default.
 
     Raises:
         InputError: for anything else, labels that are none, and options that don't apply. The
@@ -101,7 +108,7 @@ def as_data(
     """
     options = {
         "test": test, "validation": validation, "seed": seed, "label": label,
-        "features": features, "size": size,
+        "features": features, "size": size, "length": length, "horizon": horizon,
     }  # fmt: skip
     options = {key: value for key, value in options.items() if value is not None}
     if isinstance(given, Data):
@@ -171,6 +178,17 @@ def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) ->
     if kind == ".npz":
         data = load_npz(path, **options)
         return _of_parts(data.parts, data.name, class_names or data.class_names, {})
+    if "length" in options:
+        if "seed" in options:
+            raise InputError(
+                f"{argument('seed')} does not apply to windows, which are split by time: leave it "
+                "out."
+            )
+        return windows_of_csv(path, class_names=class_names, **options)
+    if "horizon" in options:
+        raise InputError(
+            f"{argument('horizon')} needs {argument('length')}, the steps in a window."
+        )
     columns = {key: options.pop(key) for key in ("label", "features") if key in options}
     x, y, names = load_csv(path, **columns, class_names=class_names)
     return _split(x, y, path.stem, names, options)

@@ -131,6 +131,58 @@ def written(path, text):
 TABLE = "width,height,species\n1.5,2,oak\n0.5,1,fir\n\n2.5,0,fir\n"
 
 
+SERIES = np.random.default_rng(2).normal(size=(60, 2)).astype("float32")
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A series of two features, with the day's name and whether a step is low or high."""
+    lines = (
+        f"day {i},{a!r},{b!r},{'high' if a > 0 else 'low'}"
+        for i, (a, b) in enumerate(SERIES.tolist())
+    )
+    return written(tmp_path / "series.csv", "\n".join(["day,a,b,kind", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"label": "b", "length": 4}, {"horizon": 1, "targets": 1}),
+        ({"label": "b", "length": 4, "horizon": 3}, {"horizon": 3, "targets": 1}),
+        ({"label": ["b", "a"], "length": 3, "horizon": 2, "test": 0.3},
+         {"horizon": 2, "targets": [1, 0], "test": 0.3}),
+        ({"label": "kind", "length": 4}, {"horizon": 0, "labels": (SERIES[:, 0] <= 0).astype(int)}),
+        ({"label": "kind", "length": 4, "horizon": 2},
+         {"horizon": 2, "labels": (SERIES[:, 0] <= 0).astype(int)}),
+    ],
+    ids=["a step", "steps", "features", "labels", "later labels"],
+)  # fmt: skip
+def test_a_csv_of_steps_is_cut_into_windows(series, options, wanted):
+    data = as_data(series, features=["a", "b"], **options)
+    expected = windows(SERIES, options["length"], **wanted)
+    assert data.class_names == (("high", "low") if options["label"] == "kind" else ())
+    for name, part in data.parts.items():
+        np.testing.assert_allclose(part.x, expected.parts[name].x)
+        np.testing.assert_allclose(part.y, expected.parts[name].y)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label": "b", "horizon": 2}, "horizon= needs length="),
+        ({"label": "b", "length": 4, "seed": 1}, "seed= does not apply to windows"),
+        ({"label": "b", "length": 0}, "length must be a whole number of at least 1"),
+        ({"label": ["a", "b"], "features": ["a"], "length": 4}, "a, b some are features and some"),
+        ({"label": "b", "length": 99}, "training part has fewer steps|fewer steps than a window"),
+        ({"label": "c", "length": 4}, "has no column 'c'"),
+        ({"label": "b"}, "needs columns of features beside"),
+    ],
+)
+def test_windows_of_a_csv_that_can_not_be(series, options, said):
+    with pytest.raises(InputError, match=said):
+        as_data(series, **{"features": ["a", "b"], **options})
+
+
 def test_csv_columns_are_features_and_labels(tmp_path):
     path = written(tmp_path / "t.csv", TABLE)
     x, y, names = load_csv(path, label="species")
