@@ -76,7 +76,7 @@ def _interrupted(written) -> str:
     if not names:
         return "interrupted; nothing was written"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"interrupted; whole and in place: {', '.join(names[:3])}{more}"
+    return f"interrupted; complete files: {', '.join(names[:3])}{more}"
 
 
 def _discard_output() -> None:
