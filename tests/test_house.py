@@ -204,7 +204,7 @@ def test_a_name_of_before_is_served_with_the_new_one(old, new):
     importlib.import_module(
         f"tfkd.quantization.{new}"
     )  # the first import of tfmot warns of other things
-    with pytest.warns(DeprecationWarning, match=f"is tfkd.quantization.{new} now"):
+    with pytest.warns(DeprecationWarning, match=f"is now tfkd.quantization.{new}"):
         module = getattr(tfkd.quantization, old)
     assert module.__name__ == f"tfkd.quantization.{new}"
 

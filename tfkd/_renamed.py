@@ -12,7 +12,7 @@ from tfkd.errors import InputError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_UNTIL = "is removed in tfkd 0.3."
+_UNTIL = "will be removed in tfkd 0.3."
 
 
 def with_old_names(
@@ -33,7 +33,7 @@ def with_old_names(
             return current(name)
         now = old[name].replace(":", ".")
         warnings.warn(
-            f"{package}.{name} is {now} now; the old name {_UNTIL}",
+            f"{package}.{name} is now {now}; the old name {_UNTIL}",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -82,7 +82,7 @@ def old_attribute(owner: str, old: str, now: str) -> property:
 
     def read(self: Any) -> Any:
         warnings.warn(
-            f"{owner}.{old} is {owner}.{now} now; the old name {_UNTIL}",
+            f"{owner}.{old} is now {owner}.{now}; the old name {_UNTIL}",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -108,10 +108,10 @@ def with_old_keywords(**old: str) -> Callable[[Callable[_P, _R]], Callable[_P, _
                 now = old[name]
                 if now in kwargs:
                     raise InputError(
-                        f"{name} is the old name of {now}, and both were given: give {now} alone."
+                        f"{name} is the old name of {now}, and both were given: give only {now}."
                     )
                 warnings.warn(
-                    f"{name_of_call}({name}=...) is {now}=... now; the old name {_UNTIL}",
+                    f"{name_of_call}({name}=...) is now {now}=...; the old name {_UNTIL}",
                     DeprecationWarning,
                     stacklevel=2,
                 )

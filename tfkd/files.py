@@ -146,13 +146,13 @@ def _replace(staging: pathlib.Path, out: pathlib.Path) -> None:
     for name in names:
         if (out / name).is_dir():
             raise InputError(
-                f"A file has to go to {str(out / name)!r}, which is a folder. Nothing was "
+                f"{str(out / name)!r} must be a file, but a folder is there. Nothing was "
                 "replaced; remove that folder, or write to another."
             )
         for parent in name.parents:
             if (out / parent).exists() and not (out / parent).is_dir():
                 raise InputError(
-                    f"A folder has to go to {str(out / parent)!r}, which is a file. Nothing was "
+                    f"{str(out / parent)!r} must be a folder, but a file is there. Nothing was "
                     "replaced; remove that file, or write to another folder."
                 )
     old = pathlib.Path(tempfile.mkdtemp(dir=staging))  # protected by the lock of staging

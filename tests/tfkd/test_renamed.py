@@ -43,7 +43,7 @@ def model():
 def test_an_old_name_is_the_new_thing(old, new):
     backends.tfmot()  # whose own import warns
     package, _, name = old.rpartition(".")
-    with pytest.warns(DeprecationWarning, match=f"^{old} is {new} now; .* tfkd 0.3"):
+    with pytest.warns(DeprecationWarning, match=f"^{old} is now {new}; .* tfkd 0.3"):
         thing = getattr(importlib.import_module(package), name)
     assert thing is pkgutil.resolve_name(new)
 
@@ -59,7 +59,7 @@ def test_an_old_keyword_does_what_the_new_one_does(model, old, new):
     old, new = dict(old), dict(new)
     (gone,) = set(old) - set(new)
     with pytest.warns(
-        DeprecationWarning, match=rf"^prune_channels\({gone}=\.\.\.\) is \w+="
+        DeprecationWarning, match=rf"^prune_channels\({gone}=\.\.\.\) is now \w+="
     ) as log:
         before = tfkd.prune_channels(model, round_to=1, **old)
     assert [one.filename for one in log] == [__file__]
@@ -76,21 +76,21 @@ def test_both_keywords_at_once_are_refused(model):
 
 def test_the_old_keyword_of_spiral():
     with (
-        pytest.warns(DeprecationWarning, match=r"^spiral\(keep=\.\.\.\) is skip="),
+        pytest.warns(DeprecationWarning, match=r"^spiral\(keep=\.\.\.\) is now skip="),
         pytest.raises(InputError, match="step must lie between 0 and 1"),
     ):
         tfkd.spiral(None, None, keep="head", target={"macs": 0.5}, step=3)
 
 
 def test_the_old_keywords_of_slimming_and_of_the_plot_of_a_spiral(tmp_path):
-    with pytest.warns(DeprecationWarning, match=r"^Slimming\(of=\.\.\.\) is weights=") as log:
+    with pytest.warns(DeprecationWarning, match=r"^Slimming\(of=\.\.\.\) is now weights=") as log:
         slimming = tfkd.Slimming(0.1, of="kernels")
     assert [one.filename for one in log] == [__file__]
-    with pytest.warns(DeprecationWarning, match=r"^Slimming\.of is Slimming\.weights now"):
+    with pytest.warns(DeprecationWarning, match=r"^Slimming\.of is now Slimming\.weights"):
         assert slimming.of == slimming.weights == "kernels"
     one = Measured(parameters=10, macs=20, validation=0.5)
     made = Spiral(None, one, one, (), "accuracy", {"macs": 10.0}, None, True, "it is", 1)
-    with pytest.warns(DeprecationWarning, match=r"^plot\(of=\.\.\.\) is cost="):
+    with pytest.warns(DeprecationWarning, match=r"^plot\(of=\.\.\.\) is now cost="):
         made.plot(tmp_path / "old.svg", of="parameters")
     made.plot(tmp_path / "new.svg", cost="parameters")
     made.plot(tmp_path / "macs.svg", "macs")
@@ -102,7 +102,7 @@ def test_the_old_method_of_a_distiller(model):
     distiller = tfkd.Distiller(keras.models.clone_model(model), model, soft_loss="mse")
     distiller.compile("sgd", "mse")
     x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
-    with pytest.warns(DeprecationWarning, match="is Distiller.cache_teacher now"):
+    with pytest.warns(DeprecationWarning, match="is now Distiller.cache_teacher"):
         cache = distiller.ask_teacher(x)
     before, today = (one.attach(x).answers for one in (cache, distiller.cache_teacher(x)))
     assert before.keys() == today.keys()

@@ -14,7 +14,7 @@ def add_parser(commands, output) -> None:
         help="List the boards and classes of phones that --board knows.",
         description="List flash, contiguous RAM, core, optimized kernels and the source of these "
         "figures for every board and class of phones that tfkd export --board knows. With names, "
-        "show what is known of these.",
+        "show the details of these boards.",
     )
     boards.add_argument("names", metavar="NAME", nargs="*", help="Show this board.")
     boards.set_defaults(run="boards")

@@ -22,7 +22,7 @@ class Bundles:
         self.device = {key: value for key, value in self.device.items() if value is not None}
         if not kinds and (options.name or options.classes or options.mean or options.std):
             raise InputError(
-                "--name, --classes, --mean and --std are for --micro, --android and --web."
+                "--name, --classes, --mean and --std need --micro, --android or --web."
             )
         if kinds:
             from tfkd.export.micro.bundle import check_name, clean_name
@@ -30,11 +30,11 @@ class Bundles:
             self.name = options.name or clean_name(out.stem)
             check_name(self.name)
         if self.device and "micro" not in kinds:
-            raise InputError("--flash, --ram and --board are for --micro.")
+            raise InputError("--flash, --ram and --board need --micro.")
         self.more = {kind: {} for kind in kinds}  # arguments of one kind only
         if options.arena_bytes is not None:
             if "micro" not in kinds:
-                raise InputError("--arena is for --micro.")
+                raise InputError("--arena needs --micro.")
             from tfkd.export.micro.boards import parse_size
 
             self.more["micro"]["arena_bytes"] = parse_size(options.arena_bytes)
@@ -48,7 +48,7 @@ class Bundles:
             full = folder.is_dir() and any(folder.iterdir())
             if folder.is_file() or (full and not options.force):
                 raise InputError(
-                    f"--{name} writes into {str(folder)!r}, which is there; name another --out, "
+                    f"--{name} writes into {str(folder)!r}, which exists; name another --out, "
                     "or replace its files with --force."
                 )
         self.classes = _lines(options.classes) if options.classes else None
@@ -67,7 +67,7 @@ class Bundles:
         given = self.options.project
         kind = "android" if given in KINDS else "micro"
         if kind not in kinds:
-            raise InputError(f"--project {given} is for --{kind}.")
+            raise InputError(f"--project {given} needs --{kind}.")
         self.more[kind]["project"] = given
         if kind == "micro":
             raise_all(project.flaws_of_name(self.name, given))
@@ -90,7 +90,7 @@ class Bundles:
             for folder in set(self.folders.values()) - was_there:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, TfkdError):
-                raise InputError(f"The file is there, but no bundle: {error}") from error
+                raise InputError(f"The file was written, but not the bundle: {error}") from error
             raise
 
     def _write(self, file, data, others, verification):
@@ -103,8 +103,8 @@ class Bundles:
             y = None
             if verification is None:  # which reports it, too
                 warnings.warn(
-                    f"The labels are of {shown(data.outputs)}, and the file has "
-                    f"{outputs}: no label is beside the golden example.",
+                    f"The labels are for {shown(data.outputs)}, but the file has {outputs}: the "
+                    "golden example has no label.",
                     stacklevel=2,
                 )
         if self.preprocessing is not None:

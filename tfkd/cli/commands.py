@@ -68,7 +68,7 @@ def export(options) -> int:
     layers = layers and options.signature is None
     if options.engine != "auto" and not options.data:
         raise InputError(
-            "--engine chooses what runs the file to verify it: give --data too, or leave "
+            "--engine chooses the interpreter that verifies the file: give --data too, or leave "
             "--engine out."
         )
     shapes = _shapes_given(options.shape)
@@ -173,14 +173,14 @@ def _bundles_alone(options) -> int:
     file = TFLiteModel.load(options.model)
     if not (options.micro or options.android or options.web):
         raise InputError(
-            f"{options.model!r} is converted already: give --micro, --android or --web to write "
-            "a folder of it."
+            f"{options.model!r} is already converted: give --micro, --android or --web to write a "
+            "folder for it."
         )
     given = [name for name, default in _CONVERTING.items() if getattr(options, name) != default]
     if given:
         words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(
-            f"{options.model!r} is converted already: leave out {words}, or give the model that "
+            f"{options.model!r} is already converted: leave out {words}, or give the model that "
             "it was made from."
         )
     out = pathlib.Path(options.out or pathlib.Path(options.model).name)
@@ -275,7 +275,7 @@ def benchmark(options) -> int:
             return _on_android(options)
     for name in ("adb", "benchmark_model", "serial"):
         if getattr(options, name):
-            raise InputError(f"--{name.replace('_', '-')} is for --android.")
+            raise InputError(f"--{name.replace('_', '-')} needs --android.")
     from tfkd.export.latency import benchmark as latency
 
     data = load_data(options.data) if options.data else None
@@ -342,7 +342,7 @@ def compare(options) -> int:
             raise
         print(
             f"interrupted; the finished runs are in {os.path.join(options.out, '')}, and the same "
-            "command goes on from them",
+            "command continues from them",
             file=sys.stderr,
         )
         return 130
@@ -375,7 +375,7 @@ def _on_android(options) -> int:
         if len(values) > 1:
             raise InputError(f"--{name} takes one value with --android, got {values}.")
     if options.batch != [None] or options.data:
-        raise InputError("benchmark_model feeds one random example: no --batch, no --data.")
+        raise InputError("benchmark_model feeds one random example: leave --batch and --data out.")
     arguments = {
         "adb": options.adb or "adb",
         "tool": options.benchmark_model or "benchmark_model",
@@ -391,10 +391,10 @@ def _on_android(options) -> int:
     if not (options.adb and options.benchmark_model):
         if options.json or options.csv or options.html:
             raise InputError(
-                "Nothing is measured, so nothing written: give --adb and --benchmark-model."
+                "Nothing is measured, so nothing is written: give --adb and --benchmark-model."
             )
         print(by_hand)
-        print("not run: give --adb and --benchmark-model, or type this", file=sys.stderr)
+        print("not run: give --adb and --benchmark-model, or run these commands", file=sys.stderr)
         return 0
     with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
         try:
@@ -439,7 +439,7 @@ def _check_outputs(options) -> None:
     ]
     for path in map(pathlib.Path, outputs):
         if path.suffix in (".tflite", ".keras", ".h5", ".npz"):
-            raise InputError(f"{str(path)!r} looks like a model or data; name what to write.")
+            raise InputError(f"{str(path)!r} looks like a model or data; name an output file.")
         check_target(path, [*options.files, options.data], options.force)
     if len({pathlib.Path(path).resolve() for path in outputs}) < len(outputs):
         raise InputError("--json, --csv and --html must name different files.")
@@ -499,8 +499,8 @@ def _check_one_input(model, signature=None):
     if len(names) != 1:
         raise InputError(
             f"The model {getattr(model, 'name', model)!r} has {len(names)} inputs "
-            f"({', '.join(names)}), and an .npz file has data for one, x_train; do it in Python, "
-            "where tfkd.export.to_tflite and verify take one array for each."
+            f"({', '.join(names)}), but an .npz file has data for one, x_train; use Python, where "
+            "tfkd.export.to_tflite and verify take one array for each."
         )
 
 
@@ -525,8 +525,8 @@ def _check_sizes(data, shapes):
             ):
                 sizes = ", ".join("?" if size is None else str(size) for size in shape)
                 raise InputError(
-                    f"--shape gives {name!r} the sizes {sizes}, and x_{split} is {actual}: give "
-                    "data of these sizes."
+                    f"--shape gives {name!r} the sizes {sizes}, but x_{split} has the shape "
+                    f"{actual}: give data of these sizes."
                 )
 
 
@@ -539,7 +539,7 @@ def _verified(file, model, data, options):
     if outputs != 1 and not data.test.outputs:
         labels = None
         warnings.warn(
-            f"Nothing is scored: y_test labels one output and the model has {outputs}.",
+            f"Nothing is scored: y_test labels one output, but the model has {outputs}.",
             stacklevel=2,
         )
     with warnings.catch_warnings():
@@ -561,7 +561,7 @@ def _status(result) -> int:
     if result is None or result.passed:
         return 0
     failed = "; ".join(output.describe() for output in result.outputs if not output.passed)
-    advice = "" if result.layers else "; tfkd verify --layers shows which layer loses it"
+    advice = "" if result.layers else "; tfkd verify --layers shows which layer causes it"
     print(f"verification failed: {failed}{advice}", file=sys.stderr)
     return 1
 

@@ -76,7 +76,7 @@ def _interrupted(written) -> str:
     if not names:
         return "interrupted; nothing was written"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"interrupted; whole and in place: {', '.join(names[:3])}{more}"
+    return f"interrupted; complete files: {', '.join(names[:3])}{more}"
 
 
 def _discard_output() -> None:
@@ -284,7 +284,7 @@ def _add_export(commands, output):
         type=whole_number(1),
         default=900,
         metavar="S",
-        help="End a conversion after so many seconds. (default: %(default)s)",
+        help="End a conversion after S seconds. (default: %(default)s)",
     )
     _add_engine(export)
     bundle = export.add_argument_group("with --micro, --android or --web")
@@ -406,7 +406,7 @@ def _add_benchmark(commands):
         "--threads",
         **numbers,
         default=[1],
-        help="Give the interpreter so many threads. (default: 1)",
+        help="Give the interpreter N threads. (default: 1)",
     )
     benchmark.add_argument(
         "--engine",
@@ -420,7 +420,7 @@ def _add_benchmark(commands):
         "--batch",
         **numbers,
         default=[None],
-        help="Take so many examples per call. (default: the file's own number)",
+        help="Pass N examples per call. (default: the file's own number)",
     )
     benchmark.add_argument(
         "--data",
@@ -436,28 +436,28 @@ def _add_benchmark(commands):
         type=whole_number(2),
         default=50,
         metavar="N",
-        help="Time at least so many calls of each model. (default: %(default)s)",
+        help="Time at least N calls of each model. (default: %(default)s)",
     )
     benchmark.add_argument(
         "--min-seconds",
         type=seconds,
         default=1.0,
         metavar="S",
-        help="Time each model for about so many seconds. (default: %(default)g)",
+        help="Time each model for about S seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--max-seconds",
         type=seconds,
         default=150.0,
         metavar="S",
-        help="Time each model, and one call, for at most so many seconds. (default: %(default)g)",
+        help="Time each model, and one call, for at most S seconds. (default: %(default)g)",
     )
     benchmark.add_argument(
         "--processes",
         type=whole_number(1),
         default=5,
         metavar="N",
-        help="Measure each model in so many processes, one after the other. (default: %(default)s)",
+        help="Measure each model in N processes, one after the other. (default: %(default)s)",
     )
     benchmark.add_argument(
         "--no-isolate", action="store_true", help="Measure all models in one process at a time."
@@ -555,14 +555,14 @@ def _add_compare(commands, output):
         type=whole_number(1),
         default=20,
         metavar="N",
-        help="Every run trains for so many epochs. (default: %(default)s)",
+        help="Every run trains for N epochs. (default: %(default)s)",
     )
     compare.add_argument(
         "--batch-size",
         type=whole_number(1),
         default=32,
         metavar="N",
-        help="Every step takes so many examples. (default: %(default)s)",
+        help="Every step takes N examples. (default: %(default)s)",
     )
     compare.add_argument(
         "--learning-rate",
@@ -595,7 +595,7 @@ def _add_compare(commands, output):
         "--out",
         metavar="DIR",
         help="Keep finished runs here, and at the end compare.json, compare.svg and student.keras. "
-        "The same command goes on after an interruption.",
+        "The same command continues after an interruption.",
     )
     _add_trusted(compare)
     compare.set_defaults(run="compare")

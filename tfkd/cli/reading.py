@@ -60,7 +60,7 @@ def shape(text: str) -> tuple[str, tuple[int | None, ...]]:
         part == "?" or (part.isdecimal() and 0 < int(part) < 2**31) for part in parts
     ):
         raise argparse.ArgumentTypeError(
-            "must be an input's name and its sizes, the batch first, as token_ids=1,128, "
+            "must be an input's name and its sizes, the batch first, such as token_ids=1,128, "
             f"got {text!r}"
         )
     return name, tuple(None if part == "?" else int(part) for part in parts)
@@ -115,7 +115,7 @@ def check_target(out: pathlib.Path, inputs, force: bool):
     if out.exists():
         for path in inputs:
             if path and os.path.exists(path) and out.samefile(path):
-                raise InputError(f"{str(out)!r} is what is read; name another file.")
+                raise InputError(f"{str(out)!r} is an input file; name another file.")
         if not force:
             raise InputError(f"{str(out)!r} exists; name another file, or replace it with --force.")
     try:

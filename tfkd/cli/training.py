@@ -146,8 +146,8 @@ def prune(options) -> int:
     target = {name: value for name, value in limits.items() if value is not None}
     if not target:
         raise InputError(
-            "Say where to end: --max-macs, --max-parameters, --max-bytes or --max-latency, or "
-            "--max-drop alone to go as far as that allows."
+            "No target is given: set --max-macs, --max-parameters, --max-bytes or --max-latency, "
+            "or only --max-drop to prune as far as it allows."
         )
     training = tfkd.Training(**_given(options, _OF_TRAINING))
     training = dataclasses.replace(training, callbacks=_tensorboard(options.tensorboard))

@@ -122,14 +122,14 @@ def add_prune(commands, output):
         type=whole_number(1),
         default=20,
         metavar="N",
-        help="Make at most so many rounds. (default: %(default)s)",
+        help="Make at most N rounds. (default: %(default)s)",
     )
     recipe.add_argument(
         "--final-epochs",
         type=whole_number(0),
         default=0,
         metavar="N",
-        help="Train for so many epochs at the end. (default: %(default)s)",
+        help="Train for N epochs at the end. (default: %(default)s)",
     )
     recipe.add_argument(
         "--criterion",
@@ -194,7 +194,7 @@ def _add_recipe_of_compress(parser):
         "--candidates",
         type=whole_number(1),
         metavar="N",
-        help="Train so many students for a while, where none is given. (default: 15)",
+        help="Train N students for a while, if none is given. (default: 15)",
     )
     recipe.add_argument(
         "--search-epochs",

@@ -105,7 +105,7 @@ def resolve(given, task: str, classes: int) -> tuple[list[Method], dict[str, str
     reasons = {one.name: unfit(one, task, classes) for one in methods}
     raise_all(
         [f"methods: {name!r} does not fit: {reason}" for name, reason in reasons.items() if reason],
-        fix="Leave it out, or leave methods out for those that fit.",
+        fix="Leave it out, or leave methods out to use those that fit.",
     )
     return [named(ALONE), *methods], {}
 
@@ -123,7 +123,7 @@ def _given(given) -> list[Method]:
     names = list(dict.fromkeys(map(str, given)))
     raise_all(
         [f"methods: there is no {name!r}" for name in names if name not in KNOWN],
-        fix=f"Known are {', '.join(KNOWN)}. In Python a dict of name → Distiller "
+        fix=f"The known methods are {', '.join(KNOWN)}. In Python, a dict of name → Distiller "
         "arguments adds others.",
     )
     return [named(name) for name in names]
@@ -150,8 +150,8 @@ def _custom(name, settings) -> Method:
         one for one in inspect.signature(Distiller.__init__).parameters if one not in _SHARED
     ]
     raise_all(
-        [f"methods[{name!r}] has the argument {one!r}" for one in settings if one not in allowed],
-        fix=f"A method may set {', '.join(allowed)}, or label_smoothing alone.",
+        [f"methods[{name!r}] can't set {one!r}" for one in settings if one not in allowed],
+        fix=f"A method may set {', '.join(allowed)}, or only label_smoothing.",
     )
     try:
         soft.get(settings.get("soft_loss", AUTO))

@@ -99,7 +99,7 @@ class Comparison(Printed):
     def __getitem__(self, name: str) -> Compared:
         found = {one.name: one for one in self.methods}
         if name not in found:
-            raise InputError(f"There is no method {name!r}; there are {', '.join(found)}.")
+            raise InputError(f"There is no method {name!r}; the methods are {', '.join(found)}.")
         return found[name]
 
     def describe(self) -> str:

@@ -280,7 +280,7 @@ class Runner:
             shape = (len(samples), *samples.shape[1:])
             raise InputError(
                 f"The teacher can't take the {part} examples, of shape {shape} "
-                f"({first_line(error)}); if it takes other inputs than the student, give "
+                f"({first_line(error)}); if its inputs differ from the student's, give "
                 f"{argument('teacher_inputs', like='function')}."
             ) from error
 
@@ -304,7 +304,7 @@ class Runner:
             found = metrics.score(outputs, y, task=self.task, activation=self.activation)
             if self.metric not in found:
                 raise InputError(
-                    f"The {part} part can't be scored by {self.metric!r}: its labels allow "
+                    f"The {part} part can't be scored by {self.metric!r}: its labels allow only "
                     f"{', '.join(found)}."
                 )
 

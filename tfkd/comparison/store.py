@@ -92,11 +92,11 @@ class Store:
             self._write()
         raise_all(
             [
-                f"{name} was {self._settings.get(name)!r} and is {value!r}"
+                f"{name} was {self._settings.get(name)!r} and is now {value!r}"
                 for name, value in settings.items()
                 if self._settings.get(name) != value
             ],
-            fix=f"The folder {str(self.folder)!r} holds another comparison; name another folder.",
+            fix=f"The folder {str(self.folder)!r} holds a different comparison; name another one.",
         )
 
     def key(self, method: Method, seed: int) -> str:
@@ -134,7 +134,7 @@ class Store:
         try:
             data = self._path(key).read_bytes()
             if hashing.checksum(data) != self._runs[key].blake2b:
-                raise ValueError("its bytes are not those that were written")
+                raise ValueError("its bytes have changed since they were written")
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 return [archive[f"arr_{i}"] for i in range(len(archive.files))]
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:

@@ -112,8 +112,8 @@ def compare(
     data = as_data(data)
     if data.outputs:
         raise UnsupportedError(
-            "compare goes by one score, and the labels are of several outputs: compress trains a "
-            "student of several under its teacher and without."
+            "compare goes by one score, but the labels are for several outputs: use compress, "
+            "which trains such a student with and without its teacher."
         )
     seeds = _checked(data, seeds, search)
     store = Store(folder)

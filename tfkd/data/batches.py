@@ -12,7 +12,7 @@ from tfkd.errors import InputError
 
 #: The end of messages about the batches of a stream.
 WANTED = (
-    "Give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, of batches "
+    "give a tf.data.Dataset, a PyDataset, or a function that returns a new generator, with batches "
     "(x, y) or (x, y, weights)"
 )
 
@@ -21,15 +21,15 @@ def check_spec(spec) -> None:
     """Raise for the elements of a dataset that are no batches (x, y)."""
     parts = spec if isinstance(spec, tuple) else (spec,)
     if len(parts) not in (2, 3):
-        raise InputError(f"The dataset gives {_named(spec)}; {WANTED}.")
+        raise InputError(f"The dataset yields {_named(spec)}; {WANTED}.")
     leaves = [part for _, part in _leaves(parts)]
     if any(not hasattr(getattr(leaf, "shape", None), "rank") for leaf in leaves):
         raise InputError(
-            f"The dataset gives {_named(spec)}; {WANTED}, each of one input; labels of several "
-            "outputs are a dict {output: labels, ...}."
+            f"The dataset yields {_named(spec)}; {WANTED}, each with one input; for several "
+            "outputs, y is a dict {output: labels, ...}."
         )
     if any(leaf.shape.rank == 0 for leaf in leaves):
-        raise InputError("The dataset gives single examples, not batches: give dataset.batch(32).")
+        raise InputError("The dataset yields single examples, not batches: give dataset.batch(32).")
 
 
 def _leaves(batch) -> list[tuple[str, Any]]:
@@ -65,31 +65,31 @@ def checked(batch) -> tuple[Any, ...]:
         InputError: for a batch of another form.
     """
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-        raise InputError(f"The stream gives {_named(batch)}, of {type(batch).__name__}; {WANTED}.")
+        raise InputError(f"The stream yields {_named(batch)} ({type(batch).__name__}); {WANTED}.")
     check_names(batch[1])
     if isinstance(batch[1], (tuple, list)) and any(np.ndim(one) for one in batch[1]):
         raise InputError(
-            f"The stream gives labels as a {type(batch[1]).__name__} of arrays: give one array, or "
-            "those of several outputs as a dict {output: labels, ...}."
+            f"The stream yields labels as a {type(batch[1]).__name__} of arrays: give one array, "
+            "or a dict {output: labels, ...} for several outputs."
         )
     try:
         x, y, *weights = batch
         arrays = (np.asarray(x), each(np.asarray, y), *map(np.asarray, weights))
     except ValueError as error:
-        raise InputError(f"A batch of the stream is no array ({error}); {WANTED}.") from None
+        raise InputError(f"A batch of the stream is not an array ({error}); {WANTED}.") from None
     for name, values in _leaves(arrays):
         if values.dtype.kind not in "biufc" or values.ndim == 0:
             raise InputError(
-                f"{name} of the stream is {values.dtype} of shape {values.shape}; give numbers of "
-                "shape (batch, ...)."
+                f"{name} of the stream has dtype {values.dtype} and shape {values.shape}; give "
+                "numbers of shape (batch, ...)."
             )
         if values.dtype.kind == "f" and name != "x" and not np.isfinite(values).all():
             raise InputError(f"{name} of the stream holds NaN or infinite values.")
     if len({len(values) for _, values in _leaves(arrays)}) > 1:
         shapes = " and ".join(str(values.shape) for _, values in _leaves(arrays))
         raise InputError(
-            f"The stream gives x and y of shapes {shapes}, with different numbers of examples: "
-            "give batches, (batch, ...) each."
+            f"The stream yields x and y of shapes {shapes}, with different numbers of examples: "
+            "give each batch arrays of shape (batch, ...)."
         )
     return arrays
 

@@ -148,7 +148,9 @@ def _check_header(path, header, wanted, chosen, delimiter, overlap) -> None:
     """Raise for columns that are missing or occur twice."""
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise InputError(f"{path.name} has several columns {twice[0]!r}; give each its own name.")
+        raise InputError(
+            f"{path.name} has several columns named {twice[0]!r}; give each its own name."
+        )
     lacks = [name for name in (*wanted, *chosen) if name not in header]
     if lacks:
         shown = ", ".join(map(repr, header[:12])) + (", ..." if len(header) > 12 else "")
@@ -161,7 +163,7 @@ def _check_header(path, header, wanted, chosen, delimiter, overlap) -> None:
         )
     if not chosen or (set(chosen) & set(wanted) and not overlap):
         raise InputError(
-            f"{path.name} needs columns of features beside those of labels ({', '.join(wanted)})."
+            f"{path.name} needs feature columns besides the label columns ({', '.join(wanted)})."
         )
 
 
@@ -202,7 +204,7 @@ def _labels(path, name, texts, lines, may_be_text) -> np.ndarray:
         return np.array(texts)
     if not all(numbers):
         row = numbers.index(False)
-        want = "numbers, or texts without numbers" if may_be_text else "numbers"
+        want = "numbers, or only texts that are not numbers" if may_be_text else "numbers"
         raise InputError(
             f"Line {lines[row]} of {path.name} has {texts[row]!r} in the label column {name!r}, "
             f"which must hold {want}, as the other lines do."

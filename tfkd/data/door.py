@@ -138,8 +138,8 @@ def _kept(class_names) -> Any:
 def _class_weight(train: Part, given) -> dict[int, float] | None:
     if isinstance(train, Stream) and given == "balanced":
         raise InputError(
-            f"{argument('class_weight', 'balanced')} counts all labels, and a stream has not shown "
-            "them: give the weights as a dict of class → weight."
+            f"{argument('class_weight', 'balanced')} needs all labels in advance, and a stream "
+            "does not have them: give the weights as a dict of class → weight."
         )
     return labels_.weights(train.labels, given)
 
@@ -149,8 +149,7 @@ def _check_options(kind: str, options: Mapping) -> None:
     for key in options:
         if key not in _OPTIONS[kind]:
             raise InputError(
-                f"{argument(key)} does not apply to data that is given as {_GIVEN_AS[kind]}: leave "
-                "it out."
+                f"{argument(key)} does not apply to data given as {_GIVEN_AS[kind]}: leave it out."
             )
 
 
@@ -173,7 +172,7 @@ def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) ->
         raise InputError(f"There is no file or folder {str(path)!r}. {_WANTED}")
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv"):
-        raise InputError(f"{path.name!r} is no .npz or .csv file and no folder. {_WANTED}")
+        raise InputError(f"{path.name!r} is not an .npz file, a .csv file or a folder. {_WANTED}")
     _check_options(kind, options)
     if kind == ".npz":
         data = load_npz(path, **options)
@@ -198,12 +197,14 @@ def _of_arrays(given, class_names, options: dict) -> Data:
     """Return data from arrays in Python."""
     if isinstance(given, Mapping):
         if not {"train", "test"} <= set(given) <= set(PARTS):
-            raise InputError(f"A dict with {', '.join(map(repr, given))} is no data. {_WANTED}")
+            raise InputError(
+                f"A dict with {', '.join(map(repr, given))} is not valid data. {_WANTED}"
+            )
         return _of_parts(given, "data", class_names, options)
     stream = "Stream" if isinstance(given, Stream) else kind_of(given)
     if stream is not None:
         raise InputError(
-            f"A {stream} is one part, and three are wanted: give a dict of train, validation and "
+            f"A {stream} is one part, and three are needed: give a dict of train, validation and "
             "test, such as {'train': dataset.skip(20), 'validation': dataset.take(10), ...}."
         )
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
@@ -211,10 +212,10 @@ def _of_arrays(given, class_names, options: dict) -> Data:
         if isinstance(given, (tuple, list)):
             what += f" of {len(given)} is"
         elif hasattr(given, "shape"):
-            what += f" of shape {tuple(given.shape)} alone, without labels, is"
+            what += f" of shape {tuple(given.shape)} without labels is"
         else:
             what += " is"
-        raise InputError(f"{what} no data. {_WANTED}")
+        raise InputError(f"{what} not valid data. {_WANTED}")
     if all(_is_part(part) for part in given):
         names = PARTS if len(given) == 3 else ("train", "test")
         return _of_parts(dict(zip(names, given, strict=True)), "data", class_names, options)
@@ -255,7 +256,7 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
     if "validation" not in parts:
         if not isinstance(parts["train"], Samples):
             raise InputError(
-                "Nothing can be cut from a stream: give validation too, such as dataset.take(10)."
+                "A stream can't be split: give validation too, such as dataset.take(10)."
             )
         if not 0 < share < 1:
             raise InputError(f"{argument('validation', share)} must be a fraction > 0 and < 1.")
@@ -290,30 +291,32 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     """
     if isinstance(x, Mapping) or _are_several(x):
         raise InputError(
-            "x holds several arrays, and the models that are trained here have one input: train "
-            "the others in a Distiller."
+            "x holds several arrays, but the models trained here have one input: train models with "
+            "several inputs in a Distiller."
         )
     if _are_several(y, len(x)):
         raise InputError(
-            f"y holds {len(y)} arrays without names: give those of several outputs as a dict, "
+            f"y holds {len(y)} arrays without names: give the labels of several outputs as a dict, "
             "{'name of the output': labels, ...}."
         )
     if not isinstance(x, Rows):
         try:
             x = np.asanyarray(x)
         except ValueError as error:
-            raise InputError(f"x is no array ({error}): pad its examples to one shape.") from None
+            raise InputError(
+                f"x is not an array ({error}): pad its examples to one shape."
+            ) from None
         if x.dtype.kind not in "biufc" or x.ndim == 0:
             raise InputError(
-                f"x is an array of {x.dtype} and shape {x.shape}; give numbers of shape "
+                f"x has dtype {x.dtype} and shape {x.shape}; give numbers of shape "
                 "(examples, ...), such as (1000, 28, 28, 1) for images or (1000, 50, 6) for series."
             )
     if isinstance(y, Mapping):
         y, names = labels_.of_outputs(y, class_names)
     elif class_names and isinstance(class_names, Mapping):
         raise InputError(
-            f"{argument('class_names', alone=True)} is a dict of output → names, and y is one "
-            "array: give y as a dict too, or names alone."
+            f"{argument('class_names', alone=True)} is a dict of output → names, but y is one "
+            "array: give y as a dict too, or the names as a list."
         )
     else:
         y, names = labels_.read(y, class_names)

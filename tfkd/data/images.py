@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _WANTED = (
-    "a folder for each class with its images, or folders train, validation and test (validation "
-    "may be missing) with such folders"
+    "a folder of images for each class, or folders train, validation and test (validation may be "
+    "missing) that contain such folders"
 )
 
 
@@ -68,14 +68,14 @@ def load_images(
         )  # fmt: skip
     if not {"train", "test"} <= set(by_part):
         raise InputError(
-            f"{str(path)!r} has the folder {next(iter(by_part))!r} only; give {_WANTED}."
+            f"{str(path)!r} has only the folder {next(iter(by_part))!r}; give {_WANTED}."
         )
     parts, names, source = {}, None, None
     for part, folder in by_part.items():
         files, y, found = _listed(folder, class_names)
         if names not in (None, found):
             raise InputError(
-                f"{part} in {str(path)!r} has the classes {', '.join(found)}, and train has "
+                f"{part} in {str(path)!r} has the classes {', '.join(found)}, but train has "
                 f"{', '.join(names)}; give each part a folder for every class."
             )
         names = found
@@ -142,8 +142,8 @@ class ImageFiles:
             return tf.image.resize(image, self.size).numpy()
         if image.shape != self.shape[1:]:
             raise InputError(
-                f"{path!r} is of {image.shape[0]} × {image.shape[1]} pixels, and the first image "
-                f"of {self.shape[1]} × {self.shape[2]}: give "
+                f"{path!r} has {image.shape[0]} × {image.shape[1]} pixels, and the first image "
+                f"has {self.shape[1]} × {self.shape[2]}: give "
                 f"{argument('size', like='(height, width)')} to resize all of them."
             )
         return image.numpy().astype("float32")

@@ -31,13 +31,13 @@ def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...
     try:
         y = np.asarray(y)
     except ValueError as error:  # rows of different lengths
-        raise InputError(f"y is no array ({error}). {WANTED}") from None
+        raise InputError(f"y is not an array ({error}). {WANTED}") from None
     if y.dtype == object and y.ndim == 1 and all(isinstance(label, str) for label in y):
         y = y.astype("U")
     if y.dtype.kind in "US" and y.ndim == 1 and y.size:
         return numbered(y.astype("U"), class_names)
     if y.dtype.kind not in "biuf" or y.ndim == 0:
-        raise InputError(f"y is an array of {y.dtype} and shape {y.shape}. {WANTED}")
+        raise InputError(f"y has dtype {y.dtype} and shape {y.shape}. {WANTED}")
     if y.dtype.kind == "f" and y.size:
         bad = ~np.isfinite(y.reshape(len(y), -1)).all(1)
         if bad.any():
@@ -69,7 +69,7 @@ def of_outputs(y: Mapping, class_names: Any = ()) -> tuple[dict, dict]:
         try:
             numbers[output], found = read(labels, tuple(names.get(output, ())))
         except InputError as error:
-            raise InputError(f"Of the output {output!r}: {error}") from None
+            raise InputError(f"Output {output!r}: {error}") from None
         if found:
             names[output] = found
     return numbers, names
@@ -82,8 +82,8 @@ def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.nda
     unknown = [str(name) for name in found if name not in names]
     if unknown:
         raise InputError(
-            f"The labels hold {', '.join(map(repr, unknown[:3]))}, which class_names lacks: it "
-            f"names {', '.join(map(repr, map(str, names)))}."
+            f"The labels hold {', '.join(map(repr, unknown[:3]))}, but class_names has only "
+            f"{', '.join(map(repr, map(str, names)))}."
         )
     order = np.argsort(names, kind="stable")
     return order[np.searchsorted(names, texts, sorter=order)], tuple(map(str, names))
@@ -122,8 +122,8 @@ def weights(y: np.ndarray, given: Mapping[int, float] | str | None) -> dict[int,
     spelled = argument("class_weight")
     if not are_classes(y):
         raise InputError(
-            f"{spelled} is for class numbers or one-hot rows, and the labels are {y.dtype} of "
-            f"shape {y.shape}: leave it out."
+            f"{spelled} is for class numbers or one-hot rows, but the labels have dtype "
+            f"{y.dtype} and shape {y.shape}: leave it out."
         )
     counts = np.bincount(class_numbers(y), minlength=count_classes(y))
     if isinstance(given, str) and given == "balanced":

@@ -54,7 +54,7 @@ def load_npz(path, *, validation: float | None = None, seed: int = 0) -> Data:
     share = share_of("validation", validation, 0.1, there=_VALIDATION[0] in arrays)
     lone = [name for name in _VALIDATION if name in arrays]
     if len(lone) == 1:
-        raise InputError(f"{path.name} has {lone[0]} alone; save x_validation and y_validation.")
+        raise InputError(f"{path.name} has only {lone[0]}; save x_validation and y_validation.")
     if lone:
         held_out = Samples(*(arrays[name] for name in _VALIDATION))
     else:
@@ -81,7 +81,7 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
             raise_all(
                 [f"{path.name} has no array {name!r}" for name in wanted if name not in arrays],
                 fix=f"Save it with np.savez({path.name!r}, x_train=..., y_train=..., ...), or with "
-                "arrays x and y alone; of several outputs with an array for each, "
+                "only the arrays x and y; for several outputs, save an array for each, "
                 "y_train_NAME=..., y_test_NAME=....",
             )
     except InputError:
@@ -89,11 +89,11 @@ def _arrays_of(path: pathlib.Path) -> dict[str, Any]:
     except Exception as error:  # whatever NumPy or zipfile raise for a damaged file
         reason = str(error)
         if "pickle" in reason:  # NumPy's message for any unknown format
-            reason = "it is no .npz file, or holds Python objects, which are not loaded"
+            reason = "it is not an .npz file, or holds Python objects, which tfkd does not load"
         raise InputError(f"Cannot read {str(path)!r} as .npz: {reason}.") from error
     raise_all(
         f"{name} in {path.name} must be an array of numbers or texts, got "
-        f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are none'}"
+        f"{array.dtype if isinstance(array, np.ndarray) else 'bytes that are not an array'}"
         for name, values in arrays.items()
         for array in listed(values)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufcSU"

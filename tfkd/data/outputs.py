@@ -68,16 +68,18 @@ def check_names(labels: Any) -> None:
         return
     wrong = [name for name in labels if not isinstance(name, str)]
     if wrong:
-        raise InputError(f"A dict of labels has outputs' names as keys, got {wrong[0]!r}.")
+        raise InputError(f"A dict of labels must have output names as keys, got {wrong[0]!r}.")
     if len(labels) == 1:
-        raise InputError(f"y names one output, {next(iter(labels))!r}: give its array alone.")
+        raise InputError(
+            f"y names one output, {next(iter(labels))!r}: give its array without a dict."
+        )
     if not labels:
-        raise InputError("y is a dict without labels.")
+        raise InputError("y is an empty dict: give the labels of each output.")
 
 
 def no_class_weights(names: Sequence[str]) -> str:
     """Return why labels of several outputs have no class weights."""
     return (
-        f"{argument('class_weight')} is for one output, and the labels are of {shown(names)}: "
+        f"{argument('class_weight')} is for one output, but the labels are for {shown(names)}: "
         "leave it out."
     )

@@ -48,8 +48,8 @@ class Rows:
 
     def __array__(self, dtype=None, copy=None):
         raise InputError(
-            f"These {len(self)} examples of shape {self.shape[1:]} stay on disk and are not read "
-            "whole: take some of them, such as x[:1000], or batches from Samples.dataset(32)."
+            f"These {len(self)} examples of shape {self.shape[1:]} stay on disk and can't be read "
+            "all at once: read some of them, such as x[:1000], or batches from Samples.dataset(32)."
         )
 
     def take(self, rows) -> Rows:

@@ -304,8 +304,8 @@ class Data:
     def __post_init__(self):
         if self.class_weight is not None and self.parts["train"].has_weights:
             raise InputError(
-                f"The stream weighs its examples: leave {argument('class_weight')} out, and "
-                "multiply its weights."
+                f"The stream already has weights: leave {argument('class_weight')} out, and "
+                "multiply the stream's weights by the class weights."
             )
         outputs = self.outputs
         if self.class_weight is not None and outputs:
@@ -313,9 +313,8 @@ class Data:
         for name, part in self.parts.items():
             if set(part.outputs) != set(outputs):
                 raise InputError(
-                    f"The labels of the training part are of {shown(outputs)}, and those of the "
-                    f"{name} part of {shown(part.outputs)}: give each part labels of the same "
-                    "outputs."
+                    f"The training part has labels for {shown(outputs)}, but the {name} part has "
+                    f"labels for {shown(part.outputs)}: give each part labels for the same outputs."
                 )
         labels = [part.y for part in self.parts.values() if isinstance(part, Samples)]
         _check_classes(self.class_names, labels, outputs)
@@ -346,15 +345,15 @@ def _check_classes(class_names: Any, labels: Sequence[Any], outputs: Sequence[st
         outputs: The names of the outputs.
     """
     if class_names and isinstance(class_names, Mapping) != bool(outputs):
-        wanted = "a dict of output → names" if outputs else "names alone"
+        wanted = "a dict of output → names" if outputs else "a list of names"
         raise InputError(
-            f"The labels are of {shown(outputs)}: give {argument('class_names', alone=True)} as "
+            f"The labels are for {shown(outputs)}: give {argument('class_names', alone=True)} as "
             f"{wanted}."
         )
     unknown = [name for name in class_names if name not in outputs] if outputs else []
     if unknown:
         raise InputError(
-            f"class_names has names for {shown(unknown)}, and the labels are of {shown(outputs)}."
+            f"class_names has names for {shown(unknown)}, but the labels are for {shown(outputs)}."
         )
     by_output = dict(class_names) if outputs else {None: class_names}
     for output, given in by_output.items():

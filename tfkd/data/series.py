@@ -126,7 +126,8 @@ def _values(values, steps, targets) -> np.ndarray:
     ]
     if wrong:
         raise InputError(
-            f"targets names feature {wrong[0]}, and the series has {values.shape[1]}, from 0."
+            f"targets names feature {wrong[0]}, but the series has {values.shape[1]}, numbered "
+            "from 0."
         )
     return values
 

@@ -102,8 +102,8 @@ def share_of(part: str, given: float | None, otherwise: float, there: bool) -> f
     """
     if given is not None and there:
         raise InputError(
-            f"{argument(part, given)} does not apply: the data has a {part} part of its own. Leave "
-            "it out."
+            f"{argument(part, given)} does not apply: the data has its own {part} part. Leave it "
+            "out."
         )
     return otherwise if given is None else given
 

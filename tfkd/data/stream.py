@@ -17,9 +17,7 @@ from tfkd.data.outputs import each, end_to_end, listed, names_of, spelled
 from tfkd.data.samples import Part, Samples, joined
 from tfkd.errors import InputError, argument
 
-_NO_ARRAYS = (
-    "A stream holds no arrays x and y: take its batches(256), its dataset(32), or head(100) of it."
-)
+_NO_ARRAYS = "A stream has no arrays x and y: use its batches(256), dataset(32) or head(100)."
 #: Number of labels that are read to recognize their kind.
 _LOOKED_AT = 1024
 #: Seconds after which counting reports its progress.
@@ -66,7 +64,7 @@ class Stream(Part):
             )
         kind = kind_of(self.source)
         if kind is None:
-            raise InputError(f"A stream can't be made of {type(self.source).__name__}: {WANTED}.")
+            raise InputError(f"A stream can't be made from {type(self.source).__name__}: {WANTED}.")
         if self._is_endless() and self.examples is None:
             raise InputError(
                 f"The {kind} is endless: say how many examples a pass takes with "
@@ -127,8 +125,8 @@ class Stream(Part):
         order = self.__dict__.setdefault("_order", digest.digest()) if again else None
         if order not in (None, digest.digest()):
             raise InputError(
-                "A stream that is scored gave other labels, or another order, than in the pass "
-                "before: leave shuffling to the training part."
+                "A stream that is scored yielded other labels, or another order, than in the "
+                "previous pass: shuffle only the training part."
             )
 
     def rows(self, size: int) -> Iterator[tuple[Any, ...]]:
@@ -143,7 +141,7 @@ class Stream(Part):
             yield batch
         if self.examples is not None and count < self.examples:
             raise InputError(
-                f"The stream ended after {count} examples, and {argument('examples')} says "
+                f"The stream ended after {count} examples, but {argument('examples')} says "
                 f"{self.examples}."
             )
 
@@ -235,7 +233,8 @@ class Stream(Part):
             for name, labels in spelled(y):
                 if labels.dtype.kind == "f" and not np.isfinite(labels).all():
                     raise InputError(
-                        f"{name} of the stream holds NaN or infinite labels before {count:,}."
+                        f"{name} of the stream holds NaN or infinite labels in its first "
+                        f"{count:,} examples."
                     )
             rows = each(outermost, y)
             most = rows if most is None else each(outermost, end_to_end(most, rows))
@@ -285,8 +284,8 @@ class Stream(Part):
                 batch = checked(item)
                 if (found := form_of(batch)) != wanted:
                     raise InputError(
-                        f"A batch holds {in_words(found)}, and the first one {in_words(wanted)}: "
-                        "make all of one form."
+                        f"A batch has {in_words(found)}, but the first one has "
+                        f"{in_words(wanted)}: give all batches the same form."
                     )
                 yield batch
         except InputError as error:
@@ -320,7 +319,7 @@ class Stream(Part):
             if kept is not None:
                 raise kept from None
             reason = str(error).partition("\n")[0][:200]
-            raise InputError(f"The stream broke off: {reason}") from error
+            raise InputError(f"The stream failed: {reason}") from error
 
 
 def _failure(error: Exception) -> InputError:
@@ -339,8 +338,8 @@ def kind_of(source) -> str | None:
         return "tf.data.Dataset"
     if hasattr(source, "__next__"):
         raise InputError(
-            f"A {type(source).__name__} is used up after one pass, and there are several: give the "
-            "function that returns it, without calling it."
+            f"A {type(source).__name__} is used up after one pass, and several are needed: give "
+            "the function that returns it, without calling it."
         )
     if hasattr(source, "__getitem__") and hasattr(source, "on_epoch_end"):
         return "PyDataset"

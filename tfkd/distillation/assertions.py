@@ -71,9 +71,9 @@ def as_input_errors():
             raise
         lost = ", ".join(sorted({" ".join(task) for task in _TASK.findall(str(error))}))
         raise InputError(
-            f"A worker left during training ({lost or 'which is not known'}), and the others "
-            "can't go on without it. Start all of them again; with the callback BackupAndRestore "
-            "training goes on where the last epoch ended."
+            f"A worker stopped during training ({lost or 'which one is unknown'}), and the others "
+            "can't continue without it. Start all of them again; with the callback "
+            "BackupAndRestore, training continues after the last finished epoch."
         ) from None
     except TfkdError:
         raise

@@ -114,8 +114,8 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
         self.stopped_epoch = None
         if not self.model._objective().has_hard:
             raise InputError(
-                "Once StopDistillation acts, labels teach alone, but no loss is compiled: give "
-                "compile(loss=...)."
+                "Once StopDistillation acts, the student learns from labels alone, but no loss is "
+                "compiled: give compile(loss=...)."
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

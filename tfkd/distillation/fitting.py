@@ -219,7 +219,7 @@ class Fitting(Step):
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Call `cache_teacher`; this old name will be removed in tfkd 0.3."""
         warnings.warn(
-            "Distiller.ask_teacher is Distiller.cache_teacher now; the old name will be removed in "
+            "Distiller.ask_teacher is now Distiller.cache_teacher; the old name will be removed in "
             "tfkd 0.3.",
             DeprecationWarning,
             stacklevel=2,

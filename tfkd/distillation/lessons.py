@@ -147,7 +147,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
         if shape[axis] == 1:
             raise InputError(
                 f"The output {name!r} has one unit and a loss for classes, which is 0 whatever the "
-                "unit gives; take BinaryCrossentropy, or one unit a class."
+                "unit returns; use BinaryCrossentropy, or one unit per class."
             )
     fits = kind.is_last if axis == len(shape) - 1 else kind.class_axis in (None, axis)
     seen = kind.activation if fits else None
@@ -165,7 +165,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
     ):
         gives = "logits" if activation == "linear" else "probabilities"
         raise InputError(
-            f"The loss is set to {argument('from_logits', loss_from_logits)}, but the student "
+            f"The loss has {argument('from_logits', loss_from_logits)}, but the student "
             f"{student!r} gives {gives}; pass the loss object with "
             f"{argument('from_logits', not loss_from_logits)}."
         )

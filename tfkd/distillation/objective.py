@@ -285,8 +285,8 @@ class Objective:
             teachers.check_shape("in the cache", slots.entries[head], self.outputs.owner, slot)
             if held.tasks[head] not in (None, task):
                 raise InputError(
-                    f"The cached answers are for {held.tasks} outputs, and this distiller is "
-                    f"compiled for {self.tasks}; ask the teacher again."
+                    f"The cached answers are for {held.tasks} outputs, but this distiller is "
+                    f"compiled for {self.tasks}; make the cache again."
                 )
         lacking = [layer for layer in layers if layer not in held.features]
         if lacking:

@@ -221,7 +221,7 @@ class Pair:
     def _teacher(self):
         if self._untracked.teacher is None:
             raise InputError(
-                "This distiller has no teacher (a saved one does not hold it): set "
+                "This distiller has no teacher (a saved one does not include it): set "
                 "distiller.teacher = teacher."
             )
         return self._untracked.teacher

@@ -246,7 +246,7 @@ def tolerated(who: str, raises: bool = False):
     except Exception as error:  # a model or the user's data may raise anything
         warnings.warn(
             f"The {who} could not be scored ({type(error).__name__}: "
-            f"{validation.first_line(error)}); training goes on without a score.",
+            f"{validation.first_line(error)}); training continues without a score.",
             TeacherWarning,
             stacklevel=4,
         )

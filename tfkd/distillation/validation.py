@@ -53,7 +53,7 @@ def check_number(name: str, value) -> None:
     if not low <= number <= high:
         raise InputError(
             f"temperature must be a number > 0 from {low:g} to {high:g}, got {value!r}: outside, "
-            "float32 can't hold the softened probabilities times T²; usual are 1 to 20."
+            "float32 can't hold the softened probabilities times T²; usual values are 1 to 20."
         )
 
 
@@ -73,7 +73,7 @@ def check_strategy(flavour: str) -> None:
         return
     if not isinstance(strategy, known.MultiWorkerMirroredStrategy):
         raise InputError(
-            f"A distiller does not train under {type(strategy).__name__}; take MirroredStrategy "
+            f"A distiller does not train under {type(strategy).__name__}; use MirroredStrategy "
             "for the devices of one machine, MultiWorkerMirroredStrategy for several machines."
         )
     if flavour == "keras" and sum(map(len, _cluster(strategy).values())) > 1:
@@ -101,21 +101,21 @@ def check_not_shared(student, models) -> None:
     for model in models:
         if model is student:
             raise InputError(
-                f"The student {student.name!r} is its own teacher: what it learns would change "
-                f"what it is taught. {_COPY}"
+                f"The student {student.name!r} is its own teacher: training would change the "
+                f"teacher. {_COPY}"
             )
         theirs = {id(variable) for variable in model.weights}
         shared = sorted({name for key, name in ours.items() if key in theirs})
         if shared:
             raise InputError(
-                f"The student {student.name!r} shares layers that are trained with its teacher "
+                f"The student {student.name!r} shares trainable layers with its teacher "
                 f"{model.name!r} ({', '.join(map(repr, shared))}): training would change the "
-                f"teacher. {_COPY} Or freeze what they share (layer.trainable = False)."
+                f"teacher. {_COPY} Or freeze the shared layers (layer.trainable = False)."
             )
 
 
 _COPY = (
-    "For self-distillation teach with a copy: teacher = keras.models.clone_model(model); "
+    "For self-distillation, teach with a copy: teacher = keras.models.clone_model(model); "
     "teacher.set_weights(model.get_weights())."
 )
 
@@ -168,8 +168,8 @@ def check_first_examples(x, y, objective, ask) -> None:
     except Exception as error:  # the teacher's code may raise anything for inputs of another kind
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
-            f"({first_line(error)}); if it takes other inputs than the student, say how x becomes "
-            f"them with {argument('teacher_inputs', like='function')}."
+            f"({first_line(error)}); if its inputs differ from the student's, convert x to them "
+            f"with {argument('teacher_inputs', like='function')}."
         ) from error
     names = [lesson.name for lesson in objective.lessons]
     for name, value in [*zip(names, answers, strict=True), *features.items()]:
@@ -581,9 +581,9 @@ def assert_finite(loss, **values):
     def say():
         found = tf.strings.join([state(name.replace("_", " "), v) for name, v in values.items()])
         return assertions.marked(
-            "The loss is NaN or infinite. Not finite are:",
+            "The loss is NaN or infinite. These are not finite:",
             found,
-            " the step was not taken. Mend what comes in; where only the student is not finite, "
+            " the step was not taken. Correct the inputs; if only the student is not finite, "
             "lower the learning rate or set the optimizer's clipnorm.",
         )
 

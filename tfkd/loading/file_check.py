@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from tfkd.errors import InputError, argument
 
 LAMBDA = (
-    "it has a Lambda layer, and the code in it is not run; put built-in layers or a registered "
-    "class of your own in its place and save it again."
+    "it has a Lambda layer, whose code tfkd does not run; replace it with built-in layers or a "
+    "registered class of your own and save it again."
 )
 _trusted = contextvars.ContextVar("tfkd_trusted", default=False)
 
@@ -70,7 +70,7 @@ _TEXT = 1 << 28
 def _check_size(declared: int, present: int, what: str) -> None:
     if declared > _SLACK + _RATIO * present:
         raise InputError(
-            f"{what} declare {declared:,} bytes, and the file holds {present:,} for them."
+            f"{what} declare {declared:,} bytes, but the file holds {present:,} for them."
         )
 
 
@@ -140,13 +140,13 @@ def check_archive(path) -> tuple[dict, int]:
         members = archive.infolist()
         names = [member.filename for member in members]
         if len(set(names)) < len(names):
-            raise InputError("it holds two members of one name.")
+            raise InputError("it holds two members with the same name.")
         for name in names:
             parts = name.split("/")
             if name not in _MEMBERS and (parts[0] != "assets" or {"..", "."} & set(parts)):
                 raise InputError(f"it holds {name[:80]!r}, which Keras doesn't write.")
             if "\\" in name or ":" in name:
-                raise InputError(f"it holds {name[:80]!r}, which is no plain name.")
+                raise InputError(f"it holds {name[:80]!r}, which is not a plain name.")
         _check_size(sum(m.file_size for m in members), path.stat().st_size, "its members")
         for name in ("metadata.json", "config.json"):
             if archive.getinfo(name).file_size > _TEXT:
@@ -189,7 +189,7 @@ def check_hdf5(source) -> int:
             for name in group:
                 where = f"{group.name.rstrip('/')}/{name}"[:80]
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise InputError(f"{where!r} is a link to elsewhere, which is not followed.")
+                    raise InputError(f"{where!r} is a link, which tfkd does not follow.")
                 address = h5py.h5o.get_info(group.id, name.encode()).addr
                 if address in seen:
                     continue
@@ -199,7 +199,7 @@ def check_hdf5(source) -> int:
                     groups.append(part)
                 elif isinstance(part, h5py.Dataset):
                     if part.external or part.is_virtual:
-                        raise InputError(f"the values of {where!r} lie in another file.")
+                        raise InputError(f"the values of {where!r} are in another file.")
                     declared += part.nbytes
                     stored += part.id.get_storage_size()
     _check_size(declared, stored, "its datasets")
@@ -301,10 +301,10 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
     known = _Known(package)
     if root:
         if not _is_object(config):
-            raise InputError("its configuration is no model's.")
+            raise InputError("its configuration is not that of a model.")
         model = known.class_of(config)
         if model is None or not issubclass(model, package.Model):
-            raise InputError(f"its root {str(config['class_name'])[:80]!r} is no model.")
+            raise InputError(f"its root {str(config['class_name'])[:80]!r} is not a model.")
         # The model is not compiled.
         config = {key: value for key, value in config.items() if key != "compile_config"}
     sizes, graphs = _States(), []
@@ -319,7 +319,7 @@ def check_config(config, package, *, root: bool = True, revived: bool = False) -
     if sizes.bytes > _MOST_STATES:
         raise InputError(
             f"its stateful layers declare {sizes.bytes:,} bytes of states; at most "
-            f"{_MOST_STATES:,} are taken."
+            f"{_MOST_STATES:,} are allowed."
         )
 
 
@@ -375,7 +375,7 @@ def _check_nodes(layers) -> None:
         for node in nodes if isinstance(nodes, list) else []:
             if not _has_tensor(node, names):
                 raise InputError(
-                    f"its layer {str(layer.get('name'))[:80]!r} is called on no layer's output."
+                    f"its layer {str(layer.get('name'))[:80]!r} is not called on a layer's output."
                 )
 
 
@@ -410,7 +410,7 @@ def _check_object(part, known, revived) -> None:
     if name == "__typespec__":
         module = str(part.get("module"))
         if part.get("spec_name") not in _SPECS or not module.startswith("tensorflow.python."):
-            raise InputError(f"it names the type {str(part.get('spec_name'))[:80]!r}.")
+            raise InputError(f"it names the unknown type {str(part.get('spec_name'))[:80]!r}.")
         return
     if name == "function":
         known.check_function(part)
@@ -425,8 +425,8 @@ def _check_object(part, known, revived) -> None:
             raise InputError(f"it has a {word} layer, which runs or reads what the file names.")
     if short in _OPERATIONS and not _is_operation(short, config.get("function")):
         raise InputError(
-            f"its {short} layer calls {str(config.get('function'))[:80]!r}, which is none of the "
-            "operations of models."
+            f"its {short} layer calls {str(config.get('function'))[:80]!r}, which is not an "
+            "operation of models."
         )
     if isinstance(config.get("vocabulary"), str) and known.is_layer(kind, *_LOOKUPS):
         raise InputError(f"its {short} layer reads the file {config['vocabulary'][:80]!r}.")
@@ -599,7 +599,7 @@ def check_saved_model(path) -> int:
     files = sorted(path.glob("saved_model.*"))
     if len(files) != 1 or files[0].suffix not in (".pb", ".pbtxt"):
         names = ", ".join(file.name for file in files) or "no saved_model.pb"
-        raise InputError(f"it holds {names}; one saved_model.pb or saved_model.pbtxt is read.")
+        raise InputError(f"it holds {names}; tfkd reads one saved_model.pb or saved_model.pbtxt.")
     present = sum(file.stat().st_size for file in (path / "variables").glob("variables.data-*"))
     if _trusted.get():
         return present
@@ -609,8 +609,8 @@ def check_saved_model(path) -> int:
         if found:
             name, where = min(found.items())
             raise InputError(
-                f"its operation {name[:80]} ({where[:80]!r}) may read, write or run what is "
-                "outside the model. If you know where it is from and what it does, read it with "
+                f"its operation {name[:80]} ({where[:80]!r}) may read, write or run things "
+                "outside the model. If you know where it comes from and what it does, load it with "
                 f"{argument('trusted', True)}."
             )
         _check_variables(graph, present)

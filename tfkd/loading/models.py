@@ -72,18 +72,18 @@ def check(path, what: str = "model", layers: bool = True) -> None:
     if not path.is_dir():
         if path.suffix not in SUFFIXES:
             converted = (
-                " A .tflite file is converted already: in Python, android_bundle, micro_bundle and "
-                "web_bundle of tfkd.export take it."
+                " A .tflite file is already converted: in Python, give it to android_bundle, "
+                "micro_bundle or web_bundle of tfkd.export."
             )
             raise InputError(
-                f"{str(path)!r} is no {what}: known are {', '.join(SUFFIXES)} and SavedModel "
+                f"{str(path)!r} is not a {what}: tfkd reads {', '.join(SUFFIXES)} and SavedModel "
                 f"folders.{converted if path.suffix == '.tflite' else ''}"
             )
     elif not any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt")):
         raise InputError(f"The folder {str(path)!r} holds no SavedModel.")
     elif layers and not is_keras_saved_model(path):
         raise InputError(
-            f"The SavedModel {str(path)!r} has a signature and no Keras layers, as model.export "
+            f"The SavedModel {str(path)!r} has signatures but no Keras layers, as model.export "
             f"writes it; give the .keras or .h5 file of the {what}."
         )
 
@@ -102,7 +102,7 @@ def writer(path: pathlib.Path) -> str:
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
             raise InputError(
-                "it holds no layers, perhaps weights alone; save the whole model with model.save."
+                "it holds no layers, perhaps only weights; save the whole model with model.save."
             )
         version = file.attrs["keras_version"]
         return version if isinstance(version, str) else version.decode()
@@ -219,7 +219,7 @@ def _reason(error: Exception, path) -> str:
         if missing and missing.split(">")[-1] in SPARSIFYING:
             return (
                 "it holds the wrappers of prune_weights or cluster_weights; save what "
-                "strip_pruning or strip_clustering gives."
+                "strip_pruning or strip_clustering returns."
             )
         if missing:
             package = "keras" if _is_keras_3(path) else "tf_keras"
@@ -233,8 +233,7 @@ def _reason(error: Exception, path) -> str:
 
 
 _QUANTIZE_AWARE = (
-    "tf_keras can't read the models of tfmot's own schemes that it writes to .keras files; save it "
-    "as .h5."
+    "tf_keras can't load a model with tfmot's own schemes from a .keras file; save it as .h5."
 )
 # In Keras 3's files and in .h5 files of tf_keras.
 _UNREGISTERED = re.compile(r"(?:Could not locate class|Unknown (?:layer|object)[^']*) '([\w>.]+)'")

@@ -50,19 +50,19 @@ def opened(path, what: str, key: str | None = None, choose: str = ""):
         known = list(loaded.signatures)
     except Exception as error:  # TensorFlow raises many types for a damaged folder
         raise InputError(
-            f"{name!r} is no SavedModel with a {_DEFAULT!r} signature: "
+            f"{name!r} is not a SavedModel with a {_DEFAULT!r} signature: "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     if key is None:
         key = known[0] if len(known) == 1 else _DEFAULT
     if key not in known:
-        choose = choose or f"give {argument('signature')} one of them"
+        choose = choose or f"set {argument('signature')} to one of them"
         raise InputError(
             f"{name!r} has no signature {key!r}; "
             + (
                 f"there are {', '.join(map(repr, known))}: {choose}."
                 if known
-                else "it has none, so nothing is known of what to call."
+                else "it has no signatures, so tfkd does not know what to call."
             )
         )
     return loaded, loaded.signatures[key], key

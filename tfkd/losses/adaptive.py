@@ -183,7 +183,7 @@ def default_for(
         raise InputError(
             "The compiled loss does not show the task; name the soft loss, for example "
             f"{argument('soft_loss', 'kl')} (classes), 'binary_kl' (yes/no) or 'mse' (values), or "
-            "None for an output that is not to learn from the teacher."
+            "None for an output that should not learn from the teacher."
         )
     if name == "hinton":
         return soft.get(_HINTON[task])

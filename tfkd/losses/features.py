@@ -393,7 +393,7 @@ def get(identifier: Any) -> FeatureLoss:
         ):
             return Hint(identifier.student_layer_name, identifier.teacher_layer_name)
         raise InputError(
-            "keras.distillation.FeatureDistillation is taken with loss='mse' and both layer names; "
-            "use tfkd.losses.Hint, AttentionTransfer or SimilarityPreserving instead."
+            "keras.distillation.FeatureDistillation is only taken with loss='mse' and both layer "
+            "names; use tfkd.losses.Hint, AttentionTransfer or SimilarityPreserving instead."
         )
     raise InputError(f"features must hold tfkd.losses.FeatureLoss objects, got {identifier!r}.")

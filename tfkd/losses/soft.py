@@ -406,8 +406,8 @@ def _from_keras_distillation(loss) -> SoftLoss:
     name = getattr(loss.loss, "__name__", inner)
     raise InputError(
         f"keras.distillation.LogitsDistillation with loss {name!r} runs that loss on raw logits "
-        f"(no softmax, no T²) and so does not compute it; use {argument('soft_loss', 'kl')}, or "
-        "give it the object keras.losses.KLDivergence()."
+        "(no softmax, no T²), so it does not compute that loss; use "
+        f"{argument('soft_loss', 'kl')}, or give it the object keras.losses.KLDivergence()."
     )
 
 

@@ -140,9 +140,9 @@ def check_callbacks(student: str, callbacks) -> None:
         # The callbacks of tfkd work with both.
         if _belongs_to(one, other) and not type(one).__module__.startswith("tfkd."):
             raise InputError(
-                f"The callback {type(one).__name__} is of {other}, but the student is a {student} "
-                f"model; take {student}.callbacks.{type(one).__name__} (a callback of your own "
-                f"derives from {student}.callbacks.Callback)."
+                f"The callback {type(one).__name__} is from {other}, but the student is a "
+                f"{student} model; use {student}.callbacks.{type(one).__name__} (a callback of "
+                f"your own derives from {student}.callbacks.Callback)."
             )
 
 

@@ -123,13 +123,14 @@ class Slots:
         if not several or len(given) != count:
             got = f"{len(given)} values" if several else f"one ({type(given).__name__})"
             raise InputError(
-                f"The {self.owner} has {count} {self.kind}s ({self._listed}), and {what} holds "
-                f"{got}: give a list of {count} in that order, or a dict by these names."
+                f"The {self.owner} has {count} {self.kind}s ({self._listed}), but {what} holds "
+                f"{got}: give a list of {count} in that order, or a dict with these names."
             )
         if not self.ordered:
             raise InputError(
                 f"The {self.owner} names its {self.kind}s ({self._listed}), and {what} is a list, "
-                "whose order could be the declared or the sorted one: give a dict by these names."
+                "whose order could be the declared or the sorted one: give a dict with these "
+                "names."
             )
         return list(given)
 
@@ -187,7 +188,7 @@ class Slots:
         sides = f"{self.owner}: {self._listed}; {theirs.owner}: {theirs._listed}"
         named = [i for i in found if i is not None]
         if len(set(named)) < len(named):
-            raise InputError(f"Two {self.kind}s fit the same one by name ({sides}); rename them.")
+            raise InputError(f"Two {self.kind}s match the same one by name ({sides}); rename them.")
         if len(named) == len(self):
             generated = [not slot.given for slot in self.entries]
             if named != list(range(len(self))) and any(generated) and len(self) == len(theirs):
@@ -202,8 +203,8 @@ class Slots:
             return list(range(len(self)))
         if len(self) == len(theirs):
             raise InputError(
-                f"The {self.kind}s have other names ({sides}), and the order of a dict decides "
-                "nothing; use the same names in both."
+                f"The {self.kind}s have different names ({sides}), and the order of a dict does "
+                "not pair them; use the same names in both."
             )
         return [None] * len(self)
 
@@ -257,7 +258,7 @@ class Slots:
         pairs = list(visit(given, ""))
         if len(dict(pairs)) < len(pairs):
             raise InputError(
-                f"{what} has the names {self._shown(name for name, _ in pairs)}: give one each."
+                f"{what} has the names {self._shown(name for name, _ in pairs)}: give each once."
             )
         return dict(pairs)
 
@@ -278,7 +279,7 @@ class Slots:
         unknown = [name for name in given if name not in used]
         if any(len(names) > 1 for names in fits) or len(set(used)) < len(used):
             raise InputError(
-                f"{what} has the names {self._shown(given)}, which fit the {self.kind}s of the "
+                f"{what} has the names {self._shown(given)}, which match the {self.kind}s of the "
                 f"{self.owner} ({self._listed}) in more than one way: give one name for each."
             )
         if unknown and not extra:
@@ -293,7 +294,7 @@ class Slots:
         absent = [slot.label for slot, here in zip(self.entries, present, strict=True) if not here]
         if absent and not missing:
             raise InputError(
-                f"{what} lacks {self._shown(absent)}; given are {self._shown(given)}, and the "
+                f"{what} lacks {self._shown(absent)}; it has {self._shown(given)}, and the "
                 f"{self.kind}s of the {self.owner} are {self._listed}."
             )
 

@@ -137,8 +137,8 @@ def dense(leaf, place: str = "") -> tf.Tensor:
     name = f"The input {place!r}" if place else "The input"
     if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)) or hasattr(leaf, "tocsr"):
         raise InputError(
-            f"{name} is a {type(leaf).__name__}: examples are told apart by their dense bytes. "
-            "Make it dense first, with .to_tensor(), tf.sparse.to_dense() or .toarray()."
+            f"{name} is a {type(leaf).__name__}, but tfkd identifies examples by their dense "
+            "bytes. Make it dense first, with .to_tensor(), tf.sparse.to_dense() or .toarray()."
         )
     try:
         tensor = leaf if tf.is_tensor(leaf) else tf.convert_to_tensor(np.asarray(leaf))

@@ -250,7 +250,7 @@ class _Hasher:
         inside = f" in {self.root!r}" if self.root != _kind(value) else ""
         return InputError(
             f"{what}{inside} could not be recognized in another process: {why}. Use plain "
-            "values, arrays, models and functions of these, or keep nothing in a folder."
+            "values, arrays, models and functions of these, or keep no results in a folder."
         )
 
 

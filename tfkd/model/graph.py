@@ -540,13 +540,13 @@ def matching(names: dict[str, set[str]], patterns, keyword: str) -> list[str]:
             }
         except (re.error, TypeError) as error:
             raise InputError(
-                f"{argument(keyword)} {pattern!r} is no regular expression: {error}."
+                f"{argument(keyword)} {pattern!r} is not a regular expression: {error}."
             ) from None
         if not known:
             every = [alias for one in names.values() for alias in sorted(one)]
             near = f"the nearest names are {_nearest(pattern, every)}"
             if any(alias.startswith(f"{pattern}/") for alias in every):
-                near = f"{pattern + '/.*'!r} matches those of the nested model"
+                near = f"{pattern + '/.*'!r} matches the layers of the nested model"
             raise InputError(f"{argument(keyword)} {pattern!r} matches no layer; {near}.")
         found += sorted(known)
     return found

@@ -40,7 +40,7 @@ def check(
         raise InputError(f"rule must be a function (see {purpose.capitalize()}Rule), got {rule!r}.")
     if has_rule(layer_class) and not replace:
         raise InputError(
-            f"{layer_class.__name__} has a {purpose} rule already; pass "
+            f"{layer_class.__name__} already has a {purpose} rule; pass "
             f"{argument('replace', True)} to replace it."
         )
 

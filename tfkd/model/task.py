@@ -82,7 +82,7 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
         if fits and zero_one and (whole or activation == "sigmoid"):
             return "binary"
         if fits and whole and activation == "sigmoid":
-            _refuse_row(y, (y != 0) & (y != 1), "a sigmoid output tells 0 from 1")
+            _refuse_row(y, (y != 0) & (y != 1), "a sigmoid output separates 0 and 1")
     detects = whole and zero_one and squeezed(y.shape) == (len(y),)
     if detects and activation != "softmax" and _reconstructs(x, shape):
         return "anomaly"
@@ -100,7 +100,7 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
         one_hot = activation != "sigmoid" and bool((y.sum(-1) == 1).all())
         return "categorical" if one_hot else "multilabel"
     if whole and activation == "sigmoid":
-        _refuse_row(y, (y != 0) & (y != 1), "several labels an example are 0 and 1")
+        _refuse_row(y, (y != 0) & (y != 1), "several labels per example are 0 and 1")
     if activation == "linear" and _off_by(y).max() <= 1e-5 and y.min() >= 0:
         raise InputError(
             "The labels are rows that sum to 1, and the output may be logits or values: give "
@@ -130,8 +130,8 @@ def check(task: str, y, shape) -> None:
     given, wants = argument("task", task), "one number" if task == "binary" else "several numbers"
     if task != "regression" and (width == 1) != (task == "binary"):
         raise InputError(
-            f"{given} is for an output of {wants}, and this one has {width}: leave it out, or "
-            "give that of the output."
+            f"{given} is for an output of {wants}, but this one has {width}: leave it out, or "
+            "give the task of the output."
         )
     numbers = task == "categorical" and _have_shape(y, shape[:-1])
     if not numbers and not _have_shape(y, shape):
@@ -148,7 +148,7 @@ def check(task: str, y, shape) -> None:
         bad, what = (y < 0) | (y > 1), "labels from 0 to 1"
     if task != "regression" and bad.any():
         row = _first_row(bad)
-        raise InputError(f"{given} is for {what}, and row {row} of the labels is {y[row]}.")
+        raise InputError(f"{given} needs {what}, but row {row} of the labels is {y[row]}.")
 
 
 def without_labels(shape, x=None, activation: str | None = None) -> str:
@@ -238,9 +238,9 @@ def _check_rows(y) -> None:
         row = _first_row(bad)
         first = y[bad][0]
         raise InputError(
-            "The output is a softmax, of exactly one class an example, but the labels of row "
+            "The output is a softmax, for exactly one class per example, but the labels of row "
             f"{row} sum to {float(first.sum()):g}: give class numbers, one-hot rows or soft "
-            "labels that sum to 1; for several labels an example end the model in a sigmoid."
+            "labels that sum to 1; for several labels per example, end the model in a sigmoid."
         )
 
 

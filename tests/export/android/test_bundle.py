@@ -286,7 +286,7 @@ def test_data_goes_to_the_inputs_it_is_named_for(rng, tmp_path):
         )
         assert [one.metrics["accuracy"] for one in bundle.models] == [1.0, 1.0]
         assert "24 examples" in text(bundle, "README.md")
-    with pytest.raises(InputError, match="lacks 'z'; given are 'a'"):
+    with pytest.raises(InputError, match="lacks 'z'; it has 'a'"):
         android_bundle(file, tmp_path / "c", "pair", x={"a": x[1]})
 
 

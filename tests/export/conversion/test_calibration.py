@@ -233,10 +233,10 @@ def test_what_does_not_fit_one_input(data, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (B, "has 2 inputs .'b', 'a'., and .* holds one .ndarray.: give a list of 2"),
+        (B, "has 2 inputs .'b', 'a'., but .* holds one .ndarray.: give a list of 2"),
         ([B, A, Y], "holds 3 values"),
         (((B, A), Y), r"looks like \(x, y\)"),
-        ({"a": A}, "lacks 'b'; given are 'a', and the inputs"),
+        ({"a": A}, "lacks 'b'; it has 'a', and the inputs"),
         ({"a": A, "b": B, "c": Y}, "has the unknown names 'c'; the inputs"),
         ([B, A[:30]], "different numbers of examples .40 for 'b', 30 for 'a'."),
         ([B, A + 0.5], "'a' must fit int32, got float64 from 0.5 to 3.5"),

@@ -757,10 +757,10 @@ def test_the_command_line_runs_it_or_says_how(phone, files, monkeypatch, capsys)
     assert main([*arguments, "benchmark_model", "--threads", "1", "2"]) == 2
     assert "--threads takes one value with --android" in capsys.readouterr().err
     assert main([*arguments, "benchmark_model", "--batch", "2"]) == 2
-    assert "no --batch" in capsys.readouterr().err
+    assert "leave --batch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--adb", "--benchmark-model", "--serial"])
 def test_what_a_phone_needs_is_refused_where_this_computer_is_measured(option, capsys):
     assert main(["benchmark", "m.tflite", option, "x"]) == 2
-    assert capsys.readouterr().err == f"error: {option} is for --android.\n"
+    assert capsys.readouterr().err == f"error: {option} needs --android.\n"

@@ -308,7 +308,7 @@ def test_bad_input_of_keras_models(student, digits):
         benchmark({"m": student}, digits.test.x[:, :4])
     with pytest.raises(InputError, match=r"takes arrays of shape .* got \(2, 360"):
         benchmark({"m": student}, [digits.test.x] * 2)
-    with pytest.raises(InputError, match="lacks 'pixels'; given are 'other'"):
+    with pytest.raises(InputError, match="lacks 'pixels'; it has 'other'"):
         benchmark({"m": student}, {"other": digits.test.x})
     with pytest.raises(InputError, match="give isolate=True"):
         benchmark({"m": student}, threads=(1, 2), isolate=False)

@@ -265,7 +265,7 @@ def test_quantizing_in_blocks_is_quantizing_at_once(rng, monkeypatch):
 def test_predict_refuses_data_of_another_shape(files):
     with pytest.raises(InputError, match=r"shape \(examples, 8, 8, 1\), got \(3, 8, 8\)"):
         files["int8"].predict(np.zeros((3, 8, 8)))
-    with pytest.raises(InputError, match="x lacks 'pixels'; given are 'other', and"):
+    with pytest.raises(InputError, match="x lacks 'pixels'; it has 'other', and"):
         files["int8"].predict({"other": np.zeros((3, 8, 8, 1))})
     with pytest.raises(InputError, match="empty"):
         files["int8"].predict(np.zeros((0, 8, 8, 1)))
@@ -299,9 +299,9 @@ def test_equal_inputs_and_outputs_are_not_crossed(package, keyed, rng):
     if keyed:
         assert tuple(with_metadata(file, name="net").predict(x)) == OUTPUT_KEYS
     else:
-        with pytest.raises(InputError, match="lacks 'z', 'a'; given are 'night', 'day', and .* f"):
+        with pytest.raises(InputError, match="lacks 'z', 'a'; it has 'night', 'day', and .* f"):
             file.predict(dict(zip(INPUT_KEYS, x, strict=True)))
-    with pytest.raises(InputError, match="file has 2 inputs .*, and x holds one"):
+    with pytest.raises(InputError, match="file has 2 inputs .*, but x holds one"):
         file.predict(x[0])
 
 

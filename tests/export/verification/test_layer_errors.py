@@ -270,7 +270,7 @@ def test_equal_inputs_are_not_crossed(rng):
     ]
     assert found[0].samples == 24 and max(found[0].by_layer().values()) < 0.05
     assert all(table == found[0] for table in found)
-    with pytest.raises(InputError, match="lacks 'z'; given are 'a'"):
+    with pytest.raises(InputError, match="lacks 'z'; it has 'a'"):
         layer_errors(file, twin, {"a": x[1]}, list(OUTPUTS))
 
 

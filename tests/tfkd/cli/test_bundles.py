@@ -77,13 +77,13 @@ def test_what_does_not_fit_is_status_1_and_is_written_all_the_same(place, capsys
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--name", "a"], "are for --micro, --android and --web"),
-        (["--flash", "1k"], "are for --micro"),
-        (["--android", "--arena", "4k"], "--arena is for --micro"),
+        (["--name", "a"], "need --micro, --android or --web"),
+        (["--flash", "1k"], "need --micro"),
+        (["--android", "--arena", "4k"], "--arena needs --micro"),
         (["--micro", "--arena", "lots"], "got 'lots'"),
-        (["--project", "cmake"], "--project cmake is for --micro"),
-        (["--android", "--project", "cmake"], "--project cmake is for --micro"),
-        (["--web", "--project", "gradle"], "--project gradle is for --android"),
+        (["--project", "cmake"], "--project cmake needs --micro"),
+        (["--android", "--project", "cmake"], "--project cmake needs --micro"),
+        (["--web", "--project", "gradle"], "--project gradle needs --android"),
         (["--micro", "--project", "platformio"], "PlatformIO builds for one board: give --board"),
         (["--micro", "--project", "esp-idf", "--board", "pico"], "no name of Raspberry Pi Pico in"),
         (["--micro", "--project", "stm32", "--board", "pico"], "has no STM32"),
@@ -195,7 +195,7 @@ def test_labels_of_other_outputs_than_the_file_has_are_left_out_with_a_warning(p
     net = keras.Model(inputs, [keras.layers.Dense(10)(x), keras.layers.Dense(2)(x)])
     to_tflite(net, "float32").save(place / "two.tflite")
     assert main(["export", "two.tflite", "--web", "--data", "d.npz"]) == 0
-    said = "warning: The labels are of one output, and the file has 2: no label is beside"
+    said = "warning: The labels are for one output, but the file has 2: the golden example has no"
     assert said in capsys.readouterr().err
 
 
@@ -227,7 +227,7 @@ def test_a_bundle_that_fails_takes_the_other_with_it_and_leaves_the_file(place, 
     arguments = ["student.keras", "--data", "d.npz", "--micro", "--android"]
     (place / "few.txt").write_text("a\nb\n")
     assert main(["export", *arguments, "--classes", "few.txt"]) == 2
-    assert "The file is there, but no bundle" in capsys.readouterr().err
+    assert "The file was written, but not the bundle" in capsys.readouterr().err
     made = {path.name for path in place.iterdir()}
     assert "student_int8.tflite" in made and not {
         n for n in made if n.endswith(("_micro", "_android"))

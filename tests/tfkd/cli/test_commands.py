@@ -211,7 +211,7 @@ def test_an_export_that_fails_to_verify_is_written_and_says_so(tfkd, hopeless, h
     status, out, err = tfkd("export", hopeless / "m.keras", *arguments)
     assert (status, tfkd.written) == (1, {"o.tflite"})
     assert err.startswith("verification failed: d: same class ") and err.count("\n") == 1
-    assert err.endswith("; tfkd verify --layers shows which layer loses it\n")
+    assert err.endswith("; tfkd verify --layers shows which layer causes it\n")
     if how == "--json":
         assert json.loads(out)["verification"]["passed"] is False
     else:
@@ -279,7 +279,7 @@ def test_several_outputs_are_compared_and_not_scored(tfkd, tmp_path):
         "verify", tmp_path / "m.tflite", tmp_path / "m.keras", "--data", "digits.npz"
     )
     assert status == 0 and "out2: " in out and "out3: " in out
-    assert err == "warning: Nothing is scored: y_test labels one output and the model has 2.\n"
+    assert err == "warning: Nothing is scored: y_test labels one output, but the model has 2.\n"
 
 
 def test_inspect_a_tflite_file(tfkd, files):
@@ -372,8 +372,8 @@ VERIFY = "verify student.tflite student.keras --data "
     ("line", "message"),
     [
         ("export none.keras --format float32", "There is no model at 'none.keras'."),
-        ("export text.txt --format float32", "known are .keras, .h5, .hdf5 and SavedModel"),
-        ("export student.tflite", "converted already: give --micro, --android or --web to"),
+        ("export text.txt --format float32", "tfkd reads .keras, .h5, .hdf5 and SavedModel"),
+        ("export student.tflite", "already converted: give --micro, --android or --web to"),
         ("export student.tflite --web --format int8 --skip a", "leave out --format, --skip, or"),
         ("export student.tflite --web --out student.keras", "'student.keras' exists; name"),
         ("export text.tflite --web", "'text.tflite' is not a .tflite file"),
@@ -383,8 +383,11 @@ VERIFY = "verify student.tflite student.keras --data "
         ("export student.keras --format int9", "--format: invalid choice: 'int9' (choose from"),
         (EXPORT + "--recurrent spun", "--recurrent: invalid choice: 'spun'"),
         (EXPORT + "--engine none", "--engine: invalid choice: 'none'"),
-        (EXPORT + "--engine tflm", "--engine chooses what runs the file to verify it: give --data"),
-        ("export signature --format float32 --engine tflm", "--engine chooses what runs the file"),
+        (EXPORT + "--engine tflm", "--engine chooses the interpreter that verifies the file"),
+        (
+            "export signature --format float32 --engine tflm",
+            "--engine chooses the interpreter that",
+        ),
         (EXPORT + "--shape pixels", "--shape: must be an input's name and its sizes, the batch"),
         (EXPORT + "--shape pixels=1,0,8", "--shape: must be an input's name and its sizes"),
         (EXPORT + "--shape other=1,8,8,1", "--shape has the unknown names 'other'; the inputs"),
@@ -396,14 +399,14 @@ VERIFY = "verify student.tflite student.keras --data "
         (EXPORT + "--out none/x.tflite", "There is no folder"),
         (EXPORT + "--out /proc/x.tflite", "Cannot write '/proc/x.tflite'"),
         (EXPORT + "--out student.tflite", "'student.tflite' exists; name another file, or"),
-        (EXPORT + "--out student.keras --force", "'student.keras' is what is read"),
-        (INT8 + "--data digits.npz --out digits.npz --force", "'digits.npz' is what is read"),
+        (EXPORT + "--out student.keras --force", "'student.keras' is an input file"),
+        (INT8 + "--data digits.npz --out digits.npz --force", "'digits.npz' is an input file"),
         (EXPORT + "--float-io", "--float-io is for integer files"),
         (
             EXPORT + "--uint8-io",
             "--uint8-io is for int8 files, and not with --float-io; got float32",
         ),
-        (INT8 + "--data digits.npz --skip (", "--skip '(' is no regular expression"),
+        (INT8 + "--data digits.npz --skip (", "--skip '(' is not a regular expression"),
         (EXPORT + "--signature a", "'student.keras' has no signatures; --signature is for Saved"),
         (EXPORT + "--skip logits", "--skip leaves layers of an int8 file float"),
         (
@@ -421,7 +424,7 @@ VERIFY = "verify student.tflite student.keras --data "
         (INT8 + "--data shape.npz", "x_train of --data for input 'pixels' must have"),
         (INT8 + "--data digits.npz --skip nothing", "--skip 'nothing' matches no layer; the"),
         (INT8 + "--data labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
-        ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), and an .npz file has"),
+        ("export two.keras --data digits.npz", "'two' has 2 inputs (a, b), but an .npz file has"),
         ("inspect none.tflite", "Cannot read 'none.tflite': No such file"),
         ("inspect none.h5", "There is no model at 'none.h5'."),
         ("inspect text.tflite", "'text.tflite' is not a .tflite file"),

@@ -66,7 +66,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, capsys
         ("closed pipe", 141, ""),
         ("ascii", 0, "5 us +/- 1 x 2 ?\n"),
         ("ctrl-c", 130, "interrupted; nothing was written\n"),
-        ("ctrl-c after a file", 130, "interrupted; whole and in place: out/f.tflite\n"),
+        ("ctrl-c after a file", 130, "interrupted; complete files: out/f.tflite\n"),
     ],
 )
 def test_what_the_system_refuses_is_one_line(kind, status, said, tmp_path, monkeypatch, capsys):

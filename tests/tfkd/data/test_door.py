@@ -66,7 +66,7 @@ def test_a_memmap_is_split_without_reading_it(tmp_path, x):
     assert isinstance(data.train.x, Rows) and not data.train.in_memory
     np.testing.assert_array_equal(data.train.x[:], same.train.x)
     np.testing.assert_array_equal(data.test.x[3], same.test.x[3])
-    with pytest.raises(InputError, match=r"stay on disk .* take some of them"):
+    with pytest.raises(InputError, match=r"stay on disk .* read some of them"):
         np.asarray(data.train.x)
 
 
@@ -101,7 +101,7 @@ def test_npz_files_have_parts_or_are_split(tmp_path, x):
 
 def test_a_share_of_a_part_that_is_there_is_refused(tmp_path, x):
     """It was ignored: 0.3 was asked for, and something else came."""
-    path, said = tmp_path / "mine.npz", "validation=0.3 does not apply: the data has a validation"
+    path, said = tmp_path / "mine.npz", "validation=0.3 does not apply: the data has its own val"
     names = ("train", "validation", "test")
     np.savez(path, **{f"{a}_{b}": {"x": x, "y": NUMBERS}[a] for a in "xy" for b in names})
     for given in (path, ((x, NUMBERS),) * 3):
@@ -215,7 +215,7 @@ def test_class_names_number_texts_and_folders(tmp_path, folder):
     green = data.test.x[:4].max((1, 2))[:, 1] > 0
     np.testing.assert_array_equal(data.test.y, ~green)
     for given in (table, tmp_path / "d.npz", folder):
-        with pytest.raises(InputError, match="which class_names lacks"):
+        with pytest.raises(InputError, match="but class_names has only"):
             as_data(given, class_names=("first", "second"))
 
 
@@ -234,11 +234,11 @@ def test_class_names_number_texts_and_folders(tmp_path, folder):
          "the header has 3"),
         (TABLE.replace("oak", "7"), {"label": "species"}, "Line 3 of t.csv has 'fir' in the label "
          "column 'species'"),
-        ("a,a,label\n1,2,3\n", {}, "several columns 'a'"),
+        ("a,a,label\n1,2,3\n", {}, "several columns named 'a'"),
         ("a,label\n", {}, "holds no examples"),
         ("", {}, "its first line names none"),
         ("a;label\n1;2\n", {}, "delimiter=';'"),
-        ("label\n1\n", {}, "needs columns of features"),
+        ("label\n1\n", {}, "needs feature columns"),
     ],
 )  # fmt: skip
 def test_csv_that_can_not_be_read_says_where(tmp_path, text, options, said):
@@ -286,17 +286,17 @@ def test_folders_of_parts(folder, tmp_path):
     data = as_data(tmp_path / "parts", validation=0.2)
     assert sizes(data) == (16, 4, 20)
     assert sizes(as_data(tmp_path / "parts")) == (18, 2, 20), "0.1 of train, as of other data"
-    with pytest.raises(InputError, match="test=0.3 does not apply: the data has a test part"):
+    with pytest.raises(InputError, match="test=0.3 does not apply: the data has its own test"):
         as_data(tmp_path / "parts", test=0.3)
     (tmp_path / "parts" / "test" / "oak").unlink()
-    with pytest.raises(InputError, match="test in .* has the classes fir, and train has fir, oak"):
+    with pytest.raises(InputError, match="test in .* has the classes fir, but train has fir, oak"):
         as_data(tmp_path / "parts")
 
 
 def test_bad_images_are_named(folder):
     keras.utils.save_img(folder / "fir" / "9.png", np.zeros((5, 5, 3), "uint8"), scale=False)
     data = as_data(folder)
-    with pytest.raises(InputError, match=r"9\.png' is of 5 × 5 pixels, and .* 6 × 8: give size="):
+    with pytest.raises(InputError, match=r"9\.png' has 5 × 5 pixels, and .* 6 × 8: give size="):
         [part.x[:] for part in (data.train, data.validation, data.test)]
     (folder / "fir" / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"Cannot read .*0\.png' as an image"):
@@ -400,44 +400,48 @@ def uneven():
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
-        (None, {}, "A NoneType is no data. Give a tfkd.Data, (x, y)"),
-        (X, {}, "A ndarray of shape (50, 4) alone, without labels, is no data"),
-        ((X,), {}, "A tuple of 1 is no data"),
-        ({"x": X, "y": Y}, {}, "A dict with 'x', 'y' is no data"),
+        (None, {}, "A NoneType is not valid data. Give a tfkd.Data, (x, y)"),
+        (X, {}, "A ndarray of shape (50, 4) without labels is not valid data"),
+        ((X,), {}, "A tuple of 1 is not valid data"),
+        ({"x": X, "y": Y}, {}, "A dict with 'x', 'y' is not valid data"),
         ((X, Y, Y), {}, "must be the parts (train, validation, test)"),
         ((X, Y[:40]), {}, "x has 50 examples and y 40 labels"),
         ((Y, X), {}, "the examples first"),
         ((X, Y * np.nan), {}, "NaN or infinite labels in 50 of 50 rows, the first in row 0"),
-        ((X, [None] * 50), {}, "y is an array of object"),
-        ((X, [[1], [1, 2]] * 25), {}, "y is no array"),
+        ((X, [None] * 50), {}, "y has dtype object"),
+        ((X, [[1], [1, 2]] * 25), {}, "y is not an array"),
         (([[1], [1, 2]], [0, 1]), {}, "pad its examples to one shape"),
-        ((np.array(["a"] * 50), Y), {}, "x is an array of <U1"),
-        (({"a": X}, Y), {}, "have one input: train the others in a Distiller"),
-        ((X, [Y, np.zeros((50, 2))]), {}, "y holds 2 arrays without names: give those of several"),
+        ((np.array(["a"] * 50), Y), {}, "x has dtype <U1"),
+        (({"a": X}, Y), {}, "have one input: train models with several inputs"),
+        ((X, [Y, np.zeros((50, 2))]), {}, "y holds 2 arrays without names: give the labels of"),
         ((X, [Y, Y, Y]), {}, "as a dict, {'name of the output': labels, ...}"),
-        ((X, {"kind": Y}), {}, "y names one output, 'kind': give its array alone"),
-        ((X, {}), {}, "y is a dict without labels"),
-        ((X, {"kind": Y, 1: Y}), {}, "A dict of labels has outputs' names as keys, got 1"),
+        ((X, {"kind": Y}), {}, "y names one output, 'kind': give its array without"),
+        ((X, {}), {}, "y is an empty dict"),
+        ((X, {"kind": Y, 1: Y}), {}, "A dict of labels must have output names as keys, got 1"),
         ((X, {"kind": Y, "bright": Y[:40]}), {}, "50 examples and y['bright'] 40 labels"),
-        ((X, {"kind": Y, "bright": Y * np.nan}), {}, "Of the output 'bright': y holds NaN"),
-        (({"train": (X, {"a": Y, "b": Y}), "test": (X, {"a": Y, "c": Y})}), {}, "of 'a' and 'c'"),
-        (({"train": (X, {"a": Y, "b": Y}), "test": (X, Y)}), {}, "the test part of one output"),
+        ((X, {"kind": Y, "bright": Y * np.nan}), {}, "Output 'bright': y holds NaN"),
+        (({"train": (X, {"a": Y, "b": Y}), "test": (X, {"a": Y, "c": Y})}), {}, "for 'a' and 'c'"),
+        (
+            ({"train": (X, {"a": Y, "b": Y}), "test": (X, Y)}),
+            {},
+            "test part has labels for one output",
+        ),
         ((X, {"a": Y, "b": Y}), {"class_weight": "balanced"}, "class_weight= is for one output"),
         ((X, {"a": Y, "b": Y}), {"class_names": "abcde"}, "a dict of output → names"),
         ((X, {"a": Y, "b": Y}), {"class_names": {"c": "xy"}}, "class_names has names for 'c'"),
         ((X, {"a": Y, "b": Y}), {"class_names": {"b": "xy"}}, "2 class_names of 'b' for labels"),
-        ((X, Y), {"class_names": {"a": "xy"}}, "and y is one array"),
+        ((X, Y), {"class_names": {"a": "xy"}}, "but y is one array"),
         (dict.fromkeys(("train", "validation", "test"), ONE), {}, "y names one output, 'kind'"),
-        ({"train": TWO, "validation": TWO, "test": (X, Y)}, {}, "the test part of one output"),
+        ({"train": TWO, "validation": TWO, "test": (X, Y)}, {}, "test part has labels for one"),
         (dict.fromkeys(("train", "validation", "test"), uneven), {}, "with different numbers of"),
         ((X[:0], Y[:0]), {}, "holds no examples"),
         ((X, Y), {"class_names": "abc"}, "3 class_names for labels of 5 classes"),
         ((X, Y), {"class_names": "abcda"}, "class_names has 'a' 2 times"),
-        ((X, np.array(["b", "c"] * 25)), {"class_names": "ab"}, "'c', which class_names lacks"),
+        ((X, np.array(["b", "c"] * 25)), {"class_names": "ab"}, "'c', but class_names has only"),
         ((X, Y), {"class_weight": {0: 1.0}}, "lacks the classes [1, 2, 3, 4]"),
         ((X, Y), {"class_weight": dict.fromkeys(range(5), -1)}, "a number above 0"),
         ((X, X[:, 0]), {"class_weight": "balanced"}, "for class numbers or one-hot rows"),
-        ((X, Y), {"label": "y"}, "label= does not apply to data that is given as (x, y)"),
+        ((X, Y), {"label": "y"}, "label= does not apply to data given as (x, y)"),
         ((X, Y), {"test": 2}, "must be fractions"),
         (((X, Y), (X[:, :2], Y)), {}, "have the shapes (4,) in train"),
         (
@@ -446,7 +450,7 @@ def uneven():
             "test: it must be (x, y) or a stream of such batches, got ndarray",
         ),
         ("nowhere.npz", {}, "There is no file or folder 'nowhere.npz'"),
-        (__file__, {}, "is no .npz or .csv file and no folder"),
+        (__file__, {}, "is not an .npz file, a .csv file or a folder"),
     ],
 )
 def test_a_wrong_layout_is_answered_with_the_right_one(given, options, said):
@@ -462,5 +466,5 @@ def test_half_a_validation_part_of_a_file_is_not_left_out_in_silence(tmp_path):
     whole = {"x_train": x, "y_train": labels, "x_test": x, "y_test": labels}
     for name, values in (("x_validation", x), ("y_validation", labels)):
         np.savez(path, **whole, **{name: values})
-        with pytest.raises(InputError, match=f"has {name} alone; save x_validation and y_valida"):
+        with pytest.raises(InputError, match=f"has only {name}; save x_validation and y_valida"):
             as_data(path)

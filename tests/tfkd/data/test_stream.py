@@ -60,7 +60,7 @@ def test_a_stream_is_its_examples_in_batches_of_any_size(stream):
         np.testing.assert_array_equal(np.concatenate([one.x for one in batches]), X)
         np.testing.assert_array_equal(np.concatenate([one.y for one in batches]), Y)
     np.testing.assert_array_equal(stream.head(10).x, X[:10])
-    with pytest.raises(InputError, match=r"holds no arrays x and y: take its batches"):
+    with pytest.raises(InputError, match=r"has no arrays x and y: use its batches"):
         _ = stream.x
     (x, _), *_ = stream.dataset(16, augment=lambda x: -x)
     np.testing.assert_array_equal(x, -X[:16])
@@ -98,7 +98,7 @@ def test_weights_are_part_of_what_a_stream_holds():
         arrays = (X, Y) if weights is None else (X, Y, weights)
         return contents(Stream(tf.data.Dataset.from_tensor_slices(arrays).batch(7)))
 
-    with pytest.raises(InputError, match="ended after 90 examples, and examples= says 100"):
+    with pytest.raises(InputError, match="ended after 90 examples, but examples= says 100"):
         contents(Stream(dataset(), examples=100))
     ones, others = np.ones(90, "float32"), np.linspace(0.1, 2, 90, dtype="float32")
     several = [found(), found(ones), found(others)]
@@ -112,7 +112,7 @@ def test_a_number_of_examples_cuts_each_pass():
     rows = np.concatenate([one.x for one in endless.batches(32)])
     np.testing.assert_array_equal(rows, np.concatenate([X, X])[:100])
     np.testing.assert_array_equal(endless.labels[:90], Y)
-    with pytest.raises(InputError, match="ended after 90 examples, and examples= says 95"):
+    with pytest.raises(InputError, match="ended after 90 examples, but examples= says 95"):
         list(Stream(dataset(), examples=95).batches(32))
 
 
@@ -284,25 +284,25 @@ def odd():
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (generator(), "A generator is used up after one pass, and there are several: give the"),
+        (generator(), "A generator is used up after one pass, and several are needed: give the"),
         (dataset().repeat(), "The tf.data.Dataset is endless: say how many examples"),
-        (dataset().unbatch(), r"gives single examples, not batches: give dataset.batch\(32\)"),
-        (dataset().map(lambda x, y: x), "gives x without labels"),
-        (dataset().map(lambda x, y: {"a": x}), "gives dicts of a"),
+        (dataset().unbatch(), r"yields single examples, not batches: give dataset.batch\(32\)"),
+        (dataset().map(lambda x, y: x), "yields x without labels"),
+        (dataset().map(lambda x, y: {"a": x}), "yields dicts of a"),
         (dataset().map(lambda x, y: ((x, x), y)), "with several arrays each"),
-        (dataset(Y.astype("U"), Y), "x of the stream is object"),
+        (dataset(Y.astype("U"), Y), "x of the stream has dtype object"),
         (dataset(X, Y * np.nan), "y of the stream holds NaN"),
         (dataset(X, {"a": Y, "b": Y * np.nan}), r"y\['b'\] of the stream holds NaN"),
-        (dataset(X, {"a": Y}), "y names one output, 'a': give its array alone"),
-        (dataset(X, {"a": Y, "b": {"c": Y}}), "labels of several outputs are a dict"),
-        (dataset().map(lambda x, y: (x, (y, y))), "labels of several outputs are a dict"),
+        (dataset(X, {"a": Y}), "y names one output, 'a': give its array without"),
+        (dataset(X, {"a": Y, "b": {"c": Y}}), "for several outputs, y is a dict"),
+        (dataset().map(lambda x, y: (x, (y, y))), "for several outputs, y is a dict"),
         (dataset().map(lambda x, y: (x, y[:2])), "with different numbers of examples"),
         (dataset().take(0), "The stream is empty"),
         (lambda: iter(()), "The stream is empty, or was used up"),
-        (lambda: [({"a": X}, Y)], r"x of the stream is object of shape \(\)"),
+        (lambda: [({"a": X}, Y)], r"x of the stream has dtype object and shape \(\)"),
         (lambda: [(X[:2], (Y[:2], Y[2:4]))], "labels as a tuple of arrays: give one array, or"),
-        (lambda: [X], "The stream gives x without labels, of ndarray"),
-        (X, "A stream can't be made of ndarray"),
+        (lambda: [X], r"The stream yields x without labels \(ndarray\)"),
+        (X, "A stream can't be made from ndarray"),
     ],
 )  # fmt: skip
 def test_what_is_no_stream_is_refused_in_a_line(source, said):
@@ -313,7 +313,7 @@ def test_what_is_no_stream_is_refused_in_a_line(source, said):
 
 def test_faults_that_show_later_are_told_as_ours():
     with pytest.raises(
-        InputError, match=r"holds x float32 of shape \(None, 3\) .* and the first one"
+        InputError, match=r"has x float32 of shape \(None, 3\) .* but the first one"
     ):
         list(Stream(odd).batches(5))
     used = generator()
@@ -321,7 +321,7 @@ def test_faults_that_show_later_are_told_as_ours():
         [list(Stream(lambda: used).batches(32)) for _ in range(8)]
     shuffled = Stream(dataset().shuffle(13))
     list(shuffled.batches(32, again=False))
-    with pytest.raises(InputError, match="leave shuffling to the training part"):
+    with pytest.raises(InputError, match="shuffle only the training part"):
         [list(shuffled.batches(32)) for _ in range(8)]
 
 
@@ -348,7 +348,7 @@ def test_a_source_that_fails_is_one_line(tmp_path):
     training = tfkd.Training(epochs=1, learning_rate=1e-3, batch_size=4)
     for train, said, model in (
         (Stream(broken, examples=90), "source of the stream failed", net()),
-        (images, "of 5 × 4 pixels", flat),
+        (images, "has 5 × 4 pixels", flat),
     ):
         data = Data("d", train, train, train)
         with pytest.raises(InputError, match=said) as error:
@@ -377,14 +377,14 @@ def test_a_label_that_is_no_class_ends_the_training_in_a_line(both):
 @pytest.mark.parametrize(
     ("given", "options", "said"),
     [
-        (dataset(), {}, "A tf.data.Dataset is one part, and three are wanted: give a dict"),
+        (dataset(), {}, "A tf.data.Dataset is one part, and three are needed: give a dict"),
         (generator, {}, "A function is one part"),
-        ({"train": dataset(), "test": dataset()}, {}, "Nothing can be cut from a stream"),
-        ((dataset(), dataset(), (X, Y)), {"class_weight": "balanced"}, "counts all labels"),
+        ({"train": dataset(), "test": dataset()}, {}, "A stream can't be split"),
+        ((dataset(), dataset(), (X, Y)), {"class_weight": "balanced"}, "needs all labels"),
         (
             (dataset().map(lambda x, y: (x, y, y)), dataset(), dataset()),
             {"class_weight": {0: 1, 1: 2, 2: 3}},
-            "The stream weighs its examples: leave class_weight= out",
+            "The stream already has weights: leave class_weight= out",
         ),
     ],
 )

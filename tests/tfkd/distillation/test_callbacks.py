@@ -79,5 +79,5 @@ def test_mistakes(batch):
         StopDistillation(monitor="val_loss", patience=-1)
     distiller = Distiller(dense(keras), dense(keras), soft_loss="kl")
     distiller.compile("sgd")
-    with pytest.raises(InputError, match="labels teach alone, but no loss is compiled"):
+    with pytest.raises(InputError, match="learns from labels alone, but no loss is compiled"):
         distiller.fit(batch[0], verbose=0, callbacks=[StopDistillation(after=1)])

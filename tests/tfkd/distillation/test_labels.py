@@ -259,13 +259,15 @@ def test_what_is_not_finite_stops_the_step_before_a_weight_moves(package, rng):
     distiller.compile(package.optimizers.SGD(0.1), crossentropy(package))
     distiller.fit(x[:8], y[:8], batch_size=8, verbose=0)
     before = student.get_weights()
-    said = r"loss is NaN.*Not finite are: inputs in 1 of 8 rows of the batch \(the first is \d\);"
+    said = r"is NaN.*These are not finite: inputs in 1 of 8 rows of the batch \(the first is \d\);"
     with pytest.raises(InputError, match=said + ".*not taken"):
         distiller.fit(x[8:], y[8:], batch_size=8, verbose=0)
     for a, b in zip(before, student.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     distiller.compile(package.optimizers.SGD(1e30), crossentropy(package))
-    with pytest.raises(InputError, match=r"Not finite are: outputs of the student.*learning rate"):
+    with pytest.raises(
+        InputError, match=r"These are not finite: outputs of the student.*learning rate"
+    ):
         distiller.fit(x[:8], y[:8], epochs=9, batch_size=8, verbose=0)
     callbacks = [package.callbacks.TerminateOnNaN()]
     student.set_weights(before)

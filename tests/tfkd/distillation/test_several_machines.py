@@ -75,7 +75,7 @@ def test_a_student_of_keras_3_is_refused_there_with_the_way_out(runs):
 def test_a_killed_worker_is_one_line_and_a_restart_ends_in_the_same_weights(tmp_path):
     (other, said, _), (killed, _, _) = run(2, tmp_path, 2)
     assert (killed, other) == (-signal.SIGKILL, 3)
-    assert "A worker left during training (worker 1)" in said
+    assert "A worker stopped during training (worker 1)" in said
     assert len(said.splitlines()) == 1
     for code, said, errors in run(2, tmp_path, 99):
         assert code == 0, errors[-3000:]
@@ -93,7 +93,7 @@ def test_a_killed_worker_is_one_line_and_a_restart_ends_in_the_same_weights(tmp_
 def test_a_strategy_that_cant_be_is_refused_in_a_line():
     with (
         tf.distribute.experimental.CentralStorageStrategy().scope(),
-        pytest.raises(InputError, match="under CentralStorageStrategy; take MirroredStrategy"),
+        pytest.raises(InputError, match="under CentralStorageStrategy; use MirroredStrategy"),
     ):
         Distiller(cnn(keras), cnn(keras))
 

@@ -28,11 +28,11 @@ def test_a_student_that_would_move_its_teacher(package):
     norm = la.BatchNormalization(center=False, scale=False, name="norm")
     h = norm(hidden(i))
     teacher, student = (package.Model(i, la.Dense(3)(h)) for _ in range(2))
-    with pytest.raises(InputError, match=r"shares layers.*'norm', 'trunk'.*clone_model"):
+    with pytest.raises(InputError, match=r"shares trainable layers.*'norm', 'trunk'.*clone_model"):
         Distiller(student, teacher)
     with pytest.raises(InputError, match="is its own teacher"):
         Distiller(teacher, teacher)
-    with pytest.raises(InputError, match="shares layers"):
+    with pytest.raises(InputError, match="shares trainable layers"):
         Distiller(student, [dense(keras, inputs=8), teacher])
     hidden.trainable = norm.trainable = False  # a frozen trunk may be shared
     before = [w.copy() for w in teacher.get_weights()]
@@ -43,7 +43,7 @@ def test_a_student_that_would_move_its_teacher(package):
     for a, b in zip(before, teacher.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     hidden.trainable = True  # and thawed afterwards it is found again
-    with pytest.raises(InputError, match="shares layers"):
+    with pytest.raises(InputError, match="shares trainable layers"):
         distiller.fit(x, y, verbose=0)
 
 
@@ -149,7 +149,9 @@ def test_callbacks_of_the_other_keras(batch, package, tmp_path):
         other.callbacks.BackupAndRestore(str(tmp_path)),
         Own(),
     ):
-        with pytest.raises(InputError, match=f"is of {other.__name__}, .*{package.__name__}.callb"):
+        with pytest.raises(
+            InputError, match=f"is from {other.__name__}, .*{package.__name__}.callb"
+        ):
             distiller.fit(*batch, callbacks=[callback], verbose=0)
     checkpoint = StudentCheckpoint(tmp_path / "s.keras", monitor="loss")
     distiller.fit(*batch, callbacks=[checkpoint], verbose=0)
@@ -204,7 +206,7 @@ def test_without_labels_the_validation_loss_is_the_soft_loss(cached, batch, pack
         assert history["val_loss"][0] > 1e-3
     array = Distiller(dense(package), np.zeros((32, 3), "float32"), teacher_from_logits=True)
     array.compile("sgd", crossentropy(package))
-    with pytest.raises(InputError, match="answers for the training arrays of `fit` only"):
+    with pytest.raises(InputError, match="answers only for the training arrays of `fit`"):
         array.fit(x, validation_data=(x,), verbose=0)
 
 

@@ -486,6 +486,6 @@ def test_what_the_step_tells_itself_is_left_to_it(data, knowing, wrong):
         y[100] = 7
     rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(60)
     distiller = compiled(knowing)
-    with pytest.raises(InputError, match=r"Not finite are: inputs|labels go"):
+    with pytest.raises(InputError, match=r"These are not finite: inputs|labels go"):
         distiller.fit(rows, verbose=0)
     assert distiller.teacher_scores[0].value == 1.0 and distiller.teacher_scores[0].count == 239

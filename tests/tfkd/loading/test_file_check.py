@@ -122,9 +122,9 @@ CODE = ["4wAAAAA=", None, None]
 EVIL = named("tfkd_canary", "function", "f", "f")
 ATTACKS = {
     "a module as root": (as_root("tfkd_canary", "f", {}), "tfkd_canary|'f'"),
-    "a root that is a layer": (as_root("keras.layers", "Dense", {"units": 2}), "no model"),
-    "a root that is a function": (as_root("builtins", "function", "relu"), "no model|function"),
-    "no object as root": (lambda config: [config], "no model"),
+    "a root that is a layer": (as_root("keras.layers", "Dense", {"units": 2}), "not a model"),
+    "a root that is a function": (as_root("builtins", "function", "relu"), "not a model|function"),
+    "no object as root": (lambda config: [config], "not that of a model"),
     "a module as layer": (as_layer("tfkd_canary", "f", {}), "'f'"),
     "a module of Keras that is not imported": (
         as_layer("keras.src.tfkd_canary", "Dense", {"units": 2}),
@@ -288,7 +288,7 @@ def archive(path, members):
         ("../evil", b"", "doesn't write"),
         ("/evil", b"", "doesn't write"),
         ("assets/../../evil", b"", "doesn't write"),
-        ("assets/C:\\evil", b"", "no plain name"),
+        ("assets/C:\\evil", b"", "not a plain name"),
         ("model.weights.npz", b"", "doesn't write"),
         ("evil.py", b"", "doesn't write"),
         ("config.json", b"{}", "two members"),
@@ -352,7 +352,7 @@ def test_weights_that_lie_elsewhere_or_nowhere(kind, part, honest, tmp_path):
             part(file, tmp_path)
         members = sorted(p for p in (tmp_path / "parts").iterdir())
         archive(path, [(p.name, p.read_bytes()) for p in members])
-    with pytest.raises(InputError, match="link to elsewhere|lie in another file|declare"):
+    with pytest.raises(InputError, match="is a link|are in another file|declare"):
         models.load_model(path)
 
 
@@ -461,7 +461,7 @@ def test_a_layer_on_constants_alone_is_not_called(kind, tmp_path):
         return config
 
     path = with_config(tmp_path / f"a{suffix}", tmp_path / f"m{suffix}", change)
-    with pytest.raises(InputError, match="is called on no layer's output"):
+    with pytest.raises(InputError, match="is not called on a layer's output"):
         models.load_model(path)
 
 

@@ -72,7 +72,7 @@ def test_a_quantize_aware_model_comes_back(qat, digits, tmp_path):
 
 def test_a_model_of_tfmots_own_scheme_in_a_keras_file_is_told_to_go_to_h5(tmp_path):
     aware = backends.tfmot().quantization.keras.quantize_model(cnn(tf_keras))
-    assert "models of tfmot's own schemes" in message(saved(aware, tmp_path / "q.keras"))
+    assert "model with tfmot's own schemes" in message(saved(aware, tmp_path / "q.keras"))
 
 
 def lends(package, activation):
@@ -131,7 +131,7 @@ def test_a_lambda_layer_is_refused_and_its_code_not_run(package, suffix, tmp_pat
     path = saved(model, tmp_path / f"m{suffix}")
     model(np.ones((1, 4)))
     mark.unlink()  # so it does run
-    assert "has a Lambda layer, and the code in it is not run" in message(path)
+    assert "has a Lambda layer, whose code tfkd does not run" in message(path)
     assert not mark.exists()
 
 
@@ -195,7 +195,7 @@ def test_a_savedmodel_of_which_a_part_is_missing(name, tmp_path):
     shutil.rmtree(part) if part.is_dir() else part.unlink()
     told = {
         "saved_model.pb": "holds no SavedModel",
-        "keras_metadata.pb": "has a signature and no Keras layers, as model.export writes it",
+        "keras_metadata.pb": "has signatures but no Keras layers, as model.export writes it",
         "variables": "can't be read",
     }
     assert told[name] in message(path)
@@ -206,7 +206,7 @@ def test_what_is_no_model(tmp_path):
     assert "There is no teacher at" in message(tmp_path / "none.keras", what="teacher")
     assert "holds no SavedModel" in message(tmp_path)
     (tmp_path / "m.txt").write_text("")
-    assert "known are .keras, .h5, .hdf5 and SavedModel folders" in message(tmp_path / "m.txt")
+    assert "tfkd reads .keras, .h5, .hdf5 and SavedModel folders" in message(tmp_path / "m.txt")
     for suffix in (".keras", ".h5"):
         (tmp_path / f"m{suffix}").write_text("neither zip nor HDF5")
         assert "can't be read" in message(tmp_path / f"m{suffix}")
@@ -215,7 +215,7 @@ def test_what_is_no_model(tmp_path):
 @each([(keras, "m.weights.h5"), (tf_keras, "m.weights.h5"), (tf_keras, "m.h5")])
 def test_weights_alone_are_no_model(package, suffix, tmp_path):
     dense(package).save_weights(tmp_path / suffix)
-    assert "holds no layers, perhaps weights alone" in message(tmp_path / suffix)
+    assert "holds no layers, perhaps only weights" in message(tmp_path / suffix)
 
 
 def test_a_savedmodel_without_layers_is_known_without_tensorflow(tmp_path):

@@ -63,12 +63,12 @@ def test_types_that_are_one_value():
 
 
 BAD = {
-    "another number": ([1, 2, 3], "2 inputs .'b', 'a'., and x holds 3 values: give a list of 2"),
+    "another number": ([1, 2, 3], "2 inputs .'b', 'a'., but x holds 3 values: give a list of 2"),
     "one array": (np.zeros(2), "holds one .ndarray.: give a list of 2 .* or a dict"),
     "a string": ("ab", "holds one .str."),
     "unknown": ({"a": 1, "b": 2, "c": 3}, "unknown names 'c'; the inputs of the .* are 'b', 'a'"),
-    "missing": ({"a": 1}, "lacks 'b'; given are 'a', and the inputs .* are 'b', 'a'"),
-    "nothing": ({}, "lacks 'b', 'a'; given are none"),
+    "missing": ({"a": 1}, "lacks 'b'; it has 'a', and the inputs .* are 'b', 'a'"),
+    "nothing": ({}, "lacks 'b', 'a'; it has none"),
 }
 
 
@@ -101,7 +101,7 @@ def test_keys_go_before_names_and_are_not_mixed_into_them():
     mixed = slots(binding.Slot("first", key="p"), binding.Slot("second", key="q"))
     assert mixed.bind({"q": 2, "first": 1}, "x") == [1, 2]
     twice = {"p": 1, "first": 3, "q": 2}
-    with pytest.raises(InputError, match="'p', 'first', 'q', which fit .* more than one way"):
+    with pytest.raises(InputError, match="'p', 'first', 'q', which match .* more than one way"):
         mixed.bind(twice, "x")
     half = slots(binding.Slot("b", key="a"), binding.Slot("c", key="b"))
     # "b" is a key and another's layer: the whole decides.
@@ -169,7 +169,7 @@ def test_structures_inside_structures(package):
         flat = found.bind(given, "x")
         assert [one[0, 0] for one in flat] == [1, 0, 2]
     assert want[0].tolist() == [0, 0, 1, 1, 2, 2]
-    with pytest.raises(InputError, match="'eyes/left', .* give one each"):
+    with pytest.raises(InputError, match="'eyes/left', .* give each once"):
         found.bind({**nested, "eyes/left": 0}, "x")
     with pytest.raises(InputError, match="unknown names 'eyes/up'"):
         found.bind({"eyes": {"up": 0}}, "x")
@@ -243,7 +243,7 @@ def test_match_refuses_generated_names_in_another_order():
 def test_match_refuses_two_that_fit_one():
     ours = slots(binding.Slot("a", aliases=frozenset({"x"})), binding.Slot("x"))
     theirs = slots(binding.Slot("x"), binding.Slot("q"), owner="teacher 't'")
-    with pytest.raises(InputError, match="Two inputs fit the same one by name .*rename them"):
+    with pytest.raises(InputError, match="Two inputs match the same one by name .*rename them"):
         ours.match(theirs)
 
 

@@ -178,14 +178,14 @@ def test_a_pattern_that_matches_nothing_names_the_nearest():
         InputError, match="'midle' matches no layer; the nearest names are 'middle'"
     ):
         quantize_aware(small(), skip=["midle"])
-    with pytest.raises(InputError, match="is no regular expression"):
+    with pytest.raises(InputError, match="is not a regular expression"):
         quantize_aware(small(), skip=["("])
 
 
 def test_the_name_of_a_nested_model_matches_no_layer():
     inner = keras.Sequential([keras.Input((4,)), L.Dense(3, name="a")], name="inner")
     model = keras.Sequential([keras.Input((4,)), inner, L.Dense(2)])
-    with pytest.raises(InputError, match=r"'inner/\.\*' matches those of the nested model"):
+    with pytest.raises(InputError, match=r"'inner/\.\*' matches the layers of the nested model"):
         quantize_aware(model, skip="inner")
     assert len(export_form.float_layers(quantize_aware(model, skip="inner/.*"))) == 1
 

@@ -78,7 +78,7 @@ def test_a_rule_for_one_keras_serves_the_class_of_the_other():
     for package, own in zip((keras, tf_keras), classes, strict=True):
         report = tfkd.quantization.describe(tfkd.quantize_aware(model_of(package, own)))
         assert [layer.how for layer in report.layers if layer.name == "own"] == ["rewritten"]
-    with pytest.raises(tfkd.InputError, match="has a quantization rule already"):
+    with pytest.raises(tfkd.InputError, match="already has a quantization rule"):
         register(classes[1], as_layers)
 
 
@@ -150,10 +150,12 @@ def test_a_wrong_rule_is_an_error_that_says_what_is_wrong(rule):
 
 def test_a_second_rule_replaces_the_first_only_where_that_is_said():
     own = known(tf_keras)
-    with pytest.raises(tfkd.InputError, match="Projection has a quantization rule .* replace=True"):
+    with pytest.raises(
+        tfkd.InputError, match="Projection already has a quantization rule; .* replace=True"
+    ):
         register(own, as_layers)
     register(own, as_layers, replace=True)
-    with pytest.raises(tfkd.InputError, match="Dense has a quantization rule already"):
+    with pytest.raises(tfkd.InputError, match="Dense already has a quantization rule"):
         register(tf_keras.layers.Dense, as_layers)
 
 

@@ -251,7 +251,7 @@ def test_custom_layers_by_class_and_by_functions(rng):
         replace=True,
     )
     with pytest.warns(
-        DeprecationWarning, match=r"register\(overwrite=\.\.\.\) is replace=\.\.\. now"
+        DeprecationWarning, match=r"register\(overwrite=\.\.\.\) is now replace=\.\.\."
     ):
         register(
             Scaled,

@@ -244,8 +244,8 @@ def _checked(examples, store: Store) -> TeacherCache:
 def _of_other_data(store, given) -> InputError:
     found = "others" if given is None else f"{given} different ones"
     return InputError(
-        f"The cache in {str(store.path)!r} is of other data ({store.known.size} examples, {found} "
-        "given); name another folder."
+        f"The cache in {str(store.path)!r} is for other data (it has {store.known.size} examples, "
+        f"and this data has {found}); name another folder."
     )
 
 
@@ -257,7 +257,7 @@ def _note_signature(about: About, given: list) -> None:
     if [one[:2] for one in about.signature] != [one[:2] for one in given]:
         raise InputError(
             f"The inputs change from {show_signature(about.signature)} to {show_signature(given)}; "
-            "give all batches the same structure and dtypes (a cache that was begun, too)."
+            "give all batches the same structure and dtypes, also to continue a cache."
         )
     about.signature = [
         [place, dtype, cache_store.merged(ours, theirs)]
@@ -269,8 +269,8 @@ def _check_answers(answers, count: int, done: int) -> None:
     short = [f"{n} {v.shape}" for n, v in answers.items() if v.ndim < 1 or len(v) != count]
     if short:
         raise InputError(
-            f"The teacher gave {', '.join(short)} for a batch of {count}: it must give one answer "
-            "per example."
+            f"The teacher returned {', '.join(short)} for a batch of {count}: it must return one "
+            "answer per example."
         )
     for name, value in answers.items():
         broken = ~np.isfinite(value).reshape(count, -1).all(axis=1)
@@ -293,7 +293,7 @@ def _check_top_k(top_k, tasks, shapes) -> None:
     if any(task != "categorical" for task in tasks):
         kinds = ", ".join("unknown (values or logits)" if t is None else t for t in tasks)
         raise InputError(
-            f"top_k is for softmax outputs, and this teacher's are: {kinds}. Leave top_k out, or "
+            f"top_k is for softmax outputs, but this teacher's are: {kinds}. Leave top_k out, or "
             f"give {argument('task', 'categorical')} if they are logits of one class out of many."
         )
     least = min(shape[-1] for shape in shapes)
@@ -308,8 +308,8 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     shapes = teacher.output_shapes
     if shapes is None:
         raise InputError(
-            "The shape of this teacher's outputs is not known before it is asked; "
-            f"cache it with {argument('cache_teacher', True, of='fit')}, where the student's is."
+            "The shape of this teacher's outputs is unknown until it runs; cache it with "
+            f"{argument('cache_teacher', True, of='fit')}, which knows the shape from the student."
         )
     if task is not None:
         if task not in ("categorical", "binary", "regression"):
@@ -322,8 +322,8 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
     if len(teacher.sources) > 1 or source.activations is None or None in source.activations:
         raise InputError(
             f"Give {argument('task', 'categorical')}, 'binary' or 'regression' for this teacher "
-            f"(and {argument('from_logits')}, where its last layer does not show it): how its "
-            "answers are kept depends on it."
+            f"(and {argument('from_logits')}, where its last layer does not show it): the cache "
+            "needs this to store its answers."
         )
     return [names[one] for one in source.activations], shapes
 

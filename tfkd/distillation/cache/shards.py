@@ -64,7 +64,7 @@ class Stored:
             while place < end:  # a single read returns at most 2 GB
                 count = stream.readinto(view[place:end])
                 if not count:
-                    raise ValueError("it was cut short while it was in use")
+                    raise ValueError("it was truncated while it was in use")
                 place += count
         return out
 
@@ -113,13 +113,13 @@ class Shard:
         try:
             with open(self.file, "rb", buffering=0) as stream:
                 if _state(stream) != self.state:
-                    raise ValueError("it was changed, or another took its place, while it was used")
+                    raise ValueError("it was changed or replaced while it was in use")
                 return {name: self._column(stream, name, rows) for name in self.arrays}
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"{str(self.file)!r} can't be read any more: {why}. Open the cache again, with "
-                "the folder as it was."
+                f"{str(self.file)!r} can't be read any more: {why}. Restore the folder and open "
+                "the cache again."
             ) from error
 
     def _column(self, stream, name: str, rows: np.ndarray) -> Column:
@@ -157,8 +157,8 @@ def written(file: pathlib.Path, keys: np.ndarray, columns: dict[str, Column]) ->
         state, arrays = _state(stream), _arrays(stream)
         if not np.array_equal(_whole(stream, arrays["keys"]), keys):
             raise InputError(
-                f"Another process writes {str(file)!r} too: fill a folder by one process alone, "
-                "and call cache_teacher again with another one."
+                f"Another process also writes {str(file)!r}: let only one process fill a folder, "
+                "and call cache_teacher again with another folder."
             )
     return Shard(
         file.absolute(),
@@ -184,7 +184,7 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
     with open(file, "rb") as stream:
         state = _state(stream)
         if hashing.checksum_of(stream) != entry["blake2b"]:
-            raise ValueError("its bytes are not those that were written (another checksum)")
+            raise ValueError("its bytes have changed since they were written (another checksum)")
         arrays = _arrays(stream)
         keys = _whole(stream, arrays.pop("keys"))
         if keys.dtype != np.int64 or keys.shape != (entry["rows"], 2):
@@ -198,7 +198,7 @@ def opened(file: pathlib.Path, entry: dict, shapes: dict, classes: dict) -> tupl
                 shard.sizes[name] = _whole(stream, arrays.pop(f"sizes:{name}"))
             _check(shard, name, shapes[name])
         if arrays:
-            raise ValueError(f"it holds {sorted(arrays)}, of which nothing is known")
+            raise ValueError(f"it holds the unknown arrays {sorted(arrays)}")
         for name, array in shard.arrays.items():
             _check_values(stream, name, array, classes.get(name))
     return shard, keys
@@ -235,11 +235,11 @@ def _members(stream) -> dict[str, Stored]:
             read = {1: _HEADER.read_array_header_1_0, 2: _HEADER.read_array_header_2_0}
             shape, turned, dtype = read[version[0]](stream)
             if dtype.hasobject or not dtype.isnative or (turned and len(shape) > 1):
-                raise ValueError(f"{info.filename!r} holds {dtype}, or in an order of its own")
+                raise ValueError(f"{info.filename!r} holds {dtype}, or has an unexpected order")
             offset = stream.tell()
             stop = offset + dtype.itemsize * math.prod(shape)
             if stop != start + info.file_size or stop > size:
-                raise ValueError(f"{info.filename!r} has not the size that it names")
+                raise ValueError(f"{info.filename!r} does not have the size that it declares")
             found[info.filename.removesuffix(".npy")] = Stored(offset, dtype, shape)
     return found
 
@@ -259,7 +259,7 @@ def _check(shard: Shard, name: str, shape: list) -> None:
     if sizes is not None:
         fits = sizes.dtype == np.int64 and sizes.ndim == 2 and (sizes >= 0).all()
         if not fits or array.shape != (starts_of(sizes)[-1],):
-            raise ValueError(f"its answers {name!r} have not the sizes that it names")
+            raise ValueError(f"its answers {name!r} do not have the sizes that it declares")
     rows = (array.shape[0] if array.shape else 0) if sizes is None else len(sizes)
     found = shard.shape(name)
     fits = len(found) == len(shape) and all(

@@ -37,8 +37,8 @@ _AT_ONCE = 1 << 18  # values whose rounding is checked at once
 _TOLERANCE = 1e-3  # of the standard deviation: largest error of rounding to float16
 _AGAIN = "name another folder, or delete this one and call cache_teacher again"
 _ASK_AGAIN = (
-    "Delete that file and call cache_teacher again with the same teacher and data: only its "
-    "examples are asked again."
+    "Delete that file and call cache_teacher again with the same teacher and data: the teacher "
+    "answers only its examples again."
 )
 
 
@@ -190,8 +190,8 @@ class Store:
         except InputError as error:
             raise InputError(
                 f"{error} The {sum(map(len, self._files)):,} examples that were written before are "
-                "kept: make room, or mend the folder, and call cache_teacher again with the same "
-                "teacher and data; only the others are asked again."
+                "kept: make room, or repair the folder, and call cache_teacher again with the same "
+                "teacher and data; the teacher answers only the others."
             ) from error
 
     def _narrowed(self, name: str, column: Column) -> Column:

@@ -183,8 +183,8 @@ class TeacherCache:
         if not matches(self.signature, given):
             raise InputError(
                 f"The cache was made from {show_signature(self.signature)}, but this data is "
-                f"{show_signature(given)}: convert the data, because examples are "
-                "found by their bytes."
+                f"{show_signature(given)}: convert the data, because the cache finds examples "
+                "by their bytes."
             )
 
     def rows(self, keys: np.ndarray) -> np.ndarray | None:

@@ -21,14 +21,14 @@ def assigns(function) -> bool:
 def message(name: str, memory: str) -> str:
     """Return the message for a teacher that keeps a state."""
     fix = (
-        "export it without that"
+        "export it without this variable"
         if memory == ASSIGNED
-        else "teach with a copy that is built with stateful=False, and has its weights "
+        else "teach with a copy that is built with stateful=False and has the same weights "
         "(copy.set_weights(teacher.get_weights()))"
     )
     return (
         f"The teacher {name!r} keeps a state from batch to batch ({memory}), so its answers "
-        f"depend on what it was asked before: {fix}."
+        f"depend on earlier batches: {fix}."
     )
 
 

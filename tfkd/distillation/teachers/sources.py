@@ -163,9 +163,9 @@ class FunctionSource(Source):
             if "variables which have been deleted" not in str(error):
                 raise
             raise InputError(
-                f"The teacher {self.name!r} is a function of a SavedModel that nothing holds any "
-                "more: keep what tf.saved_model.load returned in a variable, or give that, or the "
-                "path."
+                f"The teacher {self.name!r} is a function of a SavedModel that no variable holds "
+                "any more: keep what tf.saved_model.load returned in a variable, or give that, or "
+                "the path."
             ) from None
 
     def identity(self):
@@ -224,8 +224,9 @@ class PythonSource(Source):
             found, answers = self._fitting(result, wanted, len(arrays[0]))
             if order not in (None, found):
                 raise InputError(
-                    f"The teacher {self.name!r} gave outputs of other names than for the first "
-                    f"examples, or not one for each of the student's ({', '.join(wanted.labels)})."
+                    f"The teacher {self.name!r} returned outputs with other names than for the "
+                    "first examples, or not one for each of the student's outputs "
+                    f"({', '.join(wanted.labels)})."
                 )
             self._order = found
             return answers
@@ -251,8 +252,8 @@ class PythonSource(Source):
         fits = [i is None or _fits(answers[i].shape, s) for i, s in zip(order, shapes, strict=True)]
         if not all(fits) or all(i is None for i in order):
             raise InputError(
-                f"The teacher {self.name!r} gave {show_shapes(a.shape for a in answers)} for a "
-                f"batch of {examples}; the student gives {show_shapes(shapes)}."
+                f"The teacher {self.name!r} returned {show_shapes(a.shape for a in answers)} for "
+                f"a batch of {examples}; the student returns {show_shapes(shapes)}."
             )
         empty = [np.zeros((0, *[size or 0 for size in shape[1:]]), np.float32) for shape in shapes]
         return order, [empty[n] if i is None else answers[i] for n, i in enumerate(order)]
@@ -326,7 +327,7 @@ def source_of(given, features) -> Source:
         )
     if features:
         raise InputError(
-            f"Feature losses need a Keras model as teacher; {source.name!r} shows its outputs only."
+            f"Feature losses need a Keras model as teacher; {source.name!r} shows only its outputs."
         )
     return source
 
@@ -344,7 +345,8 @@ def _load(path: pathlib.Path):
         return TFLiteSource(TFLiteModel.load(path), str(path))
     if path.suffix not in models.SUFFIXES:
         raise InputError(
-            f"{str(path)!r} is no teacher: known are .keras, .h5, .tflite and SavedModel folders."
+            f"{str(path)!r} is not a teacher: tfkd reads .keras, .h5 and .tflite files and "
+            "SavedModel folders."
         )
     return models.load_model(path, "teacher")
 

@@ -91,7 +91,7 @@ class Teacher:
         unsafe = [source.name for source in self.sources if source.may_run_tensorflow]
         if unsafe and cores == 1:
             raise InputError(
-                f"On a single core a callable teacher ({', '.join(unsafe)}) that runs TensorFlow "
+                f"On a single core, a callable teacher ({', '.join(unsafe)}) that runs TensorFlow "
                 f"would hang the training step; use {argument('cache_teacher', True, of='fit')}, "
                 "or give the model."
             )
@@ -170,7 +170,7 @@ class Teacher:
             if theirs is not None and ours is not None and not _compatible(ours, theirs):
                 raise InputError(
                     f"The teacher {source.name!r} takes inputs of shape {tuple(theirs)}, the "
-                    f"{self._student.owner} {tuple(ours)}: say how x becomes the teacher's input "
+                    f"{self._student.owner} {tuple(ours)}: convert x to the teacher's input "
                     f"with {argument('teacher_inputs', like='function')} (or the student's with "
                     f"{argument('student_inputs')})."
                 )
@@ -293,8 +293,8 @@ class Teacher:
 
 #: Why arrays can't teach a stream.
 ARRAY_NEEDS_ARRAYS = (
-    "A teacher that is an array has an answer for each row of training arrays, and the training "
-    "part is no array in memory: give the model, or its answers as a tfkd.TeacherCache."
+    "A teacher that is an array has an answer for each row of training arrays, but the training "
+    "part is not an array in memory: give the model, or its answers as a tfkd.TeacherCache."
 )
 
 
@@ -357,7 +357,7 @@ class ArrayTeacher:
         lengths = {len(leaf) for leaf in graph.leaves(x) if hasattr(leaf, "__len__")}
         if isinstance(x, tf.data.Dataset) or lengths != {rows}:
             raise InputError(
-                f"An array of {rows} answers teaches arrays x of the same length, "
+                f"An array of {rows} answers needs arrays x of the same length, "
                 f"in the same order; got {type(x).__name__} of length {sorted(lengths)}."
             )
         answers = []
@@ -372,8 +372,8 @@ class ArrayTeacher:
     def ask(self, x, tasks, shapes=None, wanted=None, axes=None):
         """Refuse: the answers belong to the arrays that `fit` is called with."""
         raise InputError(
-            "A teacher given as an array answers for the training arrays of `fit` only; give the "
-            "model itself to evaluate with it or to train on a dataset."
+            "A teacher given as an array has answers only for the training arrays of `fit`; give "
+            "the model itself to evaluate with it or to train on a dataset."
         )
 
     def _arrays(self, wanted):
@@ -407,11 +407,11 @@ def check_all_taught(taught, tasks, wanted: binding.Slots, names, theirs) -> Non
         if not has and task is not None
     ]
     if missing:
-        known = "outputs of other names" if theirs is None else f"{', '.join(map(repr, theirs))}"
+        known = "outputs with other names" if theirs is None else f"{', '.join(map(repr, theirs))}"
         lacking = ", ".join(map(repr, missing))
         raise InputError(
-            f"The teacher {', '.join(map(repr, names))} has {known}, and the {wanted.owner} has "
-            f"{lacking} beside others: give the outputs the same names, or let it learn from "
+            f"The teacher {', '.join(map(repr, names))} has {known}, but the {wanted.owner} also "
+            f"has {lacking}: give the outputs the same names, or let it learn from "
             f"labels alone with {argument('soft_loss', {missing[0]: None})}."
         )
 
@@ -434,8 +434,9 @@ def check_sizes(name: str, output, wanted: binding.Slots, i: int) -> None:
     shape = wanted.entries[i].shape
     if shape is not None and not _compatible(shape, output.shape):
         raise InputError(
-            f"The teacher {name!r} gave the shape {tuple(output.shape)} where the {wanted.owner} "
-            f"gives {tuple(shape)} ({wanted.entries[i].label!r}); they must be equal."
+            f"The teacher {name!r} returned the shape {tuple(output.shape)}, but the "
+            f"{wanted.owner} gives {tuple(shape)} ({wanted.entries[i].label!r}); they must be "
+            "equal."
         )
 
 

@@ -206,7 +206,7 @@ def test_nothing_that_can_teach(tmp_path):
     with pytest.raises(InputError, match="can't be read"):
         Distiller(dense(keras), tmp_path / "text.keras")
     (tmp_path / "model.txt").write_text("")
-    with pytest.raises(InputError, match="known are .keras, .h5, .tflite"):
+    with pytest.raises(InputError, match="tfkd reads .keras, .h5 and .tflite"):
         Distiller(dense(keras), tmp_path / "model.txt")
 
 
@@ -233,7 +233,7 @@ def test_wrong_shapes_and_nan(data, package):
     distiller = Distiller(student, lambda x: np.zeros((len(x), 5)), teacher_from_logits=True)
     distiller.compile("sgd", crossentropy(package))
     with pytest.raises(
-        Exception, match=r"gave \(2, 5\) for a batch of 2; the student gives \(2, 3\)"
+        Exception, match=r"returned \(2, 5\) for a batch of 2; the student returns \(2, 3\)"
     ):
         distiller.fit(*data, verbose=0)
     broken = dense(keras)
@@ -248,7 +248,7 @@ def test_wrong_shapes_and_nan(data, package):
         distiller.compile("sgd", crossentropy(package))
     distiller = Distiller(student, np.zeros((31, 3), "float32"), teacher_from_logits=True)
     distiller.compile("sgd", crossentropy(package))
-    with pytest.raises(InputError, match="An array of 31 answers teaches arrays x of the same"):
+    with pytest.raises(InputError, match="An array of 31 answers needs arrays x of the same"):
         distiller.fit(*data, verbose=0)
 
 
@@ -335,7 +335,7 @@ def test_a_function_that_changes_a_variable_is_refused(assign, data, tmp_path):
         [loaded.answer, dense(keras)],
     ):
         loaded.count.assign(0.0)
-        with pytest.raises(InputError, match="a variable that it assigns.* export it without that"):
+        with pytest.raises(InputError, match="a variable that it assigns.* export it without this"):
             taught(dense(keras), teacher, x, y)
         assert loaded.count.numpy() == 0.0
         if teacher is not free:  # of which no shape is known

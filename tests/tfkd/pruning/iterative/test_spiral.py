@@ -478,7 +478,7 @@ def test_bad_input(trained, digits, small_digits):
         tfkd.spiral(trained, digits, target={"bytes": 0.5}, format="int7")
     with pytest.raises(InputError, match=r"macs can't be reached.*stay is [\d,]+ of"):
         tfkd.spiral(trained, small_digits, target={"macs": 10}, format=None)
-    with pytest.raises(InputError, match="without labels, is no data. Give a tfkd.Data"):
+    with pytest.raises(InputError, match="without labels is not valid data. Give a tfkd.Data"):
         tfkd.spiral(trained, digits.train.x, target={"macs": 0.5})
     with pytest.raises(InputError, match="criterion must be a function or one of"):
         tfkd.spiral(trained, digits, target={"macs": 0.5}, criterion="l3")

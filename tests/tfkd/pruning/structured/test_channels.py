@@ -693,7 +693,7 @@ def test_bad_input(trained):
         tfkd.prune_channels(trained, 0.5, criterion=lambda *given: [1.0])
     with pytest.raises(InputError, match="format must be one of"):
         tfkd.prune_channels(trained, 0.5, metric="bytes", format="int7")
-    with pytest.raises(InputError, match="skip= .* is no regular expression"):
+    with pytest.raises(InputError, match="skip= .* is not a regular expression"):
         tfkd.prune_channels(trained, 0.5, skip="(")
     with pytest.raises(InputError, match="target must be a number of"):
         tfkd.prune_channels(trained, metric="macs", target="4k")

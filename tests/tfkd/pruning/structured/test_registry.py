@@ -219,10 +219,12 @@ def test_a_weight_without_channels_is_said_to_be_whole(package, rng):
 def test_a_second_rule_replaces_the_first_only_where_that_is_said():
     own = projection(tf_keras)
     register(own, follow)
-    with pytest.raises(tfkd.InputError, match="Projection has a pruning rule .* replace=True"):
+    with pytest.raises(
+        tfkd.InputError, match="Projection already has a pruning rule; .* replace=True"
+    ):
         register(own, follow)
     register(own, follow, replace=True)
-    with pytest.raises(tfkd.InputError, match="Dense has a pruning rule already"):
+    with pytest.raises(tfkd.InputError, match="Dense already has a pruning rule"):
         register(keras.layers.Dense, follow)
 
 

@@ -674,7 +674,7 @@ def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
         f"load_model({str(tmp_path / 'sparse.keras')!r})"
     )
     done = forked.run(code)
-    assert "save what strip_pruning or strip_clustering gives" in done.stderr
+    assert "save what strip_pruning or strip_clustering returns" in done.stderr
     with pytest.raises(UnsupportedError, match="PruneLowMagnitude"):
         quantize_aware(sparse)
     strict = tfkd.prune_channels(model, 0.5, round_to=1)
