@@ -385,13 +385,13 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
     classes = [class_name(key) for key in others]
     twice = [key for key in others if classes.count(class_name(key)) > 1]
     if twice:
-        raise InputError(f"The keys {twice} of others would name the same Kotlin class.")
+        raise InputError(f"The keys {twice} of others give the same Kotlin class name: rename one.")
     formats = {key: loaded(given, key or "model") for key, given in {"": model, **others}.items()}
     for info in (info for file in formats.values() for info in file.inputs):
         if info.free:
             raise InputError(
-                f"The input {info.name!r}, {info.sizes}, has a free size, for which the Kotlin "
-                f"code has no array: fix it with {argument('shapes', of='to_tflite')}."
+                f"The input {info.name!r}, {info.sizes}, has a free size, but the Kotlin code "
+                f"needs a fixed one: fix it with {argument('shapes', of='to_tflite')}."
             )
     first = formats[""]
     for key, file in formats.items():
@@ -399,8 +399,8 @@ def _by_format(model, others, name: str) -> dict[str, TFLiteModel]:
             want, got = (sorted(info.shape for info in tensors(one)) for one in (first, file))
             if want != got:
                 raise InputError(
-                    f"others[{key!r}] is not the same network: it has tensors {got}, the model "
-                    f"{want}."
+                    f"others[{key!r}] is not the same network: it has tensors {got}, but the "
+                    f"model has {want}."
                 )
     return formats
 
@@ -412,8 +412,8 @@ def check_names(names: Mapping[str, Iterable[Any]]) -> None:
         names: What the names are for, in words, → the names.
     """
     raise_all(
-        f"{what} must be letters, digits and _, beginning with a letter, for it names files and "
-        f"a class; got {name!r}, try {_suggestion(name)!r}"
+        f"{what} must be letters, digits and _, beginning with a letter, because it names files "
+        f"and a class; got {name!r}, try {_suggestion(name)!r}"
         for what, given in names.items()
         for name in given
         if not isinstance(name, str) or not _NAME.fullmatch(name)
@@ -508,8 +508,8 @@ def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
     outputs = made._predict(x)
     if len(outputs) > 1:
         raise InputError(
-            f"The file has {len(outputs)} outputs and y is for one: leave y out here, and score "
-            "the outputs with verify."
+            f"The file has {len(outputs)} outputs, but y labels only one: leave y out here, and "
+            "score the outputs with verify."
         )
     (y,) = made._slots("outputs").bind(y, "y", arrays=True)
     # The output may be a reconstruction of an input with its shape.

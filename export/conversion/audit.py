@@ -51,7 +51,7 @@ def _try_sizes(file: TFLiteModel, source: Lowered, timeout: float) -> str:
             code="free-sizes",
         )
     return (
-        f"free sizes: {free}; of {', '.join(map(str, _TRIED))} for each it ran at "
+        f"free sizes: {free}; tried {', '.join(map(str, _TRIED))} for each: it ran at "
         f"{', '.join(ran)}; resize the inputs before a call, or fix them with {argument('shapes')}"
     )
 
@@ -63,20 +63,22 @@ def check(file: TFLiteModel, source: Lowered):
     if file.wrong_scales:
         raise ConversionError(
             f"{what} gave the operation {file.wrong_scales[0]!r} scales with which its kernel "
-            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids it.",
+            f"computes something else. For an LSTM, {argument('recurrent', 'unrolled')} avoids "
+            "this.",
             code="wrong-scales",
         )
     if file.flex_ops and not request.flex:
         raise ConversionError(
             f"{what} needs TensorFlow's own operators ({', '.join(file.flex_ops)}): replace the "
-            f"layers, or {argument('allow_flex', True)} for a file that needs the Flex delegate.",
+            f"layers, or give {argument('allow_flex', True)} for a file that needs the Flex "
+            "delegate.",
             code="flex-operators",
         )
     if file.custom_ops and not request.custom:
         raise ConversionError(
             f"{what} needs operators that TFLite does not have ({', '.join(file.custom_ops)}): "
-            f"replace the layers, or {argument('allow_custom', True)} if your application brings "
-            "them.",
+            f"replace the layers, or give {argument('allow_custom', True)} if your application "
+            "provides them.",
             code="custom-operators",
         )
     if request.format in INTEGER and not source.kept:
@@ -152,8 +154,7 @@ def cost_of_four_bits(file: TFLiteModel, micro: bool) -> list[str]:
         return []
     return [
         f"XNNPACK has no convolutions with weights of 4 bits: {len(slow)} of them run in slower "
-        "kernels on a phone or a computer, where bits for dense and recurrent layers alone cost "
-        "no time"
+        "kernels on a phone or a computer; 4 bits in dense and recurrent layers alone cost no time"
     ]
 
 

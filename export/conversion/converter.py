@@ -175,13 +175,13 @@ def _reason(error: Exception) -> str:
         names = flex.group(1) or flex.group(2)
         return (
             f"TFLite has no operator for {names.strip()}. {argument('allow_flex', True)} keeps it "
-            "as TensorFlow's own, which runs on Android with the Flex delegate and on no "
+            "as TensorFlow's own, which runs on Android with the Flex delegate, but on no "
             "microcontroller; otherwise replace the layer."
         )
     if "TensorListReserve" in text or "element_shape to be static" in text:
         return (
-            "it holds a recurrent loop over a free batch (TensorListReserve); give the Keras "
-            "model rather than a SavedModel's signature, or export that with a fixed batch."
+            "it has a recurrent loop over a free batch (TensorListReserve); give the Keras model "
+            "rather than a SavedModel's signature, or export the signature with a fixed batch."
         )
     found = re.search(r"error: (.+)", text)
     return found.group(1) if found else (text.strip().splitlines() or [type(error).__name__])[0]
@@ -257,8 +257,8 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
     for name, results in found.items():
         if not results and not empty:
             raise ConversionError(
-                f"The layer {name!r} has no operation of its own in the file; name the one before "
-                "or after it.",
+                f"The layer {name!r} has no operation of its own in the file; name the layer "
+                "before or after it.",
                 code="layer-without-operation",
             )
     return found
@@ -294,9 +294,9 @@ def _lost_in_half(data: bytes, folder: str) -> list[str]:
         facts = [f"{cut} are cut off at 65,504"] if cut else []
         facts += [f"{gone} become 0"] if gone else []
         notes.append(
-            f"float16 loses weights of {key[0]!r}: of {want.size} {' and '.join(facts) or 'most'}"
+            f"float16 loses weights of {key[0]!r}: of {want.size}, {' and '.join(facts) or 'most'}"
             f"{'' if facts else ' are rounded to few digits'} (they reach "
-            f"{np.abs(want).max():.3g}); rescale the layer, or take float32"
+            f"{np.abs(want).max():.3g}); rescale the layer, or use float32"
         )
     return sorted(notes)
 
@@ -336,8 +336,8 @@ def _quantizer():
         except ImportError as error:
             failures.append(str(error))
     raise MissingDependencyError(
-        f"int4 files are made by litert-quantizer, which could not be imported ({failures[0]}), "
-        f"nor could its predecessor ai-edge-quantizer ({failures[1]}): pip install 'tfkd[int4]'."
+        f"int4 needs litert-quantizer, which could not be imported ({failures[0]}), and neither "
+        f"could its predecessor ai-edge-quantizer ({failures[1]}): pip install 'tfkd[int4]'."
     )
 
 
@@ -382,4 +382,6 @@ def _four_bits(data: bytes, bits: dict[str, int]) -> tuple[bytes, list[str]]:
     )
     if not left:
         return narrow, []
-    return narrow, [f"weights left in 32 bits, which int4 has no kernel for: {', '.join(left[:5])}"]
+    return narrow, [
+        f"weights left in 32 bits, because int4 has no kernel for them: {', '.join(left[:5])}"
+    ]

@@ -45,8 +45,8 @@ def crash_error(
     if loops:
         return ConversionError(
             f"{message} The operation WHILE ({', '.join(loops)}) crashes the converter during "
-            f"calibration: take {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
-            "the layer that hides the loop by a Keras LSTM, GRU or SimpleRNN.",
+            f"calibration: use {argument('recurrent', 'unrolled')}, 'loop' or 'step', or replace "
+            "the layer that hides the loop with a Keras LSTM, GRU or SimpleRNN.",
             code="loop-in-calibration",
         )
     return ConversionError(
@@ -75,13 +75,13 @@ def _loops(job, scopes) -> list[str]:
 def _of_the_file(data: bytes, scopes) -> str:
     found = fatal_op(data)
     if found is None:
-        return "Which operation it was could not be found."
+        return "The operation that failed could not be found."
     kind, tensor = found
     layer = schema.layer_in(tensor, scopes)
     where = f"of the layer {layer!r}" if layer else f"that makes {tensor!r}"
     return (
-        f"The kernel of {kind} {where} crashes the process: take another format, or, in int8, "
-        f"leave the layer float with {argument('skip')}."
+        f"The kernel of {kind} {where} crashes the process: use another format, or, in int8, "
+        f"leave the layer in float with {argument('skip')}."
     )
 
 

@@ -171,7 +171,7 @@ def _in_form(form: str | None, plan: Plan, working: Working):
         if steps is None:
             raise UnsupportedError(
                 f"The model {plan.name!r} runs over a free number of steps: fix it with "
-                f"{argument('shapes', like='{name: shape}')}, or take "
+                f"{argument('shapes', like='{name: shape}')}, or use "
                 f"{argument('recurrent', 'step')}.",
                 code="free-sizes",
             )

@@ -69,7 +69,7 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
             narrowed.add(id(weights))
             if not _narrow(weights, model, kind):
                 raise ConversionError(
-                    f"The weights of {layer!r} are on no grid of 4 bits in the file: something "
+                    f"The weights of {layer!r} lie on no 4-bit grid in the file, because something "
                     "was folded into them. Leave the layer out of "
                     f"{argument('bits', of='quantize_aware')}.",
                     code="four-bit-weights",
@@ -87,8 +87,8 @@ def narrow_weights(model, layers: Mapping[str, Sequence[int]]) -> bool:
     missing = {layer: sizes for layer, sizes in missing.items() if left & set(sizes)}
     if missing:
         raise ConversionError(
-            f"No weights of {', '.join(map(repr, missing))} are in the file under that name, and "
-            "so they could not get 4 bits; leave them out of "
+            f"The file has no weights of {', '.join(map(repr, missing))} under that name, so they "
+            "could not be stored in 4 bits; leave them out of "
             f"{argument('bits', of='quantize_aware')}.",
             code="four-bit-weights",
         )

@@ -193,8 +193,8 @@ def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
         )
     if request.skip or request.bits:
         raise UnsupportedError(
-            f"{argument('skip')} and {argument('bits')} need the Keras model: a SavedModel names "
-            "no layers.",
+            f"{argument('skip')} and {argument('bits')} need the Keras model: a SavedModel has "
+            "no layer names.",
             code="signature-without-layers",
         )
     wanted = request.format in INTEGER
@@ -216,14 +216,13 @@ def _of_signature(signature, request: Request, data, twin: bool) -> Plan:
 def _check_aware(request: Request):
     if request.format != "int8":
         raise InputError(
-            "A quantize-aware model is trained for int8; strip_quantization gives the float "
+            "A quantize-aware model is trained for int8; strip_quantization returns the float "
             f"model to convert to {request.format}."
         )
     if request.skip:
         skip = argument("skip", like="...", of="quantize_aware")
         raise InputError(
-            f"The model is quantize-aware: its float layers are chosen with {skip}, before "
-            "training."
+            f"The model is quantize-aware: choose its float layers with {skip}, before training."
         )
 
 

@@ -61,7 +61,8 @@ class Request:
             )
         if self.skip and self.format != "int8":
             raise InputError(
-                f"{argument('skip')} leaves layers of an int8 file float, not of {self.format}."
+                f"{argument('skip')} leaves layers in float in int8 files only, not in "
+                f"{self.format}."
             )
         if self.bits and self.format != "int4":
             raise InputError(
@@ -75,7 +76,7 @@ class Request:
         if self.micro and self.format in ("float16", "dynamic", "int4"):
             raise InputError(
                 f"Microcontrollers run float32, int8 and int16x8 files, not {self.format}: their "
-                "kernels take no weights that are narrower than the arithmetic. Take 'int8'."
+                "kernels accept no weights narrower than the arithmetic. Use 'int8'."
             )
         if self.micro and (self.flex or self.custom):
             raise InputError(
@@ -112,11 +113,11 @@ def shapes_of(inputs: binding.Slots, request: Request) -> list[tuple] | None:
         ):
             raise InputError(
                 f"{argument('shapes')} must give {name!r} a size for each of {tuple(shape)}, the "
-                f"batch first, and change no fixed one; got {given!r}."
+                f"batch first, and must not change a fixed one; got {given!r}."
             )
         if sizes[0] not in (None, request.batch):
             raise InputError(
-                f"{argument('shapes')} gives {name!r} a batch of {sizes[0]}, and "
+                f"{argument('shapes')} gives {name!r} a batch of {sizes[0]}, but "
                 f"{argument('batch')} is {request.batch}: give the same in both."
             )
         found.append((shape[0], *tracing.filled([shape], [sizes])[0][1:]))

@@ -145,8 +145,8 @@ def to_tflite(
             more += audit.try_out(file, source, job, timeout)
     if format in _NARROW and not file.hybrid_ops:
         more.append(
-            f"no weight got fewer than 32 bits: in {format} those of fewer than "
-            f"{choice.LEAST_NARROWED:,} numbers stay, and this model has no larger ones"
+            f"no weight has fewer than 32 bits: {format} narrows no weight of fewer than "
+            f"{choice.LEAST_NARROWED:,} numbers, and this model has no larger ones"
         )
         warnings.warn(f"{what}: {more[-1]}.", stacklevel=2)
     for note in more:

@@ -135,7 +135,7 @@ def _untracked_state_message(source, module) -> str:
         )
     named = [f"{name!r} ({type(layer).__name__})" for name, layer in found.items()]
     return (
-        f"The model {source.name!r} holds a table or a variable that is none of its weights "
+        f"The model {source.name!r} has a table or a variable that is not one of its weights "
         f"({', '.join(named) or 'no layer has it'}), which a .tflite file can't hold here. Look "
         "words and numbers up in the application, and convert the part of the model that "
         "starts at the indices."
@@ -214,9 +214,9 @@ def _index_inputs(source) -> set[int]:
         if _makes_whole(call) and computed:
             raise UnsupportedError(
                 f"The layer {call.name!r} ({type(call.layer).__name__}) reads whole numbers from "
-                f"{computed[0].name!r}, which is floating point and also read otherwise: an "
-                "integer file rounds it to 8 or 16 bits. Give the indices in an Input of their "
-                "own, with dtype='int32', or take a float format.",
+                f"{computed[0].name!r}, which is floating point and has other readers, too: "
+                "an integer file rounds it to 8 or 16 bits. Give the indices an Input of their "
+                "own, with dtype='int32', or use a float format.",
                 code="indices-in-float",
             )
     return places
@@ -247,7 +247,7 @@ class SavedSignature:
         #: The slots that data binds to, in the declared order if the folder states it.
         self.slots = signatures.inputs_of(self.loaded, self.function, f"model {self.name!r}")
         if self.slots is None:
-            raise InputError(f"The signature of {self.name!r} takes no inputs by name.")
+            raise InputError(f"The signature of {self.name!r} has no named inputs.")
         self.inputs = self.slots.labels
         path = self.name if key == "serving_default" else None  # Keras has written its order
         self.output_slots = signatures.outputs_of(self.function, path, "model")

@@ -86,9 +86,9 @@ _TROUBLE = re.compile(
     re.IGNORECASE,
 )
 _STATES = {
-    "unauthorized": "unlock it and allow USB debugging in the question on its screen",
+    "unauthorized": "unlock it and allow USB debugging in the dialog on its screen",
     "offline": "plug it in again, or restart adb by `adb kill-server`",
-    "no permissions": "this user may not open the USB device; see `adb devices`",
+    "no permissions": "this user has no permission to open the USB device; see `adb devices`",
 }
 
 
@@ -450,7 +450,7 @@ def _check_programs(files: dict[str, str], adb: str, tool: str | os.PathLike) ->
     if os.path.isdir(adb):
         problems.append(f"{said} is a folder; give the program in it, {os.path.join(adb, 'adb')}")
     elif os.path.isfile(adb) and shutil.which(adb) is None:
-        problems.append(f"{said} is a file that may not be executed: chmod +x, or take another")
+        problems.append(f"{said} is not an executable file: run chmod +x on it, or give another")
     elif shutil.which(adb) is None:
         problems.append(
             f"{said}: there is no such program; it comes with the Android SDK platform-tools, "
@@ -485,7 +485,7 @@ def _ready_device(adb: str, serial: str | None) -> str:
         raise InputError(f"Several Android devices answer adb; give the serial of one of {known}.")
     serial = serial or next(iter(states))
     if serial not in states:
-        raise InputError(f"There is no Android device {serial!r}; adb knows {known}.")
+        raise InputError(f"There is no Android device {serial!r}; adb lists {known}.")
     state = states[serial]
     if state != "device":
         fixes = (fix for start, fix in _STATES.items() if state.startswith(start))
@@ -498,7 +498,7 @@ def _measured(command: list[str], timeout: float, gpu: bool) -> dict:
     result = parse(_call(command, timeout))
     if gpu and _NOT_DELEGATED.search(result["delegate"] or ""):
         raise UnsupportedError(
-            f"The GPU did not run this model, the times are the CPU's ({result['delegate']}); "
+            f"The GPU did not run this model: the times are the CPU's ({result['delegate']}); "
             f"measure it with {argument('engine', 'xnnpack')}."
         )
     return result
@@ -520,7 +520,7 @@ def _call(command: list[str], timeout: float) -> str:
     except subprocess.TimeoutExpired as error:
         text = (error.stdout or b"").decode(errors="replace")
         raise WorkerError(
-            f"`adb {verb}` took more than {timeout:g} s and was ended: {_last_words(text)}.",
+            f"`adb {verb}` took more than {timeout:g} s and was stopped: {_last_words(text)}.",
             timed_out=True,
             details=text[-4000:],
         ) from None
@@ -590,7 +590,7 @@ def _operations(lines: list[str]) -> list[dict]:
     nodes = _first(_NODES, lines)
     if nodes is None or int(nodes[1]) != len(rows):
         raise WorkerError(
-            f"The profile in benchmark_model's output is not whole: {len(rows)} operations of "
+            f"The profile in benchmark_model's output is incomplete: {len(rows)} operations of "
             f"{nodes[1] if nodes else 'an unknown number'}. Run it again.",
             details="\n".join(lines)[-4000:],
         )

@@ -131,8 +131,9 @@ def benchmark(
                 one = candidates.of_model(name, model, given, *settings_of_it, seed, folder)
                 if not isolate and len(threads) > 1 and one[0].engine == "keras":
                     raise InputError(
-                        "TensorFlow sets its threads once in a process: give "
-                        f"{argument('isolate', True)} to measure a Keras model with several."
+                        "TensorFlow sets its threads once per process: give "
+                        f"{argument('isolate', True)} to measure a Keras model with several "
+                        "numbers of threads."
                     )
                 found += one
             except TfkdError as error:
@@ -253,7 +254,7 @@ class _Session:
         if (times.dtype, times.shape) != (np.int64, (candidate.count,)):
             candidate.error = WorkerError(
                 f"{candidate.name}: the child process gave no valid answer: {times.dtype} "
-                f"{times.shape} in place of {candidate.count} times."
+                f"{times.shape} instead of {candidate.count} times."
             )
             return
         candidate.times[-1].append(times / 1e3)
@@ -345,7 +346,7 @@ def _warnings(results, before, meanwhile):
     cores = before["cores"]
     most = max(result.threads for result in results)
     if results[0].processes == 1:
-        yield "One process: the intervals leave out how processes differ, and are too narrow."
+        yield "One process: the intervals miss differences between processes, and are too narrow."
     if most > cores:
         yield f"{most} threads on {cores} cores wait for each other."
     if (meanwhile["others"] or 0.0) > _BUSY:
@@ -376,7 +377,7 @@ def _named(models) -> dict:
         if twice:
             raise InputError(
                 f"{', '.join(map(repr, twice))} given more than once; to compare a file with "
-                "itself give a mapping of two names."
+                "itself, give a mapping with two names."
             )
         models = dict(zip(paths, paths, strict=True))
     if not models:

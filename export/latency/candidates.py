@@ -140,7 +140,8 @@ def _of_keras_model(name, model, inputs, threads, batches, seed, folder):
 
     if backends.flavour(model) is None:
         raise InputError(
-            f"A model to benchmark is a TFLiteModel, a Keras model or a path, got {type(model)}."
+            "A model to benchmark must be a TFLiteModel, a Keras model or a path, got "
+            f"{type(model)}."
         )
     measured, found = cost.measure(model), []
     for batch in batches:
@@ -202,8 +203,8 @@ def _arrays(file: TFLiteModel, inputs, times, seed) -> list[np.ndarray]:
     free = [info.name for info in file.inputs if info.free]
     if free:
         raise InputError(
-            f"The input {free[0]!r} has a free size: give {argument('inputs')} of the size to be "
-            "measured."
+            f"The input {free[0]!r} has a free size: give {argument('inputs')} of the size to "
+            "measure."
         )
     file._check_call(times)
     rng = np.random.default_rng(seed)

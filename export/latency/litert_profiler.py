@@ -200,9 +200,9 @@ class _Library:
 
     def _missing(self, why: str = "") -> MissingDependencyError:
         return MissingDependencyError(
-            f"ai-edge-litert {self.release} gives no time per operator here{why}; the releases "
+            f"ai-edge-litert {self.release} reports no time per operator here{why}; the releases "
             f"{', '.join(RELEASES)} do: pip install 'ai-edge-litert=={RELEASES[-1]}'. `benchmark` "
-            "times whole calls with any."
+            "times whole calls with any release."
         )
 
     def __call__(self, name, *arguments):
@@ -274,15 +274,15 @@ class _Model:
         """Write the inputs, given by tensor index."""
         if set(self.indices) != set(arrays):
             raise UnsupportedError(
-                "The file's signature has other inputs than its graph, which LiteRT's profiler "
-                "can't run."
+                "The inputs of the file's signature differ from those of its graph, which LiteRT's "
+                "profiler can't run."
             )
         for buffer, index in zip(self.inputs, self.indices, strict=True):
             array = np.ascontiguousarray(arrays[index])
             size = self.library.number("GetTensorBufferPackedSize", buffer)
             if size != array.nbytes:
                 raise ConversionError(
-                    f"LiteRT has {size} bytes for an input that takes {array.nbytes}."
+                    f"LiteRT reserves {size} bytes for an input that takes {array.nbytes}."
                 )
             address = ctypes.c_void_p()
             self.library("LockTensorBuffer", buffer, ctypes.byref(address), _WRITE)
@@ -409,7 +409,7 @@ class _Layout:
                     self.contents.append(content)
                     self.calls.append(0)
                 if self.contents[number] != content:
-                    raise impossible_report(f"{content} in the place of {self.contents[number]}")
+                    raise impossible_report(f"{content} instead of {self.contents[number]}")
                 self.calls[number] += 1
                 self.numbers[i] = number
         self.used = self.numbers >= 0

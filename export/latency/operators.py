@@ -139,7 +139,9 @@ class Counter:
         try:
             return [self._operator(number, index) for index in range(count)]
         except RecursionError:
-            raise InputError("The file's graphs run each other too deeply to be counted.") from None
+            raise InputError(
+                "The file's graphs call each other too deeply to be counted."
+            ) from None
 
     def _operator(self, number: int, index: int) -> Operator:
         graph = self.model.subgraphs[number]

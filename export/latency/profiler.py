@@ -195,7 +195,7 @@ def profile(
     operators.check_file(file)
     if engine == "reference":
         raise InputError(
-            f"LiteRT's profiler has no reference kernels; take {argument('engine', 'builtin')}, "
+            f"LiteRT's profiler has no reference kernels; use {argument('engine', 'builtin')}, "
             f"TensorFlow Lite's own without XNNPACK, or {argument('engine', 'xnnpack')}."
         )
     check_engine(engine, litert_profiler.ENGINES)

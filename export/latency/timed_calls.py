@@ -217,7 +217,7 @@ def _check_rows(interpreter, rows: int) -> None:
     shapes = [interpreter.get_tensor(d["index"]).shape for d in interpreter.get_output_details()]
     if any(not shape or shape[0] != rows for shape in shapes):
         raise ConversionError(
-            f"The file has its batch built in: given {rows} examples it makes outputs of shape "
+            f"The file has a fixed batch: for {rows} examples it returns outputs of shape "
             f"{', '.join(map(str, shapes))}; export it with "
             f"{argument('batch', rows, of='to_tflite')}."
         )

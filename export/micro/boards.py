@@ -102,11 +102,11 @@ def fits(
     if flash is None and ram is None:
         raise InputError(
             f"Give {argument('flash')}, {argument('ram')} or {argument('board')} (one of "
-            f"{', '.join(BOARDS)}): there is nothing to fit in."
+            f"{', '.join(BOARDS)}): there is no limit to check."
         )
     pair = reserve if isinstance(reserve, (tuple, list)) else (reserve, reserve)
     if len(pair) != 2:
-        raise InputError(f"reserve is a size or a pair (flash, RAM), got {len(pair)} of them.")
+        raise InputError(f"reserve must be a size or a pair (flash, RAM), got {len(pair)} sizes.")
     sizes, problems = [], []
     for what, size in (
         ("file_bytes", file_bytes),
@@ -160,7 +160,7 @@ def parse_size(size: int | str) -> int:
         if number >= 0:
             return number
     raise InputError(
-        f"A size is a whole number of bytes or text such as '256k' or '1M', got {size!r}."
+        f"A size must be a whole number of bytes or text such as '256k' or '1M', got {size!r}."
     )
 
 
@@ -180,7 +180,7 @@ def find(board: str | Board | None, instead: str | None = None) -> Board | None:
     if str(board).lower() not in BOARDS:
         instead = instead or f"{argument('flash')} and {argument('ram')}"
         raise InputError(
-            f"No board is called {board!r}; known are {', '.join(BOARDS)}. For another one give "
-            f"{instead}."
+            f"No board is called {board!r}; tfkd knows {', '.join(BOARDS)}. For another board, "
+            f"give {instead}."
         )
     return BOARDS[str(board).lower()]

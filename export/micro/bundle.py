@@ -200,8 +200,8 @@ def micro_bundle(
     if tflm_kernels.NPU in file.ops and arena_bytes is None:
         raise InputError(
             "The file has operators for Arm's Ethos-U, which only the chip runs: give "
-            f"{argument('arena_bytes')}. Vela reports the SRAM used; add some for what is left on "
-            "the processor."
+            f"{argument('arena_bytes')}. Vela reports the SRAM used; add some for the operators "
+            "that stay on the processor."
         )
     calls = tflm_kernels.resolver_calls(file)
     inputs, outputs = _tensors(file)
@@ -283,11 +283,11 @@ def _flaws_of_name(name):
     if not isinstance(name, str):
         yield f"name must be a C identifier, got {type(name).__name__}"
     elif name in _KEYWORDS.split():
-        yield f"{argument('name', name)} is a word of C++; {name + '_net'!r} would do"
+        yield f"{argument('name', name)} is a C++ keyword; try {name + '_net'!r}"
     elif not _NAME.fullmatch(name):
         yield (
-            f"{argument('name', name)} is no C identifier of letters, digits and single "
-            f"underscores inside; {clean_name(name)!r} would do"
+            f"{argument('name', name)} is not a C identifier of letters, digits and single "
+            f"underscores inside; try {clean_name(name)!r}"
         )
 
 
@@ -334,7 +334,7 @@ def _tensors(file: TFLiteModel):
                     f"{argument('shapes', of='to_tflite')}"
                 )
             elif 0 in info.shape:
-                flaws.append(f"the {what} {info.name!r}, {list(info.shape)}, holds no numbers")
+                flaws.append(f"the {what} {info.name!r}, {list(info.shape)}, has no values")
     if "VAR_HANDLE" in file.ops:
         flaws.append(
             "the file keeps its state in variables (VAR_HANDLE), which the bundle's main.cc does "
@@ -437,7 +437,7 @@ def _preprocessing(given) -> _Preprocessing:
     if not isinstance(given, dict):
         kind = type(given).__name__
         return _Preprocessing(
-            flaws=(f"{argument('preprocessing', alone=True)} must be a text or a dict, got {kind}",)
+            flaws=(f"{argument('preprocessing', alone=True)} must be text or a dict, got {kind}",)
         )
     lines, constants, flaws = [], [], []
     for key, value in given.items():
@@ -451,8 +451,8 @@ def _preprocessing(given) -> _Preprocessing:
             values = np.asarray(None)
         if not re.fullmatch(r"[A-Za-z0-9]+", name):
             flaws.append(
-                f"{argument('preprocessing', alone=True)} has the key {key!r}, which makes no C "
-                "identifier"
+                f"{argument('preprocessing', alone=True)} has the key {key!r}, which can't become "
+                "a C identifier"
             )
         elif name in {constant.name for constant in constants}:
             flaws.append(
@@ -462,14 +462,14 @@ def _preprocessing(given) -> _Preprocessing:
         elif values.dtype.kind not in "biuf" or values.ndim > 1 or not values.size:
             flaws.append(
                 f"{argument('preprocessing', alone=True)}[{key!r}] must be a number, a list of "
-                "numbers or a text"
+                "numbers or text"
             )
         else:
             constant = _constant(name, values)
             if constant is None:
                 flaws.append(
-                    f"{argument('preprocessing', alone=True)}[{key!r}] has numbers that no float "
-                    "or int32_t holds"
+                    f"{argument('preprocessing', alone=True)}[{key!r}] has numbers that neither "
+                    "float nor int32_t can hold"
                 )
             else:
                 constants.append(constant)

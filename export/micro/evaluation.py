@@ -163,7 +163,7 @@ def evaluate_on_tflm(
     if samples < 1:
         raise InputError(f"samples must be at least 1, got {samples}.")
     if x is None and y is not None:
-        raise InputError("Labels were given without the data that they are for: give x too.")
+        raise InputError("Labels were given without their data: give x, too.")
     call = random_call(file) if x is None else file.first_call(x)
     trial = _search(file, call)
     return MicroEvaluation(
@@ -358,7 +358,7 @@ def _search(file: TFLiteModel, call) -> _Trial:
             if trials > _MOST_TRIALS:
                 raise ConversionError(
                     "TensorFlow Lite for Microcontrollers gives a different answer in each call, "
-                    f"in {_MOST_TRIALS} arenas: the file makes it read memory that nothing wrote. "
+                    f"in {_MOST_TRIALS} arenas: the file makes it read uninitialized memory. "
                     "Convert the model again.",
                     code="tflm-unstable",
                 )
@@ -386,7 +386,7 @@ def _search(file: TFLiteModel, call) -> _Trial:
                 raise
             raise ConversionError(
                 f"{error}. The file multiplies floating-point numbers with narrower weights, as "
-                "float16 and dynamic files do, which microcontrollers' kernels do not: convert "
+                "float16 and dynamic files do; the kernels of microcontrollers do not: convert "
                 "to 'int8', 'int16x8' or 'float32'.",
                 code="tflm-mixed",
             ) from None

@@ -175,8 +175,8 @@ def flaws_of_name(name: object, project: str | None) -> Iterator[str]:
     longest = 63 - len("_model")  # of the library specification
     if project == "arduino" and isinstance(name, str) and len(name) > longest:
         yield (
-            f"{argument('name', name)} has {len(name)} characters, and Arduino takes libraries "
-            f"whose name has up to {longest} here"
+            f"{argument('name', name)} has {len(name)} characters, but Arduino accepts "
+            f"library names of up to {longest} here"
         )
 
 
@@ -201,10 +201,10 @@ def check_board(project: str | None, board: Board | None) -> str:
             )
         return ""
     if project == "stm32" and not board.chip.startswith("STM32"):
-        raise InputError(f"{board.name} has no STM32; for it take another project.")
+        raise InputError(f"{board.name} has no STM32; use another project for it.")
     if project in ("arduino", "esp-idf", "platformio", "zephyr") and project not in board.ids:
         raise InputError(
-            f"tfkd knows no name of {board.name} in {project}; it does for {', '.join(fitting)}."
+            f"tfkd has no name for {board.name} in {project}; it has one for {', '.join(fitting)}."
         )
     return board.ids.get(project or "", "")
 
@@ -213,14 +213,14 @@ def check_fit(file_bytes: int, arena_bytes: int, board: Board | None) -> None:
     """Raise an `UnsupportedError` if file or arena do not fit a board."""
     verdicts = [] if board is None else fits(file_bytes, arena_bytes, board=board)
     reasons = [
-        f"{verdict.resource} has {verdict.available_bytes:,} bytes, and the model needs "
+        f"{verdict.resource} has {verdict.available_bytes:,} bytes, but the model needs "
         f"{verdict.needed_bytes:,}"
         for verdict in verdicts
         if not verdict.fits
     ]
     if board is not None and reasons:
         raise UnsupportedError(
-            f"The model does not fit {board.name}: {'; '.join(reasons)}. Take a smaller model or "
+            f"The model does not fit {board.name}: {'; '.join(reasons)}. Use a smaller model or "
             "another board.",
             code="does-not-fit",
         )

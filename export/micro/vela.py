@@ -178,7 +178,7 @@ def _version(program: str) -> str:
     found = re.fullmatch(r"\d+(\.[\w+]+)+", said.strip())
     if not found:
         raise MissingDependencyError(
-            f"{program} is not Arm's compiler: asked for its version it printed "
+            f"{program} is not Arm's compiler: when asked for its version, it printed "
             f"{_last_line(said)!r}. Install ethos-u-vela, and put its `vela` first on PATH."
         )
     return found.group()
@@ -200,7 +200,7 @@ def _run(command, folder, timeout: float, anything: bool = False) -> str:
         )
     except subprocess.TimeoutExpired:
         raise WorkerError(
-            f"Vela did not end within {timeout:g} s and was ended.", timed_out=True
+            f"Vela did not finish within {timeout:g} s and was stopped.", timed_out=True
         ) from None
     except OSError as error:
         raise MissingDependencyError(f"{command[0]} can't be run: {error.strerror}.") from error
@@ -260,6 +260,6 @@ def _figures(row: dict[str, str]) -> dict:
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
-            f"Vela's summary can't be read ({error!r}): this version may be another than 5.x.",
+            f"Vela's summary can't be read ({error!r}): this version may not be 5.x.",
             code="vela",
         ) from error

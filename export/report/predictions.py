@@ -183,8 +183,8 @@ def judge(
         against_answers = against_answers.reshape(answers.shape)
     else:
         raise InputError(
-            f"{name!r} answers in shape {answers.shape}, {against!r} in {against_answers.shape}; "
-            "they must be of the same examples."
+            f"{name!r} has answers of shape {answers.shape}, {against!r} of "
+            f"{against_answers.shape}; both must be for the same examples."
         )
     known = [kind in ("linear", "sigmoid") for kind in (activation, against_activation)]
     if task == "anomaly" or (task in ("binary", "multilabel") and not all(known)):

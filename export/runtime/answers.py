@@ -137,7 +137,7 @@ def _unpacked(data: bytearray) -> dict:
         nonlocal place
         start = place + -place % _ALIGNED
         if not 0 <= size <= len(view) - start:
-            raise ValueError(f"{size:,} bytes are announced and missing")
+            raise ValueError(f"{size:,} announced bytes are missing")
         place = start + size
         return view[start:place]
 
@@ -174,7 +174,7 @@ def _unpacked(data: bytearray) -> dict:
 
     found = value(json.loads(bytes(view[_LENGTH.size : place])))
     if not isinstance(found, dict):
-        raise ValueError("it is no answer")
+        raise ValueError("it is not an answer")
     if place != len(view):
         raise ValueError(f"{len(view) - place:,} bytes follow that its head does not announce")
     return found

@@ -55,7 +55,7 @@ def check_answers(answers: list[np.ndarray], infos, rows: int | None = None) -> 
     wanted = [(info.dtype, *(info.shape if rows is None else [rows])) for info in infos]
     if told != wanted:
         raise WorkerError(
-            f"The child process gave no valid answer: outputs {told} in place of {wanted}."
+            f"The child process gave no valid answer: outputs {told} instead of {wanted}."
         )
     return answers
 
@@ -150,9 +150,9 @@ def _refusal(engine):
         yield
     except (RuntimeError, ValueError) as error:
         # Its message is empty if an allocation fails.
-        reason = " ".join(str(error).split()) or "out of memory, most likely"
+        reason = " ".join(str(error).split()) or "probably out of memory"
         if "Flex delegate" in reason:
-            reason = f"it needs the Flex delegate, which is not here ({reason[-60:]})"
+            reason = f"it needs the Flex delegate, which is not available here ({reason[-60:]})"
         raise ConversionError(
             f"The {engine} interpreter refuses this file: {reason}", code="interpreter-refused"
         ) from None
@@ -243,7 +243,7 @@ def open_runner(
     check_engine(engine)
     if engine == "tflm" and shapes is not None:
         raise InputError(
-            "TensorFlow Lite for Microcontrollers runs no file of free sizes: fix them with "
+            "TensorFlow Lite for Microcontrollers runs no file with free sizes: fix them with "
             f"{argument('shapes', of='to_tflite')}."
         )
     if engine == "tflm":

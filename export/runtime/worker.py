@@ -174,7 +174,7 @@ class Worker:
                 self._end()
                 raise WorkerError(
                     f"The child's answer has {size:,} bytes, too many for the {free:,} bytes of "
-                    "memory that are free here."
+                    "free memory here."
                 )
             data = read(size)
         try:
@@ -192,7 +192,7 @@ class Worker:
     def _timeout(self, timeout):
         self._end()
         return WorkerError(
-            f"The child process did not answer within {timeout:g} s and was ended.",
+            f"The child process did not answer within {timeout:g} s and was stopped.",
             timed_out=True,
             details=self._last_words(),
         )
@@ -211,7 +211,7 @@ class Worker:
             except ValueError:  # a real-time signal
                 reason = f"died by signal {number}"
             if number == signal.SIGKILL:
-                reason += " (often the system running out of memory)"
+                reason += " (often because the system runs out of memory)"
                 out_of_memory = True
         else:
             reason = f"ended with status {code}"

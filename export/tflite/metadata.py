@@ -313,7 +313,7 @@ def labels_of(file: TFLiteModel, class_names) -> dict[str, tuple[str, ...]]:
     Raises:
         InputError: for names that are not distinct lines of text, or not one per value.
     """
-    rule = "one line of text without blanks around it, for labels.txt has one a line"
+    rule = "one line of text without blanks around it, because labels.txt has one per line"
     return checked_class_names(file, class_names, _is_line, rule)
 
 
@@ -421,7 +421,7 @@ def _mean_and_std(info: TensorInfo, given) -> tuple[list[float], list[float]]:
     if not isinstance(given, Mapping) or not any(given and set(given) <= keys for keys in _KEYS):
         raise ValueError(f"must have the keys mean and std, or scale and offset, got {given!r}")
     if not info.dtype.startswith("float") and info.scale is None:
-        raise ValueError(f"can't be, for the input takes {info.dtype} as they are")
+        raise ValueError(f"has no use, because the input takes {info.dtype} values as they are")
     channels = info.shape[-1] if info.shape else 1
     numbers = {key: np.atleast_1d(np.asarray(value, np.float64)) for key, value in given.items()}
     for key, values in numbers.items():
@@ -432,7 +432,7 @@ def _mean_and_std(info: TensorInfo, given) -> tuple[list[float], list[float]]:
         mean = numbers.get("mean", -numbers.get("offset", np.zeros(1)) / scale)
         mean, std = np.broadcast_arrays(np.float32(mean + 0.0), np.float32(1.0 / scale))
     if not np.isfinite([mean, std]).all() or not std.all():
-        raise ValueError(f"must have finite numbers, std and scale not 0, got {given!r}")
+        raise ValueError(f"must have finite numbers, with std and scale not 0, got {given!r}")
     return mean.tolist(), std.tolist()
 
 
@@ -549,8 +549,8 @@ def parsed_anew(file: TFLiteModel):
     if elsewhere or file.size > _LARGEST:
         why = "keeps weights outside of its flatbuffer" if elsewhere else "is too large for that"
         raise InputError(
-            f"The file of {file.size:,} bytes can't be written anew: it {why}. Use a smaller "
-            "format of it, such as int8."
+            f"The file of {file.size:,} bytes can't be rewritten: it {why}. Use a smaller format, "
+            "such as int8."
         )
     return model
 

@@ -45,7 +45,7 @@ def _check_memory(size: int, what: str):
     """Raise if the memory that a file needs does not fit into this process."""
     free = worker.free_bytes() if size > _LARGE else None
     if free is not None and size > free:
-        raise InputError(f"{what} take {size:,} bytes; {free:,} bytes of memory are free.")
+        raise InputError(f"{what} take {size:,} bytes, but only {free:,} bytes of memory are free.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,8 +322,8 @@ class TFLiteModel(Printed):
         """Raise if weights are in a format that microcontrollers' kernels misread."""
         if self.sparse_tensors:
             raise UnsupportedError(
-                "TensorFlow Lite for Microcontrollers would take the weights "
-                f"{self.sparse_tensors[0]!r}, stored in a sparse format, for dense ones; convert "
+                "TensorFlow Lite for Microcontrollers would read the weights "
+                f"{self.sparse_tensors[0]!r}, stored in a sparse format, as dense ones; convert "
                 "the model without the converter's experimental sparsity.",
                 code="sparse-format",
             )
@@ -339,7 +339,7 @@ class TFLiteModel(Printed):
                 if narrow and names[op.opcodeIndex] == "DEPTHWISE_CONV_2D":
                     raise UnsupportedError(
                         "LiteRT's reference kernels have no DEPTHWISE_CONV_2D with weights of 4 "
-                        f"bits: take {argument('engine', 'xnnpack')} or 'tflm'.",
+                        f"bits: use {argument('engine', 'xnnpack')} or 'tflm'.",
                         code="reference-four-bits",
                     )
 
@@ -390,9 +390,7 @@ class TFLiteModel(Printed):
         outputs = [info.name for info in self.outputs]
         moving = [i for i, name in enumerate(inputs) if name.startswith(STEP)]
         if not moving:
-            raise InputError(
-                f"The file carries a state, but no input is called {STEP}...: {inputs}."
-            )
+            raise InputError(f"The file has a state, but no input is called {STEP}...: {inputs}.")
         return interpreter.Steps(
             initial=[self._initial(info) for info in self.inputs],
             moving=moving,
@@ -445,7 +443,7 @@ class TFLiteModel(Printed):
         """
         wanted = self._visible("inputs")
         if not wanted:
-            raise InputError("The file has no inputs for data, so it can't be run on any.")
+            raise InputError("The file has no inputs for data, so it can't run on data.")
         for info in self.inputs:
             if not info.is_numeric:
                 raise InputError(f"The input {info.name!r} takes {info.dtype}, not numbers.")
@@ -568,7 +566,7 @@ class TFLiteModel(Printed):
             bytes_each = max(8 * drawn, np.dtype(info.dtype).itemsize)
             size += times * math.prod(info.shape) * bytes_each
         if size > most:
-            raise InputError(f"A call's inputs take {size:,} bytes; at most {most:,} are drawn.")
+            raise InputError(f"A call's inputs take {size:,} bytes; tfkd draws at most {most:,}.")
         _check_memory(size, f"A call's inputs ({', '.join(info.name for info in self.inputs)})")
 
     def to_json(self) -> dict:

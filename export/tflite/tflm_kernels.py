@@ -140,17 +140,17 @@ _RECURRENT = "tfkd's to_tflite writes such a layer in operators that it has"
 #: Replacements in Keras.
 _INSTEAD = {
     # Keras's approximate=True ends as GELU, too.
-    "GELU": "take relu6 or silu, or write out x·sigmoid(1.702·x) or the tanh form",
-    "SELECT": "take elu for selu; relu, maximum and minimum for where",
-    "ONE_HOT": "give one-hot rows in",
+    "GELU": "use relu6 or silu, or write out x·sigmoid(1.702·x) or the tanh form",
+    "SELECT": "use elu for selu; relu, maximum and minimum for where",
+    "ONE_HOT": "make one-hot rows an input",
     "TILE": "concatenate the tensor with itself, or let an addition or product broadcast",
-    "TOPK_V2": "give out all scores and sort them in the application",
-    "POW": "multiply, or take square and sqrt",
+    "TOPK_V2": "return all scores and sort them in the application",
+    "POW": "multiply, or use square and sqrt",
     "SIGN": "compare and subtract in the application",
     "REDUCE_PROD": "multiply the parts, or sum their logarithms",
-    "REDUCE_ANY": "take the largest (REDUCE_MAX) of numbers",
-    "LOCAL_RESPONSE_NORMALIZATION": "take BatchNormalization, which costs nothing when folded",
-    "CONV_3D": "take Conv2D over frames in channels",
+    "REDUCE_ANY": "use the maximum (REDUCE_MAX) of numbers",
+    "LOCAL_RESPONSE_NORMALIZATION": "use BatchNormalization, which costs nothing when folded",
+    "CONV_3D": "use Conv2D with the frames as channels",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "tfkd's to_tflite writes the layer as two LSTMs",
     "BIDIRECTIONAL_SEQUENCE_RNN": _RECURRENT,
     "UNIDIRECTIONAL_SEQUENCE_RNN": _RECURRENT,
@@ -240,7 +240,7 @@ def _problems(file, layers):
             yield f"it has no {kind} (at {at(names)}): {_INSTEAD.get(kind, _REPLACE)}"
         else:
             what = "TensorFlow's own operator" if kind.startswith("Flex") else "the custom operator"
-            yield f"{what} {kind} (at {at(names)}) is not one that it has: {_REPLACE}"
+            yield f"it does not have {what} {kind} (at {at(names)}): {_REPLACE}"
     if file.hybrid_ops:
         yield (
             f"the weights at {at(file.hybrid_ops)} are narrower than the arithmetic there, as in "
@@ -248,8 +248,8 @@ def _problems(file, layers):
         )
     if file.sparse_tensors:
         yield (
-            f"it would take the weights at {at(file.sparse_tensors)}, which are in a sparse "
-            "format, for dense ones: convert without the converter's experimental sparsity"
+            f"it would read the weights at {at(file.sparse_tensors)}, which are in a sparse "
+            "format, as dense ones: convert without the converter's experimental sparsity"
         )
     if gathers:
         yield (
@@ -258,7 +258,7 @@ def _problems(file, layers):
         )
     for dtype, names in strange.items():
         instead = "int32 for class numbers and counts" if "int" in dtype else "float32"
-        yield f"its kernels do not compute with {dtype} (at {at(names)}): take {instead}"
+        yield f"its kernels do not compute with {dtype} (at {at(names)}): use {instead}"
 
 
 def _tensors(operators) -> set[int]:

@@ -229,7 +229,7 @@ def layer_errors(
         if not isinstance(one, TFLiteModel):
             raise InputError(f"The {role} must be a TFLiteModel, got {type(one).__name__}.")
         if one.states:
-            raise InputError(f"The {role} takes one step a call; give files of whole sequences.")
+            raise InputError(f"The {role} takes one step per call; give files of whole sequences.")
     if not isinstance(samples, int) or samples < 1:
         raise InputError(f"samples must be an integer of at least 1, got {samples!r}.")
     feeds, places = _input_tensors(file, reference, x, samples)
@@ -238,7 +238,7 @@ def layer_errors(
     if not matched:
         raise InputError(
             "No result of the file was found in the reference: give two files that were converted "
-            "from one model in the same way."
+            "from the same model in the same way."
         )
     mine, its = list(ours.inputs.values()), list(theirs.inputs.values())
     fed = {mine[i]: its[place] for i, place in enumerate(places)}
@@ -291,8 +291,8 @@ def _input_tensors(file, reference, x, samples) -> tuple[list[list[np.ndarray]],
         shapes[0][mine][1] != shapes[1][its][1] for mine, its in enumerate(places)
     ):
         raise InputError(
-            f"The file takes {dict(shapes[0])}, the reference {dict(shapes[1])}; give files of "
-            "one model."
+            f"The file takes {dict(shapes[0])}, but the reference takes {dict(shapes[1])}; give "
+            "files of one model."
         )
     first = [np.asarray(one)[:samples] for one in slots.bind(x, "x", extra=True, arrays=True)]
     turned = [first[places.index(its)] for its in range(len(places))]

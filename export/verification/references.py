@@ -221,7 +221,7 @@ class _File(Reference):
                 "model that it was made from."
             )
         if file.states:
-            raise InputError("The reference file takes one step a call; give one of sequences.")
+            raise InputError("The reference file takes one step per call; give one of sequences.")
         self.inputs, self.outputs = file._slots("inputs"), file._slots("outputs")
 
     @property
@@ -251,7 +251,7 @@ class _Signature(Reference):
         self.inputs = signatures.inputs_of(loaded, function, "signature")
         self.outputs = signatures.outputs_of(function, None, "signature")
         if self.outputs is None:
-            raise InputError("The signature gives no outputs by name.")
+            raise InputError("The signature has no named outputs.")
 
     @property
     def input_names(self):
@@ -310,8 +310,8 @@ class _Function(Reference):
         wrong = [one.shape for one in first if one.shape[:1] != (min(_BATCH, len(arrays[0])),)]
         if wrong:
             raise InputError(
-                f"The function gave outputs of shape {wrong[0]} for "
-                f"{min(_BATCH, len(arrays[0]))} examples; it must give one row for each."
+                f"The function returned outputs of shape {wrong[0]} for "
+                f"{min(_BATCH, len(arrays[0]))} examples; it must return one row for each."
             )
         self.outputs = binding.slots_of_values(self.result, "output", "function")
         return arrays

@@ -276,7 +276,7 @@ def _batches(x, y) -> Iterator[tuple]:
         yield x, y
         return
     if y is not None:
-        raise InputError("The data has its labels with it: leave y out.")
+        raise InputError("The data contains its labels: leave y out.")
     if isinstance(part, Samples) and part.in_memory:
         yield part.x, part.y
         return
@@ -468,8 +468,8 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
     """
     if len(names) != len(theirs):
         raise InputError(
-            f"The file has {len(theirs)} {kind}s, the model {len(names)}; it was not made from "
-            "this model."
+            f"The file has {len(theirs)} {kind}s, but the model has {len(names)}; the file was not "
+            "made from this model."
         )
     if len(names) == 1:
         return [0]
@@ -490,7 +490,7 @@ def _matching(kind, slots: binding.Slots, names, shapes, theirs) -> list[int]:
             return places
     raise InputError(
         f"The file's {kind}s ({', '.join(found)}) can't be matched with the model's "
-        f"({', '.join(names)}): neither names nor shapes decide. Give both the same names."
+        f"({', '.join(names)}): neither names nor shapes identify them. Give both the same names."
     )
 
 
@@ -534,14 +534,14 @@ def _worst(parities) -> dict[str, Any]:
 def _layers(file, reference, fed) -> LayerErrors:
     if "WHILE" in file.ops:
         raise InputError(
-            f"{argument('layers', True)} can't look into a loop: compare the form "
-            f"{argument('recurrent', 'unrolled', of='to_tflite')} of the file."
+            f"{argument('layers', True)} can't look into a loop: compare a file made with "
+            f"{argument('recurrent', 'unrolled', of='to_tflite')}."
         )
     if isinstance(reference.model, TFLiteModel):
         return layer_errors(file, reference.model, fed, [])
     if reference.model is None:
         raise InputError(
-            f"{argument('layers', True)} needs a model or a file to look into, and got a function."
+            f"{argument('layers', True)} needs a model or a file to look into, but got a function."
         )
     known = reference.layers
     names = {name: name for name in known}
@@ -554,7 +554,7 @@ def _layers(file, reference, fed) -> LayerErrors:
     like = next((format for dtype, format in like.items() if dtype in results), "float32")
     if any(info.free for info in file.inputs):
         raise InputError(
-            f"{argument('layers', True)} needs a file of fixed sizes: "
+            f"{argument('layers', True)} needs a file with fixed sizes: give "
             f"{argument('shapes', of='to_tflite')}."
         )
     shapes = {  # a file may fix sizes that the model leaves free
@@ -570,7 +570,7 @@ def _layers(file, reference, fed) -> LayerErrors:
 
 def _failure_message(result: Verification) -> str:
     if result.layers is None:
-        advice = f"{argument('layers', True, of='verify')} shows which layer loses it."
+        advice = f"{argument('layers', True, of='verify')} shows which layer causes this."
     else:
         advice = result.layers.suggestion()
     return f"{result.failure} {advice}"

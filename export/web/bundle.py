@@ -164,14 +164,14 @@ def _check_runs(file: TFLiteModel) -> None:
     missing = (*file.flex_ops, *file.custom_ops)
     if missing:
         raise UnsupportedError(
-            f"The file needs {', '.join(missing)}, which LiteRT.js has not; convert the model "
-            "without it."
+            f"The file needs {', '.join(missing)}, which LiteRT.js does not have; convert the "
+            "model without it."
         )
     for info in (*file.inputs, *file.outputs):
         if info.free:
             raise InputError(
-                f"The tensor {info.name!r}, {info.sizes}, has a free size, and the page needs to "
-                f"know it: fix it with {argument('shapes', of='to_tflite')}."
+                f"The tensor {info.name!r}, {info.sizes}, has a free size, but the page needs a "
+                f"fixed one: fix it with {argument('shapes', of='to_tflite')}."
             )
         if (info.scale is None and info.dtype not in TYPES) or 0 in info.shape:
             raise UnsupportedError(
@@ -192,8 +192,8 @@ def _check_same_answer(file: TFLiteModel, made: TFLiteModel, inputs, outputs) ->
     for info, answer, want in zip(file.outputs, answers, outputs, strict=True):
         if not np.array_equal(answer, info.dequantize(want)):
             raise ConversionError(
-                "The file with real numbers at its ends does not give the same answer as the file "
-                "without; please report this with the file."
+                "The file with float inputs and outputs does not give the same answer as the file "
+                "without them; please report this with the file."
             )
 
 

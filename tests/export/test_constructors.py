@@ -119,9 +119,9 @@ def test_examples_are_arrays(x):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"formats": ("int9",)}, r"formats must be some of \('float32', .*got \('int9',\)"),
-        ({"formats": "int8"}, "formats must be some of"),
-        ({"formats": ()}, "formats must be some of"),
+        ({"formats": ("int9",)}, r"formats must be one or more of \('float32', .*got \('int9',\)"),
+        ({"formats": "int8"}, "formats must be one or more of"),
+        ({"formats": ()}, "formats must be one or more of"),
         ({"seed": -1}, "seed must be an integer from 0"),
         ({"alpha": 1.5}, "alpha must be from 0 to 1, got 1.5"),
         ({"temperature": 0}, "temperature must be a number > 0, got 0"),

@@ -56,7 +56,7 @@ def _checked(student):
         )
     if not graph.has_graph(student) or len(graph.walk(student).output_list) != 1:
         raise UnsupportedError(
-            f"compare copies its student and goes by one score: {student.name!r} must be a "
+            f"compare copies its student and decides by one score: {student.name!r} must be a "
             "Functional or a built Sequential model with one output. For several outputs, use "
             "compress, which trains the student with and without its teacher."
         )

@@ -112,7 +112,7 @@ def compare(
     data = as_data(data)
     if data.outputs:
         raise UnsupportedError(
-            "compare goes by one score, but the labels are for several outputs: use compress, "
+            "compare decides by one score, but the labels are for several outputs: use compress, "
             "which trains such a student with and without its teacher."
         )
     seeds = _checked(data, seeds, search)

@@ -31,7 +31,8 @@ class Budget:
         seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else given
         if not is_above_zero(seconds):
             raise InputError(
-                f"budget must be a number of seconds > 0 or text as '20min' or '2h', got {given!r}."
+                "budget must be a number of seconds > 0 or text such as '20min' or '2h', got "
+                f"{given!r}."
             )
         return cls(float(seconds))
 

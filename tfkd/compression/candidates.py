@@ -106,8 +106,8 @@ def families(
     if backends.flavour(teacher) is not None and graph.has_graph(teacher):
         if None in names_in(teacher, names, missing=True) and names:
             raise UnsupportedError(
-                f"The teacher {teacher.name!r} has outputs without labels, which are of "
-                f"{shown(names)}: give labels for each, or a student."
+                f"The teacher {teacher.name!r} has outputs without labels, which are for "
+                f"{shown(names)}: give labels for each output, or a student."
             )
         found += [one for one in _of_teacher(teacher) if any(map(one.make, reversed(one.sizes)))]
 
@@ -126,7 +126,7 @@ def families(
     ]
     if not found:
         raise UnsupportedError(
-            f"No small net is known for inputs of shape {np.shape(x)[1:]} ({np.asarray(x).dtype}): "
+            f"tfkd has no small net for inputs of shape {np.shape(x)[1:]} ({np.asarray(x).dtype}): "
             "give a student."
         )
     return found

@@ -189,8 +189,8 @@ class Finisher:
         several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
         if any(isinstance(one, np.ndarray) for one in several):
             raise InputError(
-                "An array holds the teacher's answers to some examples, and it is asked about each "
-                "part of the data: give a model, or a function of a batch."
+                "An array holds the teacher's answers to some examples, but compress needs answers "
+                "to each part of the data: give a model, or a function of a batch."
             )
         teachers.Teacher(self.teacher)
         for one in several:
@@ -205,7 +205,7 @@ class Finisher:
         drop, outputs = self.goal.drop, self.trainer.outputs(student)
         scored = any(output.task != "regression" for output in outputs)
         if drop is not None and drop >= 1 and scored:
-            raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 stands for 5 points.")
+            raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 means 5 points.")
         distiller = self.distiller(copy_of(student))
         if backends.flavour(self.teacher) is None:  # no graph shows the answers of a function
             distiller.cache_teacher(self.trainer.data.train.head(1).x)
@@ -230,8 +230,8 @@ class Finisher:
         if problems := self.goal.unmet(costs):
             raise InputError(
                 f"The student's {rehearsal.main_format(self.recipe)} file can't meet the target, "
-                f"whatever its weights: {'; '.join(problems)}. Give a smaller student, or none, "
-                "and compress looks for one."
+                f"whatever its weights: {'; '.join(problems)}. Give a smaller student, or none "
+                "and let compress look for one."
             )
         return self.finished(student, recipe)
 

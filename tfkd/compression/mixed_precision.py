@@ -218,9 +218,9 @@ def _bytes_wanted(share: float, all_4: int, plain: int) -> int:
     wanted = math.floor(share * plain if share < 1 else share)
     if wanted < min(all_4, plain):
         raise InputError(
-            f"{argument('target')} is {wanted:,} bytes. With 4 bits in all layers that can have "
-            f"them the file takes {all_4:,}, with 8 bits {plain:,}: ask for at least the smaller, "
-            "or prune first."
+            f"{argument('target')} is {wanted:,} bytes, but the file takes {all_4:,} with 4 bits "
+            f"in all layers that can have them, and {plain:,} with 8 bits: give at least the "
+            "smaller, or prune first."
         )
     return wanted
 
@@ -250,7 +250,8 @@ def _bytes_of(target) -> float:
     target = Target.of(target)
     if set(target.costs) != {"bytes"} or target.drop is not None:
         raise InputError(
-            f"{argument('target')} is a tfkd.Target or a dict with bytes alone, got {target!r}."
+            f"{argument('target')} must be a tfkd.Target or a dict with bytes alone, got "
+            f"{target!r}."
         )
     return target.bytes
 

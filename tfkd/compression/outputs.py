@@ -66,8 +66,8 @@ class Output:
         with self.named():
             if self.task == "anomaly":
                 raise InputError(
-                    "Labels of anomalies score a detector, and it learns values: give the examples "
-                    "as their own labels, (x, x), and verify the file with the labels."
+                    "Labels of anomalies score a detector, but a detector learns values: give the "
+                    "examples as their own labels, (x, x), and verify the file with the labels."
                 )
             if self.task != "regression":
                 self._check_several()
@@ -84,7 +84,7 @@ class Output:
             few = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
             with self.named():
                 raise InputError(
-                    f"{model!r} has {units} {word}, and the data names {len(names)} classes "
+                    f"{model!r} has {units} {word}, but the data names {len(names)} classes "
                     f"({few}): name one for each {word[:-1]}, in the order of the {word}, with "
                     f"{argument('class_names', of='as_data')}."
                 )
@@ -107,7 +107,7 @@ class Output:
         except InputError as error:
             if self.name is None:
                 raise
-            raise InputError(f"Of the output {self.name!r}: {error}") from error
+            raise InputError(f"For the output {self.name!r}: {error}") from error
 
 
 def outputs_of(model: Any, labels: Any, task: Any = None) -> tuple[Output, ...]:
@@ -154,14 +154,14 @@ def canonical(task: Any, names: Sequence[str]) -> Any:
     if not isinstance(task, Mapping):
         if names:
             raise InputError(
-                f"The labels are of {shown(names)}: give {spelled} as a dict of output → task (in "
+                f"The labels are for {shown(names)}: give {spelled} as a dict of output → task (in "
                 "Python, or in the file of a recipe)."
             )
         return tasks.canonical(task)
     unknown = [name for name in task if name not in names]
     if unknown:
         raise InputError(
-            f"{spelled} has an entry for {shown(unknown)}, and the labels are of {shown(names)}."
+            f"{spelled} has an entry for {shown(unknown)}, but the labels are for {shown(names)}."
         )
     return {name: tasks.canonical(one) for name, one in task.items()}
 
@@ -188,18 +188,18 @@ def _check_structure(model: Any, names: Sequence[str]) -> None:
     """Raise for a model to whose outputs labels by name can't be bound."""
     if not graph.has_graph(model):
         raise InputError(
-            f"{model.name!r} shows no graph, so labels can't be bound to its outputs: train it in "
-            "a Distiller or with its own fit."
+            f"{model.name!r} has no graph, so labels can't be matched with its outputs: train it "
+            "in a Distiller or with its own fit."
         )
     structure = graph.walk(model).outputs
     if isinstance(structure, graph.Tensor):
         raise InputError(
-            f"{model.name!r} has one output, and the labels are of {shown(names)}: give one array."
+            f"{model.name!r} has one output, but the labels are for {shown(names)}: give one array."
         )
     if not all(isinstance(one, graph.Tensor) for one in _values(structure)):
         raise InputError(
-            f"The outputs of {model.name!r} are lists or dicts in another one: give them in one "
-            "dict by name."
+            f"The outputs of {model.name!r} are nested lists or dicts: give them in one dict by "
+            "name."
         )
 
 
@@ -307,7 +307,7 @@ def _shape_of(model: Any) -> tuple[int | None, ...]:
         if graph.has_graph(model) and len(found := binding.outputs_of(model)) > 1:
             wanted = ", ".join(f"{label!r}: ..." for label in found.labels)
             raise InputError(
-                f"{model.name!r} has {len(found)} outputs, and the labels are one array: give a "
+                f"{model.name!r} has {len(found)} outputs, but the labels are one array: give a "
                 f"dict of them, {{{wanted}}}."
             )
         raise InputError(

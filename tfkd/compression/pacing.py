@@ -45,8 +45,8 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
         if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
             raise InputError(  # and keep nothing: the next identical call has more time
                 f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
-                f"epochs of each stage take {found['least_seconds']:,.0f} s, and "
-                f"{max(found['left'], 0):,.0f} s are left. Give more."
+                f"epochs of each stage take {found['least_seconds']:,.0f} s, but "
+                f"only {max(found['left'], 0):,.0f} s are left. Give more."
             )
         return found
 

@@ -156,8 +156,8 @@ def compress(
         count = len(graph.walk(teacher).output_list)
         if count > 1:
             raise InputError(
-                f"The teacher {teacher.name!r} has {count} outputs, and the labels are one array: "
-                "give a dict of labels by output, or the teacher with one output alone."
+                f"The teacher {teacher.name!r} has {count} outputs, but the labels are one array: "
+                "give a dict of labels by output, or a teacher with only one output."
             )
     goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
     keras.utils.set_random_seed(recipe.seed)
@@ -186,7 +186,7 @@ def compress(
     except TfkdError as error:
         if not finisher.stages.done:
             raise
-        raise _told(error, f"What was finished is kept in {str(folder / FOLDER)!r}") from error
+        raise _told(error, f"The finished stages are kept in {str(folder / FOLDER)!r}") from error
     models = finished.models
     return Result(
         models["student"], models.get("student_qat"), files, report, pathlib.Path(out), verdict
@@ -232,7 +232,7 @@ def _claimed(out: PathLike, force: bool) -> pathlib.Path:
     others = [one.name for one in folder.iterdir()] if folder.is_dir() else []
     if others and FOLDER not in others and not force:
         raise InputError(
-            f"The folder {str(out)!r} is not empty, and holds no earlier run; name another, or "
+            f"The folder {str(out)!r} is not empty and holds no earlier run; name another, or "
             f"give {argument('force', True)} to replace files of the same name."
         )
     return folder
@@ -269,4 +269,4 @@ def _told(error: TfkdError, more: str) -> TfkdError:
     """Return an error of the same class with a sentence added."""
     text = str(error)
     text = text if text.endswith(".") else f"{text}."
-    return type(error)(f"{text} {more}: a call with this folder goes on from it.")
+    return type(error)(f"{text} {more}: a call with this folder goes on from there.")

@@ -77,11 +77,13 @@ class Recipe(Training):
             problems.append(f"temperature must be a number > 0, got {self.temperature!r}")
         widths = self.bits.values() if isinstance(self.bits, Mapping) else self.widths
         if not all(is_whole(width, 4) and width in (4, 8) for width in widths):
-            problems.append(f"bits must be 4 or 8, or one of them by pattern, got {self.bits!r}")
+            problems.append(
+                f"bits must be 4 or 8, or a dict from pattern to 4 or 8, got {self.bits!r}"
+            )
         formats = self.formats
         named = isinstance(formats, (tuple, list)) and len(formats) > 0
         if not named or any(name not in FORMATS for name in formats):
-            problems.append(f"formats must be some of {FORMATS}, got {formats!r}")
+            problems.append(f"formats must be one or more of {FORMATS}, got {formats!r}")
         return problems
 
 
@@ -161,14 +163,14 @@ class Call:
         problems = []
         if named is not None and augment is None:
             problems.append(
-                f"{path.name} names the function {named!r} for augment, and a file holds no code: "
-                "give it to Call.load"
+                f"{path.name} names the function {named!r} for augment, but a file holds no code: "
+                "give the function to Call.load"
             )
         beside = {name: values.pop(name) for name in _BESIDE if name in values}
         known = [field.name for field in dataclasses.fields(Recipe)]
         for name in values:
             if name not in known:
-                problems.append(f"{path.name} has {name!r}, and a recipe has {', '.join(known)}")
+                problems.append(f"{path.name} has {name!r}, but a recipe has {', '.join(known)}")
         values = {name: value for name, value in values.items() if name in known}
         if isinstance(values.get("formats"), list):
             values["formats"] = tuple(values["formats"])
@@ -200,7 +202,7 @@ def _board(value: Any) -> str | Board | None:
     except ValueError as error:
         wanted = ", ".join(field.name for field in dataclasses.fields(Board))
         raise InputError(
-            f"board must be a name, or have {wanted}, of a Board; got {value!r}."
+            f"board must be a name, or have the fields of a Board, {wanted}; got {value!r}."
         ) from error
 
 

@@ -176,15 +176,15 @@ def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.Mode
         if value < 1:
             if whole.get(name) is None:
                 raise InputError(
-                    f"The target of {name} is {value:g}, a part of the teacher's, which is not "
+                    f"The target of {name} is {value:g}, a fraction of the teacher's, which is not "
                     "known: give a number of at least 1."
                 )
             limits[name] = value * whole[name]
     goal = Goal(limits, target.drop, found)
     if found is not None and not goal.is_asked:
         warnings.warn(
-            f"{found.name!r} is no limit by itself: files lie in a file system there. Give a "
-            "target, such as a drop, bytes or a latency.",
+            f"{found.name!r} sets no limit by itself, because it keeps files in a file system. "
+            "Give a target, such as a drop, bytes or a latency.",
             stacklevel=3,
         )
     if goal.needs_arena and not evaluation.is_installed():

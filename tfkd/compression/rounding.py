@@ -52,7 +52,7 @@ class Rounding:
             "calibrated without it"
             for name, of in figures.items()
         )
-        why = ", since the other's file does not compute what its model does" * self.fails
+        why = ", because the other's file does not compute what its model does" * self.fails
         summary = (
             f"On the validation part the student has {', '.join(said)}: the {self.kept} one is "
             f"kept{why}."

@@ -66,7 +66,7 @@ def smallest(finisher: Finisher) -> tuple[list[Trial], Finished]:
         except TfkdError as error:
             if best is None:
                 raise
-            warnings.warn(f"{trial.said}: it could not be finished. {error}", stacklevel=3)
+            warnings.warn(f"{trial.said} could not be finished: {error}", stacklevel=3)
             break
         seconds = finisher.clock.spent - start
         if best is None or finished.is_better(best[1]):
@@ -168,7 +168,7 @@ def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: _Missed) 
     problems = finisher.goal.unmet(costs)
     teacher = finisher.teacher_file
     if teacher is not None and costs.bytes >= teacher.size:
-        problems.append(f"bytes: {costs.bytes:,}, and the teacher's file has {teacher.size:,}")
+        problems.append(f"bytes: {costs.bytes:,}, but the teacher's file has {teacher.size:,}")
     if problems:
         missed.problems.append((costs, problems))
         return None
@@ -205,14 +205,14 @@ class _Missed:
             reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
             if not reasons and self.larger:
                 return (
-                    "Every student that was looked for has as many parameters as the teacher, or "
-                    "more; give a student."
+                    "Every student that was tried has at least as many parameters as the teacher; "
+                    "give a student."
                 )
-            return f"No student that was looked for can be exported ({reasons}); give a student."
+            return f"No student that was tried can be exported ({reasons}); give a student."
         _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
         return (
-            "No student that was looked for meets the target; the smallest misses it: "
-            f"{'; '.join(problems)}. Allow more, or give a smaller student."
+            "No student that was tried meets the target; the smallest misses it: "
+            f"{'; '.join(problems)}. Relax the target, or give a smaller student."
         )
 
 

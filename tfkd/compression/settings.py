@@ -212,7 +212,9 @@ class Target:
             raise InputError(f"target must be a tfkd.Target or a dict, got {given!r}.")
         known = [*(field.name for field in dataclasses.fields(cls)), "latency_us"]
         problems = [
-            f"target must be of {tuple(known)}, got {name!r}" for name in given if name not in known
+            f"target must have keys of {tuple(known)}, got {name!r}"
+            for name in given
+            if name not in known
         ]
         made = None
         try:

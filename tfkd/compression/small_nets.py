@@ -82,7 +82,7 @@ class _End:
             activation = end(shape) if shape and len(shape) > 1 else None
         if not isinstance(shape, tuple) or not all(isinstance(n, (int, type(None))) for n in shape):
             raise UnsupportedError(
-                "The labels are one array, and no student of several outputs is known for them; "
+                "The labels are one array, and tfkd has no student with several outputs for them; "
                 "give a student."
             )
         if len(shape) == 1:
@@ -92,7 +92,7 @@ class _End:
             )
         if len(shape) not in (2, 3) or shape[-1] is None:
             raise UnsupportedError(
-                f"No student is known for answers of shape (examples, "
+                f"tfkd has no student for answers of shape (examples, "
                 f"{', '.join(map(str, shape[1:]))}); give a student."
             )
         return cls({None: _Head(shape[-1], _kept(activation))}, len(shape) == 3)
@@ -102,8 +102,8 @@ class _End:
         """Return the end of students with an output for each of several labels."""
         if backends.flavour(teacher) is None or not graph.has_graph(teacher):
             raise UnsupportedError(
-                f"The labels are of {shown(names)}, and the teacher shows no graph that tells "
-                "which outputs they belong to; give a student."
+                f"The labels are for {shown(names)}, but the teacher has no graph that shows which "
+                "outputs they belong to; give a student."
             )
         bound, activations = names_in(teacher, names), output_activations(teacher)
         shapes = [slot.shape for slot in binding.outputs_of(teacher).entries]
@@ -111,8 +111,8 @@ class _End:
         for name, shape, activation in zip(bound, shapes, activations, strict=True):
             if len(shape) != 2 or shape[-1] is None:
                 raise UnsupportedError(
-                    f"No student is known for answers of shape (examples, "
-                    f"{', '.join(map(str, shape[1:]))}), of {name!r}; give a student."
+                    f"tfkd has no student for answers of shape (examples, "
+                    f"{', '.join(map(str, shape[1:]))}), as {name!r} has; give a student."
                 )
             heads[name] = _Head(shape[-1], _kept(activation))
         return cls(heads, False)
@@ -194,8 +194,8 @@ def kinds(
     dtype = "int32" if whole else "float32"
     if masked and not keeps_masks:
         warnings.warn(
-            "The teacher masks padding. An int8 file carries no mask, so students read padding as "
-            "they read the rest; without int8 in formats, recurrent ones mask it too.",
+            "The teacher masks padding. An int8 file carries no mask, so students read padding "
+            "like the rest; without int8 in formats, recurrent students mask it, too.",
             stacklevel=2,
         )
 

@@ -26,7 +26,7 @@ FORMAT = "tfkd.stages/1"
 #: The folder of stages inside the folder of a result.
 FOLDER = "stages"
 _STATE = "stages.json"
-_FIX = "delete the folder, and the run begins again"
+_FIX = "delete the folder to begin the run again"
 
 
 class Weighted(Protocol):

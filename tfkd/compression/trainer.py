@@ -183,7 +183,7 @@ class Trainer:
                 try:
                     output.of(part.labels).loss(keras)
                 except InputError as error:
-                    raise InputError(f"Of the {name} part: {error}") from error
+                    raise InputError(f"In the {name} part: {error}") from error
 
     def check_inputs(self, model, who: str) -> None:
         """Raise for a model that does not take the examples, or whose answers have a mask.
@@ -197,7 +197,7 @@ class Trainer:
             return
         if not isinstance(taken, tuple) or not all(isinstance(n, (int, type(None))) for n in taken):
             raise InputError(
-                f"The {who} {model.name!r} takes several inputs, and the data has one: train it in "
+                f"The {who} {model.name!r} takes several inputs, but the data has one: train it in "
                 "a Distiller."
             )
         wants, has = tasks.squeezed(taken[1:]), tasks.squeezed(given[1:])  # Keras adds a last 1
@@ -205,8 +205,8 @@ class Trainer:
             n not in (None, m) for n, m in zip(wants, has, strict=True)
         ):
             raise InputError(
-                f"The examples have the shape {given[1:]}, and the {who} {model.name!r} takes "
-                f"{taken[1:]}: give the data as it takes it, or a model of the data's shape."
+                f"The examples have the shape {given[1:]}, but the {who} {model.name!r} takes "
+                f"{taken[1:]}: give data of its shape, or a model of the data's shape."
             )
         if not graph.has_graph(model) or all(
             output.masked is False for output in graph.walk(model).output_list
@@ -215,8 +215,9 @@ class Trainer:
         answers = model(self.data.train.head(1).x, training=False)  # a nested model may be last
         if any(getattr(one, "_keras_mask", None) is not None for one in graph.leaves(answers)):
             raise UnsupportedError(
-                f"The {who} {model.name!r} masks padding in its answers, one for each step. Those "
-                "of a file have no mask, and padding would be scored too: train it in a Distiller."
+                f"The {who} {model.name!r} masks padding in its answers, one for each step. A "
+                "file's answers have no mask, so padding would be scored, too: train it in a "
+                "Distiller."
             )
 
     def _cause(self) -> str:
@@ -296,7 +297,7 @@ def _labels_out_of_range():
         if found is None:
             raise
         raise InputError(
-            f"The labels hold {found[1]}, and for outputs of {found[2]} classes they run from 0 to "
+            f"The labels hold {found[1]}, but for outputs of {found[2]} classes they run from 0 to "
             f"{int(found[2]) - 1}; number the classes from 0."
         ) from None
 

@@ -69,7 +69,7 @@ def of_outputs(y: Mapping, class_names: Any = ()) -> tuple[dict, dict]:
         try:
             numbers[output], found = read(labels, tuple(names.get(output, ())))
         except InputError as error:
-            raise InputError(f"Output {output!r}: {error}") from None
+            raise InputError(f"For the output {output!r}: {error}") from None
         if found:
             names[output] = found
     return numbers, names

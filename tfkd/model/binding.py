@@ -326,7 +326,7 @@ def as_array(values: Any, what: str) -> np.ndarray:
         return np.asarray(values)
     except ValueError as error:
         raise InputError(
-            f"The data for {what} is no array: it has rows of different lengths. Pad them to one "
+            f"The data for {what} is not an array: its rows have different lengths. Pad them to one "
             "length."
         ) from error
 

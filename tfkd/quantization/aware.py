@@ -86,7 +86,7 @@ def quantize_aware(
     if bits == "auto":
         bits = _chosen_bits(model, data, target, skip)
     elif target is not None or data is not None:
-        raise InputError(f"target and data are for {argument('bits', 'auto')} alone.")
+        raise InputError(f"target and data are only for {argument('bits', 'auto')}.")
     other = translation.other_precision(model)
     rewriter, _ = rewriter_of(model, skip, per_layer, preserve, bits=bits)
     if other:
@@ -181,8 +181,8 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         places = backends.weights_in_order(copy)
         if [w.shape for w in trained] != [tuple(w.shape) for w in places]:
             raise InputError(
-                f"The weights of {path!r} have other shapes: the quantize-aware model was not made "
-                "from this model."
+                f"The weights of {path!r} have different shapes: the quantize-aware model was not "
+                "made from this model."
             )
         for place, value in zip(places, trained, strict=True):
             place.assign(np.asarray(value, getattr(place.dtype, "as_numpy_dtype", place.dtype)))
@@ -234,7 +234,7 @@ def _chosen_bits(model, data, target, skip) -> dict[str, int]:
     if data is None or target is None:
         raise InputError(
             f"{argument('bits', 'auto')} needs {argument('target')} with the bytes of the file and "
-            f"{argument('data')}, examples on which layers are tried."
+            f"{argument('data')} with examples to try layers on."
         )
     return choose_bits(model, data, target, skip=skip).bits
 

@@ -318,7 +318,7 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
         variables = self._trainable_weights + self._non_trainable_weights
         if len(store.keys()) != len(variables):
             raise ValueError(
-                f"The layer {self.name!r} has {len(variables)} variables, and the file "
+                f"The layer {self.name!r} has {len(variables)} variables, but the file has "
                 f"{len(store.keys())}."
             )
         for place, variable in enumerate(variables):

@@ -116,7 +116,7 @@ def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -
     made = list(result) if isinstance(result, (list, tuple)) else [result]
     if not all(isinstance(value, Value) for value in made):
         raise InputError(
-            f"{who} must return a tfkd.quantization.Value(tensor, layer.name), or a list of such, "
+            f"{who} must return a tfkd.quantization.Value(tensor, layer.name), or a list of them, "
             f"got {result!r}."
         )
     if len(made) != len(call.outputs):
@@ -133,7 +133,7 @@ def _follow(rule: QuantizationRule, net: Rewriter, layer: Any, *values: Value) -
             )
     if layer.weights and layer.name not in net.origins:
         raise InputError(
-            f"{who} does not say where the layer's weights are, without which strip_quantization "
-            "loses them; build with net.copy(), or call net.keep_weights(names, back)."
+            f"{who} does not say where the layer's weights are, so strip_quantization would lose "
+            "them; build with net.copy(), or call net.keep_weights(names, back)."
         )
     return made

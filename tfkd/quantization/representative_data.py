@@ -107,7 +107,7 @@ class _Reader:
             if tensor.dtype == "string":
                 raise UnsupportedError(
                     f"The input {tensor.name!r} of {name!r} takes strings, which have no integer "
-                    "form; convert the part of the model that takes numbers for the text.",
+                    "form; convert the part of the model that takes numbers instead of text.",
                     code="string-input",
                 )
 
@@ -183,7 +183,7 @@ class _Reader:
                 raise InputError(f"{_named()} looks like (x, y); give x alone.")
             if len(self.tensors) == 1 != len(x) and not self._is_examples(x):
                 raise InputError(
-                    f"The model {self.name!r} takes 1 inputs, got data for {len(x)}; give one "
+                    f"The model {self.name!r} takes one input, got data for {len(x)}; give one "
                     "array of examples."
                 )
         return self.slots.bind(x, _named(), arrays=True)
@@ -248,7 +248,7 @@ def _as_array(values) -> np.ndarray:
         return np.asarray(values)
     except Exception as error:  # ragged lists, sparse tensors
         raise InputError(
-            f"{_named()} holds {type(values).__name__}, which is no array: {error}"
+            f"{_named()} holds {type(values).__name__}, which is not an array: {error}"
         ) from error
 
 
@@ -289,7 +289,7 @@ def _cast(tensor, values: np.ndarray) -> np.ndarray:
     if not (np.array_equal(cast, values) if whole else np.isfinite(cast).all()):
         raise InputError(
             f"{what} must fit {tensor.dtype}, got {values.dtype} from {values.min():.6g} to "
-            f"{values.max():.6g}, which would be changed; prepare the examples as for training."
+            f"{values.max():.6g}, which would change; prepare the examples as for training."
         )
     return cast
 
@@ -307,7 +307,7 @@ def _warn_of_little(tensors, arrays):
     if count < _FEW:
         _warn(
             f"The ranges come from {count} examples of {_named()}; give 100 to 500, or "
-            "values beyond theirs will be cut off."
+            "values outside these ranges are cut off."
         )
     for tensor, values in zip(tensors, arrays, strict=True):
         if count > 1 and (values == values[:1]).all():

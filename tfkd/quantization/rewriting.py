@@ -253,8 +253,8 @@ class Rewriter:
         tensors = [t for t in graph.leaves((call.args[1:], call.kwargs)) if _is_tensor(t)]
         if tensors:
             raise UnsupportedError(
-                "is called with further tensors (a mask, an initial state), which 8 bits have "
-                "no rule for",
+                "is called with further tensors (a mask, an initial state), which have no rule for "
+                "8 bits",
                 code="initial-state",
             )
 

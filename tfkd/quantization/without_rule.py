@@ -18,7 +18,7 @@ def reason(kind: str | None) -> str:
     """Return why a layer class has no rule; an empty text if no reason is known."""
     if kind in LOOPS:
         return (
-            f"its loop over time has no integer form; unrolled, {argument('skip')} and "
+            f"its loop over time has no integer form; once it is unrolled, {argument('skip')} and "
             "post-training int8 work"
         )
     if kind in _ATTENTION:
@@ -38,10 +38,10 @@ def reason(kind: str | None) -> str:
 def no_loops() -> str:
     """Return what to do with a model that has `LOOPS`."""
     return (
-        "Build it with unroll=True, to which the same weights go, and leave it in float with "
+        "Build it with unroll=True, which takes the same weights, and leave it in float with "
         f"{argument('skip', of='quantize_aware')} or export it with "
         f"{argument('representative_data', like='...', of='to_tflite')}; or export to 'float32', "
-        "'float16' or 'dynamic', which hold the loop."
+        "'float16' or 'dynamic', which support the loop."
     )
 
 
@@ -64,7 +64,7 @@ def missed_masks(source: graph.Graph) -> list[str]:
         and not _normalizes_alike(call)
     ]
     return readers + [
-        f"the output {tensor.name!r} has a mask, by which losses and metrics leave elements out"
+        f"the output {tensor.name!r} has a mask, with which losses and metrics ignore elements"
         for tensor in source.output_list
         if tensor.masked is not False
     ]
@@ -81,7 +81,7 @@ def no_masks() -> str:
     return (
         "Integer files carry no masks (mask_zero=True, Masking), nor do the layers that "
         f"{argument('skip', alone=True)} leaves in float: train with sequences of one length and "
-        "without the mask (sample_weight leaves steps of an output out), or export to 'float32', "
+        "without the mask (sample_weight can ignore steps of an output), or export to 'float32', "
         "'float16' or 'dynamic', which carry it."
     )
 

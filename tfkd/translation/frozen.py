@@ -43,7 +43,7 @@ def check_frozen(model) -> None:
     else:
         outside = set(map(id, frozen_from_outside(model)))
         problems += [
-            f"layer {path!r} is in a frozen model, and still learns its moving statistics"
+            f"layer {path!r} is in a frozen model, but still learns its moving statistics"
             for path, layer in _layers(model)
             if id(layer) in outside and kind_of(layer) == "BatchNormalization"
         ]

@@ -63,7 +63,7 @@ _INNER = {
 
 # Layers with the same name that compute different things in the two Kerases.
 _DIFFERENT = {
-    "RandomCrop": "crops at inference in tf_keras and does not in Keras 3; crop in the pipeline",
+    "RandomCrop": "crops at inference in tf_keras, but not in Keras 3; crop in the pipeline",
 }
 
 # Layers whose `adapt` learns a vocabulary that is in no setting and no weight.
@@ -332,7 +332,7 @@ def _axis(layer, value):
     """Return axes as Keras 3 writes them: a number for a single axis, counted from the last."""
     axes = list(value) if isinstance(value, (list, tuple)) else [value]
     if len(axes) > 1 and kind_of(layer) == "BatchNormalization":
-        raise UnsupportedError("keras BatchNormalization has no list of axes")
+        raise UnsupportedError("keras BatchNormalization does not accept a list of axes")
     shape = getattr(layer, "_build_input_shape", None)
     if shape is not None and max(axes) == len(shape) - 1:  # `build` made them positive
         axes = [axis - len(shape) for axis in axes]

@@ -80,7 +80,7 @@ def register(
     if taken and not replace:
         raise InputError(
             f"{' and '.join(taken)} is registered already; pass {argument('replace', True)} to "
-            "replace that."
+            "replace it."
         )
     for given in classes.values():
         for old in _pairs[given].classes.values() if given in _pairs else ():

@@ -83,21 +83,21 @@ def choose(
             others = [f for f in FORMS[1:] if (format, f) not in _REFUSED]
             raise UnsupportedError(
                 f"{argument('recurrent', wanted)} can't be combined with {format}: "
-                f"{_REFUSED[format, wanted]}. Take one of {others}.",
+                f"{_REFUSED[format, wanted]}. Use one of {others}.",
                 code="recurrent-form",
             )
         for call in calls:
             if wanted == "fused" and not forms.has_kernel(call.layer):
                 raise UnsupportedError(
                     f"The layer {call.name!r} ({type(call.layer).__name__}) has no fused kernel: "
-                    "there is one for LSTM with tanh, sigmoid and a bias. Take 'unrolled', "
+                    "there is one for LSTM with tanh, sigmoid and a bias. Use 'unrolled', "
                     "'loop', 'step' or 'auto'.",
                     code="no-fused-kernel",
                 )
             if wanted == "fused" and call.name in narrow:
                 raise UnsupportedError(
                     f"The fused kernel has no weights of 4 bits, which {call.name!r} was trained "
-                    f"for. Take {argument('recurrent', 'unrolled')}, 'loop', 'step' or 'auto'.",
+                    f"for. Use {argument('recurrent', 'unrolled')}, 'loop', 'step' or 'auto'.",
                     code="no-fused-kernel",
                 )
         return wanted, {}
@@ -191,18 +191,16 @@ def _pick_integer(model, format, takes, micro):
     if micro:
         # The loop reads its step by a GATHER, which microcontrollers lack in 16 bits.
         if format == "int8" and "unrolled" in takes and can_loop:
-            costs = (
-                f"the smallest on a microcontroller: {steps} steps written out are {size} more; "
-            )
+            costs = f"the smallest on a microcontroller: {steps} unrolled steps take {size} more; "
             return "loop", {"the loop": every}, costs
         return ("fused" if "fused" in takes else "unrolled"), takes, ""
     if can_loop and steps > _SHORT:
-        costs = f"{steps} steps written out are {size} more; "
+        costs = f"{steps} unrolled steps take {size} more; "
         return "loop", {"the loop": every}, costs
     if "fused" in takes and steps > _LONG:
-        costs = f"{steps} steps written out are {size}, and several times as fast; "
+        costs = f"{steps} unrolled steps take {size}, and are several times as fast; "
         return "fused", takes, costs
-    costs = f"its {steps} steps are {size}; "
+    costs = f"its {steps} steps take {size}; "
     if can_loop:
         costs += "the loop is that much smaller and takes 1 to 3 times as long; "
     if "fused" in takes:

@@ -119,21 +119,21 @@ def _check_plain(call):
     if call.inputs[0].shape[1] is None:
         raise UnsupportedError(
             f"{what} runs over a free number of steps, which this form does not support; fix it "
-            f"with {argument('shapes', like='{name: shape}')}, or take "
+            f"with {argument('shapes', like='{name: shape}')}, or use "
             f"{argument('recurrent', 'step')}.",
             code="free-sizes",
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
-            f"{what} is given a mask (mask_zero=True or Masking), which only "
-            f"{argument('recurrent', 'loop')} in a float format carries; for integers train "
-            "without the mask.",
+            f"{what} receives a mask (mask_zero=True or Masking), which only "
+            f"{argument('recurrent', 'loop')} in a float format supports; for an integer format, "
+            "train without the mask.",
             code="recurrent-mask",
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
             f"{what} starts from states that are computed elsewhere, which only "
-            f"{argument('recurrent', 'loop')} in a float format carries.",
+            f"{argument('recurrent', 'loop')} in a float format supports.",
             code="initial-state",
         )
     check_stateless(call)
@@ -195,7 +195,7 @@ class _BothWays:
         if layer.return_state:
             raise UnsupportedError(
                 f"The layer {name!r} (Bidirectional) returns its states, which only "
-                f"{argument('recurrent', 'loop')} in a float format carries.",
+                f"{argument('recurrent', 'loop')} in a float format supports.",
                 code="initial-state",
             )
         ahead, back = layer.forward_layer, layer.backward_layer

@@ -60,8 +60,9 @@ class _Loop:
         stacked = [n for n in self.results if n.startswith(STEP)]
         if stacked:
             raise UnsupportedError(
-                f"The output {stacked[0].removeprefix(STEP)!r} is given at every step, which "
-                f"{argument('recurrent', 'loop')} can't do in integers; take 'unrolled' or 'step'.",
+                f"The model returns the output {stacked[0].removeprefix(STEP)!r} at every step, "
+                f"which {argument('recurrent', 'loop')} can't do in integers; use 'unrolled' or "
+                "'step'.",
                 code="output-at-every-step",
             )
         self.indices: dict[str, int] = {}

@@ -151,13 +151,15 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
     places = [i for i, tensor in enumerate(inputs) if tensor.index in moving]
     wanted = (
         "give whole sequences (examples, steps, ...) as "
-        f"{argument('representative_data', alone=True)}: from single steps and zero states the "
-        "ranges of the states are unknown"
+        f"{argument('representative_data', alone=True)}: single steps and zero states do not show "
+        "the ranges of the states"
     )
     steps = samples[places[0]].shape[1]
     if not _is_stateful(source) or inputs[places[0]].shape[1] != steps:
         if steps < 2:
-            raise InputError(f"The step form of {model.name!r} carries its state on: {wanted}.")
+            raise InputError(
+                f"The step form of {model.name!r} keeps its state from call to call: {wanted}."
+            )
         return samples, None
     if drawn or len(places) < len(inputs):
         why = "the examples were drawn at random" if drawn else "it has other inputs too"
@@ -174,7 +176,7 @@ def whole_sequences(model, samples, drawn: bool) -> tuple[list[np.ndarray], str 
         by_row = np.moveaxis(by_call, 0, 1)
         sequences.append(by_row.reshape(batch, calls * steps, *values.shape[2:]))
     return sequences, (
-        f"calibrated on the data as {batch} x {calls * steps} steps in a row, since the model "
+        f"calibrated on the data as {batch} x {calls * steps} steps in a row, because the model "
         "keeps its state from call to call; give sequences (examples, steps, ...) if it is reset "
         "in between"
     )
@@ -223,8 +225,8 @@ def _sequences(source) -> set[int]:
         if not _is_per_step(call, kind, len(along)):
             raise UnsupportedError(
                 f"The layer {call.name!r} ({kind}) needs more of the sequence than one step, so "
-                "the model has no step form. Before the last recurrent layer use only layers that "
-                "treat each step alone (Dense, activations, normalization, Embedding).",
+                "the model has no step form. Before the last recurrent layer, use only layers that "
+                "process each step on its own (Dense, activations, normalization, Embedding).",
                 code="no-step-form",
             )
         moving.update(tensor.index for tensor in call.outputs)
@@ -252,20 +254,20 @@ def _check_recurrent(call, kind):
     what, layer = f"The layer {call.name!r} ({kind})", call.layer
     if kind == "Bidirectional" or layer.go_backwards:
         raise UnsupportedError(
-            f"{what} reads the sequence from its end, so the model has no step form; take "
-            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that goes forwards.",
+            f"{what} reads the sequence from its end, so the model has no step form; use "
+            f"{argument('recurrent', 'unrolled')} or 'fused', or a layer that reads forwards.",
             code="no-step-form",
         )
     if call.inputs[0].masked:
         raise UnsupportedError(
-            f"{what} is given a mask (mask_zero=True or Masking), which the step form has no place "
-            "for; train without it, and feed no padding.",
+            f"{what} receives a mask (mask_zero=True or Masking), which the step form does not "
+            "support; train without it, and feed no padding.",
             code="recurrent-mask",
         )
     if len(call.inputs) > 1:
         raise UnsupportedError(
-            f"{what} starts from states that are computed elsewhere, which the step form has no "
-            "place for; train it without initial_state.",
+            f"{what} starts from states that are computed elsewhere, which the step form does not "
+            "support; train it without initial_state.",
             code="initial-state",
         )
 

@@ -375,7 +375,7 @@ def test_what_can_not_be_bundled_is_told(files, student, several, digits, tmp_pa
     with pytest.raises(InputError, match="y is given without x"):
         android_bundle(files["int8"], out, "digits", y=digits.test.y)
     x = {"left": np.zeros((2, 4)), "val": np.zeros((2, 6))}
-    with pytest.raises(InputError, match="2 outputs and y is for one"):
+    with pytest.raises(InputError, match="2 outputs, but y labels only one"):
         android_bundle(several, out, "pair", x=x, y=np.zeros(2))
     with pytest.raises(InputError, match="gives 10 values, got 2"):
         android_bundle(files["int8"], out, "digits", ["yes", "no"])

@@ -111,14 +111,14 @@ def test_the_4_bit_quantizer_under_either_name(cnn, package, monkeypatch):
 def test_without_a_4_bit_quantizer_the_new_name_is_given(monkeypatch):
     for package in ("litert_quantizer", "ai_edge_quantizer"):
         monkeypatch.setitem(sys.modules, package, None)
-    message = r"made by litert-quantizer.*predecessor.*pip install 'tfkd\[int4\]'"
+    message = r"int4 needs litert-quantizer.*predecessor.*pip install 'tfkd\[int4\]'"
     with pytest.raises(MissingDependencyError, match=message):
         converter._quantizer()
 
 
 def test_dynamic_says_when_it_narrows_nothing():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
-    with pytest.warns(UserWarning, match="no weight got fewer than 32 bits.*1,024"):
+    with pytest.warns(UserWarning, match="no weight has fewer than 32 bits.*1,024"):
         file = to_tflite(model, "dynamic")
     assert not file.hybrid_ops and "1,024" in file.describe()
 
@@ -129,12 +129,12 @@ def test_dynamic_says_when_it_narrows_nothing():
         ({"recurrent": "rolled"}, "recurrent must be one of"),
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"float_io": True}, "float_io is for integer files"),
-        ({"format": "float32", "skip": ["a"]}, "skip= leaves layers of an int8 file float"),
+        ({"format": "float32", "skip": ["a"]}, "skip= leaves layers in float in int8 files only"),
         ({"format": "int8", "skip": ["nope"]}, "'nope' matches no layer; the nearest names are"),
         ({"format": "int4", "bits": {"dense": 3}}, "takes 4, 8 or 32"),
         ({"bits": {"dense": 8}}, "bits= needs format='int4'"),
         ({"format": "float16", "micro": True}, "Microcontrollers run float32, int8 and int16x8"),
-        ({"format": "dynamic", "micro": True}, "Take 'int8'"),
+        ({"format": "dynamic", "micro": True}, "Use 'int8'"),
         ({"micro": True, "allow_flex": True}, "TFLite's own operators only"),
     ],
 )
@@ -150,7 +150,7 @@ def test_forms_that_do_not_go_with_the_format_or_the_layer(gru):
     for format, form, message in [
         ("int16x8", "fused", "no 16-bit form"),
         ("int4", "fused", "in 32 bits"),
-        ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Take 'unrolled', 'loop'"),
+        ("float32", "fused", r"'gru.*\(GRU\) has no fused kernel.*Use 'unrolled', 'loop'"),
     ]:
         with pytest.raises(UnsupportedError, match=message):
             to_tflite(model, format, x if "8" in format else None, recurrent=form)
@@ -199,7 +199,7 @@ def test_a_mask_is_carried_or_refused():
     model = keras.Model(i, la.Dense(2)(la.LSTM(4)(la.Embedding(20, 4, mask_zero=True)(i))))
     x = np.random.default_rng(0).integers(0, 4, (40, 6))  # a quarter is padding
     assert close(to_tflite(model), model, x, 1e-4)
-    with pytest.raises(UnsupportedError, match="is given a mask.*recurrent='loop'"):
+    with pytest.raises(UnsupportedError, match="receives a mask.*recurrent='loop'"):
         to_tflite(model, "int8", x)
 
 
@@ -274,7 +274,7 @@ def test_flex_operators_are_refused_or_kept():
     except ConversionError as error:  # LiteRT 2 has no delegate in Python
         refused = str(error)
     if refused:
-        assert "needs the Flex delegate, which is not here" in refused
+        assert "needs the Flex delegate, which is not available here" in refused
     else:
         np.testing.assert_allclose(got[:, 0], np.linalg.det(x), rtol=1e-4)
 
@@ -361,7 +361,7 @@ def test_data_that_are_not_needed_are_accepted_and_noted(rng, qat):
 
 @pytest.mark.parametrize(
     ("scale", "said"),
-    [(1e7, "are cut off at 65,504"), (1e-9, "of 12 12 become 0"), (2e-7, "loses weights of 'd/")],
+    [(1e7, "are cut off at 65,504"), (1e-9, "of 12, 12 become 0"), (2e-7, "loses weights of 'd/")],
 )
 def test_what_float16_loses_is_told(scale, said, rng, package):
     x = package.Input((4,))

@@ -124,7 +124,7 @@ def test_several_inputs_and_outputs_by_name():
         ("int8", np.zeros(6), r"got \(6,\)"),
         ("int8", np.zeros((0, 6)), "is empty"),
         ("int8", np.full((4, 6), np.nan), "NaN"),
-        ("int8", [np.zeros((4, 6))] * 2, "1 inputs, got data for 2"),
+        ("int8", [np.zeros((4, 6))] * 2, "one input, got data for 2"),
     ],
 )
 def test_bad_requests(format, data, message):
@@ -139,7 +139,7 @@ def test_bad_models(qat):
     with pytest.raises(InputError, match="There is no model at 'none.keras'"):
         to_tflite("none.keras")
     with pytest.raises(
-        InputError, match="trained for int8; strip_quantization gives the float model"
+        InputError, match="trained for int8; strip_quantization returns the float model"
     ):
         to_tflite(qat, "float16")
     free = keras.Sequential([keras.Input((None, 3), name="x"), keras.layers.Dense(2)])
@@ -148,7 +148,7 @@ def test_bad_models(qat):
     for wrong, words in (
         ({"y": (1, 4, 3)}, "shapes= has the unknown names 'y'; the inputs of the model .* are 'x'"),
         ({"x": (4, 3)}, "size for each of"),
-        ({"x": (1, 4, 2)}, "change no fixed one"),
+        ({"x": (1, 4, 2)}, "must not change a fixed one"),
         ({"x": (1, 0, 3)}, "size for each of"),
         ({"x": (2, 4, 3)}, "a batch of 2, and batch= is 1"),
     ):

@@ -596,7 +596,7 @@ def test_a_file_that_hangs_is_ended(phone):
     results = phone.run(phone.files("slow", "b"), timeout=2.0)
     assert results["b"] == FIGURES
     assert results["slow"].timed_out
-    assert "`adb shell` took more than 2 s and was ended: Loaded model." in str(results["slow"])
+    assert "`adb shell` took more than 2 s and was stopped: Loaded model." in str(results["slow"])
     with pytest.raises(ProcessLookupError):
         os.kill(int((phone.folder / "pid").read_text()), 0)
 
@@ -641,10 +641,14 @@ def test_a_device_gone_before_the_end_does_not_lose_the_results(phone):
         ("\n", "R58", "No Android device answers adb; connect one"),
         ("R58\tdevice\nemulator-5554\tdevice\n", None, r"R58 \(device\), emulator-5554 \(device\)"),
         ("R58\tdevice\nR59\toffline\n", None, r"Several .*R58 \(device\), R59 \(offline\)"),
-        ("R58\tdevice\n", "R60", r"no Android device 'R60'; adb knows R58 \(device\)"),
+        ("R58\tdevice\n", "R60", r"no Android device 'R60'; adb lists R58 \(device\)"),
         ("R58\tunauthorized\n", None, r"'R58' is not ready \(unauthorized\); unlock it and allow"),
         ("R58\toffline\n", None, r"not ready \(offline\); plug it in again"),
-        ("R58\tno permissions (user in plugdev); see [x]\n", None, "may not open the USB device"),
+        (
+            "R58\tno permissions (user in plugdev); see [x]\n",
+            None,
+            "no permission to open the USB device",
+        ),
         ("R58\trecovery\n", None, r"not ready \(recovery\); it must be started"),
     ],
 )
@@ -694,7 +698,7 @@ def test_each_thing_that_keeps_adb_from_measuring_is_said(phone, files):
     phone.says(listed=f"{LISTED}R58\tunauthorized\n")
     assert "not ready (unauthorized); unlock it and allow USB debugging" in said(phone.adb)
     phone.adb.chmod(0o644)
-    assert "is a file that may not be executed: chmod +x" in said(phone.adb)
+    assert "is not an executable file: run chmod +x" in said(phone.adb)
     assert [call for call in phone.calls if call != ["devices"]] == []
 
 

@@ -151,7 +151,7 @@ def test_a_phone_has_ram_alone():
 
 
 def test_wrong_arguments():
-    with pytest.raises(InputError, match="No board is called 'arduino'.*known are .*pico"):
+    with pytest.raises(InputError, match="No board is called 'arduino'.*tfkd knows .*pico"):
         fits(1, 2, board="arduino")
     with pytest.raises(InputError, match="Give flash=, ram= or board="):
         fits(1, 2)
@@ -244,7 +244,7 @@ FAILURES = {
     ),
     "killed": ("os.kill(os.getpid(), 9)", WorkerError, "died by signal 9"),
     "no summary": ("print('done')", ConversionError, "no summary of the file: done"),
-    "hanging": ("time.sleep(60)", WorkerError, "did not end within 1 s"),
+    "hanging": ("time.sleep(60)", WorkerError, "did not finish within 1 s"),
 }
 
 

@@ -388,7 +388,7 @@ def test_float16_is_refused_in_the_runtimes_words(files):
 
 def test_what_does_not_fit_is_told(cases):
     file, x, y = cases["int8"]
-    with pytest.raises(InputError, match="without the data"):
+    with pytest.raises(InputError, match="without their data"):
         evaluation.evaluate_on_tflm(file, y=y)
     with pytest.raises(InputError, match="at least 1, got 0"):
         evaluation.evaluate_on_tflm(file, x, samples=0)

@@ -451,7 +451,7 @@ def test_what_a_board_has_no_room_for_gets_no_project(nets, tmp_path):
     file, x = nets["digits"]
     small = Board("Nail", "chip", file.size - 1, 64, "all", "me", ids={"zephyr": "nail"})
     with pytest.raises(
-        UnsupportedError, match=r"not fit Nail: flash has .*; ram has 64 bytes, and"
+        UnsupportedError, match=r"not fit Nail: flash has .*; ram has 64 bytes, but"
     ):
         micro_bundle(
             file, tmp_path / "p", "p", x=x, arena_bytes=20_000, project="zephyr", board=small
@@ -464,12 +464,12 @@ def test_what_a_board_has_no_room_for_gets_no_project(nets, tmp_path):
     [
         ({"project": "mbed"}, "project must be one of cmake, esp-idf, .*, got 'mbed'"),
         ({"project": "platformio"}, "builds for one board: give board=, one of b-l475e-iot01a"),
-        ({"project": "arduino", "board": "nrf52-dk"}, "no name of nRF52 DK in arduino; it does"),
+        ({"project": "arduino", "board": "nrf52-dk"}, "no name for nRF52 DK in arduino; it has"),
         ({"project": "esp-idf", "board": "pico"}, "esp32-c3-devkitm-1, esp32-c6-devkitc-1"),
         ({"project": "stm32", "board": "teensy-4.1"}, "Teensy 4.1 has no STM32"),
         ({"board": "raspberry-pi-zero-2-w"}, "runs LiteRT, not TensorFlow Lite for Micro"),
         ({"board": "abacus"}, "No board is called 'abacus'"),
-        ({"project": "arduino", "name": "n" * 58}, "has 58 characters, and Arduino takes"),
+        ({"project": "arduino", "name": "n" * 58}, "has 58 characters, but Arduino accepts"),
     ],
     ids=str,
 )

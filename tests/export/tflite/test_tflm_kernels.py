@@ -146,9 +146,9 @@ def test_narrow_weights_are_refused(files, name):
     ("operator", "instead"),
     [
         ("GELU", "relu6 or silu"),
-        ("ONE_HOT", "one-hot rows in"),
+        ("ONE_HOT", "one-hot rows an input"),
         ("TILE", "concatenate"),
-        ("TOPK_V2", "give out all scores"),
+        ("TOPK_V2", "return all scores"),
         ("SELECT", "elu for selu"),
         ("BIDIRECTIONAL_SEQUENCE_LSTM", "as two LSTMs"),
         ("RNN", "to_tflite writes such a layer"),

@@ -67,7 +67,7 @@ def test_batches_are_verified_as_arrays_are(files, student, digits, kind):
 
 
 def test_rows_of_different_lengths_are_no_array(files, student):
-    with pytest.raises(InputError, match="no array: it has rows of different lengths. Pad"):
+    with pytest.raises(InputError, match="not an array: its rows have different lengths. Pad"):
         verify(files["float32"], student, [[1.0, 2.0], [1.0]])
 
 
@@ -291,7 +291,7 @@ def test_outputs_with_other_names_are_told_by_their_shapes(rng):
     assert result.max_abs_diff < 1e-5 and [o.name for o in result.outputs] == ["a", "b"]
     with pytest.raises(InputError, match=r"can't be matched with the model's \(d, c\)"):
         verify(to_tflite(model("ab", (2, 2))), model("dc", (2, 2)), x)
-    with pytest.raises(InputError, match="The file has 2 outputs, the model 1"):
+    with pytest.raises(InputError, match="The file has 2 outputs, but the model has 1"):
         verify(to_tflite(one), model("a", (3,)), x)
 
 

@@ -282,7 +282,7 @@ def test_what_a_browser_can_not_run_is_told(files, digits, tmp_path, monkeypatch
         web_bundle(files["int8"], out, "net", ["a", "b"])
     odd = TFLiteModel(files["int8"].data)
     monkeypatch.setitem(odd.__dict__, "custom_ops", ("Mine",))
-    with pytest.raises(UnsupportedError, match="needs Mine, which LiteRT.js has not"):
+    with pytest.raises(UnsupportedError, match="needs Mine, which LiteRT.js does not have"):
         web_bundle(odd, out, "net")
     with monkeypatch.context() as patch:
         patch.setattr(web, "with_float_ends", lambda _: files["float32"])

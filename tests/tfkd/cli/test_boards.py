@@ -36,5 +36,5 @@ def test_json(capsys):
 def test_an_unknown_board_is_one_line(capsys):
     assert main(["boards", "abacus"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: No board is called 'abacus'; known are android-mpc-11")
+    assert err.startswith("error: No board is called 'abacus'; tfkd knows android-mpc-11")
     assert err.count("\n") == 1

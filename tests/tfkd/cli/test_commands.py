@@ -408,7 +408,7 @@ VERIFY = "verify student.tflite student.keras --data "
         ),
         (INT8 + "--data digits.npz --skip (", "--skip '(' is not a regular expression"),
         (EXPORT + "--signature a", "'student.keras' has no signatures; --signature is for Saved"),
-        (EXPORT + "--skip logits", "--skip leaves layers of an int8 file float"),
+        (EXPORT + "--skip logits", "--skip leaves layers in float in int8 files only"),
         (
             EXPORT + "--recurrent fused",
             "--recurrent fused, but the model 'student' has no recurrent",

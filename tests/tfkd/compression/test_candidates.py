@@ -224,7 +224,7 @@ def test_where_no_small_net_answers_like_it_the_teacher_is_cut():
 
 
 def test_several_outputs_need_a_teacher_that_shows_them():
-    with pytest.raises(UnsupportedError, match="'kind' and 'place', and the teacher shows no"):
+    with pytest.raises(UnsupportedError, match="'kind' and 'place', but the teacher has no"):
         found(lambda x: {}, numbers(2, 4), names=("kind", "place"))
     with pytest.raises(UnsupportedError, match="has outputs without labels"):
         found(heads(), numbers(8, 32, 32, 3), names=("kind",))

@@ -119,7 +119,7 @@ def test_where_the_file_is_not_its_model_the_other_one_is_tried(data, monkeypatc
     assert finished.verified and rounding.fails
     assert tried[1] is finished.models["student_qat"] is rounding.models[rounding.kept]
     assert tried[0] is not tried[1]
-    assert "since the other's file does not compute" in rounding.to_json()["summary"]
+    assert "because the other's file does not compute" in rounding.to_json()["summary"]
 
 
 @pytest.mark.parametrize("bits", [3, True, "4", {"a": 5}])
@@ -237,7 +237,5 @@ def test_what_can_not_teach_is_known_before_any_work(data, teacher, message):
 def test_a_drop_that_allows_any_accuracy_is_refused(data):
     teacher = dense(np.eye(5, 3, dtype="float32"))
     finisher = Finisher(Trainer(data, RECIPE), teacher, Goal({}, 5, None))
-    with pytest.raises(
-        InputError, match=r"drop of 5 allows any accuracy: 0.05 stands for 5 points"
-    ):
+    with pytest.raises(InputError, match=r"drop of 5 allows any accuracy: 0.05 means 5 points"):
         finisher.check(dense())

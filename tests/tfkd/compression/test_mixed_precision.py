@@ -100,7 +100,7 @@ def test_divergence_is_kullback_leibler_or_relative():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": {"bytes": 0.1}, "data": X}, "target= is .* bytes. With 4 bits .* takes"),
+        ({"target": {"bytes": 0.1}, "data": X}, "target= is .* bytes, but .* with 4 bits"),
         ({"target": {"bytes": 0.9, "macs": 0.5}, "data": X}, "bytes alone"),
         ({"data": X}, "bits='auto'.* needs target="),
         ({"target": {"bytes": 0.9}}, "needs target=.*data="),
@@ -144,7 +144,7 @@ def test_two_inputs_and_data_by_name(structure, package, rng):
 
 
 def test_target_without_auto_is_refused(model):
-    with pytest.raises(InputError, match="target and data are for .*bits='auto'"):
+    with pytest.raises(InputError, match="target and data are only for .*bits='auto'"):
         quantize_aware(model, bits=4, target={"bytes": 0.9})
 
 

@@ -139,7 +139,7 @@ def test_what_was_finished_stays_when_a_later_stage_fails(data, teacher, tmp_pat
     )
     with monkeypatch.context() as patch:
         patch.setattr(evidence, "verify", full)
-        with pytest.raises(InputError, match=r"disk is full\. What was finished is kept in"):
+        with pytest.raises(InputError, match=r"disk is full\. The finished stages are kept in"):
             run()
     assert stages == ["baseline", "student"] and not (tmp_path / "a" / "report.json").exists()
     stages.clear()
@@ -252,7 +252,7 @@ def test_whatever_is_a_student(data, teacher, tmp_path, kind):
     [
         ({"board": "tricorder"}, "No board is called"),
         ({"budget": "soon"}, "budget must be"),
-        ({"target": {"size": 3}}, "target must be of"),
+        ({"target": {"size": 3}}, "target must have keys of"),
         ({"teacher": "none.keras"}, "There is no teacher at 'none.keras'"),
         ({"student": "none.keras"}, "There is no student at 'none.keras'"),
         ({"recipe": {"epochs": 2}}, "recipe must be a tfkd.Recipe"),
@@ -286,7 +286,7 @@ def test_data_that_can_not_be_scored_is_known_before_training(
 
 def test_a_folder_with_something_else_is_left_alone(data, teacher, tmp_path):
     (tmp_path / "thesis.tex").write_text("all")
-    with pytest.raises(InputError, match="not empty, and holds no earlier run.*force=True"):
+    with pytest.raises(InputError, match="not empty and holds no earlier run.*force=True"):
         tfkd.compress(teacher, data, student=dense(), out=tmp_path, recipe=RECIPE)
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.tex"]
     with warnings.catch_warnings():

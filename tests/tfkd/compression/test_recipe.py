@@ -72,7 +72,7 @@ def _flip(x):
 def test_a_function_is_named_and_given_again(tmp_path):
     path = Call(Recipe(augment=_flip)).save(tmp_path / "recipe.yaml")
     assert "augment: _flip" in path.read_text()
-    with pytest.raises(InputError, match="'_flip' for augment, and a file holds no code"):
+    with pytest.raises(InputError, match="'_flip' for augment, but a file holds no code"):
         Call.load(path)
     assert Call.load(path, augment=_flip).recipe.augment is _flip
 

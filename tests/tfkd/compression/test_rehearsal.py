@@ -96,14 +96,16 @@ def test_parts_are_of_the_teacher():
         "bytes": whole.parameters * 0.4,
         "latency": 30,
     }
-    with pytest.raises(InputError, match="target of macs is 0.5, a part of the teacher's, which"):
+    with pytest.raises(
+        InputError, match="target of macs is 0.5, a fraction of the teacher's, which"
+    ):
         goal_of(Target(macs=0.5), None, None)
     with pytest.raises(InputError, match="'tricorder'.*give a target of bytes"):
         goal_of(Target(), "tricorder", None)
 
 
 def test_a_phone_limits_nothing():
-    with pytest.warns(UserWarning, match="class 13' is no limit by itself.*Give a target"):
+    with pytest.warns(UserWarning, match="class 13' sets no limit by itself.*Give a target"):
         goal = goal_of(Target(), "android-mpc-13", None)
     assert not goal.needs_arena and not goal.is_asked
     with warnings.catch_warnings():

@@ -165,10 +165,10 @@ def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
     missed = search._Missed()
     assert search._of_a_family(finisher, family, x, 1, missed) == []
     size = finisher.teacher_file.size
-    assert f"and the teacher's file has {size:,}" in missed.in_words()
+    assert f"but the teacher's file has {size:,}" in missed.in_words()
     missed = search._Missed()
     assert search._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
-    assert "has as many parameters as the teacher, or more" in missed.in_words()
+    assert "has at least as many parameters as the teacher" in missed.in_words()
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_budget_too_short_is_not_kept(data, teacher, tmp_path, monkeypatch):
     student, few = dense(8), {"epochs": 1, "qat_epochs": 1, "least_seconds": 9.0, "left": -5.0}
     run = Finisher(Trainer(data, RECIPE), teacher, None, Stages(tmp_path), Budget(1e6))
     monkeypatch.setattr(pacing, "timed", lambda *_: few)
-    with pytest.raises(InputError, match=r"take 9 s, and 0 s are left"):
+    with pytest.raises(InputError, match=r"take 9 s, but only 0 s are left"):
         pacing.paced(run, student, RECIPE)
     monkeypatch.setattr(pacing, "timed", lambda *_: {**few, "epochs": 8, "qat_epochs": 15})
     assert pacing.paced(run, student, RECIPE).epochs == 8
@@ -367,7 +367,7 @@ def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
     monkeypatch.setattr(search, "order_of", lambda *_: list(several))
     monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
     monkeypatch.setattr(Finisher, "finished", finished)
-    with pytest.warns(UserWarning, match=r"b, 60.0%.*could not be finished. The budget is too"):
+    with pytest.warns(UserWarning, match=r"b, 60.0%.*could not be finished: The budget is too"):
         trials, found = search.smallest(Finisher(Trainer(data, RECIPE), teacher))
     assert found is kept and [one.chosen for one in trials] == [True, False]
 

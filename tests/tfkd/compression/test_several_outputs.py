@@ -390,17 +390,17 @@ BAD = {
     "lacks one": ({k: LABELS[k] for k in ("kind", "tags")}, {}, "lacks 'bright'"),
     "another name": ({**LABELS, "x": NOISE}, {}, "unknown names 'x'"),
     "no names": (LABELS["kind"], {"teacher": "one"}, "labels are one array: give a dict of them"),
-    "out of range": (replaced(kind=LABELS["kind"] + 1), {}, "Of the output 'kind'.*0 to 2"),
-    "all equal": (replaced(kind=0 * LABELS["kind"]), {}, "Of the output 'kind': All .* are 0"),
-    "other shape": (replaced(tags=LABELS["tags"][:, :2]), {}, "Of the output 'tags': Labels of"),
+    "out of range": (replaced(kind=LABELS["kind"] + 1), {}, "the output 'kind'.*0 to 2"),
+    "all equal": (replaced(kind=0 * LABELS["kind"]), {}, "the output 'kind': All .* are 0"),
+    "other shape": (replaced(tags=LABELS["tags"][:, :2]), {}, "the output 'tags': Labels of"),
     "one task": (LABELS, {"task": "multilabel"}, "give task as a dict of output → task"),
     "no such task": (LABELS, {"task": {"sort": "binary"}}, "an entry for 'sort'"),
     "wrong task": (LABELS, {"task": {"kind": "sorting"}}, "task must be one of"),
-    "one head": (LABELS, {"student": "one"}, "has one output, and the labels are of"),
-    "of one": (LABELS["kind"], {"student": "one"}, "teacher .* has 3 outputs, and the labels are"),
+    "one head": (LABELS, {"student": "one"}, "has one output, but the labels are for"),
+    "of one": (LABELS["kind"], {"student": "one"}, "teacher .* has 3 outputs, but the labels are"),
     "nested": (LABELS, {"student": "nested"}, "give them in one dict by name"),
     "other names": (LABELS, {"teacher": "other"}, "the unknown names 'tags', 'bright', 'kind'"),
-    "no student": (LABELS, {"student": None}, "has as many parameters as the teacher, or more"),
+    "no student": (LABELS, {"student": None}, "has at least as many parameters as the teacher"),
     "drop": (LABELS, {"target": {"drop": 5}}, "A drop of 5 allows any accuracy"),
 }  # fmt: skip
 
@@ -427,11 +427,11 @@ def test_what_can_not_be_bound_is_known_before_training(case, teacher, monkeypat
 def test_what_goes_by_one_score_names_compress(data, teacher):
     one = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     for model in (teacher, one):
-        with pytest.raises(UnsupportedError, match="train what is left with compress"):
+        with pytest.raises(UnsupportedError, match="train the pruned model with compress"):
             tfkd.spiral(model, data, target={"macs": 0.5})
-    with pytest.raises(UnsupportedError, match="goes by one score.*use compress"):
+    with pytest.raises(UnsupportedError, match="decides by one score.*use compress"):
         tfkd.compare(one, teacher, data)
-    with pytest.raises(UnsupportedError, match="goes by one score.*use compress"):
+    with pytest.raises(UnsupportedError, match="decides by one score.*use compress"):
         tfkd.compare(teacher, teacher, (X, LABELS["kind"]))
 
 
@@ -446,7 +446,7 @@ def test_the_one_output_may_be_in_a_dict(package):
 
 def test_a_task_that_is_not_that_of_the_labels_is_refused_before_training(teacher, tmp_path):
     task = {"kind": "regression"}
-    with pytest.raises(InputError, match="Of the output 'kind': task='regression' does not fit"):
+    with pytest.raises(InputError, match="the output 'kind': task='regression' does not fit"):
         tfkd.compress(
             teacher, (X, LABELS), student=net(), out=tmp_path / "a", recipe=RECIPE, task=task
         )

@@ -112,7 +112,7 @@ def test_labels_of_one_class_are_refused(y, units, shown, rng):
 def test_examples_that_a_model_does_not_take(rng):
     x = rng.normal(size=(60, 6)).astype("float32")
     trainer = Trainer(tfkd.split(x, NUMBERS), tfkd.Training(epochs=1))
-    with pytest.raises(InputError, match=r"have the shape \(6,\), and the student .* takes \(4,\)"):
+    with pytest.raises(InputError, match=r"have the shape \(6,\), but the student .* takes \(4,\)"):
         trainer.check(dense(keras, 3))
     inputs = [keras.Input((6,)), keras.Input((6,))]
     several = keras.Model(inputs, keras.layers.Add()(inputs), name="both")

@@ -211,7 +211,7 @@ def test_a_file_is_verified_on_a_stream_as_on_arrays(both, monkeypatch):
         assert found.model_metrics == pytest.approx(want.model_metrics)
         assert found.max_abs_diff == pytest.approx(want.max_abs_diff, abs=1e-6)
         assert found.outputs[0].relative_diff == pytest.approx(want.outputs[0].relative_diff, 1e-2)
-    with pytest.raises(InputError, match="has its labels with it"):
+    with pytest.raises(InputError, match="contains its labels"):
         verify(file, model, streams.test, arrays.test.y)
 
 
@@ -366,7 +366,7 @@ def test_a_label_that_is_no_class_ends_the_training_in_a_line(both):
     bad = Stream(dataset(X, np.where(np.arange(90) == 80, 7, Y)), examples=90)
     bad.__dict__["_seen"] = (90, Y)  # it did not show among those that were looked at
     data = Data("d", bad, both[1].validation, both[1].test)
-    with pytest.raises(InputError, match="labels hold 7, and for outputs of 3 classes they run"):
+    with pytest.raises(InputError, match="labels hold 7, but for outputs of 3 classes they run"):
         Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3)).fit("student", net())
     with pytest.raises(InputError, match="class numbers run from 0 to 2, got 0 to 7"):
         Trainer(as_data((X, Y + 5 * (Y == 2))), tfkd.Training(epochs=1, learning_rate=1e-3)).fit(
@@ -396,8 +396,8 @@ def test_the_door_refuses_streams_that_are_no_data(given, options, said):
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (np.where(np.arange(90) == 80, 9, Y), "Of the validation part: .* got 0 to 9"),
-        (np.eye(3)[Y].repeat(2, 1), "Of the validation part: "),
+        (np.where(np.arange(90) == 80, 9, Y), "In the validation part: .* got 0 to 9"),
+        (np.eye(3)[Y].repeat(2, 1), "In the validation part: "),
     ],
 )
 def test_labels_of_a_stream_that_is_scored_are_checked_before_training(labels, said):

@@ -214,7 +214,7 @@ def test_everything_without_a_rule_is_named_at_once():
     assert "'groups' (UnitNormalization) has no rule" in str(error.value)
     with pytest.raises(UnsupportedError) as error:
         quantize_aware(keras.Model(x, y), skip="groups")
-    for part in ("'other_axis'", "over another axis", "'d' (Dense)", "'softsign'", "skip=["):
+    for part in ("'other_axis'", "over an axis other", "'d' (Dense)", "'softsign'", "skip=["):
         assert part in str(error.value)
     quantize_aware(keras.Model(x, y), skip=["groups", "other axis", "d"])
 
@@ -289,7 +289,7 @@ def test_stripping_gives_the_float_model_its_trained_weights(package, rng):
 
 
 def test_stripping_with_another_model_is_refused():
-    with pytest.raises(InputError, match="not made from this model|other shapes"):
+    with pytest.raises(InputError, match="not made from this model|different shapes"):
         strip_quantization(quantize_aware(small()), cnn(keras))
 
 
@@ -580,7 +580,7 @@ def test_a_model_that_reads_a_mask_is_refused_skipped_or_not(package, reader, sk
 
 def test_a_mask_at_an_output_is_refused():
     masked = [keras.Input((6,)), L.Embedding(9, 4, mask_zero=True), L.Dense(2, name="tags")]
-    with pytest.raises(UnsupportedError, match="the output 'tags' has a mask, by which losses"):
+    with pytest.raises(UnsupportedError, match="the output 'tags' has a mask, with which losses"):
         quantize_aware(keras.Sequential(masked))
 
 

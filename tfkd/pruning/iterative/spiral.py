@@ -289,7 +289,7 @@ class _Lessons:
         try:  # raises if the teacher or the settings don't fit
             self.probe = Distiller(student, self._given(model), **settings)
         except (TypeError, ValueError) as error:
-            raise InputError(f"Distiller does not take this: {error}") from error
+            raise InputError(f"Distiller does not accept this: {error}") from error
         trainer.compile(self.probe, student)
         self.holds_answers = isinstance(self.probe._teacher(), teachers.ArrayTeacher)
         if self.holds_answers and not trainer.data.train.in_memory:
@@ -370,10 +370,10 @@ def _absolute_target(name: str, value: float, original: Measured) -> float:
     whole = getattr(original, name)
     if whole is None:
         unknown = (
-            "no file was asked for" if name == "bytes" else f"this model's {name} are not known"
+            "no file was requested" if name == "bytes" else f"this model's {name} are not known"
         )
         raise UnsupportedError(
-            f"target has {name!r}, but {unknown}: take another target.", code="unknown-cost"
+            f"target has {name!r}, but {unknown}: use another target.", code="unknown-cost"
         )
     return value * whole if value < 1 else value
 
@@ -426,22 +426,22 @@ def _check(given: dict) -> tuple[Target, Training, Data]:
             problems.append(f"{name} must be an integer of at least {least}, got {given[name]!r}")
     if given["teach"] == "last" and given["teacher"] is not None:
         problems.append(
-            f"with {argument('teach', 'last')} a teacher is never asked: leave it out, or "
+            f"with {argument('teach', 'last')}, spiral never uses a teacher: leave it out, or give "
             f"{argument('teach', 'both')}"
         )
     if given["teach"] not in ("original", "last", "both"):
         problems.append(f"teach must be 'original', 'last' or 'both', got {given['teach']!r}")
     for name in given["alternatives"]:
         if name not in ALTERNATIVES:
-            problems.append(f"alternatives are {ALTERNATIVES}, got {name!r}")
+            problems.append(f"alternatives must be from {ALTERNATIVES}, got {name!r}")
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)
     if data.outputs or len(graph.walk(given["model"]).output_list) > 1:
-        what = "the labels are of" if data.outputs else "this model has"
+        what = "the labels are for" if data.outputs else "this model has"
         raise UnsupportedError(
-            f"spiral goes by one score, and {what} several outputs: prune with prune_channels, and "
-            "train what is left with compress or a Distiller.",
+            f"spiral decides by one score, but {what} several outputs: prune with prune_channels, "
+            "and train the pruned model with compress or a Distiller.",
             code="one-output",
         )
     return goal, how, data

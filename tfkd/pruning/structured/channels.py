@@ -151,7 +151,7 @@ class _Ranking:
         self.ordered = self.groups[np.lexsort((self.groups, rank[self.groups]))]
         if not len(self.ordered):
             raise InputError(
-                "The criterion gives no finite score to a channel that may go; take "
+                "The criterion gives no finite score to a channel that can go; use "
                 f"{argument('criterion', 'l1')}."
             )
 
@@ -292,7 +292,7 @@ def _check(amount, metric, target, scope, round_to):
         metric == "channels" or not isinstance(target, numbers.Real) or target <= 0
     ):
         problems.append(
-            "target must be a number of macs, parameters or bytes > 0, with metric one of these, "
+            "target must be a number of macs, parameters or bytes > 0, and metric one of these, "
             f"got target {target!r} and metric {metric!r}"
         )
     raise_all(problems)

@@ -120,7 +120,7 @@ def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
     """Return the labels of a call's outputs, by the user's rule or that of the table."""
     leaves = graph.leaves((call.args, call.kwargs))
     if any(np.ndim(leaf) for leaf in leaves if not isinstance(leaf, graph.Tensor)):
-        raise NotPrunable("it is given an array, which has channels that would have to go too")
+        raise NotPrunable("it takes an array, whose channels would have to go, too")
     own = registry.rule_of(call.layer)
     if own is not None:
         return registry.follow(own, channels, call, inputs)

@@ -64,7 +64,7 @@ def scores(found: Dependencies, criterion, data=None, loss=None, seed: int = 0) 
                 np.add.at(count, found.roots[labels], 1)
     if not count.any():
         raise InputError(
-            "bn_scale ranks by the scales of batch normalization, and this model has none; take "
+            "bn_scale ranks by the scales of batch normalization, but this model has none; use "
             f"{argument('criterion', 'l1')}."
         )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,7 +108,7 @@ def check(criterion, data) -> None:
     pair = isinstance(data, (tuple, list)) and len(data) == 2 and data[1] is not None
     if criterion == "taylor" and not pair:
         raise InputError(
-            f"{argument('criterion', 'taylor')} follows the gradients on data: give "
+            f"{argument('criterion', 'taylor')} needs the gradients on data: give "
             f"{argument('data', like='(x, y)')}."
         )
 
@@ -167,7 +167,7 @@ def _loss(walked: graph.Graph, y):
     """Return the loss that fits the model's one output."""
     if len(walked.output_list) > 1:
         raise InputError(
-            f"A model with several outputs has no usual loss: give {argument('loss')}."
+            f"A model with several outputs has no default loss: give {argument('loss')}."
         )
     output = walked.output_list[0]
     activation = activation_behind(walked, output)

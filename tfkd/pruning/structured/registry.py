@@ -128,8 +128,8 @@ def follow(
     known = {KEPT}.union(*map(np.ravel, [*inputs, *channels.of_layer(layer)]))
     if not known.issuperset(np.concatenate([*map(np.ravel, made)])):
         raise InputError(
-            f"{who} returned labels that neither its inputs have nor, by channels.slices, its "
-            "weights: nothing of the layer would go with these channels."
+            f"{who} returned labels that occur neither in its inputs nor, by channels.slices, in "
+            "its weights: nothing in the layer would go with these channels."
         )
     missing = [
         f"{weight.name!r} of shape {tuple(weight.shape)}"
@@ -157,7 +157,7 @@ def _check_labels(who: str, labels: Any, shape: tuple[int | None, ...]) -> None:
     if not fits:
         raise InputError(
             f"{who} returned labels of shape {labels.shape} for an output of shape {shape}: they "
-            "have an axis for each but the batch, of its size or of size 1; "
+            "need an axis for each except the batch, of its size or of size 1; "
             "channels.as_output(call, labels) makes them from flat labels."
         )
 
@@ -169,6 +169,6 @@ def _check_counts(who: str, layer: Any, channels: Channels) -> None:
         if isinstance(value, bool) or value != len(labels):
             raise InputError(
                 f"{who} counts {len(labels)} channels by {name!r}, for which the layer's "
-                f"get_config() has {value!r}; give the number there, so that a smaller layer can "
-                "be built."
+                f"get_config() has {value!r}; return the number there, so that a smaller layer "
+                "can be built."
             )

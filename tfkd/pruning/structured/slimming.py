@@ -116,15 +116,15 @@ class Slimming(keras.callbacks.Callback):
         if backends.is_quantize_aware(model):
             raise UnsupportedError(
                 f"The model {model.name!r} is quantize-aware; slim and prune it before "
-                "quantize_aware, whose ranges hold for the channels that there are.",
+                "quantize_aware, whose ranges hold only for the channels that it sees.",
                 code="slimming-quantized",
             )
         # In the first releases of Keras 3, loss scaling does not count its steps.
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         if getattr(optimizer, "use_ema", False):
             raise InputError(
-                "The optimizer has use_ema=True: the averages that it puts in the place of the "
-                "weights are not at zero where the weights are; leave use_ema out."
+                "The optimizer has use_ema=True: the averages with which it replaces the weights "
+                "are not zero where the weights are; leave use_ema out."
             )
         found = dependency.find(model)
         slices, followers = _slices(found, model, self.weights)
@@ -206,12 +206,12 @@ def _slices(found: dependency.Dependencies, model, weights: str):
         )
     if not slices:
         what, way = {
-            "bn_scale": ("scales of batch normalization", f"take {argument('weights', 'kernels')}"),
+            "bn_scale": ("scales of batch normalization", f"use {argument('weights', 'kernels')}"),
             "kernels": ("kernels", "make its layers trainable"),
         }[weights]
         raise InputError(
             f"{argument('weights', weights)} shrinks the trainable {what} of channels that can go, "
-            f"and the model {model.name!r} has none; {way}."
+            f"but the model {model.name!r} has none; {way}."
         )
     return slices, followers
 

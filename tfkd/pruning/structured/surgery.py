@@ -47,8 +47,8 @@ def without(found: Dependencies, groups) -> object:
             result = smaller(*args, **kwargs)
         except (TypeError, ValueError) as error:
             raise UnsupportedError(
-                f"The layer {call.name!r} ({type(call.layer).__name__}) refuses the channels that "
-                f"are left of its input: {layers.reason(error)}",
+                f"The layer {call.name!r} ({type(call.layer).__name__}) refuses the remaining "
+                f"channels of its input: {layers.reason(error)}",
                 code="pruning-rule",
             ) from error
         _check_outputs(call, result, found, gone)
@@ -71,9 +71,9 @@ def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
                 size = int(stays.any(tuple(i for i in range(labels.ndim) if i != axis)).sum())
             if size not in (None, made.shape[axis + 1]) and made.shape[axis + 1] is not None:
                 raise UnsupportedError(
-                    f"The layer {call.name!r} ({type(call.layer).__name__}) makes an output of "
-                    f"shape {tuple(made.shape)} of what its pruning rule leaves, where the rule's "
-                    f"labels say {size} for axis {axis + 1}.",
+                    f"The layer {call.name!r} ({type(call.layer).__name__}) returns an output "
+                    f"of shape {tuple(made.shape)} after pruning, but the labels of its pruning "
+                    f"rule have {size} for axis {axis + 1}.",
                     code="pruning-rule",
                 )
 
@@ -137,7 +137,7 @@ def _carry_over(path: str, old, new, found: Dependencies, gone):
     if shapes != built:
         raise UnsupportedError(
             f"The layer {path!r} ({type(old).__name__}) has weights of the shapes {built} when it "
-            f"is built with the channels that are left, where its pruning rule leaves {shapes}.",
+            f"is built with the remaining channels, but its pruning rule leaves {shapes}.",
             code="pruning-rule",
         )
     new.set_weights(values)

@@ -94,7 +94,7 @@ def cluster_weights(
         if pruned and min(whole) < clusters:
             return f"it has a kernel of {min(whole)} weights that are not zero"
         if pruned and clusters == 2:
-            raise UnsupportedError("has zeros, which are one value: give at least 3 clusters")
+            raise UnsupportedError("has zeros, which take one cluster: give at least 3 clusters")
         recurrent = hasattr(layer, "cell") or kind_of(layer) == "Bidirectional"
         wrapper = tfmot_layers.ClusterWeightsRNN if recurrent else tfmot_layers.ClusterWeights
         return wrapper(layer, clusters, centroids, preserve_sparsity=pruned, name=layer.name)

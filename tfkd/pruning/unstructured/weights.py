@@ -124,9 +124,9 @@ def prune_weights(
             values = np.concatenate([np.ravel(weight) for weight in weights])
             part = float(np.mean(np.abs(values) < threshold))
             if part == 0:
-                return f"no weight of it is smaller than {threshold:g}"
+                return f"it has no weight smaller than {threshold:g}"
             if part == 1:
-                raise UnsupportedError(f"has no weight of the size {threshold:g} or more")
+                raise UnsupportedError(f"has no weight of size {threshold:g} or more")
         return tfmot_layers.PruneLowMagnitude(
             layer,
             calls,
@@ -163,7 +163,7 @@ def strip_pruning(sparse: tf_keras.Model, model: AnyModel) -> AnyModel:
         if step < last and layer.trainable:
             raise InputError(
                 f"The model was trained for {step // calls} of the {last // calls} steps after "
-                f"which {layer.name!r} has the zeros asked for; train it on, or give "
+                f"which {layer.name!r} has the requested zeros; train it further, or give "
                 "prune_weights fewer steps."
             )
 
@@ -224,7 +224,7 @@ def _check(amount, steps, schedule, start, frequency, zeros, block, threshold):
     if amount is not None and not (isinstance(amount, number) and 0 < amount < 1):
         problems.append(f"amount must lie between 0 and 1, got {amount!r}")
     elif amount is not None and zeros and abs(amount - zeros[0] / zeros[1]) > 1e-9:
-        problems.append(f"the pattern {zeros[0]}:{zeros[1]} has an amount of its own; leave it out")
+        problems.append(f"the pattern {zeros[0]}:{zeros[1]} has its own amount; leave amount out")
     if schedule not in _SCHEDULES:
         problems.append(f"schedule must be one of {_SCHEDULES}, got {schedule!r}")
     if threshold is not None and not (isinstance(threshold, number) and 0 < threshold < np.inf):
@@ -265,7 +265,7 @@ def _too_narrow(weights, n: int) -> str | None:
     """Return why a layer is too narrow for an m:n pattern."""
     inputs = [weight.shape[-2] for weight in weights]
     if max(inputs) < n:
-        return f"it has {max(inputs)} input channels, and the pattern's groups have {n}"
+        return f"it has {max(inputs)} input channels, but the pattern's groups have {n}"
     return None
 
 
@@ -276,15 +276,15 @@ def _check_fit(layer, weights, block) -> None:
     if block:
         if ranks != {2}:
             raise UnsupportedError(
-                "has a kernel that is no matrix, and tfmot prunes blocks of matrices only"
+                "has a kernel that is not a matrix, but tfmot prunes blocks of matrices only"
             )
         for weight in weights:
             if any(size <= side for size, side in zip(weight.shape, block, strict=True)):
                 raise UnsupportedError(
-                    f"has a kernel of {'×'.join(map(str, weight.shape))}, and tfmot takes two "
+                    f"has a kernel of {'×'.join(map(str, weight.shape))}, but tfmot needs two "
                     f"blocks of {block[0]}×{block[1]} or more each way"
                 )
     elif kind in ("Embedding", "Conv2DTranspose") or "LocallyConnected" in kind:
         raise UnsupportedError("gets tfmot's m:n groups along an axis other than its inputs")
     elif not ranks <= {2, 4}:
-        raise UnsupportedError("has a kernel for which tfmot knows no m:n groups")
+        raise UnsupportedError("has a kernel for which tfmot has no m:n groups")

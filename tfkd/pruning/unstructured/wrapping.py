@@ -68,7 +68,7 @@ def wrapped(model, skip, rule):
     if not made:
         reasons = "; ".join(f"{name}: {why}" for name, why in whole.items())
         raise UnsupportedError(
-            f"Nothing of this model can be pruned or clustered: {reasons or 'it has no kernels'}.",
+            f"Nothing in this model can be pruned or clustered: {reasons or 'it has no kernels'}.",
             code="nothing-to-prune",
         )
     return _rebuilt(source, made, whole)
@@ -119,7 +119,7 @@ def carried_back(trained, model, plain):
             translated_layers.copy_state(plain(held[name]), copies[path])
         except (UnsupportedError, ValueError) as error:
             raise InputError(
-                f"The layer {path!r} is another one in {trained.name!r} ({error}): that was not "
+                f"The layer {path!r} is different in {trained.name!r} ({error}), which was not "
                 "made from this model."
             ) from error
     return stripped

@@ -116,7 +116,7 @@ def relu_layer(net, layer, x):
 def softmax_layer(net, layer, x):
     """Apply softmax over the last axis."""
     if layer.axis not in (-1, len(x.tensor.shape) - 1):
-        raise UnsupportedError("softmax over another axis than the last has no int8 kernel")
+        raise UnsupportedError("softmax over an axis other than the last has no int8 kernel")
     return function("softmax", UNIT)(net, layer.name, x)
 
 

@@ -119,8 +119,8 @@ def embedding(net, layer, x):
     """Look up rows of a table, whose values are already rounded."""
     if x.tensor.dtype.is_floating and not _are_tokens(net):
         raise UnsupportedError(
-            "looks up floating-point values that are computed, or that other layers read too; "
-            "give it an Input(dtype='int32') of its own"
+            "looks up floating-point values that are computed, or that other layers read, too; "
+            "give it its own Input(dtype='int32')"
         )
     # No layer reads the mask: tfkd refuses such models.
     wrapped = net.weighted(lambda: net.copy(mask_zero=False), [("embeddings", (), None)])

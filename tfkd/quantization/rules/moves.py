@@ -81,7 +81,7 @@ def moves(net, layer, x):
 def moving_operation(net, layer, *values):
     """Apply a slice, a split or similar: every result lies on the grid of the input."""
     if len(values) != 1:
-        raise UnsupportedError("takes its places or sizes from another tensor; only fixed ones do")
+        raise UnsupportedError("takes its places or sizes from another tensor; they must be fixed")
     net.note("int8", "moves rounded values; no rounding of its own")
     return [Value(tensor, values[0].name, rounded=tensor) for tensor in net.operated(*values)]
 
@@ -158,8 +158,8 @@ def cast(net, layer, x):
         x.tensor.dtype.is_floating or x.tensor.dtype.name in BYTES
     ):
         raise UnsupportedError(
-            f"casts {x.tensor.dtype.name} to {net.call.outputs[0].dtype}; 8-bit files cast inputs "
-            "of bytes to float32 only"
+            f"casts {x.tensor.dtype.name} to {net.call.outputs[0].dtype}; 8-bit files only cast "
+            "inputs of bytes to float32"
         )
     net.note("int8", "nothing")
     return hand_on(net, x)

@@ -20,7 +20,7 @@ def batch_norm(net, layer, x):
     ]
     if axes != [rank - 1]:
         raise UnsupportedError(
-            f"normalizes axis {layer.axis}; int8 kernels have scales for the last"
+            f"normalizes axis {layer.axis}; int8 kernels have scales only for the last axis"
         )
     if x.fuses("linear"):
         net.note("int8", "folded into the layer before it at export")
@@ -48,7 +48,7 @@ def normalization(net, layer, x):
         raise UnsupportedError("is not adapted; call adapt() first")
     rank = len(x.tensor.shape)
     if any(axis % rank != rank - 1 for axis in layer._keep_axis):
-        raise UnsupportedError("normalizes another axis than the last")
+        raise UnsupportedError("normalizes an axis other than the last")
     mean, deviation = np.asarray(layer.mean), np.maximum(np.sqrt(layer.variance), 1e-7)
     net.note("rewritten", "as a depthwise 1x1 convolution with fixed weights")
     net.keep_weights([], lambda: layer.get_weights())
@@ -88,7 +88,7 @@ def group_norm(net, layer, x):
         raise UnsupportedError(f"normalizes axis {layer.axis}; only the last has a rule")
     if None in places or channels % layer.groups or rank not in (2, 3, 4):
         raise UnsupportedError(
-            f"has an input of shape {tuple(x.tensor.shape)}; give it a fixed one"
+            f"has an input of shape {tuple(x.tensor.shape)}; give it a fixed shape"
         )
     name, groups = layer.name, layer.groups
     grouped = net.layers.Reshape(

@@ -18,7 +18,7 @@ def _check_numbers(x):
     dtype = x.tensor.dtype
     if not dtype.is_floating and dtype.name not in BYTES:
         raise UnsupportedError(
-            f"computes with {dtype.name} values, which 8 bits don't hold; give the Input layer "
+            f"computes with {dtype.name} values, which 8 bits can't hold; give the Input layer "
             "dtype='uint8', 'int8' or 'float32'"
         )
 
@@ -75,7 +75,7 @@ def affine(net, x, scale, offset, key="affine"):
         return Value(rescaling(net.rounded(x)), name, "sum")
     if scale.size not in (1, channels) or offset.size not in (1, channels):
         raise UnsupportedError(
-            f"scales of shape {scale.shape} and {offset.shape} do not go by the last axis"
+            f"scales of shape {scale.shape} and {offset.shape} do not follow the last axis"
         )
     tensor = depthwise(
         net,

@@ -101,7 +101,7 @@ def test_float_ends_and_a_fixed_input(rng):
 
 def test_what_has_no_loop(series):
     every = zoo.over_series(keras, lambda la, x: la.GRU(4, return_sequences=True)(x))
-    with pytest.raises(UnsupportedError, match="given at every step.*'unrolled' or 'step'"):
+    with pytest.raises(UnsupportedError, match="at every step.*'unrolled' or 'step'"):
         to_tflite(every, "int8", series, recurrent="loop")
     with pytest.raises(UnsupportedError, match="free number of steps"):
         to_tflite(zoo.over_series(keras, BUILDS["GRU"], None), "int8", series, recurrent="loop")

@@ -161,7 +161,7 @@ def test_states_that_the_data_can_not_tell(series):
         with pytest.raises(InputError, match=words):
             to_tflite(model, "int8", data, recurrent="step")
     single = zoo.over_series(keras, BUILDS["GRU"], steps=1)
-    with pytest.raises(InputError, match="carries its state on: give whole sequences"):
+    with pytest.raises(InputError, match="keeps its state from call to call: give whole sequences"):
         to_tflite(single, "int8", rows, recurrent="step")
 
 

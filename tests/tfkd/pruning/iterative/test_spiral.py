@@ -263,7 +263,7 @@ def test_answers_in_place_of_a_teacher(small, small_digits):
     assert found.reached
     with pytest.raises(InputError, match="no answers for augmented examples"):
         tfkd.spiral(small, small_digits, teacher=answers, augment=lambda x: x, **arguments)
-    with pytest.raises(InputError, match="Distiller does not take this"):
+    with pytest.raises(InputError, match="Distiller does not accept this"):
         tfkd.spiral(small, small_digits, teacher=answers, teach="both", **arguments)
 
 
@@ -466,11 +466,13 @@ def test_bad_input(trained, digits, small_digits):
         )
     with pytest.raises(InputError, match="target must be a tfkd.Target or a dict, got 0.5"):
         tfkd.spiral(trained, digits, target=0.5)
-    with pytest.raises(InputError, match="learning_rate must.*max_drop must.*never asked"):
+    with pytest.raises(InputError, match="learning_rate must.*max_drop must.*never uses"):
         tfkd.spiral(trained, digits, max_drop="1%", learning_rate=-1, teach="last", teacher=trained)
-    with pytest.raises(InputError, match="Distiller does not take this.*temprature"):
+    with pytest.raises(InputError, match="Distiller does not accept this.*temprature"):
         tfkd.spiral(trained, digits, max_drop=0, distiller={"temprature": 3}, format=None)
-    with pytest.raises(InputError, match="target must be of .*'flops'.*'macs'. must be a number"):
+    with pytest.raises(
+        InputError, match="target must have keys of .*'flops'.*'macs'. must be a number"
+    ):
         tfkd.spiral(trained, digits, target={"flops": 0.5, "macs": -1})
     with pytest.raises(InputError, match="bytes or latency needs a format"):
         tfkd.spiral(trained, digits, target={"bytes": 0.5}, format=None)

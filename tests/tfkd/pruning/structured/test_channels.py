@@ -707,7 +707,7 @@ def test_bad_input(trained):
     with pytest.raises(UnsupportedError, match="No channel of this model can go"):
         tfkd.prune_channels(single, 0.5)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
-    with pytest.raises(InputError, match="this model has none; take"):
+    with pytest.raises(InputError, match="this model has none; use"):
         tfkd.prune_channels(plain, 0.5, criterion="bn_scale")
 
     class Own(keras.Model):

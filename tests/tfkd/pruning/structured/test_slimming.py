@@ -350,11 +350,11 @@ def test_bad_input(package):
     def sequential(*inner):
         return package.Sequential([package.Input((4,)), *inner, layers.Dense(2)])
 
-    with pytest.raises(InputError, match="has none; take weights='kernels'"):
+    with pytest.raises(InputError, match="has none; use weights='kernels'"):
         fit(sequential(layers.Dense(3)), package)
     frozen = sequential(layers.Dense(3), layers.BatchNormalization(trainable=False))
     with pytest.raises(
-        InputError, match="the trainable scales of .* has none; take weights='kernels'"
+        InputError, match="the trainable scales of .* has none; use weights='kernels'"
     ):
         fit(frozen, package)
     with pytest.raises(UnsupportedError, match="No channel of the model .* can go: all are its"):

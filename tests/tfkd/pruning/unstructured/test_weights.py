@@ -233,7 +233,7 @@ def test_layers_without_a_rule_are_named(package):
     assert whole["up"] == "Conv1DTranspose has no rule in tfmot"
     assert "attention" in whole["attention"]
     assert whole["left"] == "left out by skip"
-    with pytest.raises(UnsupportedError, match="Nothing of this model .*up: Conv1DTranspose"):
+    with pytest.raises(UnsupportedError, match="Nothing in this model .*up: Conv1DTranspose"):
         prune_weights(keras.Model(x, L.Conv1DTranspose(4, 2, name="up")(x)), steps=6)
 
 
@@ -243,7 +243,7 @@ def test_m_of_n_are_zero_along_the_inputs(package, pattern):
     model = images(package)
     sparse = trained(prune_weights(model, pattern=pattern), epochs=1)
     assert describe(sparse).not_pruned["first"] == (
-        f"it has 1 input channels, and the pattern's groups have {n}"
+        f"it has 1 input channels, but the pattern's groups have {n}"
     )
     stripped = kernels(strip_pruning(sparse, model))
     for name in ("second/kernel", "head/kernel"):
@@ -286,7 +286,7 @@ def test_blocks_are_zero_as_one(package, block):
         (
             images,
             {"pattern": {"block": (1, 4)}, "steps": 6},
-            ["'first' (Conv2D)", "'second' (Conv2D)", "no matrix"],
+            ["'first' (Conv2D)", "'second' (Conv2D)", "not a matrix"],
         ),
         (sequential, {"pattern": {"block": (1, 4)}, "steps": 6}, ["'dense", "6×3", "1×4"]),
         (sequences, {"pattern": "2:4"}, ["'words' (Embedding)", "an axis other than"]),
@@ -315,11 +315,11 @@ def test_a_threshold_takes_what_is_smaller_than_it():
     first.kernel.assign(np.linspace(-1, 1, 30).reshape(5, 6))
     second.kernel.assign(np.full((6, 3), 0.5))
     sparse = prune_weights(model, threshold=0.25, schedule="constant")
-    assert describe(sparse).not_pruned == {second.name: "no weight of it is smaller than 0.25"}
+    assert describe(sparse).not_pruned == {second.name: "it has no weight smaller than 0.25"}
     trained(sparse, epochs=1)
     kernel = strip_pruning(sparse, model).layers[0].kernel.numpy()
     np.testing.assert_array_equal(kernel == 0, np.abs(first.kernel.numpy()) < 0.25)
-    with pytest.raises(UnsupportedError, match=r"'dense.*no weight of the size 3 or more"):
+    with pytest.raises(UnsupportedError, match=r"'dense.*no weight of size 3 or more"):
         prune_weights(model, threshold=3.0, steps=6)
 
 
@@ -340,7 +340,7 @@ def test_a_threshold_takes_what_is_smaller_than_it():
         ({"pattern": (4, 2)}, "0 < m < n"),
         ({"pattern": "2of4"}, "got '2of4'"),
         ({"pattern": {"block": (1, 1)}, "steps": 6}, "'block'"),
-        ({"pattern": (2, 4), "amount": 0.7}, "2:4 has an amount of its own"),
+        ({"pattern": (2, 4), "amount": 0.7}, "2:4 has its own amount"),
         ({"pattern": (2, 4), "steps": 6}, "once, in the first step"),
         ({"threshold": 0.1, "amount": 0.5, "steps": 6}, "threshold replaces amount"),
         ({"threshold": -1, "steps": 6}, "threshold must be a number > 0, got -1"),
@@ -378,7 +378,7 @@ def test_stripping_asks_for_the_right_models_and_enough_steps():
         strip_pruning(sparse, images(keras))
     names = [layer.name for layer in model.layers]
     wider = keras.Sequential([keras.Input((5,)), L.Dense(7, name=names[0]), L.Dense(3)])
-    with pytest.raises(InputError, match="is another one in"):
+    with pytest.raises(InputError, match="is different in"):
         strip_pruning(sparse, wider)
     with pytest.raises(InputError, match="does not come from prune_weights"):
         strip_pruning(model, model)
