@@ -326,8 +326,8 @@ def as_array(values: Any, what: str) -> np.ndarray:
         return np.asarray(values)
     except ValueError as error:
         raise InputError(
-            f"The data for {what} is not an array: its rows have different lengths. Pad them to one "
-            "length."
+            f"The data for {what} is not an array: its rows have different lengths. Pad them to "
+            "one length."
         ) from error
 
 

@@ -419,7 +419,7 @@ def uneven():
         ((X, {}), {}, "y is an empty dict"),
         ((X, {"kind": Y, 1: Y}), {}, "A dict of labels must have output names as keys, got 1"),
         ((X, {"kind": Y, "bright": Y[:40]}), {}, "50 examples and y['bright'] 40 labels"),
-        ((X, {"kind": Y, "bright": Y * np.nan}), {}, "Output 'bright': y holds NaN"),
+        ((X, {"kind": Y, "bright": Y * np.nan}), {}, "the output 'bright': y holds NaN"),
         (({"train": (X, {"a": Y, "b": Y}), "test": (X, {"a": Y, "c": Y})}), {}, "for 'a' and 'c'"),
         (
             ({"train": (X, {"a": Y, "b": Y}), "test": (X, Y)}),
