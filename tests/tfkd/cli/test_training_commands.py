@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfkd
 from tfkd.cli.parser import main
 from tfkd.loading.models import load_model
 
@@ -128,6 +129,26 @@ def test_distill_writes_the_better_student(typed, capsys, tmp_path, files):
     assert typed(line) == 2 and "--force" in capsys.readouterr().err
     assert typed(f"{line} --force") == 0
     assert "on the test part: teacher 1.0000, student" in capsys.readouterr().out
+
+
+def test_windows_of_a_csv_are_forecast(typed, capsys, tmp_path):
+    series = np.random.default_rng(3).normal(size=(200, 2)).astype("float32").cumsum(0)
+    lines = [f"{i},{a!r},{b!r}" for i, (a, b) in enumerate(series.tolist())]
+    (tmp_path / "series.csv").write_text("\n".join(["hour,load,oil", *lines]))
+    keras.utils.set_random_seed(0)
+    for name in ("t.keras", "s.keras"):
+        flat, dense = keras.layers.Flatten(), keras.layers.Dense(3)
+        keras.Sequential([keras.Input((4, 2)), flat, dense]).save(name)
+    line = "distill t.keras --student s.keras --data series.csv --features load oil --epochs 1"
+    options = "--label oil --length 4 --horizon 3 --json --quiet"
+    assert typed(f"{line} {options} --out a.keras") == 0
+    told = json.loads(capsys.readouterr().out)["test"]["teacher"]
+    data = tfkd.windows(series, length=4, horizon=3, targets=1)
+    answers, y = load_model(tmp_path / "t.keras").predict(data.test.x, verbose=0), data.test.y
+    unexplained = np.square(answers - y).mean() / np.square(y - y.mean(0)).mean()
+    assert told == pytest.approx(1 - unexplained)
+    assert typed(f"{line} --label oil --horizon 3 --out b.keras") == 2
+    assert "error: --horizon needs --length" in capsys.readouterr().err
 
 
 def test_prune_says_by_its_status_whether_the_target_is_met(typed, capsys, tmp_path, files):
