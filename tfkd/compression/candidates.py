@@ -1,7 +1,7 @@
 """Students to choose from if none is given, as families: students of one kind in several sizes.
 
-    a Keras teacher                    with fewer channels; the same with fewer blocks, or behind
-                                       coarser images
+    a Keras teacher                    with fewer channels, of the whole or of each layer alike; the
+                                       same with fewer blocks, or behind coarser images
     images, sequences, tokens, vectors small nets in several widths (`small_nets`)
 
 A student is made when it is asked for: a search makes few of each family.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -153,9 +153,13 @@ def _renamed(model: keras.Model) -> keras.Model:
 def _of_teacher(teacher: Any) -> list[Family]:
     """Return the teacher, and the teacher of less depth and of less resolution, in several sizes.
 
-    The smaller ones have fewer channels, without the least important.
+    The smaller ones have fewer channels: the least important of all layers are gone, or as large a
+    part of each layer.
     """
     found = [Family("teacher", CUTS, functools.partial(_cut, teacher))]
+    alike = Family("teacher (each layer)", CUTS, functools.partial(_cut, teacher, scope="layer"))
+    if any(_shapes(alike.make(part)) != _shapes(found[0].make(part)) for part in CUTS[::3]):
+        found.append(alike)  # of one layer with channels, both are the same
     blocks = thinning.depth(teacher)
     left = (blocks + 1) // 2 if blocks > 1 else 0
     ways = {
@@ -173,12 +177,16 @@ def _of_teacher(teacher: Any) -> list[Family]:
     return found
 
 
-def _cut(model: Any, part: float) -> Any:
+def _shapes(model: Any) -> list[tuple[int, ...]]:
+    return [] if model is None else [tuple(one.shape) for one in model.weights]
+
+
+def _cut(model: Any, part: float, scope: Literal["global", "layer"] = "global") -> Any:
     """Return a model with a fraction of its parameters; `None` if its channels allow none."""
     if part == 1:
         return model
     target = int(part * cost.measure(model).parameters)
     try:
-        return prune_channels(model, metric="parameters", target=target, round_to=4)
+        return prune_channels(model, metric="parameters", target=target, scope=scope, round_to=4)
     except (InputError, UnsupportedError):  # below its floor, or without removable channels
         return None
