@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -25,7 +25,9 @@ from tfkd.model import backends, cost, graph
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured.channels import prune_channels
 
-#: Fractions of a model's parameters that its cuts keep, about half a size apart.
+_Scope: TypeAlias = Literal["global", "layer"]
+
+#: Fractions of a model's parameters that its cuts keep at most, in steps of about a third.
 CUTS = (0.03, 0.045, 0.06, 0.09, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7)
 
 
@@ -59,11 +61,13 @@ class Family:
         kind: The kind, such as `"ds_cnn"`.
         sizes: The sizes, from the smallest: widths, or fractions of the parameters.
         make: Function from a size to a model; `None` for a size that it has no model of.
+        whole: The parameters of the model whose fractions they are; `None` for widths.
     """
 
     kind: str
     sizes: tuple[float, ...]
     make: Callable[[Any], Any]
+    whole: int | None = None
 
     def candidate(self, size: float) -> Candidate | None:
         """Return the student of a size; `None` if there is none."""
@@ -71,7 +75,11 @@ class Family:
         if model is None:
             return None
         measured = cost.measure(model)
-        return Candidate(f"{self.kind} {size:g}", model, measured.parameters, measured.macs)
+        if not measured.parameters:
+            return None
+        if self.whole is not None:  # channels go in fours: it may keep less than was asked for
+            size = measured.parameters / self.whole
+        return Candidate(f"{self.kind} {size:.3g}", model, measured.parameters, measured.macs)
 
 
 def families(
@@ -109,7 +117,8 @@ def families(
                 f"The teacher {teacher.name!r} has outputs without labels, which are for "
                 f"{shown(names)}: give labels for each output, or a student."
             )
-        found += [one for one in _of_teacher(teacher) if any(map(one.make, reversed(one.sizes)))]
+        parts = _of_teacher(teacher, names_in(teacher, names))
+        found += [one for one in parts if any(map(one.candidate, reversed(one.sizes)))]
 
     def seeded(build: Callable[[int], Any], width: int) -> Any:
         keras.utils.set_random_seed(seed)  # independent of earlier draws
@@ -137,9 +146,8 @@ def _renamed(model: keras.Model) -> keras.Model:
     numbers = {layer.name: number for number, layer in enumerate(model.layers)}
 
     def renamed(layer):
-        if (
-            layer.name == "input" or layer.name.startswith("head") or layer.name not in numbers
-        ):  # or an operation
+        fixed = layer.name == "input" or layer.name.startswith("head")
+        if fixed or layer.name not in numbers:  # or an operation
             return layer
         config = layer.get_config()
         config["name"] = f"{kind_of(layer).lower()}_{numbers[layer.name]}"
@@ -150,14 +158,26 @@ def _renamed(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _of_teacher(teacher: Any) -> list[Family]:
+def _of_teacher(teacher: Any, names: Sequence[str | None]) -> list[Family]:
     """Return the teacher, and the teacher of less depth and of less resolution, in several sizes.
 
     The smaller ones have fewer channels: the least important of all layers are gone, or as large a
     part of each layer.
+
+    Args:
+        teacher: The teacher, a Keras model with a graph.
+        names: The names of its outputs in the labels, in its flat order.
     """
-    found = [Family("teacher", CUTS, functools.partial(_cut, teacher))]
-    alike = Family("teacher (each layer)", CUTS, functools.partial(_cut, teacher, scope="layer"))
+
+    def family(kind: str, model: Any, sizes: tuple[float, ...], scope: _Scope = "global") -> Family:
+        def make(part: float) -> Any:
+            cut = model if part == 1 else _cut(model, part, scope)
+            return None if cut is None else _as_student(cut, names)
+
+        return Family(kind, sizes, make, cost.measure(model).parameters)
+
+    found = [family("teacher", teacher, CUTS)]
+    alike = family("teacher (each layer)", teacher, CUTS, "layer")
     if any(_shapes(alike.make(part)) != _shapes(found[0].make(part)) for part in CUTS[::3]):
         found.append(alike)  # of one layer with channels, both are the same
     blocks = thinning.depth(teacher)
@@ -172,8 +192,7 @@ def _of_teacher(teacher: Any) -> list[Family]:
         except UnsupportedError:  # a layer that can't be built again
             continue
         if model is not None:
-            made = functools.partial(_cut, model)
-            found.append(Family(f"teacher ({name})", (*CUTS, 1.0), made))
+            found.append(family(f"teacher ({name})", model, (*CUTS, 1.0)))
     return found
 
 
@@ -181,12 +200,22 @@ def _shapes(model: Any) -> list[tuple[int, ...]]:
     return [] if model is None else [tuple(one.shape) for one in model.weights]
 
 
-def _cut(model: Any, part: float, scope: Literal["global", "layer"] = "global") -> Any:
+def _cut(model: Any, part: float, scope: _Scope) -> Any:
     """Return a model with a fraction of its parameters; `None` if its channels allow none."""
-    if part == 1:
-        return model
     target = int(part * cost.measure(model).parameters)
     try:
         return prune_channels(model, metric="parameters", target=target, scope=scope, round_to=4)
     except (InputError, UnsupportedError):  # below its floor, or without removable channels
         return None
+
+
+def _as_student(model: Any, names: Sequence[str | None]) -> Any:
+    """Return a part of the teacher as a student: all of it learns, and labels name its outputs.
+
+    A model in a model was taken apart for it, and outputs may have lost their names.
+    """
+    model.trainable = True  # layers that were frozen for the teacher, too
+    if tuple(names) == (None,):
+        return model
+    outputs = dict(zip(names, model.outputs, strict=True))
+    return backends.package_of(model).Model(model.inputs[0], outputs, name=model.name)

@@ -98,9 +98,17 @@ class Finisher:
 
     @functools.cached_property
     def teacher_parameters(self) -> float:
-        """The parameters of a Keras teacher; infinite for others."""
-        known = backends.flavour(self.teacher) is not None
-        return cost.measure(self.teacher).parameters if known else math.inf
+        """The parameters of a Keras teacher, or of several; infinite for others."""
+        several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
+        if any(backends.flavour(one) is None for one in several):
+            return math.inf
+        return sum(cost.measure(one).parameters for one in several)
+
+    @functools.cached_property
+    def teacher_bytes(self) -> float:
+        """The size of the teacher's file: a float32 one of a Keras model; infinite if unknown."""
+        file = self.teacher if isinstance(self.teacher, TFLiteModel) else self.teacher_file
+        return math.inf if file is None else file.size
 
     @property
     def recipe(self) -> Recipe:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfkd import output_kind
@@ -18,7 +19,7 @@ from tfkd.compression.loss import loss_for, metric_for
 from tfkd.data.outputs import names_of, shown
 from tfkd.errors import InputError, argument
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.model import binding, graph
+from tfkd.model import backends, binding, graph
 from tfkd.model import task as tasks
 
 
@@ -257,16 +258,18 @@ def curves_by_name(
     """Return the curves of `fit`, with each output's metrics under its name in the labels.
 
     Args:
-        curves: `"val_NAME_accuracy"` and so on, where NAME is the layer's or the key's.
-        model: The trained model.
+        curves: `"val_NAME_accuracy"` and so on. NAME is the key in a dict of outputs in Keras 3,
+            and the layer's name otherwise.
+        model: The model that was trained.
         names: Names of the outputs that have labels; empty for a single one.
     """
     if not names:
         return dict(curves)
+    by_key = backends.package_of(model) is keras
     known = {
         f"{front}{called}_{metric}": f"{front}{name}_{metric}"
         for name, slot in zip(names_in(model, names), _slots(model).entries, strict=True)
-        for called in (slot.name, slot.key)
+        for called in [slot.key if by_key and slot.key is not None else slot.name]
         for front in ("", "val_")
         for metric in ("loss", "accuracy", "mae")
     }

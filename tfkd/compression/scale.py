@@ -45,7 +45,7 @@ class Scale:
         """Return the number for an epoch.
 
         Args:
-            student: The student that is trained.
+            student: The model that is trained: the student, or the one in its place.
             logs: The epoch's metrics, with those of the validation part.
         """
         names = self._trainer.data.outputs

@@ -21,9 +21,10 @@ from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import LOSSES, Finisher
 from tfkd.compression.front import Trial, order_of
 from tfkd.compression.recipe import Recipe
-from tfkd.compression.rehearsal import Costs, main_format, rehearse
+from tfkd.compression.rehearsal import Costs, Goal, main_format, rehearse
 from tfkd.compression.settings import trained_by
-from tfkd.errors import InputError, MissingDependencyError, TfkdError
+from tfkd.errors import InputError, MissingDependencyError, TfkdError, UnsupportedError
+from tfkd.model.fingerprint import fingerprint
 
 #: Largest share of a budget before the finishing of students.
 _SHARE = 0.5
@@ -86,18 +87,30 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     recipe, data = finisher.recipe, finisher.trainer.data
     x, keeps_masks = data.train.head(256).x, "int8" not in recipe.formats
     several = families(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks, data.outputs)
-    one = next(filter(None, map(several[0].candidate, reversed(several[0].sizes))))
-    finisher.check(one.model)
+    missed = _Missed()
+    for family in several:
+        one = next(filter(None, map(family.candidate, reversed(family.sizes))))
+        try:
+            finisher.check(one.model)
+        except TfkdError as error:
+            missed.refused[family.kind] = error
+    if len(missed.refused) == len(several):  # the data does not fit, and not a student
+        raise next(iter(missed.refused.values()))
+    several = [one for one in several if one.kind not in missed.refused]
     quota = -(-recipe.candidates // len(several))
-    found, missed = list[list[tuple[Candidate, Costs]]](), _Missed()
+    found = list[list[tuple[Candidate, Costs]]]()
     for done, family in enumerate(several):
         finisher.progress("candidates", done, len(several))
         found.append(_of_a_family(finisher, family, x[:32], quota, missed))
     finisher.progress("candidates", len(several), len(several))
     dealt = [one for row in itertools.zip_longest(*found) for one in row if one is not None]
     if not dealt:
-        raise InputError(missed.in_words())
-    return dealt[: recipe.candidates]
+        raise InputError(missed.in_words(finisher.goal))
+    # Two ways to cut the teacher may end in one student.
+    different: dict[str, tuple[Candidate, Costs]] = {}
+    for candidate, costs in dealt:
+        different.setdefault(fingerprint(candidate.model.get_weights()), (candidate, costs))
+    return list(different.values())[: recipe.candidates]
 
 
 def _of_a_family(
@@ -162,13 +175,14 @@ def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: _Missed) 
         f"costs of {candidate.name}", inputs, lambda: _costs(finisher, candidate, x)
     )
     if isinstance(kept.get("refused"), str):
-        missed.refused[candidate.kind] = kept["refused"]
+        missed.refused[candidate.kind] = UnsupportedError(kept["refused"])
         return None
     costs = Costs(**kept)
     problems = finisher.goal.unmet(costs)
-    teacher = finisher.teacher_file
-    if teacher is not None and costs.bytes >= teacher.size:
-        problems.append(f"bytes: {costs.bytes:,}, but the teacher's file has {teacher.size:,}")
+    if costs.bytes >= finisher.teacher_bytes:
+        problems.append(
+            f"bytes: {costs.bytes:,}, but the teacher's file has {finisher.teacher_bytes:,}"
+        )
     if problems:
         missed.problems.append((costs, problems))
         return None
@@ -191,16 +205,16 @@ class _Missed:
 
     Attributes:
         problems: Costs of candidates, and the limits that they exceed.
-        refused: Kind → why a stage refuses it.
+        refused: Kind → the error of a stage that refuses it.
         larger: Whether any had as many parameters as the teacher.
     """
 
     problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
-    refused: dict[str, str] = dataclasses.field(default_factory=dict)
+    refused: dict[str, TfkdError] = dataclasses.field(default_factory=dict)
     larger: bool = False
 
-    def in_words(self) -> str:
-        """Return which limits the smallest of them misses."""
+    def in_words(self, goal: Goal) -> str:
+        """Return which limits of a goal, or of the teacher's file, the smallest of them misses."""
         if not self.problems:
             reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
             if not reasons and self.larger:
@@ -210,6 +224,11 @@ class _Missed:
                 )
             return f"No student that was tried can be exported ({reasons}); give a student."
         _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
+        if not goal.is_asked:
+            return (
+                "No student that was tried is smaller than the teacher; the smallest: "
+                f"{'; '.join(problems)}. Give a smaller student."
+            )
         return (
             "No student that was tried meets the target; the smallest misses it: "
             f"{'; '.join(problems)}. Relax the target, or give a smaller student."
@@ -335,7 +354,8 @@ def _trained(
 
     def callbacks(stage: str, package: Any) -> list[Any]:
         def told(epoch: int, logs: dict[str, float]) -> None:
-            scores.append(finisher.scale.score(student, logs))
+            learner = getattr(tick.model, "student", tick.model)
+            scores.append(finisher.scale.score(learner, logs))
             if trial is None:
                 return
             trial.report(scores[-1], len(scores))

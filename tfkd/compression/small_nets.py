@@ -120,10 +120,8 @@ class _End:
     def __call__(self, x):
         if None in self.heads:
             return self.heads[None](x, "head")
-        return {
-            name: head(x, f"head_{number}")
-            for number, (name, head) in enumerate(self.heads.items())
-        }
+        ends = enumerate(self.heads.items())
+        return {name: head(x, f"head_{number}") for number, (name, head) in ends}
 
 
 def _kept(activation: str | None) -> str | None:

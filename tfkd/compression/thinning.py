@@ -6,6 +6,7 @@ coarser     image (2h, 2w, c) ── teacher       →   image ── 2×2 avera
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING, Any
 
 from tfkd.compression.trainer import copy_flags
@@ -48,7 +49,8 @@ def shallower(teacher: AnyModel, left: int) -> AnyModel | None:
         A new model of the same Keras; `None` if it would have all blocks.
 
     Raises:
-        UnsupportedError: if a layer can't be built from its configuration.
+        UnsupportedError: if a layer can't be built from its configuration, or a block can't be left
+            out beside the others.
     """
     walked = graph.walk(teacher)
     found = _blocks(walked)
@@ -73,7 +75,7 @@ def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
 
     Returns:
         A new model of the same Keras and inputs. `None` for inputs that are no images, or small
-        ones, and if weights depend on the resolution, as after a `Flatten`.
+        ones, and if outputs or weights depend on the resolution, as after a `Flatten`.
 
     Raises:
         UnsupportedError: if a layer can't be built from its configuration.
@@ -85,18 +87,45 @@ def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
     sides = inputs[0].shape[1:3]
     if any(side is None or side % factor or side // factor < _LEAST_SIDE for side in sides):
         return None
-    return _rebuilt(walked, walked.package.layers.AveragePooling2D(factor, name="coarse"))
+    made = _rebuilt(walked, walked.package.layers.AveragePooling2D(factor, name="coarse"))
+    if made is None:
+        return None
+    before, after = (
+        [tuple(tensor.shape) for tensor in one.output_list] for one in (walked, graph.walk(made))
+    )
+    return made if before == after else None
 
 
 def _blocks(walked: graph.Graph) -> dict[str, blocks.Block | graph.Call]:
-    """Return the blocks that can be left out by name: residual ones, else repeated layers."""
+    """Return the blocks that can be left out by name: residual ones, else repeated layers.
+
+    What makes an output of the model stays, and so does a layer that is called several times. Of
+    blocks within blocks, only the innermost are returned.
+    """
+    outputs = {tensor.index for tensor in walked.output_list}
+    times = collections.Counter(call.name for call in walked.calls)
+
+    def stays(call: graph.Call) -> bool:
+        return times[call.name] > 1 or any(one.index in outputs for one in call.outputs)
+
     found: dict[str, blocks.Block | graph.Call] = {}
     for block in blocks.find(walked):
+        if stays(block.add):
+            continue
         # Of the two parts that meet in an Add, the shorter one is the connection.
         other = found.get(block.add.name)
         if other is None or len(block.layers) > len(other.layers):
             found[block.add.name] = block
-    return found or {call.name: call for call in walked.calls if _is_repeated(call)}
+    around = [
+        name
+        for name, block in found.items()
+        if any(call.name in found for call in block.calls if call.name != name)
+    ]
+    for name in around:
+        del found[name]
+    return found or {
+        call.name: call for call in walked.calls if _is_repeated(call) and not stays(call)
+    }
 
 
 def _changes_shape(walked: graph.Graph, block: blocks.Block | graph.Call) -> bool:
@@ -122,10 +151,10 @@ def _is_repeated(call: graph.Call) -> bool:
 
 
 def _without(walked: graph.Graph, name: str) -> graph.Graph:
-    """Return the graph without one of its blocks; one inside another block may be gone already."""
+    """Return the graph without one of its blocks."""
     block = _blocks(walked).get(name)
     if block is None:
-        return walked
+        raise UnsupportedError(f"Without other blocks, {name!r} is no block that can be left out.")
     if isinstance(block, blocks.Block):
         return blocks.without(walked, block)
     return blocks.bypassed(walked, [block], {block.outputs[0].index: block.inputs[0]})

@@ -124,7 +124,7 @@ class Trainer:
                 f"Training of {stage!r} left NaN or infinite weights (in "
                 f"{', '.join(map(repr, broken[:3]))}): {self._cause()}."
             )
-        self.histories[stage] = outputs_.curves_by_name(curves, student, self.data.outputs)
+        self.histories[stage] = outputs_.curves_by_name(curves, learner, self.data.outputs)
 
     def _fit_parts(
         self, model, learner, training: Training, parts: Parts | None, **kwargs

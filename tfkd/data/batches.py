@@ -67,6 +67,11 @@ def checked(batch) -> tuple[Any, ...]:
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         raise InputError(f"The stream yields {_named(batch)} ({type(batch).__name__}); {WANTED}.")
     check_names(batch[1])
+    if isinstance(batch[0], Mapping):
+        raise InputError(
+            f"The stream yields x as a dict of {', '.join(map(repr, batch[0]))}, but a stream has "
+            "one input: give one array."
+        )
     if isinstance(batch[1], (tuple, list)) and any(np.ndim(one) for one in batch[1]):
         raise InputError(
             f"The stream yields labels as a {type(batch[1]).__name__} of arrays: give one array, "

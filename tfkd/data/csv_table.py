@@ -19,6 +19,8 @@ from tfkd.errors import InputError, argument
 if TYPE_CHECKING:
     from tfkd._typing import PathLike
 
+_LARGEST = float(np.finfo("float32").max)
+
 
 def load_csv(
     path: PathLike,
@@ -102,6 +104,11 @@ def windows_of_csv(
             f"Of the columns {', '.join(wanted)} some are features and some are not: forecast "
             "features, or give the labels of steps."
         )
+    if class_names:
+        raise InputError(
+            f"{argument('class_names', alone=True)} are for labels, and {', '.join(wanted)} is "
+            "forecast: leave them out."
+        )
     horizon = 1 if horizon is None else horizon
     return windows(x, length, horizon, targets=targets, name=name, **shares)
 
@@ -184,7 +191,7 @@ def _columns(path, reader, header, chosen, wanted):
             values = [float(row[place]) for place in places]
         except ValueError:
             values = [math.nan]
-        if not math.isfinite(sum(values)) and not all(_is_number(row[i]) for i in places):
+        if not max(map(abs, values)) <= _LARGEST:  # or not a number
             place = next(i for i in places if not _is_number(row[i]))
             raise InputError(
                 f"Line {reader.line_num} of {path.name} has {row[place]!r} in column "
@@ -200,8 +207,12 @@ def _columns(path, reader, header, chosen, wanted):
 def _labels(path, name, texts, lines, may_be_text) -> np.ndarray:
     """Return one column of labels as int64, float32 or texts."""
     numbers = [_is_number(text) for text in texts]
-    if may_be_text and not any(numbers) and all(texts):
-        return np.array(texts)
+    if may_be_text and not any(numbers):
+        if all(texts):
+            return np.array(texts)
+        raise InputError(
+            f"Line {lines[texts.index('')]} of {path.name} has no label in the column {name!r}."
+        )
     if not all(numbers):
         row = numbers.index(False)
         want = "numbers, or only texts that are not numbers" if may_be_text else "numbers"
@@ -215,7 +226,8 @@ def _labels(path, name, texts, lines, may_be_text) -> np.ndarray:
 
 
 def _is_number(text: str) -> bool:
+    """Tell whether a text is a number that float32 holds."""
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= _LARGEST
     except ValueError:
         return False

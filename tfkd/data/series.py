@@ -69,7 +69,7 @@ def windows(
         f"{which} must be a whole number of at least {low}, got {value!r}"
         for which, value, low in (("length", length, 1), ("horizon", horizon, least),
                                   ("stride", stride, 1))
-        if not isinstance(value, (int, np.integer)) or value < low
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low
     ]  # fmt: skip
     if not (0 < test < 1 and 0 < validation < 1 and test + validation < 1):
         problems.append(

@@ -101,6 +101,8 @@ def test_images_are_averaged_first(package, rng):
 
 def test_what_has_no_coarser_form_has_none(package):
     assert coarser(residual(package, head="flatten"), 2) is None
+    inputs = package.Input((32, 32, 3))
+    assert coarser(package.Model(inputs, package.layers.Conv2D(4, 1)(inputs)), 2) is None
     assert coarser(residual(package, side=16), 2) is None
     assert coarser(package.Sequential([package.Input((32,)), package.layers.Dense(2)]), 2) is None
 
@@ -124,6 +126,43 @@ def test_a_layer_that_is_called_like_one_of_a_nested_model():
         [keras.Input((6,)), layers.Dense(6, name="left"), layers.Dense(6)], name="body"
     )
     inputs = keras.Input((6,))
-    teacher = keras.Model(inputs, layers.Dense(6, name="body_left")(body(inputs)))
-    thin = shallower(teacher, 2)
-    assert len([layer for layer in thin.layers if layer.weights]) == 2
+    x = layers.Dense(6, name="body_left")(body(inputs))
+    thin = shallower(keras.Model(inputs, layers.Dense(2)(x)), 2)
+    assert len([layer for layer in thin.layers if layer.weights]) == 3
+
+
+def test_what_makes_an_output_stays(package):
+    """Students ended in a ReLU, in features in the place of classes, or had no weights."""
+    layers = package.layers
+    inputs = package.Input((8,))
+    x = layers.Dense(8, activation="relu", name="hidden")(inputs)
+    ends = package.Model(inputs, layers.Dense(8, activation="softmax", name="end")(x))
+    assert depth(ends) == 1
+    assert [layer.name for layer in shallower(ends, 0).layers][1:] == ["end"]
+    y = layers.Dense(8, name="y")(layers.Dense(4)(inputs))
+    assert depth(package.Model(inputs, layers.Add()([inputs, y]))) == 0
+
+
+def test_of_blocks_in_blocks_the_innermost_are_counted(package):
+    layers = package.layers
+    inputs = package.Input((6,))
+    x = layers.Dense(8)(inputs)
+    for i in range(2):
+        inner = layers.Dense(8, name=f"in_{i}")(layers.ReLU()(x))
+        inner = layers.Dense(8, name=f"inner_{i}")(inner)
+        y = layers.Dense(8, name=f"y_{i}")(inner)
+        z = layers.Dense(8, name=f"z_{i}")(y)
+        y = layers.Add()([y, z])
+        x = layers.Add()([x, y])
+    teacher = package.Model(inputs, layers.Dense(3)(x))
+    assert depth(teacher) == 2
+    names = {layer.name for layer in shallower(teacher, 1).layers}
+    assert names >= {"y_0", "z_0", "y_1"} and "z_1" not in names
+
+
+def test_a_layer_called_several_times_stays():
+    shared = keras.layers.Dense(6)
+    x = inputs = keras.Input((6,))
+    for _ in range(3):
+        x = shared(x)
+    assert depth(keras.Model(inputs, keras.layers.Dense(2)(x))) == 0

@@ -175,7 +175,7 @@ def test_a_csv_of_steps_is_cut_into_windows(series, options, wanted):
         ({"label": ["a", "b"], "features": ["a"], "length": 4}, "a, b some are features and some"),
         ({"label": "b", "length": 99}, "training part has fewer steps|fewer steps than a window"),
         ({"label": "c", "length": 4}, "has no column 'c'"),
-        ({"label": "b"}, "needs columns of features beside"),
+        ({"label": "b"}, "needs feature columns besides"),
     ],
 )
 def test_windows_of_a_csv_that_can_not_be(series, options, said):

@@ -299,7 +299,7 @@ def odd():
         (dataset().map(lambda x, y: (x, y[:2])), "with different numbers of examples"),
         (dataset().take(0), "The stream is empty"),
         (lambda: iter(()), "The stream is empty, or was used up"),
-        (lambda: [({"a": X}, Y)], r"x of the stream has dtype object and shape \(\)"),
+        (lambda: [({"a": X}, Y)], r"x as a dict of 'a', but a stream has one input"),
         (lambda: [(X[:2], (Y[:2], Y[2:4]))], "labels as a tuple of arrays: give one array, or"),
         (lambda: [X], r"The stream yields x without labels \(ndarray\)"),
         (X, "A stream can't be made from ndarray"),
