@@ -115,6 +115,18 @@ def test_several_inputs_and_outputs_by_name():
         np.testing.assert_allclose(got[output._keras_history[0].name], values, rtol=1e-5)
 
 
+def test_outputs_of_models_in_the_model_have_the_names_of_these(package):
+    layers = package.layers
+    x = inputs = package.Input((4,))
+
+    def head(name):
+        inside = package.Input((4,))
+        return package.Model(inside, layers.Dense(3, name="last")(inside), name=name)
+
+    model = package.Model(inputs, [head("kind")(x), head("place")(x)])
+    assert [one.name for one in to_tflite(model, "float32").outputs] == ["kind", "place"]
+
+
 @pytest.mark.parametrize(
     ("format", "data", "message"),
     [

@@ -382,6 +382,25 @@ def test_students_are_looked_for_and_compared_by_their_worst_output(data, tmp_pa
     }
 
 
+@pytest.mark.parametrize("form", [dict, list])
+def test_curves_are_those_of_their_outputs(package, form):
+    """The layers have the names of other outputs; both Kerases call the metrics by other rules."""
+    x = inputs = package.Input((6,))
+    heads = {"kind": "tags", "tags": "bright"}  # key → layer
+    outputs = {key: package.layers.Dense(3, name=name)(x) for key, name in heads.items()}
+    model = package.Model(inputs, outputs if form is dict else list(outputs.values()))
+    names = ("kind", "tags") if form is dict else ("tags", "bright")
+    labels = dict(zip(names, (LABELS["kind"], (LABELS["kind"] + 1) % 3), strict=True))
+    data = tfkd.as_data((X, labels))
+    trainer = Trainer(data, dataclasses.replace(RECIPE, epochs=1, twin=False))
+    trainer.fit("alone", model)
+    answers = model.predict(data.validation.x, verbose=0)
+    answers = list(answers.values()) if form is dict else answers
+    for name, given in zip(names, answers, strict=True):
+        wanted = metrics.accuracy_score(data.validation.y[name], given.argmax(1))
+        assert trainer.histories["alone"][f"val_{name}_accuracy"] == [pytest.approx(wanted)]
+
+
 def replaced(**labels):
     return {**LABELS, **labels}
 
