@@ -21,6 +21,7 @@ from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError
+from tfkd.export import to_tflite
 
 optuna = pytest.importorskip("optuna")
 
@@ -165,10 +166,10 @@ def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
     missed = search._Missed()
     assert search._of_a_family(finisher, family, x, 1, missed) == []
     size = finisher.teacher_file.size
-    assert f"but the teacher's file has {size:,}" in missed.in_words()
+    assert f"but the teacher's file has {size:,}" in missed.in_words(finisher.goal)
     missed = search._Missed()
     assert search._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
-    assert "has at least as many parameters as the teacher" in missed.in_words()
+    assert "has at least as many parameters as the teacher" in missed.in_words(finisher.goal)
 
 
 @pytest.mark.parametrize(
@@ -404,6 +405,42 @@ def test_a_target_that_is_met_by_chance_is_not_met(
     trials, found = search.smallest(run)
     assert [one.name for one in trials if one.chosen] == [chosen]
     assert found.drop.value == drops["abcd".index(chosen)]
+
+
+def test_a_kind_that_does_not_fit_is_left_out(data, teacher, monkeypatch):
+    """A student whose answers were not those of the labels ended the search."""
+
+    def two_classes(units):
+        hidden = keras.layers.Dense(units)
+        return keras.Sequential([keras.Input((6,)), hidden, keras.layers.Dense(2)])
+
+    bad, good = Family("bad", (4,), two_classes), Family("good", (4, 8), dense)
+    trainer = Trainer(data, RECIPE)
+    for several, kinds in (([bad, good], ["good", "good"]), ([bad], None)):
+        monkeypatch.setattr(search, "families", lambda *_, several=several: several)
+        run = Finisher(trainer, teacher, Goal({}, None, None))
+        if kinds is None:
+            with pytest.raises(InputError, match="outputs of 2 classes"):
+                search._fitting(run)
+        else:
+            assert [one.kind for one, _ in search._fitting(run)] == kinds
+
+
+def test_students_that_are_the_same_are_tried_once(data, teacher, monkeypatch):
+    student = dense(8)
+    several = [Family(name, (8,), lambda _: student) for name in ("one", "other")]
+    monkeypatch.setattr(search, "families", lambda *_: several)
+    run = Finisher(Trainer(data, RECIPE), teacher, Goal({}, None, None))
+    assert [one.kind for one, _ in search._fitting(run)] == ["one"]
+
+
+def test_students_of_several_teachers_or_of_a_file_are_smaller_too(data, teacher):
+    file, goal = to_tflite(teacher, "float32"), Goal({"bytes": 10**6}, None, None)
+    whole = Family("dense", (16, 400), dense)
+    for one, left in ((file, [16]), ([teacher, teacher], [16]), (teacher.predict, [400, 16])):
+        run = Finisher(Trainer(data, RECIPE), one, goal, teacher_from_logits=True)
+        found = search._of_a_family(run, whole, data.train.x[:8], 2, search._Missed())
+        assert [int(candidate.name.split()[1]) for candidate, _ in found] == left
 
 
 def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):
