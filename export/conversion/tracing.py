@@ -51,7 +51,7 @@ def save_model(
     _check_names(source)
     sizes = filled([tensor.shape for tensor in source.input_list], shapes)
     names = identifiers([tensor.name for tensor in source.input_list])
-    output_names = identifiers(outputs or _output_names(model, source))
+    output_names = identifiers(outputs) if outputs else names_of_outputs(model, source)
     if not free:
         names_of = [tensor.name for tensor in source.input_list]
         _check_static(model.name, list(zip(names_of, sizes, strict=True)))
@@ -83,17 +83,15 @@ def save_model(
     return names, output_names
 
 
-def _output_names(model, source: graph.Graph) -> list[str]:
-    """Return the names of the layers that make the outputs; of a model in the model, its name."""
+def names_of_outputs(model, source: graph.Graph) -> list[str]:
+    """Return the names of a model's outputs in a file: of the layers, or models, that make them."""
     names = [tensor.name for tensor in source.output_list]
     called = getattr(model, "output_names", None) or []
-    if len(called) != len(names):
-        return names
-    makers = map(source.producer, source.output_list)
-    return [
-        keras_name if maker is not None and "/" in maker.name else name
-        for maker, keras_name, name in zip(makers, called, names, strict=True)
-    ]
+    if len(called) == len(names):
+        makers = map(source.producer, source.output_list)
+        nested = [maker is not None and "/" in maker.name for maker in makers]
+        names = [a if inside else b for inside, a, b in zip(nested, called, names, strict=True)]
+    return identifiers(names)
 
 
 @contextlib.contextmanager

@@ -148,21 +148,20 @@ def of(model, signature: str | None = None) -> Reference:
 class _Keras(Reference):
     def __init__(self, model):
         self.model, self.source = model, graph.walk(model)
-        self.inputs = _as_in_files(binding.inputs_of(self.source), self.source.input_list)
-        self.outputs = _as_in_files(
-            binding.outputs_of(model, walked=self.source), self.source.output_list
-        )
+        self.inputs = _as_in_files(binding.inputs_of(self.source), self.input_names)
+        outputs = binding.outputs_of(model, walked=self.source)
+        self.outputs = _as_in_files(outputs, self.output_names)
         self.layers = tuple(name for name, _ in self.source.layers)
         self.is_recurrent = any(call.kind in RECURRENT for call in self.source.calls)
         self.stateful = [la for la in stateful_layers(model) if hasattr(la, "reset_states")]
 
     @property
     def input_names(self):
-        return _names(self.source.input_list)
+        return identifiers([tensor.name for tensor in self.source.input_list])
 
     @property
     def output_names(self):
-        return _names(self.source.output_list)
+        return tracing.names_of_outputs(self.model, self.source)
 
     @property
     def kinds(self):
@@ -366,21 +365,16 @@ class _states_kept:  # noqa: N801  used as a function
             variable.assign(value)
 
 
-def _as_in_files(slots: binding.Slots, tensors) -> binding.Slots:
+def _as_in_files(slots: binding.Slots, called: list[str]) -> binding.Slots:
     """Return inputs or outputs that can also be addressed by their names in a file."""
     entries = []
     names = [slot.name for slot in slots.entries]
-    for slot, name in zip(slots.entries, _names(tensors), strict=True):
+    for slot, name in zip(slots.entries, called, strict=True):
         if names.count(slot.name) > 1:
             # Two layers with the same name in nested models; the file numbers them.
             slot = dataclasses.replace(slot, name=name)
         entries.append(dataclasses.replace(slot, aliases=slot.aliases | {name} - {slot.name}))
     return dataclasses.replace(slots, entries=tuple(entries))
-
-
-def _names(tensors) -> list[str]:
-    """Return the names that `to_tflite` gives to inputs or outputs."""
-    return identifiers([tensor.name for tensor in tensors])
 
 
 def visible(file: TFLiteModel, which: str):

@@ -162,7 +162,7 @@ def test_bad_models(qat):
         ({"x": (4, 3)}, "size for each of"),
         ({"x": (1, 4, 2)}, "must not change a fixed one"),
         ({"x": (1, 0, 3)}, "size for each of"),
-        ({"x": (2, 4, 3)}, "a batch of 2, and batch= is 1"),
+        ({"x": (2, 4, 3)}, "a batch of 2, but batch= is 1"),
     ):
         with pytest.raises(InputError, match=words):
             to_tflite(free, shapes=wrong)

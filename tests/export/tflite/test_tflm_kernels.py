@@ -201,7 +201,7 @@ def test_what_its_own_operators_pass_to_each_other_may_be_of_any_type(dense):
 
 @pytest.mark.parametrize(
     ("type", "instead"),
-    [("INT64", "take int32"), ("COMPLEX64", "float32"), ("STRING", "float32"), ("FLOAT16", "")],
+    [("INT64", "use int32"), ("COMPLEX64", "float32"), ("STRING", "float32"), ("FLOAT16", "")],
 )
 def test_types_that_no_kernel_takes_are_refused(dense, type, instead):
     said = refusal(with_type(dense, type))

@@ -223,20 +223,20 @@ def test_names_as_the_file_has_them(rng):
 
     def part(name):
         inputs = keras.Input((4,))
-        return keras.Model(inputs, L.Dense(3, "softmax", name="my-head")(inputs), name=name)
+        return keras.Model(inputs, L.Dense(3, "softmax", name="my_head")(inputs), name=name)
 
-    model = keras.Model(x, [part("one")(x), part("two")(x)])
+    model = keras.Model(x, [part("one-a")(x), part("two-b")(x)])
     file, data = to_tflite(model), rng.normal(size=(20, 4)).astype("float32")
     y = [values.argmax(-1) for values in predicted(model, data)]
     names = [info.name for info in file.outputs]
-    assert names == ["my_head", "my_head_2"]
+    assert names == ["one_a", "two_b"]
     for given in (
         dict(zip(names, y, strict=True)),
-        {"two/my-head": y[1], "one/my-head": y[0]},
-        {"my_head_2": y[1], "one/my-head": y[0]},
+        {"two-b/my_head": y[1], "one-a/my_head": y[0]},
+        {"two_b": y[1], "one-a/my_head": y[0]},
     ):
         result = verify(file, model, data, given)
-        assert result.metrics["my_head.accuracy"] == result.metrics["my_head_2.accuracy"] == 1.0
+        assert result.metrics["one_a.accuracy"] == result.metrics["two_b.accuracy"] == 1.0
 
 
 def test_one_tensor_as_two_outputs(package, rng):
@@ -526,7 +526,7 @@ def test_bad_input(files, student, digits, heads):
         verify(file, model, data, {"horse": np.zeros(50)})
     with pytest.raises(InputError, match="x lacks 'narrow'; .* are 'wide', 'narrow'"):
         verify(file, model, {"wide": data[0]})
-    with pytest.raises(InputError, match="2 inputs .'wide', 'narrow'., and x holds one"):
+    with pytest.raises(InputError, match="2 inputs .'wide', 'narrow'., but x holds one"):
         verify(file, model, data[0])
     with pytest.raises(InputError, match="different numbers of examples"):
         verify(file, model, [data[0], data[1][:7]])

@@ -182,7 +182,10 @@ def test_a_free_size_is_given_by_shape(tfkd, tmp_path):
     status, out, _ = tfkd(*arguments, "--shape", "rows=1,8,?,1", "--out", "free.tflite")
     assert status == 0 and json.loads(out)["inputs"][0]["shape"] == [1, 8, 8, 1]
     status, _, err = tfkd(*arguments, "--shape", "rows=1,9,8,1", "--out", "nine.tflite")
-    assert status == 2 and "--shape gives 'rows' the sizes 1, 9, 8, 1, and x_train is" in err
+    assert (
+        status == 2
+        and "--shape gives 'rows' the sizes 1, 9, 8, 1, but x_train has the shape" in err
+    )
     assert "free.tflite" in tfkd.written and "nine.tflite" not in tfkd.written
 
 

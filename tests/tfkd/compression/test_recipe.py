@@ -23,7 +23,7 @@ def test_a_board_of_ones_own_is_written_and_read(tmp_path):
     assert Call.load(tmp_path / "recipe.yaml").board == Board("Mine", "X", 1, 2, "all", "me")
     for wrong in ("[pico]", "{name: Mine}", text[7:].replace("2", "many")):
         (tmp_path / "recipe.yaml").write_text(f"board: {wrong}")
-        with pytest.raises(InputError, match="board must be a name, or have name, chip"):
+        with pytest.raises(InputError, match="or have the fields of a Board, name, chip"):
             Call.load(tmp_path / "recipe.yaml")
 
 

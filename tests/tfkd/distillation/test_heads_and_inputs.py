@@ -199,7 +199,7 @@ def test_labels_in_every_form(data, package):
     for wrong, message in [
         ({"species": y["species"], "color": y["colour"]}, "unknown names 'color'.*'colour'"),
         ({"species": y["species"]}, "no labels for 'colour', which have a loss or"),
-        (y["species"], r"has 2 outputs \('species', 'colour'\), and labels \(y\) holds one"),
+        (y["species"], r"has 2 outputs \('species', 'colour'\), but labels \(y\) holds one"),
     ]:
         with pytest.raises(InputError, match=message):
             fit(heads(package, "list"), teacher, x, wrong, package, loss)
@@ -490,7 +490,7 @@ def test_nested_structures_that_do_not_fit_are_refused(data, package):
         (["mse", "mse"], [{"z": y, "c": y}, y], "loss has 2 entries for the 3 outputs"),
         (["mse"] * 3, [{"z": y, "c": y}, y], "is a list, whose order could be the declared or"),
         (None, [{"z": y}, y], "no labels for 'c', which have a loss or a metric"),
-        (None, [y, y], r"3 outputs \('c', 'z', 'w'\), and labels \(y\) holds 2 values"),
+        (None, [y, y], r"3 outputs \('c', 'z', 'w'\), but labels \(y\) holds 2 values"),
     ]:
         loss = arranged(*[crossentropy(package)] * 4) if loss is None else loss
         with pytest.raises(InputError, match=message):

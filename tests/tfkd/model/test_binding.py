@@ -58,7 +58,7 @@ def test_types_that_are_one_value():
     assert ONE.bind(config, "loss", unstructured=[dict]) == [config]
     assert ONE.bind([config], "loss", unstructured=[dict]) == [config]
     assert ONE.bind([1], "loss", unstructured=[list]) == [[1]]
-    with pytest.raises(InputError, match="2 inputs .*, and loss holds one .list."):
+    with pytest.raises(InputError, match="2 inputs .*, but loss holds one .list."):
         TWO.bind([1, 2], "loss", unstructured=[list])
 
 

@@ -101,7 +101,7 @@ def test_a_callable_that_runs_tensorflow_does_not_hang_on_one_core(tmp_path):
         print("trained")
     """)
     done = forked.start(script).wait(120)
-    assert "On a single core a callable teacher" in done.stdout, done.stderr
+    assert "On a single core, a callable teacher" in done.stdout, done.stderr
     assert done.stdout.strip().endswith("trained"), done.stderr
 
 
