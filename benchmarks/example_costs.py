@@ -4,10 +4,10 @@
 
 None of these costs depends on the weights, so each example runs as in its page's full command, but
 every `fit` ends after its first steps. For each example the script prints the multiply-accumulates
-of the largest teacher and of the last student, the bytes of the last int8 file, the least arena of
-TensorFlow Lite for Microcontrollers with its margin (`-` if it does not run the file), and the
-median time of a call of that file and of the teacher in TensorFlow Lite's float32. DIR holds
-spoken_digits.npz, japanese_vowels/, etth1/ and sst2/.
+of the largest teacher and of the last student, the bytes of the last int8 file and of the teacher's
+float32 file, the least arena of TensorFlow Lite for Microcontrollers with its margin (`None` if it
+does not run the file), and the median time of a call of both files. DIR holds spoken_digits.npz,
+japanese_vowels/, etth1/ and sst2/.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def run(name, data, folder):
         "teacher's MACs": teacher and costs[id(teacher)].macs,
         "student's MACs": costs[id(seen["student"][-1])].macs,
         "bytes": files["student"].size,
+        "teacher's bytes": teacher and files["teacher"].size,
         "arena": arena,
         "µs": timed["student"],
         "teacher's µs": timed.get("teacher"),
