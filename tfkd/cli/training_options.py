@@ -249,7 +249,7 @@ def _add_data(parser):
         "--length",
         type=whole_number(1),
         metavar="N",
-        help="The lines of a .csv file are the steps of a series: cut it into windows of so many "
+        help="The lines of a .csv file are the steps of a series: cut it into windows of N "
         "steps. --label names features to forecast, or the labels of the steps.",
     )
     parser.add_argument(

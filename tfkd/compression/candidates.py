@@ -69,6 +69,11 @@ class Family:
     make: Callable[[Any], Any]
     whole: int | None = None
 
+    @functools.cached_property
+    def largest(self) -> Candidate | None:
+        """The largest student; `None` if there is none of any size."""
+        return next(filter(None, map(self.candidate, reversed(self.sizes))), None)
+
     def candidate(self, size: float) -> Candidate | None:
         """Return the student of a size; `None` if there is none."""
         model = self.make(size)
@@ -112,13 +117,13 @@ def families(
     """
     found = []
     if backends.flavour(teacher) is not None and graph.has_graph(teacher):
-        if None in names_in(teacher, names, missing=True) and names:
+        bound = names_in(teacher, names, missing=True)
+        if names and None in bound:
             raise UnsupportedError(
                 f"The teacher {teacher.name!r} has outputs without labels, which are for "
                 f"{shown(names)}: give labels for each output, or a student."
             )
-        parts = _of_teacher(teacher, names_in(teacher, names))
-        found += [one for one in parts if any(map(one.candidate, reversed(one.sizes)))]
+        found += [one for one in _of_teacher(teacher, bound) if one.largest is not None]
 
     def seeded(build: Callable[[int], Any], width: int) -> Any:
         keras.utils.set_random_seed(seed)  # independent of earlier draws

@@ -89,9 +89,8 @@ def _fitting(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     several = families(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks, data.outputs)
     missed = _Missed()
     for family in several:
-        one = next(filter(None, map(family.candidate, reversed(family.sizes))))
         try:
-            finisher.check(one.model)
+            finisher.check(family.largest.model)
         except TfkdError as error:
             missed.refused[family.kind] = error
     if len(missed.refused) == len(several):  # the data does not fit, and not a student

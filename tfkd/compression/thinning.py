@@ -54,7 +54,8 @@ def shallower(teacher: AnyModel, left: int) -> AnyModel | None:
     """
     walked = graph.walk(teacher)
     found = _blocks(walked)
-    changing = [name for name, block in found.items() if _changes_shape(walked, block)]
+    sides = collections.Counter(block.add.name for block in blocks.find(walked))
+    changing = [name for name in found if sides[name] > 1]
     others = [name for name in found if name not in changing]
     kept = min(left, len(changing))
     stay = {*_spread(changing, kept), *_spread(others, left - kept)}
@@ -126,16 +127,6 @@ def _blocks(walked: graph.Graph) -> dict[str, blocks.Block | graph.Call]:
     return found or {
         call.name: call for call in walked.calls if _is_repeated(call) and not stays(call)
     }
-
-
-def _changes_shape(walked: graph.Graph, block: blocks.Block | graph.Call) -> bool:
-    """Tell whether the connection around a residual block has layers of its own."""
-    if isinstance(block, graph.Call):
-        return False
-    return any(
-        one.add.name == block.add.name and one.position != block.position
-        for one in blocks.find(walked)
-    )
 
 
 def _spread(names: list[str], count: int) -> list[str]:
