@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import tensorflow as tf
 
@@ -120,3 +121,8 @@ else:
     print(len(distiller.history.epoch))
 for name, values in found.items():
     np.savez(folder / f"{name} {workers} {own}.npz", *values)
+# A worker that exits closes its connections, and another may still receive a last value.
+(folder / f"ended {workers} {own}").touch()
+until = time.monotonic() + 60
+while len(list(folder.glob(f"ended {workers} *"))) < workers and time.monotonic() < until:
+    time.sleep(0.05)

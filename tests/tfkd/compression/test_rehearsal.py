@@ -61,8 +61,9 @@ def test_an_untrained_copy_costs_what_the_trained_model_costs():
     qat = calibrate(quantize_aware(model), X)
     file = file_of(qat, "int8", X, micro=True)
     found = costs_of(file, qat, goal)
-    assert (costs.bytes, costs.arena) == (found.bytes, found.arena)
-    assert costs.bytes == file.size and costs.arena > 0
+    assert costs.arena == found.arena > 0
+    # Keras numbers the names of operations within a process, and a file holds these names.
+    assert found.bytes == file.size and abs(costs.bytes - file.size) <= 64
     assert (costs.parameters, costs.macs) == (cost.measure(model).parameters, 36 * 36 + 144 * 3)
 
 
