@@ -82,10 +82,11 @@ def front_of(trials: list[Trial]) -> Front:
 def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     """Return the students to finish, one after the other until one meets the target.
 
-    Without a drop this is only the best student. With a drop, the students on the front (none is
+    Without a drop the best student comes first. With a drop, the students on the front (none is
     smaller and better) come first that were trained to the end and whose score is near the wanted
-    one, the smallest first. Then follow all that are larger than the first, the best first: trials
-    are short, and the validation part is a sample.
+    one, the smallest first. Then follow all that are larger than the first, the best first, and all
+    others likewise: trials are short, the validation part is a sample, and the file of a student
+    may not compute what its model computes.
     """
     longest = max(trial.epochs for trial in trials)
     through = [trial for trial in trials if trial.epochs == longest]
@@ -94,10 +95,10 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     for trial in through:
         if not front or trial.score > front[-1].score:
             front.append(trial)
-    if finisher.goal.drop is None:
-        return front[-1:]
     best, metric = front[-1].score, front[-1].metric
-    if metric == "mae":
+    if finisher.goal.drop is None:
+        least = best
+    elif metric == "mae":
         least = best * (1 + finisher.goal.drop + _NEAR)
     elif metric == "worst drop":
         least = min(best, -finisher.goal.drop) - _NEAR
@@ -105,5 +106,6 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
         [teacher] = finisher.scores_of_teacher(front[0].candidate.model).values()
         least = min(best, teacher.value - finisher.goal.drop) - _NEAR
     near = [trial for trial in front if trial.score >= least]
-    larger = [one for one in trials if one.costs.bytes > near[0].costs.bytes and one not in near]
-    return near + sorted(larger, key=lambda trial: -trial.score)
+    rest = [trial for trial in trials if trial not in near]
+    rest.sort(key=lambda trial: (trial.costs.bytes <= near[0].costs.bytes, -trial.score))
+    return near + rest

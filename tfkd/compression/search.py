@@ -30,7 +30,7 @@ from tfkd.model.fingerprint import fingerprint
 _SHARE = 0.5
 #: Largest share of a budget before candidates are trained; one of each kind is costed in any case.
 _COSTING = 0.2
-#: Most candidates to finish until one meets the target, if no budget limits them.
+#: Most candidates to finish until one meets the target and its file verifies, without a budget.
 _ATTEMPTS = 3
 
 
