@@ -21,12 +21,10 @@ def load_data(path):
 
 def percentage(text: str) -> float:
     """Read `0.5%` or `0.005` as a number of at least 0."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = -1.0
-    value /= 100 if text.strip().endswith("%") else 1
-    if not 0.0 <= value < 1e6:
+    from tfkd.compression.settings import parse_percentage
+
+    value = parse_percentage(text)
+    if isinstance(value, str) or not 0.0 <= value < 1e6:
         raise argparse.ArgumentTypeError(f"must be a number such as 0.5% or 0.005, got {text!r}")
     return value
 

@@ -84,7 +84,9 @@ class Family:
             return None
         if self.whole is not None:  # channels go in fours: it may keep less than was asked for
             size = measured.parameters / self.whole
-        return Candidate(f"{self.kind} {size:.3g}", model, measured.parameters, measured.macs)
+        whole = self.whole is not None and size == 1
+        name = self.kind if whole else f"{self.kind} {size:.3g}"
+        return Candidate(name, model, measured.parameters, measured.macs)
 
 
 def families(

@@ -264,6 +264,8 @@ def _verdict(
             )
         if goal.drop is not None and (wrong := complaint(of_teacher[output], "test")):
             problems.append(f"{named}: {wrong}")  # every student would meet it
+        elif scores[output].beats_chance is False:
+            problems.append(f"{named}: {scores[output]} on the test part, no better than chance")
     if not verified:
         problems.append("verification failed: the file does not compute what its model computes")
     several = None if drop.output is None else dict(drop.each)

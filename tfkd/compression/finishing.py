@@ -74,6 +74,7 @@ class Finisher:
         self.goal = goal or Goal({}, None, None)
         self.stages, self.clock = stages or Stages(), clock or Budget(None)
         self._answers: Any = None
+        self._has_taught = False
         self.scale = Scale(trainer, self.scores_of_teacher)
 
     @functools.cached_property
@@ -190,7 +191,11 @@ class Finisher:
         if training.augment is None:  # the teacher sees each augmented view
             kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
-        self.trainer.fit(stage, student, distiller, training, **kwargs)
+        with warnings.catch_warnings():
+            if self._has_taught:  # each training would repeat what is wrong with the teacher
+                warnings.filterwarnings("ignore", "The teacher's ", TeacherWarning)
+            self.trainer.fit(stage, student, distiller, training, **kwargs)
+        self._has_taught = True
 
     def check_teacher(self) -> None:
         """Raise for a teacher that can't teach, and for models that don't take the examples."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,34 @@ class Output:
                 )
             if self.task != "regression":
                 self._check_several()
+
+    def warn_of_unseen(self, parts: Sequence[Any]) -> None:
+        """Warn about classes that other parts of the data have, and the training part has not.
+
+        Args:
+            parts: The labels of each part.
+
+        Warns:
+            UserWarning: with the first of these classes.
+        """
+        if self.task != "categorical":
+            return
+        known = set(self._classes())
+        unseen = sorted({one for y in parts for one in self.of(y)._classes()} - known)
+        if unseen:
+            of = "" if self.name is None else f" of {self.name!r}"
+            classes = f"class{'es' if len(unseen) > 1 else ''} {', '.join(map(str, unseen[:5]))}"
+            warnings.warn(
+                f"The training part has no example of {classes}{of}, which other parts have: no "
+                "student can learn that. Split the data so that each part has each class.",
+                stacklevel=5,
+            )
+
+    def _classes(self) -> np.ndarray:
+        """Return the class numbers in the labels."""
+        y, units = self.labels, self.shape[-1]
+        rows = y.ndim > 1 and y.shape[-1] == units != 1 and y.ndim == len(self.shape)
+        return np.unique(y.argmax(-1) if rows else y)
 
     def check_names(self, names: Sequence[str], model: str) -> None:
         """Raise if classes were numbered without one that the model has, which shifts the others.

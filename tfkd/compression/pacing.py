@@ -15,8 +15,11 @@ from tfkd.quantization import quantize_aware
 
 # Epochs of each stage that a budget must allow.
 _LEAST_EPOCHS = 3
+_EPOCHS = ("epochs", "qat_epochs")
 # Number of timed batches.
 _TIMED = 16
+# Share of the budget that the least training may take after the search has used the rest.
+_GRACE = 0.1
 # Training's share of the remaining budget; the rest is for files and report.
 _FOR_TRAINING = 0.8
 
@@ -30,7 +33,7 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
         recipe: The requested recipe.
 
     Raises:
-        InputError: if the budget leaves too few epochs.
+        InputError: if the budget leaves too few epochs, unless they take a small part of it.
     """
     if finisher.clock.seconds is None:
         return recipe
@@ -41,14 +44,16 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
 
     def enough() -> dict[str, Any]:
         found = timed(finisher, student, recipe)
-        wanted = (found["epochs"], recipe.epochs), (found["qat_epochs"], recipe.qat_epochs)
-        if any(given < min(_LEAST_EPOCHS, asked) for given, asked in wanted):
+        least = {name: min(_LEAST_EPOCHS, getattr(recipe, name)) for name in _EPOCHS}
+        if all(found[name] >= least[name] for name in _EPOCHS):
+            return found
+        if found["least_seconds"] > _GRACE * finisher.clock.seconds:
             raise InputError(  # and keep nothing: the next identical call has more time
                 f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
-                f"epochs of each stage take {found['least_seconds']:,.0f} s, but "
-                f"only {max(found['left'], 0):,.0f} s are left. Give more."
+                f"epochs of each stage and the files take {found['least_seconds']:,.1f} s, but "
+                f"only {max(found['left'], 0):,.1f} s are left. Give more."
             )
-        return found
+        return found | {name: max(found[name], least[name]) for name in _EPOCHS}
 
     paced = finisher.stages.once("pace", inputs, enough)
     return dataclasses.replace(recipe, epochs=paced["epochs"], qat_epochs=paced["qat_epochs"])

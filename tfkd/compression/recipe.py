@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,9 @@ class Call:
             if name not in known:
                 problems.append(f"{path.name} has {name!r}, but a recipe has {', '.join(known)}")
         values = {name: value for name, value in values.items() if name in known}
+        for name, value in values.items():
+            if isinstance(value, str) and _EXPONENT.fullmatch(value):
+                values[name] = float(value)  # to YAML 1.1, 1e-3 is text and 1.0e-3 a number
         if isinstance(values.get("formats"), list):
             values["formats"] = tuple(values["formats"])
         made: dict[str, Any] = {}
@@ -206,4 +210,5 @@ def _board(value: Any) -> str | Board | None:
         ) from error
 
 
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 _BESIDE = ("target", "board", "budget", "task", "teacher_from_logits")

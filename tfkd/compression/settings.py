@@ -148,9 +148,9 @@ class Target:
         arena: Bytes of RAM that TensorFlow Lite for Microcontrollers takes for a call, likewise;
             for `compress`.
         latency: Of one call in the interpreter, in µs.
-        drop: How much worse the score may become: in accuracy, or as a fraction of the RMSE.
-            `spiral` applies it to the validation score, `compress` to the file's score on the test
-            part.
+        drop: How much worse the score may become: in accuracy, or as a fraction of the RMSE. A
+            number, or text such as `"0.5%"`. `spiral` applies it to the validation score,
+            `compress` to the file's score on the test part.
         latency_us: Another name for `latency`, for a number of µs.
 
     Raises:
@@ -166,7 +166,7 @@ class Target:
     bytes: float | str | None = None
     arena: float | str | None = None
     latency: float | None = None
-    drop: float | None = None
+    drop: float | str | None = None
     latency_us: dataclasses.InitVar[float | None] = None
 
     def __post_init__(self, latency_us: float | None):
@@ -189,6 +189,8 @@ class Target:
         ]
         if is_above_zero(self.arena) and self.arena < 1:
             problems.append(f"target['arena'] must be a number of bytes, got {self.arena!r}")
+        if isinstance(self.drop, str):
+            object.__setattr__(self, "drop", parse_percentage(self.drop))
         if self.drop is not None and not is_drop(self.drop):
             problems.append(f"drop must be a number >= 0, got {self.drop!r}")
         raise_all(problems)
@@ -248,6 +250,15 @@ def is_part(value: Any) -> bool:
 def is_drop(value: Any) -> bool:
     """Tell whether a value is a valid drop of a score: zero, or a finite number above zero."""
     return is_above_zero(value) or (value == 0 and not isinstance(value, bool))
+
+
+def parse_percentage(text: str) -> float | str:
+    """Read `"0.5%"` or `"0.005"`; text that is no number is returned as it is."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        return text
+    return value / 100 if text.strip().endswith("%") else value
 
 
 def trained_by(training: Training) -> dict[str, Any]:

@@ -200,9 +200,10 @@ def kinds(
     def builder(kind, build):
         def made(width: int):
             inputs = keras.Input(shape, dtype=dtype, name="input")
-            start = inputs if whole else _standardized(inputs, x)
+            start = inputs
             if mask is not None and keeps_masks and kind in _MASKED:
                 start = keras.layers.Masking(mask)(inputs)
+            start = start if whole else _standardized(start, x, mask)
             name = f"{kind.replace(' ', '_')}_{width}"
             return keras.Model(inputs, end(build(start, width, end.each_step)), name=name)
 
@@ -211,14 +212,28 @@ def kinds(
     return [(kind, widths, builder(kind, build)) for kind, build in nets]
 
 
-def _standardized(inputs, x: np.ndarray):
-    """Return the inputs, shifted and scaled if they are far from a range where nets train well."""
-    x = np.asarray(x[:2048], "float32")
-    mean, std = float(x.mean()), float(x.std())
-    if abs(mean) <= 2 and 0.05 <= std <= 5:
+def _standardized(inputs, x: np.ndarray, mask: float | None = None):
+    """Return the inputs, shifted and scaled if they are far from a range where nets train well.
+
+    The pixels of an image have one mean and one deviation, and so have the steps of a sequence for
+    each channel. In a vector each column has its own. Steps that are masked do not count.
+    """
+    x = np.asarray(x[:2048], "float64")
+    if x.ndim == 4:
+        x = x.reshape(-1, 1)
+    x = x.reshape(-1, x.shape[-1])
+    if mask is not None:
+        x = x[(x != mask).any(-1)]
+    if not len(x):
         return inputs
-    scale = 1 / max(std, 1e-6)
-    return keras.layers.Rescaling(scale, -mean * scale, name="standardized")(inputs)
+    mean, std = x.mean(0), x.std(0)
+    if (abs(mean) <= 2).all() and (std <= 5).all() and std.max() >= 0.05:
+        return inputs
+    scale = 1 / np.where(std > 1e-6, std, 1.0)  # a constant column is only shifted
+    scale, offset = ([float(one) for one in values] for values in (scale, -mean * scale))
+    if len(scale) == 1:
+        [scale], [offset] = scale, offset
+    return keras.layers.Rescaling(scale, offset, name="standardized")(inputs)
 
 
 def _normalized(x, activation: str | None = "relu"):

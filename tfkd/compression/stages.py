@@ -81,6 +81,8 @@ class Stages:
         if (folder / _STATE).exists():
             try:
                 self._held = as_type(sealed.read(folder / _STATE, FORMAT, _FIX), _Held)
+            except InputError:  # names the file
+                raise
             except ValueError as error:
                 raise InputError(f"{str(folder / _STATE)!r} can't be used: {error}.") from error
 

@@ -168,6 +168,9 @@ class Trainer:
         Raises:
             InputError: for values that are not finite, labels that don't fit the output, and a
                 training part with only one class.
+
+        Warns:
+            UserWarning: for a class that only validation and test part have.
         """
         self.check_inputs(student, "student")
         outputs = self.outputs(student)
@@ -184,6 +187,8 @@ class Trainer:
                     output.of(part.labels).loss(keras)
                 except InputError as error:
                     raise InputError(f"In the {name} part: {error}") from error
+        for output in outputs:
+            output.warn_of_unseen([part.labels for part in self.data.parts.values()])
 
     def check_inputs(self, model, who: str) -> None:
         """Raise for a model that does not take the examples, or whose answers have a mask.
@@ -315,7 +320,7 @@ def _not_finite(part: Part, name: str) -> str | None:
     return next(
         (
             f"{what} holds NaN or infinite values in {len(rows)} of {len(part)} {name} "
-            f"examples (the first is number {rows[0]})"
+            f"examples (the first is number {rows[0]} of them)"
             for what, rows in bad.items()
             if rows
         ),

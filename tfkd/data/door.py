@@ -169,10 +169,10 @@ def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) ->
         _check_options("folder", options)
         return load_images(path, class_names=class_names, **options)
     if not path.exists():
-        raise InputError(f"There is no file or folder {str(path)!r}. {_WANTED}")
+        raise InputError(f"There is no file or folder {str(path)!r}.")
     kind = path.suffix.lower()
     if kind not in (".npz", ".csv"):
-        raise InputError(f"{path.name!r} is not an .npz file, a .csv file or a folder. {_WANTED}")
+        raise InputError(f"{path.name!r} is not an .npz file, a .csv file or a folder of images.")
     _check_options(kind, options)
     if kind == ".npz":
         data = load_npz(path, **options)
@@ -289,7 +289,7 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
     Raises:
         InputError: for anything else, naming the expected layout.
     """
-    if isinstance(x, Mapping) or _are_several(x):
+    if isinstance(x, Mapping) or _are_several(x, len(y) if hasattr(y, "shape") else None):
         raise InputError(
             "x holds several arrays, but the models trained here have one input: train models with "
             "several inputs in a Distiller."

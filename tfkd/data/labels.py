@@ -83,7 +83,8 @@ def numbered(texts: np.ndarray, class_names: Sequence[str] = ()) -> tuple[np.nda
     if unknown:
         raise InputError(
             f"The labels hold {', '.join(map(repr, unknown[:3]))}, but class_names has only "
-            f"{', '.join(map(repr, map(str, names)))}."
+            f"{', '.join(map(repr, map(str, names)))} (without class_names, these are the classes "
+            "of the training part)."
         )
     order = np.argsort(names, kind="stable")
     return order[np.searchsorted(names, texts, sorter=order)], tuple(map(str, names))
@@ -97,12 +98,12 @@ def are_classes(y: Labels) -> bool:
     if isinstance(y, Mapping):
         return False
     column = y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
-    return is_one_hot(y) or (column and y.dtype.kind in "iu" and y.size > 0 and y.min() >= 0)
+    return is_one_hot(y) or (column and y.dtype.kind in "biu" and y.size > 0 and y.min() >= 0)
 
 
 def class_numbers(y: np.ndarray) -> np.ndarray:
     """Return class numbers (examples,) of labels for which `are_classes` is true."""
-    return y.argmax(-1) if is_one_hot(y) else y.reshape(len(y))
+    return y.argmax(-1) if is_one_hot(y) else y.reshape(len(y)).astype("int64")
 
 
 def weights(y: np.ndarray, given: Mapping[int, float] | str | None) -> dict[int, float] | None:
@@ -123,7 +124,7 @@ def weights(y: np.ndarray, given: Mapping[int, float] | str | None) -> dict[int,
     if not are_classes(y):
         raise InputError(
             f"{spelled} is for class numbers or one-hot rows, but the labels have dtype "
-            f"{y.dtype} and shape {y.shape}: leave it out."
+            f"{y.dtype} and shape {y.shape}: give classes as integers, or leave it out."
         )
     counts = np.bincount(class_numbers(y), minlength=count_classes(y))
     if isinstance(given, str) and given == "balanced":

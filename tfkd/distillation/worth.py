@@ -19,7 +19,7 @@ from tfkd.data import Part, Samples
 from tfkd.data.outputs import end_to_end
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
-from tfkd.intervals import wilson
+from tfkd.intervals import paired_shares, wilson
 from tfkd.model import graph
 
 #: Most labelled examples that a teacher answers before the first step.
@@ -331,7 +331,7 @@ def complaint(teacher: Score, part: str, baseline: Score | None = None) -> str:
     if teacher.beats_chance is False:
         return (
             f"{said}: no better than chance. A student can't learn from it; check its weights, "
-            f"its preprocessing ({argument('teacher_inputs')}) and the order of its classes."
+            "the preprocessing of its inputs and the order of its classes."
         )
     if baseline is not None and baseline.value > teacher.value:
         return (
@@ -475,7 +475,8 @@ def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | N
 
     One element gives no interval: it is `None`.
 
-    The interval is paired: elements that both have right or both wrong do not widen it.
+    The interval is paired: elements that both have right or both wrong do not widen it. That of
+    an accuracy is `intervals.paired_shares`; that of values is normal.
 
     Args:
         one: A score.
@@ -485,8 +486,9 @@ def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | N
     value = one.value - other.value
     if len(gaps) < 2:
         return value, None
+    if one.metric != "r2":
+        return value, paired_shares(one.hits, other.hits)
     error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-    if one.metric == "r2":
-        total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
-        error = error / total if total else 0.0
+    total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
+    error = error / total if total else 0.0
     return value, (value - 1.96 * error, value + 1.96 * error)

@@ -48,7 +48,8 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
     a single 1: then they are one-hot classes. Rows that have a single 1 each by chance are still
     several labels if the output is known to be sigmoid. Floats that are not all 0 or 1 are values,
     except for rows that sum to 1 with a softmax output: these are soft labels of classes. A single
-    output with integers 0 and 1 is binary; with floats 0.0 and 1.0 only if it is a sigmoid.
+    output with integers 0 and 1 is binary; with floats 0.0 and 1.0 it is binary if it is a sigmoid,
+    and may be a logit or a value if it is known to be linear.
 
     Args:
         y: Labels, numbers of shape (n, ...).
@@ -64,7 +65,8 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
 
     Raises:
         InputError: for labels that don't fit the outputs' shape or kind, naming the row, and
-            for rows that may be soft labels or values (of logits).
+            for floats that may be labels of classes or values: rows that sum to 1, or 0.0 and 1.0
+            of a single output, where the output is linear.
 
     Example:
         >>> task_of(np.array([[1, 1, 0], [0, 0, 0]]), (2, 3))
@@ -83,6 +85,12 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
             return "binary"
         if fits and whole and activation == "sigmoid":
             _refuse_row(y, (y != 0) & (y != 1), "a sigmoid output separates 0 and 1")
+        if fits and zero_one and activation == "linear" and y.size and y.min() < y.max():
+            raise InputError(
+                "The labels are the floats 0.0 and 1.0, and the output may be a logit or a value: "
+                f"give {argument('task', 'binary')}, or {argument('task', 'regression')} for "
+                "values, or labels as integers for two classes."
+            )
     detects = whole and zero_one and squeezed(y.shape) == (len(y),)
     if detects and activation != "softmax" and _reconstructs(x, shape):
         return "anomaly"

@@ -145,6 +145,28 @@ def test_inputs_far_from_one_are_scaled():
             assert abs(float(np.mean(scaled))) < 0.01 and abs(float(np.std(scaled)) - 1) < 0.01
 
 
+def test_each_column_of_a_vector_is_scaled_by_itself():
+    """One column of 0 to 1e6 hid three others from nets with one mean for all."""
+    x = np.concatenate([numbers(64, 3), 5e5 + 2e5 * numbers(64, 1), np.full((64, 1), 7.0)], axis=1)
+    teacher = keras.Sequential([keras.Input((5,)), layers.Dense(300), layers.Dense(2)])
+    [one, *_] = [one for one in found(teacher, x) if one.kind == "dense"]
+    scaled = np.asarray(one.model.layers[1](x.astype("float32")))
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=0.01)
+    np.testing.assert_allclose(scaled.std(0), [1, 1, 1, 1, 0], atol=0.01)
+
+
+def test_masked_steps_are_scaled_and_stay_masked():
+    x = 300 + 50 * numbers(8, 20, 3)
+    x[:, 12:] = -1
+    for one in found(recurrent(layers.Masking(-1.0), input_shape=(20, 3)), x):
+        if one.kind in ("gru", "lstm"):
+            start, states = one.model.layers[2], one.model.layers[-2]
+            scaled = np.asarray(start(x[:, :12]))
+            np.testing.assert_allclose(scaled.mean((0, 1)), 0, atol=0.01)
+            whole = keras.Model(one.model.input, states.output)
+            np.testing.assert_allclose(whole(x), states(scaled), atol=1e-5)
+
+
 def test_a_seed_gives_the_same_weights_whatever_was_drawn():
     teacher, x = cnn(), numbers(8, 16, 16, 3)
     first = {one.name: one.model.get_weights() for one in found(teacher, x)}

@@ -1,5 +1,7 @@
 """The evidence that `compress` adds to its report, which never costs a run."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ import pytest
 from tfkd import Recipe, Target
 from tfkd.compression import evidence
 from tfkd.compression.recipe import Call
+from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.data import Samples
+from tfkd.distillation import lessons, worth
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
 
@@ -66,6 +70,25 @@ def test_the_call_has_what_is_not_the_default():
     assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
     assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
     assert "qat_epochs" not in said
+
+
+def test_a_student_that_always_answers_the_commonest_class_meets_no_target():
+    """Of 290 and 10 examples, it lost less than the allowed 4 points."""
+    y = np.repeat([0, 1], [290, 10])
+    hard = "sparse_categorical_crossentropy"
+    lesson = lessons.Lesson("out", (None, 2), "categorical", "linear", 1, None, hard, 1.0)
+    scores = [worth.score(answers, y, lesson) for answers in (np.eye(2)[y], np.eye(2)[0 * y])]
+    finished = types.SimpleNamespace(files={"student_int8": 1}, scorer=None, costs=Costs(1, 1, 1))
+    for score, reached in zip(scores, (True, False), strict=True):
+        both = {"teacher": {None: scores[0]}, 1: {None: score}}
+        run = types.SimpleNamespace(
+            trainer=types.SimpleNamespace(data=types.SimpleNamespace(test=None)),
+            goal=Goal({}, 0.04, None),
+            scores=lambda scorer, part, who, name, both=both: both[who],
+        )
+        verdict = evidence._verdict(run, finished, "student_int8", 1.0, True)
+        assert verdict.drop < 0.04 and verdict.reached is reached
+        assert reached or verdict.problems[0].endswith("on the test part, no better than chance")
 
 
 @pytest.mark.parametrize(

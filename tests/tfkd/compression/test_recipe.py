@@ -32,6 +32,8 @@ def test_every_attribute_may_be_left_out(tmp_path):
     assert Call.load(tmp_path / "a.yaml") == Call()
     (tmp_path / "a.yaml").write_text("epochs: 3\ntarget: {bytes: 64k}\n")
     assert Call.load(tmp_path / "a.yaml") == Call(Recipe(epochs=3), Target(bytes=65536))
+    (tmp_path / "a.yaml").write_text("learning_rate: 1e-3\ntarget: {drop: 0.5%}")
+    assert Call.load(tmp_path / "a.yaml") == Call(Recipe(learning_rate=1e-3), Target(drop=0.005))
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path):

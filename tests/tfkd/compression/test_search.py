@@ -234,6 +234,22 @@ def test_a_budget_too_short_is_known_before_it_is_spent(data, teacher, epochs):
         search.smallest(finisher)
 
 
+def test_a_search_that_used_the_budget_still_finishes_a_student(data, teacher, monkeypatch):
+    """After the search of a minute, 1 s was too short for 3 epochs that took 1 s."""
+    from tfkd.compression import pacing
+
+    found = {"epochs": 1, "qat_epochs": 1, "least_seconds": 1.0, "left": 0.9}
+    monkeypatch.setattr(pacing, "timed", lambda *_: found)
+    for seconds, refused in ((60, False), (9, True)):
+        finisher = Finisher(Trainer(data, RECIPE), teacher, clock=Budget(seconds))
+        if refused:
+            with pytest.raises(InputError, match=r"3 epochs .* take 1\.0 s, but only 0\.9 s"):
+                pacing.paced(finisher, dense(4), RECIPE)
+        else:
+            recipe = pacing.paced(finisher, dense(4), RECIPE)
+            assert (recipe.epochs, recipe.qat_epochs) == (3, 3)
+
+
 def test_what_is_kept_has_its_own_curves(data, teacher):
     """Two students are finished; the first one loses less, and stays."""
     finisher = Finisher(Trainer(data, RECIPE), teacher)

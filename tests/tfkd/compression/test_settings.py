@@ -54,13 +54,19 @@ def _flip(x):
     return x[:, ::-1]
 
 
+def test_a_drop_is_read_as_people_write_it():
+    assert Target(drop="0.5%").drop == Target(drop="0.005").drop == 0.005
+    with pytest.raises(InputError, match="drop must be a number >= 0, got 'half'"):
+        Target(drop="half")
+
+
 def test_a_target_is_read_from_a_dict():
     assert Target.of({"macs": 0.5, "drop": 0}) == Target(macs=0.5, drop=0)
     assert Target.of(None) == Target() and Target(macs=2e6, drop=0.1).costs == {"macs": 2e6}
     with pytest.raises(InputError, match="must be a tfkd.Target or a dict, got 'half'"):
         Target.of("half")
     with pytest.raises(InputError, match=r"'flops'; target\['macs'\] must be .* -1; drop must be"):
-        Target.of({"flops": 1, "macs": -1, "drop": "1%"})
+        Target.of({"flops": 1, "macs": -1, "drop": "much"})
     with pytest.raises(InputError, match=r"\['macs'\] .* '1M'; target\['latency'\] .* '5ms'"):
         Target(macs="1M", latency="5ms", bytes="64k")
 

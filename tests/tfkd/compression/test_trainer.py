@@ -47,6 +47,17 @@ def test_the_metric_is_numpys_and_the_step_is_traced_once(task, package, rng):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize("units", [4, 6])
+def test_a_class_without_training_examples_is_said(units, rng):
+    x, y = rng.normal(size=(60, 4)).astype("float32"), NUMBERS.copy()
+    parts = [tfkd.Samples(x, y), tfkd.Samples(x, y), tfkd.Samples(x, np.where(y == 1, 3, y))]
+    rows = [tfkd.Samples(x, np.eye(units)[one.y]) for one in parts]
+    for three in (parts, rows):
+        trainer = Trainer(tfkd.Data("data", *three), tfkd.Training(epochs=1))
+        with pytest.warns(UserWarning, match="training part has no example of class 3, which"):
+            trainer.check(dense(keras, units))
+
+
 @pytest.mark.parametrize("package", [keras, tf_keras])
 def test_weights_that_became_nan_end_the_training(package, rng):
     """The loss need not show it: with some releases' `relu`, NaN becomes zero in the answer."""

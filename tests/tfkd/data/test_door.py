@@ -121,6 +121,8 @@ def test_class_weights_are_scikit_learns(x):
     rows = as_data(((x, np.eye(3)[y]),) * 3, class_weight="balanced")
     assert rows.class_weight == pytest.approx(data.class_weight)
     assert as_data(data, class_weight={0: 1, 1: 2, 2: 3}).class_weight == {0: 1.0, 1: 2.0, 2: 3.0}
+    two = as_data(((x, y == 0),) * 3, class_weight="balanced")
+    assert two.class_weight == pytest.approx({0: 50 / 40, 1: 50 / 60})
 
 
 def written(path, text):
@@ -450,6 +452,7 @@ def uneven():
             "test: it must be (x, y) or a stream of such batches, got ndarray",
         ),
         ("nowhere.npz", {}, "There is no file or folder 'nowhere.npz'"),
+        (([X, X], Y), {}, "x holds several arrays"),
         (__file__, {}, "is not an .npz file, a .csv file or a folder"),
     ],
 )

@@ -47,7 +47,11 @@ GRID = {
     "whole values": (SEVERAL + 2, K, ["row 0 sum to", "got 3 in row 0", *["regression"] * 2]),
     "0 and 1": (ZERO_ONE, 1, ["binary"] * 4),
     "0 and 1, column": (ZERO_ONE[:, None].astype(bool), 1, ["binary"] * 4),
-    "0.0 and 1.0": (ZERO_ONE.astype("float32"), 1, ["regression", "binary", *["regression"] * 2]),
+    "0.0 and 1.0": (
+        ZERO_ONE.astype("float32"),
+        1,
+        ["regression", "binary", "may be a logit or a value", "regression"],
+    ),
     "values of one": (VALUES[:, 0], 1, ["regression"] * 4),
     "counts": (np.arange(N), 1, ["regression", "got 2 in row 2", *["regression"] * 2]),
     "too short rows": (VALUES[:, :2], K, ["do not fit"] * 4),
@@ -103,6 +107,10 @@ def test_the_task_of_labels_and_an_output(y, width, output, want):
         )
         if want != "regression":
             assert loss.get_config()["from_logits"] == (output == "linear")
+
+
+def test_equal_floats_of_one_linear_output_are_values():
+    assert task_of(np.zeros(N), (None, 1), activation="linear") == "regression"
 
 
 def test_steps_and_labels_of_one_width_are_told_by_the_outputs_shape():
