@@ -223,7 +223,7 @@ def _of_arrays(given, class_names, options: dict) -> Data:
     if len(given) == 3:
         raise InputError(
             f"A tuple of three must be the parts (train, validation, test), each (x, y)."
-            f"{_about_weights(given)} {_WANTED}"
+            f"{_about_weights(given) or f' {_WANTED}'}"
         )
     _check_options("arrays", options)
     return _split(*_checked(*given, class_names), options)

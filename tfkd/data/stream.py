@@ -245,15 +245,11 @@ class Stream(Part):
         """Yield the batches of a dataset; check x and note the first weight that is not 1."""
         count = 0
         for batch in self._read(dataset):
-            self._look_at(batch, count, len(self._first[0]) or 1)
+            check_finite(batch[0], self._called, count, len(self._first[0]) or 1)
+            if self._odd is None and (odd := odd_weight(batch)) is not None:
+                self.__dict__["_odd"] = count + odd[0], odd[1]
             count += len(batch[0])
             yield batch
-
-    def _look_at(self, batch, count: int, size: int) -> None:
-        """Check a batch of a pass that has yielded `count` examples, from batches of `size`."""
-        check_finite(batch[0], self._called, count, size)
-        if self._odd is None and (odd := odd_weight(batch)) is not None:
-            self.__dict__["_odd"] = count + odd[0], odd[1]
 
     @property
     def _is_tf(self) -> bool:
@@ -281,7 +277,7 @@ class Stream(Part):
                 "new generator each time."
             )
         first = checked(first)
-        self._look_at(first, 0, len(first[0]) or 1)
+        check_finite(first[0], self._called, 0, len(first[0]) or 1)
         return first
 
     @property
