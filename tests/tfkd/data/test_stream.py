@@ -457,6 +457,11 @@ def test_weights_of_a_counted_part_take_no_further_pass(monkeypatch):
         assert len(passes) == 1
 
 
+def noisy(scale):
+    """Return a source whose examples vary from pass to pass."""
+    return lambda: ((x + scale * RNG.normal(size=x.shape), y) for x, y in generator())
+
+
 class Reordered(Sequence):
     """Shuffled behind each pass, as many are."""
 
@@ -475,7 +480,7 @@ class Reordered(Sequence):
     [
         (lambda: dataset().shuffle(13), "Labels"),
         (lambda: dataset(X, Y * 0).unbatch().shuffle(90).batch(7), "Examples"),
-        (lambda: dataset().map(lambda x, y: (x + tf.random.normal((4,)), y)), "Examples"),
+        (lambda: noisy(0.1), "Examples"),
         (Reordered, "Labels"),
     ],
     ids=["shuffled", "only the examples differ", "augmented", "PyDataset"],
@@ -489,7 +494,7 @@ def test_a_part_in_another_order_is_refused_before_training(part, source, what):
 
 def test_a_part_that_differs_by_rounding_or_later_passes_the_first_look(monkeypatch):
     monkeypatch.setattr(Stream, "at_once", lambda self, *_: 20)
-    checked_in("test", Stream(dataset().map(lambda x, y: (x + tf.random.uniform((4,)) / 1e5, y))))
+    checked_in("test", Stream(noisy(1e-5)))
     passes = itertools.count()
 
     def late():
