@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfkd.data import Data, Part, Samples, Stream
-from tfkd.data.stream import kind_of
+from tfkd.data.batches import kind_of
 from tfkd.errors import InputError, argument
 from tfkd.escaping import printable
 from tfkd.export.conversion import to_tflite

@@ -82,7 +82,9 @@ class Runner:
         self.students, self.teacher = students, _loaded(teacher)
         self.data, self.budget, self.options, self.store = data, budget, options, store
         self.progress = progress or (lambda stage, done, total: None)
-        self.task = self._trainer(data, task).task(students.example)
+        trainer = self._trainer(data, task)
+        trainer.check_scored()
+        self.task = trainer.task(students.example)
         if self.task == "anomaly":
             raise InputError(
                 f"compare does not score anomaly detectors; give {argument('task', 'regression')}."

@@ -33,7 +33,8 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
         recipe: The requested recipe.
 
     Raises:
-        InputError: if the budget leaves too few epochs, unless they take a small part of it.
+        InputError: if the budget leaves too few epochs. Where the search has used it up, they may
+            still take a tenth of it.
     """
     if finisher.clock.seconds is None:
         return recipe
@@ -45,9 +46,7 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     def enough() -> dict[str, Any]:
         found = timed(finisher, student, recipe)
         least = {name: min(_LEAST_EPOCHS, getattr(recipe, name)) for name in _EPOCHS}
-        if all(found[name] >= least[name] for name in _EPOCHS):
-            return found
-        if found["least_seconds"] > _GRACE * finisher.clock.seconds:
+        if found["least_seconds"] > max(found["left"], _GRACE * finisher.clock.seconds):
             raise InputError(  # and keep nothing: the next identical call has more time
                 f"The budget of {finisher.clock.seconds:,.0f} s is too short: {_LEAST_EPOCHS} "
                 f"epochs of each stage and the files take {found['least_seconds']:,.1f} s, but "

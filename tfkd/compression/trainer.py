@@ -15,7 +15,7 @@ from tfkd.compression.parts import State
 from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
 from tfkd.compression.twin import in_place_of
-from tfkd.data import Part, Samples, as_data
+from tfkd.data import Part, Samples, Stream, as_data
 from tfkd.data.outputs import spelled
 from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tfkd.compression.stages import Parts
     from tfkd.data.door import AnyData
 
+#: Parts whose name in messages is another.
+_CALLED = {"train": "training"}
 #: Called as `progress(stage, done, total)` while a stage runs.
 Progress = Callable[[str, int, int], None]
 
@@ -55,6 +57,9 @@ class Trainer:
     ):
         self.data, self.training = as_data(data), training
         self.progress = progress or (lambda stage, done, total: None)
+        for name, part in self.data.parts.items():
+            if isinstance(part, Stream):
+                part.name_it(_CALLED.get(name, name))
         self.given_task = outputs_.canonical(task, self.data.outputs)
         self.histories: dict[str, dict[str, list[float]]] = {}
 
@@ -163,32 +168,41 @@ class Trainer:
         return made
 
     def check(self, student) -> None:
-        """Raise for data in memory that can't be learned or scored, before any training.
+        """Raise for data that can't be learned or scored, as far as seen before any training.
 
         Raises:
-            InputError: for values that are not finite, labels that don't fit the output, and a
-                training part with only one class.
+            InputError: for values that are not finite, labels that don't fit the output, a training
+                part with only one class, and a validation or test part that is a shuffled or
+                weighted stream.
 
         Warns:
             UserWarning: for a class that only validation and test part have.
         """
         self.check_inputs(student, "student")
+        self.check_scored()
         outputs = self.outputs(student)
         if isinstance(self.data.train, Samples):
             for output in outputs:
                 output.check()
         for name, part in self.data.parts.items():
-            called = "training" if name == "train" else name
+            called = _CALLED.get(name, name)
             # Examples on a disk or in a stream are checked as they are read.
             if part.in_memory and (problem := _not_finite(part, called)):
                 raise InputError(f"{problem}: leave them out, or fill them in.")
+            labels = part.labels
             for output in outputs:
                 try:
-                    output.of(part.labels).loss(keras)
+                    output.of(labels).loss(keras)
                 except InputError as error:
                     raise InputError(f"In the {name} part: {error}") from error
         for output in outputs:
             output.warn_of_unseen([part.labels for part in self.data.parts.values()])
+
+    def check_scored(self) -> None:
+        """Raise for streams of validation and test that can't be scored, before any training."""
+        for part in (self.data.validation, self.data.test):
+            if isinstance(part, Stream):
+                part.check_scored()
 
     def check_inputs(self, model, who: str) -> None:
         """Raise for a model that does not take the examples, or whose answers have a mask.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from tfkd.data import labels as labels_
+from tfkd.data.batches import kind_of
 from tfkd.data.csv_table import load_csv, windows_of_csv
 from tfkd.data.images import load_images
 from tfkd.data.npz import load_npz
@@ -18,7 +19,7 @@ from tfkd.data.outputs import names_of, no_class_weights, spelled
 from tfkd.data.rows import Rows
 from tfkd.data.samples import PARTS, Data, Part, Samples
 from tfkd.data.splitting import can_stratify, cut, share_of, split
-from tfkd.data.stream import Stream, kind_of
+from tfkd.data.stream import Stream
 from tfkd.errors import InputError, argument
 
 if TYPE_CHECKING:
@@ -221,10 +222,27 @@ def _of_arrays(given, class_names, options: dict) -> Data:
         return _of_parts(dict(zip(names, given, strict=True)), "data", class_names, options)
     if len(given) == 3:
         raise InputError(
-            f"A tuple of three must be the parts (train, validation, test), each (x, y). {_WANTED}"
+            f"A tuple of three must be the parts (train, validation, test), each (x, y)."
+            f"{_about_weights(given) or f' {_WANTED}'}"
         )
     _check_options("arrays", options)
     return _split(*_checked(*given, class_names), options)
+
+
+def _about_weights(given) -> str:
+    """Return a sentence for (x, y, weights), where weights of examples go; empty for others."""
+    if not isinstance(given, (tuple, list)) or len(given) != 3 or not hasattr(given[0], "shape"):
+        return ""
+    try:
+        weights = np.asarray(given[2])
+    except ValueError:
+        return ""
+    if weights.dtype.kind not in "biuf" or weights.shape != np.shape(given[0])[:1]:
+        return ""
+    return (
+        " Weights of examples go into the batches (x, y, weights) of a tfkd.Stream, the training "
+        f"part, and weights of classes into {argument('class_weight')}."
+    )
 
 
 def _split(x, y, *rest) -> Data:
@@ -280,7 +298,10 @@ def _part(given, class_names) -> tuple[Part, tuple[str, ...]]:
         return Samples(x, y), names
     if isinstance(given, Stream) or kind_of(given) is not None:
         return given if isinstance(given, Stream) else Stream(given), class_names
-    raise InputError(f"it must be (x, y) or a stream of such batches, got {type(given).__name__}.")
+    raise InputError(
+        f"it must be (x, y) or a stream of such batches, got {type(given).__name__}."
+        f"{_about_weights(given)}"
+    )
 
 
 def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 
 from tfkd import hashing
-from tfkd.data.batches import WANTED, check_spec, checked, form_of, in_words, outermost
+from tfkd.data.batches import (
+    WANTED,
+    check_finite,
+    check_spec,
+    checked,
+    different,
+    form_of,
+    in_words,
+    kind_of,
+    not_scored,
+    odd_weight,
+    outermost,
+)
 from tfkd.data.outputs import each, end_to_end, listed, names_of, spelled
 from tfkd.data.samples import Part, Samples, joined
 from tfkd.errors import InputError, argument
@@ -30,7 +42,8 @@ class Stream(Part):
 
     Batches may have any size: they are joined and cut to the requested size. The stream sets their
     order: shuffle the training part (`dataset.shuffle(...)` before `.batch`), but neither the
-    validation part nor the test part.
+    validation part nor the test part. Weights are for training: scores count all examples alike,
+    so weights other than 1 are refused where a stream is scored.
 
     Attributes:
         source: A `tf.data.Dataset`, a `keras.utils.PyDataset` (tf_keras: `Sequence`), or a
@@ -42,8 +55,8 @@ class Stream(Part):
             source states their number.
 
     Raises:
-        InputError: for a source that can be read only once, endless data without `examples`, or
-            batches of another form.
+        InputError: for a source that can be read only once, endless data without `examples`,
+            batches of another form, or values of `x` that are not finite.
 
     Example:
         >>> def batches():
@@ -56,6 +69,11 @@ class Stream(Part):
 
     source: Any
     examples: int | None = None
+
+    _called = "the stream"  # in messages
+    _can_be_scored = False
+    #: Number and weight of the first example with a weight other than 1, as far as seen.
+    _odd = None
 
     def __post_init__(self):
         if self.examples is not None and (type(self.examples) is not int or self.examples < 1):
@@ -110,22 +128,53 @@ class Stream(Part):
         """Whether each example has a weight."""
         return len(self._first) == 3
 
+    def name_it(self, name: str) -> None:
+        """Name the part that this is, for messages: `"training"`, `"validation"` or `"test"`."""
+        self.__dict__["_called"] = f"the {name} part"
+
+    def check_scored(self) -> None:
+        """Raise unless scores can be had from it; reads its start twice, and its weights once.
+
+        Raises:
+            InputError: for examples that differ when they are read again, as those of a shuffled
+                stream do, and for weights that are not all 1.
+        """
+        if self._can_be_scored:
+            return
+        before, count = self._first, 2 * self.at_once()
+        for _ in range(2):
+            start = self.head(count)
+            if what := different(before, (start.x, start.y)):
+                raise InputError(
+                    f"{what} of {self._called} differ when its first examples are read again: "
+                    "shuffle only the training part, and augment only that."
+                )
+            before = start.x, start.y
+            getattr(self.source, "on_epoch_end", lambda: None)()  # a PyDataset may shuffle there
+        if self.has_weights:
+            whole = self.rows(self.at_once()) if self._is_known else [len(self)]  # which counts
+            for _ in whole:
+                self._check_weights()
+        self.__dict__["_can_be_scored"] = True
+
     def batches(self, size: int, *, again: bool = True) -> Iterator[Samples]:
         """Yield all examples once, in batches; see `Part.batches`.
 
         Raises:
-            InputError: if labels come in another order than in the first pass that had `again`,
-                or if there are fewer examples than stated.
+            InputError: if there are fewer examples than stated; with `again`, if labels come in
+                another order than in the first such pass, and for weights other than 1.
         """
         digest = hashing.running()
         for x, y, *_ in self.rows(size):
+            if again:
+                self._check_weights()
             for labels in listed(y):
                 digest.update(np.ascontiguousarray(labels).tobytes())
             yield Samples(x, y)
         order = self.__dict__.setdefault("_order", digest.digest()) if again else None
         if order not in (None, digest.digest()):
             raise InputError(
-                "A stream that is scored yielded other labels, or another order, than in the "
+                f"{self._called.capitalize()} yielded other labels, or another order, than in the "
                 "previous pass: shuffle only the training part."
             )
 
@@ -136,7 +185,7 @@ class Stream(Part):
             InputError: if there are fewer examples than stated.
         """
         count = 0
-        for batch in self._read(self._in_batches(size).prefetch(2)):
+        for batch in self._looked_at(self._in_batches(size).prefetch(2)):
             count += len(batch[0])
             yield batch
         if self.examples is not None and count < self.examples:
@@ -187,6 +236,21 @@ class Stream(Part):
                     held[place : place + 1] = [batch.at(np.array([row]))]  # a copy
         return joined(held)
 
+    def _check_weights(self) -> None:
+        """Raise if an example that was read has a weight other than 1."""
+        if self._odd is not None:
+            raise InputError(not_scored(self._called, *self._odd))
+
+    def _looked_at(self, dataset) -> Iterator:
+        """Yield the batches of a dataset; check x and note the first weight that is not 1."""
+        count = 0
+        for batch in self._read(dataset):
+            check_finite(batch[0], self._called, count, len(self._first[0]) or 1)
+            if self._odd is None and (odd := odd_weight(batch)) is not None:
+                self.__dict__["_odd"] = count + odd[0], odd[1]
+            count += len(batch[0])
+            yield batch
+
     @property
     def _is_tf(self) -> bool:
         return kind_of(self.source) == "tf.data.Dataset"
@@ -212,28 +276,35 @@ class Stream(Part):
                 "The stream is empty, or was used up by another pass: a function must return a "
                 "new generator each time."
             )
-        return checked(first)
+        first = checked(first)
+        check_finite(first[0], self._called, 0, len(first[0]) or 1)
+        return first
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the number of examples is known without counting."""
+        return self.examples is not None or self._known() is not None
 
     @functools.cached_property
     def _seen(self) -> tuple[int, Any]:
         """The number of examples, and labels that show their kind."""
         looked_at, count = [], 0
-        if self.examples is not None or (known := self._known()) is not None:
-            for x, y, *_ in self._read(self._in_batches(self.at_once())):
+        if self._is_known:
+            for x, y, *_ in self._looked_at(self._in_batches(self.at_once())):
                 looked_at.append(y)
                 count += len(x)
                 if count >= _LOOKED_AT:
                     break
-            return self.examples or known, end_to_end(*looked_at)
+            return self.examples or self._known(), end_to_end(*looked_at)
         start, warned, most = time.perf_counter(), False, None
-        for x, y, *_ in self._read(self._source_dataset()):
+        for x, y, *_ in self._looked_at(self._source_dataset()):
             if count < _LOOKED_AT:
                 looked_at.append(y)
             count += len(x)
             for name, labels in spelled(y):
                 if labels.dtype.kind == "f" and not np.isfinite(labels).all():
                     raise InputError(
-                        f"{name} of the stream holds NaN or infinite labels in its first "
+                        f"{name} of {self._called} holds NaN or infinite labels in its first "
                         f"{count:,} examples."
                     )
             rows = each(outermost, y)
@@ -326,22 +397,3 @@ def _failure(error: Exception) -> InputError:
     """Return the error for what the code of a source raised."""
     said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
     return InputError(f"The source of the stream failed ({said}).")
-
-
-def kind_of(source) -> str | None:
-    """Return the kind of a stream's source, or `None` for what can't be one.
-
-    Raises:
-        InputError: for a generator, which can be read once only.
-    """
-    if hasattr(source, "element_spec") and hasattr(source, "cardinality"):
-        return "tf.data.Dataset"
-    if hasattr(source, "__next__"):
-        raise InputError(
-            f"A {type(source).__name__} is used up after one pass, and several are needed: give "
-            "the function that returns it, without calling it."
-        )
-    if hasattr(source, "__getitem__") and hasattr(source, "on_epoch_end"):
-        return "PyDataset"
-    is_function = callable(source) and not isinstance(source, type)
-    return "function" if is_function and not hasattr(source, "__getitem__") else None

@@ -301,6 +301,10 @@ def odd():
         (lambda: iter(()), "The stream is empty, or was used up"),
         (lambda: [({"a": X}, Y)], r"x as a dict of 'a', but a stream has one input"),
         (lambda: [(X[:2], (Y[:2], Y[2:4]))], "labels as a tuple of arrays: give one array, or"),
+        (dataset(np.where(X[5, 2] == X, np.inf, X)), "x of the stream holds NaN .* in example 5,"),
+        (lambda: [(X * np.nan, Y)], "x of the stream holds NaN"),
+        (lambda: [(X, {"a": Y, "b": Y}, {"a": Y, "b": Y})], "weights as a dict of 'a', 'b': give"),
+        (tf.data.Dataset.from_tensors((X, Y, {"a": Y})), "weights as a dict of 'a': give one arr"),
         (lambda: [X], r"The stream yields x without labels \(ndarray\)"),
         (X, "A stream can't be made from ndarray"),
     ],
@@ -405,6 +409,121 @@ def test_labels_of_a_stream_that_is_scored_are_checked_before_training(labels, s
     data = Data("d", train, Stream(dataset(X, labels)), train)
     with pytest.raises(InputError, match=said):
         Trainer(data, tfkd.Training(epochs=1, learning_rate=0.1)).check(dense(keras))
+
+
+def checked_in(part, stream):
+    """Do the checks before training with a stream as one part; it must hold X and Y."""
+    parts = dict.fromkeys(("train", "validation", "test"), tfkd.Samples(X, Y)) | {part: stream}
+    Trainer(Data("d", **parts), tfkd.Training(epochs=1, learning_rate=0.1)).check(net())
+
+
+@pytest.mark.parametrize("examples", [None, 90])
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_weights_of_a_part_that_is_scored_are_refused_before_training(part, examples, monkeypatch):
+    """They were dropped in silence: half of the labels may be wrong with a weight of 0."""
+    monkeypatch.setattr("tfkd.data.stream._LOOKED_AT", 7)
+    weights = np.ones((90, 2), "float32")  # of two elements
+
+    def batches():
+        yield from (tuple(a[i : i + 7] for a in (X, Y, weights)) for i in range(0, 90, 7))
+
+    checked_in(part, Stream(batches, examples))
+    assert len(list(Stream(batches, examples).batches(32))) == 3, "all are 1"
+    weights[80, 1] = 0.5
+    said = (
+        rf"weights of the {part} part are not all 1 \(example 80, .* 0.5\).* leave out .* \(x, y\)"
+    )
+    with pytest.raises(InputError, match=said):
+        checked_in(part, Stream(batches, examples))
+    checked_in("train", Stream(batches, examples))
+    stream = Stream(batches, examples)
+    list(stream.batches(32, again=False))
+    with pytest.raises(InputError, match="weights of the stream are not all 1"):
+        list(stream.batches(32))
+
+
+def test_weights_of_a_counted_part_take_no_further_pass(monkeypatch):
+    monkeypatch.setattr(Stream, "at_once", lambda self, *_: 7)
+    passes = []
+
+    def batches():
+        for i in range(0, 90, 7):
+            yield X[i : i + 7], Y[i : i + 7], np.ones(len(Y[i : i + 7]))
+        passes.append(1)
+
+    stream = Stream(batches)
+    for _ in range(2):
+        checked_in("test", stream)
+        assert len(passes) == 1
+
+
+def noisy(scale):
+    """Return a source whose examples vary from pass to pass."""
+    return lambda: ((x + scale * RNG.normal(size=x.shape), y) for x, y in generator())
+
+
+class Reordered(Sequence):
+    """Shuffled behind each pass, as many are."""
+
+    rows = np.arange(90)
+
+    def __getitem__(self, i):
+        return X[self.rows[i * 7 : i * 7 + 7]], Y[self.rows[i * 7 : i * 7 + 7]]
+
+    def on_epoch_end(self):
+        self.rows = RNG.permutation(90)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        (lambda: dataset().shuffle(13), "Labels"),
+        (lambda: dataset(X, Y * 0).unbatch().shuffle(90).batch(7), "Examples"),
+        (lambda: noisy(0.1), "Examples"),
+        (Reordered, "Labels"),
+    ],
+    ids=["shuffled", "only the examples differ", "augmented", "PyDataset"],
+)
+def test_a_part_in_another_order_is_refused_before_training(part, source, what):
+    for examples in (None, 90):
+        stream = Stream(source(), examples)
+        with pytest.raises(InputError, match=f"{what} of the {part} part differ when .* shuffle"):
+            checked_in(part, stream)
+
+
+def test_a_part_that_differs_by_rounding_or_later_passes_the_first_look(monkeypatch):
+    monkeypatch.setattr(Stream, "at_once", lambda self, *_: 20)
+    checked_in("test", Stream(noisy(1e-5)))
+    passes = itertools.count()
+
+    def late():
+        yield X[:60], Y[:60]
+        yield X[60:], np.roll(Y[60:], next(passes))
+
+    stream = Stream(late)
+    checked_in("test", stream)
+    with pytest.raises(InputError, match="The test part yielded other labels, or another order"):
+        [list(stream.batches(32)) for _ in range(3)]
+
+
+@pytest.mark.parametrize("source", ["dataset", "function"])
+@pytest.mark.parametrize("examples", [None, 1400])
+def test_an_example_that_is_no_number_is_named_with_its_part_and_batch(source, examples):
+    """The teacher was blamed, after the training."""
+    x = np.zeros((1400, 4), "float32")
+    x[[1396, 1398], 2] = np.nan, np.inf
+    y = np.arange(1400) % 3
+
+    def batches():
+        yield from ((x[i : i + 10], y[i : i + 10]) for i in range(0, 1400, 10))
+
+    stream = Stream({"dataset": dataset(x, y, 10), "function": batches}[source], examples)
+    said = "^x of the validation part holds NaN .* first in example 1396, which is in batch 139 if"
+    if examples is not None:  # it is not read to the end before
+        checked_in("validation", stream)
+    with pytest.raises(InputError, match=said):
+        checked_in("validation", stream) if examples is None else list(stream.batches(32))
 
 
 def test_a_label_that_is_no_number_is_named_after_training():

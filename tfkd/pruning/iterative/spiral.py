@@ -127,6 +127,7 @@ def spiral(
     goal, how, data = _check(locals())
     importance.check(criterion, (data.train, data.train.labels))
     trainer = Trainer(data, how, progress=progress)
+    trainer.check_scored()
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
     if criterion == "taylor":
