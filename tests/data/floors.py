@@ -32,7 +32,7 @@ FLOORS = (
     *("export.latency", "export.android", "export.web", "export.report"),
     # the whole way, and the commands that start it
     *("compression.settings", "compression.twin", "compression.loss", "compression.parts"),
-    *("compression.stages", "compression.outputs", "compression.trainer"),
+    *("compression.stages", "compression.outputs", "compression.tokens", "compression.trainer"),
     *("pruning", "comparison", "compression", "cli", "__main__"),
 )
 

@@ -17,6 +17,7 @@ rounding.py          what quantization-aware training was worth
 pacing.py            the epochs that a budget leaves
 stages.py            finished stages, kept for a run that continues
 outputs.py           what each output learns: labels bound by name, task, loss
+tokens.py            examples that a model looks up in a table, and the numbers that it has
 loss.py              the loss and the metric that fit an output and its labels
 parts.py             a long training in parts, of which the last is kept
 budget.py            the remaining time

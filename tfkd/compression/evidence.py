@@ -97,7 +97,7 @@ def written(
     data, recipe = finisher.trainer.data, finisher.recipe
     outputs = finisher.trainer.outputs(finished.models["student"])
     files, models = dict(finished.files), dict(finished.models)
-    if backends.flavour(finisher.teacher) is not None:
+    if finisher.teacher_model is not None:
         models = {"teacher": finisher.teacher, **models}
     if finisher.teacher_file is not None:
         files = {"teacher_float32": finisher.teacher_file, **files}
@@ -376,7 +376,7 @@ def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]
 
 
 def _answers_entry(finisher: Finisher, finished: Finished, test: Part) -> ModelEntry:
-    """Return the entry of a teacher that is not a Keras model: only its score is known."""
+    """Return the entry of a teacher without a `teacher_model`: only its score is known."""
     found = finisher.scores(finished.scorer, test, "teacher", "test")
     several = isinstance(finisher.teacher, (list, tuple))
     return ModelEntry(

@@ -38,7 +38,7 @@ from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
-from tfkd.model import backends, cost
+from tfkd.model import backends, cost, graph
 from tfkd.model import task as tasks
 from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
@@ -83,13 +83,19 @@ class Finisher:
         return representative(self.trainer.data.train)
 
     @functools.cached_property
+    def teacher_model(self) -> Any:
+        """The teacher if it is a Keras model with a graph; `None` if only its answers are known."""
+        known = backends.flavour(self.teacher) is not None and graph.has_graph(self.teacher)
+        return self.teacher if known else None
+
+    @functools.cached_property
     def teacher_file(self) -> TFLiteModel | None:
-        """The teacher's float32 file; `None` if it is no Keras model or can't be converted.
+        """The teacher's float32 file; `None` without `teacher_model`, or if it can't be converted.
 
         Warns:
             UserWarning: if it can't be converted.
         """
-        if backends.flavour(self.teacher) is None:
+        if self.teacher_model is None:
             return None
         try:
             return to_tflite(self.teacher, "float32")
@@ -101,7 +107,7 @@ class Finisher:
     def teacher_parameters(self) -> float:
         """The parameters of a Keras teacher, or of several; infinite for others."""
         several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
-        if any(backends.flavour(one) is None for one in several):
+        if any(backends.flavour(one) is None or not graph.has_graph(one) for one in several):
             return math.inf
         return sum(cost.measure(one).parameters for one in several)
 
@@ -220,7 +226,7 @@ class Finisher:
         if drop is not None and drop >= 1 and scored:
             raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 means 5 points.")
         distiller = self.distiller(copy_of(student))
-        if backends.flavour(self.teacher) is None:  # no graph shows the answers of a function
+        if self.teacher_model is None:  # no graph shows the answers of a function
             distiller.cache_teacher(self.trainer.data.train.head(1).x)
 
     def checked(self, student: Any) -> Finished:

@@ -24,7 +24,7 @@ from tfkd.compression.settings import Target
 from tfkd.compression.stages import FOLDER, Stages
 from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import as_data
-from tfkd.errors import InputError, TfkdError, argument
+from tfkd.errors import InputError, TfkdError, UnsupportedError, argument
 from tfkd.export.micro import boards
 from tfkd.export.report.report import Report, write_report
 from tfkd.export.tflite.model import TFLiteModel
@@ -159,7 +159,8 @@ def compress(
                 f"The teacher {teacher.name!r} has {count} outputs, but the labels are one array: "
                 "give a dict of labels by output, or a teacher with only one output."
             )
-    goal = rehearsal.goal_of(call.target, board, cost.measure(teacher) if known else None)
+    costs = _costs_of(teacher, searched=student is None) if known else None
+    goal = rehearsal.goal_of(call.target, board, costs)
     keras.utils.set_random_seed(recipe.seed)
     trainer = Trainer(data, recipe, progress=progress, task=task)
     finisher = Finisher(trainer, teacher, goal, Stages(folder / FOLDER), clock, teacher_from_logits)
@@ -249,6 +250,26 @@ def _remove_others(folder: pathlib.Path, made: set[str]) -> None:
             (folder / name).unlink(missing_ok=True)
     if evidence.MICRO not in made:
         shutil.rmtree(folder / evidence.MICRO, ignore_errors=True)
+
+
+def _costs_of(teacher: Any, searched: bool) -> cost.ModelCost | None:
+    """Return the costs of a Keras teacher; `None` if it has no graph, and can teach all the same.
+
+    Raises:
+        UnsupportedError: if it has none and students are searched, which are parts of it.
+    """
+    try:
+        return cost.measure(teacher)
+    except UnsupportedError as error:
+        if not searched:
+            return None
+        raise UnsupportedError(
+            f"The teacher {teacher.name!r} has no graph that shows which students would do: give "
+            f"{argument('student')}, or build it with the Functional API, as keras.Model(inputs, "
+            "model.call(inputs)) does. As a function of a batch, lambda x: model(x), it teaches "
+            "small nets, too.",
+            code="no-graph",
+        ) from error
 
 
 def _loaded(given: Any, what: str) -> Any:

@@ -21,13 +21,21 @@ from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import Target
 from tfkd.compression.trainer import copy_of
 from tfkd.distillation.worth import Score
-from tfkd.errors import InputError, MissingDependencyError, TfkdError, WorkerError
+from tfkd.errors import (
+    InputError,
+    MissingDependencyError,
+    TfkdError,
+    UnsupportedError,
+    WorkerError,
+    argument,
+)
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import boards, evaluation
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.model import cost
-from tfkd.quantization import calibrate, export_form, quantize_aware
+from tfkd.quantization import calibrate, export_form, quantize_aware, without_rule
+from tfkd.quantization.rules import kernels
 
 #: Number of trial examples; for an untrained model their values do not matter.
 EXAMPLES = 32
@@ -282,7 +290,19 @@ def _stirred(student):
 def _ranged(student, examples, bits):
     """Return an untrained quantize-aware copy with ranges."""
     with _named("Quantization-aware training, which an int8 file needs, refuses the student"):
-        return calibrate(quantize_aware(student, bits=bits), examples)
+        try:
+            return calibrate(quantize_aware(student, bits=bits), examples)
+        except UnsupportedError as error:
+            raise UnsupportedError(_for_a_recipe(str(error))) from error
+
+
+def _for_a_recipe(message: str) -> str:
+    """Return a message of `quantize_aware` whose way out is one that a recipe has."""
+    formats = argument("formats", alone=True)
+    instead = f"Replace these layers, or leave 'int8' out of {formats}"
+    for advice in (without_rule.way_out(), without_rule.no_loops()):
+        message = message.replace(advice.removesuffix("."), instead)
+    return message.replace(kernels.OWN_INPUT, "")
 
 
 @contextlib.contextmanager

@@ -215,13 +215,12 @@ class _Missed:
     def in_words(self, goal: Goal) -> str:
         """Return which limits of a goal, or of the teacher's file, the smallest of them misses."""
         if not self.problems:
-            reasons = "; ".join(f"{kind}: {why}" for kind, why in self.refused.items())
-            if not reasons and self.larger:
+            if not self.refused and self.larger:
                 return (
                     "Every student that was tried has at least as many parameters as the teacher; "
                     "give a student."
                 )
-            return f"No student that was tried can be exported ({reasons}); give a student."
+            return f"No student that was tried can be exported{self._reasons()}"
         _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
         if not goal.is_asked:
             return (
@@ -232,6 +231,16 @@ class _Missed:
             "No student that was tried meets the target; the smallest misses it: "
             f"{'; '.join(problems)}. Relax the target, or give a smaller student."
         )
+
+    def _reasons(self) -> str:
+        """Return the end of a sentence: each reason once, with the kinds that it holds for."""
+        kinds: dict[str, list[str]] = {}
+        for kind, why in self.refused.items():
+            kinds.setdefault(str(why).removesuffix("."), []).append(kind)
+        if len(kinds) == 1:
+            return f": {next(iter(kinds))}. Or give a student."
+        several = "; ".join(f"{', '.join(names)}: {why}" for why, names in kinds.items())
+        return f" ({several}); give a student."
 
 
 def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:

@@ -5,6 +5,9 @@
     token numbers (steps,)             the same behind an embedding
     vectors (features,)                dense layers
 
+Token numbers are inputs that the teacher looks up as a whole. Where it looks up some columns only,
+nets take all as amounts, which needs an input in floating point.
+
 A net ends as the teacher does, in logits or in a softmax or sigmoid, so that a file's answers have
 the same meaning as the teacher's.
 """
@@ -19,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfkd.compression import tokens as tokens_
 from tfkd.compression.outputs import names_in
 from tfkd.data.outputs import shown
 from tfkd.distillation.teachers.sources import FunctionSource, source_of
@@ -140,7 +144,7 @@ def _answers(teacher: Any, x: np.ndarray) -> Any:
     if isinstance(source, FunctionSource):
         found, _ = source(x if source.inputs is None else [x], None)
     else:
-        found = teacher.predict(x) if isinstance(teacher, TFLiteModel) else teacher(x)
+        found = teacher.predict(x) if isinstance(teacher, TFLiteModel) else source.answers(x)
     answers = list(graph.leaves(found))
     return answers[0] if len(answers) == 1 else None
 
@@ -165,8 +169,10 @@ def kinds(
     has_graph = backends.flavour(first) is not None and graph.has_graph(first)
     layers = [call.layer for call in graph.walk(first).calls] if has_graph else []
     # Whole numbers are token indices if the teacher looks them up, and quantities otherwise.
-    tables = [layer for layer in layers if kind_of(layer) == "Embedding"]
+    tables = tokens_.tables(first)
     whole = bool(tables)
+    if not whole and _looks_up_columns(first, layers):
+        return []
     mask = next((one.mask_value for one in layers if kind_of(one) == "Masking"), None)
     masked = mask is not None or any(table.mask_zero for table in tables)
     shape = x.shape[1:]
@@ -210,6 +216,13 @@ def kinds(
         return made
 
     return [(kind, widths, builder(kind, build)) for kind, build in nets]
+
+
+def _looks_up_columns(teacher: Any, layers: Sequence[Any]) -> bool:
+    """Tell whether some columns of a teacher's whole numbers are tokens, and others may be none."""
+    if not any(kind_of(layer) == "Embedding" for layer in layers):
+        return False
+    return not any("float" in tensor.dtype for tensor in graph.walk(teacher).input_list)
 
 
 def _standardized(inputs, x: np.ndarray, mask: float | None = None):

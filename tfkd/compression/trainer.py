@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfkd.compression import outputs as outputs_
+from tfkd.compression import tokens
 from tfkd.compression.parts import State
 from tfkd.compression.parts import ends as part_ends
 from tfkd.compression.settings import Training
@@ -210,6 +211,11 @@ class Trainer:
         Args:
             model: A model of either Keras.
             who: Its name in messages: `"teacher"` or `"student"`.
+
+        Raises:
+            InputError: for several inputs, examples of another shape, and numbers that an
+                `Embedding` does not have.
+            UnsupportedError: for answers with a mask.
         """
         taken, given = getattr(model, "input_shape", None), self.data.train.shape
         if taken is None:  # a subclassed model has no outputs before its first call
@@ -227,6 +233,7 @@ class Trainer:
                 f"The examples have the shape {given[1:]}, but the {who} {model.name!r} takes "
                 f"{taken[1:]}: give data of its shape, or a model of the data's shape."
             )
+        tokens.check(model, who, self.data)
         if not graph.has_graph(model) or all(
             output.masked is False for output in graph.walk(model).output_list
         ):

@@ -16,6 +16,8 @@ from tfkd.errors import InputError, TfkdError
 _MARK, _END = "tfkd says:", ":tfkd."
 #: Errors of a callable teacher, as TensorFlow reports them.
 _FROM_PYTHON = re.compile(r"InputError: (.*?)\s*\nTraceback", re.DOTALL)
+#: TensorFlow's message for a number that an Embedding's table does not have.
+_LOOKED_UP = re.compile(r"indices\S* = (-?\d+) is not in \[0, (\d+)\)")
 #: TensorFlow's messages on the other machines when one is lost, and its name for that one.
 _LEFT, _TASK = "Collective ops is aborted", re.compile(r"/job:(\w+)/replica:\d+/task:(\d+)\s")
 
@@ -50,14 +52,21 @@ def assertion(holds, say):
 def as_input_errors():
     """Turn TensorFlow's errors of marked assertions into `InputError`, and free our own errors.
 
-    This includes the error that the workers of a strategy get when one of them has left. In
-    tf_keras's step our own errors come wrapped, with the code of the step in their text.
+    This includes the error for a number that a table does not have, and the one that the workers
+    of a strategy get when one of them has left. In tf_keras's step our own errors come wrapped,
+    with the code of the step in their text.
     """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         text = str(error)
         found = re.search(rf"{_MARK} (.*?){_END}", text, re.DOTALL) or _FROM_PYTHON.search(text)
+        if found is None and (found := _LOOKED_UP.search(text)):
+            raise InputError(
+                f"A model looked up the number {found[1]} in a table (as a rule an Embedding) with "
+                f"the numbers from 0 to {int(found[2]) - 1}: correct the examples, or give a "
+                "model with a larger table."
+            ) from error
         if found is None:
             raise
         raise InputError(found[1].replace("\\'", "'")) from None

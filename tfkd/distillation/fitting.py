@@ -211,10 +211,11 @@ class Fitting(Step):
             )
         self._build_student(x, None)
         objective = self._objective()
-        return cache.cache_answers(
-            x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
-            objective.outputs.labels, dtype=dtype,
-        )  # fmt: skip
+        with assertions.as_input_errors():
+            return cache.cache_answers(
+                x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
+                objective.outputs.labels, dtype=dtype,
+            )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
         """Call `cache_teacher`; this old name will be removed in tfkd 0.3."""

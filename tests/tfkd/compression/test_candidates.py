@@ -137,6 +137,26 @@ def test_whole_numbers_are_amounts_where_nothing_looks_them_up():
     assert "dense" in {one.kind for one in found(teacher, RANDOM.integers(0, 9, (8, 6)))}
 
 
+@pytest.mark.parametrize(("dtype", "nets"), [("float32", {"dense"}), ("int32", set())])
+def test_a_column_that_is_looked_up_makes_no_tokens_of_the_others(dtype, nets):
+    inputs = keras.Input((4,), dtype=dtype)
+    table = layers.Flatten()(layers.Embedding(5, 4)(inputs[:, :1]))
+    x = layers.Concatenate()([table, layers.Rescaling(0.1)(inputs[:, 1:])])
+    teacher = keras.Model(inputs, layers.Dense(2)(layers.Dense(40, activation="relu")(x)))
+    examples = RANDOM.integers(0, 5, (8, 4)).astype(dtype)
+    kinds = {family.kind for family in families(teacher, examples, 0)}
+    assert {kind for kind in kinds if not kind.startswith("teacher")} == nets
+    assert "teacher" in kinds
+
+
+def test_tokens_that_are_cast_are_tokens():
+    inputs = keras.Input((20,))
+    x = layers.Embedding(50, 32)(keras.ops.cast(inputs, "int32"))
+    teacher = keras.Model(inputs, layers.Dense(3)(layers.LSTM(32)(x)))
+    kinds = {family.kind for family in families(teacher, RANDOM.integers(0, 50, (8, 20)), 0)}
+    assert "embedding and gru" in kinds and "dense" not in kinds
+
+
 def test_inputs_far_from_one_are_scaled():
     teacher, x = cnn(), 100 + 60 * numbers(64, 16, 16, 3)
     for one in found(teacher, x):

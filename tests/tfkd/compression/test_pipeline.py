@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+from tiny_models import predicted
 
 import tfkd
 from tfkd import Recipe, Target
@@ -305,3 +306,30 @@ def test_a_teacher_without_a_file(data, teacher, tmp_path, monkeypatch):
         made = tfkd.compress(teacher, data, student=dense(), out=tmp_path / "a", recipe=RECIPE)
     assert "There is no file of the teacher: No." in [str(one.message) for one in caught]
     assert {entry.name for entry in made.report.models} >= {"teacher", "student_float32"}
+
+
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_a_subclassed_teacher_teaches_a_given_student(package, data, tmp_path):
+    """It was refused for its costs, which nothing needed."""
+
+    class Subclassed(package.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.kernel = package.layers.Dense(3)
+
+        def call(self, x):
+            return self.kernel(x)
+
+    teacher = Subclassed(name="own")
+    teacher(data.train.x[:2])
+    teacher.set_weights([10 * np.eye(5, 3, dtype="float32"), np.zeros(3, "float32")])
+    run = functools.partial(tfkd.compress, teacher, data, out=tmp_path / "a", recipe=RECIPE)
+    with pytest.raises(UnsupportedError, match=r"'own' has no graph .* give student=, or build"):
+        run()
+    with pytest.raises(InputError, match="a fraction of the teacher's, which is not known"):
+        run(student=dense(), target={"bytes": 0.5}, teacher_from_logits=True)
+    made = run(student=dense(), teacher_from_logits=True)
+    right = (predicted(teacher, data.test.x).argmax(-1) == data.test.y).mean()
+    [entry] = [one for one in made.report.models if one.name == "teacher"]
+    assert entry.metrics["accuracy"] == pytest.approx(right)
+    assert "float32" in made.files and not (made.folder / "teacher.keras").exists()

@@ -82,6 +82,20 @@ def test_a_stage_that_refuses_is_named():
     assert rehearse(odd, X, Recipe(formats=("float32",)), NOTHING).bytes > 0
 
 
+def test_the_way_out_of_a_refusal_is_one_that_a_recipe_has():
+    odd = net(keras.layers.UnitNormalization())
+    inputs = keras.Input((3,))
+    table = keras.layers.Embedding(4, 2)(inputs[:, :1])
+    both = keras.layers.Concatenate()([keras.layers.Flatten()(table), inputs[:, 1:]])
+    mixed = keras.Model(inputs, keras.layers.Dense(2)(both))
+    for model, x in ((odd, X), (mixed, np.zeros((4, 3), "float32"))):
+        with pytest.raises(UnsupportedError, match="or leave 'int8' out of formats") as raised:
+            rehearse(model, x, Recipe(), NOTHING)
+        assert raised.value.code == "no-rule"
+        for lacking in ("skip", "to_tflite", "Input("):
+            assert lacking not in str(raised.value)
+
+
 @pytest.mark.skipif(not evaluation.is_installed(), reason="tflite-micro is not installed")
 def test_a_microcontroller_that_refuses_is_named():
     with pytest.raises(ConversionError, match="Microcontrollers refuses the file"):

@@ -20,7 +20,7 @@ from tfkd.compression.front import Trial, front_of, order_of
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
-from tfkd.errors import InputError
+from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import to_tflite
 
 optuna = pytest.importorskip("optuna")
@@ -173,6 +173,18 @@ def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
     missed = search._Missed()
     assert search._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
     assert "has at least as many parameters as the teacher" in missed.in_words(finisher.goal)
+
+
+def test_a_reason_of_several_families_is_told_once():
+    same, other = UnsupportedError("It has a loop."), UnsupportedError("It is too deep.")
+    goal = Goal({}, None, None)
+    missed = search._Missed(refused={"gru": same, "lstm": same})
+    assert missed.in_words(goal) == (
+        "No student that was tried can be exported: It has a loop. Or give a student."
+    )
+    missed = search._Missed(refused={"gru": same, "lstm": same, "dense": other})
+    said = "(gru, lstm: It has a loop; dense: It is too deep); give a student."
+    assert missed.in_words(goal) == f"No student that was tried can be exported {said}"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A `Trainer` compiles the loss that fits the labels, and its step is traced once."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -155,3 +157,46 @@ def test_labels_of_anomalies_teach_nothing(rng):
     trainer = Trainer((x, NUMBERS % 2), tfkd.Training(epochs=1), task="anomaly")
     with pytest.raises(InputError, match=r"their own labels, \(x, x\)"):
         trainer.check(dense(keras, 4))
+
+
+@pytest.mark.parametrize("who", ["teacher", "student"])
+@pytest.mark.parametrize("cast", [False, True])
+def test_numbers_that_an_embedding_does_not_have_are_refused(cast, who, package, rng):
+    """TensorFlow's error came after all training if only the test part had one."""
+    inputs = package.Input((5,), dtype="int64" if cast else "int32")
+    cast_to = keras.ops.cast if package is keras else tf.cast
+    tokens = cast_to(inputs, "int32") if cast else inputs
+    x = package.layers.Flatten()(package.layers.Embedding(20, 4)(tokens))
+    model = package.Model(inputs, package.layers.Dense(3)(x), name="words")
+    good = rng.integers(0, 20, (60, 5))
+    for bad, part in ((20, "test"), (-1, "train"), (25, "validation")):
+        parts = {name: (good.copy(), NUMBERS) for name in ("train", "validation", "test")}
+        trainer = Trainer(parts, tfkd.Training(epochs=1))
+        trainer.check_inputs(model, who)
+        parts[part][0][7, 3] = bad
+        said = rf"{part} part holds {bad} in .* number 7, but the {who} 'words'.* from 0 to 19:"
+        with pytest.raises(InputError, match=said):
+            Trainer(parts, tfkd.Training(epochs=1)).check_inputs(model, who)
+
+
+def test_numbers_that_only_a_stream_shows_end_in_one_line(package, rng):
+    """The first examples are checked, and the others when they are read."""
+    x = rng.integers(0, 20, (320, 5))
+    model = package.Sequential(
+        [
+            package.Input((5,), dtype="int32"),
+            package.layers.Embedding(20, 4),
+            package.layers.Flatten(),
+            package.layers.Dense(3),
+        ]
+    )
+    for row, said in ((2, "number 2, but"), (300, r"looked up the number 25 .* from 0 to 19:")):
+        bad = x.copy()
+        bad[row] = 25
+        batches = tf.data.Dataset.from_tensor_slices((bad, np.arange(320) % 3)).batch(64)
+        held_out = (x, np.arange(320) % 3)
+        data = {"train": batches, "validation": held_out, "test": held_out}
+        trainer = Trainer(data, tfkd.Training(epochs=1, learning_rate=1e-3))
+        step = trainer.check if row == 2 else functools.partial(trainer.fit, "student")
+        with pytest.raises(InputError, match=said):
+            step(model)

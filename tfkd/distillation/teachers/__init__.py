@@ -8,8 +8,9 @@
     array of outputs ──────────────────────────► ArrayTeacher, attached to the data by `fit`
 
 `activations` tells logits from probabilities, `sources` opens what was given, `memory` finds state
-that answers depend on besides the examples, `batches` cuts the examples into batches of the one
-size that a model takes, `teacher` combines the sources and asks them.
+that answers depend on besides the examples, `functions` checks what a user's function answers,
+`batches` cuts the examples into batches of the one size that a model takes, `teacher` combines the
+sources and asks them.
 """
 
 from tfkd._renamed import with_old_names

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from tfkd.distillation.teachers import batches, memory
-from tfkd.errors import InputError
+from tfkd.distillation.teachers import batches, functions, memory
+from tfkd.errors import InputError, argument
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.loading import models, signatures
 from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
@@ -220,7 +220,7 @@ class PythonSource(Source):
 
         def run(*arrays):
             it = iter(arrays)
-            result = self.function(graph.map_structure(lambda _: next(it), x))
+            result = self.answers(graph.map_structure(lambda _: next(it), x))
             found, answers = self._fitting(result, wanted, len(arrays[0]))
             if order not in (None, found):
                 raise InputError(
@@ -241,12 +241,16 @@ class PythonSource(Source):
         order = self._order if order is None else order
         return [None if i is None else r for i, r in zip(order, results, strict=True)], {}
 
+    def answers(self, x):
+        """Return the function's answers to a batch; see `functions.answers_of`."""
+        return functions.answers_of(self.function, self.name, x)
+
     def _fitting(self, result, wanted, examples: int):
         """Return the index of each wanted output, and the outputs; empty if none fits."""
         ours = self.outputs
         if ours is None:
             ours = binding.slots_of_values(result, "output", f"teacher {self.name!r}")
-        answers = [np.asarray(answer, np.float32) for answer in graph.leaves(result)]
+        answers = list(graph.leaves(result))
         order = wanted.match(ours) if len(ours) == len(answers) else [None] * len(wanted)
         shapes = [(examples, *slot.shape[1:]) for slot in wanted.entries]
         fits = [i is None or _fits(answers[i].shape, s) for i, s in zip(order, shapes, strict=True)]
@@ -320,16 +324,26 @@ def source_of(given, features) -> Source:
     elif callable(given):
         source = PythonSource(given, getattr(given, "__qualname__", type(given).__name__))
     else:
-        raise InputError(
-            "A teacher must be a Keras 3 or tf_keras model, the path of a .keras, .h5, SavedModel "
-            "or .tflite file, a TFLiteModel, a callable, an array of outputs, or a list of "
-            f"these; got {type(given).__name__}."
-        )
+        raise InputError(_no_teacher(given))
     if features:
         raise InputError(
             f"Feature losses need a Keras model as teacher; {source.name!r} shows only its outputs."
         )
     return source
+
+
+def _no_teacher(given) -> str:
+    given_as = type(given).__name__
+    if callable(getattr(given, "predict_proba", None)):  # as the classifiers of scikit-learn
+        return (
+            f"A {given_as} can't teach, but its method can: give teacher.predict_proba, without "
+            f"calling it, and {argument('teacher_from_logits', False)}."
+        )
+    return (
+        "A teacher must be a Keras 3 or tf_keras model, the path of a .keras, .h5, SavedModel or "
+        ".tflite file, a TFLiteModel, a callable, an array of outputs, or a list of these; got "
+        f"{given_as}."
+    )
 
 
 def _load(path: pathlib.Path):

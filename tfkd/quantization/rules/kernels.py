@@ -8,6 +8,9 @@ from tfkd.quantization.rewriting import Value
 from tfkd.quantization.rules.activations import activation
 from tfkd.quantization.rules.primitives import check_channels_last
 
+#: What to do with an `Embedding` of floating-point values.
+OWN_INPUT = "; give it its own Input(dtype='int32')"
+
 
 def kernel(attribute, channels, narrow=None):
     """Return the rule of a layer with one kernel, with a scale per index of its axes `channels`.
@@ -119,8 +122,8 @@ def embedding(net, layer, x):
     """Look up rows of a table, whose values are already rounded."""
     if x.tensor.dtype.is_floating and not _are_tokens(net):
         raise UnsupportedError(
-            "looks up floating-point values that are computed, or that other layers read, too; "
-            "give it its own Input(dtype='int32')"
+            "looks up floating-point values that are computed, or that other layers read, too"
+            f"{OWN_INPUT}"
         )
     # No layer reads the mask: tfkd refuses such models.
     wrapped = net.weighted(lambda: net.copy(mask_zero=False), [("embeddings", (), None)])

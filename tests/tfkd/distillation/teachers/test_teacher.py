@@ -407,3 +407,44 @@ def test_the_logits_and_features_of_a_teacher_for_one_batch_size(package, data):
         np.testing.assert_allclose(answers, logits, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(features["hidden"], x @ kernel + bias, rtol=1e-4, atol=1e-5)
     distiller.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize("eagerly", [True, False])
+def test_a_function_that_raises_is_named(eagerly, package, data):
+    """Its own error came out, or TensorFlow's with a trace."""
+
+    def boom(x):
+        if len(x) > 2:  # of the first examples
+            raise KeyError("no such column")
+        return np.zeros((len(x), 3))
+
+    student, said = dense(package), r"'.*boom', a function, raised KeyError: 'no such column' on"
+    with pytest.raises(InputError, match=rf"{said} a batch of shape \(32, 4\)") as raised:
+        soft_loss(student, boom, data, package, eagerly, teacher_from_logits=True)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (None, "None"),
+        ("a", "'a'"),
+        (np.array(["1", "2"]), "one of <U1"),
+        (np.array([{}, {}]), "one of object"),
+        ([], r"\[\]"),
+        (object(), "object"),
+    ],
+)
+def test_a_function_that_returns_no_numbers_is_named(answer, shown, data):
+    said = rf"a function, must return an array of numbers, got {shown}\.$"
+    with pytest.raises(InputError, match=said):
+        soft_loss(dense(keras), lambda x: answer, data, keras, teacher_from_logits=True)
+
+
+def test_what_has_class_probabilities_is_told_how_to_teach(data):
+    model = LogisticRegression().fit(*data)
+    with pytest.raises(InputError, match=r"give teacher\.predict_proba, .*from_logits=False"):
+        teachers.Teacher(model)
+    teachers.Teacher(model.predict_proba)
+    with pytest.raises(InputError, match="A teacher must be .*; got int"):
+        teachers.Teacher(5)
