@@ -73,8 +73,7 @@ class Finisher:
         self.trainer, self.teacher, self._from_logits = trainer, teacher, teacher_from_logits
         self.goal = goal or Goal({}, None, None)
         self.stages, self.clock = stages or Stages(), clock or Budget(None)
-        self._answers: Any = None
-        self._has_taught = False
+        self._answers, self._has_taught = None, False
         self.scale = Scale(trainer, self.scores_of_teacher)
 
     @functools.cached_property
