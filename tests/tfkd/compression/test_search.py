@@ -340,7 +340,7 @@ def test_time_is_taken_without_what_the_caller_calls(data, teacher):
 
 def test_a_teacher_that_sees_each_view_takes_its_time(data):
     def slow(x):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return np.zeros((len(x), 3), "float32")
 
     least = []
@@ -348,8 +348,8 @@ def test_a_teacher_that_sees_each_view_takes_its_time(data):
         recipe = dataclasses.replace(RECIPE, augment=augment, batch_size=60)
         run = Finisher(Trainer(data, recipe), slow, None, None, Budget(1e6), True)
         least.append(pacing.timed(run, dense(8), recipe)["least_seconds"])
-    # 4 batches an epoch, 3 epochs, of 0.8 of the time.
-    assert least[1] - least[0] > 0.5 * 4 * 3 * 0.2 / 0.8
+    # 4 batches an epoch, 3 epochs, of 0.8 of the time; the rest is for a busy machine.
+    assert least[1] - least[0] > 0.3 * 4 * 3 * 0.5 / 0.8
 
 
 def test_what_does_not_fit_is_known_before_students_are_costed(data, teacher, monkeypatch):
