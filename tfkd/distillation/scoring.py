@@ -18,6 +18,7 @@ from tfkd import losses
 from tfkd.distillation import assertions, teachers, validation, worth
 from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.objective import Objective
+from tfkd.distillation.teachers import functions
 from tfkd.errors import InputError, TeacherWarning
 from tfkd.model import feature_extractor, graph
 from tfkd.model.fingerprint import fingerprint
@@ -241,9 +242,11 @@ def tolerated(who: str, raises: bool = False):
         if raises:
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
-    except InputError:  # training raises it itself, if it matters there
-        return
     except Exception as error:  # a model or the user's data may raise anything
+        if isinstance(error, functions.RaisedError):
+            error = error.__cause__
+        elif isinstance(error, InputError):  # training raises it itself, if it matters there
+            return
         warnings.warn(
             f"The {who} could not be scored ({type(error).__name__}: "
             f"{validation.first_line(error)}); training continues without a score.",

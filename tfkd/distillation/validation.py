@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfkd.distillation import assertions, lessons, teachers
 from tfkd.distillation.cache.examples import Opened
+from tfkd.distillation.teachers import functions
 from tfkd.errors import InputError, argument
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
@@ -163,9 +164,13 @@ def check_first_examples(x, y, objective, ask) -> None:
         return
     try:
         answers, features = ask(few)
-    except (InputError, MemoryError, KeyboardInterrupt):
+    except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # the teacher's code may raise anything for inputs of another kind
+        if isinstance(error, functions.RaisedError):
+            error = error.__cause__
+        elif isinstance(error, InputError):
+            raise
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
             f"({first_line(error)}); if its inputs differ from the student's, convert x to them "

@@ -11,6 +11,10 @@ from tfkd.errors import InputError, TfkdError
 from tfkd.model import graph
 
 
+class RaisedError(InputError):
+    """An error that the user's function raised; `__cause__` is what it raised."""
+
+
 def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
     """Return a function's answers to a batch in its own structure, as float32 arrays.
 
@@ -20,7 +24,8 @@ def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
         x: The batch: an array, or a structure of arrays.
 
     Raises:
-        InputError: if it raises, or returns anything but numbers.
+        RaisedError: if it raises.
+        InputError: if it returns anything but numbers.
     """
     try:
         result = function(x)
@@ -29,7 +34,7 @@ def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
     except Exception as error:  # whatever the user's code raises
         said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
         shapes = ", ".join(str(np.shape(leaf)) for leaf in graph.leaves(x))
-        raise InputError(
+        raise RaisedError(
             f"The teacher {name!r}, a function, raised {said} on a batch of shape {shapes}."
         ) from error
     if not list(graph.leaves(result)):
