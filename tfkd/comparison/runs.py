@@ -21,6 +21,7 @@ from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import Data, Samples, Stream
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
+from tfkd.distillation.teachers import functions
 from tfkd.distillation.validation import first_line
 from tfkd.errors import InputError, TfkdError, argument, raise_all
 from tfkd.loading.models import SUFFIXES, load_model
@@ -275,9 +276,13 @@ class Runner:
     def _asked(self, ask, part: str):
         try:
             return ask()
-        except (TfkdError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # the teacher's code may raise anything for unsuitable inputs
+            if isinstance(error, functions.RaisedError):
+                error = error.__cause__
+            elif isinstance(error, TfkdError):
+                raise
             samples = getattr(self.data, part)
             shape = (len(samples), *samples.shape[1:])
             raise InputError(

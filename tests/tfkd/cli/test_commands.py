@@ -333,12 +333,16 @@ def test_verify(tfkd, engine):
     assert tfkd(*arguments, "--engine", engine, "--quiet") == (0, "", "")
 
 
-def test_verify_layer_by_layer_speaks_of_options(tfkd):
+def test_verify_layer_by_layer_speaks_of_options(tfkd, hopeless):
     arguments = ("verify", "student.tflite", "student.keras", "--data", "digits.npz", "--layers")
     status, out, err = tfkd(*arguments)
     assert (status, err) == (0, "")
-    assert " clipped " in out and " CONV_2D " in out
-    assert "to_tflite" not in out and " --skip " in out
+    assert " clipped " in out and " CONV_2D " in out and "to_tflite" not in out
+    arguments = ("--data", hopeless / "d.npz", "--out", "o.tflite", "--quiet")
+    assert tfkd("export", hopeless / "m.keras", *arguments)[0] == 1
+    arguments = ("o.tflite", hopeless / "m.keras", "--data", hopeless / "d.npz", "--layers")
+    status, out, err = tfkd("verify", *arguments)
+    assert status == 1 and "to_tflite" not in out and " --skip " in out
 
 
 def test_verify_fails_with_another_model(tfkd, teacher, tmp_path):
