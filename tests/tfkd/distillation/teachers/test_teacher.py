@@ -14,7 +14,7 @@ from tiny_models import crossentropy, dense, predicted
 
 from tfkd import Distiller, cache_teacher
 from tfkd.distillation import teachers
-from tfkd.errors import InputError
+from tfkd.errors import InputError, TeacherWarning
 from tfkd.export import to_tflite
 from tfkd.losses import Hint
 
@@ -419,7 +419,10 @@ def test_a_function_that_raises_is_named(eagerly, package, data):
         return np.zeros((len(x), 3))
 
     student, said = dense(package), r"'.*boom', a function, raised KeyError: 'no such column' on"
-    with pytest.raises(InputError, match=rf"{said} a batch of shape \(32, 4\)") as raised:
+    with (
+        pytest.warns(TeacherWarning, match="could not be scored .KeyError: 'no such column'"),
+        pytest.raises(InputError, match=rf"{said} a batch of shape \(32, 4\)") as raised,
+    ):
         soft_loss(student, boom, data, package, eagerly, teacher_from_logits=True)
     assert "\n" not in str(raised.value)
 
