@@ -279,7 +279,7 @@ class Runner:
         except MemoryError:
             raise
         except Exception as error:  # the teacher's code may raise anything for unsuitable inputs
-            if isinstance(error, functions.RaisedError):
+            if isinstance(error, functions.RaisedInputError):
                 error = error.__cause__
             elif isinstance(error, TfkdError):
                 raise

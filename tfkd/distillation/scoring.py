@@ -243,7 +243,7 @@ def tolerated(who: str, raises: bool = False):
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
     except Exception as error:  # a model or the user's data may raise anything
-        if isinstance(error, functions.RaisedError):
+        if isinstance(error, functions.RaisedInputError):
             error = error.__cause__
         elif isinstance(error, InputError):  # training raises it itself, if it matters there
             return

@@ -167,7 +167,7 @@ def check_first_examples(x, y, objective, ask) -> None:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # the teacher's code may raise anything for inputs of another kind
-        if isinstance(error, functions.RaisedError):
+        if isinstance(error, functions.RaisedInputError):
             error = error.__cause__
         elif isinstance(error, InputError):
             raise

@@ -11,8 +11,11 @@ from tfkd.errors import InputError, TfkdError
 from tfkd.model import graph
 
 
-class RaisedError(InputError):
-    """An error that the user's function raised; `__cause__` is what it raised."""
+class RaisedInputError(InputError):
+    """An error that the user's function raised; `__cause__` is what it raised.
+
+    `assertions.as_input_errors` finds the end of its name in TensorFlow's text.
+    """
 
 
 def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
@@ -24,7 +27,7 @@ def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
         x: The batch: an array, or a structure of arrays.
 
     Raises:
-        RaisedError: if it raises.
+        RaisedInputError: if it raises.
         InputError: if it returns anything but numbers.
     """
     try:
@@ -34,7 +37,7 @@ def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
     except Exception as error:  # whatever the user's code raises
         said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
         shapes = ", ".join(str(np.shape(leaf)) for leaf in graph.leaves(x))
-        raise RaisedError(
+        raise RaisedInputError(
             f"The teacher {name!r}, a function, raised {said} on a batch of shape {shapes}."
         ) from error
     if not list(graph.leaves(result)):
