@@ -279,17 +279,16 @@ class Runner:
         except MemoryError:
             raise
         except Exception as error:  # the teacher's code may raise anything for unsuitable inputs
-            if isinstance(error, functions.RaisedInputError):
-                error = error.__cause__
-            elif isinstance(error, TfkdError):
+            cause = functions.cause_of(error)
+            if isinstance(cause, TfkdError):
                 raise
             samples = getattr(self.data, part)
             shape = (len(samples), *samples.shape[1:])
             raise InputError(
                 f"The teacher can't take the {part} examples, of shape {shape} "
-                f"({first_line(error)}); if its inputs differ from the student's, give "
+                f"({first_line(cause)}); if its inputs differ from the student's, give "
                 f"{argument('teacher_inputs', like='function')}."
-            ) from error
+            ) from cause
 
     def _scored(self, outputs, y, activation) -> float:
         found = metrics.score(outputs, np.asarray(y), task=self.task, activation=activation)

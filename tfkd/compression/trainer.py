@@ -185,19 +185,20 @@ class Trainer:
         if isinstance(self.data.train, Samples):
             for output in outputs:
                 output.check()
+        labels = []
         for name, part in self.data.parts.items():
             called = _CALLED.get(name, name)
             # Examples on a disk or in a stream are checked as they are read.
             if part.in_memory and (problem := _not_finite(part, called)):
                 raise InputError(f"{problem}: leave them out, or fill them in.")
-            labels = part.labels
+            labels.append(part.labels)
             for output in outputs:
                 try:
-                    output.of(labels).loss(keras)
+                    output.of(labels[-1]).loss(keras)
                 except InputError as error:
                     raise InputError(f"In the {name} part: {error}") from error
         for output in outputs:
-            output.warn_of_unseen([part.labels for part in self.data.parts.values()])
+            output.warn_of_unseen(labels)
 
     def check_scored(self) -> None:
         """Raise for streams of validation and test that can't be scored, before any training."""

@@ -243,13 +243,12 @@ def tolerated(who: str, raises: bool = False):
             raise
         warnings.warn(str(error), TeacherWarning, stacklevel=4)
     except Exception as error:  # a model or the user's data may raise anything
-        if isinstance(error, functions.RaisedInputError):
-            error = error.__cause__
-        elif isinstance(error, InputError):  # training raises it itself, if it matters there
+        cause = functions.cause_of(error)
+        if isinstance(cause, InputError):  # training raises it itself, if it matters there
             return
         warnings.warn(
-            f"The {who} could not be scored ({type(error).__name__}: "
-            f"{validation.first_line(error)}); training continues without a score.",
+            f"The {who} could not be scored ({type(cause).__name__}: "
+            f"{validation.first_line(cause)}); training continues without a score.",
             TeacherWarning,
             stacklevel=4,
         )

@@ -167,15 +167,14 @@ def check_first_examples(x, y, objective, ask) -> None:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # the teacher's code may raise anything for inputs of another kind
-        if isinstance(error, functions.RaisedInputError):
-            error = error.__cause__
-        elif isinstance(error, InputError):
+        cause = functions.cause_of(error)
+        if isinstance(cause, InputError):
             raise
         raise InputError(
             f"The teacher can't take the first examples, of shape {_shapes(few)} "
-            f"({first_line(error)}); if its inputs differ from the student's, convert x to them "
+            f"({first_line(cause)}); if its inputs differ from the student's, convert x to them "
             f"with {argument('teacher_inputs', like='function')}."
-        ) from error
+        ) from cause
     names = [lesson.name for lesson in objective.lessons]
     for name, value in [*zip(names, answers, strict=True), *features.items()]:
         if value is not None and not np.isfinite(np.asarray(value)).all():

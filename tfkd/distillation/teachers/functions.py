@@ -45,6 +45,13 @@ def answers_of(function: Callable[[Any], Any], name: str, x: Any) -> Any:
     return graph.map_structure(lambda answer: _numbers(name, answer), result)
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """Return what a user's function raised if the error wraps it, and otherwise the error."""
+    if isinstance(error, RaisedInputError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
 def _numbers(name: str, answer: Any) -> np.ndarray:
     try:
         array = np.asarray(answer)
