@@ -135,7 +135,7 @@ def of(model, signature: str | None = None) -> Reference:
             model = models.load_model(path)
     if isinstance(model, TFLiteModel):
         return _File(model)
-    if backends.flavour(model) is not None and graph.has_graph(model):
+    if graph.has_graph(model):
         return _Keras(model)
     function = _signature_of(model)
     if function is not None:

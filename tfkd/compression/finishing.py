@@ -84,8 +84,7 @@ class Finisher:
     @functools.cached_property
     def teacher_model(self) -> Any:
         """The teacher if it is a Keras model with a graph; `None` if only its answers are known."""
-        known = backends.flavour(self.teacher) is not None and graph.has_graph(self.teacher)
-        return self.teacher if known else None
+        return self.teacher if graph.has_graph(self.teacher) else None
 
     @functools.cached_property
     def teacher_file(self) -> TFLiteModel | None:
@@ -106,7 +105,7 @@ class Finisher:
     def teacher_parameters(self) -> float:
         """The parameters of a Keras teacher, or of several; infinite for others."""
         several = self.teacher if isinstance(self.teacher, (list, tuple)) else [self.teacher]
-        if any(backends.flavour(one) is None or not graph.has_graph(one) for one in several):
+        if not all(graph.has_graph(one) for one in several):
             return math.inf
         return sum(cost.measure(one).parameters for one in several)
 

@@ -152,7 +152,7 @@ def compress(
     ran_before = (folder / FOLDER).is_dir()
     teacher, student = _loaded(teacher, "teacher"), _loaded(student, "student")
     known = backends.flavour(teacher) is not None
-    if known and not data.outputs and graph.has_graph(teacher):
+    if not data.outputs and graph.has_graph(teacher):
         count = len(graph.walk(teacher).output_list)
         if count > 1:
             raise InputError(

@@ -104,7 +104,7 @@ class _End:
     @classmethod
     def _of_several(cls, teacher: Any, names: Sequence[str]) -> _End:
         """Return the end of students with an output for each of several labels."""
-        if backends.flavour(teacher) is None or not graph.has_graph(teacher):
+        if not graph.has_graph(teacher):
             raise UnsupportedError(
                 f"The labels are for {shown(names)}, but the teacher has no graph that shows which "
                 "outputs they belong to; give a student."
@@ -166,8 +166,7 @@ def kinds(
         UnsupportedError: for outputs that no known net has.
     """
     end, x, first = _End.of(teacher, x, end_of, names), np.asarray(x), _first(teacher)
-    has_graph = backends.flavour(first) is not None and graph.has_graph(first)
-    layers = [call.layer for call in graph.walk(first).calls] if has_graph else []
+    layers = [call.layer for call in graph.walk(first).calls] if graph.has_graph(first) else []
     # Whole numbers are token indices if the teacher looks them up, and quantities otherwise.
     tables = tokens_.tables(first)
     whole = bool(tables)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfkd.data import Data
 from tfkd.errors import InputError
-from tfkd.model import backends, graph
+from tfkd.model import graph
 from tfkd.translation import operations
 
 
@@ -18,7 +18,7 @@ def tables(model: Any) -> list[Any]:
     Args:
         model: A model of either Keras; anything else, or a model without a graph, shows none.
     """
-    if backends.flavour(model) is None or not graph.has_graph(model):
+    if not graph.has_graph(model):
         return []
     walked, found = graph.walk(model), []
     whole = {tensor.index for tensor in walked.input_list}

@@ -432,7 +432,7 @@ _ONLY_CHECKS = {(home, "PipelineModel", "__call__") for home in ("keras_hub", "k
 
 
 def has_graph(model) -> bool:
-    """Tell whether `walk` can read a model: it is built and runs its graph."""
+    """Tell whether `walk` can read something: a built model of either Keras that runs its graph."""
     try:
         walk(model)
     except (InputError, UnsupportedError):
