@@ -26,6 +26,7 @@ from tfkd.distillation.validation import first_line
 from tfkd.errors import InputError, TfkdError, argument, raise_all
 from tfkd.loading.models import SUFFIXES, load_model
 from tfkd.model import metrics
+from tfkd.model import task as tasks
 from tfkd.output_kind import output_activations
 
 _BATCH = 256
@@ -328,7 +329,7 @@ def smoothed(y, shape, task: str, share: float) -> np.ndarray:
     if task != "categorical":
         return (y * (1 - share) + 0.5 * share).astype("float32")
     classes = shape[-1]
-    if y.shape[1:] != tuple(shape[1:]):
+    if y.shape != tasks.filled(shape, y):
         y = keras.utils.to_categorical(y, classes)
     return (y * (1 - share) + share / classes).astype("float32")
 

@@ -8,6 +8,7 @@ from tfkd import losses
 from tfkd.comparison.methods import Method
 from tfkd.comparison.runs import Runner
 from tfkd.losses.outputs import Configured, option_of
+from tfkd.model import task as tasks
 
 
 def spelled(value, otherwise: str) -> str:
@@ -88,7 +89,8 @@ def call(runner: Runner, method: Method, seed: int) -> str:
     y = "data.train.y"
     if method.label_smoothing and runner.task == "categorical":
         shape = tuple(runner.students.example.output_shape)
-        if runner.data.train.labels.shape[1:] != shape[1:]:
+        labels = runner.data.train.labels
+        if labels.shape != tasks.filled(shape, labels):
             y = f"keras.utils.to_categorical(data.train.y, {shape[-1]})"
     cached = method.settings is not None and not runner.holds_answers
     arguments = f"batch_size={budget.batch_size}, epochs={budget.epochs}"

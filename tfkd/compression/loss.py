@@ -47,8 +47,8 @@ def loss_for(
         units: Size of the output's last dimension.
         y: Labels (examples, ...): class numbers, one-hot or soft rows, rows of 0 and 1, or
             values.
-        shape: Shape of the output, batch included, if it is known. It distinguishes a class
-            number per step from a label per unit.
+        shape: Shape of the output, batch included, if it is known; sizes may be `None`. It
+            distinguishes a class number per step from a label per unit.
         task: One of `tfkd.model.task.TASKS`. Defaults to what the other arguments imply.
 
     Returns:
@@ -80,7 +80,7 @@ def loss_for(
     logits = activation == "linear"
     if task != "categorical":
         return package.losses.BinaryCrossentropy(from_logits=logits)
-    if y.shape[1:] == tuple(shape[1:]):
+    if y.shape == tasks.filled(shape, y):
         return package.losses.CategoricalCrossentropy(from_logits=logits)
     tasks.check_classes(y, units)
     return package.losses.SparseCategoricalCrossentropy(from_logits=logits)

@@ -121,7 +121,8 @@ class Output:
 
     def _check_several(self) -> None:
         y, shape = self.labels, self.shape
-        rows = y.reshape(-1, shape[-1] if y.shape[1:] == tuple(shape[1:]) else 1)
+        several = y.ndim > 1 and y.shape == tasks.filled(shape, y)
+        rows = y.reshape(-1, y.shape[-1] if several else 1)
         if (rows == rows[0]).all():
             label = rows[0].item() if rows.shape[1] == 1 else rows[0].tolist()
             raise InputError(

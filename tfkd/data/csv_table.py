@@ -163,7 +163,9 @@ def _check_header(path, header, wanted, chosen, delimiter, overlap) -> None:
         shown = ", ".join(map(repr, header[:12])) + (", ..." if len(header) > 12 else "")
         hint = argument("label", like="'column'") if lacks[0] in wanted else argument("features")
         other = next((mark for mark in ";\t|" if mark in "".join(header)), None)
-        more = f", or the {argument('delimiter', other)}" if len(header) == 1 and other else ""
+        more = ""
+        if len(header) == 1 and other:
+            more = f", or read it with {argument('delimiter', other, of='load_csv')}"
         raise InputError(
             f"{path.name} has no column {lacks[0]!r}; its first line names {shown or 'none'}. "
             f"Say which with {hint}{more}."
@@ -191,7 +193,7 @@ def _columns(path, reader, header, chosen, wanted):
             values = [float(row[place]) for place in places]
         except ValueError:
             values = [math.nan]
-        if not max(map(abs, values)) <= _LARGEST:  # or not a number
+        if not all(abs(value) <= _LARGEST for value in values):  # or not a number
             place = next(i for i in places if not _is_number(row[i]))
             raise InputError(
                 f"Line {reader.line_num} of {path.name} has {row[place]!r} in column "

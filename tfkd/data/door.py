@@ -176,8 +176,8 @@ def _of_path(path: pathlib.Path, class_names: tuple[str, ...], options: dict) ->
         raise InputError(f"{path.name!r} is not an .npz file, a .csv file or a folder of images.")
     _check_options(kind, options)
     if kind == ".npz":
-        data = load_npz(path, **options)
-        return _of_parts(data.parts, data.name, class_names or data.class_names, {})
+        data = load_npz(path, class_names=class_names, **options)
+        return _of_parts(data.parts, data.name, data.class_names, {})
     if "length" in options:
         if "seed" in options:
             raise InputError(
@@ -267,9 +267,11 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
         if part not in given:
             continue
         try:
-            parts[part], names = _part(given[part], names)
+            parts[part], found = _part(given[part], names)
+            labels_.check_kind(part, found, names)
         except InputError as error:
             raise InputError(f"{part}: {error}") from None
+        names = found
     share = share_of("validation", options.get("validation"), 0.1, "validation" in parts)
     if "validation" not in parts:
         if not isinstance(parts["train"], Samples):
@@ -332,15 +334,7 @@ def _checked(x, y, class_names) -> tuple[Any, np.ndarray, tuple[str, ...]]:
                 f"x has dtype {x.dtype} and shape {x.shape}; give numbers of shape "
                 "(examples, ...), such as (1000, 28, 28, 1) for images or (1000, 50, 6) for series."
             )
-    if isinstance(y, Mapping):
-        y, names = labels_.of_outputs(y, class_names)
-    elif class_names and isinstance(class_names, Mapping):
-        raise InputError(
-            f"{argument('class_names', alone=True)} is a dict of output → names, but y is one "
-            "array: give y as a dict too, or the names as a list."
-        )
-    else:
-        y, names = labels_.read(y, class_names)
+    y, names = labels_.numbers_of(y, class_names)
     for name, labels in spelled(y):
         if len(x) != len(labels):
             order = ", in this order" if x.ndim < labels.ndim else ""

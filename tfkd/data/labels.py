@@ -17,6 +17,41 @@ WANTED = (
 )
 
 
+def numbers_of(y, class_names: Any = ()) -> tuple[Any, Any]:
+    """Return labels of one output or of several as numbers, and the names of their classes.
+
+    Args:
+        y: Labels (examples, ...), as `read` takes them; for several outputs, a dict by name.
+        class_names: One per class, in label order; for several outputs, a dict by name.
+
+    Raises:
+        InputError: for values that can't be labels, and names in the form of other labels.
+    """
+    if isinstance(y, Mapping):
+        return of_outputs(y, class_names)
+    if class_names and isinstance(class_names, Mapping):
+        raise InputError(
+            f"{argument('class_names', alone=True)} is a dict of output → names, but y is one "
+            "array: give y as a dict too, or the names as a list."
+        )
+    return read(y, class_names)
+
+
+def check_kind(part: str, names: Any, known: Any) -> None:
+    """Raise for a part whose texts have no numbers, since the training part has no texts.
+
+    Args:
+        part: The part's name.
+        names: Names of the classes after its labels were read.
+        known: Those before, from the caller or the training part.
+    """
+    if part != "train" and names and names != known:
+        raise InputError(
+            "its labels are texts, but those of train are numbers: give both as texts, or both as "
+            "numbers."
+        )
+
+
 def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return labels as numbers, and the names of their classes.
 
@@ -32,10 +67,15 @@ def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...
         y = np.asarray(y)
     except ValueError as error:  # rows of different lengths
         raise InputError(f"y is not an array ({error}). {WANTED}") from None
+    if y.dtype.kind == "S":
+        try:
+            y = np.char.decode(y, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"y holds bytes that are not UTF-8 ({error}). {WANTED}") from None
     if y.dtype == object and y.ndim == 1 and all(isinstance(label, str) for label in y):
         y = y.astype("U")
-    if y.dtype.kind in "US" and y.ndim == 1 and y.size:
-        return numbered(y.astype("U"), class_names)
+    if y.dtype.kind == "U" and y.ndim == 1 and y.size:
+        return numbered(y, class_names)
     if y.dtype.kind not in "biuf" or y.ndim == 0:
         raise InputError(f"y has dtype {y.dtype} and shape {y.shape}. {WANTED}")
     if y.dtype.kind == "f" and y.size:

@@ -374,19 +374,19 @@ def _check_classes(class_names: Any, labels: Sequence[Any], outputs: Sequence[st
 
 
 def count_classes(y) -> int:
-    """Return the number of classes in labels: class numbers from 0, or rows of zeros and ones.
+    """Return the number of classes in labels: class numbers from 0, or one-hot rows.
 
     Args:
         y: Array of shape (examples, ...).
 
     Returns:
-        The highest class number plus one, or the length of a row; 0 for values.
+        The length of a one-hot row, or the highest class number plus one; 0 for values. Other rows
+        of zeros and ones, several labels or a class for each step, have 2 at least.
     """
     y = np.asarray(y)
-    if y.ndim == 2 and y.shape[1] > 1:
-        whole = y.dtype.kind in "biu"
-        return y.shape[1] if is_one_hot(y) or (whole and y.max() <= 1) else 0
-    return int(y.max()) + 1 if y.dtype.kind in "iu" and y.size else 0
+    if is_one_hot(y):
+        return y.shape[1]
+    return int(y.max()) + 1 if y.dtype.kind in "biu" and y.size else 0
 
 
 def is_one_hot(y) -> bool:

@@ -53,7 +53,7 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
 
     Args:
         y: Labels, numbers of shape (n, ...).
-        shape: Shape of the outputs, (n, ...); the first size is not looked at.
+        shape: Shape of the outputs, (n, ...); sizes may be `None`, and the first is not looked at.
         x: The input, if the outputs may be its reconstruction: with outputs of its shape, labels 0
             and 1 (n,) belong to an anomaly detector, except with two numbers per example (a
             classifier).
@@ -75,7 +75,7 @@ def task_of(y, shape, x=None, activation: str | None = None) -> str:
         'categorical'
     """
     y = _labels(y)
-    shape = (len(y), *shape[1:])
+    shape = filled(shape, y)
     width = shape[-1] if len(shape) > 1 else 1
     whole = y.dtype.kind in "biu"
     zero_one = bool(((y == 0) | (y == 1)).all())
@@ -145,7 +145,7 @@ def check(task: str, y, shape) -> None:
     if not numbers and not _have_shape(y, shape):
         raise InputError(
             f"{given} does not fit labels of shape {y.shape} and outputs of shape "
-            f"{(len(y), *shape[1:])}: leave it out, or reshape the labels."
+            f"{filled(shape, y)}: leave it out, or reshape the labels."
         )
     if numbers:
         bad, what = y != np.round(y), "class numbers"
@@ -175,6 +175,18 @@ def squeezed(shape) -> tuple[int, ...]:
     """Return a shape without a last axis of 1; (n, 1) and (n,) are the same labels."""
     shape = tuple(shape)
     return shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape
+
+
+def filled(shape, y) -> tuple[int | None, ...]:
+    """Return the shape of outputs for some labels: free sizes, and the first, are those of labels.
+
+    Example:
+        >>> filled((None, None, 3), np.zeros((8, 20)))
+        (8, 20, 3)
+    """
+    sizes = dict(enumerate(y.shape))
+    rest = (sizes.get(i) if size is None else size for i, size in enumerate(shape[1:], 1))
+    return (len(y), *rest)
 
 
 def check_classes(y, classes: int) -> None:
@@ -225,10 +237,7 @@ def _reconstructs(x, shape) -> bool:
 
 def _have_shape(y, shape) -> bool:
     """Tell whether labels have a shape, ignoring its free sizes and a last axis of 1."""
-    ours, theirs = squeezed(y.shape), squeezed(shape)
-    return len(ours) == len(theirs) and all(
-        wanted in (None, size) for size, wanted in zip(ours[1:], theirs[1:], strict=True)
-    )
+    return squeezed(y.shape) == squeezed(filled(shape, y))
 
 
 def _are_class_numbers(y, classes: int) -> bool:

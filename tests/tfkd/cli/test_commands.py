@@ -272,6 +272,15 @@ def test_warnings_of_ours_are_lines_on_stderr(tfkd):
     assert "warning" not in err
 
 
+def test_text_labels_are_scored_as_their_numbers_are(tfkd, place, digits):
+    """Of these ten texts the alphabetical order is that of the numbers."""
+    labels = {f"y_{part}": getattr(digits, part).y.astype(str) for part in ("train", "test")}
+    np.savez(place / "texts.npz", x_train=digits.train.x, x_test=digits.test.x, **labels)
+    verify = ("verify", "student.tflite", "student.keras", "--data")
+    told = tfkd(*verify, "texts.npz")
+    assert told == tfkd(*verify, "digits.npz") and "accuracy" in told[1]
+
+
 def test_several_outputs_are_compared_and_not_scored(tfkd, tmp_path):
     inputs = keras.Input((8, 8, 1))
     flat = keras.layers.Flatten()(inputs)
@@ -438,7 +447,7 @@ VERIFY = "verify student.tflite student.keras --data "
         ("inspect broken.keras", "The model 'broken.keras' can't be read: "),
         ("inspect {empty}", "holds no SavedModel"),
         (VERIFY + "labels.npz", "class numbers run from 0 to 9, got 50 to 59"),
-        (VERIFY + "text.npz", "The labels must be numbers"),
+        (VERIFY + "text.npz", "test in text.npz: its labels are texts, but those of train are nu"),
         (VERIFY + "none", "There is no file 'none' for --data."),
         (VERIFY + "digits.npz --threshold 2", "--threshold: must lie between 0 and 1, got '2'"),
         (VERIFY + "digits.npz --engine none", "--engine: invalid choice: 'none'"),

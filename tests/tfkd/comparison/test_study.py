@@ -344,6 +344,9 @@ def test_smoothed_labels_are_those_of_keras(data):
     smooth = runs.smoothed(many, (None, 3), "multilabel", 0.2)
     found = keras.losses.BinaryCrossentropy(from_logits=True)(smooth, logits)
     assert float(found) == pytest.approx(float(wanted), rel=1e-6)
+    steps = np.stack([rows, rows], 1)  # of a model whose number of steps is free
+    smooth = runs.smoothed(steps, (None, None, 3), "categorical", 0.2)
+    np.testing.assert_allclose(smooth, 0.8 * steps + 0.2 / 3, rtol=1e-6)
 
 
 def test_the_interval_of_a_mean_is_students():

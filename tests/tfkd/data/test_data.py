@@ -132,6 +132,6 @@ def test_one_hot_rows_are_told_from_other_labels():
 
 def test_labels_of_one_output_beside_those_of_several_are_named(tmp_path):
     x, y = np.zeros((30, 4), "f"), np.arange(30) % 3
-    np.savez(tmp_path / "d.npz", x=x, y=y, y_kind=y, y_validation=y)
+    np.savez(tmp_path / "d.npz", x=x, y=y, y_kind=y)
     with pytest.warns(UserWarning, match="'y' is read, and not 'y_kind': labels"):
         assert not load_npz(tmp_path / "d.npz").outputs

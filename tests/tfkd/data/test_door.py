@@ -6,7 +6,16 @@ import pytest
 import tensorflow as tf
 
 import tfkd
-from tfkd.data import Data, Samples, as_data, load_csv, load_images, representative, windows
+from tfkd.data import (
+    Data,
+    Samples,
+    as_data,
+    load_csv,
+    load_images,
+    load_npz,
+    representative,
+    windows,
+)
 from tfkd.data.rows import Rows
 from tfkd.errors import InputError
 
@@ -59,6 +68,16 @@ def test_parts_that_are_there_stay_as_they_are(x):
     assert sizes(data) == (50, 10, 10) and data.name == "mine"
 
 
+@pytest.mark.parametrize("names", [("off", "on"), ("off", "on", "idle")])
+def test_each_class_of_a_step_has_a_name(x, names):
+    """Two classes of 20 steps were taken for 20 labels."""
+    y = np.arange(1000).reshape(50, 20) % len(names)
+    y[:, 0] = y[:, 1]  # no one-hot rows
+    assert as_data((x, y), class_names=names).class_names == names
+    with pytest.raises(InputError, match=f"There are 1 class_names for labels of {len(names)} cl"):
+        as_data((x, y), class_names=names[:1])
+
+
 def test_a_memmap_is_split_without_reading_it(tmp_path, x):
     np.save(tmp_path / "x.npy", x)
     held = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -95,8 +114,75 @@ def test_npz_files_have_parts_or_are_split(tmp_path, x):
     parts = {"x_train": x, "y_train": NUMBERS, "x_test": x[:9], "y_test": NUMBERS[:9]}
     np.savez(path, **parts)
     assert sizes(as_data(path, validation=0.2)) == (40, 10, 9)
-    np.savez(path, **parts, x_validation=x[:7], y_validation=NUMBERS[:7])
-    assert sizes(as_data(path)) == (50, 7, 9)
+    for name in ("validation", "val", "valid"):
+        held_out = {f"x_{name}": x[:7], f"y_{name}": NUMBERS[:7]}
+        np.savez(path, **parts, **held_out)
+        data = as_data(path)
+        assert sizes(data) == (50, 7, 9)
+        np.testing.assert_array_equal(data.validation.x, x[:7])
+
+
+def test_the_validation_part_of_several_outputs_has_a_short_name_too(tmp_path, x):
+    labels = {"a": NUMBERS, "b": x[:, 0]}
+    arrays = {f"y_{part}_{name}": y for part in ("train", "test") for name, y in labels.items()}
+    arrays |= {f"y_val_{name}": y[:7] for name, y in labels.items()}
+    np.savez(tmp_path / "d.npz", x_train=x, x_test=x, x_val=x[:7], **arrays)
+    data = as_data(tmp_path / "d.npz")
+    assert sizes(data) == (50, 7, 50) and set(data.validation.y) == {"a", "b"}
+    np.savez(tmp_path / "d.npz", x=x, y_val=NUMBERS, y_aro=x[:, 0])
+    assert set(as_data(tmp_path / "d.npz").outputs) == {"val", "aro"}
+
+
+PAIRS = {"x_train": "x", "y_train": "y", "x_test": "x", "y_test": "y"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({**PAIRS, "x_dev": "x", "y_dev": "y"}, "d.npz also holds 'x_dev' and 'y_dev', which"),
+        ({**PAIRS, "x_val": "x", "y_val": "y", "x_validation": "x", "y_validation": "y"},
+         "also holds 'x_val' and 'y_val', which"),
+        ({"x": "x", "y": "y", "x_val": "x", "y_val": "y"}, "also holds 'x_val', which"),
+    ],
+)  # fmt: skip
+def test_examples_that_no_part_takes_are_refused(tmp_path, x, arrays, said):
+    np.savez(
+        tmp_path / "d.npz", **{name: {"x": x, "y": NUMBERS}[of] for name, of in arrays.items()}
+    )
+    with pytest.raises(InputError, match=said):
+        as_data(tmp_path / "d.npz")
+
+
+def test_splits_of_npz_files_keep_the_shares_of_classes(tmp_path):
+    x, y = np.arange(400.0).reshape(200, 2), np.repeat(np.arange(10), 20)
+    names = np.array([f"class {i}" for i in range(10)])
+    path = tmp_path / "d.npz"
+    for labels in (y, names[y]):
+        np.savez(path, x_train=x, y_train=labels, x_test=x, y_test=labels)
+        assert np.bincount(as_data(path).validation.y).tolist() == [2] * 10
+        np.savez(path, x=x, y=labels)
+        for part in (as_data(path).validation, as_data(path).test):
+            assert np.bincount(part.y).tolist() == [4] * 10
+
+
+def test_texts_of_an_npz_file_are_numbered_by_its_own_reader_too(tmp_path, x):
+    texts = np.array(["eel", "cat", "dog"])[np.arange(50) % 3]
+    parts = {"x_train": x, "y_train": texts, "x_test": x[:9], "y_test": texts[:9].astype("S")}
+    np.savez(tmp_path / "d.npz", **parts)
+    data = load_npz(tmp_path / "d.npz")
+    assert data.class_names == ("cat", "dog", "eel")
+    assert data.test.y.tolist() == [2, 0, 1] * 3
+
+
+def test_texts_have_no_numbers_if_the_training_part_has_no_texts(tmp_path, x):
+    """They were numbered in an order of their own."""
+    numbers, texts = np.arange(50) % 2, np.array(["dog", "cat"])[np.arange(50) % 2]
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=numbers, x_test=x, y_test=texts)
+    for given in (tmp_path / "d.npz", ((x, numbers), (x, texts))):
+        with pytest.raises(InputError, match="test.*: its labels are texts, but those of train"):
+            as_data(given)
+        data = as_data(given, class_names=("dog", "cat"))
+        np.testing.assert_array_equal(data.test.y, numbers)
 
 
 def test_a_share_of_a_part_that_is_there_is_refused(tmp_path, x):
@@ -226,6 +312,8 @@ def test_class_names_number_texts_and_folders(tmp_path, folder):
     [
         (TABLE.replace("0.5", "nan"), {"label": "species"}, "Line 3 of t.csv has 'nan' in column "
          "'width', which must hold numbers"),
+        (TABLE.replace(",2,", ",nan,"), {"label": "species"}, "Line 2 of t.csv has 'nan' in column "
+         "'height', which must hold numbers"),
         (TABLE.replace("2.5", "-inf"), {"label": "species"}, "Line 5 of t.csv has '-inf'"),
         (TABLE, {}, "has no column 'label'; its first line names 'width', 'height', 'species'"),
         (TABLE, {"label": "species", "features": ["depth"]}, "no column 'depth'"),
@@ -239,7 +327,7 @@ def test_class_names_number_texts_and_folders(tmp_path, folder):
         ("a,a,label\n1,2,3\n", {}, "several columns named 'a'"),
         ("a,label\n", {}, "holds no examples"),
         ("", {}, "its first line names none"),
-        ("a;label\n1;2\n", {}, "delimiter=';'"),
+        ("a;label\n1;2\n", {}, "or read it with load_csv(..., delimiter=';')"),
         ("label\n1\n", {}, "needs feature columns"),
     ],
 )  # fmt: skip
@@ -293,6 +381,68 @@ def test_folders_of_parts(folder, tmp_path):
     (tmp_path / "parts" / "test" / "oak").unlink()
     with pytest.raises(InputError, match="test in .* has the classes fir, but train has fir, oak"):
         as_data(tmp_path / "parts")
+
+
+def saved(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keras.utils.save_img(path, pixels, scale=False)
+
+
+GRAY, WIDE = np.full((6, 8, 1), 100, "uint8"), np.full((6, 16, 1), 100, "uint8")
+RED = np.stack([GRAY[..., 0], *[np.zeros((6, 8), "uint8")] * 2], -1)
+
+
+def in_parts(folder, **images):
+    for part, pixels in images.items():
+        for name in ("fir", "oak"):
+            for i in range(10):
+                saved(folder / part / name / f"{i}.png", pixels)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "valid"])
+def test_a_folder_of_the_validation_part(tmp_path, name):
+    data = as_data(in_parts(tmp_path, train=GRAY, test=GRAY, **{name: GRAY}))
+    assert sizes(data) == (20, 20, 20)
+
+
+def test_folders_that_no_part_takes_are_refused(tmp_path):
+    """Classes may be called so, and what holds no images is no part."""
+    (tmp_path / "a" / "notes").mkdir(parents=True)
+    assert sizes(as_data(in_parts(tmp_path / "a", train=GRAY, test=GRAY))) == (18, 2, 20)
+    with pytest.raises(InputError, match="has folders of images in 'dev' too, which tfkd does not"):
+        as_data(in_parts(tmp_path / "a", dev=GRAY))
+    with pytest.raises(InputError, match="b' has only 'train' and 'val'; give a folder of images"):
+        as_data(in_parts(tmp_path / "b", train=GRAY, val=GRAY))
+    for i in range(10):
+        for name in ("valid", "invalid"):
+            saved(tmp_path / "c" / name / f"{i}.png", GRAY)
+    assert as_data(tmp_path / "c").class_names == ("invalid", "valid")
+
+
+def test_all_parts_have_the_shape_of_the_training_images(tmp_path):
+    data = as_data(in_parts(tmp_path / "a", train=RED, test=GRAY))
+    assert {part.shape for part in data.parts.values()} == {(None, 6, 8, 3)}
+    np.testing.assert_array_equal(data.test.x[0], np.repeat(GRAY, 3, -1))
+    in_parts(tmp_path / "b", train=GRAY, test=GRAY)
+    saved(tmp_path / "b" / "test" / "fir" / "0.png", np.repeat(GRAY, 3, -1))  # gray, saved as RGB
+    data = as_data(tmp_path / "b")
+    np.testing.assert_array_equal(data.test.x[0], GRAY)
+    with pytest.raises(InputError, match=r"0\.png' is in colour, but the first image is gray"):
+        as_data(in_parts(tmp_path / "c", train=GRAY, test=RED))
+    with pytest.raises(InputError, match=r"0\.png' has 6 × 16 pixels, and .* 6 × 8: give size="):
+        as_data(in_parts(tmp_path / "d", train=GRAY, test=WIDE))
+    data = as_data(tmp_path / "d", size=(6, 8))
+    assert data.test.x[:].shape == (20, 6, 8, 1)
+
+
+def test_colour_is_not_lost_to_a_first_image_without(tmp_path):
+    for i in range(10):
+        saved(tmp_path / "fir" / f"{i}.png", RED if i else GRAY)
+        saved(tmp_path / "oak" / f"{i}.png", RED)
+    data = as_data(tmp_path)
+    with pytest.raises(InputError, match="is in colour, but the first image is gray"):
+        [part.x[:] for part in data.parts.values()]
 
 
 def test_bad_images_are_named(folder):

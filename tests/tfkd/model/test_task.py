@@ -239,6 +239,30 @@ def test_a_task_that_is_given_has_to_be_that_of_the_labels(task, y, width, probl
         check(task, y, (None, width))
 
 
+@pytest.mark.parametrize(
+    ("y", "width", "output", "task", "loss"),
+    [
+        (_rng.integers(0, K, (N, 7)), K, "linear", "categorical", "SparseCategoricalCrossentropy"),
+        (np.eye(K)[_rng.integers(0, K, (N, 7))], K, "softmax", "categorical",
+         "CategoricalCrossentropy"),
+        (_rng.integers(0, 2, (N, 7, K)), K, "sigmoid", "multilabel", "BinaryCrossentropy"),
+        (_rng.integers(0, 2, (N, 7)), 1, "sigmoid", "binary", "BinaryCrossentropy"),
+        (_rng.normal(size=(N, 7, K)), K, "linear", "regression", "MeanSquaredError"),
+        (_rng.integers(0, K, N), K, "linear", "do not fit", None),
+    ],
+)  # fmt: skip
+def test_the_task_and_loss_of_free_steps_are_those_of_their_labels(y, width, output, task, loss):
+    shape = (None, None, width)
+    if loss is None:
+        with pytest.raises(InputError, match=task):
+            task_of(y, shape, activation=output)
+        return
+    assert task_of(y, shape, activation=output) == task_of(y, (N, 7, width), activation=output)
+    assert task_of(y, shape, activation=output) == task
+    found = losses.loss_for(keras, output, width, y, shape=shape)
+    assert type(found).__name__ == loss
+
+
 def test_labels_of_free_sizes_fit_a_task():
     maps = _rng.integers(0, K, (N, 4, 4))
     check("categorical", maps, (None, None, None, K))

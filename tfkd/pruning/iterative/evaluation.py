@@ -11,10 +11,10 @@ from tfkd.pruning.iterative.result import Measured
 
 
 class Evaluator:
-    """Measures students against the original."""
+    """Measures students against the original, by the task of the training part."""
 
-    def __init__(self, model, data, format, latency: bool):
-        self.data, self.format = data, format
+    def __init__(self, model, data, format, latency: bool, task: str):
+        self.data, self.format, self.task = data, format, task
         self._files = weakref.WeakKeyDictionary()  # of models: each is converted once
         self.file = self._file(model)
         outputs = self._outputs(model, data.validation)
@@ -67,7 +67,7 @@ class Evaluator:
 
         activation = output_activations(model)[0]
         outputs, y = samples.answered(model.predict_on_batch)
-        return metrics.score(outputs, y, activation=activation)
+        return metrics.score(outputs, y, task=self.task, activation=activation)
 
     def _file(self, model):
         if self.format is None:

@@ -51,6 +51,7 @@ def spiral(
     teach: Literal["original", "last", "both"] = "original",
     teacher: AnyTeacher | None = None,
     distiller: Mapping | None = None,
+    task: str | None = None,
     criterion: Criterion = "l1",
     scope: Literal["global", "layer"] = "global",
     round_to: int = 8,
@@ -84,6 +85,8 @@ def spiral(
             once per example in each round.
         teacher: The teacher instead of the original: whatever `Distiller` takes.
         distiller: Arguments of `Distiller`, such as `{"alpha": 0.1, "temperature": 4.0}`.
+        task: `"categorical"`, `"binary"`, `"multilabel"` or `"regression"`. Needed where it does
+            not follow from the labels and the output.
         criterion: Which channels matter least: `"l1"`, `"l2"`, `"bn_scale"`, `"taylor"`,
             `"random"` or a function, as `prune_channels` takes it.
         scope: Whether channels are compared in the whole model (`"global"`) or in each layer.
@@ -126,21 +129,20 @@ def spiral(
     distiller = {} if distiller is None else distiller
     goal, how, data = _check(locals())
     importance.check(criterion, (data.train, data.train.labels))
-    trainer = Trainer(data, how, progress=progress)
+    trainer = Trainer(data, how, progress=progress, task=task)
     trainer.check_scored()
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
-    if criterion == "taylor":
-        pruning["data"] = _random_examples(data.train, how.seed)
-    evaluator = Evaluator(model, data, format, "latency" in goal.costs)
+    pruning |= _for_gradients(criterion, trainer, model)
+    evaluator = Evaluator(model, data, format, "latency" in goal.costs, trainer.task(model))
     lessons = _Lessons(trainer, model, teacher, teach, dict(distiller))
     wanted = {
         name: _absolute_target(name, to, evaluator.original) for name, to in goal.costs.items()
     }
     settings = {
-        "target": goal.costs, "max_drop": goal.drop, "step": step,
-        "teach": teach, "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
-        "format": format, "distiller": dict(distiller), "teacher": teacher, **vars(how),
+        "target": goal.costs, "max_drop": goal.drop, "step": step, "teach": teach, "format": format,
+        "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
+        "distiller": dict(distiller), "teacher": teacher, "task": trainer.given_task, **vars(how),
     }  # fmt: skip
     state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
     for name in wanted if not state.started else ():
@@ -379,9 +381,13 @@ def _absolute_target(name: str, value: float, original: Measured) -> float:
     return value * whole if value < 1 else value
 
 
-def _random_examples(part, seed: int, count: int = 512):
-    examples = part.drawn(count, seed)
-    return examples.x, examples.y
+def _for_gradients(criterion, trainer: Trainer, model, count: int = 512) -> dict:
+    """Return what `prune_channels` takes the gradients of: examples, and the loss of the task."""
+    if criterion != "taylor":
+        return {}
+    examples = trainer.data.train.drawn(count, trainer.training.seed)
+    loss = trainer.outputs(model)[0].loss(backends.package_of(model))
+    return {"data": (examples.x, examples.y), "loss": loss}
 
 
 def _check(given: dict) -> tuple[Target, Training, Data]:

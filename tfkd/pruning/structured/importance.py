@@ -171,4 +171,10 @@ def _loss(walked: graph.Graph, y):
         )
     output = walked.output_list[0]
     activation = activation_behind(walked, output)
-    return losses.loss_for(walked.package, activation, output.shape[-1], y, shape=output.shape)
+    units = output.shape[-1]
+    try:
+        return losses.loss_for(walked.package, activation, units, y, shape=output.shape)
+    except InputError as error:
+        raise InputError(
+            f"{error} prune_channels takes the loss instead of a task: {argument('loss')}."
+        ) from error

@@ -455,6 +455,39 @@ def test_the_optimizer_is_the_one_named(package, small_digits, monkeypatch):
     assert all(isinstance(one, package.optimizers.SGD) and one.momentum == 0.9 for one in seen)
 
 
+def tiny(units):
+    keras.utils.set_random_seed(0)
+    hidden = keras.layers.Dense(16, activation="relu")
+    return keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(units)])
+
+
+def test_all_parts_are_scored_by_the_task_of_the_training_part(rng):
+    """Counts of 0 and 1 in the validation part were two classes there."""
+
+    def part(count, most):
+        x = rng.normal(size=(count, 4)).astype("float32")
+        y = np.arange(count) % (most + 1)
+        return x, y
+
+    data = {"train": part(60, 3), "validation": part(30, 1), "test": part(30, 3)}
+    found = tfkd.spiral(tiny(1), data, target={"macs": 0.5}, **QUICK)
+    assert found.metric == "rmse"
+    for name, score in (("validation", found.final.validation), ("test", found.final.test)):
+        x, y = data[name]
+        error = found.model.predict(x, verbose=0)[:, 0] - y
+        assert score == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "taylor"])
+def test_a_task_that_labels_and_output_do_not_show_is_given(rng, criterion):
+    x, y = rng.normal(size=(60, 4)).astype("float32"), rng.dirichlet(np.ones(3), 60)
+    how = {"target": {"macs": 0.5}, "criterion": criterion, **QUICK}
+    with pytest.raises(InputError, match="give task='categorical' for soft labels"):
+        tfkd.spiral(tiny(3), (x, y), **how)
+    assert tfkd.spiral(tiny(3), (x, y), task="classification", **how).metric == "accuracy"
+    assert tfkd.spiral(tiny(3), (x, y), task="regression", **how).metric == "rmse"
+
+
 def test_bad_input(trained, digits, small_digits):
     with pytest.raises(InputError, match="give target, max_drop or both"):
         tfkd.spiral(trained, digits)

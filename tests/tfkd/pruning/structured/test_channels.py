@@ -324,6 +324,9 @@ def test_the_loss_fits_output_and_labels(package):
     model = package.Sequential([package.Input((4,)), *ends[:1], layers.Dense(2, "tanh")])
     with pytest.raises(InputError, match="must end in softmax or be logits.*not known"):
         tfkd.prune_channels(model, 0.5, criterion="taylor", data=(x, labels))
+    model = package.Sequential([package.Input((4,)), *ends[:1], layers.Dense(2)])
+    with pytest.raises(InputError, match="prune_channels takes the loss instead of a task: loss="):
+        tfkd.prune_channels(model, 0.5, criterion="taylor", data=(x, one_hot * 0.5 + 0.25))
 
 
 def test_targets_are_met_and_not_by_much(trained):
