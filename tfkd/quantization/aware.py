@@ -11,7 +11,7 @@ import numpy as np
 from tfkd import translation
 from tfkd.errors import InputError, argument, raise_all
 from tfkd.model import backends, graph, reports
-from tfkd.model.layer_kinds import QUANTIZING, kind_of
+from tfkd.model.layer_kinds import QUANTIZING, configuration, kind_of, remade
 from tfkd.quantization import registry
 from tfkd.quantization.report import QuantizationReport
 from tfkd.quantization.rewriting import Rewriter
@@ -172,7 +172,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             f"The quantize-aware model has no layer {missing[0]!r}: it was "
             "not made from this model."
         )
-    stripped = backends.package_of(model).models.clone_model(model)
+    stripped = backends.package_of(model).models.clone_model(model, clone_function=_again)
     layers, copies = (graph.walk(one).layers for one in (model, stripped))
     for (_, layer), (path, copy) in zip(layers, copies, strict=True):
         trained = weights.get(names.get(id(layer)))
@@ -187,6 +187,11 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         for place, value in zip(places, trained, strict=True):
             place.assign(np.asarray(value, getattr(place.dtype, "as_numpy_dtype", place.dtype)))
     return stripped
+
+
+def _again(layer):
+    """Return an unbuilt layer of the same class, which has the same activation functions."""
+    return type(layer).from_config(configuration(layer))
 
 
 def _is_wrapper(layer) -> bool:
@@ -210,7 +215,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
     inner = wrapper.layer
     # The inner name may be the name of an output.
-    copy = type(inner).from_config({**inner.get_config(), "name": wrapper.name})
+    copy = remade(inner, name=wrapper.name)
     copy.build(wrapper.get_input_shape_at(0))
     quantized = {id(variable): (q, held) for variable, q, held in wrapper._weight_vars}
     values = {}
