@@ -149,8 +149,6 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """
     from tfkd.quantization import quantizers
 
-    rewriter, names = rewriter_of(model, (), None, None, everything=True)
-    rewriter.run()
     held, floats = {}, {}
     for layer in qat.layers:
         # The layer that returns an output has its name; the layer with the weights keeps its own.
@@ -159,6 +157,8 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         elif layer.weights and kind_of(layer) != "QuantizeLayer":
             inner = layer.layer if _is_wrapper(layer) else layer
             held[inner.name] = _all_weights(layer)
+    rewriter, names = rewriter_of(model, (), None, None, floats=floats)
+    rewriter.run()
     missing, weights = [], {}
     for name, origin in rewriter.origins.items():
         if name in floats:
@@ -261,8 +261,11 @@ def _bits_by_name(names, bits) -> dict[str, int]:
     }
 
 
-def rewriter_of(model, skip, per_layer, preserve, everything=False, bits=8):
-    """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers."""
+def rewriter_of(model, skip, per_layer, preserve, floats=None, bits=8):
+    """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers.
+
+    With the names of `floats`, it skips these layers, and all that have no rule.
+    """
     from tfkd.quantization import quantizers
 
     translated, names_of = translation.counterparts(model, float32=True)
@@ -279,8 +282,9 @@ def rewriter_of(model, skip, per_layer, preserve, everything=False, bits=8):
                 f"{argument('skip')}."
             )
         configs.update(dict.fromkeys(graph.matching(names, [pattern], "per_layer"), config))
-    if everything:
-        skipped = [la.name for _, la in source.layers if registry.rule_of(la) is None]
+    if floats is not None:
+        every = [layer for _, layer in source.layers]
+        skipped = [la.name for la in every if la.name in floats or registry.rule_of(la) is None]
     rewriter = Rewriter(
         source,
         registry.rule_of,

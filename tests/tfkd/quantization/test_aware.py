@@ -688,7 +688,7 @@ def test_a_normalization_without_a_scale_trains_none(package, tmp_path, rng):
     for one in (qat, load_model(tmp_path / "qat.keras")):
         assert [tuple(w.shape) for w in one.trainable_weights] == [(6,), (6,)]
         want, got = predicted(one, x), predicted(strip_quantization(one, model), x)
-        assert np.abs(got - want).mean() < 0.05 * want.std()
+        assert np.abs(got - want).mean() < 0.1 * want.std()
     assert np.abs(qat.trainable_weights[1]).min() > 0.1  # it was trained
 
 
