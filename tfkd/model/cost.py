@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 
@@ -145,33 +146,38 @@ def _macs(layer, call: graph.Call, shape_of: Callable) -> int | None:
         kernels, positions = [layer.kernel], graph.entries_of(outputs[1:-1])
     elif kind == "TimeDistributed" and kind_of(layer.layer) == "Dense":
         kernels, positions = [layer.layer.kernel], graph.entries_of(outputs[1:-1])
-    elif kind in CELLS_IN_TIME:
+    elif kind in (*CELLS_IN_TIME, "RNN") and all(map(_is_cell_in_time, _cells(layer))):
         kernels, positions = _recurrent_kernels(layer), inputs[0][1]
     elif kind == "Bidirectional" and kind_of(layer.forward_layer) in CELLS_IN_TIME:
         both = (layer.forward_layer, layer.backward_layer)
         kernels = [kernel for one in both for kernel in _recurrent_kernels(one)]
         positions = inputs[0][1]
     elif kind == "MultiHeadAttention":
-        return _attention(layer, inputs, shape_of)
-    elif kind in ("Bidirectional", "TimeDistributed", "EinsumDense"):
-        return None
-    elif kind is None and any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
-        return None  # a user's own layer: the use of its kernels is unknown
-    else:
+        return _attention(layer, call, shape_of)
+    elif kind == "SpectralNormalization":
+        return _macs(layer.layer, call, shape_of)
+    elif kind in _WITHOUT_KERNEL or not any(
+        len(getattr(weight, "shape", ())) > 1 for weight in getattr(layer, "weights", ())
+    ):
         return 0
+    else:
+        return None  # the use of its kernels is unknown
     once = sum(math.prod(shape_of(kernel)) for kernel in kernels)
     return None if positions is None else positions * once
 
 
-def _attention(layer, inputs, shape_of) -> int | None:
+def _attention(layer, call: graph.Call, shape_of) -> int | None:
     """Count four projections, the scores of each pair of positions, and their weighted sums."""
-    if len(inputs[0]) != 3 or any(shape[1] is None for shape in inputs):
+    names = inspect.signature(layer.call).parameters
+    given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+    asked, read = given["query"].shape, given["value"].shape
+    if len(asked) != 3 or asked[1] is None or read[1] is None:
         return None
     query, key, value, output = (
         shape_of(getattr(layer, f"_{name}_dense").kernel)
         for name in ("query", "key", "value", "output")
     )
-    queries, keys = inputs[0][1], inputs[-1][1]
+    queries, keys = asked[1], read[1]
     return (
         queries * (math.prod(query) + math.prod(output))
         + keys * (math.prod(key) + math.prod(value))
@@ -179,12 +185,28 @@ def _attention(layer, inputs, shape_of) -> int | None:
     )
 
 
+def _cells(layer) -> list:
+    """Return the cells that a recurrent layer runs at each step."""
+    return getattr(layer.cell, "cells", [layer.cell])
+
+
+def _is_cell_in_time(cell) -> bool:
+    return kind_of(cell) in {f"{kind}Cell" for kind in CELLS_IN_TIME}
+
+
 def _recurrent_kernels(layer) -> list:
-    return [layer.cell.kernel, layer.cell.recurrent_kernel]
+    cells = _cells(layer)
+    return [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
 
 
 # Wrappers that compute the same as the layer inside.
 _AROUND = QUANTIZING | SPARSIFYING | {"LeftFloat"}
+
+# Layers whose weights of several axes act element by element, or are looked up.
+_WITHOUT_KERNEL = frozenset(
+    {"BatchNormalization", "LayerNormalization", "RMSNormalization", "Normalization"}
+    | {"Embedding", "PReLU"}
+)
 
 # Layers that apply each weight of these kernels once per output position.
 _KERNEL_ONCE_PER_OUTPUT = {

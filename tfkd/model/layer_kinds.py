@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
+
+from tfkd.errors import UnsupportedError
 
 LIBRARIES = frozenset({"keras", "tf_keras", "tensorflow", "tensorflow_model_optimization", "tfkd"})
 
@@ -88,9 +92,64 @@ def remade(layer: Any, **changes: Any) -> Any:
     Args:
         layer: A layer of either Keras, with a `get_config()`.
         **changes: Settings that differ.
+
+    Raises:
+        UnsupportedError: if Keras can't make the layer from its configuration.
     """
     kind = class_of(layer, is_of_library) or type(layer)
-    return kind.from_config({**kind.get_config(layer), **changes})
+    config = {**configuration(layer, kind), **changes}
+    wraps = kind_of(layer) == "TimeDistributed"
+    if wraps:
+        config["layer"] = remade(layer.layer)  # in the place of its configuration
+    try:
+        return kind(**config) if wraps else kind.from_config(config)
+    except (TypeError, ValueError, KeyError) as error:
+        raise UnsupportedError(
+            f"The layer {layer.name!r} ({type(layer).__name__}) can't be copied: Keras refused its "
+            f"configuration ({reason(error)}). Register its classes and functions with "
+            "register_keras_serializable() of its Keras.",
+            code="other-keras",
+        ) from error
+
+
+def configuration(layer: Any, kind: type | None = None) -> dict[str, Any]:
+    """Return a layer's configuration, with its activation functions themselves.
+
+    By their names, Keras would not find a lambda or a nested function, and for a user's function
+    that is named like a built-in one it would take that.
+
+    Args:
+        layer: A layer of either Keras, with a `get_config()`.
+        kind: The class whose configuration to take; defaults to the layer's own.
+    """
+    kind = kind or type(layer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a lambda can't be loaded again
+        config = dict(kind.get_config(layer))
+    if is_of_library(kind):
+        for key in config:
+            function = getattr(layer, key, None) if key.endswith("activation") else None
+            if callable(function) and not getattr(function, "weights", None):  # they are not shared
+                config[key] = function
+    return config
+
+
+def function_name(function: Any) -> str | None:
+    """Return the name of a library's function, such as an activation.
+
+    Returns:
+        For example `"relu"`; `None` for a user's own function, whatever its name, and for others
+        without a name.
+    """
+    module = getattr(function, "__module__", None) or ""
+    return getattr(function, "__name__", None) if module.split(".")[0] in LIBRARIES else None
+
+
+def reason(error: Exception) -> str:
+    """Return the line of one of Keras's own messages that says what is wrong."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return telling[0] if telling else type(error).__name__
 
 
 def inner(layer: Any) -> Any:

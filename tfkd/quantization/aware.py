@@ -11,7 +11,7 @@ import numpy as np
 from tfkd import translation
 from tfkd.errors import InputError, argument, raise_all
 from tfkd.model import backends, graph, reports
-from tfkd.model.layer_kinds import QUANTIZING, kind_of
+from tfkd.model.layer_kinds import QUANTIZING, configuration, kind_of, remade
 from tfkd.quantization import registry
 from tfkd.quantization.report import QuantizationReport
 from tfkd.quantization.rewriting import Rewriter
@@ -149,8 +149,6 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
     """
     from tfkd.quantization import quantizers
 
-    rewriter, names = rewriter_of(model, (), None, None, everything=True)
-    rewriter.run()
     held, floats = {}, {}
     for layer in qat.layers:
         # The layer that returns an output has its name; the layer with the weights keeps its own.
@@ -159,6 +157,8 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         elif layer.weights and kind_of(layer) != "QuantizeLayer":
             inner = layer.layer if _is_wrapper(layer) else layer
             held[inner.name] = _all_weights(layer)
+    rewriter, names = rewriter_of(model, (), None, None, floats=floats)
+    rewriter.run()
     missing, weights = [], {}
     for name, origin in rewriter.origins.items():
         if name in floats:
@@ -172,7 +172,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             f"The quantize-aware model has no layer {missing[0]!r}: it was "
             "not made from this model."
         )
-    stripped = backends.package_of(model).models.clone_model(model)
+    stripped = backends.package_of(model).models.clone_model(model, clone_function=_again)
     layers, copies = (graph.walk(one).layers for one in (model, stripped))
     for (_, layer), (path, copy) in zip(layers, copies, strict=True):
         trained = weights.get(names.get(id(layer)))
@@ -187,6 +187,11 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         for place, value in zip(places, trained, strict=True):
             place.assign(np.asarray(value, getattr(place.dtype, "as_numpy_dtype", place.dtype)))
     return stripped
+
+
+def _again(layer):
+    """Return an unbuilt layer of the same class, which has the same activation functions."""
+    return type(layer).from_config(configuration(layer))
 
 
 def _is_wrapper(layer) -> bool:
@@ -210,7 +215,7 @@ def unwrapped(wrapper, rounded: bool = False):
 
     inner = wrapper.layer
     # The inner name may be the name of an output.
-    copy = type(inner).from_config({**inner.get_config(), "name": wrapper.name})
+    copy = remade(inner, name=wrapper.name)
     copy.build(wrapper.get_input_shape_at(0))
     quantized = {id(variable): (q, held) for variable, q, held in wrapper._weight_vars}
     values = {}
@@ -256,8 +261,11 @@ def _bits_by_name(names, bits) -> dict[str, int]:
     }
 
 
-def rewriter_of(model, skip, per_layer, preserve, everything=False, bits=8):
-    """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers."""
+def rewriter_of(model, skip, per_layer, preserve, floats=None, bits=8):
+    """Return the `Rewriter` of a model, and its layers' names by the ids of `model`'s layers.
+
+    With the names of `floats`, it skips these layers, and all that have no rule.
+    """
     from tfkd.quantization import quantizers
 
     translated, names_of = translation.counterparts(model, float32=True)
@@ -274,8 +282,9 @@ def rewriter_of(model, skip, per_layer, preserve, everything=False, bits=8):
                 f"{argument('skip')}."
             )
         configs.update(dict.fromkeys(graph.matching(names, [pattern], "per_layer"), config))
-    if everything:
-        skipped = [la.name for _, la in source.layers if registry.rule_of(la) is None]
+    if floats is not None:
+        every = [layer for _, layer in source.layers]
+        skipped = [la.name for la in every if la.name in floats or registry.rule_of(la) is None]
     rewriter = Rewriter(
         source,
         registry.rule_of,

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfkd.errors import InputError
 from tfkd.model import backends, graph
-from tfkd.model.layer_kinds import RECURRENT, inner, kind_of
+from tfkd.model.layer_kinds import RECURRENT, inner, kind_of, remade
 from tfkd.quantization.aware import _is_wrapper, unwrapped
 from tfkd.quantization.rules import moves
 from tfkd.translation import operations
@@ -110,11 +110,12 @@ def freeze(model, *, ranges: bool = True):
                 low, high = _range(layer, unseen)
                 new = quantizers.Rounding(low, high, name=layer.name)
         elif isinstance(layer, quantizers.LeftFloat):
-            held = layer.layer
-            new = type(held).from_config({**held.get_config(), "name": layer.name})
+            new = remade(layer.layer, name=layer.name)
+        elif ranges and _is_clipped(layer, source):
+            new = remade(layer, max_value=None)  # a ReLU, which fuses without a limit of its own
         else:
             with tfmot.quantization.keras.quantize_scope():
-                new = type(layer).from_config(layer.get_config())
+                new = remade(layer)
         made[id(layer)] = new
         return new
 
@@ -161,6 +162,21 @@ def freeze(model, *, ranges: bool = True):
         _make_uneven(variable)
     frozen.trainable = True  # tf_keras lists frozen weights of a layer last
     return frozen
+
+
+def _is_clipped(layer, source) -> bool:
+    """Tell whether a layer is a ReLU whose limit is the end of each rounding that reads it."""
+    from tfkd.quantization import quantizers
+
+    if kind_of(layer) != "ReLU" or layer.max_value in (None, 6.0):
+        return False
+    calls = [call for call in source.calls if call.layer is layer]
+    readers = [reader for call in calls for reader in source.consumers(call.outputs[0])]
+    roundings = [getattr(reader.layer, "quantizer", None) for reader in readers]
+    return bool(roundings) and all(
+        isinstance(one, quantizers.FixedRounding) and one.high == float(layer.max_value)
+        for one in roundings
+    )
 
 
 def _make_uneven(variable):

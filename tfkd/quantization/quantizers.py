@@ -275,6 +275,11 @@ class QuantizeLayer(quantize_layer.QuantizeLayer):
 
 
 @_register
+class Fixed(tf_keras.constraints.Constraint):
+    """The constraint of weights that the wrapper does not train, also after a file is read."""
+
+
+@_register
 class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
     """A layer that computes with rounded weights: tfmot's wrapper, with Keras's `trainable`.
 
@@ -287,6 +292,8 @@ class QuantizeWrapperV2(quantize_wrapper.QuantizeWrapperV2):
         holders = {id(weight): _holders(self.layer, weight) for weight, *_ in self._weight_vars}
 
         def trains(weight) -> bool:
+            if isinstance(weight.constraint, Fixed):
+                return False
             held = holders.get(id(weight), [self.layer])
             return bool(held) and all(layer.trainable for layer in held)
 

@@ -134,7 +134,7 @@ class Rewriter:
             UnsupportedError: naming every layer without a rule, and why.
         """
         tf_keras = backends.tf_keras()
-        self._check()
+        without_rule.check(self.source, self.rule_of, self.skip, self.configs)
         uses = self._count_uses()
         # A layer that stays one layer keeps its name, so these names are taken.
         self._names = {tensor.name for tensor in self.source.input_list}
@@ -180,33 +180,6 @@ class Rewriter:
             self._output_names.add(name)
         return tensor
 
-    def _check(self):
-        masks = without_rule.missed_masks(self.source)
-        raise_all(masks, UnsupportedError, fix=without_rule.no_masks(), code="recurrent-mask")
-        loops, problems = False, []
-        for path, layer in self.source.layers:
-            kind = kind_of(layer)
-            if self.rule_of(layer) or layer.name in self.configs:
-                continue
-            loops = loops or without_rule.is_loop(layer)
-            if without_rule.is_loop(layer) or layer.name not in self.skip:
-                reason = without_rule.reason(kind)
-                why = f": {reason}" if reason else ""
-                what = operations.described(layer)
-                problems.append(f"layer {path!r} ({what}) has no rule for 8 bits{why}")
-        problems += [
-            f"layer {path!r} computes in {policy.compute_dtype} under the policy {policy.name!r}, "
-            "but rounding is simulated in float32"
-            for path, layer in self.source.layers
-            if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
-        ]
-        raise_all(
-            problems,
-            UnsupportedError,
-            fix=without_rule.no_loops() if loops else without_rule.way_out(),
-            code="no-rule",
-        )
-
     def _count_uses(self) -> dict[int, int]:
         uses: dict[int, int] = {}
         read = [t for call in self.source.calls for t in call.inputs] + self.source.output_list
@@ -222,7 +195,8 @@ class Rewriter:
         if layer.name in self.configs:
             wrapped = self.made("own", lambda: self.wrap(self.copy(), self.configs[layer.name]))
             self.note("int8", "by the given QuantizeConfig")
-            return self._values(self._called(wrapped, call, given))
+            results = self._values(self._called(wrapped, call, given))
+            return [self._regularized(value) for value in results]
         if layer.name in self.skip:
             self.note("float", "left out by skip")
             kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
@@ -236,7 +210,28 @@ class Rewriter:
             self.note("int8", "")
         if layer.name in self.widths:
             self._note_bits()
-        return results if isinstance(results, list) else [results]
+        results = results if isinstance(results, list) else [results]
+        return [self._regularized(value) for value in results]
+
+    def _regularized(self, value: Value) -> Value:
+        """Return a value that the layer's regularizer of activity sees, in a layer of its own.
+
+        A wrapped layer's own has no effect, and its activation comes later.
+        """
+        regularizer = self.layer._activity_regularizer
+        if regularizer is None or kind_of(self.layer) == "ActivityRegularization":
+            return value
+
+        def make():
+            sums = {key: float(getattr(regularizer, key, 0.0)) for key in ("l1", "l2")}
+            name = self.name(f"{self.layer.name}_activity")
+            made = self.layers.ActivityRegularization(**sums, name=name)
+            made.activity_regularizer = regularizer  # perhaps one of the user's own
+            return made
+
+        is_rounded = value.rounded is not None
+        seen = self.made("activity", make)(value.rounded if is_rounded else value.tensor)
+        return dataclasses.replace(value, tensor=seen, rounded=seen if is_rounded else None)
 
     def _called(self, layer, call, given):
         """Call a layer on rounded tensors with the arguments of the source's call."""
@@ -314,6 +309,9 @@ class Rewriter:
         if layer_class is not None:
             return layer_class(name=name, trainable=layer.trainable, **changes)
         copy = remade(layer, name=name, **changes)
+        own = layer.name in self.skip or kind_of(layer) == "ActivityRegularization"
+        # `_regularized` takes its place in a layer that is rounded.
+        copy._activity_regularizer = layer._activity_regularizer if own else None
         if copy.trainable != layer.trainable:
             copy.trainable = layer.trainable  # and all layers inside
         if layer.weights:

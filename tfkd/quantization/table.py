@@ -86,7 +86,6 @@ RULES: dict[str, Rule] = {
         lambda net, layer, x: activations.elu(net, layer.name, x, alpha=float(layer.alpha)),
     ),
     "Softmax": Rule("output in [0, 1) by 1/256", activations.softmax_layer),
-    "UpSampling2D": Rule("moves values", moves.upsampling),
     "UpSampling1D": Rule("rewritten as UpSampling2D; moves values", moves.repeats),
     "RepeatVector": Rule("rewritten as UpSampling2D; moves values", moves.repeats),
     **{kind: Rule("moves values", moves.moves) for kind in moves.MOVING},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tfkd.errors import argument
+from tfkd.errors import UnsupportedError, argument, raise_all
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of, takes_mask
+from tfkd.translation import operations
 
 #: Layers whose loop over time crashes the converter in every integer format.
 LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
@@ -12,6 +13,43 @@ LOOPS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "RNN")
 _ATTENTION = ("MultiHeadAttention", "Attention", "AdditiveAttention")
 #: Layers with a more specific reason than the missing rule.
 EXPLAINED = (*LOOPS, *_ATTENTION, "Lambda")
+
+
+def check(source: graph.Graph, rule_of, skip, configs) -> None:
+    """Raise for what no rule can round in a model.
+
+    Args:
+        source: The graph of a tf_keras model.
+        rule_of: Layer → its rule, or `None`.
+        skip: Names of the layers to leave in floating point.
+        configs: Names of the layers with a configuration of their own.
+
+    Raises:
+        UnsupportedError: naming every layer without a rule, and why.
+    """
+    raise_all(missed_masks(source), UnsupportedError, fix=no_masks(), code="recurrent-mask")
+    loops, problems = False, []
+    for path, layer in source.layers:
+        if rule_of(layer) or layer.name in configs:
+            continue
+        loops = loops or is_loop(layer)
+        if is_loop(layer) or layer.name not in skip:
+            why = reason(kind_of(layer))
+            why = f": {why}" if why else ""
+            what = operations.described(layer)
+            problems.append(f"layer {path!r} ({what}) has no rule for 8 bits{why}")
+    problems += [
+        f"layer {path!r} computes in {policy.compute_dtype} under the policy {policy.name!r}, "
+        "but rounding is simulated in float32"
+        for path, layer in source.layers
+        if (policy := layer._dtype_policy).compute_dtype in ("float16", "bfloat16", "float64")
+    ]
+    raise_all(
+        problems,
+        UnsupportedError,
+        fix=no_loops() if loops else way_out(),
+        code="no-rule",
+    )
 
 
 def reason(kind: str | None) -> str:

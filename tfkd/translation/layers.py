@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable
 
@@ -12,7 +11,14 @@ import numpy as np
 
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends
-from tfkd.model.layer_kinds import class_of, is_of_library, kind_of
+from tfkd.model.layer_kinds import (
+    class_of,
+    configuration,
+    function_name,
+    is_of_library,
+    kind_of,
+    reason,
+)
 from tfkd.translation import activations, registry
 
 # Settings that don't change the result, or that the other Keras derives itself: how a layer was
@@ -110,7 +116,7 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
         settings = {"rate": layer.drop_path_rate, "noise_shape": (None, 1, 1, 1), "name": name}
         return build(package.layers.Dropout, {**settings, "dtype": _policy(layer, float32)})
     if target is type(layer):
-        config = {**layer.get_config(), "name": name}
+        config = {**configuration(layer), "name": name}
         return _from_config(target, _in_float32(config) if float32 else config)
     if pair is not None or _is_of_applications(layer):
         config = {**layer.get_config(), "name": name, "dtype": _policy(layer, float32)}
@@ -142,13 +148,6 @@ def renamed(layer, name: str):
     else:
         layer.name = name
     return layer
-
-
-def reason(error: Exception) -> str:
-    """Return the line of one of Keras's own messages that says what is wrong."""
-    lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
-    telling = [line for line in lines if line and not line.startswith("Exception encountered")]
-    return telling[0] if telling else type(error).__name__
 
 
 def copy_state(source, target) -> None:
@@ -358,12 +357,14 @@ def _plain(value):
 
 def _function_for(value, held, to: str):
     """Return an activation of the target; `held` is the source's function itself."""
+    name = function_name(held)
+    # A user's function works on TensorFlow's tensors in either Keras, and may have any name.
+    if callable(held) and name is None:
+        return held
     if isinstance(value, str):
         return activations.counterpart(value, to)
-    name = getattr(held, "__name__", "")
     if activations.is_lent(name):
         return activations.counterpart(name, to)
-    # A user's function works on TensorFlow's tensors in either Keras.
     return held
 
 

@@ -340,6 +340,8 @@ def _function(name: str, arguments: dict, to: str):
             raise UnsupportedError(f"the operation {name} without {required} has no counterpart")
     if name == "split":
         arguments = {**arguments, "indices_or_sections": _sizes(arguments)}
+    if name == "take":
+        arguments = {**arguments, "indices": _from_the_start(arguments)}
     if name == "flip":
         arguments = {**arguments, "axis": np.atleast_1d(arguments["axis"]).tolist()}
     _check_rest(
@@ -361,6 +363,20 @@ def _sizes(arguments):
     if size is None or any(hasattr(leaf, "_keras_history") for leaf in leaves(at)):
         raise UnsupportedError("split at indices needs an axis of fixed size and fixed indices")
     return np.diff([0, *np.asarray(at).tolist(), size]).tolist()
+
+
+def _from_the_start(arguments):
+    """Return the places that `take` reads, counted from the start: TensorFlow knows no others."""
+    places = arguments["indices"]
+    if any(isinstance(one, Tensor) or hasattr(one, "_keras_history") for one in leaves(places)):
+        return places
+    counted = np.asarray(places)
+    if (counted >= 0).all():
+        return places
+    size = arguments["x"].shape[arguments["axis"]]
+    if size is None:
+        raise UnsupportedError("take at a place counted from the end needs an axis of fixed size")
+    return np.where(counted < 0, counted + size, counted).tolist()
 
 
 def _check_rest(name: str, function, rest: dict):

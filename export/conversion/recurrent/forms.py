@@ -23,7 +23,7 @@ import numpy as np
 
 from tfkd.errors import UnsupportedError, argument
 from tfkd.model import backends, graph
-from tfkd.model.layer_kinds import RECURRENT, kind_of, remade
+from tfkd.model.layer_kinds import RECURRENT, function_name, kind_of, remade
 
 
 def recurrent_calls(source) -> list:
@@ -69,7 +69,7 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
             if not stays and loops and (is_special(call) or not _is_fused_call(call, form)):
                 stays = True
             if stays:
-                made[id(layer)] = type(layer).from_config(layer.get_config())
+                made[id(layer)] = remade(layer)
             else:
                 _check_plain(call)
                 made[id(layer)] = _form_of(layer, call.name, form == "fused", tied)
@@ -96,7 +96,7 @@ def with_shapes(model, shapes):
 
     def apply(call, args, kwargs):
         if id(call.layer) not in made:
-            made[id(call.layer)] = type(call.layer).from_config(call.layer.get_config())
+            made[id(call.layer)] = remade(call.layer)
         return made[id(call.layer)](*args, **kwargs)
 
     source = dataclasses.replace(source, inputs=inputs)
@@ -245,5 +245,5 @@ def has_kernel(layer) -> bool:
         return all(has_kernel(one) for one in (layer.forward_layer, layer.backward_layer))
     if kind_of(layer) != "LSTM":
         return False
-    names = [getattr(f, "__name__", "") for f in (layer.activation, layer.recurrent_activation)]
+    names = [function_name(f) for f in (layer.activation, layer.recurrent_activation)]
     return names == ["tanh", "sigmoid"] and layer.use_bias

@@ -14,7 +14,7 @@ from tfkd.errors import InputError, UnsupportedError, argument
 from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
-from tfkd.model.layer_kinds import RECURRENT, stateful_layers
+from tfkd.model.layer_kinds import RECURRENT, remade, stateful_layers
 
 # Layers that compute each step of a sequence independently.
 _PER_STEP = frozenset(
@@ -78,7 +78,7 @@ def step_model(model, samples=None):
             if call.kind in RECURRENT:
                 made[id(layer)] = Unrolled(layer, layer.name, return_state=True)
             else:
-                made[id(layer)] = type(layer).from_config(layer.get_config())
+                made[id(layer)] = remade(layer)
         if call.kind not in RECURRENT:
             return made[id(layer)](*args, **kwargs)
         count = 2 if call.kind == "LSTM" else 1
@@ -217,6 +217,13 @@ def _sequences(source) -> set[int]:
         along = [tensor for tensor in call.inputs if tensor.index in moving]
         if kind in RECURRENT:
             _check_recurrent(call, kind)
+            if not along:
+                raise UnsupportedError(
+                    f"The layer {call.name!r} ({kind}) reads what another recurrent layer returns "
+                    "after its last step, so the model has no step form; use "
+                    f"{argument('recurrent', 'unrolled')} or 'fused'.",
+                    code="no-step-form",
+                )
             if layer.return_sequences:
                 moving.add(call.outputs[0].index)
             continue
@@ -230,7 +237,21 @@ def _sequences(source) -> set[int]:
                 code="no-step-form",
             )
         moving.update(tensor.index for tensor in call.outputs)
+    _check_lengths(source)
     return moving
+
+
+def _check_lengths(source) -> None:
+    """Raise if a model's sequences differ in length: a call takes a step of each."""
+    moving = _sequence_inputs(source)
+    sizes = {t.name: t.shape[1] for t in source.input_list if t.index in moving}
+    if len(set(sizes.values()) - {None}) > 1:
+        found = ", ".join(f"{name!r} has {size}" for name, size in sizes.items())
+        raise UnsupportedError(
+            f"The sequences of {source.name!r} differ in their number of steps ({found}), so it "
+            f"has no step form; use {argument('recurrent', 'unrolled')} or 'fused'.",
+            code="no-step-form",
+        )
 
 
 def _sequence_inputs(source) -> set[int]:
@@ -296,7 +317,14 @@ def _step_samples(model, samples, moving: list[bool]) -> list[np.ndarray]:
     import tensorflow as tf
 
     count = len(samples[0])
-    steps = next(x.shape[1] for x, moves in zip(samples, moving, strict=True) if moves)
+    lengths = {x.shape[1] for x, moves in zip(samples, moving, strict=True) if moves}
+    if len(lengths) > 1:
+        raise InputError(
+            f"The sequences in {argument('representative_data', alone=True)} have "
+            f"{sorted(lengths)} steps: give all sequences of an example the same number, because a "
+            "call takes a step of each."
+        )
+    (steps,) = lengths
     widths = [tensor.shape[-1] for tensor in model.inputs[len(samples) :]]
     states = [np.zeros((count, width), "float32") for width in widths]
     rows = [[] for _ in model.inputs]

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import pytest
 
 from tfkd.model import cost
@@ -30,6 +31,46 @@ def test_against_hand_arithmetic(package, make, parameters, macs):
 def test_recurrent_layers_count_every_step(package):
     model = package.Sequential([package.Input((10, 3)), package.layers.LSTM(8)])
     assert cost.measure(model).macs == 10 * (3 * 4 * 8 + 8 * 4 * 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "make", "macs"),
+    [
+        ((10, 3), lambda la: la.RNN(la.LSTMCell(8)), 10 * (3 * 32 + 8 * 32)),
+        (
+            (10, 3),
+            lambda la: la.RNN([la.GRUCell(4), la.SimpleRNNCell(5)]),
+            10 * (3 * 12 + 4 * 12 + 4 * 5 + 5 * 5),
+        ),
+        ((5, 8, 8, 2), lambda la: la.ConvLSTM2D(4, 3), None),
+        ((6, 4), lambda la: la.PReLU(), 0),
+        ((6, 4), lambda la: la.LayerNormalization(axis=(1, 2)), 0),
+        ((6,), lambda la: la.Embedding(20, 4), 0),
+    ],
+)
+def test_kernels_are_counted_or_unknown_and_never_zero(package, shape, make, macs):
+    model = package.Sequential([package.Input(shape), make(package.layers)])
+    assert cost.measure(model).macs == macs
+
+
+def test_spectral_normalization_costs_what_its_layer_does():
+    layers = keras.layers  # tf_keras's own fails where tf.keras is Keras 3
+    conv = layers.SpectralNormalization(layers.Conv2D(8, 3))
+    assert cost.measure(keras.Sequential([keras.Input((8, 8, 4)), conv])).macs == 36 * 9 * 4 * 8
+
+
+@pytest.mark.parametrize("how", ["plain", "mask", "keywords"])
+def test_attention_is_counted_however_it_is_called(package, how):
+    q, v = package.Input((10, 16)), package.Input((20, 16))
+    mask = package.Input((10, 20), dtype="bool")
+    layer = package.layers.MultiHeadAttention(2, 8)
+    y = {
+        "plain": lambda: layer(q, v),
+        "mask": lambda: layer(q, v, attention_mask=mask),
+        "keywords": lambda: layer(query=q, value=v, key=v),
+    }[how]()
+    model = package.Model([q, v, mask] if how == "mask" else [q, v], y)
+    assert cost.measure(model).macs == 10 * 512 + 20 * 512 + 10 * 20 * 32
 
 
 def test_a_shared_layer_costs_its_work_twice_and_its_weights_once(package):

@@ -6,8 +6,9 @@ import tensorflow as tf
 import tf_keras
 
 import tfkd
+from tfkd.errors import UnsupportedError
 from tfkd.model import cost, graph
-from tfkd.model.layer_kinds import kind_of, stateful_layers
+from tfkd.model.layer_kinds import kind_of, remade, stateful_layers
 
 
 def _subclasses(layers):
@@ -183,3 +184,32 @@ def test_stateful_layers_are_found_in_wrappers_and_nested_models(package):
     inner = {both.forward_layer.name, both.backward_layer.name}
     assert {one.name for one in stateful_layers(model)} == {"memory", "both", *inner}
     assert stateful_layers(plain) == []
+
+
+def relu(x):
+    """A user's own function with the name of a built-in one."""
+    return x * 2.0
+
+
+@pytest.mark.parametrize("kind", ["namesake", "lambda", "layer"])
+def test_a_layer_is_made_again_with_its_own_activation(kind, package, rng):
+    layers = package.layers
+    own = {"namesake": relu, "lambda": lambda x: x * 2.0, "layer": layers.LeakyReLU(0.1)}[kind]
+    x = rng.normal(size=(2, 5, 4)).astype("float32")
+    for layer in (
+        layers.Dense(3, activation=own),
+        layers.TimeDistributed(layers.Dense(3, activation=own)),
+        layers.GRU(3, activation=own),
+    ):
+        want = np.asarray(layer(x))
+        copy = remade(layer, name="again")
+        copy.build(x.shape)
+        copy.set_weights(layer.get_weights())
+        assert copy.name == "again"
+        np.testing.assert_allclose(np.asarray(copy(x)), want, rtol=1e-6)
+
+
+def test_a_layer_that_keras_can_not_make_again_is_named(package):
+    cell = package.layers.SimpleRNNCell(2, activation=lambda x: x)
+    with pytest.raises(UnsupportedError, match=r"'loop' \(RNN\) can't be copied: Keras refused"):
+        remade(package.layers.RNN(cell, name="loop"))

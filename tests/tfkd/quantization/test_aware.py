@@ -14,7 +14,7 @@ from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import to_tflite
 from tfkd.loading.models import load_model
 from tfkd.model import backends
-from tfkd.quantization import describe, export_form
+from tfkd.quantization import describe, export_form, quantizers
 
 L = keras.layers
 
@@ -618,6 +618,109 @@ def test_stateful_recurrence_and_initial_states_are_refused():
     model = keras.Model([i, state], L.GRU(3)(i, initial_state=state))
     with pytest.raises(UnsupportedError, match="further tensors"):
         quantize_aware(model)
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.0])
+def test_a_limit_of_relu_is_in_the_file_of_a_recurrent_model(limit, rng):
+    """Its ranges come from data, and the limit was that of a range."""
+    keras.utils.set_random_seed(0)
+    i = keras.Input((5, 4))
+    x = L.ReLU(limit)(L.Dense(6)(i)) + keras.ops.clip(L.Dense(6)(i), 0.0, limit)
+    model = keras.Model(i, L.Dense(2)(L.GRU(5)(x)))
+    x = (4 * rng.normal(size=(96, 5, 4))).astype("float32")
+    want = predicted(model, x)
+    qat = tfkd.quantization.calibrate(quantize_aware(model), x)
+    with quantizers.unrounded(qat):
+        np.testing.assert_allclose(qat(x), want, atol=1e-5)
+    file = to_tflite(qat, "int8", x)
+    assert np.abs(file.predict(x) - want).mean() < 0.05 * want.std()
+
+
+@pytest.mark.parametrize("skip", [(), "code"])
+def test_a_regularizer_of_activity_keeps_its_penalty(skip, package, tmp_path, rng):
+    layers, l1 = package.layers, package.regularizers.L1(0.1)
+    package.utils.set_random_seed(0)
+    i = package.Input((8, 4))
+    y = layers.Conv1D(5, 3, activity_regularizer="l2")(i)
+    y = layers.ReLU()(layers.BatchNormalization()(y))
+    y = layers.Dense(6, activation="relu", activity_regularizer=l1, name="code")(y)
+    model = package.Model(i, layers.GRU(3, activity_regularizer="l1")(y))
+    x = rng.normal(size=(32, 8, 4)).astype("float32")
+
+    def penalty(model):
+        model(x, training=True)
+        return float(sum(map(float, model.losses)))
+
+    want = penalty(model)
+    qat = quantize_aware(model, skip=skip)
+    np.testing.assert_allclose(penalty(qat), want, rtol=0.03)
+    qat.save(tmp_path / "qat.keras")
+    np.testing.assert_allclose(penalty(load_model(tmp_path / "qat.keras")), want, rtol=0.03)
+
+
+def test_a_regularizer_of_activity_leaves_the_file_as_it_is(rng):
+    files, x = [], images(rng)
+    for regularizer in (None, "l1"):
+        keras.utils.set_random_seed(0)
+        i = keras.Input((8, 8, 1))
+        y = L.Conv2D(4, 3, activity_regularizer=regularizer)(i)
+        y = L.MaxPooling2D()(L.ReLU()(L.BatchNormalization()(y)))
+        y = L.Dense(3, activity_regularizer=regularizer, activation="softmax", name="out")(y)
+        model = keras.Model(i, y)
+        qat = tfkd.quantization.calibrate(quantize_aware(model), x)
+        assert qat.output_names == ["out"]
+        files.append(to_tflite(qat, "int8"))
+    assert files[0].ops == files[1].ops
+    np.testing.assert_array_equal(*(file.predict(x) for file in files))
+
+
+def test_a_normalization_without_a_scale_trains_none(package, tmp_path, rng):
+    layers = package.layers
+    i = package.Input((4, 4, 6))
+    y = layers.LayerNormalization(scale=False)(i)
+    model = package.Model(i, layers.GroupNormalization(2, scale=False)(y))
+    x = rng.normal(size=(64, 4, 4, 6)).astype("float32")
+    y = 3.0 * predicted(model, x) + 1.0
+    qat = quantize_aware(model)
+    qat.compile(tf_keras.optimizers.Adam(0.05), "mse")
+    qat.fit(x, y, epochs=3, batch_size=16, verbose=0)
+    qat.save(tmp_path / "qat.keras")
+    for one in (qat, load_model(tmp_path / "qat.keras")):
+        assert [tuple(w.shape) for w in one.trainable_weights] == [(6,), (6,)]
+        want, got = predicted(one, x), predicted(strip_quantization(one, model), x)
+        assert np.abs(got - want).mean() < 0.1 * want.std()
+    assert np.abs(qat.trainable_weights[1]).min() > 0.1  # it was trained
+
+
+@pytest.mark.parametrize("make", ["layer", "operation"])
+def test_an_interpolation_without_a_kernel_is_refused_before_training(make):
+    i = keras.Input((6, 6, 4))
+    resized = {
+        "layer": lambda: L.Resizing(12, 12, interpolation="bicubic", name="resize")(i),
+        "operation": lambda: keras.ops.image.resize(i, (12, 12), interpolation="bicubic"),
+    }[make]()
+    with pytest.raises(UnsupportedError, match="interpolation='bicubic' has no int8 kernel"):
+        quantize_aware(keras.Model(i, L.Conv2D(3, 3)(resized)))
+
+
+def gelu(x):
+    """Another function than Keras's: its approximation by a sigmoid."""
+    return x * keras.ops.sigmoid(1.702 * x)
+
+
+@pytest.mark.filterwarnings("ignore:.*serialize")
+def test_an_activation_of_the_users_own_has_no_rule_whatever_its_name(rng):
+    x = images(rng)
+    for own, name in ((gelu, "gelu"), (lambda x: 2.0 * x, "<lambda>")):
+        model = small(own)
+        with pytest.raises(UnsupportedError, match=f"'{name}' is not one of Keras's, and has no"):
+            quantize_aware(model)
+        want = predicted(model, x)
+        qat = tfkd.quantization.calibrate(quantize_aware(model, skip="first"), x)
+        stripped = strip_quantization(qat, model)
+        np.testing.assert_allclose(predicted(stripped, x), want, atol=1e-5)
+        got = to_tflite(qat, "int8").predict(x)
+        assert np.abs(got - want).mean() < 0.05 * want.std()
 
 
 def test_the_scheme_serves_tfmots_own_functions(rng):

@@ -291,6 +291,20 @@ def test_functions_of_the_users_own_are_handed_over(rng):
     np.testing.assert_allclose(old.losses[0], model.losses[0], rtol=1e-6)
 
 
+def leaky_relu(x):
+    """Another function than Keras's: that has a slope of 0.2."""
+    return keras.ops.maximum(x, 0.6 * x)
+
+
+def test_a_function_of_the_users_own_may_have_the_name_of_a_built_in_one(rng):
+    x = keras.Input((4,))
+    model = shake(keras.Model(x, L.Dense(3, activation=leaky_relu)(x)), rng)
+    given = rng.normal(size=(5, 4)).astype("float32")
+    old = translate(model)
+    for other in (old, translate(old), translate(old, to="keras"), translate(model, to="keras")):
+        assert_same(model, other, given)
+
+
 ADAPTED = {
     "Normalization": (lambda: L.Normalization(), np.arange(8.0).reshape(4, 2)),
     "Discretization": (lambda: L.Discretization(num_bins=3), np.arange(8.0).reshape(4, 2)),

@@ -118,6 +118,8 @@ KERAS = {
     "where": (IMAGE, lambda x: ops.where(x > 0, x, -x), ["TFOpLambda", "Rescaling", "TFOpLambda"]),
     "cast": (IMAGE, lambda x: ops.cast(x, "float16"), ["TFOpLambda"]),
     "split": (IMAGE, lambda x: ops.split(x, 2, -1), ["TFOpLambda"]),
+    "take the last": (SEQUENCE, lambda x: ops.take(x, -1, axis=1), ["TFOpLambda"]),
+    "take several": (SEQUENCE, lambda x: ops.take(x, [0, -2, -4], axis=-1), ["TFOpLambda"]),
 }
 
 # The functions of TensorFlow that a tf_keras model may hold, and what becomes of them.

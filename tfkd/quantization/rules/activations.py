@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfkd.errors import UnsupportedError
+from tfkd.model.layer_kinds import function_name
 from tfkd.quantization.rewriting import SYMMETRIC_UNIT, UNIT, Rule, Value
 from tfkd.quantization.rules.primitives import affine, function, hand_on, pair, relu
 
@@ -14,18 +15,15 @@ FUSED = "fused into the operation before it, where that takes one; elsewhere out
 
 def activation(net, function, value, name) -> Value:
     """Apply an activation function, fused into another operation where possible."""
-    kind = _function_name(function)
+    kind = "linear" if function is None else function_name(function)
     if kind not in ACTIVATIONS:
+        shown = getattr(function, "__name__", type(function).__name__)
+        own = "" if kind else " is not one of Keras's, and"
         raise UnsupportedError(
-            f"the activation {kind!r} has no rule; the table has {', '.join(sorted(ACTIVATIONS))}"
+            f"the activation {shown!r}{own} has no rule; the table has "
+            f"{', '.join(sorted(ACTIVATIONS))}"
         )
     return ACTIVATIONS[kind].apply(net, name, value)
-
-
-def _function_name(function) -> str:
-    if function is None:
-        return "linear"
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _swish(net, name, value):
@@ -107,10 +105,11 @@ def relu_layer(net, layer, x):
         if limit is not None:
             raise UnsupportedError("ReLU with both a slope and a maximum has no int8 kernel")
         return leaky(float(layer.negative_slope))(net, layer.name, x)
+    value = relu(net, layer.name, x, limit)
     if limit in (None, 6.0):
-        return relu(net, layer.name, x, limit)
-    # Other limits have no kernel, but the range of the rounding clips just as well.
-    return dataclasses.replace(relu(net, layer.name, x), fixed=(0.0, limit))
+        return value
+    # Other limits have no kernel, but the range of the rounding clips as well: see `freeze`.
+    return dataclasses.replace(value, fixed=(0.0, limit))
 
 
 def softmax_layer(net, layer, x):

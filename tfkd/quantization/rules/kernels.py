@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfkd.errors import UnsupportedError
-from tfkd.model.layer_kinds import kind_of, remade
+from tfkd.model.layer_kinds import function_name, kind_of, remade
 from tfkd.quantization.rewriting import Value
 from tfkd.quantization.rules.activations import activation
 from tfkd.quantization.rules.primitives import check_channels_last
@@ -40,22 +40,18 @@ def _is_folded(net, activation) -> bool:
 
     It scales channels, so that they no longer fit a scale that they share.
     """
-    if _name_of(activation) != "linear":
+    if function_name(activation) != "linear":
         return False
 
     def reads(tensor) -> bool:
         return any(
             call.kind == "BatchNormalization"
-            or (_name_of(getattr(call.layer, "activation", None)) == "linear"
+            or (function_name(getattr(call.layer, "activation", None)) == "linear"
                 and call.kind == "Activation" and reads(call.outputs[0]))
             for call in net.source.consumers(tensor)
         )  # fmt: skip
 
     return reads(net.call.outputs[0])
-
-
-def _name_of(function) -> str | None:
-    return getattr(function, "__name__", None)
 
 
 def separable(net, layer, x):

@@ -25,6 +25,7 @@ MOVING = (
     "MaxPooling2D",
     "GlobalMaxPooling1D",
     "GlobalMaxPooling2D",
+    "UpSampling2D",
     "Resizing",
     "CenterCrop",
 )
@@ -63,7 +64,7 @@ def keeps_grid(layer) -> bool:
     """Tell whether a layer's kernel leaves its output on the grid of its input."""
     if operations.is_operation(layer):
         return operations.name_of(layer) in MOVING_OPERATIONS
-    return kind_of(layer) in (*MOVING, *POOLING, "UpSampling2D")
+    return kind_of(layer) in (*MOVING, *POOLING)
 
 
 def is_identity(layer) -> bool:
@@ -74,6 +75,9 @@ def is_identity(layer) -> bool:
 def moves(net, layer, x):
     """Apply a layer that moves values: its output lies on the grid of its input."""
     check_channels_last(layer)
+    interpolation = getattr(layer, "interpolation", "nearest")  # of UpSampling2D and Resizing
+    if interpolation.lower() not in ("nearest", "bilinear"):
+        raise UnsupportedError(f"interpolation={interpolation!r} has no int8 kernel")
     net.note("int8", "moves rounded values; no rounding of its own")
     return net.moved(x, net.plain())
 
@@ -121,14 +125,6 @@ def repeats(net, layer, x):
     tensor = layers.Reshape((rows * times, shape[-1]), name=net.name(name))(tensor)
     net.note("rewritten", "as UpSampling2D; moves rounded values")
     return Value(tensor, name, rounded=tensor)
-
-
-def upsampling(net, layer, x):
-    """Repeat or interpolate positions."""
-    check_channels_last(layer)
-    if layer.interpolation not in ("nearest", "bilinear"):
-        raise UnsupportedError(f"interpolation={layer.interpolation!r} has no int8 kernel")
-    return moves(net, layer, x)
 
 
 def only_in_training(net, layer, x):

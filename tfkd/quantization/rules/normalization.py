@@ -132,11 +132,10 @@ def _scaled(net, layer, normal):
     )
     if not weights:
         return dataclasses.replace(normal, name=layer.name)
-    channels = normal.tensor.shape[-1]
     tensor = depthwise(
         net,
         normal,
-        weights.get("gamma", np.ones(channels)),
+        weights.get("gamma"),
         weights.get("beta"),
         trainable=layer.trainable,
     )

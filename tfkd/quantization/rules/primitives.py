@@ -24,7 +24,10 @@ def _check_numbers(x):
 
 
 def depthwise(net, x, scale, offset, trainable=False, key="affine"):
-    """Multiply (and shift) each channel by a depthwise convolution with 1x1 kernels."""
+    """Multiply (and shift) each channel by a depthwise convolution with 1x1 kernels.
+
+    A scale of `None` is one of ones that are not trained; an offset of `None` is none.
+    """
     layers, layer = net.layers, net.layer
     _check_numbers(x)
     shape = x.tensor.shape
@@ -39,9 +42,11 @@ def depthwise(net, x, scale, offset, trainable=False, key="affine"):
             f"{layer.name}_{key}",
             kernel_size=1,
             use_bias=offset is not None,
+            depthwise_constraint=net.parts.Fixed() if scale is None else None,
         )
         made.build((None, *[None] * (1 if one_d else 2), channels))
-        kernel = np.reshape(scale, [1] * (1 if one_d else 2) + [channels, 1])
+        factors = np.ones(channels) if scale is None else scale
+        kernel = np.reshape(factors, [1] * (1 if one_d else 2) + [channels, 1])
         made.set_weights([kernel] if offset is None else [kernel, np.reshape(offset, [channels])])
         made.trainable = trainable
         return made

@@ -188,3 +188,26 @@ def test_what_auto_says_of_the_steps_is_what_they_take(name):
     unrolled, loop = (to_tflite(model, "int8", x, recurrent=f).size for f in ("unrolled", "loop"))
     steps, size = choice.written_out(model)
     assert steps == 32 and abs(unrolled - loop - size) < 0.18 * size
+
+
+def tanh(x):
+    """Another function than Keras's: LeCun's."""
+    return 1.7159 * keras.ops.tanh(0.6667 * x)
+
+
+OWN = {
+    "lambda": lambda la, x: la.Dense(4, activation=lambda x: 0.3 * x)(la.LSTM(4)(x)),
+    "layer": lambda la, x: la.Dense(4, activation=la.LeakyReLU(0.1))(la.GRU(4)(x)),
+    "namesake": lambda la, x: la.Dense(4, activation=tanh)(la.LSTM(4)(x)),
+    "namesake in an LSTM": lambda la, x: la.LSTM(4, activation=tanh)(x),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*serialize")
+@pytest.mark.parametrize("name", OWN)
+def test_activations_of_the_users_own_beside_recurrence(name, package, series):
+    model = model_of(package, OWN[name])
+    want = predicted(model, series)
+    np.testing.assert_allclose(to_tflite(model).predict(series), want, atol=1e-4)
+    file = to_tflite(model, "int8", series)
+    assert np.abs(file.predict(series) - want).mean() < 0.05 * want.std()

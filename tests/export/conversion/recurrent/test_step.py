@@ -10,6 +10,8 @@ from tiny_models import predicted
 from tfkd.data import Samples
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import benchmark, to_tflite, verify
+from tfkd.export.conversion.recurrent import choice
+from tfkd.export.conversion.recurrent.step import can_loop
 from tfkd.export.runtime.interpreter import open_interpreter
 
 STEPS, FEATURES = 12, 5
@@ -198,6 +200,10 @@ REFUSED = {
         "more of the sequence",
     ),
     "masked": (lambda la, x: la.GRU(4)(la.Masking()(x)), "mask|more of the sequence"),
+    "encoder and decoder": (
+        lambda la, x: la.GRU(4)(la.RepeatVector(3)(la.LSTM(5)(x))),
+        "another recurrent layer returns after its last step",
+    ),
 }
 
 
@@ -206,6 +212,28 @@ def test_what_has_no_step_form(name, package):
     build, message = REFUSED[name]
     with pytest.raises(UnsupportedError, match=message):
         to_tflite(zoo.over_series(package, build), recurrent="step")
+
+
+def test_sequences_that_do_not_step_together(package, series):
+    """A loop ran over as many steps as the first input has, and carried a decoder's state on."""
+    la = package.layers
+    a, b = package.Input((40, 3), name="a"), package.Input((20, 2), name="b")
+    two = package.Model([a, b], la.Concatenate()([la.GRU(3)(a), la.GRU(3)(b)]))
+    with pytest.raises(UnsupportedError, match="'a' has 40, 'b' has 20.*recurrent='unrolled'"):
+        to_tflite(two, recurrent="step")
+    decoder = zoo.over_series(package, REFUSED["encoder and decoder"][0], steps=40)
+    for model in (two, decoder):
+        assert not can_loop(model)
+        assert choice.automatic(model, "int8") == "unrolled"
+
+
+def test_data_of_different_lengths(rng):
+    la = keras.layers
+    a, b = keras.Input((None, 3), name="a"), keras.Input((None, 2), name="b")
+    model = keras.Model([a, b], la.Concatenate()([la.GRU(3)(a), la.GRU(3)(b)]))
+    data = [rng.normal(size=(20, 8, 3)), rng.normal(size=(20, 6, 2))]
+    with pytest.raises(InputError, match=r"have \[6, 8\] steps: give all sequences of an example"):
+        to_tflite(model, "int8", data, recurrent="step")
 
 
 def test_a_model_without_recurrence_has_no_form():
