@@ -219,7 +219,7 @@ class Objective:
             labels = lessons.Labels(None) if batch.labels is None else batch.labels[i]
             label, mask = labels.y, getattr(output, "_keras_mask", None)
             if lesson.soft.needs_labels:
-                mask = _labelled_and_unmasked(mask, labels.known)
+                mask = _labelled_and_unmasked(mask, labels.known, lesson)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
             teacher, known, weight = (
@@ -358,8 +358,10 @@ def _classes_last(values, lesson: lessons.Lesson):
     return tf.transpose(values, [*order, lesson.axis])
 
 
-def _labelled_and_unmasked(mask, present):
-    """Return which elements have a label and are not masked."""
+def _labelled_and_unmasked(mask, present, lesson: lessons.Lesson):
+    """Return which elements have all of their labels and are not masked."""
+    if present is not None and present.shape.rank > max(1, len(lesson.shape) - 1):
+        present = tf.reduce_all(present, axis=-1)
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present
     return present & lessons.expanded(mask, present.shape.rank)
