@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfkd._typing import AnyModel
 
 
-#: How the names of values end of which more, or less, is better; tf_keras's metrics don't say it.
+#: Endings of the names of values that should grow or shrink: tf_keras's metrics don't say it.
 _MODES = {
     "max": ("acc", "accuracy", "auc", "precision", "recall"),
     "min": ("loss", "error", "mae", "mse"),

@@ -315,7 +315,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
         if task not in ("categorical", "binary", "regression"):
             raise InputError(f"task must be 'categorical', 'binary' or 'regression', got {task!r}.")
         return [task] * len(shapes), shapes
-    if teacher.from_logits is True:
+    if teacher.from_logits is True and len(teacher.sources) == 1:
         return [None] * len(shapes), shapes  # values kept as they are
     names = {"softmax": "categorical", "sigmoid": "binary", "linear": None}
     source = teacher.sources[0]

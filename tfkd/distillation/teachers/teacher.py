@@ -49,7 +49,8 @@ class Teacher:
             from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of
             these. Several are averaged: their probabilities for classification, their values for
             regression.
-        from_logits: Whether the outputs are logits. Needed where the graph does not show it.
+        from_logits: Whether the outputs are logits. Needed where the graph does not show it; in a
+            list it is for these teachers, and the graphs of the others count.
         features: Names or paths of layers whose outputs to return as well.
         inputs: Callable from a batch of `x` to what the teacher takes (another resolution
             or preprocessing), or `None`.
@@ -288,7 +289,10 @@ class Teacher:
             kind = source.kinds[head]
             fits = kind.is_last if axis == -1 else kind.class_axis in (None, axis)
             seen = kind.activation if fits else None
-        return readable_activation("teacher", source.name, seen, task, self.from_logits)
+        # Beside a function, whose answers need the setting, a model is read by its graph.
+        kinds = [kind for one in self.sources for kind in one.kinds or [None]]
+        hidden = any(kind is None or kind.activation is None for kind in kinds)
+        return readable_activation("teacher", source.name, seen, task, self.from_logits, hidden)
 
 
 #: Why arrays can't teach a stream.
