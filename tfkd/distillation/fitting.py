@@ -17,7 +17,7 @@ from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.scoring import Scoring, tolerated
 from tfkd.distillation.step import Step
 from tfkd.errors import InputError, TeacherWarning, argument
-from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
+from tfkd.model import backends
 
 if TYPE_CHECKING:
     from tfkd._typing import Arrays
@@ -148,10 +148,21 @@ class Fitting(Step):
         Raises:
             InputError: for a `class_weight` that doesn't fit the labels.
         """
-        if class_weight is not None:
-            self._build_student(x, y)
-            self._check_class_weight(x, y, class_weight)
+        self._build_student(x, y)
+        self._check_class_weight(x, y, class_weight)
         return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Evaluate on one batch; accepts the arguments of `keras.Model.test_on_batch`.
+
+        Args:
+            x: As for Keras.
+            y: As for `fit`.
+            sample_weight: As for Keras.
+            **kwargs: Passed to Keras.
+        """
+        self._build_student(x, y)
+        return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; accepts what `keras.Model.evaluate` accepts.
@@ -246,6 +257,7 @@ class Fitting(Step):
         Raises:
             InputError: for labels that don't fit their output.
         """
+        self._build_student(x, y)
         objective, scoring = self._objective(), self._scoring()
         name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
         answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
@@ -286,31 +298,6 @@ class Fitting(Step):
             )
         self.jit_compile = False
         self.train_function = None
-
-    def _build_student(self, x, y):
-        """Call a student without a graph on the first examples, to learn its outputs."""
-        untracked = self._untracked
-        if untracked.outputs is not None:
-            return
-        few, _ = validation.first_examples(x, y, count=1)
-        if few is None:
-            raise InputError(
-                f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
-                "are known only once it is called, and this data can't be read in advance: give "
-                "arrays or a dataset, or rebuild the student with the Functional API."
-            )
-        values = self(few, training=False)
-        if graph.has_graph(self.student):  # a Sequential, which this call has built
-            self._student_tap = feature_extractor.Tap(self.student, (), "student")
-            untracked.outputs = real_shapes.outputs_of(self.student, "student")
-        else:
-            owner = f"student {self.student.name!r}"
-            untracked.outputs = binding.slots_of_values(values, "output", owner)
-        if untracked.teacher is not None:
-            untracked.teacher.check_shapes(untracked.outputs)
-        if untracked.compiled is not None:
-            self._objective()
-            self._compile_outputs(**untracked.compiled)
 
     def _with_answers(self, x, probe, teacher, cache_teacher, dtype):
         """Return `x` and `probe`, with the teacher's answers added if they are kept."""
