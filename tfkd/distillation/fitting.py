@@ -62,9 +62,9 @@ class Fitting(Step):
             **kwargs: Passed to Keras.
 
         Before the first step, `fit` scores the teacher on up to 256 labelled examples, taken from
-        the validation data if the teacher can run on it. A `TeacherWarning` reports a teacher that
-        is no better than chance, has its classes in a different order, or is worse than
-        `baseline`. After the last step, `fit` scores the student on the same examples. See
+        the validation data if the teacher can run on it, and if kept answers are its own. A
+        `TeacherWarning` reports a teacher that is no better than chance, has its classes in a
+        different order, or is worse than `baseline`. After the last step, `fit` scores the student on the same examples. See
         `teacher_scores` and `student_scores`. If the examples are large, fewer are scored.
         If a score can't be computed (the student has a fixed batch size, or a callable teacher
         knows no other examples), training continues without it.
@@ -78,8 +78,8 @@ class Fitting(Step):
                 the cache lacks an example, or the loss becomes NaN or infinite.
         """
         kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
-        held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
-        teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
+        held = _held_answers(x, cache_teacher)
+        teacher = None if held is not None else self._teacher()
         self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
@@ -99,9 +99,16 @@ class Fitting(Step):
         runs_teacher = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(probe, y, objective, self._ask if runs_teacher else None)
         held_out = kwargs.get("validation_data")
+        if held is not None:
+            own = teachers.fingerprint_of(self._untracked.teacher)
+            objective.check_cache(held, [one.teacher_layer for one in self._features], own)
+            # Score the answers that teach, which need not be those of the distiller's teacher.
+            held_out = held_out if own == held.teacher else None
         y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
         x, probe = self._with_answers(x, probe, teacher, cache_teacher, cache_dtype)
+        if held is not None and self._features:
+            self._adapt_to_cache(cache.feature_shapes(teachers.answers_beside(x)))
         has_answers = cache_teacher is not False or teachers.carries_answers(x)
         if not has_answers:
             teacher.check_threads()
@@ -226,6 +233,7 @@ class Fitting(Step):
             return cache.cache_answers(
                 x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
                 objective.outputs.labels, dtype=dtype,
+                teacher=teachers.fingerprint_of(self._teacher()),
             )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
@@ -308,12 +316,7 @@ class Fitting(Step):
             return x, x
         if cache_teacher is False:
             return x, probe
-        if cache_teacher is True:
-            held = self.cache_teacher(probe, dtype)
-        else:
-            held = cache_teacher
-            layers = [one.teacher_layer for one in self._features]
-            objective.check_cache(held, layers, self._untracked.teacher)
+        held = self.cache_teacher(probe, dtype) if cache_teacher is True else cache_teacher
         attached = held.attach(x)
         return attached, probe.changed(held.beside) if isinstance(probe, Opened) else attached
 
@@ -376,6 +379,14 @@ class Fitting(Step):
                 "learning rate or set the optimizer's clipnorm, and train again.",
                 stacklevel=3,
             )
+
+
+def _held_answers(x, cache_teacher) -> cache.About | None:
+    """Return what is known of answers that a cache or the data holds; `None` for none."""
+    if isinstance(cache_teacher, cache.TeacherCache):
+        return cache_teacher.about
+    answers = teachers.answers_beside(x)
+    return None if answers is None else cache.about_of(answers)
 
 
 def _element_parts(data) -> tuple:

@@ -23,8 +23,8 @@ leave the cache out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,10 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGING",
+    "About",
     "TeacherCache",
+    "about_of",
     "cache_answers",
     "cache_teacher",
     "decode",
+    "feature_shapes",
     "names_of",
 ]
 _DTYPES = ("auto", "float16", "float32")
@@ -139,7 +142,9 @@ def cache_teacher(
     return _collect(examples, ask, teacher.in_graph, store, progress)
 
 
-def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
+def cache_answers(
+    x, ask, in_graph, tasks, shapes, names=None, dtype="auto", teacher=None
+) -> TeacherCache:
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
@@ -151,10 +156,11 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
         shapes: The outputs' shapes, batch included.
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.
+        teacher: The teacher's fingerprint, or `None`.
     """
     _check_dtype(dtype)
     names = teacher_outputs.unnamed(len(tasks)) if names is None else list(names)
-    about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
+    about = About(names, list(tasks), [tuple(shape) for shape in shapes], [], teacher)
     return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
 
 
@@ -169,6 +175,22 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
     names = teacher_outputs.unnamed(len(arrays)) if names is None else names
     values = [None if one is None else np.asarray(one, np.float32) for one in arrays]
     return TeacherOutputs(names, values).encode()
+
+
+def about_of(answers: Mapping[str, Any]) -> About:
+    """Return what is known of the answers in data that a cache was attached to.
+
+    Args:
+        answers: Encoded answers, or their specs.
+    """
+    held, (tasks, teacher) = TeacherOutputs.read(answers), teacher_outputs.origin(answers)
+    return About(held.names, tasks, [None] * len(tasks), list(held.features), teacher)
+
+
+def feature_shapes(answers: Mapping[str, Any]) -> dict[str, tuple]:
+    """Return the shape of each feature among encoded answers, or among their specs."""
+    features = TeacherOutputs.read(answers).features
+    return {name: (None, *feature.shape[1:]) for name, feature in features.items()}
 
 
 def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCache:

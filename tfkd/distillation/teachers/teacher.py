@@ -29,12 +29,18 @@ class TeacherBatch(NamedTuple):
     answers: Any
 
 
-def carries_answers(x) -> bool:
-    """Tell whether training data holds the teacher's answers already."""
+def answers_beside(x) -> Mapping[str, Any] | None:
+    """Return the teacher's answers that training data holds, or their specs; `None` for none."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         x = spec[0] if isinstance(spec, tuple) and not isinstance(spec, TeacherBatch) else spec
-    return isinstance(x, TeacherBatch)
+    # A sequence that a cache was attached to has those of its first batch.
+    return x.answers if isinstance(x, TeacherBatch) else getattr(x, "_tfkd_answers", None)
+
+
+def carries_answers(x) -> bool:
+    """Tell whether training data holds the teacher's answers already."""
+    return answers_beside(x) is not None
 
 
 class Teacher:
