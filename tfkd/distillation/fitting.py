@@ -64,8 +64,9 @@ class Fitting(Step):
         Before the first step, `fit` scores the teacher on up to 256 labelled examples, taken from
         the validation data if the teacher can run on it, and if kept answers are its own. A
         `TeacherWarning` reports a teacher that is no better than chance, has its classes in a
-        different order, or is worse than `baseline`. After the last step, `fit` scores the student on the same examples. See
-        `teacher_scores` and `student_scores`. If the examples are large, fewer are scored.
+        different order, or is worse than `baseline`. After the last step, `fit` scores the
+        student on the same examples. See `teacher_scores` and `student_scores`. If the examples are
+        large, fewer are scored.
         If a score can't be computed (the student has a fixed batch size, or a callable teacher
         knows no other examples), training continues without it.
 
