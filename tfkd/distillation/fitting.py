@@ -233,8 +233,7 @@ class Fitting(Step):
         with assertions.as_input_errors():
             return cache.cache_answers(
                 x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
-                objective.outputs.labels, dtype=dtype,
-                teacher=teachers.fingerprint_of(self._teacher()),
+                objective.outputs.labels, dtype=dtype, teacher=self._teacher(),
             )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:

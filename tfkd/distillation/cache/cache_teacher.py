@@ -139,7 +139,7 @@ def cache_teacher(
             outputs = [teacher_outputs.keep_top(one, top_k) for one in outputs]
         return outputs, found
 
-    return _collect(examples, ask, teacher.in_graph, store, progress)
+    return _collect(examples, ask, teacher.in_graph, store, teacher, progress)
 
 
 def cache_answers(
@@ -156,12 +156,13 @@ def cache_answers(
         shapes: The outputs' shapes, batch included.
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.
-        teacher: The teacher's fingerprint, or `None`.
+        teacher: The `Teacher` that `ask` asks, for its fingerprint.
     """
     _check_dtype(dtype)
     names = teacher_outputs.unnamed(len(tasks)) if names is None else list(names)
-    about = About(names, list(tasks), [tuple(shape) for shape in shapes], [], teacher)
-    return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
+    shapes = [tuple(shape) for shape in shapes]
+    about = About(names, list(tasks), shapes, [], fingerprint_of(teacher))
+    return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype), teacher)
 
 
 def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.ndarray]:
@@ -193,7 +194,7 @@ def feature_shapes(answers: Mapping[str, Any]) -> dict[str, tuple]:
     return {name: (None, *feature.shape[1:]) for name, feature in features.items()}
 
 
-def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCache:
+def _collect(examples, ask, in_graph, store: Store, teacher, progress=None) -> TeacherCache:
     """Ask the teacher about every example that is not in the store yet."""
 
     def encoded(x):
@@ -227,6 +228,9 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
         raise InputError(CHANGING)
     if not seen.all():
         raise _of_other_data(store, seen.sum() + store.known.size - before)
+    # A callable that counts its calls, say, has another fingerprint after each of them.
+    if store.path is None and not in_graph and fingerprint_of(teacher) != store.about.teacher:
+        store.about.teacher = None
     answers = store.finish()
     return TeacherCache(store.known, answers, _of_what_is_there(store.about, answers.names))
 

@@ -576,6 +576,9 @@ def test_a_cache_of_a_distiller_knows_its_teacher(data, package):
     teacher.set_weights([2 * weight for weight in teacher.get_weights()])
     with pytest.raises(InputError, match="of the same teacher before it changed"):
         distiller.fit(x, y, cache_teacher=held, verbose=0)
+    counting = compiled(dense(package), Counting(teacher), package, teacher_from_logits=True)
+    held = counting.cache_teacher(x)  # it changes with every call
+    assert held.teacher is None and np.isfinite(soft(counting, x, y, cache_teacher=held)[0])
 
 
 def test_teacher_inputs_are_applied(data):
