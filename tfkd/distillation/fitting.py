@@ -158,7 +158,8 @@ class Fitting(Step):
         """
         self._build_student(x, y)
         self._check_class_weight(x, y, class_weight)
-        return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
+        with assertions.as_input_errors():
+            return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
         """Evaluate on one batch; accepts the arguments of `keras.Model.test_on_batch`.
@@ -170,7 +171,8 @@ class Fitting(Step):
             **kwargs: Passed to Keras.
         """
         self._build_student(x, y)
-        return super().test_on_batch(x, y, sample_weight, **kwargs)
+        with assertions.as_input_errors():
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; accepts what `keras.Model.evaluate` accepts.
