@@ -12,8 +12,23 @@ if TYPE_CHECKING:
     from tfkd._typing import AnyModel
 
 
+#: Endings of the names of values that should grow or shrink: tf_keras's metrics don't say it.
+_MODES = {
+    "max": ("acc", "accuracy", "auc", "precision", "recall"),
+    "min": ("loss", "error", "mae", "mse"),
+}
+
+
 class _ForBothKerases:
-    """Attributes that tf_keras's `fit` reads from callbacks, and that Keras 3's callbacks lack."""
+    """What Keras 3's callbacks lack to serve a distiller of either Keras."""
+
+    _distiller = None  # if it is not `self.model`
+
+    def _set_monitor_op(self):
+        """Take the direction of the distiller's metric; Keras 3 looks at `self.model` alone."""
+        if self.mode == "auto":
+            self.mode = _mode_of(self.monitor, (self._distiller or self.model).metrics)
+        super()._set_monitor_op()
 
     def _implements_train_batch_hooks(self):
         return False
@@ -47,6 +62,7 @@ class StudentCheckpoint(_ForBothKerases, keras.callbacks.ModelCheckpoint):
     def set_model(self, model: AnyModel) -> None:
         """Point the checkpoint at the distiller's student."""
         super().set_model(model.student)
+        self._distiller = model
 
     def _implements_train_batch_hooks(self):
         return self.save_freq != "epoch"
@@ -70,7 +86,7 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
         monitor: Name of the value to watch, such as `"val_loss"`; `None` for none.
         patience: Number of epochs without improvement after which distillation stops.
         min_delta: Smallest change that counts as an improvement.
-        mode: `"min"`, `"max"`, or `"auto"` where Keras knows the direction, as for losses.
+        mode: `"min"`, `"max"`, or `"auto"` for a loss or a metric of Keras.
         start_from_epoch: First epoch that is watched.
 
     Attributes:
@@ -141,3 +157,12 @@ class StopDistillation(_ForBothKerases, keras.callbacks.EarlyStopping):
         if self.stopped_epoch in (None, epoch):
             self.stopped_epoch = epoch
             self.model.alpha = 1.0
+
+
+def _mode_of(monitor: str, metrics: list) -> str:
+    """Return `"min"` or `"max"` for a value that `fit` reports; `"auto"` if that is not known."""
+    held = [one for metric in metrics for one in getattr(metric, "metrics", None) or [metric]]
+    for metric in held:
+        if f"_{monitor}".endswith(f"_{metric.name}") and hasattr(metric, "_direction"):
+            return "max" if metric._direction == "up" else "min"
+    return next((mode for mode, ends in _MODES.items() if monitor.endswith(ends)), "auto")

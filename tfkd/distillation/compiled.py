@@ -6,11 +6,12 @@ from typing import Any
 
 import keras
 
-from tfkd.distillation import lessons
+from tfkd.data import Part
+from tfkd.distillation import lessons, validation
 from tfkd.distillation.objective import Objective
 from tfkd.distillation.pair import Pair
 from tfkd.errors import InputError
-from tfkd.model import backends, binding
+from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
 
 
 class Compiled(Pair):
@@ -96,6 +97,33 @@ class Compiled(Pair):
         self.compile(**config)
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def _build_student(self, x, y):
+        """Call a student without a graph on the first examples, to learn its outputs."""
+        untracked = self._untracked
+        if untracked.outputs is not None:
+            return
+        if isinstance(x, Part):
+            x, y = next(x.batches(1, again=False)).x, None
+        few, _ = validation.first_examples(x, y, count=1)
+        if few is None:
+            raise InputError(
+                f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
+                "are known only once it is called, and this data can't be read in advance: give "
+                "arrays or a dataset, or rebuild the student with the Functional API."
+            )
+        values = self(few, training=False)
+        if graph.has_graph(self.student):  # a Sequential, which this call has built
+            self._student_tap = feature_extractor.Tap(self.student, (), "student")
+            untracked.outputs = real_shapes.outputs_of(self.student, "student")
+        else:
+            owner = f"student {self.student.name!r}"
+            untracked.outputs = binding.slots_of_values(values, "output", owner)
+        if untracked.teacher is not None:
+            untracked.teacher.check_shapes(untracked.outputs)
+        if untracked.compiled is not None:
+            self._objective()
+            self._compile_outputs(**untracked.compiled)
 
     def _check_compiled(self, method: str):
         if getattr(self, "optimizer", None) is None:

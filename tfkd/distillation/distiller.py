@@ -60,7 +60,8 @@ class Distiller(Fitting, keras.Model):
             (`tfkd.losses.pair_layers`); both models then still run once a step.
         from_logits: Whether the student's outputs are logits. Needed where its graph does not
             show it.
-        teacher_from_logits: The same for the teacher.
+        teacher_from_logits: The same for the teacher; in a list for those whose graph does not show
+            it.
         student_inputs: Callable from a batch of `x` to what the student takes, in TensorFlow
             operations; `evaluate` and `predict` apply it too.
         teacher_inputs: The same for the teacher.

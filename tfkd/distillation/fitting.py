@@ -17,7 +17,7 @@ from tfkd.distillation.cache.examples import Opened
 from tfkd.distillation.scoring import Scoring, tolerated
 from tfkd.distillation.step import Step
 from tfkd.errors import InputError, TeacherWarning, argument
-from tfkd.model import backends, binding, feature_extractor, graph, real_shapes
+from tfkd.model import backends
 
 if TYPE_CHECKING:
     from tfkd._typing import Arrays
@@ -62,10 +62,11 @@ class Fitting(Step):
             **kwargs: Passed to Keras.
 
         Before the first step, `fit` scores the teacher on up to 256 labelled examples, taken from
-        the validation data if the teacher can run on it. A `TeacherWarning` reports a teacher that
-        is no better than chance, has its classes in a different order, or is worse than
-        `baseline`. After the last step, `fit` scores the student on the same examples. See
-        `teacher_scores` and `student_scores`. If the examples are large, fewer are scored.
+        the validation data if the teacher can run on it, and if kept answers are its own. A
+        `TeacherWarning` reports a teacher that is no better than chance, has its classes in a
+        different order, or is worse than `baseline`. After the last step, `fit` scores the
+        student on the same examples. See `teacher_scores` and `student_scores`. If the examples are
+        large, fewer are scored.
         If a score can't be computed (the student has a fixed batch size, or a callable teacher
         knows no other examples), training continues without it.
 
@@ -78,8 +79,8 @@ class Fitting(Step):
                 the cache lacks an example, or the loss becomes NaN or infinite.
         """
         kwargs |= dict(zip(_FIT_ARGUMENTS, args, strict=False))
-        held = cache_teacher if isinstance(cache_teacher, cache.TeacherCache) else None
-        teacher = None if held is not None or teachers.carries_answers(x) else self._teacher()
+        held = _held_answers(x, cache_teacher)
+        teacher = None if held is not None else self._teacher()
         self._check_compiled("fit")
         backends.check_callbacks(self._keras.__name__, kwargs.get("callbacks"))
         ends_on_nan = backends.has_callback(kwargs.get("callbacks"), "TerminateOnNaN")
@@ -99,9 +100,16 @@ class Fitting(Step):
         runs_teacher = isinstance(teacher, teachers.Teacher) and cache_teacher is False
         validation.check_first_examples(probe, y, objective, self._ask if runs_teacher else None)
         held_out = kwargs.get("validation_data")
+        if held is not None:
+            own = teachers.fingerprint_of(self._untracked.teacher)
+            objective.check_cache(held, [one.teacher_layer for one in self._features], own)
+            # Score the answers that teach, which need not be those of the distiller's teacher.
+            held_out = held_out if own == held.teacher else None
         y, kwargs["sample_weight"] = objective.in_order(y, kwargs.get("sample_weight"))
         self._prepare_validation(kwargs, cache_teacher, cache_dtype)
         x, probe = self._with_answers(x, probe, teacher, cache_teacher, cache_dtype)
+        if held is not None and self._features:
+            self._adapt_to_cache(cache.feature_shapes(teachers.answers_beside(x)))
         has_answers = cache_teacher is not False or teachers.carries_answers(x)
         if not has_answers:
             teacher.check_threads()
@@ -148,10 +156,23 @@ class Fitting(Step):
         Raises:
             InputError: for a `class_weight` that doesn't fit the labels.
         """
-        if class_weight is not None:
-            self._build_student(x, y)
-            self._check_class_weight(x, y, class_weight)
-        return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
+        self._build_student(x, y)
+        self._check_class_weight(x, y, class_weight)
+        with assertions.as_input_errors():
+            return super().train_on_batch(x, y, sample_weight, class_weight, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Evaluate on one batch; accepts the arguments of `keras.Model.test_on_batch`.
+
+        Args:
+            x: As for Keras.
+            y: As for `fit`.
+            sample_weight: As for Keras.
+            **kwargs: Passed to Keras.
+        """
+        self._build_student(x, y)
+        with assertions.as_input_errors():
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Return the student's losses and metrics; accepts what `keras.Model.evaluate` accepts.
@@ -214,7 +235,7 @@ class Fitting(Step):
         with assertions.as_input_errors():
             return cache.cache_answers(
                 x, self._ask, self._teacher().in_graph, objective.tasks, objective.shapes,
-                objective.outputs.labels, dtype=dtype,
+                objective.outputs.labels, dtype=dtype, teacher=self._teacher(),
             )  # fmt: skip
 
     def ask_teacher(self, x: Arrays, dtype: str = "auto") -> cache.TeacherCache:
@@ -246,6 +267,7 @@ class Fitting(Step):
         Raises:
             InputError: for labels that don't fit their output.
         """
+        self._build_student(x, y)
         objective, scoring = self._objective(), self._scoring()
         name = who if isinstance(who, str) else getattr(who, "name", type(who).__name__)
         answers = scoring.answers_of(who if isinstance(who, str) else scoring.alike(who))
@@ -287,31 +309,6 @@ class Fitting(Step):
         self.jit_compile = False
         self.train_function = None
 
-    def _build_student(self, x, y):
-        """Call a student without a graph on the first examples, to learn its outputs."""
-        untracked = self._untracked
-        if untracked.outputs is not None:
-            return
-        few, _ = validation.first_examples(x, y, count=1)
-        if few is None:
-            raise InputError(
-                f"The outputs of the student {self.student.name!r} ({type(self.student).__name__}) "
-                "are known only once it is called, and this data can't be read in advance: give "
-                "arrays or a dataset, or rebuild the student with the Functional API."
-            )
-        values = self(few, training=False)
-        if graph.has_graph(self.student):  # a Sequential, which this call has built
-            self._student_tap = feature_extractor.Tap(self.student, (), "student")
-            untracked.outputs = real_shapes.outputs_of(self.student, "student")
-        else:
-            owner = f"student {self.student.name!r}"
-            untracked.outputs = binding.slots_of_values(values, "output", owner)
-        if untracked.teacher is not None:
-            untracked.teacher.check_shapes(untracked.outputs)
-        if untracked.compiled is not None:
-            self._objective()
-            self._compile_outputs(**untracked.compiled)
-
     def _with_answers(self, x, probe, teacher, cache_teacher, dtype):
         """Return `x` and `probe`, with the teacher's answers added if they are kept."""
         objective = self._objective()
@@ -321,12 +318,7 @@ class Fitting(Step):
             return x, x
         if cache_teacher is False:
             return x, probe
-        if cache_teacher is True:
-            held = self.cache_teacher(probe, dtype)
-        else:
-            held = cache_teacher
-            layers = [one.teacher_layer for one in self._features]
-            objective.check_cache(held, layers, self._untracked.teacher)
+        held = self.cache_teacher(probe, dtype) if cache_teacher is True else cache_teacher
         attached = held.attach(x)
         return attached, probe.changed(held.beside) if isinstance(probe, Opened) else attached
 
@@ -389,6 +381,14 @@ class Fitting(Step):
                 "learning rate or set the optimizer's clipnorm, and train again.",
                 stacklevel=3,
             )
+
+
+def _held_answers(x, cache_teacher) -> cache.About | None:
+    """Return what is known of answers that a cache or the data holds; `None` for none."""
+    if isinstance(cache_teacher, cache.TeacherCache):
+        return cache_teacher.about
+    answers = teachers.answers_beside(x)
+    return None if answers is None else cache.about_of(answers)
 
 
 def _element_parts(data) -> tuple:

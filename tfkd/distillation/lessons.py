@@ -140,6 +140,7 @@ def _lesson(student, slot, kind, hard, weight, wanted, unlabeled, from_logits, o
         # If other outputs have named losses, an output without one gets Hinton's.
         chosen = chosen or losses.default_for(task, wanted or "hinton", shape[-1])
         task = soft_losses.check_task(chosen, task)
+        chosen = chosen.for_task(task)
     if task == "categorical":
         axis = losses.option_of(hard, "axis", -1)
         # Dice and Tversky sum over several axes; the last is that of the classes.

@@ -219,7 +219,7 @@ class Objective:
             labels = lessons.Labels(None) if batch.labels is None else batch.labels[i]
             label, mask = labels.y, getattr(output, "_keras_mask", None)
             if lesson.soft.needs_labels:
-                mask = _labelled_and_unmasked(mask, labels.known)
+                mask = _labelled_and_unmasked(mask, labels.known, lesson)
             if label is not None and label.shape.rank == output.shape.rank:
                 label = _classes_last(label, lesson)
             teacher, known, weight = (
@@ -247,11 +247,12 @@ class Objective:
         """Return the cached answers that a batch carries, per output, and the features.
 
         Raises:
-            InputError: if an output that the teacher should teach has none.
+            InputError: if an output that the teacher should teach has none, or is for another task.
         """
-        names = cache_teacher.names_of(encoded)
-        held = binding.named(names, "output", _IN_THE_CACHE, ordered=True)
+        about = cache_teacher.about_of(encoded)
+        held = binding.named(about.names, "output", _IN_THE_CACHE, ordered=True)
         heads = self._heads_in(held)
+        self._check_tasks(about.tasks, heads)
         classes: list[int | None] = [None] * len(held)
         for lesson, head in zip(self.lessons, heads, strict=True):
             if head is not None:
@@ -263,44 +264,46 @@ class Objective:
                 teachers.check_sizes("in the cache", answer, self.outputs, i)
         return answers, features
 
-    def check_cache(self, held: cache_teacher.TeacherCache, layers: list[str], teacher) -> None:
-        """Raise unless a cache's answers are for this student, these losses and this teacher.
+    def check_cache(
+        self, held: cache_teacher.About, layers: list[str], teacher: str | None
+    ) -> None:
+        """Raise unless cached answers are for this student, these losses and this teacher.
 
         Args:
-            held: The cache.
+            held: What is known of the answers.
             layers: The teacher's layers whose features are wanted.
-            teacher: The distiller's teacher, or `None`.
+            teacher: The fingerprint of the distiller's teacher, or `None`.
 
         Raises:
             InputError: naming what differs.
         """
-        slots = binding.named(
-            held.outputs, "output", _IN_THE_CACHE, ordered=True, shapes=held.shapes
-        )
-        for slot, head, task in zip(
-            self.outputs.entries, self._heads_in(slots), self.tasks, strict=True
-        ):
-            if head is None or task is None:
-                continue
-            teachers.check_shape("in the cache", slots.entries[head], self.outputs.owner, slot)
-            if held.tasks[head] not in (None, task):
-                raise InputError(
-                    f"The cached answers are for {held.tasks} outputs, but this distiller is "
-                    f"compiled for {self.tasks}; make the cache again."
-                )
+        slots = binding.named(held.names, "output", _IN_THE_CACHE, ordered=True, shapes=held.shapes)
+        heads = self._heads_in(slots)
+        for slot, head, task in zip(self.outputs.entries, heads, self.tasks, strict=True):
+            if head is not None and task is not None:
+                teachers.check_shape("in the cache", slots.entries[head], self.outputs.owner, slot)
+        self._check_tasks(held.tasks, heads)
         lacking = [layer for layer in layers if layer not in held.features]
         if lacking:
             raise InputError(
                 f"The cache holds no features of {', '.join(map(repr, lacking))}; make it with "
                 f"{argument('features', layers)}."
             )
-        own = teachers.fingerprint_of(teacher)
-        if None not in (own, held.teacher) and own != held.teacher:
+        if None not in (teacher, held.teacher) and teacher != held.teacher:
             raise InputError(
                 "The cache holds answers of a different teacher than this distiller's, or of the "
                 "same teacher before it changed: make a new cache, or set distiller.teacher = None "
                 "to learn from this one."
             )
+
+    def _check_tasks(self, tasks: list[str | None], heads: list[int | None]) -> None:
+        """Raise if cached answers are for other tasks than the outputs that they teach."""
+        for head, task in zip(heads, self.tasks, strict=True):
+            if head is not None and task is not None and tasks[head] not in (None, task):
+                raise InputError(
+                    f"The cached answers are for {tasks} outputs, but this distiller is "
+                    f"compiled for {self.tasks}; make the cache again."
+                )
 
     def _for_keras(self, y: list, outputs: list, weights: list):
         """Return lists for several outputs, or one output's value; weights for all or none."""
@@ -358,8 +361,10 @@ def _classes_last(values, lesson: lessons.Lesson):
     return tf.transpose(values, [*order, lesson.axis])
 
 
-def _labelled_and_unmasked(mask, present):
-    """Return which elements have a label and are not masked."""
+def _labelled_and_unmasked(mask, present, lesson: lessons.Lesson):
+    """Return which elements have all of their labels and are not masked."""
+    if present is not None and present.shape.rank > max(1, len(lesson.shape) - 1):
+        present = tf.reduce_all(present, axis=-1)
     if present is None or mask is None or mask.shape.rank > present.shape.rank:
         return mask if present is None else present
     return present & lessons.expanded(mask, present.shape.rank)

@@ -238,18 +238,52 @@ class Pair:
             untracked.teacher.check_shapes(untracked.outputs)
 
     def _build_adapters(self, teacher_shapes):
-        """Create the adapters' weights; keep them for another teacher of the same widths."""
-        if self._adapters or not self._features:
-            return
-        self._untracked.feature_shapes = {name: list(s) for name, s in teacher_shapes.items()}
-        student_shapes = self._student_tap.shapes
+        """Create the adapters' weights; keep them for another teacher of the same widths.
+
+        Args:
+            teacher_shapes: Shape of each of the teacher's features.
+
+        Raises:
+            InputError: if the adapters are for a teacher of other widths.
+        """
+        built, before = bool(self._adapters), self._untracked.feature_shapes
+        identity, shapes = self._keras.layers.Identity, {}
+        for i, one in enumerate(self._features):
+            shape = self._student_tap.shapes[one.student_layer]
+            theirs = shapes[one.teacher_layer] = list(teacher_shapes[one.teacher_layer])
+            adapter = one.adapter(self._keras, shape, tuple(theirs))
+            adapter = identity() if adapter is None else adapter
+            if not built:
+                adapter.build(shape)
+                self._adapters.append(adapter)
+                continue
+            width = before[one.teacher_layer][-1]
+            adapts = not all(isinstance(a, identity) for a in (adapter, self._adapters[i]))
+            if adapts and theirs[-1] != width:
+                raise InputError(
+                    f"The teacher's {one.teacher_layer!r} has {theirs[-1]} channels, but the "
+                    f"adapters of this distiller were made for {width}: make a new Distiller for "
+                    "this teacher."
+                )
+        if self._features and not built:
+            self._untracked.feature_shapes = shapes
+
+    def _adapt_to_cache(self, cached):
+        """Create the adapters for cached features, or check that those there are fit them.
+
+        Args:
+            cached: Shape of each feature. Sizes that are free in the student count as free, as they
+                would in the teacher.
+        """
+        free = {}
         for one in self._features:
-            shape = student_shapes[one.student_layer]
-            adapter = one.adapter(self._keras, shape, teacher_shapes[one.teacher_layer])
-            if adapter is None:
-                adapter = self._keras.layers.Identity()
-            adapter.build(shape)
-            self._adapters.append(adapter)
+            ours, theirs = self._student_tap.shapes[one.student_layer], cached[one.teacher_layer]
+            if len(ours) == len(theirs):
+                sizes = zip(theirs[:-1], ours[:-1], strict=True)
+                theirs = (*(None if own is None else size for size, own in sizes), theirs[-1])
+            free[one.teacher_layer] = theirs
+        with self.distribute_strategy.scope():
+            self._build_adapters(free)
 
 
 class _Untracked:

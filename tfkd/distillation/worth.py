@@ -107,15 +107,10 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     counts = np.isfinite(y)
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, y.ndim), y.shape)
-    if not counts.all():
-        answers, y = answers[counts], y[counts]
-    if not y.size:
+    if not counts.any():
         return None
-    return (
-        _binary_score(answers, y, lesson)
-        if lesson.task == "binary"
-        else _regression_score(answers, y, lesson)
-    )
+    compared = _binary_score if lesson.task == "binary" else _regression_score
+    return compared(answers, np.where(counts, y, 0.0), counts, lesson)
 
 
 def both(known, mask):
@@ -150,24 +145,25 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen))
 
 
-def _binary_score(answers, y, lesson) -> Score:
-    says, is_yes = answers > 0, y > 0.5
-    if says.ndim == 1:
-        says, is_yes = says[:, None], is_yes[:, None]
-    says, is_yes = says.reshape(-1, says.shape[-1]), is_yes.reshape(-1, is_yes.shape[-1])
-    said, true = says.mean(0), is_yes.mean(0)
-    chance = float((said * true + (1 - said) * (1 - true)).mean())
-    confidence = 1 / (1 + np.exp(-np.abs(answers))).reshape(-1)
-    return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, ())
+def _binary_score(answers, y, counts, lesson) -> Score:
+    labels = answers.shape[-1] if answers.ndim > 1 else 1
+    says, is_yes, counted = (a.reshape(-1, labels) for a in (answers > 0, y > 0.5, counts))
+    total = counted.sum(0)
+    said, true = ((a & counted).sum(0) / np.maximum(total, 1) for a in (says, is_yes))
+    chance = float(total @ (said * true + (1 - said) * (1 - true)) / total.sum())
+    confidence = 1 / (1 + np.exp(-np.abs(answers[counts])))
+    return _accuracy(lesson, (says == is_yes)[counted], chance, confidence, ())
 
 
-def _regression_score(answers, y, lesson) -> Score:
-    square = np.square(answers - y)
-    spread = float(np.square(y - y.mean(0)).mean())
+def _regression_score(answers, y, counts, lesson) -> Score:
+    """Return R² against the mean of each value's labels; `y` is 0 where `counts` is false."""
+    square = np.square(answers - y)[counts]
+    mean = y.sum(0) / np.maximum(counts.sum(0), 1)
+    spread = float(np.square(y - mean)[counts].mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
     chance = 0.0 if spread else 1.0  # for equal labels, their mean is always right
-    hits = square.reshape(-1)
-    return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits)
+    examples = int(counts.reshape(len(counts), -1).any(1).sum())
+    return Score(lesson.name, "r2", value, None, chance, None, None, examples, hits=square)
 
 
 def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:

@@ -27,6 +27,7 @@ classes)), alpha=1 - e, temperature=1, soft_loss="kl", teacher_from_logits=True)
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ class SoftLoss(Configured):
 
     Attributes:
         tasks: The tasks (out of `SOFT_TASKS`) whose outputs it can compare.
-        needs_labels: Whether it reads `y`. Elements without a label then don't count.
+        needs_labels: Whether it reads `y`. Elements that lack one of their labels then don't count.
         mixes_elements: Whether an element's value depends on other elements. It is then
             called with `mask` too, a boolean tensor (...) or `None`: the elements that count.
         knows_labels: Whether it uses labels where there are some. It is then called with `known`
@@ -59,6 +60,11 @@ class SoftLoss(Configured):
     needs_labels = False
     mixes_elements = False
     knows_labels = False
+
+    def for_task(self, task: str) -> SoftLoss:
+        """Return the loss for outputs of one of its tasks: itself, unless the task changes it."""
+        del task
+        return self
 
     def __call__(self, teacher, student, temperature, y=None):
         """Return one value per example.
@@ -159,7 +165,8 @@ class DKD(SoftLoss):
     ``T² · (target_weight · TCKD + rest_weight · NCKD)``: `TCKD` is the divergence between
     (target, everything else), `NCKD` the divergence among the other classes (Zhao et al. 2022,
     https://arxiv.org/abs/2203.08679). Plain KL is ``TCKD + (1 − p_target) · NCKD``, which reduces
-    the second part for a confident teacher.
+    the second part for a confident teacher. For soft labels, as from mixup, the target class is the
+    one with the largest share.
 
     Args:
         target_weight: The paper's alpha. Defaults to 1.
@@ -183,7 +190,7 @@ class DKD(SoftLoss):
     def parts(teacher, student, temperature, y):
         """Return TCKD and NCKD, one value per example each, in nats."""
         classes = teacher.shape[-1]
-        target = one_hot(y, teacher)
+        target = tf.one_hot(tf.argmax(one_hot(y, teacher), -1), classes)
         others = 1.0 - target
 
         def split(logits):
@@ -256,14 +263,21 @@ class LogitMeanSquaredError(SoftLoss):
     """Squared distance between logits; the temperature plays no part.
 
     ``mean_c (s_c − t_c)²`` (Ba and Caruana 2014, https://arxiv.org/abs/1312.6184). A constant added
-    to every logit of an example changes this loss, unlike any softmax: a teacher whose
-    probabilities were turned back into logits is centred first, and so is the student.
+    to every logit of an example changes this loss, unlike any softmax: for classes, a teacher whose
+    probabilities were turned back into logits is centred first, and so is the student. Yes/no
+    outputs are never centred: each has a logit of its own.
     """
 
     tasks = ("categorical", "binary")
 
     def __init__(self, centred: bool = True):
         self.centred = bool(centred)
+
+    def for_task(self, task: str) -> SoftLoss:
+        """Return the loss for classes, or the one without centring for yes/no outputs."""
+        loss = copy.copy(self)
+        loss.centred = self.centred and task == "categorical"
+        return loss
 
     def __call__(self, teacher, student, temperature, y=None):
         """Return one mean square per example."""
@@ -295,7 +309,8 @@ class TeacherBounded(SoftLoss):
     ``‖s − y‖²`` where ``‖s − y‖² + margin > ‖t − y‖²``, otherwise 0; both means over the
     values of an example (Chen et al. 2017, "Learning Efficient Object Detection Models with
     Knowledge Distillation", section 3.3). A regression teacher can be wrong in any
-    direction, so its values themselves are not imitated.
+    direction, so its values themselves are not imitated. An example with a missing label does not
+    count.
 
     Args:
         margin: How much the student has to beat the teacher by. Defaults to 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,6 +82,12 @@ class WeightedSum(SoftLoss):
         """Class weights of the first part that has any; their number is checked on the output."""
         given = (getattr(loss, "class_weights", None) for loss, _, _ in self.losses)
         return next((weights for weights in given if weights is not None), None)
+
+    def for_task(self, task: str) -> SoftLoss:
+        """Return the sum of the parts for outputs of one of its tasks."""
+        loss = copy.copy(self)
+        loss.losses = [(part.for_task(task), weight, own) for part, weight, own in self.losses]
+        return loss
 
     def __call__(self, teacher, student, temperature, y=None, mask=None, known=None):
         """Return the weighted sum per element; parts that take `mask` and `known` get them."""

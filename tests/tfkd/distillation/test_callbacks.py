@@ -4,7 +4,7 @@ import keras
 import pytest
 from tiny_models import crossentropy, dense
 
-from tfkd import Distiller, StopDistillation
+from tfkd import Distiller, StopDistillation, StudentCheckpoint
 from tfkd.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The teacher's:UserWarning")  # it is untrained
@@ -70,6 +70,25 @@ def test_the_stop_of_another_callback_is_left_alone(package, batch):
     ours = StopDistillation(monitor="val_loss")
     got, _ = alphas(package, batch, [Stop(), ours], [3.0, 4.0, 1.0], epochs=3)
     assert got == [0.25, 1.0] and ours.stopped_epoch == 1
+
+
+def test_the_direction_of_a_metric_is_known(package, batch, tmp_path):
+    """The best accuracy is the largest one, in a name that Keras or the user gave to the metric."""
+    keras.utils.set_random_seed(3)
+    metrics = ["accuracy", package.metrics.SparseTopKCategoricalAccuracy(2, name="top_accuracy")]
+    distiller = Distiller(dense(package), dense(keras), soft_loss="kl")
+    distiller.compile("sgd", crossentropy(package), metrics=metrics)
+    stops = StopDistillation(monitor="accuracy", patience=9)
+    path = tmp_path / "{epoch}.keras"
+    saves = StudentCheckpoint(path, monitor="val_top_accuracy", save_best_only=True)
+    losses = StudentCheckpoint(path, monitor="val_hard_loss")
+    callbacks = [stops, saves, losses]
+    values = distiller.fit(
+        *batch, validation_data=batch, epochs=2, verbose=0, callbacks=callbacks
+    ).history
+    assert [one.mode for one in (stops, saves, losses)] == ["max", "max", "min"]
+    assert stops.best == max(values["accuracy"])
+    assert saves.best == max(values["val_top_accuracy"])
 
 
 def test_mistakes(batch):

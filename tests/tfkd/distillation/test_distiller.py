@@ -7,7 +7,7 @@ import tf_keras
 from scipy.special import log_softmax, rel_entr, softmax
 from tiny_models import crossentropy, dense, predicted
 
-from tfkd import Distiller, quantize_aware
+from tfkd import Distiller, cache_teacher, quantize_aware
 from tfkd.errors import InputError
 
 
@@ -136,6 +136,22 @@ def test_several_teachers_are_averaged_as_probabilities(batch, package):
     distiller.compile("sgd", crossentropy(package), run_eagerly=True)
     logs = first_step(distiller, *batch)
     assert logs["soft_loss"] == pytest.approx(rel_entr(p, q).sum(-1).mean(), rel=1e-4)
+
+
+def test_a_model_and_a_function_that_need_not_give_the_same_teach(batch, package):
+    """What is said of logits is for the function, since the graph of the model shows it."""
+    student, models = dense(package), [dense(keras), dense(keras, activation="softmax")]
+    p = softmax(predicted(models[0], batch[0]), -1) / 2 + predicted(models[1], batch[0]) / 2
+    want = rel_entr(p, softmax(predicted(student, batch[0]), -1)).sum(-1).mean()
+    for own, hidden in ((0, 1), (1, 0)):
+        teachers = [models[own], lambda x, model=models[hidden]: predicted(model, x)]
+        settings = {"temperature": 1.0, "soft_loss": "kl", "teacher_from_logits": hidden == 0}
+        distiller = Distiller(student, teachers, **settings)
+        distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), run_eagerly=True)
+        logs = first_step(distiller, *batch, cache_teacher=True, cache_dtype="float32")
+        assert logs["soft_loss"] == pytest.approx(want, rel=1e-4)
+    with pytest.raises(InputError, match="Give task=.categorical"):
+        cache_teacher(batch[0], [models[0], models[0]], from_logits=True)
 
 
 def test_alpha_and_temperature_move_without_a_retrace(package, batch):

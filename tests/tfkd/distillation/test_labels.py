@@ -149,6 +149,23 @@ def test_targets_of_several_values(package, rng):
     assert logs["mae"] == pytest.approx(np.abs(s - y)[~missing].mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("values", [1, 3])
+def test_a_soft_loss_of_labels_counts_the_rows_that_have_all_of_theirs(values, package, rng):
+    x, y = rng.normal(size=(32, 4)).astype("float32"), rng.normal(size=(32, values))
+    missing = rng.random((32, values)) < 0.3
+    student, teacher = dense(package, values), dense(keras, values)
+    ours, theirs = (np.square(predicted(model, x) - y).mean(-1) for model in (student, teacher))
+    want = np.where(ours > theirs, ours, 0)[~missing.any(-1)].mean()
+    given = np.where(missing, np.nan, y).astype("float32")
+    for loss in ("teacher_bounded", losses.WeightedSum([("teacher_bounded", 1.0)])):
+        distiller = compiled(
+            student, teacher, package, "mse", unlabeled=float("nan"), soft_loss=loss
+        )
+        for labels in (given, given[:, 0])[: 2 if values == 1 else 1]:
+            logs = logs_of(distiller, x, labels, batch_size=32)
+            assert logs["soft_loss"] == pytest.approx(want, rel=1e-4)
+
+
 def test_a_saturated_student_gets_the_gradient_of_its_labelled_elements(package):
     """Behind a missing label's weights, Keras's losses still see the logits of a softmax."""
     student = package.Sequential(

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from scipy.special import log_softmax
-from tiny_models import crossentropy, dense
+from tiny_models import crossentropy, dense, predicted
 
 import tfkd
 from tfkd import Distiller, StudentCheckpoint, losses
@@ -108,6 +108,23 @@ def test_students_without_a_graph_are_trained_on_outputs(form, batch, package):
     want = distiller.evaluate(x, verbose=0, batch_size=32, return_dict=True)["soft_loss"]
     again = distiller.fit(x, y, cache_teacher=True, verbose=0, batch_size=32).history
     assert again["soft_loss"][0] == pytest.approx(want, rel=1e-2)  # float16
+
+
+@pytest.mark.parametrize("call", ["train_on_batch", "test_on_batch", "score", "score a stream"])
+def test_a_student_that_is_not_built_is_called_first(call, batch, package):
+    x, y = batch
+    student, teacher = package.Sequential([package.layers.Dense(3)]), dense(keras)
+    distiller = Distiller(student, teacher, alpha=1.0)
+    distiller.compile(package.optimizers.SGD(0.0), crossentropy(package), run_eagerly=True)
+    if call.startswith("score"):
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(9)
+        data = (tfkd.Stream(dataset),) if call.endswith("stream") else (x, y)
+        value = distiller.score(*data)[0].value
+        assert value == pytest.approx(np.mean(predicted(student, x).argmax(-1) == y))
+    else:
+        got = getattr(distiller, call)(x, y, return_dict=True)["loss"]
+        want = crossentropy(package)(y, predicted(student, x))
+        assert got == pytest.approx(float(want), rel=1e-5)
 
 
 def test_where_a_graph_is_needed_the_way_out_works(batch, package):

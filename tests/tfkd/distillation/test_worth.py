@@ -88,6 +88,25 @@ def test_score_of_labels_and_values():
     assert (found.metric, found.value) == ("r2", pytest.approx(reference))
 
 
+def test_a_missing_label_leaves_the_others_in_their_columns():
+    """One of 400 labels changes a score little, whatever the columns' means and shares are."""
+    how = lesson("regression", (None, 2), unlabeled=float("nan"))
+    values = RNG.normal([0, 1000], size=(200, 2))
+    values[0, 0] = np.nan
+    means = np.tile(np.nanmean(values, 0), (200, 1))
+    found = worth.score(means, values, how)
+    assert found.value == pytest.approx(0, abs=1e-9)
+    assert (found.count, found.hits.size) == (200, 399)
+
+    tags = np.stack([np.arange(200) < 190, np.arange(200) < 10], 1).astype("float32")
+    tags[:100, 0] = -1
+    found = worth.score(
+        np.tile([3.0, -3.0], (200, 1)), tags, lesson("binary", (None, 2), unlabeled=-1)
+    )
+    assert [found.value, found.chance] == pytest.approx([0.9 / 3 + 0.95 * 2 / 3] * 2)
+    assert found.beats_chance is False and found.count == 300
+
+
 @pytest.mark.parametrize(
     ("share", "beats"), [(0.9, True), (0.0, False)], ids=["knows", "knows nothing"]
 )

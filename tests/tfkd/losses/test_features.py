@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 from scipy.special import rel_entr, softmax
 from tiny_models import crossentropy
 
-from tfkd import Distiller, losses
+from tfkd import Distiller, cache_teacher, losses
 from tfkd.errors import InputError
 from tfkd.losses import features as feature_losses
 
@@ -222,6 +222,38 @@ def test_adapters_and_optimizer_survive_saving(rng, tmp_path):
     assert sorted(a) == sorted(b)
     for name in a:
         assert a[name] == pytest.approx(b[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_features_of_a_cache_teach_without_the_teacher(attached, package, rng):
+    """The adapters are made for the cached features, and kept for a teacher of their widths."""
+    x, y = rng.normal(size=(32, 5, 3)).astype("float32"), rng.integers(0, 4, 32)
+    teacher, student, hint = two(keras, 7), two(package, 3), losses.Hint("mid", "mid")
+    held = cache_teacher(x, teacher, dtype="float32", features=["mid"])
+    data = held.attach(x) if attached else x
+    kwargs = {"batch_size": 32, "verbose": 0} | ({} if attached else {"cache_teacher": held})
+    alone = Distiller(student, features=[hint])
+    alone.compile(package.optimizers.Adam(0.1), crossentropy(package))
+    assert not alone._adapters
+    alone.fit(data, y, **kwargs)
+    before = [w.numpy().copy() for w in alone.trainable_weights]
+    assert len(before) == len(student.trainable_weights) + 2
+    want = alone.fit(data, y, **kwargs).history["soft_loss"][0]
+    now = [w.numpy() for w in alone.trainable_weights]
+    assert min(np.abs(a - b).max() for a, b in zip(before, now, strict=True)) > 0
+    beside = Distiller(student, teacher, features=[hint])
+    beside.compile(package.optimizers.SGD(0.0), crossentropy(package))
+    for variable, value in zip(beside.trainable_weights, before, strict=True):
+        variable.assign(value)
+    got = beside.fit(x, y, batch_size=32, verbose=0).history["soft_loss"][0]
+    assert got == pytest.approx(want, rel=1e-4)
+    message = "'mid' has 6 channels, but the adapters of this distiller were made for 7"
+    with pytest.raises(InputError, match=message):
+        alone.teacher = two(keras, 6)
+    other = Distiller(student, features=[hint, losses.SimilarityPreserving("mid", "mid")])
+    other.teacher = two(keras, 3)
+    with pytest.raises(InputError, match="made for 3"):
+        other.teacher = teacher
 
 
 def test_what_cannot_be_compared(rng):

@@ -200,6 +200,36 @@ def test_dkd_takes_one_hot_labels_and_two_classes(rng):
     np.testing.assert_allclose(two, kl, rtol=1e-4, atol=1e-6)
 
 
+def test_dkd_takes_the_largest_share_of_soft_labels_as_the_target(rng):
+    t, s, y = example("dkd", rng)
+    one_hot = np.eye(6)[y]
+    want = np_dkd(t, s, y)
+    for rows in (0.9 * one_hot + 0.1 / 6, 0.7 * one_hot + 0.3 * one_hot[::-1]):
+        got = losses.DKD()(tf.constant(t), tf.constant(s), T, tf.constant(rows))
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_logit_mse_is_centred_for_classes_alone(rng):
+    t, s, _ = example("logit_mse", rng)
+    loss = losses.get("logit_mse")
+    mixed = losses.WeightedSum([(loss, 2.0)])
+    for task, want in (
+        ("categorical", np_logit_mse(t, s, 0)),
+        ("binary", np.square(s - t).mean(-1)),
+    ):
+        for one, factor in ((loss, 1), (mixed, 2)):
+            got = one.for_task(task)(tf.constant(t), tf.constant(s), T)
+            np.testing.assert_allclose(got, factor * want, rtol=1e-5, atol=1e-5)
+    x = rng.normal(size=(48, 4)).astype("float32")
+    student, teacher = model_for("", keras), model_for("", keras)
+    y = labels_for("binary", rng)
+    distiller = Distiller(student, teacher, soft_loss="logit_mse")
+    distiller.compile(keras.optimizers.SGD(0.0), hard_for("binary", keras), run_eagerly=True)
+    want = np.square(predicted(student, x) - predicted(teacher, x)).mean()
+    logs = distiller.fit(x, y, batch_size=48, verbose=0).history
+    assert logs["soft_loss"][0] == pytest.approx(want, rel=1e-5)
+
+
 def test_dist_does_not_see_a_linear_change_of_the_probabilities(rng):
     # Pearson's ρ is invariant to scale and shift (Huang et al. 2022, section 3).
     p = softmax(rng.normal(size=(24, 6)), -1)

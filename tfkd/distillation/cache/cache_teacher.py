@@ -23,8 +23,8 @@ leave the cache out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,10 +46,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHANGING",
+    "About",
     "TeacherCache",
+    "about_of",
     "cache_answers",
     "cache_teacher",
     "decode",
+    "feature_shapes",
     "names_of",
 ]
 _DTYPES = ("auto", "float16", "float32")
@@ -136,10 +139,12 @@ def cache_teacher(
             outputs = [teacher_outputs.keep_top(one, top_k) for one in outputs]
         return outputs, found
 
-    return _collect(examples, ask, teacher.in_graph, store, progress)
+    return _collect(examples, ask, teacher.in_graph, store, teacher, progress)
 
 
-def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> TeacherCache:
+def cache_answers(
+    x, ask, in_graph, tasks, shapes, names=None, dtype="auto", teacher=None
+) -> TeacherCache:
     """Make the in-memory cache of `Distiller.fit(..., cache_teacher=True)`.
 
     Args:
@@ -151,11 +156,13 @@ def cache_answers(x, ask, in_graph, tasks, shapes, names=None, dtype="auto") -> 
         shapes: The outputs' shapes, batch included.
         names: Their names; `output0`, `output1` ... by default.
         dtype: As for `cache_teacher`.
+        teacher: The `Teacher` that `ask` asks, for its fingerprint.
     """
     _check_dtype(dtype)
     names = teacher_outputs.unnamed(len(tasks)) if names is None else list(names)
-    about = About(names, list(tasks), [tuple(shape) for shape in shapes], [])
-    return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype))
+    shapes = [tuple(shape) for shape in shapes]
+    about = About(names, list(tasks), shapes, [], fingerprint_of(teacher))
+    return _collect(Examples(x, 256), ask, in_graph, Store(about, dtype), teacher)
 
 
 def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.ndarray]:
@@ -171,7 +178,23 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
     return TeacherOutputs(names, values).encode()
 
 
-def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCache:
+def about_of(answers: Mapping[str, Any]) -> About:
+    """Return what is known of the answers in data that a cache was attached to.
+
+    Args:
+        answers: Encoded answers, or their specs.
+    """
+    held, (tasks, teacher) = TeacherOutputs.read(answers), teacher_outputs.origin(answers)
+    return About(held.names, tasks, [None] * len(tasks), list(held.features), teacher)
+
+
+def feature_shapes(answers: Mapping[str, Any]) -> dict[str, tuple]:
+    """Return the shape of each feature among encoded answers, or among their specs."""
+    features = TeacherOutputs.read(answers).features
+    return {name: (None, *feature.shape[1:]) for name, feature in features.items()}
+
+
+def _collect(examples, ask, in_graph, store: Store, teacher, progress=None) -> TeacherCache:
     """Ask the teacher about every example that is not in the store yet."""
 
     def encoded(x):
@@ -205,6 +228,9 @@ def _collect(examples, ask, in_graph, store: Store, progress=None) -> TeacherCac
         raise InputError(CHANGING)
     if not seen.all():
         raise _of_other_data(store, seen.sum() + store.known.size - before)
+    # A callable that counts its calls, say, has another fingerprint after each of them.
+    if store.path is None and not in_graph and fingerprint_of(teacher) != store.about.teacher:
+        store.about.teacher = None
     answers = store.finish()
     return TeacherCache(store.known, answers, _of_what_is_there(store.about, answers.names))
 
@@ -315,7 +341,7 @@ def _what_it_gives(teacher: Teacher, task) -> tuple[list[str | None], list[tuple
         if task not in ("categorical", "binary", "regression"):
             raise InputError(f"task must be 'categorical', 'binary' or 'regression', got {task!r}.")
         return [task] * len(shapes), shapes
-    if teacher.from_logits is True:
+    if teacher.from_logits is True and len(teacher.sources) == 1:
         return [None] * len(shapes), shapes  # values kept as they are
     names = {"softmax": "categorical", "sigmoid": "binary", "linear": None}
     source = teacher.sources[0]

@@ -195,6 +195,10 @@ class _Mapped:
         self.data, self.change = data, change
 
     @property
+    def _tfkd_answers(self):
+        return self[0][0].answers
+
+    @property
     def num_batches(self):
         return batches_in(self.data)
 

@@ -49,7 +49,7 @@ class About:
     Attributes:
         names: The outputs' names, in declared order.
         tasks: One of `losses.SOFT_TASKS` per output, or `None` where they are kept as they are.
-        shapes: The outputs' shapes, batch included, `None` where a size is free.
+        shapes: The outputs' shapes, batch included, `None` where a size is free, or unknown.
         features: Names of the features.
         teacher: Its fingerprint, or `None` where it can't be hashed.
         signature: As `examples.signature` gives it.
@@ -57,7 +57,7 @@ class About:
 
     names: list[str]
     tasks: list[str | None]
-    shapes: list[tuple]
+    shapes: list
     features: list[str]
     teacher: str | None = None
     signature: list = dataclasses.field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import weakref
 from collections.abc import Callable
@@ -51,14 +52,18 @@ class TeacherCache:
         dtypes: Dtype of each answer, `"float16"` or `"float32"`, by output and feature.
         teacher: Fingerprint of the teacher, or `None` if it can't be hashed.
         signature: Place, dtype and shape (without the batch) of each input.
+        about: This description as one object.
     """
 
     def __init__(self, index: Index, answers: Answers, about: About):
         index.merge()
         self._index, self._answered = index, answers
-        self._about = about
+        shapes = [(None, *shape[1:]) for shape in about.shapes]
+        self.about = about = dataclasses.replace(about, shapes=shapes)
+        # Data carries the task and the teacher of its answers in their keys.
+        self._keys = teacher_outputs.with_origin(answers.names, about.tasks, about.teacher)
         self.outputs = list(about.names)
-        self.shapes = [(None, *shape[1:]) for shape in about.shapes]
+        self.shapes = list(about.shapes)
         self.tasks = list(about.tasks)
         self.features = list(about.features)
         self.teacher = about.teacher
@@ -202,13 +207,13 @@ class TeacherCache:
             found.append(rows)
         rows = np.concatenate(found) if found else np.zeros(0, np.int64)
         try:
-            return dict(zip(self._answered.names, self._answered.batch(rows), strict=True))
+            return dict(zip(self._keys, self._answered.batch(rows), strict=True))
         except ValueError as error:
             raise InputError(f"{error} Give one batch at a time.") from None
 
     def _lookup(self) -> Callable:
         """Return a function from a batch to its answers, for `tf.data`."""
-        names, shapes = self._answered.names, self._answered.shapes
+        keys, names, shapes = self._keys, self._answered.names, self._answered.shapes
         dtypes = [tf.as_dtype(self._answered.dtypes[name]) for name in names]
         weak = weakref.ref(self)
 
@@ -226,8 +231,8 @@ class TeacherCache:
             with tf.control_dependencies([known]):
                 values = [tf.identity(one) for one in values]
             return {
-                name: tf.ensure_shape(one, (None, *shapes[name]))
-                for name, one in zip(names, values, strict=True)
+                key: tf.ensure_shape(one, (None, *shapes[name]))
+                for key, name, one in zip(keys, names, values, strict=True)
             }
 
         return lookup

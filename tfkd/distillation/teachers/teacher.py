@@ -29,12 +29,18 @@ class TeacherBatch(NamedTuple):
     answers: Any
 
 
-def carries_answers(x) -> bool:
-    """Tell whether training data holds the teacher's answers already."""
+def answers_beside(x) -> Mapping[str, Any] | None:
+    """Return the teacher's answers that training data holds, or their specs; `None` for none."""
     if isinstance(x, tf.data.Dataset):
         spec = x.element_spec
         x = spec[0] if isinstance(spec, tuple) and not isinstance(spec, TeacherBatch) else spec
-    return isinstance(x, TeacherBatch)
+    # A sequence that a cache was attached to has those of its first batch.
+    return x.answers if isinstance(x, TeacherBatch) else getattr(x, "_tfkd_answers", None)
+
+
+def carries_answers(x) -> bool:
+    """Tell whether training data holds the teacher's answers already."""
+    return answers_beside(x) is not None
 
 
 class Teacher:
@@ -49,7 +55,8 @@ class Teacher:
             from a NumPy batch to NumPy outputs (a scikit-learn `predict_proba`), or a list of
             these. Several are averaged: their probabilities for classification, their values for
             regression.
-        from_logits: Whether the outputs are logits. Needed where the graph does not show it.
+        from_logits: Whether the outputs are logits. Needed where the graph does not show it; in a
+            list it is for these teachers, and the graphs of the others count.
         features: Names or paths of layers whose outputs to return as well.
         inputs: Callable from a batch of `x` to what the teacher takes (another resolution
             or preprocessing), or `None`.
@@ -288,7 +295,10 @@ class Teacher:
             kind = source.kinds[head]
             fits = kind.is_last if axis == -1 else kind.class_axis in (None, axis)
             seen = kind.activation if fits else None
-        return readable_activation("teacher", source.name, seen, task, self.from_logits)
+        # Beside a function, whose answers need the setting, a model is read by its graph.
+        kinds = [kind for one in self.sources for kind in one.kinds or [None]]
+        hidden = any(kind is None or kind.activation is None for kind in kinds)
+        return readable_activation("teacher", source.name, seen, task, self.from_logits, hidden)
 
 
 #: Why arrays can't teach a stream.

@@ -22,8 +22,10 @@ from tfkd.distillation.teacher_outputs import (
     decode,
     keep_top,
     key_of,
+    origin,
     parse,
     spread,
+    with_origin,
 )
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys
@@ -363,7 +365,8 @@ def test_a_cache_says_what_it_holds(data):
     assert len(cache.teacher) == 64 and "50 examples, outputs zebra, ape" in repr(cache)
     assert cache_teacher(x, dense(keras)).tasks == [None]
     answers = cache.attach(x).answers
-    assert list(answers) == ["0:zebra", "1:ape", "feature:ape"]
+    ours = f"categorical:{cache.teacher}"
+    assert list(answers) == [f"0:zebra::{ours}", f"1:ape::{ours}", "feature:ape"]
     ((taught, _),) = cache.attach(tf.data.Dataset.from_tensor_slices((x, x)).batch(50))
     assert names_of(taught.answers) == ["zebra", "ape"]  # tf.data sorts keys, not outputs
 
@@ -377,6 +380,11 @@ def test_names_may_hold_any_character(name):
     assert len(answers) == 6
     assert TeacherOutputs.read(dict(sorted(answers.items()))) == given
     assert parse(key_of(3, name, "top")) == (3, name, "top")
+    keys = with_origin([*answers], [None, "categorical"], "9f3c")
+    sent = dict(sorted(zip(keys, answers.values(), strict=True)))
+    assert TeacherOutputs.read(sent) == given
+    assert origin(sent) == ([None, "categorical"], "9f3c")
+    assert origin(answers) == ([None, None], None)
     eleven = TeacherOutputs([f"h{i}" for i in range(11)], list(range(11))).encode()
     assert names_of(dict(sorted(eleven.items()))) == [f"h{i}" for i in range(11)]
     assert names_of(TeacherOutputs(["a", "b"], [None, 1]).encode()) == ["b"]
@@ -523,6 +531,54 @@ def test_padded_batches_keep_their_own_lengths(rng, package):
         assert cache.covers(first) and decode(cache.attach(first).answers, [6])[0][0].shape[1] < 10
     with pytest.raises(InputError, match="no answers for some examples"):
         cache.attach(x[:, :9])  # of lengths that no batch had
+
+
+@pytest.mark.parametrize("form", ["arrays", "dataset", "sequence"])
+def test_attached_answers_are_checked_as_a_cache_is(form, data, package):
+    x, y = data
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
+    forms = {"arrays": (x, y), "dataset": (dataset,), "sequence": (sequence(package, x, y),)}
+    given, *labels = forms[form]
+    held = cache_teacher(x, dense(keras, activation="softmax"))
+
+    def fitted(distiller, cache, **kwargs):
+        distiller.fit(cache.attach(given), *labels, verbose=0, **kwargs)
+
+    values = Distiller(dense(package), soft_loss="mse")
+    values.compile("sgd")
+    with pytest.raises(InputError, match="are for .'categorical'. outputs, but .*'regression'"):
+        fitted(values, held)
+    with pytest.raises(InputError, match="are for .'categorical'. outputs, but .*'regression'"):
+        values.train_on_batch(held.attach(x))
+    with pytest.raises(InputError, match="answers of a different teacher"):
+        fitted(compiled(dense(package), dense(keras), package), held)
+    with pytest.raises(InputError, match="no features of 'd'"):
+        fitted(compiled(dense(package), None, package, features=[losses.Hint("d", "d")]), held)
+    # The answers of a function need not be those of the distiller's teacher: they are scored.
+    true = {row.tobytes(): label for row, label in zip(x, y, strict=True)}
+
+    def knows(x):
+        return [np.eye(3, dtype="float32")[[true[row.tobytes()] for row in np.asarray(x)]]], {}
+
+    distiller = compiled(dense(package), dense(keras), package)
+    known = cache_answers(x, knows, False, ["categorical"], [(None, 3)])
+    fitted(distiller, known, validation_data=(x, y))
+    assert distiller.teacher_scores[0].value == 1.0
+
+
+def test_a_cache_of_a_distiller_knows_its_teacher(data, package):
+    x, y = data
+    teacher = dense(keras)
+    distiller = compiled(dense(package), teacher, package)
+    held = distiller.cache_teacher(x)
+    assert held.teacher == cache_teacher(x, teacher).teacher
+    assert np.isfinite(soft(distiller, x, y, cache_teacher=held)[0])
+    teacher.set_weights([2 * weight for weight in teacher.get_weights()])
+    with pytest.raises(InputError, match="of the same teacher before it changed"):
+        distiller.fit(x, y, cache_teacher=held, verbose=0)
+    counting = compiled(dense(package), Counting(teacher), package, teacher_from_logits=True)
+    held = counting.cache_teacher(x)  # it changes with every call
+    assert held.teacher is None and np.isfinite(soft(counting, x, y, cache_teacher=held)[0])
 
 
 def test_teacher_inputs_are_applied(data):
