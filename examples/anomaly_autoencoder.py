@@ -13,11 +13,12 @@ import sys
 import keras
 import numpy as np
 import tf_keras
+from labelled_data import parts_of
 
 import tfkd
 from tfkd.export import micro_bundle, to_tflite, verify
 
-LAYOUT = """Expected: an .npz file with x (examples, values), y (examples,), 1 for an anomaly or 0:
+LAYOUT = """Expected: an .npz file with x (examples, values) and y, 0 (normal) or 1 (anomaly):
 np.savez("machine.npz", x=np.random.randn(2000, 64), y=np.random.randint(0, 2, 2000))"""
 FALSE_ALARMS = 0.02  # that the threshold allows among normal examples of the validation part
 
@@ -47,17 +48,16 @@ def vibrations(examples=8000, steps=64, seed=0):
 
 def load(path):
     """Return standardized examples: normal ones to train, validation and test with labels."""
-    data = tfkd.as_data(path or vibrations())
-    for part in (data.train, data.validation, data.test):
-        if part.y.ndim != 1 or not np.isin(part.y, (0, 1)).all() or len(np.unique(part.y)) < 2:
-            raise tfkd.InputError("The labels must be 0 and 1, with both of them in each part.")
-    normal = data.train.x[data.train.y == 0]
+    data = tfkd.as_data(path or vibrations(), class_names=("normal", "anomaly"))
+    parts, classes = parts_of(data)
+    if classes != 2 or min(len(np.unique(y)) for _, y in parts) < 2:
+        raise tfkd.InputError("The labels must be 0 and 1, with both of them in each part.")
+    normal = parts[0][0][parts[0][1] == 0]
     mean, scale = normal.mean(), normal.std() + 1e-9  # what a device subtracts and divides by
-    train, validation, test = (
-        ((part.x - mean) / scale).reshape(len(part.x), -1).astype("float32")
-        for part in (data.train, data.validation, data.test)
+    (train, y), validation, test = (
+        (((x - mean) / scale).reshape(len(x), -1).astype("float32"), y) for x, y in parts
     )
-    return train[data.train.y == 0], (validation, data.validation.y), (test, data.test.y)
+    return train[y == 0], validation, test
 
 
 def autoencoder(values, width, code):

@@ -45,6 +45,11 @@ def bert(options, words):
     return classifier
 
 
+def gives_logits(classifier):
+    """Tell whether a classifier's head has no activation; a preset may have a softmax."""
+    return classifier.activation is keras.activations.linear
+
+
 def main(args=None):
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--preset", help="of KerasHub, a name or a folder; default a small BERT")
@@ -61,14 +66,15 @@ def main(args=None):
     def teach(seed):
         teacher = bert(options, words)
         rate = 5e-5 if options.preset else 1e-3  # pretrained weights are changed with care
-        hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        is_logits = gives_logits(teacher)
+        hard = keras.losses.SparseCategoricalCrossentropy(from_logits=is_logits)
         teacher.compile(keras.optimizers.Adam(rate), hard)
         if options.fine_tune:
             data = tf.data.Dataset.from_tensor_slices((texts, y)).shuffle(len(y), seed).batch(32)
             teacher.fit(data, epochs=options.fine_tune, shuffle=False, verbose=0)
         score = accuracy(teacher.predict(np.array(test_texts), verbose=0), y_test)
         # BERT has its own tokens, so it is asked here, once, and its answers are the teacher.
-        return score, (teacher.predict(np.array(texts), verbose=0), True)
+        return score, (teacher.predict(np.array(texts), verbose=0), is_logits)
 
     return run(options, parts, words, teach)
 

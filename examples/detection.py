@@ -12,8 +12,9 @@ import sys
 import keras
 import numpy as np
 import tf_keras
-from detection_boxes import STRIDE, average_precision, targets
+from detection_boxes import STRIDE, average_precision, check_boxes, targets
 from digit_canvases import canvases
+from labelled_data import check_numbers, count_classes, read_npz, scaled
 
 import tfkd
 from tfkd.export import micro_bundle, to_tflite, verify
@@ -29,16 +30,20 @@ def load(options):
     if not options.data:
         few = (300, 100) if options.quick else (1500, 500)
         return [canvases(n, part)[:3] for n, part in zip(few, ("train", "test"), strict=True)]
-    with np.load(options.data, allow_pickle=False) as file:
-        x, boxes, classes = (file[name] for name in ("x", "boxes", "classes"))
-    if x.ndim != 4 or boxes.shape != (*classes.shape, 4) or len(boxes) != len(x):
-        raise ValueError(f"shapes {x.shape}, {boxes.shape} and {classes.shape}")
-    if x.shape[1] % STRIDE or x.shape[2] % STRIDE or classes.dtype.kind != "i":
-        raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels, classes {classes.dtype}")
-    x = ((x - x.min()) / max(np.ptp(x), 1e-9)).astype("float32")
+    x, boxes, classes = read_npz(options.data, "x", "boxes", "classes")
+    if x.ndim != 4 or classes.ndim != 2 or boxes.shape != (len(x), classes.shape[1], 4):
+        raise tfkd.InputError(f"The shapes are {x.shape}, {boxes.shape} and {classes.shape}.")
+    if len(classes) != len(x) or classes.dtype.kind not in "iu":
+        raise tfkd.InputError(f"The classes are {classes.dtype} of shape {classes.shape}.")
+    if x.shape[1] % STRIDE or x.shape[2] % STRIDE:
+        raise tfkd.InputError(f"The images have {x.shape[1]} x {x.shape[2]} pixels.")
+    check_numbers(x)
     order = np.random.default_rng(0).permutation(len(x))
-    parts = np.split(order, [4 * len(x) // 5])
-    return [(x[part], boxes[part], classes[part]) for part in parts]
+    train, test = np.split(order, [4 * len(x) // 5])
+    count_classes(*(classes[part][classes[part] >= 0] for part in (train, test)), least=1)
+    check_boxes(boxes[classes >= 0], *x.shape[1:3])
+    both = zip(scaled(x[train], x[test]), (train, test), strict=True)
+    return [(pixels, boxes[part].astype("float32"), classes[part]) for pixels, part in both]
 
 
 def detector(shape, widths, classes):
@@ -74,8 +79,8 @@ def main(args=None):
     options = parser.parse_args(args)
     try:
         (x, *truth), (x_test, *test_truth) = load(options)
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"{options.data} can't be read: {error}\n{LAYOUT}")
+    except tfkd.InputError as error:
+        sys.exit(f"{error}\n{LAYOUT}")
     labels, classes = targets(x, *truth), int(truth[1].max()) + 1
     print(f"{len(x)} images to train on, {len(x_test)} to test on; average precision in %")
     teaching, epochs, rate = (12, 16, 1e-2) if options.quick else (15, 25, 3e-3)

@@ -1,8 +1,26 @@
-"""Labels for the heads of detection.py, and the decoding and scoring of their answers."""
+"""Boxes of detection.py: checked, as labels for its heads, and decoded and scored as answers."""
 
 import numpy as np
 
+import tfkd
+
 STRIDE = 4  # pixels a cell of the grid: the cell in the middle of an object answers for it
+
+
+def check_boxes(boxes, height, width):
+    """Raise for boxes (boxes, 4) that are not x1, y1, x2, y2 in pixels of their image."""
+    if boxes.dtype.kind not in "iuf":
+        raise tfkd.InputError(f"The boxes are {boxes.dtype}.")
+    first, last = np.split(boxes.astype("float64"), 2, axis=1)
+    middle = (first + last) / 2
+    fits = (first < last) & (middle >= 0) & (middle < (width, height))
+    if not fits.all():
+        raise tfkd.InputError(
+            f"The box {boxes[~fits.all(1)][0]} has no x1 < x2 and y1 < y2 with a middle in the "
+            f"image of {height} x {width} pixels."
+        )
+    if last.max() <= 1:
+        raise tfkd.InputError("The boxes seem to be fractions: multiply them by width and height.")
 
 
 def targets(x, boxes, classes):

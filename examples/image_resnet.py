@@ -5,37 +5,21 @@ python examples/image_resnet.py --data cifar10.npz --width 32 --seeds 3
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import pathlib
 import sys
 
 import numpy as np
-import tensorflow as tf
 import tf_keras
+from resnet_images import LAYOUT, load, shifted_and_flipped
 from tf_keras import layers
 
 import tfkd
-from tfkd.data import load_digits, load_npz
 from tfkd.export import micro_bundle, to_tflite, verify
 from tfkd.loading.models import load_model
+from tfkd.model.fingerprint import fingerprint
 
-LAYOUT = """Wanted: an .npz file (examples, height, width, channels) pixels, and class numbers:
-  np.savez("mine.npz", x_train=x, y_train=y, x_test=x_test, y_test=y_test)"""
 BATCH = 128
-
-
-def load(path):
-    """Return the three parts, standardized by the mean and the deviation of each channel."""
-    data = load_digits() if path is None else load_npz(path)
-    if data.train.x.ndim != 4:
-        raise tfkd.InputError(f"{path} holds examples of shape {data.train.x.shape[1:]}.")
-    mean, std = data.train.x.mean((0, 1, 2)), data.train.x.std((0, 1, 2)) + 1e-6
-    scaled = {
-        name: tfkd.Samples(((part.x - mean) / std).astype("float32"), part.y.ravel())
-        for name, part in data.parts.items()
-    }
-    return dataclasses.replace(data, **scaled)
 
 
 def resnet(shape, classes, width, blocks=1):
@@ -59,14 +43,6 @@ def resnet(shape, classes, width, blocks=1):
     return tf_keras.Model(inputs, layers.Dense(classes, kernel_regularizer=decay)(x))
 
 
-def shifted_and_flipped(x):
-    """Mirror half of the images, and shift the batch by up to four pixels."""
-    mirror = tf.random.uniform((tf.shape(x)[0], 1, 1, 1)) < 0.5
-    x = tf.pad(tf.where(mirror, x[:, :, ::-1], x), [[0, 0], [4, 4], [4, 4], [0, 0]], "REFLECT")
-    top, left = tf.unstack(tf.random.uniform((2,), 0, 9, tf.int32))
-    return x[:, top : top + x.shape[1] - 8, left : left + x.shape[2] - 8]
-
-
 def fit(model, data, optimizer, rate, epochs, seed, augment, teacher=None):
     """Train a model, alone or under a teacher; the learning rate falls along a cosine."""
     learner = model if teacher is None else tfkd.Distiller(model, teacher)
@@ -83,9 +59,16 @@ def accuracy(predict, part):
     return 100 * float(np.mean(answers.argmax(-1) == labels))
 
 
+def place(name, data, options, *more):
+    """Return where a run keeps something to continue from: other data or options go elsewhere."""
+    settings = [data.train.x, data.train.y, options.width, options.epochs, *more]
+    return options.out / f"{name}-{fingerprint(settings)[:8]}"
+
+
 def teacher_of(data, seed, options, augment):
     """Return the teacher, and train it if it has not been trained before."""
-    if (path := options.out / f"teacher-{seed}.keras").exists():
+    path = place(f"teacher-{seed}", data, options, augment is None).with_suffix(".keras")
+    if path.exists():
         return load_model(path)
     tf_keras.utils.set_random_seed(seed)
     teacher = resnet(data.train.x.shape[1:], int(data.train.y.max()) + 1, options.width)
@@ -102,12 +85,14 @@ def run(data, seed, options):
     half = dict.fromkeys(("macs", "parameters", "bytes"), 0.5)
     found = tfkd.spiral(
         teacher, data, target=half, step=0.3, epochs=1, final_epochs=options.final_epochs,
-        round_to=4, seed=seed, folder=options.out / f"spiral-{seed}", **sgd,
+        round_to=4, seed=seed,
+        folder=place(f"spiral-{seed}", data, options, augment is None, options.final_epochs), **sgd,
     )  # fmt: skip
     rows = {}
     for name, model, of in ("teacher", teacher, found.original), ("half", found.model, found.final):
         rows[name] = [accuracy(model.predict_on_batch, data.test), of.parameters, of.macs, of.bytes]
     for bits in (8, 4):
+        tf_keras.utils.set_random_seed(seed)  # the same whether the teacher was there or not
         qat = tfkd.quantize_aware(found.model, bits=bits)
         fit(qat, data, "adam", 1e-3, 1 + options.final_epochs // 4, seed, augment, teacher)
         file = to_tflite(qat, "int8")

@@ -12,13 +12,11 @@ import sys
 import keras
 import numpy as np
 import tf_keras
+from labelled_data import LAYOUT, scaled_parts
 
 import tfkd
 from tfkd.data import load_digits
 from tfkd.export import micro_bundle, to_tflite, verify
-
-LAYOUT = """Expected: an .npz file with x (examples, ...) and y (examples,), class numbers or names:
-np.savez("mine.npz", x=np.random.rand(500, 64), y=np.random.randint(0, 3, 500))"""
 
 
 def thinned_digits(rare=(3, 8, 9), keep=8):
@@ -32,18 +30,15 @@ def thinned_digits(rare=(3, 8, 9), keep=8):
 
 
 def load(path):
-    """Return the data with features in [0, 1] and a weight for each class, and the classes."""
+    """Return three parts of (x in [0, 1], class numbers), and a weight for each class."""
     data = tfkd.as_data(path or thinned_digits(), class_weight="balanced")
-    classes = max(data.class_weight) + 1
-    if data.train.y.ndim != 1 or len(data.class_weight) < classes:
-        raise tfkd.InputError("The labels must be class numbers, with examples of each class.")
-    least = data.train.x.min()
-    span = max(data.train.x.max() - least, 1e-9)
-    scaled = [
-        (((part.x - least) / span).astype("float32"), part.y)
-        for part in (data.train, data.validation, data.test)
-    ]
-    return scaled, [data.class_weight[label] for label in range(classes)]
+    parts, classes = scaled_parts(data)
+    if lacking := sorted(set(range(classes)) - set(parts[1][1].tolist())):
+        raise tfkd.InputError(
+            f"The validation part, which decides between the ways, has no examples of {lacking}: "
+            "give x_validation and y_validation with some of each class, beside train and test."
+        )
+    return parts, [data.class_weight[label] for label in range(classes)]
 
 
 def classifier(shape, widths, classes):
@@ -70,9 +65,10 @@ def fit(model, train, weights, epochs, learning_rate, teacher=None, soft_loss="a
 
 
 def recalls(answers, y):
-    """Return the recall of each class, in %."""
-    hits = answers.argmax(-1) == y
-    return np.array([100 * hits[y == label].mean() for label in range(answers.shape[-1])])
+    """Return the recall of each class, in %; NaN for a class without examples."""
+    hits, classes = answers.argmax(-1) == y, answers.shape[-1]
+    with np.errstate(invalid="ignore"):
+        return 100 * np.bincount(y, hits, classes) / np.bincount(y, minlength=classes)
 
 
 def main(args=None):
@@ -113,11 +109,12 @@ def main(args=None):
 
     def row(name, models, x, y):
         each = np.array([recalls(model.predict(x, verbose=0), y) for model in models])
+        mean = np.nanmean(each, 1)  # the test part may lack a class
         if name:
-            mean, sd = each.mean(1), each.mean(1).std(ddof=len(each) > 1)
+            sd = mean.std(ddof=len(each) > 1)
             shown = "  ".join(f"{recall:5.1f}" for recall in each.mean(0)[rare])
             print(f"{name:27} {mean.mean():5.1f} ± {sd:3.1f}   {shown}")
-        return each.mean()
+        return mean.mean()
 
     print(f"\nrecall in % on test, {seeds} seeds" + " " * 5 + "all   rare:", *rare)
     for name, models in found.items():

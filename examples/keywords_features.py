@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 from keras import layers, ops
+from labelled_data import parts_of
 
 import tfkd
 
 LAYOUT = """Expected: an .npz file with x_train, x_test (examples, 8000), one second of 8 kHz,
-int16, and y_train, y_test:
+int16, and y_train, y_test (examples,), class numbers or names:
 np.savez("mine.npz", x_train=np.zeros((90, 8000), np.int16), y_train=np.arange(90) % 10,
 x_test=np.zeros((30, 8000), np.int16), y_test=np.arange(30) % 10)"""
 RATE, FRAME, HOP, BANDS = 8000, 256, 160, 24
@@ -30,11 +31,10 @@ def dialled(examples, seed=0):
 
 def load(path=None, examples=3000):
     """Return samples in [-1, 1] and class numbers, in three parts."""
-    data = tfkd.as_data(path or dialled(examples))
-    parts = [(part.x, part.y) for part in (data.train, data.validation, data.test)]
-    for x, y in parts:
-        if x.ndim != 2 or x.shape[1] != RATE or x.dtype != np.int16 or y.dtype.kind not in "iu":
-            raise tfkd.InputError(f"x is {x.dtype} of shape {x.shape}, y is {y.dtype}.")
+    parts, _ = parts_of(tfkd.as_data(path or dialled(examples)))
+    for x, _ in parts:
+        if x.ndim != 2 or x.shape[1] != RATE or x.dtype != np.int16:
+            raise tfkd.InputError(f"x is {x.dtype} of shape {x.shape}.")
     return [((x / 32768).astype("float32"), y) for x, y in parts]
 
 

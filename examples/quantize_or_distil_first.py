@@ -12,13 +12,11 @@ import sys
 import keras
 import numpy as np
 import tf_keras
+from labelled_data import LAYOUT, scaled_parts
 
 import tfkd
-from tfkd.data import load_digits
 from tfkd.export import micro_bundle, to_tflite, verify
 
-LAYOUT = """Expected: an .npz file with x (examples, ...) and y (examples,), class numbers or names:
-np.savez("mine.npz", x=np.random.rand(500, 64), y=np.random.randint(0, 10, 500))"""
 # Stages: whether the rounding is in them, who teaches, the share of the epochs. All have as many.
 WAYS = {
     "alone, then quantized": [(False, None, 0.8), (True, None, 0.2)],
@@ -34,16 +32,8 @@ AGAINST = "distilled, then quantized"  # the differences of all others are from 
 
 def load(path):
     """Return rows of features in [0, 1] and class numbers, in three parts, and the classes."""
-    data = tfkd.as_data(path) if path else load_digits()
-    least = data.train.x.min()
-    span = max(data.train.x.max() - least, 1e-9)
-    parts = []
-    for part in (data.train, data.validation, data.test):
-        if part.y.ndim != 1 or part.y.dtype.kind not in "iu":
-            raise tfkd.InputError(f"The labels are {part.y.dtype} of shape {part.y.shape}.")
-        x = ((part.x - least) / span).reshape(len(part.x), -1)
-        parts.append((x.astype("float32"), part.y))
-    return parts, max(int(y.max()) for _, y in parts) + 1
+    parts, classes = scaled_parts(path)
+    return [(x.reshape(len(x), -1), y) for x, y in parts], classes
 
 
 def classifier(features, widths, classes):

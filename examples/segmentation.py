@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tf_keras
 from digit_canvases import VOID, canvases
+from labelled_data import check_numbers, count_classes, read_npz, scaled
 
 import tfkd
 from tfkd.export import micro_bundle, to_tflite, verify
@@ -29,15 +30,16 @@ def load(options):
         both = [canvases(n, part) for n, part in zip(few, ("train", "test"), strict=True)]
         most = 1 if options.quick else 10  # all digits are one class, where time is short
         return [(x, np.minimum(pixels, most)) for x, _, _, pixels in both]
-    with np.load(options.data, allow_pickle=False) as file:
-        x, y = file["x"], file["y"]
-    if x.ndim != 4 or y.shape != x.shape[:3] or y.dtype.kind != "i" or y.min() < VOID:
-        raise ValueError(f"x has the shape {x.shape}, y {y.shape} and {y.dtype}")
+    x, y = read_npz(options.data, "x", "y")
+    if x.ndim != 4 or y.shape != x.shape[:3] or y.dtype.kind not in "iu":
+        raise tfkd.InputError(f"x has the shape {x.shape}, y {y.shape} and {y.dtype}.")
     if x.shape[1] % 4 or x.shape[2] % 4:
-        raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels")
-    x = ((x - x.min()) / max(np.ptp(x), 1e-9)).astype("float32")
-    order = np.random.default_rng(0).permutation(len(x))
-    return [(x[part], y[part].astype("int32")) for part in np.split(order, [4 * len(x) // 5])]
+        raise tfkd.InputError(f"The images have {x.shape[1]} x {x.shape[2]} pixels.")
+    check_numbers(x)
+    order, y = np.random.default_rng(0).permutation(len(x)), y.astype("int32")
+    train, test = np.split(order, [4 * len(x) // 5])
+    count_classes(*(y[part][y[part] != VOID] for part in (train, test)))
+    return list(zip(scaled(x[train], x[test]), (y[train], y[test]), strict=True))
 
 
 def unet(shape, width, classes):
@@ -100,8 +102,8 @@ def main(args=None):
     options = parser.parse_args(args)
     try:
         (x, y), (x_test, y_test) = load(options)
-    except (OSError, KeyError, ValueError) as error:
-        sys.exit(f"{options.data} can't be read: {error}\n{LAYOUT}")
+    except tfkd.InputError as error:
+        sys.exit(f"{error}\n{LAYOUT}")
     classes, epochs, rate = int(y.max()) + 1, 15, 5e-3
     if options.quick:
         epochs, rate = 5, 1e-2

@@ -113,6 +113,7 @@ def main(args=None):
     print(f"{len(x)} series to train on, {len(x_test)} to test on; accuracy on test in %")
     gains = []
     for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
         models, scores = {"teacher": teacher_of(shape, classes)}, {}
         for name in ("teacher", "student alone", "distilled"):
             keras.utils.set_random_seed(seed)

@@ -41,6 +41,13 @@ def sentences(options):
         options.length, options.units = 18, 8
     vocabulary = vocabulary_of(parts[0][0], options.vocabulary)
     ids = [encode(texts, vocabulary, options.length) for texts, _ in parts]
+    if (known := (ids[0] > 1).any(1).mean()) < 0.5:
+        sys.exit(
+            f"The vocabulary has {len(vocabulary)} words, and {1 - known:.0%} of the training "
+            "texts have none of them. A word is of ASCII letters, digits and apostrophes, and "
+            "occurs twice or more: for another language change words_of and words_encode.\n"
+            f"{LAYOUT}"
+        )
     print(f"{len(ids[0])} texts to train on, {len(ids[2])} to test on, {len(vocabulary)} words; "
           "accuracy on test in %")  # fmt: skip
     return [(texts, x, y) for (texts, y), x in zip(parts, ids, strict=True)], vocabulary

@@ -12,31 +12,26 @@ import sys
 import keras
 import numpy as np
 import tf_keras
+from labelled_data import LAYOUT, scaled_parts
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
 import tfkd
-from tfkd.data import load_digits
 from tfkd.export import micro_bundle, to_tflite, verify
-
-LAYOUT = """Expected: an .npz file with x (examples, ...) and y (examples,), class numbers or names:
-np.savez("mine.npz", x=np.random.rand(500, 64), y=np.random.randint(0, 10, 500))"""
 
 
 def load(path):
     """Return rows of features in [0, 1] and class numbers, in three parts, and the classes."""
-    data = tfkd.as_data(path) if path else load_digits()
-    least = data.train.x.min()
-    span = max(data.train.x.max() - least, 1e-9)
-    parts = []
-    for part in (data.train, data.validation, data.test):
-        if part.y.ndim != 1 or part.y.dtype.kind not in "iu":
-            raise tfkd.InputError(f"The labels are {part.y.dtype} of shape {part.y.shape}.")
-        x = ((part.x - least) / span).reshape(len(part.x), -1)
-        parts.append((x.astype("float32"), part.y))
-    return parts, max(int(y.max()) for _, y in parts) + 1
+    parts, classes = scaled_parts(path)
+    counts = np.bincount(parts[0][1])
+    if counts.min() < 5 or counts.sum() < 10 * classes:  # they keep some to calibrate and to stop
+        raise tfkd.InputError(
+            f"Of {counts.sum()} training examples, {counts.min()} are of class {counts.argmin()}: "
+            "the teachers need 5 of each class, and 10 times as many as classes in all."
+        )
+    return [(x.reshape(len(x), -1), y) for x, y in parts], classes
 
 
 def plain_function(x, y):
@@ -47,6 +42,8 @@ def plain_function(x, y):
     """
     net = MLPClassifier((128,), early_stopping=True, random_state=0).fit(x, y)
     (w1, w2), (b1, b2) = net.coefs_, net.intercepts_
+    if len(b2) == 1:  # of two classes scikit-learn has one logit; that of the first class is 0
+        w2, b2 = np.pad(w2, ((0, 0), (1, 0))), np.pad(b2, (1, 0))
     return lambda x: np.maximum(x @ w1 + b1, 0) @ w2 + b2
 
 

@@ -1,10 +1,14 @@
 """The examples run, and do what the README states."""
 
 import argparse
+import dataclasses
 import importlib.util
 import pathlib
+import random
 import shutil
 import subprocess
+import sys
+import types
 
 import keras
 import numpy as np
@@ -359,23 +363,242 @@ def test_a_step_file_spells_what_its_model_spells():
     assert example.right(wanted, pairs) == 100 and example.right(["", *wanted[1:]], pairs) < 84
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "trees_and_svms",
-        "imbalanced",
-        "anomaly_autoencoder",
-        "keywords_dscnn",
-        "detection",
-        "segmentation",
-        "quantize_or_distil_first",
-    ],
-)
+NPZ = [
+    "trees_and_svms",
+    "imbalanced",
+    "anomaly_autoencoder",
+    "keywords_dscnn",
+    "detection",
+    "segmentation",
+    "image_resnet",
+    "quantize_or_distil_first",
+]
+
+
+def given(name, path):
+    """Return what the `load` of an example takes for `--data`."""
+    by_options = name in ("detection", "segmentation")
+    return argparse.Namespace(data=str(path), quick=True) if by_options else str(path)
+
+
+def refused(name, path, because, **arrays):
+    """Save arrays, and check that an example answers with the reason and the layout."""
+    np.savez(path, **arrays)
+    with pytest.raises(SystemExit, match=rf"{because}(.|\n)*Expected: an \.npz file with x"):
+        load(name).main(["--data", str(path)])
+
+
+@pytest.mark.parametrize("name", NPZ)
 def test_an_npz_of_another_layout_is_answered_with_the_one_that_is_wanted(name, tmp_path):
-    np.savez(tmp_path / "mine.npz", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
-    for path in (tmp_path / "mine.npz", tmp_path / "none.npz"):
+    path = tmp_path / "mine.npz"
+    refused(name, path, "", x=np.zeros((20, 4)), y=np.linspace(0, 1, 20))
+    for damaged in (path.read_bytes()[:200], b"", None):
+        path.unlink() if damaged is None else path.write_bytes(damaged)
         with pytest.raises(SystemExit, match=r"Expected: an \.npz file with x(.|\n)*np\.savez\("):
             load(name).main(["--data", str(path)])
+    np.save(tmp_path / "mine.npy", np.zeros((20, 8, 8, 1)))
+    with pytest.raises(SystemExit, match="Expected: an"):
+        load(name).main(["--data", str(tmp_path / "mine.npy")])
+
+
+@pytest.mark.parametrize("name", NPZ)
+def test_the_sample_of_a_layout_is_taken(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = load(name)
+    exec(example.LAYOUT[example.LAYOUT.index("np.savez(") :], {"np": np})
+    (path,) = tmp_path.iterdir()
+    assert example.load(given(name, path))
+
+
+#: Examples that classify, with the shape and the type of an example.
+CLASSIFIERS = {
+    "trees_and_svms": ((4,), "float32"),
+    "imbalanced": ((4,), "float32"),
+    "quantize_or_distil_first": ((4,), "float32"),
+    "keywords_dscnn": ((8000,), "int16"),
+    "image_resnet": ((8, 8, 1), "float32"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_labels_are_class_numbers_from_0_that_are_all_trained_on(name, tmp_path):
+    shape, dtype = CLASSIFIERS[name]
+    x, y, path = np.ones((90, *shape), dtype), np.arange(90) % 3, tmp_path / "mine.npz"
+    np.savez(path, x=x, y=y[:, None])
+    loaded = load(name).load(str(path))
+    train = (loaded.train.x, loaded.train.y) if name == "image_resnet" else next(iter(loaded))
+    train = train[0] if isinstance(train, list) else train
+    assert train[1].shape == (54,) and set(train[1]) == {0, 1, 2}
+    for labels in (np.eye(3, dtype=int)[y], y + 1, 2 * (y > 0) - 1, y / 3, 0 * y):
+        refused(name, path, "", x=x, y=labels)
+    parts = {"x_train": x, "y_train": y, "x_test": x[:30], "x_validation": x[:30]}
+    parts["y_validation"] = y[:30]
+    refused(name, path, "The classes are 0, 1, 2, 3, in the training part 0, 1, 2", **parts,
+            y_test=np.full(30, 3))  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(set(NPZ) - {"keywords_dscnn"}))
+def test_nan_is_met_before_training(name, tmp_path):
+    """Those of the others are whole numbers."""
+    shape, rng = CLASSIFIERS.get(name, ((8, 8, 1), ""))[0], np.random.default_rng(0)
+    arrays = {"x": np.ones((90, *shape)), "y": np.arange(90) % 2}
+    if name == "segmentation":
+        arrays["y"] = rng.integers(2, size=(90, 8, 8))
+    if name == "detection":
+        arrays = {"x": arrays["x"], "boxes": np.tile([1, 1, 5, 5], (90, 1, 1)),
+                  "classes": np.zeros((90, 1), int)}  # fmt: skip
+    arrays["x"][3, 0] = np.nan
+    refused(name, tmp_path / "mine.npz", "must hold finite numbers", **arrays)
+
+
+def test_whole_numbers_are_scaled_without_wrapping_around():
+    scaled = load("labelled_data").scaled
+    wide = np.array([-30000, 0, 30000], "int16")
+    np.testing.assert_allclose(scaled(wide)[0], [0, 0.5, 1])
+    train, test = scaled(np.array([100, 200], "uint8"), np.array([50, 250], "uint8"))
+    np.testing.assert_allclose(np.stack([train, test]), [[0, 1], [-0.5, 1.5]])
+
+
+@pytest.mark.parametrize("name", ["trees_and_svms", "imbalanced", "quantize_or_distil_first"])
+def test_a_folder_of_images_is_read(name, tmp_path):
+    pytest.importorskip("PIL")
+    for label, kind in enumerate(("cat", "dog")):
+        (tmp_path / kind).mkdir()
+        for i in range(20):
+            image = np.full((4, 4, 3), 100 * label + i)
+            keras.utils.save_img(tmp_path / kind / f"{i}.png", image, scale=False)
+    parts, _ = load(name).load(str(tmp_path))
+    for x, y in parts:
+        assert x.size == len(y) * 48 and x.dtype == "float32"
+        np.testing.assert_array_equal(x.reshape(len(x), -1).mean(1) > 0.5, y == 1)
+
+
+def test_texts_of_anomalies_are_read_as_they_are_meant(tmp_path, rng):
+    example, path = load("anomaly_autoencoder"), tmp_path / "machine.npz"
+    y = np.array(["normal"] * 180 + ["anomaly"] * 20)
+    x = rng.normal(0, 1, (200, 8)) + 5 * (y == "anomaly")[:, None]
+    np.savez(path, x=x, y=y)
+    train, *others = example.load(str(path))
+    assert len(train) == 108 and train.mean(-1).max() < 2.5
+    for x_part, y_part in others:
+        np.testing.assert_array_equal(x_part.mean(-1) > 2.5, y_part == 1)
+    refused("anomaly_autoencoder", path, "'fault'", x=x, y=np.where(y == "normal", "ok", "fault"))
+
+
+def test_a_class_that_the_validation_part_lacks_is_met_before_training(tmp_path):
+    y = np.repeat([0, 1, 2], [30, 30, 8])
+    arrays = {f"x_{part}": np.ones((68, 4)) for part in ("train", "validation", "test")}
+    labels = {"y_train": y, "y_validation": np.minimum(y, 1), "y_test": y}
+    because = r"no examples of \[2\]"
+    refused("imbalanced", tmp_path / "mine.npz", because, **arrays, **labels)
+    recalls = load("imbalanced").recalls(np.eye(3)[[0, 1, 1]], np.array([0, 1, 0]))
+    np.testing.assert_array_equal(recalls, [50, 100, np.nan])
+
+
+def test_a_plain_function_of_two_classes_has_two_logits(rng, tmp_path):
+    y = np.arange(200) % 2
+    x = rng.normal(0, 1, (200, 4)) + 4 * y[:, None]
+    logits = load("trees_and_svms").plain_function(x, y)(x)
+    assert logits.shape == (200, 2) and (logits.argmax(-1) == y).mean() > 0.9
+    few = np.repeat([0, 1], [94, 6])
+    refused("trees_and_svms", tmp_path / "mine.npz", "of class 1", x=x[:100], y=few)
+
+
+def test_boxes_are_pixels_of_their_image(tmp_path):
+    path, classes = tmp_path / "mine.npz", np.zeros((40, 1), int)
+    x, box = np.random.default_rng(0).random((40, 40, 60, 1)), np.array([42.0, 3, 52, 20])
+    np.savez(path, x=x, boxes=np.tile(box, (40, 1, 1)), classes=classes)
+    (_, boxes, _), _ = load("detection").load(given("detection", path))
+    np.testing.assert_array_equal(boxes[0, 0], box)
+    for other, because in (
+        (10 * box, "has no x1 < x2"),
+        (box[[1, 0, 3, 2]], "has no x1 < x2"),  # the middle is below the image
+        (box[[2, 1, 0, 3]], "has no x1 < x2"),
+        (box / 60, "seem to be fractions"),
+    ):
+        boxes = np.tile(other, (40, 1, 1))
+        refused("detection", path, because, x=x, boxes=boxes, classes=classes)
+    refused("detection", path, "The shapes are", x=x, boxes=np.tile(box, (40, 1)), classes=classes)
+
+
+@pytest.mark.parametrize("name", ["detection", "segmentation"])
+def test_images_are_scaled_by_the_training_part(name, tmp_path):
+    example, path = load(name), tmp_path / "mine.npz"
+    x = np.full((50, 8, 8, 1), 150, "uint8")
+    x[:, 0, 0], x[:, 1, 1] = 100, 200
+    test = np.random.default_rng(0).permutation(50)[40:]
+    x[test, 1, 1] = 250
+    boxes, y = (
+        np.tile([1, 1, 5, 5], (50, 1, 1)),
+        np.random.default_rng(0).integers(2, size=(50, 8, 8)),
+    )
+    classes = np.arange(50)[:, None] % 2
+    labels = {"y": y} if name == "segmentation" else {"boxes": boxes, "classes": classes}
+    np.savez(path, x=x, **labels)
+    (x_train, *_), (x_test, *_) = example.load(given(name, path))
+    assert (x_train.min(), x_train.max(), x_test.max()) == (0, 1, 1.5)
+    (y if name == "segmentation" else classes)[test] = 2
+    refused(name, path, "The classes are 0, 1, 2, in the training part 0, 1", x=x, **labels)
+
+
+class StoppedError(Exception):
+    """Raised where a training would begin."""
+
+
+def test_a_teacher_has_the_weights_of_its_seed(monkeypatch):
+    example, seen = load("series_gru"), []
+
+    def fit(model, *args):
+        seen.append(model.get_weights())
+        raise StoppedError
+
+    monkeypatch.setattr(example, "fit", fit)
+    for process in (1, 2):
+        random.seed(process)  # by the system in each process
+        with pytest.raises(StoppedError):
+            example.main(["--quick"])
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_texts_without_known_words_are_met_before_training(tmp_path):
+    for part in ("train", "test"):
+        lines = "1 хороший фильм\n0 скучный фильм\n" * 40
+        (tmp_path / f"few.{part}").write_text(lines, "utf-8")
+    with pytest.raises(SystemExit, match=r"has 0 words(.|\n)*words_encode(.|\n)*Expected"):
+        load("text_lstm").main(["--data", str(tmp_path)])
+
+
+def test_other_options_or_data_give_another_teacher(tmp_path, monkeypatch):
+    example, fitted = load("image_resnet"), []
+    monkeypatch.setattr(example, "fit", lambda model, *args: fitted.append(model))
+    data = example.load(None)
+    fewer = dataclasses.replace(data, train=data.train.head(100))
+    for run, width, epochs in (
+        (data, 4, 1),
+        (data, 4, 1),
+        (data, 8, 1),
+        (data, 4, 2),
+        (fewer, 4, 1),
+    ):
+        options = argparse.Namespace(out=tmp_path, width=width, epochs=epochs)
+        teacher = example.teacher_of(run, 0, options, None)
+        assert teacher.layers[1].get_weights()[0].shape[-1] == width
+    assert len(fitted) == 4
+
+
+def test_a_preset_with_a_softmax_gives_no_logits(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "keras_hub", types.ModuleType("keras_hub"))
+    example = load("bert_to_lstm")
+    head = types.SimpleNamespace(fit=lambda *args, **kwargs: None)
+    head.compile = lambda optimizer, loss: setattr(head, "loss", loss)
+    head.predict = lambda texts, verbose: np.zeros((len(texts), 2))
+    monkeypatch.setattr(example, "bert", lambda options, words: head)
+    monkeypatch.setattr(example, "run", lambda options, parts, words, teach: teach(0))
+    for activation, is_logits in (("linear", True), ("softmax", False)):
+        head.activation = keras.activations.get(activation)
+        _, (_, said) = example.main(["--quick", "--out", str(tmp_path)])
+        assert said is is_logits and head.loss.get_config()["from_logits"] is is_logits
 
 
 def test_a_csv_or_a_folder_of_another_layout_is_answered_likewise(tmp_path):
