@@ -15,6 +15,7 @@ from tfkd.model.layer_kinds import QUANTIZING, kind_of
 from tfkd.quantization import registry
 from tfkd.quantization.report import QuantizationReport
 from tfkd.quantization.rewriting import Rewriter
+from tfkd.translation.copies import copy_of
 
 if TYPE_CHECKING:
     import tf_keras
@@ -172,7 +173,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             f"The quantize-aware model has no layer {missing[0]!r}: it was "
             "not made from this model."
         )
-    stripped = backends.package_of(model).models.clone_model(model)
+    stripped = copy_of(model)
     layers, copies = (graph.walk(one).layers for one in (model, stripped))
     for (_, layer), (path, copy) in zip(layers, copies, strict=True):
         trained = weights.get(names.get(id(layer)))
