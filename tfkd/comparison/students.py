@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
+from tfkd.translation import copies
 
 
 class Students:
@@ -33,14 +33,14 @@ class Students:
             self._initial[seed] = self._new(seed)
         initial = self._initial[seed]
         backends.package_of(initial).utils.set_random_seed(seed)
-        return trainer.copy_of(initial)
+        return copies.copy_of(initial)
 
     def _new(self, seed: int):
         if self.is_factory:
             keras.utils.set_random_seed(seed)
             return _checked(self._given())
         given = _checked(self._given)
-        return given if seed == self.first else _with_new_weights(given, seed)
+        return given if seed == self.first else copies.with_new_weights(given, seed)
 
 
 def _checked(student):
@@ -61,15 +61,3 @@ def _checked(student):
             "compress, which trains the student with and without its teacher."
         )
     return student
-
-
-def _with_new_weights(model, seed: int):
-    """Return a copy with new random weights, except in layers that are not trained."""
-    package = backends.package_of(model)
-    package.utils.set_random_seed(seed)
-    copy = package.models.clone_model(model)
-    trainer.copy_flags(model, copy)
-    for layer, new in zip(model._flatten_layers(), copy._flatten_layers(), strict=True):
-        if layer.weights and not layer.trainable_weights:
-            new.set_weights(layer.get_weights())
-    return copy

@@ -31,6 +31,7 @@ class Dominated(optuna.pruners.BasePruner):
             return False
         return any(
             other.number != trial.number
+            and other.state is not optuna.trial.TrialState.FAIL  # its weights became NaN
             and other.user_attrs[BYTES] <= trial.user_attrs[BYTES]
             and other.intermediate_values.get(step, -math.inf) >= trial.intermediate_values[step]
             for other in study.get_trials(deepcopy=False)

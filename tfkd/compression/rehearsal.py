@@ -33,7 +33,7 @@ from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import boards, evaluation
 from tfkd.export.tflite.model import TFLiteModel
-from tfkd.model import cost
+from tfkd.model import binding, cost
 from tfkd.quantization import calibrate, export_form, quantize_aware, without_rule
 from tfkd.quantization.rules import kernels
 
@@ -256,11 +256,23 @@ def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Cost
 def file_of(model: Any, format: str, examples: Any, micro: bool) -> TFLiteModel:
     """Return the file of a model, with ranges from examples where training gave none.
 
-    These are the recurrent layers, which have another form on a microcontroller.
+    These are the recurrent layers, which have another form on a microcontroller. In an int8 file
+    the free sizes of a model's input are those of the data.
     """
-    if format == "int8" and export_form.needs_calibration(model):
-        return to_tflite(model, format, examples, micro=micro)
-    return to_tflite(model, format)
+    if format != "int8":
+        return to_tflite(model, format)
+    shapes = _fixed(model, examples)
+    if export_form.needs_calibration(model):
+        return to_tflite(model, format, examples, micro=micro, shapes=shapes)
+    return to_tflite(model, format, shapes=shapes)
+
+
+def _fixed(model: Any, examples: Any) -> dict[str, tuple[int, ...]] | None:
+    """Return the shape of a model's input if it has free sizes: all examples have one shape."""
+    [slot] = binding.inputs_of(model).entries
+    if None not in slot.shape[1:]:
+        return None
+    return {slot.label: (1, *np.shape(examples)[1:])}
 
 
 def costs_of(file: TFLiteModel, model: Any, goal: Goal, bits: Any = 8, threads: int = 1) -> Costs:

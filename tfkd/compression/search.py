@@ -244,21 +244,35 @@ class _Missed:
 
 
 def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[Trial]:
-    """Train the candidates, and stop early those that a smaller one outperforms."""
+    """Train the candidates, and stop early those that a smaller one outperforms.
+
+    Raises:
+        TfkdError: if none of them can be trained: the reason of the first.
+
+    Warns:
+        UserWarning: for a candidate that can't be trained, as it diverges.
+    """
     from tfkd.compression.dominated import BYTES, Dominated
 
     package, epochs = optuna(), _epochs(finisher.recipe)
     trials: list[Trial] = []
+    failed: list[TfkdError] = []
     with _quiet(package):
         study = package.create_study(direction="maximize", pruner=Dominated(epochs))
         for number, (candidate, costs) in enumerate(_spread(fitting)):
-            if trials and _is_late(finisher):
+            if (trials or failed) and _is_late(finisher):
                 break
             finisher.progress("search", number, len(fitting))
             trial = study.ask()
             trial.set_user_attr(BYTES, costs.bytes)
             rivals = [one for one in trials if one.costs.bytes <= costs.bytes]
-            scores = _trained(finisher, candidate, epochs, trial, rivals)
+            try:
+                scores = _trained(finisher, candidate, epochs, trial, rivals)
+            except TfkdError as error:
+                study.tell(trial, state=package.trial.TrialState.FAIL)
+                failed.append(error)
+                warnings.warn(f"{candidate.name} was left out: {error}", stacklevel=4)
+                continue
             if len(scores) < epochs:
                 study.tell(trial, state=package.trial.TrialState.PRUNED)
             else:
@@ -268,6 +282,8 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
             if trials[-1] == max(trials, key=lambda one: one.score):
                 finisher.progress(f"best so far: {trials[-1].said}", 1, 1)
         finisher.progress("search", len(fitting), len(fitting))
+    if not trials:
+        raise failed[0]
     return trials
 
 
@@ -319,7 +335,11 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
         if _is_late(finisher):
             break
         finisher.progress("losses", number, len(several))
-        scores = _trained(finisher, candidate, trial.epochs, None, [], method)
+        try:
+            scores = _trained(finisher, candidate, trial.epochs, None, [], method)
+        except TfkdError as error:
+            warnings.warn(f"The loss {method.name!r} was left out: {error}", stacklevel=4)
+            continue
         found.append(Trial(candidate, trial.costs, scores[-1], len(scores), method=method))
     finisher.progress("losses", len(several), len(several))
     best = max(found, key=lambda one: one.score, default=trial)

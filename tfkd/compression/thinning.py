@@ -7,13 +7,14 @@ coarser     image (2h, 2w, c) ── teacher       →   image ── 2×2 avera
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfkd.compression.trainer import copy_flags
 from tfkd.errors import UnsupportedError
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured import blocks
+from tfkd.translation import copies
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel
@@ -88,7 +89,11 @@ def coarser(teacher: AnyModel, factor: int) -> AnyModel | None:
     sides = inputs[0].shape[1:3]
     if any(side is None or side % factor or side // factor < _LEAST_SIDE for side in sides):
         return None
-    made = _rebuilt(walked, walked.package.layers.AveragePooling2D(factor, name="coarse"))
+    layers = walked.package.layers
+    first = [layers.AveragePooling2D(factor, name="coarse")]
+    if "float" not in inputs[0].dtype:  # TensorFlow has no averages of integers
+        first.insert(0, layers.Rescaling(1.0, name="coarse_float"))
+    made = _rebuilt(walked, first)
     if made is None:
         return None
     before, after = (
@@ -151,11 +156,11 @@ def _without(walked: graph.Graph, name: str) -> graph.Graph:
     return blocks.bypassed(walked, [block], {block.outputs[0].index: block.inputs[0]})
 
 
-def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
-    """Return a model of new layers, placed behind another model if one is given."""
+def _rebuilt(walked: graph.Graph, first: Sequence[Any] = ()) -> AnyModel | None:
+    """Return a model of new layers, placed behind other layers if there are any."""
     package = walked.package
     made: dict[int, Any] = {}
-    names = set() if first is None else {first.name}
+    names = {layer.name for layer in first}
 
     def unused(path: str) -> str:
         """Return a unique name for a layer, which may be in a nested model."""
@@ -169,17 +174,16 @@ def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
         if not isinstance(call.layer, package.layers.Layer):
             return call.layer(*args, **kwargs)  # an operation of Keras 3
         if id(call.layer) not in made:
-            config = {**call.layer.get_config(), "name": unused(call.name)}
-            try:
-                made[id(call.layer)] = type(call.layer).from_config(config)
-            except (TypeError, ValueError, KeyError) as error:
-                raise UnsupportedError(
-                    f"The layer {call.name!r} can't be built again from its configuration: {error}"
-                ) from error
+            name = unused(call.name)
+            made[id(call.layer)] = copies.again(
+                call.layer, call.name, lambda config: config.update(name=name)
+            )
         return made[id(call.layer)](*args, **kwargs)
 
     inputs = graph.symbolic_inputs(walked, package)
-    fed = inputs if first is None else [first(inputs[0])]
+    fed = inputs
+    for layer in first:
+        fed = [layer(fed[0])]
     try:
         outputs = graph.replay(walked, fed, apply)
     except ValueError:  # a layer does not accept fewer places
@@ -189,8 +193,9 @@ def _rebuilt(walked: graph.Graph, first: Any = None) -> AnyModel | None:
         if id(layer) not in made:
             continue
         new = made[id(layer)]
-        if [tuple(w.shape) for w in new.weights] != [tuple(w.shape) for w in layer.weights]:
+        ours, its = (copies.variables_of(one) for one in (layer, new))
+        if [tuple(w.shape) for w in ours] != [tuple(w.shape) for w in its]:
             return None
-        copy_flags(layer, new)
-        new.set_weights(layer.get_weights())
+        copies.copy_flags(layer, new)
+        copies.set_weights(new, copies.weights_of(layer))
     return model

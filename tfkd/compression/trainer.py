@@ -22,7 +22,7 @@ from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
-from tfkd.model import task as tasks
+from tfkd.translation.copies import copy_of as copy_of
 
 if TYPE_CHECKING:
     from tfkd.compression.stages import Parts
@@ -226,13 +226,17 @@ class Trainer:
                 f"The {who} {model.name!r} takes several inputs, but the data has one: train it in "
                 "a Distiller."
             )
-        wants, has = tasks.squeezed(taken[1:]), tasks.squeezed(given[1:])  # Keras adds a last 1
-        if len(wants) != len(has) or any(
-            n not in (None, m) for n, m in zip(wants, has, strict=True)
-        ):
+        wants, has = taken[1:], given[1:]
+        if not _fits(wants, has):
+            fix = "data of its shape, or a model of the data's shape"
+            # Keras adds and removes a last axis of 1, but a file does not.
+            if _fits(wants, (*has, 1)):
+                fix = "x[..., None]"
+            elif has[-1:] == (1,) and _fits(wants, has[:-1]):
+                fix = "x[..., 0]"
             raise InputError(
-                f"The examples have the shape {given[1:]}, but the {who} {model.name!r} takes "
-                f"{taken[1:]}: give data of its shape, or a model of the data's shape."
+                f"The examples have the shape {has}, but the {who} {model.name!r} takes {wants}: "
+                f"give {fix}."
             )
         tokens.check(model, who, self.data)
         if not graph.has_graph(model) or all(
@@ -329,6 +333,12 @@ def _labels_out_of_range():
         ) from None
 
 
+def _fits(wants: tuple[int | None, ...], has: tuple[int | None, ...]) -> bool:
+    """Tell whether examples have a shape; `None` is any size."""
+    sizes = zip(wants, has, strict=False)
+    return len(wants) == len(has) and all(n in (None, m) for n, m in sizes)
+
+
 def _not_finite(part: Part, name: str) -> str | None:
     """Return which examples contain values that are not finite; `None` if all are finite."""
     bad: dict[str, list[int]] = {}
@@ -348,27 +358,3 @@ def _not_finite(part: Part, name: str) -> str | None:
         ),
         None,
     )
-
-
-def copy_flags(source, target) -> None:
-    """Copy `trainable` from one layer or model to another, and to the layers inside it.
-
-    Raises:
-        UnsupportedError: if the two contain different layers.
-    """
-    before, after = list(source._flatten_layers()), list(target._flatten_layers())
-    if [type(one) for one in before] != [type(one) for one in after]:
-        raise UnsupportedError(
-            f"Rebuilt from its configuration, {source.name!r} ({type(source).__name__}) contains "
-            "different layers; make its get_config complete."
-        )
-    for one, other in zip(before, after, strict=True):  # an outer layer sets all its inner ones
-        other.trainable = one.trainable
-
-
-def copy_of(model):
-    """Return a model of the same structure, weights and `trainable` flags."""
-    copy = backends.package_of(model).models.clone_model(model)
-    copy_flags(model, copy)  # tf_keras orders weights by these flags
-    copy.set_weights(model.get_weights())
-    return copy

@@ -11,10 +11,11 @@ import numpy as np
 from tfkd import translation
 from tfkd.errors import InputError, argument, raise_all
 from tfkd.model import backends, graph, reports
-from tfkd.model.layer_kinds import QUANTIZING, configuration, kind_of, remade
+from tfkd.model.layer_kinds import QUANTIZING, kind_of, remade
 from tfkd.quantization import registry
 from tfkd.quantization.report import QuantizationReport
 from tfkd.quantization.rewriting import Rewriter
+from tfkd.translation.copies import copy_of
 
 if TYPE_CHECKING:
     import tf_keras
@@ -172,7 +173,7 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
             f"The quantize-aware model has no layer {missing[0]!r}: it was "
             "not made from this model."
         )
-    stripped = backends.package_of(model).models.clone_model(model, clone_function=_again)
+    stripped = copy_of(model)
     layers, copies = (graph.walk(one).layers for one in (model, stripped))
     for (_, layer), (path, copy) in zip(layers, copies, strict=True):
         trained = weights.get(names.get(id(layer)))
@@ -187,11 +188,6 @@ def strip_quantization(qat: tf_keras.Model, model: AnyModel) -> AnyModel:
         for place, value in zip(places, trained, strict=True):
             place.assign(np.asarray(value, getattr(place.dtype, "as_numpy_dtype", place.dtype)))
     return stripped
-
-
-def _again(layer):
-    """Return an unbuilt layer of the same class, which has the same activation functions."""
-    return type(layer).from_config(configuration(layer))
 
 
 def _is_wrapper(layer) -> bool:

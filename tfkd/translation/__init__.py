@@ -8,6 +8,7 @@
 - `operations`: `keras.ops` and TensorFlow functions in one vocabulary.
 - `standard`: operations as standard layers.
 - `registry`: custom classes.
+- `copies`: the same model again, in its own Keras.
 - `frozen`: what does not train because of the model around it.
 """
 

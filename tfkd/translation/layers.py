@@ -116,12 +116,33 @@ def counterpart(layer, name: str, to: str, translate: Callable, float32: bool = 
         settings = {"rate": layer.drop_path_rate, "noise_shape": (None, 1, 1, 1), "name": name}
         return build(package.layers.Dropout, {**settings, "dtype": _policy(layer, float32)})
     if target is type(layer):
-        config = {**configuration(layer), "name": name}
+        config = {**config_of(layer), "name": name}
         return _from_config(target, _in_float32(config) if float32 else config)
     if pair is not None or _is_of_applications(layer):
         config = {**layer.get_config(), "name": name, "dtype": _policy(layer, float32)}
         return _from_config(target, config)
     return build(target, _settings(layer, name, target, to, translate, float32))
+
+
+def config_of(layer) -> dict:
+    """Return a layer's configuration, with what `get_config` leaves out.
+
+    This is the vocabulary that `adapt` learned, and the user's functions.
+
+    Raises:
+        UnsupportedError: if the layer has none.
+    """
+    if _is_lambda(layer):
+        return _lambda_settings(layer, layer.name, float32=False)
+    try:
+        return {**configuration(layer), **_vocabulary(layer)}
+    except NotImplementedError as error:
+        raise UnsupportedError(f"{type(layer).__name__} has no get_config()") from error
+
+
+def of_config(layer, config: dict):
+    """Return a new, unbuilt layer of a layer's class, from what `config_of` returned."""
+    return type(layer)(**config) if _is_lambda(layer) else type(layer).from_config(config)
 
 
 def standard(kind: str, settings: dict, to: str):
@@ -262,8 +283,7 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
     }
     if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
         config.pop("dtype")  # depends on their inputs, and each Keras has its own
-    if kind in _WITH_VOCABULARY:
-        config["vocabulary"] = layer.get_vocabulary(include_special_tokens=False)
+    config.update(_vocabulary(layer))
     if config.get("bin_boundaries"):
         config.pop("num_bins")  # of which `adapt` made them
     if _regularizes_activity(layer):
@@ -285,6 +305,23 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
     if lost:
         raise UnsupportedError(f"{to} {kind} has no {', '.join(sorted(lost))}")
     return settings
+
+
+def _vocabulary(layer) -> dict:
+    """Return the settings for the vocabulary of a lookup; none before it has one."""
+    if kind_of(layer) not in _WITH_VOCABULARY:
+        return {}
+    words = layer.get_vocabulary(include_special_tokens=False)
+    lookup = getattr(layer, "_lookup_layer", layer)  # of a TextVectorization
+    if not words or lookup.output_mode != "tf_idf":
+        return {"vocabulary": words} if words else {}
+    words = layer.get_vocabulary()  # unknown words have a weight, too
+    return {"vocabulary": words, "idf_weights": lookup.idf_weights.numpy()[: len(words)]}
+
+
+def _is_lambda(layer) -> bool:
+    """Tell whether a layer is a Lambda of a library; a subclass has settings of its own."""
+    return kind_of(layer) == "Lambda" and is_of_library(type(layer))
 
 
 def _lambda_settings(layer, name: str, float32: bool) -> dict:

@@ -278,7 +278,8 @@ def test_layers_that_are_not_trained_keep_their_weights(package):
     layers = package.layers
     scale, frozen, last = layers.Normalization(), layers.Dense(5), layers.Dense(3)
     model = package.Sequential([package.Input((4,)), scale, frozen, last])
-    scale.adapt(np.random.default_rng(0).normal(3, 2, size=(50, 4)).astype("float32"))
+    x = np.random.default_rng(0).normal(3, 2, size=(50, 4)).astype("float32")
+    scale.adapt(x)
     frozen.trainable = False
     students = Students(model, 0)
     first, second = students.copy(0), students.copy(1)
@@ -286,6 +287,8 @@ def test_layers_that_are_not_trained_keep_their_weights(package):
         pair = [one.layers[index].get_weights()[0] for one in (first, second)]
         assert np.allclose(*pair) is same
     np.testing.assert_array_equal(second.get_weights()[-2], students.copy(1).get_weights()[-2])
+    for student in (first, second):
+        np.testing.assert_allclose(student.layers[0](x), scale(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -294,3 +294,19 @@ def test_layers_are_thinned_alike_beside_the_whole():
     assert units["teacher (each layer)"] == [20, 20, 3]
     one = keras.Sequential([keras.Input((20,)), layers.Dense(40), layers.Dense(3)])
     assert "teacher (each layer)" not in {family.kind for family in families(one, x, 0)}
+
+
+def test_a_teacher_that_can_not_be_built_again_has_small_nets():
+    class Applied(layers.Layer):
+        def __init__(self, function, **kwargs):
+            super().__init__(**kwargs)
+            self.function = function
+
+        def call(self, x):
+            return self.function(x)
+
+    own = Applied(tf.tanh)
+    teacher = keras.Sequential(
+        [keras.Input((12,)), layers.Dense(64), own, layers.Dense(64), layers.Dense(3)]
+    )
+    assert {one.kind for one in families(teacher, numbers(8, 12), 0)} == {"dense"}

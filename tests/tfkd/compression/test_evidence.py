@@ -8,12 +8,14 @@ import pytest
 
 from tfkd import Recipe, Target
 from tfkd.compression import evidence
+from tfkd.compression.outputs import Output
 from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.data import Samples
 from tfkd.distillation import lessons, worth
 from tfkd.errors import InputError
 from tfkd.export import to_tflite
+from tfkd.model import cost
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype("float32")
 
@@ -99,3 +101,24 @@ def test_a_verdict_of_no_difference_is_not_a_loss(drop, said):
     assert verdict.describe() == (
         f"The target is met. student_int8.tflite: {said} points beside the teacher on the test part"
     )
+
+
+def test_a_teacher_that_keras_can_not_save_loses_nothing_else(tmp_path):
+    """Its NotImplementedError came after all training."""
+
+    class Applied(keras.layers.Layer):
+        def __init__(self, function, **kwargs):
+            super().__init__(**kwargs)
+            self.function = function
+
+        def call(self, x):
+            return self.function(x)
+
+    y = X[:, :3].argmax(1)
+    outputs = (Output(None, (None, 3), "linear", y, "categorical"),)
+    teacher = keras.Sequential([keras.Input((6,)), Applied(keras.ops.tanh), keras.layers.Dense(3)])
+    with pytest.warns(UserWarning, match=r"no teacher.keras.* Applied .*implement `get_config"):
+        entry = evidence._model_entry(
+            "teacher", teacher, cost.measure(teacher), Samples(X, y), tmp_path, outputs, None
+        )
+    assert entry.path is None and "accuracy" in entry.metrics and not list(tmp_path.iterdir())

@@ -166,3 +166,13 @@ def test_what_is_exceeded_is_said():
     board = goal_of(Target(), "pico", None)
     found = board.unmet(Costs(bytes=10, parameters=3, macs=1, arena=300_000))
     assert len(found) == 1 and "ram: DOES NOT FIT" in found[0] and "Raspberry Pi Pico" in found[0]
+
+
+def test_free_sizes_are_those_of_the_data():
+    """An int8 file has none; the refusal named arguments that compress does not have."""
+    layers = keras.layers
+    last = [layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    student = keras.Sequential([keras.Input((None, None, 1)), layers.Conv2D(4, 3), *last])
+    assert rehearse(student, X, Recipe(), NOTHING).bytes > 0
+    file = file_of(calibrate(quantize_aware(student), X), "int8", X, micro=False)
+    assert file.inputs[0].shape == (1, 8, 8, 1)

@@ -478,3 +478,36 @@ def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):
     short = search._fitting(Finisher(trainer, teacher, goal, None, Budget(1e-9)))
     assert [one.kind for one, _ in short] == ["teacher", "dense"]
     assert len(search._fitting(Finisher(trainer, teacher, goal))) == 8
+
+
+def test_a_candidate_that_diverges_is_left_out(data, teacher, monkeypatch):
+    """Its error ended the search, although others had trained."""
+
+    def trained(finisher, candidate, epochs, trial, earlier, method=None):
+        if candidate.name in bad:
+            raise InputError(f"Training of {candidate.name!r} left NaN weights.")
+        return [0.5] * epochs
+
+    monkeypatch.setattr(search, "_trained", trained)
+    fitting = [(Candidate(str(n), dense(8), n, None), Costs(n, n, None)) for n in (1, 2, 4, 16)]
+    finisher, bad = Finisher(Trainer(data, RECIPE), teacher), {"1", "4"}
+    with pytest.warns(UserWarning, match="4 was left out: Training of '4' left NaN weights"):
+        found = search._tried(finisher, fitting)
+    assert [one.candidate.name for one in found] == ["16", "2"]
+    bad |= {"2", "16"}
+    first = pytest.raises(InputError, match="Training of '1' left NaN")
+    with pytest.warns(UserWarning, match="16 was left out"), first:
+        search._tried(finisher, fitting)
+
+
+def test_a_trial_that_diverged_ends_no_other():
+    from tfkd.compression.dominated import BYTES, Dominated
+
+    study = optuna.create_study(direction="maximize", pruner=Dominated(8))
+    first, second = study.ask(), study.ask()
+    for trial in (first, second):
+        trial.set_user_attr(BYTES, 10)
+        trial.report(0.5, 2)
+    assert second.should_prune()
+    study.tell(first, state=optuna.trial.TrialState.FAIL)
+    assert not second.should_prune()

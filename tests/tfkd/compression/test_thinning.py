@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from tiny_models import predicted
 
 from tfkd.compression.candidates import families
 from tfkd.compression.thinning import coarser, depth, shallower
-from tfkd.model import cost
+from tfkd.model import cost, graph
 
 
 def residual(package, side=32, blocks=4, head="pool"):
@@ -97,6 +98,24 @@ def test_images_are_averaged_first(package, rng):
         coarse.predict(x, verbose=0), small.predict(averages, verbose=0), rtol=1e-5, atol=1e-5
     )
     assert cost.measure(coarse).macs < 0.27 * cost.measure(teacher).macs
+
+
+def test_images_of_bytes_are_averaged_too(package, rng):
+    """TensorFlow has no averages of bytes, and the model could not be called."""
+    layers = package.layers
+    scale = layers.Normalization()
+    x = rng.integers(0, 256, (8, 32, 32, 3)).astype("uint8")
+    scale.adapt(x.astype("float32"))
+    inputs = package.Input((32, 32, 3), dtype="uint8")
+    z = layers.Conv2D(4, 3, activation="relu")(scale(inputs))
+    teacher = package.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(z)))
+    coarse = coarser(teacher, 2)
+    assert graph.walk(coarse).input_list[0].dtype == "uint8"
+    z = averages = package.Input((16, 16, 3))
+    for layer in teacher.layers[1:]:
+        z = layer(z)
+    want = predicted(package.Model(averages, z), x.reshape(8, 16, 2, 16, 2, 3).mean((2, 4)))
+    np.testing.assert_allclose(predicted(coarse, x), want, rtol=1e-4, atol=1e-4)
 
 
 def test_what_has_no_coarser_form_has_none(package):

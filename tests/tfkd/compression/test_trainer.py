@@ -10,7 +10,7 @@ import tf_keras
 from tiny_models import dense, predicted
 
 import tfkd
-from tfkd.compression.trainer import Trainer
+from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.errors import InputError, UnsupportedError
 
 NUMBERS = np.arange(60) % 3
@@ -131,8 +131,54 @@ def test_examples_that_a_model_does_not_take(rng):
     several = keras.Model(inputs, keras.layers.Add()(inputs), name="both")
     with pytest.raises(InputError, match="teacher 'both' takes several inputs"):
         trainer.check_inputs(several, "teacher")
-    for shape in ((6,), (6, 1), (None,)):  # Keras adds a last 1
+    for shape in ((6,), (None,)):
         trainer.check_inputs(keras.Sequential([keras.Input(shape)]), "student")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "fix"),
+    [((6,), (6, 1), r"x\[..., None\]"), ((6, 1), (6,), r"x\[..., 0\]"), ((6, 1), (1,), "data of")],
+)
+def test_a_last_axis_of_one_is_asked_for(given, taken, fix, rng):
+    """Keras adds and removes it; a file does not, which was known after all training."""
+    trainer = Trainer(tfkd.split(rng.normal(size=(60, *given)), NUMBERS), tfkd.Training(epochs=1))
+    with pytest.raises(InputError, match=f"teacher 'a' takes .*: give {fix}"):
+        trainer.check_inputs(keras.Sequential([keras.Input(taken)], name="a"), "teacher")
+
+
+def test_a_copy_computes_the_same(package, rng):
+    """The statistics of a Normalization, and the function of a Lambda, in a nested model too."""
+    layers = package.layers
+    x = rng.normal(7, 3, (60, 4)).astype("float32")
+    outer, inner = layers.Normalization(), layers.Normalization()
+    outer.adapt(x), inner.adapt(x**2)
+    body = package.Sequential([package.Input((4,)), inner, layers.Lambda(lambda z: z / 2)])
+    inputs = package.Input((4,))
+    z = layers.Lambda(lambda z: z**2)(inputs)
+    z = layers.Concatenate()([outer(inputs), body(z)])
+    model = package.Model(inputs, layers.Dense(3)(z))
+    model.compile("sgd", loss=lambda y, z: (z - y) ** 2, metrics=[lambda y, z: abs(z - y)])
+    copy = copy_of(model)
+    np.testing.assert_allclose(predicted(copy, x), predicted(model, x), rtol=1e-6, atol=1e-6)
+    assert [type(one) for one in copy.layers] == [type(one) for one in model.layers]
+    assert getattr(copy, "optimizer", None) is None
+    model.evaluate(x, np.zeros((60, 3)), verbose=0)  # it is compiled as before
+
+
+def test_a_copy_of_a_layer_without_a_configuration_is_refused(package):
+    class Applied(package.layers.Layer):
+        def __init__(self, function, **kwargs):
+            super().__init__(**kwargs)
+            self.function = function
+
+        def call(self, x):
+            return self.function(x)
+
+    layer = Applied(lambda x: x + 1, name="own")
+    model = package.Sequential([package.Input((4,)), layer, package.layers.Dense(2)])
+    with pytest.raises(UnsupportedError, match=r"layer 'own' \(Applied\).* no get_config") as error:
+        copy_of(model)
+    assert error.value.code == "layer-configuration"
 
 
 @pytest.mark.parametrize("package", [keras, tf_keras])

@@ -774,3 +774,18 @@ def test_a_saved_model_comes_back_from_h5(tmp_path, rng):
     np.testing.assert_array_equal(predicted(again, x), predicted(qat, x))
     assert to_tflite(again, "int8").data == to_tflite(qat, "int8").data
     strip_quantization(again, small("swish"))
+
+
+def test_statistics_of_the_data_outlive_quantization_and_stripping(package, rng):
+    layers = package.layers
+    x = rng.normal(7, 3, (40, 4)).astype("float32")
+    scale = layers.Normalization(name="scale")
+    scale.adapt(x)
+    model = package.Sequential([package.Input((4,)), scale, layers.Dense(3)])
+    want = predicted(model, x)
+    for skip in ((), ["scale"]):
+        qat = quantize_aware(model, skip=skip)
+        np.testing.assert_allclose(predicted(strip_quantization(qat, model), x), want, atol=1e-5)
+    qat = tfkd.quantization.calibrate(quantize_aware(model, skip=["scale"]), x)
+    assert np.abs(predicted(qat, x) - want).max() < 0.1
+    assert np.abs(to_tflite(qat, "int8").predict(x) - want).max() < 0.1

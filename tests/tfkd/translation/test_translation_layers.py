@@ -311,7 +311,10 @@ ADAPTED = {
     "IntegerLookup": (lambda: L.IntegerLookup(), np.array([[3, 5], [3, 9]])),
     "StringLookup": (lambda: L.StringLookup(output_mode="multi_hot"), np.array([["a"], ["b"]])),
     "TextVectorization": (lambda: L.TextVectorization(), np.array([["a b"], ["b c a"]])),
-}
+    "TF-IDF": (
+        lambda: L.TextVectorization(output_mode="tf_idf"), np.array([["a b"], ["b c a"], ["d"]]),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ADAPTED)
@@ -324,8 +327,8 @@ def test_what_adapt_learned_goes_along(name):
     model = keras.Model(x, layer(x))
     given = tf.constant(data)
     old = translate(model)
-    assert_same(model, old, given)
-    assert_same(model, translate(old, to="keras"), given)
+    for other in (old, translate(old, to="keras"), translate(model, to="keras"), translate(old)):
+        assert_same(model, other, given)
 
 
 TF_KERAS = {

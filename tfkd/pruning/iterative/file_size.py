@@ -42,12 +42,15 @@ def check_format(format: str) -> None:
 
 
 def _noise(walked: graph.Graph, count: int = 4):
-    """Return examples on which a model can run: noise, and zeros for integer inputs."""
+    """Return examples on which a model can run: noise from 0 to 0.9, and zeros for integer inputs.
+
+    As an index into an Embedding, each of these numbers is 0.
+    """
     random = np.random.default_rng(0)
 
     def drawn(tensor: graph.Tensor):
         shape = (count, *[size or 1 for size in tensor.shape[1:]])
-        noise = random.normal(size=shape) if "float" in tensor.dtype else np.zeros(shape)
-        return noise.astype(tensor.dtype)
+        most = 0.9 if "float" in tensor.dtype else 0.0
+        return random.uniform(0.0, most, shape).astype(tensor.dtype)
 
     return graph.map_structure(drawn, walked.inputs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
@@ -24,8 +25,9 @@ from tfkd.pruning.iterative import file_size
 from tfkd.pruning.iterative.checkpoint import State, of
 from tfkd.pruning.iterative.evaluation import Evaluator
 from tfkd.pruning.iterative.result import Measured, Round, Spiral
-from tfkd.pruning.structured import importance
+from tfkd.pruning.structured import importance, surgery
 from tfkd.pruning.structured.channels import prune_channels
+from tfkd.translation.copies import with_new_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -187,6 +189,10 @@ class _Walk:
     def __init__(self, state, evaluator, lessons, pruning, wanted, floor):
         self.state, self.evaluator, self.lessons = state, evaluator, lessons
         self.pruning, self.wanted, self.floor = pruning, wanted, floor
+        # After the first round, the layers of nested models have other names.
+        walked = graph.walk(lessons.model)
+        names = surgery.names_after(walked)
+        self.skip = [re.escape(names[path]) for path in walked.matching(pruning["skip"], "skip")]
         self.rounds: list[Round] = []
 
     def run(self, model, step: float, most: int, epochs: int) -> str:
@@ -276,7 +282,10 @@ class _Walk:
         metric = next((name for name in unmet if name != "latency"), None)
         metric = metric or ("macs" if at.macs is not None else "parameters")
         target = max((1 - step) * getattr(at, metric), self.wanted.get(metric, 1))
-        return prune_channels(self.current, metric=metric, target=int(target), **self.pruning)
+        how = {**self.pruning, "metric": metric, "target": int(target)}
+        if self.current is not self.lessons.model:
+            how["skip"] = self.skip
+        return prune_channels(self.current, **how)
 
 
 class _Lessons:
@@ -354,9 +363,7 @@ def _alternative(name, lessons, final, epochs, pruning):
         target = getattr(measured, metric)
         student = prune_channels(model, metric=metric, target=target, **pruning)
     else:
-        package = backends.package_of(final)
-        package.utils.set_random_seed(pruning["seed"])
-        student = package.models.clone_model(final)
+        student = with_new_weights(final, pruning["seed"])
     if name == "one_shot":
         lessons.train(stage, student, model, epochs)
     elif name == "scratch_taught":
@@ -444,7 +451,9 @@ def _check(given: dict) -> tuple[Target, Training, Data]:
     if backends.is_quantize_aware(given["model"]):
         problems.append("a quantize-aware model can't be pruned; prune its float student first")
     raise_all(problems)
-    if data.outputs or len(graph.walk(given["model"]).output_list) > 1:
+    walked = graph.walk(given["model"])
+    walked.matching(given["skip"], "skip")  # raises for a name that no layer has
+    if data.outputs or len(walked.output_list) > 1:
         what = "the labels are for" if data.outputs else "this model has"
         raise UnsupportedError(
             f"spiral decides by one score, but {what} several outputs: prune with prune_channels, "

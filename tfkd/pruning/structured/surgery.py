@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfkd.compression import trainer
 from tfkd.errors import UnsupportedError
 from tfkd.model import graph
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured.dependency import Dependencies
-from tfkd.translation import layers
+from tfkd.translation import copies, layers
 
 
 def without(found: Dependencies, groups) -> object:
@@ -31,16 +30,13 @@ def without(found: Dependencies, groups) -> object:
     gone = gone[found.roots]
     package = found.graph.package
     made: dict[int, object] = {}
-    names = {tensor.name for tensor in found.graph.input_list}
+    names = names_after(found.graph)
 
     def apply(call: graph.Call, args, kwargs):
         if not isinstance(call.layer, package.layers.Layer):
             return call.layer(*args, **kwargs)  # an operation of Keras 3
         if id(call.layer) not in made:
-            name = call.name.replace("/", "_")
-            while name in names:  # a/b of a nested model next to a layer a_b
-                name += "_"
-            names.add(name)
+            name = names[call.name]
             made[id(call.layer)] = _smaller(call.layer, call.name, name, found, gone)
         smaller = made[id(call.layer)]
         try:
@@ -61,6 +57,22 @@ def without(found: Dependencies, groups) -> object:
     return model
 
 
+def names_after(walked: graph.Graph) -> dict[str, str]:
+    """Return the name that each layer has in a pruned model, by its path."""
+    names: dict[str, str] = {}
+    taken = {tensor.name for tensor in walked.input_list}
+    for path, layer in walked.layers:
+        if isinstance(layer, walked.package.layers.Layer):
+            name = path.replace("/", "_")
+            while name in taken:  # a/b of a nested model next to a layer a_b
+                name += "_"
+            taken.add(name)
+            names[path] = name
+        else:
+            names[path] = layer.name  # an operation of Keras 3, used again
+    return names
+
+
 def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
     """Raise for a layer whose output differs from what its rule says."""
     for tensor, made in zip(call.outputs, graph.leaves(result), strict=True):
@@ -79,33 +91,27 @@ def _check_outputs(call: graph.Call, result, found: Dependencies, gone):
 
 
 def _smaller(layer, path: str, name: str, found: Dependencies, gone):
-    config = layer.get_config()
     kind = kind_of(layer)
-    if kind == "Bidirectional":
-        for key, inner in (
-            ("layer", layer.forward_layer),
-            ("backward_layer", layer.backward_layer),
-        ):
-            if config.get(key):
-                _resize_inner(config[key], inner, found, gone)
-    elif kind == "TimeDistributed":
-        _resize_inner(config["layer"], layer.layer, found, gone)
-    else:
-        _resize(config, layer, found, gone)
-    if id(layer) in found.shapes:
-        *rest, _ = layer.target_shape
-        left = int((~gone[found.shapes[id(layer)]]).sum())
-        config["target_shape"] = (*rest, left)
-    config["name"] = name
-    try:
-        new = type(layer).from_config(config)
-    except (TypeError, ValueError, KeyError) as error:
-        raise UnsupportedError(
-            f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
-            f"configuration: {error}",
-            code="pruning-rule",
-        ) from error
-    return new
+
+    def change(config: dict):
+        if kind == "Bidirectional":
+            for key, inner in (
+                ("layer", layer.forward_layer),
+                ("backward_layer", layer.backward_layer),
+            ):
+                if config.get(key):
+                    _resize_inner(config[key], inner, found, gone)
+        elif kind == "TimeDistributed":
+            _resize_inner(config["layer"], layer.layer, found, gone)
+        else:
+            _resize(config, layer, found, gone)
+        if id(layer) in found.shapes:
+            *rest, _ = layer.target_shape
+            left = int((~gone[found.shapes[id(layer)]]).sum())
+            config["target_shape"] = (*rest, left)
+        config["name"] = name
+
+    return copies.again(layer, path, change)
 
 
 def _resize_inner(saved: dict, layer, found: Dependencies, gone):
@@ -125,9 +131,9 @@ def _resize(config: dict, layer, found: Dependencies, gone):
 
 
 def _carry_over(path: str, old, new, found: Dependencies, gone):
-    trainer.copy_flags(old, new)
+    copies.copy_flags(old, new)
     values = []
-    for variable in old.weights:
+    for variable in copies.variables_of(old):
         value = variable.numpy()
         for axis, labels in found.axes.get(id(variable), {}).items():
             value = np.compress(~gone[labels], value, axis % value.ndim)
@@ -140,4 +146,4 @@ def _carry_over(path: str, old, new, found: Dependencies, gone):
             f"is built with the remaining channels, but its pruning rule leaves {shapes}.",
             code="pruning-rule",
         )
-    new.set_weights(values)
+    copies.set_weights(new, values)

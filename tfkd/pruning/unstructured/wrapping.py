@@ -11,6 +11,7 @@ from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import SPARSIFYING, kind_of
 from tfkd.pruning import report
 from tfkd.translation import layers as translated_layers
+from tfkd.translation.copies import again, copy_of
 
 
 def wrapped(model, skip, rule):
@@ -80,7 +81,7 @@ def _rebuilt(source: graph.Graph, made: dict, whole: dict[str, str]):
     def apply(call, args, kwargs):
         layer = call.layer
         if id(layer) not in copies:
-            copies[id(layer)] = type(layer).from_config(layer.get_config())
+            copies[id(layer)] = again(layer, call.name)
         return copies[id(layer)](*args, **kwargs)
 
     rebuilt = graph.rebuild(source, backends.tf_keras(), apply)
@@ -104,7 +105,7 @@ def carried_back(trained, model, plain):
     """
     _, names_of = translation.counterparts(model, float32=True)
     held = {layer.name: layer for layer in trained.layers}
-    stripped = backends.package_of(model).models.clone_model(model)
+    stripped = copy_of(model)
     copies = dict(graph.walk(stripped).layers)
     for path, layer in graph.walk(model).layers:
         if not getattr(layer, "weights", ()):

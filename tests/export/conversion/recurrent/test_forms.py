@@ -211,3 +211,14 @@ def test_activations_of_the_users_own_beside_recurrence(name, package, series):
     np.testing.assert_allclose(to_tflite(model).predict(series), want, atol=1e-4)
     file = to_tflite(model, "int8", series)
     assert np.abs(file.predict(series) - want).mean() < 0.05 * want.std()
+
+
+@pytest.mark.parametrize("form", ["fused", "unrolled"])
+def test_statistics_of_the_data_are_in_the_file(form, package, rng):
+    """A Normalization beside a recurrent layer was made again without what it had learned."""
+    x = rng.normal(7, 3, (20, *SHAPE)).astype("float32")
+    scale = package.layers.Normalization()
+    model = model_of(package, lambda la, i: la.LSTM(4)(scale(i)))
+    scale.adapt(x)
+    file = to_tflite(model, "float32", recurrent=form)
+    np.testing.assert_allclose(file.predict(x), predicted(model, x), rtol=1e-4, atol=1e-4)

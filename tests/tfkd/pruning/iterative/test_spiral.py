@@ -526,3 +526,27 @@ def test_bad_input(trained, digits, small_digits):
 
     with pytest.raises(UnsupportedError, match="subclassed"):
         tfkd.spiral(Own(), digits, target={"macs": 0.5})
+
+
+@pytest.mark.usefixtures("nothing_is_learned")
+@pytest.mark.parametrize("skip", ["body/kept", "kept"])
+def test_what_is_skipped_in_a_nested_model_is_so_in_each_round(skip, rng):
+    """After the first round it is no longer in a nested model, and has another name."""
+    layers = keras.layers
+    hidden = [layers.Dense(32, activation="relu", name=name) for name in ("kept", "free")]
+    body = keras.Sequential([keras.Input((8,)), *hidden], name="body")
+    inputs = keras.Input((8,))
+    last = layers.Dense(32, activation="relu", name="kept")(body(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(last))
+    data = tfkd.split(rng.normal(size=(60, 8)).astype("float32"), np.arange(60) % 2)
+    found = tfkd.spiral(model, data, target={"macs": 0.6}, skip=skip, **QUICK)
+    assert found.reached and len(found.rounds) > 1
+    assert found.model.get_layer("body_kept").units == 32
+    assert (found.model.get_layer("kept").units == 32) is (skip == "kept")
+
+
+def test_a_name_that_no_layer_has_is_known_at_once(small, small_digits, tmp_path):
+    """Without a target of costs, no round was made, and that was all."""
+    with pytest.raises(InputError, match="skip 'nothing' matches no layer"):
+        tfkd.spiral(small, small_digits, max_drop=0.1, skip="nothing", folder=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())

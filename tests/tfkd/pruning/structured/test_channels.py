@@ -770,3 +770,40 @@ def test_finding_blocks_takes_twice_the_steps_in_twice_the_depth(monkeypatch):
         return len(steps)
 
     assert count(16) < 3 * count(8)
+
+
+@pytest.mark.parametrize("kind", ["Normalization", "IntegerLookup", "Lambda"])
+def test_what_no_configuration_holds_stays(kind, package, rng):
+    """Statistics, a vocabulary and a function: the new layer had none, or was refused."""
+    layers = package.layers
+    x = rng.choice([3, 5, 9, 400], (40, 6))
+    x = x.astype("int64" if kind == "IntegerLookup" else "float32")
+    if kind == "Lambda":
+        first = [layers.Lambda(lambda z: z / 100)]
+    else:
+        first = [getattr(layers, kind)()]
+        first[0].adapt(x)
+    if kind == "IntegerLookup":
+        first += [layers.Embedding(5, 4, name="table"), layers.Flatten()]
+    hidden = layers.Dense(16, activation="relu", name="hidden")
+    model = package.Sequential(
+        [package.Input((6,), dtype=x.dtype.name), *first, hidden, layers.Dense(2)]
+    )
+    kernel, bias = hidden.get_weights()
+    kernel[:, 12:], bias[12:] = 0, 0
+    hidden.set_weights([kernel, bias])
+    skip = ["table"] if kind == "IntegerLookup" else []
+    small = tfkd.prune_channels(model, 0.25, round_to=1, skip=skip)
+    assert small.get_layer("hidden").units == 12
+    np.testing.assert_allclose(predicted(small, x), predicted(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_bytes_of_a_model_that_looks_numbers_up():
+    """Noise was looked up in the table if the Input is float32, Keras's default."""
+    layers = keras.layers
+    hidden = layers.Dense(32, activation="relu", name="hidden")
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Embedding(20, 4), layers.Flatten(), hidden, layers.Dense(3)]
+    )
+    small = tfkd.prune_channels(model, 0.2, metric="bytes", round_to=1)
+    assert small.get_layer("hidden").units < 32

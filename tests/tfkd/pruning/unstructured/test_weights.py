@@ -681,3 +681,19 @@ def test_what_was_not_stripped_says_so_elsewhere(tmp_path):
     assert strict.layers[1].units == 2
     with pytest.raises(UnsupportedError, match="No channel of this model can go"):
         tfkd.prune_channels(sparse, 0.5, round_to=1)
+
+
+def test_what_adapt_learned_is_in_the_stripped_model(package, rng):
+    layers = package.layers
+    x = rng.choice([3, 5, 9, 400], (40, 6)).astype("int64")
+    look = layers.IntegerLookup()
+    look.adapt(x)
+    table = layers.Embedding(5, 4)
+    model = package.Sequential(
+        [package.Input((6,), dtype="int64"), look, table, layers.Flatten(), layers.Dense(3)]
+    )
+    sparse = prune_weights(model, 0.5, schedule="constant")
+    sparse.compile(tf_keras.optimizers.SGD(1e-30), "mse")
+    sparse.fit(x, np.zeros((40, 3)), verbose=0)
+    stripped = strip_pruning(sparse, model)
+    np.testing.assert_allclose(predicted(stripped, x), predicted(sparse, x), rtol=1e-5, atol=1e-5)
