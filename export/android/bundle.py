@@ -183,8 +183,8 @@ def android_bundle(
         model: A `TFLiteModel`, or the path of a `.tflite` file.
         out_dir: The folder to make.
         name: The model's name, for files and Kotlin classes: letters, digits and `_`.
-        class_names: One name per value of the output, in order; for several outputs a dict by
-            output name. Without them the Kotlin class is a regressor.
+        class_names: One name per value along the output's last axis, in order; for several
+            outputs a dict by output name. Without them the Kotlin class is a regressor.
         preprocessing: The normalization of raw data, as for `with_metadata`; the Kotlin files
             apply it. Without it they take data as the model was trained on.
         others: Further formats of the same network by name, such as `{"float16": file}`. Each
