@@ -19,7 +19,7 @@ from tfkd.data import Part, Samples
 from tfkd.data.outputs import end_to_end
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
-from tfkd.intervals import paired_shares, wilson
+from tfkd.intervals import by_example, paired_shares, wilson
 from tfkd.model import graph
 
 #: Most labelled examples that a teacher answers before the first step.
@@ -52,6 +52,7 @@ class Score:
         count: Labelled elements: examples, steps, pixels or labels.
         crossed: Pairs (label, answer) of classes that the answers swap.
         hits: Boolean (count,), or the squared errors of values: for paired differences.
+        rows: The example of each hit; `None` if each is an example of its own.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Score:
     count: int
     crossed: tuple[tuple[int, int], ...] = ()
     hits: Any = dataclasses.field(default=None, repr=False, compare=False)
+    rows: Any = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def beats_chance(self) -> bool | None:
@@ -107,15 +109,13 @@ def score(answers, y, lesson: lessons.Lesson, mask=None) -> Score | None:
     counts = np.isfinite(y)
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, y.ndim), y.shape)
+    rows = _rows(counts)
     if not counts.all():
         answers, y = answers[counts], y[counts]
     if not y.size:
         return None
-    return (
-        _binary_score(answers, y, lesson)
-        if lesson.task == "binary"
-        else _regression_score(answers, y, lesson)
-    )
+    how = _binary_score if lesson.task == "binary" else _regression_score
+    return how(answers, y, lesson, rows)
 
 
 def both(known, mask):
@@ -130,6 +130,14 @@ def _expanded(array, rank: int):
     return array.reshape(array.shape + (1,) * (rank - array.ndim))
 
 
+def _rows(counts) -> np.ndarray | None:
+    """Return the example of each element that counts; `None` if each is an example of its own."""
+    size = math.prod(counts.shape[1:])
+    if size == 1:
+        return None
+    return np.repeat(np.arange(len(counts), dtype="int32"), size)[counts.reshape(-1)]
+
+
 def _class_score(answers, y, known, lesson) -> Score | None:
     answers = np.moveaxis(answers, lesson.axis, -1)
     if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
@@ -139,6 +147,7 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     counts = (y >= 0) & (y < classes)  # the step raises for other labels
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
+    rows = _rows(counts.reshape(elements))
     y, answers = y[counts], answers[counts]
     if not y.size:
         return None
@@ -147,10 +156,10 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     chance = float(seen @ np.bincount(said, minlength=classes)) / len(y) ** 2
     p = np.exp(answers - answers.max(-1, keepdims=True))
     confidence = p.max(-1) / p.sum(-1)
-    return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen))
+    return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen), rows)
 
 
-def _binary_score(answers, y, lesson) -> Score:
+def _binary_score(answers, y, lesson, rows) -> Score:
     says, is_yes = answers > 0, y > 0.5
     if says.ndim == 1:
         says, is_yes = says[:, None], is_yes[:, None]
@@ -158,24 +167,24 @@ def _binary_score(answers, y, lesson) -> Score:
     said, true = says.mean(0), is_yes.mean(0)
     chance = float((said * true + (1 - said) * (1 - true)).mean())
     confidence = 1 / (1 + np.exp(-np.abs(answers))).reshape(-1)
-    return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, ())
+    return _accuracy(lesson, (says == is_yes).reshape(-1), chance, confidence, (), rows)
 
 
-def _regression_score(answers, y, lesson) -> Score:
+def _regression_score(answers, y, lesson, rows) -> Score:
     square = np.square(answers - y)
     spread = float(np.square(y - y.mean(0)).mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
     chance = 0.0 if spread else 1.0  # for equal labels, their mean is always right
     hits = square.reshape(-1)
-    return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits)
+    return Score(lesson.name, "r2", value, None, chance, None, None, len(y), hits=hits, rows=rows)
 
 
-def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
+def _accuracy(lesson, hits, chance, confidence, crossed, rows) -> Score:
     count, value = len(hits), float(hits.mean())
     error = math.sqrt(max(chance * (1 - chance), 1e-12) / count)
     return Score(
         lesson.name, "accuracy", value, wilson(value, count), chance, (value - chance) / error,
-        _calibration_error(hits, confidence), count, crossed, hits,
+        _calibration_error(hits, confidence), count, crossed, hits, rows,
     )  # fmt: skip
 
 
@@ -466,28 +475,29 @@ class Worth:
 
 def _interval_text(interval: tuple[float, float] | None) -> str:
     if interval is None:
-        return "one label gives no interval"
+        return "one example gives no interval"
     return f"95 % {interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
 def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | None]:
     """Return one score minus another on the same elements, and its 95 % interval.
 
-    One element gives no interval: it is `None`.
+    One example gives no interval: it is `None`.
 
     The interval is paired: elements that both have right or both wrong do not widen it. That of
-    an accuracy is `intervals.paired_shares`; that of values is normal.
+    an accuracy is `intervals.paired_shares`; that of values is normal. An example of several
+    elements counts once, since they are not independent.
 
     Args:
         one: A score.
         other: Another, of the same elements in the same order.
     """
     gaps = np.asarray(one.hits, "float64") - np.asarray(other.hits, "float64")
-    value = one.value - other.value
+    gaps, value = by_example(gaps, one.rows), one.value - other.value
     if len(gaps) < 2:
         return value, None
     if one.metric != "r2":
-        return value, paired_shares(one.hits, other.hits)
+        return value, paired_shares(one.hits, other.hits, one.rows)
     error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
     error = error / total if total else 0.0
