@@ -50,7 +50,6 @@ from tfkd.export.tflite.metadata import (
 )
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.files import staged_folder
-from tfkd.model import metrics
 from tfkd.tables import Printed
 
 if TYPE_CHECKING:
@@ -184,8 +183,8 @@ def android_bundle(
         model: A `TFLiteModel`, or the path of a `.tflite` file.
         out_dir: The folder to make.
         name: The model's name, for files and Kotlin classes: letters, digits and `_`.
-        class_names: One name per value of the output, in order; for several outputs a dict by
-            output name. Without them the Kotlin class is a regressor.
+        class_names: One name per value along the output's last axis, in order; for several
+            outputs a dict by output name. Without them the Kotlin class is a regressor.
         preprocessing: The normalization of raw data, as for `with_metadata`; the Kotlin files
             apply it. Without it they take data as the model was trained on.
         others: Further formats of the same network by name, such as `{"float16": file}`. Each
@@ -511,9 +510,7 @@ def _scores(made: TFLiteModel, x: list, y) -> dict[str, float]:
             f"The file has {len(outputs)} outputs, but y labels only one: leave y out here, and "
             "score the outputs with verify."
         )
-    (y,) = made._slots("outputs").bind(y, "y", arrays=True)
-    # The output may be a reconstruction of an input with its shape.
-    return metrics.score(outputs[0], y, np.asarray(x[0]) if len(x) == 1 else None)
+    return made._score(outputs[0], x, y)
 
 
 def _same(a, b) -> bool:

@@ -119,7 +119,8 @@ class Kotlin:
         ]
         for one in self._named:
             values = f"answer.{one['output']}" if len(self._outputs) > 1 else "answer"
-            lines.append(f"val {one['best']} = network.scores({values}, network.{one['list']})[0]")
+            call = "bestOfEach({}, network.{})" if one["places"] else "scores({}, network.{})[0]"
+            lines.append(f"val {one['best']} = network.{call.format(values, one['list'])}")
         return "\n".join([*lines, "network.close()"])
 
     def content(self) -> dict[str, Any]:
@@ -214,6 +215,7 @@ class Kotlin:
                     "best": "best" if len(self.labels) == 1 else f"{output['parameter']}Best",
                     "file": literal(files[info.name]),
                     "count": count,
+                    "places": _count(info) > count,  # whether steps or pixels have a class each
                     "complaint": f'{found}, the model gives {count} values."',
                 }
             )

@@ -106,14 +106,14 @@ def app_files(
     ]
     content["inputs"] = [{**one, **_field(one)} for one in own["inputs"]]
     real = dict(zip([info.name for info in file.outputs], answers, strict=True))
-    lists = {one["output"]: one["list"] for one in own["named"]}
+    named = {one["output"]: one for one in own["named"]}
     wanted = []
     content["outputs"] = []
     for info, one in zip(data_outputs(file), own["outputs"], strict=True):
         wanted.append(info.dequantize(real[info.name]))
         most = max(1.0, float(np.abs(wanted[-1]).max()))
         tolerance = _FLOAT_TOLERANCE * most if info.scale is None else 1.01 * info.scale
-        fields = {"title": literal(info.name), "list": lists.get(one["parameter"])}
+        fields = {"title": literal(info.name), "named": named.get(one["parameter"])}
         content["outputs"].append({**one, **fields, "tolerance": f"{tolerance:.6g}"})
     content["image"] = _image(kotlin, x)
     golden = {

@@ -164,19 +164,32 @@ def answer_of(
             "taught_part": teaching.get("part"),
             "kept": teaching.get("kept"),
         }
-    micro = entry.micro or {}
-    known = boards.find(board)
-    if known is not None and known.runs_tflm and entry.bytes and micro.get("arena_bytes"):
-        arena = micro["arena_bytes"] + (micro.get("margin_bytes") or 0)
-        verdicts = boards.fits(entry.bytes, arena, board=known)
-        found["board"] = known.name
-        found["fits"] = tuple(
-            {**dataclasses.asdict(one), "free_bytes": one.free_bytes} for one in verdicts
-        )
+    fits = fits_of(entry, board)
+    if fits is not None:
+        found |= {"board": boards.find(board).name, "fits": fits}
     median = (entry.latency_us or {}).get("median")
     if median is not None and machine.get("cpu"):
         found |= {"latency_us": median, "machine": machine["cpu"]}
     return Answer(chosen, **found, output=output)
+
+
+def fits_of(
+    entry: ModelEntry, board: str | boards.Board | None
+) -> tuple[dict[str, Any], ...] | None:
+    """Return whether a file fits a board, as in `Answer.fits`; `None` if that is not known.
+
+    Args:
+        entry: The file's entry, with its bytes and its arena.
+        board: A name in `tfkd.export.micro.boards.BOARDS`, a `Board`, or `None`.
+    """
+    known, micro = boards.find(board), entry.micro or {}
+    if known is None or not known.runs_tflm or not entry.bytes or not micro.get("arena_bytes"):
+        return None
+    arena = micro["arena_bytes"] + (micro.get("margin_bytes") or 0)
+    return tuple(
+        {**dataclasses.asdict(one), "free_bytes": one.free_bytes}
+        for one in boards.fits(entry.bytes, arena, board=known)
+    )
 
 
 def points(difference: float, interval: Sequence[float] | None) -> str:

@@ -66,8 +66,8 @@ def write_benchmark_page(
         scores: Model name → score on the test split, for the pictures of the score against
             latency and size. Models without a score are left out of the pictures.
         examples: Number of examples that were scored; without it an accuracy has no interval.
-        metric: The metric of the scores: `"accuracy"`, in [0, 1], or the name of an error, of
-            which less is better.
+        metric: The metric of the scores, such as `"accuracy"`, in [0, 1]; for others see
+            `tfkd.model.metrics.less_is_better`.
 
     Returns:
         The path.

@@ -89,8 +89,8 @@ class Front:
     Attributes:
         candidates: The candidates in the order in which they were tried.
         unit: The kind of cost, with its unit: `"size, kB"`.
-        metric: The metric of the scores: `"accuracy"`, in [0, 1], or the name of an error, of
-            which less is better.
+        metric: The metric of the scores, such as `"accuracy"`, in [0, 1]; for others see
+            `tfkd.model.metrics.less_is_better`.
         part: The part of the data that the scores are from: `"validation"`.
     """
 

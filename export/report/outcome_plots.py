@@ -10,6 +10,7 @@ import numpy as np
 
 from tfkd.export.report.plots import pareto_front, set_logarithmic, short_names
 from tfkd.export.report.svg import COLOURS, GREY, Picture, blank_figure, picture
+from tfkd.model import metrics
 
 if TYPE_CHECKING:
     from tfkd.export.report.entries import Front, Layer
@@ -96,7 +97,8 @@ def front(candidates: Front) -> Picture | None:
     if not points:
         return None
     share = candidates.metric == "accuracy"
-    best = pareto_front((one.cost, one.score if share else -one.score) for one in points)
+    sign = -1.0 if metrics.less_is_better(candidates.metric) else 1.0
+    best = pareto_front((one.cost, sign * one.score) for one in points)
     figure, axes = blank_figure(4.8, 3.6)
     beaten = [one for index, one in enumerate(points) if index not in best]
     unbeaten = [points[index] for index in best]
@@ -126,7 +128,7 @@ def front(candidates: Front) -> Picture | None:
     labels = short_names([candidates.unit, score])
     axes.set_xlabel(labels[candidates.unit])
     axes.set_ylabel(labels[score])
-    better = "up" if share else "down"
+    better = "down" if metrics.less_is_better(candidates.metric) else "up"
     caption = (
         f"Left and {better} is better. Filled: candidates that no other beats in both; hollow: "
         "those that are beaten. The star was chosen."

@@ -14,6 +14,7 @@ import numpy as np
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
 from tfkd.export.report.svg import COLOURS, GREY, INK, PAPER, Picture, blank_figure, picture
+from tfkd.model import metrics
 
 _MARKERS = "osD^vP*"
 _VERDICTS = {"faster": (COLOURS[0], "o"), "slower": (COLOURS[1], "s")}
@@ -107,8 +108,9 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
 
     Args:
         points: The points to draw.
-        metric: `"accuracy"`, in [0, 1], or the name of an error, of which less is better; for
-            several outputs with the output's name before it.
+        metric: Its name, such as `"accuracy"`, in [0, 1]; for others see
+            `tfkd.model.metrics.less_is_better`. For several outputs with the output's name before
+            it.
         against: `"size"` or `"latency"`.
         axis: The kind of cost, with its unit.
 
@@ -118,7 +120,8 @@ def trade_off(points: Sequence[Point], metric: str, against: str, axis: str) -> 
     if not points:
         return None
     share = metric.endswith("accuracy")
-    best = pareto_front((point.cost, point.score if share else -point.score) for point in points)
+    sign = -1.0 if metrics.less_is_better(metric) else 1.0
+    best = pareto_front((point.cost, sign * point.score) for point in points)
     looks = styles(point.name for point in points)
     labels = short_names(looks)
     figure, axes = blank_figure(
@@ -204,7 +207,7 @@ def _trade_off_caption(points: Sequence[Point], metric: str, against: str) -> st
         )
         if any(getattr(point, interval) is not None for point in points)
     ]
-    better = "up" if metric.endswith("accuracy") else "down"
+    better = "down" if metrics.less_is_better(metric) else "up"
     caption = (
         f"Left and {better} is better. Filled, on the dashed line: the models that no other beats "
         "in both. Hollow: those that are beaten. "

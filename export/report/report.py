@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tfkd._typing import PathLike
 
 SCHEMA = "tfkd.report/1"
+# The least error of a teacher that another is divided by.
+_TINY = 1e-100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +87,19 @@ class Report(Printed):
     @property
     def answer(self) -> Answer | None:
         """The figures of the page's first line; `None` without `predictions`."""
-        if self.predictions is None:
+        if not self.predictions:
             return None
         where = machine.describe() if self.benchmark is None else self.benchmark.machine
         output, found = None, self.predictions
         if isinstance(found, dict):
-            output = (self.verdict or {}).get("output")
-            output = output if output in found else next(iter(found))
-            found = found[output]
-        return answer_of(self.models, found.name, found, self.teaching, where, self.board, output)
+            judged = (self.verdict or {}).get("output")
+            output = judged or max(found, key=lambda name: _drop(found[name]))
+            name = next(iter(found.values())).name
+            found = found.get(output)
+            output = None if found is None else output
+        else:
+            name = found.name
+        return answer_of(self.models, name, found, self.teaching, where, self.board, output)
 
     def entry(self, name: str) -> ModelEntry:
         """Return the entry of that name.
@@ -151,6 +157,13 @@ def write_report(report: Report, folder: PathLike) -> tuple[pathlib.Path, pathli
         write_atomically(folder / "report.json", text.encode()),
         write_atomically(folder / "report.html", render_page(report, content).encode()),
     )
+
+
+def _drop(found: Predictions) -> float:
+    """Return how much worse than the teacher's an output is, as a verdict compares outputs."""
+    if found.metric == "accuracy":
+        return -found.difference
+    return found.difference / max(found.against_score, _TINY)
 
 
 def _as_json(found: Predictions | dict[str, Predictions] | None) -> dict[str, Any] | None:
@@ -272,7 +285,7 @@ def render_page(report: Report, content: dict[str, Any]) -> str:
         layers=sections.layers(models),
         training=sections.training(report.training, joined, report.task),
         architectures=sections.architectures(models),
-        micro=sections.micro(models, answer and answer.board, answer and answer.fits),
+        micro=sections.micro(models, report.board),
         latency=None if report.benchmark is None else latency_section(report.benchmark),
         operators=sections.operators(models),
         notes=sections.notes(models),

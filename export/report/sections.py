@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfkd.escaping import printable
+from tfkd.export.micro import boards
 from tfkd.export.report import outcome_plots
-from tfkd.export.report.answer import kilobytes
+from tfkd.export.report.answer import fits_of, kilobytes
 from tfkd.export.report.benchmark_page import Table
 from tfkd.export.report.entries import Front, ModelEntry
 from tfkd.export.report.predictions import Changed, Predictions
@@ -258,9 +259,9 @@ def architectures(models: Sequence[ModelEntry]) -> list[dict[str, Any]]:
     return found
 
 
-def micro(models: Sequence[ModelEntry], board: str | None, fits) -> list[dict[str, Any]]:
+def micro(models: Sequence[ModelEntry], board: str | boards.Board | None) -> list[dict[str, Any]]:
     """Return the facts about microcontrollers, for the files that were run on their runtime."""
-    found = []
+    found, known = [], boards.find(board)
     for model in models:
         figures = model.micro or {}
         facts = {}
@@ -274,8 +275,8 @@ def micro(models: Sequence[ModelEntry], board: str | None, fits) -> list[dict[st
             facts["found by"] = figures["arena_basis"]
         for metric, value in (figures.get("metrics") or {}).items():
             facts[f"{metric} there"] = f"{value:.4g}"
-        for one in fits or ():
-            facts[f"{one['resource']} of the {board}"] = (
+        for one in fits_of(model, board) or ():
+            facts[f"{one['resource']} of the {known.name}"] = (
                 f"{one['needed_bytes']:,} of {one['available_bytes']:,} bytes; "
                 f"{abs(one['free_bytes']):,} {'left' if one['free_bytes'] >= 0 else 'missing'}"
             )
@@ -322,7 +323,7 @@ def files(models: Sequence[ModelEntry]) -> list[dict[str, str]]:
     for model in models:
         if model.path is None:
             continue
-        what = "Keras model" if model.format == "keras" else f"{model.format} .tflite file"
+        what = f"{model.format} .tflite file" if model.stage == "export" else "Keras model"
         # A .keras file may contain the optimizer's state, so its size is not that of the model.
         if model.stage == "export" and model.bytes is not None:
             what += f", {kilobytes(model.bytes)}"

@@ -413,8 +413,9 @@ class TFLiteModel(Printed):
             y: Labels (examples, ...): class numbers, one-hot rows, or values; also as a list
                 or a dict of one.
             engine: As for `predict`.
-            logits: For a single output that separates two classes, whether it is a logit or a
-                probability. Without it only the metrics that need no threshold are computed.
+            logits: For an output that separates two classes, or of several labels, whether it is a
+                logit or a probability. Defaults to a probability for an output that ends in a
+                sigmoid; for others only the metrics that need no threshold are computed.
 
         Returns:
             Metric name → value, see `metrics.score`.
@@ -425,8 +426,22 @@ class TFLiteModel(Printed):
         outputs = self._predict(x, engine)
         if len(outputs) > 1:
             raise InputError("evaluate takes files with one output; use verify for several.")
+        return self._score(outputs[0], x, y, logits)
+
+    def _score(self, answers, x, y, logits: bool | None = None) -> dict[str, float]:
+        """Score the answers of a file with one output, by what its operators say of them."""
         (y,) = self._slots("outputs").bind(y, "y", arrays=True)
-        return metrics.score(outputs[0], y, logits=logits)
+        x = self._slots("inputs").bind(x, "x", extra=True, arrays=True)
+        (shown,) = self._visible("outputs")
+        activation = self._activation(self.outputs.index(shown))
+        return metrics.score(
+            answers,
+            y,
+            np.asarray(x[0]) if len(x) == 1 else None,  # which the output may reconstruct
+            logits=logits,
+            # A linear output may hold logits or values, which only the labels tell here.
+            activation=None if activation == "linear" else activation,
+        )
 
     def input_arrays(self, x: Arrays) -> list[np.ndarray]:
         """Check data against the inputs and quantize it where they are integers.

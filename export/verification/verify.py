@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfkd import intervals
 from tfkd.data import Data, Part, Samples, Stream
 from tfkd.data.batches import kind_of
 from tfkd.errors import InputError, argument
@@ -36,6 +37,9 @@ _LEAST_AGREEMENT = {"float": 0.995, "int8": 0.98}
 # The largest mean difference that passes, as a fraction of the outputs' variation between
 # examples: a model with the same output for every example agrees with any file.
 _LARGEST_DIFFERENCE = {"classes": 0.2, "values": 0.05}
+# A class is lost if the file surely gives it in less than this share of the examples in which the
+# model does: a file that never says yes agrees with nearly every example where yes is rare.
+_LEAST_OF_A_CLASS = 0.5
 # Rounding error of single precision, relative to the value.
 _ROUNDING = 1e-6
 # Most examples and bytes per batch of data that is not in memory.
@@ -55,11 +59,13 @@ class OutputParity(Printed):
         relative_diff: Mean difference as a share of the output's standard deviation from example
             to example. For values it is the mean over the last axis, since each may have its own
             unit. It is 1 if the model's output does not vary and the file's differs from it.
-        passed: Whether the agreement reaches `threshold` and the difference is within
-            `allowed_relative`.
+        passed: Whether the agreement reaches `threshold`, the difference is within
+            `allowed_relative` and no class is lost.
         threshold: The least agreement that passes; `None` for values.
         allowed: The mean difference, in the output's unit, that equals `allowed_relative`.
         allowed_relative: The largest `relative_diff` that passes.
+        lost: A class that the model gives and the file mostly does not, with the figures; empty if
+            there is none.
     """
 
     name: str
@@ -72,6 +78,7 @@ class OutputParity(Printed):
     allowed: float
     relative_diff: float = 0.0
     allowed_relative: float = 0.0
+    lost: str = ""
 
     def describe(self) -> str:
         """Describe the output's difference in a line."""
@@ -80,6 +87,8 @@ class OutputParity(Printed):
             parts.append(
                 f"same class {self.argmax_agreement:.2%} (at least {self.threshold:.2%} wanted)"
             )
+        if self.lost:
+            parts.append(self.lost)
         parts.append(
             f"mean difference {self.mean_abs_diff:.3g}, {self.relative_diff:.1%} of how much it "
             f"varies (at most {self.allowed_relative:.0%} wanted)"
@@ -103,9 +112,9 @@ class Verification(Printed):
         metrics: The file's scores, as from `score`; for several outputs as `"name.accuracy"`.
             Empty without labels.
         model_metrics: The model's scores.
-        passed: Whether every output's agreement reaches the threshold and its mean difference
-            is small against the variation of the output (a fifth for classes, a twentieth for
-            values).
+        passed: Whether every output's agreement reaches the threshold, its mean difference is
+            small against the variation of the output (a fifth for classes, a twentieth for
+            values), and no class of the model's answers is lost.
         threshold: The least agreement that passes; `None` for values.
         outputs: The same figures for each output, in the model's order.
         layers: The error of each layer, if `layers=True` was given.
@@ -151,9 +160,8 @@ class Verification(Printed):
     def _scores_worse(self) -> bool:
         """Tell whether a score of the file is worse than the model's."""
         pairs = ((name, self.metrics[name], own) for name, own in self.model_metrics.items())
-        errors = ("mae", "rmse")  # lower is better
         return any(
-            (own < value) if name.rpartition(".")[2] in errors else (value < own)
+            (own < value) if metrics.less_is_better(name) else (value < own)
             for name, value, own in pairs
         )
 
@@ -198,7 +206,8 @@ def verify(
             model's order or a dict by its own keys or its layers' names; real data, the test
             split. Or a `tfkd.Data` (its test part is taken), a `Samples`, a `Stream` or the
             source of one, such as a `tf.data.Dataset` of batches (x, y), with labels: data that
-            is not in memory is read in batches, and only outputs and labels are held.
+            is not in memory is read in batches. Outputs and labels are held, and inputs of an
+            output's size, which it may reconstruct.
         y: Labels (examples, ...), see `metrics.score`; for several outputs a list in the
             model's order, with `None` for an output that is not scored, or a dict by its own
             keys or its layers' names.
@@ -293,6 +302,7 @@ class _Answers:
         self.task, self.threshold = task, threshold
         self.want, self.got, self.labels = [], [], []
         self.judges: list[_Judge] = []
+        self.x: list[np.ndarray | None] = []  # inputs that an output may reconstruct
         self.fed: list[np.ndarray] = []  # the first batch, in the form for the file
 
     def add(self, x, y) -> None:
@@ -313,9 +323,10 @@ class _Answers:
         stacked = _stacked(file, reference) if file.states else ()
         # The reference first, since it finds faster that labels don't fit.
         self.want.append([_checked_finite("model", one) for one in reference.run(arrays, stacked)])
+        only = np.asarray(arrays[0]) if len(arrays) == 1 else None
+        alike = only is not None and any(one.size == only.size for one in self.want[-1])
+        self.x.append(only if alike else None)
         if not self.judges:
-            # An input that an output may reconstruct.
-            only = np.asarray(arrays[0]) if len(arrays) == 1 else None
             self.judges, self.fed = self._judges(self.want[0], labels, only), fed
             for judge, one in zip(self.judges, self.want[0], strict=True):
                 judge.score(one)
@@ -333,7 +344,8 @@ class _Answers:
             None if parts[0] is None else np.concatenate(parts)
             for parts in zip(*self.labels, strict=True)
         ]
-        return want, got, self._judges(want, labels, None)
+        x = None if any(one is None for one in self.x) else np.concatenate(self.x)
+        return want, got, self._judges(want, labels, x)
 
     def _judges(self, want, labels, only) -> list[_Judge]:
         given = [self.task] * len(want)
@@ -381,6 +393,49 @@ class _Judge:
         values = self._classes_last(values)
         return metrics.score(values, self.y, self.x, task=self.task, activation=self.activation)
 
+    def _elements(self, values) -> np.ndarray:
+        """Return outputs as (examples, positions, classes or labels)."""
+        values = self._classes_last(values)
+        return values.reshape(len(values), -1, values.shape[-1] if values.ndim > 1 else 1)
+
+    def _classes(self, values) -> np.ndarray | None:
+        """Return the answers as class numbers, 2 · label + 0 or 1 for labels; `None` for values."""
+        if self.task == "categorical":
+            return self._elements(values).argmax(-1)
+        if self.task in ("binary", "multilabel") and self.logits is not None:
+            values = self._elements(values)
+            return 2 * np.arange(values.shape[-1]) + (values > (0.0 if self.logits else 0.5))
+        return None
+
+    def _lost(self, want, difference, ours, theirs, least: float) -> str:
+        """Describe the class that the file loses most, if it surely keeps less than `least` of it.
+
+        Where no value moved by more than the allowed share, the model itself hardly prefers its
+        class to the file's, and the example is not lost.
+        """
+        want, difference = self._elements(want), self._elements(difference)
+        centre = want.mean((0, 1), dtype="float64")
+        if self.task == "categorical":
+            places = [classes[..., None] for classes in (ours, theirs)]
+            difference = np.maximum(*(np.take_along_axis(difference, at, -1) for at in places))[
+                ..., 0
+            ]
+            want, centre = np.take_along_axis(want, places[0], -1)[..., 0], centre[ours]
+        moved = difference > _LARGEST_DIFFERENCE["classes"] * np.abs(want - centre)
+        kept = (ours == theirs) | ~moved
+        examples, shares = _by_class(*(one.reshape(len(one), -1) for one in (ours, kept)))
+        lost = [
+            (share, count, number)
+            for number, (share, count) in enumerate(zip(shares, examples, strict=True))
+            if count and intervals.wilson(share, count)[1] < least
+        ]
+        if not lost:
+            return ""
+        share, count, number = min(lost)
+        label, answer = divmod(number, 2)
+        what = f"label {label} as {answer}" if self.task == "multilabel" else f"class {number}"
+        return f"of {what} only {share:.0%} in {count:.0f} examples (at least {least:.0%} wanted)"
+
     def parity(self, name, got, want, scale) -> OutputParity:
         if got.shape != want.shape:
             raise InputError(
@@ -388,21 +443,18 @@ class _Judge:
                 f"{want.shape}; the file was not made from this model."
             )
         difference = np.abs(got.astype("float64") - want)
-        same = None
-        if self.task == "categorical":
-            same = self._classes_last(got).argmax(-1) == self._classes_last(want).argmax(-1)
-        elif self.task in ("binary", "multilabel") and self.logits is not None:
-            limit = 0.0 if self.logits else 0.5
-            same = (got > limit) == (want > limit)
+        ours, theirs = self._classes(want), self._classes(got)
+        same = None if ours is None else ours == theirs
         kind = "values" if same is None else "classes"
-        agreement = threshold = None
+        agreement, threshold, lost = None, None, ""
         if same is not None:
             agreement, threshold = float(np.mean(same)), self.threshold
             if threshold is None:
                 threshold = _LEAST_AGREEMENT["float" if scale is None else "int8"]
+            lost = self._lost(want, difference, ours, theirs, min(threshold, _LEAST_OF_A_CLASS))
         relative = _relative(difference, want, each=same is None)
         passed = relative <= _LARGEST_DIFFERENCE[kind]
-        passed = passed and (agreement is None or agreement >= threshold)
+        passed = passed and (agreement is None or (agreement >= threshold and not lost))
         if not passed and self.may_be_values:
             passed = _relative(difference, want, each=True) <= _LARGEST_DIFFERENCE["values"]
         mean = float(difference.mean())
@@ -417,7 +469,24 @@ class _Judge:
             allowed=float(_LARGEST_DIFFERENCE[kind] * _spread(want).mean()),
             relative_diff=relative,
             allowed_relative=_LARGEST_DIFFERENCE[kind],
+            lost=lost,
         )
+
+
+def _by_class(classes, kept) -> tuple[list[float], list[float]]:
+    """Return the number of examples that contain each class, and the mean share of it in them.
+
+    Args:
+        classes: Class numbers (examples, positions).
+        kept: Whether each is one of the share.
+    """
+    count = int(classes.max()) + 1
+    examples, shares = np.zeros(count), np.zeros(count)
+    for row, right in zip(classes, kept, strict=True):
+        there = np.bincount(row, minlength=count)
+        examples += there > 0
+        shares += np.bincount(row[right], minlength=count) / np.maximum(there, 1)
+    return examples.tolist(), (shares / np.maximum(examples, 1)).tolist()
 
 
 def _spread(want) -> np.ndarray:

@@ -93,8 +93,8 @@ def web_bundle(
         model: A `TFLiteModel`, or the path of a `.tflite` file.
         out_dir: The folder to make. It is complete or is not made.
         name: The model's name, for the page and its file: letters, digits and `_`.
-        class_names: One name per value of the output, in order; for several outputs a dict by
-            output name.
+        class_names: One name per value along the output's last axis, in order; for several
+            outputs a dict by output name.
         preprocessing: The normalization of raw data, as for `with_metadata`; the page applies it.
         x: Examples, as for `TFLiteModel.predict`. The first is the golden example, and the page
             uses their least and largest numbers for black and white. Defaults to numbers

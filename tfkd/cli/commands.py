@@ -460,6 +460,7 @@ def _scores(options, results, test) -> dict:
                 scores[name] = metrics.score(
                     model.predict(test.x, verbose=0),
                     test.y,
+                    test.x,
                     activation=output_kind.output_activations(model)[0],
                 )
             else:

@@ -33,6 +33,7 @@ from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import boards, evaluation
 from tfkd.export.tflite.model import TFLiteModel
+from tfkd.intervals import by_example
 from tfkd.model import binding, cost
 from tfkd.quantization import calibrate, export_form, quantize_aware, without_rule
 from tfkd.quantization.rules import kernels
@@ -144,17 +145,19 @@ def drop_of(score: Score, teacher: Score) -> float:
 def drop_error(score: Score, teacher: Score) -> float:
     """Return the standard error of `drop_of` for two models scored on the same examples.
 
-    For an accuracy, one more differing example is counted: if the models differ on none of 50
+    For an accuracy, one more differing element is counted: if the models differ on none of 50
     examples, they may still differ on some of the next 50.
     """
     ours, theirs = np.asarray(score.hits, float), np.asarray(teacher.hits, float)
-    count = len(ours)
     if score.metric != "r2":
-        differ = (np.square(ours - theirs).sum() + 1) / count
-        return math.sqrt(max(differ - np.square((ours - theirs).mean()), 0.0) / count)
+        gaps = by_example(ours - theirs, score.rows)
+        count = len(gaps)
+        differ = (np.square(gaps).sum() + np.square(count / len(ours))) / count
+        return math.sqrt(max(differ - np.square(gaps.mean()), 0.0) / count)
     # Standard error of the logarithm of the ratio of mean squares, by the delta method.
     relative = ours / (ours.mean() + _TINY) - theirs / (theirs.mean() + _TINY)
-    return (drop_of(score, teacher) + 1) / 2 * float(relative.std()) / math.sqrt(count)
+    relative = by_example(relative, score.rows)
+    return (drop_of(score, teacher) + 1) / 2 * float(relative.std()) / math.sqrt(len(relative))
 
 
 def goal_of(target: Target, board: str | boards.Board | None, teacher: cost.ModelCost | None):

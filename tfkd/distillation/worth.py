@@ -19,7 +19,7 @@ from tfkd.data import Part, Samples
 from tfkd.data.outputs import end_to_end
 from tfkd.distillation import lessons, teachers, validation
 from tfkd.errors import InputError, argument
-from tfkd.intervals import paired_shares, wilson
+from tfkd.intervals import by_example, paired_shares, wilson
 from tfkd.model import graph
 
 #: Most labelled examples that a teacher answers before the first step.
@@ -52,6 +52,7 @@ class Score:
         count: Labelled elements: examples, steps, pixels or labels.
         crossed: Pairs (label, answer) of classes that the answers swap.
         hits: Boolean (count,), or the squared errors of values: for paired differences.
+        rows: The example of each hit; `None` if each is an example of its own.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Score:
     count: int
     crossed: tuple[tuple[int, int], ...] = ()
     hits: Any = dataclasses.field(default=None, repr=False, compare=False)
+    rows: Any = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def beats_chance(self) -> bool | None:
@@ -125,6 +127,14 @@ def _expanded(array, rank: int):
     return array.reshape(array.shape + (1,) * (rank - array.ndim))
 
 
+def _rows(counts) -> np.ndarray | None:
+    """Return the example of each element that counts; `None` if each is an example of its own."""
+    size = math.prod(counts.shape[1:])
+    if size == 1:
+        return None
+    return np.repeat(np.arange(len(counts), dtype="int32"), size)[counts.reshape(-1)]
+
+
 def _class_score(answers, y, known, lesson) -> Score | None:
     answers = np.moveaxis(answers, lesson.axis, -1)
     if y.ndim == answers.ndim and y.shape[lesson.axis] == lesson.classes != 1:
@@ -134,6 +144,7 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     counts = (y >= 0) & (y < classes)  # the step raises for other labels
     if known is not None:
         counts &= np.broadcast_to(_expanded(known, len(elements)), elements).reshape(-1)
+    rows = _rows(counts.reshape(elements))
     y, answers = y[counts], answers[counts]
     if not y.size:
         return None
@@ -142,7 +153,7 @@ def _class_score(answers, y, known, lesson) -> Score | None:
     chance = float(seen @ np.bincount(said, minlength=classes)) / len(y) ** 2
     p = np.exp(answers - answers.max(-1, keepdims=True))
     confidence = p.max(-1) / p.sum(-1)
-    return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen))
+    return _accuracy(lesson, said == y, chance, confidence, _crossed(y, said, seen), rows)
 
 
 def _binary_score(answers, y, counts, lesson) -> Score:
@@ -152,7 +163,8 @@ def _binary_score(answers, y, counts, lesson) -> Score:
     said, true = ((a & counted).sum(0) / np.maximum(total, 1) for a in (says, is_yes))
     chance = float(total @ (said * true + (1 - said) * (1 - true)) / total.sum())
     confidence = 1 / (1 + np.exp(-np.abs(answers[counts])))
-    return _accuracy(lesson, (says == is_yes)[counted], chance, confidence, ())
+    hits = (says == is_yes)[counted]
+    return _accuracy(lesson, hits, chance, confidence, (), _rows(counts))
 
 
 def _regression_score(answers, y, counts, lesson) -> Score:
@@ -163,15 +175,18 @@ def _regression_score(answers, y, counts, lesson) -> Score:
     value = 1 - float(square.mean()) / spread if spread else 0.0
     chance = 0.0 if spread else 1.0  # for equal labels, their mean is always right
     examples = int(counts.reshape(len(counts), -1).any(1).sum())
-    return Score(lesson.name, "r2", value, None, chance, None, None, examples, hits=square)
+    rows = _rows(counts)
+    return Score(
+        lesson.name, "r2", value, None, chance, None, None, examples, hits=square, rows=rows
+    )
 
 
-def _accuracy(lesson, hits, chance, confidence, crossed) -> Score:
+def _accuracy(lesson, hits, chance, confidence, crossed, rows) -> Score:
     count, value = len(hits), float(hits.mean())
     error = math.sqrt(max(chance * (1 - chance), 1e-12) / count)
     return Score(
         lesson.name, "accuracy", value, wilson(value, count), chance, (value - chance) / error,
-        _calibration_error(hits, confidence), count, crossed, hits,
+        _calibration_error(hits, confidence), count, crossed, hits, rows,
     )  # fmt: skip
 
 
@@ -462,28 +477,29 @@ class Worth:
 
 def _interval_text(interval: tuple[float, float] | None) -> str:
     if interval is None:
-        return "one label gives no interval"
+        return "one example gives no interval"
     return f"95 % {interval[0]:+.3f} to {interval[1]:+.3f}"
 
 
 def difference(one: Score, other: Score) -> tuple[float, tuple[float, float] | None]:
     """Return one score minus another on the same elements, and its 95 % interval.
 
-    One element gives no interval: it is `None`.
+    One example gives no interval: it is `None`.
 
     The interval is paired: elements that both have right or both wrong do not widen it. That of
-    an accuracy is `intervals.paired_shares`; that of values is normal.
+    an accuracy is `intervals.paired_shares`; that of values is normal. An example of several
+    elements counts once, since they are not independent.
 
     Args:
         one: A score.
         other: Another, of the same elements in the same order.
     """
     gaps = np.asarray(one.hits, "float64") - np.asarray(other.hits, "float64")
-    value = one.value - other.value
+    gaps, value = by_example(gaps, one.rows), one.value - other.value
     if len(gaps) < 2:
         return value, None
     if one.metric != "r2":
-        return value, paired_shares(one.hits, other.hits)
+        return value, paired_shares(one.hits, other.hits, one.rows)
     error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
     total = float(np.mean(other.hits)) / max(1 - other.value, 1e-12)
     error = error / total if total else 0.0

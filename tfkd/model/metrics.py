@@ -9,6 +9,23 @@ import numpy as np
 from tfkd.errors import InputError
 from tfkd.model import task as tasks
 
+#: Metrics of which more is better; of any other, an error, less is.
+_GAINS = ("accuracy", "precision", "recall", "f1", "auc", "r2")
+
+
+def less_is_better(metric: str) -> bool:
+    """Tell whether a metric is an error.
+
+    Args:
+        metric: Its name, also with words before it, such as `"val_accuracy"` or, for one of several
+            outputs, `"output.rmse"`.
+
+    Example:
+        >>> less_is_better("rmse"), less_is_better("output.auc")
+        (True, False)
+    """
+    return not metric.endswith(_GAINS)
+
 
 def score(
     outputs: np.ndarray,

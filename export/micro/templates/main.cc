@@ -112,7 +112,7 @@ int RunExample() {
     const float value = static_cast<float>(g_output{{ i }}[best]);
 {% endif %}
 {% if i in classes %}
-    {{ say }}("output {{ i }}: class %s, {{ number_format }}{{ end }}", m::kClassNames{{ number }}[best],
+    {{ say }}("output {{ i }}: class %s, {{ number_format }}{{ " first" if tensor.count > classes[i] | length }}{{ end }}", m::kClassNames{{ number }}[best],
       {{ number_value }});
 {% else %}
     {{ say }}("output {{ i }}: {{ number_format }} first{{ end }}", {{ number_value }});

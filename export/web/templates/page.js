@@ -4,6 +4,8 @@
 const TYPES = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array };
 const SHOWN = 10;
 const find = (id) => document.getElementById(id);
+// Not Math.max(...numbers): an engine takes only so many arguments.
+const largest = (numbers) => numbers.reduce((a, b) => Math.max(a, b), -Infinity);
 
 /** Returns an element with attributes and children, which may be texts. */
 function element(name, attributes = {}, ...children) {
@@ -116,9 +118,9 @@ class Network {
     const told = { same: true, steps: null, real: null };
     for (const tensor of this.about.outputs) {
       const want = outputs[tensor.name];
-      const apart = Math.max(...want.map((value, i) => Math.abs(value - made[tensor.name][i])));
+      const apart = largest(want.map((value, i) => Math.abs(value - made[tensor.name][i])));
       const unit = tensor.scale === null ? "real" : "steps";
-      const allowed = tensor.scale === null ? 1e-4 * Math.max(1, ...want.map(Math.abs)) : 1;
+      const allowed = tensor.scale === null ? 1e-4 * Math.max(1, largest(want.map(Math.abs))) : 1;
       told[unit] = Math.max(told[unit] ?? 0, apart);
       told.same = told.same && made[tensor.name].length === want.length && apart <= allowed;
     }
@@ -254,21 +256,31 @@ class Field {
   }
 }
 
+/** Returns which numbers to show: of classes the largest first, or the largest of each step or pixel. */
+function ordered(real, labels) {
+  const order = real.map((_, i) => i), count = labels ? labels.length : 1;
+  if (count === real.length) return order.sort((a, b) => real[b] - real[a]);
+  return Array.from({ length: real.length / count }, (_, place) =>
+    order.slice(place * count, (place + 1) * count).reduce((a, b) => real[b] > real[a] ? b : a));
+}
+
 function table(tensor, real) {
-  const order = real.map((_, i) => i);
-  if (tensor.labels) order.sort((a, b) => real[b] - real[a]);
-  const most = Math.max(...real), least = Math.min(0, ...real);
+  const order = ordered(real, tensor.labels), count = tensor.labels ? tensor.labels.length : 0;
+  const places = count > 0 && count < real.length;
+  const place = (i) => places ? `${Math.floor(i / count)}: ` : "";
+  const name = (i) => count ? place(i) + tensor.labels[i % count] : String(i);
+  const most = largest(real), least = Math.min(0, -largest(real.map((x) => -x)));
   const rows = order.slice(0, SHOWN).map((i) => {
     const part = most > least ? (real[i] - least) / (most - least) : 0;
     const bar = element("span", { class: "bar", style: `width: ${100 * part}%` });
-    const head = element("th", { scope: "row" }, tensor.labels ? tensor.labels[i] : String(i), bar);
+    const head = element("th", { scope: "row" }, name(i), bar);
     return element("tr", {}, head, element("td", {}, String(Number(real[i].toPrecision(4)))));
   });
   const more = order.length > SHOWN ? `, ${SHOWN} of ${order.length}` : "";
   return element("table", {},
     element("caption", {}, tensor.name + more),
     element("thead", {}, element("tr", {},
-      element("th", { scope: "col" }, tensor.labels ? "class" : "number"),
+      element("th", { scope: "col" }, count ? (places ? "place: class" : "class") : "number"),
       element("th", { scope: "col", style: "text-align: right" }, "value"))),
     element("tbody", {}, ...rows));
 }

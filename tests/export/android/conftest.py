@@ -24,3 +24,10 @@ def several():
     kind = keras.layers.Dense(3, name="kind")(keras.layers.Concatenate()([left, right]))
     place = keras.layers.Dense(2, name="place")(right)
     return to_tflite(keras.Model([left, right], [kind, place]), "float32")
+
+
+@pytest.fixture(scope="session")
+def places():
+    """Classes for each of five steps."""
+    layers = [keras.Input((5, 2)), keras.layers.Dense(3, "softmax", name="label")]
+    return to_tflite(keras.Sequential(layers), "float32")

@@ -252,6 +252,24 @@ def test_a_step_file_carries_its_state(step, tmp_path):
     assert "`reset()` before each new sequence" in text(bundle, "README.md")
 
 
+def test_steps_have_a_class_each(places, tmp_path):
+    names = ["rest", "walk", "run"]
+    bundle = android_bundle(places, tmp_path / "b", "moves", names)
+    x = np.random.default_rng(0).normal(size=(6, 5, 2)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    command = [sys.executable, bundle.folder / "run.py", tmp_path / "x.npy"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    got = [json.loads(line)["label, label"] for line in done.stdout.splitlines()]
+    assert got == [[names[i] for i in row] for row in places.predict(x).argmax(-1)]
+    for source in ("MovesClassifier.kt", "MovesInterpreter.kt"):
+        kotlin = text(bundle, source)
+        assert "fun bestOfEach(values: FloatArray" in kotlin and "check(labels.size == 3)" in kotlin
+        assert "fun scores(" not in kotlin and "class Score(" not in kotlin
+    usage = "val best = network.bestOfEach(answer, network.labels)\n"
+    assert usage in text(bundle, "README.md")
+
+
 def test_several_inputs_and_outputs_go_by_name(several, tmp_path):
     labels = {"kind": ["a", "b", "c"]}
     bundle = android_bundle(several, tmp_path / "b", "pair", labels, {"left": {"std": 2}})

@@ -26,7 +26,7 @@ from tfkd.export.tflite.metadata import data_outputs
 
 STUB = pathlib.Path(__file__).parents[2] / "data/android_stub"
 KOTLIN = pathlib.Path(os.environ.get("TFKD_NODE_MODULES", "none")) / "kotlin-compiler/lib"
-NETS = ("digits", "fused", "step", "several")
+NETS = ("digits", "fused", "step", "several", "places")
 needs_kotlin = pytest.mark.skipif(
     not KOTLIN.is_dir() or shutil.which("java") is None,
     reason="TFKD_NODE_MODULES names no folder with kotlin-compiler, or there is no java",
@@ -35,14 +35,15 @@ RAW = {"mean": [8.0], "std": [4.0]}
 
 
 @pytest.fixture(scope="module")
-def apps(files, digits, fused, step, several, tmp_path_factory):
-    """Name → bundle: an int8 CNN with its float16 twin, variables, states, several tensors."""
+def apps(files, digits, fused, step, several, places, tmp_path_factory):
+    """Name → bundle: an int8 CNN with its float16 twin, variables, states, tensors, steps."""
     folder = tmp_path_factory.mktemp("apps")
     made = {
         "digits": (files["int8"], {"others": {"float16": files["float16"]}, "x": digits}),
         "fused": (fused, {"class_names": ["a", "b", "c"]}),
         "step": (step, {}),
         "several": (several, {"class_names": {"kind": ["a", "b", "$c"]}}),
+        "places": (places, {"class_names": ["rest", "walk", "run"]}),
     }
     made["digits"][1]["preprocessing"] = RAW
     return {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from report_pages import TEACHING, cells
 
-from tfkd.export import ModelEntry, write_report
+from tfkd.export import ModelEntry, Report, write_report
 from tfkd.export.latency.results import Benchmark
+from tfkd.export.report import sections
 from tfkd.export.report.answer import answer_of
 from tfkd.export.report.predictions import judge
 from tfkd.intervals import paired_shares
@@ -227,3 +228,44 @@ def test_a_report_of_before_has_no_first_line(made, tmp_path):
     assert (
         'id="answer"' not in page and "What was tried" not in page and "What the file" not in page
     )
+
+
+def test_the_worst_output_is_the_one_that_lost_most():
+    """Without a verdict, and not the first; a verdict on another output is not contradicted."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(200, 1))
+    noise = rng.normal(0, 0.5, y.shape)
+    found = {
+        "colour": predictions(2, 2),
+        "size": judge("small", y + 1.1 * noise, "teacher", y + noise, y, task="regression"),
+        "shape": predictions(60, 2),
+    }
+    report = Report("classification", {}, entries(), predictions=found)
+    assert "−29.0 points" in report.answer.sentence()
+    assert "for shape, the worst output" in report.answer.sentence()
+    del found["shape"]
+    assert "for size, the worst output" in report.answer.sentence()
+    judged = dataclasses.replace(report, verdict={"output": "anomaly"}).answer
+    assert judged.difference is judged.output is None and "worst" not in judged.sentence()
+
+
+def test_every_file_has_its_own_figures_of_the_board():
+    models = (*entries(), ModelEntry("large", "export", "int8", bytes=9_000_000, micro={
+        "supported": True, "arena_bytes": 900_000, "margin_bytes": 1_000,
+    }))  # fmt: skip
+    (_, small), (_, large) = (one.values() for one in sections.micro(models, "pico"))
+    flash, ram = "flash of the Raspberry Pi Pico", "ram of the Raspberry Pi Pico"
+    assert small[flash].startswith("10,000 of ") and small[ram].startswith("7,000 of ")
+    assert large[flash].startswith("9,000,000 of ") and large[flash].endswith(" missing")
+    assert large[ram] == f"901,000 of {264 * 1024:,} bytes; {901_000 - 264 * 1024:,} missing"
+    assert flash not in sections.micro(models, None)[0]["facts"]
+
+
+@pytest.mark.parametrize("flavour", ["keras", "tf_keras"])
+def test_the_files_of_both_keras_are_models(flavour):
+    models = (
+        ModelEntry("student", "student", flavour, path="student.keras"),
+        ModelEntry("small", "export", "int8", path="small.tflite"),
+    )
+    said = [one["what"] for one in sections.files(models)]
+    assert said == ["Keras model", "int8 .tflite file"]

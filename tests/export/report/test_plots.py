@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tfkd.escaping import printable
 from tfkd.export.latency.results import Latency, Ratio
 from tfkd.export.report import outcome_plots, plots, svg
+from tfkd.export.report.entries import Candidate, Front
 from tfkd.export.report.plots import Point, pareto_front
 
 
@@ -120,6 +121,22 @@ def test_of_errors_less_is_better(drawn):
     assert lines(drawn[0].axes[0], svg.GREY) == [[10.0, 30.0]]
     assert "Left and down is better" in picture.caption
     assert "interval" not in picture.caption and "times" not in picture.caption
+
+
+@pytest.mark.parametrize("metric", ["auc", "out auc", "f1"])
+def test_of_other_scores_more_is_better(drawn, metric):
+    points = [Point("worse", 90.0, 0.6), Point("better", 20.0, 0.9)]
+    picture = plots.trade_off(points, metric, "size", "size, kB")
+    faces = {
+        bar[0].get_xdata()[0]: bar[0].get_markerfacecolor() for bar in drawn[0].axes[0].containers
+    }
+    assert faces[90.0] == "none" != faces[20.0]
+    assert "Left and up is better" in picture.caption
+    found = outcome_plots.front(
+        Front((Candidate("worse", 90.0, 0.6), Candidate("better", 20.0, 0.9)), "size, kB", metric)
+    )
+    assert "Left and up is better" in found.caption
+    assert "better: 20" in found.alternative and "worse" not in found.alternative
 
 
 def test_what_is_empty_is_not_drawn():

@@ -3,6 +3,7 @@
 import gzip
 
 import flatbuffers
+import keras
 import numpy as np
 import pytest
 import tf_keras
@@ -22,10 +23,12 @@ from two_ends import (
 )
 
 from tfkd.errors import InputError
-from tfkd.export import TFLiteModel, to_tflite, with_metadata
+from tfkd.export import TFLiteModel, android_bundle, to_tflite, verify, with_metadata
 from tfkd.export.tflite import model as artifact
 from tfkd.export.tflite import schema as flatbuffer
 from tfkd.export.tflite.model import TensorInfo
+
+FOUR = ("accuracy", "precision", "recall", "f1")
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "int8"])
@@ -316,6 +319,28 @@ def test_lists_of_numbers_are_arrays_of_the_one_input(files, digits):
     assert file.evaluate(x[:1], [int(y[0])]) == file.evaluate(x[:1], y[:1])
     with pytest.raises(InputError, match="y has the unknown names 'other'; .* 'logits'"):
         file.evaluate(x, {"other": y})
+
+
+@pytest.mark.parametrize("kind", ["labels", "two classes", "anomalies"])
+def test_a_file_has_one_score_everywhere(rng, tmp_path, kind):
+    """As `verify` and the bundle's README give it: by the file's own output and input."""
+    x = rng.normal(size=(60, 6)).astype("float32")
+    layer = {
+        "labels": keras.layers.Dense(4, "sigmoid"),
+        "two classes": keras.layers.Dense(1, "sigmoid"),
+        "anomalies": keras.layers.Dense(6),
+    }[kind]
+    model = keras.Sequential([keras.Input((6,)), layer])
+    answers = model.predict(x, verbose=0)
+    y = np.eye(4, dtype=int)[answers.argmax(1)] if kind == "labels" else np.arange(60) % 2
+    file = to_tflite(model)
+    want = verify(file, model, x, y).metrics
+    if kind == "labels":
+        assert want["accuracy"] == pytest.approx(np.mean((answers > 0.5) == y))
+    assert set(want) == ({"auc"} if kind == "anomalies" else {"auc", *FOUR})
+    assert file.evaluate(x, y) == pytest.approx(want)
+    bundle = android_bundle(file, tmp_path / "android", "net", x=x, y=y)
+    assert bundle.models[0].metrics == pytest.approx(want)
 
 
 def test_load_says_what_is_wrong(tmp_path):

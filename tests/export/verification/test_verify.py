@@ -24,7 +24,9 @@ from two_ends import (
 
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
-from tfkd.export.verification.verify import score
+from tfkd.export.verification import verify as module
+from tfkd.export.verification.verify import _Judge, score
+from tfkd.output_kind import OutputKind
 
 L = keras.layers
 
@@ -141,7 +143,7 @@ def test_one_output_for_two_classes(rng, activation):
         assert floats.metrics == pytest.approx(result.model_metrics)
 
 
-def test_outputs_of_the_inputs_shape(rng):
+def test_outputs_of_the_inputs_shape(rng, monkeypatch):
     x = rng.normal(size=(60, 6)).astype("float32")
     coder = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(6)])
     y = rng.integers(0, 2, 60)
@@ -155,6 +157,16 @@ def test_outputs_of_the_inputs_shape(rng):
     answers = predicted(classifier, x).argmax(-1)
     assert result.model_metrics["accuracy"] == metrics.accuracy_score(y, answers)
     assert set(verify(to_tflite(coder), coder, x, y, task="classification").metrics) > {"f1"}
+
+    # Data in batches, of which the first has one class only, are scored as arrays are.
+    monkeypatch.setattr(module, "_MOST", 20)
+    y[:20] = 0
+    want = verify(to_tflite(coder), coder, x, y)
+    stream = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+    for task in (None, "anomaly"):
+        found = verify(to_tflite(coder), coder, stream, task=task)
+        assert found.metrics == pytest.approx(want.metrics) and "auc" in found.metrics
+        assert found.argmax_agreement is None and found.passed
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +362,56 @@ def test_each_value_counts_in_its_own_unit(rng):
     with pytest.warns(UserWarning, match="FAILED"):
         assert not verify(to_tflite(dense(lost)), model, x, task="regression").passed
     assert verify(to_tflite(model), model, x, task="regression").passed
+
+
+def alarm(gain, kind):
+    """Return a model whose last class is where the first input is 1, if the gain is enough."""
+    activation = {"binary": "sigmoid", "multilabel": "sigmoid", "softmax": "softmax"}.get(kind)
+    bias = [-10.0] if kind == "binary" else [1.0, -3.0, -10.0]
+    model = keras.Sequential([keras.Input((2,)), L.Dense(len(bias), activation, name="d")])
+    kernel = np.zeros((2, len(bias)))
+    kernel[:, -1] = gain, 0.1
+    model.set_weights([kernel, np.array(bias)])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel", "softmax", "logits"])
+@pytest.mark.parametrize(("format", "positives"), [("float32", 4), ("int8", 15)])
+def test_a_file_that_never_says_yes_where_yes_is_rare_fails(rng, kind, format, positives):
+    x = np.c_[np.arange(1000) < positives, rng.normal(size=1000)].astype("float32")
+    good, dead = (alarm(gain, kind) for gain in (20, 5))
+    files = [to_tflite(one, format, x if format == "int8" else None) for one in (good, dead)]
+    y = (x[:, 0] * (1 if kind == "binary" else 2)).astype(int)
+    if kind == "multilabel":
+        y = np.eye(3, dtype=int)[y] * [0, 0, 1]
+    class_name = {"binary": "class 1", "multilabel": "label 2 as 1"}.get(kind, "class 2")
+    for labels in [y] if kind == "logits" else [None, y]:
+        assert verify(files[0], good, x, labels).passed
+        with pytest.warns(UserWarning, match=rf"of {class_name} only 0% in {positives} examples"):
+            result = verify(files[1], good, x, labels)
+        assert not result.passed and result.argmax_agreement >= result.threshold
+        assert result.to_json()["outputs"][0]["lost"] in result.describe()
+    # Fewer agreements were asked for than those of a dead file.
+    assert verify(files[1], good, x, y, threshold=0.0).outputs[0].lost == ""
+
+
+@pytest.mark.parametrize("positions", [(), (50,)])
+def test_a_small_class_does_not_fail_alone(positions):
+    """Judged by examples, and by what moved: three may be chance, and a border is no class."""
+
+    def found(count, wanted, given):
+        want = np.zeros((200, *positions, 1))
+        want[:count], got = wanted, np.zeros((200, *positions, 1))
+        got[:count] = given
+        judge = _Judge(OutputKind("sigmoid", rank=want.ndim), want, None, None, "binary", 0.9)
+        return judge.parity("out", got, want, None)
+
+    assert found(3, 0.9, 0.1).lost == "" and "of class 1 only 0% in 4" in found(4, 0.9, 0.1).lost
+    assert found(4, 0.9, 0.1).passed is False
+    assert found(4, 0.52, 0.48).lost == "" and found(4, 0.52, 0.48).passed
+    if positions:  # half of the steps of each example
+        assert found(15, 0.9, np.arange(50)[:, None] < 25).lost == ""
+        assert "only 10%" in found(15, 0.9, np.arange(50)[:, None] < 5).lost
 
 
 def test_states_and_embeddings_are_values(rng):

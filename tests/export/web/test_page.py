@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import threading
 
 import keras
@@ -113,6 +114,47 @@ def opened(browser, address):
 
 def about(bundle) -> dict:
     return json.loads((bundle.folder / "model.json").read_text())
+
+
+# Calls the page's functions with its golden example, on an answer that is exactly Python's.
+NODE = r"""
+const fs = require("fs"), folder = process.argv[1];
+const createElement = (name) => ({
+  name, children: [], setAttribute() {}, append(...more) { this.children.push(...more); },
+});
+const source = fs.readFileSync(folder + "/page.js", "utf8").replace(/\nstart\(\);\s*$/, "\n");
+const page = new Function("document", source + "\nreturn { Network, table };")({ createElement });
+const about = JSON.parse(fs.readFileSync(folder + "/model.json", "utf8"));
+const network = Object.create(page.Network.prototype);
+Object.assign(network, { about, call: async () => about.golden.outputs });
+const [output] = about.outputs;
+const rows = page.table(output, about.golden.outputs[output.name]).children[2].children;
+network.golden().then(({ same }) => console.log(JSON.stringify({
+  same, rows: rows.map(({ children: [head, value] }) => [head.children[0], value.children[0]]),
+})));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="there is no node")
+@pytest.mark.parametrize("shape", [(5, 3), (224, 224, 4)])
+def test_steps_and_pixels_have_a_class_each(tmp_path, shape):
+    """Also where there are more values than a call in JavaScript takes arguments."""
+    names = [*"abcd"[: shape[-1]]]
+    inputs = keras.Input((*shape[:-1], 2))
+    model = keras.Model(inputs, keras.layers.Dense(shape[-1], "softmax", name="label")(inputs))
+    bundle = web_bundle(to_tflite(model), tmp_path / "page", "places", names)
+    done = subprocess.run(
+        ["node", "-e", NODE, str(bundle.folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    want = np.reshape(about(bundle)["golden"]["outputs"]["label"], (-1, shape[-1]))[:10]
+    assert told["same"]
+    assert [head for head, _ in told["rows"]] == [
+        f"{i}: {names[best]}" for i, best in enumerate(want.argmax(-1))
+    ]
+    values = [float(value) for _, value in told["rows"]]
+    np.testing.assert_allclose(values, want.max(-1), rtol=1e-3)
 
 
 @in_a_browser

@@ -137,9 +137,10 @@ def test_rounding_of_numbers_decides_nothing():
     assert not Goal({}, 0.01, None).allows(0.0101) and NOTHING.allows(1.0)
 
 
-def scored(hits, metric="accuracy"):
+def scored(hits, metric="accuracy", rows=None):
     hits = np.asarray(hits)
-    return Score("y", metric, float(hits.mean()), None, 0.0, None, None, len(hits), hits=hits)
+    value = float(hits.mean())
+    return Score("y", metric, value, None, 0.0, None, None, len(hits), hits=hits, rows=rows)
 
 
 def test_the_error_of_a_drop_is_that_of_paired_examples(rng):
@@ -151,6 +152,16 @@ def test_the_error_of_a_drop_is_that_of_paired_examples(rng):
         drawn = [rng.integers(0, 2000, 2000) for _ in range(400)]
         drops = [drop_of(scored(ours[one], metric), scored(theirs[one], metric)) for one in drawn]
         found = drop_error(scored(ours, metric), scored(theirs, metric))
+        assert found == pytest.approx(np.std(drops), rel=0.15)
+    # Steps of sequences: whole ones are drawn, since their steps are alike.
+    right = np.repeat(rng.random((2, 300)) < [[0.9], [0.8]], 20, axis=1)
+    steps = np.repeat(rng.random((2, 300)) + 0.1, 20, axis=1)
+    rows = np.repeat(np.arange(300), 20)
+    for metric, (ours, theirs) in (("accuracy", right), ("r2", steps)):
+        drawn = [rng.integers(0, 300, 300) for _ in range(400)]
+        picked = [(20 * some[:, None] + np.arange(20)).ravel() for some in drawn]
+        drops = [drop_of(scored(ours[one], metric), scored(theirs[one], metric)) for one in picked]
+        found = drop_error(scored(ours, metric, rows), scored(theirs, metric, rows))
         assert found == pytest.approx(np.std(drops), rel=0.15)
     alike = scored(np.ones(50, bool))
     assert drop_error(alike, alike) == pytest.approx(1 / 50)

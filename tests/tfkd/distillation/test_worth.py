@@ -179,6 +179,46 @@ def test_equal_answers_leave_doubt():
     assert gap == 0 and high == -low == pytest.approx(1.959964 / 52)
 
 
+@pytest.mark.parametrize("task", ["categorical", "binary", "regression"])
+def test_elements_of_an_example_are_not_independent(task):
+    """Whole sequences are right or wrong: 95 % of the intervals were those of 40 times as many."""
+    rng, (examples, steps) = np.random.default_rng(0), (50, 40)
+    how = lesson(task, (None, steps, 3) if task == "categorical" else (None, steps))
+    holds, harmed = [], []
+    for _ in range(200):
+        right = rng.random((2, examples, 1)) < 0.7  # the true difference is 0
+        if task == "regression":
+            y = rng.normal(size=(examples, steps))
+            said = y + np.where(right, 0.1, 1.0) * rng.normal(size=(2, examples, 1))
+        else:
+            y = rng.integers(0, 2, (examples, steps))
+            said = np.where(right, y, 1 - y)
+            said = 4 * np.eye(3)[said] if task == "categorical" else 8.0 * said - 4
+        one, other = (worth.score(answers, y, how) for answers in said)
+        low, high = worth.difference(one, other)[1]
+        holds.append(low <= 0 <= high)
+        harmed.append(worth.Worth(one, one, other).harms)
+    assert np.mean(holds) >= 0.91 and np.mean(harmed) <= 0.06
+    gap, (low, high) = worth.difference(one, one)
+    assert gap == 0 and low == -high and (high > 0) == (task != "regression")
+
+
+def test_masked_elements_leave_their_examples():
+    y = RNG.integers(0, 3, (30, 8))
+    mask = np.arange(8) < RNG.integers(1, 9, 30)[:, None]
+    how = lesson("categorical", (None, 8, 3))
+    logits = [noisy(y, 3, share) for share in (0.9, 0.6)]
+    one, other = (worth.score(some, y, how, mask) for some in logits)
+    gaps = [(some.argmax(-1) == y).astype(float) for some in logits]
+    gaps = ((gaps[0] - gaps[1]) * mask).sum(1)
+    ratio = gaps.sum() / mask.sum()
+    linear = ratio + (gaps - mask.sum(1) * ratio) / mask.sum(1).mean()
+    spread = 1.96 * linear.std(ddof=1) / np.sqrt(30)
+    gap, interval = worth.difference(one, other)
+    assert gap == pytest.approx(ratio)
+    assert interval == pytest.approx((ratio - spread, ratio + spread), abs=0.03)
+
+
 @pytest.mark.parametrize("task", ["categorical", "regression"])
 def test_one_label_gives_no_interval(task, recwarn):
     how = lesson(task, (None, 3))

@@ -150,8 +150,11 @@ class MainActivity : Activity() {
 {% for one in outputs %}
 {% set values = "made." ~ one.parameter if several else "made" %}
                 lines += {{ one.title }}
-{% if one.list %}
-                running.scores({{ values }}, running.{{ one.list }}).take(SHOWN).forEach {
+{% if one.named and one.named.places %}
+                lines += running.bestOfEach({{ values }}, running.{{ one.named.list }})
+                    .take(SHOWN).joinToString(", ")
+{% elif one.named %}
+                running.scores({{ values }}, running.{{ one.named.list }}).take(SHOWN).forEach {
                     lines += "%.4f  %s".format(it.value, it.label)
                 }
 {% else %}
