@@ -248,11 +248,7 @@ def _results_of(model, layers, empty: bool = False) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in layers}
     for subgraph in model.subgraphs:
         for op in subgraph.operators:
-            # The last operation's result has the output's name, and its weights the layer's name;
-            # a fused operation counts for each of its layers.
-            tensors = [subgraph.tensors[i] for i in (*op.outputs, *op.inputs[1:]) if i >= 0]
-            parts = [part for t in tensors for part in schema.name_of(t).split(";")]
-            for layer in {schema.layer_in(part, scopes) for part in parts} - {None}:
+            for layer in schema.layers_of(op, subgraph, model, scopes):
                 found[layer] += [schema.name_of(subgraph.tensors[i]) for i in op.outputs]
     for name, results in found.items():
         if not results and not empty:

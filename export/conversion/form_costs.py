@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from tfkd.errors import ConversionError, UnsupportedError
+from tfkd.errors import ConversionError, InputError, TfkdError, UnsupportedError
 from tfkd.export.conversion.recurrent import choice
 from tfkd.export.conversion.to_tflite import to_tflite
 from tfkd.export.micro import evaluation as micro_runtime
@@ -68,7 +68,7 @@ def recurrent_forms(
         A `RecurrentForm` for each form; empty for a model without recurrent layers.
 
     Raises:
-        InputError: as `to_tflite`.
+        InputError: as `to_tflite`, for what no form can take.
     """
     if isinstance(model, (str, os.PathLike)):
         model = models.load_model(model)
@@ -77,10 +77,12 @@ def recurrent_forms(
     if picked is None:
         return []
     rows, files = [], {}
+    errors: list[TfkdError] = []
     for form in choice.FORMS[1:]:
         try:
             file = to_tflite(model, format, representative_data, recurrent=form, **options)
-        except (UnsupportedError, ConversionError) as error:
+        except (InputError, UnsupportedError, ConversionError) as error:
+            errors.append(error)
             rows.append(RecurrentForm(form, form == picked, error=str(error)))
             continue
         files[form] = file.data
@@ -95,6 +97,8 @@ def recurrent_forms(
                 file.keeps_state,
             )
         )
+    if not files and all(isinstance(error, InputError) for error in errors):
+        raise errors[0]
     timed = interpreter.call_interpreter(interpreter.time_in_turns, files, timeout=_SECONDS)
     return [dataclasses.replace(row, latency_us=timed.get(row.form)) for row in rows]
 

@@ -594,3 +594,22 @@ def layer_in(name: str, layers) -> str | None:
         if found:
             return layers[max(found, key=len)]
     return None
+
+
+def layers_of(op, graph, model, layers) -> set[str]:
+    """Find the Keras layers of an operation, by the names of its results and its constants.
+
+    The last operation's result has the output's name, and its weights the layer's name. A fused
+    operation is of each of its layers. What it reads from other operations does not count.
+
+    Args:
+        op: The operation.
+        graph: Its subgraph.
+        model: The parsed file.
+        layers: As for `layer_in`.
+    """
+    read = [graph.tensors[i] for i in op.inputs if i >= 0]
+    named = [graph.tensors[i] for i in op.outputs]
+    named += [tensor for tensor in read if is_constant(tensor, model)]
+    parts = [part for tensor in named for part in name_of(tensor).split(";")]
+    return {layer for part in parts if (layer := layer_in(part, layers)) is not None}

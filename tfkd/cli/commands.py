@@ -109,20 +109,19 @@ def export(options) -> int:
     with console.working(options, "converting"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Converting ")  # the file's notes contain it
         file = to_tflite(model, options.format, samples, recurrent=options.recurrent, **arguments)
-    forms, result = [], None
-    if options.recurrent == "auto" and layers:
-        with console.working(options, "comparing the forms of recurrence"):
-            forms = recurrent_forms(model, options.format, samples, **arguments)
+    forms, result, others = [], None, {}
     if data is not None:
         with console.working(options, "verifying"):
             result = _verified(file, model, data, options)
-    others = {}
     if options.android and options.format == "int8":  # a GPU runs this file
         with console.working(options, "converting to float16"):
             others = _float16(model, options)
     file.save(out)
     with console.working(options, "writing the bundles"):
         bundles.write(file, data, others, result)
+    if options.recurrent == "auto" and layers:
+        with console.working(options, "comparing the forms of recurrence"):
+            forms = recurrent_forms(model, options.format, samples, **arguments)
     _print_export(options, out, file, bundles, forms, result)
     return max(_status(result), bundles.status())
 
@@ -164,6 +163,14 @@ _CONVERTING = {
     **{"signature": None, "shape": [], "skip": [], "allow_flex": False, "allow_custom": False},
     **{"engine": "auto"},
 }
+# Options of a benchmark on this computer, with their defaults.
+_HERE = {"engine": ["xnnpack"], "baseline": None, "processes": 5, "no_isolate": False}
+
+
+def _given(options, defaults) -> str:
+    """Return the options that differ from these defaults, as typed."""
+    names = [name for name, default in defaults.items() if getattr(options, name) != default]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _bundles_alone(options) -> int:
@@ -176,11 +183,9 @@ def _bundles_alone(options) -> int:
             f"{options.model!r} is already converted: give --micro, --android or --web to write a "
             "folder for it."
         )
-    given = [name for name, default in _CONVERTING.items() if getattr(options, name) != default]
-    if given:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    if given := _given(options, _CONVERTING):
         raise InputError(
-            f"{options.model!r} is already converted: leave out {words}, or give the model that "
+            f"{options.model!r} is already converted: leave out {given}, or give the model that "
             "it was made from."
         )
     out = pathlib.Path(options.out or pathlib.Path(options.model).name)
@@ -273,7 +278,7 @@ def benchmark(options) -> int:
     if options.android:
         with spelled(options.spelling.with_option("engine", "delegate")):
             return _on_android(options)
-    for name in ("adb", "benchmark_model", "serial"):
+    for name in ("adb", "benchmark_model", "serial", "delegate"):
         if getattr(options, name):
             raise InputError(f"--{name.replace('_', '-')} needs --android.")
     from tfkd.export.latency import benchmark as latency
@@ -281,7 +286,9 @@ def benchmark(options) -> int:
     data = load_data(options.data) if options.data else None
     if any(_is_keras(path) for path in options.files):
         console.import_tensorflow()
-    with console.Progress(options.quiet or not sys.stderr.isatty()) as progress:
+    quiet = options.quiet or not sys.stderr.isatty()
+    with console.Progress(quiet) as progress, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Not measured")  # `_write_results` reports it
         results = latency.benchmark(
             options.files,
             None if data is None else data.test.x,
@@ -371,6 +378,11 @@ def _on_android(options) -> int:
     """Measure on a phone, or print how."""
     from tfkd.export.latency import android_device
 
+    if given := _given(options, _HERE):
+        raise InputError(
+            f"With --android leave out {given}: benchmark_model runs one file after the other, "
+            "each as --delegate says."
+        )
     for name, values in (("threads", options.threads), ("batch", options.batch)):
         if len(values) > 1:
             raise InputError(f"--{name} takes one value with --android, got {values}.")
@@ -381,7 +393,7 @@ def _on_android(options) -> int:
         "tool": options.benchmark_model or "benchmark_model",
         "serial": options.serial,
         "threads": options.threads[0],
-        "engine": options.delegate,
+        "engine": options.delegate or "xnnpack",
         "min_runs": options.min_runs,
         "min_seconds": options.min_seconds,
         "max_seconds": options.max_seconds,
@@ -429,7 +441,11 @@ def _write_results(results, options, more: dict, described=(), examples: int | N
         write_atomically(options.json, (console.as_json(report) + "\n").encode())
     if options.json != "-" and not options.quiet:
         print("\n".join([results.describe(), *described]))
-    return 2 if results.failures else 0
+    if not results.failures:
+        return 0
+    failed = "; ".join(f"{name}: {error}" for name, error in results.failures.items())
+    print(f"error: not measured: {printable(' '.join(failed.split()))}", file=sys.stderr)
+    return 2
 
 
 def _check_outputs(options) -> None:
@@ -447,27 +463,31 @@ def _check_outputs(options) -> None:
 
 def _scores(options, results, test) -> dict:
     """Score the measured files on the test split."""
-    from tfkd import output_kind
     from tfkd.export.tflite.model import TFLiteModel
     from tfkd.loading import models
-    from tfkd.model import metrics
 
     scores = {}
     for name in dict.fromkeys(result.name for result in results):
         try:
             if _is_keras(name):
-                model = models.load_model(name)
-                scores[name] = metrics.score(
-                    model.predict(test.x, verbose=0),
-                    test.y,
-                    test.x,
-                    activation=output_kind.output_activations(model)[0],
-                )
+                scores[name] = _score_of(models.load_model(name), test)
             else:
                 scores[name] = TFLiteModel.load(name).evaluate(test.x, test.y, options.engine[0])
         except TfkdError as error:  # the measurements still count
             warnings.warn(f"{name} is not scored: {error}", stacklevel=2)
     return scores
+
+
+def _score_of(model, test) -> dict[str, float]:
+    """Score a Keras model of one output, as `TFLiteModel.evaluate` scores a file."""
+    from tfkd import output_kind
+    from tfkd.model import graph, metrics
+
+    outputs = list(graph.leaves(model.predict(test.x, verbose=0)))
+    if len(outputs) > 1:
+        raise InputError(f"the model has {len(outputs)} outputs; tfkd verify scores several.")
+    activation = output_kind.output_activations(model)[0]
+    return metrics.score(outputs[0], test.y, test.x, activation=activation)
 
 
 def _is_keras(path: str) -> bool:
@@ -570,7 +590,7 @@ def _status(result) -> int:
 def _default_name(options) -> str:
     from tfkd.loading.models import SUFFIXES
 
-    path = pathlib.Path(options.model).resolve()
+    path = pathlib.Path(os.path.abspath(options.model))  # a link is named by itself
     name = path.stem if path.suffix in SUFFIXES else path.name
     return f"{name}_{options.format}.tflite"
 

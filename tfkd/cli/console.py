@@ -44,7 +44,7 @@ def warnings_collected():
         while frame.f_back and frame.f_globals.get("__name__") in ("warnings", "_py_warnings"):
             frame = frame.f_back
         own = frame.f_globals.get("__name__", "").split(".")[0] == "tfkd"
-        if own and category is UserWarning and str(message) not in messages:
+        if own and issubclass(category, UserWarning) and str(message) not in messages:
             messages.append(str(message))
 
     with warnings.catch_warnings():

@@ -500,10 +500,8 @@ def _add_benchmark(commands):
     android.add_argument(
         "--delegate",
         choices=("xnnpack", "builtin", "gpu"),
-        default="xnnpack",
         metavar="D",
-        help="Run with xnnpack, builtin (TensorFlow Lite's own kernels) or gpu. (default: "
-        "%(default)s)",
+        help="Run with xnnpack, builtin (TensorFlow Lite's own kernels) or gpu. (default: xnnpack)",
     )
     _add_trusted(benchmark)
     benchmark.set_defaults(run="benchmark")

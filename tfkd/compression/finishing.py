@@ -27,7 +27,7 @@ from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Goal
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.scale import Scale
-from tfkd.compression.settings import trained_by
+from tfkd.compression.settings import check_drop, trained_by
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.data import Part, representative
@@ -219,10 +219,7 @@ class Finisher:
         """Raise for data, student, teacher and goal that don't fit each other, before any work."""
         self.check_teacher()
         self.trainer.check(student)
-        drop, outputs = self.goal.drop, self.trainer.outputs(student)
-        scored = any(output.task != "regression" for output in outputs)
-        if drop is not None and drop >= 1 and scored:
-            raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 means 5 points.")
+        check_drop(self.goal.drop, self.trainer.outputs(student))
         distiller = self.distiller(copy_of(student))
         if self.teacher_model is None:  # no graph shows the answers of a function
             distiller.cache_teacher(self.trainer.data.train.head(1).x)

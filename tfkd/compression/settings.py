@@ -252,6 +252,20 @@ def is_drop(value: Any) -> bool:
     return is_above_zero(value) or (value == 0 and not isinstance(value, bool))
 
 
+def check_drop(drop: float | None, outputs: Iterable[Any]) -> None:
+    """Raise for a drop of a score from 0 to 1 that allows any score.
+
+    Args:
+        drop: The `drop` of a target, or `None`.
+        outputs: The outputs that it is for, each with its `task`.
+
+    Raises:
+        InputError: for a drop of at least 1, unless every output is a regression.
+    """
+    if drop is not None and drop >= 1 and any(one.task != "regression" for one in outputs):
+        raise InputError(f"A drop of {drop:g} allows any accuracy: 0.05 means 5 points.")
+
+
 def parse_percentage(text: str) -> float | str:
     """Read `"0.5%"` or `"0.005"`; text that is no number is returned as it is."""
     try:

@@ -82,6 +82,23 @@ def test_skip_leaves_the_named_layers_float(cnn):
     assert file.inputs[0].dtype == "int8"
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_reads_a_skipped_layer_is_in_8_bits_at_either_place(place, rng):
+    la = keras.layers
+    i = keras.Input((8, 8, 4))
+    first = la.Conv2D(4, 3, padding="same", name="first")(i)
+    ends = [first, first]
+    ends[place] = la.Conv2D(4, 3, padding="same", name="branch")(first)
+    model = keras.Model(i, la.Flatten()(la.Conv2D(4, 3)(la.Add()(ends))))
+    file = to_tflite(model, "int8", rng.normal(size=(100, 8, 8, 4)), skip="branch")
+    parsed = schema.parse(file.data)
+    tensors, names = parsed.subgraphs[0].tensors, schema.op_names(parsed)
+    kinds = {}
+    for op in parsed.subgraphs[0].operators:
+        kinds.setdefault(names[op.opcodeIndex], []).append(schema.dtype_of(tensors[op.outputs[0]]))
+    assert kinds["ADD"] == ["int8"] and sorted(kinds["CONV_2D"]) == ["float32", "int8", "int8"]
+
+
 def test_bits_of_single_layers(cnn):
     zoo.needs_quantizer()
     model, x = cnn
@@ -180,6 +197,16 @@ def test_what_each_form_costs(gru):
     assert forms["loop"].latency_us > 0 and forms["fused"].latency_us is None
     (note,) = to_tflite(model, "int8", x).notes
     assert "chose unrolled for gru" in note and "times as long" in note
+
+
+def test_a_form_that_does_not_go_with_the_arguments_is_a_row(gru):
+    model, x = gru
+    rows = {row.form: row for row in recurrent_forms(model, "int8", x, uint8_io=True)}
+    assert rows["unrolled"].picked and rows["unrolled"].bytes and rows["unrolled"].error is None
+    for form in ("loop", "step"):
+        assert f"uint8_io can't be combined with recurrent='{form}'" in rows[form].error
+    with pytest.raises(InputError, match="uint8_io is for int8 files"):  # of every form
+        recurrent_forms(model, "int8", x, uint8_io=True, float_io=True)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

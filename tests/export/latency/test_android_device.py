@@ -764,7 +764,7 @@ def test_the_command_line_runs_it_or_says_how(phone, files, monkeypatch, capsys)
     assert "leave --batch" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--adb", "--benchmark-model", "--serial"])
+@pytest.mark.parametrize("option", ["--adb", "--benchmark-model", "--serial", "--delegate"])
 def test_what_a_phone_needs_is_refused_where_this_computer_is_measured(option, capsys):
-    assert main(["benchmark", "m.tflite", option, "x"]) == 2
+    assert main(["benchmark", "m.tflite", option, "gpu"]) == 2
     assert capsys.readouterr().err == f"error: {option} needs --android.\n"

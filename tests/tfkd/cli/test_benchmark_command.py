@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -57,6 +58,17 @@ def test_data_are_fed_and_scored(place, capsys):
     assert told["profiles"]["a.tflite"]["rows"]
 
 
+def test_a_keras_model_of_two_outputs_is_measured_and_not_scored(place, capsys):
+    inputs = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(inputs)
+    keras.Model(inputs, [keras.layers.Dense(n)(flat) for n in (10, 1)]).save(place / "two.keras")
+    assert main(["benchmark", "two.keras", "--data", "digits.npz", "--json", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["results"][0]["latency_us"]["median"] > 0 and told["scores"] == {}
+    assert "warning: two.keras is not scored: the model has 2 outputs; tfkd verify" in err
+
+
 @pytest.mark.slow
 def test_a_keras_model_is_scored_beside_its_file(place, student, capsys):
     student.save(place / "m.keras")
@@ -75,6 +87,16 @@ def test_what_fails_is_told_beside_what_is_measured(place, capsys):
     assert re.search(r"a\.tflite +xnnpack ×1 +[\d.,]+ \(", out)
     assert "none.tflite: Benchmarking 'none.tflite' failed: Cannot read" in out
     assert "text.tflite" in out and "Traceback" not in err
+    failed = [line for line in err.splitlines() if not line.startswith("warning: ")]
+    assert len(failed) == 1 and failed[0].startswith("error: not measured: none.tflite: ")
+    assert "; text.tflite: " in failed[0] and "Not measured" not in err
+
+
+def test_what_fails_is_told_quietly_too(place, capsys):
+    assert main(["benchmark", "a.tflite", "none.tflite", "--quiet", *QUICK]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: not measured: none.tflite: ")
+    assert err.count("\n") == 1
 
 
 def test_quiet_says_nothing(place, capsys):
@@ -97,6 +119,11 @@ def test_quiet_says_nothing(place, capsys):
         (["a.tflite", "--csv", "x", "--html", "x"], "must name different files"),
         (["a.tflite", "--csv", "nowhere/x.csv"], "There is no folder"),
         (["a.tflite", "--data", "none.npz"], "There is no file 'none.npz' for --data"),
+        (
+            ["a.tflite", "--android", "--engine", "reference", "--baseline", "a.tflite"],
+            "With --android leave out --engine, --baseline, --processes: benchmark_model runs one",
+        ),
+        (["a.tflite", "--android", "--no-isolate"], "leave out --processes, --no-isolate: bench"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(place, capsys, arguments, message):

@@ -19,7 +19,7 @@ from tfkd.cli import commands, console, parser
 from tfkd.cli.parser import main
 from tfkd.errors import ConversionError, argument
 from tfkd.export import RecurrentForm, TFLiteModel, to_tflite
-from tfkd.export.conversion import formats
+from tfkd.export.conversion import form_costs, formats
 from tfkd.export.conversion import to_tflite as conversion
 from tfkd.export.conversion.recurrent import choice
 from tfkd.export.runtime import interpreter
@@ -126,6 +126,12 @@ def test_export_quietly_over_an_old_file(tfkd):
     arguments = ("export", "student.keras", "--format", "float16", "--quiet", "--force")
     assert tfkd(*arguments) == (0, "", "")
     assert pathlib.Path("student_float16.tflite").read_bytes() != b"old"
+
+
+def test_the_file_of_a_link_has_the_name_of_the_link(tfkd, place):
+    (place / "latest.keras").symlink_to("student.keras")
+    assert tfkd("export", "latest.keras", "--format", "float32", "--quiet") == (0, "", "")
+    assert tfkd.written == {"latest.keras", "latest_float32.tflite"}
 
 
 def test_export_of_a_quantize_aware_h5_needs_no_data(tfkd, qat, files, tmp_path):
@@ -237,6 +243,16 @@ def test_export_tells_what_the_forms_of_recurrence_cost(tfkd, tmp_path):
     assert (status, err) == (0, "")
     assert json.loads(out)["states"] == [["state_in_0", "state_out_0"]]
     assert json.loads(out)["recurrent_forms"] == []
+
+
+def test_a_file_is_written_before_the_forms_of_recurrence_are_compared(tfkd, monkeypatch):
+    def failing(*args, **kwargs):
+        raise ConversionError("No form.")
+
+    monkeypatch.setattr(form_costs, "recurrent_forms", failing)
+    status, out, err = tfkd("export", "student.keras", "--format", "float32")
+    assert (status, out, err) == (2, "", "error: No form.\n")
+    assert tfkd.written == {"student_float32.tflite"}
 
 
 def _is_head(line):

@@ -108,6 +108,7 @@ def test_compress_runs_a_recipe_again(typed, capsys, tmp_path):
         ),
         (f"prune teacher.keras {SHORT}", "--max-macs, --max-parameters, --max-bytes"),
         (f"prune student.keras {SHORT} --max-macs 1 --quiet", "the least that can stay"),
+        (f"prune student.keras {SHORT} --max-drop 1", "A drop of 1 allows any accuracy: 0.05"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(typed, capsys, line, said):
@@ -129,6 +130,15 @@ def test_distill_writes_the_better_student(typed, capsys, tmp_path, files):
     assert typed(line) == 2 and "--force" in capsys.readouterr().err
     assert typed(f"{line} --force") == 0
     assert "on the test part: teacher 1.0000, student" in capsys.readouterr().out
+
+
+def test_a_teacher_of_other_classes_is_a_warning_on_stderr(typed, capsys, tmp_path):
+    teacher = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    teacher.set_weights([10 * np.eye(5, 3)[:, [1, 2, 0]], np.zeros(3)])
+    teacher.save(tmp_path / "other.keras")
+    assert typed(f"distill other.keras --student student.keras {SHORT} --out a.keras") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "confuses classes" in line]
+    assert len(told) == 1 and told[0].startswith("warning: The teacher's ")
 
 
 def test_windows_of_a_csv_are_forecast(typed, capsys, tmp_path):

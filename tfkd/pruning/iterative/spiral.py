@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from tfkd._renamed import with_old_keywords
-from tfkd.compression.settings import Target, Training, is_drop, is_whole
+from tfkd.compression.settings import Target, Training, check_drop, is_drop, is_whole
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, as_data
 from tfkd.distillation import teachers
@@ -133,6 +133,7 @@ def spiral(
     importance.check(criterion, (data.train, data.train.labels))
     trainer = Trainer(data, how, progress=progress, task=task)
     trainer.check_scored()
+    check_drop(goal.drop, trainer.outputs(model))
     pruning = {"criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip}
     pruning |= {"format": format or "int8", "seed": how.seed}
     pruning |= _for_gradients(criterion, trainer, model)
