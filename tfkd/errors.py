@@ -154,6 +154,15 @@ def _rebuild_worker_error(message, attributes):
     return WorkerError(message, **attributes)
 
 
+def of_a_worker(error: BaseException | None) -> bool:
+    """Tell whether an error comes from a child process that failed, and may be gone the next time.
+
+    Args:
+        error: The error, or one that it was raised from.
+    """
+    return error is not None and (isinstance(error, WorkerError) or of_a_worker(error.__cause__))
+
+
 def raise_all(
     problems: Iterable[str], kind: type[TfkdError] = InputError, *, fix: str = "", code: str = ""
 ):

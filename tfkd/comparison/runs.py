@@ -120,7 +120,7 @@ class Runner:
 
     def prepare(self, pending: bool) -> None:
         """Run the teacher once on the training part, if a run needs its answers."""
-        if not pending or self.holds_answers or self._cache is not None:
+        if not pending or not self.caches or self._cache is not None:
             return
         examples = self.data.train.inputs(_BATCH)
         self._cache = self._asked(lambda: self._probe.cache_teacher(examples), "train")
@@ -210,6 +210,11 @@ class Runner:
         """Whether the teacher is an array of its answers, which can't be asked."""
         return isinstance(self._probe._teacher(), teachers.ArrayTeacher)
 
+    @functools.cached_property
+    def caches(self) -> bool:
+        """Whether the teacher answers each example once, and not in every step."""
+        return not self.holds_answers and not self._trainer(self.data).changes_examples
+
     def fingerprint(self) -> str | np.ndarray:
         """Return the teacher's fingerprint."""
         if self.holds_answers:
@@ -231,7 +236,7 @@ class Runner:
             trainer.fit(method.name, student, **how)
         else:
             settings = {**method.settings, **self.options}
-            if not self.holds_answers:
+            if self.caches:
                 how["cache_teacher"] = self._cache
             teach = functools.partial(Distiller, teacher=self.teacher, **settings)
             trainer.fit(method.name, student, teach, **how)

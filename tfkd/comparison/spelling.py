@@ -92,7 +92,7 @@ def call(runner: Runner, method: Method, seed: int) -> str:
         labels = runner.data.train.labels
         if labels.shape != tasks.filled(shape, labels):
             y = f"keras.utils.to_categorical(data.train.y, {shape[-1]})"
-    cached = method.settings is not None and not runner.holds_answers
+    cached = method.settings is not None and runner.caches
     arguments = f"batch_size={budget.batch_size}, epochs={budget.epochs}"
     arguments += ", cache_teacher=True" if cached else ""
     if runner.data.class_weight is not None:

@@ -22,7 +22,7 @@ from tfkd.compression.trainer import Progress
 from tfkd.data import Data, Part, as_data
 from tfkd.errors import InputError, UnsupportedError, raise_all
 from tfkd.export.latency import statistics
-from tfkd.model.fingerprint import contents
+from tfkd.model.fingerprint import contents, fingerprint, trainee
 
 if TYPE_CHECKING:
     from tfkd._typing import AnyModel, AnyTeacher, PathLike
@@ -188,7 +188,7 @@ def _identity(student, runner: Runner, data: Data, options) -> dict:
     if data.class_weight is not None:
         options = {**options, "class_weight": dict(data.class_weight)}
     return {
-        "student": [student],
+        "student": fingerprint(trainee(student)),
         "teacher": [runner.fingerprint()],
         "data": parts,
         "budget": runner.spent,

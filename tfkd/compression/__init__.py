@@ -16,6 +16,7 @@ choice.py            which of two students to keep, by its worst output
 rounding.py          what quantization-aware training was worth
 pacing.py            the epochs that a budget leaves
 stages.py            finished stages, kept for a run that continues
+keys.py              what each stage depends on
 outputs.py           what each output learns: labels bound by name, task, loss
 tokens.py            examples that a model looks up in a table, and the numbers that it has
 loss.py              the loss and the metric that fit an output and its labels

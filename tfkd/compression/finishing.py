@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +20,14 @@ from tfkd.compression import rehearsal
 from tfkd.compression.budget import Budget
 from tfkd.compression.choice import Drop, Scores, Teaching
 from tfkd.compression.finished import Finished
+from tfkd.compression.keys import Keys
 from tfkd.compression.outputs import names_in
 from tfkd.compression.pacing import paced
-from tfkd.compression.recipe import Recipe
+from tfkd.compression.recipe import Recipe, in_order
 from tfkd.compression.rehearsal import Goal
 from tfkd.compression.rounding import Rounding
 from tfkd.compression.scale import Scale
-from tfkd.compression.settings import check_drop, trained_by
+from tfkd.compression.settings import check_drop
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.data import Part, representative
@@ -35,12 +35,10 @@ from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
 from tfkd.errors import InputError, TeacherWarning, TfkdError
 from tfkd.export.conversion.to_tflite import to_tflite
-from tfkd.export.runtime import host
 from tfkd.export.tflite.model import TFLiteModel
 from tfkd.export.verification.verify import verify
 from tfkd.model import backends, cost, graph
 from tfkd.model import task as tasks
-from tfkd.model.fingerprint import contents, fingerprint
 from tfkd.quantization import calibrate, export_form, quantize_aware
 
 # Settings of quantization-aware training by weight bits; see `benchmarks/four_bits.py recipes`.
@@ -73,6 +71,7 @@ class Finisher:
         self.trainer, self.teacher, self._from_logits = trainer, teacher, teacher_from_logits
         self.goal = goal or Goal({}, None, None)
         self.stages, self.clock = stages or Stages(), clock or Budget(None)
+        self.keys = Keys(trainer, teacher, teacher_from_logits, self.stages.folder is not None)
         self._answers, self._has_taught = None, False
         self.scale = Scale(trainer, self.scores_of_teacher)
 
@@ -138,27 +137,6 @@ class Finisher:
         # Values in several columns are soft labels if the answers are probabilities.
         return "sigmoid" if shape[-1] == 1 or task in ("binary", "multilabel") else "softmax"
 
-    @functools.cached_property
-    def _keys(self) -> dict[str, Any]:
-        """Return what decides a result besides the student: data, teacher, task and versions."""
-        parts = (getattr(self.trainer.data, part) for part in ("train", "validation"))
-        try:
-            teacher = teachers.Teacher(self.teacher).fingerprint()
-        except InputError:  # a function without a fingerprint: each run differs
-            teacher = uuid.uuid4().hex
-        weights = self.trainer.data.class_weight
-        return {
-            "data": fingerprint([*map(contents, parts)] + ([] if weights is None else [weights])),
-            "teacher": teacher,
-            "task": self.trainer.given_task,
-            "teacher_from_logits": self._from_logits,
-            "versions": host.versions(),
-        }
-
-    def inputs(self, student: Any, **more: Any) -> dict[str, Any]:
-        """Return everything that a stage of a student depends on."""
-        return {"student": student, **self._keys, **more}
-
     def distiller(self, student: Any, recipe: Recipe | None = None) -> Distiller:
         """Return a compiled `Distiller`, which checks that teacher and student fit.
 
@@ -192,7 +170,7 @@ class Finisher:
 
     def teach(self, stage: str, student: Any, training: Recipe, **kwargs: Any) -> None:
         """Train a student under the teacher, which runs once per example for all students."""
-        if training.augment is None:  # the teacher sees each augmented view
+        if not self.trainer.changes_examples:
             kwargs["cache_teacher"] = self.answers(student)
         distiller = functools.partial(self.distiller, recipe=training)
         with warnings.catch_warnings():
@@ -219,6 +197,7 @@ class Finisher:
         """Raise for data, student, teacher and goal that don't fit each other, before any work."""
         self.check_teacher()
         self.trainer.check(student)
+        self.trainer.changes_examples  # noqa: B018  the warning comes before any work
         check_drop(self.goal.drop, self.trainer.outputs(student))
         distiller = self.distiller(copy_of(student))
         if self.teacher_model is None:  # no graph shows the answers of a function
@@ -328,7 +307,7 @@ class Finisher:
         rounds = "int8" in recipe.formats
         if rounds:
             quantize_aware(taught, bits=recipe.widths[0])
-        inputs = self.inputs(student, training=trained_by(recipe))
+        inputs = self.keys.of(student, training=self.keys.trained_by(recipe))
         self._once("baseline", inputs, alone, self.trainer.fit, recipe)
         inputs |= {name: getattr(recipe, name) for name in LOSSES}
         self._once("student", inputs, taught, self.teach, recipe)
@@ -370,7 +349,8 @@ class Finisher:
             recipe, epochs=recipe.qat_epochs, learning_rate=rate, optimizer="adam"
         )
 
-        inputs = {**inputs, "bits": bits, "qat": trained_by(training), "taught": taught}
+        inputs = {**inputs, "bits": in_order(bits), "taught": taught}
+        inputs["qat"] = self.keys.trained_by(training)
         how = self.teach if taught else self.trainer.fit
         self._once("student_qat", inputs, qat, how, training)
         return qat

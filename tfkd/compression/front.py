@@ -1,8 +1,9 @@
-"""The trials of the search: the front of size and score, and which of them to finish first."""
+"""The trials of the search: their order, the front of size and score, which to finish first."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from tfkd.comparison import methods
 from tfkd.compression.candidates import Candidate
@@ -109,3 +110,16 @@ def order_of(finisher: Finisher, trials: list[Trial]) -> list[Trial]:
     rest = [trial for trial in trials if trial not in near]
     rest.sort(key=lambda trial: (trial.costs.bytes <= near[0].costs.bytes, -trial.score))
     return near + rest
+
+
+def spread_out(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Costs]]:
+    """Return the candidates in an order whose every beginning covers all sizes."""
+    rest = sorted(fitting, key=lambda one: one[1].bytes)
+    spread = [rest.pop(0)] + ([rest.pop()] if rest else [])
+    while rest:
+        # Next, the one whose ratio of bytes to all earlier ones is largest.
+        gaps = [
+            min(abs(math.log(one[1].bytes / other[1].bytes)) for other in spread) for one in rest
+        ]
+        spread.append(rest.pop(gaps.index(max(gaps))))
+    return spread

@@ -6,8 +6,7 @@ import dataclasses
 import time
 from typing import Any
 
-from tfkd.compression.recipe import Recipe
-from tfkd.compression.settings import trained_by
+from tfkd.compression.recipe import Recipe, in_order
 from tfkd.compression.trainer import Trainer, copy_of
 from tfkd.data import Data
 from tfkd.errors import InputError
@@ -38,9 +37,12 @@ def paced(finisher: Any, student: Any, recipe: Recipe) -> Recipe:
     """
     if finisher.clock.seconds is None:
         return recipe
-    rounding = (recipe.qat_epochs, recipe.widths[0]) if "int8" in recipe.formats else None
-    inputs = finisher.inputs(
-        student, training=trained_by(recipe), rounding=rounding, budget=finisher.clock.seconds
+    rounds = "int8" in recipe.formats
+    inputs = finisher.keys.of(
+        student,
+        training=finisher.keys.trained_by(recipe),
+        rounding=(recipe.qat_epochs, in_order(recipe.widths[0])) if rounds else None,
+        budget=finisher.clock.seconds,
     )
 
     def enough() -> dict[str, Any]:
@@ -63,7 +65,7 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
     data = finisher.trainer.data
     count = min(len(data.train), _TIMED * recipe.batch_size)
     few = data.train.head(count)
-    taught = ("taught",) if recipe.augment is not None else ()
+    taught = ("taught",) if finisher.trainer.changes_examples else ()
     seconds = {}
     for stage in ("alone", *taught, *(("qat",) if "int8" in recipe.formats else ())):
         ticks: list[float] = []
@@ -78,7 +80,7 @@ def timed(finisher: Any, student: Any, recipe: Recipe) -> dict[str, Any]:
             model = quantize_aware(model, bits=recipe.widths[0])
         timer.fit(stage, model, finisher.distiller if stage == "taught" else None, validate=False)
         seconds[stage] = (ticks[-1] - ticks[-2]) * len(data.train) / count
-    # The teacher answers augmented examples in every step, and others once, now.
+    # The teacher answers examples that change in every step, and others once, now.
     asking = max(seconds["taught"] - seconds["alone"], 0.0) if taught else 0.0
     if not taught:
         finisher.answers(student)

@@ -146,6 +146,7 @@ def compress(
     if not isinstance(recipe, Recipe):
         raise InputError(f"recipe must be a tfkd.Recipe, got {recipe!r}.")
     call = Call(recipe, Target.of(target), board, budget, task, teacher_from_logits)
+    call.to_yaml()  # what YAML can't hold is known before training
     clock = Budget.of(budget)
     data = as_data(data)
     folder = _claimed(out, force)
@@ -215,7 +216,8 @@ def fit_teacher(
 
 def _trained_with(recipe: Recipe) -> dict[str, Any]:
     """Return the settings of a recipe that budget, target or search may have changed."""
-    return {name: getattr(recipe, name) for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
+    plain = recipe.to_json()
+    return {name: plain[name] for name in ("epochs", "qat_epochs", "bits", *LOSSES)}
 
 
 def _claimed(out: PathLike, force: bool) -> pathlib.Path:

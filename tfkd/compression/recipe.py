@@ -5,10 +5,20 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfkd.compression.settings import Target, Training, is_above_zero, is_part, is_whole
+from tfkd.compression.settings import (
+    Target,
+    Training,
+    as_plain,
+    described,
+    is_above_zero,
+    is_part,
+    is_whole,
+    make_plain,
+    only_watches,
+)
 from tfkd.errors import InputError, raise_all
 from tfkd.export.micro.board_table import Board
 from tfkd.files import write_atomically
@@ -110,19 +120,24 @@ class Call:
     task: str | Mapping[str, str] | None = None
     teacher_from_logits: bool | None = None
 
+    def __post_init__(self):
+        make_plain(self)
+
     def to_json(self) -> dict[str, Any]:
         """Return the call as plain values, the recipe's attributes first."""
-        values = self.recipe.to_json() | {"formats": list(self.recipe.formats)}
-        values |= {name: getattr(self, name) for name in _BESIDE}
+        values = self.recipe.to_json()
+        if only_watches(self.recipe.callbacks):
+            values["callbacks"] = None  # the command line makes them, not a recipe
+        values |= {name: described(getattr(self, name)) for name in _BESIDE}
         if isinstance(self.board, Board):
-            values["board"] = self.board.to_json()
+            values["board"] = as_plain(self.board.to_json())
         wanted = {k: v for k, v in dataclasses.asdict(self.target).items() if v is not None}
         return {**values, "target": wanted or None}
 
     def to_yaml(self) -> str:
         """Return the call as YAML: the recipe's attributes and the other given arguments.
 
-        A function in `augment` appears by its name, for the reader.
+        A function appears by its name, and the object of a loss as its text, for the reader.
         """
         import yaml
 
@@ -134,12 +149,21 @@ class Call:
         return write_atomically(path, self.to_yaml().encode())
 
     @classmethod
-    def load(cls, path: PathLike, *, augment: Callable[[Any], Any] | None = None) -> Call:
+    def load(
+        cls,
+        path: PathLike,
+        *,
+        augment: Callable[[Any], Any] | None = None,
+        callbacks: Callable[[str, Any], Iterable[Any]] | None = None,
+        soft_loss: Any = None,
+    ) -> Call:
         """Read a file written by `save` or by hand; every attribute may be left out.
 
         Args:
             path: The file. Reading it runs nothing in it.
             augment: The function, where the file names one.
+            callbacks: The function, likewise.
+            soft_loss: The object, where the file shows one.
 
         Raises:
             InputError: for a file that can't be read, and all wrong values at once.
@@ -156,17 +180,23 @@ class Call:
             raise InputError(f"{str(path)!r} is not YAML: {why}.") from error
         if values is not None and not isinstance(values, dict):
             raise InputError(f"{str(path)!r} must hold a line 'name: value' for each attribute.")
-        return cls._read(dict(values or {}), path, augment)
+        given = {"augment": augment, "callbacks": callbacks, "soft_loss": soft_loss}
+        return cls._read(dict(values or {}), path, given)
 
     @classmethod
-    def _read(cls, values: dict[str, Any], path: pathlib.Path, augment) -> Call:
-        named = values.pop("augment", None)
+    def _read(cls, values: dict[str, Any], path: pathlib.Path, given: dict[str, Any]) -> Call:
         problems = []
-        if named is not None and augment is None:
-            problems.append(
-                f"{path.name} names the function {named!r} for augment, but a file holds no code: "
-                "give the function to Call.load"
-            )
+        for name, thing in given.items():
+            said = values.get(name)
+            if thing is not None:
+                values[name] = thing
+            elif said is not None and (name != "soft_loss" or _is_object(said)):
+                del values[name]
+                what = "loss" if name == "soft_loss" else "function"
+                problems.append(
+                    f"{path.name} names {said!r} for {name}, but a file holds no code: give the "
+                    f"{what} to Call.load, or remove the line"
+                )
         beside = {name: values.pop(name) for name in _BESIDE if name in values}
         known = [field.name for field in dataclasses.fields(Recipe)]
         for name in values:
@@ -180,7 +210,7 @@ class Call:
             values["formats"] = tuple(values["formats"])
         made: dict[str, Any] = {}
         for name, make in (
-            ("recipe", lambda: Recipe(**values, augment=augment)),
+            ("recipe", lambda: Recipe(**values)),
             ("target", lambda: Target.of(beside.pop("target", None))),
             ("board", lambda: _board(beside.pop("board", None))),
         ):
@@ -190,6 +220,24 @@ class Call:
                 problems.append(str(error).removesuffix("."))
         raise_all(problems)
         return cls(**made, **beside)
+
+
+def _is_object(loss: Any) -> bool:
+    """Tell whether a file shows an object as a soft loss, and neither a name nor a configuration.
+
+    Args:
+        loss: The value in the file; for several outputs, a list or a dict of values.
+    """
+    if isinstance(loss, dict):
+        return "class_name" not in loss and any(map(_is_object, loss.values()))
+    if isinstance(loss, list):
+        return any(map(_is_object, loss))
+    return isinstance(loss, str) and not loss.isidentifier()
+
+
+def in_order(bits: int | Mapping[str, int]) -> Any:
+    """Return bits for a fingerprint with their order, since the last pattern decides."""
+    return list(bits.items()) if isinstance(bits, Mapping) else bits
 
 
 def _board(value: Any) -> str | Board | None:

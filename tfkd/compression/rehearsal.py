@@ -99,12 +99,16 @@ class Goal:
         return micro or "arena" in self.limits
 
     def unmet(self, costs: Costs) -> list[str]:
-        """Return a line for each exceeded limit; costs that are not known yet are left out."""
+        """Return a line for each limit that is exceeded, or that unknown MACs may exceed.
+
+        Arena and latency are left out where they are not measured yet.
+        """
         found = [
-            f"{name}: {_shown(value)}, and the target is {_shown(limit)}"
+            f"{name}: {'not known' if value is None else _shown(value)}, and the target is "
+            f"{_shown(limit)}"
             for name, limit in self.limits.items()
             for value in [getattr(costs, name)]
-            if value is not None and value > limit
+            if (name == "macs" if value is None else value > limit)
         ]
         return found + [
             f"{verdict.describe()} on the {self.board.name}"
@@ -225,9 +229,11 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
         formats: The formats to make. Defaults to the recipe's.
 
     Raises:
-        TfkdError: if a stage refuses the student; the message names the stage.
+        TfkdError: if a stage refuses the student; the message names the stage. Also for a target
+            of MACs that are not known.
     """
     formats = recipe.formats if formats is None else formats
+    _check_macs(student, goal)
     student = _stirred(student)
     found: list[Costs] = []
     for bits in recipe.widths if main_format(recipe) == "int8" else recipe.widths[:1]:
@@ -240,6 +246,17 @@ def rehearse(student: Any, examples: Any, recipe: Recipe, goal: Goal, formats=No
         if not goal.is_too_large(found[-1]):
             return found[-1]
     return min(found, key=lambda costs: costs.bytes)
+
+
+def _check_macs(student: Any, goal: Goal) -> None:
+    """Raise for a target of MACs if those of a layer are not known."""
+    layers = cost.measure(student).layers if "macs" in goal.limits else ()
+    unknown = dict.fromkeys(f"{one.name} ({one.kind})" for one in layers if one.macs is None)
+    if unknown:
+        raise InputError(
+            f"The target limits macs, but those of {', '.join(unknown)} are not known: limit "
+            "parameters, bytes or latency instead, or replace these layers."
+        )
 
 
 def _costs(student, examples, recipe: Recipe, bits, goal: Goal, formats) -> Costs:

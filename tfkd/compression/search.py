@@ -19,11 +19,17 @@ from tfkd.comparison.search import optuna
 from tfkd.compression.candidates import Candidate, Family, families
 from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import LOSSES, Finisher
-from tfkd.compression.front import Trial, order_of
-from tfkd.compression.recipe import Recipe
+from tfkd.compression.front import Trial, order_of, spread_out
+from tfkd.compression.recipe import Recipe, in_order
 from tfkd.compression.rehearsal import Costs, Goal, main_format, rehearse
-from tfkd.compression.settings import trained_by
-from tfkd.errors import InputError, MissingDependencyError, TfkdError, UnsupportedError
+from tfkd.errors import (
+    InputError,
+    MissingDependencyError,
+    TfkdError,
+    UnsupportedError,
+    WorkerError,
+    of_a_worker,
+)
 from tfkd.model.fingerprint import fingerprint
 
 #: Largest share of a budget before the finishing of students.
@@ -161,18 +167,21 @@ def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: _Missed) 
     if candidate.parameters >= finisher.teacher_parameters:
         missed.larger = True
         return None
-    inputs = finisher.inputs(
+    inputs = finisher.keys.of(
         candidate.model,
         goal=finisher.goal.limits,
         board=finisher.goal.needs_arena,
         flash=finisher.goal.board and finisher.goal.board.flash_bytes,
         format=main_format(recipe),
-        bits=recipe.bits,
+        bits=in_order(recipe.bits),
         threads=recipe.threads,
     )
-    kept = finisher.stages.once(
-        f"costs of {candidate.name}", inputs, lambda: _costs(finisher, candidate, x)
-    )
+    try:
+        kept = finisher.stages.once(
+            f"costs of {candidate.name}", inputs, lambda: _costs(finisher, candidate, x)
+        )
+    except WorkerError as error:  # nothing is kept: the next run may succeed
+        kept = {"refused": str(error)}
     if isinstance(kept.get("refused"), str):
         missed.refused[candidate.kind] = UnsupportedError(kept["refused"])
         return None
@@ -195,6 +204,8 @@ def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
     except MissingDependencyError:
         raise
     except TfkdError as error:
+        if of_a_worker(error):
+            raise WorkerError(str(error)) from error
         return {"refused": str(error)}
 
 
@@ -259,7 +270,7 @@ def _tried(finisher: Finisher, fitting: list[tuple[Candidate, Costs]]) -> list[T
     failed: list[TfkdError] = []
     with _quiet(package):
         study = package.create_study(direction="maximize", pruner=Dominated(epochs))
-        for number, (candidate, costs) in enumerate(_spread(fitting)):
+        for number, (candidate, costs) in enumerate(spread_out(fitting)):
             if (trials or failed) and _is_late(finisher):
                 break
             finisher.progress("search", number, len(fitting))
@@ -346,19 +357,6 @@ def _under_other_losses(finisher: Finisher, trial: Trial) -> tuple[list[Trial], 
     return found, best if best.score > wanted else trial
 
 
-def _spread(fitting: list[tuple[Candidate, Costs]]) -> list[tuple[Candidate, Costs]]:
-    """Return the candidates in an order whose every beginning covers all sizes."""
-    rest = sorted(fitting, key=lambda one: one[1].bytes)
-    spread = [rest.pop(0)] + ([rest.pop()] if rest else [])
-    while rest:
-        # Next, the one whose ratio of bytes to all earlier ones is largest.
-        gaps = [
-            min(abs(math.log(one[1].bytes / other[1].bytes)) for other in spread) for one in rest
-        ]
-        spread.append(rest.pop(gaps.index(max(gaps))))
-    return spread
-
-
 def _trained(
     finisher: Finisher,
     candidate: Candidate,
@@ -406,8 +404,8 @@ def _trained(
     # Its end depends on the trials before it.
     beside = [(one.candidate.name, one.score, one.epochs) for one in earlier]
     losses = {name: getattr(training, name) for name in LOSSES}
-    inputs = finisher.inputs(
-        candidate.model, training=trained_by(training), beside=beside, **losses
+    inputs = finisher.keys.of(
+        candidate.model, training=finisher.keys.trained_by(training), beside=beside, **losses
     )
     kept: list[float] = finisher.stages.once(stage, inputs, make)["scores"]
     if trial is not None and not scores:  # epochs of an earlier run

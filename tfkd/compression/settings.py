@@ -8,6 +8,8 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from tfkd.errors import InputError, raise_all
 from tfkd.export.micro.boards import parse_size
 
@@ -37,7 +39,8 @@ class Training:
         patience: Epochs without a lower validation loss after which training ends, with the weights
             of the best epoch; `None` trains all epochs.
         callbacks: Function that takes a stage's name and the Keras that trains it, `keras` or
-            `tf_keras`, and returns callbacks of that Keras.
+            `tf_keras`, and returns callbacks of that Keras. A run with another function trains
+            again.
         steps_per_execution: Steps of a Keras 3 model per call of TensorFlow. The steps stay the
             same; small models train in two thirds of the time that they take with 1.
         twin: Whether a Keras 3 model of large convolutions with batch normalization trains as a
@@ -64,6 +67,7 @@ class Training:
     twin: bool = True
 
     def __post_init__(self):
+        make_plain(self)
         raise_all(self._problems())
 
     def _problems(self) -> list[str]:
@@ -127,11 +131,9 @@ class Training:
         return dataclasses.replace(made, **missing) if missing else made
 
     def to_json(self) -> dict[str, Any]:
-        """Return the attributes as plain values; a function as its name."""
+        """Return the attributes as plain values; a function as its name, other objects as text."""
         return {
-            field.name: getattr(value, "__qualname__", repr(value)) if callable(value) else value
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
+            field.name: described(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
 
 
@@ -175,6 +177,7 @@ class Target:
             if self.latency is not None:
                 problems.append("latency_us is another name for latency: give one of them")
             object.__setattr__(self, "latency", latency_us)
+        make_plain(self)
         for name in ("bytes", "arena"):
             if isinstance(getattr(self, name), str):
                 try:
@@ -231,6 +234,45 @@ class Target:
 COSTS = ("macs", "parameters", "bytes", "arena", "latency")
 
 
+def make_plain(settings: Any) -> None:
+    """Replace NumPy's numbers in the attributes of a frozen data class by Python's.
+
+    YAML and JSON hold only Python's, and a fingerprint tells the two apart.
+    """
+    for field in dataclasses.fields(settings):
+        object.__setattr__(settings, field.name, as_plain(getattr(settings, field.name)))
+
+
+def as_plain(value: Any) -> Any:
+    """Return a value with Python's numbers in place of NumPy's, also in containers."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {as_plain(name): as_plain(one) for name, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(as_plain, value))
+    return value
+
+
+def described(value: Any) -> Any:
+    """Return a setting as plain values: a function as its name, any other object as its `repr`."""
+    if isinstance(value, Mapping):
+        return {name: described(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [described(one) for one in value]
+    if callable(value):
+        return getattr(value, "__qualname__", repr(value))
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+
+
+def only_watches(callbacks: Any) -> bool:
+    """Tell whether a function's callbacks change no step, as its attribute `only_watches` says.
+
+    Those of `--tensorboard` don't: a run with them is the run without them.
+    """
+    return getattr(callbacks, "only_watches", False) is True
+
+
 def is_whole(value: Any, least: int) -> bool:
     """Tell whether a value is an integer, no bool, of at least `least`."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
@@ -278,5 +320,6 @@ def parse_percentage(text: str) -> float | str:
 def trained_by(training: Training) -> dict[str, Any]:
     """Return the settings that decide the trained weights."""
     names = {field.name for field in dataclasses.fields(Training)}
-    names -= {"steps_per_execution", "callbacks"}  # these fields change no step
-    return {name: getattr(training, name) for name in sorted(names)}
+    names -= {"steps_per_execution"}  # it changes no step
+    found = {name: getattr(training, name) for name in sorted(names)}
+    return found | ({"callbacks": None} if only_watches(training.callbacks) else {})

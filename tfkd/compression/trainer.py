@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from tfkd.distillation import assertions
 from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
+from tfkd.model.fingerprint import changes
 from tfkd.translation.copies import copy_of as copy_of
 
 if TYPE_CHECKING:
@@ -167,6 +170,24 @@ class Trainer:
                 )
             )
         return made
+
+    @functools.cached_property
+    def changes_examples(self) -> bool:
+        """Whether a teacher has to run in every step, because it sees new examples in each pass.
+
+        Warns:
+            UserWarning: for a stream that changes them by itself.
+        """
+        if self.training.augment is not None:
+            return True
+        if not changes(self.data.train):
+            return False
+        warnings.warn(
+            "The training part yields other examples in each pass: the teacher runs in every step, "
+            "and a run that is interrupted begins again.",
+            stacklevel=2,
+        )
+        return True
 
     def check(self, student) -> None:
         """Raise for data that can't be learned or scored, as far as seen before any training.

@@ -3,7 +3,9 @@
 example_keys(x)      an example of a batch, by its bytes
 fingerprint(value)   a model, a function, a setting: whatever decides a result
 identity(value)      the same, readable, for settings that are kept in a folder
+trainee(model)       a model with what acts in its training alone
 contents(part)       the examples of a part of the data
+changes(part)        whether another pass has other examples
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfkd import hashing
-from tfkd.data import Part, Samples
+from tfkd.data import Part, Samples, Stream
 from tfkd.errors import InputError
 from tfkd.model import code, layers
 from tfkd.model.examples import example_keys, keys_at_once
@@ -80,6 +82,18 @@ def identity(value):
     return [_kind(value), fingerprint(value)]
 
 
+def trainee(model) -> list:
+    """Return a value that identifies a model that will be trained, for `fingerprint`.
+
+    `fingerprint(model)` is about what a model computes. Its training also depends on which layers
+    are frozen, and on regularizers, constraints and seeds.
+
+    Args:
+        model: A model of either Keras, or a function that makes one.
+    """
+    return [model, layers.training_parts(model) if layers.is_operation(model) else None]
+
+
 def contents(part: Part):
     """Return a value that identifies the examples of a part, for `fingerprint` and `identity`.
 
@@ -93,6 +107,28 @@ def contents(part: Part):
         total += keys_at_once(row).view(np.uint64).sum(0)
         count += len(row[0])
     return [count, *map(int, total)]
+
+
+def changes(part: Part) -> bool:
+    """Tell whether another pass over a part has other examples, and not only another order.
+
+    The examples at the start of a stream are looked for in another pass, which ends where all of
+    them are found: soon, unless the stream is shuffled.
+    """
+    if not isinstance(part, Stream):
+        return False
+    size = part.at_once()
+    wanted = _separate_keys(part.head(size).x)
+    getattr(part.source, "on_epoch_end", lambda: None)()  # a PyDataset may augment there
+    for x, *_ in part.rows(size):
+        wanted -= _separate_keys(x)
+        if not wanted:
+            return False
+    return True
+
+
+def _separate_keys(x) -> set[bytes]:
+    return {key.tobytes() for key in keys_at_once(x)}
 
 
 def _kind(value) -> str:

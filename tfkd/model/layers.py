@@ -1,7 +1,8 @@
 """What a Keras layer or model computes, as values that can be hashed.
 
 Names that Keras gives by counting (`dense_3`) are left out, and so is what acts in training
-alone: initializers, regularizers, constraints, seeds.
+alone: initializers, regularizers, constraints, seeds. `training_parts` has what of it decides a
+training from given weights.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, code, graph
 from tfkd.model.layer_kinds import kind_of
 
-_TRAINING_ONLY = ("_initializer", "_regularizer", "_constraint")
+_IN_EACH_STEP = ("_regularizer", "_constraint")
+_TRAINING_ONLY = ("_initializer", *_IN_EACH_STEP)
 _DROPPED = {"name", "trainable", "seed", "seed_generator"}
 _COUNTED = re.compile(r"(input|input_layer|keras_tensor)(_?\d+)?|.*_input(_\d+)?")
 
@@ -62,6 +64,28 @@ def layer_parts(layer, digest: Callable) -> dict:
     if hasattr(layer, "get_vocabulary"):
         parts["vocabulary"] = list(layer.get_vocabulary())
     return parts
+
+
+def training_parts(model) -> list:
+    """Return what decides a model's training and not its answers.
+
+    Returns:
+        For each layer inside the model: whether it is trained, its seed, its regularizers and its
+        constraints.
+    """
+    return [
+        [
+            layer.trainable,
+            getattr(layer, "seed", None),
+            {
+                name: value
+                for name, value in vars(layer).items()
+                # In tf_keras, _captured_weight_regularizer lists those of variables to be made.
+                if name.endswith(_IN_EACH_STEP) and not name.startswith("_captured")
+            },
+        ]
+        for layer in model._flatten_layers()
+    ]
 
 
 def clean(config):

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 import tfkd
+from tfkd.cli import training
 from tfkd.cli.parser import main
+from tfkd.compression.recipe import Call
+from tfkd.compression.settings import trained_by
 from tfkd.loading.models import load_model
 
 
@@ -175,6 +178,15 @@ def test_tensorboard_is_missed_before_anything_is_read(typed, capsys, monkeypatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert typed(f"{COMPRESS} --tensorboard logs") == 2
     assert "pip install tensorboard" in capsys.readouterr().err
+
+
+def test_a_recipe_of_a_run_with_tensorboard_runs_again(tmp_path, monkeypatch):
+    """It named a function that the command line can't be given."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    recipe = tfkd.Recipe(epochs=2, callbacks=training._tensorboard("logs"))
+    path = Call(recipe).save(tmp_path / "recipe.yaml")
+    assert Call.load(path).recipe == tfkd.Recipe(epochs=2)
+    assert trained_by(recipe) == trained_by(tfkd.Recipe(epochs=2))
 
 
 @pytest.mark.skipif(

@@ -439,6 +439,11 @@ def test_a_folder_of_another_comparison_is_refused(trained, data, tmp_path):
         tfkd.compare(student, teacher, data, budget=2, **arguments)
     with pytest.raises(InputError, match="teacher was .*; name another folder|holds a different"):
         tfkd.compare(student, linear(name="teacher"), data, budget=1, **arguments)
+    frozen = linear()
+    frozen.set_weights(student.get_weights())
+    frozen.layers[-1].trainable = False
+    with pytest.raises(InputError, match="student was .* and is now"):
+        tfkd.compare(frozen, teacher, data, budget=1, **arguments)
     assert (tmp_path / "f" / "runs.json").read_text() == held
     weights = next((tmp_path / "f" / "runs").iterdir())
     other = io.BytesIO()

@@ -1,13 +1,15 @@
 """`compress` keeps the better of the student with and without its teacher."""
 
 import dataclasses
+import threading
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfkd
-from tfkd.compression import finishing, search
+from tfkd.compression import keys, search
 from tfkd.compression.finishing import Finisher
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.rehearsal import Goal, drop_of
@@ -211,9 +213,9 @@ def killed(*_, **__):
 def test_what_another_release_made_is_made_again(data, tmp_path, monkeypatch):
     made, teacher = [], dense(np.eye(5, 3, dtype="float32"))
     for version in ("2.20", "2.20", "2.21"):
-        monkeypatch.setattr(finishing.host, "versions", lambda v=version: {"tensorflow": v})
+        monkeypatch.setattr(keys.host, "versions", lambda v=version: {"tensorflow": v})
         finisher = Finisher(Trainer(data, RECIPE), teacher)
-        inputs = finisher.inputs(dense(teacher.get_weights()[0]))
+        inputs = finisher.keys.of(dense(teacher.get_weights()[0]))
         Stages(tmp_path).once("costs", inputs, lambda v=version: made.append(v) or {})
     assert made == ["2.20", "2.21"]
 
@@ -239,3 +241,104 @@ def test_a_drop_that_allows_any_accuracy_is_refused(data):
     finisher = Finisher(Trainer(data, RECIPE), teacher, Goal({}, 5, None))
     with pytest.raises(InputError, match=r"drop of 5 allows any accuracy: 0.05 means 5 points"):
         finisher.check(dense())
+
+
+def stages_of(folder, data, student, **settings):
+    """Return the stages that are trained for a student in a folder, and the model made."""
+    trained, teacher = [], dense(10 * np.eye(5, 3, dtype="float32"))
+    trainer = Trainer(
+        data,
+        dataclasses.replace(RECIPE, **{"formats": ("float32",), "epochs": 2, **settings}),
+        progress=lambda stage, done, total: done or trained.append(stage),
+    )
+    models, *_ = Finisher(trainer, teacher, stages=Stages(folder)).train(student)
+    return trained, models["student"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: setattr(layer, "trainable", False),
+        lambda layer: setattr(layer, "kernel_constraint", keras.constraints.MaxNorm(0.1)),
+        lambda layer: setattr(layer, "kernel_regularizer", keras.regularizers.L2(1.0)),
+    ],
+    ids=["frozen", "constrained", "regularized"],
+)
+def test_a_student_that_is_trained_otherwise_is_another_one(data, tmp_path, change):
+    """It computes the same: it got the weights of the run before."""
+
+    def student(change=None):
+        keras.utils.set_random_seed(0)
+        hidden = keras.layers.Dense(8, activation="relu")
+        if change is not None:
+            change(hidden)
+        return keras.Sequential([keras.Input((5,)), hidden, keras.layers.Dense(3)])
+
+    assert stages_of(tmp_path, data, student())[0] == ["baseline", "student"]
+    assert stages_of(tmp_path, data, student())[0] == []
+    trained, made = stages_of(tmp_path, data, student(change))
+    assert trained == ["baseline", "student"]
+    fresh = stages_of(None, data, student(change))[1]
+    for ours, theirs in zip(made.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_callbacks_are_another_training(data, tmp_path):
+    def settings(rate, watches=False):
+        def callbacks(stage, package):
+            return [package.callbacks.LearningRateScheduler(lambda epoch: rate)]
+
+        callbacks.only_watches = watches
+        return {"callbacks": callbacks, "schedule": "constant"}
+
+    student = dense(np.ones((5, 3), "float32"))
+    first, made = stages_of(tmp_path, data, student, **settings(0.05))
+    assert first == ["baseline", "student"] and (made.get_weights()[0] != 1).all()
+    assert stages_of(tmp_path, data, student, **settings(0.05))[0] == []
+    again, made = stages_of(tmp_path, data, student, **settings(0.0))
+    assert again == ["baseline", "student"] and (made.get_weights()[0] == 1).all()
+    # Those of --tensorboard change no step.
+    plain = {"schedule": "constant"}
+    assert stages_of(tmp_path, data, student, **settings(0.0, watches=True))[0] == again
+    assert stages_of(tmp_path, data, student, **plain)[0] == []
+
+
+def test_callbacks_without_a_fingerprint_are_called_in_each_run(data, tmp_path):
+    lock, called = threading.Lock(), []
+
+    def callbacks(stage, package):
+        with lock:
+            called.append(stage)
+        return []
+
+    for times in (1, 2):
+        stages_of(tmp_path, data, dense(np.ones((5, 3), "float32")), callbacks=callbacks)
+        assert called == times * ["baseline", "student"]
+
+
+def test_an_augmentation_is_known_by_its_state_before_the_run(data, tmp_path):
+    """Each stage changes the state: a run that was repeated trained all over again."""
+
+    def run():
+        random = tf.random.Generator.from_seed(7)  # as at the start of a script
+
+        def augment(batch):
+            return batch + 0.01 * random.normal(tf.shape(batch))
+
+        student = dense(np.ones((5, 3), "float32"))
+        return stages_of(tmp_path, data, student, augment=augment, formats=("int8",))[0]
+
+    assert run() == ["baseline", "student", "student_qat"]
+    assert run() == []
+
+
+def test_the_order_of_bits_decides(data, tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8, name="body"), keras.layers.Dense(3, name="head")]
+    student = keras.Sequential([keras.Input((5,)), *layers])
+    for bits, trained in (
+        ({"head": 8, ".*": 4}, ["baseline", "student", "student_qat"]),
+        ({".*": 4, "head": 8}, ["student_qat"]),
+        ({".*": 4, "head": 8}, []),
+    ):
+        assert stages_of(tmp_path, data, student, bits=bits, formats=("int8",))[0] == trained

@@ -1,8 +1,10 @@
 """A call of `compress` as YAML: written, read, and refused with all problems listed."""
 
+import keras
+import numpy as np
 import pytest
 
-from tfkd import Recipe, Target
+from tfkd import Recipe, Target, losses
 from tfkd.compression.recipe import Call
 from tfkd.errors import InputError
 from tfkd.export.micro.boards import Board
@@ -71,12 +73,48 @@ def _flip(x):
     return x[:, ::-1]
 
 
-def test_a_function_is_named_and_given_again(tmp_path):
-    path = Call(Recipe(augment=_flip)).save(tmp_path / "recipe.yaml")
-    assert "augment: _flip" in path.read_text()
-    with pytest.raises(InputError, match="'_flip' for augment, but a file holds no code"):
+def _stops(stage, package):
+    return [package.callbacks.EarlyStopping()]
+
+
+@pytest.mark.parametrize(
+    ("name", "thing", "said"),
+    [
+        ("augment", _flip, "'_flip' for augment, but a file holds no code: give the function"),
+        ("callbacks", _stops, "'_stops' for callbacks, but a file holds no code: give the func"),
+        ("soft_loss", losses.DKD(), r"'DKD.* for soft_loss, but .*: give the loss to Call.load"),
+        ("soft_loss", {"a": "kl", "b": losses.DKD()}, "for soft_loss, but .*: give the loss"),
+    ],
+    ids=["augment", "callbacks", "loss", "losses"],
+)
+def test_what_a_file_can_not_hold_is_named_and_given_again(tmp_path, name, thing, said):
+    path = Call(Recipe(**{name: thing})).save(tmp_path / "recipe.yaml")
+    with pytest.raises(InputError, match=f"recipe.yaml names .*{said}"):
         Call.load(path)
-    assert Call.load(path, augment=_flip).recipe.augment is _flip
+    assert getattr(Call.load(path, **{name: thing}).recipe, name) == thing
+
+
+def test_losses_by_name_or_configuration_are_read_again(tmp_path):
+    for loss in (
+        "kl",
+        ["kl", "dist"],
+        {"a": "kl"},
+        keras.saving.serialize_keras_object(losses.DKD()),
+    ):
+        call = Call(Recipe(soft_loss=loss))
+        assert Call.load(call.save(tmp_path / "recipe.yaml")) == call
+
+
+def test_values_of_numpy_are_written_and_read(tmp_path):
+    call = Call(
+        Recipe(epochs=np.int64(3), bits={"conv.*": np.int32(4)}),
+        Target(drop=np.float64(0.25)),
+        Board("Mine", "RP2040", np.int64(1 << 20), 200_000, "SRAM", "our schematic"),
+        np.float64(90.0),
+    )
+    read = Call.load(call.save(tmp_path / "recipe.yaml"))
+    assert (read.recipe, read.target, read.budget) == (call.recipe, call.target, 90.0)
+    assert read.board.flash_bytes == 1 << 20
 
 
 def test_a_file_that_is_not_there(tmp_path):

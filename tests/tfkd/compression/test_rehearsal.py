@@ -82,6 +82,18 @@ def test_a_stage_that_refuses_is_named():
     assert rehearse(odd, X, Recipe(formats=("float32",)), NOTHING).bytes > 0
 
 
+def test_a_limit_of_unknown_macs_is_refused_with_the_layer():
+    """It was taken as met."""
+    wide = keras.layers.EinsumDense("abcd,de->abce", output_shape=(6, 6, 4), name="mixed")
+    assert cost.measure(net(wide)).macs is None
+    recipe = Recipe(formats=("float32",))
+    with pytest.raises(InputError, match=r"limits macs, but those of mixed \(EinsumDense\) are"):
+        rehearse(net(wide), X, recipe, Goal({"macs": 1e9}, None, None))
+    assert rehearse(net(wide), X, recipe, Goal({"bytes": 1e9}, None, None)).macs is None
+    found = Goal({"macs": 2}, None, None).unmet(Costs(bytes=1, parameters=1, macs=None))
+    assert found == ["macs: not known, and the target is 2"]
+
+
 def test_the_way_out_of_a_refusal_is_one_that_a_recipe_has():
     odd = net(keras.layers.UnitNormalization())
     inputs = keras.Input((3,))

@@ -16,11 +16,11 @@ from tfkd.compression.candidates import Candidate, Family
 from tfkd.compression.choice import Drop
 from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import Finisher
-from tfkd.compression.front import Trial, front_of, order_of
+from tfkd.compression.front import Trial, front_of, order_of, spread_out
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.compression.stages import Stages
 from tfkd.compression.trainer import Trainer
-from tfkd.errors import InputError, UnsupportedError
+from tfkd.errors import ConversionError, InputError, UnsupportedError, WorkerError
 from tfkd.export import to_tflite
 
 optuna = pytest.importorskip("optuna")
@@ -33,7 +33,7 @@ def sized(name, size, score=0.0, epochs=4, metric="accuracy"):
 
 def test_an_order_that_covers_all_sizes():
     rows = [(Candidate(str(n), None, n, None), Costs(n, n, None)) for n in (8, 1, 2, 4, 16)]
-    assert [int(one.name) for one, _ in search._spread(rows)] == [1, 16, 4, 2, 8]
+    assert [int(one.name) for one, _ in spread_out(rows)] == [1, 16, 4, 2, 8]
 
 
 @pytest.mark.parametrize(
@@ -302,6 +302,38 @@ def test_what_another_option_decides_is_made_again(
         search._trained(run, one, 1, study.ask(), [])
         made_again.append({name.rsplit(" ", 1)[0] for name in set(stages._held.done) - before})
     assert made_again == [{"costs of dense 8", "search dense 8"}, again]
+
+
+def test_a_worker_that_fails_excludes_nothing_from_later_runs(data, teacher, tmp_path, monkeypatch):
+    """One that ran out of memory once excluded its kind of student for ever."""
+    asked = []
+
+    def fails(by):
+        def rehearse(*_, **__):
+            asked.append(by)
+            raise by
+
+        return rehearse
+
+    def run():
+        finisher = Finisher(Trainer(data, RECIPE), teacher, Goal({}, None, None), Stages(tmp_path))
+        missed, student = search._Missed(), dense(8)
+        family = Family("dense", (8,), lambda _: student)
+        found = search._of_a_family(finisher, family, data.train.x[:8], 1, missed)
+        return len(found), {kind: str(error) for kind, error in missed.refused.items()}
+
+    died = WorkerError("The child process ran out of memory.", out_of_memory=True)
+    converting = ConversionError("Converting failed.")
+    converting.__cause__ = died
+    refused = UnsupportedError("There is no kernel.")
+    for error in (died, converting, refused):
+        monkeypatch.setattr(search, "rehearse", fails(error))
+        keras.utils.set_random_seed(0)
+        assert run() == (0, {"dense": str(error)})
+    keras.utils.set_random_seed(0)
+    monkeypatch.setattr(search, "rehearse", lambda *_: pytest.fail("asked again"))
+    assert run() == (0, {"dense": "There is no kernel."}), "a refusal is kept"
+    assert asked == [died, converting, refused]
 
 
 def test_a_budget_is_shared_out_anew_for_other_epochs(data, teacher, tmp_path, monkeypatch):

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import tfkd
 from tfkd import Recipe, Target, Training
 from tfkd.comparison.runs import budget_of
+from tfkd.compression.budget import Budget
+from tfkd.compression.recipe import Call
 from tfkd.errors import InputError
 
 
@@ -52,6 +55,25 @@ def test_a_recipe_is_a_training_with_values_of_its_own():
 
 def _flip(x):
     return x[:, ::-1]
+
+
+def test_numbers_of_numpy_become_pythons():
+    """YAML and JSON can't hold NumPy's: a run failed after all its training."""
+    accuracy = np.array([True, True, False]).mean()
+    target = Target(drop=1 - accuracy, macs=np.int64(900), bytes=np.float32(0.5))
+    assert target == Target(drop=1 - float(accuracy), macs=900, bytes=0.5)
+    assert {type(one) for one in (target.drop, target.macs, target.bytes)} == {int, float}
+    assert type(Target(latency_us=np.float64(3)).latency) is float
+    recipe = Recipe(
+        np.float64(0.5), epochs=np.int64(3), seed=np.uint32(7), learning_rate=np.logspace(-3, 0)[9],
+        bits={np.str_(".*"): np.int64(4)}, formats=(np.str_("int8"),),
+    )  # fmt: skip
+    call = Call(recipe, target, budget=np.int64(60), task=np.str_("binary"))
+    for value in (*vars(recipe).values(), call.budget, call.task, *recipe.bits, *recipe.formats):
+        assert not isinstance(value, np.generic)
+    assert type(recipe.bits[".*"]) is int and json.loads(json.dumps(call.to_json()))["epochs"] == 3
+    assert type(Training(seed=np.int64(3)).seed) is int
+    assert Budget.of(np.int64(60)).seconds == 60.0
 
 
 def test_a_drop_is_read_as_people_write_it():

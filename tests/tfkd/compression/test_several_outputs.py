@@ -30,6 +30,7 @@ from tfkd.errors import InputError, UnsupportedError
 from tfkd.export.micro import evaluation
 from tfkd.export.report.answer import Answer
 from tfkd.loading.models import load_model
+from tfkd.model.fingerprint import fingerprint
 
 RECIPE = tfkd.Recipe(
     epochs=3, qat_epochs=1, batch_size=16, learning_rate=0.02, formats=("float32", "int8")
@@ -221,7 +222,25 @@ def test_a_run_can_be_repeated_and_what_is_done_is_kept(made, data, teacher, mon
     given = {name: data.train.y[name] for name in ("kind", "bright", "tags")}  # another order
     again = tfkd.Data("data", tfkd.Samples(data.train.x, given), data.validation, data.test)
     finisher = Finisher(Trainer(data, RECIPE), teacher)
-    assert finisher._keys["data"] == Finisher(Trainer(again, RECIPE), teacher)._keys["data"]
+    other = Finisher(Trainer(again, RECIPE), teacher)
+    assert finisher.keys.shared["data"] == other.keys.shared["data"]
+
+
+def test_other_names_of_outputs_are_another_training(data, teacher):
+    """Labels and teacher bind by name: a student with corrected names got the old weights."""
+
+    def key(order=("kind", "tags", "bright"), names=None, taught_by=teacher):
+        keras.utils.set_random_seed(0)
+        student = net(order=order, form=list, names=names)
+        return fingerprint(Finisher(Trainer(data, RECIPE), taught_by).keys.of(student))
+
+    swapped = {"kind": "tags", "tags": "kind", "bright": "bright"}
+    other = net(form=list, names={"kind": "kind", "tags": "tags", "bright": "bright"})
+    wrong = net(form=list, names=swapped)
+    for one in (other, wrong):
+        one.set_weights(teacher.get_weights())
+    keys = [key(), key(names=swapped), key(taught_by=other), key(taught_by=wrong)]
+    assert len(set(keys)) == 4 and key() == keys[0]
 
 
 def streamed(part, weights=None):

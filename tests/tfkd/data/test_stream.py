@@ -14,7 +14,7 @@ from tfkd.data import Data, Samples, Stream, as_data, representative
 from tfkd.data.images import ImageFiles
 from tfkd.errors import InputError
 from tfkd.export import to_tflite, verify
-from tfkd.model.fingerprint import contents
+from tfkd.model.fingerprint import changes, contents
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 4)).astype("float32")
@@ -104,6 +104,26 @@ def test_weights_are_part_of_what_a_stream_holds():
     several = [found(), found(ones), found(others)]
     assert all(a != b for a, b in itertools.combinations(several, 2))
     assert found() == contents(Stream(dataset(batch=30))) and found(others) == several[2]
+
+
+def test_another_order_is_no_other_example():
+    def noisy():
+        for x, y in generator():
+            yield x + RNG.normal(size=x.shape).astype("float32"), y
+
+    class Rolled(Sequence):
+        """Other examples after the end of an epoch."""
+
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return x + self.passes, y
+
+    shuffled = tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(90).batch(7)
+    for source in (dataset(), Sequence(), generator, shuffled):
+        assert not changes(Stream(source))
+    assert not changes(Samples(X, Y))
+    for source in (noisy, Rolled()):
+        assert changes(Stream(source))
 
 
 def test_a_number_of_examples_cuts_each_pass():
@@ -254,6 +274,31 @@ def test_spiral_and_compare_take_streams(both, tmp_path):
     assert "data.train.dataset(32, seed=0)" in found.call
     with pytest.raises(InputError, match="an answer for each row of training arrays"):
         tfkd.compare(model, np.zeros((54, 3), "float32"), streams, methods=["kl"], **how)
+
+
+@pytest.mark.slow
+def test_a_part_that_augments_itself_is_taught_in_every_step(both, tmp_path):
+    """A cache had no answers for the second pass, after the student alone was trained."""
+    arrays, _ = both
+
+    def noisy():
+        for batch in arrays.train.batches(8):
+            noise = RNG.normal(scale=0.1, size=batch.x.shape).astype("float32")
+            yield batch.x + noise, batch.y
+
+    parts = {"train": Stream(noisy), "validation": arrays.validation, "test": arrays.test}
+    data, teacher, said = as_data(parts), net(1), "The training part yields other examples in each"
+    recipe = tfkd.Recipe(epochs=2, batch_size=8, formats=("float32",))
+    with pytest.warns(UserWarning, match=said):
+        made = tfkd.compress(teacher, data, student=net(2), out=tmp_path / "s", recipe=recipe)
+    assert set(made.files) == {"float32"}
+    how = {"epochs": 2, "format": None}
+    with pytest.warns(UserWarning, match=said):
+        assert tfkd.spiral(net(2), data, target={"macs": 0.9}, round_to=1, **how).rounds
+    how = {"seeds": 1, "budget": 2, "teacher_from_logits": True}
+    with pytest.warns(UserWarning, match=said):
+        found = tfkd.compare(net(2), teacher, data, methods=["kl"], **how)
+    assert not found.left_out and "cache_teacher" not in found.call
 
 
 @pytest.mark.slow

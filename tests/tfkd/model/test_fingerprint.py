@@ -186,6 +186,40 @@ def test_a_model_is_what_it_computes(package, monkeypatch):
     assert len(found) == len(others) + 2
 
 
+def test_a_model_to_train_is_also_what_acts_in_its_training(package):
+    def net(trainable=True, regularizer=None, constraint=None, seed=None):
+        package.utils.set_random_seed(0)
+        layers = package.layers
+        cell = layers.LSTM(2, recurrent_regularizer=regularizer, return_sequences=True)
+        hidden = layers.Dense(3, kernel_constraint=constraint)
+        model = package.Sequential(
+            [package.Input((5, 4)), cell, layers.Dropout(0.5, seed=seed), hidden]
+        )
+        hidden.trainable = trainable
+        return model
+
+    def far(weights):
+        return tf.reduce_sum(tf.abs(weights) * FACTOR)
+
+    regularizers, constraints = package.regularizers, package.constraints
+    models = [
+        net(), net(trainable=False), net(seed=3), net(regularizer=regularizers.L2(0.1)),
+        net(regularizer=regularizers.L2(0.2)), net(regularizer=far),
+        net(constraint=constraints.MaxNorm(1.0)), net(constraint=constraints.NonNeg()),
+    ]  # fmt: skip
+    trained = [fingerprint.fingerprint(fingerprint.trainee(model)) for model in models]
+    assert len(set(trained)) == len(models)
+    assert len(set(map(fingerprint.fingerprint, models))) == 1, "all compute the same"
+    again = net(regularizer=regularizers.L2(0.2))
+    assert fingerprint.fingerprint(fingerprint.trainee(again)) == trained[4]
+    again.compile("sgd", "mse")
+    again.fit(np.zeros((2, 5, 4)), np.zeros((2, 5, 3)), epochs=1, verbose=0)
+    again.set_weights(models[4].get_weights())
+    assert fingerprint.fingerprint(fingerprint.trainee(again)) == trained[4]
+    makers = [fingerprint.fingerprint(fingerprint.trainee(one)) for one in (net, far)]
+    assert makers[0] != makers[1]
+
+
 def test_order_and_keys_of_inputs_and_outputs_matter(package):
     def net(inputs, outputs):
         package.utils.set_random_seed(0)

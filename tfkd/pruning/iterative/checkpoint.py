@@ -14,7 +14,7 @@ from tfkd.data import Data
 from tfkd.errors import InputError, raise_all
 from tfkd.files import write_atomically
 from tfkd.loading import models
-from tfkd.model.fingerprint import contents, fingerprint, identity
+from tfkd.model.fingerprint import contents, fingerprint, identity, trainee
 from tfkd.pruning.iterative.result import Round, Spiral
 from tfkd.typed import as_type
 
@@ -150,7 +150,7 @@ class State:
 
 
 def of(model, data: Data) -> str:
-    """Return a value that no other model or data would give."""
+    """Return a value that no other model to train, or other data, would give."""
     parts = (data.train, data.validation, data.test)
     weights = [] if data.class_weight is None else [dict(data.class_weight)]
-    return fingerprint([model, *map(contents, parts), *weights])
+    return fingerprint([trainee(model), *map(contents, parts), *weights])

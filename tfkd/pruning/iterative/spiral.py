@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from tfkd._renamed import with_old_keywords
-from tfkd.compression.settings import Target, Training, check_drop, is_drop, is_whole
+from tfkd.compression.settings import Target, Training, check_drop, is_drop, is_whole, trained_by
 from tfkd.compression.trainer import Progress, Trainer, copy_of
 from tfkd.data import Data, as_data
 from tfkd.distillation import teachers
@@ -145,7 +145,8 @@ def spiral(
     settings = {
         "target": goal.costs, "max_drop": goal.drop, "step": step, "teach": teach, "format": format,
         "criterion": criterion, "scope": scope, "round_to": round_to, "skip": skip,
-        "distiller": dict(distiller), "teacher": teacher, "task": trainer.given_task, **vars(how),
+        "teacher": teacher, "distiller": dict(distiller), "task": trainer.given_task,
+        **trained_by(how),
     }  # fmt: skip
     state = State(folder, {} if folder is None else settings | {"of": of(model, data)})
     for name in wanted if not state.started else ():
@@ -322,7 +323,7 @@ class _Lessons:
     def teach(self, stage: str, student, last, epochs: int) -> None:
         """Distil; `last` is the student of the previous round."""
         how = {"teach": lambda one: Distiller(one, self._given(last), **self.settings)}
-        if self.trainer.training.augment is None and not self.holds_answers:
+        if not self.holds_answers and not self.trainer.changes_examples:
             how["cache_teacher"] = True
             if self.by == "original":  # asked once for all rounds
                 train = self.trainer.data.train

@@ -214,11 +214,11 @@ def test_a_kill_before_the_first_round_is_told_of(small, small_digits, tmp_path,
 def test_another_function_or_constant_is_another_run(small_digits, tmp_path):
     from tfkd.pruning.iterative.checkpoint import State, of
 
-    def run(offset, epsilon=1e-3):
+    def run(offset, epsilon=1e-3, trainable=True):
         keras.utils.set_random_seed(0)
         inputs = keras.Input((8, 8, 1))
         x = keras.layers.Flatten()(keras.layers.BatchNormalization(epsilon=epsilon)(inputs))
-        model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        model = keras.Model(inputs, keras.layers.Dense(10, trainable=trainable)(x))
         settings = {"augment": lambda x: x + offset, "seed": 0, "of": of(model, small_digits)}
         State(tmp_path, settings).begin()
 
@@ -228,6 +228,8 @@ def test_another_function_or_constant_is_another_run(small_digits, tmp_path):
         run(2)
     with pytest.raises(InputError, match="of was .* name another folder"):
         run(1, epsilon=1e-5)
+    with pytest.raises(InputError, match="of was .* name another folder"):
+        run(1, trainable=False)
 
 
 def test_final_epochs_that_do_harm_are_left_out(small, small_digits, monkeypatch):
