@@ -45,3 +45,7 @@ class Budget:
     def left(self) -> float:
         """Seconds that are left."""
         return float("inf") if self.seconds is None else self.seconds - self.spent
+
+    def is_past(self, share: float) -> bool:
+        """Tell whether more than a share of it is spent; never without a limit."""
+        return self.seconds is not None and self.spent > share * self.seconds

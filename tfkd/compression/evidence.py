@@ -12,7 +12,6 @@ from tfkd.compression.choice import Drop
 from tfkd.compression.finished import Finished
 from tfkd.compression.finishing import Finisher, origin
 from tfkd.compression.outputs import Output, activations_of, answering, renamed, value_of
-from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import file_of, main_format
 from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples
@@ -20,7 +19,6 @@ from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
 from tfkd.export.latency import benchmark
 from tfkd.export.micro import evaluation
-from tfkd.export.micro.board_table import Board
 from tfkd.export.micro.bundle import micro_bundle
 from tfkd.export.report.entries import ModelEntry
 from tfkd.export.report.predictions import Predictions, judge
@@ -224,27 +222,6 @@ def predictions(
 def _of_all(by_output: dict[str | None, Any]) -> Any:
     """Return the value of a single output, or a dict by name for several."""
     return by_output[None] if list(by_output) == [None] else by_output
-
-
-def call_of(call: Call, searched: bool) -> str:
-    """Return the call of `compress` in Python, with the arguments that are not the default."""
-    changed = [
-        f"{key.name}={'...' if callable(value) else repr(value)}"
-        for key in dataclasses.fields(call.recipe)
-        if (value := getattr(call.recipe, key.name)) != key.default
-    ]
-    given = [] if searched else ["student=student"]
-    given += ["out=folder"]
-    wanted = {**call.target.costs, "drop": call.target.drop}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    given += [f"target={wanted!r}"] if wanted else []
-    given += [
-        f"{name}={'board' if isinstance(value, Board) else repr(value)}"
-        for name in ("board", "budget", "task", "teacher_from_logits")
-        if (value := getattr(call, name)) is not None
-    ]
-    given += [f"recipe=tfkd.Recipe({', '.join(changed)})"] if changed else []
-    return f"tfkd.compress(teacher, data, {', '.join(given)})"
 
 
 def _verdict(

@@ -177,7 +177,7 @@ def compress(
                 report,
                 settings={**call.to_json(), "trained_with": _trained_with(finished.recipe)},
                 front=None if front is None else front_of(front),
-                commands=(command or evidence.call_of(call, searched=student is None),),
+                commands=(command or call.in_python(searched=student is None),),
             )
             if teacher_history:
                 report.training["teacher"] = teacher_history

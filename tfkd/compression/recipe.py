@@ -144,6 +144,30 @@ class Call:
         given = {name: value for name, value in self.to_json().items() if value is not None}
         return str(yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
 
+    def in_python(self, searched: bool) -> str:
+        """Return the call of `compress` in Python, with the arguments that are not the default.
+
+        Args:
+            searched: Whether `compress` looks for the student itself.
+        """
+        changed = [
+            f"{key.name}={'...' if callable(value) else repr(value)}"
+            for key in dataclasses.fields(self.recipe)
+            if (value := getattr(self.recipe, key.name)) != key.default
+        ]
+        given = [] if searched else ["student=student"]
+        given += ["out=folder"]
+        wanted = {**self.target.costs, "drop": self.target.drop}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        given += [f"target={wanted!r}"] if wanted else []
+        given += [
+            f"{name}={'board' if isinstance(value, Board) else repr(value)}"
+            for name in ("board", "budget", "task", "teacher_from_logits")
+            if (value := getattr(self, name)) is not None
+        ]
+        given += [f"recipe=tfkd.Recipe({', '.join(changed)})"] if changed else []
+        return f"tfkd.compress(teacher, data, {', '.join(given)})"
+
     def save(self, path: PathLike) -> pathlib.Path:
         """Write the call as YAML."""
         return write_atomically(path, self.to_yaml().encode())

@@ -6,10 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from tfkd import Recipe, Target
 from tfkd.compression import evidence
 from tfkd.compression.outputs import Output
-from tfkd.compression.recipe import Call
 from tfkd.compression.rehearsal import Costs, Goal
 from tfkd.data import Samples
 from tfkd.distillation import lessons, worth
@@ -60,18 +58,6 @@ def test_a_loop_is_not_looked_into():
     test = Samples(x, np.arange(40) % 3)
     found = evidence.checked("student_int8", file, loop, test, "categorical")
     assert found.passed and found.layers is None
-
-
-def test_the_call_has_what_is_not_the_default():
-    call = "tfkd.compress(teacher, data, {}out=folder)"
-    assert evidence.call_of(Call(), searched=False) == call.format("student=student, ")
-    assert evidence.call_of(Call(), searched=True) == call.format("")
-    recipe = Recipe(epochs=3, bits={"conv.*": 4}, augment=lambda x: x)
-    target = Target(bytes="64k", drop=0.0)
-    said = evidence.call_of(Call(recipe, target, "pico", "20min"), searched=True)
-    assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
-    assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
-    assert "qat_epochs" not in said
 
 
 def test_a_student_that_always_answers_the_commonest_class_meets_no_target():

@@ -120,3 +120,15 @@ def test_values_of_numpy_are_written_and_read(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="Cannot read .*none.yaml"):
         Call.load(tmp_path / "none.yaml")
+
+
+def test_the_call_has_what_is_not_the_default():
+    call = "tfkd.compress(teacher, data, {}out=folder)"
+    assert Call().in_python(searched=False) == call.format("student=student, ")
+    assert Call().in_python(searched=True) == call.format("")
+    recipe = Recipe(epochs=3, bits={"conv.*": 4}, augment=lambda x: x)
+    target = Target(bytes="64k", drop=0.0)
+    said = Call(recipe, target, "pico", "20min").in_python(searched=True)
+    assert "target={'bytes': 65536, 'drop': 0.0}, board='pico', budget='20min'" in said
+    assert "epochs=3" in said and "bits={'conv.*': 4}" in said and "augment=..." in said
+    assert "qat_epochs" not in said

@@ -10,7 +10,7 @@ import pytest
 
 import tfkd
 from tfkd import Recipe
-from tfkd.compression import pacing, search
+from tfkd.compression import costing, pacing, search
 from tfkd.compression.budget import Budget
 from tfkd.compression.candidates import Candidate, Family
 from tfkd.compression.choice import Drop
@@ -166,23 +166,23 @@ def test_what_is_no_smaller_than_the_teacher_is_left_out(data):
     tiny = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     finisher = Finisher(Trainer(data, RECIPE), tiny)
     family, x = Family("dense", (1, 8), dense), data.train.x[:8]
-    missed = search._Missed()
-    assert search._of_a_family(finisher, family, x, 1, missed) == []
+    missed = costing._Missed()
+    assert costing._of_a_family(finisher, family, x, 1, missed) == []
     size = finisher.teacher_file.size
     assert f"but the teacher's file has {size:,}" in missed.in_words(finisher.goal)
-    missed = search._Missed()
-    assert search._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
+    missed = costing._Missed()
+    assert costing._of_a_family(finisher, Family("dense", (8,), dense), x, 1, missed) == []
     assert "has at least as many parameters as the teacher" in missed.in_words(finisher.goal)
 
 
 def test_a_reason_of_several_families_is_told_once():
     same, other = UnsupportedError("It has a loop."), UnsupportedError("It is too deep.")
     goal = Goal({}, None, None)
-    missed = search._Missed(refused={"gru": same, "lstm": same})
+    missed = costing._Missed(refused={"gru": same, "lstm": same})
     assert missed.in_words(goal) == (
         "No student that was tried can be exported: It has a loop. Or give a student."
     )
-    missed = search._Missed(refused={"gru": same, "lstm": same, "dense": other})
+    missed = costing._Missed(refused={"gru": same, "lstm": same, "dense": other})
     said = "(gru, lstm: It has a loop; dense: It is too deep); give a student."
     assert missed.in_words(goal) == f"No student that was tried can be exported {said}"
 
@@ -206,11 +206,11 @@ def test_the_largest_that_fits_is_found_in_few_steps(
         asked.append(candidate.parameters)
         return Costs(1, 1, None) if candidate.parameters <= most else None
 
-    monkeypatch.setattr(search, "_costs_within", costs)
+    monkeypatch.setattr(costing, "_costs_within", costs)
     monkeypatch.setattr(Family, "candidate", lambda _, size: Candidate(str(size), None, size, None))
     family = Family("kind", tuple(range(10)), None)
-    run, missed = Finisher(Trainer(data, RECIPE), teacher), search._Missed()
-    found = search._of_a_family(run, family, None, 4, missed)
+    run, missed = Finisher(Trainer(data, RECIPE), teacher), costing._Missed()
+    found = costing._of_a_family(run, family, None, 4, missed)
     assert (asked, [one.parameters for one, _ in found]) == (costed, chosen)
 
 
@@ -285,7 +285,7 @@ def test_what_another_option_decides_is_made_again(
     data, teacher, tmp_path, monkeypatch, recipe, finisher, again
 ):
     """Each of these was taken from the folder, as the run before had made it."""
-    monkeypatch.setattr(search, "_costs", lambda *_: Costs(100, 10, 10).to_json())
+    monkeypatch.setattr(costing, "_costs", lambda *_: Costs(100, 10, 10).to_json())
     monkeypatch.setattr(Finisher, "teach", lambda *_: None)
     few = dataclasses.replace(RECIPE, epochs=1, candidates=1)
     made_again, student = [], dense(8)
@@ -296,7 +296,7 @@ def test_what_another_option_decides_is_made_again(
         run = Finisher(trainer, teacher, Goal({}, None, None), stages, **said)
         before = set(stages._held.done)
         family = Family("dense", (8,), lambda _: student)
-        search._of_a_family(run, family, data.train.x[:8], 1, search._Missed())
+        costing._of_a_family(run, family, data.train.x[:8], 1, costing._Missed())
         one = Candidate("dense 8", student, 83, 80)
         study = optuna.create_study(direction="maximize")
         search._trained(run, one, 1, study.ask(), [])
@@ -317,9 +317,9 @@ def test_a_worker_that_fails_excludes_nothing_from_later_runs(data, teacher, tmp
 
     def run():
         finisher = Finisher(Trainer(data, RECIPE), teacher, Goal({}, None, None), Stages(tmp_path))
-        missed, student = search._Missed(), dense(8)
+        missed, student = costing._Missed(), dense(8)
         family = Family("dense", (8,), lambda _: student)
-        found = search._of_a_family(finisher, family, data.train.x[:8], 1, missed)
+        found = costing._of_a_family(finisher, family, data.train.x[:8], 1, missed)
         return len(found), {kind: str(error) for kind, error in missed.refused.items()}
 
     died = WorkerError("The child process ran out of memory.", out_of_memory=True)
@@ -327,11 +327,11 @@ def test_a_worker_that_fails_excludes_nothing_from_later_runs(data, teacher, tmp
     converting.__cause__ = died
     refused = UnsupportedError("There is no kernel.")
     for error in (died, converting, refused):
-        monkeypatch.setattr(search, "rehearse", fails(error))
+        monkeypatch.setattr(costing, "rehearse", fails(error))
         keras.utils.set_random_seed(0)
         assert run() == (0, {"dense": str(error)})
     keras.utils.set_random_seed(0)
-    monkeypatch.setattr(search, "rehearse", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(costing, "rehearse", lambda *_: pytest.fail("asked again"))
     assert run() == (0, {"dense": "There is no kernel."}), "a refusal is kept"
     assert asked == [died, converting, refused]
 
@@ -384,7 +384,7 @@ def test_a_teacher_that_sees_each_view_takes_its_time(data):
 
 
 def test_what_does_not_fit_is_known_before_students_are_costed(data, teacher, monkeypatch):
-    monkeypatch.setattr(search, "_costs", lambda *_: pytest.fail("costed"))
+    monkeypatch.setattr(costing, "_costs", lambda *_: pytest.fail("costed"))
     named = dataclasses.replace(data, class_names=("a", "b", "c", "d"))
     for given, what, message in (
         (named, teacher, "names 4 classes"),
@@ -425,7 +425,7 @@ def test_what_is_finished_outlives_a_later_failure(data, teacher, monkeypatch):
         return kept
 
     several = [sized("a", 10, 0.5), sized("b", 20, 0.6)]
-    monkeypatch.setattr(search, "_fitting", lambda _: [])
+    monkeypatch.setattr(search, "affordable", lambda _: [])
     monkeypatch.setattr(search, "_tried", lambda *_: several)
     monkeypatch.setattr(search, "order_of", lambda *_: list(several))
     monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
@@ -457,7 +457,7 @@ def test_a_target_that_is_met_by_chance_is_not_met(
             *rest, costs, Drop(None, left.pop(0), "accuracy", {}, 0.002), True, None, {}, recipe
         )
 
-    monkeypatch.setattr(search, "_fitting", lambda _: [])
+    monkeypatch.setattr(search, "affordable", lambda _: [])
     monkeypatch.setattr(search, "_tried", lambda *_: several)
     monkeypatch.setattr(search, "order_of", lambda *_: list(several))
     monkeypatch.setattr(search, "_under_other_losses", lambda _, trial: ([], trial))
@@ -479,21 +479,21 @@ def test_a_kind_that_does_not_fit_is_left_out(data, teacher, monkeypatch):
     bad, good = Family("bad", (4,), two_classes), Family("good", (4, 8), dense)
     trainer = Trainer(data, RECIPE)
     for several, kinds in (([bad, good], ["good", "good"]), ([bad], None)):
-        monkeypatch.setattr(search, "families", lambda *_, several=several: several)
+        monkeypatch.setattr(costing, "families", lambda *_, several=several: several)
         run = Finisher(trainer, teacher, Goal({}, None, None))
         if kinds is None:
             with pytest.raises(InputError, match="outputs of 2 classes"):
-                search._fitting(run)
+                costing.affordable(run)
         else:
-            assert [one.kind for one, _ in search._fitting(run)] == kinds
+            assert [one.kind for one, _ in costing.affordable(run)] == kinds
 
 
 def test_students_that_are_the_same_are_tried_once(data, teacher, monkeypatch):
     student = dense(8)
     several = [Family(name, (8,), lambda _: student) for name in ("one", "other")]
-    monkeypatch.setattr(search, "families", lambda *_: several)
+    monkeypatch.setattr(costing, "families", lambda *_: several)
     run = Finisher(Trainer(data, RECIPE), teacher, Goal({}, None, None))
-    assert [one.kind for one, _ in search._fitting(run)] == ["one"]
+    assert [one.kind for one, _ in costing.affordable(run)] == ["one"]
 
 
 def test_students_of_several_teachers_or_of_a_file_are_smaller_too(data, teacher):
@@ -501,15 +501,15 @@ def test_students_of_several_teachers_or_of_a_file_are_smaller_too(data, teacher
     whole = Family("dense", (16, 400), dense)
     for one, left in ((file, [16]), ([teacher, teacher], [16]), (teacher.predict, [400, 16])):
         run = Finisher(Trainer(data, RECIPE), one, goal, teacher_from_logits=True)
-        found = search._of_a_family(run, whole, data.train.x[:8], 2, search._Missed())
+        found = costing._of_a_family(run, whole, data.train.x[:8], 2, costing._Missed())
         assert [int(candidate.name.split()[1]) for candidate, _ in found] == left
 
 
 def test_a_short_budget_costs_one_candidate_of_each_kind(data, teacher):
     trainer, goal = Trainer(data, dataclasses.replace(RECIPE, candidates=8)), Goal({}, 0.3, None)
-    short = search._fitting(Finisher(trainer, teacher, goal, None, Budget(1e-9)))
+    short = costing.affordable(Finisher(trainer, teacher, goal, None, Budget(1e-9)))
     assert [one.kind for one, _ in short] == ["teacher", "dense"]
-    assert len(search._fitting(Finisher(trainer, teacher, goal))) == 8
+    assert len(costing.affordable(Finisher(trainer, teacher, goal))) == 8
 
 
 def test_a_candidate_that_diverges_is_left_out(data, teacher, monkeypatch):
