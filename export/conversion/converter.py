@@ -220,11 +220,20 @@ def _leave_float(converter, job: ConversionJob) -> bytes:
     results = _results_of(schema.parse(calibrated), job.kept, empty=learned)
     denied = {name for names in results.values() for name in names}
     io_type = tf.float32 if job.float_io and not job.loop else _byte_type(job)
-    return bytes(
+    data = bytes(
         mlir_quantize(
             calibrated, denylisted_nodes=denied, input_data_type=io_type, output_data_type=io_type
         )
     )
+    left = [] if learned else schema.float_results(schema.parse(data), job.kept)
+    if left:
+        raise ConversionError(
+            f"The converter also left layers in floating point that {argument('skip')} does not "
+            f"name ({', '.join(left[:3])}): name them, too, replace them, or use "
+            f"{argument('format', 'dynamic')}.",
+            code="left-in-float",
+        )
+    return data
 
 
 def _byte_type(job: ConversionJob):

@@ -613,3 +613,34 @@ def layers_of(op, graph, model, layers) -> set[str]:
     named += [tensor for tensor in read if is_constant(tensor, model)]
     parts = [part for tensor in named for part in name_of(tensor).split(";")]
     return {layer for part in parts if (layer := layer_in(part, layers)) is not None}
+
+
+def float_results(model, but) -> list[str]:
+    """Return names of the results of operations that compute in floating point.
+
+    Args:
+        model: The parsed file.
+        but: Scopes of layers whose operations are left out. The last operation has the name of
+            the output, and is taken for one of the layer whose float result it reads.
+    """
+    names, layers = op_names(model), {name: name for name in but}
+    graph = model.subgraphs[0]  # its operations call the others
+    ends = set(map(int, graph.outputs))
+    ends |= {
+        int(op.inputs[0])
+        for op in graph.operators
+        if names[op.opcodeIndex] == "QUANTIZE" and int(op.outputs[0]) in ends
+    }
+    found, passed = [], set()
+    for op in graph.operators:
+        results = [int(i) for i in op.outputs]
+        if names[op.opcodeIndex] in ("QUANTIZE", "DEQUANTIZE") or not any(
+            dtype_of(graph.tensors[i]).startswith("float") for i in results
+        ):
+            continue
+        is_last = ends.intersection(results) and passed.intersection(map(int, op.inputs))
+        if is_last or layers_of(op, graph, model, layers):
+            passed.update(results)
+        else:
+            found.append(name_of(graph.tensors[results[0]]))
+    return found

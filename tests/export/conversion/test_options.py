@@ -99,6 +99,20 @@ def test_what_reads_a_skipped_layer_is_in_8_bits_at_either_place(place, rng):
     assert kinds["ADD"] == ["int8"] and sorted(kinds["CONV_2D"]) == ["float32", "int8", "int8"]
 
 
+def test_skip_leaves_no_other_layer_float(rng):
+    la = keras.layers
+    i = keras.Input((8,))
+    bent = la.ELU(name="bend")(la.Dense(6, name="first")(i))
+    model = keras.Model(i, la.Dense(3, name="head")(bent))
+    x = rng.normal(size=(100, 8)).astype("float32")
+    with pytest.raises(ConversionError, match=r"that skip= does not name \(bend/.*: name them"):
+        to_tflite(model, "int8", x, skip="head")
+    assert close(to_tflite(model, "int8", x, skip=["bend", "head"]), model, x)
+    # The last operation has the name of the output, so no one could name its layer.
+    ended = keras.Model(i, bent)
+    assert close(to_tflite(ended, "int8", x, skip="first"), ended, x)
+
+
 def test_bits_of_single_layers(cnn):
     zoo.needs_quantizer()
     model, x = cnn
