@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from tfkd.compression.settings import (
     Target,
     Training,
-    as_plain,
     described,
     is_above_zero,
     is_part,
@@ -130,7 +129,7 @@ class Call:
             values["callbacks"] = None  # the command line makes them, not a recipe
         values |= {name: described(getattr(self, name)) for name in _BESIDE}
         if isinstance(self.board, Board):
-            values["board"] = as_plain(self.board.to_json())
+            values["board"] = self.board.to_json()
         wanted = {k: v for k, v in dataclasses.asdict(self.target).items() if v is not None}
         return {**values, "target": wanted or None}
 
