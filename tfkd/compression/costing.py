@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import Any
 
 from tfkd.compression.candidates import Candidate, Family, families
 from tfkd.compression.finishing import Finisher
+from tfkd.compression.missed import Missed
 from tfkd.compression.recipe import in_order
-from tfkd.compression.rehearsal import Costs, Goal, main_format, rehearse
+from tfkd.compression.rehearsal import Costs, main_format, rehearse
 from tfkd.errors import (
     InputError,
     MissingDependencyError,
@@ -34,7 +34,7 @@ def affordable(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
     recipe, data = finisher.recipe, finisher.trainer.data
     x, keeps_masks = data.train.head(256).x, "int8" not in recipe.formats
     several = families(finisher.teacher, x, recipe.seed, finisher.end_of, keeps_masks, data.outputs)
-    missed = _Missed()
+    missed = Missed()
     for family in several:
         try:
             finisher.check(family.largest.model)
@@ -60,7 +60,7 @@ def affordable(finisher: Finisher) -> list[tuple[Candidate, Costs]]:
 
 
 def _of_a_family(
-    finisher: Finisher, family: Family, x, quota: int, missed: _Missed
+    finisher: Finisher, family: Family, x, quota: int, missed: Missed
 ) -> list[tuple[Candidate, Costs]]:
     """Return the largest student that meets the target, then smaller ones far from the others."""
     fitting: dict[int, tuple[Candidate, Costs]] = {}
@@ -102,7 +102,7 @@ def _of_a_family(
     return [fitting[at] for at in chosen]
 
 
-def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: _Missed) -> Costs | None:
+def _costs_within(finisher: Finisher, candidate: Candidate, x, missed: Missed) -> Costs | None:
     """Return the costs of a candidate's file if it meets the target and is below the teacher."""
     recipe = finisher.recipe
     if candidate.parameters >= finisher.teacher_parameters:
@@ -148,48 +148,3 @@ def _costs(finisher: Finisher, candidate: Candidate, x) -> dict[str, Any]:
         if of_a_worker(error):
             raise WorkerError(str(error)) from error
         return {"refused": str(error)}
-
-
-@dataclasses.dataclass
-class _Missed:
-    """Why candidates were left out.
-
-    Attributes:
-        problems: Costs of candidates, and the limits that they exceed.
-        refused: Kind → the error of a stage that refuses it.
-        larger: Whether any had as many parameters as the teacher.
-    """
-
-    problems: list[tuple[Costs, list[str]]] = dataclasses.field(default_factory=list)
-    refused: dict[str, TfkdError] = dataclasses.field(default_factory=dict)
-    larger: bool = False
-
-    def in_words(self, goal: Goal) -> str:
-        """Return which limits of a goal, or of the teacher's file, the smallest of them misses."""
-        if not self.problems:
-            if not self.refused and self.larger:
-                return (
-                    "Every student that was tried has at least as many parameters as the teacher; "
-                    "give a student."
-                )
-            return f"No student that was tried can be exported{self._reasons()}"
-        _, problems = min(self.problems, key=lambda one: (one[0].bytes, one[0].arena or 0))
-        if not goal.is_asked:
-            return (
-                "No student that was tried is smaller than the teacher; the smallest: "
-                f"{'; '.join(problems)}. Give a smaller student."
-            )
-        return (
-            "No student that was tried meets the target; the smallest misses it: "
-            f"{'; '.join(problems)}. Relax the target, or give a smaller student."
-        )
-
-    def _reasons(self) -> str:
-        """Return the end of a sentence: each reason once, with the kinds that it holds for."""
-        kinds: dict[str, list[str]] = {}
-        for kind, why in self.refused.items():
-            kinds.setdefault(str(why).removesuffix("."), []).append(kind)
-        if len(kinds) == 1:
-            return f": {next(iter(kinds))}. Or give a student."
-        several = "; ".join(f"{', '.join(names)}: {why}" for why, names in kinds.items())
-        return f" ({several}); give a student."

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfkd.compression.choice import Drop
-from tfkd.compression.finished import Finished
+from tfkd.compression.finished import Finished, is_saved
 from tfkd.compression.finishing import Finisher, origin
 from tfkd.compression.outputs import Output, activations_of, answering, renamed, value_of
 from tfkd.compression.rehearsal import file_of, main_format
@@ -318,7 +318,7 @@ def _model_entry(
     """Score a model, and save it if it is the teacher or the student."""
     path = folder / f"{name}.keras" if name in ("teacher", "student") else None
     # A copy, without the optimizer's state, which is not part of the model.
-    if path is not None and not _is_saved(copy_of(model) if name == "student" else model, path):
+    if path is not None and not is_saved(copy_of(model) if name == "student" else model, path):
         path = None
     return ModelEntry(
         name=name,
@@ -334,24 +334,6 @@ def _model_entry(
         metrics=_metrics(model, test, outputs),
         metrics_engine="keras",
     )
-
-
-def _is_saved(model, path: pathlib.Path) -> bool:
-    """Save a model; tell whether Keras can.
-
-    Warns:
-        UserWarning: if it can't, as for a layer without a `get_config`.
-    """
-    try:
-        model.save(path)
-    except (NotImplementedError, TypeError, ValueError) as error:
-        path.unlink(missing_ok=True)
-        said = " ".join(str(error).strip().split("\n\n")[0].split())
-        warnings.warn(
-            f"There is no {path.name}, because Keras can't save the model: {said}", stacklevel=2
-        )
-        return False
-    return True
 
 
 def _metrics(model, test: Part, outputs: tuple[Output, ...]) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import warnings
 from typing import Any
 
 from tfkd.compression.choice import Drop, Teaching
@@ -49,3 +51,21 @@ class Finished:
     def is_better(self, other: Finished) -> bool:
         """Tell whether it loses less than another; a file that is not its model comes last."""
         return (self.verified, -self.drop.value) > (other.verified, -other.drop.value)
+
+
+def is_saved(model: Any, path: pathlib.Path) -> bool:
+    """Save a model; tell whether Keras can.
+
+    Warns:
+        UserWarning: if it can't, as for a layer without a `get_config`.
+    """
+    try:
+        model.save(path)
+    except (NotImplementedError, TypeError, ValueError) as error:
+        path.unlink(missing_ok=True)
+        said = " ".join(str(error).strip().split("\n\n")[0].split())
+        warnings.warn(
+            f"There is no {path.name}, because Keras can't save the model: {said}", stacklevel=2
+        )
+        return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfkd.errors import UnsupportedError
-from tfkd.model import graph
+from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured import blocks
 from tfkd.translation import copies
@@ -193,7 +193,7 @@ def _rebuilt(walked: graph.Graph, first: Sequence[Any] = ()) -> AnyModel | None:
         if id(layer) not in made:
             continue
         new = made[id(layer)]
-        ours, its = (copies.variables_of(one) for one in (layer, new))
+        ours, its = (backends.variables_of(one) for one in (layer, new))
         if [tuple(w.shape) for w in ours] != [tuple(w.shape) for w in its]:
             return None
         copies.copy_flags(layer, new)

@@ -14,7 +14,7 @@ import sys
 import threading
 
 from tfkd.errors import InputError, MissingDependencyError, argument
-from tfkd.model.layer_kinds import QUANTIZING, kind_of
+from tfkd.model.layer_kinds import QUANTIZING, WITH_VOCABULARY, kind_of
 
 _LEGACY_SWITCH = "TF_USE_LEGACY_KERAS"
 _lock = threading.Lock()
@@ -208,6 +208,17 @@ def flavour(model) -> str | None:
         if package is not None and isinstance(model, package.layers.Layer):
             return name
     return None
+
+
+def variables_of(layer) -> list:
+    """Return the weights of a layer, model or operation, except those of lookups.
+
+    In tf_keras the vocabulary that `adapt` learned is a weight of a lookup, which has no shape.
+    """
+    inside = getattr(layer, "_flatten_layers", list)()
+    lookups = [one for one in inside if kind_of(one) in WITH_VOCABULARY]
+    theirs = {id(weight) for lookup in lookups for weight in lookup.weights}
+    return [weight for weight in getattr(layer, "weights", ()) if id(weight) not in theirs]
 
 
 def weights_in_order(layer) -> list:

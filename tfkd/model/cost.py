@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable
 
-from tfkd.model import graph
+from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import CELLS_IN_TIME, QUANTIZING, SPARSIFYING, inner, kind_of
 from tfkd.tables import Printed, aligned
 
@@ -113,7 +113,7 @@ def count(walked: graph.Graph, shape_of: Callable | None = None) -> ModelCost:
     for call in walked.calls:
         layer = call.layer
         held = inner(layer) if call.kind in _AROUND else layer
-        weights = list(getattr(held, "weights", ()))
+        weights = backends.variables_of(held)
         if held is not layer:
             # A tfmot wrapper adds ranges, masks and counters of its own, and takes the kernels
             # it rounds or clusters away from the layer inside.

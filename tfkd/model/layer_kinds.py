@@ -30,6 +30,9 @@ SPARSIFYING = frozenset(
     {"PruneLowMagnitude", "ClusterWeights", "ClusterWeightsRNN", "ClusterWeightsMHA"}
 )
 
+#: Lookups, whose `adapt` learns a vocabulary that is in no setting and no variable.
+WITH_VOCABULARY = frozenset({"IntegerLookup", "StringLookup", "TextVectorization"})
+
 # Methods that a subclass may define without changing what its base computes from the weights.
 _HARMLESS = frozenset({
     "build_from_config", "compute_output_shape", "compute_output_spec", "from_config",

@@ -202,7 +202,7 @@ class Rewriter:
             kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
             result = self._called(kept, call, given)
             # Some layers are built by their first call.
-            copies.set_weights(kept.layer, layer.get_weights())
+            copies.set_weights(kept.layer, copies.weights_of(layer))
             return self._values(result)
         if not operations.is_operation(layer):
             self._one_argument(call)
@@ -318,7 +318,7 @@ class Rewriter:
         if layer.weights:
             _build(copy, layer.get_input_shape_at(0))
             if copy.weights:
-                copies.set_weights(copy, layer.get_weights())
+                copies.set_weights(copy, copies.weights_of(layer))
             self.origins[layer.name] = Origin((name,), lambda weights: weights)
         return copy
 

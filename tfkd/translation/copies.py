@@ -81,22 +81,15 @@ def again(layer, path: str, change: Callable[[dict[str, Any]], None] | None = No
         ) from error
 
 
-def variables_of(layer) -> list[Any]:
-    """Return the variables that are the weights of a layer or model.
-
-    In tf_keras a learned vocabulary is also a weight; `again` makes it a setting.
-    """
-    return [weight for weight in layer.weights if hasattr(weight, "shape")]
-
-
 def weights_of(layer) -> list[np.ndarray]:
-    """Return the weights of a layer or model for `set_weights`."""
-    return [variable.numpy() for variable in variables_of(layer)]
+    """Return the weights of a layer or model; what lookups have learned, `again` makes settings."""
+    return [variable.numpy() for variable in backends.variables_of(layer)]
 
 
 def set_weights(layer, values: list[np.ndarray]) -> None:
-    """Set the weights of a layer or model, and what its layers derive from them."""
-    layer.set_weights(values)
+    """Set the weights of a layer or model as from `weights_of`, and what is derived from them."""
+    for variable, value in zip(backends.variables_of(layer), values, strict=True):
+        variable.assign(value)
     refresh(layer)
 
 

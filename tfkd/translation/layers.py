@@ -12,6 +12,7 @@ import numpy as np
 from tfkd.errors import UnsupportedError
 from tfkd.model import backends
 from tfkd.model.layer_kinds import (
+    WITH_VOCABULARY,
     class_of,
     configuration,
     function_name,
@@ -71,9 +72,6 @@ _INNER = {
 _DIFFERENT = {
     "RandomCrop": "crops at inference in tf_keras, but not in Keras 3; crop in the pipeline",
 }
-
-# Layers whose `adapt` learns a vocabulary that is in no setting and no weight.
-_WITH_VOCABULARY = {"IntegerLookup", "StringLookup", "TextVectorization"}
 
 # Settings that tf_keras writes as a list with one item.
 _SINGLE_AXIS = {"BatchNormalization", "LayerNormalization"}
@@ -281,7 +279,7 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
         "name": name,
         "dtype": _policy(layer, float32),
     }
-    if kind in _WITH_VOCABULARY | {"Hashing", "Discretization"}:
+    if kind in WITH_VOCABULARY | {"Hashing", "Discretization"}:
         config.pop("dtype")  # depends on their inputs, and each Keras has its own
     config.update(_vocabulary(layer))
     if config.get("bin_boundaries"):
@@ -309,7 +307,7 @@ def _settings(layer, name: str, target, to: str, translate, float32: bool) -> di
 
 def _vocabulary(layer) -> dict:
     """Return the settings for the vocabulary of a lookup; none before it has one."""
-    if kind_of(layer) not in _WITH_VOCABULARY:
+    if kind_of(layer) not in WITH_VOCABULARY:
         return {}
     words = layer.get_vocabulary(include_special_tokens=False)
     lookup = getattr(layer, "_lookup_layer", layer)  # of a TextVectorization
@@ -467,9 +465,7 @@ def _inner(layer) -> list:
 
 def _own_weights(layer, inner) -> list:
     theirs = {id(weight) for one in inner for weight in one.weights}
-    # In tf_keras a vocabulary is a weight without a shape.
-    own = (weight for weight in layer.weights if hasattr(weight, "shape"))
-    return [weight for weight in own if id(weight) not in theirs]
+    return [weight for weight in backends.variables_of(layer) if id(weight) not in theirs]
 
 
 def _accepted(target, to: str) -> set[str]:

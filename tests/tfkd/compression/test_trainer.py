@@ -132,7 +132,8 @@ def test_examples_that_a_model_does_not_take(rng):
     with pytest.raises(InputError, match="teacher 'both' takes several inputs"):
         trainer.check_inputs(several, "teacher")
     for shape in ((6,), (None,)):
-        trainer.check_inputs(keras.Sequential([keras.Input(shape)]), "student")
+        model = keras.Sequential([keras.Input(shape), keras.layers.ReLU()])
+        trainer.check_inputs(model, "student")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,9 @@ def test_a_last_axis_of_one_is_asked_for(given, taken, fix, rng):
     """Keras adds and removes it; a file does not, which was known after all training."""
     trainer = Trainer(tfkd.split(rng.normal(size=(60, *given)), NUMBERS), tfkd.Training(epochs=1))
     with pytest.raises(InputError, match=f"teacher 'a' takes .*: give {fix}"):
-        trainer.check_inputs(keras.Sequential([keras.Input(taken)], name="a"), "teacher")
+        trainer.check_inputs(
+            keras.Sequential([keras.Input(taken), keras.layers.ReLU()], name="a"), "teacher"
+        )
 
 
 def test_a_copy_computes_the_same(package, rng):
@@ -163,6 +166,15 @@ def test_a_copy_computes_the_same(package, rng):
     assert [type(one) for one in copy.layers] == [type(one) for one in model.layers]
     assert getattr(copy, "optimizer", None) is None
     model.evaluate(x, np.zeros((60, 3)), verbose=0)  # it is compiled as before
+
+
+@pytest.mark.parametrize("mode", ["int", "tf_idf"])
+def test_a_copy_knows_the_same_words(mode, package):
+    look = package.layers.StringLookup(output_mode=mode)
+    words = tf.constant([["a", "b"], ["b", "c"], ["b", "a"]])
+    look.adapt(words)
+    model = package.Sequential([package.Input((2,), dtype="string"), look])
+    np.testing.assert_allclose(predicted(copy_of(model), words), predicted(model, words))
 
 
 def test_a_copy_of_a_layer_without_a_configuration_is_refused(package):

@@ -21,7 +21,7 @@ import dataclasses
 
 import numpy as np
 
-from tfkd.model import graph
+from tfkd.model import backends, graph
 from tfkd.pruning.structured import registry, rules
 from tfkd.pruning.structured.labels import KEPT, Channels, NotPrunable, kept
 
@@ -137,6 +137,6 @@ def _follow(channels: Channels, call: graph.Call, inputs) -> list[np.ndarray]:
 
 def _check_weights(layer, channels: Channels) -> None:
     """Raise, to leave a layer whole, if its rule lacks a weight (of adapters, statistics)."""
-    for weight in getattr(layer, "weights", ()):
+    for weight in backends.variables_of(layer):
         if id(weight) not in channels.axes and max(weight.shape, default=1) > 1:
             raise NotPrunable(f"its weight {weight.name!r} has no rule")

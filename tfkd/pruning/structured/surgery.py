@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfkd.errors import UnsupportedError
-from tfkd.model import graph
+from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of
 from tfkd.pruning.structured.dependency import Dependencies
 from tfkd.translation import copies, layers
@@ -133,7 +133,7 @@ def _resize(config: dict, layer, found: Dependencies, gone):
 def _carry_over(path: str, old, new, found: Dependencies, gone):
     copies.copy_flags(old, new)
     values = []
-    for variable in copies.variables_of(old):
+    for variable in backends.variables_of(old):
         value = variable.numpy()
         for axis, labels in found.axes.get(id(variable), {}).items():
             value = np.compress(~gone[labels], value, axis % value.ndim)

@@ -549,6 +549,6 @@ def test_what_is_skipped_in_a_nested_model_is_so_in_each_round(skip, rng):
 
 def test_a_name_that_no_layer_has_is_known_at_once(small, small_digits, tmp_path):
     """Without a target of costs, no round was made, and that was all."""
-    with pytest.raises(InputError, match="skip 'nothing' matches no layer"):
+    with pytest.raises(InputError, match="skip= 'nothing' matches no layer"):
         tfkd.spiral(small, small_digits, max_drop=0.1, skip="nothing", folder=tmp_path, **QUICK)
     assert not list(tmp_path.iterdir())

@@ -792,6 +792,9 @@ def test_what_no_configuration_holds_stays(kind, package, rng):
     kernel, bias = hidden.get_weights()
     kernel[:, 12:], bias[12:] = 0, 0
     hidden.set_weights([kernel, bias])
+    kernel, bias = model.layers[-1].get_weights()
+    kernel[12:] = 0
+    model.layers[-1].set_weights([kernel, bias])
     skip = ["table"] if kind == "IntegerLookup" else []
     small = tfkd.prune_channels(model, 0.25, round_to=1, skip=skip)
     assert small.get_layer("hidden").units == 12
