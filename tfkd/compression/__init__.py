@@ -7,6 +7,7 @@ candidates.py        families of students to choose from if none is given
 small_nets.py        small nets for each kind of input, in several widths
 thinning.py          a teacher of less depth or resolution
 costing.py           what their files cost, and which of them meet the target
+missed.py            why candidates were left out
 search.py            candidates trained for a while; the smallest that is good enough
 scale.py             how the students of a search are compared
 front.py             the trials: size and score, and which are finished first

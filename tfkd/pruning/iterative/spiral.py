@@ -125,9 +125,7 @@ def spiral(
         True
     """
     skip = [skip] if isinstance(skip, str) else list(skip)
-    if isinstance(alternatives, str):
-        alternatives = (alternatives,)
-    alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
+    alternatives = _alternatives(alternatives)
     distiller = {} if distiller is None else distiller
     goal, how, data = _check(locals())
     importance.check(criterion, (data.train, data.train.labels))
@@ -373,6 +371,11 @@ def _alternative(name, lessons, final, epochs, pruning):
     else:
         lessons.alone(stage, student, epochs)
     return student
+
+
+def _alternatives(given: bool | str | Sequence[str]) -> tuple[str, ...]:
+    given = (given,) if isinstance(given, str) else given
+    return ALTERNATIVES if given is True else tuple(given or ())
 
 
 def _absolute_target(name: str, value: float, original: Measured) -> float:
