@@ -120,8 +120,7 @@ def spiral(
         True
     """
     skip = [skip] if isinstance(skip, str) else list(skip)
-    if isinstance(alternatives, str):
-        alternatives = (alternatives,)
+    alternatives = (alternatives,) if isinstance(alternatives, str) else alternatives
     alternatives = ALTERNATIVES if alternatives is True else tuple(alternatives or ())
     distiller = {} if distiller is None else distiller
     goal, how, data = _check(locals())
