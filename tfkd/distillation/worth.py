@@ -174,11 +174,9 @@ def _regression_score(answers, y, counts, lesson) -> Score:
     spread = float(np.square(y - mean)[counts].mean())
     value = 1 - float(square.mean()) / spread if spread else 0.0
     chance = 0.0 if spread else 1.0  # for equal labels, their mean is always right
-    examples = int(counts.reshape(len(counts), -1).any(1).sum())
+    count = len(y) if counts.all() else len(square)  # examples, or single values
     rows = _rows(counts)
-    return Score(
-        lesson.name, "r2", value, None, chance, None, None, examples, hits=square, rows=rows
-    )
+    return Score(lesson.name, "r2", value, None, chance, None, None, count, hits=square, rows=rows)
 
 
 def _accuracy(lesson, hits, chance, confidence, crossed, rows) -> Score:
