@@ -7,6 +7,7 @@ candidates.py        families of students to choose from if none is given
 small_nets.py        small nets for each kind of input, in several widths
 thinning.py          a teacher of less depth or resolution
 search.py            candidates trained for a while; the smallest that is good enough
+missed.py            why candidates were left out
 scale.py             how the students of a search are compared
 front.py             the trials: size and score, and which are finished first
 dominated.py         what ends a trial early

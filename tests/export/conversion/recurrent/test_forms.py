@@ -188,14 +188,3 @@ def test_what_auto_says_of_the_steps_is_what_they_take(name):
     unrolled, loop = (to_tflite(model, "int8", x, recurrent=f).size for f in ("unrolled", "loop"))
     steps, size = choice.written_out(model)
     assert steps == 32 and abs(unrolled - loop - size) < 0.18 * size
-
-
-@pytest.mark.parametrize("form", ["fused", "unrolled"])
-def test_statistics_of_the_data_are_in_the_file(form, package, rng):
-    """A Normalization beside a recurrent layer was made again without what it had learned."""
-    x = rng.normal(7, 3, (20, *SHAPE)).astype("float32")
-    scale = package.layers.Normalization()
-    model = model_of(package, lambda la, i: la.LSTM(4)(scale(i)))
-    scale.adapt(x)
-    file = to_tflite(model, "float32", recurrent=form)
-    np.testing.assert_allclose(file.predict(x), predicted(model, x), rtol=1e-4, atol=1e-4)
