@@ -16,7 +16,7 @@ from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import RECURRENT, inner, kind_of, remade
 from tfkd.quantization.aware import _is_wrapper, unwrapped
 from tfkd.quantization.rules import moves
-from tfkd.translation import copies, operations
+from tfkd.translation import operations
 
 _PLACES = ("argmax", "argmin")
 
@@ -158,7 +158,6 @@ def freeze(model, *, ranges: bool = True):
         if new is not None and not _is_wrapper(layer) and new.weights:
             held = layer.layer if isinstance(layer, quantizers.LeftFloat) else layer
             new.set_weights(held.get_weights())
-    copies.refresh(frozen)
     for variable in frozen.weights:
         _make_uneven(variable)
     frozen.trainable = True  # tf_keras lists frozen weights of a layer last

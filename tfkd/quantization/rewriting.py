@@ -20,8 +20,8 @@ from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import kind_of, remade
 from tfkd.quantization import without_rule
 from tfkd.quantization.report import LayerReport
-from tfkd.translation import copies, operations
 from tfkd.translation import layers as translated
+from tfkd.translation import operations
 
 # Ranges that TFLite's int8 kernels prescribe for sigmoid and softmax, and for tanh
 # (https://ai.google.dev/edge/litert/conversion/tensorflow/quantization/quantization_spec).
@@ -201,8 +201,7 @@ class Rewriter:
             self.note("float", "left out by skip")
             kept = self.made("", lambda: self.parts.LeftFloat(self.copy()))
             result = self._called(kept, call, given)
-            # Some layers are built by their first call.
-            copies.set_weights(kept.layer, copies.weights_of(layer))
+            kept.layer.set_weights(layer.get_weights())  # some layers are built by their first call
             return self._values(result)
         if not operations.is_operation(layer):
             self._one_argument(call)
@@ -318,7 +317,7 @@ class Rewriter:
         if layer.weights:
             _build(copy, layer.get_input_shape_at(0))
             if copy.weights:
-                copies.set_weights(copy, copies.weights_of(layer))
+                copy.set_weights(layer.get_weights())
             self.origins[layer.name] = Origin((name,), lambda weights: weights)
         return copy
 

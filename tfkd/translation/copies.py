@@ -87,18 +87,13 @@ def weights_of(layer) -> list[np.ndarray]:
 
 
 def set_weights(layer, values: list[np.ndarray]) -> None:
-    """Set the weights of a layer or model as from `weights_of`, and what is derived from them."""
+    """Set the weights of a layer or model as from `weights_of`, and what is derived from them.
+
+    A `Normalization` reads its statistics when it is built, adapted or loaded, and in Keras 3
+    `set_weights` does not change that.
+    """
     for variable, value in zip(backends.variables_of(layer), values, strict=True):
         variable.assign(value)
-    refresh(layer)
-
-
-def refresh(layer) -> None:
-    """Let a layer or model derive again from its weights what it computes with.
-
-    Keras's `set_weights` does not: a `Normalization` reads its statistics when it is built, adapted
-    or loaded.
-    """
     for one in layer._flatten_layers():
         if one.weights and hasattr(one, "finalize_state"):
             one.finalize_state()

@@ -24,7 +24,6 @@ import numpy as np
 from tfkd.errors import UnsupportedError, argument
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import RECURRENT, function_name, kind_of, remade
-from tfkd.translation import copies
 
 
 def recurrent_calls(source) -> list:
@@ -80,7 +79,6 @@ def lower(model, form: str, *, loops: bool = False, integer: bool = True):
     for _, layer in source.layers:
         if layer.weights:
             made[id(layer)].set_weights(layer.get_weights())
-    copies.refresh(lowered)
     return lowered
 
 
@@ -106,7 +104,6 @@ def with_shapes(model, shapes):
     for _, layer in source.layers:
         if layer.weights:
             made[id(layer)].set_weights(layer.get_weights())
-    copies.refresh(copied)
     return copied
 
 

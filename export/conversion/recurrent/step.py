@@ -15,7 +15,6 @@ from tfkd.export.conversion.recurrent import forms
 from tfkd.export.tflite.model import STATE_IN, STATE_OUT, STEP
 from tfkd.model import backends, graph
 from tfkd.model.layer_kinds import RECURRENT, remade, stateful_layers
-from tfkd.translation import copies
 
 # Layers that compute each step of a sequence independently.
 _PER_STEP = frozenset(
@@ -105,7 +104,6 @@ def step_model(model, samples=None):
     for _, layer in source.layers:
         if layer.weights:
             made[id(layer)].set_weights(layer.get_weights())
-    copies.refresh(made_model)
     if samples is not None:
         samples = _step_samples(made_model, samples, [t.index in moving for t in source.input_list])
     return made_model, samples, list(named)
