@@ -9,7 +9,6 @@ thinning.py          a teacher of less depth or resolution
 costing.py           what their files cost, and which of them meet the target
 missed.py            why candidates were left out
 search.py            candidates trained for a while; the smallest that is good enough
-missed.py            why candidates were left out
 scale.py             how the students of a search are compared
 front.py             the trials: size and score, and which are finished first
 dominated.py         what ends a trial early
