@@ -83,10 +83,12 @@ def run(data, seed, options):
     sgd = {"optimizer": "sgd", "learning_rate": 0.1, "batch_size": BATCH, "augment": augment}
     teacher = teacher_of(data, seed, options, augment)
     half = dict.fromkeys(("macs", "parameters", "bytes"), 0.5)
+    held = [values for part in (data.validation, data.test) for values in (part.x, part.y)]
     found = tfkd.spiral(
         teacher, data, target=half, step=0.3, epochs=1, final_epochs=options.final_epochs,
         round_to=4, seed=seed,
-        folder=place(f"spiral-{seed}", data, options, augment is None, options.final_epochs), **sgd,
+        folder=place(f"spiral-{seed}", data, options, augment is None, options.final_epochs, *held),
+        **sgd,
     )  # fmt: skip
     rows = {}
     for name, model, of in ("teacher", teacher, found.original), ("half", found.model, found.final):

@@ -184,7 +184,7 @@ class Trainer:
             return False
         warnings.warn(
             "The training part yields other examples in each pass: the teacher runs in every step, "
-            "and a run that is interrupted begins again.",
+            "and another run can't continue this one (`spiral` and `compare` need a new folder).",
             stacklevel=2,
         )
         return True

@@ -105,7 +105,10 @@ def _parts_of(path: pathlib.Path) -> dict[str, pathlib.Path]:
         raise InputError(
             f"{str(path)!r} has only {shown([one.name for one in found.values()])}; give {_WANTED}."
         )
-    left = [one.name for one in folders if one not in found.values() and _holds_classes(one)]
+    classes = {one.name for one in found["train"].iterdir() if one.is_dir()}
+    left = [
+        one.name for one in folders if one not in found.values() and _holds_classes(one, classes)
+    ]
     if left:
         raise InputError(
             f"{str(path)!r} has folders of images in {shown(left)} too, which tfkd does not read: "
@@ -114,9 +117,11 @@ def _parts_of(path: pathlib.Path) -> dict[str, pathlib.Path]:
     return {part: found[part] for part in PARTS if part in found}
 
 
-def _holds_classes(folder: pathlib.Path) -> bool:
-    """Tell whether a folder has folders with images."""
-    return any(one.suffix.lower() in _SUFFIXES for one in folder.glob("*/*"))
+def _holds_classes(folder: pathlib.Path, classes: set[str]) -> bool:
+    """Tell whether a folder has folders with images that are called as classes are."""
+    return any(
+        one.suffix.lower() in _SUFFIXES and one.parent.name in classes for one in folder.glob("*/*")
+    )
 
 
 def _listed(folder: pathlib.Path, class_names=()) -> tuple[list[str], np.ndarray, tuple[str, ...]]:

@@ -57,11 +57,11 @@ def load_npz(
     path = pathlib.Path(path)
     arrays = _arrays_of(path)
     of_file = arrays.pop("class_names", None)
-    names: Any = class_names
+    names: Any = class_names.tolist() if isinstance(class_names, np.ndarray) else class_names
     if not names and of_file is not None:
         names = each(functools.partial(_class_names, path), of_file)
     if set(arrays) == set(_WHOLE):
-        y, names = labels.numbers_of(arrays["y"], names)
+        y, names = _numbered(arrays["y"], names)
         share = share_of("validation", validation, 0.2, there=False)
         return split(
             arrays["x"], y, name=path.stem, validation=share, seed=seed, class_names=names,
@@ -74,7 +74,7 @@ def load_npz(
     parts = {}
     for part in PARTS if lone else ("train", "test"):
         try:
-            y, found = labels.numbers_of(arrays[f"y_{part}"], names)
+            y, found = _numbered(arrays[f"y_{part}"], names)
             labels.check_kind(part, found, names)
             parts[part] = Samples(arrays[f"x_{part}"], y)
         except InputError as error:
@@ -150,7 +150,7 @@ def _members(path: pathlib.Path, files: Sequence[str]) -> dict[str, Any]:
         "y_train_NAME=..., y_test_NAME=....",
     )
     read = {one for some in (*members.values(), *beside.values()) for one in listed(some)}
-    left = [name for name in files if name.startswith(("x_", "y_")) and name not in read]
+    left = _other_parts(files, read)
     if left:
         raise InputError(
             f"{path.name} also holds {shown(left)}, which tfkd does not read: name the parts "
@@ -164,6 +164,29 @@ def _members(path: pathlib.Path, files: Sequence[str]) -> dict[str, Any]:
                 stacklevel=4,
             )
     return members
+
+
+def _other_parts(files: Sequence[str], read: set[str]) -> list[str]:
+    """Return the arrays of parts under names that nothing reads: examples that have labels.
+
+    Other arrays, such as `x_mean`, `y_names` or `x_test_ids`, may be beside the data.
+    """
+
+    def labels_of(part: str) -> list[str]:
+        return [name for name in files if name == f"y_{part}" or name.startswith(f"y_{part}_")]
+
+    left = []
+    for name in files:
+        if name.startswith("x_") and name not in read and labels_of(name[2:]):
+            left += [name, *(one for one in labels_of(name[2:]) if one not in read)]
+    return left
+
+
+def _numbered(y: Any, names: Any) -> tuple[Any, Any]:
+    """Return labels and names of classes; texts get their numbers, other labels stay."""
+    if any(one.dtype.kind in "SU" for one in listed(y)):
+        return labels.numbers_of(y, names)
+    return y, names
 
 
 def _class_names(path: pathlib.Path, names: np.ndarray) -> tuple[str, ...]:

@@ -267,7 +267,7 @@ class _Hasher:
             reduce = copyreg.dispatch_table.get(kind, lambda one: one.__reduce_ex__(2))
             found = reduce(value)
             return "reduced", found.encode() if isinstance(found, str) else [*found]
-        except TypeError as error:
+        except Exception as error:  # whatever the value's class raises, as ctypes does for pointers
             raise self._refusal(value, str(error)) from None
 
     def _array(self, value) -> list:

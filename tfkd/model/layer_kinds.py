@@ -101,11 +101,8 @@ def remade(layer: Any, **changes: Any) -> Any:
     """
     kind = class_of(layer, is_of_library) or type(layer)
     config = {**configuration(layer, kind), **changes}
-    wraps = kind_of(layer) == "TimeDistributed"
-    if wraps:
-        config["layer"] = remade(layer.layer)  # in the place of its configuration
     try:
-        return kind(**config) if wraps else kind.from_config(config)
+        return kind.from_config(config)
     except (TypeError, ValueError, KeyError) as error:
         raise UnsupportedError(
             f"The layer {layer.name!r} ({type(layer).__name__}) can't be copied: Keras refused its "
@@ -134,6 +131,11 @@ def configuration(layer: Any, kind: type | None = None) -> dict[str, Any]:
             function = getattr(layer, key, None) if key.endswith("activation") else None
             if callable(function) and not getattr(function, "weights", None):  # they are not shared
                 config[key] = function
+        for key in ("layer", "cell"):  # of TimeDistributed and RNN
+            held, saved = getattr(layer, key, None), config.get(key)
+            is_saved = isinstance(saved, dict) and "config" in saved
+            if is_saved and held is not None and is_of_library(type(held)):
+                config[key] = {**saved, "config": configuration(held)}
     return config
 
 

@@ -76,7 +76,8 @@ def again(layer, path: str, change: Callable[[dict[str, Any]], None] | None = No
     except (TypeError, ValueError, KeyError) as error:
         raise UnsupportedError(
             f"The layer {path!r} ({type(layer).__name__}) can't be built again from its "
-            f"configuration: {reason(error)}. Give its class a complete get_config().",
+            f"configuration: {reason(error)}. Give its class a complete get_config(), and register "
+            "classes and functions of your own with register_keras_serializable() of its Keras.",
             code="layer-configuration",
         ) from error
 

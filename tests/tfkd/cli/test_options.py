@@ -22,7 +22,7 @@ OF_OTHER_PACKAGES = {
 }
 #: Files that print Python or shell for the user to run.
 PRINTS_CODE = (
-    *("comparison/spelling.py", "compression/evidence.py"),
+    *("comparison/spelling.py", "compression/recipe.py"),
     *("cli/parser.py", "cli/reading.py"),
 )
 ARGUMENT = re.compile(r"(?<![\w{.-])([a-z][a-z_0-9]*)=(?!=)")

@@ -168,6 +168,23 @@ def test_a_copy_computes_the_same(package, rng):
     model.evaluate(x, np.zeros((60, 3)), verbose=0)  # it is compiled as before
 
 
+@pytest.mark.parametrize("kind", ["TimeDistributed", "RNN"])
+def test_a_copy_has_the_users_own_functions_in_wrapped_layers(kind, package, rng):
+    """By its name, `tanh`, Keras would take its own."""
+
+    def tanh(x):
+        return 1.7159 * tf.tanh(0.6667 * x)
+
+    layers = package.layers
+    made = {
+        "TimeDistributed": lambda: layers.TimeDistributed(layers.Dense(3, activation=tanh)),
+        "RNN": lambda: layers.RNN(layers.SimpleRNNCell(3, activation=tanh)),
+    }[kind]()
+    model = package.Sequential([package.Input((5, 4)), made])
+    x = rng.normal(size=(6, 5, 4)).astype("float32")
+    np.testing.assert_allclose(predicted(copy_of(model), x), predicted(model, x), rtol=1e-5)
+
+
 @pytest.mark.parametrize("mode", ["int", "tf_idf"])
 def test_a_copy_knows_the_same_words(mode, package):
     look = package.layers.StringLookup(output_mode=mode)

@@ -153,6 +153,16 @@ def test_examples_that_no_part_takes_are_refused(tmp_path, x, arrays, said):
         as_data(tmp_path / "d.npz")
 
 
+def test_arrays_beside_the_data_are_left_alone(tmp_path, x):
+    """Figures and ids are no parts; missing labels are not looked at here."""
+    y = np.where(NUMBERS == 0, np.nan, NUMBERS)
+    pair = {"x_train": x, "y_train": y, "x_test": x, "y_test": NUMBERS}
+    beside = {"x_mean": x[0], "y_names": np.array(["a", "b"]), "x_test_ids": NUMBERS, "x_raw": x}
+    np.savez(tmp_path / "d.npz", **pair, **beside)
+    data = load_npz(tmp_path / "d.npz")
+    assert sizes(data) == (45, 5, 50) and np.isnan(data.train.y).any()
+
+
 def test_splits_of_npz_files_keep_the_shares_of_classes(tmp_path):
     x, y = np.arange(400.0).reshape(200, 2), np.repeat(np.arange(10), 20)
     names = np.array([f"class {i}" for i in range(10)])
@@ -409,6 +419,7 @@ def test_a_folder_of_the_validation_part(tmp_path, name):
 def test_folders_that_no_part_takes_are_refused(tmp_path):
     """Classes may be called so, and what holds no images is no part."""
     (tmp_path / "a" / "notes").mkdir(parents=True)
+    saved(tmp_path / "a" / "predict" / "unknown" / "0.png", GRAY)
     assert sizes(as_data(in_parts(tmp_path / "a", train=GRAY, test=GRAY))) == (18, 2, 20)
     with pytest.raises(InputError, match="has folders of images in 'dev' too, which tfkd does not"):
         as_data(in_parts(tmp_path / "a", dev=GRAY))

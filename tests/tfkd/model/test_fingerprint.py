@@ -1,5 +1,6 @@
 """Every example has its own key; models that compute different things differ in fingerprint."""
 
+import ctypes
 import dataclasses
 import functools
 import json
@@ -412,6 +413,12 @@ def test_values_and_objects():
         for one in refused:
             with pytest.raises(InputError, match="could not be recognized in another process"):
                 fingerprint.fingerprint(one)
+
+
+def test_what_can_not_be_read_is_refused_in_a_line():
+    """A ctypes pointer, as the models of other libraries hold, raises a ValueError."""
+    with pytest.raises(InputError, match="pointer"):
+        fingerprint.fingerprint([ctypes.c_void_p(1)])
 
 
 def test_settings_stay_readable():
