@@ -268,7 +268,8 @@ def _of_parts(given: Mapping, name: str, class_names, options: dict) -> Data:
             continue
         try:
             parts[part], found = _part(given[part], names)
-            labels_.check_kind(part, found, names)
+            y = given[part][1] if _is_pair(given[part]) else None
+            labels_.check_kind(part, y, found, names, bool(class_names))
         except InputError as error:
             raise InputError(f"{part}: {error}") from None
         names = found

@@ -37,19 +37,31 @@ def numbers_of(y, class_names: Any = ()) -> tuple[Any, Any]:
     return read(y, class_names)
 
 
-def check_kind(part: str, names: Any, known: Any) -> None:
-    """Raise for a part whose texts have no numbers, since the training part has no texts.
+def check_kind(part: str, y: Any, names: Any, known: Any, are_given: bool) -> None:
+    """Raise if only one of a part and the training part has labels that are texts.
 
     Args:
         part: The part's name.
+        y: Its labels as they were given, in a dict for several outputs; `None` for a stream.
         names: Names of the classes after its labels were read.
         known: Those before, from the caller or the training part.
+        are_given: Whether the caller gave names, which number the texts of any part.
     """
-    if part != "train" and names and names != known:
+    if part == "train" or y is None:
+        return
+    texts, numbers = bool(names) and names != known, bool(known) and not are_texts(y)
+    if texts or (numbers and not are_given):
+        here, there = ("texts", "numbers") if texts else ("numbers", "texts")
         raise InputError(
-            "its labels are texts, but those of train are numbers: give both as texts, or both as "
-            "numbers."
+            f"its labels are {here}, but those of train are {there}: give both as texts, or both "
+            f"as numbers, or the order of the classes with {argument('class_names', alone=True)}."
         )
+
+
+def are_texts(y: Any) -> bool:
+    """Tell whether labels, or those of any of several outputs, are texts."""
+    several = y.values() if isinstance(y, Mapping) else [y]
+    return any(np.asarray(one).dtype.kind in "SUO" for one in several)
 
 
 def read(y, class_names: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -71,11 +71,11 @@ def load_npz(
     lone = [name for name in _VALIDATION if name in arrays]
     if len(lone) == 1:
         raise InputError(f"{path.name} has only {lone[0]}; save x_validation and y_validation.")
-    parts = {}
+    parts, are_given = {}, bool(names)
     for part in PARTS if lone else ("train", "test"):
         try:
             y, found = _numbered(arrays[f"y_{part}"], names)
-            labels.check_kind(part, found, names)
+            labels.check_kind(part, arrays[f"y_{part}"], found, names, are_given)
             parts[part] = Samples(arrays[f"x_{part}"], y)
         except InputError as error:
             raise InputError(f"{part} in {path.name}: {error}") from None
@@ -184,7 +184,7 @@ def _other_parts(files: Sequence[str], read: set[str]) -> list[str]:
 
 def _numbered(y: Any, names: Any) -> tuple[Any, Any]:
     """Return labels and names of classes; texts get their numbers, other labels stay."""
-    if any(one.dtype.kind in "SU" for one in listed(y)):
+    if labels.are_texts(y):
         return labels.numbers_of(y, names)
     return y, names
 

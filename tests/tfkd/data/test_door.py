@@ -193,6 +193,13 @@ def test_texts_have_no_numbers_if_the_training_part_has_no_texts(tmp_path, x):
             as_data(given)
         data = as_data(given, class_names=("dog", "cat"))
         np.testing.assert_array_equal(data.test.y, numbers)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=texts, x_test=x, y_test=numbers)
+    for given in (tmp_path / "d.npz", ((x, texts), (x, numbers))):
+        with pytest.raises(InputError, match="test.*: its labels are numbers, but those of train"):
+            as_data(given)
+        data = as_data(given, class_names=("dog", "cat"))
+        np.testing.assert_array_equal(data.test.y, numbers)
+        assert data.class_names == ("dog", "cat")
 
 
 def test_a_share_of_a_part_that_is_there_is_refused(tmp_path, x):
