@@ -1,6 +1,7 @@
 """Work is counted as `tfkd.model.cost` counts it; times are those of its operators."""
 
 import ctypes
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -324,7 +325,8 @@ def test_the_table_of_many_rows_is_cut():
     assert len(lines) == 25 + 4 and max(map(len, lines)) <= 100
     assert f"{len(found.rows) - 25} others" in lines[-2]
     xnnpack = profile(converted("mlp", "dynamic"), runs=20)
-    assert "engine='builtin'" in xnnpack.describe()  # it takes 2 µs
+    short = tuple(dataclasses.replace(row, us=0.0) for row in xnnpack.rows)  # below a microsecond
+    assert "engine='builtin'" in dataclasses.replace(xnnpack, rows=short).describe()
 
 
 @profiled
