@@ -457,6 +457,7 @@ class _Judge:
         passed = passed and (agreement is None or (agreement >= threshold and not lost))
         if not passed and self.may_be_values:
             passed = _relative(difference, want, each=True) <= _LARGEST_DIFFERENCE["values"]
+            lost = "" if passed else lost  # values have no classes
         mean = float(difference.mean())
         return OutputParity(
             name=name,

@@ -98,8 +98,7 @@ def freeze(model, *, ranges: bool = True):
     def layer_for(layer):
         if id(layer) in made:
             return made[id(layer)]
-        config = type(getattr(layer, "quantize_config", None)).__name__
-        if config == "RoundedWeights":
+        if _has_rounded_weights(layer):
             new = unwrapped(layer, rounded=True)
         elif (
             isinstance(layer, quantizers.quantize_layer.QuantizeLayer)
@@ -155,13 +154,18 @@ def freeze(model, *, ranges: bool = True):
         )
     for _, layer in source.layers:
         new = made[id(layer)]
-        if new is not None and not _is_wrapper(layer) and new.weights:
+        if new is not None and not _has_rounded_weights(layer) and new.weights:
             held = layer.layer if isinstance(layer, quantizers.LeftFloat) else layer
             new.set_weights(held.get_weights())
     for variable in frozen.weights:
         _make_uneven(variable)
     frozen.trainable = True  # tf_keras lists frozen weights of a layer last
     return frozen
+
+
+def _has_rounded_weights(layer) -> bool:
+    """Tell whether a layer is a wrapper of tfkd's own, and not one with a given QuantizeConfig."""
+    return type(getattr(layer, "quantize_config", None)).__name__ == "RoundedWeights"
 
 
 def _is_clipped(layer, source) -> bool:

@@ -14,7 +14,7 @@ from tfkd.errors import ConversionError, InputError, UnsupportedError
 from tfkd.export import to_tflite
 from tfkd.loading.models import load_model
 from tfkd.model import backends
-from tfkd.quantization import describe, export_form, quantizers
+from tfkd.quantization import calibrate, describe, export_form, quantizers
 
 L = keras.layers
 
@@ -171,6 +171,20 @@ def test_a_layer_with_a_config_of_its_own_keeps_it(rng):
         InputError, match=r"per_layer\['head'\] must be a .*QuantizeConfig, got str"
     ):
         quantize_aware(small(), per_layer={"head": "int4"})
+
+
+def test_a_layer_with_a_config_of_its_own_has_its_weights_in_the_file(rng):
+    module = "tensorflow_model_optimization.python.core.quantization.keras.default_8bit"
+    configs = pytest.importorskip(f"{module}.default_8bit_quantize_registry")
+    config = configs.Default8BitQuantizeConfig(["kernel"], ["activation"], False)
+    backends.tfmot()
+    model = small()
+    qat = quantize_aware(model, per_layer={"head": config})
+    x = rng.normal(size=(64, *model.input_shape[1:])).astype("float32")
+    calibrated = calibrate(qat, x)
+    want = predicted(calibrated, x)
+    got = to_tflite(calibrated, "int8").predict(x)
+    assert np.abs(got - want).mean() < 0.1 * want.std()
 
 
 def test_a_pattern_that_matches_nothing_names_the_nearest():
