@@ -104,43 +104,12 @@ def key_of(index: int, name: str, part: str = "") -> str:
 
 def parse(key: str) -> tuple[int | None, str, str]:
     """Return index, name and part of an output's key; the index of a feature is `None`."""
-    return _fields(key)[:3]
-
-
-def _fields(key: str) -> tuple[int | None, str, str, str, str]:
-    """Return index, name, part, task and teacher of a key."""
     first, *rest = key.split(":")
     if first == _FEATURE:
-        return None, _unquoted(rest[0]), "", "", ""
+        return None, _unquoted(rest[0]), ""
     if first.startswith(_OUTPUT):
-        index, name = int(first.removeprefix(_OUTPUT)), first
-    else:
-        index, name, rest = int(first), _unquoted(rest[0]), rest[1:]
-    part, task, teacher = (*rest, "", "", "")[:3]
-    return index, name, part, task, teacher
-
-
-def with_origin(keys: Sequence[str], tasks: Sequence[str | None], teacher: str | None) -> list[str]:
-    """Return keys with the task of each output and the teacher added.
-
-    Args:
-        keys: The keys of all answers of a cache, without these fields.
-        tasks: The outputs' tasks, in declared order.
-        teacher: The teacher's fingerprint, or `None`.
-    """
-    fields = [parse(key) for key in keys]
-    task_of = dict(zip(sorted({i for i, _, _ in fields if i is not None}), tasks, strict=True))
-    return [
-        key if i is None else f"{key_of(i, name)}:{part}:{task_of[i] or ''}:{teacher or ''}"
-        for key, (i, name, part) in zip(keys, fields, strict=True)
-    ]
-
-
-def origin(answers: Mapping[str, Any]) -> tuple[list[str | None], str | None]:
-    """Return the task of each output in declared order, and the teacher; `None` where unknown."""
-    found = {i: rest for i, _, _, *rest in map(_fields, answers) if i is not None}
-    ordered = [found[i] for i in sorted(found)]
-    return [task or None for task, _ in ordered], next((t for _, t in ordered if t), None)
+        return int(first.removeprefix(_OUTPUT)), first, rest[0] if rest else ""
+    return int(first), _unquoted(rest[0]), rest[1] if len(rest) > 1 else ""
 
 
 def names_of(answers: Mapping[str, Any]) -> list[str]:

@@ -181,11 +181,14 @@ def encode_arrays(arrays: list[np.ndarray | None], names=None) -> dict[str, np.n
 def about_of(answers: Mapping[str, Any]) -> About:
     """Return what is known of the answers in data that a cache was attached to.
 
+    Their tasks, shapes and teacher are not.
+
     Args:
         answers: Encoded answers, or their specs.
     """
-    held, (tasks, teacher) = TeacherOutputs.read(answers), teacher_outputs.origin(answers)
-    return About(held.names, tasks, [None] * len(tasks), list(held.features), teacher)
+    held = TeacherOutputs.read(answers)
+    unknown: list = [None] * len(held.names)
+    return About(held.names, unknown, unknown, list(held.features), None)
 
 
 def feature_shapes(answers: Mapping[str, Any]) -> dict[str, tuple]:

@@ -60,8 +60,7 @@ class TeacherCache:
         self._index, self._answered = index, answers
         shapes = [(None, *shape[1:]) for shape in about.shapes]
         self.about = about = dataclasses.replace(about, shapes=shapes)
-        # Data carries the task and the teacher of its answers in their keys.
-        self._keys = teacher_outputs.with_origin(answers.names, about.tasks, about.teacher)
+        self._keys = list(answers.names)
         self.outputs = list(about.names)
         self.shapes = list(about.shapes)
         self.tasks = list(about.tasks)

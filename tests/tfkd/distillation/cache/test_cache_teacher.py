@@ -22,10 +22,8 @@ from tfkd.distillation.teacher_outputs import (
     decode,
     keep_top,
     key_of,
-    origin,
     parse,
     spread,
-    with_origin,
 )
 from tfkd.errors import InputError
 from tfkd.model.examples import example_keys
@@ -365,8 +363,7 @@ def test_a_cache_says_what_it_holds(data):
     assert len(cache.teacher) == 64 and "50 examples, outputs zebra, ape" in repr(cache)
     assert cache_teacher(x, dense(keras)).tasks == [None]
     answers = cache.attach(x).answers
-    ours = f"categorical:{cache.teacher}"
-    assert list(answers) == [f"0:zebra::{ours}", f"1:ape::{ours}", "feature:ape"]
+    assert list(answers) == ["0:zebra", "1:ape", "feature:ape"]
     ((taught, _),) = cache.attach(tf.data.Dataset.from_tensor_slices((x, x)).batch(50))
     assert names_of(taught.answers) == ["zebra", "ape"]  # tf.data sorts keys, not outputs
 
@@ -380,11 +377,6 @@ def test_names_may_hold_any_character(name):
     assert len(answers) == 6
     assert TeacherOutputs.read(dict(sorted(answers.items()))) == given
     assert parse(key_of(3, name, "top")) == (3, name, "top")
-    keys = with_origin([*answers], [None, "categorical"], "9f3c")
-    sent = dict(sorted(zip(keys, answers.values(), strict=True)))
-    assert TeacherOutputs.read(sent) == given
-    assert origin(sent) == ([None, "categorical"], "9f3c")
-    assert origin(answers) == ([None, None], None)
     eleven = TeacherOutputs([f"h{i}" for i in range(11)], list(range(11))).encode()
     assert names_of(dict(sorted(eleven.items()))) == [f"h{i}" for i in range(11)]
     assert names_of(TeacherOutputs(["a", "b"], [None, 1]).encode()) == ["b"]
@@ -534,7 +526,7 @@ def test_padded_batches_keep_their_own_lengths(rng, package):
 
 
 @pytest.mark.parametrize("form", ["arrays", "dataset", "sequence"])
-def test_attached_answers_are_checked_as_a_cache_is(form, data, package):
+def test_attached_answers_are_checked_for_features_and_scored(form, data, package):
     x, y = data
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(10)
     forms = {"arrays": (x, y), "dataset": (dataset,), "sequence": (sequence(package, x, y),)}
@@ -544,14 +536,6 @@ def test_attached_answers_are_checked_as_a_cache_is(form, data, package):
     def fitted(distiller, cache, **kwargs):
         distiller.fit(cache.attach(given), *labels, verbose=0, **kwargs)
 
-    values = Distiller(dense(package), soft_loss="mse")
-    values.compile("sgd")
-    with pytest.raises(InputError, match="are for .'categorical'. outputs, but .*'regression'"):
-        fitted(values, held)
-    with pytest.raises(InputError, match="are for .'categorical'. outputs, but .*'regression'"):
-        values.train_on_batch(held.attach(x))
-    with pytest.raises(InputError, match="answers of a different teacher"):
-        fitted(compiled(dense(package), dense(keras), package), held)
     with pytest.raises(InputError, match="no features of 'd'"):
         fitted(compiled(dense(package), None, package, features=[losses.Hint("d", "d")]), held)
     # The answers of a function need not be those of the distiller's teacher: they are scored.
