@@ -129,7 +129,7 @@ def configuration(layer: Any, kind: type | None = None) -> dict[str, Any]:
     if is_of_library(kind):
         for key in config:
             function = getattr(layer, key, None) if key.endswith("activation") else None
-            if type(function).__name__ == "QuantizeAwareActivation":  # tfmot's, made in its wrapper
+            if hasattr(function, "quantizer"):  # tfmot's, made of the layer's in its wrapper
                 function = function.activation
             if callable(function) and not getattr(function, "weights", None):  # they are not shared
                 config[key] = function

@@ -165,7 +165,9 @@ def freeze(model, *, ranges: bool = True):
 
 def _has_rounded_weights(layer) -> bool:
     """Tell whether a layer is a wrapper of tfkd's own, and not one with a given QuantizeConfig."""
-    return type(getattr(layer, "quantize_config", None)).__name__ == "RoundedWeights"
+    from tfkd.quantization import quantizers
+
+    return isinstance(getattr(layer, "quantize_config", None), quantizers.RoundedWeights)
 
 
 def _is_clipped(layer, source) -> bool:
