@@ -32,10 +32,10 @@ import tf_keras
 import tfkd
 from tfkd import export
 from tfkd.compression import candidates
-from tfkd.compression.trainer import copy_of
 from tfkd.data import representative
 from tfkd.model import cost
 from tfkd.quantization import export_form
+from tfkd.translation.copies import copy_of
 
 DROP = 0.005
 

@@ -95,8 +95,9 @@ def distill(options) -> int:
         console.import_tensorflow()
         from tfkd.compression.finishing import Finisher
         from tfkd.compression.recipe import Recipe
-        from tfkd.compression.trainer import Trainer, copy_of
+        from tfkd.compression.trainer import Trainer
         from tfkd.loading import models
+        from tfkd.translation.copies import copy_of
 
         data = _data(options)
         student = models.load_model(options.student, "student")

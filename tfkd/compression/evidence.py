@@ -13,7 +13,6 @@ from tfkd.compression.finished import Finished, is_saved
 from tfkd.compression.finishing import Finisher, origin
 from tfkd.compression.outputs import Output, activations_of, answering, renamed, value_of
 from tfkd.compression.rehearsal import file_of, main_format
-from tfkd.compression.trainer import copy_of
 from tfkd.data import Data, Part, Samples
 from tfkd.distillation.worth import complaint
 from tfkd.errors import TfkdError
@@ -29,6 +28,7 @@ from tfkd.model import backends, cost
 from tfkd.model import task as tasks
 from tfkd.quantization import export_form
 from tfkd.tables import Printed
+from tfkd.translation.copies import copy_of
 
 #: The folder of the C++ bundle.
 MICRO = "student_int8_micro"

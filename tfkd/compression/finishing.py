@@ -29,7 +29,7 @@ from tfkd.compression.rounding import Rounding
 from tfkd.compression.scale import Scale
 from tfkd.compression.settings import check_drop
 from tfkd.compression.stages import Stages
-from tfkd.compression.trainer import Trainer, copy_of
+from tfkd.compression.trainer import Trainer
 from tfkd.data import Part, representative
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -40,6 +40,7 @@ from tfkd.export.verification.verify import verify
 from tfkd.model import backends, cost, graph
 from tfkd.model import task as tasks
 from tfkd.quantization import calibrate, export_form, quantize_aware
+from tfkd.translation.copies import copy_of
 
 # Settings of quantization-aware training by weight bits; see `benchmarks/four_bits.py recipes`.
 _RATES = {8: 3e-4, 4: 3e-3}

@@ -7,10 +7,11 @@ import time
 from typing import Any
 
 from tfkd.compression.recipe import Recipe, in_order
-from tfkd.compression.trainer import Trainer, copy_of
+from tfkd.compression.trainer import Trainer
 from tfkd.data import Data
 from tfkd.errors import InputError
 from tfkd.quantization import quantize_aware
+from tfkd.translation.copies import copy_of
 
 # Epochs of each stage that a budget must allow.
 _LEAST_EPOCHS = 3

@@ -19,7 +19,6 @@ import numpy as np
 
 from tfkd.compression.recipe import Recipe
 from tfkd.compression.settings import Target
-from tfkd.compression.trainer import copy_of
 from tfkd.distillation.worth import Score
 from tfkd.errors import (
     InputError,
@@ -37,6 +36,7 @@ from tfkd.intervals import by_example
 from tfkd.model import binding, cost
 from tfkd.quantization import calibrate, export_form, quantize_aware, without_rule
 from tfkd.quantization.rules import kernels
+from tfkd.translation.copies import copy_of
 
 #: Number of trial examples; for an untrained model their values do not matter.
 EXAMPLES = 32

@@ -25,7 +25,6 @@ from tfkd.distillation.validation import broken_layers
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import backends, graph
 from tfkd.model.fingerprint import changes
-from tfkd.translation.copies import copy_of as copy_of
 
 if TYPE_CHECKING:
     from tfkd.compression.stages import Parts

@@ -9,7 +9,8 @@ import tfkd
 from tfkd.compression import parts
 from tfkd.compression.settings import Training
 from tfkd.compression.stages import Stages
-from tfkd.compression.trainer import Trainer, copy_of
+from tfkd.compression.trainer import Trainer
+from tfkd.translation.copies import copy_of
 
 TRAINING = Training(epochs=5, learning_rate=1e-2, batch_size=8)
 RNG = np.random.default_rng(0)

@@ -10,8 +10,9 @@ import tf_keras
 from tiny_models import dense, predicted
 
 import tfkd
-from tfkd.compression.trainer import Trainer, copy_of
+from tfkd.compression.trainer import Trainer
 from tfkd.errors import InputError, UnsupportedError
+from tfkd.translation.copies import copy_of
 
 NUMBERS = np.arange(60) % 3
 # Labels, units of the output, and the metric beside the loss, of outputs as NumPy has it.

@@ -60,7 +60,6 @@ class TeacherCache:
         self._index, self._answered = index, answers
         shapes = [(None, *shape[1:]) for shape in about.shapes]
         self.about = about = dataclasses.replace(about, shapes=shapes)
-        self._keys = list(answers.names)
         self.outputs = list(about.names)
         self.shapes = list(about.shapes)
         self.tasks = list(about.tasks)
@@ -206,13 +205,13 @@ class TeacherCache:
             found.append(rows)
         rows = np.concatenate(found) if found else np.zeros(0, np.int64)
         try:
-            return dict(zip(self._keys, self._answered.batch(rows), strict=True))
+            return dict(zip(self._answered.names, self._answered.batch(rows), strict=True))
         except ValueError as error:
             raise InputError(f"{error} Give one batch at a time.") from None
 
     def _lookup(self) -> Callable:
         """Return a function from a batch to its answers, for `tf.data`."""
-        keys, names, shapes = self._keys, self._answered.names, self._answered.shapes
+        names, shapes = self._answered.names, self._answered.shapes
         dtypes = [tf.as_dtype(self._answered.dtypes[name]) for name in names]
         weak = weakref.ref(self)
 
@@ -230,8 +229,8 @@ class TeacherCache:
             with tf.control_dependencies([known]):
                 values = [tf.identity(one) for one in values]
             return {
-                key: tf.ensure_shape(one, (None, *shapes[name]))
-                for key, name, one in zip(keys, names, values, strict=True)
+                name: tf.ensure_shape(one, (None, *shapes[name]))
+                for name, one in zip(names, values, strict=True)
             }
 
         return lookup

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tfkd._renamed import with_old_keywords
 from tfkd.compression.settings import Target, Training, check_drop, is_drop, is_whole, trained_by
-from tfkd.compression.trainer import Progress, Trainer, copy_of
+from tfkd.compression.trainer import Progress, Trainer
 from tfkd.data import Data, as_data
 from tfkd.distillation import teachers
 from tfkd.distillation.distiller import Distiller
@@ -27,7 +27,7 @@ from tfkd.pruning.iterative.evaluation import Evaluator
 from tfkd.pruning.iterative.result import Measured, Round, Spiral
 from tfkd.pruning.structured import importance, surgery
 from tfkd.pruning.structured.channels import prune_channels
-from tfkd.translation.copies import with_new_weights
+from tfkd.translation.copies import copy_of, with_new_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -17,6 +17,7 @@ from tfkd import sealed
 from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.model import cost
+from tfkd.translation.copies import copy_of
 
 QUICK = {"epochs": 1, "format": None, "learning_rate": 3e-3}
 
@@ -236,7 +237,7 @@ def test_final_epochs_that_do_harm_are_left_out(small, small_digits, monkeypatch
     from tfkd.pruning.iterative import spiral
 
     def spoilt(lessons, student, epochs):
-        spoilt = trainer.copy_of(student)
+        spoilt = copy_of(student)
         spoilt.set_weights([np.zeros_like(weight) for weight in spoilt.get_weights()])
         return spoilt
 

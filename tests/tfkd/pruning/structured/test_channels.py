@@ -13,13 +13,13 @@ from two_ends import INPUT_KEYS, INPUTS, drawn, forms, two_ended
 
 import tfkd
 from tfkd.compression import loss as losses
-from tfkd.compression import trainer
 from tfkd.errors import InputError, UnsupportedError
 from tfkd.export import to_tflite
 from tfkd.model import cost, graph
 from tfkd.pruning import describe
 from tfkd.pruning.structured import blocks, channels, dependency, importance, surgery
 from tfkd.pruning.structured.labels import Channels
+from tfkd.translation.copies import copy_of
 
 
 def _conv(layers, rng, x):
@@ -491,7 +491,7 @@ def test_what_is_frozen_stays_so(package):
     assert not small.get_layer("both").forward_layer.trainable_weights
     assert not small.get_layer("attention")._query_dense.trainable_weights
     assert len(small.trainable_weights) == len(model.trainable_weights)
-    copy, x = trainer.copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
+    copy, x = copy_of(small), np.random.default_rng(0).normal(size=(2, 6, 8))
     assert len(copy.get_layer("both").trainable_weights) == 3
     np.testing.assert_array_equal(predicted(copy, x), predicted(small, x))
 
